@@ -1,0 +1,41 @@
+"""The moment by which a call must be answered. It is made once, at the front door, and handed down.
+
+Across the wire goes the time left and not the moment: the clocks of two hosts do not agree.
+"""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+__all__ = ["Deadline", "current_deadline"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Deadline:
+    """A moment on this process's monotonic clock (`at`, in seconds of `time.monotonic()`)."""
+
+    at: float
+
+    @classmethod
+    def after(cls, seconds: float) -> Deadline:
+        """Return the deadline `seconds` from now, or the one of the call being served, if that is sooner."""
+        own = cls(time.monotonic() + seconds)
+        inherited = current_deadline.get()
+        return own if inherited is None else min(own, inherited)
+
+    def left(self) -> float:
+        """Return the seconds left; never below zero."""
+        return max(0.0, self.at - time.monotonic())
+
+    def passed(self) -> bool:
+        """Return whether no time is left."""
+        return time.monotonic() >= self.at
+
+    def __str__(self) -> str:
+        return f"{self.left():.3f} s left"
+
+
+current_deadline: ContextVar[Deadline | None] = ContextVar("lightbus_deadline", default=None)
+"""The deadline of the call this code is serving; calls made on the way inherit it."""

@@ -1,0 +1,424 @@
+"""Every error Lightbus raises, grouped by what the reader can do about it.
+
+    LightbusException
+    ├── UsageError                         fix the program or its settings
+    │   ├── InvalidConfiguration           a setting has a wrong value
+    │   │   └── UnexpectedConfigurationFormat   the file is not a mapping of settings
+    │   ├── FailedToImportBusModule        `lightbus run` could not import the bus module
+    │   ├── NoBusFoundInBusModule          ... or found no bus in it
+    │   ├── UnsupportedUse                 this cannot be done here, or not in this order
+    │   │   ├── CannotBlockHere            a blocking call inside a running event loop
+    │   │   ├── BusAlreadyClosed           the client was closed before
+    │   │   ├── ListenersAlreadyStarted    kept for programs that catch it; never raised
+    │   │   └── LightbusServerMustStartInMainThread   signals need the main thread
+    │   └── InvalidDeclaration             fix the Api class or the listener
+    │       ├── MisconfiguredApiOptions, InvalidApiRegistryEntry, InvalidApiEventConfiguration
+    │       ├── InvalidName, InvalidSchedule, InvalidEventListener, DuplicateListenerName
+    │       └── NothingToListenFor
+    ├── SchemaError                        the schema is missing or wrong
+    │   ├── InvalidSchema
+    │   └── SchemaNotFound
+    ├── InvalidArguments                   the arguments of a call or an event are wrong
+    │   ├── InvalidParameters              a procedure's
+    │   ├── InvalidEventArguments          an event's
+    │   ├── ValidationError                they (or the result) do not satisfy the schema
+    │   ├── DeformError                    a value cannot be put on the wire
+    │   └── PayloadTooLarge                the message is over the size limit
+    ├── NotReachable                       nobody is there who could do it; nothing was done
+    │   ├── UnknownApi                     no peer advertises the API
+    │   ├── UnknownProcedure               the API has no such procedure
+    │   ├── EventNotFound                  the API has no such event
+    │   ├── PeerUnreachable                it is advertised, but no peer answers
+    │   ├── PeerRefused                    the peer does not accept our key, our bus or our claim
+    │   └── PeerBusy                       every peer has as much to do as it takes on
+    ├── LightbusTimeout                    the deadline passed; it may or may not have been done
+    ├── PeerLost                           the peer went away while doing it; likewise
+    ├── LightbusWorkerError                the remote handler raised
+    ├── ProtocolError                      a peer sent something that is no message of ours
+    └── LightbusShutdownInProgress, TransportError ...   the bus itself is in trouble
+
+An error that crosses the wire carries its class's `code`; the receiving side makes the same class of it
+(`error_for_code`). `exit_code` is what the command line exits with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+__all__ = [
+    "BusAlreadyClosed",
+    "CannotBlockHere",
+    "DeformError",
+    "DuplicateListenerName",
+    "EventNotFound",
+    "FailedToImportBusModule",
+    "InvalidApiEventConfiguration",
+    "InvalidApiRegistryEntry",
+    "InvalidArguments",
+    "InvalidConfiguration",
+    "InvalidDeclaration",
+    "InvalidEventArguments",
+    "InvalidEventListener",
+    "InvalidName",
+    "InvalidParameters",
+    "InvalidSchedule",
+    "InvalidSchema",
+    "LightbusException",
+    "LightbusServerMustStartInMainThread",
+    "LightbusShutdownInProgress",
+    "LightbusTimeout",
+    "LightbusWorkerError",
+    "ListenersAlreadyStarted",
+    "MisconfiguredApiOptions",
+    "NoBusFoundInBusModule",
+    "NotReachable",
+    "NothingToListenFor",
+    "PayloadTooLarge",
+    "PeerBusy",
+    "PeerLost",
+    "PeerRefused",
+    "PeerUnreachable",
+    "ProtocolError",
+    "SchemaError",
+    "SchemaNotFound",
+    "TransportError",
+    "UnexpectedConfigurationFormat",
+    "UnknownApi",
+    "UnknownProcedure",
+    "UnsupportedUse",
+    "UsageError",
+    "ValidationError",
+    "did_you_mean",
+    "error_for_code",
+]
+
+
+class LightbusException(Exception):
+    """The root: `except LightbusException` catches everything Lightbus raises on purpose."""
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(LightbusException):
+    """The program or its settings must change; trying again will not help."""
+
+    code = "usage"
+    exit_code = 2
+
+
+class InvalidConfiguration(UsageError):
+    """A setting has a value that cannot be used. The message names the setting and where it came from."""
+
+    code = "invalid_configuration"
+
+
+class UnexpectedConfigurationFormat(InvalidConfiguration):
+    """The configuration file was read, but is not a mapping of settings."""
+
+    code = "unexpected_configuration_format"
+
+
+class FailedToImportBusModule(UsageError):
+    """The bus module could not be imported. The cause is chained (`__cause__`)."""
+
+    code = "failed_to_import_bus_module"
+    exit_code = 1
+
+
+class NoBusFoundInBusModule(UsageError):
+    """The bus module was imported, but no `lightbus.create()` result was found in it."""
+
+    code = "no_bus_found_in_bus_module"
+    exit_code = 1
+
+
+class UnsupportedUse(UsageError):
+    """What was asked for cannot be done here, or not in this order."""
+
+    code = "unsupported_use"
+
+
+class CannotBlockHere(UnsupportedUse):
+    """A blocking call was made inside a running event loop, which would stop that loop."""
+
+    code = "cannot_block_here"
+
+
+class BusAlreadyClosed(UnsupportedUse):
+    """The client was closed; create a new one to go on."""
+
+    code = "bus_already_closed"
+
+
+class ListenersAlreadyStarted(UnsupportedUse):
+    """Upstream's refusal to listen after the start. Here listening later works, so it is never raised."""
+
+    code = "listeners_already_started"
+
+
+class LightbusServerMustStartInMainThread(UnsupportedUse):
+    """`run_forever` handles signals, and Python delivers those to the main thread only."""
+
+    code = "must_start_in_main_thread"
+
+
+class InvalidDeclaration(UsageError):
+    """An Api class, an event or a listener is declared in a way that cannot work."""
+
+    code = "invalid_declaration"
+
+
+class MisconfiguredApiOptions(InvalidDeclaration):
+    """The `Meta` class of an Api is missing, or lacks something."""
+
+    code = "misconfigured_api_options"
+
+
+class InvalidApiRegistryEntry(InvalidDeclaration):
+    """Something that is no Api instance was registered (often: the class itself)."""
+
+    code = "invalid_api_registry_entry"
+
+
+class InvalidApiEventConfiguration(InvalidDeclaration):
+    """An `Event` attribute of an Api is declared wrongly."""
+
+    code = "invalid_api_event_configuration"
+
+
+class InvalidName(InvalidDeclaration):
+    """A name of an Api, a procedure, an event or a listener cannot be used."""
+
+    code = "invalid_name"
+
+
+class InvalidSchedule(InvalidDeclaration):
+    """`every()` or `schedule()` was given no usable interval."""
+
+    code = "invalid_schedule"
+
+
+class InvalidEventListener(InvalidDeclaration):
+    """The listener is not callable, or cannot take what it would be given."""
+
+    code = "invalid_event_listener"
+
+
+class DuplicateListenerName(InvalidDeclaration):
+    """Two listeners of one API have the same name, so they would be one consumer group."""
+
+    code = "duplicate_listener_name"
+
+
+class NothingToListenFor(InvalidDeclaration):
+    """`listen_for_events` was given no event."""
+
+    code = "nothing_to_listen_for"
+
+
+class SchemaError(LightbusException):
+    """A schema is missing or cannot be used."""
+
+    code = "schema"
+
+
+class InvalidSchema(SchemaError):
+    """A schema is not valid JSON Schema, or not of the form `dumpschema` writes."""
+
+    code = "invalid_schema"
+
+
+class SchemaNotFound(SchemaError):
+    """No schema is known for this API, procedure or event."""
+
+    code = "schema_not_found"
+
+
+class InvalidArguments(LightbusException):
+    """The arguments of a call or an event are wrong; nothing was executed."""
+
+    code = "invalid_arguments"
+    exit_code = 2
+
+
+class InvalidParameters(InvalidArguments):
+    """The arguments of a procedure are wrong: unknown, missing or given by position."""
+
+    code = "invalid_parameters"
+
+
+class InvalidEventArguments(InvalidArguments):
+    """The arguments of an event are wrong: unknown, missing or given by position."""
+
+    code = "invalid_event_arguments"
+
+
+class ValidationError(InvalidParameters, InvalidEventArguments):
+    """A value does not satisfy its schema. It is an InvalidParameters and an InvalidEventArguments at once."""
+
+    code = "validation_error"
+
+
+class DeformError(InvalidArguments):
+    """A value of this type cannot be put on the wire."""
+
+    code = "deform_error"
+
+
+class PayloadTooLarge(InvalidArguments):
+    """The encoded message is larger than `network.max_message_size` allows."""
+
+    code = "payload_too_large"
+
+
+class NotReachable(LightbusException):
+    """Nobody is there who could do it. Nothing was executed, so trying again is safe."""
+
+    code = "not_reachable"
+    exit_code = 3
+
+
+class UnknownApi(NotReachable):
+    """No peer advertises this API. The message says which APIs are advertised, and near names."""
+
+    code = "unknown_api"
+
+
+class UnknownProcedure(NotReachable, AttributeError):
+    """The API is there, but has no such procedure (nor event)."""
+
+    code = "unknown_procedure"
+
+
+class EventNotFound(NotReachable):
+    """The API is there, but has no such event."""
+
+    code = "event_not_found"
+
+
+class PeerUnreachable(NotReachable):
+    """The API is advertised, but none of the peers that advertise it answers."""
+
+    code = "peer_unreachable"
+
+
+class PeerRefused(NotReachable):
+    """The peer refuses us: another key, another bus, or it is not the instance we asked for."""
+
+    code = "peer_refused"
+
+
+class PeerBusy(NotReachable):
+    """Every peer of the API has as many requests queued as it takes on, or is shutting down."""
+
+    code = "peer_busy"
+
+
+class LightbusTimeout(LightbusException, TimeoutError):
+    """The deadline passed. A call may or may not have been executed."""
+
+    code = "timeout"
+    exit_code = 4
+
+
+class PeerLost(LightbusException):
+    """The peer went away while it may have been executing the call. It is not repeated for you."""
+
+    code = "peer_lost"
+    exit_code = 4
+
+
+class LightbusWorkerError(LightbusException):
+    """
+    The remote handler raised an exception.
+
+    Attributes:
+        remote_type: qualified name of the exception's class, `"builtins.ValueError"`.
+        remote_args: the exception's `args`; what could not be put on the wire is there as its `repr`.
+        trace: the remote traceback as text.
+        peer: the peer that executed it, `"auth-service 4f2a@host"`.
+
+    """
+
+    code = "worker_error"
+    exit_code = 5
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        remote_type: str = "",
+        remote_args: Sequence[Any] = (),
+        trace: str = "",
+        peer: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.remote_type = remote_type
+        self.remote_args = tuple(remote_args)
+        self.trace = trace
+        self.peer = peer
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        if not self.trace:
+            return message
+        return f"{message}\n\nTraceback of the peer {self.peer or 'that executed it'}:\n\n{self.trace}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Keyword-only attributes do not survive the default pickling of exceptions (multiprocessing pools use it).
+        return (_rebuild_worker_error, (self.args[0], self.remote_type, self.remote_args, self.trace, self.peer))
+
+
+def _rebuild_worker_error(
+    message: str, remote_type: str, remote_args: tuple[Any, ...], trace: str, peer: str
+) -> LightbusWorkerError:
+    return LightbusWorkerError(message, remote_type=remote_type, remote_args=remote_args, trace=trace, peer=peer)
+
+
+class ProtocolError(LightbusException):
+    """A peer (or a stranger) sent bytes that are no message of this protocol."""
+
+    code = "protocol_error"
+
+
+class TransportError(LightbusException):
+    """A socket could not be opened, bound or written to. The message names the endpoint and the remedy."""
+
+    code = "transport_error"
+
+
+class LightbusShutdownInProgress(LightbusException):
+    """The bus is closing; what was waiting on it will not get an answer."""
+
+    code = "shutdown_in_progress"
+
+
+def _tree(root: type[LightbusException]) -> Iterable[type[LightbusException]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _tree(child)
+
+
+_BY_CODE: dict[str, type[LightbusException]] = {cls.code: cls for cls in _tree(LightbusException)}
+
+
+def error_for_code(code: str) -> type[LightbusException]:
+    """
+    Return the class whose wire code this is.
+
+    A peer of a later version may know codes that we do not: those become the root class, so that
+    the message still reaches the caller.
+    """
+    return _BY_CODE.get(code, LightbusException)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `" Did you mean 'auth'?"` for near names of `name` among `known`, or an empty string."""
+    import difflib  # only errors pay for it
+
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+    if not near:
+        return ""
+    return " Did you mean " + " or ".join(f"'{candidate}'" for candidate in near) + "?"

@@ -1,0 +1,23 @@
+"""Type aliases that several floors share. Nothing here does anything."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias
+
+__all__ = ["BusOptions", "InstanceId", "JsonSchema", "Kwargs", "MaybeAsync"]
+
+Kwargs: TypeAlias = dict[str, Any]
+"""Arguments of a call or an event by name: there are no positional ones on the bus."""
+
+BusOptions: TypeAlias = Mapping[str, Any]
+"""What `bus_options=` takes: `timeout` (seconds), and for listeners `since`."""
+
+InstanceId: TypeAlias = str
+"""16 hexadecimal digits, new at each start of a process: a restart is never mistaken for its ghost."""
+
+JsonSchema: TypeAlias = dict[str, Any]
+"""A JSON Schema, draft 2020-12."""
+
+MaybeAsync: TypeAlias = Callable[..., Any] | Callable[..., Awaitable[Any]]
+"""A function of the user's: `def` (runs in a thread) or `async def` (runs on the loop)."""
