@@ -286,7 +286,7 @@ class UnknownApi(NotReachable):
     code = "unknown_api"
 
 
-class UnknownProcedure(NotReachable, AttributeError):
+class UnknownProcedure(NotReachable):
     """The API is there, but has no such procedure (nor event)."""
 
     code = "unknown_procedure"
