@@ -1,0 +1,1 @@
+"""Bytes <-> values, without state: payload values, the message table, what a peer announces of itself."""

@@ -1,0 +1,224 @@
+"""Python objects -> plain values: what a NamedTuple, a dataclass, an Enum or an object with `__to_bus__` is on the bus.
+
+Knows nothing of bytes. The way back, plain values -> objects, needs annotations and is the business of `service`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import reprlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+from ..exceptions import DeformError
+
+__all__ = ["EXTENSION_TYPES", "MAX_DEPTH", "explain", "json_form", "to_plain"]
+
+MAX_DEPTH = 500
+"""
+Levels of nesting that can always be sent. msgpack's C code holds the line: packing ends at about 520 levels (most
+likely a reference cycle), and unpacking at 1024, so whatever one peer could pack another can unpack.
+"""
+
+EXTENSION_TYPES = frozenset({datetime, date, time, timedelta, UUID, Decimal, complex})
+"""Types that JSON does not have and the bus carries without loss."""
+
+_SEQUENCES = frozenset({tuple, set, frozenset})
+_PLAIN = EXTENSION_TYPES | {type(None), bool, int, float, str, bytes, list, dict}
+
+# How often `__to_bus__` may return something that has a `__to_bus__` again.
+_MAX_CONVERSIONS = 20
+
+# The longest path an error shows: one through 500 levels helps nobody.
+_MAX_PATH = 200
+
+_NAN_STAND_IN = 0.5  # a number, and no integer
+_REMEDY = (
+    "Send a built-in type, a dataclass, a NamedTuple, an Enum or a pydantic model, "
+    "or give the class a `__to_bus__` method that returns one of these."
+)
+
+# The base value of a subclass, without asking methods it may override where that can be. In order: datetime is a date.
+_BASES: tuple[tuple[type | tuple[type, ...], Callable[[Any], Any]], ...] = (
+    (str, str.__str__),
+    (int, int.__int__),
+    (float, float.__float__),
+    ((bytes, bytearray, memoryview), lambda value: memoryview(value).tobytes()),
+    (dict, dict),
+    ((list, tuple, set, frozenset), list),
+    (datetime, lambda value: datetime.fromisoformat(value.isoformat())),
+    (date, lambda value: date(value.year, value.month, value.day)),
+    (time, lambda value: time.fromisoformat(value.isoformat())),
+    (timedelta, lambda value: timedelta(value.days, value.seconds, value.microseconds)),
+    (UUID, lambda value: UUID(int=value.int)),
+    (Decimal, Decimal),
+    (complex, lambda value: complex(value.real, value.imag)),
+)
+
+
+class _NotCarried(TypeError):
+    """Says what the value is; the path to it and the remedy are added by `explain`."""
+
+
+def to_plain(value: Any) -> Any:
+    """
+    Return `value` as a plain type: None, bool, int, float, str, bytes, list, dict or one of EXTENSION_TYPES.
+
+    The values inside a list or a dict are left as they are.
+
+    Raises:
+        TypeError: there is no plain form of it. `explain` makes a DeformError with the path of that.
+        Exception: whatever a `__to_bus__` of the user's raises.
+
+    """
+    for _ in range(_MAX_CONVERSIONS):
+        kind = type(value)
+        if kind in _PLAIN:
+            return value
+        if kind in _SEQUENCES:
+            return list(value)
+        if hasattr(kind, "__to_bus__"):
+            value = value.__to_bus__()
+        elif isinstance(value, Enum):
+            value = value.value
+        else:
+            return _plain_structure(value)
+    raise _NotCarried(f"a {_type_name(value)} whose `__to_bus__` returns objects with `__to_bus__` without end")
+
+
+def _plain_structure(value: Any) -> Any:
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return dict(zip(value._fields, value, strict=True))
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    # A model can only be here if pydantic was imported by whoever made it.
+    model = getattr(sys.modules.get("pydantic.main"), "BaseModel", None)
+    if model is not None and isinstance(value, model):
+        return value.model_dump(by_alias=True, round_trip=True)
+    for base, convert in _BASES:
+        if isinstance(value, base):
+            return convert(value)
+    raise _NotCarried(f"a {_type_name(value)}, which cannot be sent")
+
+
+def json_form(value: Any, *, finite: bool = False) -> Any:
+    """
+    Return `value` in JSON types only, as JSON Schema describes it: dates, UUIDs, Decimals and bytes are strings.
+
+    Arguments:
+        value: anything the bus carries.
+        finite: replace NaN and the infinities, which JSON does not have, by numbers that stand in for them.
+
+    Raises:
+        DeformError: something in it has no plain form; the message gives the path to it.
+
+    """
+    try:
+        return _json(value, finite)
+    except Exception as error:  # a `__to_bus__` of the user's may raise anything
+        raise explain(value, error) from error
+
+
+def _json(value: Any, finite: bool) -> Any:
+    plain = to_plain(value)
+    if isinstance(plain, dict):
+        return {_json_key(key): _json(part, finite) for key, part in plain.items()}
+    if isinstance(plain, list):
+        return [_json(part, finite) for part in plain]
+    if isinstance(plain, float) and finite and not math.isfinite(plain):
+        return _NAN_STAND_IN if math.isnan(plain) else math.copysign(sys.float_info.max, plain)
+    if isinstance(plain, bytes):
+        return plain.decode("utf-8", "backslashreplace")
+    return _json_text(plain) if type(plain) in EXTENSION_TYPES else plain
+
+
+def _json_key(key: Any) -> str:
+    form = _json(key, False)
+    return form if isinstance(form, str) else json.dumps(form)
+
+
+def _json_text(value: Any) -> str:
+    if isinstance(value, (date, time)):  # datetime is a date
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        microseconds = value // timedelta(microseconds=1)
+        seconds, rest = divmod(abs(microseconds), 1_000_000)
+        return f"{'-' if microseconds < 0 else ''}PT{seconds}{f'.{rest:06}' if rest else ''}S"
+    return str(value).strip("()")  # only a complex number has parentheses
+
+
+def explain(
+    value: Any,
+    error: Exception,
+    *,
+    name: str = "value",
+    names: Sequence[str] = (),
+    check: Callable[[Any], object] = to_plain,
+) -> DeformError:
+    """
+    Return the DeformError that names the place in `value` where `error` came from.
+
+    This walks through the whole value once more, so that the way without errors need not keep track of where it is.
+
+    Arguments:
+        value: what could not be carried.
+        error: what was raised.
+        name: what the message calls the value.
+        names: what the message calls the items of `value`, where it is a list.
+        check: raises for a plain value that cannot be carried for reasons of its own, such as its size.
+
+    """
+    waiting: list[tuple[Any, str, int]] = [(value, name, 0)]
+    while waiting:
+        part, path, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            return DeformError(f"{_elided(path)} is nested deeper than {MAX_DEPTH} levels: is there a reference cycle?")
+        try:
+            plain = _checked(part, check)
+        except Exception as cause:
+            return DeformError(f"{_elided(path)} is {_reason(part, cause)}. {_REMEDY}")
+        children = [*_children(plain, path, () if depth else names)]
+        waiting.extend((child, child_path, depth + 1) for child, child_path in reversed(children))
+    return DeformError(f"{name} cannot be carried: {type(error).__name__}: {error}")
+
+
+def _checked(part: Any, check: Callable[[Any], object]) -> Any:
+    plain = to_plain(part)
+    check(plain)
+    for key in plain if type(plain) is dict else ():
+        plain_key = to_plain(key)
+        if type(plain_key) in (list, dict):
+            raise _NotCarried(f"a dict with the key {reprlib.repr(key)}, a {_type_name(key)}, where a scalar is wanted")
+        check(plain_key)
+    return plain
+
+
+def _children(plain: Any, path: str, names: Sequence[str]) -> Iterator[tuple[Any, str]]:
+    if type(plain) is list:
+        for index, part in enumerate(plain):
+            yield part, names[index] if index < len(names) else f"{path}[{index}]"
+    elif type(plain) is dict:
+        for key, part in plain.items():
+            named = isinstance(key, str) and key.isidentifier()
+            yield part, f"{path}.{key}" if named else f"{path}[{reprlib.repr(key)}]"
+
+
+def _reason(part: Any, cause: Exception) -> str:
+    if isinstance(cause, _NotCarried):
+        return str(cause)
+    return f"a {_type_name(part)} that cannot be sent: {type(cause).__name__}: {cause}"
+
+
+def _elided(path: str) -> str:
+    return path if len(path) <= _MAX_PATH else f"{path[: _MAX_PATH // 2]} ... {path[-_MAX_PATH // 2 :]}"
+
+
+def _type_name(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")

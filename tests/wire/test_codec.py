@@ -1,0 +1,248 @@
+"""Payload values <-> msgpack."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgpack
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from lightbus.exceptions import DeformError, ProtocolError
+from lightbus.wire.codec import MAX_DEPTH, MAX_INT_BYTES, decode, encode
+
+_LARGEST_INT = 2 ** (8 * MAX_INT_BYTES - 1) - 1
+
+
+def _unfolded(moment: Any) -> Any:
+    # `fold` does not travel, and repr shows it.
+    return moment.replace(fold=0)
+
+
+# Python itself cannot read the ISO form of an offset below one second.
+_offsets = st.integers(-86_000, 86_000).map(lambda seconds: timezone(timedelta(seconds=seconds)))
+keys = st.one_of(
+    st.text(), st.integers(), st.booleans(), st.none(), st.binary(), st.floats(allow_nan=False), st.uuids(), st.dates()
+)
+scalars = st.one_of(
+    keys,
+    st.integers(min_value=-_LARGEST_INT, max_value=_LARGEST_INT),
+    st.datetimes(timezones=st.none() | _offsets).map(_unfolded),
+    st.times(timezones=st.none() | _offsets).map(_unfolded),
+    st.timedeltas(),
+    st.decimals(allow_nan=False),
+    st.complex_numbers(allow_nan=False),
+)
+values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(keys, inner), max_leaves=30)
+
+
+def nested(levels: int) -> Any:
+    """Return 1 inside of so many lists."""
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@dataclass(frozen=True)
+class Point:
+    x: Any
+    y: Any = 0
+
+
+@given(values)
+def test_decoding_what_was_encoded_gives_the_same_value(value: Any) -> None:
+    """Encode then decode is the identity for every value of the wire's own types."""
+    assert decode(encode(value)) == value
+
+
+@given(values)
+def test_types_survive(value: Any) -> None:
+    """A date stays a date and True stays True, where == alone would not see the difference."""
+    assert repr(decode(encode([value]))) == repr([value])
+
+
+@given(st.binary(max_size=200))
+@example(b"")
+@example(b"\xc1")
+@example(b"\xdd\xff\xff\xff\xff")
+@example(b"\xdf\xff\xff\xff\xff")
+@example(b"\xc6\xff\xff\xff\xff")
+@example(b"\x81\x90\x01")
+@example(b"\x81\x80\x01")
+@example(b"\xa1\xff")
+@example(b"\xd7\xff" + b"\xff" * 8)
+@example(b"\xc7\x0c\xff" + b"\xff" * 12)
+@example(b"\x01\x02")
+def test_any_bytes_decode_or_are_refused(data: bytes) -> None:
+    """Whatever bytes arrive, decode returns a value or raises ProtocolError, and nothing else."""
+    with suppress(ProtocolError):
+        decode(data)
+
+
+@given(st.integers(min_value=-128, max_value=127), st.binary(max_size=40))
+def test_any_extension_decodes_or_is_refused(code: int, data: bytes) -> None:
+    """Whatever an extension holds, decode returns a value or raises ProtocolError."""
+    packed = (
+        msgpack.packb(msgpack.ExtType(code, data)) if code >= 0 else b"\xc7" + bytes([len(data), code + 256]) + data
+    )
+    try:
+        value = decode(packed)
+    except ProtocolError:
+        return
+    assert isinstance(value, (datetime, date, time, timedelta, UUID, Decimal, complex, int))
+
+
+@given(values, st.integers(min_value=0))
+def test_a_truncated_message_is_refused(value: Any, cut: int) -> None:
+    """Bytes that end too early never decode."""
+    packed = encode([value])
+    with pytest.raises(ProtocolError):
+        decode(packed[: cut % len(packed)])
+
+
+def test_trailing_bytes_are_refused() -> None:
+    """One message is one value: what follows it is an error, not ignored."""
+    with pytest.raises(ProtocolError, match="extra"):
+        decode(encode(1) + b"\x00")
+
+
+def test_an_unknown_extension_is_refused_by_its_code() -> None:
+    """A later version's extension type is named in the error."""
+    with pytest.raises(ProtocolError, match="unknown extension type 99"):
+        decode(msgpack.packb(msgpack.ExtType(99, b"")))
+
+
+def test_decode_takes_a_memoryview() -> None:
+    """The body of a frame is decoded where it lies, without a copy."""
+    assert decode(memoryview(b"head" + encode({"a": [1]}))[4:]) == {"a": [1]}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, complex(math.nan, math.inf), Decimal("sNaN")])
+def test_numbers_that_are_none(value: Any) -> None:
+    """NaN and the infinities are carried as they are."""
+    assert repr(decode(encode(value))) == repr(value)
+
+
+def test_tuples_and_sets_become_lists() -> None:
+    """The wire has one kind of sequence."""
+    assert decode(encode({"t": (1, (2,)), "s": {3}, "f": frozenset({4})})) == {"t": [1, [2]], "s": [3], "f": [4]}
+
+
+def test_bytes_of_every_kind() -> None:
+    """Bytearray and memoryview arrive as bytes."""
+    assert decode(encode([b"\xff", bytearray(b"a"), memoryview(b"b")])) == [b"\xff", b"a", b"b"]
+
+
+def test_a_msgpack_timestamp_becomes_a_datetime() -> None:
+    """A peer written in another language may send msgpack's own timestamps."""
+    moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert decode(msgpack.packb(moment, datetime=True)) == moment
+
+
+def test_a_frozen_dataclass_in_a_set_is_carried() -> None:
+    """Hashable values are carried wherever they are no keys."""
+    assert decode(encode({Point(1, (2, 3))})) == [{"x": 1, "y": [2, 3]}]
+
+
+def test_extension_types_are_carried_within_what_may_be_a_key() -> None:
+    """The closer look at messages with tuples changes nothing about what is in them."""
+    value = (2**70, UUID(int=5), Decimal("1.50"), {date(2026, 1, 1): 2**64})
+    assert decode(encode(value)) == list(value)
+
+
+@pytest.mark.parametrize("key", [(1, 2), Point(1), frozenset({1})])
+def test_a_key_that_would_be_a_list_or_a_dict_is_refused(key: Any) -> None:
+    """What Python could not unpack is refused by the sender, with the path."""
+    with pytest.raises(DeformError, match=r"kwargs\.table is a dict with the key .* where a scalar is wanted"):
+        encode([1, {"table": {key: 1}}], names=("api", "kwargs"))
+
+
+def test_the_error_gives_the_path_to_the_value() -> None:
+    """The sender reads which value it is, what it is, and what to do."""
+    kwargs = {"items": [1, 2, {"9 lives": Point(1, {"when": object()})}]}
+    with pytest.raises(DeformError) as caught:
+        encode(["auth", kwargs], names=("api_name", "kwargs"))
+    assert str(caught.value).startswith("kwargs.items[2]['9 lives'].y.when is a object, which cannot be sent. ")
+    assert "__to_bus__" in str(caught.value)
+
+
+def test_the_path_starts_at_the_given_name() -> None:
+    """Without names of its items, the value has a name of its own."""
+    with pytest.raises(DeformError, match=r"^result\[1\] is a object"):
+        encode([1, object()], name="result")
+
+
+def test_integers_have_a_limit() -> None:
+    """The largest integer passes, one byte more is refused, by the sender and by the receiver."""
+    assert decode(encode([_LARGEST_INT])) == [_LARGEST_INT]
+    with pytest.raises(DeformError, match=r"value\[0\] is a int .*over the limit of 1024"):
+        encode([_LARGEST_INT + 1])
+    with pytest.raises(ProtocolError):
+        decode(msgpack.packb(msgpack.ExtType(8, b"\x01" * (MAX_INT_BYTES + 1))))
+
+
+def test_text_that_has_no_utf8_is_refused() -> None:
+    """A lone surrogate is refused with its path."""
+    with pytest.raises(DeformError, match=r"value\.name is a str that cannot be sent: UnicodeEncodeError"):
+        encode({"name": "\ud800"})
+
+
+@pytest.mark.parametrize("levels", [1, 100, MAX_DEPTH])
+def test_nesting_up_to_the_limit_passes(levels: int) -> None:
+    """MAX_DEPTH levels arrive."""
+    assert decode(encode(nested(levels))) == nested(levels)
+
+
+def test_deep_nesting_is_refused_by_the_sender() -> None:
+    """Values nested too deep are a DeformError, and the path is not written out in full."""
+    with pytest.raises(DeformError, match="deeper than 500 levels") as caught:
+        encode(nested(2000))
+    assert len(str(caught.value)) < 400
+
+
+def test_a_reference_cycle_is_refused() -> None:
+    """A list that contains itself ends in an error, not in a crash."""
+    cycle: list[Any] = []
+    cycle.append(cycle)
+    with pytest.raises(DeformError, match="cycle"):
+        encode(cycle)
+
+
+@pytest.mark.parametrize("opening", [b"\x91", b"\x81\x01", b"\x81", b"\xdd\x00\x00\x00\x01"])
+@pytest.mark.parametrize("levels", [1100, 50_000])
+def test_nesting_bombs_are_refused(opening: bytes, levels: int) -> None:
+    """A message of openings only is refused without deep recursion."""
+    with pytest.raises(ProtocolError):
+        decode(opening * levels + b"\x01")
+
+
+def test_an_exception_in_to_bus_is_reported_with_its_place() -> None:
+    """What `__to_bus__` raises is chained to an error that says where it was."""
+
+    class Broken:
+        def __to_bus__(self) -> None:
+            raise RuntimeError("no luck")
+
+    with pytest.raises(
+        DeformError, match=r"value\.b is a .*Broken that cannot be sent: RuntimeError: no luck"
+    ) as caught:
+        encode({"a": 1, "b": Broken()})
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_to_bus_may_encode_something_itself() -> None:
+    """Encoding inside of `__to_bus__` does not disturb the message around it."""
+
+    class Signed:
+        def __to_bus__(self) -> dict[str, Any]:
+            return {"body": encode([1, 2])}
+
+    assert decode(encode(["before", Signed(), "after"])) == ["before", {"body": b"\x92\x01\x02"}, "after"]

@@ -1,0 +1,192 @@
+"""Python objects -> plain values, and their JSON form."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum, IntEnum
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightbus.exceptions import DeformError
+from lightbus.wire.codec import decode, encode
+from lightbus.wire.plain import json_form, to_plain
+
+
+class Colour(str, Enum):  # noqa: UP042 - how most programs write it
+    RED = "red"
+
+
+class Level(IntEnum):
+    HIGH = 3
+
+
+class Shape(Enum):
+    SQUARE = Colour.RED
+
+
+class Pair(NamedTuple):
+    left: Any
+    right: Any = None
+
+
+@dataclass
+class Order:
+    number: int
+    lines: list[Any] = field(default_factory=list)
+
+
+class Customer(pydantic.BaseModel):
+    mail: str = pydantic.Field(alias="e-mail")
+    since: date
+
+
+class Token:
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __to_bus__(self) -> Any:
+        return self.inner
+
+
+class Shouting(str):
+    def __str__(self) -> str:
+        return self.upper()
+
+
+class Count(int):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        (Colour.RED, "red"),
+        (Level.HIGH, 3),
+        (Shape.SQUARE, "red"),
+        (Pair(1, Colour.RED), {"left": 1, "right": "red"}),
+        (Order(7, [Pair(1)]), {"number": 7, "lines": [{"left": 1, "right": None}]}),
+        (Customer(**{"e-mail": "a@b", "since": date(2026, 1, 2)}), {"e-mail": "a@b", "since": date(2026, 1, 2)}),
+        (Token(Token(Order(1))), {"number": 1, "lines": []}),
+        (Shouting("quiet"), "quiet"),
+        (Count(5), 5),
+        (OrderedDict(a=(1,)), {"a": [1]}),
+        (bytearray(b"x"), b"x"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_objects_arrive_as_plain_values(value: Any, plain: Any) -> None:
+    """Each kind of object is carried as the plain value it stands for, at any depth."""
+    arrived = decode(encode([{"value": value}]))
+    assert arrived == [{"value": plain}]
+    assert type(arrived[0]["value"]) is type(plain)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        datetime(2026, 1, 2, 3, 4, 5, 6, UTC),
+        date(2026, 1, 2),
+        time(3, 4, 5, 6),
+        timedelta(days=-1, microseconds=3),
+        UUID(int=77),
+        Decimal("1.10"),
+        complex(1, -2),
+        0.5,
+        b"\x00",
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_subclass_is_carried_as_its_base(value: Any) -> None:
+    """Libraries subclass datetime, Decimal and the like; the value travels, the subclass does not."""
+    kind = type(value)
+    same = _rebuild(type("Sub", (kind,), {}), value)
+    assert type(to_plain(same)) is kind
+    assert to_plain(same) == value
+
+
+def _rebuild(sub: Any, value: Any) -> Any:
+    if isinstance(value, (datetime, time)):
+        return sub.fromisoformat(value.isoformat())
+    if isinstance(value, date):
+        return sub(value.year, value.month, value.day)
+    if isinstance(value, timedelta):
+        return sub(value.days, value.seconds, value.microseconds)
+    return sub(int=value.int) if isinstance(value, UUID) else sub(value)
+
+
+@pytest.mark.parametrize("value", [object(), Order, len, (x for x in ()), range(3)], ids=lambda value: str(type(value)))
+def test_other_objects_have_no_plain_form(value: Any) -> None:
+    """Classes, functions, generators and unknown objects are not carried."""
+    with pytest.raises(TypeError, match="cannot be sent"):
+        to_plain(value)
+
+
+def test_endless_to_bus_is_refused() -> None:
+    """A `__to_bus__` that returns the object itself ends in an error."""
+    endless = Token(None)
+    endless.inner = endless
+    with pytest.raises(DeformError, match="without end"):
+        encode(endless)
+
+
+@pytest.mark.parametrize(
+    ("value", "form"),
+    [
+        (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "2026-01-02T03:04:05+00:00"),
+        (date(2026, 1, 2), "2026-01-02"),
+        (time(3, 4), "03:04:00"),
+        (timedelta(days=1, microseconds=5), "PT86400.000005S"),
+        (timedelta(seconds=-90), "-PT90S"),
+        (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (Decimal("1.10"), "1.10"),
+        (complex(1, -2), "1-2j"),
+        (b"h\xc3\xa9\xff", "h\u00e9\\xff"),
+        ((1, {2}), [1, [2]]),
+        (
+            {1: Colour.RED, None: 2.5, False: 3, date(2026, 1, 2): 4},
+            {"1": "red", "null": 2.5, "false": 3, "2026-01-02": 4},
+        ),
+        (Pair(1), {"left": 1, "right": None}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_json_form(value: Any, form: Any) -> None:
+    """Each type has the form that JSON Schema, and pydantic, know it by."""
+    assert json_form(value) == form
+
+
+def test_json_form_of_numbers_json_does_not_have() -> None:
+    """NaN and the infinities stay, unless stand-ins are asked for."""
+    assert json_form([math.inf]) == [math.inf]
+    stood_in = json_form([math.inf, -math.inf, math.nan], finite=True)
+    assert all(math.isfinite(number) for number in stood_in)
+    assert stood_in[0] > 0 > stood_in[1]
+
+
+def test_json_form_names_what_it_cannot_turn() -> None:
+    """The error is the one of encoding, with the path."""
+    with pytest.raises(DeformError, match=r"value\.a\[1\] is a object"):
+        json_form({"a": [1, object()]})
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text() | st.binary() | st.datetimes() | st.timedeltas() | st.decimals(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner),
+    )
+)
+def test_json_form_is_json(value: Any) -> None:
+    """Whatever goes in, json can write what comes out, and a second pass changes nothing."""
+    form = json_form(value)
+    assert json.loads(json.dumps(form)) == form
+    assert json_form(form) == form
