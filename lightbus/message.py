@@ -1,0 +1,147 @@
+"""What hooks and listeners are given: a call, its result, an event. Values only; how they travel is `wire`'s matter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .typing import Kwargs
+
+__all__ = ["EventMessage", "Message", "ResultMessage", "RpcMessage"]
+
+
+class Message:
+    """
+    What every message has.
+
+    Attributes:
+        id: the same on every delivery of this message, unique on the bus.
+        native_id: where a journal holds it (`"<journal>-<sequence>"`), or an empty string.
+
+    """
+
+    __slots__ = ("id", "native_id")
+
+    def __init__(self, *, id: str = "", native_id: str = "") -> None:
+        self.id = id
+        self.native_id = native_id
+
+
+class RpcMessage(Message):
+    """A call: `api_name`, `procedure_name` and the arguments by name (`kwargs`)."""
+
+    __slots__ = ("api_name", "kwargs", "procedure_name")
+
+    def __init__(
+        self, *, api_name: str, procedure_name: str, kwargs: Kwargs | None = None, id: str = "", native_id: str = ""
+    ) -> None:
+        super().__init__(id=id, native_id=native_id)
+        self.api_name = api_name
+        self.procedure_name = procedure_name
+        self.kwargs: Kwargs = kwargs or {}
+
+    @property
+    def canonical_name(self) -> str:
+        """`"auth.check_password"`."""
+        return f"{self.api_name}.{self.procedure_name}"
+
+    def __repr__(self) -> str:
+        return f"<RpcMessage {self.canonical_name}({', '.join(self.kwargs)})>"
+
+
+class ResultMessage(Message):
+    """
+    What a call came to.
+
+    Attributes:
+        result: the returned value, or the exception where `error` is true.
+        rpc_message_id: the id of the call it answers.
+        error: whether the handler raised.
+        trace: the traceback as text, where it did.
+
+    """
+
+    __slots__ = ("api_name", "error", "procedure_name", "result", "rpc_message_id", "trace")
+
+    def __init__(
+        self,
+        *,
+        result: Any,
+        rpc_message_id: str,
+        api_name: str = "",
+        procedure_name: str = "",
+        error: bool = False,
+        trace: str = "",
+        id: str = "",
+        native_id: str = "",
+    ) -> None:
+        super().__init__(id=id, native_id=native_id)
+        self.result = result
+        self.rpc_message_id = rpc_message_id
+        self.api_name = api_name
+        self.procedure_name = procedure_name
+        self.error = error
+        self.trace = trace
+
+    def __repr__(self) -> str:
+        outcome = "error" if self.error else "result"
+        return f"<ResultMessage {outcome} of {self.api_name}.{self.procedure_name}>"
+
+
+class EventMessage(Message):
+    """
+    One event.
+
+    Attributes:
+        api_name, event_name: which event it is.
+        kwargs: its arguments by name.
+        version: the version of the API that fired it.
+        deliveries: how often this group was given it, this time included.
+        redelivered: whether it was given before.
+        published_at: when it was fired, in seconds of the firing host's clock since 1970.
+        publisher: the peer that published it (and, with a journal, holds it).
+
+    """
+
+    __slots__ = ("api_name", "deliveries", "event_name", "kwargs", "published_at", "publisher", "version")
+
+    def __init__(
+        self,
+        *,
+        api_name: str,
+        event_name: str,
+        kwargs: Kwargs | None = None,
+        version: int = 1,
+        id: str = "",
+        native_id: str = "",
+        deliveries: int = 1,
+        published_at: float = 0.0,
+        publisher: str = "",
+    ) -> None:
+        # Written out, not via super(): this runs once per event on both sides.
+        self.id = id
+        self.native_id = native_id
+        self.api_name = api_name
+        self.event_name = event_name
+        self.kwargs: Kwargs = {} if kwargs is None else kwargs
+        self.version = version
+        self.deliveries = deliveries
+        self.published_at = published_at
+        self.publisher = publisher
+
+    @property
+    def redelivered(self) -> bool:
+        """Whether this group was given the event before."""
+        return self.deliveries > 1
+
+    @property
+    def procedure_name(self) -> str:
+        """The event's name: upstream Lightbus calls it so."""
+        return self.event_name
+
+    @property
+    def canonical_name(self) -> str:
+        """`"auth.user_registered"`."""
+        return f"{self.api_name}.{self.event_name}"
+
+    def __repr__(self) -> str:
+        return f"<EventMessage {self.canonical_name}({', '.join(self.kwargs)}) id={self.id}>"

@@ -1,0 +1,356 @@
+"""The message table, and how a message becomes one ZeroMQ frame and back. No state, no I/O.
+
+A frame on a ROUTER/DEALER pair is
+
+    kind (1 byte) | protocol version (1 byte) | call id (8 bytes, big endian) | msgpack array of the fields
+
+and a frame on a PUB/SUB pair is a topic (which a subscription must be a prefix of) followed by the same, where the
+call id is 0. One frame per message: each further ZeroMQ part costs more than all of the encoding (see
+docs/architecture.md). The fixed head is readable even where the rest is not, so a broken request is still answered.
+
+Receivers ignore fields that they do not know at the end of the array, so that fields can be added within a version.
+`docs/protocol.md` shows this table with test vectors.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any, NamedTuple, TypeAlias
+
+from ..exceptions import ProtocolError
+from . import codec
+
+__all__ = [
+    "EVENT_TOPIC_PARTS",
+    "MARKER_PREFIX",
+    "PARTITIONS",
+    "PROTOCOL_VERSION",
+    "Accepted",
+    "Cancel",
+    "Drain",
+    "Drained",
+    "Error",
+    "Events",
+    "Fire",
+    "Goodbye",
+    "Hello",
+    "Kind",
+    "Marker",
+    "Message",
+    "Peers",
+    "Record",
+    "Request",
+    "Result",
+    "Welcome",
+    "call_id_of",
+    "decode",
+    "decode_published",
+    "decode_record",
+    "encode",
+    "encode_published",
+    "encode_record",
+    "event_topic",
+    "marker_topic",
+    "subscription",
+]
+
+PROTOCOL_VERSION = 1
+PARTITIONS = 16
+"""How many partitions an event's stream falls into; part of the protocol, since both sides count with it."""
+
+MARKER_PREFIX = b"\xff"
+"""Markers sort after every topic: libzmq sends subscriptions in order, so a marker seen means all are in place."""
+
+EVENT_TOPIC_PARTS = 3
+_MARKER_TOPIC_LENGTH = 1 + 16
+_HEAD = struct.Struct(">BBQ")
+
+
+class Kind(IntEnum):
+    """The first byte of every message."""
+
+    HELLO = 1
+    WELCOME = 2
+    REQUEST = 3
+    RESULT = 4
+    ERROR = 5
+    CANCEL = 6
+    FIRE = 7
+    ACCEPTED = 8
+    PEERS = 9
+    DRAIN = 10
+    DRAINED = 11
+    GOODBYE = 12
+    EVENTS = 32
+    MARKER = 33
+
+
+class Hello(NamedTuple):
+    """Engine to worker: who I am, and whom I believe to be speaking to. Repeated, it is the heartbeat."""
+
+    bus: str
+    target: str
+    """The instance id that is expected here; empty when only the address is known (a seed)."""
+    instance: str
+    service: str
+    process: str
+    peers_digest: str
+    """Of the instance ids that the sender has verified itself."""
+    announcement: list[Any] | dict[str, Any] | None
+    """What the sender announces, where it is a worker itself."""
+
+
+class Welcome(NamedTuple):
+    """Worker to engine: the answer to HELLO. Only this makes a peer count as up."""
+
+    announcement: list[Any] | dict[str, Any]
+    peers_digest: str
+    clock: float
+    """The worker's wall clock, seconds since 1970."""
+    draining: bool
+
+
+class Request(NamedTuple):
+    """Caller to worker: execute a procedure."""
+
+    target: str
+    """The instance that is meant; another one refuses."""
+    api: str
+    procedure: str
+    left: float
+    """Seconds left until the caller's deadline."""
+    caller: str
+    """The calling process's instance id."""
+    chain: list[str]
+    """The instances in which a call is waiting for this one (nested calls), outermost first."""
+    trace: dict[str, Any] | None
+    """Trace context (W3C names), passed on untouched."""
+    epoch: int
+    """0, or the number that the worker gave when it refused this call because it had stood still."""
+    kwargs: dict[str, Any]
+
+
+class Result(NamedTuple):
+    """Worker to caller: what the procedure returned."""
+
+    value: Any
+
+
+class Error(NamedTuple):
+    """Worker to caller: why there is no result."""
+
+    code: str
+    message: str
+    started: bool
+    """False: it was certainly not executed, another peer may be asked."""
+    details: dict[str, Any]
+
+
+class Cancel(NamedTuple):
+    """Caller to worker: nobody waits for the request with this call id any more."""
+
+
+class Fire(NamedTuple):
+    """Process without a publisher of its own to a worker: publish this event for me (hand-off)."""
+
+    target: str
+    api: str
+    event: str
+    left: float
+    key: str | None
+    record: bytes
+
+
+class Accepted(NamedTuple):
+    """Worker to the process that handed off: published (and, where there is a journal, on disk)."""
+
+    native_id: str
+    publisher: str
+
+
+class Peers(NamedTuple):
+    """Worker to the engines connected to it: who came and who went, as the sender has seen itself."""
+
+    joined: list[Any]
+    """Pairs of an announcement and its age in seconds."""
+    left: list[Any]
+
+
+class Drain(NamedTuple):
+    """Worker to engines: send me nothing new. Until it is confirmed, requests are refused as not started."""
+
+
+class Drained(NamedTuple):
+    """Engine to worker: none of this process's doors will send you anything new."""
+
+
+class Goodbye(NamedTuple):
+    """Either way: the sender is leaving now."""
+
+    instance: str
+
+
+class Events(NamedTuple):
+    """Publisher to subscribers: events of one topic, in order."""
+
+    journal: str
+    publisher: str
+    records: list[Any]
+    """`[sequence, sequence of the one before in this (event, partition), record]` each."""
+
+
+class Marker(NamedTuple):
+    """Publisher to one subscriber: all your subscriptions sent before this one are in force from here on."""
+
+    journal: str
+    head: int
+    """The sequence of the newest event published before this marker."""
+
+
+class Record(NamedTuple):
+    """One event, encoded once where it was fired and then carried as bytes through hand-off, journal and PUB."""
+
+    id: str
+    version: int
+    published_at: float
+    kwargs: dict[str, Any]
+
+
+Message: TypeAlias = (
+    Hello
+    | Welcome
+    | Request
+    | Result
+    | Error
+    | Cancel
+    | Fire
+    | Accepted
+    | Peers
+    | Drain
+    | Drained
+    | Goodbye
+    | Events
+    | Marker
+)
+
+_ANY = object
+_NUMBER = (float, int)
+_OPTIONAL_MAP = (dict, type(None))
+_ANNOUNCEMENT = (list, dict)
+
+# One row a message: its class, and for each field the types that may arrive. A missing kind is an error.
+_TABLE: dict[int, tuple[Callable[..., Message], tuple[Any, ...]]] = {
+    Kind.HELLO: (Hello, (str, str, str, str, str, str, (list, dict, type(None)))),
+    Kind.WELCOME: (Welcome, (_ANNOUNCEMENT, str, _NUMBER, bool)),
+    Kind.REQUEST: (Request, (str, str, str, _NUMBER, str, list, _OPTIONAL_MAP, int, dict)),
+    Kind.RESULT: (Result, (_ANY,)),
+    Kind.ERROR: (Error, (str, str, bool, dict)),
+    Kind.CANCEL: (Cancel, ()),
+    Kind.FIRE: (Fire, (str, str, str, _NUMBER, (str, type(None)), bytes)),
+    Kind.ACCEPTED: (Accepted, (str, str)),
+    Kind.PEERS: (Peers, (list, list)),
+    Kind.DRAIN: (Drain, ()),
+    Kind.DRAINED: (Drained, ()),
+    Kind.GOODBYE: (Goodbye, (str,)),
+    Kind.EVENTS: (Events, (str, str, list)),
+    Kind.MARKER: (Marker, (str, int)),
+}
+_KIND_OF: dict[type, int] = {
+    Hello: Kind.HELLO,
+    Welcome: Kind.WELCOME,
+    Request: Kind.REQUEST,
+    Result: Kind.RESULT,
+    Error: Kind.ERROR,
+    Cancel: Kind.CANCEL,
+    Fire: Kind.FIRE,
+    Accepted: Kind.ACCEPTED,
+    Peers: Kind.PEERS,
+    Drain: Kind.DRAIN,
+    Drained: Kind.DRAINED,
+    Goodbye: Kind.GOODBYE,
+    Events: Kind.EVENTS,
+    Marker: Kind.MARKER,
+}
+
+
+def encode(message: Message, call_id: int = 0) -> bytes:
+    """Return the frame of `message`. Raises DeformError where a value in it cannot be put on the wire."""
+    return _HEAD.pack(_KIND_OF[type(message)], PROTOCOL_VERSION, call_id) + codec.encode([*message])
+
+
+def call_id_of(frame: bytes) -> int:
+    """Return the call id of a frame whose fields may be unreadable; 0 where even the head is."""
+    return int(_HEAD.unpack_from(frame)[2]) if len(frame) >= _HEAD.size else 0
+
+
+def decode(frame: bytes) -> tuple[int, Message]:
+    """Return `(call id, message)`. Any bytes give that or ProtocolError, nothing else."""
+    if len(frame) < _HEAD.size:
+        raise ProtocolError(f"A message of {len(frame)} bytes is too short: its head alone has {_HEAD.size}.")
+    kind, version, call_id = _HEAD.unpack_from(frame)
+    if version != PROTOCOL_VERSION:
+        raise ProtocolError(
+            f"A peer speaks protocol version {version}, this process version {PROTOCOL_VERSION}. "
+            "Run versions of Lightbus on one bus that share a protocol version."
+        )
+    row = _TABLE.get(kind)
+    if row is None:
+        raise ProtocolError(f"Unknown kind of message: {kind}.")
+    cls, types = row
+    fields = codec.decode(memoryview(frame)[_HEAD.size :])
+    if type(fields) is not list or len(fields) < len(types):
+        raise ProtocolError(f"A {Kind(kind).name} message needs an array of {len(types)} fields.")
+    for value, allowed in zip(fields, types, strict=False):
+        if not isinstance(value, allowed):
+            raise ProtocolError(f"A {Kind(kind).name} message has a field of the wrong type: {type(value).__name__}.")
+    return call_id, cls(*fields[: len(types)])
+
+
+def event_topic(api: str, event: str, partition: int) -> bytes:
+    """Return `api NUL event NUL pp NUL`: the two hex digits have a fixed width, since a subscription is a prefix."""
+    return b"%b\0%b\0%02x\0" % (api.encode(), event.encode(), partition)
+
+
+def subscription(api: str, event: str) -> bytes:
+    """Return the prefix that covers all partitions of an event; of all events of the API for `"*"`."""
+    return f"{api}\0".encode() if event == "*" else f"{api}\0{event}\0".encode()
+
+
+def marker_topic(unique: bytes) -> bytes:
+    """Return the topic on which a subscriber asks for its marker; `unique` are 16 random bytes."""
+    return MARKER_PREFIX + unique
+
+
+def encode_published(topic: bytes, message: Events | Marker) -> bytes:
+    """Return the PUB frame: the topic, then the message."""
+    return topic + encode(message)
+
+
+def decode_published(frame: bytes) -> tuple[bytes, Message]:
+    """Return `(topic, message)` of a PUB frame. Any bytes give that or ProtocolError, nothing else."""
+    if frame[:1] == MARKER_PREFIX:
+        end = _MARKER_TOPIC_LENGTH
+    else:
+        end = 0
+        for _ in range(EVENT_TOPIC_PARTS):
+            end = frame.find(b"\0", end) + 1
+            if end == 0:
+                raise ProtocolError("A published message has no topic of the form `api NUL event NUL partition NUL`.")
+    _, message = decode(frame[end:])
+    return frame[:end], message
+
+
+def encode_record(record: Record) -> bytes:
+    """Return the event as bytes. Raises DeformError where an argument cannot be put on the wire."""
+    return codec.encode([*record])
+
+
+def decode_record(data: bytes) -> Record:
+    """Return the event. Any bytes give one or ProtocolError, nothing else."""
+    fields = codec.decode(data)
+    match fields:
+        case [str(), int(), float() | int(), dict(), *_]:
+            return Record(*fields[:4])
+    raise ProtocolError("An event's record needs an id, a version, a time and a mapping of arguments.")
