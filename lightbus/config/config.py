@@ -1,0 +1,111 @@
+"""The whole configuration of a bus client: its sections, and what follows from several of them together."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model_validator
+
+from . import names
+from .features import ALL_FEATURES, Feature
+from .fields import Name, split
+from .names import ServiceName
+from .settings import (
+    ApiSettings,
+    BusSettings,
+    DiscoverySettings,
+    JournalSettings,
+    NetworkSettings,
+    PluginSettings,
+    SecuritySettings,
+    Settings,
+    WorkerSettings,
+)
+
+__all__ = ["Config"]
+
+_Section = TypeVar("_Section", bound=Settings)
+
+
+def _inherit(own: _Section, parent: _Section) -> _Section:
+    """Return `own` with whatever was not written in it taken from `parent`, in nested sections too."""
+    values: dict[str, Any] = {}
+    for key in type(own).model_fields:
+        mine, theirs = getattr(own, key), getattr(parent, key)
+        if isinstance(mine, Settings):
+            values[key] = _inherit(mine, theirs)
+        else:
+            values[key] = mine if key in own.model_fields_set else theirs
+    return own.model_construct(_fields_set=set(own.model_fields_set), **values)
+
+
+class Config(Settings):
+    """
+    All settings of one bus client. `load_config` makes one.
+
+    `service_name` and `process_name` are templates: expand them (`names.expand`) when the engine starts, so that
+    a forked child gets a process id and random parts of its own.
+    """
+
+    service_name: Name = Field(default=names.UNNAMED, description="Processes of one service share their listeners.")
+    process_name: Name = Field(default="{friendly}", description="Tells the processes of a service apart.")
+    features: Annotated[tuple[Feature, ...], BeforeValidator(split, json_schema_input_type=list[Feature] | str)] = (
+        Field(default=ALL_FEATURES, description="What a worker does.")
+    )
+    bus: BusSettings = BusSettings()
+    apis: dict[str, ApiSettings] = Field(
+        default={"default": ApiSettings()}, description="Per API; `default` holds for all that do not say otherwise."
+    )
+    plugins: dict[str, PluginSettings] = Field(default={}, description="Per plugin: enabled, and its own settings.")
+    network: NetworkSettings = NetworkSettings()
+    discovery: DiscoverySettings = DiscoverySettings()
+    security: SecuritySettings = SecuritySettings()
+    worker: WorkerSettings = WorkerSettings()
+    journal: JournalSettings = JournalSettings()
+
+    _default_name: ServiceName | None = PrivateAttr(default=None)
+
+    @field_validator("apis")
+    @classmethod
+    def _inherit_from_default(cls, apis: dict[str, ApiSettings]) -> dict[str, ApiSettings]:
+        default = apis.get("default", ApiSettings())
+        return {name: _inherit(api, default) for name, api in {"default": default, **apis}.items()}
+
+    @model_validator(mode="after")
+    def _insecure_has_a_name(self) -> Self:
+        if self.security.mode == "insecure" and self.bus.name is None:
+            raise ValueError(
+                "security.mode is insecure, and that wants a bus name written out, or strangers on the same network "
+                "would share a bus by accident. Set LIGHTBUS_BUS or bus.name"
+            )
+        return self
+
+    def api(self, name: str) -> ApiSettings:
+        """Return the settings of an API: one look-up, since every call asks."""
+        apis = self.apis
+        return apis[name] if name in apis else apis["default"]
+
+    @property
+    def bus_name(self) -> str:
+        """Return the name of the bus: the one written out, or the user's own on this host."""
+        return self.bus.name or names.default_bus_name()
+
+    @property
+    def default_name(self) -> ServiceName | None:
+        """Return the service name taken for want of a chosen one, and whether it says something; None if chosen."""
+        if self._default_name is None and "service_name" not in self.model_fields_set:
+            return names.default_service_name(None)
+        return self._default_name
+
+    def with_default_name(self, name: ServiceName) -> Config:
+        """Return these settings under a service name nobody chose."""
+        copy = self.model_copy(update={"service_name": name.name})
+        copy._default_name = name
+        return copy
+
+    def written(self) -> dict[str, Any]:
+        """Return what was set by somebody, as the file would say it; defaults are left out."""
+        values = self.model_dump(by_alias=True, exclude_unset=True)
+        if self.default_name is not None:
+            values.pop("service_name", None)
+        return values

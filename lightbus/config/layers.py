@@ -1,0 +1,67 @@
+"""Settings from several places laid over each other, remembering for each key which place it came from.
+
+Knows nothing of what the settings mean. Errors use the memory: "network.rpc_port (from the file bus.yaml) ...".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+__all__ = ["KeyPath", "Layer", "Merged", "merge"]
+
+KeyPath: TypeAlias = tuple[str | int, ...]
+"""Where a setting stands: `("apis", "auth", "rpc_timeout")`; a number is a place in a list."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """Nested settings (`values`) of one place (`origin`, as a sentence would name it: `"the file bus.yaml"`)."""
+
+    origin: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """All layers as one mapping."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: dict[KeyPath, str] = field(default_factory=dict)
+
+    def origin_of(self, path: KeyPath) -> str | None:
+        """Return the place that wrote this setting, or the section around it; None if it is a default."""
+        while path and path not in self.origins:
+            path = path[:-1]
+        return self.origins.get(path)
+
+
+def merge(layers: Iterable[Layer]) -> Merged:
+    """Lay `layers` over each other, the weakest first: sections key by key, lists and values as a whole."""
+    merged = Merged()
+    for layer in layers:
+        _lay(layer.values, merged.values, (), layer.origin, merged.origins)
+    return merged
+
+
+def _lay(
+    values: Mapping[str, Any], target: dict[str, Any], path: KeyPath, origin: str, origins: dict[KeyPath, str]
+) -> None:
+    for raw_key, value in values.items():
+        key = str(raw_key)  # YAML makes numbers and `on` of some keys
+        here = (*path, key)
+        if value is None and not _is_plugin_option(here):
+            continue  # `bus:` with nothing below it, or an argument not given: as if it were not written
+        origins[here] = origin
+        if not isinstance(value, Mapping):
+            target[key] = value
+            continue
+        if not isinstance(target.get(key), dict):
+            target[key] = {}
+        _lay(value, target[key], here, origin, origins)
+
+
+def _is_plugin_option(path: KeyPath) -> bool:
+    """Return whether the setting belongs to a plugin, to which "nothing" may well be a value."""
+    return len(path) > 2 and path[0] == "plugins"

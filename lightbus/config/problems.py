@@ -1,0 +1,106 @@
+"""Says in plain English what is wrong with settings: which key, where it was written, and what to write instead.
+
+Takes pydantic's account of the errors apart; nothing of its own wording or its links reaches the user, and no
+value of a section that holds secrets.
+"""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ValidationError
+
+from ..exceptions import InvalidConfiguration, did_you_mean
+from .layers import KeyPath, Merged
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+__all__ = ["explain"]
+
+_SENTENCES = {
+    "missing": "is missing",
+    "bool_parsing": "must be true or false, not {value}",
+    "bool_type": "must be true or false, not {value}",
+    "float_parsing": "must be a number, not {value}",
+    "float_type": "must be a number, not {value}",
+    "finite_number": "must be a finite number, not {value}",
+    "int_parsing": "must be a whole number, not {value}",
+    "int_type": "must be a whole number, not {value}",
+    "int_from_float": "must be a whole number, not {value}",
+    "string_type": "must be text, not {value}",
+    "path_type": "must be a path, not {value}",
+    "list_type": "must be a list, not {value}",
+    "tuple_type": "must be a list, not {value}",
+    "dict_type": "must be a section with keys of its own, not {value}",
+    "model_type": "must be a section with keys of its own, not {value}",
+    "literal_error": "must be {expected}, not {value}",
+    "enum": "must be {expected}, not {value}",
+    "greater_than": "must be more than {gt:g}, not {value}",
+    "greater_than_equal": "must be at least {ge:g}, not {value}",
+    "less_than_equal": "must be at most {le:g}, not {value}",
+    "value_error": "{error}",
+}
+"""What to say for each of pydantic's error types that our settings can meet."""
+
+_MAX_SHOWN = 60
+
+
+def explain(error: ValidationError, model: type[BaseModel], merged: Merged, at: KeyPath = ()) -> InvalidConfiguration:
+    """
+    Return the error to raise for settings that `model` refused.
+
+    `merged` knows where each key came from; `at` is the path of the section that `model` describes.
+    """
+    lines = [_line(detail, model, merged, at) for detail in error.errors(include_url=False)]
+    if len(lines) == 1:
+        return InvalidConfiguration(lines[0])
+    return InvalidConfiguration("The configuration has several faults:\n" + "\n".join(f"  - {line}" for line in lines))
+
+
+def _line(detail: ErrorDetails, model: type[BaseModel], merged: Merged, at: KeyPath) -> str:
+    kind, loc, value = detail["type"], detail["loc"], detail["input"]
+    path = (*at, *loc)
+    origin = merged.origin_of(path)
+    subject = f"{_dotted(path)} (from {origin})" if origin else _dotted(path)
+    if kind == "extra_forbidden":
+        return f"{subject} is not a setting.{_near(str(loc[-1]), _keys_at(model, loc[:-1]))}"
+    context = detail.get("ctx", {})
+    near = ""
+    if kind in ("literal_error", "enum"):
+        near = did_you_mean(str(value), re.findall("'([^']*)'", str(context["expected"])))
+    sentence = _SENTENCES.get(kind, "cannot be {value}").format(value=_shown(value), **context)
+    # A fault of the whole configuration has no key to stand in front of it.
+    return f"{subject} {sentence}.{near}".lstrip()
+
+
+def _near(key: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    return did_you_mean(key, names) or f" There is: {', '.join(names)}."
+
+
+def _keys_at(model: type[BaseModel], path: KeyPath) -> list[str]:
+    """Return the keys that the section at `path` may have."""
+    section: Any = model
+    for part in path:
+        section = _section_below(section, part)
+    return [field.alias or name for name, field in section.model_fields.items()]
+
+
+def _section_below(section: Any, part: str | int) -> Any:
+    if typing.get_origin(section) is dict:  # `apis` and `plugins`: every name has the same model
+        return typing.get_args(section)[1]
+    return next(field.annotation for name, field in section.model_fields.items() if part == (field.alias or name))
+
+
+def _dotted(path: KeyPath) -> str:
+    """Return `"discovery.peers[1]"`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."

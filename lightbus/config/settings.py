@@ -1,0 +1,170 @@
+"""The sections of the configuration: every setting with its type, unit, default and bounds.
+
+They know nothing of files, of the environment or of how errors are worded. Where one of pydantic's own names is
+in the way, the attribute is called otherwise than the key (`validation` for `validate`, `options` for `schema`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from .fields import Addresses, BusName, Count, Directory, Limit, MessageSize, Peers, Port, Seconds, Wait
+
+__all__ = [
+    "ApiSettings",
+    "BusSettings",
+    "DiscoverySettings",
+    "JournalSettings",
+    "NetworkSettings",
+    "PluginSettings",
+    "SchemaSettings",
+    "SecuritySettings",
+    "Settings",
+    "ValidationSettings",
+    "WorkerSettings",
+]
+
+_NOT_YET = "is not available in this version of Lightbus; security.mode can be host or insecure"
+
+
+class Settings(BaseModel):
+    """A section of the configuration: it cannot be changed, and has no key that is not declared."""
+
+    # Inputs are hidden, since pydantic would print a key or a password into a traceback.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _both_ways(value: Any) -> Any:
+    """Take `validate: false` for both directions at once."""
+    return {"outgoing": value, "incoming": value} if isinstance(value, bool) else value
+
+
+class SchemaSettings(Settings):
+    """`bus.schema`."""
+
+    human_readable: bool = Field(default=True, description="Indent the JSON that dumpschema writes.")
+    ttl: Seconds = Field(default=3600.0, description="Seconds for which a peer's schema is remembered.")
+
+
+class BusSettings(Settings):
+    """`bus`."""
+
+    name: BusName | None = Field(
+        default=None,
+        description="Buses of different names do not see each other. Without one, each user of a host has an own bus.",
+    )
+    log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)] = Field(
+        default="info", description="What `lightbus run` logs."
+    )
+    options: SchemaSettings = Field(default=SchemaSettings(), alias="schema")
+
+
+class ValidationSettings(Settings):
+    """`apis.<name>.validate`."""
+
+    outgoing: bool = Field(default=True, description="Check what this process sends.")
+    incoming: bool = Field(default=True, description="Check what this process receives.")
+
+
+class ApiSettings(Settings):
+    """`apis.<name>`; what is not written there is taken from `apis.default`."""
+
+    rpc_timeout: Seconds = Field(default=5.0, description="Seconds in which a call must be answered.")
+    event_fire_timeout: Seconds = Field(default=5.0, description="Seconds in which a fired event must be taken.")
+    event_listener_setup_timeout: Seconds = Field(
+        default=1.0, description="Seconds in which a listener must be set up."
+    )
+    validation: Annotated[
+        ValidationSettings, BeforeValidator(_both_ways, json_schema_input_type=bool | ValidationSettings)
+    ] = Field(default=ValidationSettings(), alias="validate", description="Check arguments and results.")
+    strict_validation: bool = Field(default=False, description="Refuse what there is no schema for.")
+    cast_values: bool = Field(default=True, description="Give handlers the types they are annotated with.")
+
+
+class PluginSettings(BaseModel):
+    """`plugins.<name>`: `enabled`, and whatever the plugin itself wants to know."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", hide_input_in_errors=True)
+
+    enabled: bool = Field(default=False, description="Load this plugin.")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return the plugin's own settings, as they were written."""
+        return dict(self.model_extra or {})
+
+
+class NetworkSettings(Settings):
+    """`network`."""
+
+    interfaces: Addresses = Field(
+        default=[], description="Interfaces (names or addresses) to use; none: all but virtual ones."
+    )
+    advertise: Addresses = Field(default=[], description="Addresses that others shall dial, if not those of ours.")
+    rpc_port: Port = Field(default=0, description="TCP port for calls; 0: any free one.")
+    event_port: Port = Field(default=0, description="TCP port for events; 0: any free one.")
+    max_message_size: MessageSize = Field(default=64 * 1024 * 1024, description="Bytes a message may have.")
+    heartbeat_interval: Seconds = Field(default=1.0, description="Seconds between two heartbeats.")
+    heartbeat_timeout: Seconds = Field(default=3.0, description="Seconds of silence after which a peer is gone.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.rpc_port and self.rpc_port == self.event_port:
+            raise ValueError(f"rpc_port and event_port are both {self.rpc_port}; they must differ")
+        if self.heartbeat_timeout <= self.heartbeat_interval:
+            raise ValueError(
+                f"heartbeat_timeout ({self.heartbeat_timeout} s) must be longer than "
+                f"heartbeat_interval ({self.heartbeat_interval} s), or every peer looks lost"
+            )
+        return self
+
+
+class DiscoverySettings(Settings):
+    """`discovery`."""
+
+    mdns: bool = Field(default=True, description="Find peers by multicast DNS.")
+    peers: Peers = Field(default=[], description="Peers to connect to in any case: host:port or ipc:///path.")
+    wait: Wait = Field(default=1.0, description="Seconds to wait for an API that nobody advertises.")
+
+
+class SecuritySettings(Settings):
+    """`security`."""
+
+    mode: Literal["host", "insecure"] = Field(
+        default="host", description="host: only this user of this host. insecure: plain TCP, open to everyone."
+    )
+    bus_key: None = Field(default=None, description="Not available in this version.")
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _known_mode(cls, value: Any) -> Any:
+        if value in ("bus_key", "keys"):
+            raise ValueError(f"is '{value}', which {_NOT_YET}")
+        return value
+
+    @field_validator("bus_key", mode="before")
+    @classmethod
+    def _no_key(cls, value: Any) -> None:
+        if value is not None:  # going on without it would open what its owner believes to be locked
+            raise ValueError(f"is set, but a bus key {_NOT_YET}. Remove the key")
+
+
+class WorkerSettings(Settings):
+    """`worker`."""
+
+    rpc_concurrency: Limit = Field(default=100, description="Calls executed at the same time.")
+    rpc_queue: Count = Field(default=1000, description="Calls waiting beyond these; more are answered BUSY.")
+    drain_grace: Wait = Field(default=2.0, description="Seconds a leaving worker waits for its callers to notice.")
+    shutdown_timeout: Seconds = Field(default=10.0, description="Seconds a running call may take at shutdown.")
+
+
+class JournalSettings(Settings):
+    """`journal`."""
+
+    data_dir: Directory | None = Field(default=None, description="Where events are kept.")

@@ -1,0 +1,177 @@
+"""Reads a configuration from a file or a URL: YAML, JSON or TOML by its suffix, into a plain mapping.
+
+Whether the settings in it make sense is not asked here.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..exceptions import InvalidConfiguration, UnexpectedConfigurationFormat
+
+if TYPE_CHECKING:
+    from urllib.request import OpenerDirector
+
+__all__ = ["MAX_FETCHED_BYTES", "describe", "read_settings"]
+
+MAX_FETCHED_BYTES = 1024 * 1024
+"""A configuration is a page or two; what is larger is not one."""
+
+
+def read_settings(where: str | os.PathLike[str], *, seconds: float = 10.0) -> dict[str, Any]:
+    """
+    Return the mapping that the file (or https URL) holds; an empty file is an empty mapping.
+
+    `seconds` bounds the fetching of a URL. Raises InvalidConfiguration when it cannot be had or parsed (with
+    the line), UnexpectedConfigurationFormat when it holds something else than a mapping.
+    """
+    place = os.fspath(where)
+    raw = _fetch(place, seconds) if _is_url(place) else _read(Path(place).expanduser())
+    place = _without_secrets(place)
+    values = _parse(raw, Path(place).suffix.lower(), place)
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        kind = type(values).__name__
+        raise UnexpectedConfigurationFormat(
+            f"The configuration {place} holds a {kind} at its top. It must be a mapping of settings, "
+            f"as in `service_name: auth`."
+        )
+    return values
+
+
+def describe(where: str | os.PathLike[str]) -> str:
+    """Return what messages call this source: `"the file bus.yaml"`; of a URL without what may be secret in it."""
+    place = os.fspath(where)
+    return _without_secrets(place) if _is_url(place) else f"the file {place}"
+
+
+def _is_url(place: str) -> bool:
+    return place.startswith(("http://", "https://"))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise InvalidConfiguration(
+            f"There is no configuration file {path} (looked for from {os.getcwd()}). Check the path, "
+            f"or LIGHTBUS_CONFIG if that named it."
+        ) from error
+    except OSError as error:
+        raise InvalidConfiguration(f"The configuration file {path} cannot be read: {error.strerror}.") from error
+
+
+def _fetch(url: str, seconds: float) -> bytes:
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+
+    _refuse_open_http(url)
+    give_up_at = time.monotonic() + seconds
+    try:
+        with _opener().open(url, timeout=seconds) as response:
+            return _drain(response.read1, give_up_at)
+    except (OSError, HTTPException) as error:
+        if isinstance(error, HTTPError):
+            error.close()  # it is the response as well, and holds the connection
+        raise InvalidConfiguration(
+            f"The configuration {_without_secrets(url)} cannot be fetched: {error}. "
+            f"Check the address, or use a local file."
+        ) from error
+
+
+def _drain(read_some: Callable[[int], bytes], give_up_at: float) -> bytes:
+    """Read to the end, however slowly it trickles in, within time and size."""
+    body = bytearray()
+    while chunk := read_some(65536):
+        body += chunk
+        if len(body) > MAX_FETCHED_BYTES:
+            raise OSError(f"it is larger than {MAX_FETCHED_BYTES} bytes")
+        if time.monotonic() > give_up_at:
+            raise TimeoutError("it did not arrive in time")
+    return bytes(body)
+
+
+def _opener() -> OpenerDirector:
+    """Return an opener that asks `_refuse_open_http` about each redirection too."""
+    import urllib.request
+
+    class Redirects(urllib.request.HTTPRedirectHandler):
+        def redirect_request(
+            self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+        ) -> urllib.request.Request | None:
+            _refuse_open_http(newurl)
+            return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+    return urllib.request.build_opener(Redirects)
+
+
+def _refuse_open_http(url: str) -> None:
+    """Refuse an unencrypted fetch from another host: who sits between could choose our peers."""
+    from ipaddress import ip_address
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    if parts.scheme == "https":
+        return
+    try:
+        on_this_host = parts.hostname == "localhost" or ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        on_this_host = False
+    if parts.scheme != "http" or not on_this_host:
+        raise InvalidConfiguration(
+            f"The configuration {_without_secrets(url)} would be fetched unencrypted. Use https:// or a local file."
+        )
+
+
+def _without_secrets(place: str) -> str:
+    """Return a URL without what may be a password or a token, fit for a log; a path as it is."""
+    if not _is_url(place):
+        return place
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(place)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def _parse(raw: bytes, suffix: str, place: str) -> Any:
+    try:
+        text = raw.decode("utf-8-sig")  # editors on Windows write a byte order mark
+    except UnicodeDecodeError as error:
+        raise InvalidConfiguration(f"The configuration {place} is not UTF-8 text: {error.reason}.") from error
+    parse = {".json": _parse_json, ".toml": _parse_toml}.get(suffix, _parse_yaml)
+    return parse(text, place)
+
+
+def _parse_json(text: str, place: str) -> Any:
+    import json
+
+    try:
+        return json.loads(text) if text.strip() else None
+    except json.JSONDecodeError as error:
+        raise InvalidConfiguration(f"{place}, line {error.lineno}: not valid JSON: {error.msg}.") from error
+
+
+def _parse_toml(text: str, place: str) -> Any:
+    import tomllib
+
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:  # its message names line and column
+        raise InvalidConfiguration(f"{place}: not valid TOML: {error}.") from error
+
+
+def _parse_yaml(text: str, place: str) -> Any:
+    import yaml  # type: ignore[import-untyped, unused-ignore]
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise InvalidConfiguration(f"{place}{line}: not valid YAML: {problem}.") from error

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from lightbus.config import fields
+
+
+def read(kind: Any, value: Any) -> Any:
+    return TypeAdapter(kind).validate_python(value)
+
+
+def refusal(kind: Any, value: Any) -> str:
+    with pytest.raises(ValidationError) as caught:
+        read(kind, value)
+    return caught.value.errors()[0]["msg"]
+
+
+@pytest.mark.parametrize(
+    ("written", "endpoint"),
+    [
+        ("10.0.0.7:5570", "tcp://10.0.0.7:5570"),
+        ("tcp://10.0.0.7:5570", "tcp://10.0.0.7:5570"),
+        ("auth.example.org:1", "tcp://auth.example.org:1"),
+        ("[::1]:65535", "tcp://[::1]:65535"),
+        ("[fe80::1%eth0]:5570", "tcp://[fe80::1%eth0]:5570"),
+        ("ipc:///run/lightbus/auth", "ipc:///run/lightbus/auth"),
+    ],
+)
+def test_peer_becomes_an_endpoint(written: str, endpoint: str) -> None:
+    """Each form a peer may be written in becomes the endpoint to connect to."""
+    assert read(fields.Peers, [written]) == [endpoint]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "auth",
+        "auth:",
+        "auth:0",
+        "auth:65536",
+        "auth:http",
+        ":5570",
+        "::1:5570",
+        "au th:5570",
+        "udp://auth:5570",
+        "service@auth:5570",
+        "ipc://relative",
+        "ipc:///",
+        "ipc:///a\nb",
+        "",
+    ],
+)
+def test_what_is_no_peer_is_refused(written: str) -> None:
+    """Anything else is refused, with the forms there are."""
+    assert "must be host:port (as in 10.0.0.7:5570), tcp://host:port or ipc:///path" in refusal(fields.Peers, [written])
+
+
+@given(st.text())
+def test_any_text_is_a_peer_or_refused(written: str) -> None:
+    """Reading a peer ends in an endpoint, which reads as itself, or in a refusal: never in another error."""
+    try:
+        endpoints = read(fields.Peers, [written])
+    except ValidationError:
+        return
+    assert read(fields.Peers, endpoints) == endpoints
+
+
+@pytest.mark.parametrize("written", ["eth0, 127.0.0.1,", ["eth0", "127.0.0.1"], ("eth0", "127.0.0.1")])
+def test_list_may_be_written_with_commas(written: Any) -> None:
+    """A string with commas is a list: an environment variable knows no other way."""
+    assert read(fields.Addresses, written) == ["eth0", "127.0.0.1"]
+
+
+@pytest.mark.parametrize("written", [[""], ["eth 0"], [" eth0"]])
+def test_interface_has_no_blanks(written: list[str]) -> None:
+    """An interface that cannot exist is refused when it is read, not when it is not found."""
+    assert "must be the name or the address of an interface" in refusal(fields.Addresses, written)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        (fields.Seconds, 2, 2.0),
+        (fields.Seconds, "0.5", 0.5),
+        (fields.Wait, 0, 0.0),
+        (fields.Count, 0, 0),
+        (fields.Limit, "10", 10),
+        (fields.Port, 65535, 65535),
+    ],
+)
+def test_number_within_bounds(kind: Any, value: Any, expected: float) -> None:
+    """A number is taken as it is, or out of a string."""
+    assert read(kind, value) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (fields.Seconds, 0),
+        (fields.Seconds, float("inf")),
+        (fields.Seconds, float("nan")),
+        (fields.Wait, -0.1),
+        (fields.Count, -1),
+        (fields.Count, 1.5),
+        (fields.Limit, 0),
+        (fields.MessageSize, 1023),
+        (fields.Port, 65536),
+        (fields.Port, -1),
+    ],
+)
+def test_number_out_of_bounds(kind: Any, value: Any) -> None:
+    """A number that makes no sense for its kind is refused."""
+    refusal(kind, value)
+
+
+@pytest.mark.parametrize("kind", [fields.Seconds, fields.Wait, fields.Count, fields.Limit, fields.Port])
+def test_yes_is_no_number(kind: Any) -> None:
+    """`rpc_timeout: yes` does not become one second."""
+    assert refusal(kind, True) == "Value error, must be a number, not true"
+
+
+@pytest.mark.parametrize("written", ["", "-a", "a/b", "a b", "ä", "a" * 64, ".."])
+def test_bus_name_is_plain(written: str) -> None:
+    """A bus name that could not be part of a path or an announcement is refused."""
+    assert "must be 1 to 63 of A-Z a-z 0-9 _ . -" in refusal(fields.BusName, written)
+
+
+def test_service_name_is_checked() -> None:
+    """A name with an unknown placeholder is refused when it is read."""
+    assert "has an unknown placeholder {host}" in refusal(fields.Name, "{host}")
+    assert read(fields.Name, "auth-{hostname}") == "auth-{hostname}"
+
+
+def test_directory_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory keeps its place when the process changes its own; `~` is the home directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/sally")
+    assert read(fields.Directory, "data") == tmp_path / "data"
+    assert read(fields.Directory, "~/data") == Path("/home/sally/data")
