@@ -1,0 +1,84 @@
+"""Silence -> alive, suspect, gone. It knows when somebody was last heard, and nothing about how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, TypeVar
+
+__all__ = ["Change", "Liveness", "State", "judge"]
+
+K = TypeVar("K")
+
+
+class State(Enum):
+    """What silence makes of somebody."""
+
+    ALIVE = "alive"
+    SUSPECT = "suspect"
+    GONE = "gone"
+
+
+def judge(silence: float, suspect_after: float, gone_after: float) -> State:
+    """Return what a silence of so many seconds means."""
+    if silence >= gone_after:
+        return State.GONE
+    return State.SUSPECT if silence >= suspect_after else State.ALIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Generic[K]):
+    """Somebody is no longer what it was."""
+
+    key: K
+    state: State
+
+
+class Liveness(Generic[K]):
+    """
+    Who was heard when. Only touched from the loop it belongs to.
+
+    Suspect is not dead: whoever is heard again is alive again, without further ado.
+
+    Args:
+        suspect_after: seconds of silence after which somebody is suspect.
+        gone_after: seconds of silence after which it is forgotten.
+
+    """
+
+    def __init__(self, *, suspect_after: float, gone_after: float) -> None:
+        if not 0 < suspect_after <= gone_after:
+            raise ValueError(f"suspect_after ({suspect_after}) must be positive and at most gone_after ({gone_after})")
+        self.suspect_after = suspect_after
+        self.gone_after = gone_after
+        self._heard: dict[K, float] = {}
+        self._suspects: set[K] = set()
+
+    def __len__(self) -> int:
+        return len(self._heard)
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._heard
+
+    def heard(self, key: K, now: float) -> None:
+        """Note that somebody gave a sign of life."""
+        self._heard[key] = now
+        self._suspects.discard(key)
+
+    def forget(self, key: K) -> None:
+        """Stop judging somebody, known or not."""
+        self._heard.pop(key, None)
+        self._suspects.discard(key)
+
+    def tick(self, now: float) -> list[Change[K]]:
+        """Return who became suspect or gone since the last time; the gone are forgotten."""
+        changes: list[Change[K]] = []
+        for key, heard in list(self._heard.items()):
+            state = judge(now - heard, self.suspect_after, self.gone_after)
+            if state is State.GONE:
+                self.forget(key)
+                changes.append(Change(key, state))
+            elif state is State.SUSPECT and key not in self._suspects:
+                self._suspects.add(key)
+                changes.append(Change(key, state))
+        return changes

@@ -1,0 +1,27 @@
+"""Into which partition an event falls, and who of several is responsible for a key. Arithmetic, no state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import blake2b
+
+__all__ = ["partition_of", "rendezvous"]
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """Return the partition of a key: the same in every process and every version of Python."""
+    return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big") % partitions
+
+
+def rendezvous(key: str, members: Iterable[str]) -> str | None:
+    """
+    Return the member responsible for `key`; None where there is no member.
+
+    Highest random weight (Thaler and Ravishankar, 1998): everybody who knows the same members comes to the same answer
+    without asking anybody, and a member that leaves moves only its own keys.
+    """
+    return max(members, key=lambda member: (_weight(key, member), member), default=None)
+
+
+def _weight(key: str, member: str) -> bytes:
+    return blake2b(f"{member}\0{key}".encode(), digest_size=8).digest()

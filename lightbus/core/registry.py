@@ -1,0 +1,399 @@
+"""The peers we know. In: announcements, answers, losses. Out: who joined, changed and left.
+
+An announcement is a hint: it makes somebody worth dialling, and only a WELCOME with the announced instance id makes it
+*up* (RFC 6762 gives a record no proof of life, and after a crash it stays in caches for many minutes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from types import MappingProxyType
+from typing import TypeAlias
+
+from ..typing import InstanceId
+from ..wire.announcement import Announcement
+
+__all__ = [
+    "Fact",
+    "Peer",
+    "PeerJoined",
+    "PeerLeft",
+    "PeerState",
+    "PeerUpdated",
+    "Registry",
+    "Snapshot",
+    "Source",
+    "retry_delay",
+]
+
+MAX_PEERS = 1024
+"""Strangers can announce as many as they like; we remember so many."""
+
+FIRST_RETRY = 0.25
+LONGEST_RETRY = 8.0
+FORGET_AFTER = 1200.0
+"""Seconds without an answer after which a candidate is forgotten: longer than any cache keeps a ghost's record."""
+
+MAX_REFUSED = 3
+"""Refused connections (nobody listens there) in a row after which a candidate is forgotten at once."""
+
+TOMBSTONES = 4096
+
+
+class Source(Enum):
+    """How we heard of somebody."""
+
+    DISCOVERY = "discovery"
+    CLAIM = "claim"
+    """It said HELLO to us and announced itself."""
+    HEARSAY = "hearsay"
+    """Another peer has verified it."""
+    SEED = "seed"
+    """It answered at an address that the settings name."""
+
+
+class PeerState(Enum):
+    """How far we trust that somebody is there."""
+
+    UNVERIFIED = "unverified"
+    UP = "up"
+    DRAINING = "draining"
+    SUSPECT = "suspect"
+    QUARANTINED = "quarantined"
+
+
+class _Input(Enum):
+    ANSWERED = "answered"
+    DRAINS = "drains"
+    LOST = "lost"
+    SILENT = "silent"
+
+
+# What an input makes of a state. A pair that is not here cannot happen and is a mistake of ours.
+_TRANSITIONS: Mapping[tuple[PeerState, _Input], PeerState] = MappingProxyType(
+    {
+        (PeerState.UNVERIFIED, _Input.ANSWERED): PeerState.UP,
+        (PeerState.UNVERIFIED, _Input.DRAINS): PeerState.DRAINING,
+        (PeerState.UNVERIFIED, _Input.LOST): PeerState.QUARANTINED,
+        (PeerState.UNVERIFIED, _Input.SILENT): PeerState.QUARANTINED,
+        (PeerState.QUARANTINED, _Input.ANSWERED): PeerState.UP,
+        (PeerState.QUARANTINED, _Input.DRAINS): PeerState.DRAINING,
+        (PeerState.QUARANTINED, _Input.LOST): PeerState.QUARANTINED,
+        (PeerState.QUARANTINED, _Input.SILENT): PeerState.QUARANTINED,
+        (PeerState.UP, _Input.ANSWERED): PeerState.UP,
+        (PeerState.UP, _Input.DRAINS): PeerState.DRAINING,
+        (PeerState.UP, _Input.LOST): PeerState.SUSPECT,
+        (PeerState.UP, _Input.SILENT): PeerState.SUSPECT,
+        (PeerState.DRAINING, _Input.ANSWERED): PeerState.DRAINING,
+        (PeerState.DRAINING, _Input.DRAINS): PeerState.DRAINING,
+        (PeerState.DRAINING, _Input.LOST): PeerState.SUSPECT,
+        (PeerState.DRAINING, _Input.SILENT): PeerState.SUSPECT,
+        (PeerState.SUSPECT, _Input.ANSWERED): PeerState.UP,
+        (PeerState.SUSPECT, _Input.DRAINS): PeerState.DRAINING,
+        (PeerState.SUSPECT, _Input.LOST): PeerState.SUSPECT,
+        (PeerState.SUSPECT, _Input.SILENT): PeerState.SUSPECT,
+    }
+)
+
+
+def retry_delay(failures: int) -> float:
+    """Return the seconds to wait before dialling again after so many failures in a row: doubling, bounded."""
+    return float(min(FIRST_RETRY * 2 ** max(0, failures - 1), LONGEST_RETRY))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """
+    One process that announced itself.
+
+    Attributes:
+        announcement: what it says of itself; complete (`apis` set) once it has answered.
+        state: how far we trust it.
+        source: how we heard of it first.
+        endpoint, event_endpoint: where it answered; empty before.
+        changed_at: when `state` last changed, in seconds of the registry's clock.
+        heard_at: when it last answered, or was last announced.
+        failures: attempts to reach it that failed, in a row.
+        retry_at: when it may be dialled again.
+
+    """
+
+    announcement: Announcement
+    state: PeerState
+    source: Source
+    changed_at: float
+    heard_at: float
+    endpoint: str = ""
+    event_endpoint: str = ""
+    failures: int = 0
+    refused: int = 0
+    retry_at: float = 0.0
+
+    @property
+    def instance(self) -> InstanceId:
+        """Its instance id."""
+        return self.announcement.instance
+
+    @property
+    def is_up(self) -> bool:
+        """Whether calls may be sent to it."""
+        return self.state is PeerState.UP
+
+    def advertises(self, api: str) -> bool | None:
+        """Return whether it advertises an API; None while it has not told."""
+        names = self.announcement.api_names
+        return None if names is None else api in names
+
+    def __str__(self) -> str:
+        return f"{self.announcement} ({self.state.value})"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerJoined:
+    """A peer answered and is up."""
+
+    peer: Peer
+
+
+@dataclass(frozen=True, slots=True)
+class PeerUpdated:
+    """A peer that is up (or was, and drains now) says something new of itself."""
+
+    peer: Peer
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLeft:
+    """A peer is no longer up: `reason` is the end of a sentence that begins with its name."""
+
+    peer: Peer
+    reason: str
+
+
+Fact: TypeAlias = PeerJoined | PeerUpdated | PeerLeft
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What the doors see of the registry: never changed, replaced as a whole, so any thread may read it."""
+
+    peers: Mapping[InstanceId, Peer] = field(default_factory=dict)
+    by_api: Mapping[str, tuple[Peer, ...]] = field(default_factory=dict)
+    """Peers that are up, per API they advertise."""
+    announced: Mapping[str, tuple[Peer, ...]] = field(default_factory=dict)
+    """Peers that are not up, per API they are announced with."""
+    events: frozenset[tuple[str, str]] = frozenset()
+    """`(API, event)` of everything that peers which are up publish."""
+
+    def is_up(self, instance: InstanceId) -> bool:
+        """Return whether a peer is (still) up or finishing its work."""
+        peer = self.peers.get(instance)
+        return peer is not None and peer.state in (PeerState.UP, PeerState.DRAINING)
+
+    def api_names(self) -> list[str]:
+        """Return the public APIs that peers which are up advertise."""
+        return sorted(name for name in self.by_api if not name.startswith("internal."))
+
+
+class Registry:
+    """
+    The peers we know. Only touched from the loop of the node it belongs to.
+
+    Args:
+        own: our own instance id: our own announcement, heard back, is not a peer.
+
+    """
+
+    def __init__(self, own: InstanceId = "") -> None:
+        self.own = own
+        self.peers: dict[InstanceId, Peer] = {}
+        self._evicted: dict[InstanceId, None] = {}
+        self.ignored: dict[str, int] = {"own": 0, "evicted": 0, "full": 0}
+        """Announcements that were not taken in, by reason."""
+
+    # In: hints
+
+    def announced(self, announcement: Announcement, source: Source, now: float) -> list[Fact]:
+        """Take in that somebody is said to be there."""
+        known = self.peers.get(announcement.instance)
+        if known is not None:
+            return self._announced_again(known, announcement, source, now)
+        if (reason := self._reason_to_ignore(announcement.instance, source)) is not None:
+            self.ignored[reason] += 1
+            return []
+        self.peers[announcement.instance] = Peer(
+            announcement=announcement,
+            state=PeerState.UNVERIFIED,
+            source=source,
+            changed_at=now,
+            heard_at=now,
+            retry_at=now,
+        )
+        return []
+
+    def withdrawn(self, instance: InstanceId) -> list[Fact]:
+        """Take in that discovery lost somebody. A peer that is up is judged by its connection instead."""
+        peer = self.peers.get(instance)
+        if peer is not None and peer.state in (PeerState.UNVERIFIED, PeerState.QUARANTINED):
+            del self.peers[instance]
+        return []
+
+    # In: what a connection says
+
+    def answered(
+        self,
+        announcement: Announcement,
+        now: float,
+        *,
+        endpoint: str,
+        event_endpoint: str,
+        draining: bool = False,
+        source: Source = Source.SEED,
+    ) -> list[Fact]:
+        """Take in a WELCOME: this instance is there, at this endpoint, and says this of itself."""
+        facts = self._evict_predecessors(announcement.instance, endpoint)
+        known = self.peers.get(announcement.instance)
+        if known is None:
+            known = Peer(
+                announcement=announcement, state=PeerState.UNVERIFIED, source=source, changed_at=now, heard_at=now
+            )
+        state = _TRANSITIONS[known.state, _Input.DRAINS if draining else _Input.ANSWERED]
+        peer = replace(
+            known,
+            announcement=announcement,
+            state=state,
+            endpoint=endpoint,
+            event_endpoint=event_endpoint,
+            changed_at=known.changed_at if state is known.state else now,
+            heard_at=now,
+            failures=0,
+            refused=0,
+        )
+        self.peers[peer.instance] = peer
+        self._evicted.pop(peer.instance, None)
+        return [*facts, *_difference(known, peer)]
+
+    def lost(self, instance: InstanceId, now: float, reason: str) -> list[Fact]:
+        """Take in that the connection to a peer broke."""
+        return self._failed(instance, _Input.LOST, now, reason, refused=False)
+
+    def silent(self, instance: InstanceId, now: float, reason: str, *, refused: bool = False) -> list[Fact]:
+        """Take in that an attempt to reach somebody failed; `refused`: there is nobody at that address."""
+        return self._failed(instance, _Input.SILENT, now, reason, refused=refused)
+
+    def drains(self, instance: InstanceId, now: float) -> list[Fact]:
+        """Take in that a peer asks for nothing new."""
+        peer = self.peers.get(instance)
+        if peer is None or peer.state is PeerState.DRAINING:
+            return []
+        drained = replace(peer, state=_TRANSITIONS[peer.state, _Input.DRAINS], changed_at=now)
+        self.peers[instance] = drained
+        return _difference(peer, drained)
+
+    def left(self, instance: InstanceId, reason: str) -> list[Fact]:
+        """Take in that somebody is gone for good."""
+        peer = self.peers.pop(instance, None)
+        if peer is None:
+            return []
+        self._bury(instance)
+        return [PeerLeft(peer, reason)] if peer.state in (PeerState.UP, PeerState.DRAINING) else []
+
+    # Out
+
+    def due(self, now: float) -> list[Peer]:
+        """Return who may be dialled now: everybody that is not up and whose pause is over."""
+        return [
+            peer
+            for peer in self.peers.values()
+            if peer.state not in (PeerState.UP, PeerState.DRAINING) and peer.retry_at <= now
+        ]
+
+    def forget_silent(self, now: float) -> None:
+        """Forget whom nobody has heard of for longer than any cache keeps a ghost."""
+        for peer in list(self.peers.values()):
+            if peer.state not in (PeerState.UP, PeerState.DRAINING) and now - peer.heard_at > FORGET_AFTER:
+                self.left(peer.instance, "was not heard of for a long time")
+
+    def verified(self) -> list[InstanceId]:
+        """Return the instances that are up, which is all we pass on to others: hearsay stops here."""
+        return sorted(peer.instance for peer in self.peers.values() if peer.is_up)
+
+    def snapshot(self) -> Snapshot:
+        """Return what the doors may see."""
+        by_api: dict[str, list[Peer]] = {}
+        announced: dict[str, list[Peer]] = {}
+        for peer in self.peers.values():
+            where = by_api if peer.is_up else announced
+            for name in peer.announcement.api_names or ():
+                where.setdefault(name, []).append(peer)
+        events = frozenset(
+            (api.name, event)
+            for peer in self.peers.values()
+            if peer.is_up
+            for api in peer.announcement.apis or ()
+            for event in api.events
+        )
+        return Snapshot(peers=dict(self.peers), by_api=_frozen(by_api), announced=_frozen(announced), events=events)
+
+    # Inside
+
+    def _reason_to_ignore(self, instance: InstanceId, source: Source) -> str | None:
+        if instance == self.own:
+            return "own"
+        if source is Source.HEARSAY and instance in self._evicted:
+            return "evicted"
+        return "full" if len(self.peers) >= MAX_PEERS else None
+
+    def _announced_again(self, known: Peer, announcement: Announcement, source: Source, now: float) -> list[Fact]:
+        if known.state in (PeerState.UP, PeerState.DRAINING):
+            return []  # what it says of itself over its connection counts for more
+        # A fresh word of somebody quarantined is worth one attempt at once, unless it is only hearsay.
+        retry_at = known.retry_at if source is Source.HEARSAY else min(known.retry_at, now)
+        self.peers[known.instance] = replace(known, announcement=announcement, heard_at=now, retry_at=retry_at)
+        return []
+
+    def _failed(self, instance: InstanceId, what: _Input, now: float, reason: str, *, refused: bool) -> list[Fact]:
+        peer = self.peers.get(instance)
+        if peer is None:
+            return []
+        failed = replace(
+            peer,
+            state=_TRANSITIONS[peer.state, what],
+            failures=peer.failures + 1,
+            refused=peer.refused + 1 if refused else 0,
+            retry_at=now + retry_delay(peer.failures + 1),
+        )
+        if failed.state is not peer.state:
+            failed = replace(failed, changed_at=now)
+        self.peers[instance] = failed
+        facts = _difference(peer, failed, reason)
+        if failed.refused >= MAX_REFUSED:
+            facts += self.left(instance, "refuses connections")
+        return facts
+
+    def _evict_predecessors(self, instance: InstanceId, endpoint: str) -> list[Fact]:
+        """One endpoint is one process: a new instance id there means that the old one is gone."""
+        old = [peer for peer in self.peers.values() if peer.endpoint == endpoint and peer.instance != instance]
+        return [fact for peer in old for fact in self.left(peer.instance, "was replaced at its endpoint")]
+
+    def _bury(self, instance: InstanceId) -> None:
+        self._evicted[instance] = None
+        while len(self._evicted) > TOMBSTONES:
+            del self._evicted[next(iter(self._evicted))]
+
+
+def _frozen(groups: dict[str, list[Peer]]) -> Mapping[str, tuple[Peer, ...]]:
+    return {name: tuple(peers) for name, peers in groups.items()}
+
+
+def _difference(old: Peer, new: Peer, reason: str = "left") -> list[Fact]:
+    if new.is_up and not old.is_up:
+        return [PeerJoined(new)]
+    if new.state is PeerState.DRAINING and (old.state is not PeerState.DRAINING):
+        return [PeerUpdated(new)]
+    if old.state in (PeerState.UP, PeerState.DRAINING) and new.state not in (PeerState.UP, PeerState.DRAINING):
+        return [PeerLeft(new, reason)]
+    changed = old.announcement != new.announcement or old.endpoint != new.endpoint
+    return [PeerUpdated(new)] if changed and new.is_up else []

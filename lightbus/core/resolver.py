@@ -1,0 +1,75 @@
+"""API name -> one live peer, and the reason when there is none."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+
+from ..exceptions import LightbusException, PeerUnreachable, UnknownApi, did_you_mean
+from .registry import Peer, Snapshot
+
+__all__ = ["choose", "explain"]
+
+Randrange = Callable[[int], int]
+
+
+def choose(
+    peers: Sequence[Peer],
+    in_flight: Mapping[str, int],
+    *,
+    host: str = "",
+    tried: frozenset[str] = frozenset(),
+    randrange: Randrange = random.randrange,
+) -> Peer | None:
+    """
+    Return the peer to ask: of two picked at random the one that has fewer calls of ours; None if all were tried.
+
+    Two random choices keep the loads nearly even and need no knowledge of the others' load (Mitzenmacher, "The Power
+    of Two Choices in Randomized Load Balancing", 2001). Peers of our own host go first: they are quicker to reach.
+
+    Args:
+        peers: those that advertise the API and are up.
+        in_flight: calls that each instance has of us.
+        host: our host's name.
+        tried: instances that refused this call already.
+        randrange: `random.randrange`, or a fixed one in a test.
+
+    """
+    if len(peers) == 1 and not tried:
+        return peers[0]
+    left = [peer for peer in peers if peer.instance not in tried]
+    near = [peer for peer in left if peer.announcement.host == host] or left
+    if len(near) < 2:
+        return near[0] if near else None
+    first = randrange(len(near))
+    second = randrange(len(near) - 1)
+    if second >= first:
+        second += 1
+    one, other = near[first], near[second]
+    return one if in_flight.get(one.instance, 0) <= in_flight.get(other.instance, 0) else other
+
+
+def explain(api: str, snapshot: Snapshot, *, waited: float, where: str = "") -> LightbusException:
+    """
+    Return the error that says why no peer can be asked for `api`, and what there is instead.
+
+    Args:
+        api: the name nobody answers for.
+        snapshot: what the registry knows.
+        waited: seconds spent waiting for it.
+        where: how peers were looked for: `"zeroconf on 127.0.0.1, 1 fixed peer"`.
+
+    """
+    looked = f"looked for {waited:.1f} s" + (f" ({where})" if where else "")
+    if known := snapshot.announced.get(api):
+        peers = ", ".join(str(peer) for peer in known[:3])
+        return PeerUnreachable(
+            f"No peer that advertises the API '{api}' answers: {peers}; {looked}. "
+            "Is the process still running, and is its port open to this host?"
+        )
+    names = snapshot.api_names()
+    advertised = f"Advertised are: {', '.join(names)}." if names else "No peer advertises anything."
+    return UnknownApi(
+        f"No peer advertises the API '{api}'; {looked}.{did_you_mean(api, names)} {advertised} "
+        "Is its worker running (lightbus run), and on the same bus?"
+    )
