@@ -1,0 +1,1 @@
+"""What the user declares: Api classes with their procedures and events, the schemas of both, hooks."""

@@ -1,0 +1,257 @@
+"""What a service offers: Api classes, and the registry of the Apis that this process has.
+
+An Api instance is read once, when it is made; serving a call looks the procedure up in a dict and reflects on nothing.
+Only methods that the user's own classes define become procedures: nothing else of an instance can be called remotely.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import FunctionType, MappingProxyType
+from typing import Any, Self
+
+from ..exceptions import (
+    EventNotFound,
+    InvalidApiRegistryEntry,
+    InvalidName,
+    UnknownApi,
+    UnknownProcedure,
+    did_you_mean,
+)
+from .declared import ApiMeta, Delivery, Event, Procedure, check_name
+from .parameters import Parameter, WildcardParameter
+from .signature import Signature
+
+__all__ = ["Api", "ApiMeta", "ApiRegistry", "Delivery", "Event", "Parameter", "Procedure", "WildcardParameter"]
+
+
+class Api:
+    """
+    Base class of the Apis that a service offers.
+
+        class AuthApi(Api):
+            user_registered = Event(["username", "email"])
+
+            class Meta:
+                name = "auth"
+
+            def check_password(self, username: str, password: str) -> bool:
+                return password == "secret"
+
+    Every public method that the class (or a base class or mixin of the user's) defines is a procedure; every `Event`
+    attribute is an event. Register an instance: `bus.client.register_api(AuthApi())`.
+
+    Raises:
+        MisconfiguredApiOptions: it has no `class Meta`, or that lacks a name or has an unknown option.
+        InvalidName: a name cannot be used on the bus.
+
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "Meta" in vars(cls):  # a base class of the user's may leave the name to its subclasses
+            ApiMeta.of(cls)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Read what the class declares: here and not in __init__, which subclasses override without calling it."""
+        api = super().__new__(cls)
+        object.__setattr__(api, "_declared", _read(api))
+        return api
+
+    @property
+    def meta(self) -> ApiMeta:
+        """The options of its `class Meta`."""
+        return self._declared.meta
+
+    @property
+    def procedures(self) -> Mapping[str, Procedure]:
+        """Its procedures by name, in the order of their definition."""
+        return self._declared.procedures
+
+    @property
+    def events(self) -> Mapping[str, Event]:
+        """Its events by name, in the order of their definition."""
+        return self._declared.events
+
+    def get_procedure(self, name: str) -> Procedure:
+        """
+        Return the procedure of this name.
+
+        Raises:
+            UnknownProcedure: there is none; the message gives near names and all there are.
+
+        """
+        procedure = self._declared.procedures.get(name)
+        if procedure is None:
+            raise UnknownProcedure(_unknown("procedure", name, self.meta.name, self.procedures))
+        return procedure
+
+    def get_event(self, name: str) -> Event:
+        """
+        Return the event of this name.
+
+        Raises:
+            EventNotFound: there is none; the message gives near names and all there are.
+
+        """
+        event = self._declared.events.get(name)
+        if event is None:
+            raise EventNotFound(_unknown("event", name, self.meta.name, self.events))
+        return event
+
+    def __repr__(self) -> str:
+        declared = self._declared
+        return f"<Api {declared.meta.name}: {len(declared.procedures)} procedures, {len(declared.events)} events>"
+
+    _declared: _Declared
+
+
+class ApiRegistry:
+    """
+    The Apis that this process has registered, by name.
+
+    Changes replace the dict as a whole, so that other threads may read it at any time.
+    """
+
+    def __init__(self) -> None:
+        self._apis: dict[str, Api] = {}
+
+    def add(self, api: Api) -> None:
+        """
+        Add an Api.
+
+        Raises:
+            InvalidApiRegistryEntry: it is no instance of an Api, or there is one of this name.
+
+        """
+        if isinstance(api, type) and issubclass(api, Api):
+            raise InvalidApiRegistryEntry(
+                f"{api.__qualname__} is a class. Register an instance: bus.client.register_api({api.__name__}())."
+            )
+        if not isinstance(api, Api):
+            raise InvalidApiRegistryEntry(
+                f"A {type(api).__qualname__} is no Api. Make a class that inherits from lightbus.Api, "
+                "and register an instance of it."
+            )
+        other = self._apis.get(api.meta.name)
+        if other is not None:
+            raise InvalidApiRegistryEntry(
+                f"An Api named '{api.meta.name}' is registered already (a {type(other).__qualname__}). "
+                "Rename one of the two, or remove the first."
+            )
+        self._apis = {**self._apis, api.meta.name: api}
+
+    def get(self, name: str) -> Api:
+        """
+        Return the Api of this name.
+
+        Raises:
+            UnknownApi: none is registered here by this name; the message gives near names and all there are.
+
+        """
+        api = self._apis.get(name)
+        if api is None:
+            raise UnknownApi(
+                f"No Api named '{name}' is registered in this process.{did_you_mean(name, self._apis)} "
+                f"Registered: {', '.join(self._apis) or 'none'}. Add it with bus.client.register_api()."
+            )
+        return api
+
+    def find(self, name: str) -> Api | None:
+        """Return the Api of this name, or None: for those who look often and do not mind."""
+        return self._apis.get(name)
+
+    def remove(self, name: str) -> None:
+        """
+        Remove the Api of this name.
+
+        Raises:
+            UnknownApi: none is registered here by this name.
+
+        """
+        self.get(name)
+        self._apis = {known: api for known, api in self._apis.items() if known != name}
+
+    def public(self) -> list[Api]:
+        """Return the Apis that are not internal."""
+        return [api for api in self._apis.values() if not api.meta.internal]
+
+    def internal(self) -> list[Api]:
+        """Return the internal Apis."""
+        return [api for api in self._apis.values() if api.meta.internal]
+
+    def all(self) -> list[Api]:
+        """Return all Apis, in the order in which they were added."""
+        return list(self._apis.values())
+
+    def names(self) -> list[str]:
+        """Return the names of all Apis, in the order in which they were added."""
+        return list(self._apis)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Declared:
+    meta: ApiMeta
+    procedures: Mapping[str, Procedure]
+    events: Mapping[str, Event]
+
+
+# What Api itself offers. A procedure of such a name would hide it from the bus.
+_OWN_NAMES = frozenset({"meta", "procedures", "events", "get_procedure", "get_event"})
+
+
+def _read(api: Api) -> _Declared:
+    meta = ApiMeta.of(type(api))
+    members = _public_members(type(api))
+    return _Declared(
+        meta=meta,
+        procedures=MappingProxyType(
+            {name: _procedure(api, meta, name) for name, member in members.items() if _is_method(member)}
+        ),
+        events=MappingProxyType(
+            {name: member.bound(meta, name) for name, member in members.items() if isinstance(member, Event)}
+        ),
+    )
+
+
+def _public_members(api: type[Api]) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    for owner in api.__mro__:
+        for name, member in () if owner in (Api, object) else vars(owner).items():
+            if name.startswith("_"):
+                continue
+            _check_member(name, member, members.get(name), owner)
+            members.setdefault(name, member)
+    return members
+
+
+def _check_member(name: str, member: Any, override: Any, owner: type) -> None:
+    if name in _OWN_NAMES:
+        raise InvalidName(f"{owner.__qualname__}.{name} hides what every Api has by this name. Rename it.")
+    if _is_method(member) or isinstance(member, Event):
+        check_name(name, of=owner.__qualname__)
+    if (_is_method(member) and isinstance(override, Event)) or (isinstance(member, Event) and _is_method(override)):
+        raise InvalidName(f"{owner.__qualname__}.{name} is an event in one class and a method in another. Rename one.")
+
+
+def _is_method(member: Any) -> bool:
+    inner = member.__func__ if isinstance(member, (staticmethod, classmethod)) else member
+    return isinstance(inner, FunctionType)
+
+
+def _procedure(api: Api, meta: ApiMeta, name: str) -> Procedure:
+    function = getattr(api, name)
+    return Procedure(
+        api_name=meta.name,
+        name=name,
+        function=function,
+        is_async=inspect.iscoroutinefunction(function),
+        signature=Signature.of_function(function, api_name=meta.name, name=name, namespace=vars(type(api))),
+    )
+
+
+def _unknown(kind: str, name: str, api_name: str, known: Mapping[str, Any]) -> str:
+    there = ", ".join(known) or "none"
+    return f"The Api '{api_name}' has no {kind} '{name}'.{did_you_mean(name, known)} It has: {there}."

@@ -1,0 +1,135 @@
+"""The schema of an API that is declared elsewhere: read from a file, or received from a peer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..exceptions import InvalidName, InvalidSchema
+from ..typing import JsonSchema, Kwargs
+from .declared import check_api_name
+from .validating import CompiledSchema
+
+__all__ = ["ForeignApi", "ForeignSignature", "parse", "read_file"]
+
+# Which parts the schema of one procedure or one event has.
+_PARTS = {"rpcs": ("parameters", "response"), "events": ("parameters",)}
+
+
+class ForeignSignature:
+    """
+    A procedure or an event of which only the schema is known; a `Signature` as far as that goes.
+
+    Attributes:
+        parameter_schema: JSON Schema of the arguments.
+        response_schema: JSON Schema of the result; None for an event.
+
+    Raises:
+        InvalidSchema: one of them is no JSON Schema.
+
+    """
+
+    def __init__(self, label: str, parts: Mapping[str, JsonSchema]) -> None:
+        self.parameter_schema = parts["parameters"]
+        self.response_schema = parts.get("response")
+        self._parameters = CompiledSchema(self.parameter_schema, what=f"The schema of {label}")
+        # An event's result may be anything: there is none.
+        self._response = CompiledSchema(parts.get("response", {}), what=f"The schema of the result of {label}")
+
+    def validate(self, kwargs: Kwargs) -> None:
+        """
+        Check the arguments.
+
+        Raises:
+            ValidationError: they do not satisfy the schema.
+
+        """
+        self._parameters.validate(kwargs)
+
+    def validate_response(self, value: Any) -> None:
+        """
+        Check the result.
+
+        Raises:
+            ValidationError: it does not satisfy the schema.
+
+        """
+        self._response.validate(value)
+
+
+class ForeignApi:
+    """
+    One API's schema: `{"rpcs": {name: {"parameters": ..., "response": ...}}, "events": {name: {"parameters": ...}}}`.
+
+    Attributes:
+        api_name: the API it describes.
+        rpcs: its procedures by name.
+        events: its events by name.
+
+    Raises:
+        InvalidSchema: it has another form, or a part of it is no JSON Schema.
+
+    """
+
+    def __init__(self, api_name: str, schema: Any) -> None:
+        _check_form(api_name, schema)
+        self.api_name = api_name
+        self.rpcs, self.events = (
+            {name: ForeignSignature(f"{api_name}.{name}", parts) for name, parts in schema.get(kind, {}).items()}
+            for kind in _PARTS
+        )
+
+
+def read_file(path: Path) -> Iterator[ForeignApi]:
+    """
+    Yield the APIs in a file: several by name, or the only one of a file that has its name (`auth.json`).
+
+    Raises:
+        InvalidSchema: the file cannot be read, or has another form; the message names it.
+
+    """
+    try:
+        yield from parse(path.read_text("utf-8"), name=path.stem)
+    except (InvalidSchema, OSError, ValueError) as error:
+        raise InvalidSchema(f"The schema file {path} cannot be used: {error}") from error
+
+
+def parse(text: str, *, name: str) -> Iterator[ForeignApi]:
+    """
+    Yield the APIs in the text of a schema file.
+
+    Arguments:
+        text: what `dumpschema` writes.
+        name: of the API, where the text describes one without a name.
+
+    Raises:
+        InvalidSchema: it is no JSON, or has another form.
+
+    """
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidSchema(f"it is no JSON ({error}). Write it anew with `lightbus dumpschema`.") from error
+    if not isinstance(document, dict):
+        raise InvalidSchema("it is no JSON object. Write it anew with `lightbus dumpschema`.")
+    apis = {name: document} if document.keys() <= _PARTS.keys() and document else document
+    for api_name, schema in apis.items():
+        yield ForeignApi(api_name, schema)
+
+
+def _check_form(api_name: str, schema: Any) -> None:
+    try:
+        check_api_name(api_name)
+    except InvalidName as error:
+        raise InvalidSchema(str(error)) from error
+    wrong = f"The schema of '{api_name}' has not the form that `lightbus dumpschema` writes: "
+    if not isinstance(schema, dict) or not schema.keys() <= _PARTS.keys():
+        raise InvalidSchema(f"{wrong}it is no object with the keys 'rpcs' and 'events'.")
+    for kind, members in schema.items():
+        if not isinstance(members, dict):
+            raise InvalidSchema(f"{wrong}its '{kind}' is no object.")
+        for name, parts in members.items():
+            if not isinstance(parts, dict) or set(parts) != set(_PARTS[kind]):
+                raise InvalidSchema(f"{wrong}'{name}' has not exactly the keys {', '.join(_PARTS[kind])}.")

@@ -1,0 +1,209 @@
+"""Hooks: functions of the user and methods of plugins, called at fixed points in the life of a bus and of a message.
+
+This file knows which hooks there are, what each is told, and in which order functions come. It neither knows
+plugins (they are added by whoever loads them) nor threads (whoever runs a hook says how to call a sync function).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, overload
+
+from ..exceptions import InvalidDeclaration, did_you_mean
+
+__all__ = ["HOOKS", "CallSync", "HookDecorator", "HookRegistry", "decorator"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+HOOKS: Mapping[str, tuple[str, ...]] = {
+    "on_start": ("client",),
+    "on_stop": ("client",),
+    "before_worker_start": ("client",),
+    "after_worker_stopped": ("client",),
+    "before_rpc_call": ("client", "rpc_message"),
+    "after_rpc_call": ("client", "rpc_message", "result_message"),
+    "before_rpc_execution": ("client", "rpc_message"),
+    "after_rpc_execution": ("client", "rpc_message", "result_message"),
+    "before_event_sent": ("client", "event_message"),
+    "after_event_sent": ("client", "event_message"),
+    "before_event_execution": ("client", "event_message", "listener_name"),
+    "after_event_execution": ("client", "event_message", "listener_name"),
+}
+"""Hook name -> the details it is told, by name. A function takes those it names; `**kwargs` takes them all."""
+
+_BEFORE_PLUGINS, _PLUGIN, _AFTER_PLUGINS = range(3)
+
+
+class CallSync(Protocol):
+    """How a `def` hook is called from asynchronous code; the runtime's way is a thread, so that it may block."""
+
+    def __call__(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        """Call `function` and return what it returned, once it has."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    """One function of one hook. `wants` are the details it takes, `place` where it stands in the order."""
+
+    function: Callable[..., Any]
+    wants: tuple[str, ...]
+    is_async: bool
+    place: tuple[int, int]
+
+    def arguments(self, details: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: details[name] for name in self.wants}
+
+
+class HookRegistry:
+    """
+    The hook functions of one bus client.
+
+    An exception in a hook is not caught here: it reaches whoever runs the hook, and the functions after it
+    are not called. So a `before_rpc_call` hook can refuse a call by raising.
+
+    Functions may be added and removed from any thread (under the lock). Running takes no lock: each change
+    puts a new tuple in place of the old one.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entries: dict[str, tuple[_Entry, ...]] = {}  # only hooks that have a function: `has` is one look-up
+
+    def add(self, name: str, function: Callable[..., Any], *, before_plugins: bool = False) -> None:
+        """
+        Call `function` at hook `name`, after the plugins unless `before_plugins`; in the order of adding.
+
+        It may be sync or async, and take no argument, any of the hook's details (`HOOKS`) by name, or `**kwargs`.
+        Raises InvalidDeclaration for an unknown hook, and for a function that wants what the hook cannot tell.
+        """
+        self._add(name, function, (_BEFORE_PLUGINS if before_plugins else _AFTER_PLUGINS, 0))
+
+    def add_for_plugin(self, name: str, method: Callable[..., Any], *, priority: int) -> None:
+        """Call a plugin's `method` at hook `name`; plugins with a smaller `priority` come first."""
+        self._add(name, method, (_PLUGIN, priority))
+
+    def remove(self, name: str, function: Callable[..., Any]) -> None:
+        """Call `function` no longer. Raises InvalidDeclaration if it is not there."""
+        with self._lock:
+            entries = self._entries.get(name, ())
+            kept = tuple(entry for entry in entries if entry.function != function)
+            if len(kept) == len(entries):
+                raise InvalidDeclaration(
+                    f"{_label(function)} is not registered as {name} hook, so it cannot be removed."
+                )
+            self._put(name, kept)
+
+    def has(self, name: str) -> bool:
+        """Return whether anything is to be called. Every message asks, so that nothing is prepared for nobody."""
+        return name in self._entries
+
+    def functions(self, name: str) -> tuple[Callable[..., Any], ...]:
+        """Return what is called, in order: functions before the plugins, plugins by priority, the other functions."""
+        return tuple(entry.function for entry in self._entries.get(name, ()))
+
+    async def run(self, name: str, *, call_sync: CallSync, **details: Any) -> None:
+        """Call the functions one after another: `async def` here on the loop, `def` by `call_sync`."""
+        for entry in self._entries.get(name, ()):
+            arguments = entry.arguments(details)
+            if entry.is_async:
+                await entry.function(**arguments)
+            elif inspect.isawaitable(result := await call_sync(entry.function, **arguments)):
+                await result  # a lambda or a partial around an async function
+
+    def run_blocking(self, name: str, **details: Any) -> None:
+        """
+        Call the functions one after another in this thread; an async one runs to its end in a loop of its own.
+
+        Only for a thread in which no loop runs; the sync doors see to that before they come here.
+        """
+        for entry in self._entries.get(name, ()):
+            if inspect.isawaitable(result := entry.function(**entry.arguments(details))):
+                asyncio.run(_finish(result))
+
+    def _add(self, name: str, function: Callable[..., Any], place: tuple[int, int]) -> None:
+        entry = _Entry(function=function, wants=_wants(name, function), is_async=_is_async(function), place=place)
+        with self._lock:
+            entries = (*self._entries.get(name, ()), entry)
+            self._put(name, tuple(sorted(entries, key=lambda each: each.place)))  # stable: adding order holds
+
+    def _put(self, name: str, entries: tuple[_Entry, ...]) -> None:
+        """Replace the functions of a hook. Only under the lock."""
+        if entries:
+            self._entries[name] = entries
+        else:
+            self._entries.pop(name, None)
+
+
+async def _finish(awaitable: Awaitable[Any]) -> None:
+    await awaitable
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def _wants(name: str, function: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the details of hook `name` that `function` takes. It is worked out once, at registration."""
+    if name not in HOOKS:
+        raise InvalidDeclaration(
+            f"There is no hook {name!r}.{did_you_mean(name, HOOKS)} There are: {', '.join(HOOKS)}."
+        )
+    if not callable(function):
+        raise InvalidDeclaration(f"The {name} hook must be a function, not {type(function).__name__}.")
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # a function written in C that does not say what it takes
+        return ()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        told = HOOKS[name]
+    else:
+        by_name = {each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
+        told = tuple(detail for detail in HOOKS[name] if detail in by_name)
+    for parameter in parameters:
+        _check_can_be_told(name, function, parameter, told)
+    return told
+
+
+def _check_can_be_told(
+    name: str, function: Callable[..., Any], parameter: inspect.Parameter, told: tuple[str, ...]
+) -> None:
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.default is not parameter.empty:
+        return
+    if parameter.kind is parameter.POSITIONAL_ONLY or parameter.name not in told:
+        raise InvalidDeclaration(
+            f"The {name} hook {_label(function)} wants an argument '{parameter.name}', which it will not be given. "
+            f"Arguments are matched by name; this hook is told: {', '.join(HOOKS[name])}."
+        )
+
+
+def _label(function: Callable[..., Any]) -> str:
+    return f"{getattr(function, '__qualname__', repr(function))}()"
+
+
+class HookDecorator(Protocol):
+    """`bus.client.on_start` and its like: `@hook`, `@hook()`, `@hook(before_plugins=True)` and `hook(function)`."""
+
+    @overload
+    def __call__(self, function: F, *, before_plugins: bool = ...) -> F: ...
+
+    @overload
+    def __call__(self, function: None = ..., *, before_plugins: bool = ...) -> Callable[[F], F]: ...
+
+
+def decorator(registry: HookRegistry, name: str) -> HookDecorator:
+    """Return the decorator that adds functions to hook `name`. Each of its forms gives the function back unchanged."""
+
+    def hook(function: Any = None, *, before_plugins: bool = False) -> Any:
+        def register(decorated: F) -> F:
+            registry.add(name, decorated, before_plugins=before_plugins)
+            return decorated
+
+        return register if function is None else register(function)
+
+    hook.__name__ = hook.__qualname__ = name
+    return hook

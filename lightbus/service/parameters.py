@@ -1,0 +1,173 @@
+"""One parameter of a procedure or an event, and how it is read from a function: names, annotations, defaults."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional, Union
+
+from ..exceptions import InvalidDeclaration, InvalidName
+from .validating import elided
+
+__all__ = ["Parameter", "WildcardParameter", "annotation_text", "empty", "exact_types", "of_function"]
+
+logger = logging.getLogger("lightbus.service")
+
+empty = inspect.Parameter.empty
+"""No annotation, or no default."""
+
+# `bus.auth.check_password(..., bus_options={"timeout": 3})`: this one never reaches the procedure.
+_RESERVED = frozenset({"bus_options"})
+
+_BUILTINS = frozenset({str, int, float, bool, bytes, list, dict, type(None)})
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """
+    One parameter of an event: `Parameter("username", str)`.
+
+    Attributes:
+        name: its name, an identifier.
+        annotation: the type of its values; without one, anything is accepted.
+        default: what it is when whoever fires the event leaves it out; without one, it is required.
+
+    Raises:
+        InvalidName: the name cannot be that of an argument, or is reserved.
+
+    """
+
+    name: str
+    annotation: Any = empty
+    default: Any = field(default=empty, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not str(self.name).isidentifier():
+            raise InvalidName(f"{self.name!r} is no name of a parameter. Use letters, digits and '_', as in Python.")
+        if self.name in _RESERVED:
+            raise InvalidName(f"A parameter cannot be named '{self.name}': the bus takes this one itself. Rename it.")
+
+    @property
+    def is_required(self) -> bool:
+        """Whether it must be given."""
+        return self.default is empty
+
+    def __str__(self) -> str:
+        text = self.name if self.annotation is empty else f"{self.name}: {annotation_text(self.annotation)}"
+        if self.is_required:
+            return text
+        return f"{text}={elided(self.default)}" if self.annotation is empty else f"{text} = {elided(self.default)}"
+
+
+@dataclass(frozen=True, slots=True)
+class WildcardParameter(Parameter):
+    """Stands for any further arguments of an event, by whatever name."""
+
+    name: str = "kwargs"
+
+    def __str__(self) -> str:
+        return f"**{self.name}"
+
+
+def of_function(
+    function: Callable[..., Any], *, label: str, namespace: Mapping[str, Any]
+) -> tuple[tuple[Parameter, ...], Any]:
+    """
+    Return the parameters of a function and the annotation of its result.
+
+    An annotation that cannot be evaluated (its name is imported for type checkers only, say) counts as none.
+
+    Arguments:
+        function: as a caller sees it, without `self`.
+        label: what log and errors call it.
+        namespace: names that annotations may use beside the globals of the function's module.
+
+    Raises:
+        InvalidDeclaration: a required parameter cannot be given by name.
+        InvalidName: a parameter has a reserved name.
+
+    """
+    plain = inspect.signature(function)
+    where = getattr(inspect.unwrap(function), "__globals__", {})
+
+    def resolved(name: str, annotation: Any) -> Any:
+        return _resolved(annotation, f"{name} of {label}", where, namespace)
+
+    parameters = tuple(_read(plain.parameters.values(), resolved, label))
+    return parameters, resolved("the result", plain.return_annotation)
+
+
+def _read(
+    declared: typing.Iterable[inspect.Parameter], resolved: Callable[[str, Any], Any], label: str
+) -> Iterator[Parameter]:
+    for each in declared:
+        if each.kind is each.VAR_KEYWORD:
+            yield WildcardParameter(each.name)
+        elif each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD):
+            annotation = resolved(each.name, each.annotation)
+            # `name: str = None` is how many write `name: str | None = None`.
+            implied = each.default is None and annotation is not empty
+            if implied:
+                annotation = Optional[annotation]  # noqa: UP045 - not every annotation has the operator |
+            yield Parameter(each.name, annotation, default=each.default)
+        elif each.kind is each.POSITIONAL_ONLY and each.default is empty:
+            raise InvalidDeclaration(
+                f"{label} takes '{each.name}' by position only, and on the bus all arguments go by name. "
+                f"Remove the '/' from its parameters."
+            )
+
+
+def _resolved(annotation: Any, what: str, globals_: Mapping[str, Any], namespace: Mapping[str, Any]) -> Any:
+    if annotation is empty or annotation is None or isinstance(annotation, type):
+        return annotation
+    holder = types.SimpleNamespace(__annotations__={"it": annotation})
+    try:
+        # The globals first: a class may have a method named `list`, and `list[str]` does not mean that.
+        try:
+            return typing.get_type_hints(holder, dict(globals_), include_extras=True)["it"]
+        except NameError:
+            return typing.get_type_hints(holder, dict(globals_), dict(namespace), include_extras=True)["it"]
+    except Exception as error:  # an annotation is an expression of the user's: it may raise anything
+        logger.warning("%s: its annotation %s cannot be used, any value is accepted: %s", what, annotation, error)
+        return empty
+
+
+def exact_types(annotation: Any) -> frozenset[type] | None:
+    """
+    Return the types whose instances need no closer look; an empty set means any, None that there are none.
+
+    Only exact types count: True is an int to Python, and a number to no schema.
+    """
+    if annotation is empty or annotation is Any or annotation is object:
+        return frozenset()
+    if annotation is None:
+        return frozenset({type(None)})
+    if isinstance(annotation, type) and annotation in _BUILTINS:
+        return frozenset({annotation})
+    if typing.get_origin(annotation) not in (Union, types.UnionType):
+        return None
+    choices = [exact_types(choice) for choice in typing.get_args(annotation)]
+    if frozenset() in choices:
+        return frozenset()
+    known = [choice for choice in choices if choice is not None]
+    return frozenset().union(*known) if len(known) == len(choices) else None
+
+
+def annotation_text(annotation: Any) -> str:
+    """Return an annotation as one reads it in Python, without the modules of its names where that is easy."""
+    if annotation is None or annotation is type(None):
+        return "None"
+    if isinstance(annotation, type) and not typing.get_args(annotation):
+        return annotation.__qualname__.rpartition("<locals>.")[2]
+    if typing.get_origin(annotation) in (Union, types.UnionType):
+        return " | ".join(annotation_text(choice) for choice in typing.get_args(annotation))
+    if isinstance(annotation, types.GenericAlias):
+        arguments = ", ".join(annotation_text(each) for each in typing.get_args(annotation))
+        return f"{annotation_text(typing.get_origin(annotation))}[{arguments}]"
+    if annotation is ...:
+        return "..."
+    return str(annotation).replace("typing.", "")

@@ -1,0 +1,259 @@
+"""What a procedure or an event takes and returns: described, as JSON Schema, validated, cast.
+
+Values whose exact types the annotations name pass without pydantic or jsonschema_rs being loaded: that is the way of
+most calls. Everything else is held against the JSON Schema, and cast by `casting.py`.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..exceptions import DeformError, InvalidEventArguments, InvalidParameters, ValidationError, did_you_mean
+from ..typing import JsonSchema, Kwargs
+from ..wire.codec import json_form
+from .parameters import Parameter, WildcardParameter, annotation_text, empty, exact_types, of_function
+from .validating import CompiledSchema, Problem
+
+if TYPE_CHECKING:
+    from .casting import Caster
+
+__all__ = ["DRAFT", "Signature"]
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+_RESULT = "the result"
+
+
+class Signature:
+    """
+    The parameters and the result of one procedure or event. What is costly is made at first need, and kept.
+
+    Attributes:
+        kind: "RPC" or "Event".
+        api_name: the Api it belongs to.
+        name: of the procedure or event.
+        parameters: in the order of their declaration, without the wildcard.
+        wildcard: the parameter that takes all further arguments, or None.
+        returns: annotation of the result; `inspect.Parameter.empty` if there is none.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        kind: Literal["RPC", "Event"],
+        api_name: str,
+        name: str,
+        parameters: Iterable[Parameter],
+        returns: Any = empty,
+    ) -> None:
+        declared = tuple(parameters)
+        self.kind = kind
+        self.api_name = api_name
+        self.name = name
+        self.parameters = tuple(each for each in declared if not isinstance(each, WildcardParameter))
+        self.wildcard = next((each for each in declared if isinstance(each, WildcardParameter)), None)
+        self.returns = returns
+        self._names = frozenset(each.name for each in self.parameters)
+        self._required = frozenset(each.name for each in self.parameters if each.is_required)
+        # The types each argument may have to pass at once. A parameter that is not in here needs a closer look.
+        exact = {each.name: exact_types(each.annotation) for each in self.parameters}
+        self._exact = {name: kinds for name, kinds in exact.items() if kinds is not None}
+        # That many arguments of those are all there are. Never true where a wildcard lets others be counted.
+        self._complete = len(self._exact) if self.wildcard is None and len(self._exact) == len(exact) else -1
+        self._exact_result = exact_types(returns)
+
+    @classmethod
+    def of_function(
+        cls, function: Callable[..., Any], *, api_name: str, name: str, namespace: Mapping[str, Any] | None = None
+    ) -> Signature:
+        """
+        Return the signature of a procedure.
+
+        Arguments:
+            function: as a caller sees it, without `self`.
+            api_name: the Api it belongs to.
+            name: what it is called by.
+            namespace: names that its annotations may use beside the globals of its module.
+
+        Raises:
+            InvalidDeclaration: a required parameter cannot be given by name.
+            InvalidName: a parameter has a reserved name.
+
+        """
+        parameters, returns = of_function(function, label=f"{api_name}.{name}", namespace=namespace or {})
+        return cls(kind="RPC", api_name=api_name, name=name, parameters=parameters, returns=returns)
+
+    def describe(self) -> str:
+        """Return it as one reads it in Python: "check_password(username: str, password: str) -> bool"."""
+        parts = [str(each) for each in (*self.parameters, self.wildcard) if each is not None]
+        returns = "" if self.returns is empty else f" -> {annotation_text(self.returns)}"
+        return f"{self.name}({', '.join(parts)}){returns}"
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.api_name}.{self.describe()}>"
+
+    @functools.cached_property
+    def parameter_schema(self) -> JsonSchema:
+        """JSON Schema of the arguments: an object with a property for each parameter."""
+        properties = {each.name: self._property(each) for each in self.parameters}
+        return {
+            "$schema": DRAFT,
+            "title": f"{self._title} parameters",
+            "type": "object",
+            "properties": properties,
+            "required": [each.name for each in self.parameters if each.is_required],
+            "additionalProperties": self.wildcard is not None,
+            **({"$defs": self._arguments.definitions} if self._arguments.definitions else {}),
+        }
+
+    @functools.cached_property
+    def response_schema(self) -> JsonSchema | None:
+        """JSON Schema of the result; None for an event, which has none."""
+        if self.kind == "Event":
+            return None
+        result = self._result
+        schema = {"$schema": DRAFT, "title": f"{self._title} response", **result.properties[_RESULT]}
+        return {**schema, "$defs": result.definitions} if result.definitions else schema
+
+    def validate(self, kwargs: Kwargs) -> None:
+        """
+        Check the arguments of a call or an event.
+
+        Raises:
+            InvalidParameters: an argument is missing, or there is no such parameter (of a procedure).
+            InvalidEventArguments: the same of an event.
+            ValidationError: an argument does not satisfy the schema.
+            DeformError: an argument could not be put on the wire.
+
+        """
+        if self._passes(kwargs):
+            return
+        self._check_names(kwargs)
+        problem = self._compiled_parameters.problem(kwargs)
+        if problem is not None:
+            raise self._invalid(problem)
+
+    def validate_response(self, value: Any) -> None:
+        """
+        Check the result of a call.
+
+        Raises:
+            ValidationError: it does not satisfy the schema.
+            DeformError: it could not be put on the wire.
+
+        """
+        if self._result_passes(value) or self._compiled_response is None:
+            return
+        problem = self._compiled_response.problem(value)
+        if problem is not None:
+            raise self._invalid(Problem(path=(_RESULT, *problem.path), got=problem.got, reason=problem.reason))
+
+    def cast(self, kwargs: Kwargs) -> Kwargs:
+        """
+        Return the arguments as the annotations want them: a dict as a dataclass, a str as an Enum, a list as a set.
+
+        Raises:
+            ValidationError: an argument cannot become what its annotation says.
+
+        """
+        return kwargs if self._passes(kwargs) else self._cast(self._arguments, kwargs)
+
+    def cast_result(self, value: Any) -> Any:
+        """
+        Return the result as the annotation of this side wants it.
+
+        Raises:
+            ValidationError: it cannot become what the annotation says.
+
+        """
+        return value if self._result_passes(value) else self._cast(self._result, {_RESULT: value})[_RESULT]
+
+    def fill_defaults(self, kwargs: Kwargs) -> Kwargs:
+        """Return the arguments of an event with the defaults of those that were left out."""
+        absent = [each for each in self.parameters if not each.is_required and each.name not in kwargs]
+        # A copy each: a handler may change the list it is given.
+        return {**kwargs, **{each.name: copy.deepcopy(each.default) for each in absent}} if absent else kwargs
+
+    def _passes(self, kwargs: Kwargs) -> bool:
+        exact = self._exact
+        for name, value in kwargs.items():
+            kinds = exact.get(name)
+            if kinds is None:
+                if self.wildcard is None or name in self._names:
+                    return False
+            elif kinds and type(value) not in kinds:
+                return False
+        return len(kwargs) == self._complete or self._required <= kwargs.keys()
+
+    def _result_passes(self, value: Any) -> bool:
+        kinds = self._exact_result
+        return kinds is not None and (not kinds or type(value) in kinds)
+
+    def _check_names(self, kwargs: Kwargs) -> None:
+        wrong = InvalidParameters if self.kind == "RPC" else InvalidEventArguments
+        for name in kwargs:
+            if name not in self._names and self.wildcard is None:
+                near = did_you_mean(str(name), self._names)
+                raise wrong(f"{self._label} has no parameter '{name}'.{near} {self._declaration}")
+        for each in self.parameters:
+            if each.is_required and each.name not in kwargs:
+                raise wrong(f"{self._label} needs the argument '{each.name}', which is missing. {self._declaration}")
+
+    def _cast(self, caster: Caster, values: Kwargs) -> Kwargs:
+        from .casting import CastFailed
+
+        try:
+            return caster.cast(values)
+        except CastFailed as error:
+            raise self._invalid(error.problem) from error
+
+    def _invalid(self, problem: Problem) -> ValidationError:
+        return ValidationError(f"{self._label}: {problem}. {self._declaration}")
+
+    def _property(self, parameter: Parameter) -> JsonSchema:
+        schema = self._arguments.properties[parameter.name]
+        try:
+            default = json_form(parameter.default)
+            json.dumps(default, allow_nan=False)
+        except (DeformError, ValueError):  # it has none, or none that JSON can say
+            return schema
+        return {**schema, "default": default}
+
+    @property
+    def _label(self) -> str:
+        return f"{self.api_name}.{self.name}"
+
+    @property
+    def _title(self) -> str:
+        return f"{self.kind} {self._label}{'()' if self.kind == 'RPC' else ''}"
+
+    @property
+    def _declaration(self) -> str:
+        return f"It is declared as {self.describe()}."
+
+    @functools.cached_property
+    def _arguments(self) -> Caster:
+        from .casting import Caster
+
+        annotations = {each.name: Any if each.annotation is empty else each.annotation for each in self.parameters}
+        return Caster(annotations, what=self._label)
+
+    @functools.cached_property
+    def _result(self) -> Caster:
+        from .casting import Caster
+
+        return Caster({_RESULT: Any if self.returns is empty else self.returns}, what=self._label)
+
+    @functools.cached_property
+    def _compiled_parameters(self) -> CompiledSchema:
+        return CompiledSchema(self.parameter_schema, what=f"The schema of {self._label}")
+
+    @functools.cached_property
+    def _compiled_response(self) -> CompiledSchema | None:
+        schema = self.response_schema
+        return None if schema is None else CompiledSchema(schema, what=f"The schema of the result of {self._label}")

@@ -1,0 +1,258 @@
+"""Api classes and the registry."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lightbus.exceptions import (
+    EventNotFound,
+    InvalidApiRegistryEntry,
+    InvalidName,
+    MisconfiguredApiOptions,
+    UnknownApi,
+    UnknownProcedure,
+)
+from lightbus.service.api import Api, ApiRegistry, Event, Parameter
+
+
+def logged(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+class AuthApi(Api):
+    user_registered = Event(["username", Parameter("email", str)], key="username")
+    _draft = Event()
+    realm = "example"
+
+    class Meta:
+        name = "auth"
+        version = 3
+
+    def __init__(self) -> None:  # without super().__init__()
+        self.users = {"admin": "secret"}
+
+    def check_password(self, username: str, password: str) -> bool:
+        return self.users.get(username) == password
+
+    async def create_user(self, username: str) -> str:
+        return username
+
+    @staticmethod
+    def double(number: int) -> int:
+        return 2 * number
+
+    @classmethod
+    def named(cls, suffix: str) -> str:
+        return cls.__name__ + suffix
+
+    @logged
+    def wrapped(self, a: int) -> int:
+        return a
+
+    @property
+    def size(self) -> int:
+        return len(self.users)
+
+    def _hidden(self) -> None: ...
+
+    def __call__(self) -> None: ...
+
+
+def api_named(name: str, **meta: Any) -> Api:
+    made: Api = type("Made", (Api,), {"Meta": type("Meta", (), {"name": name, **meta})})()
+    return made
+
+
+def test_public_methods_are_procedures_and_nothing_else() -> None:
+    """Neither private names nor properties, plain attributes or what Api itself defines can be called."""
+    assert list(AuthApi().procedures) == ["check_password", "create_user", "double", "named", "wrapped"]
+    assert list(AuthApi().events) == ["user_registered"]
+
+
+def test_procedures_are_bound_and_described() -> None:
+    """Each procedure carries the bound method, whether it is async, and its signature."""
+    procedures = AuthApi().procedures
+    assert procedures["check_password"].function(username="admin", password="secret") is True
+    assert str(procedures["check_password"]) == "auth.check_password(username: str, password: str) -> bool"
+    assert procedures["double"].function(number=2) == 4
+    assert procedures["named"].function(suffix="!") == "AuthApi!"
+    assert procedures["wrapped"].signature.describe() == "wrapped(a: int) -> int"
+    assert [name for name, each in procedures.items() if each.is_async] == ["create_user"]
+    assert asyncio.run(procedures["create_user"].function(username="a")) == "a"
+
+
+def test_events_know_where_they_belong() -> None:
+    """An event of an instance has name, Api, version and key."""
+    event = AuthApi().get_event("user_registered")
+    assert (event.api_name, event.name, event.version, event.key) == ("auth", "user_registered", 3, "username")
+    assert repr(event) == "<Event auth.user_registered(username, email: str)>"
+
+
+def test_an_instance_is_read_once() -> None:
+    """Serving a call does not reflect again: the same values are returned each time, and cannot be changed."""
+    api = AuthApi()
+    assert api.procedures is api.procedures
+    assert api.get_procedure("double") is api.get_procedure("double")
+    with pytest.raises(TypeError):
+        api.procedures["x"] = api.procedures["double"]  # type: ignore[index]
+    assert repr(api) == "<Api auth: 5 procedures, 1 events>"
+
+
+def test_inherited_and_mixed_in_methods_are_procedures() -> None:
+    """A base class of the user's needs no Meta, and a subclass hides a method by setting it to None."""
+
+    class Base(Api):
+        changed = Event()
+
+        def ping(self) -> str:
+            return "base"
+
+        def secret(self) -> None: ...
+
+    class Mixin:
+        def count(self) -> int:
+            return 1
+
+    class First(Base, Mixin):
+        secret = None  # type: ignore[assignment]
+
+        class Meta:
+            name = "first"
+
+        def ping(self) -> str:
+            return "first"
+
+    class Second(Base):
+        class Meta:
+            name = "second"
+
+    assert sorted(First().procedures) == ["count", "ping"]
+    assert First().procedures["ping"].function() == "first"
+    assert (First().events["changed"].api_name, Second().events["changed"].api_name) == ("first", "second")
+
+
+def test_annotations_may_name_a_class_inside_the_api() -> None:
+    """A value class nested in the Api is found by its bare name."""
+
+    class Shop(Api):
+        class Meta:
+            name = "shop"
+
+        class Item:
+            pass
+
+        def add(self, item: Item) -> None: ...
+
+    assert Shop().procedures["add"].signature.parameters[0].annotation is Shop.Item
+
+
+def test_unknown_names_are_met_with_near_ones() -> None:
+    """The error says what there is."""
+    with pytest.raises(
+        UnknownProcedure, match=r"'auth' has no procedure 'chek_password'\. Did you mean 'check_password'"
+    ):
+        AuthApi().get_procedure("chek_password")
+    with pytest.raises(EventNotFound, match=r"no event 'user_registred'\. Did you mean .* It has: user_registered\."):
+        AuthApi().get_event("user_registred")
+    with pytest.raises(EventNotFound, match="It has: none"):
+        api_named("empty").get_event("any")
+
+
+def test_a_missing_meta_is_refused_with_what_to_write() -> None:
+    """The remedy is in the message; without a Meta at all, at the first instance."""
+
+    class OrderApi(Api):
+        pass
+
+    with pytest.raises(MisconfiguredApiOptions, match='Add to it: `class Meta: name = "order"`'):
+        OrderApi()
+    with pytest.raises(MisconfiguredApiOptions, match="has no name"):
+
+        class Nameless(Api):
+            class Meta:
+                internal = True
+
+
+def test_an_unknown_option_is_refused() -> None:
+    """A misspelt option does not pass in silence."""
+    with pytest.raises(MisconfiguredApiOptions, match=r"'intenal'\. Did you mean 'internal'\?"):
+        api_named("x", intenal=True)
+
+
+@pytest.mark.parametrize("name", ["meta", "procedures", "events", "get_event", "get_procedure"])
+def test_names_of_api_itself_are_refused(name: str) -> None:
+    """A procedure that would hide what Api offers is refused, not half working."""
+    made = type("Made", (Api,), {"Meta": type("Meta", (), {"name": "x"}), name: lambda self: None})
+    with pytest.raises(InvalidName, match=f"Made.{name} hides"):
+        made()
+
+
+@pytest.mark.parametrize("member", [Event(), lambda self: None], ids=["event", "procedure"])
+@pytest.mark.parametrize("name", ["*", "größe", "a\x00b", "a.b", "a\n"])
+def test_names_that_would_break_topics_are_refused(name: str, member: Any) -> None:
+    """Events and procedures have plain names."""
+    made = type("Made", (Api,), {"Meta": type("Meta", (), {"name": "x"}), name: member})
+    with pytest.raises(InvalidName, match="cannot be the name of a procedure or an event"):
+        made()
+
+
+def test_a_name_is_an_event_or_a_procedure() -> None:
+    """A subclass cannot make a procedure of an event, or the other way round."""
+
+    class Base(Api):
+        changed = Event()
+
+        def ping(self) -> None: ...
+
+    for members in ({"changed": lambda self: None}, {"ping": Event()}):
+        made = type("Made", (Base,), {"Meta": type("Meta", (), {"name": "x"}), **members})
+        with pytest.raises(InvalidName, match="an event in one class and a method in another"):
+            made()
+
+
+def test_the_registry_returns_what_was_added() -> None:
+    """Apis are found by name, in the order they were added, public and internal ones apart."""
+    registry = ApiRegistry()
+    auth, state = AuthApi(), api_named("internal.state", internal=True)
+    registry.add(auth)
+    registry.add(state)
+    assert registry.get("auth") is auth
+    assert (registry.all(), registry.public(), registry.internal()) == ([auth, state], [auth], [state])
+    assert registry.names() == ["auth", "internal.state"]
+    registry.remove("auth")
+    assert registry.names() == ["internal.state"]
+
+
+def test_an_unknown_api_is_met_with_near_names() -> None:
+    """The error says what is registered."""
+    registry = ApiRegistry()
+    with pytest.raises(UnknownApi, match="Registered: none"):
+        registry.remove("auth")
+    registry.add(AuthApi())
+    with pytest.raises(
+        UnknownApi, match=r"'aut' is registered in this process\. Did you mean 'auth'\? Registered: auth\."
+    ):
+        registry.get("aut")
+
+
+def test_what_cannot_be_registered() -> None:
+    """A class is refused with the line to write; a second Api of one name, and other objects, likewise."""
+    registry = ApiRegistry()
+    with pytest.raises(
+        InvalidApiRegistryEntry, match=r"Register an instance: bus\.client\.register_api\(AuthApi\(\)\)"
+    ):
+        registry.add(AuthApi)  # type: ignore[arg-type]
+    with pytest.raises(InvalidApiRegistryEntry, match="A int is no Api"):
+        registry.add(5)  # type: ignore[arg-type]
+    registry.add(AuthApi())
+    with pytest.raises(InvalidApiRegistryEntry, match="'auth' is registered already"):
+        registry.add(AuthApi())

@@ -1,0 +1,149 @@
+"""Parameters, and how they are read from functions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Literal, Optional
+
+import pytest
+
+from lightbus.exceptions import InvalidDeclaration, InvalidName
+from lightbus.service.parameters import Parameter, WildcardParameter, annotation_text, empty, exact_types, of_function
+
+
+class Account:
+    pass
+
+
+def read(function: Callable[..., Any], **namespace: Any) -> tuple[tuple[Parameter, ...], Any]:
+    return of_function(function, label="auth.f", namespace=namespace)
+
+
+def test_a_function_is_read_with_annotations_and_defaults() -> None:
+    """Names, evaluated annotations and defaults are those of the function."""
+
+    def f(a: int, b, *, c: Account | None = None, **rest: int) -> list[Account]: ...  # type: ignore[no-untyped-def]
+
+    parameters, returns = read(f)
+    assert parameters == (
+        Parameter("a", int),
+        Parameter("b"),
+        Parameter("c", Account | None, default=None),
+        WildcardParameter("rest"),
+    )
+    assert returns == list[Account]
+
+
+def test_a_default_of_none_implies_optional() -> None:
+    """`name: str = None` accepts None."""
+
+    def f(name: str = None) -> None: ...  # noqa: RUF013
+
+    assert read(f)[0] == (Parameter("name", str | None, default=None),)
+
+
+def test_further_positional_arguments_are_left_out() -> None:
+    """`*args` cannot be given on the bus, and need not be."""
+
+    def f(a: int, /, *args: int) -> None: ...
+
+    def g(a: int = 1, /, *args: int) -> None: ...
+
+    assert read(g)[0] == ()
+    with pytest.raises(InvalidDeclaration, match=r"auth\.f takes 'a' by position only.*Remove the '/'"):
+        read(f)
+
+
+def test_an_annotation_that_cannot_be_evaluated_counts_as_none(caplog: pytest.LogCaptureFixture) -> None:
+    """A name that only type checkers see costs a warning, and no other annotation."""
+
+    def f(a: Missing, b: int) -> Missing: ...  # type: ignore[name-defined] # noqa: F821
+
+    with caplog.at_level(logging.WARNING, "lightbus.service"):
+        parameters, returns = read(f)
+    assert parameters == (Parameter("a"), Parameter("b", int))
+    assert returns is empty
+    assert "a of auth.f: its annotation Missing cannot be used" in caplog.text
+
+
+def test_annotations_may_use_names_of_the_class() -> None:
+    """A class nested in the Api is found, and a method named like a builtin hides nothing."""
+
+    def f(a: Inner, b: list[str]) -> None: ...  # type: ignore[name-defined] # noqa: F821
+
+    parameters, _ = read(f, Inner=Account, list=lambda self: None)
+    assert parameters == (Parameter("a", Account), Parameter("b", list[str]))
+
+
+@pytest.mark.parametrize("name", ["", "a b", "1st", "a\x00", "*"])
+def test_names_of_parameters_are_identifiers(name: str) -> None:
+    """A parameter that could not be given by name is refused."""
+    with pytest.raises(InvalidName, match="no name of a parameter"):
+        Parameter(name)
+
+
+def test_the_options_of_the_bus_are_no_parameter() -> None:
+    """`bus_options` is taken by the bus and would never arrive."""
+
+    def f(bus_options: Any) -> None: ...
+
+    with pytest.raises(InvalidName, match="bus_options"):
+        read(f)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "types"),
+    [
+        (empty, set()),
+        (Any, set()),
+        (object, set()),
+        (None, {type(None)}),
+        (str, {str}),
+        (float, {float}),
+        (Optional[int], {int, type(None)}),  # noqa: UP045
+        (str | bytes | None, {str, bytes, type(None)}),
+        (str | Any, set()),
+        (str | Account, None),
+        (list[str], None),
+        (Literal["a"], None),
+        (Decimal, None),
+    ],
+    ids=str,
+)
+def test_exact_types(annotation: Any, types: set[type] | None) -> None:
+    """Builtins and their unions are recognised by exact type; all else needs a closer look."""
+    assert exact_types(annotation) == types
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text"),
+    [
+        (None, "None"),
+        (int | None, "int | None"),
+        (Optional[Account], "Account | None"),  # noqa: UP045
+        (dict[str, Account | None], "dict[str, Account | None]"),
+        (tuple[int, ...], "tuple[int, ...]"),
+        (Literal["a", 1], "Literal['a', 1]"),
+        (Any, "Any"),
+    ],
+)
+def test_annotations_are_written_as_in_python(annotation: Any, text: str) -> None:
+    """Errors show annotations without noise."""
+    assert annotation_text(annotation) == text
+
+
+@pytest.mark.parametrize(
+    ("parameter", "text"),
+    [
+        (Parameter("a"), "a"),
+        (Parameter("a", int), "a: int"),
+        (Parameter("a", int, default=3), "a: int = 3"),
+        (Parameter("a", default="x" * 500), "a='" + "x" * 37 + "..." + "x" * 38 + "'"),
+        (WildcardParameter(), "**kwargs"),
+    ],
+)
+def test_a_parameter_is_written_as_in_python(parameter: Parameter, text: str) -> None:
+    """str() gives the parameter as one would declare it, long defaults elided."""
+    assert str(parameter) == text
