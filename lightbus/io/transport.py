@@ -1,0 +1,447 @@
+"""The sockets: ROUTER, DEALER, XPUB and SUB behind a small interface. What the frames mean is not known here.
+
+There are two kinds. The sockets for an event loop (`Router`, `Dealer`, `Publisher`, `Subscriber`) are read with
+`loop.add_reader` on the descriptor that ZeroMQ gives each socket, and call back with what arrived; `BlockingDealer`
+serves one call in one plain thread. `zmq.asyncio` is not used: a Future per frame costs more than the round trip.
+
+The descriptor is edge-triggered (zmq_getsockopt(3), ZMQ_FD): it tells once that something happened, and any use of the
+socket may swallow that. Hence each socket has one reader, `_readable`, which drains until nothing is left, and one
+writer, `_send`, which has the reader look again afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from typing import ClassVar
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from ..exceptions import TransportError
+from .security import Security
+
+__all__ = ["BlockingDealer", "Dealer", "LinkState", "Publisher", "Router", "Subscriber", "Transport", "versions"]
+
+logger = logging.getLogger("lightbus.transport")
+
+# Plain ints: an IntFlag or enum member costs pyzmq a conversion per call.
+_NOBLOCK = int(zmq.NOBLOCK)
+_NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+_EVENTS = int(zmq.EVENTS)
+_POLLIN = int(zmq.POLLIN)
+_RCVMORE = int(zmq.RCVMORE)
+
+FAIR_SHARE = 256
+"""Messages read from one socket before the rest of the loop gets its turn."""
+
+HIGH_WATER = 10_000
+"""Messages queued per connection before a sender is told to wait (or a subscriber misses some, and sees the gap)."""
+
+MAX_SOCKETS = 8192
+LOOK_EVERY_MS = 50
+"""A blocking receive wakes so often to look whether its peer is still there."""
+
+
+class LinkState(Enum):
+    """What a monitored connection reports."""
+
+    CONNECTED = "connected"
+    DISCONNECTED = "disconnected"
+    REFUSED = "refused"
+    """Nobody listens at the address."""
+    HANDSHAKE_FAILED = "handshake failed"
+
+
+class Transport:
+    """
+    A ZeroMQ context and the options that every socket of ours has. Any thread may make sockets of it.
+
+    Args:
+        security: prepares each socket for the mode the bus is in.
+        max_message_size: bytes; a peer that sends more is disconnected by libzmq before we hold any of it.
+        heartbeat_interval: seconds between ZMTP heartbeats (RFC 37). libzmq's own thread sends and answers them, so a
+            busy handler does not look dead.
+        heartbeat_timeout: seconds without an answer after which the connection counts as broken.
+
+    """
+
+    def __init__(
+        self,
+        security: Security,
+        *,
+        max_message_size: int = 64 * 1024 * 1024,
+        heartbeat_interval: float = 1.0,
+        heartbeat_timeout: float = 3.0,
+    ) -> None:
+        self.security = security
+        self.max_message_size = max_message_size
+        self.heartbeat_interval = heartbeat_interval
+        self.heartbeat_timeout = heartbeat_timeout
+        self._context = zmq.Context()
+        self._context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
+
+    def router(self, on_message: Callable[[bytes, bytes], None]) -> Router:
+        """Return a ROUTER that calls `on_message(routing id, frame)`. Needs a running loop."""
+        socket = self._socket(zmq.ROUTER)
+        socket.set(zmq.ROUTER_MANDATORY, 1)  # a reply to somebody who left is an error that we can count
+        self.security.prepare_server(socket)
+        return Router(socket, on_message)
+
+    def publisher(self, on_subscription: Callable[[bytes, bool], None]) -> Publisher:
+        """Return an XPUB that calls `on_subscription(topic, subscribed)`. Needs a running loop."""
+        socket = self._socket(zmq.XPUB)
+        self.security.prepare_server(socket)
+        return Publisher(socket, on_subscription)
+
+    def dealer(
+        self,
+        endpoint: str,
+        on_message: Callable[[bytes], None],
+        *,
+        fingerprint: str = "",
+        on_state: Callable[[LinkState], None] | None = None,
+    ) -> Dealer:
+        """
+        Return a DEALER connected to one endpoint, which calls `on_message(frame)`. Needs a running loop.
+
+        With `on_state` it is a *link*: it connects once, reports what becomes of the connection, and is then over.
+        Without, libzmq reconnects it as long as it is open.
+        """
+        socket = self._socket(zmq.DEALER)
+        socket.set(zmq.IMMEDIATE, 1)  # a frame is queued for a connection that stands, never for a hope
+        self.security.prepare_client(socket, fingerprint)
+        if on_state is not None:
+            socket.set(zmq.RECONNECT_IVL, -1)
+        dealer = Dealer(socket, on_message, on_state)
+        dealer.connect(endpoint)
+        return dealer
+
+    def subscriber(self, endpoint: str, on_message: Callable[[bytes], None], *, fingerprint: str = "") -> Subscriber:
+        """Return a SUB connected to one publisher, which calls `on_message(frame)`. Needs a running loop."""
+        socket = self._socket(zmq.SUB)
+        # Subscriptions are messages too: over a high-water mark they would be dropped without a word.
+        socket.set(zmq.SNDHWM, 0)
+        self.security.prepare_client(socket, fingerprint)
+        subscriber = Subscriber(socket, on_message)
+        subscriber.connect(endpoint)
+        return subscriber
+
+    def blocking_dealer(self, endpoint: str, *, fingerprint: str = "") -> BlockingDealer:
+        """Return a DEALER for blocking calls from one thread at a time."""
+        socket = self._socket(zmq.DEALER)
+        socket.set(zmq.IMMEDIATE, 1)
+        self.security.prepare_client(socket, fingerprint)
+        return BlockingDealer(socket, endpoint)
+
+    def close(self) -> None:
+        """Close the context and every socket of it that is still open. What was not sent yet is dropped."""
+        self._context.destroy(linger=0)
+
+    def _socket(self, kind: int) -> zmq.Socket[bytes]:
+        try:
+            socket = self._context.socket(kind)
+        except zmq.ZMQError as error:
+            raise TransportError(
+                f"No further socket can be opened: {error}. Is the limit of open files (ulimit -n) too low?"
+            ) from error
+        socket.set(zmq.LINGER, 0)
+        socket.set(zmq.SNDHWM, HIGH_WATER)
+        socket.set(zmq.RCVHWM, HIGH_WATER)
+        socket.set(zmq.MAXMSGSIZE, self.max_message_size)
+        socket.set(zmq.HEARTBEAT_IVL, int(self.heartbeat_interval * 1000))
+        socket.set(zmq.HEARTBEAT_TIMEOUT, int(self.heartbeat_timeout * 1000))
+        socket.set(zmq.HEARTBEAT_TTL, int(self.heartbeat_timeout * 1000))
+        socket.set(zmq.HANDSHAKE_IVL, int(self.heartbeat_timeout * 1000))
+        return socket
+
+
+class _LoopSocket:
+    """What the sockets of an event loop share. Only touched from the loop that they were made on."""
+
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.dropped = 0
+        """Frames that could not be sent since their receiver was gone or too far behind."""
+        self._socket = socket
+        self._descriptor = int(socket.FD)
+        self._look_again_is_due = False
+        self._draining = False
+        self.loop.add_reader(self._descriptor, self._readable)
+
+    def bind(self, endpoint: str) -> str:
+        """Bind, and return the endpoint with the port that was chosen. Raises TransportError."""
+        try:
+            self._socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            raise TransportError(
+                f"Cannot listen at {endpoint}: {error}. Is another process using it, and is the address this host's?"
+            ) from error
+        return self._socket.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()  # type: ignore[union-attr]
+
+    def connect(self, endpoint: str) -> None:
+        """Connect to one endpoint. Raises TransportError where it cannot even be tried."""
+        try:
+            self._socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            raise TransportError(f"Cannot connect to {endpoint}: {error}. Is the address right?") from error
+        self._look_again()
+
+    def close(self) -> None:
+        """Close the socket; frames that libzmq still holds are dropped."""
+        if not self._socket.closed:
+            self.loop.remove_reader(self._descriptor)
+            self._socket.close(linger=0)
+
+    def flush_and_close(self, milliseconds: int) -> None:
+        """Close the socket, and let libzmq go on sending what it holds for so long (until the context is closed)."""
+        if not self._socket.closed:
+            self.loop.remove_reader(self._descriptor)
+            self._socket.close(linger=milliseconds)
+
+    def abandon(self) -> None:
+        """Close the socket of a loop that was closed before it."""
+        self._socket.close(linger=0)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the socket was closed."""
+        return bool(self._socket.closed)
+
+    def _receive(self) -> None:
+        """Read one message and hand it on; raises zmq.Again when there is none."""
+        raise NotImplementedError
+
+    def _writable(self) -> None:
+        """The socket may be able to send again."""
+
+    def _readable(self) -> None:
+        """Read until nothing is left. The only place that receives."""
+        self._look_again_is_due = False
+        if self._socket.closed:
+            return
+        self._draining = True
+        try:
+            self._receive()
+            # Asking whether there is more costs less than half of what it costs to be told that there is not.
+            if self._socket.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
+                for _ in range(FAIR_SHARE):
+                    self._receive()
+                self._look_again()
+        except zmq.Again:
+            pass
+        finally:
+            self._draining = False
+        if not self._socket.closed:
+            self._writable()
+
+    def _look_again(self) -> None:
+        if not self._look_again_is_due:
+            self._look_again_is_due = True
+            self.loop.call_soon(self._readable)
+
+    def _send(self, frame: bytes, flags: int = _NOBLOCK) -> bool:
+        """Send without waiting and return whether it was taken. The only place that sends."""
+        try:
+            self._socket.send(frame, flags)
+        except zmq.Again:
+            return False
+        if not self._draining and not self._look_again_is_due:
+            self._look_again_is_due = True
+            self.loop.call_soon(self._readable)
+        return True
+
+
+class Router(_LoopSocket):
+    """Receives from many, answers each by its routing id."""
+
+    def __init__(self, socket: zmq.Socket[bytes], on_message: Callable[[bytes, bytes], None]) -> None:
+        self._on_message = on_message
+        super().__init__(socket)
+
+    def send(self, routing_id: bytes, frame: bytes) -> bool:
+        """Send to one of those we heard from; False (and counted) where it is gone or does not read."""
+        try:
+            if self._send(routing_id, _NOBLOCK_MORE) and self._send(frame):
+                return True
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+        self.dropped += 1
+        return False
+
+    def _receive(self) -> None:
+        socket = self._socket
+        routing_id = socket.recv(_NOBLOCK)
+        frame = socket.recv(_NOBLOCK)
+        if socket.getsockopt(_RCVMORE):  # a stranger's: read on, or its next part would be taken for a routing id
+            while socket.getsockopt(_RCVMORE):
+                socket.recv(_NOBLOCK)
+            frame = b""
+        self._on_message(routing_id, frame)
+
+
+class Dealer(_LoopSocket):
+    """Speaks with one ROUTER. Frames sent before the connection stands wait here, not in libzmq."""
+
+    _EVENT_STATES: ClassVar[dict[int, LinkState]] = {
+        zmq.EVENT_HANDSHAKE_SUCCEEDED: LinkState.CONNECTED,
+        zmq.EVENT_DISCONNECTED: LinkState.DISCONNECTED,
+        zmq.EVENT_CLOSED: LinkState.REFUSED,
+        zmq.EVENT_CONNECT_RETRIED: LinkState.REFUSED,
+        zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: LinkState.HANDSHAKE_FAILED,
+        zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: LinkState.HANDSHAKE_FAILED,
+        zmq.EVENT_HANDSHAKE_FAILED_AUTH: LinkState.HANDSHAKE_FAILED,
+    }
+
+    def __init__(
+        self,
+        socket: zmq.Socket[bytes],
+        on_message: Callable[[bytes], None],
+        on_state: Callable[[LinkState], None] | None = None,
+    ) -> None:
+        self._on_message = on_message
+        self._on_state = on_state
+        self._waiting: deque[tuple[bytes, Callable[[], None] | None]] = deque()
+        self._monitor: zmq.Socket[bytes] | None = None
+        self._monitor_descriptor = -1
+        super().__init__(socket)
+        if on_state is not None:
+            self._watch()
+
+    def send(self, frame: bytes) -> bool:
+        """Send now; False where the connection does not stand yet, or others wait already."""
+        return not self._waiting and self._send(frame)
+
+    def send_later(self, frame: bytes, on_sent: Callable[[], None] | None = None) -> None:
+        """Keep a frame until the connection takes it; then call `on_sent`."""
+        self._waiting.append((frame, on_sent))
+        self._look_again()
+
+    def close(self) -> None:
+        self._stop_watching()
+        super().close()
+
+    def _receive(self) -> None:
+        self._on_message(self._socket.recv(_NOBLOCK))
+
+    def _writable(self) -> None:
+        while self._waiting:
+            frame, on_sent = self._waiting[0]
+            if not self._send(frame):
+                return
+            self._waiting.popleft()
+            if on_sent is not None:
+                on_sent()
+
+    def _watch(self) -> None:
+        events = 0
+        for event in self._EVENT_STATES:
+            events |= event
+        self._monitor = self._socket.get_monitor_socket(events)
+        self._monitor_descriptor = int(self._monitor.FD)
+        self.loop.add_reader(self._monitor_descriptor, self._monitored)
+        self.loop.call_soon(self._monitored)
+
+    def _monitored(self) -> None:
+        while self._monitor is not None:
+            try:
+                parts = self._monitor.recv_multipart(_NOBLOCK)
+            except zmq.ZMQError:
+                return
+            state = self._EVENT_STATES.get(int(parse_monitor_message(parts)["event"]))
+            if state is not None and self._on_state is not None:
+                self._on_state(state)
+
+    def _stop_watching(self) -> None:
+        if self._monitor is not None:
+            self.loop.remove_reader(self._monitor_descriptor)
+            self._monitor = None
+            with contextlib.suppress(zmq.ZMQError):
+                self._socket.disable_monitor()
+
+
+class Publisher(_LoopSocket):
+    """Sends each frame to every subscriber one of whose subscriptions it begins with."""
+
+    def __init__(self, socket: zmq.Socket[bytes], on_subscription: Callable[[bytes, bool], None]) -> None:
+        self._on_subscription = on_subscription
+        super().__init__(socket)
+
+    def send(self, frame: bytes) -> None:
+        """Publish. A subscriber that is too far behind misses it and sees the gap; nobody waits for it."""
+        self._send(frame)
+
+    def _receive(self) -> None:
+        message = self._socket.recv(_NOBLOCK)
+        if message and message[0] <= 1:  # 1 subscribes, 0 unsubscribes (RFC 29); anything else is a stranger's
+            self._on_subscription(message[1:], message[0] == 1)
+
+
+class Subscriber(_LoopSocket):
+    """Receives what one publisher publishes, as far as it is subscribed."""
+
+    def __init__(self, socket: zmq.Socket[bytes], on_message: Callable[[bytes], None]) -> None:
+        self._on_message = on_message
+        super().__init__(socket)
+
+    def subscribe(self, prefix: bytes) -> None:
+        """Ask for everything that begins with `prefix`."""
+        self._socket.subscribe(prefix)
+        self._look_again()
+
+    def unsubscribe(self, prefix: bytes) -> None:
+        """Take back one `subscribe`."""
+        self._socket.unsubscribe(prefix)
+        self._look_again()
+
+    def _receive(self) -> None:
+        self._on_message(self._socket.recv(_NOBLOCK))
+
+
+class BlockingDealer:
+    """
+    A DEALER for blocking calls, used by one thread at a time.
+
+    It may pass from thread to thread where a lock lies between (zmq_socket(3): "with a full fence memory barrier").
+    """
+
+    def __init__(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
+        self.endpoint = endpoint
+        self._socket = socket
+        self._patience = LOOK_EVERY_MS
+        socket.set(zmq.RCVTIMEO, LOOK_EVERY_MS)
+        socket.set(zmq.SNDTIMEO, LOOK_EVERY_MS)
+        socket.connect(endpoint)
+
+    def send(self, frame: bytes) -> bool:
+        """Send; False when the connection did not stand within 50 ms."""
+        try:
+            self._socket.send(frame)
+        except zmq.Again:
+            return False
+        return True
+
+    def receive(self, seconds: float) -> bytes | None:
+        """Return the next frame; None when none came within 50 ms, or within `seconds` where that is less."""
+        patience = LOOK_EVERY_MS if seconds * 1000 >= LOOK_EVERY_MS else max(1, int(seconds * 1000))
+        if patience != self._patience:
+            self._socket.set(zmq.RCVTIMEO, patience)
+            self._patience = patience
+        try:
+            return self._socket.recv()
+        except zmq.Again:
+            return None
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close(linger=0)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of libzmq and pyzmq."""
+    return {"libzmq": zmq.zmq_version(), "pyzmq": zmq.pyzmq_version()}
