@@ -1,0 +1,1 @@
+"""Where core, service and io meet, on asyncio: one file per path a message takes."""

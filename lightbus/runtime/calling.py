@@ -1,0 +1,412 @@
+"""The way of a call (or a hand-off): resolve -> encode -> send -> await the reply.
+
+`Outgoing` decides and knows no socket: which peer next, what the frame is, what a reply means. The two doors carry it
+out: `Caller` here, one per event loop, and `lightbus.blocking` for plain threads. Both so behave alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from ..core.calls import PendingCall, PendingCalls
+from ..core.partitions import rendezvous
+from ..core.registry import Peer, Snapshot
+from ..core.resolver import choose
+from ..deadline import Deadline
+from ..exceptions import (
+    DeformError,
+    LightbusException,
+    LightbusShutdownInProgress,
+    LightbusTimeout,
+    LightbusWorkerError,
+    PayloadTooLarge,
+    PeerBusy,
+    PeerLost,
+    PeerUnreachable,
+    ProtocolError,
+    error_for_code,
+)
+from ..io.transport import Dealer, Transport
+from ..wire import codec, envelope
+from ..wire.envelope import Accepted, Cancel, Error, Fire, Message, Request, Result
+from .context import Identity, current_chain
+
+__all__ = ["Caller", "Doorway", "NotStarted", "Outgoing", "OutgoingCall", "OutgoingEvent"]
+
+SWEEP_EVERY = 0.02
+"""Seconds between looks at the deadlines of all calls: one timer for all costs next to nothing."""
+
+
+class Doorway(Protocol):
+    """What a door needs of the engine behind it."""
+
+    identity: Identity
+    transport: Transport
+    snapshot: Snapshot
+    wanted: set[str]
+    max_message_size: int
+
+    async def resolve(self, api: str, deadline: Deadline) -> None:
+        """Return when a peer that advertises `api` is up; raise UnknownApi or PeerUnreachable otherwise."""
+
+
+class NotStarted(Exception):
+    """A peer says that it certainly did not execute the call. `code` says why."""
+
+    def __init__(self, error: Error) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class Outgoing:
+    """
+    One call or hand-off on its way.
+
+    Attributes:
+        api, name: what is called or fired.
+        deadline: by when it must be answered.
+        idempotent: whether it may be repeated when it is unclear whether it was executed.
+
+    """
+
+    __slots__ = ("_epochs", "_limit", "_refusal", "_tried", "api", "deadline", "idempotent", "identity", "name")
+
+    def __init__(self, doorway: Doorway, api: str, name: str, deadline: Deadline, *, idempotent: bool = False) -> None:
+        self.identity = doorway.identity
+        self.api = api
+        self.name = name
+        self.deadline = deadline
+        self.idempotent = idempotent
+        self._limit = doorway.max_message_size
+        self._tried: frozenset[str] = frozenset()
+        self._epochs: dict[str, int] = {}
+        self._refusal: NotStarted | None = None
+
+    def __str__(self) -> str:
+        return f"{self.api}.{self.name}"
+
+    def pick(self, snapshot: Snapshot, in_flight: Mapping[str, int]) -> Peer | None:
+        """Return the peer to ask next; None where none is known. Raises when all refused or no time is left."""
+        peers = snapshot.by_api.get(self.api)
+        if peers:
+            peer = self.choose(peers, in_flight)
+            if peer is not None:
+                return peer
+        if self._refusal is not None:
+            raise self._all_refused(self._refusal)
+        return None
+
+    def not_encodable(self, error: DeformError) -> DeformError:
+        """Return the error for a message that cannot be put on the wire."""
+        return error
+
+    @property
+    def is_targeted(self) -> bool:
+        """Whether one particular peer is meant, whatever it advertises."""
+        return False
+
+    def choose(self, peers: tuple[Peer, ...], in_flight: Mapping[str, int]) -> Peer | None:
+        """Return the one of `peers` to ask, or None where all were tried."""
+        return choose(peers, in_flight, host=self.identity.host, tried=self._tried)
+
+    def frame(self, peer: Peer, call_id: int) -> bytes:
+        """Return the frame for `peer`. Raises DeformError or PayloadTooLarge."""
+        try:
+            frame = envelope.encode(self.message(peer), call_id)
+        except DeformError as error:
+            raise self.not_encodable(error) from None
+        if len(frame) > self._limit:
+            raise PayloadTooLarge(
+                f"The arguments of {self} take {len(frame)} bytes; a message may have {self._limit}. "
+                "Send less, or raise network.max_message_size on both sides."
+            )
+        return frame
+
+    def message(self, peer: Peer) -> Message:
+        """Return the message for `peer`."""
+        raise NotImplementedError
+
+    def outcome(self, reply: Message, peer: Peer) -> Any:
+        """Return the value a reply carries. Raises the error it carries; NotStarted where another peer may be asked."""
+        if type(reply) is Result:
+            return reply.value
+        if type(reply) is Error:
+            if not reply.started and reply.details.get("elsewhere"):
+                raise NotStarted(reply)
+            raise _remote_error(reply, peer)
+        if type(reply) is Accepted:
+            return reply
+        raise ProtocolError(f"{peer.announcement} answered {self} with a {type(reply).__name__} message.")
+
+    def refused(self, peer: Peer, refusal: NotStarted) -> None:
+        """Take in that `peer` did not start it."""
+        self._refusal = refusal
+        instance = peer.instance
+        # A process that stood still refuses what may be old. Sent again with its number, it knows that it is not.
+        epoch = refusal.error.details.get("epoch")
+        if isinstance(epoch, int) and self._epochs.get(instance) != epoch:
+            self._epochs[instance] = epoch
+        else:
+            self._tried |= {instance}
+
+    def not_sent(self, peer: Peer) -> None:
+        """Take in that the connection to `peer` broke before the frame left."""
+        self._tried |= {peer.instance}
+        self._refusal = NotStarted(
+            Error(PeerUnreachable.code, f"{peer.announcement} went away before {self} was sent.", False, {})
+        )
+
+    def timed_out(self, peer: Peer, *, sent: bool) -> LightbusException:
+        """Return the error for a passed deadline."""
+        if not sent:
+            return PeerUnreachable(
+                f"{self} was not sent: no connection to {peer.announcement} at {peer.endpoint} within the time given. "
+                "Is its port open to this host?"
+            )
+        return LightbusTimeout(
+            f"{peer.announcement} did not answer {self} in time. It may or may not have been executed. "
+            "Raise `rpc_timeout` (or bus_options={'timeout': seconds}) if it needs longer."
+        )
+
+    def lost(self, peer: Peer, reason: str) -> PeerLost:
+        """Return the error for a peer that left while it had this."""
+        return PeerLost(
+            f"{peer.announcement} {reason} while {self} was with it. It may or may not have been executed, "
+            "and is not repeated: call again if that is safe."
+        )
+
+    def _all_refused(self, refusal: NotStarted) -> LightbusException:
+        error = refusal.error
+        kind = error_for_code(error.code)
+        text = f"No peer takes {self}: {error.message}"
+        return kind(text) if issubclass(kind, (PeerBusy, PeerUnreachable)) else PeerBusy(text)
+
+
+class OutgoingCall(Outgoing):
+    """A procedure call."""
+
+    __slots__ = ("kwargs", "only", "trace")
+
+    def __init__(
+        self,
+        doorway: Doorway,
+        api: str,
+        name: str,
+        deadline: Deadline,
+        kwargs: dict[str, Any],
+        *,
+        idempotent: bool = False,
+        trace: dict[str, Any] | None = None,
+        only: str | None = None,
+    ) -> None:
+        super().__init__(doorway, api, name, deadline, idempotent=idempotent)
+        self.kwargs = kwargs
+        self.trace = trace
+        self.only = only
+
+    def pick(self, snapshot: Snapshot, in_flight: Mapping[str, int]) -> Peer | None:
+        if self.only is None:
+            return super().pick(snapshot, in_flight)
+        peer = snapshot.peers.get(self.only)
+        if peer is None or not peer.is_up or self.only in self._tried:
+            raise PeerUnreachable(f"{self} is meant for the instance {self.only}, and no such peer is up.")
+        return peer
+
+    def not_encodable(self, error: DeformError) -> DeformError:
+        try:
+            codec.encode(self.kwargs)
+        except DeformError as inner:
+            error = inner  # names the place among the arguments, and not in our message
+        return DeformError(f"The arguments of {self} cannot be sent: {error}")
+
+    @property
+    def is_targeted(self) -> bool:
+        return self.only is not None
+
+    def message(self, peer: Peer) -> Request:
+        return Request(
+            peer.instance,
+            self.api,
+            self.name,
+            self.deadline.left(),
+            self.identity.instance,
+            [*current_chain.get()],
+            self.trace,
+            self._epochs.get(peer.instance, 0),
+            self.kwargs,
+        )
+
+
+class OutgoingEvent(Outgoing):
+    """The hand-off of an event to a peer that publishes it."""
+
+    __slots__ = ("key", "record")
+
+    def __init__(
+        self, doorway: Doorway, api: str, name: str, deadline: Deadline, record: bytes, key: str | None
+    ) -> None:
+        super().__init__(doorway, api, name, deadline)
+        self.record = record
+        self.key = key
+
+    def choose(self, peers: tuple[Peer, ...], in_flight: Mapping[str, int]) -> Peer | None:
+        # One key always goes to one publisher, since order is promised per publisher only; without a key
+        # everything of this process goes to one, so that it stays in order as long as that one lives.
+        left = {peer.instance: peer for peer in peers if peer.instance not in self._tried}
+        chosen = rendezvous(self.key if self.key is not None else self.identity.instance, left)
+        return None if chosen is None else left[chosen]
+
+    def message(self, peer: Peer) -> Fire:
+        return Fire(peer.instance, self.api, self.name, self.deadline.left(), self.key, self.record)
+
+
+def _remote_error(error: Error, peer: Peer) -> LightbusException:
+    kind = error_for_code(error.code)
+    if kind is LightbusWorkerError:
+        details = error.details
+        args = details.get("args")
+        return LightbusWorkerError(
+            f"{error.message} (raised by {peer.announcement})",
+            remote_type=str(details.get("type", "")),
+            remote_args=args if isinstance(args, list) else (),
+            trace=str(details.get("trace", "")),
+            peer=str(peer.announcement),
+        )
+    return kind(f"{error.message} (says {peer.announcement})")
+
+
+class Caller:
+    """
+    The door of one event loop: a DEALER per peer. Only touched from that loop.
+
+    A reply is matched to its call by id, so calls of any number of tasks share a socket.
+    """
+
+    def __init__(self, doorway: Doorway) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.pending: PendingCalls[tuple[asyncio.Future[Message], Outgoing, Peer]] = PendingCalls()
+        self.protocol_errors = 0
+        self._doorway = doorway
+        self._dealers: dict[str, Dealer] = {}
+        self._sweeping = False
+        self._closed = False
+
+    async def request(self, outgoing: Outgoing) -> Any:
+        """Carry out a call or a hand-off and return what it came to. Raises what went wrong."""
+        while True:
+            peer = None
+            if outgoing.api in self._doorway.wanted or outgoing.is_targeted:
+                peer = outgoing.pick(self._doorway.snapshot, self.pending.in_flight)
+            if peer is None:
+                await self._doorway.resolve(outgoing.api, outgoing.deadline)
+                peer = outgoing.pick(self._doorway.snapshot, self.pending.in_flight)
+                if peer is None:
+                    continue
+            try:
+                return outgoing.outcome(await self._ask(peer, outgoing), peer)
+            except NotStarted as refusal:
+                outgoing.refused(peer, refusal)
+            except _NeverSent:
+                outgoing.not_sent(peer)
+            except PeerLost:
+                if not outgoing.idempotent:
+                    raise
+                outgoing.not_sent(peer)
+
+    def peer_lost(self, peer: Peer, reason: str) -> None:
+        """Fail what a peer had of us, and drop the connection to it."""
+        if (dealer := self._dealers.pop(peer.instance, None)) is not None:
+            dealer.close()
+        for _, call in self.pending.peer_lost(peer.instance):
+            future, outgoing, _ = call.waiter
+            if not future.done():
+                future.set_exception(outgoing.lost(peer, reason) if call.sent else _NeverSent())
+
+    def close(self) -> None:
+        """Close the sockets; calls that still wait fail."""
+        self._closed = True
+        for _, call in self.pending.all():
+            future, outgoing, _ = call.waiter
+            if not future.done():
+                future.set_exception(LightbusShutdownInProgress(f"The bus was closed while {outgoing} was on its way."))
+        for dealer in self._dealers.values():
+            dealer.close()
+        self._dealers.clear()
+
+    def abandon(self) -> None:
+        """Close the sockets of a loop that is closed already."""
+        for dealer in self._dealers.values():
+            dealer.abandon()
+        self._dealers.clear()
+
+    async def _ask(self, peer: Peer, outgoing: Outgoing) -> Message:
+        if self._closed:
+            raise LightbusShutdownInProgress(f"The bus was closed before {outgoing} was sent.")
+        dealer = self._dealers.get(peer.instance) or self._connect(peer)
+        future: asyncio.Future[Message] = self.loop.create_future()
+        call_id = self.pending.add(peer.instance, outgoing.deadline.at, (future, outgoing, peer))
+        try:
+            frame = outgoing.frame(peer, call_id)
+            if not dealer.send(frame):
+                self.pending.mark_sent(call_id, sent=False)
+                dealer.send_later(frame, lambda: self.pending.mark_sent(call_id))
+            if not self._sweeping:
+                self._sweeping = True
+                self.loop.call_later(SWEEP_EVERY, self._sweep)
+            return await future
+        except BaseException:
+            self._give_up(call_id)
+            raise
+
+    def _connect(self, peer: Peer) -> Dealer:
+        dealer = self._doorway.transport.dealer(
+            peer.endpoint, self._on_message, fingerprint=peer.announcement.fingerprint
+        )
+        self._dealers[peer.instance] = dealer
+        return dealer
+
+    def _on_message(self, frame: bytes) -> None:
+        try:
+            call_id, reply = envelope.decode(frame)
+        except ProtocolError as error:
+            self._unreadable(frame, error)
+            return
+        call = self.pending.answered(call_id)
+        if call is not None and not call.waiter[0].done():
+            call.waiter[0].set_result(reply)
+
+    def _unreadable(self, frame: bytes, error: ProtocolError) -> None:
+        self.protocol_errors += 1
+        call = self.pending.forget(envelope.call_id_of(frame))
+        if call is not None and not call.waiter[0].done():
+            call.waiter[0].set_exception(error)
+
+    def _give_up(self, call_id: int) -> None:
+        """Nobody waits any more, for whatever reason; where the call is still open, its peer is told so."""
+        if (call := self.pending.forget(call_id)) is not None:
+            self._cancel_remote(call_id, call)
+
+    def _cancel_remote(self, call_id: int, call: PendingCall[Any]) -> None:
+        dealer = self._dealers.get(call.peer)
+        if dealer is not None and call.sent:
+            dealer.send(envelope.encode(Cancel(), call_id))
+
+    def _sweep(self) -> None:
+        self._sweeping = False
+        if self._closed:
+            return
+        for call_id, call in self.pending.expired(time.monotonic()):
+            future, outgoing, peer = call.waiter
+            self._cancel_remote(call_id, call)
+            if not future.done():
+                future.set_exception(outgoing.timed_out(peer, sent=call.sent))
+        if len(self.pending):
+            self._sweeping = True
+            self.loop.call_later(SWEEP_EVERY, self._sweep)
+
+
+class _NeverSent(Exception):
+    """The connection broke before the frame left."""

@@ -1,0 +1,211 @@
+"""One monitored connection to a worker's ROUTER: how we learn that a peer is there, and that it no longer is.
+
+A `Dial` tries every address of a peer at once, a connection each, and keeps the first that answers HELLO with the
+right instance id. (One DEALER connected to several addresses would spread its messages over them.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from ..exceptions import LightbusException, ProtocolError
+from ..io.transport import LinkState, Transport
+from ..wire import envelope
+from ..wire.announcement import Announcement
+from ..wire.envelope import Drain, Drained, Error, Goodbye, Hello, Message, Peers, Welcome
+
+__all__ = ["Dial", "Link", "LinkUser"]
+
+logger = logging.getLogger("lightbus.links")
+
+HELLO_TIMEOUT = 1.0
+"""Seconds a peer has to answer HELLO."""
+
+
+class LinkUser(Protocol):
+    """Who is told what happens on a link."""
+
+    def hello(self, target: str) -> Hello:
+        """Return what to introduce ourselves with."""
+
+    def welcomed(self, link: Link, announcement: Announcement, welcome: Welcome) -> None:
+        """The peer answered HELLO, for the first time or again."""
+
+    def told(self, link: Link, message: Message) -> None:
+        """The peer pushed a Peers, Drain or Goodbye message."""
+
+    def over(self, link: Link, reason: str, *, refused: bool) -> None:
+        """The link is of no use any more, and closed."""
+
+
+class Link:
+    """
+    One connection. Only touched from the node's loop.
+
+    Attributes:
+        endpoint: where it leads.
+        instance: whose it is; empty until the first WELCOME where only the address was known.
+
+    """
+
+    def __init__(
+        self, user: LinkUser, transport: Transport, endpoint: str, *, target: str = "", fingerprint: str = ""
+    ) -> None:
+        self.endpoint = endpoint
+        self.instance = target
+        self.welcomed = False
+        self._user = user
+        self._closed = False
+        self._dealer = transport.dealer(endpoint, self._on_message, fingerprint=fingerprint, on_state=self._on_state)
+        self.say_hello()
+
+    def say_hello(self) -> None:
+        """Introduce ourselves; repeated, it tells the worker that we are still there."""
+        self._send(self._user.hello(self.instance))
+
+    def drained(self) -> None:
+        """Confirm that none of our doors will send anything new."""
+        self._send(Drained())
+
+    def close(self, goodbye: str = "") -> None:
+        """Close; with our instance id in `goodbye`, say so first."""
+        if self._closed:
+            return
+        self._closed = True
+        if goodbye and self.welcomed:
+            self._dealer.send(envelope.encode(Goodbye(goodbye)))
+            self._dealer.flush_and_close(100)
+        else:
+            self._dealer.close()
+
+    def _send(self, message: Message) -> None:
+        frame = envelope.encode(message)
+        if not self._dealer.send(frame):
+            self._dealer.send_later(frame)
+
+    def _on_message(self, frame: bytes) -> None:
+        try:
+            _, message = envelope.decode(frame)
+            match message:
+                case Welcome():
+                    self._on_welcome(message)
+                case Peers() | Drain() | Goodbye():
+                    if self.welcomed:
+                        self._user.told(self, message)
+                case Error():
+                    self._end(f"refused us: {message.message}")
+                case _:
+                    raise ProtocolError(f"A {type(message).__name__} message does not belong on a link.")
+        except ProtocolError as error:
+            self._end(f"sent something that is no message of ours: {error}")
+
+    def _on_welcome(self, welcome: Welcome) -> None:
+        announcement = Announcement.from_wire(welcome.announcement)
+        if self.instance and announcement.instance != self.instance:
+            self._end("is another process now", refused=True)
+            return
+        self.instance = announcement.instance
+        self.welcomed = True
+        self._user.welcomed(self, announcement, welcome)
+
+    def _on_state(self, state: LinkState) -> None:
+        if state is LinkState.CONNECTED:
+            return
+        if state is LinkState.REFUSED:
+            self._end("is not there: nobody listens at its address", refused=True)
+        else:
+            self._end("went away" if self.welcomed else f"cannot be spoken with ({state.value})")
+
+    def _end(self, reason: str, *, refused: bool = False) -> None:
+        if not self._closed:
+            self.close()
+            self._user.over(self, reason, refused=refused)
+
+
+class Dial:
+    """
+    One attempt to reach a peer, at all of its addresses at once. Only touched from the node's loop.
+
+    Args:
+        user: the node; it is told only of the winner.
+        target: the instance id expected, or empty.
+        endpoints: where to try.
+        on_done: called once with the winning link and None, or with None and the reason, and whether all refused.
+
+    """
+
+    def __init__(
+        self,
+        user: LinkUser,
+        transport: Transport,
+        endpoints: Sequence[str],
+        on_done: Callable[[Dial, Link | None, str, bool], None],
+        *,
+        target: str = "",
+        fingerprint: str = "",
+    ) -> None:
+        self.target = target
+        self.endpoints = tuple(endpoints)
+        self._user = user
+        self._on_done = on_done
+        self._reason = "does not answer"
+        self._all_refused = True
+        self._done = False
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(HELLO_TIMEOUT, self._give_up)
+        self._links: list[Link] = []
+        for endpoint in endpoints:
+            try:
+                self._links.append(Link(self, transport, endpoint, target=target, fingerprint=fingerprint))
+            except LightbusException as error:
+                self._reason = str(error)
+        if not self._links:
+            loop.call_soon(self._give_up)
+
+    def close(self) -> None:
+        """Stop trying."""
+        self._done = True
+        self._timer.cancel()
+        for link in self._links:
+            link.close()
+        self._links.clear()
+
+    # As the user of its links, until one of them wins
+
+    def hello(self, target: str) -> Hello:
+        """Introduce ourselves as the node would."""
+        return self._user.hello(target)
+
+    def welcomed(self, link: Link, announcement: Announcement, welcome: Welcome) -> None:
+        """The first to answer wins."""
+        if self._done:
+            return
+        self._links.remove(link)
+        self.close()
+        link._user = self._user
+        self._on_done(self, link, "", False)
+        self._user.welcomed(link, announcement, welcome)
+
+    def told(self, link: Link, message: Message) -> None:
+        """Nothing is pushed before WELCOME."""
+
+    def over(self, link: Link, reason: str, *, refused: bool) -> None:
+        """One address is out; when the last one is, the attempt is over."""
+        if self._done:
+            return
+        self._reason = reason
+        self._all_refused = self._all_refused and refused
+        self._links.remove(link)
+        if not self._links:
+            self._finish(self._all_refused)
+
+    def _give_up(self) -> None:
+        if not self._done:
+            self._finish(False)
+
+    def _finish(self, refused: bool) -> None:
+        self.close()
+        self._on_done(self, None, self._reason, refused)

@@ -1,0 +1,201 @@
+"""The way of an event out: fire -> validate -> (journal) -> PUB, and the hand-off for processes that do not publish.
+
+There is no journal yet: an event is numbered, and reaches whoever listens at the moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ..core.partitions import partition_of
+from ..exceptions import EventNotFound, LightbusException, PayloadTooLarge, PeerRefused, ProtocolError
+from ..service.api import ApiRegistry, Event
+from ..wire import envelope
+from ..wire.envelope import MARKER_PREFIX, PARTITIONS, Accepted, Error, Events, Fire, Marker, Record
+from .context import Identity
+
+__all__ = ["Publisher", "key_of"]
+
+logger = logging.getLogger("lightbus.publishing")
+
+MAX_RECORDS = 256
+MAX_BYTES = 1024 * 1024
+"""Events that are coalesced into one message: as many as saves most of the cost per message, and no more bytes than
+a subscriber can take in at once without holding up everything else."""
+
+FRAME_OVERHEAD = 1024
+"""Bytes of a frame besides its record: topic, names, numbers."""
+
+TURN_AFTER = 8
+"""Events without a key that go to one partition before the next has its turn, within one tick of the loop."""
+
+
+class _Pending(NamedTuple):
+    topic: bytes
+    sequence: int
+    previous: int
+    record: bytes
+
+
+def key_of(event: Event | None, kwargs: dict[str, Any]) -> str | None:
+    """Return the key of an event with these arguments; None where it has none."""
+    if event is None or event.key is None:
+        return None
+    value = kwargs.get(event.key)
+    return None if value is None else str(value)
+
+
+class Publisher:
+    """
+    Publishes the events of the APIs that this process advertises.
+
+    `append` may be called from any thread: the lock makes numbering and queueing one step, so that the numbers of each
+    partition leave in order. Sending happens on the node's loop only.
+
+    Args:
+        identity: who we are.
+        apis: whose events may be fired.
+        send: publishes a frame.
+        max_message_size: bytes that a frame may have.
+
+    """
+
+    def __init__(
+        self, identity: Identity, apis: ApiRegistry, send: Callable[[bytes], None], *, max_message_size: int
+    ) -> None:
+        self.identity = identity
+        self.max_message_size = max_message_size
+        self.journal = identity.instance
+        self.head = 0
+        """The sequence of the newest event."""
+        self.counts: Counter[str] = Counter()
+        """published, handed_off (to us), refused, markers."""
+        self._apis = apis
+        self._send = send
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()
+        self._pending: list[_Pending] = []
+        self._flush_is_due = False
+        self._last: dict[bytes, int] = {}
+        self._turn = int.from_bytes(os.urandom(1), "big")
+        self._topics: dict[tuple[str, str], list[bytes]] = {}
+
+    def append(self, api: str, event: str, record: bytes, key: str | None) -> int:
+        """Number an event and queue it for publishing; return its sequence. From any thread."""
+        topics = self._topics.get((api, event)) or self._make_topics(api, event)
+        with self._lock:
+            self.head += 1
+            sequence = self.head
+            if key is None:
+                topic = topics[(self._turn + len(self._pending) // TURN_AFTER) % PARTITIONS]
+            else:
+                topic = topics[partition_of(key, PARTITIONS)]
+            self._pending.append(_Pending(topic, sequence, self._last.get(topic, 0), record))
+            self._last[topic] = sequence
+            if self._flush_is_due:
+                return sequence
+            self._flush_is_due = True
+        self._loop.call_soon_threadsafe(self.flush)
+        return sequence
+
+    def check_size(self, what: str, record: bytes) -> None:
+        """Raise PayloadTooLarge where an event would not fit into a message."""
+        if len(record) + FRAME_OVERHEAD > self.max_message_size:
+            raise PayloadTooLarge(
+                f"The arguments of {what} take {len(record)} bytes; a message may have {self.max_message_size}. "
+                "Send less, or raise network.max_message_size on both sides."
+            )
+
+    @property
+    def waiting(self) -> int:
+        """How many events are queued."""
+        return len(self._pending)
+
+    def flush(self) -> None:
+        """Publish what is queued: the events of one topic share messages. Only on the node's loop."""
+        with self._lock:
+            batch, self._pending = self._pending, []
+            self._flush_is_due = False
+            self._turn += 1 + len(batch) // TURN_AFTER
+        by_topic: dict[bytes, list[_Pending]] = {}
+        for pending in batch:
+            by_topic.setdefault(pending.topic, []).append(pending)
+        for topic, pendings in by_topic.items():
+            for records in _portions(pendings):
+                message = Events(self.journal, self.identity.instance, records)
+                self._send(envelope.encode_published(topic, message))
+        self.counts["published"] += len(batch)
+
+    def subscribed(self, topic: bytes, subscribed: bool) -> None:
+        """
+        Take in a subscription. One to a marker is answered with it.
+
+        libzmq passes subscriptions on in the order they were made, so when the marker's arrives all before it are in
+        force. What is queued goes out first: those events are older than the marker, and older ones are not live.
+        """
+        if subscribed and topic.startswith(MARKER_PREFIX):
+            self.flush()
+            self.counts["markers"] += 1
+            self._send(envelope.encode_published(topic, Marker(self.journal, self.head)))
+
+    def hand_off(self, fire: Fire) -> Accepted | Error:
+        """Publish an event for a process that cannot; return the answer for it."""
+        if fire.target != self.identity.instance:
+            text = f"the event was meant for the instance {fire.target}, and this is {self.identity}."
+            return Error(PeerRefused.code, text, False, {"elsewhere": True})
+        try:
+            event = self._apis.get(fire.api).get_event(fire.event)
+            kwargs = envelope.decode_record(fire.record).kwargs
+            event.signature.validate(kwargs)
+        except (LightbusException, EventNotFound, ProtocolError) as error:
+            self.counts["refused"] += 1
+            return Error(error.code, str(error), False, {})
+        key = fire.key if fire.key is not None else key_of(event, kwargs)
+        sequence = self.append(fire.api, fire.event, fire.record, key)
+        self.counts["handed_off"] += 1
+        return Accepted(self.native_id(sequence), self.identity.instance)
+
+    def native_id(self, sequence: int) -> str:
+        """Return where an event is to be found: `"<journal>-<sequence>"`."""
+        return f"{self.journal}-{sequence}"
+
+    def _make_topics(self, api: str, event: str) -> list[bytes]:
+        topics = [envelope.event_topic(api, event, partition) for partition in range(PARTITIONS)]
+        self._topics[api, event] = topics
+        return topics
+
+
+def _portions(pendings: list[_Pending]) -> list[list[Any]]:
+    """Cut a topic's events into messages that are neither too many nor too large."""
+    portions: list[list[Any]] = [[]]
+    size = 0
+    for _, sequence, previous, record in pendings:
+        if portions[-1] and (len(portions[-1]) >= MAX_RECORDS or size + len(record) > MAX_BYTES):
+            portions.append([])
+            size = 0
+        portions[-1].append([sequence, previous, record])
+        size += len(record)
+    return portions
+
+
+class EventIds:
+    """Gives each fired event an id that is unique on the bus: the instance, and a number. From any thread."""
+
+    def __init__(self, instance: str) -> None:
+        self._prefix = f"{instance}-"
+        self._numbers = iter(range(1, 2**63))
+
+    def next(self) -> str:
+        """Return a new id. `next` on a range iterator is one step under the interpreter lock."""
+        return f"{self._prefix}{next(self._numbers)}"
+
+
+def new_record(event_id: str, version: int, published_at: float, kwargs: dict[str, Any]) -> bytes:
+    """Return the record of an event. Raises DeformError where an argument cannot be put on the wire."""
+    return envelope.encode_record(Record(event_id, version, published_at, kwargs))
