@@ -1,0 +1,224 @@
+"""The sync door: a call from a plain thread, without a hop to another one.
+
+A blocking call takes a DEALER to the chosen peer out of a bounded pool, uses it in its own thread for one round trip,
+and puts it back. What is decided on the way is decided by the same `Outgoing` as on an event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from .core.registry import Peer
+from .deadline import Deadline
+from .exceptions import CannotBlockHere, LightbusShutdownInProgress, LightbusTimeout, PeerLost, ProtocolError
+from .io.transport import BlockingDealer
+from .runtime.calling import NotStarted, Outgoing
+from .runtime.engine import Engine
+from .wire import envelope
+from .wire.envelope import Cancel, Message
+
+__all__ = ["BlockingDoor", "forbid_in_loop"]
+
+MAX_SOCKETS = 256
+"""Blocking calls on their way at a time, in all threads. Each has a socket, and a process has a limit of those."""
+
+
+def forbid_in_loop(what: str, twin: str) -> None:
+    """Raise CannotBlockHere inside a running event loop, and name what to await instead."""
+    if asyncio._get_running_loop() is not None:
+        raise CannotBlockHere(
+            f"{what} would block the running event loop, and with it whatever the loop serves. Write: await {twin}"
+        )
+
+
+class BlockingDoor:
+    """
+    The pool of sockets for blocking calls. Any thread may use it; a socket is one thread's at a time.
+
+    The last one put back is taken first: its connection is the warmest, and a burst's surplus falls idle.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.late_replies = 0
+        self._engine = engine
+        self._idle: dict[str, list[BlockingDealer]] = {}
+        self._busy: Counter[str] = Counter()
+        self._unsent: Counter[str] = Counter()
+        self._on_sent: list[tuple[str, Callable[[], None]]] = []
+        self._room = threading.Condition()
+        self._sockets = 0
+        self._last_id = 0
+        self._closed = False
+        engine.doors.append(self)
+
+    def request(self, outgoing: Outgoing) -> Any:
+        """Carry out a call or a hand-off and return what it came to. Raises what went wrong."""
+        engine = self._engine
+        while True:
+            known = outgoing.api in engine.wanted or outgoing.is_targeted
+            peer = self._pick(outgoing) if known else None
+            if peer is None:
+                engine.resolve_blocking(outgoing.api, outgoing.deadline)
+                if (peer := self._pick(outgoing)) is None:
+                    continue
+            try:
+                return outgoing.outcome(self._ask(peer, outgoing), peer)
+            except NotStarted as refusal:
+                outgoing.refused(peer, refusal)
+            except _NeverSent:
+                outgoing.not_sent(peer)
+            except PeerLost:
+                if not outgoing.idempotent:
+                    raise
+                outgoing.not_sent(peer)
+
+    def resolve(self, api: str, deadline: Deadline) -> None:
+        """Return when a peer that advertises `api` is up. Raises UnknownApi or PeerUnreachable."""
+        self._engine.resolve_blocking(api, deadline)
+
+    def peer_lost(self, peer: Peer, reason: str) -> None:
+        """Close the idle sockets to a peer that left. Busy ones notice by themselves."""
+        with self._room:
+            for dealer in self._idle.pop(peer.instance, []):
+                self._close(dealer)
+
+    def when_sent(self, instance: str, callback: Callable[[], None]) -> None:
+        """Call back once no call that chose this instance is still unsent."""
+        with self._room:
+            if self._unsent[instance] > 0:
+                self._on_sent.append((instance, callback))
+                return
+        callback()
+
+    def close(self) -> None:
+        """Close the idle sockets, and wait a moment for the busy ones, whose calls raise now."""
+        with self._room:
+            self._closed = True
+            for dealers in self._idle.values():
+                for dealer in dealers:
+                    self._close(dealer)
+            self._idle.clear()
+            self._room.notify_all()
+            self._room.wait_for(lambda: self._sockets == 0, timeout=1.0)
+
+    # One call
+
+    def _ask(self, peer: Peer, outgoing: Outgoing) -> Message:
+        dealer: BlockingDealer | None = None
+        sent = False
+        try:
+            dealer, call_id = self._take(peer, outgoing)
+            self._send(dealer, outgoing.frame(peer, call_id), peer, outgoing)
+            sent = True
+            self._note_sent(peer.instance)
+            return self._await_reply(dealer, call_id, peer, outgoing)
+        finally:
+            if not sent:
+                self._note_sent(peer.instance)
+            self._put_back(peer.instance, dealer)
+
+    def _send(self, dealer: BlockingDealer, frame: bytes, peer: Peer, outgoing: Outgoing) -> None:
+        while not dealer.send(frame):
+            self._check(peer, outgoing, sent=False)
+
+    def _await_reply(self, dealer: BlockingDealer, call_id: int, peer: Peer, outgoing: Outgoing) -> Message:
+        try:
+            while True:
+                frame = dealer.receive(outgoing.deadline.left())
+                if frame is None:
+                    self._check(peer, outgoing, sent=True)
+                    continue
+                reply_id, reply = envelope.decode(frame)
+                if reply_id == call_id:
+                    return reply
+                self.late_replies += 1  # of a call that this socket served before, and that was given up
+        except (LightbusTimeout, LightbusShutdownInProgress, KeyboardInterrupt):
+            dealer.send(envelope.encode(Cancel(), call_id))
+            raise
+        except ProtocolError as error:
+            raise ProtocolError(
+                f"{peer.announcement} answered {outgoing} with something unreadable: {error}"
+            ) from error
+
+    def _check(self, peer: Peer, outgoing: Outgoing, *, sent: bool) -> None:
+        if self._closed:
+            raise LightbusShutdownInProgress(f"The bus was closed while {outgoing} was on its way.")
+        if outgoing.deadline.passed():
+            raise outgoing.timed_out(peer, sent=sent)
+        if not self._engine.snapshot.is_up(peer.instance) and self._engine.is_running:
+            raise outgoing.lost(peer, "went away") if sent else _NeverSent()
+
+    # The pool
+
+    def _pick(self, outgoing: Outgoing) -> Peer | None:
+        with self._room:
+            peer = outgoing.pick(self._engine.snapshot, self._busy)
+            if peer is not None:
+                self._busy[peer.instance] += 1
+                self._unsent[peer.instance] += 1
+            return peer
+
+    def _take(self, peer: Peer, outgoing: Outgoing) -> tuple[BlockingDealer, int]:
+        with self._room:
+            self._last_id += 1
+            idle = self._idle.get(peer.instance)
+            if idle:
+                return idle.pop(), self._last_id
+            self._make_room(outgoing)
+            self._sockets += 1
+            call_id = self._last_id
+        try:
+            fingerprint = peer.announcement.fingerprint
+            return self._engine.transport.blocking_dealer(peer.endpoint, fingerprint=fingerprint), call_id
+        except BaseException:
+            with self._room:
+                self._sockets -= 1
+            raise
+
+    def _make_room(self, outgoing: Outgoing) -> None:
+        for dealers in self._idle.values():
+            if self._sockets >= MAX_SOCKETS and dealers:
+                self._close(dealers.pop())
+        if not self._room.wait_for(lambda: self._closed or self._sockets < MAX_SOCKETS, outgoing.deadline.left()):
+            raise LightbusTimeout(
+                f"{outgoing} was not sent: {MAX_SOCKETS} blocking calls of this process are on their way already. "
+                "Use fewer threads, or call_async."
+            )
+        if self._closed:
+            raise LightbusShutdownInProgress(f"The bus was closed before {outgoing} was sent.")
+
+    def _put_back(self, instance: str, dealer: BlockingDealer | None) -> None:
+        with self._room:
+            self._busy[instance] -= 1
+            if self._busy[instance] <= 0:
+                del self._busy[instance]
+            if dealer is None:
+                return
+            if self._closed or not self._engine.snapshot.is_up(instance):
+                self._close(dealer)
+            else:
+                self._idle.setdefault(instance, []).append(dealer)
+            self._room.notify()
+
+    def _close(self, dealer: BlockingDealer) -> None:
+        dealer.close()
+        self._sockets -= 1
+
+    def _note_sent(self, instance: str) -> None:
+        with self._room:
+            self._unsent[instance] -= 1
+            if self._unsent[instance] > 0:
+                return
+            del self._unsent[instance]
+            ready = [callback for name, callback in self._on_sent if name == instance]
+            self._on_sent = [entry for entry in self._on_sent if entry[0] != instance]
+        for callback in ready:
+            callback()
+
+
+class _NeverSent(Exception):
+    """The peer went away before the frame left."""

@@ -1,0 +1,754 @@
+"""`bus.client`: registering, calling, firing, listening, hooks, schedules, and the life of the bus in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+import weakref
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from .blocking import BlockingDoor, forbid_in_loop
+from .config import Config, Feature, expand
+from .core.registry import Snapshot
+from .deadline import Deadline
+from .exceptions import (
+    BusAlreadyClosed,
+    DuplicateListenerName,
+    EventNotFound,
+    InvalidEventListener,
+    InvalidSchedule,
+    LightbusServerMustStartInMainThread,
+    LightbusTimeout,
+    NothingToListenFor,
+    SchemaNotFound,
+    UnsupportedUse,
+    did_you_mean,
+)
+from .message import EventMessage, ResultMessage, RpcMessage
+from .runtime.calling import OutgoingCall, OutgoingEvent
+from .runtime.consuming import Listener, OnError
+from .runtime.context import Identity
+from .runtime.engine import Engine
+from .runtime.publishing import key_of, new_record
+from .scheduling import ScheduleJob, Timetable, every, scheduled
+from .service.api import Api, ApiRegistry, Event
+from .service.hooks import HookDecorator, HookRegistry, decorator
+from .service.schema import Schema
+from .typing import BusOptions, JsonSchema, Kwargs
+from .worker import Worker
+
+__all__ = ["BusClient"]
+
+logger = logging.getLogger("lightbus.client")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+CROWD = 512
+"""Events queued for publishing beyond which a firing loop lets the others have a turn."""
+
+BACKGROUND_START_TIMEOUT = 15.0
+_NO_KWARGS: Kwargs = {}
+
+
+class BusClient:
+    """
+    One bus, as this process uses it. Making one opens nothing: no thread, no socket, no file.
+
+    Any thread and any event loop may use it; after a fork the child has a fresh one of the same settings.
+
+    Args:
+        config: the settings.
+        plugins: plugins to add to those that the settings enable.
+
+    """
+
+    def __init__(self, config: Config, *, plugins: Sequence[Any] | None = None) -> None:
+        self.config = config
+        self.api_registry = ApiRegistry()
+        self.schema = Schema(human_readable=config.bus.options.human_readable)
+        self.hooks = HookRegistry()
+        self.listeners: list[Listener] = []
+        self.timetables: list[Timetable] = []
+        self.features: tuple[Feature, ...] = tuple(config.features)
+        self.exit_code = 0
+        self._plugins = list(plugins or ())
+        self._plugins_loaded = False
+        self._background_tasks: list[Coroutine[Any, Any, Any]] = []
+        self._engine: Engine | None = None
+        self._blocking: BlockingDoor | None = None
+        self._worker: Worker | None = None
+        self._background: threading.Thread | None = None
+        self._lock = threading.RLock()
+        self._closed = False
+        for name in (
+            "on_start",
+            "on_stop",
+            "before_worker_start",
+            "after_worker_stopped",
+            "before_rpc_call",
+            "after_rpc_call",
+            "before_rpc_execution",
+            "after_rpc_execution",
+            "before_event_sent",
+            "after_event_sent",
+            "before_event_execution",
+            "after_event_execution",
+        ):
+            setattr(self, name, decorator(self.hooks, name))
+        _CLIENTS.add(self)
+
+    on_start: HookDecorator
+    on_stop: HookDecorator
+    before_worker_start: HookDecorator
+    after_worker_stopped: HookDecorator
+    before_rpc_call: HookDecorator
+    after_rpc_call: HookDecorator
+    before_rpc_execution: HookDecorator
+    after_rpc_execution: HookDecorator
+    before_event_sent: HookDecorator
+    after_event_sent: HookDecorator
+    before_event_execution: HookDecorator
+    after_event_execution: HookDecorator
+
+    # The engine
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of this process, made at first use. Raises BusAlreadyClosed."""
+        engine = self._engine
+        if engine is not None:
+            return engine
+        with self._lock:
+            if self._closed:
+                raise BusAlreadyClosed("This bus was closed. Make a new one with lightbus.create().")
+            if self._engine is None:
+                identity = Identity(
+                    bus=self.config.bus_name,
+                    service=expand(self.config.service_name),
+                    process=expand(self.config.process_name),
+                )
+                engine = Engine(self.config, identity)
+                self._blocking = BlockingDoor(engine)
+                self._engine = engine
+            return self._engine
+
+    @property
+    def service_name(self) -> str:
+        """The name of the service this process belongs to."""
+        return self.engine.identity.service
+
+    @property
+    def process_name(self) -> str:
+        """The name of this process."""
+        return self.engine.identity.process
+
+    def _door(self) -> BlockingDoor:
+        if self._blocking is None:
+            _ = self.engine
+        assert self._blocking is not None
+        return self._blocking
+
+    # Registering
+
+    def register_api(self, api: Api) -> None:
+        """
+        Offer an API: its procedures can be called, and its events fired.
+
+        A running worker advertises it at once. Raises InvalidApiRegistryEntry where `api` is no instance of an Api
+        class, or the name is taken.
+        """
+        self.api_registry.add(api)
+        self.schema.add_api(api)
+        worker = self._worker
+        if worker is not None:
+            asyncio.run_coroutine_threadsafe(worker.api_registered(), worker.loop)
+
+    # Calling
+
+    async def call_rpc_remote(
+        self, api_name: str, name: str, kwargs: Kwargs | None = None, options: BusOptions | None = None
+    ) -> Any:
+        """Call a procedure and return its result. Raises what `BusPath.__call__` raises."""
+        kwargs = _NO_KWARGS if kwargs is None else kwargs
+        engine = self.engine
+        outgoing = self._outgoing_call(engine, api_name, name, kwargs, options)
+        hooks = self.hooks
+        if not hooks.has("before_rpc_call") and not hooks.has("after_rpc_call"):
+            return self._result(outgoing, await engine.caller().request(outgoing))
+        message = RpcMessage(api_name=api_name, procedure_name=name, kwargs=kwargs, id=engine.event_ids.next())
+        await self.run_hook("before_rpc_call", rpc_message=message)
+        value = self._result(outgoing, await engine.caller().request(outgoing))
+        await self.run_hook("after_rpc_call", rpc_message=message, result_message=_result_message(message, value))
+        return value
+
+    def call_rpc_blocking(
+        self, api_name: str, name: str, kwargs: Kwargs | None = None, options: BusOptions | None = None
+    ) -> Any:
+        """Do the same from a plain thread. Raises CannotBlockHere inside a running event loop."""
+        forbid_in_loop(f"bus.{api_name}.{name}()", f"bus.{api_name}.{name}.call_async()")
+        kwargs = _NO_KWARGS if kwargs is None else kwargs
+        engine = self.engine
+        outgoing = self._outgoing_call(engine, api_name, name, kwargs, options)
+        hooks = self.hooks
+        if not hooks.has("before_rpc_call") and not hooks.has("after_rpc_call"):
+            return self._result(outgoing, self._door().request(outgoing))
+        message = RpcMessage(api_name=api_name, procedure_name=name, kwargs=kwargs, id=engine.event_ids.next())
+        hooks.run_blocking("before_rpc_call", client=self, rpc_message=message)
+        value = self._result(outgoing, self._door().request(outgoing))
+        hooks.run_blocking(
+            "after_rpc_call", client=self, rpc_message=message, result_message=_result_message(message, value)
+        )
+        return value
+
+    def call_or_fire(self, api_name: str, name: str, kwargs: Kwargs, options: BusOptions | None) -> Any:
+        """Call what is a procedure, fire what is an event. Raises what either raises."""
+        if self._is_event(api_name, name):
+            return self.fire_event_blocking(api_name, name, kwargs, options)
+        return self.call_rpc_blocking(api_name, name, kwargs, options)
+
+    def _is_event(self, api_name: str, name: str) -> bool:
+        if api_name in self.api_registry.names():
+            return name in self.api_registry.get(api_name).events
+        engine = self.engine
+        if api_name not in engine.snapshot.by_api:
+            forbid_in_loop(f"bus.{api_name}.{name}()", f"bus.{api_name}.{name}.call_async() or .fire_async()")
+            self._door().resolve(api_name, Deadline.after(self.config.api(api_name).rpc_timeout))
+        return (api_name, name) in engine.snapshot.events
+
+    def _outgoing_call(
+        self, engine: Engine, api_name: str, name: str, kwargs: Kwargs, options: BusOptions | None
+    ) -> OutgoingCall:
+        settings = self.config.api(api_name)
+        if settings.validation.outgoing:
+            self._validate_call(api_name, name, kwargs, strict=settings.strict_validation)
+        if options is None:
+            return OutgoingCall(engine, api_name, name, Deadline.after(settings.rpc_timeout), kwargs)
+        timeout = options.get("timeout")
+        deadline = Deadline.after(settings.rpc_timeout if timeout is None else float(timeout))
+        return OutgoingCall(
+            engine,
+            api_name,
+            name,
+            deadline,
+            kwargs,
+            idempotent=bool(options.get("idempotent", False)),
+            trace=options.get("trace"),
+            only=options.get("peer"),
+        )
+
+    def _validate_call(self, api_name: str, name: str, kwargs: Kwargs, *, strict: bool) -> None:
+        api = self.api_registry.find(api_name)
+        if api is not None:
+            api.get_procedure(name).signature.validate(kwargs)
+        elif self.schema.knows(api_name):
+            self.schema.validate_parameters(api_name, name, kwargs)
+        elif strict:
+            raise SchemaNotFound(
+                f"strict_validation is on for '{api_name}', and no schema of it is registered or loaded here. "
+                "Load one (bus.schema.load_local, lightbus run --schema), or turn strict_validation off."
+            )
+
+    def _result(self, outgoing: OutgoingCall, value: Any) -> Any:
+        api = self.api_registry.find(outgoing.api)
+        if api is None:
+            return value
+        procedure = api.procedures.get(outgoing.name)
+        settings = self.config.api(outgoing.api)
+        if procedure is None:
+            return value
+        if settings.validation.incoming:
+            procedure.signature.validate_response(value)
+        return procedure.signature.cast_result(value) if settings.cast_values else value
+
+    # Firing
+
+    async def fire_event(
+        self, api_name: str, name: str, kwargs: Kwargs | None = None, options: BusOptions | None = None
+    ) -> EventMessage:
+        """Fire an event and return it when a publisher has taken it. Raises what `BusPath.fire` raises."""
+        engine = self.engine
+        deadline = self._fire_deadline(api_name, options)
+        event = self._event(api_name, name)
+        if event is None and api_name not in engine.snapshot.by_api:
+            await engine.resolve(api_name, deadline)
+        message = self._new_event(engine, event, api_name, name, kwargs)
+        if self.hooks.has("before_event_sent"):
+            await self.run_hook("before_event_sent", event_message=message)
+        publisher = engine.publisher
+        if publisher is not None and event is not None:
+            self._publish(message, event)
+            if publisher.waiting > CROWD:
+                await asyncio.sleep(0)
+        else:
+            accepted = await engine.caller().request(self._hand_off(engine, event, message, deadline))
+            message.native_id, message.publisher = accepted.native_id, accepted.publisher
+        if self.hooks.has("after_event_sent"):
+            await self.run_hook("after_event_sent", event_message=message)
+        return message
+
+    def fire_event_blocking(
+        self, api_name: str, name: str, kwargs: Kwargs | None = None, options: BusOptions | None = None
+    ) -> EventMessage:
+        """Do the same from a plain thread. Raises CannotBlockHere inside a running event loop."""
+        forbid_in_loop(f"bus.{api_name}.{name}.fire()", f"bus.{api_name}.{name}.fire_async()")
+        engine = self.engine
+        deadline = self._fire_deadline(api_name, options)
+        event = self._event(api_name, name)
+        if event is None and api_name not in engine.snapshot.by_api:
+            engine.resolve_blocking(api_name, deadline)
+        message = self._new_event(engine, event, api_name, name, kwargs)
+        if self.hooks.has("before_event_sent"):
+            self.hooks.run_blocking("before_event_sent", client=self, event_message=message)
+        if engine.publisher is not None and event is not None:
+            self._publish(message, event)
+        else:
+            accepted = self._door().request(self._hand_off(engine, event, message, deadline))
+            message.native_id, message.publisher = accepted.native_id, accepted.publisher
+        if self.hooks.has("after_event_sent"):
+            self.hooks.run_blocking("after_event_sent", client=self, event_message=message)
+        return message
+
+    def _fire_deadline(self, api_name: str, options: BusOptions | None) -> Deadline:
+        timeout = None if options is None else options.get("timeout")
+        return Deadline.after(self.config.api(api_name).event_fire_timeout if timeout is None else float(timeout))
+
+    def _event(self, api_name: str, name: str) -> Event | None:
+        api = self.api_registry.find(api_name)
+        return None if api is None else api.get_event(name)
+
+    def _new_event(
+        self, engine: Engine, event: Event | None, api_name: str, name: str, kwargs: Kwargs | None
+    ) -> EventMessage:
+        kwargs = {} if kwargs is None else kwargs
+        settings = self.config.api(api_name)
+        if event is not None:
+            kwargs = event.signature.fill_defaults(kwargs)
+            if settings.validation.outgoing:
+                event.signature.validate(kwargs)
+        else:
+            self._check_remote_event(engine.snapshot, api_name, name)
+            if settings.validation.outgoing and self.schema.knows(api_name):
+                self.schema.validate_parameters(api_name, name, kwargs)
+        return EventMessage(
+            api_name=api_name,
+            event_name=name,
+            kwargs=kwargs,
+            version=1 if event is None or event.version is None else event.version,
+            id=engine.event_ids.next(),
+            published_at=time.time(),
+        )
+
+    def _check_remote_event(self, snapshot: Snapshot, api_name: str, name: str) -> None:
+        if api_name in snapshot.by_api and (api_name, name) not in snapshot.events:
+            known = [event for api, event in snapshot.events if api == api_name]
+            raise EventNotFound(
+                f"The API '{api_name}' has no event '{name}'.{did_you_mean(name, known)} "
+                f"Its events are: {', '.join(sorted(known)) or 'none'}."
+            )
+
+    def _publish(self, message: EventMessage, event: Event) -> None:
+        publisher = self.engine.publisher
+        assert publisher is not None
+        record = new_record(message.id, message.version, message.published_at, message.kwargs)
+        publisher.check_size(message.canonical_name, record)
+        sequence = publisher.append(message.api_name, message.event_name, record, key_of(event, message.kwargs))
+        message.native_id = publisher.native_id(sequence)
+        message.publisher = publisher.identity.instance
+
+    def _hand_off(
+        self, engine: Engine, event: Event | None, message: EventMessage, deadline: Deadline
+    ) -> OutgoingEvent:
+        record = new_record(message.id, message.version, message.published_at, message.kwargs)
+        key = key_of(event, message.kwargs)
+        return OutgoingEvent(engine, message.api_name, message.event_name, deadline, record, key)
+
+    # Listening
+
+    def listen_for_event(
+        self,
+        api_name: str,
+        name: str,
+        listener: Callable[..., Any],
+        *,
+        listener_name: str | None = None,
+        options: BusOptions | None = None,
+        on_error: OnError | None = None,
+    ) -> None:
+        """Call `listener` for each of these events. See `BusPath.listen`."""
+        self.listen_for_events(
+            [(api_name, name)], listener, listener_name=listener_name, options=options, on_error=on_error
+        )
+
+    def listen_for_events(
+        self,
+        events: Iterable[tuple[str, str]],
+        listener: Callable[..., Any],
+        *,
+        listener_name: str | None = None,
+        options: BusOptions | None = None,
+        on_error: OnError | None = None,
+    ) -> None:
+        """
+        Call `listener` for each of several events, given as `(api name, event name)`; `"*"` is every event of an API.
+
+        Raises InvalidEventListener, DuplicateListenerName, NothingToListenFor, EventNotFound.
+        """
+        if not callable(listener):
+            raise InvalidEventListener(f"{listener!r} cannot listen: it is not callable. Pass the function itself.")
+        by_api: dict[str, list[str]] = {}
+        for api_name, name in events:
+            self._check_event_name(api_name, name)
+            by_api.setdefault(api_name, []).append(name)
+        if not by_api:
+            raise NothingToListenFor(f"{listener} was given no event to listen for. Pass (api name, event name) pairs.")
+        name = listener_name or f"{listener.__module__}.{getattr(listener, '__qualname__', type(listener).__name__)}"
+        self._check_group(name)
+        if options and options.get("since") is not None:
+            logger.warning("There is no journal yet: since=%r of the listener %s is ignored", options["since"], name)
+        for api_name, names in by_api.items():
+            self._add_listener(
+                Listener(
+                    api=api_name,
+                    events=tuple(names),
+                    name=name,
+                    function=listener,
+                    on_error=on_error or OnError.SHUTDOWN,
+                )
+            )
+
+    def _add_listener(self, listener: Listener) -> None:
+        if any(other.api == listener.api and other.name == listener.name for other in self.listeners):
+            raise DuplicateListenerName(
+                f"The API '{listener.api}' has a listener named '{listener.name}' already. The name is what tells "
+                "consumer groups apart: pass another listener_name."
+            )
+        self.listeners.append(listener)
+        worker = self._worker
+        if worker is not None:
+            asyncio.run_coroutine_threadsafe(worker.add_listener(listener), worker.loop)
+
+    def _check_event_name(self, api_name: str, name: str) -> None:
+        api = self.api_registry.find(api_name)
+        if api is not None and name != "*":
+            api.get_event(name)
+
+    def _check_group(self, name: str) -> None:
+        default = self.config.default_name
+        if default is not None and not default.says_something and "{" not in name:
+            raise InvalidEventListener(
+                f"The listener {name} needs a service name: this program's would be '{default.name}', which another "
+                "service may have, too, and then each would get half of the events. "
+                "Write lightbus.create(service_name='...'), or set LIGHTBUS_SERVICE_NAME."
+            )
+
+    # Hooks and plugins
+
+    async def run_hook(self, name: str, **details: Any) -> None:
+        """Run the functions and plugins of a hook; `def` functions in a thread, so that they may block."""
+        if self.hooks.has(name):
+            await self.hooks.run(name, call_sync=self._call_sync, client=self, **details)
+
+    async def _call_sync(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        return await asyncio.to_thread(function, *args, **kwargs)
+
+    def load_plugins(self) -> None:
+        """Load the plugins that the settings enable, once."""
+        if self._plugins_loaded:
+            return
+        self._plugins_loaded = True
+        from .plugins import load_plugins, register_plugin
+
+        for plugin in [*self._plugins, *load_plugins(self.config)]:
+            register_plugin(self.hooks, plugin)
+
+    # Schedules
+
+    def every(
+        self,
+        *,
+        seconds: float = 0,
+        minutes: float = 0,
+        hours: float = 0,
+        days: float = 0,
+        also_run_immediately: bool = False,
+    ) -> Callable[[F], F]:
+        """Run the decorated function at a fixed interval, without drift. Raises InvalidSchedule."""
+        interval = seconds + 60 * minutes + 3600 * hours + 86400 * days
+        if interval <= 0:
+            raise InvalidSchedule("every() needs an interval, as every(minutes=5).")
+
+        def decorate(function: F) -> F:
+            self._add_timetable(every(function, seconds=interval, also_run_immediately=also_run_immediately))
+            return function
+
+        return decorate
+
+    def schedule(self, schedule_job: ScheduleJob, also_run_immediately: bool = False) -> Callable[[F], F]:
+        """Run the decorated function when a job of the `schedule` library is due. Raises InvalidSchedule."""
+
+        def decorate(function: F) -> F:
+            self._add_timetable(scheduled(function, schedule_job, also_run_immediately=also_run_immediately))
+            return function
+
+        return decorate
+
+    def add_background_task(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Run a coroutine beside the worker; it is cancelled when the worker stops."""
+        self._background_tasks.append(coroutine)
+
+    def take_background_tasks(self) -> list[Coroutine[Any, Any, Any]]:
+        """Return the background tasks that were added, and forget them: a coroutine runs once."""
+        taken, self._background_tasks = self._background_tasks, []
+        return taken
+
+    def _add_timetable(self, timetable: Timetable) -> None:
+        self.timetables.append(timetable)
+
+    # Schemas and names
+
+    def parameter_schema(self, api_name: str, name: str) -> JsonSchema:
+        """Return the schema of a procedure's or an event's arguments; asked of a peer where it is not known here."""
+        schema = self._schema_of(api_name)
+        if (api_name, name) in schema.events:
+            return _part(schema.get_event_schema(api_name, name), "parameters")
+        return _part(schema.get_rpc_schema(api_name, name), "parameters")
+
+    def response_schema(self, api_name: str, name: str) -> JsonSchema | None:
+        """Return the schema of a procedure's result; asked of a peer where it is not known here."""
+        found = self._schema_of(api_name).get_rpc_schema(api_name, name).get("response")
+        return found if isinstance(found, dict) else None
+
+    def _schema_of(self, api_name: str) -> Schema:
+        if not self.schema.knows(api_name):
+            forbid_in_loop(
+                f"Asking a peer for the schema of '{api_name}'", "bus.internal.peer.schema.call_async(api=...)"
+            )
+            peer = self._peer_advertising(api_name)
+            found = self.call_rpc_blocking("internal.peer", "schema", {"api": api_name}, {"peer": peer})
+            self.schema.add_foreign(api_name, found)
+        return self.schema
+
+    def _peer_advertising(self, api_name: str) -> str:
+        engine = self.engine
+        engine.resolve_blocking(api_name, Deadline.after(self.config.api(api_name).rpc_timeout))
+        return engine.snapshot.by_api[api_name][0].instance
+
+    def completions(self, parts: tuple[str, ...]) -> list[str]:
+        """Return what can follow `parts` in a path, from what is registered here and what is known of the bus."""
+        names: set[str] = set()
+        for api in self.api_registry.all():
+            names.update(f"{api.meta.name}.{member}" for member in (*api.procedures, *api.events))
+        engine = self._engine
+        if engine is not None:
+            for peer in engine.snapshot.peers.values():
+                for info in peer.announcement.apis or ():
+                    names.update(f"{info.name}.{member}" for member in (*info.procedures, *info.events))
+        depth = len(parts)
+        split = (tuple(name.split(".")) for name in names)
+        return sorted({name[depth] for name in split if len(name) > depth and name[:depth] == parts})
+
+    def wait_for_apis(self, *names: str, timeout: float = 5.0) -> None:
+        """Return when each of these APIs is advertised by a peer that is up. Raises LightbusTimeout."""
+        forbid_in_loop("wait_for_apis()", "bus.client.wait_for_apis_async()")
+        engine = self.engine
+        deadline = Deadline.after(timeout)
+        future = engine.run(lambda node: node.wait_for(names, deadline))
+        missing = future.result(timeout + 1.0)
+        self._check_none_missing(missing, timeout)
+
+    async def wait_for_apis_async(self, *names: str, timeout: float = 5.0) -> None:
+        """Do the same on an event loop."""
+        deadline = Deadline.after(timeout)
+        missing = await asyncio.wrap_future(self.engine.run(lambda node: node.wait_for(names, deadline)))
+        self._check_none_missing(missing, timeout)
+
+    def _check_none_missing(self, missing: list[str], timeout: float) -> None:
+        if missing:
+            there = ", ".join(self.engine.snapshot.api_names()) or "nothing"
+            raise LightbusTimeout(f"Within {timeout} s no peer advertised {', '.join(missing)}. Advertised: {there}.")
+
+    # A worker's life
+
+    def set_features(self, features: Iterable[Feature | str]) -> None:
+        """Choose what a worker does: rpcs, events, tasks. Before it starts."""
+        self.features = tuple(Feature(feature) for feature in features)
+
+    async def start_worker(self) -> None:
+        """Serve the APIs and listeners on the running loop, beside whatever else it does, and return."""
+        if self._worker is not None:
+            raise UnsupportedUse("This bus has a running worker already; stop_worker() ends it.")
+        worker = self._worker = Worker(self, self.features)
+        try:
+            await worker.start()
+        except BaseException:
+            await self.stop_worker()
+            raise
+
+    async def stop_worker(self) -> None:
+        """Finish what runs, leave the bus, and return; the client goes on."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        await worker.stop()
+        self.exit_code = max(self.exit_code, worker.exit_code)
+
+    async def consume_rpcs(self) -> None:
+        """Serve procedures only, until told to stop (upstream's name)."""
+        self.set_features([Feature.RPCS])
+        await self.start_worker()
+        assert self._worker is not None
+        await self._worker.stopping.wait()
+        await self.stop_worker()
+
+    def run_forever(self) -> int:
+        """
+        Run a worker until SIGINT, SIGTERM or `request_shutdown`; return the exit code. A second signal ends it at once.
+
+        Raises LightbusServerMustStartInMainThread elsewhere, and CannotBlockHere inside a running event loop.
+        """
+        forbid_in_loop("run_forever()", "bus.client.start_worker()")
+        if threading.current_thread() is not threading.main_thread():
+            raise LightbusServerMustStartInMainThread(
+                "run_forever() handles signals, which only the main thread can. "
+                "Use start_in_background() for a worker beside something else."
+            )
+        asyncio.run(self._run(signals=True))
+        return self.exit_code
+
+    def start_in_background(self) -> None:
+        """Run a worker in a thread beside this program (a web process, say), and return when it serves."""
+        forbid_in_loop("start_in_background()", "bus.client.start_worker()")
+        if self._background is not None or self._worker is not None:
+            raise UnsupportedUse("This bus has a running worker already.")
+        ready: Future[None] = Future()
+        self._background = threading.Thread(
+            target=lambda: asyncio.run(self._run(ready)), name="lightbus-worker", daemon=True
+        )
+        self._background.start()
+        ready.result(BACKGROUND_START_TIMEOUT)
+
+    def request_shutdown(self) -> None:
+        """Ask a running worker to stop; from any thread or handler."""
+        if self._worker is not None:
+            self._worker.request_stop()
+
+    async def _run(self, ready: Future[None] | None = None, *, signals: bool = False) -> None:
+        try:
+            if signals:
+                self._handle_signals()
+            await self.start_worker()
+        except BaseException as error:
+            if ready is None:
+                raise
+            ready.set_exception(error)
+            return
+        if ready is not None:
+            ready.set_result(None)
+        assert self._worker is not None
+        await self._worker.stopping.wait()
+        left_behind = self._worker
+        await self.stop_worker()
+        if signals and left_behind.left_behind:
+            logging.shutdown()
+            os._exit(self.exit_code)  # threads that run a handler can neither be stopped nor waited for
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        seen: list[int] = []
+
+        def stop(number: int) -> None:
+            if seen:
+                logging.shutdown()
+                os._exit(128 + number)
+            seen.append(number)
+            logger.info("Stopping, on %s; once more ends it at once", signal.Signals(number).name)
+            if self._worker is not None:
+                self._worker.request_stop()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop, number)
+
+    # The end
+
+    def close(self) -> None:
+        """Leave the bus and close everything; bounded. Idempotent. An event loop uses `close_async`."""
+        forbid_in_loop("close()", "bus.client.close_async()")
+        self._stop_worker_elsewhere()
+        with self._lock:
+            self._closed = True
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+
+    async def close_async(self) -> None:
+        """Leave the bus and close everything; bounded. Idempotent."""
+        if self._worker is not None and self._worker.loop is asyncio.get_running_loop():
+            await self.stop_worker()
+        await asyncio.to_thread(self._stop_worker_elsewhere)
+        with self._lock:
+            self._closed = True
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.close_async()
+
+    def _stop_worker_elsewhere(self) -> None:
+        worker, thread = self._worker, self._background
+        settings = self.config.worker
+        if worker is not None and not worker.loop.is_closed():
+            with contextlib.suppress(RuntimeError):
+                worker.request_stop()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(settings.drain_grace + settings.shutdown_timeout + 1.0)
+            self._background = None
+
+    def __enter__(self) -> BusClient:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _part(schema: JsonSchema, part: str) -> JsonSchema:
+    found: JsonSchema = schema[part]
+    return found
+
+
+def _result_message(message: RpcMessage, value: Any) -> ResultMessage:
+    return ResultMessage(
+        result=value,
+        rpc_message_id=message.id,
+        api_name=message.api_name,
+        procedure_name=message.procedure_name,
+    )
+
+
+# Forks and the end of the process
+
+_CLIENTS: weakref.WeakSet[BusClient] = weakref.WeakSet()
+_GRAVEYARD: list[Any] = []
+"""What a forked child inherited and must not touch: closing the parent's sockets here would use them twice."""
+
+
+def _after_fork() -> None:
+    for client in list(_CLIENTS):
+        _GRAVEYARD.append((client._engine, client._blocking, client._worker, client._background, client._lock))
+        client._engine = client._blocking = client._worker = client._background = None
+        client._lock = threading.RLock()
+
+
+def _at_exit() -> None:
+    for client in list(_CLIENTS):
+        with contextlib.suppress(Exception):
+            client.close()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)

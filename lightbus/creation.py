@@ -1,0 +1,125 @@
+"""How a program gets a bus: make one, or import the module that made it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+from .client import BusClient
+from .config import ALL_FEATURES, Config, Feature, load_config
+from .exceptions import FailedToImportBusModule, NoBusFoundInBusModule
+from .path import BusPath
+
+__all__ = ["configure_logging", "create", "get_bus", "import_bus_module", "overrides"]
+
+overrides: dict[str, Any] = {}
+"""Settings of the command line: they win over the arguments of `create()` in the bus module it imports."""
+
+DEFAULT_MODULE = "bus"
+
+
+def create(
+    config: Mapping[str, Any] | Config | str | os.PathLike[str] | None = None,
+    *,
+    config_file: str | os.PathLike[str] | None = None,
+    service_name: str | None = None,
+    process_name: str | None = None,
+    features: Iterable[Feature | str] = ALL_FEATURES,
+    client_class: type[BusClient] = BusClient,
+    node_class: type[BusPath] = BusPath,
+    plugins: Sequence[Any] | None = None,
+    flask: bool = False,
+) -> BusPath:
+    """
+    Return a bus. It opens nothing: no thread, no socket, no file, before the first use.
+
+    Args:
+        config: settings as a mapping, a Config, or the path or https URL of a file.
+        config_file: the path or URL of a file, with `config` as a mapping on top.
+        service_name: processes of one service share their listeners; the name of the calling module's directory
+            where nothing else is said.
+        process_name: tells the processes of a service apart. Both may have placeholders: `{hostname} {pid} {random4}
+            {random8} {random16} {friendly}`.
+        features: what a worker does: rpcs, events, tasks.
+        client_class, node_class: subclasses of BusClient and BusPath to use.
+        plugins: instances of LightbusPlugin, besides those that the settings enable.
+        flask: kept from upstream Lightbus. There is nothing left to do for it.
+
+    Raises:
+        InvalidConfiguration: a setting cannot be used; the message names it and where it was written.
+
+    """
+    caller = sys._getframe(1).f_globals.get("__file__")
+    chosen = None if tuple(features) == tuple(ALL_FEATURES) else features
+    settings = load_config(
+        config,
+        config_file=config_file,
+        service_name=service_name,
+        process_name=process_name,
+        features=chosen,
+        overrides=overrides,
+        module_file=caller,
+    )
+    return node_class(client_class(settings, plugins=plugins))
+
+
+def import_bus_module(name: str | None = None) -> ModuleType:
+    """
+    Import the bus module: `name`, else `LIGHTBUS_MODULE`, else `bus`; the working directory is looked in, too.
+
+    Raises FailedToImportBusModule, with the module's own exception as its cause.
+    """
+    name = name or os.environ.get("LIGHTBUS_MODULE") or DEFAULT_MODULE
+    directory = os.getcwd()
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
+            raise FailedToImportBusModule(
+                f"There is no module '{name}' in {directory} or on the Python path. Run this where your bus.py is, "
+                "or name the module with --bus or LIGHTBUS_MODULE (a module, as 'my_service.bus', not a file)."
+            ) from error
+        raise FailedToImportBusModule(
+            f"The bus module '{name}' was found, but it imports '{error.name}', which is not installed here. "
+            "Install it into the environment that runs lightbus."
+        ) from error
+    except Exception as error:
+        raise FailedToImportBusModule(
+            f"The bus module '{name}' was found, but raised {type(error).__name__} when it was imported: {error}. "
+            "The traceback shows where."
+        ) from error
+
+
+def get_bus(module: ModuleType | str | None = None) -> BusPath:
+    """Return the bus that a bus module made: `bus`, or else the only BusPath in it. Raises NoBusFoundInBusModule."""
+    found = module if isinstance(module, ModuleType) else import_bus_module(module)
+    bus = getattr(found, "bus", None)
+    if isinstance(bus, BusPath):
+        return bus
+    others = [value for value in vars(found).values() if isinstance(value, BusPath)]
+    if len(others) == 1:
+        return others[0]
+    raise NoBusFoundInBusModule(
+        f"The module '{found.__name__}' has no `bus` at its top level. Write there: bus = lightbus.create()"
+    )
+
+
+def configure_logging(log_level: str | int = "info") -> None:
+    """Log to the terminal, in a form for people: for programs that have not set logging up themselves."""
+    level = logging.getLevelName(log_level.upper()) if isinstance(log_level, str) else log_level
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    root = logging.getLogger("lightbus")
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level)
+    root.propagate = False

@@ -1,0 +1,190 @@
+"""`bus.auth.check_password`: attribute access becomes the name of an API, a procedure or an event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .exceptions import InvalidEventArguments, InvalidName, InvalidParameters
+from .message import EventMessage
+from .typing import BusOptions, JsonSchema
+
+if TYPE_CHECKING:
+    from .client import BusClient
+    from .runtime.consuming import OnError
+    from .service.schema import Schema
+
+__all__ = ["BusPath"]
+
+
+class BusPath:
+    """
+    A place on the bus. `lightbus.create()` returns the root; attributes lead on.
+
+    The last part is the name of a procedure or an event, what is before it is the name of the API.
+    Arguments are given by name only.
+    """
+
+    __slots__ = ("__dict__", "__weakref__", "_api_name", "_client", "_name", "_parts")
+
+    def __init__(self, client: BusClient, parts: tuple[str, ...] = ()) -> None:
+        self._client = client
+        self._parts = parts
+        self._api_name = ".".join(parts[:-1])
+        self._name = parts[-1] if parts else ""
+
+    # Names
+
+    def __getattr__(self, name: str) -> BusPath:
+        if name.startswith("_"):
+            raise AttributeError(f"Names on the bus do not begin with an underscore: '{name}'.")
+        child = type(self)(self._client, (*self._parts, name))
+        self.__dict__[name] = child  # the next look-up finds it without coming here
+        return child
+
+    def __dir__(self) -> list[str]:
+        """Return what can follow: the methods, and the names known on the bus at the moment."""
+        return sorted({*super().__dir__(), *self._client.completions(self._parts)})
+
+    @property
+    def client(self) -> BusClient:
+        """The client: registering, listening, hooks, schedules, lifecycle."""
+        return self._client
+
+    @property
+    def schema(self) -> Schema:
+        """The schemas of the APIs registered or loaded here."""
+        return self._client.schema
+
+    @property
+    def api_name(self) -> str:
+        """The API's name: all parts but the last."""
+        return self._api_name
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+        return self._name
+
+    @property
+    def fully_qualified_name(self) -> str:
+        """All parts: `"auth.check_password"`."""
+        return ".".join(self._parts)
+
+    def __str__(self) -> str:
+        return self.fully_qualified_name
+
+    def __repr__(self) -> str:
+        return f"<BusPath {self.fully_qualified_name or 'root'}>"
+
+    # Calling
+
+    def __call__(self, *args: Any, bus_options: BusOptions | None = None, **kwargs: Any) -> Any:
+        """
+        Call the procedure and return its result; where it is an event, fire it and return the EventMessage.
+
+        Args:
+            bus_options: `timeout` in seconds, instead of the API's `rpc_timeout`.
+            kwargs: the arguments.
+
+        Raises:
+            CannotBlockHere: inside a running event loop; await `call_async` or `fire_async` there.
+            UnknownApi, UnknownProcedure, PeerUnreachable, PeerBusy: nobody could do it; nothing was done.
+            InvalidParameters, ValidationError, DeformError: the arguments are wrong.
+            LightbusTimeout, PeerLost: it may or may not have been done.
+            LightbusWorkerError: the handler raised.
+
+        """
+        self._check(args, InvalidParameters)
+        return self._client.call_or_fire(self._api_name, self._name, kwargs, bus_options)
+
+    def call(self, *args: Any, bus_options: BusOptions | None = None, **kwargs: Any) -> Any:
+        """Call the procedure and return its result. Raises what `__call__` raises."""
+        self._check(args, InvalidParameters)
+        return self._client.call_rpc_blocking(self._api_name, self._name, kwargs, bus_options)
+
+    async def call_async(self, *args: Any, bus_options: BusOptions | None = None, **kwargs: Any) -> Any:
+        """Call the procedure and return its result; for event loops. Raises what `__call__` raises."""
+        self._check(args, InvalidParameters)
+        return await self._client.call_rpc_remote(self._api_name, self._name, kwargs, bus_options)
+
+    # Events
+
+    def fire(self, *args: Any, bus_options: BusOptions | None = None, **kwargs: Any) -> EventMessage:
+        """
+        Fire the event; return it when a publisher has taken it.
+
+        Raises:
+            CannotBlockHere: inside a running event loop; await `fire_async` there.
+            UnknownApi, EventNotFound, PeerUnreachable: nobody publishes it.
+            InvalidEventArguments, ValidationError, DeformError: the arguments are wrong.
+            LightbusTimeout, PeerLost: it may or may not have been published.
+
+        """
+        self._check(args, InvalidEventArguments)
+        return self._client.fire_event_blocking(self._api_name, self._name, kwargs, bus_options)
+
+    async def fire_async(self, *args: Any, bus_options: BusOptions | None = None, **kwargs: Any) -> EventMessage:
+        """Fire the event; for event loops. Raises what `fire` raises."""
+        self._check(args, InvalidEventArguments)
+        return await self._client.fire_event(self._api_name, self._name, kwargs, bus_options)
+
+    def listen(
+        self,
+        listener: Callable[..., Any],
+        *,
+        listener_name: str | None = None,
+        bus_options: BusOptions | None = None,
+        on_error: OnError | None = None,
+    ) -> None:
+        """
+        Call `listener` for each of these events, once this process runs as a worker.
+
+        Args:
+            listener: `def` or `async def`; is given the EventMessage first, then the arguments by name. A function
+                whose first parameter is named like an argument is given the arguments only.
+            listener_name: with the service's name it is the consumer group; the function's dotted name otherwise.
+            bus_options: `since`: where to begin.
+            on_error: what happens when it raises: OnError.SHUTDOWN (the default), ACKNOWLEDGE_AND_LOG or RETRY.
+
+        Raises:
+            InvalidEventListener: it cannot be called, or not with what it would be given.
+            DuplicateListenerName: this API has a listener of that name already.
+
+        """
+        if not self._api_name:
+            raise InvalidName(f"'{self}' is no event. Name the API and the event: bus.auth.user_registered.listen(...)")
+        self._client.listen_for_event(
+            self._api_name, self._name, listener, listener_name=listener_name, options=bus_options, on_error=on_error
+        )
+
+    # Schemas
+
+    @property
+    def parameter_schema(self) -> JsonSchema:
+        """The JSON Schema of the arguments. Raises SchemaNotFound."""
+        return self._client.parameter_schema(self._api_name, self._name)
+
+    @property
+    def response_schema(self) -> JsonSchema | None:
+        """The JSON Schema of the result; None where nothing is said of it. Raises SchemaNotFound."""
+        return self._client.response_schema(self._api_name, self._name)
+
+    def validate_parameters(self, parameters: dict[str, Any]) -> None:
+        """Raise ValidationError where the arguments do not satisfy the schema."""
+        self.schema.validate_parameters(self._api_name, self._name, parameters)
+
+    def validate_response(self, response: Any) -> None:
+        """Raise ValidationError where the result does not satisfy the schema."""
+        self.schema.validate_response(self._api_name, self._name, response)
+
+    def _check(self, args: tuple[Any, ...], error: type[Exception]) -> None:
+        if args:
+            raise error(
+                f"{self} was given {len(args)} argument(s) by position. On the bus arguments have names: "
+                f"bus.{self}(name=value)"
+            )
+        if not self._api_name:
+            raise InvalidName(
+                f"'bus.{self}' cannot be called. Name the API and the procedure: bus.auth.check_password()"
+            )

@@ -1,0 +1,98 @@
+"""Work that a worker does by the clock, without being called: `every`, `schedule` and background tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .exceptions import InvalidSchedule
+
+__all__ = ["Timetable", "every", "next_beat", "scheduled"]
+
+logger = logging.getLogger("lightbus.scheduling")
+
+RunUser = Callable[[Callable[..., Any]], Awaitable[Any]]
+
+
+class ScheduleJob(Protocol):
+    """What we use of a job of the `schedule` library."""
+
+    next_run: dt.datetime | None
+
+    def do(self, function: Callable[..., Any]) -> Any:
+        """Plan the first run."""
+
+    def run(self) -> Any:
+        """Count a run, and plan the next one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timetable:
+    """
+    One function and when it runs.
+
+    Attributes:
+        function: `def` or `async def`, without arguments.
+        waits: yields the seconds to wait before each run.
+        also_run_immediately: whether it runs once at the start, too.
+
+    """
+
+    function: Callable[..., Any]
+    waits: Callable[[], Iterator[float]]
+    also_run_immediately: bool
+
+    async def follow(self, run: RunUser) -> None:
+        """Run the function by the clock until cancelled. An exception in it is logged and ends nothing."""
+        if self.also_run_immediately:
+            await self._run(run)
+        for wait in self.waits():
+            await asyncio.sleep(wait)
+            await self._run(run)
+
+    async def _run(self, run: RunUser) -> None:
+        try:
+            await run(self.function)
+        except Exception:
+            logger.exception("The scheduled function %s failed; it runs again at its next time", self.function)
+
+
+def next_beat(started: float, now: float, interval: float) -> float:
+    """Return the next moment after `now` that is a whole number of intervals after `started`: so nothing drifts."""
+    return started + (int((now - started) // interval) + 1) * interval
+
+
+def every(function: Callable[..., Any], *, seconds: float, also_run_immediately: bool) -> Timetable:
+    """Return the timetable of a fixed interval. Raises InvalidSchedule where it is not positive."""
+    if not seconds > 0:
+        raise InvalidSchedule(f"every() of {function} needs a positive interval, not {seconds} s.")
+
+    def waits() -> Iterator[float]:
+        started = time.monotonic()
+        while True:
+            now = time.monotonic()
+            yield next_beat(started, now, seconds) - now
+
+    return Timetable(function=function, waits=waits, also_run_immediately=also_run_immediately)
+
+
+def scheduled(function: Callable[..., Any], job: ScheduleJob, *, also_run_immediately: bool) -> Timetable:
+    """Return the timetable of a job of the `schedule` library: `schedule.every().day.at("07:00")`."""
+    if not hasattr(job, "do") or not hasattr(job, "next_run"):
+        raise InvalidSchedule(
+            f"schedule() of {function} needs a job of the schedule library, as schedule.every().day.at('07:00'), "
+            f"not {job!r}."
+        )
+
+    def waits() -> Iterator[float]:
+        job.do(lambda: None)
+        while job.next_run is not None:
+            yield max(0.0, (job.next_run - dt.datetime.now(job.next_run.tzinfo)).total_seconds())
+            job.run()
+
+    return Timetable(function=function, waits=waits, also_run_immediately=also_run_immediately)

@@ -1,0 +1,240 @@
+"""A worker's life: bind, start, announce, serve; drain, say goodbye, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import __about__
+from .config.features import Feature
+from .runtime.binding import Binding, Endpoints
+from .runtime.consuming import Consumer, Listener
+from .runtime.node import Node
+from .runtime.peer_api import PeerApi
+from .runtime.publishing import Publisher
+from .runtime.serving import Server
+from .wire.announcement import Announcement, ApiInfo
+
+if TYPE_CHECKING:
+    from .client import BusClient
+
+__all__ = ["Worker"]
+
+logger = logging.getLogger("lightbus.worker")
+
+
+class Worker:
+    """
+    One run of a worker, on the running loop. `stop` ends it for good.
+
+    Args:
+        client: whose APIs, listeners and schedules it serves.
+        features: which of them.
+
+    """
+
+    def __init__(self, client: BusClient, features: Sequence[Feature]) -> None:
+        self.client = client
+        self.features = frozenset(features)
+        self.engine = client.engine
+        self.stopping = asyncio.Event()
+        self.exit_code = 0
+        self.left_behind = 0
+        """Handlers that were still running when their time at shutdown was over."""
+        self.loop = asyncio.get_running_loop()
+        self.server: Server | None = None
+        self.consumer: Consumer | None = None
+        self._node: Node | None = None
+        self._added: list[Listener] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # Life
+
+    async def start(self) -> None:
+        """Bind, run the start hooks, set the listeners up, and announce."""
+        client, engine = self.client, self.engine
+        node = self._node = await engine.adopt()
+        client.load_plugins()
+        await self._hook("before_worker_start")
+        binding = node.bind(self._announcement, self._open)
+        self._make_parts(node, binding)
+        # Before the announcement: what `on_start` prepares is there when the first call comes.
+        await self._hook("on_start")
+        await self._start_listeners()
+        await node.advertise(self._api_infos())
+        await node.announce()
+        if Feature.TASKS in self.features:
+            self._start_tasks()
+        self._log_start(node)
+
+    async def stop(self) -> None:
+        """Take nothing new, finish what runs, say goodbye. Bounded by `drain_grace` and `shutdown_timeout`."""
+        settings = self.engine.config.worker
+        node, self._node = self._node, None
+        if node is None:
+            return
+        self.stopping.set()
+        for task in self._tasks:
+            task.cancel()
+        await node.drain(settings.drain_grace)
+        if self.consumer is not None:
+            await self.consumer.stop(settings.shutdown_timeout)
+        if self.server is not None:
+            self.left_behind = await self.server.finish(settings.shutdown_timeout)
+        if self.left_behind:
+            logger.warning(
+                "%d handlers still run after %s s; they are left", self.left_behind, settings.shutdown_timeout
+            )
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._hook("on_stop")
+        self.engine.publisher = None
+        await self.engine.release()
+        await self._hook("after_worker_stopped")
+        logger.info("Stopped %s", self.engine.identity)
+
+    def request_stop(self, exit_code: int = 0) -> None:
+        """Ask the worker to stop; from any thread."""
+        self.exit_code = max(self.exit_code, exit_code)
+        self.loop.call_soon_threadsafe(self.stopping.set)
+
+    # Changes while running
+
+    async def api_registered(self) -> None:
+        """Advertise what was registered just now."""
+        if self._node is not None:
+            await self._node.advertise(self._api_infos())
+
+    async def add_listener(self, listener: Listener) -> None:
+        """Start a listener that was declared after the start."""
+        if self.consumer is None or Feature.EVENTS not in self.features or listener in self._added:
+            return
+        self._added.append(listener)  # what `on_start` declares comes here twice: at once, and with the others
+        self.engine.wanted.add(listener.api)
+        await self.consumer.add(listener, self._publishers_of(listener.api))
+
+    # Parts
+
+    def _make_parts(self, node: Node, binding: Binding) -> None:
+        client, engine = self.client, self.engine
+        self.server = binding.server = Server(
+            identity=engine.identity,
+            config=engine.config,
+            apis=client.api_registry,
+            hooks=client.hooks,
+            client=client,
+            executor=engine.executor,
+            reply=binding.reply,
+        )
+        binding.publisher = engine.publisher = Publisher(
+            engine.identity,
+            client.api_registry,
+            binding.publish,
+            max_message_size=engine.max_message_size,
+        )
+        if PeerApi.Meta.name not in client.api_registry.names():
+            client.api_registry.add(PeerApi(client))
+        self.consumer = node.consumer = Consumer(
+            transport=engine.transport,
+            config=engine.config,
+            apis=client.api_registry,
+            hooks=client.hooks,
+            client=client,
+            call_sync=self.server.call_sync,
+            on_fatal=self._on_fatal,
+        )
+
+    def _open(self, binding: Binding) -> Endpoints:
+        engine = self.engine
+        if engine.directory is not None:
+            return binding.bind_host(engine.directory)
+        network = engine.config.network
+        return binding.bind_tcp(engine.addresses, network.rpc_port, network.event_port)
+
+    def _announcement(self, endpoints: Endpoints) -> Announcement:
+        engine, me = self.engine, self.engine.identity
+        addresses = tuple(engine.config.network.advertise) or engine.addresses
+        return Announcement(
+            bus=me.bus,
+            instance=me.instance,
+            service=me.service,
+            process=me.process,
+            host=me.host,
+            addresses=addresses if endpoints.rpc_port else (),
+            rpc_port=endpoints.rpc_port,
+            event_port=endpoints.event_port,
+            apis=self._api_infos(),
+        )
+
+    def _api_infos(self) -> tuple[ApiInfo, ...]:
+        serves = Feature.RPCS in self.features
+        return tuple(
+            ApiInfo(
+                name=api.meta.name,
+                procedures=tuple(sorted(api.procedures)) if serves else (),
+                events=tuple(sorted(api.events)),
+                version=api.meta.version,
+                internal=api.meta.internal,
+                digest=self.client.schema.digest(api.meta.name),
+                best_effort=tuple(sorted(n for n, event in api.events.items() if event.delivery == "best_effort")),
+            )
+            for api in self.client.api_registry.all()
+            if not isinstance(api, PeerApi)  # every worker has it: nobody looks for it by name
+        )
+
+    async def _start_listeners(self) -> None:
+        if Feature.EVENTS in self.features:
+            # All at once: each waits for its publishers' confirmation.
+            await asyncio.gather(*(self.add_listener(listener) for listener in self.client.listeners))
+
+    def _publishers_of(self, api: str) -> Sequence[Any]:
+        return self.engine.snapshot.by_api.get(api, ())
+
+    def _start_tasks(self) -> None:
+        client = self.client
+        for timetable in client.timetables:
+            self._tasks.append(self.loop.create_task(timetable.follow(self.run_user)))
+        for coroutine in client.take_background_tasks():
+            self._tasks.append(self.loop.create_task(self._background(coroutine)))
+
+    async def _background(self, coroutine: Any) -> None:
+        try:
+            await coroutine
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            logger.exception("A background task failed; the worker stops, since it may be half a worker now")
+            self.request_stop(1)
+
+    async def run_user(self, function: Callable[..., Any]) -> Any:
+        """Run a function of the user's: `async def` here, `def` in a thread."""
+        if inspect.iscoroutinefunction(function):
+            return await function()
+        assert self.server is not None
+        return await self.server.call_sync(function)
+
+    # Telling
+
+    async def _hook(self, name: str) -> None:
+        await self.client.run_hook(name)
+
+    def _on_fatal(self, listener: Listener, error: Exception) -> None:
+        logger.error(
+            "The worker stops, since the listener %s failed and its on_error is SHUTDOWN. "
+            "Use on_error=OnError.ACKNOWLEDGE_AND_LOG or RETRY to go on.",
+            listener.name,
+        )
+        self.request_stop(1)
+
+    def _log_start(self, node: Node) -> None:
+        engine = self.engine
+        served = ", ".join(api.meta.name for api in self.client.api_registry.public()) or "no API"
+        logger.info(
+            "Lightbus %s, bus '%s', service '%s'", __about__.version(), engine.identity.bus, engine.identity.service
+        )
+        logger.log(engine.security.level, "%s", engine.security.describe())
+        for listener in self.client.listeners:
+            logger.info("Listening: %s", listener)
+        logger.info("Serving %s as %s. Ready.", served, engine.identity)
