@@ -1,0 +1,51 @@
+"""The `lightbus` command: one file per subcommand, each imported only when it is run."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "run": ("lightbus.cli.run", "run", "Serve the APIs and listeners of a bus module."),
+    "demo": ("lightbus.cli.demo", "demo", "Show two services finding each other, in 15 seconds."),
+    "version": ("lightbus.cli.version", "version", "Show the versions of Lightbus and what it is built on."),
+}
+"""Name -> module, function, and the line that `--help` shows without importing either."""
+
+
+class LazyGroup(click.Group):
+    """Commands that are imported when they are run, so that `--help` and completion are quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*COMMANDS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, name, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, short) for name, (_, _, short) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def _group() -> None:
+    """Calls and events between services, peer to peer, without a broker."""
+
+
+def main(**kwargs: Any) -> None:
+    """Run the command. Errors of ours become one readable message and their exit code."""
+    from ..exceptions import LightbusException
+
+    try:
+        _group(**kwargs)
+    except LightbusException as error:
+        click.echo(f"{click.style('Error:', fg='red', bold=True)} {error}", err=True)
+        raise SystemExit(error.exit_code) from None
