@@ -1,0 +1,152 @@
+"""Plugins: objects whose methods are hooks. What one is, how it is found, and how it gets its settings.
+
+Plugins are announced as entry points of the group `lightbus_plugins` and enabled by name in the configuration
+(`plugins.<name>.enabled`). Where none is enabled, nothing is searched.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from ..exceptions import InvalidConfiguration, did_you_mean
+from ..service.hooks import HOOKS, HookRegistry
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from pydantic import BaseModel
+
+    from .. import config as settings
+    from ..message import EventMessage, ResultMessage, RpcMessage
+
+__all__ = ["ENTRY_POINT_GROUP", "LightbusPlugin", "load_plugins", "register_plugin"]
+
+ENTRY_POINT_GROUP = "lightbus_plugins"
+
+
+class LightbusPlugin:
+    """
+    Base class of plugins: override the hooks you need. What is not overridden costs nothing.
+
+    An exception in a hook reaches the call, the event or the worker it belongs to.
+    """
+
+    priority: ClassVar[int] = 1000
+    """Plugins with a smaller number come first."""
+
+    Config: ClassVar[type[BaseModel] | None] = None
+    """A pydantic model of the plugin's own settings, if it wants them checked before `from_config` gets them."""
+
+    @classmethod
+    def from_config(cls, *, config: settings.Config) -> Self:
+        """
+        Make the plugin for this configuration.
+
+        A plugin with settings of its own overrides this and names them: `def from_config(cls, *, config, interval=60)`.
+        """
+        return cls()
+
+    def __str__(self) -> str:
+        return f"{type(self).__module__}.{type(self).__qualname__}"
+
+    async def on_start(self, *, client: Any) -> None:
+        """Act before the client begins to work."""
+
+    async def on_stop(self, *, client: Any) -> None:
+        """Act after the client has stopped working."""
+
+    async def before_worker_start(self, *, client: Any) -> None:
+        """Act before the worker takes calls and events."""
+
+    async def after_worker_stopped(self, *, client: Any) -> None:
+        """Act after the worker has finished its last call and event."""
+
+    async def before_rpc_call(self, *, rpc_message: RpcMessage, client: Any) -> None:
+        """Act before a call is sent."""
+
+    async def after_rpc_call(self, *, rpc_message: RpcMessage, result_message: ResultMessage, client: Any) -> None:
+        """Act after the result of a call has arrived."""
+
+    async def before_rpc_execution(self, *, rpc_message: RpcMessage, client: Any) -> None:
+        """Act before a call that arrived is executed."""
+
+    async def after_rpc_execution(self, *, rpc_message: RpcMessage, result_message: ResultMessage, client: Any) -> None:
+        """Act after a call was executed, before its result is sent."""
+
+    async def before_event_sent(self, *, event_message: EventMessage, client: Any) -> None:
+        """Act before an event is fired."""
+
+    async def after_event_sent(self, *, event_message: EventMessage, client: Any) -> None:
+        """Act after an event was fired."""
+
+    async def before_event_execution(self, *, event_message: EventMessage, client: Any) -> None:
+        """Act before a listener is given an event."""
+
+    async def after_event_execution(self, *, event_message: EventMessage, client: Any) -> None:
+        """Act after a listener has handled an event."""
+
+
+def register_plugin(registry: HookRegistry, plugin: LightbusPlugin) -> None:
+    """Add the hooks that `plugin` overrides to `registry`."""
+    for name in HOOKS:
+        if getattr(type(plugin), name) is not getattr(LightbusPlugin, name):
+            registry.add_for_plugin(name, getattr(plugin, name), priority=plugin.priority)
+
+
+def load_plugins(config: settings.Config) -> list[LightbusPlugin]:
+    """
+    Return the plugins that `config` enables, in the order of their names.
+
+    Raises InvalidConfiguration, naming the plugin, if it is not installed, cannot be imported, or refuses its settings.
+    """
+    enabled = sorted(name for name, section in config.plugins.items() if section.enabled)
+    if not enabled:
+        return []  # a search of what is installed takes tens of milliseconds
+    from importlib.metadata import entry_points
+
+    installed = {entry_point.name: entry_point for entry_point in entry_points(group=ENTRY_POINT_GROUP)}
+    return [_make(name, _plugin_class(name, installed), config) for name in enabled]
+
+
+def _plugin_class(name: str, installed: dict[str, EntryPoint]) -> type[LightbusPlugin]:
+    if name not in installed:
+        raise InvalidConfiguration(
+            f"plugins.{name} is enabled, but no plugin of that name is installed.{did_you_mean(name, installed)} "
+            f"Installed: {', '.join(sorted(installed)) or 'none'}."
+        )
+    try:
+        found = installed[name].load()
+    except Exception as error:  # whatever the plugin's module does when it is imported
+        raise InvalidConfiguration(
+            f"plugins.{name} is enabled, but {installed[name].value} cannot be imported: {error!r}. "
+            f"Mend its installation, or disable it."
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, LightbusPlugin)):
+        raise InvalidConfiguration(f"plugins.{name}: {installed[name].value} is not a subclass of LightbusPlugin.")
+    return found
+
+
+def _make(name: str, plugin_class: type[LightbusPlugin], config: settings.Config) -> LightbusPlugin:
+    options = config.plugins[name].options
+    if plugin_class.Config is not None:
+        options = _checked(name, options, plugin_class.Config)
+    try:
+        inspect.signature(plugin_class.from_config).bind(config=config, **options)
+    except TypeError as error:
+        raise InvalidConfiguration(
+            f"plugins.{name} has settings that {plugin_class.__qualname__} cannot take: {error}."
+        ) from error
+    return plugin_class.from_config(config=config, **options)
+
+
+def _checked(name: str, options: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    from pydantic import ValidationError
+
+    from ..config.layers import Merged
+    from ..config.problems import explain
+
+    try:
+        return dict(model.model_validate(options))
+    except ValidationError as error:
+        raise explain(error, model, Merged(), at=("plugins", name)) from None

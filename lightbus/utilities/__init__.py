@@ -1,0 +1,1 @@
+"""Helpers at the module paths that programs written for Lightbus import them from."""

@@ -1,0 +1,49 @@
+"""Runs asynchronous code from synchronous code, at the path that programs import it from. Knows nothing of the bus."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from ..exceptions import CannotBlockHere, LightbusTimeout
+
+__all__ = ["block"]
+
+T = TypeVar("T")
+
+
+def block(awaitable: Awaitable[T], timeout: float | None = None) -> T:
+    """
+    Run a coroutine (or another awaitable) to its end and return its result.
+
+    `timeout` is in seconds; None waits for as long as it takes. Raises LightbusTimeout when it passes, and
+    CannotBlockHere inside a running event loop, which would stand still meanwhile.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(_finish(awaitable, timeout))
+    if asyncio.iscoroutine(awaitable):
+        awaitable.close()  # or Python warns that it was never awaited
+    raise CannotBlockHere(
+        f"{_label(awaitable)} cannot be waited for inside a running event loop: that loop would stand still. "
+        f"Await it instead."
+    )
+
+
+async def _finish(awaitable: Awaitable[T], timeout: float | None) -> T:
+    limit = asyncio.timeout(timeout)
+    try:
+        async with limit:
+            return await awaitable
+    except TimeoutError as error:
+        if not limit.expired():
+            raise  # the awaitable's own
+        raise LightbusTimeout(
+            f"{_label(awaitable)} did not end within {timeout} s and was cancelled. Allow it more time."
+        ) from error
+
+
+def _label(awaitable: Awaitable[object]) -> str:
+    return f"{getattr(awaitable, '__qualname__', type(awaitable).__name__)}()"
