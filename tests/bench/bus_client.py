@@ -1,0 +1,145 @@
+"""The bus's client: an ordinary program that knows no Api class. `bus_client MEASUREMENT COUNT [RUN SUBSCRIBERS]`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from typing import Any
+
+import lightbus
+
+from .measure import CALL, EVENT, IN_FLIGHT, MIB, THREADS, WARM_UP, latencies, megabytes_resident, percentiles, tell
+
+PATIENCE = 20.0
+"""Seconds for the worker to come up, or for the subscribers to have subscribed."""
+
+LONG = {"timeout": 120}
+"""For procedures that run a whole measurement in the worker."""
+
+bus: Any = lightbus.create(service_name="bench-client")
+
+
+def hello(count: int) -> dict[str, float]:
+    """Return when the worker answers, however late it was started."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            bus.auth.check_password(**CALL)
+            return {}
+        except lightbus.LightbusException:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+
+
+def sync_async(count: int) -> dict[str, float]:
+    """Measure blocking calls of an `async def` handler."""
+    return percentiles(latencies(lambda: bus.auth.check_password(**CALL), count))
+
+
+def sync_def(count: int) -> dict[str, float]:
+    """Measure blocking calls of a `def` handler."""
+    return percentiles(latencies(lambda: bus.auth.check_password_def(**CALL), count))
+
+
+def async_one(count: int) -> dict[str, float]:
+    """Measure awaited calls, one after another."""
+    return percentiles(asyncio.run(_one_after_another(count)))
+
+
+async def _one_after_another(count: int) -> list[float]:
+    taken = []
+    for _ in range(WARM_UP + count):
+        began = time.perf_counter()
+        await bus.auth.check_password.call_async(**CALL)
+        taken.append(time.perf_counter() - began)
+    return taken[WARM_UP:]
+
+
+def in_flight(count: int) -> dict[str, float]:
+    """Measure calls per second with always `IN_FLIGHT` under way."""
+    return {"per_s": asyncio.run(_with_many_in_flight(count))}
+
+
+async def _with_many_in_flight(count: int) -> float:
+    async def calls(number: int) -> None:
+        for _ in range(number):
+            await bus.auth.check_password.call_async(**CALL)
+
+    await calls(WARM_UP)
+    began = time.perf_counter()
+    await asyncio.gather(*(calls(count // IN_FLIGHT) for _ in range(IN_FLIGHT)))
+    return count // IN_FLIGHT * IN_FLIGHT / (time.perf_counter() - began)
+
+
+def threads(count: int) -> dict[str, float]:
+    """Measure blocking calls per second from `THREADS` threads that share the bus."""
+    share = count // THREADS
+    start = threading.Barrier(THREADS + 1)
+
+    def calls() -> None:
+        bus.auth.check_password(**CALL)
+        start.wait()
+        for _ in range(share):
+            bus.auth.check_password(**CALL)
+
+    started = [threading.Thread(target=calls) for _ in range(THREADS)]
+    for thread in started:
+        thread.start()
+    start.wait()
+    began = time.perf_counter()
+    for thread in started:
+        thread.join()
+    return {"per_s": share * THREADS / (time.perf_counter() - began)}
+
+
+def events(count: int, run: str, subscribers: str) -> dict[str, float]:
+    """Have the worker fire `count` events, once that many subscribers of this run have seen a probe."""
+    end = time.monotonic() + PATIENCE
+    while (seen := bus.auth.subscribers(run=run)) < int(subscribers):
+        if time.monotonic() > end:
+            raise TimeoutError(f"{seen} of {subscribers} subscribers have seen a probe after {PATIENCE:g} s")
+        bus.auth.fire_many(user="probe", count=1)
+        time.sleep(0.02)
+    bus.auth.fire_many.call(user=EVENT["user"], count=count, bus_options=LONG)
+    return {}
+
+
+def fire_handler(count: int) -> dict[str, float]:
+    """Have a handler thread of the worker measure its own firing."""
+    result: dict[str, float] = bus.auth.time_fires.call(count=count, bus_options=LONG)
+    return result
+
+
+def fire_script(count: int) -> dict[str, float]:
+    """Measure firing from this script, which hands each event to the worker."""
+    return percentiles(latencies(lambda: bus.auth.user_registered.fire(**EVENT), count))
+
+
+def echo(count: int) -> dict[str, float]:
+    """Measure megabytes per second there and back, each counted once."""
+    data = bytes(MIB)
+    taken = latencies(lambda: bus.auth.echo(data=data), count)
+    return {"per_s": MIB / 1e6 * count / sum(taken)}
+
+
+def rss(count: int) -> dict[str, float]:
+    """Return the memory after `count` calls."""
+    for _ in range(count):
+        bus.auth.check_password(**CALL)
+    return {"rss_client": megabytes_resident()}
+
+
+MEASUREMENTS: dict[str, Any] = {
+    function.__name__: function
+    for function in (
+        hello, sync_async, sync_def, async_one, in_flight, threads, events, fire_handler, fire_script, echo, rss,
+    )
+}  # fmt: skip
+
+if __name__ == "__main__":
+    measurement, count, *more = sys.argv[1:]
+    tell(MEASUREMENTS[measurement](int(count), *more))
+    bus.client.close()

@@ -1,0 +1,63 @@
+"""A service of its own that listens to the measured event. `bus_subscriber RUN NUMBER COUNT`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import Any
+
+import lightbus
+
+from .measure import EVENT, tell
+
+QUIET = 3.0
+"""Seconds without an event after which the rest counts as lost (best effort may drop)."""
+
+PATIENCE = 30.0
+"""Seconds until the first event must have come."""
+
+
+class Count:
+    """What arrived; only touched from the loop."""
+
+    def __init__(self) -> None:
+        self.probed = asyncio.Event()
+        self.received = 0
+        self.first = self.last = 0.0
+
+    async def on_registered(self, event_message: Any, user: str, email: str) -> None:
+        """Count an event, or note that a probe came through."""
+        if user != EVENT["user"]:
+            self.probed.set()
+            return
+        self.last = time.monotonic()
+        self.first = self.first or self.last
+        self.received += 1
+
+    def complete(self, count: int) -> bool:
+        """Return whether all have come, or so long nothing has come that no more will."""
+        waited = time.monotonic() - self.last
+        return self.received >= count or (self.received > 0 and waited > QUIET)
+
+
+async def main(run: str, number: str, count: int) -> None:
+    """Listen, report the first probe, count until it is complete."""
+    bus: Any = lightbus.create(service_name=f"bench-subscriber-{number}")
+    seen = Count()
+    bus.auth.user_registered.listen(seen.on_registered, listener_name="count")
+    await bus.client.start_worker()
+    async with asyncio.timeout(PATIENCE):
+        await seen.probed.wait()
+        await bus.auth.subscribed.call_async(run=run)
+        while not seen.received:
+            await asyncio.sleep(0.05)
+    while not seen.complete(count):
+        await asyncio.sleep(0.05)
+    tell({"received": seen.received, "first": seen.first, "last": seen.last})
+    await bus.client.stop_worker()
+    await bus.client.close_async()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))

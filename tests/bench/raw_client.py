@@ -1,0 +1,81 @@
+"""The reference's client: a plain blocking DEALER with msgpack. `raw_client MEASUREMENT ENDPOINT COUNT`."""
+
+from __future__ import annotations
+
+import sys
+from time import monotonic, perf_counter
+from typing import Any
+
+import msgpack
+import zmq
+
+from .measure import CALL, IN_FLIGHT, MIB, latencies, megabytes_resident, percentiles, tell
+
+
+class Caller:
+    """One DEALER to one server; used by one thread."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._dealer = zmq.Context().socket(zmq.DEALER)
+        self._dealer.connect(endpoint)
+        self._calls = 0
+
+    def send(self, procedure: str, **arguments: Any) -> None:
+        """Send a request under the next call id."""
+        self._calls += 1
+        body = msgpack.packb(["auth", procedure, arguments])
+        self._dealer.send_multipart([self._calls.to_bytes(8, "big"), body])
+
+    def receive(self) -> Any:
+        """Wait for the next reply."""
+        _, body = self._dealer.recv_multipart()
+        return msgpack.unpackb(body)
+
+    def call(self, procedure: str, **arguments: Any) -> Any:
+        """Make one round trip."""
+        self.send(procedure, **arguments)
+        return self.receive()
+
+
+def call(caller: Caller, count: int) -> dict[str, float]:
+    """Measure blocking round trips, one after another."""
+    return percentiles(latencies(lambda: caller.call("check_password", **CALL), count))
+
+
+def in_flight(caller: Caller, count: int) -> dict[str, float]:
+    """Measure calls per second with always `IN_FLIGHT` under way."""
+    began = perf_counter()
+    for _ in range(IN_FLIGHT):
+        caller.send("check_password", **CALL)
+    for _ in range(count - IN_FLIGHT):
+        caller.receive()
+        caller.send("check_password", **CALL)
+    for _ in range(IN_FLIGHT):
+        caller.receive()
+    return {"per_s": count / (perf_counter() - began)}
+
+
+def echo(caller: Caller, count: int) -> dict[str, float]:
+    """Measure megabytes per second there and back, each counted once."""
+    data = bytes(MIB)
+    taken = latencies(lambda: caller.call("echo", data=data), count)
+    return {"per_s": MIB / 1e6 * count / sum(taken)}
+
+
+def cold(caller: Caller, count: int) -> dict[str, float]:
+    """Return the moment of the first reply on the clock that all processes share."""
+    caller.call("check_password", **CALL)
+    return {"replied_at": monotonic()}
+
+
+def rss(caller: Caller, count: int) -> dict[str, float]:
+    """Return the memory after `count` calls."""
+    for _ in range(count):
+        caller.call("check_password", **CALL)
+    return {"rss_client": megabytes_resident()}
+
+
+MEASUREMENTS = {function.__name__: function for function in (call, in_flight, echo, cold, rss)}
+
+if __name__ == "__main__":
+    tell(MEASUREMENTS[sys.argv[1]](Caller(sys.argv[2]), int(sys.argv[3])))

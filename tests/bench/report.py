@@ -1,0 +1,86 @@
+"""The lines as a table for a person (rich) and as JSON for a program."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from .rounds import Line
+from .rows import Row, Verdict
+
+__all__ = ["print_table", "write_json"]
+
+COLOURS = {Verdict.GOAL: "green", Verdict.FIRST_STEP: "yellow", Verdict.NO: "red", Verdict.UNRATED: "dim"}
+
+
+def print_table(lines: Sequence[Line], title: str) -> None:
+    """Print the table, and below it why a row has no figure and what best effort lost."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("row", style="bold", no_wrap=True)
+    table.add_column("what", no_wrap=True)
+    for heading in ("lightbus", "R (raw)", "ratio", "first step", "goal"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("met", no_wrap=True)
+    for line in lines:
+        row, colour = line.row, COLOURS[line.verdict]
+        met = "failed" if line.failure else line.verdict.value
+        table.add_row(
+            row.name,
+            f"{row.title} ({row.unit})",
+            _number(line.value),
+            _number(line.raw),
+            "-" if line.ratio is None else f"{line.ratio:.2f}",
+            _target(row, row.first_step),
+            _target(row, row.goal),
+            f"[{'red' if line.failure else colour}]{met}[/]",
+        )
+    console = Console(width=None if os.isatty(1) else 140, highlight=False)  # a log has room
+    console.print(table)
+    for line in lines:
+        if line.failure:
+            console.print(f"{line.row.name}: {line.failure}", style="red", markup=False)
+        if line.lost:
+            console.print(f"{line.row.name}: {line.lost:g} events were lost (best effort)", style="yellow")
+
+
+def write_json(lines: Sequence[Line], path: Path, about: dict[str, Any]) -> None:
+    """Write the lines, with `about` and the machine, to the file."""
+    machine = {"python": platform.python_version(), "system": platform.platform(), "cores": os.cpu_count()}
+    content = {**about, **machine, "rows": [_as_json(line) for line in lines]}
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _as_json(line: Line) -> dict[str, Any]:
+    return {
+        "name": line.row.name,
+        "title": line.row.title,
+        "unit": line.row.unit,
+        "value": line.value,
+        "raw": line.raw,
+        "ratio": line.ratio,
+        "first_step": line.row.first_step,
+        "goal": line.row.goal,
+        "target_is": "value" if line.row.absolute else "ratio",
+        "met": line.verdict.value,
+        "lost": line.lost,
+        "failure": line.failure,
+    }
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
+
+
+def _target(row: Row, target: float | None) -> str:
+    if target is None:
+        return "-"
+    return f"{'<=' if row.lower else '>='} {target:g}{' ' + row.unit if row.absolute else ''}"

@@ -1,0 +1,119 @@
+"""The rows of the table: what each measures, which raw figure it is held against, and its two targets. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+__all__ = ["ROWS", "TOLERANCE", "Figure", "Row", "Verdict", "chosen", "verdict"]
+
+TOLERANCE = 0.25
+"""A figure within this part of its target meets it: smaller differences mean nothing on a shared machine."""
+
+
+class Verdict(Enum):
+    """How far a row has come."""
+
+    GOAL = "goal"
+    FIRST_STEP = "first step"
+    NO = "no"
+    UNRATED = "-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One number out of a measurement: the measurement's name, and the number's name in its result."""
+
+    measurement: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """
+    One line of the table.
+
+    `first_step` and `goal` bound the ratio of ours to raw, or, where `absolute`, our figure itself in `unit`;
+    `lower` says that less is better.
+    """
+
+    name: str
+    title: str
+    unit: str
+    ours: Figure
+    raw: Figure
+    lower: bool
+    first_step: float | None = None
+    goal: float | None = None
+    absolute: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.first_step is None) != (self.goal is None):
+            raise ValueError(f"row {self.name} has one target of two")
+
+
+def verdict(row: Row, value: float, raw: float) -> Verdict:
+    """Return which of the row's targets our `value` meets, given the raw figure of the same run."""
+    if row.first_step is None or row.goal is None:
+        return Verdict.UNRATED
+    rated = value if row.absolute else value / raw
+    if _meets(rated, row.goal, row.lower):
+        return Verdict.GOAL
+    return Verdict.FIRST_STEP if _meets(rated, row.first_step, row.lower) else Verdict.NO
+
+
+def _meets(rated: float, target: float, lower: bool) -> bool:
+    return rated <= target * (1 + TOLERANCE) if lower else rated >= target * (1 - TOLERANCE)
+
+
+def chosen(names: str | None) -> list[Row]:
+    """Return the rows named, comma-separated, in the table's order; all if None. ValueError for an unknown name."""
+    if names is None:
+        return list(ROWS)
+    wanted = names.split(",")
+    if unknown := set(wanted) - {row.name for row in ROWS}:
+        raise ValueError(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(row.name for row in ROWS)}")
+    return [row for row in ROWS if row.name in wanted]
+
+
+def _latency(
+    name: str, title: str, measurement: str, figure: str, first_step: float | None = None, goal: float | None = None
+) -> Row:
+    """Return a row in microseconds, held against the same percentile of a raw blocking round trip."""
+    ours, raw = Figure(measurement=measurement, name=figure), Figure(measurement="call", name=figure)
+    return Row(name=name, title=title, unit="us", ours=ours, raw=raw, lower=True, first_step=first_step, goal=goal)
+
+
+def _rate(name: str, title: str, unit: str, raw: str, first_step: float, goal: float) -> Row:
+    """Return a row of something per second, held against the raw measurement `raw`."""
+    ours, against = Figure(measurement=name, name="per_s"), Figure(measurement=raw, name="per_s")
+    return Row(name=name, title=title, unit=unit, ours=ours, raw=against, lower=False, first_step=first_step, goal=goal)
+
+
+def _bounded(name: str, title: str, unit: str, measurement: str, first_step: float, goal: float) -> Row:
+    """Return a row whose targets are figures and not ratios."""
+    both = Figure(measurement=measurement, name=unit if measurement == "cold" else name)
+    return Row(
+        name=name, title=title, unit=unit, ours=both, raw=both,
+        lower=True, first_step=first_step, goal=goal, absolute=True,
+    )  # fmt: skip
+
+
+ROWS: tuple[Row, ...] = (
+    _latency("sync_async", "sync call p50, async def handler", "sync_async", "p50", 1.4, 1.1),
+    _latency("sync_async_p99", "sync call p99, async def handler", "sync_async", "p99"),
+    _latency("sync_def", "sync call p50, def handler", "sync_def", "p50", 1.9, 1.3),
+    _latency("sync_def_p99", "sync call p99, def handler", "sync_def", "p99"),
+    _latency("async_one", "async call p50, one after another", "async_one", "p50", 1.8, 1.4),
+    _rate("in_flight", "async calls, 100 in flight", "calls/s", "in_flight", 0.6, 1.0),
+    _rate("threads", "sync calls from 16 threads", "calls/s", "in_flight", 0.15, 0.3),
+    _rate("events_1", "live events 1->1, best effort", "events/s", "events_1", 1.0, 2.0),
+    _rate("events_8", "live events 1->8, best effort", "deliveries/s", "events_8", 0.8, 1.5),
+    _latency("fire_handler", "sync fire() p50, from a handler thread", "fire_handler", "p50", 1.0, 0.4),
+    _latency("fire_script", "sync fire() p50, hand-off from a script", "fire_script", "p50", 1.8, 1.3),
+    _rate("echo", "1 MiB echo", "MB/s", "echo", 0.8, 2.0),
+    _bounded("cold", "cold first call, with discovery", "ms", "cold", 500, 250),
+    _bounded("rss_client", "resident memory, client", "MB", "rss", 55, 38),
+    _bounded("rss_worker", "resident memory, worker", "MB", "rss", 60, 45),
+)
+"""The targets are the project's own (docs/architecture.md); those of 1->8 were set for events with a journal."""

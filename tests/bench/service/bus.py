@@ -1,0 +1,60 @@
+"""The worker's bus module, for `lightbus run` in this directory: the measured procedures, and helpers for events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import lightbus
+from bench.measure import EVENT, latencies, percentiles
+from lightbus import Api, Event, Parameter
+
+bus = lightbus.create(service_name="bench")
+
+BREATH = 100
+"""Events fired between two turns of the loop, as a busy handler would: the socket's own work needs turns too."""
+
+
+class AuthApi(Api):
+    class Meta:
+        name = "auth"
+
+    user_registered = Event(
+        parameters=[Parameter("user", str), Parameter("email", str)],
+        delivery="best_effort",
+    )
+
+    def __init__(self) -> None:
+        self._subscribed: Counter[str] = Counter()
+
+    def check_password_def(self, user: str, password: str) -> bool:
+        return password == "secret"
+
+    async def check_password(self, user: str, password: str) -> bool:
+        return password == "secret"
+
+    async def echo(self, data: bytes) -> bytes:
+        return data
+
+    async def fire_many(self, user: str, count: int) -> int:
+        """Fire `count` events from this worker, which advertises them."""
+        for fired in range(count):
+            await bus.auth.user_registered.fire_async(user=user, email=EVENT["email"])
+            if fired % BREATH == 0:
+                await asyncio.sleep(0)
+        return count
+
+    def time_fires(self, count: int) -> dict[str, float]:
+        """Fire from this handler's thread, one after another; return the percentiles in microseconds."""
+        return percentiles(latencies(lambda: bus.auth.user_registered.fire(**EVENT), count))
+
+    async def subscribed(self, run: str) -> None:
+        """Note that one more subscriber of this run has seen a probe."""
+        self._subscribed[run] += 1
+
+    async def subscribers(self, run: str) -> int:
+        """Return how many subscribers of this run have seen a probe."""
+        return self._subscribed[run]
+
+
+bus.client.register_api(AuthApi())

@@ -1,0 +1,142 @@
+"""The two sides of the comparison, raw ZeroMQ and the bus: each starts its programs and returns their figures."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from helpers import Process
+
+from .measure import megabytes_resident
+from .programs import Figures, MeasurementFailed, Programs, endpoint_of, first_reply, last_words, rate, result
+
+__all__ = ["Bus", "Raw", "Side"]
+
+SERVICE = Path(__file__).parent / "service"
+
+COLD = """
+import lightbus
+bus = lightbus.create(service_name="bench-cold")
+assert bus.auth.check_password(user="admin", password="secret") is True
+import time
+print('{"replied_at": %r}' % time.monotonic())
+"""
+"""The shortest script that makes a call: what a user's first line costs, imports included."""
+
+
+class Side(Protocol):
+    """One of the two that are compared."""
+
+    def measure(self, measurement: str) -> Figures:
+        """Return the figures of one round; raises MeasurementFailed."""
+        ...
+
+
+class Raw:
+    """The reference R: blocking DEALER/ROUTER and PUB/SUB with msgpack, over loopback TCP in every mode."""
+
+    def __init__(self, programs: Programs) -> None:
+        self._programs = programs
+        self._server, self._endpoint = self._start_server()
+
+    def measure(self, measurement: str) -> Figures:
+        """Return the figures of one round."""
+        count = self._programs.count(measurement)
+        if measurement.startswith("events_"):
+            return self._events(int(measurement.removeprefix("events_")), count)
+        if measurement == "cold":
+            return first_reply(lambda: self._client("cold", self._endpoint, 1), count)
+        if measurement == "rss":
+            return self._memory(count)
+        return self._client(measurement, self._endpoint, count)
+
+    def _start_server(self) -> tuple[Process, str]:
+        server = self._programs.start("raw-server", "-m", "bench.raw_server")
+        return server, endpoint_of(server)
+
+    def _client(self, measurement: str, endpoint: str, count: int) -> Figures:
+        return self._programs.run("raw-client", "-m", "bench.raw_client", measurement, endpoint, str(count))
+
+    def _memory(self, count: int) -> Figures:
+        """Measure a fresh server: the other one has held large bodies."""
+        server, endpoint = self._start_server()
+        figures = {**self._client("rss", endpoint, count), "rss_worker": megabytes_resident(server.pid)}
+        server.kill()
+        return figures
+
+    def _events(self, subscribers: int, count: int) -> Figures:
+        def start(*args: str) -> Process:
+            return self._programs.start(f"raw-{args[0]}", "-m", "bench.raw_events", *args, str(count))
+
+        endpoint = endpoint_of(start("publish", str(subscribers)))
+        started = [start("subscribe", endpoint) for _ in range(subscribers)]
+        return rate([result(subscriber) for subscriber in started])
+
+
+class Bus:
+    """The bus. One worker serves all rounds; it is started at the first measurement, and not again if it fails."""
+
+    def __init__(self, programs: Programs) -> None:
+        self._programs = programs
+        self._worker: Process | None = None
+        self._failure: str = ""
+
+    def measure(self, measurement: str) -> Figures:
+        """Return the figures of one round."""
+        self._start_once()
+        count = self._programs.count(measurement)
+        if measurement.startswith("events_"):
+            return self._events(int(measurement.removeprefix("events_")), count)
+        if measurement == "cold":
+            return first_reply(lambda: self._programs.run("cold", "-c", COLD), count)
+        if measurement == "rss":
+            return self._memory(count)
+        return self._client(measurement, count)
+
+    def _start_once(self) -> None:
+        if self._worker is None and not self._failure:
+            try:
+                self._worker = self._start_worker({})
+            except MeasurementFailed as error:
+                self._failure = str(error)
+        if self._failure:
+            raise MeasurementFailed(self._failure)
+
+    def _start_worker(self, env: Mapping[str, str]) -> Process:
+        """Start a worker and return when it has answered a call."""
+        worker = self._programs.start("worker", "-m", "lightbus", "run", "--bus", "bus", cwd=SERVICE, env=env)
+        try:
+            self._client("hello", 1, env=env)
+        except MeasurementFailed as error:
+            if worker.running:
+                raise
+            raise MeasurementFailed(f"the worker ended: {last_words(worker)}") from error
+        return worker
+
+    def _client(self, measurement: str, count: int, *more: str, env: Mapping[str, str] | None = None) -> Figures:
+        return self._programs.run("client", "-m", "bench.bus_client", measurement, str(count), *more, env=env)
+
+    def _memory(self, count: int) -> Figures:
+        """Measure a fresh worker, on a bus of its own: the other one has served many calls and large bodies."""
+        env = {"LIGHTBUS_BUS": f"bench-{secrets.token_hex(4)}"}
+        worker = self._start_worker(env)
+        figures = {**self._client("rss", count, env=env), "rss_worker": megabytes_resident(worker.pid)}
+        worker.ask_to_end()
+        worker.end()
+        return figures
+
+    def _events(self, subscribers: int, count: int) -> Figures:
+        run = secrets.token_hex(4)
+        started = [
+            self._programs.start("subscriber", "-m", "bench.bus_subscriber", run, str(number), str(count))
+            for number in range(subscribers)
+        ]
+        try:
+            self._client("events", count, run, str(subscribers))
+            figures = rate([result(subscriber) for subscriber in started])
+        finally:
+            for subscriber in started:
+                subscriber.kill()  # after a failure they would wait on, and disturb what is measured next
+        return {**figures, "lost": subscribers * count - figures["received"]}

@@ -1,0 +1,101 @@
+"""
+Fixtures of all tests. Each test has surroundings of its own, and leaves nothing running and nothing open.
+
+The pieces are in tests/helpers; here they are only put together.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import random
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from helpers import DOORS, SCALE, Door, Processes, scaled
+from helpers.leaks import Snapshot, TaskComplaints, recorded_loops
+from helpers.surroundings import Surroundings, own_surroundings
+
+SOURCE = Path(__file__).parents[1] / "lightbus"
+
+# Without a deadline: a busy machine is not a finding. 100 examples in a plain run, 1000 in the soak.
+settings.register_profile("lightbus", deadline=None, max_examples=scaled(1000, least=20), print_blob=True)
+settings.load_profile("lightbus")
+
+
+def pytest_configure() -> None:
+    """Refuse to test an installed copy that is not what the checkout holds: its result would mislead."""
+    tested = _tested_package()
+    if tested != SOURCE and _sources(tested) != _sources(SOURCE):
+        raise pytest.UsageError(
+            f"the lightbus installed in {tested.parent} is not the one of this checkout: "
+            "install it again (pip install '.[dev]'), or for good (pip install -e '.[dev]')"
+        )
+
+
+def pytest_report_header() -> str:
+    """Say which lightbus is tested, and how much of it."""
+    return f"lightbus: {_tested_package()}, {SCALE:g} of the full counts (LIGHTBUS_TEST_SCALE)"
+
+
+def _tested_package() -> Path:
+    spec = importlib.util.find_spec("lightbus")
+    if spec is None or not spec.submodule_search_locations:
+        raise pytest.UsageError("lightbus is not installed: pip install -e '.[dev]'")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _sources(package: Path) -> dict[Path, bytes]:
+    return {path.relative_to(package): path.read_bytes() for path in package.rglob("*.py")}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _recorded_loops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    tmp_path_factory.getbasetemp()  # made now: each test moves the place of temporary files
+    with recorded_loops():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def surroundings() -> Iterator[Surroundings]:
+    """Give the test a bus name, directories and an environment of its own; fail it for what it leaves."""
+    asyncio_log, complaints = logging.getLogger("asyncio"), TaskComplaints()
+    with own_surroundings() as made:
+        before = Snapshot(made.bus)
+        asyncio_log.addHandler(complaints)
+        yield made
+        left = before.leaked() + made.left_files()
+        before.kill_processes()
+        asyncio_log.removeHandler(complaints)
+    left += complaints.found
+    assert not left, "the test left behind:\n  " + "\n  ".join(left)
+
+
+@pytest.fixture(params=DOORS)
+def door(request: pytest.FixtureRequest) -> Door:
+    """Run the test twice: through the sync door and through the async one."""
+    return DOORS[request.param]
+
+
+@pytest.fixture
+def processes(surroundings: Surroundings, tmp_path: Path) -> Iterator[Processes]:
+    """Start programs that end with the test; what they wrote is shown when it fails."""
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    started = Processes(logs)
+    yield started
+    started.end()
+    print(started.report())  # pytest shows it when the test failed
+
+
+@pytest.fixture
+def chaos() -> random.Random:
+    """Return randomness whose seed a failure shows; `LIGHTBUS_TEST_SEED` repeats it."""
+    seed = int(os.environ.get("LIGHTBUS_TEST_SEED") or secrets.randbits(32))
+    print(f"chaos seed: LIGHTBUS_TEST_SEED={seed}")
+    return random.Random(seed)

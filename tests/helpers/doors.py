@@ -1,0 +1,56 @@
+"""The two doors of the bus behind one form, so that one test body takes the same exam at both."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol
+
+__all__ = ["DOORS", "AsyncDoor", "Door", "SyncDoor"]
+
+
+class Door(Protocol):
+    """
+    A way to call and to fire: `door.call(bus.auth.check_password, user="sally", password="secret")`.
+
+    The path's own errors come through unchanged, at either door.
+    """
+
+    def call(self, path: Any, **kwargs: Any) -> Any:
+        """Call the procedure at `path` and return its result."""
+        ...
+
+    def fire(self, path: Any, **kwargs: Any) -> Any:
+        """Fire the event at `path` and return its message."""
+        ...
+
+
+class SyncDoor:
+    """`bus.auth.x(...)` in a plain thread."""
+
+    def call(self, path: Any, **kwargs: Any) -> Any:
+        """Call and block."""
+        return path(**kwargs)
+
+    def fire(self, path: Any, **kwargs: Any) -> Any:
+        """Fire and block."""
+        return path.fire(**kwargs)
+
+
+class AsyncDoor:
+    """`await bus.auth.x.call_async(...)`, each time on a loop of its own, as a script with `asyncio.run` does."""
+
+    def call(self, path: Any, **kwargs: Any) -> Any:
+        """Run the call's coroutine."""
+        return asyncio.run(self._awaited(path.call_async, kwargs))
+
+    def fire(self, path: Any, **kwargs: Any) -> Any:
+        """Run the firing's coroutine."""
+        return asyncio.run(self._awaited(path.fire_async, kwargs))
+
+    @staticmethod
+    async def _awaited(method: Any, kwargs: dict[str, Any]) -> Any:
+        return await method(**kwargs)
+
+
+DOORS: dict[str, Door] = {"sync": SyncDoor(), "async": AsyncDoor()}
+"""Both doors by the name that a test's id shows."""

@@ -1,0 +1,124 @@
+"""
+What a test must not leave: threads, asyncio tasks and loops, processes, sockets and other descriptors, files.
+
+A `Snapshot` before the test and `leaked` after it; each kind is one function that describes what is there now.
+Descriptors and processes are looked up in /proc, and only where there is one (Linux).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+__all__ = ["MARK", "Snapshot", "TaskComplaints", "recorded_loops"]
+
+MARK = "LIGHTBUS_TEST_ID"
+"""The variable by whose value a process that a test started is recognised, also when its parent is gone."""
+
+PATIENCE = 5.0
+"""Seconds in which a thread that was told to end, or a process that was killed, must be gone."""
+
+HARMLESS = ("/dev/null", "/dev/urandom", "/proc/")
+"""Descriptors that the interpreter opens once and keeps."""
+
+_loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+_PROC = Path("/proc")
+
+
+@contextmanager
+def recorded_loops() -> Iterator[None]:
+    """Note each event loop that is made: asyncio itself keeps no list of them."""
+    plain_init = asyncio.BaseEventLoop.__init__
+
+    def init(loop: asyncio.BaseEventLoop) -> None:
+        plain_init(loop)
+        _loops.add(loop)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio.BaseEventLoop, "__init__", init)
+        yield
+
+
+class TaskComplaints(logging.Handler):
+    """Collect asyncio's words about tasks that were dropped while pending or whose error nobody looked at."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the record if it is such a complaint."""
+        text = record.getMessage()
+        if "never retrieved" in text or text.startswith("Task was destroyed"):
+            self.found.append(text)
+
+
+class Snapshot:
+    """What was there when the test named `mark` (the value of `MARK` in its environment) began."""
+
+    def __init__(self, mark: str) -> None:
+        self._mark = f"{MARK}={mark}".encode()
+        self._threads = weakref.WeakSet(threading.enumerate())
+        self._loops = weakref.WeakSet(_loops)
+        self._descriptors = _descriptors()
+        self._processes = _processes(self._mark)
+
+    def leaked(self, patience: float = PATIENCE) -> list[str]:
+        """Return a line for each thing that came and stayed; wait up to `patience` seconds for all to go."""
+        end = time.monotonic() + patience
+        while (left := self._now()) and time.monotonic() < end:
+            time.sleep(0.005)
+        return left
+
+    def kill_processes(self) -> None:
+        """End what `leaked` named, so that one test's fault is not the next one's."""
+        for pid, _ in _processes(self._mark) - self._processes:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _now(self) -> list[str]:
+        threads = [f"thread {t.name}" for t in threading.enumerate() if t not in self._threads]
+        new_loops = [loop for loop in list(_loops) if loop not in self._loops]
+        loops = [f"open event loop {loop!r}" for loop in new_loops if not loop.is_closed()]
+        tasks = [f"pending task {task!r}" for loop in new_loops for task in asyncio.all_tasks(loop)]
+        descriptors = [f"descriptor {fd} {target}" for fd, target in sorted(_descriptors() - self._descriptors)]
+        processes = [f"process {pid} {line}" for pid, line in sorted(_processes(self._mark) - self._processes)]
+        return threads + loops + tasks + descriptors + processes
+
+
+def _descriptors() -> set[tuple[int, str]]:
+    """Return each open descriptor with what it is: a path, `socket:[inode]`, `anon_inode:[eventfd]` ..."""
+    found = set()
+    with suppress(FileNotFoundError):
+        for fd in os.listdir(_PROC / "self/fd"):
+            with suppress(FileNotFoundError):  # the listing's own descriptor
+                found.add((int(fd), os.readlink(_PROC / "self/fd" / fd)))
+    return {(fd, target) for fd, target in found if not target.startswith(HARMLESS)}
+
+
+def _processes(mark: bytes) -> set[tuple[int, str]]:
+    """Return our children, and every process in whose environment the mark stands, with its command line."""
+    found = set()
+    for entry in os.scandir(_PROC) if _PROC.exists() else ():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with suppress(OSError):  # it ended while we looked, or is another user's
+                directory = Path(entry.path)
+                if _parent(directory) == os.getpid() or mark in (directory / "environ").read_bytes().split(b"\0"):
+                    line = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                    found.add((int(entry.name), line))
+    return found
+
+
+def _parent(directory: Path) -> int:
+    """Return the parent's id from /proc/PID/stat; the command in it is in brackets and may hold anything."""
+    return int((directory / "stat").read_text().rpartition(")")[2].split()[1])

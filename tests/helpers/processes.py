@@ -1,0 +1,180 @@
+"""
+Programs that a test runs beside itself: started, listened to, signalled, and gone when the test is over.
+
+Output goes to files, so that a child never blocks on a full pipe and a test can look at it at any time.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from .scale import PATIENCE
+from .waiting import wait_until
+
+__all__ = ["Process", "Processes"]
+
+TERM_GRACE = 5.0
+"""Seconds a program has to end after SIGTERM before the end of its test kills it."""
+
+
+class Process:
+    """One program in a process group of its own. `argv[0]` is the program; `logs` the directory for its output."""
+
+    def __init__(
+        self,
+        argv: list[str],
+        *,
+        logs: Path,
+        name: str,
+        cwd: Path | str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self._out = logs / f"{name}.out"
+        self._err = logs / f"{name}.err"
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self._popen = subprocess.Popen(
+                argv,
+                cwd=cwd,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+
+    def __repr__(self) -> str:
+        state = "running" if self.running else f"ended with {self._popen.returncode}"
+        return f"<Process {self.name} pid={self.pid} {state}>"
+
+    @property
+    def pid(self) -> int:
+        """The process id, also the id of its group."""
+        return self._popen.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._popen.poll() is None
+
+    @property
+    def stdout(self) -> str:
+        """Everything it wrote to standard output so far."""
+        return self._out.read_text(errors="replace")
+
+    @property
+    def stderr(self) -> str:
+        """Everything it wrote to standard error so far."""
+        return self._err.read_text(errors="replace")
+
+    @property
+    def output(self) -> str:
+        """Both streams, standard output first."""
+        return self.stdout + self.stderr
+
+    def wait_for_line(self, pattern: str, timeout: float = 10.0) -> re.Match[str]:
+        """
+        Return the match of the first line, on either stream, in which `pattern` is found.
+
+        Raises AssertionError with the output when `timeout` seconds pass or the program ends without it.
+        """
+        expression = re.compile(pattern, re.MULTILINE)
+
+        def found_or_ended() -> re.Match[str] | bool | None:
+            ended = not self.running  # asked first: what was written before the end is then in the file
+            return expression.search(self.output) or ended
+
+        try:
+            match = wait_until(found_or_ended, timeout)
+        except AssertionError:
+            match = None
+        if not isinstance(match, re.Match):
+            raise AssertionError(f"no line like {pattern!r} from {self!r}\n{self.report()}")
+        return match
+
+    def wait(self, timeout: float = 10.0) -> int:
+        """Return the exit code (negative: the signal that ended it); AssertionError after `timeout` seconds."""
+        try:
+            return self._popen.wait(timeout * PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {timeout * PATIENCE:g} s: {self!r}\n{self.report()}") from None
+
+    def signal(self, number: int) -> None:
+        """Send the signal to the program (not to its children)."""
+        self._popen.send_signal(number)
+
+    def kill(self) -> None:
+        """Do what `kill -9` does, and wait for the end."""
+        self._popen.kill()
+        self._popen.wait()
+
+    def ask_to_end(self) -> None:
+        """Send SIGTERM, and wake it if it was stopped; nothing if it has ended."""
+        self._popen.terminate()
+        self._popen.send_signal(signal.SIGCONT)
+
+    def end(self) -> None:
+        """Give it `TERM_GRACE` seconds to end, then kill it, and in any case what is left of its group."""
+        with suppress(subprocess.TimeoutExpired):
+            self._popen.wait(TERM_GRACE)
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._popen.wait()
+
+    def report(self) -> str:
+        """Return what it is and all it wrote, for a person to read."""
+        return f"--- {self!r}\n{self.stdout}--- {self.name}, standard error\n{self.stderr}---"
+
+
+class Processes:
+    """The programs of one test, with their output in the directory `logs`. `end` leaves none of them."""
+
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
+        self._started: list[Process] = []
+
+    def start(
+        self,
+        argv: list[str],
+        *,
+        cwd: Path | str | None = None,
+        env: Mapping[str, str] | None = None,
+        name: str | None = None,
+    ) -> Process:
+        """Start `argv` in `cwd` with the test's environment and `env` on top."""
+        name = f"{len(self._started)}-{name or Path(argv[0]).name}"
+        process = Process(argv, logs=self._logs, name=name, cwd=cwd, env=env)
+        self._started.append(process)
+        return process
+
+    def python(
+        self, *args: str, cwd: Path | str | None = None, env: Mapping[str, str] | None = None, name: str = "python"
+    ) -> Process:
+        """Start this Python with `args`: a script's path, or `"-c", code`."""
+        return self.start([sys.executable, *args], cwd=cwd, env=env, name=name)
+
+    def lightbus(self, *args: str, cwd: Path | str | None = None, env: Mapping[str, str] | None = None) -> Process:
+        """Start the command line: `lightbus("peers")`."""
+        return self.python("-m", "lightbus", *args, cwd=cwd, env=env, name=f"lightbus-{args[0] if args else ''}")
+
+    def worker(self, module: str = "bus", *args: str, cwd: Path | str, env: Mapping[str, str] | None = None) -> Process:
+        """Start `lightbus run --bus module` in the directory that holds the module."""
+        return self.lightbus("run", "--bus", module, *args, cwd=cwd, env=env)
+
+    def end(self) -> None:
+        """End all of them, the latest first."""
+        for process in reversed(self._started):
+            process.ask_to_end()
+        for process in reversed(self._started):
+            process.end()
+
+    def report(self) -> str:
+        """Return what each of them is and wrote."""
+        return "\n".join(process.report() for process in self._started)

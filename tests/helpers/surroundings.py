@@ -1,0 +1,64 @@
+"""A test's own surroundings: directories and environment that no other test, and no user, shares."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from .leaks import MARK
+
+__all__ = ["Surroundings", "own_surroundings"]
+
+SHORT = "/tmp"
+"""Where the directories are made: the path of a unix socket has 107 bytes at most, and TMPDIR may be long."""
+
+
+class Surroundings:
+    """The bus name and the directories of one test."""
+
+    def __init__(self, root: Path) -> None:
+        self.bus = f"test-{secrets.token_hex(4)}"
+        self.runtime = root / "run"
+        self.data = root / "data"
+        self.temporary = root / "tmp"
+        for directory in (self.runtime, self.data, self.temporary):
+            directory.mkdir(mode=0o700)
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that lead the library, and every child process, here."""
+        return {
+            MARK: self.bus,
+            "LIGHTBUS_BUS": self.bus,
+            "LIGHTBUS_DATA_DIR": str(self.data),
+            "XDG_RUNTIME_DIR": str(self.runtime),
+            "TMPDIR": str(self.temporary),
+        }
+
+    def left_files(self) -> list[str]:
+        """Return a line for each thing left where temporary files go."""
+        return [f"temporary file {path.name}" for path in sorted(self.temporary.iterdir())]
+
+
+@contextmanager
+def own_surroundings() -> Iterator[Surroundings]:
+    """Make surroundings, lead the process there, and remove them. No LIGHTBUS_* setting of the user's gets in."""
+    root = Path(tempfile.mkdtemp(prefix="lb-", dir=SHORT))
+    try:
+        made = Surroundings(root)
+        with pytest.MonkeyPatch.context() as patch:
+            for name in [name for name in os.environ if name.startswith("LIGHTBUS_")]:
+                if not name.startswith("LIGHTBUS_TEST_"):
+                    patch.delenv(name)
+            for name, value in made.environment().items():
+                patch.setenv(name, value)
+            patch.setattr(tempfile, "tempdir", str(made.temporary))
+            yield made
+    finally:
+        shutil.rmtree(root, ignore_errors=True)

@@ -1,0 +1,36 @@
+"""Programs beside a test: heard, signalled, and gone with it."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from helpers import Processes, wait_until
+
+
+def test_process_is_signalled_and_reports(processes: Processes) -> None:
+    """A program's lines, exit code and signals are seen; a line that never comes shows what came instead."""
+    program = processes.python("-c", "import time; print('ready 7'); time.sleep(60)")
+    assert program.wait_for_line(r"^ready (\d)$")[1] == "7"
+    program.signal(signal.SIGTERM)
+    assert program.wait() == -signal.SIGTERM
+    with pytest.raises(AssertionError, match=r"(?s)no line like 'never'.*ready 7"):
+        program.wait_for_line("never")
+
+
+def test_process_group_ends(processes: Processes) -> None:
+    """The end of a program takes its children with it."""
+    code = "import subprocess; child = subprocess.Popen(['sleep', '60']); print(child.pid); child.wait()"
+    program = processes.python("-c", code)
+    child = int(program.wait_for_line(r"^\d+$")[0])
+    processes.end()
+    wait_until(lambda: not _runs(child), what="the child is gone")
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,161 @@
+"""The house plan of docs/architecture.md, held: who may import whom, and who may touch the world."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lightbus
+
+PACKAGE = Path(lightbus.__path__[0])
+
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("exceptions", "typing", "deadline", "message", "config"),
+    ("wire",),
+    ("core", "service", "io"),
+    ("runtime",),
+    ("__init__", "__about__", "creation", "scheduling", "path", "client", "blocking", "worker", "testing", "plugins", "utilities"),
+    ("cli", "__main__"),
+)
+"""The rooms of each floor, from the ground. A room is a package or a module right below `lightbus`."""
+
+STRANGERS = {"core", "service", "io"}
+"""Rooms that stand side by side and do not know each other; those of the other floors do."""
+
+ONLY_IN = {
+    "zmq": {"io.transport", "io.security"},
+    "zeroconf": {"io.discovery", "io.interfaces"},
+    "ifaddr": {"io.discovery", "io.interfaces"},
+    "msgpack": {"wire.codec"},
+}
+"""Libraries that only these modules may import: everyone else sees our own interface."""
+
+NO_WORLD = {"core", "wire"}
+WORLD = {"asyncio", "selectors", "signal", "socket", "subprocess", "threading", "time"}
+"""What rooms that hold only state and bytes may not import: `now` is an argument, sockets are `io`'s."""
+
+
+def floor_of(room: str) -> int:
+    """Return the number of the floor that the room is on."""
+    for number, rooms in enumerate(FLOORS):
+        if room in rooms:
+            return number
+    raise AssertionError(f"lightbus/{room} stands on no floor: add it to FLOORS and to docs/architecture.md")
+
+
+def room_of(module: str) -> str:
+    """Return the room of a module named from inside the package: `wire.codec` -> `wire`, `` -> `__init__`."""
+    return module.partition(".")[0] or "__init__"
+
+
+def imports(source: str, module: str, modules: set[str]) -> Iterator[str]:
+    """
+    Yield the full name of everything that the source imports, inside functions and under TYPE_CHECKING too.
+
+    `module` is the importing module's own name (`lightbus.wire.codec`; of a package with `.__init__`),
+    `modules` all that exist, to tell `from . import codec`, a module, from a mere name.
+    """
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(module.split(".")[: -node.level]) if node.level else ""
+            base = ".".join(part for part in (base, node.module) if part)
+            for alias in node.names:
+                name = f"{base}.{alias.name}"
+                yield name if name in modules else base
+
+
+def violations(source: str, module: str, modules: set[str]) -> list[str]:
+    """Return a sentence for each import of `module` that the plan does not allow."""
+    own = module.removeprefix("lightbus.")
+    room = room_of(own)
+    found = []
+    for name in imports(source, module, modules):
+        top = name.partition(".")[0]
+        if top == "lightbus":
+            other = room_of(name.removeprefix("lightbus").removeprefix("."))
+            if other != room and not may_know(room, other):
+                found.append(f"{own} (floor {floor_of(room)}) imports {name} (floor {floor_of(other)})")
+        elif top in ONLY_IN and own not in ONLY_IN[top]:
+            found.append(f"{own} imports {top}, which only {' and '.join(sorted(ONLY_IN[top]))} may")
+        elif top in WORLD and room in NO_WORLD:
+            found.append(f"{own} imports {top}, but {room} does not touch the world")
+    return found
+
+
+def may_know(room: str, other: str) -> bool:
+    """Return whether a module of `room` may import from `other`, another room."""
+    if floor_of(other) == floor_of(room):
+        return room not in STRANGERS
+    return floor_of(other) < floor_of(room)
+
+
+def package_sources() -> dict[str, Path]:
+    """Return every module of the package by its full name."""
+    return {
+        ".".join(("lightbus", *path.relative_to(PACKAGE).with_suffix("").parts)): path
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+SOURCES = package_sources()
+KNOWN = set(SOURCES) | {name.removesuffix(".__init__") for name in SOURCES}
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_module_keeps_to_its_floor(module: str) -> None:
+    """A module imports from lower floors and its own only, and leaves the world to those who own it."""
+    assert violations(SOURCES[module].read_text(), module, KNOWN) == []
+
+
+MADE_UP = {"lightbus.core", "lightbus.core.calls", "lightbus.io", "lightbus.io.transport", "lightbus.wire.codec"}
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "expected"),
+    [
+        ("wire.codec", "from ..core.calls import Calls", "wire.codec (floor 1) imports lightbus.core.calls (floor 2)"),
+        ("wire.codec", "from .. import core", "wire.codec (floor 1) imports lightbus.core (floor 2)"),
+        ("core.calls", "import lightbus", "core.calls (floor 2) imports lightbus (floor 4)"),
+        ("core.calls", "from ..io import transport", "core.calls (floor 2) imports lightbus.io.transport (floor 2)"),
+        ("io.__init__", "from ..core import calls", "io.__init__ (floor 2) imports lightbus.core.calls (floor 2)"),
+        (
+            "deadline",
+            "def f():\n    from .wire import codec",
+            "deadline (floor 0) imports lightbus.wire.codec (floor 1)",
+        ),
+        ("client", "from .cli import main", "client (floor 4) imports lightbus.cli (floor 5)"),
+        ("blocking", "import zmq", "blocking imports zmq, which only io.security and io.transport may"),
+        ("core.calls", "from time import monotonic", "core.calls imports time, but core does not touch the world"),
+    ],
+)
+def test_checker_sees_violation(module: str, source: str, expected: str) -> None:
+    """Each way to break the plan is found and named."""
+    assert violations(source, f"lightbus.{module}", MADE_UP) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("core.calls", "from ..wire.codec import encode\nfrom . import registry\nimport heapq"),
+        ("core.__init__", "from .calls import Calls"),
+        ("__init__", "from .client import BusClient\nfrom .exceptions import LightbusException"),
+        ("cli.run", "import lightbus\nfrom ..worker import Worker"),
+        ("io.transport", "import zmq, asyncio"),
+        ("wire.codec", "import msgpack"),
+        ("client", "from .path import BusPath"),
+    ],
+)
+def test_checker_lets_good_imports_pass(module: str, source: str) -> None:
+    """What the plan allows is not complained of."""
+    assert violations(source, f"lightbus.{module}", MADE_UP) == []
+
+
+def test_room_without_floor_is_named() -> None:
+    """A new module has to be given its floor before anything else."""
+    with pytest.raises(AssertionError, match="lightbus/shed stands on no floor"):
+        floor_of("shed")
