@@ -52,7 +52,7 @@ from .exceptions import (
 )
 from .message import EventMessage, Message, ResultMessage, RpcMessage
 from .path import BusPath
-from .runtime.consuming import OnError
+from .runtime.listening import OnError
 from .service.api import Api, Event, Parameter, WildcardParameter
 from .service.schema import Schema
 

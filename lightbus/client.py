@@ -34,15 +34,16 @@ from .exceptions import (
 )
 from .message import EventMessage, ResultMessage, RpcMessage
 from .runtime.calling import OutgoingCall, OutgoingEvent
-from .runtime.consuming import Listener, OnError
 from .runtime.context import Identity
 from .runtime.engine import Engine
-from .runtime.publishing import key_of, new_record
+from .runtime.listening import Listener, OnError
+from .runtime.publishing import key_of, record_of
 from .scheduling import ScheduleJob, Timetable, every, scheduled
 from .service.api import Api, ApiRegistry, Event
 from .service.hooks import HookDecorator, HookRegistry, decorator
 from .service.schema import Schema
 from .typing import BusOptions, JsonSchema, Kwargs
+from .wire.envelope import Accepted
 from .worker import Worker
 
 __all__ = ["BusClient"]
@@ -275,21 +276,20 @@ class BusClient:
     ) -> EventMessage:
         """Fire an event and return it when a publisher has taken it. Raises what `BusPath.fire` raises."""
         engine = self.engine
-        deadline = self._fire_deadline(api_name, options)
         event = self._event(api_name, name)
         if event is None and api_name not in engine.snapshot.by_api:
-            await engine.resolve(api_name, deadline)
+            await engine.resolve(api_name, self._fire_deadline(api_name, options))
         message = self._new_event(engine, event, api_name, name, kwargs)
         if self.hooks.has("before_event_sent"):
             await self.run_hook("before_event_sent", event_message=message)
         publisher = engine.publisher
         if publisher is not None and event is not None:
-            self._publish(message, event)
+            publisher.publish(message, event)
             if publisher.waiting > CROWD:
                 await asyncio.sleep(0)
         else:
-            accepted = await engine.caller().request(self._hand_off(engine, event, message, deadline))
-            message.native_id, message.publisher = accepted.native_id, accepted.publisher
+            outgoing = self._hand_off(engine, event, message, options)
+            _taken(message, await engine.caller().request(outgoing))
         if self.hooks.has("after_event_sent"):
             await self.run_hook("after_event_sent", event_message=message)
         return message
@@ -300,18 +300,17 @@ class BusClient:
         """Do the same from a plain thread. Raises CannotBlockHere inside a running event loop."""
         forbid_in_loop(f"bus.{api_name}.{name}.fire()", f"bus.{api_name}.{name}.fire_async()")
         engine = self.engine
-        deadline = self._fire_deadline(api_name, options)
         event = self._event(api_name, name)
         if event is None and api_name not in engine.snapshot.by_api:
-            engine.resolve_blocking(api_name, deadline)
+            engine.resolve_blocking(api_name, self._fire_deadline(api_name, options))
         message = self._new_event(engine, event, api_name, name, kwargs)
         if self.hooks.has("before_event_sent"):
             self.hooks.run_blocking("before_event_sent", client=self, event_message=message)
-        if engine.publisher is not None and event is not None:
-            self._publish(message, event)
+        publisher = engine.publisher
+        if publisher is not None and event is not None:
+            publisher.publish(message, event)
         else:
-            accepted = self._door().request(self._hand_off(engine, event, message, deadline))
-            message.native_id, message.publisher = accepted.native_id, accepted.publisher
+            _taken(message, self._door().request(self._hand_off(engine, event, message, options)))
         if self.hooks.has("after_event_sent"):
             self.hooks.run_blocking("after_event_sent", client=self, event_message=message)
         return message
@@ -328,20 +327,22 @@ class BusClient:
         self, engine: Engine, event: Event | None, api_name: str, name: str, kwargs: Kwargs | None
     ) -> EventMessage:
         kwargs = {} if kwargs is None else kwargs
-        settings = self.config.api(api_name)
+        validate = self.config.api(api_name).validation.outgoing
+        version = 1
         if event is not None:
             kwargs = event.signature.fill_defaults(kwargs)
-            if settings.validation.outgoing:
+            if validate:
                 event.signature.validate(kwargs)
+            version = event.version or 1
         else:
             self._check_remote_event(engine.snapshot, api_name, name)
-            if settings.validation.outgoing and self.schema.knows(api_name):
+            if validate and self.schema.knows(api_name):
                 self.schema.validate_parameters(api_name, name, kwargs)
         return EventMessage(
             api_name=api_name,
             event_name=name,
             kwargs=kwargs,
-            version=1 if event is None or event.version is None else event.version,
+            version=version,
             id=engine.event_ids.next(),
             published_at=time.time(),
         )
@@ -354,19 +355,11 @@ class BusClient:
                 f"Its events are: {', '.join(sorted(known)) or 'none'}."
             )
 
-    def _publish(self, message: EventMessage, event: Event) -> None:
-        publisher = self.engine.publisher
-        assert publisher is not None
-        record = new_record(message.id, message.version, message.published_at, message.kwargs)
-        publisher.check_size(message.canonical_name, record)
-        sequence = publisher.append(message.api_name, message.event_name, record, key_of(event, message.kwargs))
-        message.native_id = publisher.native_id(sequence)
-        message.publisher = publisher.identity.instance
-
     def _hand_off(
-        self, engine: Engine, event: Event | None, message: EventMessage, deadline: Deadline
+        self, engine: Engine, event: Event | None, message: EventMessage, options: BusOptions | None
     ) -> OutgoingEvent:
-        record = new_record(message.id, message.version, message.published_at, message.kwargs)
+        record = record_of(message)
+        deadline = self._fire_deadline(message.api_name, options)
         key = key_of(event, message.kwargs)
         return OutgoingEvent(engine, message.api_name, message.event_name, deadline, record, key)
 
@@ -714,6 +707,10 @@ class BusClient:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _taken(message: EventMessage, accepted: Accepted) -> None:
+    message.native_id, message.publisher = accepted.native_id, accepted.publisher
 
 
 def _part(schema: JsonSchema, part: str) -> JsonSchema:

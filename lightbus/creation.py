@@ -93,7 +93,7 @@ def import_bus_module(name: str | None = None) -> ModuleType:
         ) from error
     except Exception as error:
         raise FailedToImportBusModule(
-            f"The bus module '{name}' was found, but raised {type(error).__name__} when it was imported: {error}. "
+            f"The bus module '{name}' was found, but raised {type(error).__name__} when it was imported: {str(error).rstrip('.')}. "
             "The traceback shows where."
         ) from error
 

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 __all__ = ["Deadline", "current_deadline"]
 
+LONGEST = 366 * 24 * 3600.0
+"""Seconds that a deadline may be away: the number comes from strangers, too, and may be too large for a float."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Deadline:
@@ -21,7 +24,7 @@ class Deadline:
     @classmethod
     def after(cls, seconds: float) -> Deadline:
         """Return the deadline `seconds` from now, or the one of the call being served, if that is sooner."""
-        own = cls(time.monotonic() + seconds)
+        own = cls(time.monotonic() + min(seconds, LONGEST))
         inherited = current_deadline.get()
         return own if inherited is None else min(own, inherited)
 

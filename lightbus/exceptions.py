@@ -414,10 +414,16 @@ def error_for_code(code: str) -> type[LightbusException]:
     return _BY_CODE.get(code, LightbusException)
 
 
+MAX_NAME = 300
+"""Characters of a name for which near ones are looked for: the time it takes grows with their square."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `" Did you mean 'auth'?"` for near names of `name` among `known`, or an empty string."""
     import difflib  # only errors pay for it
 
+    if len(name) > MAX_NAME:
+        return ""
     near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
     if not near:
         return ""

@@ -11,7 +11,7 @@ from .typing import BusOptions, JsonSchema
 
 if TYPE_CHECKING:
     from .client import BusClient
-    from .runtime.consuming import OnError
+    from .runtime.listening import OnError
     from .service.schema import Schema
 
 __all__ = ["BusPath"]
@@ -186,5 +186,5 @@ class BusPath:
             )
         if not self._api_name:
             raise InvalidName(
-                f"'bus.{self}' cannot be called. Name the API and the procedure: bus.auth.check_password()"
+                f"{'.'.join(('bus', *self._parts))} cannot be called. Name the API and the procedure: bus.auth.check_password()"
             )

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from . import __about__
 from .config.features import Feature
 from .runtime.binding import Binding, Endpoints
-from .runtime.consuming import Consumer, Listener
+from .runtime.consuming import Consumer
+from .runtime.listening import Listener
 from .runtime.node import Node
 from .runtime.peer_api import PeerApi
 from .runtime.publishing import Publisher
@@ -237,4 +238,5 @@ class Worker:
         logger.log(engine.security.level, "%s", engine.security.describe())
         for listener in self.client.listeners:
             logger.info("Listening: %s", listener)
-        logger.info("Serving %s as %s. Ready.", served, engine.identity)
+        where = engine.snapshot.peers[engine.identity.instance].endpoint
+        logger.info("Serving %s at %s as %s. Ready.", served, where, engine.identity)

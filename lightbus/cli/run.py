@@ -2,23 +2,74 @@
 
 from __future__ import annotations
 
-import traceback
+import logging
+from typing import TYPE_CHECKING
 
 import click
 
 from ..config.features import ALL_FEATURES, Feature
 from .options import ENVIRONMENT, bus_options, take_over
 
+if TYPE_CHECKING:
+    from ..client import BusClient
+
 __all__ = ["run"]
+
+logger = logging.getLogger("lightbus.cli")
 
 
 def _features(text: str | None, option: str) -> list[Feature]:
-    names = [name.strip().lower() for name in (text or "").split(",") if name.strip()]
+    if text is None:
+        return []
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
     known = {feature.value: feature for feature in ALL_FEATURES}
+    if not names:
+        raise click.BadParameter(f"it names nothing. Choose among {', '.join(known)}.", param_hint=option)
     for name in names:
         if name not in known:
             raise click.BadParameter(f"'{name}' is none of {', '.join(known)}.", param_hint=option)
     return [known[name] for name in names]
+
+
+def _chosen(only: str | None, skip: str | None) -> list[Feature]:
+    """Return what the worker shall do; nothing where neither option was given."""
+    if only is not None and skip is not None:
+        raise click.UsageError("--only and --skip say the same thing in two ways: give one of them.")
+    if skip is None:
+        return _features(only, "--only")
+    unwanted = _features(skip, "--skip")
+    left = [feature for feature in ALL_FEATURES if feature not in unwanted]
+    if not left:
+        raise click.BadParameter("nothing is left for the worker to do.", param_hint="--skip")
+    return left
+
+
+def _warn_if_idle(client: BusClient) -> None:
+    """Say so where a worker would do nothing at all: an API that was written and never registered, mostly."""
+    if client.api_registry.all() or client.listeners or client.timetables:
+        return
+    if not client.hooks.has("on_start") and not client.hooks.has("before_worker_start"):  # they may declare all that
+        logger.warning(
+            "The module registers no API, no listener and no schedule, so there is nothing to serve. "
+            "Is a line like bus.client.register_api(AuthApi()) missing?"
+        )
+
+
+def _serve(client: BusClient) -> int:
+    from ..exceptions import TransportError
+
+    try:
+        return client.run_forever()
+    except TransportError as error:
+        network = client.config.network
+        fixed = [name for name in ("rpc_port", "event_port") if getattr(network, name)]
+        if not fixed:
+            raise
+        ports = " and ".join(f"network.{name} ({getattr(network, name)})" for name in fixed)
+        raise TransportError(
+            f"{error} The settings fix {ports}, so only one worker of this host can have these settings. "
+            "Leave the ports out, and each worker takes free ones that the others find by themselves."
+        ) from error
 
 
 @click.command(epilog=ENVIRONMENT)
@@ -38,25 +89,22 @@ def run(
 ) -> None:
     """Serve the APIs and listeners of a bus module until told to stop.
 
+    The module is looked for in the working directory first: run this where your bus.py is.
+
     SIGINT or SIGTERM: running calls are finished, then it ends with exit code 0. A second one ends it at once.
     """
-    if only and skip:
-        raise click.UsageError("--only and --skip say the same thing in two ways: give one of them.")
-    wanted, unwanted = _features(only, "--only"), _features(skip, "--skip")
-    from ..creation import configure_logging, get_bus, import_bus_module
-    from ..exceptions import FailedToImportBusModule
+    features = _chosen(only, skip)
+    from ..creation import configure_logging
+    from .bus_module import file_of, load_bus
 
     take_over(service_name=service_name, process_name=process_name, config_file=config_file, log_level=log_level)
-    try:
-        bus = get_bus(import_bus_module(module))
-    except FailedToImportBusModule as error:
-        if error.__cause__ is not None:
-            traceback.print_exception(error.__cause__)
-        raise
+    bus, loaded = load_bus(module)
     client = bus.client
     configure_logging(client.config.bus.log_level)
-    if wanted or unwanted:
-        client.set_features(wanted or [feature for feature in ALL_FEATURES if feature not in unwanted])
-    if schema:
+    logger.info("Loaded the bus module '%s' from %s", loaded.__name__, file_of(loaded))
+    if features:
+        client.set_features(features)
+    if schema is not None:
         client.schema.load_local(schema)
-    raise SystemExit(client.run_forever())
+    _warn_if_idle(client)
+    raise SystemExit(_serve(client))

@@ -7,13 +7,13 @@ An announcement is a hint: it makes somebody worth dialling, and only a WELCOME 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from enum import Enum
 from types import MappingProxyType
-from typing import TypeAlias
 
 from ..typing import InstanceId
 from ..wire.announcement import Announcement
+from .peers import Fact, Peer, PeerJoined, PeerLeft, PeerState, PeerUpdated, Snapshot, Source
 
 __all__ = [
     "Fact",
@@ -33,6 +33,9 @@ MAX_PEERS = 1024
 
 FIRST_RETRY = 0.25
 LONGEST_RETRY = 8.0
+MAX_DOUBLINGS = 16
+"""More than lead to the longest pause, and few enough for a float: a peer may be away for months."""
+
 FORGET_AFTER = 1200.0
 """Seconds without an answer after which a candidate is forgotten: longer than any cache keeps a ghost's record."""
 
@@ -40,28 +43,6 @@ MAX_REFUSED = 3
 """Refused connections (nobody listens there) in a row after which a candidate is forgotten at once."""
 
 TOMBSTONES = 4096
-
-
-class Source(Enum):
-    """How we heard of somebody."""
-
-    DISCOVERY = "discovery"
-    CLAIM = "claim"
-    """It said HELLO to us and announced itself."""
-    HEARSAY = "hearsay"
-    """Another peer has verified it."""
-    SEED = "seed"
-    """It answered at an address that the settings name."""
-
-
-class PeerState(Enum):
-    """How far we trust that somebody is there."""
-
-    UNVERIFIED = "unverified"
-    UP = "up"
-    DRAINING = "draining"
-    SUSPECT = "suspect"
-    QUARANTINED = "quarantined"
 
 
 class _Input(Enum):
@@ -100,101 +81,8 @@ _TRANSITIONS: Mapping[tuple[PeerState, _Input], PeerState] = MappingProxyType(
 
 def retry_delay(failures: int) -> float:
     """Return the seconds to wait before dialling again after so many failures in a row: doubling, bounded."""
-    return float(min(FIRST_RETRY * 2 ** max(0, failures - 1), LONGEST_RETRY))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
-    """
-    One process that announced itself.
-
-    Attributes:
-        announcement: what it says of itself; complete (`apis` set) once it has answered.
-        state: how far we trust it.
-        source: how we heard of it first.
-        endpoint, event_endpoint: where it answered; empty before.
-        changed_at: when `state` last changed, in seconds of the registry's clock.
-        heard_at: when it last answered, or was last announced.
-        failures: attempts to reach it that failed, in a row.
-        retry_at: when it may be dialled again.
-
-    """
-
-    announcement: Announcement
-    state: PeerState
-    source: Source
-    changed_at: float
-    heard_at: float
-    endpoint: str = ""
-    event_endpoint: str = ""
-    failures: int = 0
-    refused: int = 0
-    retry_at: float = 0.0
-
-    @property
-    def instance(self) -> InstanceId:
-        """Its instance id."""
-        return self.announcement.instance
-
-    @property
-    def is_up(self) -> bool:
-        """Whether calls may be sent to it."""
-        return self.state is PeerState.UP
-
-    def advertises(self, api: str) -> bool | None:
-        """Return whether it advertises an API; None while it has not told."""
-        names = self.announcement.api_names
-        return None if names is None else api in names
-
-    def __str__(self) -> str:
-        return f"{self.announcement} ({self.state.value})"
-
-
-@dataclass(frozen=True, slots=True)
-class PeerJoined:
-    """A peer answered and is up."""
-
-    peer: Peer
-
-
-@dataclass(frozen=True, slots=True)
-class PeerUpdated:
-    """A peer that is up (or was, and drains now) says something new of itself."""
-
-    peer: Peer
-
-
-@dataclass(frozen=True, slots=True)
-class PeerLeft:
-    """A peer is no longer up: `reason` is the end of a sentence that begins with its name."""
-
-    peer: Peer
-    reason: str
-
-
-Fact: TypeAlias = PeerJoined | PeerUpdated | PeerLeft
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """What the doors see of the registry: never changed, replaced as a whole, so any thread may read it."""
-
-    peers: Mapping[InstanceId, Peer] = field(default_factory=dict)
-    by_api: Mapping[str, tuple[Peer, ...]] = field(default_factory=dict)
-    """Peers that are up, per API they advertise."""
-    announced: Mapping[str, tuple[Peer, ...]] = field(default_factory=dict)
-    """Peers that are not up, per API they are announced with."""
-    events: frozenset[tuple[str, str]] = frozenset()
-    """`(API, event)` of everything that peers which are up publish."""
-
-    def is_up(self, instance: InstanceId) -> bool:
-        """Return whether a peer is (still) up or finishing its work."""
-        peer = self.peers.get(instance)
-        return peer is not None and peer.state in (PeerState.UP, PeerState.DRAINING)
-
-    def api_names(self) -> list[str]:
-        """Return the public APIs that peers which are up advertise."""
-        return sorted(name for name in self.by_api if not name.startswith("internal."))
+    doublings = min(max(0, failures - 1), MAX_DOUBLINGS)
+    return min(FIRST_RETRY * 2.0**doublings, LONGEST_RETRY)
 
 
 class Registry:
@@ -237,6 +125,7 @@ class Registry:
         """Take in that discovery lost somebody. A peer that is up is judged by its connection instead."""
         peer = self.peers.get(instance)
         if peer is not None and peer.state in (PeerState.UNVERIFIED, PeerState.QUARANTINED):
+            # Not buried: a hint is taken back, and the next one counts again.
             del self.peers[instance]
         return []
 
@@ -256,6 +145,7 @@ class Registry:
         facts = self._evict_predecessors(announcement.instance, endpoint)
         known = self.peers.get(announcement.instance)
         if known is None:
+            self._make_room()  # whoever answered is taken in, room or not: we dialled it
             known = Peer(
                 announcement=announcement, state=PeerState.UNVERIFIED, source=source, changed_at=now, heard_at=now
             )
@@ -298,22 +188,18 @@ class Registry:
         if peer is None:
             return []
         self._bury(instance)
-        return [PeerLeft(peer, reason)] if peer.state in (PeerState.UP, PeerState.DRAINING) else []
+        return [PeerLeft(peer, reason)] if peer.is_live else []
 
     # Out
 
     def due(self, now: float) -> list[Peer]:
-        """Return who may be dialled now: everybody that is not up and whose pause is over."""
-        return [
-            peer
-            for peer in self.peers.values()
-            if peer.state not in (PeerState.UP, PeerState.DRAINING) and peer.retry_at <= now
-        ]
+        """Return who may be dialled now: everybody that is not live and whose pause is over."""
+        return [peer for peer in self.peers.values() if not peer.is_live and peer.retry_at <= now]
 
     def forget_silent(self, now: float) -> None:
         """Forget whom nobody has heard of for longer than any cache keeps a ghost."""
         for peer in list(self.peers.values()):
-            if peer.state not in (PeerState.UP, PeerState.DRAINING) and now - peer.heard_at > FORGET_AFTER:
+            if not peer.is_live and now - peer.heard_at > FORGET_AFTER:
                 self.left(peer.instance, "was not heard of for a long time")
 
     def verified(self) -> list[InstanceId]:
@@ -344,10 +230,20 @@ class Registry:
             return "own"
         if source is Source.HEARSAY and instance in self._evicted:
             return "evicted"
-        return "full" if len(self.peers) >= MAX_PEERS else None
+        return None if self._make_room() else "full"
+
+    def _make_room(self) -> bool:
+        """Return whether there is room; whoever was dialled in vain and not heard of for longest has to make some."""
+        if len(self.peers) < MAX_PEERS:
+            return True
+        in_vain = [peer for peer in self.peers.values() if peer.state is PeerState.QUARANTINED]
+        if not in_vain:
+            return False
+        del self.peers[min(in_vain, key=lambda peer: peer.heard_at).instance]
+        return True
 
     def _announced_again(self, known: Peer, announcement: Announcement, source: Source, now: float) -> list[Fact]:
-        if known.state in (PeerState.UP, PeerState.DRAINING):
+        if known.is_live:
             return []  # what it says of itself over its connection counts for more
         # A fresh word of somebody quarantined is worth one attempt at once, unless it is only hearsay.
         retry_at = known.retry_at if source is Source.HEARSAY else min(known.retry_at, now)
@@ -391,9 +287,11 @@ def _frozen(groups: dict[str, list[Peer]]) -> Mapping[str, tuple[Peer, ...]]:
 def _difference(old: Peer, new: Peer, reason: str = "left") -> list[Fact]:
     if new.is_up and not old.is_up:
         return [PeerJoined(new)]
-    if new.state is PeerState.DRAINING and (old.state is not PeerState.DRAINING):
-        return [PeerUpdated(new)]
-    if old.state in (PeerState.UP, PeerState.DRAINING) and new.state not in (PeerState.UP, PeerState.DRAINING):
+    if old.is_live and not new.is_live:
         return [PeerLeft(new, reason)]
-    changed = old.announcement != new.announcement or old.endpoint != new.endpoint
-    return [PeerUpdated(new)] if changed and new.is_up else []
+    return [PeerUpdated(new)] if new.is_live and _told(old) != _told(new) else []
+
+
+def _told(peer: Peer) -> tuple[object, ...]:
+    """Return what others are told of a peer: a change of anything else concerns nobody."""
+    return peer.state, peer.announcement, peer.endpoint, peer.event_endpoint

@@ -306,7 +306,7 @@ class Dealer(_LoopSocket):
     ) -> None:
         self._on_message = on_message
         self._on_state = on_state
-        self._waiting: deque[tuple[bytes, Callable[[], None] | None]] = deque()
+        self._waiting: deque[tuple[bytes, Callable[[], None] | None, Callable[[], bool] | None]] = deque()
         self._monitor: zmq.Socket[bytes] | None = None
         self._monitor_descriptor = -1
         super().__init__(socket)
@@ -317,9 +317,15 @@ class Dealer(_LoopSocket):
         """Send now; False where the connection does not stand yet, or others wait already."""
         return not self._waiting and self._send(frame)
 
-    def send_later(self, frame: bytes, on_sent: Callable[[], None] | None = None) -> None:
-        """Keep a frame until the connection takes it; then call `on_sent`."""
-        self._waiting.append((frame, on_sent))
+    def send_later(
+        self,
+        frame: bytes,
+        on_sent: Callable[[], None] | None = None,
+        *,
+        wanted: Callable[[], bool] | None = None,
+    ) -> None:
+        """Keep a frame until the connection takes it; then call `on_sent`. Drop it if it is not `wanted` any more."""
+        self._waiting.append((frame, on_sent, wanted))
         self._look_again()
 
     def close(self) -> None:
@@ -331,7 +337,10 @@ class Dealer(_LoopSocket):
 
     def _writable(self) -> None:
         while self._waiting:
-            frame, on_sent = self._waiting[0]
+            frame, on_sent, wanted = self._waiting[0]
+            if wanted is not None and not wanted():
+                self._waiting.popleft()
+                continue
             if not self._send(frame):
                 return
             self._waiting.popleft()

@@ -30,7 +30,7 @@ from ..exceptions import (
     error_for_code,
 )
 from ..io.transport import Dealer, Transport
-from ..wire import codec, envelope
+from ..wire import envelope
 from ..wire.envelope import Accepted, Cancel, Error, Fire, Message, Request, Result
 from .context import Identity, current_chain
 
@@ -91,7 +91,7 @@ class Outgoing:
     def pick(self, snapshot: Snapshot, in_flight: Mapping[str, int]) -> Peer | None:
         """Return the peer to ask next; None where none is known. Raises when all refused or no time is left."""
         peers = snapshot.by_api.get(self.api)
-        if peers:
+        if peers and (self._refusal is None or not self.deadline.passed()):
             peer = self.choose(peers, in_flight)
             if peer is not None:
                 return peer
@@ -216,10 +216,6 @@ class OutgoingCall(Outgoing):
         return peer
 
     def not_encodable(self, error: DeformError) -> DeformError:
-        try:
-            codec.encode(self.kwargs)
-        except DeformError as inner:
-            error = inner  # names the place among the arguments, and not in our message
         return DeformError(f"The arguments of {self} cannot be sent: {error}")
 
     @property
@@ -352,7 +348,10 @@ class Caller:
             frame = outgoing.frame(peer, call_id)
             if not dealer.send(frame):
                 self.pending.mark_sent(call_id, sent=False)
-                dealer.send_later(frame, lambda: self.pending.mark_sent(call_id))
+                # Once it is given up it must not leave any more: whoever waited was told that it was not executed.
+                dealer.send_later(
+                    frame, lambda: self.pending.mark_sent(call_id), wanted=lambda: call_id in self.pending
+                )
             if not self._sweeping:
                 self._sweeping = True
                 self.loop.call_later(SWEEP_EVERY, self._sweep)

@@ -388,8 +388,9 @@ class Node:
                     with contextlib.suppress(ProtocolError):
                         self._heard(Announcement.from_wire(announcement), Source.HEARSAY)
         for instance in message.left:
-            if isinstance(instance, str) and instance not in self.links:
-                self._apply(self.registry.left(instance, "is gone, another peer says"))
+            # A hint, as what they say of those who came: it takes back a hint, and ends nothing that we saw ourselves.
+            if isinstance(instance, str):
+                self._apply(self.registry.withdrawn(instance))
 
     async def _confirm_drain(self, link: Link) -> None:
         await self.user.doors_have_seen(link.instance)

@@ -11,12 +11,13 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..core.partitions import partition_of
-from ..exceptions import EventNotFound, LightbusException, PayloadTooLarge, PeerRefused, ProtocolError
+from ..exceptions import DeformError, EventNotFound, LightbusException, PayloadTooLarge, PeerRefused, ProtocolError
+from ..message import EventMessage
 from ..service.api import ApiRegistry, Event
-from ..wire import envelope
+from ..wire import codec, envelope
 from ..wire.envelope import MARKER_PREFIX, PARTITIONS, Accepted, Error, Events, Fire, Marker, Record
 from .context import Identity
 
@@ -34,13 +35,6 @@ FRAME_OVERHEAD = 1024
 
 TURN_AFTER = 8
 """Events without a key that go to one partition before the next has its turn, within one tick of the loop."""
-
-
-class _Pending(NamedTuple):
-    topic: bytes
-    sequence: int
-    previous: int
-    record: bytes
 
 
 def key_of(event: Event | None, kwargs: dict[str, Any]) -> str | None:
@@ -80,7 +74,8 @@ class Publisher:
         self._send = send
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
-        self._pending: list[_Pending] = []
+        self._pending: dict[bytes, list[list[Any]]] = {}
+        self._count = 0
         self._flush_is_due = False
         self._last: dict[bytes, int] = {}
         self._turn = int.from_bytes(os.urandom(1), "big")
@@ -90,47 +85,57 @@ class Publisher:
         """Number an event and queue it for publishing; return its sequence. From any thread."""
         topics = self._topics.get((api, event)) or self._make_topics(api, event)
         with self._lock:
-            self.head += 1
-            sequence = self.head
+            self.head = sequence = self.head + 1
             if key is None:
-                topic = topics[(self._turn + len(self._pending) // TURN_AFTER) % PARTITIONS]
+                topic = topics[(self._turn + self._count // TURN_AFTER) % PARTITIONS]
             else:
                 topic = topics[partition_of(key, PARTITIONS)]
-            self._pending.append(_Pending(topic, sequence, self._last.get(topic, 0), record))
+            self._count += 1
+            entry = [sequence, self._last.get(topic, 0), record]
             self._last[topic] = sequence
+            if topic in self._pending:
+                self._pending[topic].append(entry)
+            else:
+                self._pending[topic] = [entry]
             if self._flush_is_due:
                 return sequence
             self._flush_is_due = True
         self._loop.call_soon_threadsafe(self.flush)
         return sequence
 
-    def check_size(self, what: str, record: bytes) -> None:
-        """Raise PayloadTooLarge where an event would not fit into a message."""
+    def publish(self, message: EventMessage, event: Event) -> None:
+        """
+        Publish an event of this process, and note in it where it is to be found. From any thread.
+
+        Raises DeformError where an argument cannot be put on the wire, PayloadTooLarge where all are too much for it.
+        """
+        record = record_of(message)
         if len(record) + FRAME_OVERHEAD > self.max_message_size:
             raise PayloadTooLarge(
-                f"The arguments of {what} take {len(record)} bytes; a message may have {self.max_message_size}. "
-                "Send less, or raise network.max_message_size on both sides."
+                f"The arguments of {message.canonical_name} take {len(record)} bytes; a message may have "
+                f"{self.max_message_size}. Send less, or raise network.max_message_size on both sides."
             )
+        sequence = self.append(message.api_name, message.event_name, record, key_of(event, message.kwargs))
+        message.native_id = self.native_id(sequence)
+        message.publisher = self.journal
 
     @property
     def waiting(self) -> int:
         """How many events are queued."""
-        return len(self._pending)
+        return self._count
 
     def flush(self) -> None:
         """Publish what is queued: the events of one topic share messages. Only on the node's loop."""
         with self._lock:
-            batch, self._pending = self._pending, []
+            batch, self._pending = self._pending, {}
+            count, self._count = self._count, 0
             self._flush_is_due = False
-            self._turn += 1 + len(batch) // TURN_AFTER
-        by_topic: dict[bytes, list[_Pending]] = {}
-        for pending in batch:
-            by_topic.setdefault(pending.topic, []).append(pending)
-        for topic, pendings in by_topic.items():
-            for records in _portions(pendings):
+            self._turn += 1 + count // TURN_AFTER
+        for topic, entries in batch.items():
+            for records in _portions(entries):
                 message = Events(self.journal, self.identity.instance, records)
                 self._send(envelope.encode_published(topic, message))
-        self.counts["published"] += len(batch)
+        self.counts["published"] += count
 
     def subscribed(self, topic: bytes, subscribed: bool) -> None:
         """
@@ -171,16 +176,16 @@ class Publisher:
         return topics
 
 
-def _portions(pendings: list[_Pending]) -> list[list[Any]]:
+def _portions(entries: list[list[Any]]) -> list[list[Any]]:
     """Cut a topic's events into messages that are neither too many nor too large."""
     portions: list[list[Any]] = [[]]
     size = 0
-    for _, sequence, previous, record in pendings:
-        if portions[-1] and (len(portions[-1]) >= MAX_RECORDS or size + len(record) > MAX_BYTES):
+    for entry in entries:
+        if portions[-1] and (len(portions[-1]) >= MAX_RECORDS or size + len(entry[2]) > MAX_BYTES):
             portions.append([])
             size = 0
-        portions[-1].append([sequence, previous, record])
-        size += len(record)
+        portions[-1].append(entry)
+        size += len(entry[2])
     return portions
 
 
@@ -196,6 +201,11 @@ class EventIds:
         return f"{self._prefix}{next(self._numbers)}"
 
 
-def new_record(event_id: str, version: int, published_at: float, kwargs: dict[str, Any]) -> bytes:
-    """Return the record of an event. Raises DeformError where an argument cannot be put on the wire."""
-    return envelope.encode_record(Record(event_id, version, published_at, kwargs))
+def record_of(message: EventMessage) -> bytes:
+    """Return an event as it is kept and sent. Raises DeformError where an argument cannot be put on the wire."""
+    # The fields of a Record, without making one.
+    fields = [message.id, message.version, message.published_at, message.kwargs]
+    try:
+        return codec.encode(fields, names=Record._fields)
+    except DeformError as error:
+        raise DeformError(f"The arguments of {message.canonical_name} cannot be sent: {error}") from None

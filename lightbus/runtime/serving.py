@@ -6,6 +6,7 @@ Whatever it is, it is answered; nothing a peer sends stops a worker.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import time
@@ -43,6 +44,13 @@ DOUBT = 0.5
 """Seconds after a standstill in which requests may still be old: the network's buffers hold some, too."""
 
 
+MAX_TEXT = 20_000
+MAX_TRACE = 100_000
+MAX_ARG = 1_000
+MAX_ARGS = 50
+"""Characters (and how many `args`) of a handler's exception that a caller is told where it is long."""
+
+
 class _Job:
     """One admitted request."""
 
@@ -51,6 +59,7 @@ class _Job:
         "cancelled",
         "counted",
         "deadline",
+        "executed",
         "in_user_code",
         "procedure",
         "request",
@@ -67,6 +76,8 @@ class _Job:
         self.task: asyncio.Task[None] | None = None
         self.cancelled = False
         self.counted = False
+        self.executed = False
+        """Whether the user's code was reached."""
         self.in_user_code = False
 
     @property
@@ -162,7 +173,7 @@ class Server:
             return
         job.cancelled = True
         self.counts["cancelled"] += 1
-        if job.task is not None:
+        if job.task is not None and job.executed:  # a task that has not begun would end without a word to us
             job.task.cancel()
 
     async def finish(self, seconds: float) -> int:
@@ -221,18 +232,20 @@ class Server:
             self._executor.submit(contextvars.Context().run, self._run_blocking, job)
 
     async def _run_async(self, job: _Job) -> None:
+        if job.cancelled:
+            self._finished(job, b"")
+            return
         try:
             self._enter(job)
             kwargs = self._arguments(job)
-            job.in_user_code = True
+            job.executed = job.in_user_code = True
             await self._hook("before_rpc_execution", job, kwargs)
             value = await job.procedure.function(**kwargs)
             await self._hook("after_rpc_execution", job, kwargs, value)
             job.in_user_code = False
             frame = self._result_frame(job, value)
-        except asyncio.CancelledError:
-            frame = b""
-        except Exception as error:
+        except BaseException as error:
+            # SystemExit in a handler, too, must end neither the worker nor the wait of its caller.
             frame = self._error_frame(job, error)
         self._finished(job, frame)
 
@@ -240,17 +253,14 @@ class Server:
         try:
             self._enter(job)
             kwargs = self._arguments(job)
-            job.in_user_code = True
+            job.executed = job.in_user_code = True
             self._hook_blocking("before_rpc_execution", job, kwargs)
             value = job.procedure.function(**kwargs)
             self._hook_blocking("after_rpc_execution", job, kwargs, value)
             job.in_user_code = False
             frame = self._result_frame(job, value)
-        except Exception as error:
-            frame = self._error_frame(job, error)
         except BaseException as error:
-            # SystemExit in a handler must end neither the worker nor the wait of its caller.
-            frame = self._error_frame(job, RuntimeError(f"The handler raised {type(error).__name__}: {error}"))
+            frame = self._error_frame(job, error)
         try:
             self._loop.call_soon_threadsafe(self._finished, job, frame)
         except RuntimeError:
@@ -285,16 +295,19 @@ class Server:
             )
         return frame
 
-    def _error_frame(self, job: _Job, error: Exception) -> bytes:
+    def _error_frame(self, job: _Job, error: BaseException) -> bytes:
+        if job.cancelled and isinstance(error, asyncio.CancelledError):
+            return b""
         message = _describe(job, error)
         if message.code == LightbusWorkerError.code:
             self.counts["failed"] += 1
             logger.warning("%s", message.message, exc_info=error)
-        try:
-            return envelope.encode(message, job.call_id)
-        except DeformError:
-            args = [repr(arg)[:1000] for arg in error.args]
-            return envelope.encode(message._replace(details={**message.details, "args": args}), job.call_id)
+        with contextlib.suppress(DeformError):
+            frame = envelope.encode(message, job.call_id)
+            if len(frame) <= self._config.network.max_message_size:
+                return frame
+        args = [_safely(repr, arg)[:MAX_ARG] for arg in error.args[:MAX_ARGS]]
+        return envelope.encode(message._replace(details={**message.details, "args": args}), job.call_id)
 
     def _finished(self, job: _Job, frame: bytes) -> None:
         self._jobs.pop((job.routing_id, job.call_id), None)
@@ -350,18 +363,30 @@ class Server:
         return details
 
 
-def _describe(job: _Job, error: Exception) -> Error:
+def _describe(job: _Job, error: BaseException) -> Error:
     """Return what the caller is told: our own complaints about the call as such, anything else as the handler's."""
     if isinstance(error, InvalidArguments) and not job.in_user_code:
-        return Error(error.code, str(error), isinstance(error, (DeformError, PayloadTooLarge)), {})
+        return Error(error.code, str(error), job.executed, {})
     kind = type(error)
     return Error(
         LightbusWorkerError.code,
-        f"{job.name} raised {kind.__name__}: {error}",
+        f"{job.name} raised {kind.__name__}: {_safely(str, error)[:MAX_TEXT]}",
         True,
         {
             "type": f"{kind.__module__}.{kind.__qualname__}",
             "args": list(error.args),
-            "trace": "".join(traceback.format_exception(error)),
+            "trace": _safely(_trace, error)[-MAX_TRACE:],
         },
     )
+
+
+def _safely(show: Callable[[Any], str], value: Any) -> str:
+    """Return `show(value)`, fit to be sent: `str` or `repr` of something of the user's may raise, or be no UTF-8."""
+    try:
+        return show(value).encode(errors="backslashreplace").decode()
+    except Exception as error:
+        return f"<{show.__name__}() of a {type(value).__name__} raised {type(error).__name__}>"
+
+
+def _trace(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))

@@ -60,6 +60,7 @@ class Signature:
         self.returns = returns
         self._names = frozenset(each.name for each in self.parameters)
         self._required = frozenset(each.name for each in self.parameters if each.is_required)
+        self._optional = tuple(each for each in self.parameters if not each.is_required)
         # The types each argument may have to pass at once. A parameter that is not in here needs a closer look.
         exact = {each.name: exact_types(each.annotation) for each in self.parameters}
         self._exact = {name: kinds for name, kinds in exact.items() if kinds is not None}
@@ -175,7 +176,9 @@ class Signature:
 
     def fill_defaults(self, kwargs: Kwargs) -> Kwargs:
         """Return the arguments of an event with the defaults of those that were left out."""
-        absent = [each for each in self.parameters if not each.is_required and each.name not in kwargs]
+        if not self._optional:
+            return kwargs
+        absent = [each for each in self._optional if each.name not in kwargs]
         # A copy each: a handler may change the list it is given.
         return {**kwargs, **{each.name: copy.deepcopy(each.default) for each in absent}} if absent else kwargs
 

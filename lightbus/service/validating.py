@@ -59,11 +59,7 @@ class CompiledSchema:
             DeformError: the value could not be put on the wire anyway.
 
         """
-        form = json_form(value, finite=True)
-        try:
-            error = next(self._validator.iter_errors(form), None)
-        except ValueError as cause:  # no JSON at all: an integer too large to be written, for one
-            return Problem(path=(), got=value, reason=str(cause))
+        error = next(self._validator.iter_errors(json_form(value, finite=True)), None)
         return None if error is None else Problem(path=error.instance_path, got=error.instance, reason=error.message)
 
     def validate(self, value: Any) -> None:

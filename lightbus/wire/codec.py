@@ -18,12 +18,18 @@ from msgpack import ExtType, Packer, unpackb
 from ..exceptions import ProtocolError
 from .plain import EXTENSION_TYPES, MAX_DEPTH, explain, json_form, to_plain
 
-__all__ = ["MAX_DEPTH", "MAX_INT_BYTES", "decode", "encode", "json_form"]
+__all__ = ["MAX_DEPTH", "MAX_EQUAL_HASHES", "MAX_INT_BYTES", "decode", "encode", "json_form"]
 
 MAX_INT_BYTES = 1024
 """
 Size of the largest integer. Python refuses to print one of more than 4300 digits, about 1780 bytes, because that takes
 quadratic time: no stranger may hand us one that we could not even log.
+"""
+
+MAX_EQUAL_HASHES = 64
+"""
+Keys of one dict that may have a hash that others have, too. Text and bytes hash differently in each process; the hash
+of a number or a UUID can be chosen, and 55,000 equal ones, 1 MiB, would keep a worker busy for minutes.
 """
 
 # A Packer allocates this much and grows it when needed; its own default of 256 KiB suits streams, not messages.
@@ -67,14 +73,31 @@ def decode(data: bytes | memoryview) -> Any:
 
     """
     try:
-        # A timestamp of msgpack's own (never sent by us) becomes an aware datetime: `timestamp=3`.
-        return unpackb(data, ext_hook=_restore, strict_map_key=False, timestamp=3)
+        return _unpack(data)
     except Exception as error:  # strangers' bytes: each failure is theirs, whatever class it has
         reason = f"{type(error).__name__}: {error}".removesuffix(": ")
         raise ProtocolError(
             f"{memoryview(data).nbytes} bytes from a peer cannot be decoded ({reason}). "
             "They were cut short, or their sender does not speak this version of the protocol."
         ) from error
+
+
+def _unpack(data: bytes | memoryview) -> Any:
+    # A timestamp of msgpack's own (never sent by us) becomes an aware datetime: `timestamp=3`.
+    try:
+        return unpackb(data, ext_hook=_restore, timestamp=3)
+    except ValueError as error:
+        if type(error) is not ValueError:  # a subclass: broken in any case
+            raise
+    # Perhaps there are keys other than text and bytes. Those make dicts in Python code, which looks at their hashes.
+    return unpackb(data, ext_hook=_restore, timestamp=3, strict_map_key=False, object_pairs_hook=_dict_of)
+
+
+def _dict_of(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    hashes = {hash(key) for key, _ in pairs}
+    if len(pairs) - len(hashes) > MAX_EQUAL_HASHES:
+        raise ValueError("a map with keys made to collide")
+    return dict(pairs)
 
 
 class _PossibleKey(Exception):

@@ -257,6 +257,7 @@ _TABLE: dict[int, tuple[Callable[..., Message], tuple[Any, ...]]] = {
     Kind.EVENTS: (Events, (str, str, list)),
     Kind.MARKER: (Marker, (str, int)),
 }
+_RECORD_TYPES: tuple[Any, ...] = (str, int, _NUMBER, dict)
 _KIND_OF: dict[type, int] = {
     Hello: Kind.HELLO,
     Welcome: Kind.WELCOME,
@@ -277,7 +278,8 @@ _KIND_OF: dict[type, int] = {
 
 def encode(message: Message, call_id: int = 0) -> bytes:
     """Return the frame of `message`. Raises DeformError where a value in it cannot be put on the wire."""
-    return _HEAD.pack(_KIND_OF[type(message)], PROTOCOL_VERSION, call_id) + codec.encode([*message])
+    head = _HEAD.pack(_KIND_OF[type(message)], PROTOCOL_VERSION, call_id)
+    return head + codec.encode([*message], names=message._fields)
 
 
 def call_id_of(frame: bytes) -> int:
@@ -302,10 +304,10 @@ def decode(frame: bytes) -> tuple[int, Message]:
     fields = codec.decode(memoryview(frame)[_HEAD.size :])
     if type(fields) is not list or len(fields) < len(types):
         raise ProtocolError(f"A {Kind(kind).name} message needs an array of {len(types)} fields.")
-    for value, allowed in zip(fields, types, strict=False):
-        if not isinstance(value, allowed):
-            raise ProtocolError(f"A {Kind(kind).name} message has a field of the wrong type: {type(value).__name__}.")
-    return call_id, cls(*fields[: len(types)])
+    del fields[len(types) :]
+    if not all(map(isinstance, fields, types)):
+        raise ProtocolError(f"A {Kind(kind).name} message has a field of the wrong type.")
+    return call_id, cls(*fields)
 
 
 def event_topic(api: str, event: str, partition: int) -> bytes:
@@ -344,13 +346,14 @@ def decode_published(frame: bytes) -> tuple[bytes, Message]:
 
 def encode_record(record: Record) -> bytes:
     """Return the event as bytes. Raises DeformError where an argument cannot be put on the wire."""
-    return codec.encode([*record])
+    return codec.encode([*record], names=record._fields)
 
 
 def decode_record(data: bytes) -> Record:
     """Return the event. Any bytes give one or ProtocolError, nothing else."""
     fields = codec.decode(data)
-    match fields:
-        case [str(), int(), float() | int(), dict(), *_]:
-            return Record(*fields[:4])
+    if type(fields) is list and len(fields) >= len(_RECORD_TYPES):
+        del fields[len(_RECORD_TYPES) :]
+        if all(map(isinstance, fields, _RECORD_TYPES)):
+            return Record(*fields)
     raise ProtocolError("An event's record needs an id, a version, a time and a mapping of arguments.")

@@ -1,0 +1,135 @@
+"""One peer as we know it: how far it is trusted, and the facts that others are told of it. Values only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeAlias
+
+from ..typing import InstanceId
+from ..wire.announcement import Announcement
+
+__all__ = ["Fact", "Peer", "PeerJoined", "PeerLeft", "PeerState", "PeerUpdated", "Snapshot", "Source"]
+
+
+class Source(Enum):
+    """How we heard of somebody."""
+
+    DISCOVERY = "discovery"
+    CLAIM = "claim"
+    """It said HELLO to us and announced itself."""
+    HEARSAY = "hearsay"
+    """Another peer has verified it."""
+    SEED = "seed"
+    """It answered at an address that the settings name."""
+
+
+class PeerState(Enum):
+    """How far we trust that somebody is there."""
+
+    UNVERIFIED = "unverified"
+    UP = "up"
+    DRAINING = "draining"
+    SUSPECT = "suspect"
+    QUARANTINED = "quarantined"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """
+    One process that announced itself.
+
+    Attributes:
+        announcement: what it says of itself; complete (`apis` set) once it has answered.
+        state: how far we trust it.
+        source: how we heard of it first.
+        endpoint, event_endpoint: where it answered; empty before.
+        changed_at: when `state` last changed, in seconds of the registry's clock.
+        heard_at: when it last answered, or was last announced.
+        failures: attempts to reach it that failed, in a row.
+        refused: how many of the last of these were refused: nobody listened there.
+        retry_at: when it may be dialled again.
+
+    """
+
+    announcement: Announcement
+    state: PeerState
+    source: Source
+    changed_at: float
+    heard_at: float
+    endpoint: str = ""
+    event_endpoint: str = ""
+    failures: int = 0
+    refused: int = 0
+    retry_at: float = 0.0
+
+    @property
+    def instance(self) -> InstanceId:
+        """Its instance id."""
+        return self.announcement.instance
+
+    @property
+    def is_up(self) -> bool:
+        """Whether calls may be sent to it."""
+        return self.state is PeerState.UP
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there is a connection to it: it is up, or finishes its work."""
+        return self.state in (PeerState.UP, PeerState.DRAINING)
+
+    def advertises(self, api: str) -> bool | None:
+        """Return whether it advertises an API; None while it has not told."""
+        names = self.announcement.api_names
+        return None if names is None else api in names
+
+    def __str__(self) -> str:
+        return f"{self.announcement} ({self.state.value})"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerJoined:
+    """A peer answered and is up."""
+
+    peer: Peer
+
+
+@dataclass(frozen=True, slots=True)
+class PeerUpdated:
+    """A peer that is live says something new of itself, or drains now (also one that did when it was found)."""
+
+    peer: Peer
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLeft:
+    """A peer is no longer live: `reason` is the end of a sentence that begins with its name."""
+
+    peer: Peer
+    reason: str
+
+
+Fact: TypeAlias = PeerJoined | PeerUpdated | PeerLeft
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What the doors see of the registry: never changed, replaced as a whole, so any thread may read it."""
+
+    peers: Mapping[InstanceId, Peer] = field(default_factory=dict)
+    by_api: Mapping[str, tuple[Peer, ...]] = field(default_factory=dict)
+    """Peers that are up, per API they advertise."""
+    announced: Mapping[str, tuple[Peer, ...]] = field(default_factory=dict)
+    """Peers that are not up, per API they are announced with."""
+    events: frozenset[tuple[str, str]] = frozenset()
+    """`(API, event)` of everything that peers which are up publish."""
+
+    def is_up(self, instance: InstanceId) -> bool:
+        """Return whether a peer is (still) up or finishing its work."""
+        peer = self.peers.get(instance)
+        return peer is not None and peer.is_live
+
+    def api_names(self) -> list[str]:
+        """Return the public APIs that peers which are up advertise."""
+        return sorted(name for name in self.by_api if not name.startswith("internal."))
