@@ -23,6 +23,9 @@ from .wire.envelope import Cancel, Message
 
 __all__ = ["BlockingDoor", "forbid_in_loop"]
 
+MAX_LOST = 1024
+"""Peers that left of which we know that they did: as many as a burst of calls may still be waiting for."""
+
 MAX_SOCKETS = 256
 """Blocking calls on their way at a time, in all threads. Each has a socket, and a process has a limit of those."""
 
@@ -49,6 +52,7 @@ class BlockingDoor:
         self._busy: Counter[str] = Counter()
         self._unsent: Counter[str] = Counter()
         self._on_sent: list[tuple[str, Callable[[], None]]] = []
+        self._lost: dict[str, None] = {}
         self._room = threading.Condition()
         self._sockets = 0
         self._last_id = 0
@@ -83,6 +87,9 @@ class BlockingDoor:
     def peer_lost(self, peer: Peer, reason: str) -> None:
         """Close the idle sockets to a peer that left. Busy ones notice by themselves."""
         with self._room:
+            self._lost[peer.instance] = None
+            if len(self._lost) > MAX_LOST:
+                del self._lost[next(iter(self._lost))]
             for dealer in self._idle.pop(peer.instance, []):
                 self._close(dealer)
 
@@ -112,7 +119,13 @@ class BlockingDoor:
         sent = False
         try:
             dealer, call_id = self._take(peer, outgoing)
-            self._send(dealer, outgoing.frame(peer, call_id), peer, outgoing)
+            frame = outgoing.frame(peer, call_id)
+            while not dealer.send(frame):
+                self._check(peer, outgoing, sent=False)
+                if dealer.was_used:
+                    # libzmq never reconnects after a breach of protocol, such as a reply over the limit.
+                    broken, dealer = dealer, self._connect(peer)
+                    broken.close()
             sent = True
             self._note_sent(peer.instance)
             return self._await_reply(dealer, call_id, peer, outgoing)
@@ -120,10 +133,6 @@ class BlockingDoor:
             if not sent:
                 self._note_sent(peer.instance)
             self._put_back(peer.instance, dealer)
-
-    def _send(self, dealer: BlockingDealer, frame: bytes, peer: Peer, outgoing: Outgoing) -> None:
-        while not dealer.send(frame):
-            self._check(peer, outgoing, sent=False)
 
     def _await_reply(self, dealer: BlockingDealer, call_id: int, peer: Peer, outgoing: Outgoing) -> Message:
         try:
@@ -136,7 +145,7 @@ class BlockingDoor:
                 if reply_id == call_id:
                     return reply
                 self.late_replies += 1  # of a call that this socket served before, and that was given up
-        except (LightbusTimeout, LightbusShutdownInProgress, KeyboardInterrupt):
+        except (LightbusTimeout, LightbusShutdownInProgress, KeyboardInterrupt, SystemExit):
             dealer.send(envelope.encode(Cancel(), call_id))
             raise
         except ProtocolError as error:
@@ -149,7 +158,8 @@ class BlockingDoor:
             raise LightbusShutdownInProgress(f"The bus was closed while {outgoing} was on its way.")
         if outgoing.deadline.passed():
             raise outgoing.timed_out(peer, sent=sent)
-        if not self._engine.snapshot.is_up(peer.instance) and self._engine.is_running:
+        # Who is only missing from the snapshot is not lost: the engine may have moved, and knows nobody yet.
+        if peer.instance in self._lost and not self._engine.snapshot.is_up(peer.instance):
             raise outgoing.lost(peer, "went away") if sent else _NeverSent()
 
     # The pool
@@ -172,12 +182,15 @@ class BlockingDoor:
             self._sockets += 1
             call_id = self._last_id
         try:
-            fingerprint = peer.announcement.fingerprint
-            return self._engine.transport.blocking_dealer(peer.endpoint, fingerprint=fingerprint), call_id
+            return self._connect(peer), call_id
         except BaseException:
             with self._room:
                 self._sockets -= 1
             raise
+
+    def _connect(self, peer: Peer) -> BlockingDealer:
+        fingerprint = peer.announcement.fingerprint
+        return self._engine.transport.blocking_dealer(peer.endpoint, fingerprint=fingerprint)
 
     def _make_room(self, outgoing: Outgoing) -> None:
         for dealers in self._idle.values():

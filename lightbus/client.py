@@ -24,6 +24,7 @@ from .exceptions import (
     DuplicateListenerName,
     EventNotFound,
     InvalidEventListener,
+    InvalidParameters,
     InvalidSchedule,
     LightbusServerMustStartInMainThread,
     LightbusTimeout,
@@ -32,6 +33,7 @@ from .exceptions import (
     UnsupportedUse,
     did_you_mean,
 )
+from .io.memory import keep_freed_memory
 from .message import EventMessage, ResultMessage, RpcMessage
 from .runtime.calling import OutgoingCall, OutgoingEvent
 from .runtime.context import Identity
@@ -56,6 +58,8 @@ CROWD = 512
 """Events queued for publishing beyond which a firing loop lets the others have a turn."""
 
 BACKGROUND_START_TIMEOUT = 15.0
+CALL_OPTIONS = ("timeout", "idempotent", "trace", "peer")
+FIRE_OPTIONS = ("timeout",)
 _NO_KWARGS: Kwargs = {}
 
 
@@ -232,13 +236,12 @@ class BusClient:
             self._validate_call(api_name, name, kwargs, strict=settings.strict_validation)
         if options is None:
             return OutgoingCall(engine, api_name, name, Deadline.after(settings.rpc_timeout), kwargs)
-        timeout = options.get("timeout")
-        deadline = Deadline.after(settings.rpc_timeout if timeout is None else float(timeout))
+        _check_options(options, CALL_OPTIONS, f"{api_name}.{name}")
         return OutgoingCall(
             engine,
             api_name,
             name,
-            deadline,
+            Deadline.after(_timeout(options, settings.rpc_timeout, f"{api_name}.{name}")),
             kwargs,
             idempotent=bool(options.get("idempotent", False)),
             trace=options.get("trace"),
@@ -316,8 +319,11 @@ class BusClient:
         return message
 
     def _fire_deadline(self, api_name: str, options: BusOptions | None) -> Deadline:
-        timeout = None if options is None else options.get("timeout")
-        return Deadline.after(self.config.api(api_name).event_fire_timeout if timeout is None else float(timeout))
+        seconds = self.config.api(api_name).event_fire_timeout
+        if options is not None:
+            _check_options(options, FIRE_OPTIONS, f"an event of {api_name}")
+            seconds = _timeout(options, seconds, f"an event of {api_name}")
+        return Deadline.after(seconds)
 
     def _event(self, api_name: str, name: str) -> Event | None:
         api = self.api_registry.find(api_name)
@@ -613,6 +619,7 @@ class BusClient:
                 "run_forever() handles signals, which only the main thread can. "
                 "Use start_in_background() for a worker beside something else."
             )
+        keep_freed_memory()
         asyncio.run(self._run(signals=True))
         return self.exit_code
 
@@ -711,6 +718,24 @@ class BusClient:
 
 def _taken(message: EventMessage, accepted: Accepted) -> None:
     message.native_id, message.publisher = accepted.native_id, accepted.publisher
+
+
+def _check_options(options: BusOptions, known: Sequence[str], what: str) -> None:
+    for option in options:
+        if option not in known:
+            raise InvalidParameters(
+                f"bus_options of {what} has no option '{option}'.{did_you_mean(str(option), known)} "
+                f"There are: {', '.join(known)}."
+            )
+
+
+def _timeout(options: BusOptions, default: float, what: str) -> float:
+    timeout = options.get("timeout")
+    if timeout is None:
+        return default
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
+        raise InvalidParameters(f"bus_options of {what}: timeout is {timeout!r}. It is a positive number of seconds.")
+    return float(timeout)
 
 
 def _part(schema: JsonSchema, part: str) -> JsonSchema:

@@ -93,8 +93,8 @@ def import_bus_module(name: str | None = None) -> ModuleType:
         ) from error
     except Exception as error:
         raise FailedToImportBusModule(
-            f"The bus module '{name}' was found, but raised {type(error).__name__} when it was imported: {str(error).rstrip('.')}. "
-            "The traceback shows where."
+            f"The bus module '{name}' was found, but raised {type(error).__name__} when it was imported: "
+            f"{str(error).rstrip('.')}. The traceback shows where."
         ) from error
 
 

@@ -9,7 +9,7 @@ import time
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-__all__ = ["Deadline", "current_deadline"]
+__all__ = ["Deadline", "Inherited", "current_deadline"]
 
 LONGEST = 366 * 24 * 3600.0
 """Seconds that a deadline may be away: the number comes from strangers, too, and may be too large for a float."""
@@ -26,7 +26,7 @@ class Deadline:
         """Return the deadline `seconds` from now, or the one of the call being served, if that is sooner."""
         own = cls(time.monotonic() + min(seconds, LONGEST))
         inherited = current_deadline.get()
-        return own if inherited is None else min(own, inherited)
+        return own if inherited is None or inherited.deadline is None else min(own, inherited.deadline)
 
     def left(self) -> float:
         """Return the seconds left; never below zero."""
@@ -40,5 +40,22 @@ class Deadline:
         return f"{self.left():.3f} s left"
 
 
-current_deadline: ContextVar[Deadline | None] = ContextVar("lightbus_deadline", default=None)
+class Inherited:
+    """
+    The deadline of a call that is being served, until it is answered.
+
+    A task that a handler leaves behind has a copy of the handler's context, and must not be held to a moment long past.
+    """
+
+    __slots__ = ("deadline",)
+
+    def __init__(self, deadline: Deadline) -> None:
+        self.deadline: Deadline | None = deadline
+
+    def end(self) -> None:
+        """Bind nobody any more."""
+        self.deadline = None
+
+
+current_deadline: ContextVar[Inherited | None] = ContextVar("lightbus_deadline", default=None)
 """The deadline of the call this code is serving; calls made on the way inherit it."""

@@ -174,9 +174,9 @@ class Registry:
         return self._failed(instance, _Input.SILENT, now, reason, refused=refused)
 
     def drains(self, instance: InstanceId, now: float) -> list[Fact]:
-        """Take in that a peer asks for nothing new."""
+        """Take in that a peer asks for nothing new. It says so over its connection, so it means nothing without one."""
         peer = self.peers.get(instance)
-        if peer is None or peer.state is PeerState.DRAINING:
+        if peer is None or not peer.is_up:
             return []
         drained = replace(peer, state=_TRANSITIONS[peer.state, _Input.DRAINS], changed_at=now)
         self.peers[instance] = drained

@@ -232,8 +232,10 @@ class _LoopSocket:
                 for _ in range(FAIR_SHARE):
                     self._receive()
                 self._look_again()
-        except zmq.Again:
-            pass
+        except zmq.ZMQError as error:
+            # What arrived may have led to our being closed.
+            if not self._socket.closed and error.errno != zmq.EAGAIN:
+                raise
         finally:
             self._draining = False
         if not self._socket.closed:
@@ -367,11 +369,14 @@ class Dealer(_LoopSocket):
                 self._on_state(state)
 
     def _stop_watching(self) -> None:
-        if self._monitor is not None:
+        monitor, self._monitor = self._monitor, None
+        if monitor is not None:
             self.loop.remove_reader(self._monitor_descriptor)
-            self._monitor = None
+            # In this order, and not with `disable_monitor`: while libzmq has an event for a monitor that nobody reads
+            # any more, its thread waits for ever, and with it everything.
             with contextlib.suppress(zmq.ZMQError):
-                self._socket.disable_monitor()
+                self._socket.monitor(None, 0)
+            monitor.close(linger=0)
 
 
 class Publisher(_LoopSocket):
@@ -421,6 +426,8 @@ class BlockingDealer:
 
     def __init__(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
         self.endpoint = endpoint
+        self.was_used = False
+        """Whether a frame was sent: if none can be any more, the connection broke."""
         self._socket = socket
         self._patience = LOOK_EVERY_MS
         socket.set(zmq.RCVTIMEO, LOOK_EVERY_MS)
@@ -433,6 +440,7 @@ class BlockingDealer:
             self._socket.send(frame)
         except zmq.Again:
             return False
+        self.was_used = True
         return True
 
     def receive(self, seconds: float) -> bytes | None:

@@ -13,10 +13,10 @@ from ..wire.announcement import new_instance_id
 __all__ = ["MAX_CHAIN", "Identity", "current_chain"]
 
 MAX_CHAIN = 32
-"""Nested calls from process to process beyond which somebody surely calls in a circle."""
+"""Calls nested in each other beyond which somebody surely calls in a circle."""
 
 current_chain: ContextVar[tuple[InstanceId, ...]] = ContextVar("lightbus_chain", default=())
-"""The instances in which a call waits for the one being served here, outermost first."""
+"""The instances in which a call waits for the one being served here, outermost first; one may be there repeatedly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

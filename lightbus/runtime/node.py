@@ -370,8 +370,14 @@ class Node:
 
     def over(self, link: Link, reason: str, *, refused: bool) -> None:
         """Take in that a link is of no use any more."""
-        if self.links.get(link.instance) is link:
-            self._drop_link(link)
+        if self.links.get(link.instance) is not link:
+            return
+        self._drop_link(link)
+        peer = self.registry.peers.get(link.instance)
+        if peer is not None and peer.state is PeerState.DRAINING:
+            # It said that it is leaving. libzmq drops what is unread when a connection ends, its goodbye too.
+            self._apply(self.registry.left(link.instance, "has left"))
+        else:
             self._apply(self.registry.lost(link.instance, time.monotonic(), reason))
 
     def _drop_link(self, link: Link) -> None:

@@ -33,6 +33,9 @@ a subscriber can take in at once without holding up everything else."""
 FRAME_OVERHEAD = 1024
 """Bytes of a frame besides its record: topic, names, numbers."""
 
+RECORD_OVERHEAD = 32
+"""Bytes of a record's entry besides the record: two numbers, and what msgpack notes of their kinds and lengths."""
+
 TURN_AFTER = 8
 """Events without a key that go to one partition before the next has its turn, within one tick of the loop."""
 
@@ -111,10 +114,7 @@ class Publisher:
         """
         record = record_of(message)
         if len(record) + FRAME_OVERHEAD > self.max_message_size:
-            raise PayloadTooLarge(
-                f"The arguments of {message.canonical_name} take {len(record)} bytes; a message may have "
-                f"{self.max_message_size}. Send less, or raise network.max_message_size on both sides."
-            )
+            raise self._too_large(message.canonical_name, record)
         sequence = self.append(message.api_name, message.event_name, record, key_of(event, message.kwargs))
         message.native_id = self.native_id(sequence)
         message.publisher = self.journal
@@ -124,18 +124,25 @@ class Publisher:
         """How many events are queued."""
         return self._count
 
-    def flush(self) -> None:
-        """Publish what is queued: the events of one topic share messages. Only on the node's loop."""
+    def flush(self) -> int:
+        """
+        Publish what is queued, and return the sequence of the last of it. Only on the node's loop.
+
+        The events of one topic share messages.
+        """
         with self._lock:
             batch, self._pending = self._pending, {}
             count, self._count = self._count, 0
             self._flush_is_due = False
             self._turn += 1 + count // TURN_AFTER
+            head = self.head
+        limit = min(MAX_BYTES, self.max_message_size - FRAME_OVERHEAD)
         for topic, entries in batch.items():
-            for records in _portions(entries):
+            for records in _portions(entries, limit):
                 message = Events(self.journal, self.identity.instance, records)
                 self._send(envelope.encode_published(topic, message))
         self.counts["published"] += count
+        return head
 
     def subscribed(self, topic: bytes, subscribed: bool) -> None:
         """
@@ -145,9 +152,9 @@ class Publisher:
         force. What is queued goes out first: those events are older than the marker, and older ones are not live.
         """
         if subscribed and topic.startswith(MARKER_PREFIX):
-            self.flush()
+            head = self.flush()  # not `self.head`: another thread may have counted on, and its event comes later
             self.counts["markers"] += 1
-            self._send(envelope.encode_published(topic, Marker(self.journal, self.head)))
+            self._send(envelope.encode_published(topic, Marker(self.journal, head)))
 
     def hand_off(self, fire: Fire) -> Accepted | Error:
         """Publish an event for a process that cannot; return the answer for it."""
@@ -156,6 +163,9 @@ class Publisher:
             return Error(PeerRefused.code, text, False, {"elsewhere": True})
         try:
             event = self._apis.get(fire.api).get_event(fire.event)
+            # A subscriber would drop us for a message over the limit, and this one grows by its topic and numbers.
+            if len(fire.record) + FRAME_OVERHEAD > self.max_message_size:
+                raise self._too_large(f"{fire.api}.{fire.event}", fire.record)
             kwargs = envelope.decode_record(fire.record).kwargs
             event.signature.validate(kwargs)
         except (LightbusException, EventNotFound, ProtocolError) as error:
@@ -170,22 +180,29 @@ class Publisher:
         """Return where an event is to be found: `"<journal>-<sequence>"`."""
         return f"{self.journal}-{sequence}"
 
+    def _too_large(self, what: str, record: bytes) -> PayloadTooLarge:
+        return PayloadTooLarge(
+            f"The arguments of {what} take {len(record)} bytes; a message may have {self.max_message_size}. "
+            "Send less, or raise network.max_message_size on both sides."
+        )
+
     def _make_topics(self, api: str, event: str) -> list[bytes]:
         topics = [envelope.event_topic(api, event, partition) for partition in range(PARTITIONS)]
         self._topics[api, event] = topics
         return topics
 
 
-def _portions(entries: list[list[Any]]) -> list[list[Any]]:
+def _portions(entries: list[list[Any]], limit: int) -> list[list[Any]]:
     """Cut a topic's events into messages that are neither too many nor too large."""
     portions: list[list[Any]] = [[]]
     size = 0
     for entry in entries:
-        if portions[-1] and (len(portions[-1]) >= MAX_RECORDS or size + len(entry[2]) > MAX_BYTES):
+        taken = len(entry[2]) + RECORD_OVERHEAD
+        if portions[-1] and (len(portions[-1]) >= MAX_RECORDS or size + taken > limit):
             portions.append([])
             size = 0
         portions[-1].append(entry)
-        size += len(entry[2])
+        size += taken
     return portions
 
 

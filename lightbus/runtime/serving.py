@@ -16,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
-from ..deadline import Deadline, current_deadline
+from ..deadline import Deadline, Inherited, current_deadline
 from ..exceptions import (
     DeformError,
     InvalidArguments,
@@ -29,7 +29,7 @@ from ..exceptions import (
 from ..message import ResultMessage, RpcMessage
 from ..service.api import ApiRegistry, Procedure
 from ..service.hooks import HookRegistry
-from ..wire import envelope
+from ..wire import codec, envelope
 from ..wire.envelope import Error, Message, Request, Result
 from .context import MAX_CHAIN, Identity, current_chain
 
@@ -48,7 +48,7 @@ MAX_TEXT = 20_000
 MAX_TRACE = 100_000
 MAX_ARG = 1_000
 MAX_ARGS = 50
-"""Characters (and how many `args`) of a handler's exception that a caller is told where it is long."""
+"""What a caller is told of a handler's exception where that is long: characters, and how many of its `args`."""
 
 
 class _Job:
@@ -61,6 +61,7 @@ class _Job:
         "deadline",
         "executed",
         "in_user_code",
+        "inherited",
         "procedure",
         "request",
         "routing_id",
@@ -73,6 +74,7 @@ class _Job:
         self.request = request
         self.procedure = procedure
         self.deadline = Deadline.after(request.left)
+        self.inherited = Inherited(self.deadline)
         self.task: asyncio.Task[None] | None = None
         self.cancelled = False
         self.counted = False
@@ -144,6 +146,9 @@ class Server:
 
     def handle(self, routing_id: bytes, call_id: int, request: Request) -> None:
         """Take in a request: execute it, queue it or refuse it with the reason."""
+        if request.left <= 0:
+            self.counts["expired"] += 1  # nobody waits for an answer
+            return
         if (refusal := self._refusal(request)) is not None:
             self._send(routing_id, call_id, refusal)
             return
@@ -267,10 +272,8 @@ class Server:
             logger.warning("%s ended after the worker had stopped; its caller gets no answer", job.name)
 
     def _enter(self, job: _Job) -> None:
-        current_deadline.set(job.deadline)
-        chain = job.request.chain
-        mine = self.identity.instance
-        current_chain.set(tuple(chain) if mine in chain else (*chain, mine))
+        current_deadline.set(job.inherited)
+        current_chain.set((*job.request.chain, self.identity.instance))
 
     def _arguments(self, job: _Job) -> dict[str, Any]:
         settings = self._config.api(job.request.api)
@@ -306,11 +309,12 @@ class Server:
             frame = envelope.encode(message, job.call_id)
             if len(frame) <= self._config.network.max_message_size:
                 return frame
-        args = [_safely(repr, arg)[:MAX_ARG] for arg in error.args[:MAX_ARGS]]
+        args = [_sendable(arg) for arg in error.args[:MAX_ARGS]]
         return envelope.encode(message._replace(details={**message.details, "args": args}), job.call_id)
 
     def _finished(self, job: _Job, frame: bytes) -> None:
         self._jobs.pop((job.routing_id, job.call_id), None)
+        job.inherited.end()
         self.counts["served"] += 1
         if frame and not job.cancelled:
             self._reply_to(job.routing_id, frame)
@@ -386,6 +390,14 @@ def _safely(show: Callable[[Any], str], value: Any) -> str:
         return show(value).encode(errors="backslashreplace").decode()
     except Exception as error:
         return f"<{show.__name__}() of a {type(value).__name__} raised {type(error).__name__}>"
+
+
+def _sendable(arg: Any) -> Any:
+    """Return an argument of an exception, or its `repr` where it is too long or of no type that can be sent."""
+    with contextlib.suppress(DeformError):
+        if len(codec.encode(arg)) <= MAX_ARG:
+            return arg
+    return _safely(repr, arg)[:MAX_ARG]
 
 
 def _trace(error: BaseException) -> str:

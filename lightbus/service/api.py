@@ -85,6 +85,8 @@ class Api:
         """
         procedure = self._declared.procedures.get(name)
         if procedure is None:
+            if name in self.events:
+                raise UnknownProcedure(f"{self.meta.name}.{name} is no procedure: '{name}' is an event: fire it.")
             raise UnknownProcedure(_unknown("procedure", name, self.meta.name, self.procedures))
         return procedure
 

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ..exceptions import ProtocolError
 from . import codec
+from .announcement import PROTOCOL_VERSION
 
 __all__ = [
     "EVENT_TOPIC_PARTS",
@@ -56,7 +57,6 @@ __all__ = [
     "subscription",
 ]
 
-PROTOCOL_VERSION = 1
 PARTITIONS = 16
 """How many partitions an event's stream falls into; part of the protocol, since both sides count with it."""
 
@@ -98,14 +98,14 @@ class Hello(NamedTuple):
     process: str
     peers_digest: str
     """Of the instance ids that the sender has verified itself."""
-    announcement: list[Any] | dict[str, Any] | None
+    announcement: dict[str, Any] | None
     """What the sender announces, where it is a worker itself."""
 
 
 class Welcome(NamedTuple):
     """Worker to engine: the answer to HELLO. Only this makes a peer count as up."""
 
-    announcement: list[Any] | dict[str, Any]
+    announcement: dict[str, Any]
     peers_digest: str
     clock: float
     """The worker's wall clock, seconds since 1970."""
@@ -238,12 +238,11 @@ Message: TypeAlias = (
 _ANY = object
 _NUMBER = (float, int)
 _OPTIONAL_MAP = (dict, type(None))
-_ANNOUNCEMENT = (list, dict)
 
 # One row a message: its class, and for each field the types that may arrive. A missing kind is an error.
 _TABLE: dict[int, tuple[Callable[..., Message], tuple[Any, ...]]] = {
-    Kind.HELLO: (Hello, (str, str, str, str, str, str, (list, dict, type(None)))),
-    Kind.WELCOME: (Welcome, (_ANNOUNCEMENT, str, _NUMBER, bool)),
+    Kind.HELLO: (Hello, (str, str, str, str, str, str, _OPTIONAL_MAP)),
+    Kind.WELCOME: (Welcome, (dict, str, _NUMBER, bool)),
     Kind.REQUEST: (Request, (str, str, str, _NUMBER, str, list, _OPTIONAL_MAP, int, dict)),
     Kind.RESULT: (Result, (_ANY,)),
     Kind.ERROR: (Error, (str, str, bool, dict)),

@@ -216,6 +216,21 @@ def test_a_reference_cycle_is_refused() -> None:
         encode(cycle)
 
 
+@pytest.mark.parametrize(
+    ("code", "count", "step", "accepted"),
+    [(5, 60, 2**61 - 1, True), (5, 5000, 1, True), (5, 20_000, 2**61 - 1, False), (8, 20_000, 2**61 - 1, False)],
+)
+def test_keys_made_to_collide_are_refused(code: int, count: int, step: int, accepted: bool) -> None:
+    """Many keys of one hash, which would take minutes, are refused at once; as many ordinary ones pass."""
+    keys = (msgpack.packb(msgpack.ExtType(code, (1 + number * step).to_bytes(16, "big"))) for number in range(count))
+    packed = b"\xdf" + count.to_bytes(4, "big") + b"".join(key + b"\xc0" for key in keys)
+    if accepted:
+        assert len(decode(packed)) == count
+    else:
+        with pytest.raises(ProtocolError, match="collide"):
+            decode(packed)
+
+
 @pytest.mark.parametrize("opening", [b"\x91", b"\x81\x01", b"\x81", b"\xdd\x00\x00\x00\x01"])
 @pytest.mark.parametrize("levels", [1100, 50_000])
 def test_nesting_bombs_are_refused(opening: bytes, levels: int) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from lightbus.exceptions import DeformError
 from lightbus.wire.codec import decode, encode
-from lightbus.wire.plain import json_form, to_plain
+from lightbus.wire.plain import explain, json_form, to_plain
 
 
 class Colour(str, Enum):  # noqa: UP042 - how most programs write it
@@ -190,3 +190,10 @@ def test_json_form_is_json(value: Any) -> None:
     form = json_form(value)
     assert json.loads(json.dumps(form)) == form
     assert json_form(form) == form
+
+
+def test_a_failure_without_a_culprit_is_still_explained() -> None:
+    """Where no single value is to blame, the error says what was raised."""
+    error = explain({"a": 1}, MemoryError("too much"), name="kwargs")
+    assert isinstance(error, DeformError)
+    assert str(error) == "kwargs cannot be carried: MemoryError: too much"

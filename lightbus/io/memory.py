@@ -1,0 +1,30 @@
+"""How the C library keeps memory, for processes that are workers and nothing else."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+__all__ = ["keep_freed_memory"]
+
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+KEPT = 64 * 1024 * 1024
+"""Bytes that may stay with the process after they were freed."""
+
+
+def keep_freed_memory() -> bool:
+    """
+    Have glibc keep what was freed for the next message, instead of giving it back to the kernel; return whether it does.
+
+    A large message passes through half a dozen buffers. By default each is given back at once and faulted in again page
+    by page for the next message, which costs several times as much as everything else that is done with it (mallopt(3);
+    docs/architecture.md has the figures). Not done in a process that is not ours to tune.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library than glibc
+        return False
+    return bool(mallopt(_M_MMAP_THRESHOLD, KEPT) and mallopt(_M_TRIM_THRESHOLD, KEPT))
