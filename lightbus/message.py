@@ -37,7 +37,7 @@ class RpcMessage(Message):
         super().__init__(id=id, native_id=native_id)
         self.api_name = api_name
         self.procedure_name = procedure_name
-        self.kwargs: Kwargs = kwargs or {}
+        self.kwargs: Kwargs = {} if kwargs is None else kwargs
 
     @property
     def canonical_name(self) -> str:

@@ -186,5 +186,6 @@ class BusPath:
             )
         if not self._api_name:
             raise InvalidName(
-                f"{'.'.join(('bus', *self._parts))} cannot be called. Name the API and the procedure: bus.auth.check_password()"
+                f"{'.'.join(('bus', *self._parts))} cannot be called. Name the API and the procedure: "
+                "bus.auth.check_password()"
             )

@@ -171,6 +171,7 @@ class _LoopSocket:
         self._descriptor = int(socket.FD)
         self._look_again_is_due = False
         self._draining = False
+        self._paused = False
         self.loop.add_reader(self._descriptor, self._readable)
 
     def bind(self, endpoint: str) -> str:
@@ -222,7 +223,7 @@ class _LoopSocket:
     def _readable(self) -> None:
         """Read until nothing is left. The only place that receives."""
         self._look_again_is_due = False
-        if self._socket.closed:
+        if self.closed or self._paused:
             return
         self._draining = True
         try:
@@ -230,15 +231,17 @@ class _LoopSocket:
             # Asking whether there is more costs less than half of what it costs to be told that there is not.
             if self._socket.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
                 for _ in range(FAIR_SHARE):
+                    if self._paused:
+                        break
                     self._receive()
                 self._look_again()
         except zmq.ZMQError as error:
             # What arrived may have led to our being closed.
-            if not self._socket.closed and error.errno != zmq.EAGAIN:
+            if not self.closed and error.errno != zmq.EAGAIN:
                 raise
         finally:
             self._draining = False
-        if not self._socket.closed:
+        if not self.closed:
             self._writable()
 
     def _look_again(self) -> None:
@@ -411,6 +414,15 @@ class Subscriber(_LoopSocket):
     def unsubscribe(self, prefix: bytes) -> None:
         """Take back one `subscribe`."""
         self._socket.unsubscribe(prefix)
+        self._look_again()
+
+    def pause(self) -> None:
+        """Read nothing for now: what arrives waits in libzmq's queue, up to its high-water mark."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Go on reading."""
+        self._paused = False
         self._look_again()
 
     def _receive(self) -> None:

@@ -31,6 +31,12 @@ __all__ = ["Consumer", "Feed"]
 
 logger = logging.getLogger("lightbus.consuming")
 
+PORTION = 256
+"""Events read before the listeners get their turn."""
+
+PATIENCE = 0.01
+"""Seconds for which reading waits for a listener to catch up."""
+
 
 class Feed:
     """Our subscription to one publisher. Only touched from the node's loop."""
@@ -63,6 +69,14 @@ class Feed:
         self._socket.subscribe(topic)
         return future
 
+    def pause(self) -> None:
+        """Read nothing for now."""
+        self._socket.pause()
+
+    def resume(self) -> None:
+        """Go on reading."""
+        self._socket.resume()
+
     def close(self) -> None:
         """Unsubscribe from everything."""
         self._socket.close()
@@ -91,6 +105,7 @@ class Feed:
         api_bytes, event_bytes, _, _ = topic.split(b"\0")
         api, event = api_bytes.decode(), event_bytes.decode()
         listenings = self._consumer.listenings_of(api, event)
+        self._consumer.given(len(message.records))
         journal, publisher, records = message
         last = self._last.get(topic)
         for sequence, previous, data in records:
@@ -158,6 +173,8 @@ class Consumer:
         self.client = client
         self._feeds: dict[str, Feed] = {}
         self._by_event: dict[tuple[str, str], tuple[Listening, ...]] = {}
+        self._given = 0
+        self._pause: asyncio.TimerHandle | None = None
 
     async def add(self, listener: Listener, peers: Iterable[Peer]) -> None:
         """
@@ -193,6 +210,7 @@ class Consumer:
         for feed in self._feeds.values():
             feed.close()
         self._feeds.clear()
+        self._resume()
         await asyncio.gather(*(listening.stop(seconds) for listening in self.listenings))
 
     def listenings_of(self, api: str, event: str) -> tuple[Listening, ...]:
@@ -206,6 +224,39 @@ class Consumer:
             )
             self._by_event[api, event] = found
         return found
+
+    # Reading no faster than the listeners handle
+
+    def given(self, count: int) -> None:
+        """
+        Take in that so many events were read. After a portion, reading pauses until the listeners have caught up.
+
+        Otherwise a flood would keep the loop busy with reading, and the queues would fill up. A listener that needs
+        longer is not waited for: its queue takes what comes, up to its bound, and the others go on.
+        """
+        self._given += count
+        if self._given >= PORTION and self._pause is None:
+            self._pause = asyncio.get_running_loop().call_later(PATIENCE, self._go_on_without_the_slow)
+            for feed in self._feeds.values():
+                feed.pause()
+
+    def caught_up(self) -> None:
+        """Take in that a listener has nothing left to do: go on reading when that is true of all that are not slow."""
+        if self._pause is not None and not any(each.backlog and not each.is_slow for each in self.listenings):
+            self._resume()
+
+    def _go_on_without_the_slow(self) -> None:
+        for listening in self.listenings:
+            listening.is_slow = listening.backlog > 0
+        self._resume()
+
+    def _resume(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+        self._given = 0
+        for feed in self._feeds.values():
+            feed.resume()
 
     def casts(self, api: str) -> bool:
         """Return whether handlers are given the types that they are annotated with."""

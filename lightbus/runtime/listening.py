@@ -110,6 +110,9 @@ class Surroundings(Protocol):
     def incoming(self, message: EventMessage) -> Kwargs:
         """Return the arguments of an event, complete and checked. Raises ValidationError."""
 
+    def caught_up(self) -> None:
+        """Take in that a listener has nothing left to do."""
+
 
 class Listening:
     """A listener at work: one event at a time, in order. Only touched from the node's loop."""
@@ -119,6 +122,8 @@ class Listening:
         self.counts: Counter[str] = Counter()
         """failed, retried, dropped."""
         self.handled = 0
+        self.is_slow = False
+        """Whether it did not keep up lately, and is no longer waited for."""
         self._surroundings = surroundings
         self._hooks = surroundings.hooks
         self._casts = surroundings.casts(listener.api)
@@ -142,6 +147,11 @@ class Listening:
         self._queue.append(message)
         if not self._wake.is_set():
             self._wake.set()
+
+    @property
+    def backlog(self) -> int:
+        """How many events wait."""
+        return len(self._queue)
 
     async def stop(self, seconds: float) -> None:
         """Finish the event being handled, at most so long, and stop."""
@@ -167,6 +177,8 @@ class Listening:
         while not self._stopping:
             if not queue:
                 self._wake.clear()
+                self.is_slow = False
+                self._surroundings.caught_up()
                 await self._wake.wait()
                 continue
             message = queue.popleft()

@@ -36,7 +36,7 @@ FRAME_OVERHEAD = 1024
 RECORD_OVERHEAD = 32
 """Bytes of a record's entry besides the record: two numbers, and what msgpack notes of their kinds and lengths."""
 
-TURN_AFTER = 8
+TURN_AFTER = 16
 """Events without a key that go to one partition before the next has its turn, within one tick of the loop."""
 
 

@@ -178,7 +178,10 @@ class Server:
             return
         job.cancelled = True
         self.counts["cancelled"] += 1
-        if job.task is not None and job.executed:  # a task that has not begun would end without a word to us
+        if job in self._queue:
+            self._queue.remove(job)
+            self._jobs.pop((routing_id, call_id))
+        elif job.task is not None and job.executed:  # a task that has not begun would end without a word to us
             job.task.cancel()
 
     async def finish(self, seconds: float) -> int:
