@@ -43,7 +43,7 @@ class Peer:
     Attributes:
         announcement: what it says of itself; complete (`apis` set) once it has answered.
         state: how far we trust it.
-        source: how we heard of it first.
+        source: how we heard of it first, or that it introduced itself to us.
         endpoint, event_endpoint: where it answered; empty before.
         changed_at: when `state` last changed, in seconds of the registry's clock.
         heard_at: when it last answered, or was last announced.

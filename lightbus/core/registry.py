@@ -6,7 +6,7 @@ An announcement is a hint: it makes somebody worth dialling, and only a WELCOME 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from enum import Enum
 from types import MappingProxyType
@@ -129,6 +129,23 @@ class Registry:
             del self.peers[instance]
         return []
 
+    def rumoured_gone(self, instance: InstanceId) -> list[Fact]:
+        """Take in that another peer lost somebody. It is only a rumour, and so it only ends what was one."""
+        peer = self.peers.get(instance)
+        if peer is not None and peer.state is PeerState.UNVERIFIED and peer.source is Source.HEARSAY:
+            del self.peers[instance]
+        return []
+
+    def inherit(self, peers: Iterable[Peer], now: float) -> None:
+        """
+        Take peers to be up that another registry of this process has seen, until told otherwise.
+
+        Whoever calls has each of them dialled: nobody watches over a connection to them yet.
+        """
+        for peer in peers:
+            if peer.is_up and peer.instance != self.own:
+                self.peers[peer.instance] = replace(peer, heard_at=now, failures=0, refused=0)
+
     # In: what a connection says
 
     def answered(
@@ -202,6 +219,10 @@ class Registry:
             if not peer.is_live and now - peer.heard_at > FORGET_AFTER:
                 self.left(peer.instance, "was not heard of for a long time")
 
+    def advertising(self, api: str) -> list[Peer]:
+        """Return everybody who advertises an API, or is announced with it, whatever the state."""
+        return [peer for peer in self.peers.values() if peer.advertises(api)]
+
     def verified(self) -> list[InstanceId]:
         """Return the instances that are up, which is all we pass on to others: hearsay stops here."""
         return sorted(peer.instance for peer in self.peers.values() if peer.is_up)
@@ -233,21 +254,29 @@ class Registry:
         return None if self._make_room() else "full"
 
     def _make_room(self) -> bool:
-        """Return whether there is room; whoever was dialled in vain and not heard of for longest has to make some."""
+        """
+        Return whether there is room. The oldest hint has to make some: first one that was dialled in vain.
+
+        A newcomer counts for more, since a real peer is dialled at once, and what then is left are mostly ghosts.
+        """
         if len(self.peers) < MAX_PEERS:
             return True
-        in_vain = [peer for peer in self.peers.values() if peer.state is PeerState.QUARANTINED]
-        if not in_vain:
-            return False
-        del self.peers[min(in_vain, key=lambda peer: peer.heard_at).instance]
-        return True
+        for state in (PeerState.QUARANTINED, PeerState.UNVERIFIED):
+            hints = [peer for peer in self.peers.values() if peer.state is state]
+            if hints:
+                del self.peers[min(hints, key=lambda peer: peer.heard_at).instance]
+                return True
+        return False
 
     def _announced_again(self, known: Peer, announcement: Announcement, source: Source, now: float) -> list[Fact]:
         if known.is_live:
             return []  # what it says of itself over its connection counts for more
         # A fresh word of somebody quarantined is worth one attempt at once, unless it is only hearsay.
         retry_at = known.retry_at if source is Source.HEARSAY else min(known.retry_at, now)
-        self.peers[known.instance] = replace(known, announcement=announcement, heard_at=now, retry_at=retry_at)
+        source = source if source is Source.CLAIM else known.source
+        self.peers[known.instance] = replace(
+            known, announcement=announcement, source=source, heard_at=now, retry_at=retry_at
+        )
         return []
 
     def _failed(self, instance: InstanceId, what: _Input, now: float, reason: str, *, refused: bool) -> list[Fact]:

@@ -237,11 +237,11 @@ class _LoopSocket:
                 self._look_again()
         except zmq.ZMQError as error:
             # What arrived may have led to our being closed.
-            if not self.closed and error.errno != zmq.EAGAIN:
+            if not self._socket.closed and error.errno != zmq.EAGAIN:
                 raise
         finally:
             self._draining = False
-        if not self.closed:
+        if not self._socket.closed:
             self._writable()
 
     def _look_again(self) -> None:

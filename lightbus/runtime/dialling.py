@@ -1,0 +1,219 @@
+"""Whom to try to reach, when and how often: the peers we heard of, and the fixed peers of the settings.
+
+It opens attempts, bounds them and remembers how the fixed peers did. What an answer means is for the node to say.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from ..core.registry import Peer, Registry, Source, retry_delay
+from ..io.interfaces import dial_order
+from ..io.transport import Transport
+from ..wire.announcement import Announcement
+from .links import Dial, Link, LinkUser
+
+__all__ = ["EXCHANGE_PARTNERS", "MAX_DIALS", "DialUser", "Dialler", "address_of"]
+
+logger = logging.getLogger("lightbus.dialling")
+
+EXCHANGE_PARTNERS = 3
+"""Peers that we keep connected to though we use none of their APIs: they tell us of the others."""
+
+MAX_DIALS = 32
+"""Peers tried at a time. Each takes a few descriptors, and strangers can announce any number of ghosts."""
+
+
+class DialUser(LinkUser, Protocol):
+    """Who is told how attempts end: the node. It hears of a success as the user of the link."""
+
+    def unreachable(self, instance: str, reason: str, *, refused: bool) -> None:
+        """An attempt to reach a peer failed; `refused`: there is certainly nobody at its address."""
+
+    def attempt_is_over(self) -> None:
+        """An attempt ended, one way or the other."""
+
+
+class _Seed:
+    """A fixed peer of the settings: an address, behind which somebody is or not."""
+
+    __slots__ = ("endpoint", "failures", "instance", "is_ourselves", "retry_at")
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.failures = 0
+        self.instance = ""
+        self.is_ourselves = False
+        self.retry_at = 0.0
+
+
+class Dialler:
+    """
+    Only touched from the node's loop.
+
+    Args:
+        user: the node.
+        transport: makes the sockets.
+        registry: the peers we know.
+        links: the peers that we are connected to, by instance.
+        wanted: the APIs that this process uses.
+        seeds: endpoints of fixed peers.
+        directory: where the sockets of peers are, in mode host; None in the others.
+        networks: our own addresses with prefix lengths; peers in them are dialled first.
+
+    """
+
+    def __init__(
+        self,
+        user: DialUser,
+        transport: Transport,
+        registry: Registry,
+        links: Mapping[str, Link],
+        wanted: set[str],
+        *,
+        seeds: Iterable[str] = (),
+        directory: Path | None = None,
+        networks: Sequence[str] = (),
+    ) -> None:
+        self._user = user
+        self._transport = transport
+        self._registry = registry
+        self._links = links
+        self._wanted = wanted
+        self._seeds = [_Seed(endpoint) for endpoint in seeds]
+        self._directory = directory
+        self._networks = networks
+        self._own_addresses = {network.partition("/")[0] for network in networks}
+        self._dials: dict[str, Dial] = {}
+        self._to_confirm: list[Peer] = []
+        self._closed = False
+
+    def can_reach(self, announcement: Announcement) -> bool:
+        """
+        Return whether a peer's sockets are of a kind that we use.
+
+        In mode host only files in our own directory are trusted: behind a port could be another user's process.
+        """
+        return announcement.on_host_only == (self._directory is not None)
+
+    def confirm(self, peers: Iterable[Peer]) -> None:
+        """Have peers dialled that are taken to be up, and are connected to nobody here yet."""
+        self._to_confirm.extend(peers)
+
+    def dial_due(self, now: float) -> None:
+        """Try whoever may be tried now, as far as there is room; those that failed before come last."""
+        for seed in self._seeds:
+            if not seed.instance and not seed.is_ourselves and seed.retry_at <= now:
+                self._dial(seed.endpoint, "", [seed.endpoint], "")
+        while self._to_confirm and self._has_room:
+            self.dial(self._to_confirm.pop())
+        for peer in sorted(self._registry.due(now), key=lambda peer: peer.failures):
+            if not self._has_room:
+                break
+            if self._is_wanted(peer):
+                self.dial(peer)
+
+    def dial(self, peer: Peer) -> None:
+        """Try a peer, unless we are connected to it or at it, or there is no room."""
+        announcement = peer.announcement
+        if peer.instance in self._links or peer.instance == self._registry.own or not self._has_room:
+            return
+        if self._directory is not None:
+            endpoints = announcement.rpc_endpoints(self._directory)
+        else:
+            ordered = dial_order(announcement.addresses, self._networks)
+            endpoints = tuple(f"tcp://{_bracketed(address)}:{announcement.rpc_port}" for address in ordered)
+        self._dial(peer.instance, peer.instance, endpoints, announcement.fingerprint)
+
+    def may_find(self, api: str) -> bool:
+        """Return whether an attempt is on its way at somebody who may advertise an API."""
+        return any(self._may_advertise(api, dial) for dial in self._dials.values())
+
+    def linked(self, link: Link, *, ourselves: bool = False) -> None:
+        """Take in that a peer answered: a fixed peer that it is need not be tried any more."""
+        for seed in self._seeds:
+            if seed.endpoint == link.endpoint:
+                seed.instance, seed.failures, seed.is_ourselves = link.instance, 0, ourselves
+
+    def unlinked(self, instance: str) -> None:
+        """Take in that a connection ended: a fixed peer that it was is tried again."""
+        for seed in self._seeds:
+            if seed.instance == instance:
+                seed.instance, seed.retry_at = "", time.monotonic() + retry_delay(1)
+
+    def describe_seeds(self) -> str:
+        """Return how the fixed peers do, for a message; empty where there are none."""
+        if not self._seeds:
+            return ""
+        answering = sum(bool(seed.instance) for seed in self._seeds)
+        return f"{answering} of {len(self._seeds)} fixed peers answer"
+
+    def close(self) -> None:
+        """Give up all attempts, and begin none."""
+        self._closed = True
+        for dial in self._dials.values():
+            dial.close()
+        self._dials.clear()
+
+    # Inside
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._dials) < MAX_DIALS
+
+    def _is_wanted(self, peer: Peer) -> bool:
+        names = peer.announcement.api_names
+        if names is None or not self._wanted.isdisjoint(names):
+            return True
+        # Who introduced itself to us relies on us to tell others of it, and we tell only of whom we have seen.
+        return peer.source is Source.CLAIM or len(self._links) + len(self._dials) < EXCHANGE_PARTNERS
+
+    def _may_advertise(self, api: str, dial: Dial) -> bool:
+        if dial.target:
+            peer = self._registry.peers.get(dial.target)
+            return peer is None or peer.advertises(api) is not False
+        return all(seed.failures == 0 for seed in self._seeds_at(dial.endpoints))
+
+    def _dial(self, key: str, target: str, endpoints: Sequence[str], fingerprint: str) -> None:
+        if key not in self._dials and not self._closed:
+            self._dials[key] = Dial(
+                self._user, self._transport, endpoints, self._dialled, target=target, fingerprint=fingerprint
+            )
+
+    def _dialled(self, dial: Dial, link: Link | None, reason: str, refused: bool) -> None:
+        self._dials.pop(dial.target or dial.endpoints[0], None)
+        if link is None:
+            self._note_seed_failure(dial, reason)
+            if dial.target:
+                certain = refused and all(map(self._is_local, dial.endpoints))
+                self._user.unreachable(dial.target, reason, refused=certain)
+        self._user.attempt_is_over()
+
+    def _note_seed_failure(self, dial: Dial, reason: str) -> None:
+        for seed in self._seeds_at(dial.endpoints):
+            seed.failures += 1
+            seed.retry_at = time.monotonic() + retry_delay(seed.failures)
+            log = logger.warning if seed.failures == 1 else logger.debug
+            log("The fixed peer %s %s; it goes on being tried", seed.endpoint, reason.rstrip("."))
+
+    def _is_local(self, endpoint: str) -> bool:
+        # From another host a "refused" may be our own network's: unplugged, or asleep.
+        return endpoint.startswith("ipc://") or address_of(endpoint) in self._own_addresses
+
+    def _seeds_at(self, endpoints: Sequence[str]) -> list[_Seed]:
+        return [seed for seed in self._seeds if seed.endpoint in endpoints]
+
+
+def address_of(endpoint: str) -> str:
+    """Return the host of a `tcp://` endpoint, brackets and all taken off; empty for ipc."""
+    if not endpoint.startswith("tcp://"):
+        return ""
+    return endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address

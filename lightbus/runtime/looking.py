@@ -1,0 +1,127 @@
+"""Waiting until a name is advertised, and giving up as soon as there is nothing left to wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+from ..core.registry import PeerState, Registry
+from ..core.resolver import explain
+from ..deadline import Deadline
+from ..exceptions import LightbusException
+from .dialling import Dialler
+from .links import HELLO_TIMEOUT
+
+__all__ = ["Lookup", "NodeStopped"]
+
+RETURN_TIME = 5.0
+"""Seconds after a peer was lost, or began to leave, for which its successor is worth waiting for."""
+
+
+class NodeStopped(Exception):
+    """The node left this loop meanwhile; ask the one that followed it."""
+
+
+class Lookup:
+    """
+    Who waits for which name. Only touched from the node's loop.
+
+    Args:
+        registry: the peers we know.
+        dialler: tries those that may have the name.
+        wanted: the APIs that this process uses; those asked for are added.
+        wait: seconds that a name nobody advertises is waited for, from now on.
+        where: says how peers are looked for, for messages.
+
+    """
+
+    def __init__(
+        self, registry: Registry, dialler: Dialler, wanted: set[str], *, wait: float, where: Callable[[], str]
+    ) -> None:
+        self._registry = registry
+        self._dialler = dialler
+        self._wanted = wanted
+        self._wait = wait
+        self._where = where
+        self._started_at = time.monotonic()
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._stopped = False
+
+    async def resolve(self, api: str, deadline: Deadline) -> None:
+        """
+        Return when a peer that advertises `api` is up.
+
+        Raises:
+            UnknownApi: nobody advertises it.
+            PeerUnreachable: somebody does, and does not answer.
+            NodeStopped: the node left this loop.
+
+        """
+        self._wanted.add(api)
+        asked_at = time.monotonic()
+        for peer in self._registry.advertising(api):
+            self._dialler.dial(peer)  # quarantined or not: somebody asks, so it is worth an attempt
+        self._dialler.dial_due(asked_at)
+        while not self._is_up(api):
+            left = min(self._patience(api, asked_at), deadline.left())
+            if left <= 0:
+                raise self._explain(api)
+            await self._change(left)
+
+    async def wait_for(self, apis: Sequence[str], deadline: Deadline) -> list[str]:
+        """Return when each of these APIs is advertised by a peer that is up, or the time is over; return the others."""
+        self._wanted.update(apis)
+        self._dialler.dial_due(time.monotonic())
+        while True:
+            missing = [api for api in apis if not self._is_up(api)]
+            if not missing or deadline.passed():
+                return missing
+            await self._change(deadline.left())
+
+    def wake(self) -> None:
+        """Have everybody look again."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def stop(self) -> None:
+        """Send everybody to the node that follows."""
+        self._stopped = True
+        self.wake()
+
+    # Inside
+
+    def _is_up(self, api: str) -> bool:
+        return any(peer.is_up for peer in self._registry.advertising(api))
+
+    def _patience(self, api: str, asked_at: float) -> float:
+        """Return for how many more seconds it makes sense to wait for an API."""
+        now = time.monotonic()
+        until = self._started_at + self._wait
+        if self._dialler.may_find(api):
+            until = max(until, asked_at + HELLO_TIMEOUT)  # by then an attempt that was on its way has ended
+        if self._may_return(api, now):
+            until = max(until, asked_at + self._wait)
+        return until - now
+
+    def _may_return(self, api: str, now: float) -> bool:
+        leaving = (PeerState.SUSPECT, PeerState.DRAINING)
+        peers = self._registry.advertising(api)
+        return any(peer.state in leaving and now - peer.changed_at < RETURN_TIME for peer in peers)
+
+    def _explain(self, api: str) -> LightbusException:
+        waited = time.monotonic() - self._started_at
+        return explain(api, self._registry.snapshot(), waited=waited, where=self._where())
+
+    async def _change(self, seconds: float) -> None:
+        if self._stopped:
+            raise NodeStopped
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            await asyncio.wait([waiter], timeout=max(0.001, seconds))
+        finally:
+            self._waiters.discard(waiter)
+        if self._stopped:
+            raise NodeStopped
