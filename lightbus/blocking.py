@@ -21,7 +21,7 @@ from .runtime.engine import Engine
 from .wire import envelope
 from .wire.envelope import Cancel, Message
 
-__all__ = ["BlockingDoor", "forbid_in_loop"]
+__all__ = ["BlockingDoor", "forbid_in_loop", "is_exiting", "note_exit", "wait_at_exit"]
 
 MAX_LOST = 1024
 """Peers that left of which we know that they did: as many as a burst of calls may still be waiting for."""
@@ -36,6 +36,26 @@ def forbid_in_loop(what: str, twin: str) -> None:
         raise CannotBlockHere(
             f"{what} would block the running event loop, and with it whatever the loop serves. Write: await {twin}"
         )
+
+
+def note_exit() -> None:
+    """Take in that the interpreter is shutting down."""
+    global _is_exiting
+    _is_exiting = True
+
+
+def is_exiting() -> bool:
+    """Return whether the interpreter is shutting down."""
+    return _is_exiting
+
+
+def wait_at_exit() -> None:
+    """Return at once, or, in a daemon thread while the interpreter shuts down, never: it is killed without a word."""
+    if _is_exiting and threading.current_thread().daemon:
+        threading.Event().wait()
+
+
+_is_exiting = False
 
 
 class BlockingDoor:
@@ -61,6 +81,13 @@ class BlockingDoor:
 
     def request(self, outgoing: Outgoing) -> Any:
         """Carry out a call or a hand-off and return what it came to. Raises what went wrong."""
+        try:
+            return self._request(outgoing)
+        except Exception:
+            wait_at_exit()
+            raise
+
+    def _request(self, outgoing: Outgoing) -> Any:
         engine = self._engine
         while True:
             known = outgoing.api in engine.wanted or outgoing.is_targeted
@@ -82,7 +109,11 @@ class BlockingDoor:
 
     def resolve(self, api: str, deadline: Deadline) -> None:
         """Return when a peer that advertises `api` is up. Raises UnknownApi or PeerUnreachable."""
-        self._engine.resolve_blocking(api, deadline)
+        try:
+            self._engine.resolve_blocking(api, deadline)
+        except Exception:
+            wait_at_exit()
+            raise
 
     def peer_lost(self, peer: Peer, reason: str) -> None:
         """Close the idle sockets to a peer that left. Busy ones notice by themselves."""

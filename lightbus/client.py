@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import contextvars
 import logging
 import os
 import signal
@@ -13,9 +14,10 @@ import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
-from .blocking import BlockingDoor, forbid_in_loop
+from .blocking import BlockingDoor, forbid_in_loop, is_exiting, note_exit, wait_at_exit
 from .config import Config, Feature, expand
 from .core.registry import Snapshot
 from .deadline import Deadline
@@ -131,9 +133,10 @@ class BusClient:
         engine = self._engine
         if engine is not None:
             return engine
+        if self._closed:
+            wait_at_exit()
+            raise BusAlreadyClosed("This bus was closed. Make a new one with lightbus.create().")
         with self._lock:
-            if self._closed:
-                raise BusAlreadyClosed("This bus was closed. Make a new one with lightbus.create().")
             if self._engine is None:
                 identity = Identity(
                     bus=self.config.bus_name,
@@ -305,7 +308,7 @@ class BusClient:
         engine = self.engine
         event = self._event(api_name, name)
         if event is None and api_name not in engine.snapshot.by_api:
-            engine.resolve_blocking(api_name, self._fire_deadline(api_name, options))
+            self._door().resolve(api_name, self._fire_deadline(api_name, options))
         message = self._new_event(engine, event, api_name, name, kwargs)
         if self.hooks.has("before_event_sent"):
             self.hooks.run_blocking("before_event_sent", client=self, event_message=message)
@@ -456,7 +459,8 @@ class BusClient:
             await self.hooks.run(name, call_sync=self._call_sync, client=self, **details)
 
     async def _call_sync(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        return await asyncio.to_thread(function, *args, **kwargs)
+        run = partial(contextvars.copy_context().run, function, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self.engine.executor, run)
 
     def load_plugins(self) -> None:
         """Load the plugins that the settings enable, once."""
@@ -620,7 +624,8 @@ class BusClient:
                 "Use start_in_background() for a worker beside something else."
             )
         keep_freed_memory()
-        asyncio.run(self._run(signals=True))
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(self._run(signals=True))
         return self.exit_code
 
     def start_in_background(self) -> None:
@@ -686,7 +691,7 @@ class BusClient:
             self._closed = True
             engine, self._engine = self._engine, None
         if engine is not None:
-            engine.close()
+            engine.close(at_exit=is_exiting())
 
     async def close_async(self) -> None:
         """Leave the bus and close everything; bounded. Idempotent."""
@@ -714,6 +719,16 @@ class BusClient:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's, where the extra of that name is installed; a dedicated worker is ours to choose for."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
 
 
 def _taken(message: EventMessage, accepted: Accepted) -> None:
@@ -767,6 +782,7 @@ def _after_fork() -> None:
 
 
 def _at_exit() -> None:
+    note_exit()
     for client in list(_CLIENTS):
         with contextlib.suppress(Exception):
             client.close()

@@ -17,6 +17,7 @@ from .runtime.node import Node
 from .runtime.peer_api import PeerApi
 from .runtime.publishing import Publisher
 from .runtime.serving import Server
+from .runtime.watchdog import Watchdog
 from .wire.announcement import Announcement, ApiInfo
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Worker:
         self.server: Server | None = None
         self.consumer: Consumer | None = None
         self._node: Node | None = None
+        self._watchdog: Watchdog | None = None
         self._added: list[Listener] = []
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -58,6 +60,7 @@ class Worker:
         """Bind, run the start hooks, set the listeners up, and announce."""
         client, engine = self.client, self.engine
         node = self._node = await engine.adopt()
+        self._watchdog = Watchdog()
         client.load_plugins()
         await self._hook("before_worker_start")
         binding = node.bind(self._announcement, self._open)
@@ -80,6 +83,8 @@ class Worker:
         self.stopping.set()
         for task in self._tasks:
             task.cancel()
+        if self._watchdog is not None:
+            self._watchdog.stop()
         await node.drain(settings.drain_grace)
         if self.consumer is not None:
             await self.consumer.stop(settings.shutdown_timeout)

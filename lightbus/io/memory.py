@@ -15,7 +15,7 @@ KEPT = 64 * 1024 * 1024
 
 def keep_freed_memory() -> bool:
     """
-    Have glibc keep what was freed for the next message, instead of giving it back to the kernel; return whether it does.
+    Have glibc keep what was freed for the next message, and not give it back to the kernel; return whether it does.
 
     A large message passes through half a dozen buffers. By default each is given back at once and faulted in again
     page by page for the next message, which costs several times as much as everything else that is done with it

@@ -337,6 +337,14 @@ class Dealer(_LoopSocket):
         self._stop_watching()
         super().close()
 
+    def flush_and_close(self, milliseconds: int) -> None:
+        self._stop_watching()
+        super().flush_and_close(milliseconds)
+
+    def abandon(self) -> None:
+        self._stop_watching(abandoned=True)
+        super().abandon()
+
     def _receive(self) -> None:
         self._on_message(self._socket.recv(_NOBLOCK))
 
@@ -371,10 +379,11 @@ class Dealer(_LoopSocket):
             if state is not None and self._on_state is not None:
                 self._on_state(state)
 
-    def _stop_watching(self) -> None:
+    def _stop_watching(self, *, abandoned: bool = False) -> None:
         monitor, self._monitor = self._monitor, None
         if monitor is not None:
-            self.loop.remove_reader(self._monitor_descriptor)
+            if not abandoned:
+                self.loop.remove_reader(self._monitor_descriptor)
             # In this order, and not with `disable_monitor`: while libzmq has an event for a monitor that nobody reads
             # any more, its thread waits for ever, and with it everything.
             with contextlib.suppress(zmq.ZMQError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from ..core.calls import PendingCall, PendingCalls
 from ..core.partitions import rendezvous
@@ -74,6 +74,9 @@ class Outgoing:
 
     __slots__ = ("_epochs", "_limit", "_refusal", "_tried", "api", "deadline", "idempotent", "identity", "name")
 
+    answer: ClassVar[type[Message]] = Result
+    """What it is answered with, where it is not an Error."""
+
     def __init__(self, doorway: Doorway, api: str, name: str, deadline: Deadline, *, idempotent: bool = False) -> None:
         self.identity = doorway.identity
         self.api = api
@@ -131,14 +134,12 @@ class Outgoing:
 
     def outcome(self, reply: Message, peer: Peer) -> Any:
         """Return the value a reply carries. Raises the error it carries; NotStarted where another peer may be asked."""
-        if type(reply) is Result:
-            return reply.value
+        if type(reply) is self.answer:
+            return reply.value if type(reply) is Result else reply
         if type(reply) is Error:
             if not reply.started and reply.details.get("elsewhere"):
                 raise NotStarted(reply)
             raise _remote_error(reply, peer)
-        if type(reply) is Accepted:
-            return reply
         raise ProtocolError(f"{peer.announcement} answered {self} with a {type(reply).__name__} message.")
 
     def refused(self, peer: Peer, refusal: NotStarted) -> None:
@@ -240,6 +241,8 @@ class OutgoingEvent(Outgoing):
     """The hand-off of an event to a peer that publishes it."""
 
     __slots__ = ("key", "record")
+
+    answer = Accepted
 
     def __init__(
         self, doorway: Doorway, api: str, name: str, deadline: Deadline, record: bytes, key: str | None

@@ -159,6 +159,13 @@ class Dialler:
             dial.close()
         self._dials.clear()
 
+    def abandon(self) -> None:
+        """Give up all attempts of a loop that is closed."""
+        self._closed = True
+        for dial in self._dials.values():
+            dial.abandon()
+        self._dials.clear()
+
     # Inside
 
     @property

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -27,6 +27,7 @@ from .calling import Caller
 from .context import Identity
 from .node import Node
 from .publishing import EventIds, Publisher
+from .threads import HandlerThreads
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -96,7 +97,7 @@ class Engine:
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._stop_thread: asyncio.Event | None = None
-        self._executor: ThreadPoolExecutor | None = None
+        self._executor: HandlerThreads | None = None
         self._closed = False
 
     # Where the node runs
@@ -144,12 +145,12 @@ class Engine:
         return self.node is not None and self._loop is not None and not self._loop.is_closed()
 
     @property
-    def executor(self) -> ThreadPoolExecutor:
+    def executor(self) -> HandlerThreads:
         """Return the threads for `def` functions of the user's, made at first use."""
         with self._lock:
             if self._executor is None:
                 limit = self.config.worker.rpc_concurrency + EXTRA_THREADS
-                self._executor = ThreadPoolExecutor(limit, thread_name_prefix="lightbus-handler")
+                self._executor = HandlerThreads(limit)
             return self._executor
 
     # Doors
@@ -217,14 +218,19 @@ class Engine:
 
     # The end
 
-    def close(self) -> None:
-        """Close everything; bounded. From a plain thread (an event loop uses `close_async`)."""
+    def close(self, *, at_exit: bool = False) -> None:
+        """
+        Close everything; bounded. From a plain thread (an event loop uses `close_async`).
+
+        With `at_exit` loops that still run, which can only be those of daemon threads, are left alone: they are about
+        to be killed, and would fail with a traceback that nobody needs.
+        """
         with self._lock:
             if self._closed:
                 return
             self._closed = True
         self._end_thread()
-        self._close_doors()
+        self._close_doors(at_exit=at_exit)
 
     async def close_async(self) -> None:
         """Close everything; bounded. A node on the running loop is stopped on it."""
@@ -235,18 +241,22 @@ class Engine:
             caller.close()
         await asyncio.to_thread(self.close)
 
-    def _close_doors(self) -> None:
+    def _close_doors(self, *, at_exit: bool) -> None:
+        left_alone = False
         for caller in list(self._callers.values()):
             if caller.loop.is_closed():
                 caller.abandon()
+            elif at_exit and caller.loop.is_running():
+                left_alone = True
             else:
                 with contextlib.suppress(RuntimeError):
                     caller.loop.call_soon_threadsafe(caller.close)
         for door in self.doors:
             door.close()
         if self._executor is not None:
-            self._executor.shutdown(wait=False, cancel_futures=True)
-        self.transport.close()
+            self._executor.shutdown()
+        if not left_alone:
+            self.transport.close()
 
     # Inside
 

@@ -48,6 +48,7 @@ class Link:
     Attributes:
         endpoint: where it leads.
         instance: whose it is; empty until the first WELCOME where only the address was known.
+        introduced: whether our latest HELLO said what we announce.
 
     """
 
@@ -57,6 +58,7 @@ class Link:
         self.endpoint = endpoint
         self.instance = target
         self.welcomed = False
+        self.introduced = False
         self._user = user
         self._closed = False
         self._dealer = transport.dealer(endpoint, self._on_message, fingerprint=fingerprint, on_state=self._on_state)
@@ -64,7 +66,14 @@ class Link:
 
     def say_hello(self) -> None:
         """Introduce ourselves; repeated, it tells the worker that we are still there."""
-        self._send(self._user.hello(self.instance))
+        hello = self._user.hello(self.instance)
+        self._bus = hello.bus
+        self.introduced = hello.announcement is not None
+        self._send(hello)
+
+    def hand_over(self, user: LinkUser) -> None:
+        """Tell somebody else from now on."""
+        self._user = user
 
     def drained(self) -> None:
         """Confirm that none of our doors will send anything new."""
@@ -80,6 +89,11 @@ class Link:
             self._dealer.flush_and_close(100)
         else:
             self._dealer.close()
+
+    def abandon(self) -> None:
+        """Close a link whose loop was closed before it."""
+        self._closed = True
+        self._dealer.abandon()
 
     def _send(self, message: Message) -> None:
         frame = envelope.encode(message)
@@ -106,6 +120,9 @@ class Link:
         announcement = Announcement.from_wire(welcome.announcement)
         if self.instance and announcement.instance != self.instance:
             self._end("is another process now", refused=True)
+            return
+        if announcement.bus != self._bus:
+            self._end(f"is on the bus '{announcement.bus}'")
             return
         self.instance = announcement.instance
         self.welcomed = True
@@ -173,6 +190,13 @@ class Dial:
             link.close()
         self._links.clear()
 
+    def abandon(self) -> None:
+        """Stop trying, on a loop that is closed."""
+        self._done = True
+        for link in self._links:
+            link.abandon()
+        self._links.clear()
+
     # As the user of its links, until one of them wins
 
     def hello(self, target: str) -> Hello:
@@ -185,7 +209,7 @@ class Dial:
             return
         self._links.remove(link)
         self.close()
-        link._user = self._user
+        link.hand_over(self._user)
         self._on_done(self, link, "", False)
         self._user.welcomed(link, announcement, welcome)
 

@@ -11,32 +11,34 @@ import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..core.registry import Fact, Peer, PeerJoined, PeerLeft, PeerState, Registry, Snapshot, Source, retry_delay
-from ..core.resolver import explain
-from ..deadline import Deadline
-from ..exceptions import LightbusException, ProtocolError
+from ..core.registry import Fact, Peer, PeerJoined, PeerLeft, PeerState, Registry, Snapshot, Source
+from ..exceptions import ProtocolError
 from ..io.discovery import Discovery
-from ..io.interfaces import dial_order
 from ..io.transport import Transport
 from ..wire.announcement import Announcement, ApiInfo
 from ..wire.envelope import Drain, Goodbye, Hello, Message, Peers, Welcome
 from .binding import HELLO_EVERY, Binding, Endpoints, Knowledge
 from .consuming import Consumer
 from .context import Identity
-from .links import Dial, Link
+from .dialling import Dialler, address_of
+from .links import Link
+from .looking import Lookup
 
 __all__ = ["Node", "NodeUser"]
 
 logger = logging.getLogger("lightbus.node")
 
 TICK = 0.1
-EXCHANGE_PARTNERS = 3
-"""Peers that we keep connected to though we use none of their APIs: they tell us of the others."""
+
+REFRESH_AFTER = 0.05
+"""Seconds in which announcements share one new snapshot: none of them alone changes what can be called."""
+
+NOWHERE = Path("/nonexistent")
 
 
 class NodeUser(Protocol):
@@ -50,16 +52,8 @@ class NodeUser(Protocol):
     async def doors_have_seen(self, instance: str) -> None:
         """Return when no door can send anything new to an instance that the snapshot no longer offers."""
 
-
-class _Seed:
-    """A fixed peer of the settings: an address, behind which somebody is or not."""
-
-    def __init__(self, endpoint: str) -> None:
-        self.endpoint = endpoint
-        self.instance = ""
-        self.retry_at = 0.0
-        self.failures = 0
-        self.is_ourselves = False
+    async def doors_are_done(self, instance: str) -> None:
+        """Return when no door awaits anything of an instance any more, or after a short while."""
 
 
 class Node:
@@ -76,6 +70,7 @@ class Node:
         networks: our own addresses with prefix lengths; peers in them are dialled first.
         looked: how `discovery` looks for peers, for messages: "zeroconf on 127.0.0.1".
         wait: seconds that a name nobody advertises is waited for, from the start of the node on.
+        known: peers that the node before this one saw up. They are taken to be so, and dialled at once.
 
     """
 
@@ -91,6 +86,7 @@ class Node:
         networks: Sequence[str] = (),
         wait: float = 1.0,
         looked: str = "",
+        known: Iterable[Peer] = (),
     ) -> None:
         self.user = user
         self.identity = identity
@@ -100,28 +96,32 @@ class Node:
         self.links: dict[str, Link] = {}
         self.binding: Binding | None = None
         self.consumer: Consumer | None = None
-        self._directory = directory or Path("/nonexistent")
-        self._networks = networks
-        self._wait = wait
+        self._directory = directory or NOWHERE
         self._looked = looked
-        self._announcement = Announcement(
-            bus=identity.bus,
-            instance=identity.instance,
-            service=identity.service,
-            process=identity.process,
-            host=identity.host,
-            apis=(),
-        )
-        self._seeds = [_Seed(endpoint) for endpoint in seeds]
-        self._dials: dict[str, Dial] = {}
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._announcement = _silent_announcement(identity)
+        self._announced = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._digest = ""
         self._last_hello = 0.0
         self._stopped = False
         self._loop = asyncio.get_running_loop()
-        self._started_at = time.monotonic()
         self._timer: asyncio.TimerHandle | None = None
+        self._refresh_timer: asyncio.TimerHandle | None = None
+        self._dialler = Dialler(
+            self,
+            transport,
+            self.registry,
+            self.links,
+            user.wanted,
+            seeds=seeds,
+            directory=directory,
+            networks=networks,
+        )
+        self._lookup = Lookup(self.registry, self._dialler, user.wanted, wait=wait, where=self._where)
+        self.resolve = self._lookup.resolve
+        self.wait_for = self._lookup.wait_for
+        self.registry.inherit(known, time.monotonic())
+        self._dialler.confirm(self.registry.peers.values())
 
     # Life
 
@@ -130,15 +130,25 @@ class Node:
         self._tick()
         await self.discovery.start(self._found, self._lost)
 
+    def retire(self) -> list[Peer]:
+        """Take part in nothing new from now on; return the peers that are up, for the node that follows."""
+        if self._stopped:
+            return []
+        self._apply(self.registry.left(self.identity.instance, "has stopped"))
+        self._stopped = True
+        for timer in (self._timer, self._refresh_timer):
+            if timer is not None:
+                timer.cancel()
+        self._lookup.stop()
+        self._dialler.close()
+        return [peer for peer in self.registry.peers.values() if peer.is_up]
+
     async def stop(self) -> None:
         """Leave: withdraw, say goodbye, close everything. Bounded."""
-        self._stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self.retire()
+        if self.binding is not None:
+            await self.binding.say_goodbye()
         await self.discovery.stop()
-        for dial in self._dials.values():
-            dial.close()
-        self._dials.clear()
         if self.binding is not None:
             self.binding.close()
         for link in self.links.values():
@@ -146,36 +156,46 @@ class Node:
         self.links.clear()
         for task in list(self._tasks):
             task.cancel()
-        self._wake_waiters()
+
+    def abandon(self) -> None:
+        """Close the sockets of a node whose loop was closed before it."""
+        self._stopped = True
+        self._dialler.abandon()
+        if self.binding is not None:
+            self.binding.abandon()
+        for link in self.links.values():
+            link.abandon()
+        self.links.clear()
 
     def bind(self, announcement: Callable[[Endpoints], Announcement], open_: Callable[[Binding], Endpoints]) -> Binding:
-        """Become a worker: bind, and be a peer of ourselves. Others hear of it with `announce`."""
+        """Become a worker: bind, and be a peer of ourselves. Others are told nothing of our APIs before `announce`."""
         knowledge = Knowledge(
-            announcement=lambda: self._announcement,
+            announcement=self._told_to_others,
             peers_digest=lambda: self._digest,
             verified=self._verified,
             claimed=lambda other: self._heard(other, Source.CLAIM),
         )
         self.binding = Binding(self.identity, self.transport, knowledge)
-        endpoints = open_(self.binding)
-        self._announcement = announcement(endpoints)
-        self._endpoints = endpoints
+        self._endpoints = open_(self.binding)
+        self._announcement = announcement(self._endpoints)
         self._know_ourselves()
         return self.binding
 
     async def announce(self) -> None:
-        """Let others know that we are here."""
-        await self.discovery.announce(self._announcement)
+        """Let others know that we are here, and what we offer."""
+        self._announced = True
+        if self.binding is not None:
+            self.binding.announce()  # to whoever found us already: there are fixed peers
         for link in self.links.values():
-            link.say_hello()  # those we are connected to already need not wait for discovery
+            link.say_hello()  # and those we are connected to need not wait for discovery
+        await self.discovery.announce(self._announcement)
 
     async def advertise(self, apis: Sequence[ApiInfo]) -> None:
-        """Change what we advertise, while running."""
-        self._announcement = _with_apis(self._announcement, apis)
+        """Change what we advertise; once announced, others are told at once."""
+        self._announcement = replace(self._announcement, apis=tuple(apis), api_names=None, digest="")
         self._know_ourselves()
-        await self.discovery.announce(self._announcement)
-        if self.binding is not None:
-            self.binding.announce()
+        if self._announced:
+            await self.announce()
 
     async def drain(self, seconds: float) -> None:
         """Withdraw, and return when nobody sends anything new any more, or after so many seconds."""
@@ -184,76 +204,8 @@ class Node:
             self._apply(self.registry.drains(self.identity.instance, time.monotonic()))
             await self.binding.drain(seconds)
 
-    # Names
-
-    async def resolve(self, api: str, deadline: Deadline) -> None:
-        """
-        Return when a peer that advertises `api` is up.
-
-        Raises:
-            UnknownApi: nobody advertises it.
-            PeerUnreachable: somebody does, and does not answer.
-
-        """
-        if api not in self.user.wanted:
-            self.user.wanted.add(api)
-        asked_at = time.monotonic()
-        for peer in self.registry.snapshot().announced.get(api, ()):
-            self._dial_peer(peer)  # quarantined or not: somebody asks, so it is worth an attempt
-        self._dial_due(asked_at)
-        while not self.registry.snapshot().by_api.get(api):
-            left = min(self._patience(api, asked_at), deadline.left())
-            if left <= 0 or self._stopped:
-                raise self._explain(api, asked_at)
-            await self._change(left)
-
-    async def wait_for(self, apis: Sequence[str], deadline: Deadline) -> list[str]:
-        """Return when each of these APIs is advertised by a peer that is up; return those that were not in time."""
-        self.user.wanted.update(apis)
-        while True:
-            self._dial_due(time.monotonic())
-            by_api = self.registry.snapshot().by_api
-            missing = [api for api in apis if api not in by_api]
-            if not missing or deadline.passed() or self._stopped:
-                return missing
-            await self._change(deadline.left())
-
-    def _patience(self, api: str, asked_at: float) -> float:
-        """Return for how many more seconds it makes sense to wait for an API."""
-        now = time.monotonic()
-        if any(self._may_be(api, dial) for dial in self._dials.values()):
-            return 1.0  # an attempt ends by itself
-        settled_at = self._started_at + self._wait
-        known = self.registry.snapshot().announced.get(api, ())
-        if any(peer.state is PeerState.SUSPECT for peer in known):
-            settled_at = max(settled_at, asked_at + self._wait)
-        return settled_at - now
-
-    def _may_be(self, api: str, dial: Dial) -> bool:
-        peer = self.registry.peers.get(dial.target)
-        return peer is None or peer.advertises(api) is not False
-
-    def _explain(self, api: str, asked_at: float) -> LightbusException:
-        where = [f"bus '{self.identity.bus}'", self._looked]
-        if self._seeds:
-            answering = sum(bool(seed.instance) for seed in self._seeds)
-            where.append(f"{answering} of {len(self._seeds)} fixed peers answer")
-        return explain(
-            api, self.registry.snapshot(), waited=time.monotonic() - self._started_at, where=", ".join(where)
-        )
-
-    async def _change(self, seconds: float) -> None:
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self._waiters.add(waiter)
-        try:
-            await asyncio.wait([waiter], timeout=max(0.001, seconds))
-        finally:
-            self._waiters.discard(waiter)
-
-    def _wake_waiters(self) -> None:
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+    def _where(self) -> str:
+        return ", ".join(filter(None, [f"bus '{self.identity.bus}'", self._looked, self._dialler.describe_seeds()]))
 
     # What discovery and others say
 
@@ -264,109 +216,63 @@ class Node:
         self._apply(self.registry.withdrawn(instance))
 
     def _heard(self, announcement: Announcement, source: Source) -> None:
-        if announcement.bus != self.identity.bus or self._stopped:
+        if announcement.bus != self.identity.bus or not self._dialler.can_reach(announcement):
             return
         now = time.monotonic()
         self._apply(self.registry.announced(announcement, source, now))
         self._dial_due(now)
 
-    # Dialling
-
     def _dial_due(self, now: float) -> None:
-        for peer in self.registry.due(now):
-            if self._is_wanted(peer):
-                self._dial_peer(peer)
-        for seed in self._seeds:
-            if not seed.instance and not seed.is_ourselves and seed.retry_at <= now:
-                self._dial(seed.endpoint, "", [seed.endpoint], "")
+        if not self._stopped:
+            self._dialler.dial_due(now)
 
-    def _is_wanted(self, peer: Peer) -> bool:
-        names = peer.announcement.api_names
-        if names is None or not self.user.wanted.isdisjoint(names):
-            return True
-        return len(self.links) + len(self._dials) < EXCHANGE_PARTNERS
-
-    def _dial_peer(self, peer: Peer) -> None:
-        announcement = peer.announcement
-        if peer.instance in self.links or peer.instance == self.identity.instance:
-            return
-        endpoints = announcement.rpc_endpoints(self._directory)
-        if not announcement.on_host_only:
-            ordered = dial_order(announcement.addresses, self._networks)
-            endpoints = tuple(f"tcp://{_bracketed(address)}:{announcement.rpc_port}" for address in ordered)
-        self._dial(peer.instance, peer.instance, endpoints, announcement.fingerprint)
-
-    def _dial(self, key: str, target: str, endpoints: Sequence[str], fingerprint: str) -> None:
-        if key not in self._dials and not self._stopped:
-            self._dials[key] = Dial(
-                self, self.transport, endpoints, self._dialled, target=target, fingerprint=fingerprint
-            )
-
-    def _dialled(self, dial: Dial, link: Link | None, reason: str, refused: bool) -> None:
-        self._dials.pop(dial.target or dial.endpoints[0], None)
-        now = time.monotonic()
-        if link is None:
-            for seed in self._seeds_at(dial.endpoints):
-                seed.failures += 1
-                seed.retry_at = now + retry_delay(seed.failures)
-                log = logger.warning if seed.failures == 1 else logger.debug
-                log("The fixed peer %s %s; it goes on being tried", seed.endpoint, reason)
-            if dial.target:
-                self._apply(self.registry.silent(dial.target, now, reason, refused=refused))
-        self._wake_waiters()
-
-    def _seeds_at(self, endpoints: Sequence[str]) -> list[_Seed]:
-        return [seed for seed in self._seeds if seed.endpoint in endpoints]
-
-    # As the user of links
+    # As the user of links and attempts
 
     def hello(self, target: str) -> Hello:
         """Return what to introduce ourselves with."""
         me = self.identity
-        announcement = self._announcement.to_wire() if self.binding is not None else None
+        announcement = self._announcement.to_wire() if self._announced else None
         return Hello(me.bus, target, me.instance, me.service, me.process, self._digest, announcement)
 
     def welcomed(self, link: Link, announcement: Announcement, welcome: Welcome) -> None:
         """A peer answered HELLO: it is up."""
-        seeds = self._seeds_at([link.endpoint])
         if announcement.instance == self.identity.instance:
-            for seed in seeds:
-                seed.is_ourselves = True
+            self._dialler.linked(link, ourselves=True)
             link.close()
             return
-        for seed in seeds:
-            seed.instance, seed.failures = announcement.instance, 0
+        self._dialler.linked(link)
         older = self.links.get(announcement.instance)
         if older is not None and older is not link:
             link.close()  # found by its address and by its announcement: one link is enough
             return
         self.links[announcement.instance] = link
         try:
-            event_endpoint = announcement.event_endpoint(self._directory, address=_address_of(link.endpoint))
+            event_endpoint = announcement.event_endpoint(self._directory, address=address_of(link.endpoint))
         except (ProtocolError, ValueError, IndexError):
             event_endpoint = ""
-        self._apply(
-            self.registry.answered(
-                announcement,
-                time.monotonic(),
-                endpoint=link.endpoint,
-                event_endpoint=event_endpoint,
-                draining=welcome.draining,
-            )
+        facts = self.registry.answered(
+            announcement,
+            time.monotonic(),
+            endpoint=link.endpoint,
+            event_endpoint=event_endpoint,
+            draining=welcome.draining,
         )
+        self._apply(facts)
+        if self._announced and not link.introduced:
+            link.say_hello()  # it went out before we had anything to announce
 
     def told(self, link: Link, message: Message) -> None:
         """Take in what a peer pushed."""
-        now = time.monotonic()
         match message:
             case Peers():
                 self._on_peers(message)
             case Drain():
-                self._apply(self.registry.drains(link.instance, now))
+                self._apply(self.registry.drains(link.instance, time.monotonic()))
                 self._spawn(self._confirm_drain(link))
             case Goodbye():
-                self._drop_link(link)
-                self._apply(self.registry.left(link.instance, "said goodbye"))
+                # Nothing new goes there, but what is on its way back may be behind this on another connection.
+                self._apply(self.registry.drains(link.instance, time.monotonic()))
+                self._spawn(self._part(link))
 
     def over(self, link: Link, reason: str, *, refused: bool) -> None:
         """Take in that a link is of no use any more."""
@@ -380,12 +286,18 @@ class Node:
         else:
             self._apply(self.registry.lost(link.instance, time.monotonic(), reason))
 
-    def _drop_link(self, link: Link) -> None:
-        link.close()
+    def unreachable(self, instance: str, reason: str, *, refused: bool) -> None:
+        """Take in that an attempt to reach a peer failed."""
+        self._apply(self.registry.silent(instance, time.monotonic(), reason, refused=refused))
+
+    def attempt_is_over(self) -> None:
+        """Have those who wait for it look again."""
+        self._lookup.wake()
+
+    def _drop_link(self, link: Link, goodbye: str = "") -> None:
+        link.close(goodbye)
         self.links.pop(link.instance, None)
-        for seed in self._seeds:
-            if seed.instance == link.instance:
-                seed.instance, seed.retry_at = "", time.monotonic() + retry_delay(1)
+        self._dialler.unlinked(link.instance)
 
     def _on_peers(self, message: Peers) -> None:
         for entry in message.joined:
@@ -394,28 +306,45 @@ class Node:
                     with contextlib.suppress(ProtocolError):
                         self._heard(Announcement.from_wire(announcement), Source.HEARSAY)
         for instance in message.left:
-            # A hint, as what they say of those who came: it takes back a hint, and ends nothing that we saw ourselves.
             if isinstance(instance, str):
-                self._apply(self.registry.withdrawn(instance))
+                self._apply(self.registry.rumoured_gone(instance))
 
     async def _confirm_drain(self, link: Link) -> None:
         await self.user.doors_have_seen(link.instance)
         link.drained()
+
+    async def _part(self, link: Link) -> None:
+        await self.user.doors_are_done(link.instance)
+        if self.links.get(link.instance) is link:
+            self._drop_link(link, self.identity.instance)
+            self._apply(self.registry.left(link.instance, "said goodbye"))
 
     # Carrying out the registry's facts
 
     def _apply(self, facts: Sequence[Fact]) -> None:
         if self._stopped:
             return
+        if not facts:
+            self._refresh_soon()
+            return
         for fact in facts:
             self._log(fact)
-        self._digest = _digest(self.registry.verified())
-        snapshot = self.registry.snapshot()
-        self.user.peers_changed(snapshot, [fact for fact in facts if isinstance(fact, PeerLeft)])
+        self._refresh([fact for fact in facts if isinstance(fact, PeerLeft)])
         for fact in facts:
             self._tell_consumer(fact)
         self._tell_engines(facts)
-        self._wake_waiters()
+        self._lookup.wake()
+
+    def _refresh(self, left: Sequence[PeerLeft] = ()) -> None:
+        if self._refresh_timer is not None:
+            self._refresh_timer.cancel()
+            self._refresh_timer = None
+        self._digest = _digest(self.registry.verified())
+        self.user.peers_changed(self.registry.snapshot(), left)
+
+    def _refresh_soon(self) -> None:
+        if self._refresh_timer is None:
+            self._refresh_timer = self._loop.call_later(REFRESH_AFTER, self._refresh)
 
     def _tell_consumer(self, fact: Fact) -> None:
         if self.consumer is None:
@@ -435,16 +364,23 @@ class Node:
             self.binding.tell_peers(joined, left)
 
     def _log(self, fact: Fact) -> None:
+        if fact.peer.instance == self.identity.instance:
+            return
         if isinstance(fact, PeerLeft):
             logger.info("%s %s", fact.peer.announcement, fact.reason)
-        elif isinstance(fact, PeerJoined) and fact.peer.instance != self.identity.instance:
+        elif isinstance(fact, PeerJoined):
             names = ", ".join(fact.peer.announcement.api_names or ()) or "nothing"
             logger.info("%s is up at %s and advertises %s", fact.peer.announcement, fact.peer.endpoint, names)
 
     def _verified(self) -> list[tuple[Announcement, float]]:
         now = time.monotonic()
         peers = self.registry.peers.values()
-        return [(p.announcement, now - p.heard_at) for p in peers if p.is_up and p.instance != self.identity.instance]
+        return [(p.announcement, now - p.heard_at) for p in peers if p.is_up and p.instance in self.links]
+
+    def _told_to_others(self) -> Announcement:
+        if self._announced:
+            return self._announcement
+        return replace(self._announcement, apis=(), api_names=None, digest="")
 
     def _know_ourselves(self) -> None:
         facts = self.registry.answered(
@@ -459,6 +395,7 @@ class Node:
 
     def _tick(self) -> None:
         now = time.monotonic()
+        self._timer = self._loop.call_later(TICK, self._tick)  # first: it must go on whatever happens below
         if self.binding is not None:
             self.binding.tick(now)
         self._dial_due(now)
@@ -467,28 +404,24 @@ class Node:
             self.registry.forget_silent(now)
             for link in list(self.links.values()):
                 link.say_hello()
-        self._timer = self._loop.call_later(TICK, self._tick)
 
-    def _spawn(self, coroutine: Any) -> None:
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
 
+def _silent_announcement(identity: Identity) -> Announcement:
+    """Return the announcement of a process that announces nothing."""
+    return Announcement(
+        bus=identity.bus,
+        instance=identity.instance,
+        service=identity.service,
+        process=identity.process,
+        host=identity.host,
+        apis=(),
+    )
+
+
 def _digest(instances: Sequence[str]) -> str:
     return hashlib.blake2b(",".join(instances).encode(), digest_size=6).hexdigest() if instances else ""
-
-
-def _with_apis(announcement: Announcement, apis: Sequence[ApiInfo]) -> Announcement:
-    return replace(announcement, apis=tuple(apis), api_names=None, digest="")
-
-
-def _address_of(endpoint: str) -> str:
-    """Return the host of a `tcp://` endpoint, brackets and all taken off; empty for ipc."""
-    if not endpoint.startswith("tcp://"):
-        return ""
-    return endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]")
-
-
-def _bracketed(address: str) -> str:
-    return f"[{address}]" if ":" in address else address

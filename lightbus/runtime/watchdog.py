@@ -1,0 +1,87 @@
+"""Who blocks the event loop: a thread that looks when the loop's beat stays out, and names the code it stands in."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+import traceback
+from types import FrameType
+
+__all__ = ["Watchdog", "culprit"]
+
+logger = logging.getLogger("lightbus.watchdog")
+
+LOOK_EVERY = 0.25
+BLOCKED_AFTER = 0.5
+"""Seconds without a beat after which the loop counts as blocked: half of what makes a worker refuse what waited."""
+
+
+def culprit(frame: FrameType | None) -> str:
+    """
+    Return where the user's code stands that the loop is in: `"fetch (shop.py:12)"`.
+
+    That is the first frame, seen from the loop, that is neither ours nor asyncio's.
+    """
+    ours = (__name__.partition(".")[0] + ".", "asyncio.")
+    found = "unknown code"
+    for each, line in traceback.walk_stack(frame):  # the innermost first
+        module = str(each.f_globals.get("__name__", ""))
+        if module in ("asyncio.events", "asyncio.runners"):  # here the loop began to run the callback
+            break
+        if not f"{module}.".startswith(ours):
+            found = f"{each.f_code.co_name} ({each.f_code.co_filename}:{line})"
+    return found
+
+
+class Watchdog:
+    """
+    Reports a blocked loop, once per time it blocks. Made on the loop that it watches.
+
+    A process that was stopped as a whole (SIGSTOP, a sleeping laptop) is not blocked by anybody: then the thread's own
+    beat stayed out, too, and nothing is reported.
+    """
+
+    def __init__(self) -> None:
+        self.reports = 0
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._beat_at = time.monotonic()
+        self._stop = threading.Event()
+        self._timer = self._loop.call_soon(self._beat)
+        self._thread = threading.Thread(target=self._watch, name="lightbus-watchdog", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._timer.cancel()
+        self._stop.set()
+        self._thread.join(1.0)
+
+    def _beat(self) -> None:
+        self._beat_at = time.monotonic()
+        self._timer = self._loop.call_later(LOOK_EVERY, self._beat)
+
+    def _watch(self) -> None:
+        reported = 0.0
+        looked = time.monotonic()
+        while not self._stop.wait(LOOK_EVERY):
+            now = time.monotonic()
+            was_stopped = now - looked > 2 * LOOK_EVERY
+            looked = now
+            if was_stopped or self._beat_at == reported:
+                continue
+            if now - self._beat_at > BLOCKED_AFTER + LOOK_EVERY:
+                reported = self._beat_at
+                self._report(now - self._beat_at)
+
+    def _report(self, seconds: float) -> None:
+        self.reports += 1
+        logger.warning(
+            "The event loop is blocked for %.1f s now, by %s. While it is, nothing is served: "
+            "make the handler a `def` (it then runs in a thread), or await what takes long.",
+            seconds,
+            culprit(sys._current_frames().get(self._loop_thread)),
+        )
