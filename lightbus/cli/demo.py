@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -44,7 +45,7 @@ def demo(keep: bool) -> None:
     began = time.monotonic()
     bus_name = f"demo-{secrets.token_hex(3)}"
     lines = Lines()
-    with _signals_that_raise(), Workers(["customers", "auth"], bus_name) as workers:
+    with _signals_that_raise(), _own_directory(bus_name), Workers(["customers", "auth"], bus_name) as workers:
         lines.line("demo", "starts", f"two workers and a client on the bus {bus_name}", "on this host, no broker")
         _show(lines, bus_name, workers)
         if keep:
@@ -87,6 +88,18 @@ def _signals_that_raise() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _own_directory(bus_name: str) -> Iterator[None]:
+    """Remove the directory for the sockets of this bus at the end: no other demo will have one of this name."""
+    from ..io.security import runtime_directory
+
+    directory = runtime_directory(bus_name)
+    try:
+        yield
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 # What is shown

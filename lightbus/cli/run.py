@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from typing import TYPE_CHECKING
 
 import click
@@ -56,7 +57,7 @@ def _warn_if_idle(client: BusClient) -> None:
 
 
 def _serve(client: BusClient) -> int:
-    from ..exceptions import TransportError
+    from ..exceptions import InvalidConfiguration, LightbusException, TransportError
 
     try:
         return client.run_forever()
@@ -70,6 +71,11 @@ def _serve(client: BusClient) -> int:
             f"{error} The settings fix {ports}, so only one worker of this host can have these settings. "
             "Leave the ports out, and each worker takes free ones that the others find by themselves."
         ) from error
+    except InvalidConfiguration:
+        raise
+    except LightbusException as error:
+        traceback.print_exception(error)  # a hook's, most likely: the message alone does not say whose
+        raise
 
 
 @click.command(epilog=ENVIRONMENT)

@@ -1,0 +1,66 @@
+"""The `lightbus` command as a whole."""
+
+from __future__ import annotations
+
+import json
+
+from click.testing import CliRunner
+
+from helpers import Processes
+from lightbus.cli import COMMANDS, _group
+
+SHOW_MODULES = """
+import json, sys
+from lightbus.cli import main
+try:
+    main(args={args!r}, prog_name="lightbus")
+finally:
+    print(json.dumps(sorted(sys.modules)), file=sys.stderr)
+"""
+
+
+def imported_by(processes: Processes, *args: str) -> set[str]:
+    """Return the modules that a process has after the command line `args`."""
+    process = processes.python("-c", SHOW_MODULES.format(args=list(args)))
+    assert process.wait() == 0, process.report()
+    return set(json.loads(process.stderr.splitlines()[-1]))
+
+
+def test_help_imports_no_command(processes: Processes) -> None:
+    """`lightbus --help` is quick: neither a command nor what only workers and the demo need is imported."""
+    modules = imported_by(processes, "--help")
+    assert "click" in modules
+    heavy = {"zeroconf", "rich", "jsonschema_rs", "yaml", "ifaddr", "schedule"}
+    assert modules & heavy == set()
+    assert modules & {module for module, _, _ in COMMANDS.values()} == set()
+
+
+def test_command_imports_no_other(processes: Processes) -> None:
+    """A command is imported when it is run, and none of the others with it."""
+    modules = imported_by(processes, "run", "--help")
+    assert "lightbus.cli.run" in modules
+    assert modules & {"lightbus.cli.demo", "lightbus.cli.version", "rich", "zeroconf"} == set()
+
+
+def test_help_lists_every_command() -> None:
+    """Each command is listed with its line, and can be asked for help itself."""
+    result = CliRunner().invoke(_group, ["--help"])
+    assert result.exit_code == 0
+    for name, (_, _, line) in COMMANDS.items():
+        assert f"{name} " in result.output
+        assert line in result.output
+        assert CliRunner().invoke(_group, [name, "--help"]).exit_code == 0
+
+
+def test_unknown_command_is_refused() -> None:
+    """A command that is not there is a usage error, not a traceback."""
+    result = CliRunner().invoke(_group, ["walk"])
+    assert result.exit_code == 2
+    assert "No such command 'walk'" in result.output
+
+
+def test_module_is_the_command(processes: Processes) -> None:
+    """`python -m lightbus` is `lightbus`."""
+    process = processes.lightbus("--help")
+    assert process.wait() == 0
+    assert process.stdout.startswith("Usage: lightbus ")
