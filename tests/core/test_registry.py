@@ -1,0 +1,536 @@
+"""The peers we know: which inputs make what of a peer, and what others are told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from lightbus.core import registry as module
+from lightbus.core.registry import (
+    Fact,
+    Peer,
+    PeerJoined,
+    PeerLeft,
+    PeerState,
+    PeerUpdated,
+    Registry,
+    Source,
+    retry_delay,
+)
+from lightbus.wire.announcement import Announcement, ApiInfo
+
+OWN = "0" * 16
+A, B, C, D, E, F = (digit * 16 for digit in "abcdef")
+AUTH = ApiInfo(name="auth", procedures=("check",), events=("seen",))
+SHOP = ApiInfo(name="shop", events=("sold",))
+
+
+def announced(instance: str, *apis: ApiInfo, **fields: Any) -> Announcement:
+    """Return what a peer in mode host says of itself."""
+    values = {"bus": "b", "instance": instance, "service": "s", "process": "p", "host": "h", "apis": apis}
+    return Announcement(**{**values, **fields})
+
+
+def hint(instance: str, *names: str) -> Announcement:
+    """Return what a TXT record says: names only."""
+    return announced(instance, apis=None, api_names=names)
+
+
+def up(registry: Registry, instance: str, *apis: ApiInfo, now: float = 0.0, **kwargs: Any) -> list[Fact]:
+    """Have a peer answer at an endpoint of its own."""
+    where = {"endpoint": f"ipc://{instance}", "event_endpoint": f"ipc://{instance}.pub", **kwargs}
+    return registry.answered(announced(instance, *apis), now, **where)
+
+
+def state_of(registry: Registry, instance: str) -> PeerState:
+    """Return the state that a peer is in."""
+    return registry.peers[instance].state
+
+
+def folded(facts: Iterable[Fact], live: dict[str, Peer]) -> dict[str, Peer]:
+    """Take facts in as a door would: whoever joined is there until it left. Fail for a fact that does not follow."""
+    for fact in facts:
+        instance = fact.peer.instance
+        if isinstance(fact, PeerJoined):
+            assert instance not in live
+            assert fact.peer.is_up
+            live[instance] = fact.peer
+        elif isinstance(fact, PeerUpdated):
+            assert instance in live or fact.peer.state is PeerState.DRAINING
+            live[instance] = fact.peer
+        else:
+            assert fact.reason
+            del live[instance]
+    return live
+
+
+def told(peers: Iterable[Peer]) -> dict[str, tuple[object, ...]]:
+    """Return what a door knows of each peer."""
+    return {peer.instance: (peer.state, peer.announcement, peer.endpoint, peer.event_endpoint) for peer in peers}
+
+
+class AnySequence(RuleBasedStateMachine):
+    """Whatever happens, in whatever order: the registry stays legal, and its facts say what its snapshot shows."""
+
+    instances = st.sampled_from([A, B, C, D])
+    apis = st.sampled_from([(), (AUTH,), (AUTH, SHOP)])
+    endpoints = st.sampled_from(["ipc://1", "ipc://2", "ipc://3"])
+
+    @initialize()
+    def start(self) -> None:
+        self.registry = Registry(own=OWN)
+        self.now = 0.0
+        self.live: dict[str, Peer] = {}
+        self.gone: set[str] = set()
+
+    def take(self, do: Callable[..., list[Fact] | None], *args: Any, buried: bool = True, **kwargs: Any) -> None:
+        """Carry out an input, take in its facts, and note who is gone for good."""
+        known = set(self.registry.peers)
+        folded(do(*args, **kwargs) or [], self.live)
+        if buried:
+            self.gone |= known - self.registry.peers.keys()
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 10.0, 2000.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(instance=instances, source=st.sampled_from(Source), apis=apis)
+    def is_announced(self, instance: str, source: Source, apis: tuple[ApiInfo, ...]) -> None:
+        was_known = instance in self.registry.peers
+        facts = self.registry.announced(announced(instance, *apis), source, self.now)
+        assert facts == []
+        if source is Source.HEARSAY and instance in self.gone and not was_known:
+            assert instance not in self.registry.peers
+
+    @rule(source=st.sampled_from(Source))
+    def we_hear_ourselves(self, source: Source) -> None:
+        assert self.registry.announced(announced(OWN, AUTH), source, self.now) == []
+        assert OWN not in self.registry.peers
+
+    @rule(instance=instances, apis=apis, endpoint=endpoints, draining=st.booleans())
+    def answers(self, instance: str, apis: tuple[ApiInfo, ...], endpoint: str, draining: bool) -> None:
+        where: dict[str, Any] = {"endpoint": endpoint, "event_endpoint": f"{endpoint}.pub"}
+        self.take(self.registry.answered, announced(instance, *apis), self.now, **where, draining=draining)
+        self.gone.discard(instance)
+        assert self.registry.peers[instance].is_live
+
+    @rule(instance=instances)
+    def is_lost(self, instance: str) -> None:
+        self.take(self.registry.lost, instance, self.now, "went away")
+        assert instance not in self.live
+
+    @rule(instance=instances, refused=st.booleans())
+    def is_silent(self, instance: str, refused: bool) -> None:
+        self.take(self.registry.silent, instance, self.now, "does not answer", refused=refused)
+        assert instance not in self.live
+
+    @rule(instance=instances)
+    def drains(self, instance: str) -> None:
+        self.take(self.registry.drains, instance, self.now)
+
+    @rule(instance=instances)
+    def leaves(self, instance: str) -> None:
+        self.take(self.registry.left, instance, "said goodbye")
+        assert instance not in self.registry.peers
+
+    @rule(instance=instances)
+    def is_withdrawn(self, instance: str) -> None:
+        was_live = instance in self.live
+        self.take(self.registry.withdrawn, instance, buried=False)
+        assert (instance in self.live) is was_live
+
+    @rule(instance=instances)
+    def is_rumoured_gone(self, instance: str) -> None:
+        was_live = instance in self.live
+        self.take(self.registry.rumoured_gone, instance, buried=False)
+        assert (instance in self.live) is was_live
+
+    @rule()
+    def another_registry_follows(self) -> None:
+        follower = Registry(own=OWN)
+        follower.inherit(self.registry.peers.values(), self.now)
+        self.registry, self.gone = follower, set()
+        self.live = {instance: peer for instance, peer in self.live.items() if peer.is_up}
+
+    @rule()
+    def the_silent_are_forgotten(self) -> None:
+        live = dict(self.live)
+        self.take(self.registry.forget_silent, self.now)
+        assert told(live.values()) == told(peer for peer in self.registry.peers.values() if peer.is_live)
+
+    @invariant()
+    def peers_are_legal(self) -> None:
+        peers = self.registry.peers
+        assert all(instance == peer.instance for instance, peer in peers.items())
+        assert all(peer.refused < module.MAX_REFUSED and peer.failures >= peer.refused for peer in peers.values())
+        assert all(peer.changed_at <= self.now and peer.heard_at <= self.now for peer in peers.values())
+        assert all(peer.failures == 0 and peer.endpoint for peer in peers.values() if peer.is_live)
+        endpoints = [peer.endpoint for peer in peers.values() if peer.endpoint]
+        assert len(endpoints) == len(set(endpoints))
+
+    @invariant()
+    def facts_give_the_snapshot(self) -> None:
+        snapshot = self.registry.snapshot()
+        assert told(self.live.values()) == told(p for p in snapshot.peers.values() if snapshot.is_up(p.instance))
+
+    @invariant()
+    def only_peers_that_are_up_are_offered(self) -> None:
+        snapshot = self.registry.snapshot()
+        offered = {(name, peer.instance) for name, peers in snapshot.by_api.items() for peer in peers}
+        not_up = {(name, peer.instance) for name, peers in snapshot.announced.items() for peer in peers}
+        every = [(name, peer) for peer in self.registry.peers.values() for name in peer.announcement.api_names or ()]
+        assert offered == {(name, peer.instance) for name, peer in every if peer.state is PeerState.UP}
+        assert not_up == {(name, peer.instance) for name, peer in every if peer.state is not PeerState.UP}
+        assert snapshot.events == {(name, {"auth": "seen", "shop": "sold"}[name]) for name, _ in offered}
+        assert self.registry.verified() == sorted(p.instance for p in self.registry.peers.values() if p.is_up)
+
+    @invariant()
+    def whoever_is_due_is_not_live(self) -> None:
+        due = {peer.instance for peer in self.registry.due(self.now)}
+        assert due == {p.instance for p in self.registry.peers.values() if not p.is_live and p.retry_at <= self.now}
+
+
+TestAnySequence = AnySequence.TestCase
+
+
+@pytest.mark.parametrize(
+    ("failures", "seconds"),
+    [(0, 0.25), (1, 0.25), (2, 0.5), (3, 1.0), (4, 2.0), (5, 4.0), (6, 8.0), (7, 8.0), (100_000, 8.0)],
+)
+def test_retry_delay(failures: int, seconds: float) -> None:
+    """The pause doubles from a quarter of a second to eight seconds, however long a peer is away."""
+    assert retry_delay(failures) == seconds
+
+
+@given(st.integers(min_value=0), st.integers(min_value=0))
+def test_retry_delay_never_falls(one: int, other: int) -> None:
+    """More failures never mean a shorter pause."""
+    assert retry_delay(min(one, other)) <= retry_delay(max(one, other))
+
+
+def bring(registry: Registry, state: PeerState) -> None:
+    """Bring the peer A into a state, at time 0."""
+    if state in (PeerState.UNVERIFIED, PeerState.QUARANTINED):
+        registry.announced(hint(A, "auth"), Source.DISCOVERY, 0.0)
+    else:
+        up(registry, A, AUTH, draining=state is PeerState.DRAINING)
+    if state is PeerState.SUSPECT:
+        registry.lost(A, 0.0, "went away")
+    if state is PeerState.QUARANTINED:
+        registry.silent(A, 0.0, "does not answer")
+
+
+@pytest.mark.parametrize(
+    ("before", "do", "after", "facts"),
+    [
+        ("UNVERIFIED", "answered", "UP", [PeerJoined]),
+        ("UNVERIFIED", "draining", "DRAINING", [PeerUpdated]),
+        ("UNVERIFIED", "drains", "UNVERIFIED", []),
+        ("UNVERIFIED", "lost", "QUARANTINED", []),
+        ("UNVERIFIED", "silent", "QUARANTINED", []),
+        ("QUARANTINED", "answered", "UP", [PeerJoined]),
+        ("QUARANTINED", "draining", "DRAINING", [PeerUpdated]),
+        ("QUARANTINED", "drains", "QUARANTINED", []),
+        ("QUARANTINED", "lost", "QUARANTINED", []),
+        ("QUARANTINED", "silent", "QUARANTINED", []),
+        ("UP", "answered", "UP", []),
+        ("UP", "draining", "DRAINING", [PeerUpdated]),
+        ("UP", "drains", "DRAINING", [PeerUpdated]),
+        ("UP", "lost", "SUSPECT", [PeerLeft]),
+        ("UP", "silent", "SUSPECT", [PeerLeft]),
+        ("DRAINING", "answered", "DRAINING", []),
+        ("DRAINING", "draining", "DRAINING", []),
+        ("DRAINING", "drains", "DRAINING", []),
+        ("DRAINING", "lost", "SUSPECT", [PeerLeft]),
+        ("DRAINING", "silent", "SUSPECT", [PeerLeft]),
+        ("SUSPECT", "answered", "UP", [PeerJoined]),
+        ("SUSPECT", "draining", "DRAINING", [PeerUpdated]),
+        ("SUSPECT", "drains", "SUSPECT", []),
+        ("SUSPECT", "lost", "SUSPECT", []),
+        ("SUSPECT", "silent", "SUSPECT", []),
+    ],
+)
+def test_what_an_input_makes_of_a_state(before: str, do: str, after: str, facts: list[type]) -> None:
+    """Each input in each state leads to one state, and tells others what concerns them."""
+    registry = Registry()
+    bring(registry, PeerState[before])
+    inputs: dict[str, Any] = {
+        "answered": lambda: up(registry, A, AUTH, now=1.0),
+        "draining": lambda: up(registry, A, AUTH, now=1.0, draining=True),
+        "drains": lambda: registry.drains(A, 1.0),
+        "lost": lambda: registry.lost(A, 1.0, "went away"),
+        "silent": lambda: registry.silent(A, 1.0, "does not answer"),
+    }
+    assert [type(fact) for fact in inputs[do]()] == facts
+    assert state_of(registry, A) is PeerState[after]
+    assert registry.peers[A].changed_at == (0.0 if before == after else 1.0)
+
+
+def test_an_announcement_is_a_hint() -> None:
+    """Somebody who is announced may be dialled at once, and is offered to nobody before it has answered."""
+    registry = Registry()
+    assert registry.announced(hint(A, "auth"), Source.DISCOVERY, 1.0) == []
+    snapshot = registry.snapshot()
+    assert [peer.instance for peer in registry.due(1.0)] == [A]
+    assert not snapshot.by_api
+    assert [peer.instance for peer in snapshot.announced["auth"]] == [A]
+    assert not snapshot.is_up(A)
+    assert registry.verified() == []
+
+
+def test_a_peer_that_answered_is_offered() -> None:
+    """A WELCOME makes a peer up, with all that it says of itself, where it answered."""
+    registry = Registry()
+    [fact] = up(registry, A, AUTH, SHOP, now=2.0)
+    assert isinstance(fact, PeerJoined)
+    assert (fact.peer.endpoint, fact.peer.event_endpoint) == (f"ipc://{A}", f"ipc://{A}.pub")
+    snapshot = registry.snapshot()
+    assert snapshot.by_api == {"auth": (fact.peer,), "shop": (fact.peer,)}
+    assert snapshot.events == {("auth", "seen"), ("shop", "sold")}
+    assert snapshot.api_names() == ["auth", "shop"]
+    assert registry.due(99.0) == []
+
+
+def test_internal_apis_are_not_listed() -> None:
+    """Names of people's lists leave out what is only the bus's own."""
+    registry = Registry()
+    up(registry, A, AUTH, ApiInfo(name="internal.state"))
+    assert registry.snapshot().api_names() == ["auth"]
+
+
+def test_what_a_peer_says_anew_is_passed_on() -> None:
+    """A change of its APIs or of its endpoints is a fact; the same again is none."""
+    registry = Registry()
+    up(registry, A, AUTH)
+    assert up(registry, A, AUTH, now=1.0) == []
+    [more] = up(registry, A, AUTH, SHOP, now=2.0)
+    assert isinstance(more, PeerUpdated)
+    assert registry.snapshot().by_api["shop"] == (more.peer,)
+    [moved] = up(registry, A, AUTH, SHOP, now=3.0, event_endpoint="ipc://elsewhere")
+    assert isinstance(moved, PeerUpdated)
+    assert moved.peer.event_endpoint == "ipc://elsewhere"
+
+
+def test_an_announcement_says_nothing_of_a_peer_that_is_up() -> None:
+    """What a peer says over its own connection counts for more than any announcement, which anybody can make."""
+    registry = Registry()
+    up(registry, A, AUTH)
+    assert registry.announced(hint(A, "forged"), Source.DISCOVERY, 1.0) == []
+    assert registry.withdrawn(A) == []
+    assert list(registry.snapshot().by_api) == ["auth"]
+
+
+def test_a_draining_peer_is_offered_no_more() -> None:
+    """It still counts as there, so that what it executes is waited for."""
+    registry = Registry()
+    up(registry, A, AUTH)
+    registry.drains(A, 1.0)
+    snapshot = registry.snapshot()
+    assert "auth" not in snapshot.by_api
+    assert snapshot.is_up(A)
+    assert registry.due(99.0) == []
+
+
+def test_a_lost_peer_is_tried_again() -> None:
+    """A broken connection is no proof of death: it is dialled again after a pause that grows."""
+    registry = Registry()
+    up(registry, A, AUTH)
+    [fact] = registry.lost(A, 10.0, "went away")
+    assert (type(fact), str(fact.peer.instance)) == (PeerLeft, A)
+    assert [peer.instance for peer in registry.due(10.2)] == []
+    assert [peer.instance for peer in registry.due(10.25)] == [A]
+    registry.silent(A, 11.0, "does not answer")
+    assert registry.peers[A].retry_at == 11.5
+    up(registry, A, AUTH, now=12.0)
+    assert registry.peers[A].failures == 0
+
+
+def test_a_fresh_word_ends_a_pause() -> None:
+    """Whoever is announced again is worth an attempt at once; mere hearsay changes no pause."""
+    registry = Registry()
+    bring(registry, PeerState.QUARANTINED)
+    assert registry.announced(hint(A, "auth"), Source.HEARSAY, 0.1) == []
+    assert registry.due(0.1) == []
+    registry.announced(hint(A, "auth"), Source.DISCOVERY, 0.2)
+    assert [peer.instance for peer in registry.due(0.2)] == [A]
+
+
+def test_three_refusals_in_a_row_end_it() -> None:
+    """Where nobody listens, the third attempt is the last; one that was only not answered begins the count anew."""
+    registry = Registry()
+    registry.announced(hint(A, "auth"), Source.DISCOVERY, 0.0)
+    for refused in (True, True, False, True, True):
+        registry.silent(A, 0.0, "is not there", refused=refused)
+        assert A in registry.peers
+    assert registry.silent(A, 0.0, "is not there", refused=True) == []
+    assert A not in registry.peers
+
+
+def test_a_withdrawn_hint_counts_again_later() -> None:
+    """A hint that was taken back leaves nothing, and the next one is as good as the first, hearsay or not."""
+    registry = Registry()
+    registry.announced(hint(A, "auth"), Source.DISCOVERY, 0.0)
+    assert registry.withdrawn(A) == []
+    assert A not in registry.peers
+    registry.announced(hint(A, "auth"), Source.HEARSAY, 1.0)
+    assert state_of(registry, A) is PeerState.UNVERIFIED
+
+
+def test_a_rumour_ends_only_a_rumour() -> None:
+    """That another peer lost somebody ends what we have by hearsay only, and that can come back the same way."""
+    registry = Registry()
+    registry.announced(hint(A), Source.HEARSAY, 0.0)
+    registry.announced(hint(B), Source.DISCOVERY, 0.0)
+    registry.announced(hint(C), Source.HEARSAY, 0.0)
+    registry.silent(C, 0.0, "does not answer")
+    up(registry, D)
+    for instance in (A, B, C, D, E):
+        assert registry.rumoured_gone(instance) == []
+    assert list(registry.peers) == [B, C, D]
+    registry.announced(hint(A), Source.HEARSAY, 1.0)
+    assert A in registry.peers
+
+
+def test_a_claim_is_more_than_hearsay() -> None:
+    """Whoever was only heard of, and then says HELLO itself, is no rumour any more."""
+    registry = Registry()
+    registry.announced(hint(A), Source.HEARSAY, 0.0)
+    registry.announced(hint(A), Source.CLAIM, 1.0)
+    registry.rumoured_gone(A)
+    assert A in registry.peers
+
+
+def test_another_registry_is_followed() -> None:
+    """What an earlier registry of this process saw to be up is up here, until told otherwise; ourselves left out."""
+    first, second = Registry(), Registry(own=OWN)
+    for instance in (A, B, OWN):
+        up(first, instance, AUTH)
+    first.lost(B, 1.0, "went away")
+    second.inherit(first.peers.values(), 50.0)
+    assert told(second.peers.values()) == told([first.peers[A]])
+    assert second.peers[A].heard_at == 50.0
+    assert [type(fact) for fact in second.lost(A, 51.0, "went away")] == [PeerLeft]
+
+
+def test_who_advertises_an_api() -> None:
+    """Everybody who says so, up or not; whoever has not told is not among them."""
+    registry = Registry()
+    up(registry, A, AUTH)
+    registry.announced(hint(B, "auth", "shop"), Source.DISCOVERY, 0.0)
+    registry.announced(announced(C, apis=None), Source.DISCOVERY, 0.0)
+    assert [peer.instance for peer in registry.advertising("auth")] == [A, B]
+
+
+def test_hearsay_does_not_bring_back_who_left() -> None:
+    """An evicted instance comes back only by its own word, and by its own word it does."""
+    registry = Registry()
+    up(registry, A, AUTH)
+    [fact] = registry.left(A, "said goodbye")
+    assert (type(fact), fact.reason) == (PeerLeft, "said goodbye")  # type: ignore[union-attr]
+    registry.announced(hint(A, "auth"), Source.HEARSAY, 1.0)
+    assert A not in registry.peers
+    assert registry.ignored["evicted"] == 1
+    registry.announced(hint(A, "auth"), Source.CLAIM, 2.0)
+    assert state_of(registry, A) is PeerState.UNVERIFIED
+
+
+def test_a_new_process_at_an_endpoint_ends_the_old_one() -> None:
+    """One endpoint is one process: the old instance there left, before the new one joins."""
+    registry = Registry()
+    up(registry, A, AUTH, endpoint="tcp://127.0.0.1:5000")
+    facts = up(registry, B, AUTH, endpoint="tcp://127.0.0.1:5000")
+    assert [(type(fact), fact.peer.instance) for fact in facts] == [(PeerLeft, A), (PeerJoined, B)]
+    registry.announced(hint(A, "auth"), Source.HEARSAY, 1.0)
+    assert A not in registry.peers
+
+
+def test_our_own_announcement_is_no_peer() -> None:
+    """What we announce comes back to us, and is not taken for somebody else."""
+    registry = Registry(own=A)
+    assert registry.announced(hint(A, "auth"), Source.DISCOVERY, 0.0) == []
+    assert registry.peers == {}
+    assert registry.ignored["own"] == 1
+
+
+def test_only_so_many_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all places are taken by peers that are up, hints are ignored, and counted; who answers is taken in."""
+    monkeypatch.setattr(module, "MAX_PEERS", 2)
+    registry = Registry()
+    up(registry, A)
+    up(registry, B)
+    registry.announced(hint(C, "auth"), Source.DISCOVERY, 1.0)
+    assert list(registry.peers) == [A, B]
+    assert registry.ignored["full"] == 1
+    up(registry, C)
+    assert list(registry.peers) == [A, B, C]
+
+
+def test_hints_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest hint gives up its place, first of all one that was dialled in vain; whoever is up keeps its own."""
+    monkeypatch.setattr(module, "MAX_PEERS", 4)
+    registry = Registry()
+    up(registry, E)
+    for now, instance in enumerate((A, B, C)):
+        registry.announced(hint(instance, "auth"), Source.DISCOVERY, float(now))
+    registry.silent(C, 5.0, "does not answer")
+    registry.silent(B, 5.0, "does not answer")
+    left = []
+    for now, instance in enumerate((D, F, B, C), 6):
+        registry.announced(hint(instance, "auth"), Source.DISCOVERY, float(now))
+        left.append(list(registry.peers))
+    assert left == [[E, A, C, D], [E, A, D, F], [E, D, F, B], [E, F, B, C]]
+
+
+def test_whoever_left_is_remembered_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory of the evicted is bounded: the oldest of them goes first."""
+    monkeypatch.setattr(module, "TOMBSTONES", 2)
+    registry = Registry()
+    for instance in (A, B, C):
+        up(registry, instance)
+        registry.left(instance, "said goodbye")
+    for instance in (A, B, C):
+        registry.announced(hint(instance), Source.HEARSAY, 1.0)
+    assert list(registry.peers) == [A]
+
+
+def test_ghosts_are_forgotten() -> None:
+    """Whom nobody has heard of for longer than any cache keeps a record is forgotten; whoever is up is not."""
+    registry = Registry()
+    registry.announced(hint(A, "auth"), Source.DISCOVERY, 0.0)
+    up(registry, B, AUTH)
+    registry.forget_silent(module.FORGET_AFTER)
+    assert set(registry.peers) == {A, B}
+    registry.forget_silent(module.FORGET_AFTER + 1.0)
+    assert set(registry.peers) == {B}
+
+
+@pytest.mark.parametrize("do", ["lost", "silent", "drains", "left", "withdrawn", "rumoured_gone"])
+def test_a_stranger_cannot_fail(do: str) -> None:
+    """Of somebody unknown nothing is noted, and nobody is told."""
+    registry = Registry()
+    arguments = {
+        "lost": (0.0, "x"),
+        "silent": (0.0, "x"),
+        "drains": (0.0,),
+        "left": ("x",),
+        "withdrawn": (),
+        "rumoured_gone": (),
+    }
+    assert getattr(registry, do)(A, *arguments[do]) == []
+    assert registry.peers == {}
+
+
+def test_a_peer_says_what_it_advertises() -> None:
+    """A peer whose API names did not fit into its announcement may advertise anything."""
+    registry = Registry()
+    registry.announced(announced(A, apis=None), Source.DISCOVERY, 0.0)
+    up(registry, B, AUTH)
+    assert registry.peers[A].advertises("auth") is None
+    assert registry.peers[B].advertises("auth") is True
+    assert registry.peers[B].advertises("shop") is False
+    assert str(registry.peers[B]) == "s bbbb… on host h (up)"

@@ -1,0 +1,51 @@
+"""What hooks and listeners are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from lightbus.message import EventMessage, ResultMessage, RpcMessage
+from lightbus.typing import Kwargs
+
+
+def test_a_call() -> None:
+    """A call knows its name and arguments, and does not show their values in a log."""
+    message = RpcMessage(api_name="auth", procedure_name="check", kwargs={"user": "x", "password": "secret"}, id="7")
+    assert (message.id, message.native_id, message.canonical_name) == ("7", "", "auth.check")
+    assert repr(message) == "<RpcMessage auth.check(user, password)>"
+    assert RpcMessage(api_name="auth", procedure_name="check").kwargs == {}
+
+
+def test_a_result() -> None:
+    """A result says which call it answers, and whether the handler raised."""
+    message = ResultMessage(result=True, rpc_message_id="7", api_name="auth", procedure_name="check")
+    assert (message.result, message.rpc_message_id, message.error, message.trace) == (True, "7", False, "")
+    assert repr(message) == "<ResultMessage result of auth.check>"
+    failed = ResultMessage(result=ValueError(), rpc_message_id="7", error=True, trace="t")
+    assert repr(failed) == "<ResultMessage error of .>"
+
+
+def test_an_event() -> None:
+    """An event is known by its id on every delivery, and tells whether this is the first."""
+    message = EventMessage(api_name="auth", event_name="seen", kwargs={"user": "x"}, id="4f2a-1", publisher="4f2a")
+    assert (message.id, message.canonical_name, message.procedure_name) == ("4f2a-1", "auth.seen", "seen")
+    assert (message.deliveries, message.redelivered, message.version) == (1, False, 1)
+    assert repr(message) == "<EventMessage auth.seen(user) id=4f2a-1>"
+    message.deliveries = 2
+    assert message.redelivered
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda kwargs: EventMessage(api_name="a", event_name="b", kwargs=kwargs),
+        lambda kwargs: RpcMessage(api_name="a", procedure_name="b", kwargs=kwargs),
+    ],
+)
+def test_the_arguments_are_those_given(make: Callable[[Kwargs | None], EventMessage | RpcMessage]) -> None:
+    """A hook that changes them changes what is sent, also where there were none; without any each has its own."""
+    given: Kwargs = {}
+    assert make(given).kwargs is given
+    assert make(None).kwargs is not make(None).kwargs
