@@ -21,6 +21,9 @@ __all__ = ["configure_logging", "create", "get_bus", "import_bus_module", "overr
 overrides: dict[str, Any] = {}
 """Settings of the command line: they win over the arguments of `create()` in the bus module it imports."""
 
+overriding_file: list[str] = []
+"""The configuration file of the command line, where there is one: it takes the place of the one `create()` names."""
+
 DEFAULT_MODULE = "bus"
 
 
@@ -56,6 +59,8 @@ def create(
 
     """
     caller = sys._getframe(1).f_globals.get("__file__")
+    if overriding_file:
+        config, config_file = config if isinstance(config, Mapping) else None, overriding_file[-1]
     chosen = None if tuple(features) == tuple(ALL_FEATURES) else features
     settings = load_config(
         config,

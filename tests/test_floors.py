@@ -17,7 +17,19 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("wire",),
     ("core", "service", "io"),
     ("runtime",),
-    ("__init__", "__about__", "creation", "scheduling", "path", "client", "blocking", "worker", "testing", "plugins", "utilities"),
+    (
+        "__init__",
+        "__about__",
+        "blocking",
+        "client",
+        "creation",
+        "path",
+        "plugins",
+        "scheduling",
+        "testing",
+        "utilities",
+        "worker",
+    ),
     ("cli", "__main__"),
 )
 """The rooms of each floor, from the ground. A room is a package or a module right below `lightbus`."""

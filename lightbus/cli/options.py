@@ -49,12 +49,10 @@ def take_over(
     *, service_name: str | None, process_name: str | None, config_file: str | None, log_level: str | None
 ) -> None:
     """Let the options win over the arguments of `create()` in the module that is imported next."""
-    import os
-
     from .. import creation
 
     if config_file is not None:
-        os.environ["LIGHTBUS_CONFIG"] = config_file
+        creation.overriding_file.append(config_file)
     creation.overrides.update(
         {"service_name": service_name, "process_name": process_name, "bus": {"log_level": log_level}}
     )

@@ -371,3 +371,13 @@ def _in_thread(function: Callable[[], Any]) -> Future[Any]:
 
     Thread(target=run).start()
     return future
+
+
+def test_config_option_wins_over_the_module(processes: Processes, directory: Path) -> None:
+    """`--config` takes the place of the file that the bus module names in `create()`."""
+    (directory / "own.yaml").write_text("service_name: from_the_module\n")
+    (directory / "other.yaml").write_text("service_name: from_the_option\n")
+    (directory / "bus.py").write_text(SERVICE.replace("create()", "create(config_file='own.yaml')"))
+
+    assert "service 'from_the_module'" in start(processes, directory).output
+    assert "service 'from_the_option'" in start(processes, directory, "--config", "other.yaml").output
