@@ -1,0 +1,341 @@
+"""The documents, held against the code: programs run, links lead somewhere, names exist, tables are complete."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from helpers import Processes
+from lightbus.config import config_schema, load_config
+from lightbus.config.loading import ENVIRONMENT
+from lightbus.core.peers import PeerState, Source
+from lightbus.core.registry import Registry
+from lightbus.wire.announcement import Announcement
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "lightbus"
+
+DOCUMENTS = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/README.md")])
+}
+README = DOCUMENTS["README.md"]
+ARCHITECTURE = DOCUMENTS["docs/architecture.md"]
+CONFIGURATION = DOCUMENTS["docs/configuration.md"]
+GUARANTEES = DOCUMENTS["docs/guarantees.md"]
+
+TRY = "python3 -m venv .venv && .venv/bin/pip install -q . && .venv/bin/lightbus demo"
+TEST = "python3 -m venv .venv && .venv/bin/pip install -q '.[dev]' && .venv/bin/pytest"
+
+PLACES = ("lightbus", "tests", "docs", "examples")
+NO_KEY = {"LIGHTBUS_CONFIG", "LIGHTBUS_MODULE", "LIGHTBUS_TEST_SCALE"}
+
+
+class Block(NamedTuple):
+    """A block of code in a document."""
+
+    language: str
+    code: str
+
+
+def blocks(document: str, language: str = "") -> list[Block]:
+    """Return the blocks of a document, in a language where one is given."""
+    found = re.findall(r"^```(\w+)\n(.*?)^```$", document, flags=re.MULTILINE | re.DOTALL)
+    return [Block(*each) for each in found if language in ("", each[0])]
+
+
+def tables(document: str, first: str) -> Iterator[list[str]]:
+    """Yield the rows of all tables whose first column is called so, without the marks of code around a cell."""
+    for table in re.findall(rf"^\| {first} \|.*\n\|[-|]+\n((?:\|.*\n)+)", document, flags=re.MULTILINE):
+        for line in str(table).splitlines():
+            yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def slugs(document: str) -> set[str]:
+    """Return the anchors of a document's headings."""
+    headings = re.findall(r"^#+ (.+)$", document, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def prose(document: str) -> str:
+    """Return a document without its blocks of code."""
+    return re.sub(r"^```.*?^```$", "", document, flags=re.MULTILINE | re.DOTALL)
+
+
+# All documents
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_lead_somewhere(name: str) -> None:
+    """A link within the project leads to a file that exists, and to a heading that is in it."""
+    for target in re.findall(r"\]\(([^)]+)\)", prose(DOCUMENTS[name])):
+        if re.match(r"https?://", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (ROOT / name).parent / path if path else ROOT / name
+        assert file.exists(), target
+        if anchor:
+            assert anchor in slugs(file.read_text(encoding="utf-8")), target
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_named_files_and_tests_exist(name: str) -> None:
+    """A file that is named exists, in the project or below the package; so does a test that is named with it."""
+    for path, test in re.findall(r"`([\w./]+/[\w.]+\.\w+)(?:::(\w+))?`", prose(DOCUMENTS[name])):
+        beside = ROOT / name
+        candidates = [ROOT / path] if path.split("/")[0] in PLACES else [PACKAGE / path, beside.parent / path]
+        found = [candidate for candidate in candidates if candidate.exists()]
+        assert found, path
+        if test:
+            assert re.search(rf"^(async )?def {test}\(", found[0].read_text(encoding="utf-8"), re.MULTILINE), test
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_python_compiles(name: str) -> None:
+    """Each program in a document is valid Python."""
+    for _, code in blocks(DOCUMENTS[name], "python"):
+        ast.parse(code)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_environment_variables_exist(name: str) -> None:
+    """No document names a variable that nothing reads."""
+    assert set(re.findall(r"LIGHTBUS_[A-Z_]+[A-Z]", DOCUMENTS[name])) <= {*ENVIRONMENT, *NO_KEY}
+
+
+# README.md
+
+
+def readme_file(name: str) -> str:
+    """Return the program that the README calls so, in its first line."""
+    [code] = [code for _, code in blocks(README, "python") if code.startswith(f"# {name}\n")]
+    return code
+
+
+def shown(containing: str) -> str:
+    """Return the output in the README that contains this."""
+    [text] = [code for _, code in blocks(README, "text") if containing in code]
+    return text
+
+
+def without_accidents(line: str) -> str:
+    """Return a line of `lightbus run` without what differs from run to run: time, paths, bus, process."""
+    for pattern, replacement in {
+        r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}": "TIME",
+        r"from \S*/auth/bus\.py$": "from PATH",
+        r"bus '[^']+'": "BUS",
+        r"ipc sockets in \S+,": "ipc sockets in PATH,",
+        r"ipc://\S+/[0-9a-f]{16}\.rpc": "ipc://PATH",
+        r"as auth \S+ \([0-9a-f]{4}… on \S+\)": "as PROCESS",
+    }.items():
+        line = re.sub(pattern, replacement, line)
+    return line
+
+
+def test_readme_programs_run(processes: Processes, tmp_path: Path) -> None:
+    """The README's programs, as they stand there, print what stands there."""
+    for name in ("auth/bus.py", "greeter/bus.py", "call.py", "fire.py"):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(readme_file(name), encoding="utf-8")
+    auth = processes.worker(cwd=tmp_path / "auth")
+    auth.wait_for_line("Ready")
+    greeter = processes.worker(cwd=tmp_path / "greeter")
+    greeter.wait_for_line("Events of auth .* arrive")
+
+    call = processes.python("call.py", cwd=tmp_path)
+    assert call.wait() == 0
+    assert call.stdout == shown("True")
+    assert processes.python("fire.py", cwd=tmp_path).wait() == 0
+    greeter.wait_for_line(f"^{re.escape(shown('welcome').strip())}$")
+
+    printed = shown("lightbus.worker").splitlines()
+    assert [*map(without_accidents, auth.stderr.splitlines()[: len(printed)])] == [*map(without_accidents, printed)]
+
+
+def open_files(directory: Path) -> Iterator[str]:
+    """Yield what the descriptors in a directory of /proc are."""
+    for descriptor in directory.iterdir():
+        with suppress(FileNotFoundError):  # closed just now
+            yield str(descriptor.readlink())
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs /proc")
+def test_default_opens_no_tcp_port(processes: Processes, tmp_path: Path) -> None:
+    """A worker without a setting has no TCP socket at all, of neither kind."""
+    (tmp_path / "bus.py").write_text(readme_file("auth/bus.py"), encoding="utf-8")
+    worker = processes.worker("bus", "--service-name", "auth", cwd=tmp_path)
+    worker.wait_for_line("Ready")
+    process = Path(f"/proc/{worker.pid}")
+    own = set(re.findall(r"socket:\[(\d+)\]", " ".join(open_files(process / "fd"))))
+    tcp = [line for name in ("tcp", "tcp6") for line in (process / "net" / name).read_text().splitlines()[1:]]
+    assert own
+    assert not own & {line.split()[9] for line in tcp}  # proc(5): the tenth column is the inode
+
+
+def test_readme_api_has_ten_lines() -> None:
+    """An API is as short as the README says."""
+    assert "An API in ten lines:" in README
+    assert len(readme_file("auth/bus.py").splitlines()) == 10
+
+
+def test_readme_commands() -> None:
+    """The two lines for newcomers are there, and the one for the tests is what CI runs."""
+    assert [code for _, code in blocks(README, "sh") if "venv" in code] == [f"{TRY}\n", f"{TEST}\n"]
+    first = re.search(r"^python3 -m venv .*pytest.*$", README, flags=re.MULTILINE)
+    assert first is not None
+    assert first[0] == TEST
+
+
+# docs/configuration.md
+
+
+def settings(schema: dict[str, Any], node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each setting of a schema with its default, sections gone into; `<name>` stands for a name of one's own."""
+    for key, value in node["properties"].items():
+        section = inner(schema, value)
+        if section is None:
+            yield f"{prefix}{key}", value.get("default")
+        else:
+            star = "<name>." if "additionalProperties" in value else ""
+            yield from settings(schema, section, f"{prefix}{key}.{star}")
+
+
+def inner(schema: dict[str, Any], value: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the section that a property holds, on its own or by name; None where it is a setting."""
+    choices = [value, *value.get("anyOf", []), value.get("additionalProperties", {})]
+    for choice in choices:
+        found = schema["$defs"].get(str(choice.get("$ref", "")).rpartition("/")[2], {})
+        if "properties" in found:
+            return dict(found)
+    return None
+
+
+def documented() -> dict[str, list[str]]:
+    """Return the rows of the settings by key, marks of code taken off."""
+    rows = [[cell.strip("`") for cell in row] for row in tables(CONFIGURATION, "key")]
+    assert len({row[0] for row in rows}) == len(rows)
+    return {row[0]: row[1:] for row in rows}
+
+
+def test_every_setting_is_documented() -> None:
+    """The page has each key of the schema with its variable and default, and no other."""
+    schema = config_schema()
+    variables = {".".join(path): variable for variable, path in ENVIRONMENT.items()}
+    expected = {}
+    for key, default in settings(schema, schema):
+        expected[key] = (variables.get(key, ""), json.dumps(default))
+    del expected["peers"]  # short for discovery.peers, and explained there
+    expected["service_name"] = ("LIGHTBUS_SERVICE_NAME", "the directory of the module that calls create()")
+    found = {key: (row[0], row[1].replace("`", "")) for key, row in documented().items()}
+    assert found == expected
+    assert load_config(module_file="/srv/auth/bus.py", environ={}).service_name == "auth"
+
+
+def test_every_setting_has_a_meaning_and_a_unit() -> None:
+    """Each row explains its setting in sentences; what is a time says so."""
+    for key, (_, _, unit, meaning) in documented().items():
+        assert meaning.endswith("."), key
+        if re.search("timeout|ttl|interval|grace|wait", key):
+            assert unit == "seconds", key
+
+
+def test_every_variable_is_documented() -> None:
+    """Variables without a key have their own table; what the code reads is on the page."""
+    read = {
+        name
+        for file in PACKAGE.rglob("*.py")
+        for name in re.findall(r"LIGHTBUS_[A-Z_]+[A-Z]", file.read_text(encoding="utf-8"))
+    }
+    assert read == set(re.findall(r"LIGHTBUS_[A-Z_]+[A-Z]", CONFIGURATION))
+
+
+def test_configuration_example_is_valid() -> None:
+    """The example file loads, and says what its comments say."""
+    [(_, text)] = blocks(CONFIGURATION, "yaml")
+    config = load_config(yaml.safe_load(text), environ={})
+    assert config.security.mode == "insecure"
+    assert config.api("reports").rpc_timeout == 60
+    assert config.api("other").rpc_timeout == 2
+    assert not config.api("reports").validation.incoming
+
+
+# docs/architecture.md
+
+
+def test_house_is_complete() -> None:
+    """The house plan names every module, and no other."""
+    plan = next(code for _, code in blocks(ARCHITECTURE, "text") if code.startswith("floor 5\n"))
+    named = re.findall(r"^  ([\w/]+\.py)", plan, flags=re.MULTILINE)
+    modules = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")}
+    modules = {module for module in modules if "demo_services" not in module}
+    assert modules - {*named} == set(), "not in the plan"
+    assert {*named} - modules == set(), "in the plan only"
+    assert len(named) == len({*named})
+
+
+ID, ENDPOINT = "4f2a00112233445d", "ipc:///run/4f2a00112233445d.rpc"
+
+
+def put_in(registry: Registry, what: str) -> None:
+    """Give a registry an input, as the table calls it."""
+    announcement = Announcement(bus="b", instance=ID, service="s", process="p", host="h")
+    match what:
+        case "announced":
+            registry.announced(announcement, Source.DISCOVERY, 0.0)
+        case "answered" | "answered, draining":
+            registry.answered(
+                announcement, 1.0, endpoint=ENDPOINT, event_endpoint="", draining=what.endswith("draining")
+            )
+        case "link lost":
+            registry.lost(ID, 1.0, "went away")
+        case "attempt failed":
+            registry.silent(ID, 1.0, "does not answer")
+
+
+WAY_TO = {
+    "unverified": ["announced"],
+    "up": ["answered"],
+    "draining": ["answered, draining"],
+    "suspect": ["answered", "link lost"],
+    "quarantined": ["announced", "attempt failed"],
+}
+
+
+@pytest.mark.parametrize("row", [*tables(ARCHITECTURE, "state")], ids=lambda row: row[0])
+def test_states_of_a_peer(row: list[str]) -> None:
+    """Each cell of the table is what the registry does."""
+    state, *results = row
+    inputs = ["answered", "answered, draining", "link lost", "attempt failed"]
+    assert f"| state | {' | '.join(inputs)} |" in ARCHITECTURE
+    for what, result in zip(inputs, results, strict=True):
+        registry = Registry()
+        for step in WAY_TO[state]:
+            put_in(registry, step)
+        assert registry.peers[ID].state is PeerState(state)
+        put_in(registry, what)
+        assert registry.peers[ID].state is PeerState(result), what
+
+
+def test_every_state_is_in_the_table() -> None:
+    """The table has a row for each state."""
+    assert {row[0] for row in tables(ARCHITECTURE, "state")} == {state.value for state in PeerState}
+
+
+# docs/guarantees.md
+
+
+def test_every_promise_names_its_test() -> None:
+    """No promise stands there without the test that holds it."""
+    rows = [*tables(GUARANTEES, "promise")]
+    assert rows
+    for promise, tests in rows:
+        assert re.fullmatch(r"`[\w/.]+::\w+`(, `[\w/.]+::\w+`)*", tests), promise
