@@ -77,7 +77,7 @@ class BlockingDoor:
         self._sockets = 0
         self._last_id = 0
         self._closed = False
-        engine.doors.append(self)
+        engine.doors.add(self)
 
     def request(self, outgoing: Outgoing) -> Any:
         """Carry out a call or a hand-off and return what it came to. Raises what went wrong."""
@@ -131,6 +131,10 @@ class BlockingDoor:
                 self._on_sent.append((instance, callback))
                 return
         callback()
+
+    def awaits(self, instance: str) -> bool:
+        """Return whether an answer of this instance is waited for."""
+        return self._busy.get(instance, 0) > 0
 
     def close(self) -> None:
         """Close the idle sockets, and wait a moment for the busy ones, whose calls raise now."""

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from .blocking import BlockingDoor, forbid_in_loop, is_exiting, note_exit, wait_at_exit
 from .config import Config, Feature, expand
@@ -28,6 +28,7 @@ from .exceptions import (
     InvalidEventListener,
     InvalidParameters,
     InvalidSchedule,
+    LightbusException,
     LightbusServerMustStartInMainThread,
     LightbusTimeout,
     NothingToListenFor,
@@ -50,7 +51,7 @@ from .typing import BusOptions, JsonSchema, Kwargs
 from .wire.envelope import Accepted
 from .worker import Worker
 
-__all__ = ["BusClient"]
+__all__ = ["BusClient", "EngineState"]
 
 logger = logging.getLogger("lightbus.client")
 
@@ -60,9 +61,13 @@ CROWD = 512
 """Events queued for publishing beyond which a firing loop lets the others have a turn."""
 
 BACKGROUND_START_TIMEOUT = 15.0
+CHANGE_TIMEOUT = 2.0
 CALL_OPTIONS = ("timeout", "idempotent", "trace", "peer")
 FIRE_OPTIONS = ("timeout",)
 _NO_KWARGS: Kwargs = {}
+
+EngineState: TypeAlias = tuple[Engine | None, BlockingDoor | None, bool]
+"""The engine, its door for plain threads, and whether the bus was closed."""
 
 
 class BusClient:
@@ -81,11 +86,16 @@ class BusClient:
         self.config = config
         self.api_registry = ApiRegistry()
         self.schema = Schema(human_readable=config.bus.options.human_readable)
+        self._peers_schema = Schema()
+        self._asked: dict[str, tuple[str, float]] = {}
+        """Per API whose schema a peer told: the schema's digest, and until when it is remembered."""
         self.hooks = HookRegistry()
         self.listeners: list[Listener] = []
         self.timetables: list[Timetable] = []
         self.features: tuple[Feature, ...] = tuple(config.features)
         self.exit_code = 0
+        self.make_engine: Callable[[Config, Identity], Engine] = Engine
+        """Makes the engine, at first use. `lightbus.testing` has a way of its own."""
         self._plugins = list(plugins or ())
         self._plugins_loaded = False
         self._background_tasks: list[Coroutine[Any, Any, Any]] = []
@@ -143,10 +153,18 @@ class BusClient:
                     service=expand(self.config.service_name),
                     process=expand(self.config.process_name),
                 )
-                engine = Engine(self.config, identity)
+                self.load_plugins()
+                engine = self.make_engine(self.config, identity)
                 self._blocking = BlockingDoor(engine)
                 self._engine = engine
             return self._engine
+
+    def exchange_engine(self, state: EngineState = (None, None, False)) -> EngineState:
+        """Put another engine in place, or none as at the beginning, and return what was there (`lightbus.testing`)."""
+        with self._lock:
+            former = self._engine, self._blocking, self._closed
+            self._engine, self._blocking, self._closed = state
+            return former
 
     @property
     def service_name(self) -> str:
@@ -175,9 +193,7 @@ class BusClient:
         """
         self.api_registry.add(api)
         self.schema.add_api(api)
-        worker = self._worker
-        if worker is not None:
-            asyncio.run_coroutine_threadsafe(worker.api_registered(), worker.loop)
+        self._change_worker(lambda worker: worker.api_registered())
 
     # Calling
 
@@ -193,7 +209,11 @@ class BusClient:
             return self._result(outgoing, await engine.caller().request(outgoing))
         message = RpcMessage(api_name=api_name, procedure_name=name, kwargs=kwargs, id=engine.event_ids.next())
         await self.run_hook("before_rpc_call", rpc_message=message)
-        value = self._result(outgoing, await engine.caller().request(outgoing))
+        try:
+            value = self._result(outgoing, await engine.caller().request(outgoing))
+        except LightbusException as error:
+            await self.run_hook("after_rpc_call", rpc_message=message, result_message=_error_message(message, error))
+            raise
         await self.run_hook("after_rpc_call", rpc_message=message, result_message=_result_message(message, value))
         return value
 
@@ -210,7 +230,12 @@ class BusClient:
             return self._result(outgoing, self._door().request(outgoing))
         message = RpcMessage(api_name=api_name, procedure_name=name, kwargs=kwargs, id=engine.event_ids.next())
         hooks.run_blocking("before_rpc_call", client=self, rpc_message=message)
-        value = self._result(outgoing, self._door().request(outgoing))
+        try:
+            value = self._result(outgoing, self._door().request(outgoing))
+        except LightbusException as error:
+            failure = _error_message(message, error)
+            hooks.run_blocking("after_rpc_call", client=self, rpc_message=message, result_message=failure)
+            raise
         hooks.run_blocking(
             "after_rpc_call", client=self, rpc_message=message, result_message=_result_message(message, value)
         )
@@ -433,9 +458,17 @@ class BusClient:
                 "consumer groups apart: pass another listener_name."
             )
         self.listeners.append(listener)
+        self._change_worker(lambda worker: worker.add_listener(listener))
+
+    def _change_worker(self, make: Callable[[Worker], Coroutine[Any, Any, None]]) -> None:
+        """Have a running worker take in what is new; in a plain thread, return when it has."""
         worker = self._worker
-        if worker is not None:
-            asyncio.run_coroutine_threadsafe(worker.add_listener(listener), worker.loop)
+        if worker is None or worker.loop.is_closed():
+            return
+        change = asyncio.run_coroutine_threadsafe(make(worker), worker.loop)
+        if asyncio._get_running_loop() is None:
+            with contextlib.suppress(TimeoutError):  # it goes on by itself
+                change.result(CHANGE_TIMEOUT)
 
     def _check_event_name(self, api_name: str, name: str) -> None:
         api = self.api_registry.find(api_name)
@@ -466,10 +499,11 @@ class BusClient:
         """Load the plugins that the settings enable, once."""
         if self._plugins_loaded:
             return
-        self._plugins_loaded = True
         from .plugins import load_plugins, register_plugin
 
-        for plugin in [*self._plugins, *load_plugins(self.config)]:
+        loaded = [*self._plugins, *load_plugins(self.config)]
+        self._plugins_loaded = True
+        for plugin in loaded:
             register_plugin(self.hooks, plugin)
 
     # Schedules
@@ -519,30 +553,43 @@ class BusClient:
 
     def parameter_schema(self, api_name: str, name: str) -> JsonSchema:
         """Return the schema of a procedure's or an event's arguments; asked of a peer where it is not known here."""
-        schema = self._schema_of(api_name)
+        schema = self.schema_of(api_name, f"{name}.parameter_schema")
         if (api_name, name) in schema.events:
             return _part(schema.get_event_schema(api_name, name), "parameters")
         return _part(schema.get_rpc_schema(api_name, name), "parameters")
 
     def response_schema(self, api_name: str, name: str) -> JsonSchema | None:
         """Return the schema of a procedure's result; asked of a peer where it is not known here."""
-        found = self._schema_of(api_name).get_rpc_schema(api_name, name).get("response")
+        schema = self.schema_of(api_name, f"{name}.response_schema")
+        found = schema.get_rpc_schema(api_name, name).get("response")
         return found if isinstance(found, dict) else None
 
-    def _schema_of(self, api_name: str) -> Schema:
-        if not self.schema.knows(api_name):
-            forbid_in_loop(
-                f"Asking a peer for the schema of '{api_name}'", "bus.internal.peer.schema.call_async(api=...)"
-            )
-            peer = self._peer_advertising(api_name)
-            found = self.call_rpc_blocking("internal.peer", "schema", {"api": api_name}, {"peer": peer})
-            self.schema.add_foreign(api_name, found)
-        return self.schema
+    def schema_of(self, api_name: str, what_for: str) -> Schema:
+        """
+        Return schemas among which is that of `api_name`: asked of a peer, if it is neither registered nor loaded here.
 
-    def _peer_advertising(self, api_name: str) -> str:
+        Raises UnknownApi, and CannotBlockHere where an event loop would have to wait (`what_for` says what to write).
+        """
+        if self.schema.knows(api_name):
+            return self.schema
         engine = self.engine
-        engine.resolve_blocking(api_name, Deadline.after(self.config.api(api_name).rpc_timeout))
-        return engine.snapshot.by_api[api_name][0].instance
+        if api_name not in engine.snapshot.by_api:
+            self._forbid_asking(api_name, what_for)
+            self._door().resolve(api_name, Deadline.after(self.config.api(api_name).rpc_timeout))
+        peer = engine.snapshot.by_api[api_name][0]
+        digest = next((api.digest for api in peer.announcement.apis or () if api.name == api_name), "")
+        known_as, until = self._asked.get(api_name, ("", 0.0))
+        if known_as != digest or until < time.monotonic():
+            self._forbid_asking(api_name, what_for)
+            found = self.call_rpc_blocking("internal.peer", "schema", {"api": api_name}, {"peer": peer.instance})
+            self._peers_schema.add_foreign(api_name, found)
+            self._asked[api_name] = digest, time.monotonic() + self.config.bus.options.ttl
+        return self._peers_schema
+
+    def _forbid_asking(self, api_name: str, what_for: str) -> None:
+        forbid_in_loop(
+            f"Asking a peer for the schema of '{api_name}'", f"asyncio.to_thread(lambda: bus.{api_name}.{what_for})"
+        )
 
     def completions(self, parts: tuple[str, ...]) -> list[str]:
         """Return what can follow `parts` in a path, from what is registered here and what is known of the bus."""
@@ -563,14 +610,13 @@ class BusClient:
         forbid_in_loop("wait_for_apis()", "bus.client.wait_for_apis_async()")
         engine = self.engine
         deadline = Deadline.after(timeout)
-        future = engine.run(lambda node: node.wait_for(names, deadline))
-        missing = future.result(timeout + 1.0)
+        missing = engine.wait_for_blocking(names, deadline)
         self._check_none_missing(missing, timeout)
 
     async def wait_for_apis_async(self, *names: str, timeout: float = 5.0) -> None:
         """Do the same on an event loop."""
         deadline = Deadline.after(timeout)
-        missing = await asyncio.wrap_future(self.engine.run(lambda node: node.wait_for(names, deadline)))
+        missing = await self.engine.wait_for(names, deadline)
         self._check_none_missing(missing, timeout)
 
     def _check_none_missing(self, missing: list[str], timeout: float) -> None:
@@ -579,6 +625,11 @@ class BusClient:
             raise LightbusTimeout(f"Within {timeout} s no peer advertised {', '.join(missing)}. Advertised: {there}.")
 
     # A worker's life
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether this process runs a worker of this bus, or starts or stops one."""
+        return self._worker is not None
 
     def set_features(self, features: Iterable[Feature | str]) -> None:
         """Choose what a worker does: rpcs, events, tasks. Before it starts."""
@@ -767,6 +818,17 @@ def _result_message(message: RpcMessage, value: Any) -> ResultMessage:
     )
 
 
+def _error_message(message: RpcMessage, error: LightbusException) -> ResultMessage:
+    return ResultMessage(
+        result=error,
+        rpc_message_id=message.id,
+        api_name=message.api_name,
+        procedure_name=message.procedure_name,
+        error=True,
+        trace=getattr(error, "trace", ""),
+    )
+
+
 # Forks and the end of the process
 
 _CLIENTS: weakref.WeakSet[BusClient] = weakref.WeakSet()
@@ -774,7 +836,24 @@ _GRAVEYARD: list[Any] = []
 """What a forked child inherited and must not touch: closing the parent's sockets here would use them twice."""
 
 
-def _after_fork() -> None:
+_FORKS = threading.local()
+"""`resume`: what lets the engines go on that stand still for this thread's fork."""
+
+FORK_PATIENCE = 0.5
+"""Seconds for which a fork waits for an engine to stand still."""
+
+
+def _before_fork() -> None:
+    engines = [client._engine for client in list(_CLIENTS)]
+    _FORKS.resume = [engine.pause(FORK_PATIENCE) for engine in engines if engine is not None]
+
+
+def _after_fork_in_parent() -> None:
+    for resume in _FORKS.resume:
+        resume()
+
+
+def _after_fork_in_child() -> None:
     for client in list(_CLIENTS):
         _GRAVEYARD.append((client._engine, client._blocking, client._worker, client._background, client._lock))
         client._engine = client._blocking = client._worker = client._background = None
@@ -788,5 +867,7 @@ def _at_exit() -> None:
             client.close()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+)
 atexit.register(_at_exit)

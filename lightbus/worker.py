@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import __about__
-from .config.features import Feature
+from .config.features import ALL_FEATURES, Feature
 from .runtime.binding import Binding, Endpoints
 from .runtime.consuming import Consumer
 from .runtime.listening import Listener
@@ -92,7 +92,9 @@ class Worker:
             self.left_behind = await self.server.finish(settings.shutdown_timeout)
         if self.left_behind:
             logger.warning(
-                "%d handlers still run after %s s; they are left", self.left_behind, settings.shutdown_timeout
+                "%d of the running handlers did not end within %s s; the worker leaves without them",
+                self.left_behind,
+                settings.shutdown_timeout,
             )
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._hook("on_stop")
@@ -133,6 +135,7 @@ class Worker:
             client=client,
             executor=engine.executor,
             reply=binding.reply,
+            serves_calls=Feature.RPCS in self.features,
         )
         binding.publisher = engine.publisher = Publisher(
             engine.identity,
@@ -241,7 +244,9 @@ class Worker:
             "Lightbus %s, bus '%s', service '%s'", __about__.version(), engine.identity.bus, engine.identity.service
         )
         logger.log(engine.security.level, "%s", engine.security.describe())
-        for listener in self.client.listeners:
+        if len(self.features) < len(ALL_FEATURES):
+            logger.info("Doing only: %s", ", ".join(sorted(feature.value for feature in self.features)) or "nothing")
+        for listener in self.client.listeners if Feature.EVENTS in self.features else ():
             logger.info("Listening: %s", listener)
         where = engine.snapshot.peers[engine.identity.instance].endpoint
         logger.info("Serving %s at %s as %s. Ready.", served, where, engine.identity)

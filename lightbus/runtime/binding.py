@@ -33,6 +33,9 @@ logger = logging.getLogger("lightbus.binding")
 HELLO_EVERY = 5.0
 """Seconds between the HELLOs of a connected engine."""
 
+FAREWELL = 1.0
+"""Seconds in which those who are connected can read what we still owed them, before we close."""
+
 STANDSTILL = 1.0
 """Seconds by which the loop must be late to count as having stood still."""
 
@@ -108,6 +111,8 @@ class Binding:
         self._xpub: PublisherSocket = transport.publisher(self._on_subscription)
         self._not_drained: set[bytes] = set()
         self._all_drained = asyncio.Event()
+        self._not_parted: set[bytes] = set()
+        self._all_parted = asyncio.Event()
         self._beat = time.monotonic()
         self._files: list[Path] = []
 
@@ -140,9 +145,7 @@ class Binding:
 
         Until then requests are still answered, as not started: they may have been on their way.
         """
-        self.draining = True
-        if self.server is not None:
-            self.server.draining = True
+        self._take_nothing_new()
         self._not_drained = set(self.engines)
         self._push(Drain())
         self._note_drained()
@@ -151,11 +154,31 @@ class Binding:
         except TimeoutError:
             logger.info("%d connected processes did not confirm that they send nothing new", len(self._not_drained))
 
-    def close(self) -> None:
-        """Say goodbye to whoever is connected, and close."""
+    async def say_goodbye(self) -> None:
+        """
+        Say that we leave, and return when everybody has said the same, or after a second.
+
+        Closing a connection drops what its other end has not read: so they close first, having read it all.
+        """
+        self._take_nothing_new()
+        self._not_parted = set(self.engines)
+        self._all_parted.clear()
         self._push(Goodbye(self.identity.instance))
+        self._note_parted()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._all_parted.wait(), FAREWELL)
+
+    def close(self) -> None:
+        """Close, and remove the socket files."""
         self._router.flush_and_close(200)
         self._xpub.flush_and_close(200)
+        for file in self._files:
+            file.unlink(missing_ok=True)
+
+    def abandon(self) -> None:
+        """Close, on a loop that is closed."""
+        self._router.abandon()
+        self._xpub.abandon()
         for file in self._files:
             file.unlink(missing_ok=True)
 
@@ -239,11 +262,7 @@ class Binding:
         if hello.peers_digest != self._knowledge.peers_digest():
             known = [[announcement.to_wire(), age] for announcement, age in self._knowledge.verified()]
             self._reply(routing_id, 0, Peers(known, []))
-        if is_new:
-            self._on_new_engine(routing_id, hello)
-
-    def _on_new_engine(self, routing_id: bytes, hello: Hello) -> None:
-        if self.draining:
+        if is_new and self.draining:
             self._not_drained.add(routing_id)
             self._reply(routing_id, 0, Drain())
         if hello.announcement is not None:
@@ -303,7 +322,18 @@ class Binding:
         self.engines.pop(routing_id, None)
         self._liveness.forget(routing_id)
         self._not_drained.discard(routing_id)
+        self._not_parted.discard(routing_id)
         self._note_drained()
+        self._note_parted()
+
+    def _take_nothing_new(self) -> None:
+        self.draining = True
+        if self.server is not None:
+            self.server.draining = True
+
+    def _note_parted(self) -> None:
+        if self.draining and not self._not_parted:
+            self._all_parted.set()
 
     def _note_drained(self) -> None:
         if self.draining and not self._not_drained:

@@ -211,8 +211,10 @@ class OutgoingCall(Outgoing):
     def pick(self, snapshot: Snapshot, in_flight: Mapping[str, int]) -> Peer | None:
         if self.only is None:
             return super().pick(snapshot, in_flight)
+        if self._refusal is not None and (self.only in self._tried or self.deadline.passed()):
+            raise self._all_refused(self._refusal)
         peer = snapshot.peers.get(self.only)
-        if peer is None or not peer.is_up or self.only in self._tried:
+        if peer is None or not peer.is_up:
             raise PeerUnreachable(f"{self} is meant for the instance {self.only}, and no such peer is up.")
         return peer
 
@@ -323,6 +325,10 @@ class Caller:
             future, outgoing, _ = call.waiter
             if not future.done():
                 future.set_exception(outgoing.lost(peer, reason) if call.sent else _NeverSent())
+
+    def awaits(self, instance: str) -> bool:
+        """Return whether an answer of this instance is waited for. From any thread."""
+        return self.pending.in_flight.get(instance, 0) > 0
 
     def close(self) -> None:
         """Close the sockets; calls that still wait fail."""

@@ -44,7 +44,7 @@ class Feed:
     def __init__(self, consumer: Consumer, transport: Transport, peer: Peer) -> None:
         self.peer = peer
         self.missed = 0
-        """Events that were published for us and did not arrive."""
+        """How often events were published for us and did not arrive."""
         self._consumer = consumer
         self._last: dict[bytes, int] = {}
         self._markers: dict[bytes, asyncio.Future[Marker]] = {}
@@ -56,6 +56,11 @@ class Feed:
     def covers(self, prefixes: Iterable[bytes]) -> bool:
         """Return whether we are subscribed to all of these."""
         return self._subscribed.issuperset(prefixes)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether all that we subscribed to arrives."""
+        return bool(self._subscribed) and not self._markers
 
     def subscribe(self, prefixes: Iterable[bytes]) -> asyncio.Future[Marker]:
         """Subscribe, and return the marker from which on everything arrives."""
@@ -112,8 +117,8 @@ class Feed:
             if last is not None and previous > last:
                 self._missed(topic)
             last = sequence
-            record = envelope.decode_record(data)
             for listening in listenings:
+                record = envelope.decode_record(data)  # to each its own: a handler may change what it is given
                 listening.give(
                     EventMessage(
                         api_name=api,
@@ -185,7 +190,8 @@ class Consumer:
         self.listenings.append(Listening(self, listener))
         self._by_event.clear()
         for peer in peers:
-            self._open(peer)
+            if peer.instance not in self._feeds:  # or each of many listeners would go through all of them
+                self._open(peer)
         markers = [
             feed.subscribe(self._prefixes(listener))
             for feed in self._feeds.values()
@@ -212,6 +218,11 @@ class Consumer:
         self._feeds.clear()
         self._resume()
         await asyncio.gather(*(listening.stop(seconds) for listening in self.listenings))
+
+    def is_live_at(self, instance: str) -> bool:
+        """Return whether all that the listeners want of a publisher arrives. From any thread (`lightbus.testing`)."""
+        feed = self._feeds.get(instance)
+        return feed is not None and feed.is_live
 
     def listenings_of(self, api: str, event: str) -> tuple[Listening, ...]:
         """Return who listens to an event."""

@@ -28,6 +28,10 @@ MAX_DIALS = 32
 """Peers tried at a time. Each takes a few descriptors, and strangers can announce any number of ghosts."""
 
 
+WARN_AFTER = 3
+"""Failures of a fixed peer after which somebody is told: it may be starting just as we are, or be ourselves."""
+
+
 class DialUser(LinkUser, Protocol):
     """Who is told how attempts end: the node. It hears of a success as the user of the link."""
 
@@ -204,7 +208,7 @@ class Dialler:
         for seed in self._seeds_at(dial.endpoints):
             seed.failures += 1
             seed.retry_at = time.monotonic() + retry_delay(seed.failures)
-            log = logger.warning if seed.failures == 1 else logger.debug
+            log = logger.warning if seed.failures == WARN_AFTER else logger.debug
             log("The fixed peer %s %s; it goes on being tried", seed.endpoint, reason.rstrip("."))
 
     def _is_local(self, endpoint: str) -> bool:

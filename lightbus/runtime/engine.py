@@ -10,21 +10,24 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Future
-from functools import partial
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import CancelledError, Future
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core.registry import Peer, PeerLeft, Snapshot
 from ..deadline import Deadline
-from ..exceptions import BusAlreadyClosed, LightbusTimeout
+from ..exceptions import BusAlreadyClosed, LightbusShutdownInProgress, LightbusTimeout
 from ..io.discovery import Discovery, NoDiscovery, ZeroconfDiscovery
 from ..io.interfaces import own_networks, usable_addresses
 from ..io.security import HostSecurity, InsecureSecurity, Security, check_platform, runtime_directory
 from ..io.transport import Transport
+from ..wire.announcement import new_instance_id
 from .calling import Caller
 from .context import Identity
+from .doors import Door, Doors
+from .looking import NodeStopped
 from .node import Node
 from .publishing import EventIds, Publisher
 from .threads import HandlerThreads
@@ -40,21 +43,9 @@ T = TypeVar("T")
 
 START_TIMEOUT = 10.0
 STOP_TIMEOUT = 3.0
+LONGEST_PAUSE = 5.0
 EXTRA_THREADS = 1000
 """Threads beyond `rpc_concurrency`, for nested calls, listeners and hooks. They are made only when needed."""
-
-
-class Door(Protocol):
-    """A way in for something else than an event loop (`lightbus.blocking` for plain threads)."""
-
-    def peer_lost(self, peer: Peer, reason: str) -> None:
-        """Drop the connections to a peer that left."""
-
-    def when_sent(self, instance: str, callback: Callable[[], None]) -> None:
-        """Call back once nothing that chose this instance already is still unsent."""
-
-    def close(self) -> None:
-        """Close the idle connections, and have the busy ones raise."""
 
 
 class Engine:
@@ -67,10 +58,18 @@ class Engine:
         config: the settings.
         identity: who this process is.
         discovery: another way of finding peers than the settings say (tests).
+        directory: where the sockets of mode host are, instead of the user's own directory (tests).
 
     """
 
-    def __init__(self, config: Config, identity: Identity, *, discovery: Discovery | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        identity: Identity,
+        *,
+        discovery: Discovery | None = None,
+        directory: Path | None = None,
+    ) -> None:
         check_platform()
         self.config = config
         self.identity = identity
@@ -78,11 +77,10 @@ class Engine:
         self.wanted: set[str] = set()
         self.max_message_size = config.network.max_message_size
         self.event_ids = EventIds(identity.instance)
-        self.doors: list[Door] = []
-        self.node: Node | None = None
+        self.doors = Doors()
         self.publisher: Publisher | None = None
         """Publishes for this process, while it is a worker."""
-        self.directory: Path | None = None
+        self.directory = directory
         self.addresses: tuple[str, ...] = ("127.0.0.1",)
         self.security = self._make_security()
         self.transport = Transport(
@@ -92,9 +90,11 @@ class Engine:
             heartbeat_timeout=config.network.heartbeat_timeout,
         )
         self._discovery = discovery
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._callers: dict[asyncio.AbstractEventLoop, Caller] = {}
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # over the fields below, and whatever moves the node
+        self._place: tuple[Node, asyncio.AbstractEventLoop] | None = None
+        self._known: Iterable[Peer] = ()
+        self._was_worker = False
+        self._guard: asyncio.Task[None] | None = None
         self._thread: threading.Thread | None = None
         self._stop_thread: asyncio.Event | None = None
         self._executor: HandlerThreads | None = None
@@ -104,45 +104,68 @@ class Engine:
 
     def ensure(self) -> tuple[Node, asyncio.AbstractEventLoop]:
         """Return the node and its loop; start them in a thread where there is none. Raises BusAlreadyClosed."""
-        node, loop = self.node, self._loop
-        if node is not None and loop is not None and not loop.is_closed():
-            return node, loop
+        place = self._place
+        if place is not None and not place[1].is_closed():
+            return place
         with self._lock:
-            if self._closed:
-                raise BusAlreadyClosed("The bus was closed. Make a new one with lightbus.create().")
-            if self.node is None or self._loop is None or self._loop.is_closed():
+            self._check_open()
+            self._drop_closed_loop()
+            if self._place is None:
                 self._start_thread()
-            assert self.node is not None
-            assert self._loop is not None
-            return self.node, self._loop
+            assert self._place is not None
+            return self._place
 
     async def adopt(self) -> Node:
-        """Put the node on the running loop, and return it; a thread that had it ends."""
-        await asyncio.to_thread(self._end_thread)
-        if self._closed:
-            raise BusAlreadyClosed("The bus was closed. Make a new one with lightbus.create().")
-        self._loop = asyncio.get_running_loop()
-        self.node = self._make_node()
-        await self.node.start()
-        return self.node
+        """
+        Put the node on the running loop, and return it; a thread that had it ends.
+
+        It goes when the loop does (`asyncio.run` cancels what still runs), so that nobody calls into the void.
+        """
+        node = None
+        while node is None:
+            await asyncio.to_thread(self._end_thread)
+            with self._lock:
+                self._check_open()
+                self._drop_closed_loop()
+                if self._place is None:  # or another thread was quicker
+                    node = self._settle()
+        self._guard = asyncio.get_running_loop().create_task(self._go_with_the_loop(node))
+        try:
+            await node.start()
+        except BaseException:
+            await self.release()
+            raise
+        return node
 
     async def release(self) -> None:
         """Take the node off the running loop; the next use starts one in a thread."""
-        node, self.node = self.node, None
-        if node is not None:
-            await node.stop()
-        self._loop = None
-        self.snapshot = Snapshot()
+        with self._lock:
+            if self._place is None:
+                return
+            node, _ = self._place
+            known = node.retire()
+            self._leave(node, known)
+        await node.stop()
 
     def run(self, make: Callable[[Node], Coroutine[Any, Any, T]]) -> Future[T]:
         """Run a coroutine on the node's loop. From any thread."""
-        node, loop = self.ensure()
-        return asyncio.run_coroutine_threadsafe(make(node), loop)
+        while True:
+            node, loop = self.ensure()
+            coroutine = make(node)
+            try:
+                return asyncio.run_coroutine_threadsafe(coroutine, loop)
+            except RuntimeError:  # closed just now
+                coroutine.close()
+
+    @property
+    def node(self) -> Node | None:
+        """The node, where there is one."""
+        return None if self._place is None else self._place[0]
 
     @property
     def is_running(self) -> bool:
         """Whether there is a node."""
-        return self.node is not None and self._loop is not None and not self._loop.is_closed()
+        return self._place is not None and not self._place[1].is_closed()
 
     @property
     def executor(self) -> HandlerThreads:
@@ -153,39 +176,53 @@ class Engine:
                 self._executor = HandlerThreads(limit)
             return self._executor
 
-    # Doors
+    # What doors ask for
 
     def caller(self) -> Caller:
         """Return the door of the running loop."""
-        loop = asyncio.get_running_loop()
-        caller = self._callers.get(loop)
-        if caller is None:
-            self.ensure()
-            with self._lock:
-                self._drop_closed_loops()
-                caller = self._callers[loop] = Caller(self)
-        return caller
+        self.ensure()
+        return self.doors.caller(self)
 
     async def resolve(self, api: str, deadline: Deadline) -> None:
         """Return when a peer that advertises `api` is up. Raises UnknownApi or PeerUnreachable. From any loop."""
-        node, loop = self.ensure()
-        if loop is asyncio.get_running_loop():
-            await node.resolve(api, deadline)
-        else:
-            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(node.resolve(api, deadline), loop))
+        await self._ask(lambda node: node.resolve(api, deadline))
 
     def resolve_blocking(self, api: str, deadline: Deadline) -> None:
         """Do the same from a plain thread."""
-        future = self.run(lambda node: node.resolve(api, deadline))
-        try:
-            future.result(deadline.left() + 1.0)
-        except TimeoutError as error:
-            if isinstance(error, LightbusTimeout):
-                raise
-            future.cancel()
-            raise LightbusTimeout(
-                f"The engine's event loop did not answer while '{api}' was looked for. Does a handler block it?"
-            ) from None
+        self._ask_blocking(lambda node: node.resolve(api, deadline), deadline, f"'{api}' was looked for")
+
+    async def wait_for(self, apis: Sequence[str], deadline: Deadline) -> list[str]:
+        """Return when each of these APIs is advertised by a peer that is up, or the time is over; return the others."""
+        return await self._ask(lambda node: node.wait_for(apis, deadline))
+
+    def wait_for_blocking(self, apis: Sequence[str], deadline: Deadline) -> list[str]:
+        """Do the same from a plain thread."""
+        names = ", ".join(apis)
+        return self._ask_blocking(lambda node: node.wait_for(apis, deadline), deadline, f"it waited for {names}")
+
+    async def _ask(self, make: Callable[[Node], Coroutine[Any, Any, T]]) -> T:
+        while True:
+            node, loop = self.ensure()
+            with contextlib.suppress(NodeStopped):  # it moved: ask the next one
+                if loop is asyncio.get_running_loop():
+                    return await make(node)
+                return await asyncio.wrap_future(self.run(make))
+            self._check_open(on_the_way=True)
+
+    def _ask_blocking(self, make: Callable[[Node], Coroutine[Any, Any, T]], deadline: Deadline, what: str) -> T:
+        while True:
+            future = self.run(make)
+            try:
+                return future.result(deadline.left() + 1.0)
+            except (NodeStopped, CancelledError):  # it moved, or its loop ended: ask the next one
+                self._check_open(on_the_way=True)
+            except TimeoutError as error:
+                if isinstance(error, LightbusTimeout):
+                    raise
+                future.cancel()
+                raise LightbusTimeout(
+                    f"The engine's event loop did not answer while {what}. Does a handler block it?"
+                ) from None
 
     # As the user of the node
 
@@ -193,28 +230,15 @@ class Engine:
         """Take over a new snapshot, and fail what was with those who left. On the node's loop."""
         self.snapshot = snapshot
         for fact in left:
-            for caller in list(self._callers.values()):
-                if caller.loop is self._loop:
-                    caller.peer_lost(fact.peer, fact.reason)
-                else:
-                    with contextlib.suppress(RuntimeError):  # that loop is closed
-                        caller.loop.call_soon_threadsafe(caller.peer_lost, fact.peer, fact.reason)
-            for door in self.doors:
-                door.peer_lost(fact.peer, fact.reason)
+            self.doors.peer_left(fact)
 
     async def doors_have_seen(self, instance: str) -> None:
         """Return when no door can send anything new to an instance that the snapshot no longer offers."""
-        loop = asyncio.get_running_loop()
-        waits: list[asyncio.Future[None]] = []
-        for caller in list(self._callers.values()):
-            waits.append(loop.create_future())
-            with contextlib.suppress(RuntimeError):
-                caller.loop.call_soon_threadsafe(loop.call_soon_threadsafe, _set, waits[-1])
-        for door in self.doors:
-            waits.append(loop.create_future())
-            door.when_sent(instance, partial(_from_any_thread, loop, waits[-1]))
-        if waits:
-            await asyncio.wait(waits, timeout=1.0)
+        await self.doors.have_seen(instance)
+
+    async def doors_are_done(self, instance: str) -> None:
+        """Return when no door awaits anything of an instance any more, or after a short while."""
+        await self.doors.are_done(instance)
 
     # The end
 
@@ -230,35 +254,106 @@ class Engine:
                 return
             self._closed = True
         self._end_thread()
-        self._close_doors(at_exit=at_exit)
+        all_left = self._leave_foreign_loop(at_exit=at_exit)
+        all_closed = self.doors.close(at_exit=at_exit)
+        if self._executor is not None:
+            self._executor.shutdown()
+        if all_left and all_closed:
+            self.transport.close()
 
     async def close_async(self) -> None:
         """Close everything; bounded. A node on the running loop is stopped on it."""
-        if self._loop is asyncio.get_running_loop():
+        if self._place is not None and self._place[1] is asyncio.get_running_loop():
             await self.release()
-        caller = self._callers.pop(asyncio.get_running_loop(), None)
-        if caller is not None:
-            caller.close()
+        self.doors.close_own()
         await asyncio.to_thread(self.close)
 
-    def _close_doors(self, *, at_exit: bool) -> None:
-        left_alone = False
-        for caller in list(self._callers.values()):
-            if caller.loop.is_closed():
-                caller.abandon()
-            elif at_exit and caller.loop.is_running():
-                left_alone = True
-            else:
-                with contextlib.suppress(RuntimeError):
-                    caller.loop.call_soon_threadsafe(caller.close)
-        for door in self.doors:
-            door.close()
-        if self._executor is not None:
-            self._executor.shutdown()
-        if not left_alone:
-            self.transport.close()
+    def pause(self, seconds: float) -> Callable[[], None]:
+        """
+        Have the node's loop stand still in its thread, and return what lets it go on: for a fork.
 
-    # Inside
+        A fork in the midst of what another thread imports or writes would leave the child a lock that nobody releases.
+        Gives up after so many seconds: a fork may be risky, but must not hang.
+        """
+        still, go_on = threading.Event(), threading.Event()
+        is_locked = self._lock.acquire(timeout=seconds)  # no node is being made
+
+        def stand_still() -> None:
+            still.set()
+            go_on.wait(LONGEST_PAUSE)
+
+        def resume() -> None:
+            go_on.set()
+            if is_locked:
+                self._lock.release()
+
+        place = self._place
+        if place is not None and place[1].is_running() and place[1] is not asyncio._get_running_loop():
+            with contextlib.suppress(RuntimeError):  # closed just now
+                place[1].call_soon_threadsafe(stand_still)
+                still.wait(seconds)
+        return resume
+
+    def _check_open(self, *, on_the_way: bool = False) -> None:
+        if self._closed and on_the_way:
+            raise LightbusShutdownInProgress("The bus was closed while a peer was being looked for.")
+        if self._closed:
+            raise BusAlreadyClosed("The bus was closed. Make a new one with lightbus.create().")
+
+    # Moving the node
+
+    def _settle(self) -> Node:
+        """Make a node on the running loop. It goes on from what the one before it knew."""
+        if self._was_worker:
+            # Others have seen this instance leave, and would not believe a rumour that it is back.
+            self.identity = replace(self.identity, instance=new_instance_id())
+            self._was_worker = False
+        node = self._make_node(self._known)
+        self.snapshot = node.registry.snapshot()
+        self._place = node, asyncio.get_running_loop()
+        return node
+
+    def _leave(self, node: Node, known: Sequence[Peer]) -> None:
+        self._place, self._known = None, known
+        self._was_worker = self._was_worker or node.binding is not None
+        self.publisher = None
+        # Calls on their way go on. New ones find nobody, and start a node to ask.
+        self.snapshot = Snapshot(peers={peer.instance: peer for peer in known})
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            guard.cancel()
+
+    def _drop_closed_loop(self) -> None:
+        if self._place is not None and self._place[1].is_closed():
+            node, _ = self._place
+            self._guard = None
+            self._leave(node, ())
+            node.abandon()
+
+    async def _go_with_the_loop(self, node: Node) -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            if self.node is node:
+                self._guard = None
+                await self.release()
+
+    def _leave_foreign_loop(self, *, at_exit: bool) -> bool:
+        """Take the node off a loop that is not ours; return whether nobody uses its sockets any more."""
+        place = self._place
+        if place is None:
+            return True
+        node, loop = place
+        if not loop.is_running():
+            self._guard = None
+            self._leave(node, ())
+            node.abandon()
+        elif not at_exit:
+            with contextlib.suppress(TimeoutError, CancelledError):
+                asyncio.run_coroutine_threadsafe(self.release(), loop).result(STOP_TIMEOUT)
+        return self._place is None
+
+    # The thread
 
     def _start_thread(self) -> None:
         ready: Future[None] = Future()
@@ -271,36 +366,34 @@ class Engine:
     async def _thread_main(self, ready: Future[None]) -> None:
         try:
             self._stop_thread = asyncio.Event()
-            self._loop = asyncio.get_running_loop()
-            self.node = self._make_node()
-            # Discovery takes a moment (its imports, too), and nobody has to wait for it: `resolve` does.
-            start = asyncio.create_task(self.node.start())
-            ready.set_result(None)
-            await self._stop_thread.wait()
-            with contextlib.suppress(Exception):
-                await start
-            await self.release()
+            node = self._settle()
         except BaseException as error:
-            if ready.done():
-                raise
             ready.set_exception(error)
+            return
+        # Discovery takes a moment (its imports, too), and nobody has to wait for it: `resolve` does.
+        start = asyncio.create_task(node.start())
+        ready.set_result(None)
+        await self._stop_thread.wait()
+        with contextlib.suppress(Exception):
+            await start
+        await self.release()
 
     def _end_thread(self) -> None:
         with self._lock:
             thread, self._thread = self._thread, None
-            loop, stop = self._loop, self._stop_thread
-            if thread is None or stop is None or loop is None:
+            if thread is None or self._place is None or self._stop_thread is None:
                 return
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(stop.set)
+                self._place[1].call_soon_threadsafe(self._stop_thread.set)
         if thread is not threading.current_thread():
             thread.join(STOP_TIMEOUT)
 
-    def _drop_closed_loops(self) -> None:
-        for loop in [loop for loop in self._callers if loop.is_closed()]:
-            self._callers.pop(loop).abandon()
+    # Parts
 
-    def _make_node(self) -> Node:
+    def _make_node(self, known: Iterable[Peer]) -> Node:
+        looked = f"zeroconf on {', '.join(self.addresses)}" if self.config.discovery.mdns else "zeroconf switched off"
+        if self._discovery is not None:
+            looked = f"by {type(self._discovery).__name__}"
         return Node(
             self,
             self.identity,
@@ -310,14 +403,13 @@ class Engine:
             directory=self.directory,
             networks=own_networks(self.config.network.interfaces) if self.directory is None else (),
             wait=self.config.discovery.wait,
-            looked=f"zeroconf on {', '.join(self.addresses)}"
-            if self.config.discovery.mdns
-            else "zeroconf switched off",
+            looked=looked,
+            known=known,
         )
 
     def _make_security(self) -> Security:
         if self.config.security.mode == "host":
-            self.directory = runtime_directory(self.identity.bus)
+            self.directory = self.directory or runtime_directory(self.identity.bus)
             return HostSecurity(directory=self.directory)
         self.addresses = usable_addresses(self.config.network.interfaces)
         return InsecureSecurity(bus=self.identity.bus, addresses=self.addresses)
@@ -326,12 +418,3 @@ class Engine:
         if not self.config.discovery.mdns:
             return NoDiscovery()
         return ZeroconfDiscovery(self.identity.bus, addresses=self.addresses)
-
-
-def _from_any_thread(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
-    loop.call_soon_threadsafe(_set, future)
-
-
-def _set(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

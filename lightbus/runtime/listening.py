@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
+from ..exceptions import LightbusException
 from ..message import EventMessage
 from ..service.hooks import HookRegistry
 from ..service.parameters import Parameter, of_function
@@ -120,7 +121,7 @@ class Listening:
     def __init__(self, surroundings: Surroundings, listener: Listener) -> None:
         self.listener = listener
         self.counts: Counter[str] = Counter()
-        """failed, retried, dropped."""
+        """failed, retried, dropped, invalid."""
         self.handled = 0
         self.is_slow = False
         """Whether it did not keep up lately, and is no longer waited for."""
@@ -155,6 +156,9 @@ class Listening:
 
     async def stop(self, seconds: float) -> None:
         """Finish the event being handled, at most so long, and stop."""
+        if self._queue:
+            self.counts["dropped"] += len(self._queue)
+            logger.warning("The listener %s stops: %d events that waited are dropped", self.listener, len(self._queue))
         self._queue.clear()
         self._stopping = True
         self._stop.set()
@@ -181,22 +185,33 @@ class Listening:
                 self._surroundings.caught_up()
                 await self._wake.wait()
                 continue
-            message = queue.popleft()
-            try:
-                await self._execute(message)
-            except Exception as error:
-                await self._failed(message, error)
+            await self._handle(queue.popleft())
             self.handled += 1
             if self.handled % FAIR_SHARE == 0:
                 await asyncio.sleep(0)
 
-    async def _failed(self, message: EventMessage, error: Exception) -> None:
+    async def _handle(self, message: EventMessage) -> None:
+        try:
+            args, kwargs = self._arguments(message)
+        except LightbusException as error:
+            # Its sender's mistake, and not the handler's: `on_error` is not asked, and nothing a peer sends stops us.
+            self.counts["invalid"] += 1
+            logger.error("%r is not given to the listener %s: %s", message, self.listener.name, error)
+            return
+        try:
+            await self._execute(message, args, kwargs)
+        except Exception as error:
+            await self._failed(message, args, kwargs, error)
+
+    async def _failed(
+        self, message: EventMessage, args: tuple[EventMessage, ...], kwargs: Kwargs, error: Exception
+    ) -> None:
         backoff = FIRST_BACKOFF
         while await self._again(message, error, backoff):
             backoff *= 2
             message.deliveries += 1
             try:
-                await self._execute(message)
+                await self._execute(message, args, kwargs)
             except Exception as another:
                 error = another
             else:
@@ -215,14 +230,17 @@ class Listening:
             self._surroundings.on_fatal(self.listener, error)
         return False
 
-    async def _execute(self, message: EventMessage) -> None:
+    def _arguments(self, message: EventMessage) -> tuple[tuple[EventMessage, ...], Kwargs]:
+        """Return what the handler is called with. Raises ValidationError where that does not fit its annotations."""
         kwargs = self._surroundings.incoming(message)
         takes_message = self._first is not None and self._first not in kwargs
         if not self._takes_all and not self._names >= kwargs.keys():
             kwargs = {name: value for name, value in kwargs.items() if name in self._names}
         if self._casts:
             kwargs = (self._with_message if takes_message else self._without_message).cast(kwargs)
-        args = (message,) if takes_message else ()
+        return (message,) if takes_message else (), kwargs
+
+    async def _execute(self, message: EventMessage, args: tuple[EventMessage, ...], kwargs: Kwargs) -> None:
         if self._hooks.has("before_event_execution"):
             await self._hook("before_event_execution", message)
         try:
@@ -230,7 +248,9 @@ class Listening:
                 await self.listener.function(*args, **kwargs)
             else:
                 await self._surroundings.call_sync(self.listener.function, *args, **kwargs)
-        except (asyncio.CancelledError, SystemExit) as error:
+        except Exception:
+            raise
+        except BaseException as error:
             if self._task.cancelling():
                 raise
             # The handler's own: it must neither end this task, unnoticed, nor the loop.

@@ -163,16 +163,15 @@ class Publisher:
             return Error(PeerRefused.code, text, False, {"elsewhere": True})
         try:
             event = self._apis.get(fire.api).get_event(fire.event)
+            kwargs, data = _completed(event, fire.record)
             # A subscriber would drop us for a message over the limit, and this one grows by its topic and numbers.
-            if len(fire.record) + FRAME_OVERHEAD > self.max_message_size:
-                raise self._too_large(f"{fire.api}.{fire.event}", fire.record)
-            kwargs = envelope.decode_record(fire.record).kwargs
-            event.signature.validate(kwargs)
+            if len(data) + FRAME_OVERHEAD > self.max_message_size:
+                raise self._too_large(f"{fire.api}.{fire.event}", data)
         except (LightbusException, EventNotFound, ProtocolError) as error:
             self.counts["refused"] += 1
             return Error(error.code, str(error), False, {})
         key = fire.key if fire.key is not None else key_of(event, kwargs)
-        sequence = self.append(fire.api, fire.event, fire.record, key)
+        sequence = self.append(fire.api, fire.event, data, key)
         self.counts["handed_off"] += 1
         return Accepted(self.native_id(sequence), self.identity.instance)
 
@@ -190,6 +189,16 @@ class Publisher:
         topics = [envelope.event_topic(api, event, partition) for partition in range(PARTITIONS)]
         self._topics[api, event] = topics
         return topics
+
+
+def _completed(event: Event, data: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return the arguments and the record of an event with what its sender, who may not know the Api, left out."""
+    record = envelope.decode_record(data)
+    kwargs = event.signature.fill_defaults(record.kwargs)
+    event.signature.validate(kwargs)
+    if kwargs is record.kwargs and record.version == event.version:
+        return kwargs, data
+    return kwargs, envelope.encode_record(record._replace(kwargs=kwargs, version=event.version))
 
 
 def _portions(entries: list[list[Any]], limit: int) -> list[list[Any]]:

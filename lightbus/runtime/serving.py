@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import inspect
 import logging
 import time
 import traceback
@@ -25,6 +26,7 @@ from ..exceptions import (
     PayloadTooLarge,
     PeerBusy,
     PeerRefused,
+    PeerUnreachable,
 )
 from ..message import ResultMessage, RpcMessage
 from ..service.api import ApiRegistry, Procedure
@@ -100,6 +102,7 @@ class Server:
         executor: where `def` handlers run. It must be able to run more of them than `rpc_concurrency`, since
             nested calls are not counted.
         reply: sends a frame to a routing id.
+        serves_calls: whether calls are executed at all; those of `internal.` APIs are in any case.
 
     """
 
@@ -113,6 +116,7 @@ class Server:
         client: Any,
         executor: Executor,
         reply: Callable[[bytes, bytes], bool],
+        serves_calls: bool = True,
     ) -> None:
         self.identity = identity
         self.draining = False
@@ -127,6 +131,7 @@ class Server:
         self._client = client
         self._executor = executor
         self._reply_to = reply
+        self._serves_calls = serves_calls
         self._loop = asyncio.get_running_loop()
         self._jobs: dict[tuple[bytes, int], _Job] = {}
         self._queue: deque[_Job] = deque()
@@ -209,6 +214,9 @@ class Server:
             self.counts["refused_standstill"] += 1
             text = f"{me} stood still for a while, and does not know how old the call is."
             return Error(PeerBusy.code, text, False, {"elsewhere": True, "epoch": self.standstills})
+        if not self._serves_calls and not request.api.startswith("internal."):
+            text = f"{me} serves no calls: it runs without the feature 'rpcs' (--only, --skip)."
+            return Error(PeerUnreachable.code, text, False, {"elsewhere": True})
         if len(request.chain) >= MAX_CHAIN:
             text = (
                 f"{request.api}.{request.procedure} is {len(request.chain)} nested calls deep. Do they go in a circle?"
@@ -247,9 +255,16 @@ class Server:
             self._enter(job)
             kwargs = self._arguments(job)
             job.executed = job.in_user_code = True
-            await self._hook("before_rpc_execution", job, kwargs)
-            value = await job.procedure.function(**kwargs)
-            await self._hook("after_rpc_execution", job, kwargs, value)
+            if self._hooks.has("before_rpc_execution"):
+                await self._hook("before_rpc_execution", job, kwargs)
+            try:
+                value = await job.procedure.function(**kwargs)
+            except Exception as error:
+                if self._hooks.has("after_rpc_execution"):
+                    await self._hook("after_rpc_execution", job, kwargs, error)
+                raise
+            if self._hooks.has("after_rpc_execution"):
+                await self._hook("after_rpc_execution", job, kwargs, value)
             job.in_user_code = False
             frame = self._result_frame(job, value)
         except BaseException as error:
@@ -263,7 +278,13 @@ class Server:
             kwargs = self._arguments(job)
             job.executed = job.in_user_code = True
             self._hook_blocking("before_rpc_execution", job, kwargs)
-            value = job.procedure.function(**kwargs)
+            try:
+                value = job.procedure.function(**kwargs)
+                if inspect.iscoroutine(value):  # an `async def` behind a decorator that does not show it
+                    value = asyncio.run_coroutine_threadsafe(value, self._loop).result()
+            except Exception as error:
+                self._hook_blocking("after_rpc_execution", job, kwargs, error)
+                raise
             self._hook_blocking("after_rpc_execution", job, kwargs, value)
             job.in_user_code = False
             frame = self._result_frame(job, value)
@@ -343,8 +364,7 @@ class Server:
     # Hooks
 
     async def _hook(self, name: str, job: _Job, kwargs: dict[str, Any], *result: Any) -> None:
-        if self._hooks.has(name):
-            await self._hooks.run(name, call_sync=self.call_sync, **self._details(job, kwargs, *result))
+        await self._hooks.run(name, call_sync=self.call_sync, **self._details(job, kwargs, *result))
 
     def _hook_blocking(self, name: str, job: _Job, kwargs: dict[str, Any], *result: Any) -> None:
         if self._hooks.has(name):
@@ -366,6 +386,8 @@ class Server:
                 rpc_message_id=message.id,
                 api_name=message.api_name,
                 procedure_name=message.procedure_name,
+                error=isinstance(result[0], Exception),
+                trace=_safely(_trace, result[0]) if isinstance(result[0], Exception) else "",
             )
         return details
 

@@ -1,0 +1,426 @@
+"""The way of an event out: numbered, coalesced by topic, published; and the hand-off for those who cannot publish."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from itertools import chain
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers import wait_until_async
+from lightbus.core.partitions import partition_of
+from lightbus.exceptions import DeformError, PayloadTooLarge
+from lightbus.message import EventMessage
+from lightbus.runtime.context import Identity
+from lightbus.runtime.publishing import (
+    FRAME_OVERHEAD,
+    MAX_BYTES,
+    MAX_RECORDS,
+    TURN_AFTER,
+    EventIds,
+    Publisher,
+    key_of,
+    record_of,
+)
+from lightbus.service.api import Api, ApiRegistry, Event, Parameter
+from lightbus.wire import envelope
+from lightbus.wire.envelope import PARTITIONS, Accepted, Error, Events, Fire, Marker, Record
+
+ME = "a" * 16
+MARKER = envelope.marker_topic(bytes(16))
+
+
+class Auth(Api):
+    user_registered = Event(["username", Parameter("age", int, default=0)], key="username")
+    seen = Event(["what"])
+
+    class Meta:
+        name = "auth"
+        version = 3
+
+
+class Out:
+    """A publisher whose frames are kept."""
+
+    def __init__(self, max_message_size: int = 64 * 1024 * 1024) -> None:
+        self.frames: list[tuple[bytes, Events | Marker]] = []
+        self.sizes: list[int] = []
+        self.apis = ApiRegistry()
+        self.apis.add(Auth())
+        self.publisher = Publisher(
+            Identity(bus="b", service="s", process="p", instance=ME, host="h"),
+            self.apis,
+            self.send,
+            max_message_size=max_message_size,
+        )
+
+    def send(self, frame: bytes) -> None:
+        topic, message = envelope.decode_published(frame)
+        assert isinstance(message, (Events, Marker))
+        self.sizes.append(len(frame))
+        self.frames.append((topic, message))
+
+    def fire(self, count: int, size: int = 10, key: str | None = "k", event: str = "seen") -> list[int]:
+        """Append so many events, and return their sequences."""
+        return [self.publisher.append("auth", event, b"r" * size, key) for _ in range(count)]
+
+    @property
+    def records(self) -> dict[bytes, list[Any]]:
+        """What was published, per topic, in order."""
+        found: dict[bytes, list[Any]] = defaultdict(list)
+        for topic, message in self.frames:
+            if isinstance(message, Events):
+                assert (message.journal, message.publisher) == (ME, ME)
+                found[topic] += message.records
+        return found
+
+    def hand_off(self, event: str = "seen", *, kwargs: Any = None, **fields: Any) -> Accepted | Error:
+        """Have an event arrive from a process that does not publish."""
+        record = envelope.encode_record(Record("id-1", 1, 0.0, {"what": "it"} if kwargs is None else kwargs))
+        values = {"target": ME, "api": "auth", "event": event, "left": 5.0, "key": None, "record": record, **fields}
+        return self.publisher.hand_off(Fire(**values))
+
+
+def run(test: Callable[[Out], Awaitable[None]], **kwargs: Any) -> None:
+    """Run a test on a loop, with a publisher made on it."""
+
+    async def main() -> None:
+        await test(Out(**kwargs))
+
+    asyncio.run(main())
+
+
+def test_events_of_one_tick_share_a_message() -> None:
+    """What is fired before the loop has its turn leaves in one frame, numbered, each with the one before it."""
+
+    async def test(out: Out) -> None:
+        assert out.fire(3) == [1, 2, 3]
+        assert out.publisher.waiting == 3
+        assert out.frames == []
+        await asyncio.sleep(0)
+        [(topic, message)] = out.frames
+        assert topic == envelope.event_topic("auth", "seen", partition_of("k", PARTITIONS))
+        assert message == Events(ME, ME, [[1, 0, b"r" * 10], [2, 1, b"r" * 10], [3, 2, b"r" * 10]])
+        assert (out.publisher.waiting, out.publisher.head, out.publisher.counts["published"]) == (0, 3, 3)
+        assert out.fire(1) == [4]
+        await asyncio.sleep(0)
+        assert out.records[topic][-1][:2] == [4, 3]
+
+    run(test)
+
+
+def test_each_topic_has_its_own_predecessors() -> None:
+    """A subscriber to one partition sees no gap where the numbers between went to another, or to another event."""
+
+    async def test(out: Out) -> None:
+        for key in ("one", "two", "one", "two"):
+            out.fire(1, key=key)
+        out.fire(1, key="one", event="user_registered")
+        out.fire(1, key="one")
+        out.publisher.flush()
+        one, two = (envelope.event_topic("auth", "seen", partition_of(key, PARTITIONS)) for key in ("one", "two"))
+        assert [entry[:2] for entry in out.records[one]] == [[1, 0], [3, 1], [6, 3]]
+        assert [entry[:2] for entry in out.records[two]] == [[2, 0], [4, 2]]
+
+    run(test)
+
+
+def test_a_key_decides_on_the_partition() -> None:
+    """All events of a key go one way, so they stay in order."""
+
+    async def test(out: Out) -> None:
+        out.fire(100, key="customer-1")
+        out.publisher.flush()
+        assert list(out.records) == [envelope.event_topic("auth", "seen", partition_of("customer-1", PARTITIONS))]
+
+    run(test)
+
+
+def test_events_without_a_key_take_turns() -> None:
+    """Each partition gets some in a row, so that they share messages, and all partitions get as many."""
+
+    async def test(out: Out) -> None:
+        out.fire(TURN_AFTER * PARTITIONS, key=None)
+        out.publisher.flush()
+        assert len(out.records) == PARTITIONS
+        assert {len(entries) for entries in out.records.values()} == {TURN_AFTER}
+        before = out.frames[-1][0]
+        out.fire(1, key=None)
+        out.publisher.flush()
+        assert out.frames[-1][0] != before
+
+    run(test)
+
+
+def test_a_message_has_only_so_many_events() -> None:
+    """More than MAX_RECORDS events of a topic are several messages, in order."""
+
+    async def test(out: Out) -> None:
+        out.fire(2 * MAX_RECORDS + 1)
+        out.publisher.flush()
+        lengths = [len(message.records) for _, message in out.frames if isinstance(message, Events)]
+        assert lengths == [MAX_RECORDS, MAX_RECORDS, 1]
+        [entries] = out.records.values()
+        assert [entry[0] for entry in entries] == list(range(1, 2 * MAX_RECORDS + 2))
+
+    run(test)
+
+
+def test_a_message_has_only_so_many_bytes() -> None:
+    """Large events share no message beyond MAX_BYTES; one that is larger by itself has a message of its own."""
+
+    async def test(out: Out) -> None:
+        out.fire(3, size=MAX_BYTES // 2 - 1000)
+        out.fire(1, size=2 * MAX_BYTES)
+        out.fire(1)
+        out.publisher.flush()
+        lengths = [len(message.records) for _, message in out.frames if isinstance(message, Events)]
+        assert lengths == [2, 1, 1, 1]
+
+    run(test)
+
+
+@given(st.lists(st.integers(0, 900), min_size=1, max_size=40), st.integers(2048, 4096))
+def test_no_message_is_over_the_limit(sizes: list[int], limit: int) -> None:
+    """However events come together, no message is larger than a subscriber takes: it would drop the connection."""
+
+    async def test(out: Out) -> None:
+        for size in sizes:
+            out.fire(1, size=size)
+        out.publisher.flush()
+        assert max(out.sizes) <= limit
+        [entries] = out.records.values()
+        assert [len(entry[2]) for entry in entries] == sizes
+
+    run(test, max_message_size=limit)
+
+
+def test_threads_append_at_once() -> None:
+    """From whatever threads events come: numbers are used once, and each partition's leave in order without a gap."""
+    count, threads = 2000, 4
+
+    async def test(out: Out) -> None:
+        given_: list[list[int]] = [[] for _ in range(threads)]
+
+        def fire(number: int) -> None:
+            for turn in range(count):
+                given_[number] += out.fire(1, key=None if turn % 3 else f"key-{turn}")
+
+        workers = [threading.Thread(target=fire, args=(number,)) for number in range(threads)]
+        for worker in workers:
+            worker.start()
+        await wait_until_async(lambda: out.publisher.counts["published"] == count * threads, 30.0)
+        for worker in workers:
+            worker.join()
+        assert sorted(chain(*given_)) == list(range(1, count * threads + 1))
+        assert all(sequences == sorted(sequences) for sequences in given_)
+        for entries in out.records.values():
+            assert [previous for _, previous, _ in entries] == [0, *(sequence for sequence, _, _ in entries)][:-1]
+            assert [entry[0] for entry in entries] == sorted(entry[0] for entry in entries)
+        assert sum(map(len, out.records.values())) == count * threads
+
+    run(test)
+
+
+# Firing here
+
+
+def test_publishing_an_event_notes_where_it_is() -> None:
+    """The fired message then says who holds it, and under which number; its record is what subscribers get."""
+
+    async def test(out: Out) -> None:
+        event = out.apis.get("auth").get_event("user_registered")
+        message = EventMessage(
+            api_name="auth", event_name="user_registered", kwargs={"username": "sally"}, id="x-1", published_at=1.5
+        )
+        out.publisher.publish(message, event)
+        assert (message.native_id, message.publisher) == (f"{ME}-1", ME)
+        out.publisher.flush()
+        [(topic, [[_, _, record]])] = out.records.items()
+        assert topic == envelope.event_topic("auth", "user_registered", partition_of("sally", PARTITIONS))
+        assert envelope.decode_record(record) == Record("x-1", 1, 1.5, {"username": "sally"})
+
+    run(test)
+
+
+def test_what_cannot_be_published_is_refused() -> None:
+    """An event that is too large, or cannot be sent, is the error of whoever fires it, and takes no number."""
+
+    async def test(out: Out) -> None:
+        event = out.apis.get("auth").get_event("seen")
+        large = EventMessage(api_name="auth", event_name="seen", kwargs={"what": "x" * 3000})
+        with pytest.raises(PayloadTooLarge, match=r"arguments of auth\.seen take 30\d\d bytes; .* have 3000"):
+            out.publisher.publish(large, event)
+        odd = EventMessage(api_name="auth", event_name="seen", kwargs={"what": object()})
+        with pytest.raises(DeformError, match=r"arguments of auth\.seen cannot be sent: kwargs\.what is a object"):
+            out.publisher.publish(odd, event)
+        assert (out.publisher.head, out.publisher.waiting) == (0, 0)
+
+    run(test, max_message_size=3000)
+
+
+@pytest.mark.parametrize(
+    ("key", "kwargs", "expected"),
+    [
+        ("username", {"username": "sally"}, "sally"),
+        ("username", {"username": 7}, "7"),
+        ("username", {"username": None}, None),
+        ("username", {}, None),
+        (None, {"username": "sally"}, None),
+    ],
+)
+def test_the_key_of_an_event(key: str | None, kwargs: dict[str, Any], expected: str | None) -> None:
+    """The key is the text of the argument that the event names; without it there is none."""
+    assert key_of(Event(["username"], key=key), kwargs) == expected
+
+
+def test_an_unknown_event_has_no_key() -> None:
+    """Of an event that is not declared here nothing is known."""
+    assert key_of(None, {"username": "sally"}) is None
+
+
+# Markers
+
+
+def test_a_marker_tells_from_where_on_events_arrive() -> None:
+    """What was fired before the marker's subscription goes out before it, and the marker names the last of it."""
+
+    async def test(out: Out) -> None:
+        out.fire(2)
+        out.publisher.subscribed(MARKER, True)
+        assert [type(message) for _, message in out.frames] == [Events, Marker]
+        assert out.frames[-1] == (MARKER, Marker(ME, 2))
+        out.fire(1)
+        await asyncio.sleep(0)
+        assert [type(message) for _, message in out.frames] == [Events, Marker, Events]
+        assert out.publisher.counts["markers"] == 1
+
+    run(test)
+
+
+def test_a_marker_counts_only_what_was_sent() -> None:
+    """An event that another thread fires while a marker is made comes behind it, so the marker does not count it."""
+
+    async def test(out: Out) -> None:
+        send = out.publisher._send
+        late = iter([1])
+
+        def send_and_fire(frame: bytes) -> None:
+            send(frame)
+            if next(late, None):
+                out.fire(1)
+
+        out.publisher._send = send_and_fire
+        out.fire(1)
+        out.publisher.subscribed(MARKER, True)
+        assert out.frames[-1] == (MARKER, Marker(ME, 1))
+        await asyncio.sleep(0)
+        assert [entry[0] for entries in out.records.values() for entry in entries] == [1, 2]
+
+    run(test)
+
+
+@pytest.mark.parametrize(("topic", "subscribed"), [(MARKER, False), (b"auth\0", True), (b"", True)])
+def test_other_subscriptions_are_not_answered(topic: bytes, subscribed: bool) -> None:
+    """Only a subscription to a marker is answered; taking one back, or subscribing to events, is not."""
+
+    async def test(out: Out) -> None:
+        out.publisher.subscribed(topic, subscribed)
+        assert out.frames == []
+
+    run(test)
+
+
+# Hand-off
+
+
+def test_a_handed_off_event_is_published() -> None:
+    """The answer says under which number; the record goes on, completed by what its sender left out."""
+
+    async def test(out: Out) -> None:
+        assert out.hand_off("user_registered", kwargs={"username": "sally"}) == Accepted(f"{ME}-1", ME)
+        out.publisher.flush()
+        [(topic, [[_, _, record]])] = out.records.items()
+        assert topic == envelope.event_topic("auth", "user_registered", partition_of("sally", PARTITIONS))
+        assert envelope.decode_record(record).kwargs == {"username": "sally", "age": 0}
+        assert out.publisher.counts["handed_off"] == 1
+
+    run(test)
+
+
+def test_the_key_of_whoever_hands_off_counts() -> None:
+    """A key that came along decides on the partition, and not the argument."""
+
+    async def test(out: Out) -> None:
+        out.hand_off("user_registered", kwargs={"username": "sally"}, key="another")
+        out.publisher.flush()
+        assert list(out.records) == [
+            envelope.event_topic("auth", "user_registered", partition_of("another", PARTITIONS))
+        ]
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("event", "fields", "code", "text"),
+    [
+        ("seen", {"api": "auht"}, "unknown_api", "Did you mean 'auth'?"),
+        ("sene", {}, "event_not_found", "Did you mean 'seen'?"),
+        ("seen", {"record": b"\xc1"}, "protocol_error", "cannot be decoded"),
+        ("seen", {"kwargs": {"what": 1, "else": 2}}, "invalid_event_arguments", "has no parameter 'else'"),
+        ("seen", {"kwargs": {}}, "invalid_event_arguments", "needs the argument 'what'"),
+        ("user_registered", {"kwargs": {"username": "s", "age": "old"}}, "validation_error", "age is 'old'"),
+        ("seen", {"kwargs": {"what": "x" * 8000}}, "payload_too_large", "arguments of auth.seen take 8"),
+    ],
+)
+def test_what_is_handed_off_wrongly_is_refused(event: str, fields: dict[str, Any], code: str, text: str) -> None:
+    """Whoever hands off reads what is wrong; nothing is published, and no other peer is asked."""
+
+    async def test(out: Out) -> None:
+        error = out.hand_off(event, **fields)
+        assert isinstance(error, Error)
+        assert (error.code, error.started, error.details) == (code, False, {})
+        assert text in error.message
+        assert (out.publisher.head, out.publisher.counts["refused"]) == (0, 1)
+
+    run(test, max_message_size=8000 + FRAME_OVERHEAD)
+
+
+def test_an_event_for_another_instance_is_refused() -> None:
+    """A restarted worker does not publish what was meant for its predecessor; another peer may be asked."""
+
+    async def test(out: Out) -> None:
+        error = out.hand_off(target="f" * 16)
+        assert isinstance(error, Error)
+        assert (error.code, error.started, error.details) == ("peer_refused", False, {"elsewhere": True})
+
+    run(test)
+
+
+# Ids and records
+
+
+def test_event_ids_are_unique() -> None:
+    """Each thread gets other ids, and all begin with the instance that fires."""
+    ids, made = EventIds(ME), [list[str]() for _ in range(4)]
+    threads = [threading.Thread(target=lambda own=own: own.extend(ids.next() for _ in range(1000))) for own in made]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    every = list(chain(*made))
+    assert len(set(every)) == len(every) == 4000
+    assert f"{ME}-1" in every
+    assert all(each.startswith(f"{ME}-") for each in every)
+
+
+def test_a_record_holds_the_event() -> None:
+    """A message becomes the record that every receiver reads."""
+    message = EventMessage(api_name="auth", event_name="seen", kwargs={"what": 1}, id="i", version=3, published_at=2.5)
+    assert envelope.decode_record(record_of(message)) == Record("i", 3, 2.5, {"what": 1})

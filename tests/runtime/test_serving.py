@@ -1,0 +1,797 @@
+"""The way of a request through a worker: whatever it is, it is answered, and nothing stops the worker."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from helpers import MS, wait_until_async
+from lightbus.config import Config
+from lightbus.deadline import Deadline, current_deadline
+from lightbus.exceptions import InvalidParameters, UnknownApi
+from lightbus.message import ResultMessage, RpcMessage
+from lightbus.runtime.context import MAX_CHAIN, Identity, current_chain
+from lightbus.runtime.serving import DOUBT, MAX_TRACE, Server
+from lightbus.service.api import Api, ApiRegistry
+from lightbus.service.hooks import HookRegistry
+from lightbus.wire import envelope
+from lightbus.wire.envelope import Error, Message, Request, Result
+
+ME = "a" * 16
+CALLER = "c" * 16
+
+
+@dataclass
+class Point:
+    x: int
+    y: int
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+def undecorated(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Hide that a function is an `async def`, as careless decorators do."""
+
+    def wrapper(self: Any, value: Any = None) -> Any:
+        return function(self, value)
+
+    return wrapper
+
+
+class Worked(Api):
+    """Handlers of every kind; `gate` holds those that wait."""
+
+    class Meta:
+        name = "work"
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.thread_gate = threading.Event()
+        self.started: list[int] = []
+        self.chain: tuple[str, ...] = ()
+        self.deadline: Deadline | None = None
+
+    async def echo(self, value: Any = None) -> Any:
+        return value
+
+    def echo_in_thread(self, value: Any = None) -> Any:
+        return [threading.current_thread().name, value]
+
+    @undecorated
+    async def hidden(self, value: Any = None) -> Any:
+        await asyncio.sleep(0)
+        return [threading.current_thread().name, value]
+
+    async def add(self, one: int, other: int) -> int:
+        return one + other
+
+    async def typed(self, point: Point) -> str:
+        return f"{type(point).__name__} {point.x}"
+
+    async def promise(self) -> int:
+        return "no number"  # type: ignore[return-value]
+
+    async def wait(self, number: int = 0) -> str:
+        self.started.append(number)
+        await self.gate.wait()
+        return "done"
+
+    def wait_in_thread(self, number: int = 0) -> str:
+        self.started.append(number)
+        self.thread_gate.wait(5.0)
+        return "done"
+
+    async def context(self) -> None:
+        self.chain = current_chain.get()
+        inherited = current_deadline.get()
+        self.deadline = None if inherited is None else inherited.deadline
+
+    def context_in_thread(self) -> None:
+        self.chain = current_chain.get()
+        inherited = current_deadline.get()
+        self.deadline = None if inherited is None else inherited.deadline
+
+    async def fail(self, kind: str) -> None:
+        raise ERRORS[kind]()
+
+    def fail_in_thread(self, kind: str) -> None:
+        raise ERRORS[kind]()
+
+
+class Inner(Api):
+    class Meta:
+        name = "internal.inner"
+        internal = True
+
+    async def ping(self) -> str:
+        return "pong"
+
+
+ERRORS: dict[str, Callable[[], BaseException]] = {
+    "plain": lambda: ValueError("no", 7),
+    "ours": lambda: UnknownApi("nobody there"),
+    "arguments": lambda: InvalidParameters("of a nested call"),
+    "exit": lambda: SystemExit(3),
+    "interrupt": KeyboardInterrupt,
+    "cancelled": lambda: asyncio.CancelledError("my own"),
+    "unserialisable": lambda: ValueError(object()),
+    "surrogate": lambda: ValueError("caf\udce9"),
+    "unprintable": lambda: Unprintable(object()),
+    "large": lambda: ValueError("x" * 200_000),
+}
+
+
+class Bench:
+    """A server whose replies are kept."""
+
+    def __init__(self, executor: ThreadPoolExecutor, *, serves_calls: bool = True, **settings: Any) -> None:
+        self.api = Worked()
+        self.hooks = HookRegistry()
+        self.replies: list[tuple[bytes, int, Message]] = []
+        self.sizes: list[int] = []
+        apis = ApiRegistry()
+        apis.add(self.api)
+        apis.add(Inner())
+        self.server = Server(
+            identity=Identity(bus="b", service="s", process="p", instance=ME, host="h"),
+            config=Config(**settings),
+            apis=apis,
+            hooks=self.hooks,
+            client="the client",
+            executor=executor,
+            reply=self.reply,
+            serves_calls=serves_calls,
+        )
+        self.calls = 0
+
+    def reply(self, routing_id: bytes, frame: bytes) -> bool:
+        self.sizes.append(len(frame))
+        self.replies.append((routing_id, *envelope.decode(frame)))
+        return True
+
+    def request(self, procedure: str, call_id: int = 0, *, by: bytes = b"one", **kwargs: Any) -> int:
+        """Have a request arrive, and return its call id. Fields of the envelope are given as `_name`."""
+        self.calls += 1
+        call_id = call_id or self.calls
+        fields = {
+            "target": ME,
+            "api": "work",
+            "procedure": procedure,
+            "left": 5.0,
+            "caller": CALLER,
+            "chain": [],
+            "trace": None,
+            "epoch": 0,
+            "kwargs": {name: value for name, value in kwargs.items() if not name.startswith("_")},
+            **{name[1:]: value for name, value in kwargs.items() if name.startswith("_")},
+        }
+        self.server.handle(by, call_id, Request(**fields))
+        return call_id
+
+    async def answer(self, call_id: int) -> Message:
+        """Return the answer to a call, once it is there."""
+        found = await wait_until_async(
+            lambda: [message for _, replied, message in self.replies if replied == call_id], what=f"answer to {call_id}"
+        )
+        assert len(found) == 1
+        return found[0]
+
+    async def error(self, procedure: str, **kwargs: Any) -> Error:
+        """Return the error that a request is answered with."""
+        message = await self.answer(self.request(procedure, **kwargs))
+        assert isinstance(message, Error)
+        return message
+
+    async def value(self, procedure: str, **kwargs: Any) -> Any:
+        """Return the value that a request is answered with."""
+        message = await self.answer(self.request(procedure, **kwargs))
+        assert isinstance(message, Result), message
+        return message.value
+
+
+def serve(test: Callable[[Bench], Coroutine[Any, Any, None]], **settings: Any) -> None:
+    """Run a test with a server; afterwards nothing may be left running or queued."""
+
+    async def main() -> None:
+        with ThreadPoolExecutor(4) as executor:
+            bench = Bench(executor, **settings)
+            try:
+                await test(bench)
+            finally:
+                bench.api.gate.set()
+                bench.api.thread_gate.set()
+            assert await bench.server.finish(5.0) == 0
+            assert bench.server.running == 0
+
+    asyncio.run(main())
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what the server logs of failing handlers out of the output."""
+    log = logging.getLogger("lightbus.serving")
+    log.disabled = True
+    yield
+    log.disabled = False
+
+
+def small(concurrency: int = 1, queue: int = 1) -> dict[str, Any]:
+    """Return settings of a worker that is soon full."""
+    return {"worker": {"rpc_concurrency": concurrency, "rpc_queue": queue}}
+
+
+# Execution
+
+
+@pytest.mark.parametrize("value", [None, 7, "text", [1, {"a": b"b"}]])
+def test_a_result_is_sent_back(value: Any) -> None:
+    """The answer goes to whoever asked, under the call id of the request."""
+
+    async def test(bench: Bench) -> None:
+        call_id = bench.request("echo", 77, by=b"somebody", value=value)
+        assert await bench.answer(call_id) == Result(value)
+        assert bench.replies[0][:2] == (b"somebody", 77)
+        assert bench.server.counts["served"] == 1
+
+    serve(test)
+
+
+def test_a_plain_function_runs_in_a_thread() -> None:
+    """A `def` handler does not block the loop."""
+
+    async def test(bench: Bench) -> None:
+        name, value = await bench.value("echo_in_thread", value=3)
+        assert name != threading.current_thread().name
+        assert value == 3
+
+    serve(test)
+
+
+def test_an_async_function_that_does_not_look_like_one() -> None:
+    """What a decorator hides is awaited on the loop all the same."""
+
+    async def test(bench: Bench) -> None:
+        assert await bench.value("hidden", value=4) == [threading.current_thread().name, 4]
+
+    serve(test)
+
+
+def test_arguments_become_what_the_handler_is_annotated_with() -> None:
+    """A map becomes the dataclass; with `cast_values: false` it stays what it is."""
+
+    async def cast(bench: Bench) -> None:
+        assert await bench.value("typed", point={"x": 1, "y": 2}) == "Point 1"
+
+    async def plain(bench: Bench) -> None:
+        with quiet():
+            assert "'dict' object has no attribute 'x'" in (await bench.error("typed", point={"x": 1, "y": 2})).message
+
+    serve(cast)
+    serve(plain, apis={"default": {"cast_values": False}})
+
+
+@pytest.mark.parametrize("procedure", ["context", "context_in_thread"])
+@pytest.mark.parametrize("chain", [[], ["b" * 16]])
+def test_a_handler_inherits_deadline_and_chain(procedure: str, chain: list[str]) -> None:
+    """What the handler calls has the deadline of its own caller, and says who waits for whom; nothing stays behind."""
+
+    async def test(bench: Bench) -> None:
+        await bench.value(procedure, _chain=chain, _left=2.0)
+        assert bench.api.chain == (*chain, ME)
+        assert bench.api.deadline is not None
+        assert 0.0 < bench.api.deadline.left() <= 2.0
+        assert current_chain.get() == ()
+        assert current_deadline.get() is None
+
+    serve(test)
+
+
+# Refusals
+
+
+def test_a_request_for_another_instance_is_refused() -> None:
+    """A restarted worker at the old address does not answer for its predecessor; another peer may be asked."""
+
+    async def test(bench: Bench) -> None:
+        error = await bench.error("echo", _target="f" * 16)
+        assert (error.code, error.started, error.details) == ("peer_refused", False, {"elsewhere": True})
+        assert "meant for the instance ffff" in error.message
+        assert bench.server.counts["refused_target"] == 1
+
+    serve(test)
+
+
+def test_unknown_names_are_answered() -> None:
+    """An API or a procedure that is not there is said so, with near names, and is not for another peer."""
+
+    async def test(bench: Bench) -> None:
+        api = await bench.error("echo", _api="wrok")
+        procedure = await bench.error("ecko")
+        assert (api.code, api.started, api.details) == ("unknown_api", False, {})
+        assert (procedure.code, procedure.started) == ("unknown_procedure", False)
+        assert "Did you mean 'work'?" in api.message
+        assert "Did you mean 'echo'?" in procedure.message
+
+    serve(test)
+
+
+@pytest.mark.parametrize("name", ["gate", "meta", "__init__", "_declared", "get_procedure"])
+def test_only_procedures_can_be_called(name: str) -> None:
+    """Attributes, private names and what every Api has are out of reach."""
+
+    async def test(bench: Bench) -> None:
+        assert (await bench.error(name)).code == "unknown_procedure"
+
+    serve(test)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "code", "text"),
+    [
+        ({"one": 1}, "invalid_parameters", "needs the argument 'other'"),
+        ({"one": 1, "other": 2, "third": 3}, "invalid_parameters", "has no parameter 'third'"),
+        ({"one": 1, "other": "two"}, "validation_error", "other is 'two'"),
+    ],
+)
+def test_wrong_arguments_are_answered(kwargs: dict[str, Any], code: str, text: str) -> None:
+    """The caller reads what is wrong and how the procedure is declared; nothing was executed."""
+
+    async def test(bench: Bench) -> None:
+        error = await bench.error("add", **kwargs)
+        assert (error.code, error.started, error.details) == (code, False, {})
+        assert text in error.message
+        assert "add(one: int, other: int) -> int" in error.message
+        assert bench.server.counts["failed"] == 0
+
+    serve(test)
+
+
+def test_validation_can_be_switched_off() -> None:
+    """With `validate: false` the handler gets what was sent, and its result is not looked at."""
+
+    async def test(bench: Bench) -> None:
+        assert await bench.value("add", one="a", other="b") == "ab"
+        assert await bench.value("promise") == "no number"
+
+    serve(test, apis={"default": {"validate": False, "cast_values": False}})
+
+
+def test_a_worker_without_rpcs() -> None:
+    """A worker that is told to serve no calls leaves them to other peers; what the bus itself asks is answered."""
+
+    async def test(bench: Bench) -> None:
+        error = await bench.error("echo")
+        assert (error.code, error.started, error.details) == ("peer_unreachable", False, {"elsewhere": True})
+        assert "runs without the feature 'rpcs'" in error.message
+        assert await bench.value("ping", _api="internal.inner") == "pong"
+
+    serve(test, serves_calls=False)
+
+
+def test_too_many_nested_calls_are_refused() -> None:
+    """Calls that go in a circle through several processes end, and no other peer is asked."""
+
+    async def test(bench: Bench) -> None:
+        error = await bench.error("echo", _chain=["b" * 16] * MAX_CHAIN)
+        assert (error.code, error.started, error.details) == ("peer_refused", False, {})
+        assert "32 nested calls deep" in error.message
+        assert await bench.value("echo", value=1, _chain=["b" * 16] * (MAX_CHAIN - 1)) == 1
+
+    serve(test)
+
+
+def test_a_request_without_time_left_is_dropped() -> None:
+    """Whoever waits has given up already, so it is neither executed nor answered."""
+
+    async def test(bench: Bench) -> None:
+        bench.request("wait", _left=0.0)
+        bench.request("wait", _left=-1.0)
+        await bench.value("echo")
+        assert bench.api.started == []
+        assert len(bench.replies) == 1
+        assert bench.server.counts["expired"] == 2
+
+    serve(test)
+
+
+def test_time_left_may_be_any_number() -> None:
+    """A stranger's absurd number harms nobody."""
+
+    async def test(bench: Bench) -> None:
+        assert await bench.value("echo", value=1, _left=10**400) == 1
+        assert await bench.value("echo", value=2, _left=float("nan")) == 2
+
+    serve(test)
+
+
+# Admission
+
+
+@pytest.mark.parametrize("procedure", ["wait", "wait_in_thread"])
+def test_only_so_many_run_at_once(procedure: str) -> None:
+    """Beyond `rpc_concurrency` requests wait, beyond `rpc_queue` they are refused for another peer to take."""
+
+    async def test(bench: Bench) -> None:
+        calls = [bench.request(procedure, number=number) for number in range(5)]
+        busy = await bench.answer(calls[4])
+        assert isinstance(busy, Error)
+        assert (busy.code, busy.started, busy.details) == ("peer_busy", False, {"elsewhere": True})
+        assert "runs 2 calls and has 2 waiting" in busy.message
+        assert bench.server.counts["refused_busy"] == 1
+        await wait_until_async(lambda: sorted(bench.api.started) == [0, 1])
+        assert bench.server.running == 2
+        bench.api.gate.set()
+        bench.api.thread_gate.set()
+        assert [await bench.answer(call) for call in calls[:4]] == [Result("done")] * 4
+        assert bench.api.started[2:] in ([2, 3], [3, 2])
+
+    serve(test, **small(concurrency=2, queue=2))
+
+
+def test_the_queue_is_served_in_order() -> None:
+    """Who came first goes first."""
+
+    async def test(bench: Bench) -> None:
+        calls = [bench.request("wait", number=number) for number in range(6)]
+        bench.api.gate.set()
+        for call in calls:
+            await bench.answer(call)
+        assert bench.api.started == [0, 1, 2, 3, 4, 5]
+
+    serve(test, **small(concurrency=1, queue=9))
+
+
+@pytest.mark.parametrize("procedure", ["echo", "echo_in_thread"])
+def test_a_call_back_into_the_same_process_has_a_place(procedure: str) -> None:
+    """For a nested call that waits behind the call that waits for it nobody could ever help; so it does not wait."""
+
+    async def test(bench: Bench) -> None:
+        outer = bench.request("wait")
+        waiting = bench.request("echo", value="waits")
+        nested = bench.request(procedure, value="nested", _chain=["b" * 16, ME])
+        assert isinstance(await bench.answer(nested), Result)
+        assert [call_id for _, call_id, _ in bench.replies] == [nested]
+        assert bench.server.running == 1
+        bench.api.gate.set()
+        assert await bench.answer(outer) == Result("done")
+        assert await bench.answer(waiting) == Result("waits")
+
+    serve(test, **small())
+
+
+def test_a_deadline_that_passed_in_the_queue() -> None:
+    """A request nobody waits for any more is not executed when its turn comes, and those behind it are."""
+
+    async def test(bench: Bench) -> None:
+        first = bench.request("wait", number=1)
+        late = bench.request("wait", number=2, _left=10 * MS)
+        last = bench.request("wait", number=3)
+        await asyncio.sleep(20 * MS)
+        bench.api.gate.set()
+        assert await bench.answer(first) == Result("done")
+        assert await bench.answer(last) == Result("done")
+        assert bench.api.started == [1, 3]
+        assert bench.server.counts["expired"] == 1
+        assert late not in [call_id for _, call_id, _ in bench.replies]
+
+    serve(test, **small(queue=5))
+
+
+# Draining and standstill
+
+
+def test_a_draining_worker_takes_nothing_new() -> None:
+    """What runs is finished; what comes is for another peer."""
+
+    async def test(bench: Bench) -> None:
+        running = bench.request("wait")
+        bench.server.draining = True
+        error = await bench.error("echo")
+        assert (error.code, error.started, error.details) == ("peer_busy", False, {"elsewhere": True})
+        assert bench.server.counts["refused_draining"] == 1
+        bench.api.gate.set()
+        assert await bench.answer(running) == Result("done")
+
+    serve(test)
+
+
+def test_what_waited_through_a_standstill_is_refused() -> None:
+    """How old it is nobody knows, so it is to be sent again, with a number by which it is known to be fresh."""
+
+    async def test(bench: Bench) -> None:
+        bench.server.stood_still(time.monotonic())
+        error = await bench.error("echo")
+        assert (error.code, error.started, error.details) == ("peer_busy", False, {"elsewhere": True, "epoch": 1})
+        assert await bench.value("echo", value=1, _epoch=1) == 1
+        bench.server.stood_still(time.monotonic())
+        assert (await bench.error("echo", _epoch=1)).details["epoch"] == 2
+        assert bench.server.counts["refused_standstill"] == 2
+
+    serve(test)
+
+
+def test_doubt_ends() -> None:
+    """Some time after a standstill nothing old can be on its way any more."""
+
+    async def test(bench: Bench) -> None:
+        bench.server.stood_still(time.monotonic() - DOUBT)
+        assert await bench.value("echo", value=1) == 1
+
+    serve(test)
+
+
+# Cancelling
+
+
+def test_a_running_handler_is_cancelled() -> None:
+    """An `async def` handler that waits is interrupted, and nobody is answered."""
+
+    async def test(bench: Bench) -> None:
+        call = bench.request("wait")
+        await wait_until_async(lambda: bench.api.started)
+        bench.server.cancel(b"one", call)
+        await wait_until_async(lambda: bench.server.running == 0)
+        assert bench.replies == []
+        assert bench.server.counts["cancelled"] == 1
+        assert await bench.value("echo", value=1) == 1
+
+    serve(test, **small())
+
+
+def test_cancelled_before_it_began() -> None:
+    """A request and its CANCEL that arrive together cost no place, and the handler does not run."""
+
+    async def test(bench: Bench) -> None:
+        for _ in range(3):
+            bench.server.cancel(b"one", bench.request("wait"))
+            await wait_until_async(lambda: bench.server.running == 0)
+        assert bench.api.started == []
+        assert await bench.value("echo", value=1) == 1
+        assert len(bench.replies) == 1
+
+    serve(test, **small(queue=0))
+
+
+def test_cancelled_in_the_queue() -> None:
+    """What is given up while it waits is not executed."""
+
+    async def test(bench: Bench) -> None:
+        running = bench.request("wait", number=1)
+        bench.server.cancel(b"one", bench.request("wait", number=2))
+        bench.api.gate.set()
+        assert await bench.answer(running) == Result("done")
+        assert await bench.value("echo", value=1) == 1
+        assert bench.api.started == [1]
+
+    serve(test, **small())
+
+
+def test_a_thread_cannot_be_cancelled() -> None:
+    """A `def` handler runs to its end, and its result goes nowhere."""
+
+    async def test(bench: Bench) -> None:
+        call = bench.request("wait_in_thread")
+        await wait_until_async(lambda: bench.api.started)
+        bench.server.cancel(b"one", call)
+        bench.api.thread_gate.set()
+        await wait_until_async(lambda: bench.server.running == 0)
+        assert bench.replies == []
+
+    serve(test, **small())
+
+
+def test_only_the_caller_can_cancel() -> None:
+    """A CANCEL of somebody else, or for a call that is not there, does nothing."""
+
+    async def test(bench: Bench) -> None:
+        call = bench.request("wait", by=b"one")
+        bench.server.cancel(b"two", call)
+        bench.server.cancel(b"one", 999)
+        bench.api.gate.set()
+        assert await bench.answer(call) == Result("done")
+        assert bench.server.counts["cancelled"] == 0
+
+    serve(test)
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize("where", ["fail", "fail_in_thread"])
+@pytest.mark.parametrize(
+    ("kind", "type_", "args", "text"),
+    [
+        ("plain", "builtins.ValueError", ["no", 7], "raised ValueError: ('no', 7)"),
+        ("ours", "lightbus.exceptions.UnknownApi", ["nobody there"], "raised UnknownApi: nobody there"),
+        ("arguments", "lightbus.exceptions.InvalidParameters", ["of a nested call"], "raised InvalidParameters"),
+        ("exit", "builtins.SystemExit", [3], "raised SystemExit: 3"),
+        ("interrupt", "builtins.KeyboardInterrupt", [], "raised KeyboardInterrupt"),
+        ("cancelled", "asyncio.exceptions.CancelledError", ["my own"], "raised CancelledError: my own"),
+        ("unserialisable", "builtins.ValueError", None, "raised ValueError: <object object"),
+        ("surrogate", "builtins.ValueError", None, "raised ValueError: caf\\udce9"),
+        ("unprintable", f"{__name__}.Unprintable", None, "raised Unprintable: <"),
+        ("large", "builtins.ValueError", None, "raised ValueError: xxx"),
+    ],
+)
+def test_what_a_handler_raises_is_answered(
+    where: str, kind: str, type_: str, args: list[Any] | None, text: str
+) -> None:
+    """Whatever it is, the caller gets class, arguments (or their text) and traceback, and the worker goes on."""
+
+    async def test(bench: Bench) -> None:
+        with quiet():
+            error = await bench.error(where, kind=kind)
+        assert (error.code, error.started) == ("worker_error", True)
+        assert f"work.{where} {text}" in error.message
+        assert error.details["type"] == type_
+        assert error.details["args"] == args if args is not None else isinstance(error.details["args"][0], str)
+        assert "Traceback" in error.details["trace"] or len(error.details["trace"]) == MAX_TRACE
+        assert max(bench.sizes) <= 200_000
+        assert bench.server.counts["failed"] == 1
+        assert await bench.value("echo", value=1) == 1
+        assert bench.server.running == 0
+
+    serve(test, **small(), network={"max_message_size": 200_000})
+
+
+@pytest.mark.parametrize("procedure", ["echo", "echo_in_thread"])
+def test_a_result_that_cannot_be_sent(procedure: str) -> None:
+    """The caller reads which procedure it is and what in its result; it was executed."""
+
+    async def test(bench: Bench) -> None:
+        bench.hooks.add("before_rpc_execution", lambda rpc_message: rpc_message.kwargs.update(value=[1, object()]))
+        error = await bench.error(procedure)
+        assert (error.code, error.started) == ("deform_error", True)
+        assert f"The result of work.{procedure} cannot be sent" in error.message
+        assert "[1] is a object" in error.message
+
+    serve(test)
+
+
+def test_a_result_over_the_limit() -> None:
+    """A result that no caller could receive is an error that says by how much; it was executed."""
+
+    async def test(bench: Bench) -> None:
+        error = await bench.error("echo", value="x" * 2000)
+        assert (error.code, error.started) == ("payload_too_large", True)
+        assert "takes 2014 bytes; a message may have 1500" in error.message
+        assert await bench.value("echo", value="x" * 1400) == "x" * 1400
+
+    serve(test, network={"max_message_size": 1500})
+
+
+def test_a_result_of_the_wrong_type() -> None:
+    """A result that is not what the procedure promises is an error; it was executed."""
+
+    async def test(bench: Bench) -> None:
+        error = await bench.error("promise")
+        assert (error.code, error.started) == ("validation_error", True)
+        assert "the result is 'no number'" in error.message
+
+    serve(test)
+
+
+def test_a_thread_that_ends_after_the_loop(caplog: pytest.LogCaptureFixture) -> None:
+    """A `def` handler that outlives its worker harms nothing; that its caller gets no answer is logged."""
+    gates: list[threading.Event] = []
+
+    async def main(executor: ThreadPoolExecutor) -> None:
+        bench = Bench(executor)
+        bench.request("wait_in_thread")
+        await wait_until_async(lambda: bench.api.started)
+        assert await bench.server.finish(1 * MS) == 1
+        gates.append(bench.api.thread_gate)
+
+    with ThreadPoolExecutor(1) as executor:
+        asyncio.run(main(executor))
+        gates[0].set()
+    assert "work.wait_in_thread ended after the worker had stopped" in caplog.text
+
+
+# Hooks
+
+
+@pytest.mark.parametrize("procedure", ["echo", "echo_in_thread"])
+def test_hooks_are_told(procedure: str) -> None:
+    """Hooks before and after get the call and its result, and may be of either kind."""
+    told: list[tuple[str, Any, RpcMessage, Any]] = []
+
+    def before(client: Any, rpc_message: RpcMessage) -> None:
+        told.append(("before", client, rpc_message, None))
+
+    async def after(client: Any, rpc_message: RpcMessage, result_message: ResultMessage) -> None:
+        told.append(("after", client, rpc_message, result_message.result))
+
+    async def test(bench: Bench) -> None:
+        bench.hooks.add("before_rpc_execution", before)
+        bench.hooks.add("after_rpc_execution", after)
+        value = await bench.value(procedure, value=5)
+        assert [(name, client, message.canonical_name, result) for name, client, message, result in told] == [
+            ("before", "the client", f"work.{procedure}", None),
+            ("after", "the client", f"work.{procedure}", value),
+        ]
+
+    serve(test)
+
+
+@pytest.mark.parametrize("procedure", ["wait", "wait_in_thread"])
+def test_a_hook_can_refuse(procedure: str) -> None:
+    """What a hook raises before the execution is what the caller gets, and the handler does not run."""
+
+    def refuse() -> None:
+        raise PermissionError("not you")
+
+    async def test(bench: Bench) -> None:
+        bench.hooks.add("before_rpc_execution", refuse)
+        with quiet():
+            error = await bench.error(procedure)
+        assert error.details["type"] == "builtins.PermissionError"
+        assert bench.api.started == []
+
+    serve(test)
+
+
+# The end
+
+
+def test_finish_waits_for_what_runs_and_waits() -> None:
+    """It returns when the last handler has ended, those that were queued included."""
+
+    async def test(bench: Bench) -> None:
+        calls = [bench.request("wait", number=number) for number in range(3)]
+        finishing = asyncio.ensure_future(bench.server.finish(5.0))
+        await wait_until_async(lambda: bench.api.started)
+        assert not finishing.done()
+        bench.api.gate.set()
+        assert await finishing == 0
+        assert [await bench.answer(call) for call in calls] == [Result("done")] * 3
+
+    serve(test, **small(queue=5))
+
+
+def test_finish_is_bounded() -> None:
+    """A handler that does not end is interrupted, and its number is returned."""
+
+    async def test(bench: Bench) -> None:
+        bench.request("wait")
+        await wait_until_async(lambda: bench.api.started)
+        assert await bench.server.finish(1 * MS) == 1
+        await wait_until_async(lambda: bench.server.running == 0)
+
+    with quiet():
+        serve(test)
+
+
+def test_finish_with_nothing_to_do() -> None:
+    """An idle server is finished at once."""
+
+    async def test(bench: Bench) -> None:
+        assert await bench.server.finish(0.0) == 0
+        await bench.value("echo")
+        assert await bench.server.finish(0.0) == 0
+
+    serve(test)
+
+
+def test_a_plain_function_is_called_with_our_context() -> None:
+    """What hooks and listeners of the user's run in a thread sees the deadline and the chain of its caller."""
+
+    async def test(bench: Bench) -> None:
+        current_chain.set(("b" * 16,))
+        assert await bench.server.call_sync(lambda mark: (mark, current_chain.get()), mark=1) == (1, ("b" * 16,))
+
+    serve(test)
