@@ -1,0 +1,135 @@
+"""The plugin `internal_state`: says on the bus that a worker starts, lives and stops, on the API `internal.state`.
+
+Enabled by `plugins.internal_state.enabled`. Its events are best effort: they reach whoever listens at the moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..config.fields import Seconds
+from ..service.api import Api, Event, Parameter
+from . import LightbusPlugin
+
+if TYPE_CHECKING:
+    from .. import config as settings
+
+__all__ = ["StateApi", "StatePlugin"]
+
+logger = logging.getLogger("lightbus.state")
+
+SETTLE_TIME = 0.5
+"""Seconds from a worker's start to `server_started`: only then have those who listen found and subscribed to it."""
+
+FAREWELL_TIME = 0.05
+"""Seconds from `server_stopped` to the worker's goodbye, which goes another way, and must not overtake it."""
+
+_WHO = (Parameter("service_name", str), Parameter("process_name", str))
+_STATE = (
+    *_WHO,
+    Parameter("metrics_enabled", bool),
+    Parameter("api_names", list[str]),
+    Parameter("listening_for", list[str]),
+    Parameter("timestamp", float),
+    Parameter("ping_interval", float),
+)
+
+
+class StateApi(Api):
+    """
+    `internal.state`.
+
+    `timestamp` is in seconds since 1970, `ping_interval` in seconds, and `listening_for` has names of events in full:
+    "auth.user_registered".
+    """
+
+    server_started = Event(_STATE, delivery="best_effort")
+    server_ping = Event(_STATE, delivery="best_effort")
+    server_stopped = Event((*_WHO, Parameter("timestamp", float)), delivery="best_effort")
+
+    class Meta:
+        name = "internal.state"
+        internal = True
+
+
+class StatePlugin(LightbusPlugin):
+    """
+    Fires `server_started`, `server_ping` at an interval, and `server_stopped`. It never fails a worker.
+
+    Args:
+        ping_enabled: whether to ping.
+        ping_interval: seconds between two pings.
+
+    """
+
+    priority = 100
+
+    class Config(BaseModel):
+        """The plugin's settings."""
+
+        model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+        ping_enabled: bool = Field(default=True, description="Ping at an interval.")
+        ping_interval: Seconds = Field(default=60.0, description="Seconds between two pings.")
+
+    def __init__(self, *, ping_enabled: bool = True, ping_interval: float = 60.0) -> None:
+        self.ping_enabled = ping_enabled
+        self.ping_interval = ping_interval
+        self._reporting: asyncio.Task[None] | None = None  # of the running worker
+
+    @classmethod
+    def from_config(
+        cls, *, config: settings.Config, ping_enabled: bool = True, ping_interval: float = 60.0
+    ) -> StatePlugin:
+        """Make the plugin with the settings of `plugins.internal_state`."""
+        return cls(ping_enabled=ping_enabled, ping_interval=ping_interval)
+
+    async def before_worker_start(self, *, client: Any) -> None:
+        """Offer `internal.state`."""
+        if StateApi.Meta.name not in client.api_registry.names():
+            # Not by register_api: that would have the worker announce itself at once, and it is not ready.
+            api = StateApi()
+            client.api_registry.add(api)
+            client.schema.add_api(api)
+
+    async def on_start(self, *, client: Any) -> None:
+        """Begin to report."""
+        self._reporting = asyncio.create_task(self._report(client, started_at=time.time()))
+
+    async def on_stop(self, *, client: Any) -> None:
+        """Report the end."""
+        reporting, self._reporting = self._reporting, None
+        if reporting is None:
+            return
+        reporting.cancel()
+        await asyncio.wait([reporting])
+        await self._fire(client, "server_stopped", timestamp=time.time())
+        await asyncio.sleep(FAREWELL_TIME)
+
+    async def _report(self, client: Any, *, started_at: float) -> None:
+        await asyncio.sleep(SETTLE_TIME)
+        await self._fire(client, "server_started", timestamp=started_at, **self._state(client))
+        while self.ping_enabled:
+            await asyncio.sleep(self.ping_interval)
+            await self._fire(client, "server_ping", timestamp=time.time(), **self._state(client))
+
+    def _state(self, client: Any) -> dict[str, Any]:
+        listening_for = {f"{listener.api}.{event}" for listener in client.listeners for event in listener.events}
+        return {
+            "metrics_enabled": "internal.metrics" in client.api_registry.names(),
+            "api_names": [api.meta.name for api in client.api_registry.public()],
+            "listening_for": sorted(listening_for),
+            "ping_interval": self.ping_interval,
+        }
+
+    async def _fire(self, client: Any, name: str, **kwargs: Any) -> None:
+        who = {"service_name": client.service_name, "process_name": client.process_name}
+        try:
+            await client.fire_event(StateApi.Meta.name, name, {**who, **kwargs})
+        except Exception as error:  # whatever it is, a hook of the user's included: the worker has other things to do
+            logger.warning("%s.%s was not fired: %s", StateApi.Meta.name, name, error)

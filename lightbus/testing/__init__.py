@@ -1,0 +1,20 @@
+"""For the tests of programs that use Lightbus: a bus that is mocked, and a bus in memory. Public: docs/testing.md."""
+
+from __future__ import annotations
+
+from ..io.discovery import Discovery, MemoryDiscovery, MemoryHub
+from .memory import MemoryBus, memory_bus
+from .mock import BusMock, NotMocked
+from .mocking import BusMocker, bus_mocker
+
+__all__ = [
+    "BusMock",
+    "BusMocker",
+    "Discovery",
+    "MemoryBus",
+    "MemoryDiscovery",
+    "MemoryHub",
+    "NotMocked",
+    "bus_mocker",
+    "memory_bus",
+]

@@ -1,0 +1,213 @@
+"""The bus in memory: real workers and clients in one process, with no network at all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..client import BusClient, EngineState
+from ..config import Config, DiscoverySettings, JournalSettings, SecuritySettings
+from ..creation import create
+from ..deadline import Deadline
+from ..exceptions import LightbusTimeout, UnsupportedUse
+from ..io.discovery import MemoryDiscovery, MemoryHub
+from ..io.security import LONGEST_NAME, MAX_SOCKET_PATH
+from ..path import BusPath
+from ..runtime.context import Identity
+from ..runtime.engine import Engine
+from ..runtime.listening import Listener
+from ..scheduling import Timetable
+
+__all__ = ["MemoryBus", "memory_bus"]
+
+LOOK_EVERY = 0.001
+WAIT = 0.2
+"""Seconds that an API nobody advertises is waited for. Discovery in memory takes none; a worker's start does."""
+
+
+class MemoryBus:
+    """
+    A bus in memory for a test: whatever is created on it, or attached to it, finds each other at once.
+
+        with memory_bus() as hub:
+            auth = hub.create(service_name="auth")
+            auth.client.register_api(AuthApi())
+            hub.start(auth)
+            assert hub.create().auth.check_password(username="sally", password="secret")
+
+    Everything else is real: workers, threads, frames, validation. Sockets are files in a directory of its own, no port
+    is opened, no multicast sent, and no other bus is seen. At the end everything on it is closed, and the directory
+    removed. In an event loop that runs workers, use `async with`.
+
+    Attributes:
+        hub: where those on this bus find each other; of use for a `MemoryDiscovery` of one's own.
+
+    """
+
+    def __init__(self) -> None:
+        self.hub = MemoryHub()
+        self._directory = _short_directory()
+        self._name = f"memory-{self._directory.name}"
+        self._buses: list[BusClient] = []
+        self._before: dict[BusClient, _Before] = {}
+
+    def create(self, config: Mapping[str, Any] | Config | None = None, **options: Any) -> BusPath:
+        """
+        Return a new bus, as `lightbus.create()` with these options does. Each is a service of its own.
+
+        Give `service_name` to have several processes of one service, or to listen under a certain name.
+        """
+        options.setdefault("service_name", f"service-{len(self._buses) + 1}")
+        return self.attach(create(config, **options))
+
+    def attach(self, bus: BusPath) -> BusPath:
+        """
+        Put a bus that exists, as that of your bus module, on this one until the end, and return it.
+
+        Then it is what it was before, without what was registered or listened to meanwhile. Settings of its network,
+        security and discovery do not count here. Raises UnsupportedUse where it runs a worker, or is here already.
+        """
+        client = bus.client
+        if client.is_worker or client in self._before:
+            raise UnsupportedUse(
+                f"{client.config.service_name} is on a bus: stop its worker first, and attach it once."
+            )
+        self._before[client] = _Before(
+            engine=client.exchange_engine(),
+            make_engine=client.make_engine,
+            apis=frozenset(client.api_registry.names()),
+            listeners=tuple(client.listeners),
+            timetables=tuple(client.timetables),
+        )
+        client.make_engine = self._make_engine
+        self._buses.append(client)
+        return bus
+
+    def start(self, *buses: BusPath, timeout: float = 5.0) -> None:
+        """
+        Run a worker of each of these in a thread; return when all of them serve and all listeners on this bus listen.
+
+        Raises LightbusTimeout when a listener does not within `timeout` seconds, and CannotBlockHere inside a loop.
+        """
+        for bus in buses:
+            bus.client.start_in_background()
+        deadline = Deadline.after(timeout)
+        while waiting := self._not_listening():
+            _check(waiting, deadline, timeout)
+            time.sleep(LOOK_EVERY)
+
+    async def start_async(self, *buses: BusPath, timeout: float = 5.0) -> None:
+        """Do the same with workers on the running loop."""
+        for bus in buses:
+            await bus.client.start_worker()
+        deadline = Deadline.after(timeout)
+        while waiting := self._not_listening():
+            _check(waiting, deadline, timeout)
+            await asyncio.sleep(LOOK_EVERY)
+
+    def close(self) -> None:
+        """Close everything on this bus. Raises CannotBlockHere inside a running event loop: await `close_async`."""
+        while self._buses:
+            self._buses[-1].close()
+            self._detach(self._buses.pop())
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    async def close_async(self) -> None:
+        """Close everything on this bus; workers of the running loop are stopped."""
+        while self._buses:
+            await self._buses[-1].close_async()
+            self._detach(self._buses.pop())
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def __enter__(self) -> MemoryBus:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> MemoryBus:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close_async()
+
+    def _make_engine(self, config: Config, identity: Identity) -> Engine:
+        ours = config.model_copy(
+            update={
+                "security": SecuritySettings(mode="host"),
+                "discovery": DiscoverySettings(mdns=False, wait=WAIT),
+                "journal": JournalSettings(data_dir=self._directory),
+            }
+        )
+        return Engine(
+            ours,
+            replace(identity, bus=self._name),
+            discovery=MemoryDiscovery(self._name, self.hub),
+            directory=self._directory,
+        )
+
+    def _not_listening(self) -> list[str]:
+        """Return a line for each worker whose listeners do not hear another one yet."""
+        workers = [client for client in self._buses if client.is_worker]
+        return [
+            f"{listener.service_name} to {publisher.service_name}"
+            for listener in workers
+            for publisher in workers
+            if not _hears(listener, publisher)
+        ]
+
+    def _detach(self, client: BusClient) -> None:
+        before = self._before.pop(client)
+        client.make_engine = before.make_engine
+        client.exchange_engine(before.engine)
+        client.listeners[:] = before.listeners
+        client.timetables[:] = before.timetables
+        for name in set(client.api_registry.names()) - before.apis:
+            client.api_registry.remove(name)
+            client.schema.remove_api(name)
+
+
+memory_bus = MemoryBus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Before:
+    """What a bus was before it was attached."""
+
+    engine: EngineState
+    make_engine: Any
+    apis: frozenset[str]
+    listeners: tuple[Listener, ...]
+    timetables: tuple[Timetable, ...]
+
+
+def _hears(listener: BusClient, publisher: BusClient) -> bool:
+    """Return whether the listeners of one worker are given what the other one publishes, as far as they want it."""
+    node = listener.engine.node
+    if node is None or node.consumer is None:
+        return True
+    wanted = {listening.listener.api for listening in node.consumer.listenings}
+    if wanted.isdisjoint(publisher.api_registry.names()):
+        return True
+    return node.consumer.is_live_at(publisher.engine.identity.instance)
+
+
+def _check(waiting: list[str], deadline: Deadline, timeout: float) -> None:
+    if deadline.passed():
+        raise LightbusTimeout(f"After {timeout} s these do not listen: {', '.join(waiting)}. Does a handler block one?")
+
+
+def _short_directory() -> Path:
+    """Make a directory that only this user can enter, and whose path is short enough for sockets in it."""
+    made = Path(tempfile.mkdtemp(prefix="lb-"))
+    if len(os.fsencode(made / LONGEST_NAME)) <= MAX_SOCKET_PATH:
+        return made
+    made.rmdir()
+    return Path(tempfile.mkdtemp(prefix="lb-", dir="/tmp"))

@@ -1,0 +1,187 @@
+"""What stands in for a bus client's engine and its network: one peer that advertises everything, and asks a mock.
+
+What goes in and what comes out are the frames of a real peer, so a value that could not cross the bus fails here, too.
+"""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from ..client import BusClient
+from ..config import expand
+from ..core.peers import Peer, PeerState, Snapshot, Source
+from ..deadline import Deadline
+from ..exceptions import DeformError, LightbusException, LightbusWorkerError, UnsupportedUse
+from ..message import EventMessage, RpcMessage
+from ..runtime.calling import Outgoing
+from ..runtime.context import Identity
+from ..runtime.publishing import EventIds
+from ..utilities.async_tools import block
+from ..wire import envelope
+from ..wire.announcement import Announcement
+from ..wire.envelope import Accepted, Error, Fire, Request, Result
+from .mock import BusMock
+
+__all__ = ["MockDoor", "MockEngine"]
+
+
+class MockEngine:
+    """What a client needs of its engine, for calling and firing: the one peer there is advertises everything."""
+
+    def __init__(self, client: BusClient, mock: BusMock) -> None:
+        config = client.config
+        self.config = config
+        self.identity = Identity(
+            bus=config.bus_name, service=expand(config.service_name), process=expand(config.process_name)
+        )
+        self.max_message_size = config.network.max_message_size
+        self.event_ids = EventIds(self.identity.instance)
+        self.publisher = None
+        self.executor = None
+        """`def` hooks run in the threads of the calling loop itself."""
+        self._mock = mock
+        self._peer = _peer(self.identity)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What is known of the bus: which names are those of events."""
+        return Snapshot(events=self._mock.mocked_events)
+
+    def caller(self) -> _AsyncDoor:
+        """Return the door of any loop."""
+        return _AsyncDoor(self)
+
+    async def resolve(self, api: str, deadline: Deadline) -> None:
+        """Find any API."""
+
+    def resolve_blocking(self, api: str, deadline: Deadline) -> None:
+        """Find any API."""
+
+    async def wait_for(self, apis: Sequence[str], deadline: Deadline) -> list[str]:
+        """Miss none."""
+        return []
+
+    def wait_for_blocking(self, apis: Sequence[str], deadline: Deadline) -> list[str]:
+        """Miss none."""
+        return []
+
+    def close(self, *, at_exit: bool = False) -> None:
+        """There is nothing to close, and the real engine is put back later."""
+
+    async def close_async(self) -> None:
+        """Likewise."""
+
+    def ensure(self) -> NoReturn:
+        """Refuse to be on the network."""
+        raise UnsupportedUse(
+            "This bus is mocked, so it has no network, and no worker can serve on it. "
+            "Use lightbus.testing.memory_bus() to run workers in a test."
+        )
+
+    async def adopt(self) -> NoReturn:
+        """Refuse to be a worker."""
+        self.ensure()
+
+    # What arrives
+
+    def arrived(self, outgoing: Outgoing) -> Any:
+        """Take in a call or an event; return the call's result, or an awaitable of it, or that the event is taken."""
+        _, message = envelope.decode(outgoing.frame(self._peer, 0))
+        if isinstance(message, Fire):
+            record = envelope.decode_record(message.record)
+            self._mock.take_event(
+                EventMessage(
+                    api_name=message.api,
+                    event_name=message.event,
+                    kwargs=record.kwargs,
+                    version=record.version,
+                    id=record.id,
+                    published_at=record.published_at,
+                    publisher=self.identity.instance,
+                )
+            )
+            return Accepted("", self.identity.instance)
+        assert isinstance(message, Request)
+        return self._mock.take_call(
+            RpcMessage(
+                api_name=message.api,
+                procedure_name=message.procedure,
+                kwargs=message.kwargs,
+                id=self.event_ids.next(),
+            )
+        )
+
+    def returned(self, outgoing: Outgoing, value: Any) -> Any:
+        """Return what the caller gets of a result."""
+        if isinstance(value, Accepted):
+            return outgoing.outcome(value, self._peer)
+        try:
+            _, reply = envelope.decode(envelope.encode(Result(value)))
+        except DeformError as error:
+            raise DeformError(f"The mocked result of {outgoing} cannot be sent: {error}") from None
+        return outgoing.outcome(reply, self._peer)
+
+    def raised(self, outgoing: Outgoing, error: Exception) -> Any:
+        """Raise what the caller gets of an exception."""
+        if isinstance(error, (LightbusException, AssertionError)):
+            raise error  # of the bus, or of the test
+        kind = type(error)
+        details = {
+            "type": f"{kind.__module__}.{kind.__qualname__}",
+            "args": [repr(arg) if not isinstance(arg, (str, int, float)) else arg for arg in error.args],
+            "trace": "".join(traceback.format_exception(error)),
+        }
+        text = f"{outgoing} raised {kind.__name__}: {error}"
+        return outgoing.outcome(Error(LightbusWorkerError.code, text, True, details), self._peer)
+
+
+class MockDoor:
+    """The door for plain threads."""
+
+    def __init__(self, engine: MockEngine) -> None:
+        self._engine = engine
+
+    def resolve(self, api: str, deadline: Deadline) -> None:
+        """Find any API."""
+
+    def request(self, outgoing: Outgoing) -> Any:
+        """Carry out a call or a hand-off."""
+        try:
+            value = self._engine.arrived(outgoing)
+            if inspect.isawaitable(value):
+                value = block(value)
+        except Exception as error:
+            return self._engine.raised(outgoing, error)
+        return self._engine.returned(outgoing, value)
+
+
+class _AsyncDoor:
+    """The door of an event loop."""
+
+    def __init__(self, engine: MockEngine) -> None:
+        self._engine = engine
+
+    async def request(self, outgoing: Outgoing) -> Any:
+        """Carry out a call or a hand-off."""
+        try:
+            value = self._engine.arrived(outgoing)
+            if inspect.isawaitable(value):
+                value = await value
+        except Exception as error:
+            return self._engine.raised(outgoing, error)
+        return self._engine.returned(outgoing, value)
+
+
+def _peer(identity: Identity) -> Peer:
+    announcement = Announcement(
+        bus=identity.bus,
+        instance=identity.instance,
+        service="mock",
+        process="mock",
+        host=identity.host,
+        apis=(),
+    )
+    return Peer(announcement=announcement, state=PeerState.UP, source=Source.SEED, changed_at=0.0, heard_at=0.0)

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import asyncio
+import queue
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lightbus
+from helpers import MS
+from lightbus import Api, BusPath, Event, EventMessage
+from lightbus.config import Config
+from lightbus.exceptions import InvalidConfiguration
+from lightbus.plugins import state
+from lightbus.plugins.metrics import MetricsPlugin
+from lightbus.plugins.state import StateApi, StatePlugin
+from lightbus.testing import MemoryBus, memory_bus
+
+Heard = queue.Queue[EventMessage]
+
+
+class AuthApi(Api):
+    user_registered = Event(["username"])
+
+    class Meta:
+        name = "auth"
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Long enough here for `hub.start` to have everybody listen: it takes milliseconds.
+    monkeypatch.setattr(state, "SETTLE_TIME", 200 * MS)
+
+
+@pytest.fixture
+def hub() -> Iterator[MemoryBus]:
+    with memory_bus() as hub:
+        yield hub
+
+
+@pytest.fixture
+def entry_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Announce the plugin as an installed distribution does."""
+    info = tmp_path / "plugins_of_this_test-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugins-of-this-test\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[lightbus_plugins]\ninternal_state = lightbus.plugins.state:StatePlugin\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+@pytest.fixture
+def heard(hub: MemoryBus) -> Heard:
+    """Return what an observer hears of `internal.state`."""
+    heard: Heard = queue.Queue()
+    observer = hub.create(service_name="observer")
+    observer.client.listen_for_event("internal.state", "*", lambda message: heard.put(message), listener_name="all")
+    hub.start(observer)
+    return heard
+
+
+def worker(hub: MemoryBus, **options: Any) -> BusPath:
+    """Return a bus with an API, a listener and the plugin."""
+    bus = hub.create(service_name="auth", process_name="one", plugins=[StatePlugin(**options)])
+    bus.client.register_api(AuthApi())
+    bus.auth.user_registered.listen(lambda message: None, listener_name="greet")
+    return bus
+
+
+def test_start_pings_and_stop_are_told(hub: MemoryBus, heard: Heard) -> None:
+    """An observer hears the start, a ping at each interval, and the end of a worker, with what the worker is."""
+    before = time.time()
+    bus = worker(hub, ping_interval=0.05)
+    hub.start(bus)
+    messages = [heard.get(timeout=5) for _ in range(3)]
+    bus.client.close()
+    while (last := heard.get(timeout=5)).event_name == "server_ping":
+        pass
+    assert [message.event_name for message in messages] == ["server_started", "server_ping", "server_ping"]
+    for message in messages:
+        assert before < message.kwargs.pop("timestamp") < time.time()
+        assert message.kwargs == {
+            "service_name": "auth",
+            "process_name": "one",
+            "metrics_enabled": False,
+            "api_names": ["auth"],
+            "listening_for": ["auth.user_registered"],
+            "ping_interval": 0.05,
+        }
+    assert last.event_name == "server_stopped"
+    assert last.kwargs.pop("timestamp") > before
+    assert last.kwargs == {"service_name": "auth", "process_name": "one"}
+
+
+def test_no_pings(hub: MemoryBus, heard: Heard) -> None:
+    """With `ping_enabled=False` only the start and the end are told."""
+    bus = worker(hub, ping_enabled=False, ping_interval=0.001)
+    hub.start(bus)
+    assert heard.get(timeout=5).event_name == "server_started"
+    bus.client.close()
+    assert heard.get(timeout=5).event_name == "server_stopped"
+    assert heard.empty()
+
+
+def test_metrics_are_told_of(hub: MemoryBus, heard: Heard) -> None:
+    """Whether a worker has the metrics plugin is part of its state."""
+    bus = hub.create(plugins=[StatePlugin(), MetricsPlugin()])
+    hub.start(bus)
+    assert heard.get(timeout=5).kwargs["metrics_enabled"] is True
+
+
+def test_worker_on_the_callers_loop_stops_before_the_start_is_told() -> None:
+    """A worker may stop at once: the end alone is told, and nothing is left running."""
+    fired: list[str] = []
+
+    async def main() -> None:
+        async with memory_bus() as hub:
+            bus = worker(hub)
+            bus.client.after_event_sent(lambda event_message: fired.append(event_message.canonical_name))
+            await hub.start_async(bus)
+            await bus.client.stop_worker()
+            await hub.start_async(bus)
+
+    asyncio.run(main())
+    assert fired == ["internal.state.server_stopped", "internal.state.server_stopped"]
+
+
+def test_failure_harms_no_worker(hub: MemoryBus, caplog: pytest.LogCaptureFixture) -> None:
+    """A hook that refuses the plugin's events is logged; the worker serves on, and ends well."""
+    bus = worker(hub, ping_interval=0.01)
+
+    def refuse(event_message: EventMessage) -> None:
+        raise ValueError("no state today")
+
+    bus.client.before_event_sent(refuse)
+    hub.start(bus)
+    bus.client.wait_for_apis("auth")
+    bus.client.close()
+    assert bus.client.exit_code == 0
+    assert "internal.state.server_stopped was not fired: no state today" in caplog.text
+
+
+def test_events_are_best_effort() -> None:
+    """The events are worth nothing later, so nobody keeps them; the API is internal."""
+    api = StateApi()
+    assert {name: event.delivery for name, event in api.events.items()} == dict.fromkeys(
+        ("server_started", "server_ping", "server_stopped"), "best_effort"
+    )
+    assert api.meta.internal
+
+
+def test_settings() -> None:
+    """The plugin takes its settings from the configuration, checked."""
+    config = Config.model_validate({"plugins": {"internal_state": {"enabled": True}}})
+    plugin = StatePlugin.from_config(config=config, **StatePlugin.Config(ping_interval=5).model_dump())
+    assert (plugin.ping_enabled, plugin.ping_interval) == (True, 5.0)
+
+
+@pytest.mark.usefixtures("entry_points")
+def test_enabled_by_configuration(hub: MemoryBus) -> None:
+    """`plugins.internal_state.enabled` loads it, and a wrong setting is named."""
+    bus = hub.create({"plugins": {"internal_state": {"enabled": True, "ping_interval": 5}}})
+    hub.start(bus)
+    assert "internal.state" in bus.client.api_registry.names()
+    wrong = hub.create({"plugins": {"internal_state": {"enabled": True, "ping_interval": 0}}})
+    for _ in range(2):  # a bus whose plugins cannot be made is not used without them
+        with pytest.raises(InvalidConfiguration, match=r"plugins\.internal_state\.ping_interval"):
+            wrong.client.wait_for_apis("internal.state")
+
+
+def test_not_enabled_is_not_there(hub: MemoryBus) -> None:
+    """Without the plugin there is no such API."""
+    bus = hub.create()
+    hub.start(bus)
+    with pytest.raises(lightbus.UnknownApi):
+        hub.create().internal.state.server_ping.fire()
