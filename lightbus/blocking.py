@@ -16,8 +16,8 @@ from .core.registry import Peer
 from .deadline import Deadline
 from .exceptions import CannotBlockHere, LightbusShutdownInProgress, LightbusTimeout, PeerLost, ProtocolError
 from .io.transport import BlockingDealer
-from .runtime.calling import NotStarted, Outgoing
 from .runtime.engine import Engine
+from .runtime.outgoing import NotStarted, Outgoing
 from .wire import envelope
 from .wire.envelope import Cancel, Message
 

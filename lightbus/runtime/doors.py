@@ -15,7 +15,8 @@ from functools import partial
 from typing import Protocol
 
 from ..core.registry import Peer, PeerLeft
-from .calling import Caller, Doorway
+from .calling import Caller
+from .outgoing import Doorway
 
 __all__ = ["Door", "Doors"]
 

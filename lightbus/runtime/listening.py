@@ -7,7 +7,7 @@ import contextlib
 import inspect
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from ..service.parameters import Parameter, of_function
 from ..service.signature import Signature
 from ..typing import Kwargs
 
-__all__ = ["Listener", "Listening", "OnError", "Surroundings"]
+__all__ = ["Listener", "Listening", "OnError", "Surroundings", "wants_beyond"]
 
 logger = logging.getLogger("lightbus.consuming")
 
@@ -51,6 +51,16 @@ def accepts_message(function: Callable[..., Any]) -> str | None:
             return parameter.name
         if parameter.kind is parameter.VAR_POSITIONAL:
             return "*" + parameter.name
+    return None
+
+
+def wants_beyond(function: Callable[..., Any], names: Container[str]) -> str | None:
+    """Return the first argument that a function must be given and that is none of `names`, nor the EventMessage."""
+    first = accepts_message(function)
+    for parameter in inspect.signature(function).parameters.values():
+        by_name = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        if by_name and parameter.default is parameter.empty and parameter.name != first and parameter.name not in names:
+            return parameter.name
     return None
 
 

@@ -16,8 +16,8 @@ from ..core.peers import Peer, PeerState, Snapshot, Source
 from ..deadline import Deadline
 from ..exceptions import DeformError, LightbusException, LightbusWorkerError, UnsupportedUse
 from ..message import EventMessage, RpcMessage
-from ..runtime.calling import Outgoing
 from ..runtime.context import Identity
+from ..runtime.outgoing import Outgoing
 from ..runtime.publishing import EventIds
 from ..utilities.async_tools import block
 from ..wire import envelope

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from helpers import MS, wait_until_async
-from lightbus.core.partitions import rendezvous
-from lightbus.core.peers import Peer, PeerState, Snapshot, Source
+from helpers.calling import ME, A, B, FakeDoorway, call, peer, refusal, run, snapshot
+from lightbus.core.peers import PeerState
 from lightbus.deadline import Deadline
 from lightbus.exceptions import (
     DeformError,
@@ -30,136 +29,11 @@ from lightbus.exceptions import (
 )
 from lightbus.io.security import HostSecurity
 from lightbus.io.transport import Transport
-from lightbus.runtime.calling import Caller, NotStarted, Outgoing, OutgoingCall, OutgoingEvent
-from lightbus.runtime.context import Identity, current_chain
+from lightbus.runtime.calling import Caller
+from lightbus.runtime.context import current_chain
+from lightbus.runtime.outgoing import OutgoingEvent
 from lightbus.wire import envelope
-from lightbus.wire.announcement import Announcement
 from lightbus.wire.envelope import Accepted, Cancel, Error, Fire, Message, Request, Result, Welcome
-
-ME = Identity(bus="b", service="web", process="p", instance="c" * 16, host="here")
-A, B = "a" * 16, "b" * 16
-
-
-def peer(instance: str, state: PeerState = PeerState.UP, endpoint: str = "") -> Peer:
-    """Return a peer that advertises auth."""
-    announcement = Announcement(
-        bus="b", instance=instance, service="auth-service", process="p", host="far", api_names=("auth",)
-    )
-    return Peer(
-        announcement=announcement,
-        state=state,
-        source=Source.SEED,
-        changed_at=0.0,
-        heard_at=0.0,
-        endpoint=endpoint or f"ipc://{instance}",
-    )
-
-
-def snapshot(*peers: Peer) -> Snapshot:
-    """Return what a door sees when these are known."""
-    return Snapshot(peers={p.instance: p for p in peers}, by_api={"auth": tuple(p for p in peers if p.is_up)})
-
-
-class FakeDealer:
-    """A connection to one peer: what was sent is kept, and answered by `reply` where it is given."""
-
-    def __init__(self, on_message: Callable[[bytes], None], reply: Callable[[Message], Message | bytes | None]) -> None:
-        self.sent: list[tuple[int, Message]] = []
-        self.waiting: list[tuple[bytes, Callable[[], None], Callable[[], bool]]] = []
-        self.connected = True
-        self.closed = ""
-        self._on_message = on_message
-        self._reply = reply
-
-    def send(self, frame: bytes) -> bool:
-        if self.connected:
-            call_id, message = envelope.decode(frame)
-            self.sent.append((call_id, message))
-            if (reply := self._reply(message)) is not None:
-                asyncio.get_running_loop().call_soon(self.receive, reply, call_id)
-        return self.connected
-
-    def send_later(self, frame: bytes, on_sent: Callable[[], None], *, wanted: Callable[[], bool]) -> None:
-        self.waiting.append((frame, on_sent, wanted))
-
-    def connect(self) -> None:
-        """Send what waited and is still wanted."""
-        self.connected = True
-        for frame, on_sent, wanted in self.waiting:
-            if wanted():
-                self.send(frame)
-                on_sent()
-
-    def receive(self, reply: Message | bytes, call_id: int) -> None:
-        """Have something arrive."""
-        self._on_message(reply if isinstance(reply, bytes) else envelope.encode(reply, call_id))
-
-    def close(self) -> None:
-        self.closed = "closed"
-
-    def abandon(self) -> None:
-        self.closed = "abandoned"
-
-
-class FakeDoorway:
-    """The engine behind a door: it knows what it is told, and its connections are fakes."""
-
-    identity = ME
-
-    def __init__(self, *peers: Peer, max_message_size: int = 10_000) -> None:
-        self.transport: Any = self
-        self.snapshot = snapshot(*peers)
-        self.wanted = {"auth"}
-        self.max_message_size = max_message_size
-        self.dealers: dict[str, FakeDealer] = {}
-        self.replies: dict[str, Callable[[Message], Message | bytes | None]] = {}
-        self.connected = True
-        self.resolved: list[str] = []
-        self.on_resolve: Callable[[], None] = lambda: None
-
-    def dealer(self, endpoint: str, on_message: Callable[[bytes], None], *, fingerprint: str) -> FakeDealer:
-        instance = endpoint.removeprefix("ipc://")
-        made = FakeDealer(on_message, self.replies.get(instance, lambda message: None))
-        made.connected = self.connected
-        self.dealers[instance] = made
-        return made
-
-    async def resolve(self, api: str, deadline: Deadline) -> None:
-        self.resolved.append(api)
-        self.on_resolve()
-        if api not in self.snapshot.by_api:
-            raise UnknownApi(f"nobody advertises {api}")
-
-    def sent(self, instance: str) -> list[Message]:
-        """What a peer was sent."""
-        return [message for _, message in self.dealers[instance].sent] if instance in self.dealers else []
-
-
-def call(doorway: FakeDoorway, *, left: float = 5.0, api: str = "auth", **options: Any) -> OutgoingCall:
-    """Return a call on its way."""
-    kwargs = options.pop("kwargs", {"user": "sally"})
-    return OutgoingCall(doorway, api, "check", Deadline.after(left), kwargs, **options)
-
-
-def run(test: Callable[[FakeDoorway, Caller], Awaitable[None]], *peers: Peer, **options: Any) -> None:
-    """Run a test with the door of a loop."""
-
-    async def main() -> None:
-        doorway = FakeDoorway(*peers, **options)
-        caller = Caller(doorway)
-        try:
-            await test(doorway, caller)
-            assert len(caller.pending) == 0
-        finally:
-            caller.close()
-
-    asyncio.run(main())
-
-
-def refusal(code: str = "peer_busy", **details: Any) -> Error:
-    """Return the answer of a peer that did not start the call."""
-    return Error(code, "it is full.", False, {"elsewhere": True, **details})
-
 
 # What is sent, and what comes back
 
@@ -656,58 +530,3 @@ def test_one_instance_can_be_meant() -> None:
         assert doorway.resolved == []
 
     run(test, peer(A, PeerState.SUSPECT), peer(B))
-
-
-def test_the_least_loaded_is_asked() -> None:
-    """Of two peers the one with fewer calls of ours gets the next."""
-    doorway = FakeDoorway(peer(A), peer(B))
-    for _ in range(20):
-        chosen = call(doorway).pick(doorway.snapshot, {A: 3, B: 1})
-        assert chosen is not None
-        assert chosen.instance == B
-
-
-def test_a_key_sticks_to_a_publisher() -> None:
-    """Events of one key go to one publisher, whatever its load; without it to another, and then back."""
-    peers = (peer(A), peer(B))
-    doorway = FakeDoorway(*peers)
-    event = OutgoingEvent(doorway, "auth", "seen", Deadline.after(5.0), b"", "customer-1")
-    first = rendezvous("customer-1", [A, B])
-    chosen = event.pick(doorway.snapshot, {A: 9, B: 9})
-    assert chosen is not None
-    assert chosen.instance == first
-    event.refused(chosen, NotStarted(refusal()))
-    other = event.pick(doorway.snapshot, {})
-    assert other is not None
-    assert other.instance != first
-    event.not_sent(other)
-    with pytest.raises(PeerUnreachable, match=r"No peer takes auth\.seen: .* went away before auth\.seen was sent"):
-        event.pick(doorway.snapshot, {})
-
-
-def test_events_without_a_key_stick_to_a_publisher() -> None:
-    """Without a key all events of a process go one way, so that they stay in order."""
-    doorway = FakeDoorway(peer(A), peer(B))
-    expected = rendezvous(ME.instance, [A, B])
-    for _ in range(5):
-        event = OutgoingEvent(doorway, "auth", "seen", Deadline.after(5.0), b"", None)
-        chosen = event.pick(doorway.snapshot, {A: 9})
-        assert chosen is not None
-        assert chosen.instance == expected
-
-
-def test_an_event_that_cannot_be_sent() -> None:
-    """A hand-off is bounded like a call."""
-    doorway = FakeDoorway(peer(A), max_message_size=100)
-    event = OutgoingEvent(doorway, "auth", "seen", Deadline.after(5.0), b"x" * 100, None)
-    with pytest.raises(PayloadTooLarge, match=r"arguments of auth\.seen take \d+ bytes; a message may have 100"):
-        event.frame(peer(A), 1)
-    odd = OutgoingEvent(doorway, "auth", "seen", Deadline(time.monotonic()), object(), None)  # type: ignore[arg-type]
-    with pytest.raises(DeformError):
-        odd.frame(peer(A), 1)
-
-
-def test_a_bare_outgoing_has_no_message() -> None:
-    """What is sent is up to calls and hand-offs."""
-    with pytest.raises(NotImplementedError):
-        Outgoing(FakeDoorway(), "auth", "check", Deadline.after(1.0)).message(peer(A))

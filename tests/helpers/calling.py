@@ -1,0 +1,141 @@
+"""Fakes of what stands around a call on its way: peers, connections, the engine behind a door."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from lightbus.core.peers import Peer, PeerState, Snapshot, Source
+from lightbus.deadline import Deadline
+from lightbus.exceptions import UnknownApi
+from lightbus.runtime.calling import Caller
+from lightbus.runtime.context import Identity
+from lightbus.runtime.outgoing import OutgoingCall
+from lightbus.wire import envelope
+from lightbus.wire.announcement import Announcement
+from lightbus.wire.envelope import Error, Message
+
+ME = Identity(bus="b", service="web", process="p", instance="c" * 16, host="here")
+A, B = "a" * 16, "b" * 16
+
+
+def peer(instance: str, state: PeerState = PeerState.UP, endpoint: str = "") -> Peer:
+    """Return a peer that advertises auth."""
+    announcement = Announcement(
+        bus="b", instance=instance, service="auth-service", process="p", host="far", api_names=("auth",)
+    )
+    return Peer(
+        announcement=announcement,
+        state=state,
+        source=Source.SEED,
+        changed_at=0.0,
+        heard_at=0.0,
+        endpoint=endpoint or f"ipc://{instance}",
+    )
+
+
+def snapshot(*peers: Peer) -> Snapshot:
+    """Return what a door sees when these are known."""
+    return Snapshot(peers={p.instance: p for p in peers}, by_api={"auth": tuple(p for p in peers if p.is_up)})
+
+
+class FakeDealer:
+    """A connection to one peer: what was sent is kept, and answered by `reply` where it is given."""
+
+    def __init__(self, on_message: Callable[[bytes], None], reply: Callable[[Message], Message | bytes | None]) -> None:
+        self.sent: list[tuple[int, Message]] = []
+        self.waiting: list[tuple[bytes, Callable[[], None], Callable[[], bool]]] = []
+        self.connected = True
+        self.closed = ""
+        self._on_message = on_message
+        self._reply = reply
+
+    def send(self, frame: bytes) -> bool:
+        if self.connected:
+            call_id, message = envelope.decode(frame)
+            self.sent.append((call_id, message))
+            if (reply := self._reply(message)) is not None:
+                asyncio.get_running_loop().call_soon(self.receive, reply, call_id)
+        return self.connected
+
+    def send_later(self, frame: bytes, on_sent: Callable[[], None], *, wanted: Callable[[], bool]) -> None:
+        self.waiting.append((frame, on_sent, wanted))
+
+    def connect(self) -> None:
+        """Send what waited and is still wanted."""
+        self.connected = True
+        for frame, on_sent, wanted in self.waiting:
+            if wanted():
+                self.send(frame)
+                on_sent()
+
+    def receive(self, reply: Message | bytes, call_id: int) -> None:
+        """Have something arrive."""
+        self._on_message(reply if isinstance(reply, bytes) else envelope.encode(reply, call_id))
+
+    def close(self) -> None:
+        self.closed = "closed"
+
+    def abandon(self) -> None:
+        self.closed = "abandoned"
+
+
+class FakeDoorway:
+    """The engine behind a door: it knows what it is told, and its connections are fakes."""
+
+    identity = ME
+
+    def __init__(self, *peers: Peer, max_message_size: int = 10_000) -> None:
+        self.transport: Any = self
+        self.snapshot = snapshot(*peers)
+        self.wanted = {"auth"}
+        self.max_message_size = max_message_size
+        self.dealers: dict[str, FakeDealer] = {}
+        self.replies: dict[str, Callable[[Message], Message | bytes | None]] = {}
+        self.connected = True
+        self.resolved: list[str] = []
+        self.on_resolve: Callable[[], None] = lambda: None
+
+    def dealer(self, endpoint: str, on_message: Callable[[bytes], None], *, fingerprint: str) -> FakeDealer:
+        instance = endpoint.removeprefix("ipc://")
+        made = FakeDealer(on_message, self.replies.get(instance, lambda message: None))
+        made.connected = self.connected
+        self.dealers[instance] = made
+        return made
+
+    async def resolve(self, api: str, deadline: Deadline) -> None:
+        self.resolved.append(api)
+        self.on_resolve()
+        if api not in self.snapshot.by_api:
+            raise UnknownApi(f"nobody advertises {api}")
+
+    def sent(self, instance: str) -> list[Message]:
+        """What a peer was sent."""
+        return [message for _, message in self.dealers[instance].sent] if instance in self.dealers else []
+
+
+def call(doorway: FakeDoorway, *, left: float = 5.0, api: str = "auth", **options: Any) -> OutgoingCall:
+    """Return a call on its way."""
+    kwargs = options.pop("kwargs", {"user": "sally"})
+    return OutgoingCall(doorway, api, "check", Deadline.after(left), kwargs, **options)
+
+
+def run(test: Callable[[FakeDoorway, Caller], Awaitable[None]], *peers: Peer, **options: Any) -> None:
+    """Run a test with the door of a loop."""
+
+    async def main() -> None:
+        doorway = FakeDoorway(*peers, **options)
+        caller = Caller(doorway)
+        try:
+            await test(doorway, caller)
+            assert len(caller.pending) == 0
+        finally:
+            caller.close()
+
+    asyncio.run(main())
+
+
+def refusal(code: str = "peer_busy", **details: Any) -> Error:
+    """Return the answer of a peer that did not start the call."""
+    return Error(code, "it is full.", False, {"elsewhere": True, **details})

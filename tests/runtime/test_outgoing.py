@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from helpers.calling import ME, A, B, FakeDoorway, call, peer, refusal
+from lightbus.core.partitions import rendezvous
+from lightbus.deadline import Deadline
+from lightbus.exceptions import DeformError, PayloadTooLarge, PeerUnreachable
+from lightbus.runtime.outgoing import NotStarted, Outgoing, OutgoingEvent
+
+
+def test_the_least_loaded_is_asked() -> None:
+    """Of two peers the one with fewer calls of ours gets the next."""
+    doorway = FakeDoorway(peer(A), peer(B))
+    for _ in range(20):
+        chosen = call(doorway).pick(doorway.snapshot, {A: 3, B: 1})
+        assert chosen is not None
+        assert chosen.instance == B
+
+
+def test_a_key_sticks_to_a_publisher() -> None:
+    """Events of one key go to one publisher, whatever its load; without it to another, and then back."""
+    peers = (peer(A), peer(B))
+    doorway = FakeDoorway(*peers)
+    event = OutgoingEvent(doorway, "auth", "seen", Deadline.after(5.0), b"", "customer-1")
+    first = rendezvous("customer-1", [A, B])
+    chosen = event.pick(doorway.snapshot, {A: 9, B: 9})
+    assert chosen is not None
+    assert chosen.instance == first
+    event.refused(chosen, NotStarted(refusal()))
+    other = event.pick(doorway.snapshot, {})
+    assert other is not None
+    assert other.instance != first
+    event.not_sent(other)
+    with pytest.raises(PeerUnreachable, match=r"No peer takes auth\.seen: .* went away before auth\.seen was sent"):
+        event.pick(doorway.snapshot, {})
+
+
+def test_events_without_a_key_stick_to_a_publisher() -> None:
+    """Without a key all events of a process go one way, so that they stay in order."""
+    doorway = FakeDoorway(peer(A), peer(B))
+    expected = rendezvous(ME.instance, [A, B])
+    for _ in range(5):
+        event = OutgoingEvent(doorway, "auth", "seen", Deadline.after(5.0), b"", None)
+        chosen = event.pick(doorway.snapshot, {A: 9})
+        assert chosen is not None
+        assert chosen.instance == expected
+
+
+def test_an_event_that_cannot_be_sent() -> None:
+    """A hand-off is bounded like a call."""
+    doorway = FakeDoorway(peer(A), max_message_size=100)
+    event = OutgoingEvent(doorway, "auth", "seen", Deadline.after(5.0), b"x" * 100, None)
+    with pytest.raises(PayloadTooLarge, match=r"arguments of auth\.seen take \d+ bytes; a message may have 100"):
+        event.frame(peer(A), 1)
+    odd = OutgoingEvent(doorway, "auth", "seen", Deadline(time.monotonic()), object(), None)  # type: ignore[arg-type]
+    with pytest.raises(DeformError):
+        odd.frame(peer(A), 1)
+
+
+def test_a_bare_outgoing_has_no_message() -> None:
+    """What is sent is up to calls and hand-offs."""
+    with pytest.raises(NotImplementedError):
+        Outgoing(FakeDoorway(), "auth", "check", Deadline.after(1.0)).message(peer(A))

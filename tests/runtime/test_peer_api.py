@@ -1,0 +1,111 @@
+"""What every worker says about itself when it is asked."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+import lightbus
+from helpers import Door
+from helpers.surroundings import Surroundings
+from lightbus import Api, BusPath, Event, LightbusWorkerError, SchemaNotFound
+from lightbus.message import EventMessage
+from lightbus.runtime.peer_api import PeerApi
+
+SETTINGS = {"security": {"mode": "host"}}
+
+
+class AuthApi(Api):
+    user_registered = Event(["username"])
+
+    class Meta:
+        name = "auth"
+
+    def check_password(self, user: str, password: str) -> bool:
+        return password == "secret"
+
+
+def greet(event_message: EventMessage) -> None:
+    """Listen."""
+
+
+@pytest.fixture
+def service() -> Iterator[BusPath]:
+    """Run a worker in this process, on sockets of its own."""
+    bus = lightbus.create(SETTINGS, service_name="auth-service", process_name="calm-otter")
+    bus.client.register_api(AuthApi())
+    bus.auth.user_registered.listen(greet, listener_name="greeter")
+    bus.client.start_in_background()
+    yield bus
+    bus.client.close()
+
+
+@pytest.fixture
+def bus(service: BusPath) -> Iterator[BusPath]:
+    """Return a caller that has found the worker."""
+    caller = lightbus.create(SETTINGS, service_name="caller")
+    caller.client.wait_for_apis("auth")
+    yield caller
+    caller.client.close()
+
+
+def targeted(service: BusPath) -> dict[str, str]:
+    """Return the options that lead a call to this worker."""
+    return {"peer": service.client.engine.identity.instance}
+
+
+def test_ping(service: BusPath, bus: BusPath, door: Door) -> None:
+    """It answers with its wall clock, in seconds since 1970."""
+    before = time.time()
+    told = door.call(bus.internal.peer.ping, bus_options=targeted(service))
+    assert before <= told <= time.time()
+
+
+def test_info(service: BusPath, bus: BusPath, surroundings: Surroundings) -> None:
+    """It says who it is, since when it runs, and what it listens to."""
+    info = bus.internal.peer.info(bus_options=targeted(service))
+    started_at = info.pop("started_at")
+    assert time.time() - 60 < started_at <= time.time()
+    assert info == {
+        "bus": surroundings.bus,
+        "instance": service.client.engine.identity.instance,
+        "service": "auth-service",
+        "process": "calm-otter",
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "listeners": [{"api": "auth", "events": ["user_registered"], "name": "greeter"}],
+    }
+
+
+def test_info_of_what_changed(service: BusPath, bus: BusPath) -> None:
+    """A listener declared meanwhile is told at the next call."""
+    bus.internal.peer.info(bus_options=targeted(service))
+    service.auth.user_registered.listen(greet, listener_name="late")
+    info = bus.internal.peer.info(bus_options=targeted(service))
+    assert [listener["name"] for listener in info["listeners"]] == ["greeter", "late"]
+
+
+def test_schema(service: BusPath, bus: BusPath) -> None:
+    """It gives the schemas of an API, as they are where the API is declared."""
+    told = bus.internal.peer.schema(api="auth", bus_options=targeted(service))
+    assert told == service.schema.get_api_schema("auth")
+    assert list(told["rpcs"]) == ["check_password"]
+    assert list(told["events"]) == ["user_registered"]
+
+
+def test_schema_of_what_it_has_not(service: BusPath, bus: BusPath) -> None:
+    """The caller is told that there is none."""
+    with pytest.raises((SchemaNotFound, LightbusWorkerError), match="nothing"):
+        bus.internal.peer.schema(api="nothing", bus_options=targeted(service))
+
+
+def test_it_is_not_advertised(service: BusPath, bus: BusPath) -> None:
+    """Every worker has it, so nobody announces it; it is no public API, and no part of `bus.schema`."""
+    assert list(bus.client.engine.snapshot.by_api) == ["auth"]
+    assert [api.meta.name for api in service.client.api_registry.public()] == ["auth"]
+    assert isinstance(service.client.api_registry.get("internal.peer"), PeerApi)
+    assert service.schema.api_names == ["auth"]
