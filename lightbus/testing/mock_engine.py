@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from ..client import BusClient
@@ -81,7 +81,7 @@ class MockEngine:
             "Use lightbus.testing.memory_bus() to run workers in a test."
         )
 
-    async def adopt(self) -> NoReturn:
+    async def adopt(self, on_left: Callable[[], None]) -> NoReturn:
         """Refuse to be a worker."""
         self.ensure()
 

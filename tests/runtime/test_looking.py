@@ -1,0 +1,292 @@
+"""Waiting until a name is advertised: as long as there is something to wait for, and no longer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import pytest
+
+from helpers import MS
+from lightbus.core.registry import Peer, Registry, Source
+from lightbus.deadline import Deadline
+from lightbus.exceptions import PeerUnreachable, UnknownApi
+from lightbus.runtime import looking as module
+from lightbus.runtime.dialling import Dialler
+from lightbus.runtime.links import HELLO_TIMEOUT
+from lightbus.runtime.looking import Lookup, NodeStopped
+from lightbus.wire.announcement import Announcement
+
+LONG = 30.0
+"""Seconds: a test that waits for so long has failed."""
+
+
+class FakeDialler:
+    """Remembers whom it is to try; `trying` are the APIs that somebody who is being tried may have."""
+
+    def __init__(self) -> None:
+        self.dialled: list[str] = []
+        self.looks = 0
+        self.trying: set[str] = set()
+
+    def dial(self, peer: Peer) -> None:
+        self.dialled.append(peer.instance)
+
+    def dial_due(self, now: float) -> None:
+        self.looks += 1
+
+    def may_find(self, api: str) -> bool:
+        return api in self.trying
+
+
+class Place:
+    """A lookup, and what it is made from."""
+
+    def __init__(self, wait: float) -> None:
+        self.registry = Registry()
+        self.dialler = FakeDialler()
+        self.wanted: set[str] = set()
+        self.lookup = Lookup(
+            self.registry, cast(Dialler, self.dialler), self.wanted, wait=wait, where=lambda: "zeroconf on 127.0.0.1"
+        )
+
+    def announce(self, number: int, *apis: str) -> Announcement:
+        """Have somebody announced with these APIs."""
+        made = Announcement(
+            bus="b", instance=f"{number:016x}", service="auth-service", process="p", host="h", api_names=apis
+        )
+        self.registry.announced(made, Source.DISCOVERY, time.monotonic())
+        return made
+
+    def join(self, number: int, *apis: str) -> None:
+        """Have a peer with these APIs answer."""
+        made = self.announce(number, *apis)
+        self.registry.answered(made, time.monotonic(), endpoint=f"ipc://{number}", event_endpoint="")
+        self.lookup.wake()
+
+
+def run(test: Callable[[Place], Awaitable[None]], *, wait: float = LONG) -> None:
+    """Run a test on a loop, in less time than anything here may be waited for."""
+
+    async def main() -> None:
+        await asyncio.wait_for(test(Place(wait)), LONG / 3)
+
+    asyncio.run(main())
+
+
+async def waiting(coroutine: Any) -> asyncio.Task[Any]:
+    """Have a look-up begin to wait."""
+    task: asyncio.Task[Any] = asyncio.ensure_future(coroutine)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not task.done()
+    return task
+
+
+# --- one name ---------------------------------------------------------------------------------------
+
+
+def test_a_name_that_is_there() -> None:
+    """It is found without waiting, and from now on wanted."""
+
+    async def test(place: Place) -> None:
+        place.join(1, "auth")
+        await place.lookup.resolve("auth", Deadline.after(LONG))
+        assert place.wanted == {"auth"}
+
+    run(test)
+
+
+def test_a_name_that_comes() -> None:
+    """Whoever waits goes on as soon as a peer with it answers, and not for another one."""
+
+    async def test(place: Place) -> None:
+        task = await waiting(place.lookup.resolve("auth", Deadline.after(LONG)))
+        place.join(1, "shop")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not task.done()
+        place.join(2, "auth")
+        await task
+
+    run(test)
+
+
+def test_several_wait() -> None:
+    """All of them are woken, each for its own name; one that was cancelled is in nobody's way."""
+
+    async def test(place: Place) -> None:
+        tasks = [await waiting(place.lookup.resolve(name, Deadline.after(LONG))) for name in ("auth", "auth", "shop")]
+        tasks[0].cancel()
+        place.join(1, "auth")
+        await tasks[1]
+        place.join(2, "shop")
+        await tasks[2]
+        assert tasks[0].cancelled()
+
+    run(test)
+
+
+def test_a_name_that_does_not_come() -> None:
+    """It is given up once discovery has had its time; the error says how was looked, and for what else."""
+
+    async def test(place: Place) -> None:
+        place.join(1, "auth")
+        with pytest.raises(UnknownApi, match=r"'auht'.*zeroconf on 127\.0\.0\.1.*[Dd]id you mean 'auth'"):
+            await place.lookup.resolve("auht", Deadline.after(LONG))
+
+    run(test, wait=20 * MS)
+
+
+def test_later_nobody_waits() -> None:
+    """Discovery's time begins with the node: afterwards an unknown name fails at once."""
+
+    async def test(place: Place) -> None:
+        with pytest.raises(UnknownApi):
+            await place.lookup.resolve("nothing", Deadline.after(LONG))
+        task = asyncio.ensure_future(place.lookup.resolve("nothing", Deadline.after(LONG)))
+        await asyncio.sleep(0)
+        assert task.done()
+        assert isinstance(task.exception(), UnknownApi)
+
+    run(test, wait=1 * MS)
+
+
+def test_the_callers_deadline() -> None:
+    """Nobody waits beyond it, whatever there may be to come."""
+
+    async def test(place: Place) -> None:
+        with pytest.raises(UnknownApi):
+            await place.lookup.resolve("auth", Deadline.after(20 * MS))
+
+    run(test)
+
+
+def test_somebody_who_does_not_answer() -> None:
+    """Who is announced with the name is tried again, quarantined or not, and is named in the error."""
+
+    async def test(place: Place) -> None:
+        place.announce(1, "auth")
+        place.registry.silent(f"{1:016x}", time.monotonic(), "does not answer")
+        place.announce(2, "shop")
+        with pytest.raises(PeerUnreachable, match="auth-service 0000"):
+            await place.lookup.resolve("auth", Deadline.after(LONG))
+        assert place.dialler.dialled == [f"{1:016x}"]
+        assert place.dialler.looks == 1
+
+    run(test, wait=0.0)
+
+
+def test_an_attempt_on_its_way() -> None:
+    """While somebody is tried who may have the name it is waited for, and no longer."""
+
+    async def test(place: Place) -> None:
+        place.dialler.trying.add("auth")
+        task = await waiting(place.lookup.resolve("auth", Deadline.after(LONG)))
+        place.dialler.trying.clear()
+        place.lookup.wake()
+        with pytest.raises(UnknownApi):
+            await asyncio.wait_for(task, HELLO_TIMEOUT * 0.9)
+
+    run(test, wait=0.0)
+
+
+def test_an_attempt_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts that follow each other for ever are not waited for longer than one of them takes."""
+    monkeypatch.setattr(module, "HELLO_TIMEOUT", 20 * MS)
+
+    async def test(place: Place) -> None:
+        place.dialler.trying.add("auth")
+        with pytest.raises(UnknownApi):
+            await place.lookup.resolve("auth", Deadline.after(LONG))
+
+    run(test, wait=0.0)
+
+
+@pytest.mark.parametrize("how", ["lost", "drains"])
+def test_a_peer_that_restarts(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the last peer with the name has just gone or is leaving, its successor is worth waiting for."""
+
+    class LaterClock:
+        @staticmethod
+        def monotonic() -> float:
+            return time.monotonic() + 10 * LONG
+
+    async def test(place: Place) -> None:
+        monkeypatch.setattr(module, "time", LaterClock)  # discovery's own time is long over
+        place.join(1, "auth")
+        if how == "lost":
+            place.registry.lost(f"{1:016x}", LaterClock.monotonic(), "went away")
+        else:
+            place.registry.drains(f"{1:016x}", LaterClock.monotonic())
+        task = await waiting(place.lookup.resolve("auth", Deadline.after(LONG)))
+        place.join(2, "auth")
+        await task
+
+    run(test)
+
+
+def test_a_peer_that_does_not_return(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has been gone for long is not waited for."""
+    monkeypatch.setattr(module, "RETURN_TIME", 0.0)
+
+    async def test(place: Place) -> None:
+        place.join(1, "auth")
+        place.registry.lost(f"{1:016x}", time.monotonic(), "went away")
+        task = asyncio.ensure_future(place.lookup.resolve("auth", Deadline.after(LONG)))
+        await asyncio.sleep(0)
+        assert task.done()
+        assert isinstance(task.exception(), PeerUnreachable)
+
+    run(test, wait=0.0)
+
+
+# --- several names ----------------------------------------------------------------------------------
+
+
+def test_all_names_come() -> None:
+    """It returns when the last of them is there, and nothing is missing."""
+
+    async def test(place: Place) -> None:
+        place.join(1, "auth")
+        task = await waiting(place.lookup.wait_for(["auth", "shop"], Deadline.after(LONG)))
+        place.join(2, "shop")
+        assert await task == []
+        assert place.wanted == {"auth", "shop"}
+
+    run(test, wait=0.0)
+
+
+def test_some_names_are_missing() -> None:
+    """They are waited for until the deadline, however hopeless, and returned."""
+
+    async def test(place: Place) -> None:
+        place.join(1, "auth")
+        begun = time.monotonic()
+        assert await place.lookup.wait_for(["auth", "shop", "mail"], Deadline.after(20 * MS)) == ["shop", "mail"]
+        assert time.monotonic() - begun >= 20 * MS
+
+    run(test, wait=0.0)
+
+
+# --- the end ----------------------------------------------------------------------------------------
+
+
+def test_stopping() -> None:
+    """Whoever waits is sent to the next node, and so is whoever comes later and would have to wait."""
+
+    async def test(place: Place) -> None:
+        place.join(1, "auth")
+        one = await waiting(place.lookup.resolve("shop", Deadline.after(LONG)))
+        other = await waiting(place.lookup.wait_for(["shop"], Deadline.after(LONG)))
+        place.lookup.stop()
+        for task in (one, other):
+            with pytest.raises(NodeStopped):
+                await task
+        with pytest.raises(NodeStopped):
+            await place.lookup.resolve("shop", Deadline.after(LONG))
+        await place.lookup.resolve("auth", Deadline.after(LONG))
+
+    run(test)
