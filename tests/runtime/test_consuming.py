@@ -314,7 +314,7 @@ def test_events_of_a_known_api_are_complete_and_checked() -> None:
         bench.socket(A).publish((4, 3, {"x": 1}), topic=envelope.event_topic("auth", "undeclared", 0))
         await wait_until_async(lambda: len(seen) == 2)
         assert [message.kwargs for message in seen] == [{"n": 1, "what": "it"}, {"n": 3, "what": "that"}]
-        assert "n is 'two'" in str(bench.fatal[0])
+        assert bench.fatal == []
 
     run(test, Auth())
 

@@ -235,7 +235,23 @@ def test_peers_of_use_are_tried(place: Place) -> None:
     place.announce(announcement(2, apis=("shop",)))
     place.announce(announcement(3, apis=None))
     place.dialler.dial_due(0.0)
-    assert place.targets == [instance(1), instance(3)]
+    assert place.targets == [instance(3), instance(1)]  # the latest first
+
+
+def test_who_was_heard_of_just_now(place: Place) -> None:
+    """It is tried at once if it is wanted and may be tried, and nobody else is looked at."""
+    place.wanted.add("auth")
+    for number in range(EXCHANGE_PARTNERS):
+        place.links[instance(100 + number)] = "a link"
+    for number, apis in ((1, ("auth",)), (2, ("auth",)), (3, ("shop",))):
+        place.announce(announcement(number, apis=apis))
+    place.registry.silent(instance(2), 0.0, "does not answer")
+    for number in (2, 3, 4):
+        place.dialler.consider(instance(number), 0.0)
+    assert place.targets == []
+    place.dialler.consider(instance(1), 0.0)
+    place.dialler.consider(instance(2), retry_delay(1))
+    assert place.targets == [instance(1), instance(2)]
 
 
 def test_exchange_partners(place: Place) -> None:
