@@ -123,6 +123,7 @@ class BlockingDoor:
                 del self._lost[next(iter(self._lost))]
             for dealer in self._idle.pop(peer.instance, []):
                 self._close(dealer)
+            self._room.notify_all()
 
     def when_sent(self, instance: str, callback: Callable[[], None]) -> None:
         """Call back once no call that chose this instance is still unsent."""
@@ -210,12 +211,14 @@ class BlockingDoor:
     def _take(self, peer: Peer, outgoing: Outgoing) -> tuple[BlockingDealer, int]:
         with self._room:
             self._last_id += 1
-            idle = self._idle.get(peer.instance)
-            if idle:
-                return idle.pop(), self._last_id
-            self._make_room(outgoing)
-            self._sockets += 1
             call_id = self._last_id
+            while not (idle := self._idle.get(peer.instance)) and not self._has_room():
+                self._wait_for_room(outgoing)
+            if self._closed:
+                raise LightbusShutdownInProgress(f"The bus was closed before {outgoing} was sent.")
+            if idle:
+                return idle.pop(), call_id
+            self._sockets += 1
         try:
             return self._connect(peer), call_id
         except BaseException:
@@ -227,17 +230,19 @@ class BlockingDoor:
         fingerprint = peer.announcement.fingerprint
         return self._engine.transport.blocking_dealer(peer.endpoint, fingerprint=fingerprint)
 
-    def _make_room(self, outgoing: Outgoing) -> None:
+    def _has_room(self) -> bool:
+        """Return whether there may be one more socket; an idle one to another peer is closed for it."""
         for dealers in self._idle.values():
             if self._sockets >= MAX_SOCKETS and dealers:
                 self._close(dealers.pop())
-        if not self._room.wait_for(lambda: self._closed or self._sockets < MAX_SOCKETS, outgoing.deadline.left()):
+        return self._closed or self._sockets < MAX_SOCKETS
+
+    def _wait_for_room(self, outgoing: Outgoing) -> None:
+        if not self._room.wait(outgoing.deadline.left()):
             raise LightbusTimeout(
                 f"{outgoing} was not sent: {MAX_SOCKETS} blocking calls of this process are on their way already. "
                 "Use fewer threads, or call_async."
             )
-        if self._closed:
-            raise LightbusShutdownInProgress(f"The bus was closed before {outgoing} was sent.")
 
     def _put_back(self, instance: str, dealer: BlockingDealer | None) -> None:
         with self._room:

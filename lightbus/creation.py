@@ -61,7 +61,8 @@ def create(
     caller = sys._getframe(1).f_globals.get("__file__")
     if overriding_file:
         config, config_file = config if isinstance(config, Mapping) else None, overriding_file[-1]
-    chosen = None if tuple(features) == tuple(ALL_FEATURES) else features
+    named = features if isinstance(features, str) else tuple(features)  # once: it may be a generator
+    chosen = None if named == ALL_FEATURES else named
     settings = load_config(
         config,
         config_file=config_file,

@@ -38,9 +38,11 @@ class BusPath:
     def __getattr__(self, name: str) -> BusPath:
         if name.startswith("_"):
             raise AttributeError(f"Names on the bus do not begin with an underscore: '{name}'.")
-        child = type(self)(self._client, (*self._parts, name))
-        self.__dict__[name] = child  # the next look-up finds it without coming here
+        child = self.__dict__[name] = self._child(name)  # the next look-up finds it without coming here
         return child
+
+    def _child(self, name: str) -> BusPath:
+        return type(self)(self._client, (*self._parts, name))
 
     def __dir__(self) -> list[str]:
         """Return what can follow: the methods, and the names known on the bus at the moment."""
@@ -48,23 +50,18 @@ class BusPath:
 
     @property
     def client(self) -> BusClient:
-        """The client: registering, listening, hooks, schedules, lifecycle."""
-        return self._client
+        """The client: registering, listening, hooks, schedules, lifecycle. At the root; elsewhere a name like others."""
+        return self._client if not self._parts else self._child("client")  # type: ignore[return-value]
 
     @property
     def schema(self) -> Schema:
-        """The schemas of the APIs registered or loaded here."""
-        return self._client.schema
+        """The schemas of the APIs registered or loaded here. At the root; elsewhere a name like others."""
+        return self._client.schema if not self._parts else self._child("schema")  # type: ignore[return-value]
 
     @property
     def api_name(self) -> str:
         """The API's name: all parts but the last."""
         return self._api_name
-
-    @property
-    def name(self) -> str:
-        """The last part."""
-        return self._name
 
     @property
     def fully_qualified_name(self) -> str:
@@ -79,7 +76,7 @@ class BusPath:
 
     # Calling
 
-    def __call__(self, *args: Any, bus_options: BusOptions | None = None, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, bus_options: Any = None, **kwargs: Any) -> Any:
         """
         Call the procedure and return its result; where it is an event, fire it and return the EventMessage.
 
@@ -98,19 +95,19 @@ class BusPath:
         self._check(args, InvalidParameters)
         return self._client.call_or_fire(self._api_name, self._name, kwargs, bus_options)
 
-    def call(self, *args: Any, bus_options: BusOptions | None = None, **kwargs: Any) -> Any:
+    def call(self, *args: Any, bus_options: Any = None, **kwargs: Any) -> Any:
         """Call the procedure and return its result. Raises what `__call__` raises."""
         self._check(args, InvalidParameters)
         return self._client.call_rpc_blocking(self._api_name, self._name, kwargs, bus_options)
 
-    async def call_async(self, *args: Any, bus_options: BusOptions | None = None, **kwargs: Any) -> Any:
+    async def call_async(self, *args: Any, bus_options: Any = None, **kwargs: Any) -> Any:
         """Call the procedure and return its result; for event loops. Raises what `__call__` raises."""
         self._check(args, InvalidParameters)
         return await self._client.call_rpc_remote(self._api_name, self._name, kwargs, bus_options)
 
     # Events
 
-    def fire(self, *args: Any, bus_options: BusOptions | None = None, **kwargs: Any) -> EventMessage:
+    def fire(self, *args: Any, bus_options: Any = None, **kwargs: Any) -> EventMessage:
         """
         Fire the event; return it when a publisher has taken it.
 
@@ -124,7 +121,7 @@ class BusPath:
         self._check(args, InvalidEventArguments)
         return self._client.fire_event_blocking(self._api_name, self._name, kwargs, bus_options)
 
-    async def fire_async(self, *args: Any, bus_options: BusOptions | None = None, **kwargs: Any) -> EventMessage:
+    async def fire_async(self, *args: Any, bus_options: Any = None, **kwargs: Any) -> EventMessage:
         """Fire the event; for event loops. Raises what `fire` raises."""
         self._check(args, InvalidEventArguments)
         return await self._client.fire_event(self._api_name, self._name, kwargs, bus_options)
@@ -172,11 +169,13 @@ class BusPath:
 
     def validate_parameters(self, parameters: dict[str, Any]) -> None:
         """Raise ValidationError where the arguments do not satisfy the schema."""
-        self.schema.validate_parameters(self._api_name, self._name, parameters)
+        schema = self._client.schema_of(self._api_name, f"{self._name}.validate_parameters(...)")
+        schema.validate_parameters(self._api_name, self._name, parameters)
 
     def validate_response(self, response: Any) -> None:
         """Raise ValidationError where the result does not satisfy the schema."""
-        self.schema.validate_response(self._api_name, self._name, response)
+        schema = self._client.schema_of(self._api_name, f"{self._name}.validate_response(...)")
+        schema.validate_response(self._api_name, self._name, response)
 
     def _check(self, args: tuple[Any, ...], error: type[Exception]) -> None:
         if args:

@@ -23,6 +23,7 @@ class ScheduleJob(Protocol):
     """What we use of a job of the `schedule` library."""
 
     next_run: dt.datetime | None
+    cancel_after: dt.datetime | None
 
     def do(self, function: Callable[..., Any]) -> Any:
         """Plan the first run."""
@@ -59,7 +60,11 @@ class Timetable:
         try:
             await run(self.function)
         except Exception:
-            logger.exception("The scheduled function %s failed; it runs again at its next time", self.function)
+            logger.exception("The scheduled function %s failed; it runs again at its next time", _name(self.function))
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", repr(function))
 
 
 def next_beat(started: float, now: float, interval: float) -> float:
@@ -91,7 +96,7 @@ def scheduled(function: Callable[..., Any], job: ScheduleJob, *, also_run_immedi
 
     def waits() -> Iterator[float]:
         job.do(lambda: None)
-        while job.next_run is not None:
+        while job.next_run is not None and (job.cancel_after is None or job.next_run <= job.cancel_after):
             yield max(0.0, (job.next_run - dt.datetime.now(job.next_run.tzinfo)).total_seconds())
             job.run()
 

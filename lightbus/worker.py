@@ -59,7 +59,7 @@ class Worker:
     async def start(self) -> None:
         """Bind, run the start hooks, set the listeners up, and announce."""
         client, engine = self.client, self.engine
-        node = self._node = await engine.adopt()
+        node = self._node = await engine.adopt(self._gone)
         self._watchdog = Watchdog()
         client.load_plugins()
         await self._hook("before_worker_start")
@@ -103,6 +103,15 @@ class Worker:
         await self._hook("after_worker_stopped")
         logger.info("Stopped %s", self.engine.identity)
 
+    def _gone(self) -> None:
+        """Take in that the node has left this loop: after `stop`, or since the loop ends without it."""
+        self._node = None
+        if self._watchdog is not None:
+            self._watchdog.stop()
+        if PeerApi.Meta.name in self.client.api_registry.names():
+            self.client.api_registry.remove(PeerApi.Meta.name)
+        self.client.worker_is_gone(self)
+
     def request_stop(self, exit_code: int = 0) -> None:
         """Ask the worker to stop; from any thread."""
         self.exit_code = max(self.exit_code, exit_code)
@@ -117,7 +126,9 @@ class Worker:
 
     async def add_listener(self, listener: Listener) -> None:
         """Start a listener that was declared after the start."""
-        if self.consumer is None or Feature.EVENTS not in self.features or listener in self._added:
+        if self._node is None or self.consumer is None or Feature.EVENTS not in self.features:
+            return
+        if listener in self._added:
             return
         self._added.append(listener)  # what `on_start` declares comes here twice: at once, and with the others
         self.engine.wanted.add(listener.api)
@@ -143,8 +154,9 @@ class Worker:
             binding.publish,
             max_message_size=engine.max_message_size,
         )
-        if PeerApi.Meta.name not in client.api_registry.names():
-            client.api_registry.add(PeerApi(client))
+        if PeerApi.Meta.name in client.api_registry.names():  # of a worker that this process was forked from
+            client.api_registry.remove(PeerApi.Meta.name)
+        client.api_registry.add(PeerApi(client))
         self.consumer = node.consumer = Consumer(
             transport=engine.transport,
             config=engine.config,

@@ -149,7 +149,7 @@ class MemoryBus:
         return Engine(
             ours,
             replace(identity, bus=self._name),
-            discovery=MemoryDiscovery(self._name, self.hub),
+            discovery=lambda: MemoryDiscovery(self._name, self.hub),
             directory=self._directory,
         )
 

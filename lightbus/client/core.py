@@ -1,0 +1,197 @@
+"""What every part of the client stands on: the settings, what was declared, the hooks, and the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, TypeAlias
+
+from ..blocking import BlockingDoor, wait_at_exit
+from ..config import Config, Feature, expand
+from ..exceptions import BusAlreadyClosed
+from ..runtime.context import Identity
+from ..runtime.engine import Engine
+from ..runtime.listening import Listener
+from ..scheduling import Timetable
+from ..service.api import Api, ApiRegistry
+from ..service.hooks import HOOKS, HookDecorator, HookRegistry, decorator
+from ..service.schema import Schema
+from ..worker import Worker
+from .leaving import CLIENTS
+
+__all__ = ["CHANGE_TIMEOUT", "ClientCore", "EngineState"]
+
+logger = logging.getLogger("lightbus.client")
+
+CHANGE_TIMEOUT = 2.0
+"""Seconds for which a thread waits for a running worker to take in what is new."""
+
+PATH_METHODS = frozenset(
+    {"call", "call_async", "fire", "fire_async", "listen", "api_name", "fully_qualified_name"}
+    | {"parameter_schema", "response_schema", "validate_parameters", "validate_response"}
+)
+"""What a path answers itself, so that no procedure of that name can be reached through it."""
+
+EngineState: TypeAlias = tuple[Engine | None, BlockingDoor | None, bool]
+"""The engine, its door for plain threads, and whether the bus was closed."""
+
+
+class ClientCore:
+    """Everything of a client but what it does: the parts that do it inherit from here. `BusClient` is all of them."""
+
+    def __init__(self, config: Config, *, plugins: Sequence[Any] | None = None) -> None:
+        self.config = config
+        self.api_registry = ApiRegistry()
+        self.schema = Schema(human_readable=config.bus.options.human_readable)
+        self._peers_schema = Schema()
+        self._asked: dict[str, tuple[str, float]] = {}
+        """Per API whose schema a peer told: the schema's digest, and until when it is remembered."""
+        self.hooks = HookRegistry()
+        self.listeners: list[Listener] = []
+        self.timetables: list[Timetable] = []
+        self.features: tuple[Feature, ...] = tuple(config.features)
+        self.exit_code = 0
+        self.dropped_events = 0
+        """Best-effort events that nobody was there to publish."""
+        self.make_engine: Callable[[Config, Identity], Engine] = Engine
+        """Makes the engine, at first use. `lightbus.testing` has a way of its own."""
+        self._plugins = list(plugins or ())
+        self._plugins_loaded = False
+        self._background_tasks: list[Coroutine[Any, Any, Any]] = []
+        self._engine: Engine | None = None
+        self._blocking: BlockingDoor | None = None
+        self._worker: Worker | None = None
+        self._background: threading.Thread | None = None
+        self._lock = threading.RLock()
+        self._closed = False
+        for name in HOOKS:
+            setattr(self, name, decorator(self.hooks, name))
+        CLIENTS.add(self)
+
+    on_start: HookDecorator
+    on_stop: HookDecorator
+    before_worker_start: HookDecorator
+    after_worker_stopped: HookDecorator
+    before_rpc_call: HookDecorator
+    after_rpc_call: HookDecorator
+    before_rpc_execution: HookDecorator
+    after_rpc_execution: HookDecorator
+    before_event_sent: HookDecorator
+    after_event_sent: HookDecorator
+    before_event_execution: HookDecorator
+    after_event_execution: HookDecorator
+
+    # The engine
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of this process, made at first use. Raises BusAlreadyClosed."""
+        engine = self._engine
+        if engine is not None:
+            return engine
+        if self._closed:
+            wait_at_exit()
+            raise BusAlreadyClosed("This bus was closed. Make a new one with lightbus.create().")
+        with self._lock:
+            if self._engine is None:
+                identity = Identity(
+                    bus=self.config.bus_name,
+                    service=expand(self.config.service_name),
+                    process=expand(self.config.process_name),
+                )
+                self.load_plugins()
+                engine = self.make_engine(self.config, identity)
+                self._blocking = BlockingDoor(engine)
+                self._engine = engine
+            return self._engine
+
+    def exchange_engine(self, state: EngineState = (None, None, False)) -> EngineState:
+        """Put another engine in place, or none as at the beginning, and return what was there (`lightbus.testing`)."""
+        with self._lock:
+            former = self._engine, self._blocking, self._closed
+            self._engine, self._blocking, self._closed = state
+            return former
+
+    @property
+    def service_name(self) -> str:
+        """The name of the service this process belongs to."""
+        return self.engine.identity.service
+
+    @property
+    def process_name(self) -> str:
+        """The name of this process."""
+        return self.engine.identity.process
+
+    def _door(self) -> BlockingDoor:
+        if self._blocking is None:
+            _ = self.engine
+        assert self._blocking is not None
+        return self._blocking
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether this process runs a worker of this bus, or starts or stops one."""
+        return self._worker is not None
+
+    # Registering
+
+    def register_api(self, api: Api) -> None:
+        """
+        Offer an API: its procedures can be called, and its events fired.
+
+        A running worker advertises it at once. Raises InvalidApiRegistryEntry where `api` is no instance of an Api
+        class, or the name is taken.
+        """
+        self.api_registry.add(api)
+        self.schema.add_api(api)
+        self._report_hidden(api)
+        self._change_worker(lambda worker: worker.api_registered())
+
+    def _report_hidden(self, api: Api) -> None:
+        name = api.meta.name
+        hidden = [member for member in (*api.procedures, *api.events) if member in PATH_METHODS]
+        if hidden:
+            logger.warning(
+                "%s cannot be reached as bus.%s.%s, which is a method of every path. "
+                "Rename it, or use bus.client.call_rpc_remote() and its like",
+                " and ".join(f"{name}.{member}" for member in hidden),
+                name,
+                hidden[0],
+            )
+
+    def _change_worker(self, make: Callable[[Worker], Coroutine[Any, Any, None]]) -> None:
+        """Have a running worker take in what is new; in a plain thread, return when it has."""
+        worker = self._worker
+        if worker is None or worker.loop.is_closed():
+            return
+        change = asyncio.run_coroutine_threadsafe(make(worker), worker.loop)
+        if asyncio._get_running_loop() is None:
+            with contextlib.suppress(TimeoutError):  # it goes on by itself
+                change.result(CHANGE_TIMEOUT)
+
+    # Hooks and plugins
+
+    async def run_hook(self, name: str, **details: Any) -> None:
+        """Run the functions and plugins of a hook; `def` functions in a thread, so that they may block."""
+        if self.hooks.has(name):
+            await self.hooks.run(name, call_sync=self._call_sync, client=self, **details)
+
+    async def _call_sync(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        run = partial(contextvars.copy_context().run, function, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self.engine.executor, run)
+
+    def load_plugins(self) -> None:
+        """Load the plugins that the settings enable, once."""
+        if self._plugins_loaded:
+            return
+        from ..plugins import load_plugins, register_plugin
+
+        loaded = [*self._plugins, *load_plugins(self.config)]
+        self._plugins_loaded = True
+        for plugin in loaded:
+            register_plugin(self.hooks, plugin)

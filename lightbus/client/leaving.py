@@ -1,0 +1,59 @@
+"""Forks and the end of the process: a child gets engines of its own, and nobody keeps a program from ending."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, cast
+
+from ..blocking import note_exit
+
+if TYPE_CHECKING:
+    from .core import ClientCore
+    from .life import Life
+
+__all__ = ["CLIENTS"]
+
+CLIENTS: weakref.WeakSet[ClientCore] = weakref.WeakSet()
+"""Every client of this process that is still used."""
+
+_GRAVEYARD: list[Any] = []
+"""What a forked child inherited and must not touch: closing the parent's sockets here would use them twice."""
+
+
+_FORKS = threading.local()
+"""`resume`: what lets the engines go on that stand still for this thread's fork."""
+
+FORK_PATIENCE = 0.5
+"""Seconds for which a fork waits for an engine to stand still."""
+
+
+def _before_fork() -> None:
+    engines = [client._engine for client in list(CLIENTS)]
+    _FORKS.resume = [engine.pause(FORK_PATIENCE) for engine in engines if engine is not None]
+
+
+def _after_fork_in_parent() -> None:
+    for resume in _FORKS.resume:
+        resume()
+
+
+def _after_fork_in_child() -> None:
+    for client in list(CLIENTS):
+        _GRAVEYARD.append((client._engine, client._blocking, client._worker, client._background, client._lock))
+        client._engine = client._blocking = client._worker = client._background = None
+        client._lock = threading.RLock()
+
+
+def _at_exit() -> None:
+    note_exit()
+    for client in list(CLIENTS):
+        with contextlib.suppress(Exception):
+            cast("Life", client).close()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+atexit.register(_at_exit)

@@ -1,0 +1,204 @@
+"""A worker's life in this process, whoever's loop it is on; and the end of the client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import CancelledError, Future
+from typing import TYPE_CHECKING, Self, cast
+
+from ..blocking import forbid_in_loop, is_exiting
+from ..config import Feature
+from ..exceptions import LightbusServerMustStartInMainThread, UnsupportedUse
+from ..io.memory import keep_freed_memory
+from ..worker import Worker
+from .core import CHANGE_TIMEOUT, ClientCore
+
+if TYPE_CHECKING:
+    from . import BusClient
+
+__all__ = ["Life"]
+
+logger = logging.getLogger("lightbus.client")
+
+BACKGROUND_START_TIMEOUT = 15.0
+
+
+class Life(ClientCore):
+    """The part of the client that serves, and leaves."""
+
+    def set_features(self, features: Iterable[Feature | str]) -> None:
+        """Choose what a worker does: rpcs, events, tasks. Before it starts."""
+        self.features = tuple(Feature(feature) for feature in features)
+
+    async def start_worker(self) -> None:
+        """Serve the APIs and listeners on the running loop, beside whatever else it does, and return."""
+        if self._worker is not None and not self._worker.loop.is_closed():
+            raise UnsupportedUse("This bus has a running worker already; stop_worker() ends it.")
+        worker = self._worker = Worker(cast("BusClient", self), self.features)
+        try:
+            await worker.start()
+        except BaseException:
+            await self.stop_worker()
+            raise
+
+    async def stop_worker(self) -> None:
+        """Finish what runs, leave the bus, and return; the client goes on."""
+        worker = self._worker
+        if worker is None:
+            return
+        try:
+            await worker.stop()
+        finally:
+            self.worker_is_gone(worker)
+        self.exit_code = max(self.exit_code, worker.exit_code)
+
+    def worker_is_gone(self, worker: Worker) -> None:
+        """Take in that a worker has left: it was stopped, or its loop ended."""
+        if self._worker is worker:
+            self._worker = None
+
+    async def consume_rpcs(self) -> None:
+        """Serve procedures only, until told to stop (upstream's name)."""
+        self.set_features([Feature.RPCS])
+        await self.start_worker()
+        worker = self._worker
+        assert worker is not None
+        await worker.stopping.wait()
+        await self.stop_worker()
+
+    def run_forever(self) -> int:
+        """
+        Run a worker until SIGINT, SIGTERM or `request_shutdown`; return the exit code. A second signal ends it at once.
+
+        Raises LightbusServerMustStartInMainThread elsewhere, and CannotBlockHere inside a running event loop.
+        """
+        forbid_in_loop("run_forever()", "bus.client.start_worker()")
+        if threading.current_thread() is not threading.main_thread():
+            raise LightbusServerMustStartInMainThread(
+                "run_forever() handles signals, which only the main thread can. "
+                "Use start_in_background() for a worker beside something else."
+            )
+        keep_freed_memory()
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(self._run(signals=True))
+        return self.exit_code
+
+    def start_in_background(self) -> None:
+        """Run a worker in a thread beside this program (a web process, say), and return when it serves."""
+        forbid_in_loop("start_in_background()", "bus.client.start_worker()")
+        if self._worker is not None or (self._background is not None and self._background.is_alive()):
+            raise UnsupportedUse("This bus has a running worker already.")
+        ready: Future[None] = Future()
+        thread = threading.Thread(target=self._run_in_background, args=[ready], name="lightbus-worker", daemon=True)
+        self._background = thread
+        thread.start()
+        try:
+            ready.result(BACKGROUND_START_TIMEOUT)
+        except BaseException:
+            thread.join(CHANGE_TIMEOUT)
+            raise
+
+    def _run_in_background(self, ready: Future[None]) -> None:
+        try:
+            asyncio.run(self._run(ready))
+        finally:
+            self._background = None
+
+    def request_shutdown(self) -> None:
+        """Ask a running worker to stop; from any thread or handler."""
+        if self._worker is not None:
+            self._worker.request_stop()
+
+    async def _run(self, ready: Future[None] | None = None, *, signals: bool = False) -> None:
+        try:
+            if signals:
+                self._handle_signals()
+            await self.start_worker()
+        except BaseException as error:
+            if ready is None:
+                raise
+            ready.set_exception(error)
+            return
+        if ready is not None:
+            ready.set_result(None)
+        worker = self._worker
+        assert worker is not None
+        await worker.stopping.wait()
+        await self.stop_worker()
+        if signals and worker.left_behind:
+            logging.shutdown()
+            os._exit(self.exit_code)  # threads that run a handler can neither be stopped nor waited for
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        seen: list[int] = []
+
+        def stop(number: int) -> None:
+            if seen:
+                logging.shutdown()
+                os._exit(128 + number)
+            seen.append(number)
+            logger.info("Stopping, on %s; once more ends it at once", signal.Signals(number).name)
+            if self._worker is not None:
+                self._worker.request_stop()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop, number)
+
+    # The end
+
+    def close(self) -> None:
+        """Leave the bus and close everything; bounded. Idempotent. An event loop uses `close_async`."""
+        forbid_in_loop("close()", "bus.client.close_async()")
+        self._stop_worker_elsewhere()
+        with self._lock:
+            self._closed = True
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close(at_exit=is_exiting())
+
+    async def close_async(self) -> None:
+        """Leave the bus and close everything; bounded. Idempotent."""
+        if self._worker is not None and self._worker.loop is asyncio.get_running_loop():
+            await self.stop_worker()
+        await asyncio.to_thread(self._stop_worker_elsewhere)
+        with self._lock:
+            self._closed = True
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.close_async()
+
+    def _stop_worker_elsewhere(self) -> None:
+        worker, thread = self._worker, self._background
+        settings = self.config.worker
+        patience = settings.drain_grace + settings.shutdown_timeout + 1.0
+        if worker is not None and thread is None and worker.loop.is_running() and not is_exiting():
+            with contextlib.suppress(TimeoutError, CancelledError):
+                asyncio.run_coroutine_threadsafe(self.stop_worker(), worker.loop).result(patience)
+        elif worker is not None and not worker.loop.is_closed():
+            with contextlib.suppress(RuntimeError):
+                worker.request_stop()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(patience)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's, where the extra of that name is installed; a dedicated worker is ours to choose for."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory

@@ -1,0 +1,97 @@
+"""What is on the bus: which APIs and members there are, and their schemas."""
+
+from __future__ import annotations
+
+import time
+
+from ..blocking import forbid_in_loop
+from ..deadline import Deadline
+from ..exceptions import LightbusTimeout
+from ..service.schema import Schema
+from ..typing import JsonSchema
+from .calls import Calls
+
+__all__ = ["Names"]
+
+
+class Names(Calls):
+    """The part of the client that knows what there is; what it does not know it asks of a peer."""
+
+    def parameter_schema(self, api_name: str, name: str) -> JsonSchema:
+        """Return the schema of a procedure's or an event's arguments; asked of a peer where it is not known here."""
+        schema = self.schema_of(api_name, f"{name}.parameter_schema")
+        if (api_name, name) in schema.events:
+            return _part(schema.get_event_schema(api_name, name), "parameters")
+        return _part(schema.get_rpc_schema(api_name, name), "parameters")
+
+    def response_schema(self, api_name: str, name: str) -> JsonSchema | None:
+        """Return the schema of a procedure's result; asked of a peer where it is not known here."""
+        schema = self.schema_of(api_name, f"{name}.response_schema")
+        found = schema.get_rpc_schema(api_name, name).get("response")
+        return found if isinstance(found, dict) else None
+
+    def schema_of(self, api_name: str, what_for: str) -> Schema:
+        """
+        Return schemas among which is that of `api_name`: asked of a peer, if it is neither registered nor loaded here.
+
+        Raises UnknownApi, and CannotBlockHere where an event loop would have to wait (`what_for` says what to write).
+        """
+        if self.schema.knows(api_name):
+            return self.schema
+        engine = self.engine
+        if api_name not in engine.snapshot.by_api:
+            self._forbid_asking(api_name, what_for)
+            self._door().resolve(api_name, Deadline.after(self.config.api(api_name).rpc_timeout))
+        peer = engine.snapshot.by_api[api_name][0]
+        digest = next((api.digest for api in peer.announcement.apis or () if api.name == api_name), "")
+        known_as, until = self._asked.get(api_name, ("", 0.0))
+        if known_as != digest or until < time.monotonic():
+            self._forbid_asking(api_name, what_for)
+            found = self.call_rpc_blocking("internal.peer", "schema", {"api": api_name}, {"peer": peer.instance})
+            self._peers_schema.add_foreign(api_name, found)
+            self._asked[api_name] = digest, time.monotonic() + self.config.bus.options.ttl
+        return self._peers_schema
+
+    def _forbid_asking(self, api_name: str, what_for: str) -> None:
+        forbid_in_loop(
+            f"Asking a peer for the schema of '{api_name}'", f"asyncio.to_thread(lambda: bus.{api_name}.{what_for})"
+        )
+
+    def completions(self, parts: tuple[str, ...]) -> list[str]:
+        """Return what can follow `parts` in a path, from what is registered here and what is known of the bus."""
+        names: set[str] = set()
+        for api in self.api_registry.all():
+            names.update(f"{api.meta.name}.{member}" for member in (*api.procedures, *api.events))
+        engine = self._engine
+        if engine is not None:
+            for peer in engine.snapshot.peers.values():
+                names.update(peer.announcement.api_names or ())  # all there is of one that we did not speak with
+                for info in peer.announcement.apis or ():
+                    names.update(f"{info.name}.{member}" for member in (*info.procedures, *info.events))
+        depth = len(parts)
+        split = (tuple(name.split(".")) for name in names if not name.startswith("internal."))
+        return sorted({name[depth] for name in split if len(name) > depth and name[:depth] == parts})
+
+    def wait_for_apis(self, *names: str, timeout: float = 5.0) -> None:
+        """Return when each of these APIs is advertised by a peer that is up. Raises LightbusTimeout."""
+        forbid_in_loop("wait_for_apis()", "bus.client.wait_for_apis_async()")
+        engine = self.engine
+        deadline = Deadline.after(timeout)
+        missing = engine.wait_for_blocking(names, deadline)
+        self._check_none_missing(missing, timeout)
+
+    async def wait_for_apis_async(self, *names: str, timeout: float = 5.0) -> None:
+        """Do the same on an event loop."""
+        deadline = Deadline.after(timeout)
+        missing = await self.engine.wait_for(names, deadline)
+        self._check_none_missing(missing, timeout)
+
+    def _check_none_missing(self, missing: list[str], timeout: float) -> None:
+        if missing:
+            there = ", ".join(self.engine.snapshot.api_names()) or "nothing"
+            raise LightbusTimeout(f"Within {timeout} s no peer advertised {', '.join(missing)}. Advertised: {there}.")
+
+
+def _part(schema: JsonSchema, part: str) -> JsonSchema:
+    found: JsonSchema = schema[part]
+    return found

@@ -1,0 +1,218 @@
+"""The sync door: the pool of sockets, and what becomes of a call when its peer, its bus or its time goes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lightbus
+from helpers import Process, Processes, wait_until
+from lightbus import (
+    BusPath,
+    CannotBlockHere,
+    LightbusException,
+    LightbusShutdownInProgress,
+    LightbusTimeout,
+    PeerLost,
+    blocking,
+)
+from lightbus.blocking import BlockingDoor, forbid_in_loop
+
+PROGRAMS = Path(__file__).parent / "network" / "programs"
+
+
+@pytest.fixture
+def worker(processes: Processes) -> Process:
+    """Start a worker of the API `work`."""
+    worker = processes.worker("work", cwd=PROGRAMS)
+    worker.wait_for_line("Ready")
+    return worker
+
+
+@pytest.fixture
+def bus(worker: Process) -> Iterator[BusPath]:
+    """Return a caller's bus that has found the worker."""
+    bus = lightbus.create(service_name="caller")
+    bus.client.wait_for_apis("work")
+    yield bus
+    bus.client.close()
+
+
+def door_of(bus: BusPath) -> BlockingDoor:
+    return bus.client._door()
+
+
+def in_threads(count: int, function: Callable[[], Any]) -> list[Future[Any]]:
+    """Run a function in so many threads, and return what will come of it."""
+    threads = ThreadPoolExecutor(count)
+    futures = [threads.submit(function) for _ in range(count)]
+    threads.shutdown(wait=False)
+    return futures
+
+
+def test_forbid_in_loop() -> None:
+    """In a thread without a running loop blocking is fine; in a loop it is refused, with what to await."""
+    forbid_in_loop("bus.auth.get()", "bus.auth.get.call_async()")
+
+    async def main() -> None:
+        forbid_in_loop("bus.auth.get()", "bus.auth.get.call_async()")
+
+    with pytest.raises(
+        CannotBlockHere, match=r"^bus\.auth\.get\(\) would block.* Write: await bus\.auth\.get\.call_as"
+    ):
+        asyncio.run(main())
+
+
+def test_sockets_are_used_again(bus: BusPath) -> None:
+    """Calls one after another share a socket, also from several threads; at the same time each has its own."""
+    for number in range(20):
+        assert bus.work.echo(value=number) == number
+        assert in_threads(1, lambda: bus.work.echo(value=1))[0].result() == 1
+    assert door_of(bus)._sockets == 1
+    for future in in_threads(5, lambda: bus.work.hold(seconds=0.2)):
+        assert future.result() > 0
+    assert door_of(bus)._sockets == 5
+
+
+def test_number_of_sockets_is_bounded(bus: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When all sockets are in use, a further call waits for one; when its time is up, it says why."""
+    monkeypatch.setattr(blocking, "MAX_SOCKETS", 2)
+    held = in_threads(2, lambda: bus.work.hold(seconds=0.6))
+    wait_until(lambda: door_of(bus)._sockets == 2)
+    with pytest.raises(
+        LightbusTimeout, match=r"^work\.echo was not sent: 2 blocking calls of this process are on their"
+    ):
+        bus.work.echo(value=1, bus_options={"timeout": 0.1})
+    assert bus.work.echo(value=2) == 2
+    assert all(future.result() for future in held)
+    assert door_of(bus)._sockets == 2
+
+
+def test_idle_sockets_make_room_for_other_peers(
+    bus: BusPath, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Idle sockets to one peer are closed when there are no more left for another one."""
+    monkeypatch.setattr(blocking, "MAX_SOCKETS", 2)
+    for future in in_threads(2, lambda: bus.work.hold(seconds=0.1)):
+        future.result()
+    other = processes.worker("work", cwd=PROGRAMS, env={"API": "other"})
+    other.wait_for_line("Ready")
+    assert bus.other.who() == other.pid
+    assert door_of(bus)._sockets == 2
+
+
+def test_late_replies_are_discarded(bus: BusPath) -> None:
+    """The answer of a call that was given up is not taken for that of the next one on its socket."""
+    with pytest.raises(LightbusTimeout):
+        bus.work.hold_def(seconds=0.3, bus_options={"timeout": 0.1})
+    wait_until(lambda: bus.work.log() == ["started", "finished"])
+    for number in range(5):
+        assert bus.work.echo(value=number) == number
+    assert door_of(bus)._sockets == 1
+
+
+def test_peer_that_is_killed(bus: BusPath, worker: Process) -> None:
+    """The call that a killed worker was executing fails at once, and says that it may have been executed."""
+    [held] = in_threads(1, lambda: bus.work.hold(seconds=20, bus_options={"timeout": 20}))
+    wait_until(lambda: bus.work.log() == ["started"])
+    began = time.monotonic()
+    worker.kill()
+    with pytest.raises(PeerLost, match=r"^work .* while work\.hold was with it\. It may or may not have been executed"):
+        held.result(5)
+    assert time.monotonic() - began < 1
+    wait_until(lambda: door_of(bus)._sockets == 0, what="the sockets to it are closed")
+
+
+def test_idempotent_call_moves_on(bus: BusPath, worker: Process, processes: Processes) -> None:
+    """A call that was declared idempotent is repeated at another peer when its own is killed."""
+    [held] = in_threads(1, lambda: bus.work.hold(seconds=0.5, bus_options={"idempotent": True}))
+    wait_until(lambda: bus.work.log() == ["started"])
+    other = processes.worker("work", cwd=PROGRAMS)
+    other.wait_for_line("Ready")
+    wait_until(lambda: len(bus.client.engine.snapshot.by_api["work"]) == 2)
+    worker.kill()
+    assert held.result(5) == other.pid
+
+
+def test_peer_that_stands_still(bus: BusPath, worker: Process) -> None:
+    """A worker that is stopped with SIGSTOP answers nobody; a call to it takes no longer than its time."""
+    assert bus.work.echo(value=1) == 1
+    worker.signal(signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        with pytest.raises(LightbusTimeout, match="did not answer"):
+            bus.work.echo(value=1, bus_options={"timeout": 0.3})
+        assert time.monotonic() - began < 0.6
+    finally:
+        worker.signal(signal.SIGCONT)
+    wait_until(lambda: _answers(bus), what="it answers again")
+
+
+def test_closing_ends_waiting_calls(bus: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls that wait for an answer, or for a socket, are told when the bus is closed."""
+    monkeypatch.setattr(blocking, "MAX_SOCKETS", 1)
+    held = in_threads(3, lambda: bus.work.hold(seconds=4))
+    wait_until(lambda: door_of(bus)._sockets == 1)
+    began = time.monotonic()
+    bus.client.close()
+    for future in held:
+        with pytest.raises(LightbusShutdownInProgress, match=r"work\.hold was (on its way|sent)"):
+            future.result(2)
+    assert time.monotonic() - began < 1.5
+
+
+def test_engine_that_moves(bus: BusPath) -> None:
+    """Calls on their way do not mind that a worker is started and stopped in their process meanwhile."""
+    held = in_threads(2, lambda: bus.work.hold(seconds=1.0))
+    wait_until(lambda: bus.work.log() == ["started"] * 2)
+
+    async def main() -> None:
+        await bus.client.start_worker()
+        assert await bus.work.echo.call_async(value=1) == 1
+        await bus.client.stop_worker()
+
+    asyncio.run(main())
+    assert bus.work.echo(value=2) == 2
+    assert all(future.result() for future in held)
+
+
+def test_when_sent(bus: BusPath) -> None:
+    """Whoever asks is told, at once or later, that nothing that chose a peer is still unsent."""
+    told: list[str] = []
+    door = door_of(bus)
+    door.when_sent("somebody", lambda: told.append("nothing was"))
+    assert told == ["nothing was"]
+    door._unsent["somebody"] += 2
+    door.when_sent("somebody", lambda: told.append("all is"))
+    door._note_sent("somebody")
+    assert told == ["nothing was"]
+    door._note_sent("somebody")
+    assert told == ["nothing was", "all is"]
+
+
+def test_interrupted_call(bus: BusPath) -> None:
+    """Control-C in a call reaches the program at once, cancels the handler, and leaves the socket usable."""
+    timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        bus.work.hold(seconds=4)
+    timer.join()
+    wait_until(lambda: bus.work.log() == ["started", "cancelled"])
+    assert bus.work.echo(value=1) == 1
+    assert door_of(bus)._sockets == 1
+
+
+def _answers(bus: BusPath) -> bool:
+    try:
+        return bool(bus.work.echo(value=True, bus_options={"timeout": 0.5}))
+    except LightbusException:
+        return False

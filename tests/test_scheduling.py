@@ -1,0 +1,105 @@
+"""What runs by the clock: the arithmetic of beats, and timetables that do not drift."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import time
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+import pytest
+import schedule
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightbus import InvalidSchedule
+from lightbus.scheduling import Timetable, every, next_beat, scheduled
+
+MOMENTS = st.floats(0, 1e6)
+
+
+@given(MOMENTS, MOMENTS, st.floats(0.001, 1e5))
+def test_next_beat_is_a_whole_number_of_intervals_away(started: float, passed: float, interval: float) -> None:
+    """The next beat is in the future, at most an interval away, and on the grid that the start laid."""
+    now = started + passed
+    beat = next_beat(started, now, interval)
+    assert now < beat + 1e-6
+    assert beat - now <= interval + 1e-6
+    intervals = (beat - started) / interval
+    assert abs(intervals - round(intervals)) < 1e-3
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_interval_must_be_positive(seconds: float) -> None:
+    """No interval is no timetable."""
+    with pytest.raises(InvalidSchedule, match="needs a positive interval"):
+        every(print, seconds=seconds, also_run_immediately=False)
+
+
+def test_every_does_not_drift(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time that a run takes is not added to the interval; a run that takes longer than it skips beats."""
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    waits = every(print, seconds=10, also_run_immediately=False).waits()
+    runs = []
+    for took in (0.0, 3.0, 9.5, 25.0, 1.0):
+        clock[0] += next(waits)
+        runs.append(clock[0])
+        clock[0] += took
+    assert runs == [110, 120, 130, 140, 170]
+
+
+def test_job_of_the_schedule_library() -> None:
+    """A job's own times decide, and it is told of each run."""
+    job = schedule.Scheduler().every(2).seconds
+    waits = scheduled(print, job, also_run_immediately=False).waits()
+    first = next(waits)
+    assert 1.5 < first <= 2
+    assert job.next_run is not None
+    planned = job.next_run
+    next(waits)
+    assert job.last_run is not None
+    assert job.next_run is not None
+    assert job.next_run >= planned
+
+
+def test_job_at_a_time_of_day() -> None:
+    """`every().day.at("07:00")` means the wall clock."""
+    at = (dt.datetime.now() + dt.timedelta(minutes=5)).strftime("%H:%M")
+    waits = scheduled(print, schedule.Scheduler().every().day.at(at), also_run_immediately=False).waits()
+    assert 4 * 60 - 1 < next(waits) <= 5 * 60
+
+
+def test_job_that_ends() -> None:
+    """`until()` ends the timetable."""
+    hourly = schedule.Scheduler().every(1).hours
+    assert len([*islice(scheduled(print, hourly.until(dt.timedelta(hours=2)), also_run_immediately=False).waits(), 3)])
+    assert not [*scheduled(print, hourly.until(dt.timedelta(minutes=1)), also_run_immediately=False).waits()]
+
+
+def test_what_is_no_job() -> None:
+    """Anything else is refused with an example."""
+    with pytest.raises(InvalidSchedule, match=r"as schedule\.every\(\)\.day\.at\('07:00'\), not 5"):
+        scheduled(print, 5, also_run_immediately=False)  # type: ignore[arg-type]
+
+
+def _follow(timetable: Timetable) -> int:
+    """Follow a timetable to its end; return how often its function was run."""
+    runs: list[Any] = []
+
+    async def run(function: Callable[..., Any]) -> None:
+        runs.append(function)
+        if len(runs) == 2:
+            raise ValueError("the second time")
+
+    asyncio.run(timetable.follow(run))
+    return len(runs)
+
+
+@pytest.mark.parametrize(("immediately", "runs"), [(False, 3), (True, 4)])
+def test_following_a_timetable(immediately: bool, runs: int) -> None:
+    """The function runs after each wait, and at once where that was asked for; an exception ends nothing."""
+    timetable = Timetable(function=print, waits=lambda: iter([0.0, 0.001, 0.0]), also_run_immediately=immediately)
+    assert _follow(timetable) == runs
