@@ -371,11 +371,17 @@ class _Ear:
         instance = announcement.instance
         if instance == self.own:
             self.ignored["own"] += 1
-        elif instance not in self._known and len(self._known) >= self._max_peers:
-            self.ignore("too many peers", instance, f"{self._max_peers} peers are known already")
         elif self._known.get(instance) != announcement:
+            if instance not in self._known and len(self._known) >= self._max_peers:
+                self._forget_oldest()
             self._known[instance] = announcement
             _tell(self._found, announcement)
+
+    def _forget_oldest(self) -> None:
+        # And not the newcomer: a flood of strangers must not keep real peers out, who were told of long before it.
+        oldest = next(iter(self._known))
+        del self._known[oldest]
+        self.ignore("too many peers", oldest, f"{self._max_peers} newer peers are announced")
 
     def gone(self, instance: InstanceId) -> None:
         if self._known.pop(instance, None) is not None:

@@ -189,11 +189,16 @@ class _LoopSocket:
             ) from error
         return self._socket.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()  # type: ignore[union-attr]
 
+    def unbind(self, endpoint: str) -> None:
+        """Take back one `bind`."""
+        self._socket.unbind(endpoint)
+
     def connect(self, endpoint: str) -> None:
-        """Connect to one endpoint. Raises TransportError where it cannot even be tried."""
+        """Connect to one endpoint. Raises TransportError where it cannot even be tried; the socket is closed then."""
         try:
             self._socket.connect(endpoint)
         except zmq.ZMQError as error:
+            self.close()
             raise TransportError(f"Cannot connect to {endpoint}: {error}. Is the address right?") from error
         self._look_again()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -12,9 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ..core.liveness import Liveness, State
 from ..exceptions import PeerRefused, ProtocolError, TransportError
 from ..io.security import remove_stale
 from ..io.transport import Publisher as PublisherSocket
@@ -22,16 +19,14 @@ from ..io.transport import Router, Transport
 from ..wire import envelope
 from ..wire.announcement import Announcement
 from ..wire.envelope import Cancel, Drain, Drained, Error, Fire, Goodbye, Hello, Message, Peers, Request, Welcome
+from .connected import ConnectedEngines
 from .context import Identity
 from .publishing import Publisher
 from .serving import Server
 
-__all__ = ["Binding", "ConnectedEngine", "Endpoints", "Knowledge"]
+__all__ = ["Binding", "Endpoints", "Knowledge"]
 
 logger = logging.getLogger("lightbus.binding")
-
-HELLO_EVERY = 5.0
-"""Seconds between the HELLOs of a connected engine."""
 
 FAREWELL = 1.0
 """Seconds in which those who are connected can read what we still owed them, before we close."""
@@ -46,15 +41,6 @@ _PORTS = range(20_000, 32_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectedEngine:
-    """A process that said HELLO."""
-
-    instance: str
-    service: str
-    process: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
     """Where a worker can be reached; the ports are 0 in mode host."""
 
@@ -64,26 +50,17 @@ class Endpoints:
     event: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Knowledge:
-    """What the binding asks of the node it belongs to."""
+    """What the binding asks of the node it belongs to, and tells it."""
 
     announcement: Callable[[], Announcement]
+    """What others are told of us."""
     peers_digest: Callable[[], str]
     verified: Callable[[], list[tuple[Announcement, float]]]
+    """The peers that we have seen ourselves, each with the seconds since we heard of it."""
     claimed: Callable[[Announcement], None]
-
-    def __init__(
-        self,
-        *,
-        announcement: Callable[[], Announcement],
-        peers_digest: Callable[[], str],
-        verified: Callable[[], list[tuple[Announcement, float]]],
-        claimed: Callable[[Announcement], None],
-    ) -> None:
-        self.announcement = announcement
-        self.peers_digest = peers_digest
-        self.verified = verified
-        self.claimed = claimed
+    """Take in that somebody announced itself to us."""
 
 
 class Binding:
@@ -102,17 +79,12 @@ class Binding:
         self.draining = False
         self.counts: Counter[str] = Counter()
         """hellos, refused_hellos, unreadable, misplaced."""
-        self.engines: dict[bytes, ConnectedEngine] = {}
         self.server: Server | None = None
         self.publisher: Publisher | None = None
         self._knowledge = knowledge
-        self._liveness: Liveness[bytes] = Liveness(suspect_after=3 * HELLO_EVERY, gone_after=6 * HELLO_EVERY)
         self._router: Router = transport.router(self._on_message)
         self._xpub: PublisherSocket = transport.publisher(self._on_subscription)
-        self._not_drained: set[bytes] = set()
-        self._all_drained = asyncio.Event()
-        self._not_parted: set[bytes] = set()
-        self._all_parted = asyncio.Event()
+        self.engines = ConnectedEngines(self._router.send)
         self._beat = time.monotonic()
         self._files: list[Path] = []
 
@@ -130,8 +102,8 @@ class Binding:
     def bind_tcp(self, addresses: Iterable[str], rpc_port: int, event_port: int) -> Endpoints:
         """Bind to the same two ports at every address. Raises TransportError."""
         addresses = list(addresses)
-        rpc_port = _bind_all(self._router.bind, addresses, rpc_port)
-        event_port = _bind_all(self._xpub.bind, addresses, event_port)
+        rpc_port = _bind_all(self._router, addresses, rpc_port)
+        event_port = _bind_all(self._xpub, addresses, event_port)
         return Endpoints(
             rpc_port=rpc_port,
             event_port=event_port,
@@ -146,13 +118,8 @@ class Binding:
         Until then requests are still answered, as not started: they may have been on their way.
         """
         self._take_nothing_new()
-        self._not_drained = set(self.engines)
-        self._push(Drain())
-        self._note_drained()
-        try:
-            await asyncio.wait_for(self._all_drained.wait(), seconds)
-        except TimeoutError:
-            logger.info("%d connected processes did not confirm that they send nothing new", len(self._not_drained))
+        if missing := await self.engines.drain(seconds):
+            logger.info("Not all confirm that they send nothing new: %s", ", ".join(map(str, missing)))
 
     async def say_goodbye(self) -> None:
         """
@@ -161,12 +128,7 @@ class Binding:
         Closing a connection drops what its other end has not read: so they close first, having read it all.
         """
         self._take_nothing_new()
-        self._not_parted = set(self.engines)
-        self._all_parted.clear()
-        self._push(Goodbye(self.identity.instance))
-        self._note_parted()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._all_parted.wait(), FAREWELL)
+        await self.engines.part(self.identity.instance, FAREWELL)
 
     def close(self) -> None:
         """Close, and remove the socket files."""
@@ -186,19 +148,17 @@ class Binding:
 
     def announce(self) -> None:
         """Tell every connected engine what we say of ourselves now."""
-        self._push(self._welcome())
+        self.engines.push(self._welcome())
 
     def tell_peers(self, joined: list[Announcement], left: list[str]) -> None:
         """Tell every connected engine who came and went."""
-        self._push(Peers([[announcement.to_wire(), 0.0] for announcement in joined], left))
+        self.engines.push(Peers([[announcement.to_wire(), 0.0] for announcement in joined], left))
 
     def tick(self, now: float) -> None:
         """Notice a standstill of the loop, and forget engines that were not heard of for long."""
         self._look_at_clock(now)
         self._beat = now
-        for change in self._liveness.tick(now):
-            if change.state is State.GONE:
-                self._forget(change.key)
+        self.engines.tick(now)
 
     def publish(self, frame: bytes) -> None:
         """Publish a frame."""
@@ -238,10 +198,9 @@ class Binding:
                 if self.server is not None:
                     self.server.cancel(routing_id, call_id)
             case Drained():
-                self._not_drained.discard(routing_id)
-                self._note_drained()
+                self.engines.has_drained(routing_id)
             case Goodbye():
-                self._forget(routing_id)
+                self.engines.forget(routing_id)
             case _:
                 self.counts["misplaced"] += 1
                 text = f"a {type(message).__name__} message is not for a worker like {self.identity}."
@@ -252,18 +211,13 @@ class Binding:
             self.counts["refused_hellos"] += 1
             self._reply(routing_id, 0, Error(PeerRefused.code, refusal, False, {}))
             return
-        is_new = routing_id not in self.engines
+        is_new = self.engines.heard(routing_id, hello, time.monotonic())
         self.counts["hellos"] += is_new
-        self.engines[routing_id] = ConnectedEngine(
-            instance=hello.instance, service=hello.service, process=hello.process
-        )
-        self._liveness.heard(routing_id, time.monotonic())
         self._reply(routing_id, 0, self._welcome())
         if hello.peers_digest != self._knowledge.peers_digest():
             known = [[announcement.to_wire(), age] for announcement, age in self._knowledge.verified()]
             self._reply(routing_id, 0, Peers(known, []))
         if is_new and self.draining:
-            self._not_drained.add(routing_id)
             self._reply(routing_id, 0, Drain())
         if hello.announcement is not None:
             with contextlib.suppress(ProtocolError):
@@ -309,49 +263,30 @@ class Binding:
         announcement = self._knowledge.announcement()
         return Welcome(announcement.to_wire(), self._knowledge.peers_digest(), time.time(), self.draining)
 
-    def _push(self, message: Message) -> None:
-        frame = envelope.encode(message)
-        for routing_id in list(self.engines):
-            if not self._router.send(routing_id, frame):
-                self._forget(routing_id)
-
     def _reply(self, routing_id: bytes, call_id: int, message: Message) -> None:
         self._router.send(routing_id, envelope.encode(message, call_id))
-
-    def _forget(self, routing_id: bytes) -> None:
-        self.engines.pop(routing_id, None)
-        self._liveness.forget(routing_id)
-        self._not_drained.discard(routing_id)
-        self._not_parted.discard(routing_id)
-        self._note_drained()
-        self._note_parted()
 
     def _take_nothing_new(self) -> None:
         self.draining = True
         if self.server is not None:
             self.server.draining = True
 
-    def _note_parted(self) -> None:
-        if self.draining and not self._not_parted:
-            self._all_parted.set()
 
-    def _note_drained(self) -> None:
-        if self.draining and not self._not_drained:
-            self._all_drained.set()
-
-
-def _bind_all(bind: Callable[[str], Any], addresses: list[str], port: int) -> int:
+def _bind_all(socket: Router | PublisherSocket, addresses: list[str], port: int) -> int:
     """Bind to one port at every address; to any port that is free at all of them where `port` is 0."""
     if port or len(addresses) == 1:
-        bound = [bind(f"tcp://{address}:{port or '*'}") for address in addresses]
+        bound = [socket.bind(f"tcp://{address}:{port or '*'}") for address in addresses]
         return int(bound[0].rpartition(":")[2])
     problem: TransportError | None = None
     for candidate in random.Random(os.getpid()).sample(_PORTS, PORT_ATTEMPTS):
+        bound = []
         try:
             for address in addresses:
-                bind(f"tcp://{address}:{candidate}")
+                bound.append(socket.bind(f"tcp://{address}:{candidate}"))
         except TransportError as error:
             problem = error
+            for endpoint in bound:
+                socket.unbind(endpoint)
         else:
             return candidate
     raise TransportError(f"No port is free at all of {', '.join(addresses)}. The last attempt: {problem}")

@@ -115,11 +115,19 @@ class Dialler:
                 self._dial(seed.endpoint, "", [seed.endpoint], "")
         while self._to_confirm and self._has_room:
             self.dial(self._to_confirm.pop())
-        for peer in sorted(self._registry.due(now), key=lambda peer: peer.failures):
+        due = self._registry.due(now)
+        due.reverse()  # the latest first: whoever came before a flood of ghosts was dialled before it
+        for peer in sorted(due, key=lambda peer: peer.failures):
             if not self._has_room:
                 break
             if self._is_wanted(peer):
                 self.dial(peer)
+
+    def consider(self, instance: str, now: float) -> None:
+        """Try a peer that was heard of just now, if it is wanted and may be tried. It looks at no other peer."""
+        peer = self._registry.peers.get(instance)
+        if peer is not None and not peer.is_live and peer.retry_at <= now and self._is_wanted(peer):
+            self.dial(peer)
 
     def dial(self, peer: Peer) -> None:
         """Try a peer, unless we are connected to it or at it, or there is no room."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core.registry import Peer, PeerLeft, Snapshot
 from ..deadline import Deadline
-from ..exceptions import BusAlreadyClosed, LightbusShutdownInProgress, LightbusTimeout
+from ..exceptions import BusAlreadyClosed, LightbusShutdownInProgress, LightbusTimeout, UnsupportedUse
 from ..io.discovery import Discovery, NoDiscovery, ZeroconfDiscovery
 from ..io.interfaces import own_networks, usable_addresses
 from ..io.security import HostSecurity, InsecureSecurity, Security, check_platform, runtime_directory
@@ -50,14 +50,14 @@ EXTRA_THREADS = 1000
 
 class Engine:
     """
-    Everything of one bus in one process. Making it opens nothing; `ensure` and `adopt` start it.
+    Everything of one bus in one process. Making it starts nothing; `ensure` and `adopt` do.
 
     Any thread may use it; what lives on the node's loop is reached through `run`.
 
     Args:
         config: the settings.
         identity: who this process is.
-        discovery: another way of finding peers than the settings say (tests).
+        discovery: makes another way of finding peers than the settings say, anew for each node (tests).
         directory: where the sockets of mode host are, instead of the user's own directory (tests).
 
     """
@@ -67,7 +67,7 @@ class Engine:
         config: Config,
         identity: Identity,
         *,
-        discovery: Discovery | None = None,
+        discovery: Callable[[], Discovery] | None = None,
         directory: Path | None = None,
     ) -> None:
         check_platform()
@@ -95,6 +95,7 @@ class Engine:
         self._known: Iterable[Peer] = ()
         self._was_worker = False
         self._guard: asyncio.Task[None] | None = None
+        self._on_left: Callable[[], None] | None = None
         self._thread: threading.Thread | None = None
         self._stop_thread: asyncio.Event | None = None
         self._executor: HandlerThreads | None = None
@@ -115,22 +116,27 @@ class Engine:
             assert self._place is not None
             return self._place
 
-    async def adopt(self) -> Node:
+    async def adopt(self, on_left: Callable[[], None]) -> Node:
         """
         Put the node on the running loop, and return it; a thread that had it ends.
 
         It goes when the loop does (`asyncio.run` cancels what still runs), so that nobody calls into the void.
+        `on_left` is called when it has gone, for this reason or another; where the loop is closed, in any thread.
         """
-        node = None
-        while node is None:
-            await asyncio.to_thread(self._end_thread)
-            with self._lock:
-                self._check_open()
-                self._drop_closed_loop()
-                if self._place is None:  # or another thread was quicker
-                    node = self._settle()
+        with self._lock:
+            self._check_open()
+            self._drop_closed_loop()
+            if self._place is not None and self._thread is None:
+                raise UnsupportedUse("This bus has a worker on another event loop. Stop that one first.")
+            # The new node is there before the old one goes: whoever is sent on by that one finds it.
+            thread = self._dismiss_thread()
+            self._known = [peer for peer in self.snapshot.peers.values() if peer.is_up]
+            node = self._settle()
+            self._on_left = on_left
         self._guard = asyncio.get_running_loop().create_task(self._go_with_the_loop(node))
         try:
+            if thread is not None:
+                await asyncio.to_thread(thread.join, STOP_TIMEOUT)
             await node.start()
         except BaseException:
             await self.release()
@@ -139,12 +145,14 @@ class Engine:
 
     async def release(self) -> None:
         """Take the node off the running loop; the next use starts one in a thread."""
+        if (node := self.node) is not None:
+            await self._release(node)
+
+    async def _release(self, node: Node) -> None:
         with self._lock:
-            if self._place is None:
-                return
-            node, _ = self._place
             known = node.retire()
-            self._leave(node, known)
+            if self.node is node:
+                self._leave(node, known)
         await node.stop()
 
     def run(self, make: Callable[[Node], Coroutine[Any, Any, T]]) -> Future[T]:
@@ -203,10 +211,18 @@ class Engine:
     async def _ask(self, make: Callable[[Node], Coroutine[Any, Any, T]]) -> T:
         while True:
             node, loop = self.ensure()
-            with contextlib.suppress(NodeStopped):  # it moved: ask the next one
+            try:
                 if loop is asyncio.get_running_loop():
                     return await make(node)
                 return await asyncio.wrap_future(self.run(make))
+            except NodeStopped:  # it moved: ask the next one
+                pass
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if (
+                    task is None or task.cancelling()
+                ):  # it is us who are cancelled, and not what ran on a loop that ended
+                    raise
             self._check_open(on_the_way=True)
 
     def _ask_blocking(self, make: Callable[[Node], Coroutine[Any, Any, T]], deadline: Deadline, what: str) -> T:
@@ -226,8 +242,10 @@ class Engine:
 
     # As the user of the node
 
-    def peers_changed(self, snapshot: Snapshot, left: Sequence[PeerLeft]) -> None:
+    def peers_changed(self, node: Node, snapshot: Snapshot, left: Sequence[PeerLeft]) -> None:
         """Take over a new snapshot, and fail what was with those who left. On the node's loop."""
+        if node is not self.node:
+            return  # another one has followed it
         self.snapshot = snapshot
         for fact in left:
             self.doors.peer_left(fact)
@@ -253,7 +271,9 @@ class Engine:
             if self._closed:
                 return
             self._closed = True
-        self._end_thread()
+        thread = self._dismiss_thread()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(STOP_TIMEOUT)
         all_left = self._leave_foreign_loop(at_exit=at_exit)
         all_closed = self.doors.close(at_exit=at_exit)
         if self._executor is not None:
@@ -322,6 +342,9 @@ class Engine:
         guard, self._guard = self._guard, None
         if guard is not None:
             guard.cancel()
+        on_left, self._on_left = self._on_left, None
+        if on_left is not None:
+            on_left()
 
     def _drop_closed_loop(self) -> None:
         if self._place is not None and self._place[1].is_closed():
@@ -376,34 +399,32 @@ class Engine:
         await self._stop_thread.wait()
         with contextlib.suppress(Exception):
             await start
-        await self.release()
+        await self._release(node)
 
-    def _end_thread(self) -> None:
+    def _dismiss_thread(self) -> threading.Thread | None:
+        """Ask the thread to end, and return it; None where there is none."""
         with self._lock:
             thread, self._thread = self._thread, None
             if thread is None or self._place is None or self._stop_thread is None:
-                return
+                return None
             with contextlib.suppress(RuntimeError):
                 self._place[1].call_soon_threadsafe(self._stop_thread.set)
-        if thread is not threading.current_thread():
-            thread.join(STOP_TIMEOUT)
+            return thread
 
     # Parts
 
     def _make_node(self, known: Iterable[Peer]) -> Node:
-        looked = f"zeroconf on {', '.join(self.addresses)}" if self.config.discovery.mdns else "zeroconf switched off"
-        if self._discovery is not None:
-            looked = f"by {type(self._discovery).__name__}"
+        discovery = self._make_discovery()
         return Node(
             self,
             self.identity,
             self.transport,
-            self._discovery or self._make_discovery(),
+            discovery,
             seeds=self.config.discovery.peers,
             directory=self.directory,
             networks=own_networks(self.config.network.interfaces) if self.directory is None else (),
             wait=self.config.discovery.wait,
-            looked=looked,
+            looked=self._how_it_looks(discovery),
             known=known,
         )
 
@@ -414,7 +435,14 @@ class Engine:
         self.addresses = usable_addresses(self.config.network.interfaces)
         return InsecureSecurity(bus=self.identity.bus, addresses=self.addresses)
 
+    def _how_it_looks(self, discovery: Discovery) -> str:
+        if isinstance(discovery, ZeroconfDiscovery):
+            return f"zeroconf on {', '.join(self.addresses)}"
+        return "zeroconf switched off" if isinstance(discovery, NoDiscovery) else f"by {type(discovery).__name__}"
+
     def _make_discovery(self) -> Discovery:
+        if self._discovery is not None:
+            return self._discovery()
         if not self.config.discovery.mdns:
             return NoDiscovery()
         return ZeroconfDiscovery(self.identity.bus, addresses=self.addresses)

@@ -60,9 +60,9 @@ class Lookup:
         """
         self._wanted.add(api)
         asked_at = time.monotonic()
-        for peer in self._registry.advertising(api):
-            self._dialler.dial(peer)  # quarantined or not: somebody asks, so it is worth an attempt
         self._dialler.dial_due(asked_at)
+        for peer in sorted(self._registry.advertising(api), key=lambda peer: peer.failures):
+            self._dialler.dial(peer)  # quarantined or not: somebody asks, so it is worth an attempt
         while not self._is_up(api):
             left = min(self._patience(api, asked_at), deadline.left())
             if left <= 0:
@@ -99,11 +99,14 @@ class Lookup:
         """Return for how many more seconds it makes sense to wait for an API."""
         now = time.monotonic()
         until = self._started_at + self._wait
-        if self._dialler.may_find(api):
+        if self._dialler.may_find(api) or self._is_untried(api):
             until = max(until, asked_at + HELLO_TIMEOUT)  # by then an attempt that was on its way has ended
         if self._may_return(api, now):
             until = max(until, asked_at + self._wait)
         return until - now
+
+    def _is_untried(self, api: str) -> bool:
+        return any(peer.state is PeerState.UNVERIFIED for peer in self._registry.advertising(api))
 
     def _may_return(self, api: str, now: float) -> bool:
         leaving = (PeerState.SUSPECT, PeerState.DRAINING)

@@ -22,7 +22,8 @@ from ..io.discovery import Discovery
 from ..io.transport import Transport
 from ..wire.announcement import Announcement, ApiInfo
 from ..wire.envelope import Drain, Goodbye, Hello, Message, Peers, Welcome
-from .binding import HELLO_EVERY, Binding, Endpoints, Knowledge
+from .binding import Binding, Endpoints, Knowledge
+from .connected import HELLO_EVERY
 from .consuming import Consumer
 from .context import Identity
 from .dialling import Dialler, address_of
@@ -46,7 +47,7 @@ class NodeUser(Protocol):
 
     wanted: set[str]
 
-    def peers_changed(self, snapshot: Snapshot, left: Sequence[PeerLeft]) -> None:
+    def peers_changed(self, node: Node, snapshot: Snapshot, left: Sequence[PeerLeft]) -> None:
         """Take over a new snapshot, and fail what was with those who left."""
 
     async def doors_have_seen(self, instance: str) -> None:
@@ -127,8 +128,9 @@ class Node:
 
     async def start(self) -> None:
         """Begin to look for peers. Problems of discovery are logged by it and stop nothing."""
-        self._tick()
-        await self.discovery.start(self._found, self._lost)
+        if not self._stopped:
+            self._tick()
+            await self.discovery.start(self._found, self._lost)
 
     def retire(self) -> list[Peer]:
         """Take part in nothing new from now on; return the peers that are up, for the node that follows."""
@@ -216,15 +218,11 @@ class Node:
         self._apply(self.registry.withdrawn(instance))
 
     def _heard(self, announcement: Announcement, source: Source) -> None:
-        if announcement.bus != self.identity.bus or not self._dialler.can_reach(announcement):
+        if self._stopped or announcement.bus != self.identity.bus or not self._dialler.can_reach(announcement):
             return
         now = time.monotonic()
         self._apply(self.registry.announced(announcement, source, now))
-        self._dial_due(now)
-
-    def _dial_due(self, now: float) -> None:
-        if not self._stopped:
-            self._dialler.dial_due(now)
+        self._dialler.consider(announcement.instance, now)
 
     # As the user of links and attempts
 
@@ -340,7 +338,7 @@ class Node:
             self._refresh_timer.cancel()
             self._refresh_timer = None
         self._digest = _digest(self.registry.verified())
-        self.user.peers_changed(self.registry.snapshot(), left)
+        self.user.peers_changed(self, self.registry.snapshot(), left)
 
     def _refresh_soon(self) -> None:
         if self._refresh_timer is None:
@@ -398,7 +396,7 @@ class Node:
         self._timer = self._loop.call_later(TICK, self._tick)  # first: it must go on whatever happens below
         if self.binding is not None:
             self.binding.tick(now)
-        self._dial_due(now)
+        self._dialler.dial_due(now)
         if now - self._last_hello > HELLO_EVERY:
             self._last_hello = now
             self.registry.forget_silent(now)

@@ -113,8 +113,10 @@ class Place:
                 for opened in [*self._opened, *self.node.welcomes]:
                     opened.close()
 
-        asyncio.run(main())
-        self.transport.close()
+        try:
+            asyncio.run(main())
+        finally:
+            self.transport.close()
 
 
 @pytest.fixture
@@ -386,14 +388,14 @@ def test_links_closed_at_any_moment(place: Place, nobody: str) -> None:
     place.run(scenario)
 
 
-def test_links_of_a_closed_loop(place: Place) -> None:
+def test_links_of_a_closed_loop(place: Place, silent: str) -> None:
     """What a loop leaves open when it is closed can be closed from outside."""
 
     async def scenario() -> tuple[FakeWorker, Dial]:
         worker = FakeWorker(place, "tcp://127.0.0.1:*", welcome())
         Link(place.node, place.transport, worker.endpoint, target=THEIR)
         await wait_until_async(lambda: place.node.welcomes)
-        return worker, Dial(place.node, place.transport, ["tcp://127.0.0.1:1"], place.node.done)
+        return worker, Dial(place.node, place.transport, [silent], place.node.done)
 
     worker, dial = asyncio.run(scenario())
     dial.abandon()

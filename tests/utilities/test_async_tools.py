@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from lightbus.deadline import Deadline, current_deadline
+from lightbus.deadline import Deadline, Inherited, current_deadline
 from lightbus.exceptions import CannotBlockHere, LightbusTimeout
 from lightbus.utilities.async_tools import block
 
@@ -79,10 +79,10 @@ def test_future_is_refused_inside_a_running_loop() -> None:
 def test_deadline_is_inherited() -> None:
     """The coroutine sees the context of its caller, and so the deadline of the call being served."""
 
-    async def left() -> Deadline | None:
+    async def left() -> Inherited | None:
         return current_deadline.get()
 
-    deadline = Deadline.after(5)
+    deadline = Inherited(Deadline.after(5))
     token = current_deadline.set(deadline)
     try:
         assert block(left()) is deadline

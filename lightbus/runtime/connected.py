@@ -1,0 +1,131 @@
+"""Who is connected to a worker: the processes that said HELLO, what they are told, and how they are parted from."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..core.liveness import Liveness, State
+from ..wire import envelope
+from ..wire.envelope import Drain, Goodbye, Hello, Message
+
+__all__ = ["HELLO_EVERY", "ConnectedEngine", "ConnectedEngines"]
+
+HELLO_EVERY = 5.0
+"""Seconds between the HELLOs of a connected engine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectedEngine:
+    """A process that said HELLO."""
+
+    instance: str
+    service: str
+    process: str
+
+    def __str__(self) -> str:
+        return f"{self.service!r:.80} {self.process!r:.80}"  # in the words of somebody who may be a stranger
+
+
+class _Confirmations:
+    """Those whose word is still waited for."""
+
+    def __init__(self) -> None:
+        self._missing: set[bytes] = set()
+        self._complete = asyncio.Event()
+
+    def expect(self, routing_ids: set[bytes]) -> None:
+        self._missing = routing_ids
+        self._complete.clear()
+        self.note(b"")
+
+    def expect_also(self, routing_id: bytes) -> None:
+        self._missing.add(routing_id)
+
+    def note(self, routing_id: bytes) -> None:
+        self._missing.discard(routing_id)
+        if not self._missing:
+            self._complete.set()
+
+    async def wait(self, seconds: float) -> set[bytes]:
+        """Wait for them, at most so long; return those that are missing."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._complete.wait(), seconds)
+        return self._missing
+
+
+class ConnectedEngines:
+    """
+    The processes that said HELLO. Only touched from the node's loop.
+
+    Args:
+        send: sends a frame to a routing id; False where nobody is there any more.
+
+    """
+
+    def __init__(self, send: Callable[[bytes, bytes], bool]) -> None:
+        self._send = send
+        self._engines: dict[bytes, ConnectedEngine] = {}
+        self._liveness: Liveness[bytes] = Liveness(suspect_after=3 * HELLO_EVERY, gone_after=6 * HELLO_EVERY)
+        self._drained = _Confirmations()
+        self._parted = _Confirmations()
+        self._draining = False
+
+    def __len__(self) -> int:
+        return len(self._engines)
+
+    def __contains__(self, routing_id: bytes) -> bool:
+        return routing_id in self._engines
+
+    def heard(self, routing_id: bytes, hello: Hello, now: float) -> bool:
+        """Note a HELLO; return whether it was the first of this process."""
+        is_new = routing_id not in self._engines
+        self._engines[routing_id] = ConnectedEngine(
+            instance=hello.instance, service=hello.service, process=hello.process
+        )
+        self._liveness.heard(routing_id, now)
+        if is_new and self._draining:
+            self._drained.expect_also(routing_id)
+        return is_new
+
+    def tick(self, now: float) -> None:
+        """Forget those that were not heard of for long."""
+        for change in self._liveness.tick(now):
+            if change.state is State.GONE:
+                self.forget(change.key)
+
+    def push(self, message: Message) -> None:
+        """Tell all of them something; forget those that are gone."""
+        frame = envelope.encode(message)
+        for routing_id in list(self._engines):
+            if not self._send(routing_id, frame):
+                self.forget(routing_id)
+
+    async def drain(self, seconds: float) -> list[ConnectedEngine]:
+        """Have all of them send nothing new; return those that have not confirmed it within so many seconds."""
+        self._draining = True
+        self._drained.expect(set(self._engines))
+        self.push(Drain())
+        return self._named(await self._drained.wait(seconds))
+
+    async def part(self, instance: str, seconds: float) -> list[ConnectedEngine]:
+        """Say goodbye to all of them; return those that have not said so themselves within so many seconds."""
+        self._parted.expect(set(self._engines))
+        self.push(Goodbye(instance))
+        return self._named(await self._parted.wait(seconds))
+
+    def has_drained(self, routing_id: bytes) -> None:
+        """Note that one confirms to send nothing new."""
+        self._drained.note(routing_id)
+
+    def forget(self, routing_id: bytes) -> None:
+        """Note that one is gone, known or not."""
+        self._engines.pop(routing_id, None)
+        self._liveness.forget(routing_id)
+        self._drained.note(routing_id)
+        self._parted.note(routing_id)
+
+    def _named(self, routing_ids: set[bytes]) -> list[ConnectedEngine]:
+        return [self._engines[routing_id] for routing_id in routing_ids]
