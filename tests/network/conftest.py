@@ -1,0 +1,107 @@
+"""What the tests of several processes share: a network of workers, all in one mode, and buses among them."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lightbus
+from helpers import Process, Processes
+from lightbus import BusPath
+
+SERVICES = Path(__file__).parent / "services"
+
+
+class Network:
+    """
+    The workers of one test. What `use` sets holds for them and for the test's own buses.
+
+    Attributes:
+        seed_port: the port for calls of the workers started as the fixed peer.
+
+    """
+
+    def __init__(self, processes: Processes, directory: Path, patch: pytest.MonkeyPatch) -> None:
+        self.seed_port = free_port()
+        self._processes = processes
+        self._directory = directory
+        self._patch = patch
+        self._buses: list[BusPath] = []
+
+    def use(self, mode: str) -> None:
+        """
+        Choose how processes reach and find each other.
+
+        `"host"`: as without any setting. `"insecure"`: TCP on 127.0.0.1. `"seed"`: that, without multicast, and with
+        one fixed peer. `"both"`: with multicast and the fixed peer.
+        """
+        if mode == "host":
+            return
+        self._patch.setenv("LIGHTBUS_SECURITY", "insecure")
+        self._patch.setenv("LIGHTBUS_INTERFACES", "127.0.0.1")
+        if mode != "insecure":
+            self._patch.setenv("LIGHTBUS_PEERS", f"127.0.0.1:{self.seed_port}")
+        if mode == "seed":
+            self._patch.setenv("LIGHTBUS_CONFIG", self.config(discovery={"mdns": False}))
+
+    def config(self, **sections: object) -> str:
+        """Write a configuration file and return its path."""
+        path = self._directory / f"config-{len(list(self._directory.iterdir()))}.json"
+        path.write_text(json.dumps(sections))
+        return str(path)
+
+    def start(self, api: str = "work", *, ready: bool = True, **env: str) -> Process:
+        """Start a worker; without `ready`, do not wait for it."""
+        worker = self._processes.worker("peer", cwd=SERVICES, env={"API": api, **env})
+        if ready:
+            worker.wait_for_line("Ready")
+        return worker
+
+    def start_seed(self, api: str = "work", *, mdns: bool = True, ready: bool = True) -> Process:
+        """Start the worker that the others have as their fixed peer."""
+        config = self.config(discovery={"mdns": mdns}, network={"rpc_port": self.seed_port})
+        return self.start(api, ready=ready, LIGHTBUS_CONFIG=config)
+
+    def start_all(self, mode: str, *apis: str) -> list[Process]:
+        """Start a worker for each API, together, and wait for all; the first is the fixed peer where there is one."""
+        first, *others = apis
+        if mode in ("seed", "both"):
+            workers = [self.start_seed(first, mdns=mode == "both", ready=False)]
+        else:
+            workers = [self.start(first, ready=False)]
+        workers += [self.start(api, ready=False) for api in others]
+        for worker in workers:
+            worker.wait_for_line("Ready")
+        return workers
+
+    def bus(self) -> BusPath:
+        """Return a bus of this process; it is closed with the test."""
+        bus = lightbus.create(service_name="caller")
+        self._buses.append(bus)
+        return bus
+
+    def close(self) -> None:
+        """Close the buses."""
+        for bus in self._buses:
+            bus.client.close()
+
+
+@pytest.fixture
+def network(processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
+    """Give the test workers, and buses to call them."""
+    directory = tmp_path / "config"
+    directory.mkdir()
+    made = Network(processes, directory, monkeypatch)
+    yield made
+    made.close()
+
+
+def free_port() -> int:
+    """Return a TCP port that nobody uses at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,235 @@
+"""Calls between processes: deadlines, cancelling, the choice among peers, concurrency, nesting."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lightbus
+from helpers import Door, Process, Processes, scaled, wait_until
+from lightbus import BusPath, LightbusTimeout, LightbusWorkerError, PeerBusy
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+
+@pytest.fixture
+def bus() -> Iterator[BusPath]:
+    """Return a caller's bus."""
+    bus = lightbus.create(service_name="caller")
+    yield bus
+    bus.client.close()
+
+
+@pytest.fixture
+def serve(processes: Processes, tmp_path: Path) -> Callable[..., Process]:
+    """Return what starts a worker of an API, with settings of its own."""
+
+    def start(api: str = "work", **worker: int) -> Process:
+        config = tmp_path / "worker.json"
+        config.write_text(json.dumps({"worker": worker}))
+        process = processes.worker("work", cwd=PROGRAMS, env={"API": api, "LIGHTBUS_CONFIG": str(config)})
+        process.wait_for_line("Ready")
+        return process
+
+    return start
+
+
+def together(door: Door, path: BusPath, count: int, **kwargs: Any) -> list[Any]:
+    """Make `count` calls at the same time, each in a thread of its own; return results and exceptions."""
+
+    def call(_: int) -> Any:
+        try:
+            return door.call(path, **kwargs)
+        except lightbus.LightbusException as error:
+            return error
+
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(call, range(count)))
+
+
+def test_values_there_and_back(bus: BusPath, serve: Callable[..., Process], door: Door) -> None:
+    """Arguments and results arrive as they were, with `def` and `async def` handlers."""
+    serve()
+    value = {"text": "Grüße", "numbers": [1, -2, 2**60, 1.5], "nothing": None, "bytes": b"\0\xff", "flag": True}
+    assert door.call(bus.work.echo, value=value) == value
+    assert door.call(bus.work.echo_def, value=value) == value
+    assert door.call(bus.work.echo, value=b"x" * 5_000_000) == b"x" * 5_000_000
+
+
+def test_api_names_may_have_dots(bus: BusPath, serve: Callable[..., Process], door: Door) -> None:
+    """`bus.shop.orders.who` is the procedure `who` of the API `shop.orders`."""
+    worker = serve("shop.orders")
+    assert door.call(bus.shop.orders.who) == worker.pid
+
+
+@pytest.mark.parametrize("procedure", ["patient", "patient_async"])
+def test_nested_call_inherits_the_deadline(
+    bus: BusPath, serve: Callable[..., Process], door: Door, procedure: str
+) -> None:
+    """A call with a timeout of 5 s inside one that has 0.5 s left fails after 0.5 s."""
+    serve("front")
+    serve("back")
+    with contextlib.suppress(LightbusTimeout):  # the handler may return just in time
+        door.call(getattr(bus.front, procedure), api="back", bus_options={"timeout": 0.5})
+    log = wait_until(lambda: door.call(bus.front.log), what="the nested call ended")
+    assert 0.3 < float(log[0].removeprefix("timeout ")) < 0.8
+    wait_until(lambda: door.call(bus.back.log) == ["started", "cancelled"], what="so did the innermost handler")
+
+
+def test_task_left_behind_has_no_deadline(bus: BusPath, serve: Callable[..., Process], door: Door) -> None:
+    """What a handler leaves running is not held to the deadline of a call that was answered."""
+    serve()
+    door.call(bus.work.leave_behind, seconds=0.4, bus_options={"timeout": 0.2})
+    wait_until(lambda: door.call(bus.work.log) == ["later"], what="the task's own call was answered")
+
+
+def test_caller_that_gives_up_cancels(bus: BusPath, serve: Callable[..., Process], door: Door) -> None:
+    """When the time is up, an async handler is cancelled; a `def` handler runs on, and its answer bothers nobody."""
+    serve()
+    with pytest.raises(LightbusTimeout):
+        door.call(bus.work.hold, seconds=3, bus_options={"timeout": 0.2})
+    wait_until(lambda: door.call(bus.work.log) == ["started", "cancelled"], 1)
+    with pytest.raises(LightbusTimeout):
+        door.call(bus.work.hold_def, seconds=0.4, bus_options={"timeout": 0.2})
+    wait_until(lambda: door.call(bus.work.log) == ["started", "cancelled", "started", "finished"])
+    assert door.call(bus.work.echo, value=1) == 1
+
+
+def test_cancelled_task_cancels_its_call(bus: BusPath, serve: Callable[..., Process]) -> None:
+    """Cancelling the task that awaits a call cancels the handler, too; other calls are not disturbed."""
+    serve()
+
+    async def main() -> None:
+        task = asyncio.create_task(bus.work.hold.call_async(seconds=3))
+        other = asyncio.create_task(bus.work.hold.call_async(seconds=0.3))
+        while len(await bus.work.log.call_async()) < 2:
+            await asyncio.sleep(0.005)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await other
+        assert await bus.work.log.call_async() == ["started", "started", "cancelled", "finished"]
+
+    asyncio.run(main())
+
+
+def test_cancelled_at_once(bus: BusPath, serve: Callable[..., Process]) -> None:
+    """Calls cancelled before their handlers began leave no place occupied, whatever the timing."""
+    serve(rpc_concurrency=2, rpc_queue=4)
+
+    async def main() -> None:
+        await bus.work.who.call_async()
+        for _ in range(scaled(500)):
+            tasks = [asyncio.create_task(bus.work.hold.call_async(seconds=3)) for _ in range(3)]
+            await asyncio.sleep(0)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        assert await asyncio.gather(*(bus.work.echo.call_async(value=n) for n in range(4))) == [0, 1, 2, 3]
+
+    asyncio.run(main())
+
+
+def test_calls_are_spread(bus: BusPath, serve: Callable[..., Process], door: Door) -> None:
+    """Two workers of one API share the calls: one after another by chance, at the same time by what is in flight."""
+    first, second = serve(), serve()
+    wait_until(lambda: len({door.call(bus.work.who) for _ in range(20)}) == 2, what="both are known")
+    one_by_one = Counter(door.call(bus.work.who) for _ in range(100))
+    assert one_by_one.keys() == {first.pid, second.pid}
+    assert min(one_by_one.values()) > 25
+    if door.call.__qualname__.startswith("Sync"):  # the async door's loops, one each, count for themselves
+        at_once = Counter(together(door, bus.work.hold, 32, seconds=0.3))
+        assert min(at_once.values()) >= 12
+
+
+def test_calls_in_flight_decide(bus: BusPath, serve: Callable[..., Process]) -> None:
+    """On one loop, too, the peer that has fewer of our calls gets the next one."""
+    serve()
+    serve()
+
+    async def main() -> Counter[int]:
+        while len({await bus.work.who.call_async() for _ in range(20)}) < 2:
+            pass
+        return Counter(await asyncio.gather(*(bus.work.hold.call_async(seconds=0.3) for _ in range(100))))
+
+    assert min(asyncio.run(main()).values()) >= 40
+
+
+@pytest.mark.parametrize("procedure", ["hold", "hold_def"])
+def test_concurrency_is_bounded(bus: BusPath, serve: Callable[..., Process], door: Door, procedure: str) -> None:
+    """`rpc_concurrency` calls run, `rpc_queue` wait, and the rest are refused at once: busy, and nothing was done."""
+    serve(rpc_concurrency=2, rpc_queue=3)
+    door.call(bus.work.who)
+    began = time.monotonic()
+    results = together(door, getattr(bus.work, procedure), 8, seconds=0.5)
+    refused = [result for result in results if isinstance(result, PeerBusy)]
+    assert len(refused) == 3
+    assert "runs 2 calls and has 3 waiting" in str(refused[0])
+    assert "raise worker.rpc_concurrency" in str(refused[0])
+    assert time.monotonic() - began > 1.4  # three turns of two
+    assert door.call(bus.work.most) == 2
+    assert door.call(bus.work.log).count("started") == 5
+
+
+def test_busy_worker_is_avoided(bus: BusPath, serve: Callable[..., Process], door: Door) -> None:
+    """What one worker has no room for goes to another; PeerBusy is for when all are full."""
+    serve(rpc_concurrency=1, rpc_queue=0)
+    serve(rpc_concurrency=1, rpc_queue=0)
+    wait_until(lambda: len({door.call(bus.work.who) for _ in range(20)}) == 2, what="both are known")
+    results = together(door, bus.work.hold, 3, seconds=0.5)
+    assert sorted(type(result).__name__ for result in results) == ["PeerBusy", "int", "int"]
+    assert len({result for result in results if isinstance(result, int)}) == 2
+
+
+@pytest.mark.parametrize("procedure", ["along", "along_async"])
+def test_nested_calls_do_not_block_themselves(
+    bus: BusPath, serve: Callable[..., Process], door: Door, procedure: str
+) -> None:
+    """Even where one call may run at a time, a call back into the worker that waits for it is executed."""
+    serve("a", rpc_concurrency=1, rpc_queue=0)
+    serve("b", rpc_concurrency=1, rpc_queue=0)
+    for way in (["a"], ["a", "a", "a"], ["b", "a"], ["b", "a", "b", "a"]):
+        assert door.call(getattr(bus.a, procedure), way=way) == ["a", *way]
+
+
+@pytest.mark.parametrize("procedure", ["around", "around_async"])
+def test_endless_recursion_ends(bus: BusPath, serve: Callable[..., Process], door: Door, procedure: str) -> None:
+    """A call that comes back to itself without end fails with a clear error, long before its time is up."""
+    serve("a")
+    serve("b")
+    for other in ("a", "b"):
+        began = time.monotonic()
+        with pytest.raises(LightbusWorkerError, match=r"is 32 nested calls deep\. Do they go in a circle\?") as caught:
+            door.call(getattr(bus.a, procedure), api=other)
+        assert time.monotonic() - began < 4
+        assert len(str(caught.value).splitlines()[0]) < 2000
+        assert door.call(bus.a.echo, value=1) == 1
+
+
+def test_many_threads_share_a_bus(bus: BusPath, serve: Callable[..., Process], door: Door) -> None:
+    """16 threads make calls through one bus, and each gets its own answers."""
+    serve()
+    wrong: list[Any] = []
+
+    def run(number: int) -> None:
+        for count in range(scaled(500)):
+            value = [number, count]
+            if door.call(bus.work.echo if count % 2 else bus.work.echo_def, value=value) != value:
+                wrong.append(value)
+
+    threads = [threading.Thread(target=run, args=[number]) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong

@@ -1,0 +1,363 @@
+"""Processes that find each other: in every mode, in any order, and in spite of those who announce nonsense."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from helpers import DOORS, MS, Door, Process, Processes, scaled, wait_until
+from helpers.surroundings import Surroundings
+from lightbus import PeerUnreachable, UnknownApi
+from lightbus.io.discovery import SERVICE_TYPE, ZeroconfDiscovery
+from lightbus.wire.announcement import Announcement, new_instance_id
+
+if TYPE_CHECKING:
+    from conftest import Network
+
+SERVICES = Path(__file__).parent / "services"
+MODES = ("host", "insecure", "seed", "both")
+APIS = ("a", "b", "c", "d")
+
+AT_ONCE = 500 * MS
+"""Seconds in which whoever comes new knows everybody, and an error that needs no waiting comes."""
+
+REFUSED, SILENT = "nobody listens", "nobody answers"
+
+
+def knows_after(processes: Processes, *apis: str) -> float:
+    """Return the seconds after which a new process knows these APIs."""
+    newcomer = processes.python("knows.py", *apis, cwd=SERVICES, name="newcomer")
+    assert newcomer.wait() == 0
+    return float(newcomer.stdout)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_newcomer_knows_four_workers_at_once(network: Network, processes: Processes, mode: str) -> None:
+    """A new process knows four workers within half a second, each time, however they find each other."""
+    network.use(mode)
+    network.start_all(mode, *APIS)
+    seconds = [knows_after(processes, *APIS) for _ in range(scaled(20))]
+    print(f"known after, in {mode}: {sorted(seconds)}")
+    assert max(seconds) < AT_ONCE
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_workers_know_each_other(network: Network, mode: str) -> None:
+    """A worker started after another one is known to whoever knew that one, and is called."""
+    network.use(mode)
+    bus = network.bus()
+    first = network.start_all(mode, "a")[0]
+    assert bus.a.who() == first.pid
+    second = network.start("b")
+    bus.client.wait_for_apis("b")
+    assert bus.b.who() == second.pid
+
+
+@pytest.mark.parametrize("mode", ["host", "insecure"])
+def test_buses_do_not_see_each_other(
+    network: Network, surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """Of two buses on one host, with the same API on both, each calls its own worker only."""
+    network.use(mode)
+    for name in (surroundings.bus, f"{surroundings.bus}-other"):
+        monkeypatch.setenv("LIGHTBUS_BUS", name)
+        worker, bus = network.start("work"), network.bus()
+        network.start(f"only-{name}")
+        bus.client.wait_for_apis("work", f"only-{name}")
+        assert {bus.work.who() for _ in range(10)} == {worker.pid}
+        assert bus.client.engine.snapshot.api_names() == [f"only-{name}", "work"]
+
+
+def test_fixed_peer_of_another_bus_is_told_apart(
+    network: Network, surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fixed peer that turns out to be on another bus is not used, and the reason is said."""
+    network.use("seed")
+    network.start_all("seed", "work")
+    monkeypatch.setenv("LIGHTBUS_BUS", f"{surroundings.bus}-other")
+    other = network.start("mine")
+    other.wait_for_line(f"refused us: this is the bus '{surroundings.bus}', not '{surroundings.bus}-other'")
+    with pytest.raises(UnknownApi):
+        network.bus().work.who()
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_fixed_peer_by_name(network: Network, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """A fixed peer may be given by its host's name."""
+    network.use("seed")
+    worker = network.start_all("seed", "work")[0]
+    monkeypatch.setenv("LIGHTBUS_PEERS", f"{host}:{network.seed_port}")
+    assert network.bus().work.who() == worker.pid
+
+
+@pytest.mark.parametrize("mode", ["host", "seed"])
+def test_worker_may_come_after_its_callers(network: Network, door: Door, mode: str) -> None:
+    """A caller that was there first, and has even been told that there is nobody, finds the worker when it comes."""
+    network.use(mode)
+    bus = network.bus()
+    with pytest.raises(UnknownApi):
+        door.call(bus.work.who)
+    worker = network.start_all(mode, "work")[0]
+    bus.client.wait_for_apis("work", timeout=10)
+    assert door.call(bus.work.who) == worker.pid
+
+
+def test_fixed_peer_that_points_to_ourselves(network: Network) -> None:
+    """A worker that is its own fixed peer takes no notice of it."""
+    network.use("seed")
+    worker = network.start_all("seed", "work")[0]
+    assert network.bus().work.who() == worker.pid
+    assert "fixed peer" not in worker.output
+
+
+def test_many_fixed_peers(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several fixed peers one that answers is enough; the others are complained of once each."""
+    network.use("seed")
+    worker = network.start_all("seed", "work")[0]
+    with ExitStack() as stack:
+        silent = stack.enter_context(silent_port())
+        monkeypatch.setenv("LIGHTBUS_PEERS", f"127.0.0.1:1,127.0.0.1:{silent},127.0.0.1:{network.seed_port}")
+        bus = network.bus()
+        assert bus.work.who() == worker.pid
+        other = network.start("other")
+        other.wait_for_line(r"127.0.0.1:1 is not there: nobody listens at its address; it goes on being tried")
+        other.wait_for_line(rf"127.0.0.1:{silent} does not answer; it goes on being tried")
+        bus.client.wait_for_apis("other")
+        assert bus.other.who() == other.pid
+    assert other.output.count("127.0.0.1:1 ") == 1
+
+
+# Nobody there
+
+
+def test_unknown_api_is_said_soon(network: Network, door: Door) -> None:
+    """A fresh process waits a second for an API that nobody advertises, a settled one not at all; both say what is."""
+    network.start("warehouse")
+    bus = network.bus()
+    started = time.monotonic()
+    with pytest.raises(UnknownApi, match=r"'warehose'; .*Did you mean 'warehouse'\? Advertised are: warehouse\."):
+        door.call(bus.warehose.who)
+    fresh = time.monotonic() - started
+    started = time.monotonic()
+    with pytest.raises(UnknownApi):
+        door.call(bus.nothing.who)
+    settled = time.monotonic() - started
+    assert 0.5 < fresh < 1 + AT_ONCE
+    assert settled < AT_ONCE
+
+
+def test_the_wait_is_a_setting(network: Network, monkeypatch: pytest.MonkeyPatch, door: Door) -> None:
+    """`discovery.wait` says how long a fresh process waits for a name."""
+    monkeypatch.setenv("LIGHTBUS_CONFIG", network.config(discovery={"wait": 0}))
+    started = time.monotonic()
+    with pytest.raises(UnknownApi, match="No peer advertises anything"):
+        door.call(network.bus().work.who)
+    assert time.monotonic() - started < AT_ONCE
+
+
+# Those who lie
+
+
+@contextmanager
+def silent_port() -> Iterator[int]:
+    """Listen at a TCP port, and say nothing to whoever connects."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield int(listener.getsockname()[1])
+
+
+@contextmanager
+def silent_file(path: Path) -> Iterator[None]:
+    """Listen at a unix socket, and say nothing to whoever connects."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        yield
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def in_a_loop(life: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> Iterator[None]:
+    """Run a coroutine in a thread meanwhile; it ends when the event it is given is set."""
+    stop, begun = asyncio.Event(), threading.Event()
+    loop = asyncio.new_event_loop()
+
+    async def main() -> None:
+        begun.set()
+        await life(stop)
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(main()))
+    thread.start()
+    begun.wait()
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()
+
+
+@contextmanager
+def announced(*announcements: Announcement) -> Iterator[None]:
+    """Announce peers by zeroconf on loopback, whether they exist or not; withdraw them in the end."""
+
+    async def life(stop: asyncio.Event) -> None:
+        voices = [ZeroconfDiscovery(announcement.bus) for announcement in announcements]
+        for voice, announcement in zip(voices, announcements, strict=True):
+            await voice.start(lambda found: None, lambda lost: None)
+            await voice.announce(announcement)
+        await stop.wait()
+        await asyncio.gather(*(voice.stop() for voice in voices))
+
+    with in_a_loop(life):
+        yield
+
+
+def of_host(bus: str, **fields: Any) -> Announcement:
+    """Return an announcement as a worker in mode host has it."""
+    values = {"instance": new_instance_id(), "service": "ghost", "process": "p", "host": socket.gethostname()}
+    return Announcement(**{"bus": bus, **values, "api_names": ("work",), **fields})
+
+
+def of_tcp(bus: str, port: int, **fields: Any) -> Announcement:
+    """Return an announcement as a worker with TCP ports on 127.0.0.1 has it."""
+    return of_host(bus, addresses=("127.0.0.1",), rpc_port=port, event_port=port, **fields)
+
+
+@contextmanager
+def ghosts(network: Network, mode: str, what: str) -> Iterator[None]:
+    """Announce three peers of the API `work` behind which is nobody, or somebody who says nothing."""
+    bus = network.bus().client.config.bus_name
+    with ExitStack() as stack:
+        if mode == "host":
+            found = [of_host(bus) for _ in range(3)]
+            directory = network.bus().client.engine.directory
+            assert directory is not None
+            if what is SILENT:
+                for announcement in found:
+                    stack.enter_context(silent_file(directory / f"{announcement.instance}.rpc"))
+        else:
+            ports = [stack.enter_context(silent_port()) if what is SILENT else port for port in (1, 2, 3)]
+            found = [of_tcp(bus, port) for port in ports]
+        stack.enter_context(announced(*found))
+        yield
+
+
+@pytest.mark.parametrize("mode", ["host", "insecure"])
+@pytest.mark.parametrize("what", [REFUSED, SILENT])
+def test_ghosts_cost_nothing_where_there_is_a_worker(network: Network, mode: str, what: str) -> None:
+    """Announcements without a process behind them do not delay a call that a real worker can answer."""
+    network.use(mode)
+    worker = network.start()
+    with ghosts(network, mode, what):
+        bus = network.bus()
+        for door in [*DOORS.values()] * 5:
+            started = time.monotonic()
+            assert door.call(bus.work.who) == worker.pid
+            assert time.monotonic() - started < AT_ONCE
+
+
+@pytest.mark.parametrize("mode", ["host", "insecure"])
+@pytest.mark.parametrize("what", [REFUSED, SILENT])
+def test_ghosts_alone_cost_one_attempt(network: Network, mode: str, what: str) -> None:
+    """With nothing but ghosts a call ends after an attempt at them; those that may be there are named."""
+    network.use(mode)
+    with ghosts(network, mode, what):
+        bus = network.bus()
+        for door in [*DOORS.values()] * 2:
+            started = time.monotonic()
+            # Where nobody listens there was nobody: three times so, and they are forgotten.
+            with pytest.raises(PeerUnreachable if what is SILENT else (PeerUnreachable, UnknownApi), match="'work'"):
+                door.call(bus.work.who)
+            assert time.monotonic() - started < 1 + AT_ONCE
+
+
+def test_lying_announcement_is_never_called(network: Network, processes: Processes) -> None:
+    """An announcement that leads to another process than it says is not believed; that process serves on."""
+    network.use("insecure")
+    network.start_seed("work")
+    bus = network.bus()
+    pid = bus.work.who()
+    liar = of_tcp(bus.client.config.bus_name, network.seed_port, api_names=("vault",))
+    with announced(liar):
+        with pytest.raises(PeerUnreachable, match="vault"):
+            bus.vault.who(bus_options={"timeout": 5})
+        assert bus.work.who() == pid
+    assert "vault" not in bus.client.engine.snapshot.by_api
+
+
+def test_tcp_announcement_means_nothing_in_mode_host(network: Network) -> None:
+    """In mode host nobody is dialled at a port, whatever is announced: another user could be behind it."""
+    bus = network.bus()
+    with socket.create_server(("127.0.0.1", 0)) as trap:
+        trap.settimeout(1.5)
+        with announced(of_tcp(bus.client.config.bus_name, trap.getsockname()[1])):
+            with pytest.raises(UnknownApi):
+                bus.work.who()
+            with pytest.raises(TimeoutError):
+                trap.accept()
+
+
+def test_garbage_is_ignored(network: Network, door: Door) -> None:
+    """Announcements that make no sense disturb neither worker nor caller."""
+    worker = network.start()
+    bus = network.bus()
+    name = bus.client.config.bus_name.encode()
+    nonsense: list[dict[bytes, bytes | None]] = [
+        {},
+        {b"v": b"1", b"bus": name},
+        {b"v": b"999", b"bus": name},
+        {b"v": b"1", b"bus": name, b"id": b"\xff\xfe", b"svc": b"\x00"},
+        {b"v": b"1", b"bus": name, b"id": b"../../etc/passwd", b"svc": b"s", b"apis": b"work"},
+        {b"v": b"1", b"bus": name, b"apis": b"," * 200},
+    ]
+    with in_a_loop(lambda stop: _register(nonsense, stop)):
+        for _ in range(20):
+            assert door.call(bus.work.who) == worker.pid
+        with contextlib.suppress(UnknownApi):
+            door.call(bus.nothing.who)
+    assert "Traceback" not in worker.output
+
+
+async def _register(records: list[dict[bytes, bytes | None]], stop: asyncio.Event) -> None:
+    from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
+
+    voice = AsyncZeroconf(interfaces=["127.0.0.1"])
+    for number, record in enumerate(records):
+        info = AsyncServiceInfo(
+            SERVICE_TYPE,
+            f"nonsense-{number:016x}.{SERVICE_TYPE}",
+            port=1,
+            properties=record,
+            server=f"nonsense-{number}.local.",
+            parsed_addresses=["127.0.0.1"],
+        )
+        await voice.async_register_service(info, cooperating_responders=True)
+    await stop.wait()
+    await voice.async_close()
+
+
+def test_caller_and_worker_end_in_any_order(network: Network) -> None:
+    """A caller that lives on says that there is nobody once its worker has left, at once; with a new one it goes on."""
+    bus = network.bus()
+    first = network.start()
+    assert bus.work.who() == first.pid
+    leave(first)
+    wait_until(lambda: "work" not in bus.client.engine.snapshot.by_api)
+    second = network.start()
+    assert bus.work.who() == second.pid
+    assert "Traceback" not in first.output + second.output
+
+
+def leave(worker: Process) -> None:
+    """Ask a worker to end, and see that it does so in order."""
+    worker.ask_to_end()
+    assert worker.wait() == 0

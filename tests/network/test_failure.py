@@ -1,0 +1,387 @@
+"""Peers that die, stand still or talk nonsense, and what the others notice of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import zmq
+
+from helpers import DOORS, MS, Door, Process, scaled, wait_until
+from lightbus import BusPath, LightbusException, PeerLost
+from lightbus.wire import codec, envelope
+from lightbus.wire.envelope import Cancel, Error, Hello, Kind, Peers, Request, Welcome
+
+if TYPE_CHECKING:
+    from conftest import Network
+
+AT_ONCE = 500 * MS
+IN_FLIGHT = 12
+"""Calls at a time: enough for both of two workers to have several."""
+
+
+class Holding:
+    """Calls that are being executed, made through one door from threads of their own."""
+
+    def __init__(self, threads: ThreadPoolExecutor, door: Door, path: BusPath, seconds: float) -> None:
+        self.ended_at: list[float] = []
+        self._calls = [threads.submit(self._call, door, path, seconds) for _ in range(IN_FLIGHT)]
+
+    def _call(self, door: Door, path: BusPath, seconds: float) -> Any:
+        try:
+            return door.call(path, seconds=seconds, bus_options={"timeout": 20})
+        except LightbusException as error:
+            self.ended_at.append(time.monotonic())
+            return error
+
+    def results(self) -> list[Any]:
+        """Return what each came to."""
+        return [call.result() for call in self._calls]
+
+    @property
+    def failed(self) -> int:
+        """How many have failed by now."""
+        return len(self.ended_at)
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    """Return threads to call from; they are gone in the end."""
+    with ThreadPoolExecutor(2 * IN_FLIGHT) as executor:
+        yield executor
+
+
+def running(bus: BusPath, *workers: Process) -> None:
+    """Wait until the bus knows these workers."""
+    pids = {worker.pid for worker in workers}
+    wait_until(lambda: pids <= {bus.work.who() for _ in range(10)}, what="all workers are used")
+
+
+@pytest.mark.parametrize("mode", ["host", "insecure"])
+@pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
+def test_kill_of_one_of_two_workers(network: Network, threads: ThreadPoolExecutor, mode: str, door: Door) -> None:
+    """Calls that the killed one executed fail at once with PeerLost, all others are answered; restarted, it is used."""
+    network.use(mode)
+    killed, other = network.start_all(mode, "work", "work")
+    bus = network.bus()
+    running(bus, killed, other)
+    holding = Holding(threads, door, bus.work.hold, 1.5)
+    time.sleep(0.3)  # they are all on their way, and none has ended
+    killed.kill()
+    killed_at = time.monotonic()
+    assert {door.call(bus.work.who) for _ in range(20)} == {other.pid}
+    results = holding.results()
+    lost = [result for result in results if isinstance(result, LightbusException)]
+    assert {type(error) for error in lost} == {PeerLost}
+    assert {result for result in results if result not in lost} == {other.pid}
+    print(f"PeerLost after {max(holding.ended_at) - killed_at:.3f} s")
+    assert max(holding.ended_at) - killed_at < AT_ONCE
+    restarted = network.start()
+    ready_at = time.monotonic()
+    running(bus, restarted, other)
+    print(f"used again after {time.monotonic() - ready_at:.3f} s")
+    assert time.monotonic() - ready_at < 2
+
+
+@pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
+def test_call_that_has_nobody_left(network: Network, threads: ThreadPoolExecutor, door: Door) -> None:
+    """The only worker is killed: its calls fail at once; the next call waits a moment for its return, and finds it."""
+    worker = network.start()
+    bus = network.bus()
+    running(bus, worker)
+    holding = Holding(threads, door, bus.work.hold, 5)
+    time.sleep(0.3)
+    worker.kill()
+    assert {type(result) for result in holding.results()} == {PeerLost}
+    restarted = network.start(ready=False)
+    bus.client.wait_for_apis("work", timeout=10)
+    assert door.call(bus.work.who) == restarted.pid
+
+
+def test_calls_flow_while_a_worker_is_killed(network: Network) -> None:
+    """Under a stream of short calls from both doors, a kill fails no more calls than were with that worker."""
+    killed, other = network.start_all("host", "work", "work")
+    bus = network.bus()
+    running(bus, killed, other)
+    errors: list[LightbusException] = []
+    done = [0]
+    stop = threading.Event()
+
+    def stream() -> None:
+        while not stop.is_set():
+            try:
+                bus.work.who()
+                done[0] += 1
+            except LightbusException as error:
+                errors.append(error)
+
+    async def stream_async() -> None:
+        while not stop.is_set():
+            try:
+                await bus.work.who.call_async()
+                done[0] += 1
+            except LightbusException as error:
+                errors.append(error)
+
+    streams = [threading.Thread(target=stream) for _ in range(3)]
+    streams.append(threading.Thread(target=lambda: asyncio.run(stream_async())))
+    for thread in streams:
+        thread.start()
+    wait_until(lambda: done[0] > 200)
+    killed.kill()
+    after = done[0]
+    wait_until(lambda: done[0] > after + 500)
+    stop.set()
+    for thread in streams:
+        thread.join()
+    assert {type(error) for error in errors} <= {PeerLost}
+    assert len(errors) <= len(streams)
+
+
+@pytest.fixture
+def quick_heartbeats(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let silence be noticed after one second."""
+    beats = {"heartbeat_interval": 0.3, "heartbeat_timeout": 1.0}
+    monkeypatch.setenv("LIGHTBUS_CONFIG", network.config(network=beats))
+
+
+@pytest.mark.usefixtures("quick_heartbeats")
+@pytest.mark.parametrize("mode", ["host", "insecure"])
+def test_worker_that_stands_still(network: Network, tmp_path: Path, mode: str) -> None:
+    """A stopped worker is noticed by its silence, and calls move on; awake, it executes nothing old, and is used."""
+    network.use(mode)
+    record = tmp_path / "record"
+    stopped, other = (network.start(RECORD=str(record)) for _ in range(2))
+    bus = network.bus()
+    running(bus, stopped, other)
+    stopped.signal(signal.SIGSTOP)
+    stopped_at = time.monotonic()
+    answered, lost = _tokens_until_moved(bus, "sync"), _tokens_until_moved(bus, "async")
+    assert time.monotonic() - stopped_at < 5
+    assert {bus.work.who() for _ in range(20)} == {other.pid}
+    stopped.signal(signal.SIGCONT)
+    running(bus, stopped, other)
+    noted = record.read_text().split()
+    assert sorted(noted) == sorted(answered[0] + lost[0])
+    assert set(noted).isdisjoint(answered[1] + lost[1])
+    assert len(answered[1] + lost[1]) > 0
+    stopped.wait_for_line("stood still")
+
+
+def _tokens_until_moved(bus: BusPath, door: str) -> tuple[list[str], list[str]]:
+    """Make calls until twenty in a row were answered; return the tokens of those answered and of those lost."""
+    answered: list[str] = []
+    lost: list[str] = []
+    in_a_row = 0
+    while in_a_row < 20:
+        token = f"{door}-{len(answered) + len(lost)}"
+        try:
+            DOORS[door].call(bus.work.take, token=token, bus_options={"timeout": 10})
+        except PeerLost:
+            lost.append(token)
+            in_a_row = 0
+        else:
+            answered.append(token)
+            in_a_row += 1
+    return answered, lost
+
+
+def test_silence_is_noticed_by_default(network: Network, threads: ThreadPoolExecutor) -> None:
+    """Without any setting a worker that stands still is given up after three seconds and a bit."""
+    stopped = network.start()
+    bus = network.bus()
+    running(bus, stopped)
+    holding = Holding(threads, DOORS["sync"], bus.work.hold, 0.5)
+    time.sleep(0.2)
+    stopped.signal(signal.SIGSTOP)
+    stopped_at = time.monotonic()
+    assert {type(result) for result in holding.results()} == {PeerLost}
+    assert 1.5 < min(holding.ended_at) - stopped_at < max(holding.ended_at) - stopped_at < 5
+    stopped.signal(signal.SIGCONT)
+
+
+# Strangers
+
+
+@contextmanager
+def stranger(kind: int, port: int) -> Iterator[zmq.Socket[bytes]]:
+    """Connect a raw socket to one of a worker's ports."""
+    context = zmq.Context()
+    made: zmq.Socket[bytes] = context.socket(kind)
+    made.set(zmq.LINGER, 500)
+    made.set(zmq.RCVTIMEO, 2000)
+    made.set(zmq.SNDTIMEO, 2000)
+    made.connect(f"tcp://127.0.0.1:{port}")
+    try:
+        yield made
+    finally:
+        context.destroy(linger=500)
+
+
+def ports_of(bus: BusPath, worker: Process) -> tuple[int, int]:
+    """Return a worker's ports for calls and for events."""
+    running(bus, worker)
+    [peer] = bus.client.engine.snapshot.by_api["work"]
+    return peer.announcement.rpc_port, peer.announcement.event_port
+
+
+def nonsense(chaos: random.Random) -> bytes:
+    """Return bytes that are no message, or one whose fields are not what they should be."""
+    if chaos.random() < 0.2:
+        return chaos.randbytes(chaos.choice([0, 1, 9, 10, 11, 100]))
+    version = chaos.choice([1, 1, 1, 1, 0, 2, 255])
+    head = struct.pack(">BBQ", chaos.choice([*Kind, 0, 99]), version, chaos.choice([0, 1, 2**64 - 1]))
+    return head + chaos.choice([lambda: codec.encode(_fields(chaos)), lambda: chaos.randbytes(20), bytes])()
+
+
+def _fields(chaos: random.Random) -> list[Any]:
+    values: list[Any] = ["", "work", "who", "x" * 1000, "\0", 0, -1, 2**63, 1.5, float("nan"), float("inf"), True, None]
+    values += [b"", b"\xff" * 100, [], {}, [[]], ["a", 1], {"a": {"b": []}}, {"v": 1, "bus": "x", "id": "0" * 16}]
+    return [chaos.choice(values) for _ in range(chaos.randrange(12))]
+
+
+def plausible(chaos: random.Random, bus: str, instance: str) -> bytes:
+    """Return a message of the right form with contents that no honest peer sends."""
+    odd = chaos.choice(["", "\0", "x" * 300, "../..", "work", "'; drop table"])
+    left = chaos.choice([5.0, 0.0, -1.0, float("nan"), float("inf"), 1e308, -(10**6)])
+    claim: Any = chaos.choice([None, {}, [], {"v": 1, "bus": bus, "id": "f" * 16, "svc": odd, "addr": [odd]}])
+    messages = [
+        Hello(chaos.choice([bus, odd]), chaos.choice(["", instance, odd]), odd, odd, odd, odd, claim),
+        Request(chaos.choice([instance, odd]), odd, odd, left, odd, [[], {}, odd], {odd: odd}, -1, {odd: odd}),
+        Request(instance, "work", "who", left, odd, [odd] * 40, None, 2**40, {}),
+        Request(instance, "work", "__init__", 5.0, odd, [], None, 0, {}),
+        Cancel(),
+    ]
+    return envelope.encode(chaos.choice(messages), chaos.randrange(2**64))
+
+
+@contextmanager
+def honest_calls(bus: BusPath) -> Iterator[None]:
+    """Make calls meanwhile; each must be answered, in good time."""
+    stop = threading.Event()
+
+    def call() -> int:
+        made = 0
+        while not stop.is_set() or made == 0:
+            assert bus.work.who() > 0
+            made += 1
+        return made
+
+    with ThreadPoolExecutor(1) as executor:
+        calls: Future[int] = executor.submit(call)
+        try:
+            yield
+        finally:
+            stop.set()
+        assert calls.result() > 0
+
+
+def test_nonsense_on_the_router_harms_nobody(network: Network, chaos: random.Random) -> None:
+    """Random frames, several parts, oddities in the right form: a worker goes on, and so do its honest callers."""
+    network.use("insecure")
+    worker = network.start()
+    bus = network.bus()
+    port, _ = ports_of(bus, worker)
+    [peer] = bus.client.engine.snapshot.by_api["work"]
+    with honest_calls(bus), stranger(zmq.DEALER, port) as dealer:
+        for _ in range(scaled(20_000)):
+            if chaos.random() < 0.1:
+                dealer.send_multipart([nonsense(chaos) for _ in range(chaos.randrange(2, 5))])
+            elif chaos.random() < 0.5:
+                dealer.send(nonsense(chaos))
+            else:
+                dealer.send(plausible(chaos, bus.client.config.bus_name, peer.instance))
+        assert bus.work.who() == worker.pid
+    worker.wait_for_line(r"lightbus.binding: \d+ unreadable messages so far")
+    assert "Traceback" not in worker.output
+    assert "Exception in callback" not in worker.output
+
+
+def test_a_stranger_is_answered(network: Network) -> None:
+    """Who speaks another version, or wants another bus or instance, is told so; nothing else happens."""
+    network.use("insecure")
+    worker = network.start()
+    bus = network.bus()
+    port, _ = ports_of(bus, worker)
+    name = bus.client.config.bus_name
+    with stranger(zmq.DEALER, port) as dealer:
+
+        def ask(frame: bytes) -> Any:
+            dealer.send(frame)
+            while isinstance(answer := envelope.decode(dealer.recv())[1], Peers):
+                continue
+            return answer
+
+        hello = Hello(name, "", "0" * 16, "s", "p", "", None)
+        assert isinstance(ask(envelope.encode(hello)), Welcome)
+        versioned = bytearray(envelope.encode(hello))
+        versioned[1] = 9
+        for frame, reason in (
+            (bytes(versioned), "speaks protocol version 9, this process version 1"),
+            (envelope.encode(hello._replace(bus="other")), f"this is the bus '{name}', not 'other'"),
+            (envelope.encode(hello._replace(target="1" * 16)), f"not {'1' * 16}"),
+            (envelope.encode(Welcome({}, "", 0.0, False)), "a Welcome message is not for a worker"),
+            (envelope.encode(Request("1" * 16, "work", "who", 1.0, "", [], None, 0, {})), "meant for the instance"),
+        ):
+            answer = ask(frame)
+            assert isinstance(answer, Error)
+            assert reason in answer.message
+            assert not answer.started
+
+
+@pytest.mark.parametrize("which", ["calls", "events"])
+def test_broken_connections_harm_nobody(network: Network, chaos: random.Random, which: str) -> None:
+    """Connections that say nothing, something else, or too much: a worker goes on, and so do its honest callers."""
+    network.use("insecure")
+    limit = 64 * 1024
+    worker = network.start(LIGHTBUS_CONFIG=network.config(network={"max_message_size": limit}))
+    bus = network.bus()
+    port = ports_of(bus, worker)[which == "events"]
+    texts = [
+        b"",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\xff" * 64,
+        b"\xff\x00\x00\x00\x00\x00\x00\x00\x01\x7f",
+        chaos.randbytes(5000),
+    ]
+    with honest_calls(bus), ExitStack() as stack:
+        for number in range(scaled(500, least=20)):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            connection.sendall(texts[number % len(texts)])
+            if number % 3 == 0:
+                connection.close()
+        huge = stack.enter_context(stranger(zmq.DEALER if which == "calls" else zmq.SUB, port))
+        if which == "calls":
+            huge.send(b"x" * (limit + 1))
+        else:
+            huge.subscribe(b"x" * (limit + 1))
+        assert bus.work.who() == worker.pid
+    assert "Traceback" not in worker.output
+
+
+def test_strange_subscriptions_harm_nobody(network: Network, chaos: random.Random) -> None:
+    """Subscriptions to nothing, everything and nonsense: a worker goes on, and its events reach whoever wants them."""
+    network.use("insecure")
+    worker = network.start()
+    bus = network.bus()
+    _, port = ports_of(bus, worker)
+    topics = [b"", b"\xff", b"work\0", b"\0\0\0", *(chaos.randbytes(chaos.randrange(200)) for _ in range(scaled(5000)))]
+    with honest_calls(bus), stranger(zmq.SUB, port) as subscriber, stranger(zmq.XSUB, port) as raw:
+        for topic in topics:
+            subscriber.subscribe(topic)
+            raw.send(chaos.choice([b"\x02", b"", b"\x00", b"\x01"]) + topic)
+        bus.work.happened.fire(what="x")
+        while not subscriber.recv().startswith(b"work\0happened\0"):
+            continue
+    assert "Traceback" not in worker.output

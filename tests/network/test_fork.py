@@ -1,0 +1,229 @@
+"""Forks: a child has a bus of its own, its parent goes on, and an orphan's inherited sockets make nobody wait."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lightbus
+from helpers import Door, Process, Processes, wait_until
+from lightbus import BusPath, PeerLost
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+HEARTBEAT_TIMEOUT = 3.0
+"""Seconds of silence after which a connection counts as broken: the default."""
+
+
+@pytest.fixture
+def bus() -> Iterator[BusPath]:
+    """Return a caller's bus."""
+    bus = lightbus.create(service_name="caller")
+    yield bus
+    bus.client.close()
+
+
+@pytest.fixture
+def worker(processes: Processes) -> Process:
+    """Start a worker of the API `work`."""
+    worker = processes.worker("work", cwd=PROGRAMS)
+    worker.wait_for_line("Ready")
+    return worker
+
+
+CALL = {
+    "sync": "def call(value): return bus.work.echo(value=value)",
+    "async": "import asyncio\ndef call(value): return asyncio.run(bus.work.echo.call_async(value=value))",
+}
+
+CHILD = """
+from work import bus
+import os, sys
+{call}
+assert call(0) == 0
+parent = bus.client.engine.identity
+for number in range(3):
+    child = os.fork()
+    if child == 0:
+        assert call("child") == "child"
+        assert bus.client.engine.identity.instance != parent.instance
+        assert bus.client.engine.identity.pid == os.getpid()
+        {leave}
+    assert call(number) == number  # while the child is there
+    assert os.waitpid(child, 0)[1] == 0
+    assert call(number) == number  # and after it closed its bus
+assert bus.client.engine.identity is parent
+"""
+
+
+@pytest.mark.parametrize("leave", ["sys.exit()", "os._exit(0)", "bus.client.close(); sys.exit()"])
+@pytest.mark.parametrize("door", CALL)
+def test_fork_after_use(processes: Processes, worker: Process, door: str, leave: str) -> None:
+    """A child that is forked off a process which has called calls, too, as somebody else; its parent goes on."""
+    script = processes.python("-c", CHILD.format(call=CALL[door], leave=leave), cwd=PROGRAMS)
+    assert script.wait() == 0
+    assert script.output == ""
+
+
+def test_fork_while_threads_call(processes: Processes, worker: Process) -> None:
+    """A fork in the midst of other threads' calls finds no lock taken in the child."""
+    code = """
+from work import bus
+import os, sys, threading
+stop = False
+def run():
+    while not stop:
+        assert bus.work.echo(value=1) == 1
+threads = [threading.Thread(target=run) for _ in range(4)]
+for thread in threads: thread.start()
+children = []
+for number in range(10):
+    child = os.fork()
+    if child == 0:
+        assert bus.work.echo(value=number) == number
+        os._exit(0)
+    children.append(child)
+codes = [os.waitpid(child, 0)[1] for child in children]
+stop = True
+for thread in threads: thread.join()
+assert codes == [0] * 10, codes
+"""
+    script = processes.python("-W", "ignore", "-c", code, cwd=PROGRAMS)
+    assert script.wait(30) == 0
+    assert script.output == ""
+
+
+def test_forked_pool_that_calls(processes: Processes, worker: Process) -> None:
+    """The processes of a multiprocessing pool, forked after a call, make calls."""
+    code = """
+from work import bus
+import multiprocessing
+def call(number):
+    return bus.work.echo(value=number)
+assert call(1) == 1
+with multiprocessing.get_context("fork").Pool(3) as pool:
+    assert pool.map(call, range(30)) == list(range(30))
+assert call(2) == 2
+"""
+    script = processes.python("-c", code, cwd=PROGRAMS)
+    assert script.wait() == 0
+    assert script.output == ""
+
+
+@pytest.fixture(params=["ipc", "tcp"])
+def network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the test over files of this host, and over TCP: the kernel keeps both open for whoever inherited them."""
+    if request.param == "tcp":
+        monkeypatch.setenv("LIGHTBUS_SECURITY", "insecure")
+        monkeypatch.setenv("LIGHTBUS_INTERFACES", "127.0.0.1")
+
+
+def test_orphans_hold_nobody_up(processes: Processes, network: None, bus: BusPath, door: Door) -> None:
+    """
+    A worker is killed, and the processes of its pool live on with its sockets.
+
+    What it was executing fails as soon as its heartbeats are missed; all other calls are answered by the other worker.
+    """
+    first, second = (processes.worker("pool", cwd=PROGRAMS) for _ in range(2))
+    for worker in (first, second):
+        worker.wait_for_line("Ready")
+    wait_until(lambda: {door.call(bus.pool.who) for _ in range(10)} == {first.pid, second.pid})
+    bus.client.wait_for_apis("pool")
+    snapshot = bus.client.engine.snapshot
+    instances = {
+        door.call(bus.pool.who, bus_options={"peer": peer.instance}): peer.instance for peer in snapshot.by_api["pool"]
+    }
+    assert door.call(bus.pool.crunch, number=-7, bus_options={"peer": instances[first.pid]}) == 7
+
+    holding = processes.python(
+        "-c",
+        f"import time; from pool import bus; bus.client.wait_for_apis('pool')\n"
+        f"while not bus.client.engine.snapshot.is_up({instances[first.pid]!r}): time.sleep(0.01)\n"
+        f"bus.pool.hold(seconds=60, bus_options={{'timeout': 60, 'peer': {instances[first.pid]!r}}})",
+        cwd=PROGRAMS,
+    )
+    first.wait_for_line("^holding$")
+    first.kill()
+    began = time.monotonic()
+    assert _orphans_of(first), "the pool's processes live on"
+
+    failed = 0
+    while time.monotonic() - began < HEARTBEAT_TIMEOUT + 2:
+        try:
+            assert door.call(bus.pool.who) == second.pid
+        except PeerLost:
+            failed += 1
+            assert time.monotonic() - began < HEARTBEAT_TIMEOUT + 1.5
+        if failed:
+            break
+    assert holding.wait(HEARTBEAT_TIMEOUT) == 1
+    assert "lightbus.exceptions.PeerLost: pool " in holding.stderr
+    assert [door.call(bus.pool.who) for _ in range(20)] == [second.pid] * 20
+
+    newcomer = lightbus.create(service_name="newcomer")
+    try:
+        began = time.monotonic()
+        assert door.call(newcomer.pool.who) == second.pid
+        assert time.monotonic() - began < 2.5
+    finally:
+        newcomer.client.close()
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_gunicorn_preload(processes: Processes, worker: Process, threads: int) -> None:
+    """The workers that gunicorn forks from a process which has called already make calls, too, and end cleanly."""
+    gunicorn = processes.start(
+        [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "--preload",
+            "-w",
+            "2",
+            f"--threads={threads}",
+            "-b",
+            "127.0.0.1:0",
+            "web:app",
+        ],
+        cwd=PROGRAMS,
+        name="gunicorn",
+    )
+    url = gunicorn.wait_for_line(r"Listening at: (http://127\.0\.0\.1:\d+)", 20)[1]
+    served: set[int] = set()
+
+    def ask(number: int) -> None:
+        path = ("sync", "async")[number % 2]
+        with urllib.request.urlopen(f"{url}/{path}/{number}", timeout=20) as response:
+            answer = json.load(response)
+        assert answer["number"] == number
+        assert answer["worker"] == worker.pid
+        served.add(answer["web"])
+
+    for number in range(40):
+        ask(number)
+    wait_until(lambda: ask(1) or len(served) == 2, what="both of gunicorn's workers served")
+    gunicorn.signal(signal.SIGTERM)
+    assert gunicorn.wait() == 0
+    assert "Traceback" not in gunicorn.output
+    assert worker.running
+
+
+def _orphans_of(process: Process) -> list[int]:
+    """Return the processes of the group that a dead process led."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[2]) == process.pid and fields[0] != "Z":
+                found.append(int(entry.name))
+    return found
