@@ -50,12 +50,12 @@ class BusPath:
 
     @property
     def client(self) -> BusClient:
-        """The client: registering, listening, hooks, schedules, lifecycle. At the root; elsewhere a name like others."""
+        """The client: registering, listening, hooks, schedules, lifecycle. Below the root a name like any other."""
         return self._client if not self._parts else self._child("client")  # type: ignore[return-value]
 
     @property
     def schema(self) -> Schema:
-        """The schemas of the APIs registered or loaded here. At the root; elsewhere a name like others."""
+        """The schemas of the APIs registered or loaded here. Below the root a name like any other."""
         return self._client.schema if not self._parts else self._child("schema")  # type: ignore[return-value]
 
     @property

@@ -69,6 +69,8 @@ class Outgoing:
 
     answer: ClassVar[type[Message]] = Result
     """What it is answered with, where it is not an Error."""
+    setting: ClassVar[str] = "rpc_timeout"
+    """The setting that gives it its time."""
 
     def __init__(self, doorway: Doorway, api: str, name: str, deadline: Deadline, *, idempotent: bool = False) -> None:
         self.identity = doorway.identity
@@ -162,7 +164,7 @@ class Outgoing:
             )
         return LightbusTimeout(
             f"{peer.announcement} did not answer {self} in time. It may or may not have been executed. "
-            "Raise `rpc_timeout` (or bus_options={'timeout': seconds}) if it needs longer."
+            f"Raise `{self.setting}` (or bus_options={{'timeout': seconds}}) if it needs longer."
         )
 
     def lost(self, peer: Peer, reason: str) -> PeerLost:
@@ -238,6 +240,7 @@ class OutgoingEvent(Outgoing):
     __slots__ = ("key", "record")
 
     answer = Accepted
+    setting = "event_fire_timeout"
 
     def __init__(
         self, doorway: Doorway, api: str, name: str, deadline: Deadline, record: bytes, key: str | None
