@@ -92,7 +92,10 @@ class Life(ClientCore):
     def start_in_background(self) -> None:
         """Run a worker in a thread beside this program (a web process, say), and return when it serves."""
         forbid_in_loop("start_in_background()", "bus.client.start_worker()")
-        if self._worker is not None or (self._background is not None and self._background.is_alive()):
+        ending = self._background
+        if self._worker is None and ending is not None:
+            ending.join(CHANGE_TIMEOUT)  # its worker has stopped just now
+        if self._worker is not None or (ending is not None and ending.is_alive()):
             raise UnsupportedUse("This bus has a running worker already.")
         ready: Future[None] = Future()
         thread = threading.Thread(target=self._run_in_background, args=[ready], name="lightbus-worker", daemon=True)

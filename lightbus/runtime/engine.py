@@ -7,18 +7,16 @@ registry only as a snapshot, which is replaced as a whole.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from concurrent.futures import CancelledError, Future
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core.registry import Peer, PeerLeft, Snapshot
 from ..deadline import Deadline
-from ..exceptions import BusAlreadyClosed, LightbusShutdownInProgress, LightbusTimeout, UnsupportedUse
+from ..exceptions import LightbusShutdownInProgress, LightbusTimeout
 from ..io.discovery import Discovery, NoDiscovery, ZeroconfDiscovery
 from ..io.interfaces import own_networks, usable_addresses
 from ..io.security import HostSecurity, InsecureSecurity, Security, check_platform, runtime_directory
@@ -30,6 +28,7 @@ from .doors import Door, Doors
 from .looking import NodeStopped
 from .node import Node
 from .publishing import EventIds, Publisher
+from .residence import Residence
 from .threads import HandlerThreads
 
 if TYPE_CHECKING:
@@ -37,13 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Door", "Engine"]
 
-logger = logging.getLogger("lightbus.engine")
-
 T = TypeVar("T")
 
-START_TIMEOUT = 10.0
-STOP_TIMEOUT = 3.0
-LONGEST_PAUSE = 5.0
 EXTRA_THREADS = 1000
 """Threads beyond `rpc_concurrency`, for nested calls, listeners and hooks. They are made only when needed."""
 
@@ -90,95 +84,28 @@ class Engine:
             heartbeat_timeout=config.network.heartbeat_timeout,
         )
         self._discovery = discovery
-        self._lock = threading.RLock()  # over the fields below, and whatever moves the node
-        self._place: tuple[Node, asyncio.AbstractEventLoop] | None = None
-        self._known: Iterable[Peer] = ()
+        self._residence = Residence(self)
         self._was_worker = False
-        self._guard: asyncio.Task[None] | None = None
-        self._on_left: Callable[[], None] | None = None
-        self._thread: threading.Thread | None = None
-        self._stop_thread: asyncio.Event | None = None
         self._executor: HandlerThreads | None = None
-        self._closed = False
-
-    # Where the node runs
-
-    def ensure(self) -> tuple[Node, asyncio.AbstractEventLoop]:
-        """Return the node and its loop; start them in a thread where there is none. Raises BusAlreadyClosed."""
-        place = self._place
-        if place is not None and not place[1].is_closed():
-            return place
-        with self._lock:
-            self._check_open()
-            self._drop_closed_loop()
-            if self._place is None:
-                self._start_thread()
-            assert self._place is not None
-            return self._place
-
-    async def adopt(self, on_left: Callable[[], None]) -> Node:
-        """
-        Put the node on the running loop, and return it; a thread that had it ends.
-
-        It goes when the loop does (`asyncio.run` cancels what still runs), so that nobody calls into the void.
-        `on_left` is called when it has gone, for this reason or another; where the loop is closed, in any thread.
-        """
-        with self._lock:
-            self._check_open()
-            self._drop_closed_loop()
-            if self._place is not None and self._thread is None:
-                raise UnsupportedUse("This bus has a worker on another event loop. Stop that one first.")
-            # The new node is there before the old one goes: whoever is sent on by that one finds it.
-            thread = self._dismiss_thread()
-            self._known = [peer for peer in self.snapshot.peers.values() if peer.is_up]
-            node = self._settle()
-            self._on_left = on_left
-        self._guard = asyncio.get_running_loop().create_task(self._go_with_the_loop(node))
-        try:
-            if thread is not None:
-                await asyncio.to_thread(thread.join, STOP_TIMEOUT)
-            await node.start()
-        except BaseException:
-            await self.release()
-            raise
-        return node
-
-    async def release(self) -> None:
-        """Take the node off the running loop; the next use starts one in a thread."""
-        if (node := self.node) is not None:
-            await self._release(node)
-
-    async def _release(self, node: Node) -> None:
-        with self._lock:
-            known = node.retire()
-            if self.node is node:
-                self._leave(node, known)
-        await node.stop()
-
-    def run(self, make: Callable[[Node], Coroutine[Any, Any, T]]) -> Future[T]:
-        """Run a coroutine on the node's loop. From any thread."""
-        while True:
-            node, loop = self.ensure()
-            coroutine = make(node)
-            try:
-                return asyncio.run_coroutine_threadsafe(coroutine, loop)
-            except RuntimeError:  # closed just now
-                coroutine.close()
+        self._executor_lock = threading.Lock()
+        # What concerns the place of the node only.
+        self.ensure, self.run, self.pause = self._residence.ensure, self._residence.run, self._residence.pause
+        self.adopt, self.release = self._residence.adopt, self._residence.release
 
     @property
     def node(self) -> Node | None:
         """The node, where there is one."""
-        return None if self._place is None else self._place[0]
+        return self._residence.node
 
     @property
     def is_running(self) -> bool:
         """Whether there is a node."""
-        return self._place is not None and not self._place[1].is_closed()
+        return self._residence.is_inhabited
 
     @property
     def executor(self) -> HandlerThreads:
         """Return the threads for `def` functions of the user's, made at first use."""
-        with self._lock:
+        with self._executor_lock:
             if self._executor is None:
                 limit = self.config.worker.rpc_concurrency + EXTRA_THREADS
                 self._executor = HandlerThreads(limit)
@@ -208,6 +135,10 @@ class Engine:
         names = ", ".join(apis)
         return self._ask_blocking(lambda node: node.wait_for(apis, deadline), deadline, f"it waited for {names}")
 
+    def _check_not_closed(self) -> None:
+        if self._residence.closed:
+            raise LightbusShutdownInProgress("The bus was closed while a peer was being looked for.")
+
     async def _ask(self, make: Callable[[Node], Coroutine[Any, Any, T]]) -> T:
         while True:
             node, loop = self.ensure()
@@ -219,11 +150,9 @@ class Engine:
                 pass
             except asyncio.CancelledError:
                 task = asyncio.current_task()
-                if (
-                    task is None or task.cancelling()
-                ):  # it is us who are cancelled, and not what ran on a loop that ended
-                    raise
-            self._check_open(on_the_way=True)
+                if task is None or task.cancelling():
+                    raise  # it is us who are cancelled, and not what ran on a loop that ended
+            self._check_not_closed()
 
     def _ask_blocking(self, make: Callable[[Node], Coroutine[Any, Any, T]], deadline: Deadline, what: str) -> T:
         while True:
@@ -231,7 +160,7 @@ class Engine:
             try:
                 return future.result(deadline.left() + 1.0)
             except (NodeStopped, CancelledError):  # it moved, or its loop ended: ask the next one
-                self._check_open(on_the_way=True)
+                self._check_not_closed()
             except TimeoutError as error:
                 if isinstance(error, LightbusTimeout):
                     raise
@@ -267,14 +196,9 @@ class Engine:
         With `at_exit` loops that still run, which can only be those of daemon threads, are left alone: they are about
         to be killed, and would fail with a traceback that nobody needs.
         """
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-        thread = self._dismiss_thread()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(STOP_TIMEOUT)
-        all_left = self._leave_foreign_loop(at_exit=at_exit)
+        if not self._residence.close():
+            return
+        all_left = self._residence.vacate(at_exit=at_exit)
         all_closed = self.doors.close(at_exit=at_exit)
         if self._executor is not None:
             self._executor.shutdown()
@@ -283,137 +207,33 @@ class Engine:
 
     async def close_async(self) -> None:
         """Close everything; bounded. A node on the running loop is stopped on it."""
-        if self._place is not None and self._place[1] is asyncio.get_running_loop():
+        if self.is_running and self.ensure()[1] is asyncio.get_running_loop():
             await self.release()
         self.doors.close_own()
         await asyncio.to_thread(self.close)
 
-    def pause(self, seconds: float) -> Callable[[], None]:
-        """
-        Have the node's loop stand still in its thread, and return what lets it go on: for a fork.
+    # As the owner of the node
 
-        A fork in the midst of what another thread imports or writes would leave the child a lock that nobody releases.
-        Gives up after so many seconds: a fork may be risky, but must not hang.
-        """
-        still, go_on = threading.Event(), threading.Event()
-        is_locked = self._lock.acquire(timeout=seconds)  # no node is being made
-
-        def stand_still() -> None:
-            still.set()
-            go_on.wait(LONGEST_PAUSE)
-
-        def resume() -> None:
-            go_on.set()
-            if is_locked:
-                self._lock.release()
-
-        place = self._place
-        if place is not None and place[1].is_running() and place[1] is not asyncio._get_running_loop():
-            with contextlib.suppress(RuntimeError):  # closed just now
-                place[1].call_soon_threadsafe(stand_still)
-                still.wait(seconds)
-        return resume
-
-    def _check_open(self, *, on_the_way: bool = False) -> None:
-        if self._closed and on_the_way:
-            raise LightbusShutdownInProgress("The bus was closed while a peer was being looked for.")
-        if self._closed:
-            raise BusAlreadyClosed("The bus was closed. Make a new one with lightbus.create().")
-
-    # Moving the node
-
-    def _settle(self) -> Node:
-        """Make a node on the running loop. It goes on from what the one before it knew."""
+    def make_node(self) -> Node:
+        """Return a node for the running loop, which goes on from what the one before it knew."""
         if self._was_worker:
             # Others have seen this instance leave, and would not believe a rumour that it is back.
             self.identity = replace(self.identity, instance=new_instance_id())
             self._was_worker = False
-        node = self._make_node(self._known)
+        node = self._new_node([peer for peer in self.snapshot.peers.values() if peer.is_up])
         self.snapshot = node.registry.snapshot()
-        self._place = node, asyncio.get_running_loop()
         return node
 
-    def _leave(self, node: Node, known: Sequence[Peer]) -> None:
-        self._place, self._known = None, known
-        self._was_worker = self._was_worker or node.binding is not None
+    def node_left(self, known: Sequence[Peer], *, served: bool) -> None:
+        """Take in that there is no node now, which peers it saw up, and whether it was a worker's."""
+        self._was_worker = self._was_worker or served
         self.publisher = None
         # Calls on their way go on. New ones find nobody, and start a node to ask.
         self.snapshot = Snapshot(peers={peer.instance: peer for peer in known})
-        guard, self._guard = self._guard, None
-        if guard is not None:
-            guard.cancel()
-        on_left, self._on_left = self._on_left, None
-        if on_left is not None:
-            on_left()
-
-    def _drop_closed_loop(self) -> None:
-        if self._place is not None and self._place[1].is_closed():
-            node, _ = self._place
-            self._guard = None
-            self._leave(node, ())
-            node.abandon()
-
-    async def _go_with_the_loop(self, node: Node) -> None:
-        try:
-            await asyncio.get_running_loop().create_future()
-        finally:
-            if self.node is node:
-                self._guard = None
-                await self.release()
-
-    def _leave_foreign_loop(self, *, at_exit: bool) -> bool:
-        """Take the node off a loop that is not ours; return whether nobody uses its sockets any more."""
-        place = self._place
-        if place is None:
-            return True
-        node, loop = place
-        if not loop.is_running():
-            self._guard = None
-            self._leave(node, ())
-            node.abandon()
-        elif not at_exit:
-            with contextlib.suppress(TimeoutError, CancelledError):
-                asyncio.run_coroutine_threadsafe(self.release(), loop).result(STOP_TIMEOUT)
-        return self._place is None
-
-    # The thread
-
-    def _start_thread(self) -> None:
-        ready: Future[None] = Future()
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._thread_main(ready)), name="lightbus-engine", daemon=True
-        )
-        self._thread.start()
-        ready.result(START_TIMEOUT)
-
-    async def _thread_main(self, ready: Future[None]) -> None:
-        try:
-            self._stop_thread = asyncio.Event()
-            node = self._settle()
-        except BaseException as error:
-            ready.set_exception(error)
-            return
-        # Discovery takes a moment (its imports, too), and nobody has to wait for it: `resolve` does.
-        start = asyncio.create_task(node.start())
-        ready.set_result(None)
-        await self._stop_thread.wait()
-        with contextlib.suppress(Exception):
-            await start
-        await self._release(node)
-
-    def _dismiss_thread(self) -> threading.Thread | None:
-        """Ask the thread to end, and return it; None where there is none."""
-        with self._lock:
-            thread, self._thread = self._thread, None
-            if thread is None or self._place is None or self._stop_thread is None:
-                return None
-            with contextlib.suppress(RuntimeError):
-                self._place[1].call_soon_threadsafe(self._stop_thread.set)
-            return thread
 
     # Parts
 
-    def _make_node(self, known: Iterable[Peer]) -> Node:
+    def _new_node(self, known: Sequence[Peer]) -> Node:
         discovery = self._make_discovery()
         return Node(
             self,

@@ -105,6 +105,7 @@ class Node:
         self._digest = ""
         self._last_hello = 0.0
         self._stopped = False
+        self._closed = False
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._refresh_timer: asyncio.TimerHandle | None = None
@@ -146,8 +147,11 @@ class Node:
         return [peer for peer in self.registry.peers.values() if peer.is_up]
 
     async def stop(self) -> None:
-        """Leave: withdraw, say goodbye, close everything. Bounded."""
+        """Leave: withdraw, say goodbye, close everything. Bounded, and once."""
         self.retire()
+        if self._closed:
+            return
+        self._closed = True
         if self.binding is not None:
             await self.binding.say_goodbye()
         await self.discovery.stop()

@@ -118,7 +118,7 @@ def test_start_that_fails(place: Place, monkeypatch: pytest.MonkeyPatch) -> None
     """What goes wrong in the making of a node is raised where it was needed; the next use tries again."""
     engine = place.engine()
     with monkeypatch.context() as patch:
-        patch.setattr(Engine, "_make_node", lambda engine, known: 1 / 0)
+        patch.setattr(Engine, "make_node", lambda engine: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             engine.ensure()
     assert not engine.is_running
@@ -238,7 +238,7 @@ def test_loop_that_was_just_closed(place: Place) -> None:
 
     async def main() -> None:
         await place.serve(engine, "auth")
-        engine._on_left = lambda: left.append("left")
+        engine._residence._on_left = lambda: left.append("left")
         for task in asyncio.all_tasks():
             task._log_destroy_pending = False  # type: ignore[attr-defined] # asyncio complains, and rightly
 

@@ -1,0 +1,248 @@
+"""Where the node of an engine lives, on a loop in a thread of its own or on the user's, and how it moves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import CancelledError, Future
+from typing import Any, Protocol, TypeVar
+
+from ..core.registry import Peer
+from ..exceptions import BusAlreadyClosed, UnsupportedUse
+from .node import Node
+
+__all__ = ["Owner", "Residence"]
+
+T = TypeVar("T")
+
+START_TIMEOUT = 10.0
+STOP_TIMEOUT = 3.0
+LONGEST_PAUSE = 5.0
+
+
+class Owner(Protocol):
+    """Whose node it is: the engine. Called by whoever moves it, one at a time."""
+
+    def make_node(self) -> Node:
+        """Return a node for the running loop, which goes on from what the one before it knew."""
+
+    def node_left(self, known: Sequence[Peer], *, served: bool) -> None:
+        """Take in that there is no node now, which peers it saw up, and whether it was a worker's."""
+
+
+class Residence:
+    """
+    The place of a node. It is made at first use, and there is never more than one that counts.
+
+    Any thread may use it. When a node moves the new one is there before the old one goes, so that whoever is sent on
+    by that one finds it.
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        self.closed = False
+        self._owner = owner
+        self._lock = threading.RLock()  # over the fields below, and whatever moves the node
+        self._place: tuple[Node, asyncio.AbstractEventLoop] | None = None
+        self._guard: asyncio.Task[None] | None = None
+        self._on_left: Callable[[], None] | None = None
+        self._thread: threading.Thread | None = None
+        self._stop_thread: asyncio.Event | None = None
+
+    @property
+    def node(self) -> Node | None:
+        """The node, where there is one."""
+        return None if self._place is None else self._place[0]
+
+    @property
+    def is_inhabited(self) -> bool:
+        """Whether there is a node, on a loop that is not closed."""
+        return self._place is not None and not self._place[1].is_closed()
+
+    def ensure(self) -> tuple[Node, asyncio.AbstractEventLoop]:
+        """Return the node and its loop; start them in a thread where there is none. Raises BusAlreadyClosed."""
+        place = self._place
+        if place is not None and not place[1].is_closed():
+            return place
+        with self._lock:
+            self._check_open()
+            self._leave_closed_loop()
+            if self._place is None:
+                self._start_thread()
+            assert self._place is not None
+            return self._place
+
+    def run(self, make: Callable[[Node], Coroutine[Any, Any, T]]) -> Future[T]:
+        """Run a coroutine on the node's loop. From any thread."""
+        while True:
+            node, loop = self.ensure()
+            coroutine = make(node)
+            try:
+                return asyncio.run_coroutine_threadsafe(coroutine, loop)
+            except RuntimeError:  # closed just now
+                coroutine.close()
+
+    # On the user's loop
+
+    async def adopt(self, on_left: Callable[[], None]) -> Node:
+        """
+        Put the node on the running loop, and return it; a thread that had it ends.
+
+        It goes when the loop does (`asyncio.run` cancels what still runs), so that nobody calls into the void.
+        `on_left` is called when it has gone, for this reason or another; where the loop is closed, in any thread.
+        """
+        with self._lock:
+            self._check_open()
+            self._leave_closed_loop()
+            if self._place is not None and self._thread is None:
+                raise UnsupportedUse("This bus has a worker on another event loop. Stop that one first.")
+            thread = self._dismiss_thread()
+            node = self._move_in()
+            self._on_left = on_left
+        self._guard = asyncio.get_running_loop().create_task(self._go_with_the_loop(node))
+        try:
+            if thread is not None:
+                await asyncio.to_thread(thread.join, STOP_TIMEOUT)
+            await node.start()
+        except BaseException:
+            await self.release()
+            raise
+        return node
+
+    async def release(self) -> None:
+        """Take the node off the running loop; the next use starts one in a thread."""
+        if (node := self.node) is not None:
+            await self._release(node)
+
+    async def _release(self, node: Node) -> None:
+        with self._lock:
+            known = node.retire()
+            if self.node is node:
+                self._move_out(node, known)
+        await node.stop()
+
+    async def _go_with_the_loop(self, node: Node) -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            if self.node is node:
+                self._guard = None
+                await self._release(node)
+
+    def _leave_closed_loop(self) -> None:
+        if self._place is not None and self._place[1].is_closed():
+            self._abandon(self._place[0])
+
+    def _abandon(self, node: Node) -> None:
+        self._guard = None  # its loop does not run
+        self._move_out(node, ())
+        node.abandon()
+
+    def _move_in(self) -> Node:
+        node = self._owner.make_node()
+        self._place = node, asyncio.get_running_loop()
+        return node
+
+    def _move_out(self, node: Node, known: Sequence[Peer]) -> None:
+        self._place = None
+        self._owner.node_left(known, served=node.binding is not None)
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            guard.cancel()
+        on_left, self._on_left = self._on_left, None
+        if on_left is not None:
+            on_left()
+
+    # In a thread of its own
+
+    def _start_thread(self) -> None:
+        ready: Future[None] = Future()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._live_in_thread(ready)), name="lightbus-engine", daemon=True
+        )
+        self._thread.start()
+        ready.result(START_TIMEOUT)
+
+    async def _live_in_thread(self, ready: Future[None]) -> None:
+        try:
+            self._stop_thread = asyncio.Event()
+            node = self._move_in()
+        except BaseException as error:
+            ready.set_exception(error)
+            return
+        # Discovery takes a moment (its imports, too), and nobody has to wait for it: whoever looks for a name does.
+        start = asyncio.create_task(node.start())
+        ready.set_result(None)
+        await self._stop_thread.wait()
+        with contextlib.suppress(Exception):
+            await start
+        await self._release(node)
+
+    def _dismiss_thread(self) -> threading.Thread | None:
+        """Ask the thread to end, and return it; None where there is none."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+            if thread is None or self._place is None or self._stop_thread is None:
+                return None
+            with contextlib.suppress(RuntimeError):
+                self._place[1].call_soon_threadsafe(self._stop_thread.set)
+            return thread
+
+    def pause(self, seconds: float) -> Callable[[], None]:
+        """
+        Have the node's loop stand still in its thread, and return what lets it go on: for a fork.
+
+        A fork in the midst of what another thread imports or writes would leave the child a lock that nobody releases.
+        Gives up after so many seconds: a fork may be risky, but must not hang.
+        """
+        still, go_on = threading.Event(), threading.Event()
+        is_locked = self._lock.acquire(timeout=seconds)  # no node is being made
+
+        def stand_still() -> None:
+            still.set()
+            go_on.wait(LONGEST_PAUSE)
+
+        def resume() -> None:
+            go_on.set()
+            if is_locked:
+                self._lock.release()
+
+        place = self._place
+        if place is not None and place[1].is_running() and place[1] is not asyncio._get_running_loop():
+            with contextlib.suppress(RuntimeError):  # closed just now
+                place[1].call_soon_threadsafe(stand_still)
+                still.wait(seconds)
+        return resume
+
+    # The end
+
+    def close(self) -> bool:
+        """Let nobody in any more; return whether this is the first time."""
+        with self._lock:
+            was_open, self.closed = not self.closed, True
+        return was_open
+
+    def vacate(self, *, at_exit: bool) -> bool:
+        """
+        Have the node leave, wherever it is; return whether nobody uses its sockets any more. Bounded.
+
+        From a plain thread. With `at_exit` it stays on a loop that is not ours and runs.
+        """
+        thread = self._dismiss_thread()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(STOP_TIMEOUT)
+        place = self._place
+        if place is None:
+            return True
+        node, loop = place
+        if not loop.is_running():
+            self._abandon(node)
+        elif not at_exit:
+            with contextlib.suppress(TimeoutError, CancelledError):
+                asyncio.run_coroutine_threadsafe(self._release(node), loop).result(STOP_TIMEOUT)
+        return self._place is None
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise BusAlreadyClosed("The bus was closed. Make a new one with lightbus.create().")
