@@ -9,7 +9,7 @@ import time
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-__all__ = ["Deadline", "Inherited", "current_deadline"]
+__all__ = ["LONGEST", "Deadline", "Inherited", "current_deadline"]
 
 LONGEST = 366 * 24 * 3600.0
 """Seconds that a deadline may be away: the number comes from strangers, too, and may be too large for a float."""

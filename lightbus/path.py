@@ -76,7 +76,7 @@ class BusPath:
 
     # Calling
 
-    def __call__(self, *args: Any, bus_options: Any = None, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, bus_options: Any = None, **kwargs: Any) -> Any:
         """
         Call the procedure and return its result; where it is an event, fire it and return the EventMessage.
 
@@ -95,19 +95,19 @@ class BusPath:
         self._check(args, InvalidParameters)
         return self._client.call_or_fire(self._api_name, self._name, kwargs, bus_options)
 
-    def call(self, *args: Any, bus_options: Any = None, **kwargs: Any) -> Any:
+    def call(self, /, *args: Any, bus_options: Any = None, **kwargs: Any) -> Any:
         """Call the procedure and return its result. Raises what `__call__` raises."""
         self._check(args, InvalidParameters)
         return self._client.call_rpc_blocking(self._api_name, self._name, kwargs, bus_options)
 
-    async def call_async(self, *args: Any, bus_options: Any = None, **kwargs: Any) -> Any:
+    async def call_async(self, /, *args: Any, bus_options: Any = None, **kwargs: Any) -> Any:
         """Call the procedure and return its result; for event loops. Raises what `__call__` raises."""
         self._check(args, InvalidParameters)
         return await self._client.call_rpc_remote(self._api_name, self._name, kwargs, bus_options)
 
     # Events
 
-    def fire(self, *args: Any, bus_options: Any = None, **kwargs: Any) -> EventMessage:
+    def fire(self, /, *args: Any, bus_options: Any = None, **kwargs: Any) -> EventMessage:
         """
         Fire the event; return it when a publisher has taken it.
 
@@ -121,7 +121,7 @@ class BusPath:
         self._check(args, InvalidEventArguments)
         return self._client.fire_event_blocking(self._api_name, self._name, kwargs, bus_options)
 
-    async def fire_async(self, *args: Any, bus_options: Any = None, **kwargs: Any) -> EventMessage:
+    async def fire_async(self, /, *args: Any, bus_options: Any = None, **kwargs: Any) -> EventMessage:
         """Fire the event; for event loops. Raises what `fire` raises."""
         self._check(args, InvalidEventArguments)
         return await self._client.fire_event(self._api_name, self._name, kwargs, bus_options)

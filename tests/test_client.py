@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ from lightbus import (
     LightbusTimeout,
     LightbusWorkerError,
     NothingToListenFor,
+    OnError,
     Parameter,
     ResultMessage,
     RpcMessage,
@@ -748,3 +750,58 @@ def test_names_of_the_process(bus: BusPath) -> None:
     assert len(other.client.service_name) == len("shop-") + 4
     assert other.client.service_name == other.client.service_name
     other.client.close()
+
+
+# What is given in the wrong form
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (5, "is 5. It is a dict"),
+        ("timeout", "It is a dict"),
+        ({"timeot": 1}, "no option 'timeot'. Did you mean 'timeout'"),
+        ({"timeout": -1}, "timeout is -1"),
+        ({"idempotent": "no"}, "idempotent is 'no', and has to be of type bool"),
+        ({"trace": 5}, "trace is 5"),
+        ({"peer": 5}, "peer is 5"),
+    ],
+)
+def test_options_that_cannot_be_meant(caller: BusPath, options: Any, complaint: str) -> None:
+    """Options in the wrong form are refused before anything is looked for, whatever the form of the call."""
+    for place in (caller.nowhere.nothing, caller.nowhere.nothing.call):
+        with pytest.raises(InvalidParameters, match=re.escape(complaint)):
+            place(bus_options=options)
+
+
+def test_one_timeout_for_looking_and_calling(caller: BusPath) -> None:
+    """What a call is given as its time covers the search for its API."""
+    for place in (caller.nowhere.nothing, caller.nowhere.nothing.call, caller.nowhere.nothing.fire):
+        began = time.monotonic()
+        with pytest.raises(UnknownApi):
+            place(bus_options={"timeout": 0.05})
+        assert time.monotonic() - began < 0.8  # of the second that a fresh process would wait
+
+
+@pytest.mark.parametrize("odd", [{"on_error": "foo"}, {"listener_name": ""}, {"listener_name": 5}])
+def test_listeners_that_cannot_be_meant(bus: BusPath, odd: dict[str, Any]) -> None:
+    """A policy that there is not, and a name that is none, are refused."""
+    with pytest.raises(InvalidEventListener, match=next(iter(odd))):
+        bus.other.happened.listen(lambda message: None, **odd)
+    with pytest.raises(InvalidParameters, match="no option 'sincee'"):
+        bus.other.happened.listen(lambda message: None, bus_options={"sincee": 1})
+
+
+def test_policy_by_its_name(bus: BusPath) -> None:
+    """A policy may be given by its name."""
+    bus.other.happened.listen(lambda message: None, listener_name="named", on_error="retry")  # type: ignore[arg-type]
+    assert bus.client.listeners[-1].on_error is OnError.RETRY
+
+
+def test_listener_to_an_event_that_is_not_there(
+    served: BusPath, caller: BusPath, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who listens to an event that its API does not have is told so, with near names, once the API is there."""
+    caller.auth.user_registred.listen(lambda message: None, listener_name="typo")
+    caller.client.start_in_background()
+    wait_until(lambda: any("has no such event. Did you mean 'user_registered'" in text for text in caplog.messages))

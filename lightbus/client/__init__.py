@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..blocking import forbid_in_loop
-from ..deadline import Deadline
+from ..deadline import Deadline, Inherited, current_deadline
 from ..typing import BusOptions, Kwargs
+from .calls import CALL_OPTIONS, check_options, timeout_of
 from .core import EngineState
 from .firing import Firing
 from .life import Life
@@ -32,16 +33,30 @@ class BusClient(Names, Firing, Listening, Timing, Life):
     def call_or_fire(self, api_name: str, name: str, kwargs: Kwargs, options: BusOptions | None) -> Any:
         """Call what is a procedure, fire what is an event. Raises what either raises."""
         # Only a call can be meant for one peer, whose API may be one that nobody advertises.
+        if options is not None:
+            check_options(options, CALL_OPTIONS, f"{api_name}.{name}")
         is_targeted = options is not None and options.get("peer") is not None
+        if is_targeted or self.api_registry.find(api_name) is not None or api_name in self.engine.snapshot.by_api:
+            return self._call_or_fire(api_name, name, kwargs, options, is_targeted=is_targeted)
+        forbid_in_loop(f"bus.{api_name}.{name}()", f"bus.{api_name}.{name}.call_async() or .fire_async()")
+        seconds = timeout_of(options or {}, self.config.api(api_name).rpc_timeout, f"{api_name}.{name}")
+        # One deadline for both steps: what looking for the API takes, the call no longer has.
+        whole = Inherited(Deadline.after(seconds))
+        token = current_deadline.set(whole)
+        try:
+            assert whole.deadline is not None
+            self._door().resolve(api_name, whole.deadline)
+            return self._call_or_fire(api_name, name, kwargs, options, is_targeted=False)
+        finally:
+            current_deadline.reset(token)
+
+    def _call_or_fire(
+        self, api_name: str, name: str, kwargs: Kwargs, options: BusOptions | None, *, is_targeted: bool
+    ) -> Any:
         if not is_targeted and self._is_event(api_name, name):
             return self.fire_event_blocking(api_name, name, kwargs, options)
         return self.call_rpc_blocking(api_name, name, kwargs, options)
 
     def _is_event(self, api_name: str, name: str) -> bool:
-        if api_name in self.api_registry.names():
-            return name in self.api_registry.get(api_name).events
-        engine = self.engine
-        if api_name not in engine.snapshot.by_api:
-            forbid_in_loop(f"bus.{api_name}.{name}()", f"bus.{api_name}.{name}.call_async() or .fire_async()")
-            self._door().resolve(api_name, Deadline.after(self.config.api(api_name).rpc_timeout))
-        return (api_name, name) in engine.snapshot.events
+        api = self.api_registry.find(api_name)
+        return (api_name, name) in self.engine.snapshot.events if api is None else name in api.events

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..blocking import forbid_in_loop
-from ..deadline import Deadline
+from ..deadline import LONGEST, Deadline
 from ..exceptions import InvalidParameters, LightbusException, SchemaNotFound, did_you_mean
 from ..message import ResultMessage, RpcMessage
 from ..runtime.engine import Engine
@@ -112,13 +112,23 @@ class Calls(ClientCore):
         return procedure.signature.cast_result(value) if settings.cast_values else value
 
 
+_OPTION_TYPES: dict[str, type] = {"idempotent": bool, "trace": dict, "peer": str}
+
+
 def check_options(options: BusOptions, known: Sequence[str], what: str) -> None:
-    """Raise InvalidParameters where there is an option that `what` does not have: it would be ignored otherwise."""
-    for option in options:
+    """Raise InvalidParameters where there is an option that `what` does not have, or that has an impossible value."""
+    if not isinstance(options, Mapping):
+        raise InvalidParameters(f"bus_options of {what} is {options!r:.100}. It is a dict, as {{'timeout': 3}}.")
+    for option, value in options.items():
         if option not in known:
             raise InvalidParameters(
                 f"bus_options of {what} has no option '{option}'.{did_you_mean(str(option), known)} "
                 f"There are: {', '.join(known)}."
+            )
+        kind = _OPTION_TYPES.get(option)
+        if kind is not None and value is not None and not isinstance(value, kind):
+            raise InvalidParameters(
+                f"bus_options of {what}: {option} is {value!r:.100}, and has to be of type {kind.__name__}."
             )
 
 
@@ -128,8 +138,10 @@ def timeout_of(options: BusOptions, default: float, what: str) -> float:
     if timeout is None:
         return default
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
-        raise InvalidParameters(f"bus_options of {what}: timeout is {timeout!r}. It is a positive number of seconds.")
-    return float(timeout)
+        raise InvalidParameters(
+            f"bus_options of {what}: timeout is {timeout!r:.100}. It is a positive number of seconds."
+        )
+    return float(min(timeout, LONGEST))
 
 
 def _result_message(message: RpcMessage, value: Any) -> ResultMessage:

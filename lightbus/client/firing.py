@@ -39,8 +39,9 @@ class Firing(ClientCore):
         """Fire an event and return it when a publisher has taken it. Raises what `BusPath.fire` raises."""
         engine = self.engine
         event = self._event(api_name, name)
+        deadline = self._fire_deadline(api_name, options)
         if event is None and api_name not in engine.snapshot.by_api:
-            await engine.resolve(api_name, self._fire_deadline(api_name, options))
+            await engine.resolve(api_name, deadline)
         message = self._new_event(engine, event, api_name, name, kwargs)
         if self.hooks.has("before_event_sent"):
             await self.run_hook("before_event_sent", event_message=message)
@@ -50,7 +51,7 @@ class Firing(ClientCore):
             if publisher.waiting > CROWD:
                 await asyncio.sleep(0)
         else:
-            outgoing = self._hand_off(engine, event, message, options)
+            outgoing = self._hand_off(engine, event, message, deadline)
             try:
                 _taken(message, await engine.caller().request(outgoing))
             except NotReachable as error:
@@ -66,8 +67,9 @@ class Firing(ClientCore):
         forbid_in_loop(f"bus.{api_name}.{name}.fire()", f"bus.{api_name}.{name}.fire_async()")
         engine = self.engine
         event = self._event(api_name, name)
+        deadline = self._fire_deadline(api_name, options)
         if event is None and api_name not in engine.snapshot.by_api:
-            self._door().resolve(api_name, self._fire_deadline(api_name, options))
+            self._door().resolve(api_name, deadline)
         message = self._new_event(engine, event, api_name, name, kwargs)
         if self.hooks.has("before_event_sent"):
             self.hooks.run_blocking("before_event_sent", client=self, event_message=message)
@@ -76,7 +78,7 @@ class Firing(ClientCore):
             publisher.publish(message, event)
         else:
             try:
-                _taken(message, self._door().request(self._hand_off(engine, event, message, options)))
+                _taken(message, self._door().request(self._hand_off(engine, event, message, deadline)))
             except NotReachable as error:
                 self._drop(message, event, error)
         if self.hooks.has("after_event_sent"):
@@ -134,10 +136,9 @@ class Firing(ClientCore):
             )
 
     def _hand_off(
-        self, engine: Engine, event: Event | None, message: EventMessage, options: BusOptions | None
+        self, engine: Engine, event: Event | None, message: EventMessage, deadline: Deadline
     ) -> OutgoingEvent:
         record = record_of(message)
-        deadline = self._fire_deadline(message.api_name, options)
         key = key_of(event, message.kwargs)
         return OutgoingEvent(engine, message.api_name, message.event_name, deadline, record, key)
 

@@ -55,8 +55,8 @@ class Life(ClientCore):
         try:
             await worker.stop()
         finally:
+            self.exit_code = max(self.exit_code, worker.exit_code)
             self.worker_is_gone(worker)
-        self.exit_code = max(self.exit_code, worker.exit_code)
 
     def worker_is_gone(self, worker: Worker) -> None:
         """Take in that a worker has left: it was stopped, or its loop ended."""

@@ -10,11 +10,15 @@ from typing import Any
 from ..exceptions import DuplicateListenerName, InvalidEventListener, NothingToListenFor
 from ..runtime.listening import Listener, OnError, wants_beyond
 from ..typing import BusOptions
+from .calls import check_options
 from .core import ClientCore
 
 __all__ = ["Listening"]
 
 logger = logging.getLogger("lightbus.client")
+
+
+LISTEN_OPTIONS = ("since",)
 
 
 class Listening(ClientCore):
@@ -57,18 +61,25 @@ class Listening(ClientCore):
             by_api.setdefault(api_name, []).append(name)
         if not by_api:
             raise NothingToListenFor(f"{listener} was given no event to listen for. Pass (api name, event name) pairs.")
-        name = listener_name or _name_of(listener)
-        self._check_group(name)
+        chosen: Any = _name_of(listener) if listener_name is None else listener_name
+        if not isinstance(chosen, str) or not chosen.strip():
+            raise InvalidEventListener(
+                f"listener_name is {chosen!r}. It is a text that tells this listener from others."
+            )
+        self._check_group(chosen)
+        policy = _policy(on_error, chosen)
+        if options is not None:
+            check_options(options, LISTEN_OPTIONS, f"the listener {chosen}")
         if options and options.get("since") is not None:
-            logger.warning("There is no journal yet: since=%r of the listener %s is ignored", options["since"], name)
+            logger.warning("There is no journal yet: since=%r of the listener %s is ignored", options["since"], chosen)
         for api_name, names in by_api.items():
             self._add_listener(
                 Listener(
                     api=api_name,
                     events=tuple(names),
-                    name=name,
+                    name=chosen,
                     function=listener,
-                    on_error=on_error or OnError.SHUTDOWN,
+                    on_error=policy,
                 )
             )
 
@@ -102,6 +113,16 @@ class Listening(ClientCore):
                 "service may have, too, and then each would get half of the events. "
                 "Write lightbus.create(service_name='...'), or set LIGHTBUS_SERVICE_NAME."
             )
+
+
+def _policy(on_error: OnError | str | None, name: str) -> OnError:
+    if on_error is None:
+        return OnError.SHUTDOWN
+    try:
+        return OnError(on_error)
+    except ValueError:
+        known = ", ".join(f"OnError.{policy.name}" for policy in OnError)
+        raise InvalidEventListener(f"on_error of the listener {name} is {on_error!r}. There are: {known}.") from None
 
 
 def _name_of(listener: Callable[..., Any]) -> str:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..core.registry import Peer
-from ..exceptions import LightbusTimeout, ProtocolError
+from ..exceptions import LightbusTimeout, ProtocolError, did_you_mean
 from ..io.transport import Transport
 from ..message import EventMessage
 from ..service.api import ApiRegistry
@@ -178,6 +178,7 @@ class Consumer:
         self.client = client
         self._feeds: dict[str, Feed] = {}
         self._by_event: dict[tuple[str, str], tuple[Listening, ...]] = {}
+        self._warned_of: defaultdict[str, set[str]] = defaultdict(set)
         self._given = 0
         self._pause: asyncio.TimerHandle | None = None
 
@@ -293,9 +294,28 @@ class Consumer:
         if feed is None:
             feed = self._feeds[peer.instance] = Feed(self, self._transport, peer)
         feed.peer = peer  # it may advertise more than it did
+        for listener in listeners:
+            self._warn_of_unknown(listener, peer)
         prefixes = [prefix for listener in listeners for prefix in self._prefixes(listener)]
         if not feed.covers(prefixes):
             feed.subscribe(prefixes).add_done_callback(_log_live(peer))
+
+    def _warn_of_unknown(self, listener: Listener, peer: Peer) -> None:
+        """Say so where a listener waits for an event that its API does not have: a typo would wait for ever."""
+        info = next((api for api in peer.announcement.apis or () if api.name == listener.api), None)
+        if info is None:
+            return
+        for event in {*listener.events} - {*info.events, "*"} - self._warned_of[listener.name]:
+            self._warned_of[listener.name].add(event)
+            logger.warning(
+                "The listener %s waits for %s.%s, and %s has no such event.%s Its events are: %s",
+                listener.name,
+                listener.api,
+                event,
+                peer.announcement,
+                did_you_mean(event, info.events),
+                ", ".join(info.events) or "none",
+            )
 
     def _prefixes(self, listener: Listener) -> list[bytes]:
         return [envelope.subscription(listener.api, event) for event in listener.events]
