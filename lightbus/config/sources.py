@@ -56,7 +56,8 @@ def _is_url(place: str) -> bool:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(MAX_FETCHED_BYTES + 1)
     except FileNotFoundError as error:
         raise InvalidConfiguration(
             f"There is no configuration file {path} (looked for from {os.getcwd()}). Check the path, "
@@ -64,6 +65,11 @@ def _read(path: Path) -> bytes:
         ) from error
     except OSError as error:
         raise InvalidConfiguration(f"The configuration file {path} cannot be read: {error.strerror}.") from error
+    if len(raw) > MAX_FETCHED_BYTES:
+        raise InvalidConfiguration(
+            f"The configuration file {path} is larger than {MAX_FETCHED_BYTES} bytes. Is it the right file?"
+        )
+    return raw
 
 
 def _fetch(url: str, seconds: float) -> bytes:
@@ -144,7 +150,10 @@ def _parse(raw: bytes, suffix: str, place: str) -> Any:
     except UnicodeDecodeError as error:
         raise InvalidConfiguration(f"The configuration {place} is not UTF-8 text: {error.reason}.") from error
     parse = {".json": _parse_json, ".toml": _parse_toml}.get(suffix, _parse_yaml)
-    return parse(text, place)
+    try:
+        return parse(text, place)
+    except RecursionError as error:
+        raise InvalidConfiguration(f"The configuration {place} is nested too deeply to be one.") from error
 
 
 def _parse_json(text: str, place: str) -> Any:

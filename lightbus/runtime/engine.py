@@ -257,7 +257,8 @@ class Engine:
 
     def _how_it_looks(self, discovery: Discovery) -> str:
         if isinstance(discovery, ZeroconfDiscovery):
-            return f"zeroconf on {', '.join(self.addresses)}"
+            where = f"zeroconf on {', '.join(self.addresses)}"
+            return where if self.directory is None else f"{where}, sockets in {self.directory}"
         return "zeroconf switched off" if isinstance(discovery, NoDiscovery) else f"by {type(discovery).__name__}"
 
     def _make_discovery(self) -> Discovery:

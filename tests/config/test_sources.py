@@ -222,3 +222,17 @@ def test_too_slow_by_drops() -> None:
 def test_description_is_fit_for_a_log(where: str | Path, described: str) -> None:
     """A source is named without what may be secret in it."""
     assert describe(where) == described
+
+
+@pytest.mark.parametrize("name", ["deep.yaml", "deep.json"])
+def test_deeply_nested_garbage_is_refused(tmp_path: Path, name: str) -> None:
+    """A file of nothing but brackets is refused like other garbage."""
+    (tmp_path / name).write_text("[" * 100_000)
+    with pytest.raises(InvalidConfiguration, match="nested too deeply"):
+        read_settings(tmp_path / name)
+
+
+def test_endless_file_is_refused() -> None:
+    """A file without an end is read only so far."""
+    with pytest.raises(InvalidConfiguration, match=r"/dev/zero is larger than \d+ bytes"):
+        read_settings("/dev/zero")
