@@ -11,6 +11,7 @@ import logging
 import os
 import random
 import secrets
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from hypothesis import settings
 from helpers import DOORS, SCALE, Door, Processes, scaled
 from helpers.leaks import Snapshot, TaskComplaints, recorded_loops
 from helpers.surroundings import Surroundings, own_surroundings
+
+# A shell that runs us in the background has us, and all that we start, ignore SIGINT: then no Ctrl-C could be tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SOURCE = Path(__file__).parents[1] / "lightbus"
 

@@ -27,7 +27,7 @@ from lightbus import (
 )
 
 if TYPE_CHECKING:
-    from conftest import Network
+    from network.conftest import Network
 
 SECONDS = scaled(150, least=10)
 WORKERS = 3
@@ -189,6 +189,9 @@ def test_whatever_happens_to_workers(
         (token, error) for token, error in calls.failed if isinstance(error, NotReachable) and executed[token]
     ] == []
     assert len(calls.answered) > 100 * SCALE
+    for worker in fate.workers:
+        worker.wait_for_line("Ready")
+    bus.client.wait_for_apis("work")
     pids = {worker.pid for worker in fate.workers}
     wait_until(lambda: pids == {bus.work.who() for _ in range(30)}, 10, what="all workers are used again")
     assert asyncio.run(bus.work.take.call_async(token="last")) == "last"

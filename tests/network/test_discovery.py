@@ -21,7 +21,7 @@ from lightbus.io.discovery import SERVICE_TYPE, ZeroconfDiscovery
 from lightbus.wire.announcement import Announcement, new_instance_id
 
 if TYPE_CHECKING:
-    from conftest import Network
+    from network.conftest import Network
 
 SERVICES = Path(__file__).parent / "services"
 MODES = ("host", "insecure", "seed", "both")

@@ -64,8 +64,8 @@ def test_unknown_api(bus: BusPath, door: Door) -> None:
     for attempt in (lambda: door.call(bus.troubel.add, a=1), lambda: door.fire(bus.troubel.happened, text="")):
         with pytest.raises(
             UnknownApi,
-            match=r"^No peer advertises the API 'troubel'; looked for \d\.\d s \(bus 'test-\w+', zeroconf on \S+\)\. "
-            r"Did you mean 'trouble'\? Advertised are: trouble\. Is its worker running \(lightbus run\)",
+            match=r"^No peer advertises the API 'troubel'; looked for \d\.\d s "
+            r"\(bus 'test-\w+', zeroconf on \S+ sockets in \S+\)\. Did you mean 'trouble'\? Advertised are: trouble\. Is its worker running \(lightbus run\)",
         ):
             attempt()
 

@@ -21,10 +21,10 @@ import zmq
 from helpers import DOORS, MS, Door, Process, scaled, wait_until
 from lightbus import BusPath, LightbusException, PeerLost
 from lightbus.wire import codec, envelope
-from lightbus.wire.envelope import Cancel, Error, Hello, Kind, Peers, Request, Welcome
+from lightbus.wire.envelope import Cancel, Error, Hello, Kind, Message, Peers, Request, Welcome
 
 if TYPE_CHECKING:
-    from conftest import Network
+    from network.conftest import Network
 
 AT_ONCE = 500 * MS
 IN_FLIGHT = 12
@@ -242,7 +242,7 @@ def nonsense(chaos: random.Random) -> bytes:
         return chaos.randbytes(chaos.choice([0, 1, 9, 10, 11, 100]))
     version = chaos.choice([1, 1, 1, 1, 0, 2, 255])
     head = struct.pack(">BBQ", chaos.choice([*Kind, 0, 99]), version, chaos.choice([0, 1, 2**64 - 1]))
-    return head + chaos.choice([lambda: codec.encode(_fields(chaos)), lambda: chaos.randbytes(20), bytes])()
+    return head + chaos.choice([codec.encode(_fields(chaos)), chaos.randbytes(20), b""])
 
 
 def _fields(chaos: random.Random) -> list[Any]:
@@ -255,10 +255,11 @@ def plausible(chaos: random.Random, bus: str, instance: str) -> bytes:
     """Return a message of the right form with contents that no honest peer sends."""
     odd = chaos.choice(["", "\0", "x" * 300, "../..", "work", "'; drop table"])
     left = chaos.choice([5.0, 0.0, -1.0, float("nan"), float("inf"), 1e308, -(10**6)])
+    chain: list[Any] = [[], {}, odd]
     claim: Any = chaos.choice([None, {}, [], {"v": 1, "bus": bus, "id": "f" * 16, "svc": odd, "addr": [odd]}])
-    messages = [
+    messages: list[Message] = [
         Hello(chaos.choice([bus, odd]), chaos.choice(["", instance, odd]), odd, odd, odd, odd, claim),
-        Request(chaos.choice([instance, odd]), odd, odd, left, odd, [[], {}, odd], {odd: odd}, -1, {odd: odd}),
+        Request(chaos.choice([instance, odd]), odd, odd, left, odd, chain, {odd: odd}, -1, {odd: odd}),
         Request(instance, "work", "who", left, odd, [odd] * 40, None, 2**40, {}),
         Request(instance, "work", "__init__", 5.0, odd, [], None, 0, {}),
         Cancel(),

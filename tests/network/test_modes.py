@@ -20,7 +20,7 @@ from helpers import Processes
 from lightbus import InvalidConfiguration
 
 if TYPE_CHECKING:
-    from conftest import Network
+    from network.conftest import Network
 
 SERVICES = Path(__file__).parent / "services"
 LISTEN = "0A"

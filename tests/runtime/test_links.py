@@ -158,7 +158,7 @@ def test_worker_answers(place: Place, kind: str, target: str) -> None:
         await wait_until_async(lambda: place.node.welcomes)
         assert worker.heard == [Hello("b", target, OWN, "s", "p", "", None)]
         assert (place.node.welcomes, link.instance, link.welcomed) == ([link], THEIR, True)
-        pushed = [Peers([], [OTHER]), Drain(), Goodbye(THEIR)]
+        pushed: list[Message] = [Peers([], [OTHER]), Drain(), Goodbye(THEIR)]
         for message in pushed:
             worker.say(message)
         await wait_until_async(lambda: len(place.node.pushed) == len(pushed))

@@ -223,8 +223,8 @@ def test_one_fixed_peer_is_enough(place: Place, seeds_first: bool) -> None:
     """Where nobody hears anybody, all who know one fixed peer know each other, whatever the number and the order."""
 
     async def scenario() -> None:
-        alone = {"hub": MemoryHub()}
-        seed = await place.worker("seed", **alone) if seeds_first else None
+        alone = MemoryHub()
+        seed = await place.worker("seed", hub=alone) if seeds_first else None
         endpoint = f"ipc://{place.directory}/seed.rpc"
         if seed is not None:
             (place.directory / "seed.rpc").symlink_to(place.directory / f"{seed.identity.instance}.rpc")
@@ -233,7 +233,7 @@ def test_one_fixed_peer_is_enough(place: Place, seeds_first: bool) -> None:
             for number in range(EXCHANGE_PARTNERS + 3)
         ]
         if seed is None:
-            seed = await place.worker("seed", **alone)
+            seed = await place.worker("seed", hub=alone)
             (place.directory / "seed.rpc").symlink_to(place.directory / f"{seed.identity.instance}.rpc")
         client = await place.client(hub=MemoryHub(), seeds=[endpoint])
         names = [f"api{number}" for number in range(len(workers))]
