@@ -35,6 +35,7 @@
     ├── PeerLost                           the peer went away while doing it; likewise
     ├── LightbusWorkerError                the remote handler raised
     ├── ProtocolError                      a peer sent something that is no message of ours
+    ├── JournalError                       the disk does not keep what it should; nothing was accepted
     └── LightbusShutdownInProgress, TransportError ...   the bus itself is in trouble
 
 An error that crosses the wire carries its class's `code`; the receiving side makes the same class of it
@@ -64,6 +65,7 @@ __all__ = [
     "InvalidParameters",
     "InvalidSchedule",
     "InvalidSchema",
+    "JournalError",
     "LightbusException",
     "LightbusServerMustStartInMainThread",
     "LightbusShutdownInProgress",
@@ -387,6 +389,13 @@ class TransportError(LightbusException):
     """A socket could not be opened, bound or written to. The message names the endpoint and the remedy."""
 
     code = "transport_error"
+
+
+class JournalError(LightbusException):
+    """A journal or the outbox cannot be opened, read or written. The message names the file and what to do."""
+
+    code = "journal_error"
+    exit_code = 6
 
 
 class LightbusShutdownInProgress(LightbusException):

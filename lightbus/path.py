@@ -131,17 +131,28 @@ class BusPath:
         listener: Callable[..., Any],
         *,
         listener_name: str | None = None,
+        group: str | None = "{service_name}-{listener_name}",
+        concurrency: int = 1,
+        max_deliveries: int = 5,
         bus_options: BusOptions | None = None,
         on_error: OnError | None = None,
     ) -> None:
         """
         Call `listener` for each of these events, once this process runs as a worker.
 
+        The workers of a service share the events of a listener, and are given those that were fired while none of
+        them was there.
+
         Args:
             listener: `def` or `async def`; is given the EventMessage first, then the arguments by name. A function
                 whose first parameter is named like an argument is given the arguments only.
-            listener_name: with the service's name it is the consumer group; the function's dotted name otherwise.
-            bus_options: `since`: where to begin.
+            listener_name: with the service's name it is the consumer group; the function's dotted name otherwise. With
+                a placeholder (`{process_name}`, `{pid}`) in it there is no group, as with `group=None`.
+            group: the name of the consumer group. None: every process is given every event, while it is connected.
+            concurrency: how many partitions of the events are handled side by side.
+            max_deliveries: how often an event is given to the group before it is set aside (`lightbus dead`).
+            bus_options: `since`: where a group begins that is new: an event's id, a datetime, "0" for everything that
+                is kept, "$" for what comes from now on.
             on_error: what happens when it raises: OnError.SHUTDOWN (the default), ACKNOWLEDGE_AND_LOG or RETRY.
 
         Raises:
@@ -152,7 +163,15 @@ class BusPath:
         if not self._api_name:
             raise InvalidName(f"'{self}' is no event. Name the API and the event: bus.auth.user_registered.listen(...)")
         self._client.listen_for_event(
-            self._api_name, self._name, listener, listener_name=listener_name, options=bus_options, on_error=on_error
+            self._api_name,
+            self._name,
+            listener,
+            listener_name=listener_name,
+            group=group,
+            concurrency=concurrency,
+            max_deliveries=max_deliveries,
+            options=bus_options,
+            on_error=on_error,
         )
 
     # Schemas

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import __about__
 from .config.features import ALL_FEATURES, Feature
+from .exceptions import JournalError
+from .io.journal import Journal
 from .runtime.binding import Binding, Endpoints
 from .runtime.consuming import Consumer
+from .runtime.coordinating import Coordinator
 from .runtime.listening import Listener
 from .runtime.node import Node
 from .runtime.peer_api import PeerApi
 from .runtime.publishing import Publisher
 from .runtime.serving import Server
+from .runtime.shelf import Care
 from .runtime.watchdog import Watchdog
 from .wire.announcement import Announcement, ApiInfo
 
@@ -35,11 +41,13 @@ class Worker:
     Args:
         client: whose APIs, listeners and schedules it serves.
         features: which of them.
+        publishes_only: it is no worker to its user, who did not start it: no hook is run, and no more logged than that.
 
     """
 
-    def __init__(self, client: BusClient, features: Sequence[Feature]) -> None:
+    def __init__(self, client: BusClient, features: Sequence[Feature], *, publishes_only: bool = False) -> None:
         self.client = client
+        self.publishes_only = publishes_only
         self.features = frozenset(features)
         self.engine = client.engine
         self.stopping = asyncio.Event()
@@ -50,6 +58,8 @@ class Worker:
         self.server: Server | None = None
         self.consumer: Consumer | None = None
         self._node: Node | None = None
+        self.coordinator: Coordinator | None = None
+        self._care: Care | None = None
         self._watchdog: Watchdog | None = None
         self._added: list[Listener] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -99,7 +109,10 @@ class Worker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._hook("on_stop")
         self.engine.publisher = None
+        if self._care is not None:
+            await self._care.stop()
         await self.engine.release()
+        self.engine.shelf.release()
         await self._hook("after_worker_stopped")
         logger.info("Stopped %s", self.engine.identity)
 
@@ -148,16 +161,12 @@ class Worker:
             reply=binding.reply,
             serves_calls=Feature.RPCS in self.features,
         )
-        binding.publisher = engine.publisher = Publisher(
-            engine.identity,
-            client.api_registry,
-            binding.publish,
-            max_message_size=engine.max_message_size,
-        )
+        self._make_publisher(binding)
         if PeerApi.Meta.name in client.api_registry.names():  # of a worker that this process was forked from
             client.api_registry.remove(PeerApi.Meta.name)
         client.api_registry.add(PeerApi(client))
         self.consumer = node.consumer = Consumer(
+            identity=engine.identity,
             transport=engine.transport,
             config=engine.config,
             apis=client.api_registry,
@@ -166,6 +175,38 @@ class Worker:
             call_sync=self.server.call_sync,
             on_fatal=self._on_fatal,
         )
+
+    def _make_publisher(self, binding: Binding) -> None:
+        engine, apis = self.engine, self.client.api_registry
+        shelf = engine.shelf
+        coordinator = binding.coordinator = Coordinator(
+            engine.identity, apis, shelf, binding.reply, member_timeout=engine.config.worker.member_timeout
+        )
+        publisher = binding.publisher = Publisher(
+            engine.identity, apis, binding.publish, shelf, max_message_size=engine.max_message_size
+        )
+        publisher.when_handled = coordinator.when_handled
+        publisher.on_subscription = coordinator.subscribed
+        shelf.on_opened = partial(self._journal_opened, coordinator)
+        self._care = Care(shelf, coordinator, engine.config, engine.executor)
+        self.coordinator = coordinator
+        engine.publisher = publisher
+        self._open_journal()
+
+    def _open_journal(self) -> None:
+        """Open the journal where it will be needed: which groups there are is to be on disk before the first event."""
+        events = [event for api in self.client.api_registry.all() for event in api.events.values()]
+        if all(event.delivery == "best_effort" for event in events):
+            return
+        try:
+            self.engine.shelf.own()
+        except JournalError as error:
+            logger.error("%s Until then no event can be fired here that is to be kept.", error)
+
+    def _journal_opened(self, coordinator: Coordinator, journal: Journal) -> None:
+        """Have a journal served that was opened just now, by any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop was closed just now
+            self.loop.call_soon_threadsafe(coordinator.journal_added, journal)
 
     def _open(self, binding: Binding) -> Endpoints:
         engine = self.engine
@@ -239,7 +280,8 @@ class Worker:
     # Telling
 
     async def _hook(self, name: str) -> None:
-        await self.client.run_hook(name)
+        if not self.publishes_only:
+            await self.client.run_hook(name)
 
     def _on_fatal(self, listener: Listener, error: Exception) -> None:
         logger.error(
@@ -251,6 +293,9 @@ class Worker:
 
     def _log_start(self, node: Node) -> None:
         engine = self.engine
+        if self.publishes_only:
+            logger.info("Nobody else publishes the events of %s: this process does", engine.identity.service)
+            return
         served = ", ".join(api.meta.name for api in self.client.api_registry.public()) or "no API"
         logger.info(
             "Lightbus %s, bus '%s', service '%s'", __about__.version(), engine.identity.bus, engine.identity.service

@@ -60,6 +60,8 @@ class ClientCore:
         """Best-effort events that nobody was there to publish."""
         self.make_engine: Callable[[Config, Identity], Engine] = Engine
         """Makes the engine, at first use. `lightbus.testing` has a way of its own."""
+        self._seen: set[tuple[str, str]] = set()
+        """Events of which it is on disk that there are such."""
         self._plugins = list(plugins or ())
         self._plugins_loaded = False
         self._background_tasks: list[Coroutine[Any, Any, Any]] = []
@@ -85,6 +87,7 @@ class ClientCore:
     after_event_sent: HookDecorator
     before_event_execution: HookDecorator
     after_event_execution: HookDecorator
+    on_events_lost: HookDecorator
 
     # The engine
 

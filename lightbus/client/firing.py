@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 
 from ..blocking import forbid_in_loop
 from ..core.registry import Snapshot
 from ..deadline import Deadline
-from ..exceptions import EventNotFound, NotReachable, did_you_mean
+from ..exceptions import EventNotFound, InvalidParameters, NotReachable, did_you_mean
 from ..message import EventMessage
 from ..runtime.engine import Engine
 from ..runtime.outgoing import OutgoingEvent
@@ -18,44 +17,48 @@ from ..service.api import Event
 from ..typing import BusOptions, Kwargs
 from ..wire.envelope import Accepted
 from .calls import check_options, timeout_of
-from .core import ClientCore
+from .keeping import Keeping
 
 __all__ = ["Firing"]
-
-logger = logging.getLogger("lightbus.client")
 
 CROWD = 512
 """Events queued for publishing beyond which a firing loop lets the others have a turn."""
 
-FIRE_OPTIONS = ("timeout",)
+FIRE_OPTIONS = ("timeout", "wait_for")
+WAIT_FOR = ("journal", "ack")
 
 
-class Firing(ClientCore):
+class Firing(Keeping):
     """The part of the client that fires."""
 
     async def fire_event(
         self, api_name: str, name: str, kwargs: Kwargs | None = None, options: BusOptions | None = None
     ) -> EventMessage:
-        """Fire an event and return it when a publisher has taken it. Raises what `BusPath.fire` raises."""
+        """Fire an event and return it when it is on disk somewhere. Raises what `BusPath.fire` raises."""
         engine = self.engine
         event = self._event(api_name, name)
-        deadline = self._fire_deadline(api_name, options)
-        if event is None and api_name not in engine.snapshot.by_api:
-            await engine.resolve(api_name, deadline)
+        deadline, wait_for = self._fire_options(api_name, options)
+        publisher = engine.publisher
+        try:
+            if event is None and api_name not in engine.snapshot.by_api:
+                await engine.resolve(api_name, deadline)
+        except NotReachable as error:
+            return await asyncio.to_thread(self._keep_unknown, engine, api_name, name, kwargs, wait_for, error)
         message = self._new_event(engine, event, api_name, name, kwargs)
         if self.hooks.has("before_event_sent"):
             await self.run_hook("before_event_sent", event_message=message)
-        publisher = engine.publisher
         if publisher is not None and event is not None:
-            publisher.publish(message, event)
+            place = await publisher.publish_async(message, event)
             if publisher.waiting > CROWD:
                 await asyncio.sleep(0)
+            if wait_for == "ack" and place is not None:
+                await asyncio.wait_for(asyncio.wrap_future(publisher.handled_by_all(place)), deadline.left())
         else:
-            outgoing = self._hand_off(engine, event, message, deadline)
+            outgoing = self._hand_off(engine, event, message, deadline, wait_for)
             try:
-                _taken(message, await engine.caller().request(outgoing))
+                self._taken(message, await engine.caller().request(outgoing))
             except NotReachable as error:
-                self._drop(message, event, error)
+                await asyncio.to_thread(self._keep, message, event, wait_for, error)
         if self.hooks.has("after_event_sent"):
             await self.run_hook("after_event_sent", event_message=message)
         return message
@@ -67,37 +70,43 @@ class Firing(ClientCore):
         forbid_in_loop(f"bus.{api_name}.{name}.fire()", f"bus.{api_name}.{name}.fire_async()")
         engine = self.engine
         event = self._event(api_name, name)
-        deadline = self._fire_deadline(api_name, options)
-        if event is None and api_name not in engine.snapshot.by_api:
-            self._door().resolve(api_name, deadline)
+        deadline, wait_for = self._fire_options(api_name, options)
+        publisher = engine.publisher
+        try:
+            if event is None and api_name not in engine.snapshot.by_api:
+                self._door().resolve(api_name, deadline)
+        except NotReachable as error:
+            return self._keep_unknown(engine, api_name, name, kwargs, wait_for, error)
         message = self._new_event(engine, event, api_name, name, kwargs)
         if self.hooks.has("before_event_sent"):
             self.hooks.run_blocking("before_event_sent", client=self, event_message=message)
-        publisher = engine.publisher
         if publisher is not None and event is not None:
-            publisher.publish(message, event)
+            place = publisher.publish(message, event)
+            if wait_for == "ack" and place is not None:
+                publisher.handled_by_all(place).result(deadline.left())
         else:
             try:
-                _taken(message, self._door().request(self._hand_off(engine, event, message, deadline)))
+                outgoing = self._hand_off(engine, event, message, deadline, wait_for)
+                self._taken(message, self._door().request(outgoing))
             except NotReachable as error:
-                self._drop(message, event, error)
+                self._keep(message, event, wait_for, error)
         if self.hooks.has("after_event_sent"):
             self.hooks.run_blocking("after_event_sent", client=self, event_message=message)
         return message
 
-    def _drop(self, message: EventMessage, event: Event | None, error: NotReachable) -> None:
-        """Take in that nobody publishes an event: of best-effort events that is no error. Raises `error` otherwise."""
-        if event is None or event.delivery != "best_effort":
-            raise error
-        self.dropped_events += 1
-        logger.debug("%r was dropped: %s", message, error)
-
-    def _fire_deadline(self, api_name: str, options: BusOptions | None) -> Deadline:
+    def _fire_options(self, api_name: str, options: BusOptions | None) -> tuple[Deadline, str]:
         seconds = self.config.api(api_name).event_fire_timeout
+        wait_for = "journal"
         if options is not None:
-            check_options(options, FIRE_OPTIONS, f"an event of {api_name}")
-            seconds = timeout_of(options, seconds, f"an event of {api_name}")
-        return Deadline.after(seconds)
+            what = f"an event of {api_name}"
+            check_options(options, FIRE_OPTIONS, what)
+            seconds = timeout_of(options, seconds, what)
+            wait_for = options.get("wait_for") or wait_for
+            if wait_for not in WAIT_FOR:
+                raise InvalidParameters(
+                    f"bus_options of {what}: wait_for is {wait_for!r:.100}. There are: {', '.join(WAIT_FOR)}."
+                )
+        return Deadline.after(seconds), wait_for
 
     def _event(self, api_name: str, name: str) -> Event | None:
         api = self.api_registry.find(api_name)
@@ -136,12 +145,31 @@ class Firing(ClientCore):
             )
 
     def _hand_off(
-        self, engine: Engine, event: Event | None, message: EventMessage, deadline: Deadline
+        self, engine: Engine, event: Event | None, message: EventMessage, deadline: Deadline, wait_for: str
     ) -> OutgoingEvent:
         record = record_of(message)
         key = key_of(event, message.kwargs)
-        return OutgoingEvent(engine, message.api_name, message.event_name, deadline, record, key)
+        return OutgoingEvent(engine, message.api_name, message.event_name, deadline, record, key, wait_for)
 
+    def _taken(self, message: EventMessage, accepted: Accepted) -> None:
+        message.native_id, message.publisher = accepted.native_id, accepted.publisher
+        if accepted.native_id:
+            self._note_seen(message)
 
-def _taken(message: EventMessage, accepted: Accepted) -> None:
-    message.native_id, message.publisher = accepted.native_id, accepted.publisher
+    def _keep_unknown(
+        self,
+        engine: Engine,
+        api_name: str,
+        name: str,
+        kwargs: Kwargs | None,
+        wait_for: str,
+        error: NotReachable,
+    ) -> EventMessage:
+        """Keep an event of an API that is not registered here and that nobody advertises, if it is a known one."""
+        if not self._is_known(api_name, name):
+            raise error
+        message = self._new_event(engine, None, api_name, name, kwargs)
+        self.hooks.run_blocking("before_event_sent", client=self, event_message=message)
+        self._keep(message, None, wait_for, error)
+        self.hooks.run_blocking("after_event_sent", client=self, event_message=message)
+        return message

@@ -48,6 +48,8 @@ def _after_fork_in_parent() -> None:
 
 def _after_fork_in_child() -> None:
     for client in list(CLIENTS):
+        if client._engine is not None:
+            client._engine.shelf.abandon()
         _GRAVEYARD.append((client._engine, client._blocking, client._worker, client._background, client._lock))
         client._engine = client._blocking = client._worker = client._background = None
         client._lock = threading.RLock()

@@ -38,9 +38,14 @@ class Life(ClientCore):
 
     async def start_worker(self) -> None:
         """Serve the APIs and listeners on the running loop, beside whatever else it does, and return."""
+        if self._publishes_only:
+            await asyncio.to_thread(self._stop_worker_elsewhere)
         if self._worker is not None and not self._worker.loop.is_closed():
             raise UnsupportedUse("This bus has a running worker already; stop_worker() ends it.")
-        worker = self._worker = Worker(cast("BusClient", self), self.features)
+        await self._start(Worker(cast("BusClient", self), self.features))
+
+    async def _start(self, worker: Worker) -> None:
+        self._worker = worker
         try:
             await worker.start()
         except BaseException:
@@ -92,13 +97,37 @@ class Life(ClientCore):
     def start_in_background(self) -> None:
         """Run a worker in a thread beside this program (a web process, say), and return when it serves."""
         forbid_in_loop("start_in_background()", "bus.client.start_worker()")
+        if self._publishes_only:
+            self._stop_worker_elsewhere()
         ending = self._background
         if self._worker is None and ending is not None:
             ending.join(CHANGE_TIMEOUT)  # its worker has stopped just now
         if self._worker is not None or (ending is not None and ending.is_alive()):
             raise UnsupportedUse("This bus has a running worker already.")
+        self._start_thread("lightbus-worker")
+
+    def start_publishing(self) -> None:
+        """
+        Publish what this process keeps in its journal, in a thread, and return when it does; a worker does so anyway.
+
+        It is called by itself half a second after an event was fired whose API is registered here, while no worker
+        advertises it.
+        """
+        with self._lock:
+            if self._worker is not None or self._background is not None or self._closed or is_exiting():
+                return
+        try:
+            self._start_thread("lightbus-publisher", publishes_only=True)
+        except Exception:
+            logger.exception("What this process has fired is kept, but cannot be published by it")
+
+    @property
+    def _publishes_only(self) -> bool:
+        return self._worker is not None and self._worker.publishes_only
+
+    def _start_thread(self, name: str, *, publishes_only: bool = False) -> None:
         ready: Future[None] = Future()
-        thread = threading.Thread(target=self._run_in_background, args=[ready], name="lightbus-worker", daemon=True)
+        thread = threading.Thread(target=self._run_in_background, args=[ready, publishes_only], name=name, daemon=True)
         self._background = thread
         thread.start()
         try:
@@ -107,9 +136,9 @@ class Life(ClientCore):
             thread.join(CHANGE_TIMEOUT)
             raise
 
-    def _run_in_background(self, ready: Future[None]) -> None:
+    def _run_in_background(self, ready: Future[None], publishes_only: bool) -> None:
         try:
-            asyncio.run(self._run(ready))
+            asyncio.run(self._run(ready, publishes_only=publishes_only))
         finally:
             self._background = None
 
@@ -118,11 +147,16 @@ class Life(ClientCore):
         if self._worker is not None:
             self._worker.request_stop()
 
-    async def _run(self, ready: Future[None] | None = None, *, signals: bool = False) -> None:
+    async def _run(
+        self, ready: Future[None] | None = None, *, signals: bool = False, publishes_only: bool = False
+    ) -> None:
         try:
             if signals:
                 self._handle_signals()
-            await self.start_worker()
+            if publishes_only:
+                await self._start(Worker(cast("BusClient", self), (), publishes_only=True))
+            else:
+                await self.start_worker()
         except BaseException as error:
             if ready is None:
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -13,12 +14,15 @@ from ..typing import BusOptions
 from .calls import check_options
 from .core import ClientCore
 
-__all__ = ["Listening"]
+__all__ = ["DURABLE", "Listening"]
 
 logger = logging.getLogger("lightbus.client")
 
 
 LISTEN_OPTIONS = ("since",)
+
+DURABLE = "{service_name}-{listener_name}"
+"""The consumer group of a listener: the processes of a service share its events, and miss none while they are away."""
 
 
 class Listening(ClientCore):
@@ -31,12 +35,22 @@ class Listening(ClientCore):
         listener: Callable[..., Any],
         *,
         listener_name: str | None = None,
+        group: str | None = DURABLE,
+        concurrency: int = 1,
+        max_deliveries: int = 5,
         options: BusOptions | None = None,
         on_error: OnError | None = None,
     ) -> None:
         """Call `listener` for each of these events. See `BusPath.listen`."""
         self.listen_for_events(
-            [(api_name, name)], listener, listener_name=listener_name, options=options, on_error=on_error
+            [(api_name, name)],
+            listener,
+            listener_name=listener_name,
+            group=group,
+            concurrency=concurrency,
+            max_deliveries=max_deliveries,
+            options=options,
+            on_error=on_error,
         )
 
     def listen_for_events(
@@ -45,6 +59,9 @@ class Listening(ClientCore):
         listener: Callable[..., Any],
         *,
         listener_name: str | None = None,
+        group: str | None = DURABLE,
+        concurrency: int = 1,
+        max_deliveries: int = 5,
         options: BusOptions | None = None,
         on_error: OnError | None = None,
     ) -> None:
@@ -66,12 +83,13 @@ class Listening(ClientCore):
             raise InvalidEventListener(
                 f"listener_name is {chosen!r}. It is a text that tells this listener from others."
             )
-        self._check_group(chosen)
+        # A name that is another one in each process makes no group that anybody could come back to.
+        shared = None if group is None or "{" in chosen else _group(group, chosen)
+        if shared is not None:
+            self._check_group(chosen)
         policy = _policy(on_error, chosen)
-        if options is not None:
-            check_options(options, LISTEN_OPTIONS, f"the listener {chosen}")
-        if options and options.get("since") is not None:
-            logger.warning("There is no journal yet: since=%r of the listener %s is ignored", options["since"], chosen)
+        _check_number("concurrency", concurrency, chosen)
+        _check_number("max_deliveries", max_deliveries, chosen)
         for api_name, names in by_api.items():
             self._add_listener(
                 Listener(
@@ -80,6 +98,10 @@ class Listening(ClientCore):
                     name=chosen,
                     function=listener,
                     on_error=policy,
+                    group=shared,
+                    concurrency=concurrency,
+                    max_deliveries=max_deliveries,
+                    since=_since(options, chosen),
                 )
             )
 
@@ -113,6 +135,35 @@ class Listening(ClientCore):
                 "service may have, too, and then each would get half of the events. "
                 "Write lightbus.create(service_name='...'), or set LIGHTBUS_SERVICE_NAME."
             )
+
+
+def _group(template: Any, name: str) -> str:
+    """Return a group with the listener's name filled in; the service's follows when the process runs."""
+    if not isinstance(template, str) or not template.strip():
+        raise InvalidEventListener(
+            f"group of the listener {name} is {template!r:.100}. It is a text that may have the placeholders "
+            "{service_name} and {listener_name}, or None: then each process is given every event."
+        )
+    return template.replace("{listener_name}", name)
+
+
+def _check_number(what: str, value: Any, name: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidEventListener(f"{what} of the listener {name} is {value!r:.100}. It is a whole number above 0.")
+
+
+def _since(options: BusOptions | None, name: str) -> Any:
+    """Return where a new group begins, as the options say it; None for when it is created."""
+    if options is None:
+        return None
+    check_options(options, LISTEN_OPTIONS, f"the listener {name}")
+    since = options.get("since")
+    if since is not None and not isinstance(since, (str, datetime)):
+        raise InvalidEventListener(
+            f"since of the listener {name} is {since!r:.100}. It is the id of an event, a datetime, "
+            '"0" (everything that is kept) or "$" (what comes from now on).'
+        )
+    return since
 
 
 def _policy(on_error: OnError | str | None, name: str) -> OnError:

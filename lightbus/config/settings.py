@@ -162,9 +162,21 @@ class WorkerSettings(Settings):
     rpc_queue: Count = Field(default=1000, description="Calls waiting beyond these; more are answered BUSY.")
     drain_grace: Wait = Field(default=2.0, description="Seconds a leaving worker waits for its callers to notice.")
     shutdown_timeout: Seconds = Field(default=10.0, description="Seconds a running call may take at shutdown.")
+    member_timeout: Seconds = Field(
+        default=10.0, description="Seconds without a sign of life after which a listener's events are given to others."
+    )
 
 
 class JournalSettings(Settings):
     """`journal`."""
 
     data_dir: Directory | None = Field(default=None, description="Where events are kept.")
+    durability: Literal["process", "power"] = Field(
+        default="process", description="What a stored event survives: a crash of any process, or a power cut too."
+    )
+    min_age: Seconds = Field(default=86_400.0, description="Seconds for which events are kept in any case.")
+    max_events: Limit = Field(default=10_000_000, description="Events a journal may hold, handled or not.")
+    max_bytes: Limit = Field(default=4 * 1024**3, description="Bytes of events a journal may hold, handled or not.")
+    group_expiry: Seconds = Field(
+        default=30 * 86_400.0, description="Seconds after which a group that was not seen is forgotten."
+    )

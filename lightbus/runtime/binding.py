@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ..exceptions import PeerRefused, ProtocolError, TransportError
@@ -21,6 +22,7 @@ from ..wire.announcement import Announcement
 from ..wire.envelope import Cancel, Drain, Drained, Error, Fire, Goodbye, Hello, Message, Peers, Request, Welcome
 from .connected import ConnectedEngines
 from .context import Identity
+from .coordinating import Coordinator
 from .publishing import Publisher
 from .serving import Server
 
@@ -81,6 +83,7 @@ class Binding:
         """hellos, refused_hellos, unreadable, misplaced."""
         self.server: Server | None = None
         self.publisher: Publisher | None = None
+        self.coordinator: Coordinator | None = None
         self._knowledge = knowledge
         self._router: Router = transport.router(self._on_message)
         self._xpub: PublisherSocket = transport.publisher(self._on_subscription)
@@ -159,6 +162,10 @@ class Binding:
         self._look_at_clock(now)
         self._beat = now
         self.engines.tick(now)
+        if self.publisher is not None:
+            self.publisher.tick(now)
+        if self.coordinator is not None:
+            self.coordinator.tick(now)
 
     def publish(self, frame: bytes) -> None:
         """Publish a frame."""
@@ -186,8 +193,8 @@ class Binding:
             self._look_at_clock(time.monotonic())
             self.server.handle(routing_id, call_id, message)  # type: ignore[arg-type]
         elif kind is Fire and self.publisher is not None:
-            self._reply(routing_id, call_id, self._hand_off(message))  # type: ignore[arg-type]
-        else:
+            self._hand_off(message, partial(self._reply, routing_id, call_id))  # type: ignore[arg-type]
+        elif self.coordinator is None or not self.coordinator.handle(routing_id, call_id, message):
             self._on_control(routing_id, call_id, message)
 
     def _on_control(self, routing_id: bytes, call_id: int, message: Message) -> None:
@@ -232,12 +239,13 @@ class Binding:
             return f"{len(self.engines)} processes are connected already."
         return None
 
-    def _hand_off(self, fire: Fire) -> Message:
+    def _hand_off(self, fire: Fire, reply: Callable[[Message], None]) -> None:
         assert self.publisher is not None
         if self.draining:
             text = f"{self.identity} is shutting down."
-            return Error("peer_busy", text, False, {"elsewhere": True})
-        return self.publisher.hand_off(fire)
+            reply(Error("peer_busy", text, False, {"elsewhere": True}))
+        else:
+            self.publisher.hand_off(fire, reply)
 
     def _on_subscription(self, topic: bytes, subscribed: bool) -> None:
         if self.publisher is not None:

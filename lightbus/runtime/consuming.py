@@ -1,33 +1,35 @@
-"""The way of an event in: SUB -> (partition) -> listeners -> handler -> (ack).
+"""The way of an event in: all listeners of this process, and the publishers that they follow.
 
-A `Feed` is our subscription to one publisher; what arrives there is given to the listeners (`listening.py`). There is
-no journal yet: a listener is given what is published from its marker on, as long as both sides are up.
+A `Feed` is our connection to one publisher, a `Claim` one listener there, a `Listening` the listener at work.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..core.registry import Peer
-from ..exceptions import LightbusTimeout, ProtocolError, did_you_mean
+from ..core.streams import LiveStream, Stream
+from ..exceptions import LightbusTimeout, did_you_mean
 from ..io.transport import Transport
 from ..message import EventMessage
 from ..service.api import ApiRegistry
 from ..service.hooks import HookRegistry
 from ..typing import Kwargs
-from ..wire import envelope
-from ..wire.envelope import Events, Marker
+from ..wire.envelope import Assign
+from .claims import Claim, Key
+from .context import Identity
+from .feeds import Feed
 from .listening import Listener, Listening
 
 if TYPE_CHECKING:
     from ..config import Config
 
-__all__ = ["Consumer", "Feed"]
+__all__ = ["Consumer"]
 
 logger = logging.getLogger("lightbus.consuming")
 
@@ -37,111 +39,12 @@ PORTION = 256
 PATIENCE = 0.01
 """Seconds for which reading waits for a listener to catch up."""
 
+TICK = 1.0
+LEAVE_TIMEOUT = 1.0
+"""Seconds in which publishers confirm that what we handled is acknowledged."""
 
-class Feed:
-    """Our subscription to one publisher. Only touched from the node's loop."""
-
-    def __init__(self, consumer: Consumer, transport: Transport, peer: Peer) -> None:
-        self.peer = peer
-        self.missed = 0
-        """How often events were published for us and did not arrive."""
-        self._consumer = consumer
-        self._last: dict[bytes, int] = {}
-        self._markers: dict[bytes, asyncio.Future[Marker]] = {}
-        self._subscribed: set[bytes] = set()
-        self._socket = transport.subscriber(
-            peer.event_endpoint, self._on_frame, fingerprint=peer.announcement.fingerprint
-        )
-
-    def covers(self, prefixes: Iterable[bytes]) -> bool:
-        """Return whether we are subscribed to all of these."""
-        return self._subscribed.issuperset(prefixes)
-
-    @property
-    def is_live(self) -> bool:
-        """Whether all that we subscribed to arrives."""
-        return bool(self._subscribed) and not self._markers
-
-    def subscribe(self, prefixes: Iterable[bytes]) -> asyncio.Future[Marker]:
-        """Subscribe, and return the marker from which on everything arrives."""
-        for prefix in prefixes:
-            if prefix not in self._subscribed:
-                self._subscribed.add(prefix)
-                self._socket.subscribe(prefix)
-        topic = envelope.marker_topic(os.urandom(16))
-        future: asyncio.Future[Marker] = asyncio.get_running_loop().create_future()
-        self._markers[topic] = future
-        self._socket.subscribe(topic)
-        return future
-
-    def pause(self) -> None:
-        """Read nothing for now."""
-        self._socket.pause()
-
-    def resume(self) -> None:
-        """Go on reading."""
-        self._socket.resume()
-
-    def close(self) -> None:
-        """Unsubscribe from everything."""
-        self._socket.close()
-        for future in self._markers.values():
-            future.cancel()
-
-    def _on_frame(self, frame: bytes) -> None:
-        try:
-            topic, message = envelope.decode_published(frame)
-            if type(message) is Events:
-                self._on_events(topic, message)
-            elif type(message) is Marker:
-                self._on_marker(topic, message)
-        except (ProtocolError, ValueError, TypeError) as error:
-            self._consumer.counts["unreadable"] += 1
-            logger.warning("%s published something unreadable: %s", self.peer.announcement, error)
-
-    def _on_marker(self, topic: bytes, marker: Marker) -> None:
-        future = self._markers.pop(topic, None)
-        if future is not None:
-            self._socket.unsubscribe(topic)
-            if not future.done():
-                future.set_result(marker)
-
-    def _on_events(self, topic: bytes, message: Events) -> None:
-        api_bytes, event_bytes, _, _ = topic.split(b"\0")
-        api, event = api_bytes.decode(), event_bytes.decode()
-        listenings = self._consumer.listenings_of(api, event)
-        self._consumer.given(len(message.records))
-        journal, publisher, records = message
-        last = self._last.get(topic)
-        for sequence, previous, data in records:
-            if last is not None and previous > last:
-                self._missed(topic)
-            last = sequence
-            for listening in listenings:
-                record = envelope.decode_record(data)  # to each its own: a handler may change what it is given
-                listening.give(
-                    EventMessage(
-                        api_name=api,
-                        event_name=event,
-                        kwargs=record.kwargs,
-                        version=record.version,
-                        id=record.id,
-                        native_id=f"{journal}-{sequence}",
-                        published_at=record.published_at,
-                        publisher=publisher,
-                    )
-                )
-        if last is not None:
-            self._last[topic] = last
-
-    def _missed(self, topic: bytes) -> None:
-        self.missed += 1
-        self._consumer.counts["gaps"] += 1
-        logger.warning(
-            "Events of %s from %s were lost on the way: this process reads too slowly",
-            topic.decode(errors="replace").replace("\0", " ").strip(),
-            self.peer.announcement,
-        )
+MAX_POSITIONS = 50_000
+"""Topics of journals whose publisher is gone of which we remember how far we came; the oldest are forgotten."""
 
 
 class Consumer:
@@ -149,7 +52,8 @@ class Consumer:
     All listeners of this process, and the feeds they need. Only touched from the node's loop.
 
     Args:
-        transport: makes the subscriptions.
+        identity: who we are.
+        transport: makes the connections.
         config, apis, hooks, client: as for the server.
         call_sync: runs a `def` function in a thread.
         on_fatal: called when a listener fails whose policy is to stop the worker.
@@ -159,6 +63,7 @@ class Consumer:
     def __init__(
         self,
         *,
+        identity: Identity,
         transport: Transport,
         config: Config,
         apis: ApiRegistry,
@@ -167,20 +72,29 @@ class Consumer:
         call_sync: Callable[..., Any],
         on_fatal: Callable[[Listener, Exception], None],
     ) -> None:
+        self.identity = identity
         self.counts: Counter[str] = Counter()
+        """gaps, unreadable, fetched, lost, refused_acks, standstills."""
         self.on_fatal = on_fatal
         self.call_sync = call_sync
         self.listenings: list[Listening] = []
+        self.hooks = hooks
+        self.client = client
         self._transport = transport
         self._config = config
         self._apis = apis
-        self.hooks = hooks
-        self.client = client
         self._feeds: dict[str, Feed] = {}
-        self._by_event: dict[tuple[str, str], tuple[Listening, ...]] = {}
         self._warned_of: defaultdict[str, set[str]] = defaultdict(set)
+        self._created_at: dict[tuple[str, str], float] = {}
+        """Per (API, group) since when it is owed events, as far as we know, by our clock."""
+        self._positions: dict[tuple[str, str, Key], int] = {}
+        """Up to where we handled topics that we do not follow at the moment: whoever serves them next is told."""
         self._given = 0
         self._pause: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._beat = self._loop.time()
+        self._timer = self._loop.call_later(TICK, self._tick)
+        self._stopped = False
 
     async def add(self, listener: Listener, peers: Iterable[Peer]) -> None:
         """
@@ -188,24 +102,33 @@ class Consumer:
 
         A publisher that does not confirm within `event_listener_setup_timeout` is a warning: it goes on being tried.
         """
-        self.listenings.append(Listening(self, listener))
-        self._by_event.clear()
+        listening = Listening(self, listener)
+        self.listenings.append(listening)
+        group = self.group_of(listener)
+        self._created_at.setdefault((listener.api, group), time.time())
         for peer in peers:
             if peer.instance not in self._feeds:  # or each of many listeners would go through all of them
-                self._open(peer)
-        markers = [
-            feed.subscribe(self._prefixes(listener))
+                self._follow(peer)
+        claims = [
+            feed.claim(listening, group)
             for feed in self._feeds.values()
             if listener.api in (feed.peer.announcement.api_names or ())
         ]
-        await self._live(markers, self._config.api(listener.api).event_listener_setup_timeout, str(listener))
+        await self._live(claims, self._config.api(listener.api).event_listener_setup_timeout, str(listener))
+
+    def group_of(self, listener: Listener) -> str:
+        """Return the name of a listener's consumer group; empty where it shares with nobody."""
+        return listener.group_of(self.identity.service)
 
     def peer_is_up(self, peer: Peer) -> None:
         """Take in that a peer joined, or says something new of itself."""
         feed = self._feeds.get(peer.instance)
-        if feed is not None and feed.peer.event_endpoint != peer.event_endpoint:
+        if feed is not None and (feed.peer.event_endpoint, feed.peer.endpoint) != (peer.event_endpoint, peer.endpoint):
             self.peer_left(peer.instance)
-        self._open(peer)
+        elif feed is not None and feed.peer.announcement.digest != peer.announcement.digest:
+            for claim in feed.claims.values():
+                claim.join()  # it may have events that "*" did not mean before
+        self._follow(peer)
 
     def peer_left(self, instance: str) -> None:
         """Take in that a peer is no longer up."""
@@ -213,29 +136,38 @@ class Consumer:
             feed.close()
 
     async def stop(self, seconds: float) -> None:
-        """Take nothing more in, finish what is being handled, and close."""
+        """Take nothing more in, finish what is being handled, acknowledge it, and leave the groups in order."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._timer.cancel()
+        if self._pause is not None:
+            self._pause.cancel()
+        for feed in self._feeds.values():
+            feed.pause()
+        self._report_dropped()
+        await asyncio.gather(*(listening.stop(seconds) for listening in self.listenings))
+        await asyncio.gather(*(feed.leave(LEAVE_TIMEOUT) for feed in self._feeds.values()))
         for feed in self._feeds.values():
             feed.close()
         self._feeds.clear()
-        self._resume()
-        await asyncio.gather(*(listening.stop(seconds) for listening in self.listenings))
+
+    def _report_dropped(self) -> None:
+        for feed in self._feeds.values():
+            for listening, claim in feed.claims.items():
+                live = [stream for stream in claim.streams.values() if isinstance(stream, LiveStream)]
+                waiting = sum(len(stream.ready) for stream in live)
+                if waiting:
+                    listening.counts["dropped"] += waiting
+                    logger.warning(
+                        "The listener %s stops: %d events of best effort that waited are dropped",
+                        listening.listener, waiting,
+                    )  # fmt: skip
 
     def is_live_at(self, instance: str) -> bool:
         """Return whether all that the listeners want of a publisher arrives. From any thread (`lightbus.testing`)."""
         feed = self._feeds.get(instance)
         return feed is not None and feed.is_live
-
-    def listenings_of(self, api: str, event: str) -> tuple[Listening, ...]:
-        """Return who listens to an event."""
-        found = self._by_event.get((api, event))
-        if found is None:
-            found = tuple(
-                listening
-                for listening in self.listenings
-                if listening.listener.api == api and not {event, "*"}.isdisjoint(listening.listener.events)
-            )
-            self._by_event[api, event] = found
-        return found
 
     # Reading no faster than the listeners handle
 
@@ -244,11 +176,11 @@ class Consumer:
         Take in that so many events were read. After a portion, reading pauses until the listeners have caught up.
 
         Otherwise a flood would keep the loop busy with reading, and the queues would fill up. A listener that needs
-        longer is not waited for: its queue takes what comes, up to its bound, and the others go on.
+        longer is not waited for: what comes waits in the journal (of best effort: in its queue, up to its bound).
         """
         self._given += count
         if self._given >= PORTION and self._pause is None:
-            self._pause = asyncio.get_running_loop().call_later(PATIENCE, self._go_on_without_the_slow)
+            self._pause = self._loop.call_later(PATIENCE, self._go_on_without_the_slow)
             for feed in self._feeds.values():
                 feed.pause()
 
@@ -267,8 +199,62 @@ class Consumer:
             self._pause.cancel()
             self._pause = None
         self._given = 0
+        if not self._stopped:
+            for feed in self._feeds.values():
+                feed.resume()
+
+    # What claims ask
+
+    def created_at(self, api: str, group: str) -> float:
+        """Return when a group was created, as far as we know, by our clock."""
+        return self._created_at.get((api, group), 0.0)
+
+    def learned(self, claim: Claim, message: Assign) -> None:
+        """Take in when a publisher says that a group was created."""
+        name = (claim.api, claim.group)
+        is_near = claim.feed.peer.announcement.host == self.identity.host
+        offset = 0.0 if is_near else time.time() - message.clock
+        if claim.group and name in self._created_at:
+            self._created_at[name] = min(self._created_at[name], message.created_at + offset)
+
+    def positions_of(self, api: str, group: str) -> list[Any]:
+        """Return up to where we handled the topics of a group that we do not follow at the moment."""
+        return [[*key, at] for (a, g, key), at in self._positions.items() if (a, g) == (api, group)] if group else []
+
+    def remember(self, claim: Claim, stream: Stream) -> None:
+        """Note up to where a topic was handled that we do not follow any more: it is not to be handled again."""
+        if not claim.group or isinstance(stream, LiveStream):
+            return
+        name = (claim.api, claim.group, stream.key)
+        self._positions[name] = max(stream.handled, self._positions.pop(name, 0))
+        if len(self._positions) > MAX_POSITIONS:
+            del self._positions[next(iter(self._positions))]
         for feed in self._feeds.values():
-            feed.resume()
+            other = feed.claims.get(claim.listening)
+            if other is not None and other is not claim:
+                other.was_handled(stream.key, stream.handled)
+
+    def lost(self, claim: Claim, stream: Stream, count: int) -> None:
+        """Take in that retention deleted events before this group could have them."""
+        self.counts["lost"] += count
+        logger.error(
+            "%d events of %s.%s were deleted by the retention of %s before the group %s could have them. "
+            "Raise journal.max_events or journal.max_bytes there, or have the group's processes run more often.",
+            count, claim.api, stream.key[1], claim.feed.peer.announcement, claim.group,
+        )  # fmt: skip
+        hook = self.hooks.run(
+            "on_events_lost",
+            call_sync=self.call_sync,
+            client=self.client,
+            api_name=claim.api,
+            event_name=stream.key[1],
+            listener_name=claim.listening.listener.name,
+            count=count,
+        )
+        if self.hooks.has("on_events_lost"):
+            self._loop.create_task(hook)
+        else:
+            hook.close()
 
     def casts(self, api: str) -> bool:
         """Return whether handlers are given the types that they are annotated with."""
@@ -285,20 +271,20 @@ class Consumer:
                 event.signature.validate(kwargs)
         return kwargs
 
-    def _open(self, peer: Peer) -> None:
+    # Inside
+
+    def _follow(self, peer: Peer) -> None:
         names = peer.announcement.api_names or ()
-        listeners = [listening.listener for listening in self.listenings if listening.listener.api in names]
-        if not listeners or not peer.event_endpoint:
+        listenings = [listening for listening in self.listenings if listening.listener.api in names]
+        if not listenings or not peer.event_endpoint or self._stopped:
             return
         feed = self._feeds.get(peer.instance)
         if feed is None:
             feed = self._feeds[peer.instance] = Feed(self, self._transport, peer)
         feed.peer = peer  # it may advertise more than it did
-        for listener in listeners:
-            self._warn_of_unknown(listener, peer)
-        prefixes = [prefix for listener in listeners for prefix in self._prefixes(listener)]
-        if not feed.covers(prefixes):
-            feed.subscribe(prefixes).add_done_callback(_log_live(peer))
+        for listening in listenings:
+            self._warn_of_unknown(listening.listener, peer)
+            feed.claim(listening, self.group_of(listening.listener))
 
     def _warn_of_unknown(self, listener: Listener, peer: Peer) -> None:
         """Say so where a listener waits for an event that its API does not have: a typo would wait for ever."""
@@ -317,27 +303,28 @@ class Consumer:
                 ", ".join(info.events) or "none",
             )
 
-    def _prefixes(self, listener: Listener) -> list[bytes]:
-        return [envelope.subscription(listener.api, event) for event in listener.events]
-
-    async def _live(self, markers: list[asyncio.Future[Marker]], seconds: float, what: str) -> None:
-        if not markers:
+    async def _live(self, claims: list[Claim], seconds: float, what: str) -> None:
+        waits = [claim.live_at for claim in claims]
+        if not waits:
             return
-        _, late = await asyncio.wait(markers, timeout=seconds)
+        _, late = await asyncio.wait(waits, timeout=seconds)
         if late:
             error = LightbusTimeout(
-                f"{len(late)} of {len(markers)} publishers did not confirm the subscription of {what} within "
+                f"{len(late)} of {len(waits)} publishers did not confirm the subscription of {what} within "
                 f"{seconds} s. It is set up as soon as they do; raise `event_listener_setup_timeout` if they are slow."
             )
             logger.warning("%s", error)
 
-
-def _log_live(peer: Peer) -> Callable[[asyncio.Future[Marker]], None]:
-    def log(future: asyncio.Future[Marker]) -> None:
-        if not future.cancelled():
-            head = future.result().head
-            logger.info(
-                "Events of %s arrive, from number %d on", peer.announcement, head + 1, extra={"live_at": peer.instance}
-            )
-
-    return log
+    def _tick(self) -> None:
+        self._timer = self._loop.call_later(TICK, self._tick)
+        now = self._loop.time()
+        stood_still = now - self._beat > self._config.worker.member_timeout
+        self._beat = now
+        if stood_still:
+            # Others have our partitions by now. What waits here is theirs; what we say of it would be refused.
+            self.counts["standstills"] += 1
+            logger.warning("The event loop stood still for long; events that waited meanwhile are others' matter now")
+        for feed in list(self._feeds.values()):
+            for claim in list(feed.claims.values()) if stood_still else ():
+                claim.join_again()
+            feed.tick()

@@ -29,6 +29,7 @@ from .looking import NodeStopped
 from .node import Node
 from .publishing import EventIds, Publisher
 from .residence import Residence
+from .shelf import Shelf
 from .threads import HandlerThreads
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Engine:
             heartbeat_interval=config.network.heartbeat_interval,
             heartbeat_timeout=config.network.heartbeat_timeout,
         )
+        self.shelf = Shelf(config, identity)
         self._discovery = discovery
         self._residence = Residence(self)
         self._was_worker = False
@@ -202,6 +204,7 @@ class Engine:
         all_closed = self.doors.close(at_exit=at_exit)
         if self._executor is not None:
             self._executor.shutdown()
+        self.shelf.close()
         if all_left and all_closed:
             self.transport.close()
 

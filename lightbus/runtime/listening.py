@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import inspect
 import logging
 from collections import Counter, deque
@@ -12,25 +13,34 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
-from ..exceptions import LightbusException
+from ..core.streams import Entry, Stream
+from ..exceptions import LightbusException, ProtocolError
 from ..message import EventMessage
 from ..service.hooks import HookRegistry
 from ..service.parameters import Parameter, of_function
 from ..service.signature import Signature
 from ..typing import Kwargs
+from ..wire import envelope
+from .publishing import native_id
 
-__all__ = ["Listener", "Listening", "OnError", "Surroundings", "wants_beyond"]
+__all__ = ["EACH_FOR_ITSELF", "Listener", "Listening", "OnError", "StreamOwner", "Surroundings", "wants_beyond"]
 
 logger = logging.getLogger("lightbus.consuming")
 
 MAX_QUEUED = 10_000
-"""Events that wait for one slow listener before further ones are dropped, counted and reported."""
+"""Events of best effort that wait for one slow listener before further ones are dropped, counted and reported."""
 
-FAIR_SHARE = 64
-"""Events handled without pause before the rest of the loop gets its turn."""
+MAX_BYTES = 32 * 1024 * 1024
+"""Bytes of the events that wait for one listener; further ones wait in the journal."""
 
-MAX_DELIVERIES = 5
+TURN = 64
+"""Events of one stream that are handled before another has its turn, and the rest of the loop."""
+
 FIRST_BACKOFF = 1.0
+LONGEST_BACKOFF = 300.0
+
+EACH_FOR_ITSELF = ""
+"""The group of listeners that share nothing: each is given everything, as long as it is connected."""
 
 
 class OnError(Enum):
@@ -41,7 +51,8 @@ class OnError(Enum):
     ACKNOWLEDGE_AND_LOG = "acknowledge_and_log"
     """Log it, and go on with the next event."""
     RETRY = "retry"
-    """Try the event again after a pause that doubles, up to five times in all; then log it and go on."""
+    """Try the event again after a pause of a second, which doubles up to five minutes; what comes behind it in its
+    partition waits. After `max_deliveries` it is set aside."""
 
 
 def accepts_message(function: Callable[..., Any]) -> str | None:
@@ -71,10 +82,14 @@ class Listener:
 
     Attributes:
         api, events: what it listens to; the event `"*"` means all of the API.
-        name: with the service's name it is the consumer group.
+        name: tells it from the other listeners of its service.
         function: `def` or `async def`; is given the EventMessage first (unless its first parameter has the name of
             an argument), and the arguments by name.
         on_error: what happens when it raises.
+        group: the consumer group, with the placeholder `{service_name}`; None where each process is given everything.
+        concurrency: how many partitions it handles side by side.
+        max_deliveries: how often an event is given to the group at most, before it is set aside.
+        since: where a new group begins: an id, a datetime, `"0"` or `"$"`.
 
     """
 
@@ -83,6 +98,10 @@ class Listener:
     name: str
     function: Callable[..., Any]
     on_error: OnError = OnError.SHUTDOWN
+    group: str | None = None
+    concurrency: int = 1
+    max_deliveries: int = 5
+    since: Any = None
 
     @property
     def is_async(self) -> bool:
@@ -91,6 +110,17 @@ class Listener:
         return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
         )
+
+    @property
+    def digest(self) -> str:
+        """What tells it from another program's listener under the same group name."""
+        function = inspect.unwrap(self.function)
+        where = f"{getattr(function, '__module__', '')}:{self.name}"
+        return hashlib.blake2b(where.encode(), digest_size=6).hexdigest()
+
+    def group_of(self, service: str) -> str:
+        """Return the group's name in a service; empty where each process is given everything."""
+        return EACH_FOR_ITSELF if self.group is None else self.group.replace("{service_name}", service)
 
     def __str__(self) -> str:
         return f"{self.name} of {', '.join(f'{self.api}.{event}' for event in self.events)}"
@@ -125,120 +155,283 @@ class Surroundings(Protocol):
         """Take in that a listener has nothing left to do."""
 
 
+class StreamOwner(Protocol):
+    """Where a stream comes from: the listener's claim at one publisher."""
+
+    publisher: str
+
+    async def start(self, stream: Stream, entry: Entry, at_least: int) -> int:
+        """Have it recorded that an event is about to be handled; return the how manieth time that is, 0: not here."""
+
+    async def bury(self, stream: Stream, entry: Entry, deliveries: int, error: str) -> bool:
+        """Have an event set aside; return whether it was."""
+
+    def handled(self, stream: Stream) -> None:
+        """Take in that one more event was handled."""
+
+    def let_go(self, stream: Stream) -> None:
+        """Take in that the event at hand was not handled, and is somebody else's matter now."""
+
+    def look(self, stream: Stream) -> None:
+        """Ask for more, where there is more and little waits."""
+
+
+@dataclass(slots=True)
+class _Again:
+    """An event that failed and is tried again."""
+
+    entry: Entry
+    deliveries: int
+    backoff: float
+
+
 class Listening:
-    """A listener at work: one event at a time, in order. Only touched from the node's loop."""
+    """A listener at work: one event of a stream at a time, in order. Only touched from the node's loop."""
 
     def __init__(self, surroundings: Surroundings, listener: Listener) -> None:
         self.listener = listener
         self.counts: Counter[str] = Counter()
-        """failed, retried, dropped, invalid."""
+        """failed, retried, redelivered, buried, dropped, invalid."""
         self.handled = 0
         self.is_slow = False
         """Whether it did not keep up lately, and is no longer waited for."""
+        self.backlog = 0
+        """How many events wait."""
+        self.backlog_bytes = 0
         self._surroundings = surroundings
         self._hooks = surroundings.hooks
         self._casts = surroundings.casts(listener.api)
-        self._queue: deque[EventMessage] = deque()
+        self._runnable: deque[Stream] = deque()
+        self._again: dict[Stream, _Again] = {}
+        self._at_hand: dict[Any, Stream] = {}
+        """Per key the stream whose event is being handled: never two of one key, even if a claim was renewed."""
+        self._blocked: dict[Any, Stream] = {}
+        """Per key the stream that waits for the one at hand."""
+        self._starving: list[Stream] = []
+        self._timers: set[asyncio.TimerHandle] = set()
         self._wake = asyncio.Event()
         self._stopping = False
-        self._stop = asyncio.Event()
         self._is_async = listener.is_async
         self._first = accepts_message(listener.function)
         parameters = inspect.signature(listener.function).parameters.values()
         self._takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
         self._names = frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
         self._with_message, self._without_message = _signatures(listener)
-        self._task = asyncio.get_running_loop().create_task(self._work())
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._work()) for _ in range(listener.concurrency)]
 
-    def give(self, message: EventMessage) -> None:
-        """Queue an event."""
-        if len(self._queue) >= MAX_QUEUED:
-            self._drop()
-            return
-        self._queue.append(message)
-        if not self._wake.is_set():
-            self._wake.set()
+    # What waits
 
     @property
-    def backlog(self) -> int:
-        """How many events wait."""
-        return len(self._queue)
+    def is_full(self) -> bool:
+        """Whether what comes is to wait in the journal."""
+        return self.backlog_bytes >= MAX_BYTES
 
-    async def stop(self, seconds: float) -> None:
-        """Finish the event being handled, at most so long, and stop."""
-        if self._queue:
-            self.counts["dropped"] += len(self._queue)
-            logger.warning("The listener %s stops: %d events that waited are dropped", self.listener, len(self._queue))
-        self._queue.clear()
-        self._stopping = True
-        self._stop.set()
-        self._wake.set()
-        done, _ = await asyncio.wait([self._task], timeout=seconds)
-        if not done:
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=1.0)
+    def ready(self, stream: Stream, count: int, size: int) -> None:
+        """Take in that a stream has so many events more, of so many bytes."""
+        self.backlog += count
+        self.backlog_bytes += size
+        self.go_on(stream)
 
-    def _drop(self) -> None:
-        self.counts["dropped"] += 1
+    def go_on(self, stream: Stream) -> None:
+        """Give a stream its turn, if an event of it may be handed out."""
+        if not stream.queued and stream.can_go_on and not self._stopping:
+            stream.queued = True
+            self._runnable.append(stream)
+            if not self._wake.is_set():
+                self._wake.set()
+
+    def starve(self, stream: Stream) -> None:
+        """Note a stream that may have more once there is room."""
+        self._starving.append(stream)
+
+    def forget(self, stream: Stream) -> None:
+        """Drop what waits of a stream: it is in the journal, and somebody else's matter now."""
+        self._took(len(stream.ready), sum(len(entry.record) for entry in stream.ready))
+        stream.ready.clear()
+        if self._again.pop(stream, None) is not None:
+            self._at_hand.pop(stream.key, None)
+            stream.put_back()
+            stream.owner.let_go(stream)
+
+    def skip(self, stream: Stream, sequence: int) -> None:
+        """Drop what waits of a stream up to a sequence: it was handled elsewhere."""
+        before = sum(len(entry.record) for entry in stream.ready)
+        count = stream.skip(sequence)
+        self._took(count, before - sum(len(entry.record) for entry in stream.ready))
+
+    def drop(self, count: int) -> None:
+        """Take in that there was no room for events of best effort."""
+        self.counts["dropped"] += count
         dropped = self.counts["dropped"]
-        if dropped in (1, 10, 100) or dropped % 1000 == 0:
-            logger.warning(
-                "The listener %s is too slow: %d events wait, %d were dropped", self.listener, len(self._queue), dropped
-            )
+        if dropped - count < 1 or dropped // 1000 > (dropped - count) // 1000:
+            logger.warning("The listener %s is too slow: %d events wait, %d were dropped",
+                           self.listener, self.backlog, dropped)  # fmt: skip
+
+    async def stop(self, seconds: float) -> bool:
+        """Finish the events being handled, at most so long, and stop; return whether all were finished."""
+        self._stopping = True
+        self._wake.set()
+        for timer in self._timers:
+            timer.cancel()
+        _, late = await asyncio.wait(self._tasks, timeout=seconds)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=1.0)
+        for stream in list(self._again):
+            self.forget(stream)
+        return not late
+
+    def _took(self, count: int, size: int) -> None:
+        self.backlog -= count
+        self.backlog_bytes -= size
+        if self._starving and self.backlog_bytes < MAX_BYTES // 2:
+            starving, self._starving = self._starving, []
+            for stream in starving:
+                stream.owner.look(stream)
+
+    # The work
 
     async def _work(self) -> None:
-        queue = self._queue
+        runnable, wake = self._runnable, self._wake
         while not self._stopping:
-            if not queue:
-                self._wake.clear()
-                self.is_slow = False
-                self._surroundings.caught_up()
-                await self._wake.wait()
+            if not runnable:
+                wake.clear()
+                if not self.backlog:
+                    self.is_slow = False
+                    self._surroundings.caught_up()
+                await wake.wait()
                 continue
-            await self._handle(queue.popleft())
-            self.handled += 1
-            if self.handled % FAIR_SHARE == 0:
-                await asyncio.sleep(0)
+            await self._turn(runnable.popleft())
+            await asyncio.sleep(0)
 
-    async def _handle(self, message: EventMessage) -> None:
+    async def _turn(self, stream: Stream) -> None:
+        stream.queued = False
+        if self._at_hand.get(stream.key, stream) is not stream:
+            self._blocked[stream.key] = stream
+            return
+        self._at_hand[stream.key] = stream
+        going_on = True
+        for _ in range(TURN):
+            if (again := self._again.pop(stream, None)) is not None:
+                going_on = await self._repeat(stream, again)
+            elif stream.can_go_on and not self._stopping:
+                entry = stream.take()
+                self._took(1, len(entry.record))
+                going_on = await self._begin(stream, entry)
+            else:
+                break
+            if not going_on:
+                break
+        if going_on or not stream.busy:
+            self._at_hand.pop(stream.key, None)
+            self.go_on(stream)
+            if (blocked := self._blocked.pop(stream.key, None)) is not None:
+                self.go_on(blocked)
+
+    def _done(self, stream: Stream, entry: Entry) -> bool:
+        stream.done(entry)
+        self.handled += 1
+        stream.owner.handled(stream)
+        return True
+
+    def _put_back(self, stream: Stream) -> bool:
+        stream.put_back()
+        stream.owner.let_go(stream)
+        return False
+
+    async def _begin(self, stream: Stream, entry: Entry) -> bool:
+        """Handle an event for the first time here; return whether the stream goes on."""
+        if stream.is_doubtful(entry):
+            # It may be the one that its last consumer was lost over: its start is on record before it happens.
+            return await self._redeliver(stream, entry, 2)
+        return await self._handle(stream, entry, 1)
+
+    async def _repeat(self, stream: Stream, again: _Again) -> bool:
+        return await self._redeliver(stream, again.entry, again.deliveries + 1, again.backoff)
+
+    async def _redeliver(self, stream: Stream, entry: Entry, at_least: int, backoff: float = FIRST_BACKOFF) -> bool:
+        deliveries = await stream.owner.start(stream, entry, at_least)
+        if deliveries == 0:
+            return self._put_back(stream)
+        if deliveries > self.listener.max_deliveries:
+            return await self._bury(stream, entry, deliveries - 1, "Each delivery ended the process, or the handler.")
+        self.counts["redelivered"] += 1
+        return await self._handle(stream, entry, deliveries, backoff)
+
+    async def _bury(self, stream: Stream, entry: Entry, deliveries: int, error: str) -> bool:
+        if not await stream.owner.bury(stream, entry, deliveries, error):
+            return self._put_back(stream)
+        self.counts["buried"] += 1
+        return self._done(stream, entry)
+
+    async def _handle(self, stream: Stream, entry: Entry, deliveries: int, backoff: float = FIRST_BACKOFF) -> bool:
         try:
+            message = self._message(stream, entry, deliveries)
             args, kwargs = self._arguments(message)
         except LightbusException as error:
             # Its sender's mistake, and not the handler's: `on_error` is not asked, and nothing a peer sends stops us.
             self.counts["invalid"] += 1
-            logger.error("%r is not given to the listener %s: %s", message, self.listener.name, error)
-            return
+            logger.error("%s is not given to the listener %s: %s", _where(stream, entry), self.listener.name, error)
+            return self._done(stream, entry)
         try:
             await self._execute(message, args, kwargs)
         except Exception as error:
-            await self._failed(message, args, kwargs, error)
+            return await self._failed(stream, entry, message, error, backoff)
+        return self._done(stream, entry)
 
     async def _failed(
-        self, message: EventMessage, args: tuple[EventMessage, ...], kwargs: Kwargs, error: Exception
-    ) -> None:
-        backoff = FIRST_BACKOFF
-        while await self._again(message, error, backoff):
-            backoff *= 2
-            message.deliveries += 1
-            try:
-                await self._execute(message, args, kwargs)
-            except Exception as another:
-                error = another
-            else:
-                return
-
-    async def _again(self, message: EventMessage, error: Exception, backoff: float) -> bool:
-        policy = self.listener.on_error
+        self, stream: Stream, entry: Entry, message: EventMessage, error: Exception, backoff: float
+    ) -> bool:
+        policy, deliveries = self.listener.on_error, message.deliveries
         self.counts["failed"] += 1
         logger.error("The listener %s failed on %r", self.listener.name, message, exc_info=error)
-        if policy is OnError.RETRY and message.deliveries < MAX_DELIVERIES and not self._stopping:
-            self.counts["retried"] += 1
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), backoff)
-            return not self._stopping
+        if policy is OnError.ACKNOWLEDGE_AND_LOG:
+            return self._done(stream, entry)
+        if deliveries >= self.listener.max_deliveries:
+            going_on = await self._bury(stream, entry, deliveries, f"{type(error).__name__}: {error}")
+        elif policy is OnError.RETRY and not self._stopping:
+            self._try_again_later(stream, _Again(entry, deliveries, min(2 * backoff, LONGEST_BACKOFF)), backoff)
+            return False
+        else:
+            if deliveries == 1:  # the others are on record
+                await stream.owner.start(stream, entry, 1)
+            going_on = self._put_back(stream)
         if policy is OnError.SHUTDOWN:
             self._surroundings.on_fatal(self.listener, error)
-        return False
+            self._stopping = True
+        return going_on
+
+    def _try_again_later(self, stream: Stream, again: _Again, seconds: float) -> None:
+        self.counts["retried"] += 1
+        self._again[stream] = again
+
+        def resume() -> None:
+            self._timers.discard(timer)
+            if stream in self._again and not self._stopping:
+                stream.queued = True
+                self._runnable.append(stream)
+                self._wake.set()
+
+        timer = asyncio.get_running_loop().call_later(seconds, resume)
+        self._timers.add(timer)
+
+    def _message(self, stream: Stream, entry: Entry, deliveries: int) -> EventMessage:
+        """Return the message of an event. To each listener its own: a handler may change what it is given."""
+        record = envelope.decode_record(entry.record)
+        journal, event, _ = stream.key
+        return EventMessage(
+            api_name=self.listener.api,
+            event_name=event,
+            kwargs=record.kwargs,
+            version=record.version,
+            id=record.id,
+            native_id=native_id(journal, entry.sequence),
+            deliveries=deliveries,
+            published_at=record.published_at,
+            publisher=stream.owner.publisher,
+        )
 
     def _arguments(self, message: EventMessage) -> tuple[tuple[EventMessage, ...], Kwargs]:
         """Return what the handler is called with. Raises ValidationError where that does not fit its annotations."""
@@ -261,7 +454,8 @@ class Listening:
         except Exception:
             raise
         except BaseException as error:
-            if self._task.cancelling():
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
                 raise
             # The handler's own: it must neither end this task, unnoticed, nor the loop.
             raise RuntimeError(f"{self.listener.name} raised {type(error).__name__}: {error}") from error
@@ -277,3 +471,11 @@ class Listening:
             event_message=message,
             listener_name=self.listener.name,
         )
+
+
+def _where(stream: Stream, entry: Entry) -> str:
+    journal, event, partition = stream.key
+    name = f"The event {event} at {native_id(journal, entry.sequence) or entry.sequence} (partition {partition})"
+    with contextlib.suppress(ProtocolError):
+        name += f", {envelope.decode_record(entry.record).id}"
+    return name

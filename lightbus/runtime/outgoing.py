@@ -235,19 +235,31 @@ class OutgoingCall(Outgoing):
 
 
 class OutgoingEvent(Outgoing):
-    """The hand-off of an event to a peer that publishes it."""
+    """
+    The hand-off of an event to a peer that publishes it.
 
-    __slots__ = ("key", "record")
+    It is repeated when it is unclear what became of it: the event's id tells the publisher's journal that it has it.
+    """
+
+    __slots__ = ("key", "record", "wait_for")
 
     answer = Accepted
     setting = "event_fire_timeout"
 
     def __init__(
-        self, doorway: Doorway, api: str, name: str, deadline: Deadline, record: bytes, key: str | None
+        self,
+        doorway: Doorway,
+        api: str,
+        name: str,
+        deadline: Deadline,
+        record: bytes,
+        key: str | None,
+        wait_for: str = "journal",
     ) -> None:
-        super().__init__(doorway, api, name, deadline)
+        super().__init__(doorway, api, name, deadline, idempotent=True)
         self.record = record
         self.key = key
+        self.wait_for = wait_for
 
     def choose(self, peers: tuple[Peer, ...], in_flight: Mapping[str, int]) -> Peer | None:
         # One key always goes to one publisher, since order is promised per publisher only; without a key
@@ -257,7 +269,7 @@ class OutgoingEvent(Outgoing):
         return None if chosen is None else left[chosen]
 
     def message(self, peer: Peer) -> Fire:
-        return Fire(peer.instance, self.api, self.name, self.deadline.left(), self.key, self.record)
+        return Fire(peer.instance, self.api, self.name, self.deadline.left(), self.key, self.record, self.wait_for)
 
 
 def _remote_error(error: Error, peer: Peer) -> LightbusException:

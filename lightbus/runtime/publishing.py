@@ -1,6 +1,7 @@
-"""The way of an event out: fire -> validate -> (journal) -> PUB, and the hand-off for processes that do not publish.
+"""The way of an event out: fire -> validate -> journal -> PUB, and the hand-off for processes that do not publish.
 
-There is no journal yet: an event is numbered, and reaches whoever listens at the moment.
+An event is numbered and stored first, and published then: whoever misses it live finds it in the journal. Events of
+best effort are numbered and published only.
 """
 
 from __future__ import annotations
@@ -9,19 +10,31 @@ import asyncio
 import logging
 import os
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, Protocol, TypeAlias
 
 from ..core.partitions import partition_of
-from ..exceptions import DeformError, EventNotFound, LightbusException, PayloadTooLarge, PeerRefused, ProtocolError
+from ..exceptions import (
+    DeformError,
+    EventNotFound,
+    JournalError,
+    LightbusException,
+    PayloadTooLarge,
+    PeerRefused,
+    ProtocolError,
+)
+from ..io.journal import Journal, NewEvent, Stored, Topic
 from ..message import EventMessage
 from ..service.api import ApiRegistry, Event
 from ..wire import codec, envelope
-from ..wire.envelope import MARKER_PREFIX, PARTITIONS, Accepted, Error, Events, Fire, Marker, Record
+from ..wire.envelope import MARKER_PREFIX, PARTITIONS, Accepted, Error, Events, Fire, Head, Marker, Message, Record
 from .context import Identity
 
-__all__ = ["Publisher", "key_of"]
+__all__ = ["Publisher", "Subscriptions", "WhenHandled", "key_of", "native_id"]
 
 logger = logging.getLogger("lightbus.publishing")
 
@@ -39,6 +52,22 @@ RECORD_OVERHEAD = 32
 TURN_AFTER = 16
 """Events without a key that go to one partition before the next has its turn, within one tick of the loop."""
 
+FIRST_HEAD = 0.5
+LAST_HEAD = 30.0
+"""Seconds after which an idle topic says which event is its newest; then again after twice the time, up to the last."""
+
+MAX_HEADS = 10_000
+"""Topics that do so: the others' newest events are found when the next one comes."""
+
+Place: TypeAlias = tuple[Topic, int]
+"""Where an event is in our own journal."""
+
+WhenHandled = Callable[[Topic, int, Callable[[], None]], None]
+"""Calls back once every group that is owed an event of our own journal has handled it."""
+
+Subscriptions = Callable[[bytes, bool], None]
+"""Is told of every subscription that begins or ends, by its topic."""
+
 
 def key_of(event: Event | None, kwargs: dict[str, Any]) -> str | None:
     """Return the key of an event with these arguments; None where it has none."""
@@ -48,76 +77,179 @@ def key_of(event: Event | None, kwargs: dict[str, Any]) -> str | None:
     return None if value is None else str(value)
 
 
+def native_id(journal: str, sequence: int) -> str:
+    """Return where an event is to be found: `"<journal>-<sequence>"`; empty where no journal holds it."""
+    return f"{journal}-{sequence}" if journal else ""
+
+
+class OwnJournal(Protocol):
+    """Where the journal comes from that this process appends to."""
+
+    def own(self) -> Journal:
+        """Return it, opened at first use. Raises JournalError."""
+
+
+_Waiter: TypeAlias = "asyncio.Future[Stored] | Callable[[Stored | JournalError], None]"
+
+
+class _Batch:
+    """What is fired within one tick of the loop: stored by one commit. Each event has somebody who waits for that."""
+
+    __slots__ = ("events", "waiters")
+
+    def __init__(self) -> None:
+        self.events: list[NewEvent] = []
+        self.waiters: list[_Waiter] = []
+
+
 class Publisher:
     """
     Publishes the events of the APIs that this process advertises.
 
-    `append` may be called from any thread: the lock makes numbering and queueing one step, so that the numbers of each
-    partition leave in order. Sending happens on the node's loop only.
+    `publish` may be called from any thread: the lock makes storing and queueing one step, so that the sequences of
+    each topic leave in order. Sending happens on the node's loop only.
 
     Args:
         identity: who we are.
         apis: whose events may be fired.
         send: publishes a frame.
+        journals: has the journal of this process.
         max_message_size: bytes that a frame may have.
 
     """
 
     def __init__(
-        self, identity: Identity, apis: ApiRegistry, send: Callable[[bytes], None], *, max_message_size: int
+        self,
+        identity: Identity,
+        apis: ApiRegistry,
+        send: Callable[[bytes], None],
+        journals: OwnJournal,
+        *,
+        max_message_size: int,
     ) -> None:
         self.identity = identity
         self.max_message_size = max_message_size
-        self.journal = identity.instance
-        self.head = 0
-        """The sequence of the newest event."""
         self.counts: Counter[str] = Counter()
-        """published, handed_off (to us), refused, markers."""
+        """published, stored, handed_off (to us), repeated, refused, markers, journal_errors."""
+        self.published: Counter[tuple[str, str]] = Counter()
+        """Per (API, event): how many were published."""
+        self.loop = asyncio.get_running_loop()
+        self.when_handled: WhenHandled | None = None
+        self.on_subscription: Subscriptions | None = None
         self._apis = apis
         self._send = send
-        self._loop = asyncio.get_running_loop()
+        self._journals = journals
         self._lock = threading.Lock()
         self._pending: dict[bytes, list[list[Any]]] = {}
+        self._pending_live: dict[bytes, list[list[Any]]] = {}
         self._count = 0
         self._flush_is_due = False
-        self._last: dict[bytes, int] = {}
+        self._batch = _Batch()
+        self._live_numbers: dict[bytes, int] = {}
         self._turn = int.from_bytes(os.urandom(1), "big")
-        self._topics: dict[tuple[str, str], list[bytes]] = {}
+        self._topics: dict[tuple[str, str], list[tuple[bytes, Topic]]] = {}
+        self._heads: dict[bytes, tuple[int, float, float]] = {}
+        """Per topic its newest sequence, when to say so next, and the pause before that."""
+        self._journal: Journal | None = None
 
-    def append(self, api: str, event: str, record: bytes, key: str | None) -> int:
-        """Number an event and queue it for publishing; return its sequence. From any thread."""
-        topics = self._topics.get((api, event)) or self._make_topics(api, event)
+    # In: from this process
+
+    def publish(self, message: EventMessage, event: Event) -> Place | None:
+        """
+        Store an event of this process and have it published; note in it where it is to be found. From any thread.
+
+        Return where it is; None for one of best effort.
+
+        Raises DeformError where an argument cannot be put on the wire, PayloadTooLarge where all are too much for it,
+        JournalError where it cannot be stored.
+        """
+        record = self._record(message)
+        key = key_of(event, message.kwargs)
+        if event.delivery == "best_effort":
+            self._append_live(message.api_name, message.event_name, record, key)
+            message.publisher = self.identity.instance
+            return None
         with self._lock:
-            self.head = sequence = self.head + 1
-            if key is None:
-                topic = topics[(self._turn + self._count // TURN_AFTER) % PARTITIONS]
-            else:
-                topic = topics[partition_of(key, PARTITIONS)]
-            self._count += 1
-            entry = [sequence, self._last.get(topic, 0), record]
-            self._last[topic] = sequence
-            if topic in self._pending:
-                self._pending[topic].append(entry)
-            else:
-                self._pending[topic] = [entry]
-            if self._flush_is_due:
-                return sequence
-            self._flush_is_due = True
-        self._loop.call_soon_threadsafe(self.flush)
-        return sequence
+            journal = self._own_journal()
+            topic, name = self._topic(message.api_name, message.event_name, key)
+            [stored] = journal.append([NewEvent(name, record, message.published_at)])
+            self.counts["stored"] += 1
+            self._queue(topic, stored, record)
+        message.native_id = native_id(journal.id, stored.sequence)
+        message.publisher = self.identity.instance
+        return name, stored.sequence
 
-    def publish(self, message: EventMessage, event: Event) -> None:
-        """
-        Publish an event of this process, and note in it where it is to be found. From any thread.
+    async def publish_async(self, message: EventMessage, event: Event) -> Place | None:
+        """Do the same on the node's loop, where all that is fired within one tick shares one commit."""
+        if event.delivery == "best_effort" or asyncio.get_running_loop() is not self.loop:
+            return self.publish(message, event)
+        record = self._record(message)
+        future: asyncio.Future[Stored] = self.loop.create_future()
+        with self._lock:
+            _, name = self._topic(message.api_name, message.event_name, key_of(event, message.kwargs))
+            self._enqueue(NewEvent(name, record, message.published_at), future)
+        stored = await future
+        message.native_id = native_id(self._journal_id, stored.sequence)
+        message.publisher = self.identity.instance
+        return name, stored.sequence
 
-        Raises DeformError where an argument cannot be put on the wire, PayloadTooLarge where all are too much for it.
-        """
-        record = record_of(message)
-        if len(record) + FRAME_OVERHEAD > self.max_message_size:
-            raise self._too_large(message.canonical_name, record)
-        sequence = self.append(message.api_name, message.event_name, record, key_of(event, message.kwargs))
-        message.native_id = self.native_id(sequence)
-        message.publisher = self.journal
+    def handled_by_all(self, place: Place) -> Future[None]:
+        """Return what is done once every group that is owed an event of ours has handled it. From any thread."""
+        handled: Future[None] = Future()
+
+        def done() -> None:
+            if not handled.done():
+                handled.set_result(None)
+
+        assert self.when_handled is not None
+        self.loop.call_soon_threadsafe(self.when_handled, *place, done)
+        return handled
+
+    def hand_off(self, fire: Fire, reply: Callable[[Message], None]) -> None:
+        """Publish an event for a process that cannot; answer once it is stored (or handled, if it asks for that)."""
+        try:
+            event, kwargs, data, id = self._received(fire)
+        except (LightbusException, EventNotFound, ProtocolError) as error:
+            self.counts["refused"] += 1
+            details = {"elsewhere": True} if isinstance(error, PeerRefused) else {}
+            reply(Error(error.code, str(error), False, details))
+            return
+        key = fire.key if fire.key is not None else key_of(event, kwargs)
+        self.counts["handed_off"] += 1
+        if event.delivery == "best_effort":
+            self._append_live(fire.api, fire.event, data, key)
+            reply(Accepted("", self.identity.instance))
+            return
+        with self._lock:
+            _, name = self._topic(fire.api, fire.event, key)
+
+            self._enqueue(NewEvent(name, data, time.time(), id), partial(self._answer, fire, name, reply))
+
+    def _received(self, fire: Fire) -> tuple[Event, dict[str, Any], bytes, str]:
+        if fire.target != self.identity.instance:
+            raise PeerRefused(f"the event was meant for the instance {fire.target}, and this is {self.identity}.")
+        event = self._apis.get(fire.api).get_event(fire.event)
+        kwargs, data, id = _completed(event, fire.record)
+        # A subscriber would drop us for a message over the limit, and this one grows by its topic and numbers.
+        if len(data) + FRAME_OVERHEAD > self.max_message_size:
+            raise self._too_large(f"{fire.api}.{fire.event}", data)
+        return event, kwargs, data, id
+
+    def _answer(
+        self, fire: Fire, topic: Topic, reply: Callable[[Message], None], stored: Stored | JournalError
+    ) -> None:
+        if isinstance(stored, JournalError):
+            reply(Error(stored.code, str(stored), False, {"elsewhere": True}))
+            return
+        if not stored.is_new:
+            self.counts["repeated"] += 1
+        accepted = Accepted(native_id(self._journal_id, stored.sequence), self.identity.instance)
+        if fire.wait_for == "ack" and self.when_handled is not None:
+            self.when_handled(topic, stored.sequence, lambda: reply(accepted))
+        else:
+            reply(accepted)
+
+    # Out
 
     @property
     def waiting(self) -> int:
@@ -126,23 +258,24 @@ class Publisher:
 
     def flush(self) -> int:
         """
-        Publish what is queued, and return the sequence of the last of it. Only on the node's loop.
+        Store and publish what is queued; return the newest sequence of our journal. Only on the node's loop.
 
         The events of one topic share messages.
         """
         with self._lock:
-            batch, self._pending = self._pending, {}
-            count, self._count = self._count, 0
+            batch, self._batch = self._batch, _Batch()
             self._flush_is_due = False
+            outcome = self._store(batch.events) if batch.events else []
+            pending, self._pending = self._pending, {}
+            live, self._pending_live = self._pending_live, {}
+            count, self._count = self._count, 0
             self._turn += 1 + count // TURN_AFTER
-            head = self.head
-        limit = min(MAX_BYTES, self.max_message_size - FRAME_OVERHEAD)
-        for topic, entries in batch.items():
-            for records in _portions(entries, limit):
-                message = Events(self.journal, self.identity.instance, records)
-                self._send(envelope.encode_published(topic, message))
+        self._send_all(pending, self._journal_id)
+        self._send_all(live, "")
         self.counts["published"] += count
-        return head
+        for waiter, each in zip(batch.waiters, outcome, strict=True):
+            _tell(waiter, each)
+        return 0 if self._journal is None else self._journal.head
 
     def subscribed(self, topic: bytes, subscribed: bool) -> None:
         """
@@ -152,32 +285,111 @@ class Publisher:
         force. What is queued goes out first: those events are older than the marker, and older ones are not live.
         """
         if subscribed and topic.startswith(MARKER_PREFIX):
-            head = self.flush()  # not `self.head`: another thread may have counted on, and its event comes later
+            head = self.flush()
             self.counts["markers"] += 1
-            self._send(envelope.encode_published(topic, Marker(self.journal, head)))
+            self._send(envelope.encode_published(topic, Marker(self._journal_id, head)))
+        elif self.on_subscription is not None:
+            self.on_subscription(topic, subscribed)
 
-    def hand_off(self, fire: Fire) -> Accepted | Error:
-        """Publish an event for a process that cannot; return the answer for it."""
-        if fire.target != self.identity.instance:
-            text = f"the event was meant for the instance {fire.target}, and this is {self.identity}."
-            return Error(PeerRefused.code, text, False, {"elsewhere": True})
+    def tick(self, now: float) -> None:
+        """Have topics that fell idle say which event is their newest: the last one may have been missed."""
+        for topic, (sequence, at, pause) in list(self._heads.items()):
+            if now >= at:
+                self._send(envelope.encode_published(topic, Head(self._journal_id, sequence)))
+                pause = min(2 * pause, LAST_HEAD)
+                self._heads[topic] = sequence, now + pause, pause
+
+    # Inside
+
+    @property
+    def _journal_id(self) -> str:
+        return "" if self._journal is None else self._journal.id
+
+    def _own_journal(self) -> Journal:
+        if self._journal is None:
+            self._journal = self._journals.own()
+        return self._journal
+
+    def _enqueue(self, event: NewEvent, waiter: _Waiter) -> None:
+        """Add an event to this tick's batch. With the lock held, on the node's loop."""
+        self._batch.events.append(event)
+        self._batch.waiters.append(waiter)
+        self._count += 1
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self.loop.call_soon(self.flush)
+
+    def _store(self, events: list[NewEvent]) -> Sequence[Stored | JournalError]:
+        """Store a batch and queue it for publishing; return what became of each event. With the lock held."""
         try:
-            event = self._apis.get(fire.api).get_event(fire.event)
-            kwargs, data = _completed(event, fire.record)
-            # A subscriber would drop us for a message over the limit, and this one grows by its topic and numbers.
-            if len(data) + FRAME_OVERHEAD > self.max_message_size:
-                raise self._too_large(f"{fire.api}.{fire.event}", data)
-        except (LightbusException, EventNotFound, ProtocolError) as error:
-            self.counts["refused"] += 1
-            return Error(error.code, str(error), False, {})
-        key = fire.key if fire.key is not None else key_of(event, kwargs)
-        sequence = self.append(fire.api, fire.event, data, key)
-        self.counts["handed_off"] += 1
-        return Accepted(self.native_id(sequence), self.identity.instance)
+            outcome = self._own_journal().append(events)
+        except JournalError as error:
+            self.counts["journal_errors"] += 1
+            self._count -= len(events)
+            logger.error("%d events were not stored: %s", len(events), error)
+            return [error] * len(events)
+        self.counts["stored"] += len(events)
+        pending, topics = self._pending, self._topics
+        for event, stored in zip(events, outcome, strict=True):
+            if stored.is_new:
+                name = event.topic
+                topic = topics[name.api, name.event][name.partition][0]
+                entry = [stored.sequence, stored.previous, event.record]
+                if topic in pending:
+                    pending[topic].append(entry)
+                else:
+                    pending[topic] = [entry]
+        return outcome
 
-    def native_id(self, sequence: int) -> str:
-        """Return where an event is to be found: `"<journal>-<sequence>"`."""
-        return f"{self.journal}-{sequence}"
+    def _queue(self, topic: bytes, stored: Stored, record: bytes) -> None:
+        """Queue a stored event for publishing. With the lock held, from any thread."""
+        self._pending.setdefault(topic, []).append([stored.sequence, stored.previous, record])
+        self._flush_soon()
+
+    def _append_live(self, api: str, event: str, record: bytes, key: str | None) -> None:
+        with self._lock:
+            topic, _ = self._topic(api, event, key)
+            previous = self._live_numbers.get(topic, 0)
+            self._live_numbers[topic] = previous + 1
+            self._pending_live.setdefault(topic, []).append([previous + 1, previous, record])
+            self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        self._count += 1
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self.loop.call_soon_threadsafe(self.flush)
+
+    def _topic(self, api: str, event: str, key: str | None) -> tuple[bytes, Topic]:
+        """Return the topic of an event's partition: that of its key, else one after the other. With the lock held."""
+        topics = self._topics.get((api, event)) or self._make_topics(api, event)
+        if key is not None:
+            return topics[partition_of(key, PARTITIONS)]
+        return topics[(self._turn + self._count // TURN_AFTER) % PARTITIONS]
+
+    def _make_topics(self, api: str, event: str) -> list[tuple[bytes, Topic]]:
+        topics = [
+            (envelope.event_topic(api, event, partition), Topic(api, event, partition))
+            for partition in range(PARTITIONS)
+        ]
+        self._topics[api, event] = topics
+        return topics
+
+    def _send_all(self, batch: dict[bytes, list[list[Any]]], journal: str) -> None:
+        limit = min(MAX_BYTES, self.max_message_size - FRAME_OVERHEAD)
+        for topic, entries in batch.items():
+            for records in _portions(entries, limit):
+                self._send(envelope.encode_published(topic, Events(journal, self.identity.instance, records)))
+            api, event, _, _ = topic.split(b"\0")
+            self.published[api.decode(), event.decode()] += len(entries)
+            if journal and (topic in self._heads or len(self._heads) < MAX_HEADS):
+                self._heads[topic] = entries[-1][0], time.monotonic() + FIRST_HEAD, FIRST_HEAD
+
+    def _record(self, message: EventMessage) -> bytes:
+        record = record_of(message)
+        if len(record) + FRAME_OVERHEAD > self.max_message_size:
+            raise self._too_large(message.canonical_name, record)
+        return record
 
     def _too_large(self, what: str, record: bytes) -> PayloadTooLarge:
         return PayloadTooLarge(
@@ -185,20 +397,25 @@ class Publisher:
             "Send less, or raise network.max_message_size on both sides."
         )
 
-    def _make_topics(self, api: str, event: str) -> list[bytes]:
-        topics = [envelope.event_topic(api, event, partition) for partition in range(PARTITIONS)]
-        self._topics[api, event] = topics
-        return topics
+
+def _tell(waiter: _Waiter, outcome: Stored | JournalError) -> None:
+    if not isinstance(waiter, asyncio.Future):
+        waiter(outcome)
+    elif not waiter.done():
+        if isinstance(outcome, JournalError):
+            waiter.set_exception(outcome)
+        else:
+            waiter.set_result(outcome)
 
 
-def _completed(event: Event, data: bytes) -> tuple[dict[str, Any], bytes]:
-    """Return the arguments and the record of an event with what its sender, who may not know the Api, left out."""
+def _completed(event: Event, data: bytes) -> tuple[dict[str, Any], bytes, str]:
+    """Return arguments, record and id of an event with what its sender, who may not know the Api, left out."""
     record = envelope.decode_record(data)
     kwargs = event.signature.fill_defaults(record.kwargs)
     event.signature.validate(kwargs)
     if kwargs is record.kwargs and record.version == event.version:
-        return kwargs, data
-    return kwargs, envelope.encode_record(record._replace(kwargs=kwargs, version=event.version))
+        return kwargs, data, record.id
+    return kwargs, envelope.encode_record(record._replace(kwargs=kwargs, version=event.version)), record.id
 
 
 def _portions(entries: list[list[Any]], limit: int) -> list[list[Any]]:

@@ -27,23 +27,39 @@ __all__ = [
     "EVENT_TOPIC_PARTS",
     "MARKER_PREFIX",
     "PARTITIONS",
+    "PRESENCE_PREFIX",
     "PROTOCOL_VERSION",
     "Accepted",
+    "Ack",
+    "Acked",
+    "Assign",
+    "Beat",
+    "Bury",
     "Cancel",
     "Drain",
     "Drained",
     "Error",
     "Events",
+    "Fetch",
     "Fire",
     "Goodbye",
+    "Head",
     "Hello",
+    "Join",
     "Kind",
+    "Leave",
     "Marker",
     "Message",
+    "Open",
+    "Page",
     "Peers",
     "Record",
+    "Release",
     "Request",
     "Result",
+    "Start",
+    "Started",
+    "Streams",
     "Welcome",
     "call_id_of",
     "decode",
@@ -54,11 +70,15 @@ __all__ = [
     "encode_record",
     "event_topic",
     "marker_topic",
+    "split_topic",
     "subscription",
 ]
 
 PARTITIONS = 16
 """How many partitions an event's stream falls into; part of the protocol, since both sides count with it."""
+
+PRESENCE_PREFIX = b"\xfe"
+"""A consumer's sign that it is connected: a topic of its own. No name begins with this byte in UTF-8."""
 
 MARKER_PREFIX = b"\xff"
 """Markers sort after every topic: libzmq sends subscriptions in order, so a marker seen means all are in place."""
@@ -83,8 +103,23 @@ class Kind(IntEnum):
     DRAIN = 10
     DRAINED = 11
     GOODBYE = 12
+    JOIN = 13
+    ASSIGN = 14
+    OPEN = 15
+    STREAMS = 16
+    FETCH = 17
+    PAGE = 18
+    ACK = 19
+    ACKED = 20
+    START = 21
+    STARTED = 22
+    BURY = 23
+    RELEASE = 24
+    LEAVE = 25
+    BEAT = 26
     EVENTS = 32
     MARKER = 33
+    HEAD = 34
 
 
 class Hello(NamedTuple):
@@ -161,10 +196,12 @@ class Fire(NamedTuple):
     left: float
     key: str | None
     record: bytes
+    wait_for: str
+    """`"journal"`: answer when it is on disk; `"ack"`: when every group has handled it, too."""
 
 
 class Accepted(NamedTuple):
-    """Worker to the process that handed off: published (and, where there is a journal, on disk)."""
+    """Publisher to the process that handed off: the event is on disk (best-effort ones: published)."""
 
     native_id: str
     publisher: str
@@ -192,10 +229,176 @@ class Goodbye(NamedTuple):
     instance: str
 
 
+class Join(NamedTuple):
+    """Consumer to publisher: this process is a member of this group; which partitions are mine? Sent again to renew."""
+
+    target: str
+    """The instance that is meant; another one refuses."""
+    api: str
+    group: str
+    """Empty: no group, but whatever is published while we are connected."""
+    events: list[Any]
+    """The events' names; `"*"` is every event of the API."""
+    member: str
+    """The consuming process's instance id."""
+    host: str
+    """The consumer's host: a publisher of the same host has the same clock."""
+    presence: bytes
+    """A topic to which the consumer is subscribed for as long as it is connected, and nobody else."""
+    created_at: float
+    """When the group was created, as far as its members know, by the consumer's clock."""
+    clock: float
+    """The consumer's wall clock, seconds since 1970."""
+    digest: str
+    """Of the listener's module and name: two programs under one group name can be told apart."""
+    since: Any
+    """Where a group that is new begins: nil, `"0"`, `"$"`, an event's id or a time."""
+    positions: list[Any]
+    """What this process has handled already, `[journal, event, partition, sequence]` each."""
+
+
+class Assign(NamedTuple):
+    """Publisher to consumer: these are your partitions from now on. Those that are missing are to be released."""
+
+    api: str
+    group: str
+    generation: int
+    partitions: list[Any]
+    events: list[Any]
+    """The events that the group is owed here, `"*"` expanded."""
+    created_at: float
+    """When the group was created, by the publisher's clock."""
+    clock: float
+    """The publisher's wall clock."""
+
+
+class Open(NamedTuple):
+    """Consumer to publisher: I am subscribed to these partitions; where do I begin?"""
+
+    api: str
+    group: str
+    generation: int
+    partitions: list[Any]
+    events: list[Any]
+    since: Any
+    """As in Join; asked by those without a group only."""
+
+
+class Streams(NamedTuple):
+    """Publisher to consumer: where each topic of a journal stands for you. Also sent unasked, for another journal."""
+
+    api: str
+    group: str
+    generation: int
+    partitions: list[Any]
+    streams: list[Any]
+    """`[journal, event, partition, cursor, head, doubtful]` each: all up to `cursor` was handled, `head` is the newest,
+    and up to `doubtful` events may have been given to somebody who did not finish them."""
+
+
+class Fetch(NamedTuple):
+    """Consumer to publisher: give me what follows in this topic of a journal."""
+
+    api: str
+    journal: str
+    event: str
+    partition: int
+    after: int
+    limit: int
+
+
+class Page(NamedTuple):
+    """Publisher to consumer: the answer to FETCH."""
+
+    records: list[Any]
+    """As in Events."""
+    through: int
+    """Everything up to this sequence was given."""
+    more: bool
+    trimmed: int
+    """How many events behind `after` retention has deleted."""
+
+
+class Ack(NamedTuple):
+    """Consumer to publisher: everything up to here was handled."""
+
+    api: str
+    group: str
+    generation: int
+    positions: list[Any]
+    """`[journal, event, partition, sequence]` each."""
+
+
+class Acked(NamedTuple):
+    """Publisher to consumer: the answer to ACK, BURY and LEAVE, once it is on disk."""
+
+    refused: list[Any]
+    """The partitions that are not this member's (any more)."""
+
+
+class Start(NamedTuple):
+    """Consumer to publisher: I am about to handle an event that may have been given to somebody before. Count that."""
+
+    api: str
+    group: str
+    generation: int
+    journal: str
+    event: str
+    partition: int
+    sequence: int
+    at_least: int
+    """The number that this delivery has at least."""
+
+
+class Started(NamedTuple):
+    """Publisher to consumer: the answer to START, once it is on disk."""
+
+    deliveries: int
+    """Which delivery this is; 0: the partition is not this member's (any more)."""
+
+
+class Bury(NamedTuple):
+    """Consumer to publisher: set this event aside, it was given often enough. Acknowledges it, too."""
+
+    api: str
+    group: str
+    generation: int
+    journal: str
+    event: str
+    partition: int
+    sequence: int
+    deliveries: int
+    error: str
+
+
+class Release(NamedTuple):
+    """Consumer to publisher: I have finished with these partitions, give them to somebody else."""
+
+    api: str
+    group: str
+    generation: int
+    partitions: list[Any]
+
+
+class Leave(NamedTuple):
+    """Consumer to publisher: I have finished with everything, and leave the group."""
+
+    api: str
+    group: str
+
+
+class Beat(NamedTuple):
+    """Consumer to publisher: I am alive. And back: of these groups you are a member."""
+
+    groups: list[Any]
+    """`[api, group]` each."""
+
+
 class Events(NamedTuple):
     """Publisher to subscribers: events of one topic, in order."""
 
     journal: str
+    """Empty: of best effort, no journal holds them."""
     publisher: str
     records: list[Any]
     """`[sequence, sequence of the one before in this (event, partition), record]` each."""
@@ -207,6 +410,13 @@ class Marker(NamedTuple):
     journal: str
     head: int
     """The sequence of the newest event published before this marker."""
+
+
+class Head(NamedTuple):
+    """Publisher to subscribers, now and then: the newest event of a topic, for whoever missed it."""
+
+    journal: str
+    sequence: int
 
 
 class Record(NamedTuple):
@@ -231,13 +441,30 @@ Message: TypeAlias = (
     | Drain
     | Drained
     | Goodbye
+    | Join
+    | Assign
+    | Open
+    | Streams
+    | Fetch
+    | Page
+    | Ack
+    | Acked
+    | Start
+    | Started
+    | Bury
+    | Release
+    | Leave
+    | Beat
     | Events
     | Marker
+    | Head
 )
 
 _ANY = object
 _NUMBER = (float, int)
 _OPTIONAL_MAP = (dict, type(None))
+_GROUP = (str, str, int)
+_TOPIC = (str, str, int)
 
 # One row a message: its class, and for each field the types that may arrive. A missing kind is an error.
 _TABLE: dict[int, tuple[Callable[..., Message], tuple[Any, ...]]] = {
@@ -247,32 +474,32 @@ _TABLE: dict[int, tuple[Callable[..., Message], tuple[Any, ...]]] = {
     Kind.RESULT: (Result, (_ANY,)),
     Kind.ERROR: (Error, (str, str, bool, dict)),
     Kind.CANCEL: (Cancel, ()),
-    Kind.FIRE: (Fire, (str, str, str, _NUMBER, (str, type(None)), bytes)),
+    Kind.FIRE: (Fire, (str, str, str, _NUMBER, (str, type(None)), bytes, str)),
     Kind.ACCEPTED: (Accepted, (str, str)),
     Kind.PEERS: (Peers, (list, list)),
     Kind.DRAIN: (Drain, ()),
     Kind.DRAINED: (Drained, ()),
     Kind.GOODBYE: (Goodbye, (str,)),
+    Kind.JOIN: (Join, (str, str, str, list, str, str, bytes, _NUMBER, _NUMBER, str, _ANY, list)),
+    Kind.ASSIGN: (Assign, (*_GROUP, list, list, _NUMBER, _NUMBER)),
+    Kind.OPEN: (Open, (*_GROUP, list, list, _ANY)),
+    Kind.STREAMS: (Streams, (*_GROUP, list, list)),
+    Kind.FETCH: (Fetch, (str, *_TOPIC, int, int)),
+    Kind.PAGE: (Page, (list, int, bool, int)),
+    Kind.ACK: (Ack, (*_GROUP, list)),
+    Kind.ACKED: (Acked, (list,)),
+    Kind.START: (Start, (*_GROUP, *_TOPIC, int, int)),
+    Kind.STARTED: (Started, (int,)),
+    Kind.BURY: (Bury, (*_GROUP, *_TOPIC, int, int, str)),
+    Kind.RELEASE: (Release, (*_GROUP, list)),
+    Kind.LEAVE: (Leave, (str, str)),
+    Kind.BEAT: (Beat, (list,)),
     Kind.EVENTS: (Events, (str, str, list)),
     Kind.MARKER: (Marker, (str, int)),
+    Kind.HEAD: (Head, (str, int)),
 }
 _RECORD_TYPES: tuple[Any, ...] = (str, int, _NUMBER, dict)
-_KIND_OF: dict[type, int] = {
-    Hello: Kind.HELLO,
-    Welcome: Kind.WELCOME,
-    Request: Kind.REQUEST,
-    Result: Kind.RESULT,
-    Error: Kind.ERROR,
-    Cancel: Kind.CANCEL,
-    Fire: Kind.FIRE,
-    Accepted: Kind.ACCEPTED,
-    Peers: Kind.PEERS,
-    Drain: Kind.DRAIN,
-    Drained: Kind.DRAINED,
-    Goodbye: Kind.GOODBYE,
-    Events: Kind.EVENTS,
-    Marker: Kind.MARKER,
-}
+_KIND_OF: dict[Any, int] = {cls: kind for kind, (cls, _) in _TABLE.items()}
 
 
 def encode(message: Message, call_id: int = 0) -> bytes:
@@ -319,12 +546,18 @@ def subscription(api: str, event: str) -> bytes:
     return f"{api}\0".encode() if event == "*" else f"{api}\0{event}\0".encode()
 
 
+def split_topic(topic: bytes) -> tuple[str, str, int]:
+    """Return the API, the event and the partition of a topic. Raises ValueError for what is none."""
+    api, event, partition, _ = topic.split(b"\0")
+    return api.decode(), event.decode(), int(partition, 16)
+
+
 def marker_topic(unique: bytes) -> bytes:
     """Return the topic on which a subscriber asks for its marker; `unique` are 16 random bytes."""
     return MARKER_PREFIX + unique
 
 
-def encode_published(topic: bytes, message: Events | Marker) -> bytes:
+def encode_published(topic: bytes, message: Events | Marker | Head) -> bytes:
     """Return the PUB frame: the topic, then the message."""
     return topic + encode(message)
 

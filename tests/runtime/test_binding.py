@@ -42,7 +42,7 @@ from lightbus.wire.envelope import (
 OWN, OTHER = ("0" * 16, "a" * 16)
 HELLO = Hello("b", OWN, OTHER, "s", "p", "same", None)
 REQUEST = Request(OWN, "work", "who", 5.0, OTHER, [], None, 0, {})
-FIRE = Fire(OWN, "work", "happened", 5.0, None, b"")
+FIRE = Fire(OWN, "work", "happened", 5.0, None, b"", "journal")
 
 
 class FakeServer:

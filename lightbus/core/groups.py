@@ -1,0 +1,144 @@
+"""One consumer group at one publisher: its members, and which of them has which partitions. Facts in, facts out.
+
+Each publisher decides for its own journals alone. That several of them agree most of the time, so that a key stays with
+one member, is the work of the rendezvous hash; nothing breaks where they do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from .partitions import rendezvous
+
+__all__ = ["Assignment", "Group", "Lost"]
+
+
+class Assignment(NamedTuple):
+    """What a member has from now on. What it had and is not in it, it is to finish and to release."""
+
+    member: str
+    generation: int
+    partitions: tuple[int, ...]
+
+
+class Lost(NamedTuple):
+    """Partitions whose owner is gone without having finished: what it was given may have been begun."""
+
+    member: str
+    partitions: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class _Holding:
+    """A partition in somebody's hands. `generation`: since when; words of an older one are not about this holding."""
+
+    member: str
+    generation: int
+    revoked: bool = False
+
+
+@dataclass(slots=True)
+class Group:
+    """
+    Who has what. Only touched from the loop it belongs to.
+
+    A partition has one owner at a time: one that is to move is first given back by its owner (`released`), or its owner
+    is gone (`lost`). Every assignment has a generation; what a member says counts for the partitions that it has had
+    since that generation or an earlier one.
+
+    Args:
+        name: the group's name; it goes into the hash, so that not every group has its partitions at the same member.
+        partitions: how many there are.
+
+    """
+
+    name: str
+    partitions: int
+    generation: int = 0
+    members: dict[str, float] = field(default_factory=dict)
+    """Per member when it was last heard of, in seconds of the clock that `now` is read from."""
+    holdings: dict[int, _Holding] = field(default_factory=dict)
+
+    def join(self, member: str, now: float) -> list[Assignment]:
+        """Take a member in, or take it in anew; return who has what from now on. It has at least its own answer."""
+        self.generation += 1
+        self.members[member] = now
+        for holding in self.holdings.values():
+            if holding.member == member:
+                # It knows of nothing that it had (or would not ask): it begins where the acknowledged ends.
+                holding.generation, holding.revoked = self.generation, False
+        return self._balance(also=member)
+
+    def leave(self, member: str) -> list[Assignment]:
+        """Let a member go that has finished everything."""
+        return self._without(member)
+
+    def lost(self, member: str) -> tuple[Lost, list[Assignment]]:
+        """Take in that a member is gone; return what it leaves unfinished, and who has what from now on."""
+        held = tuple(self.held_by(member))
+        return Lost(member, held), self._without(member)
+
+    def released(self, member: str, generation: int, partitions: Iterable[int]) -> list[Assignment]:
+        """Take in that a member has finished with partitions that it was to release."""
+        for partition in partitions:
+            holding = self.holdings.get(partition)
+            if holding is not None and holding.revoked and self.holds(member, generation, partition):
+                del self.holdings[partition]
+        return self._balance()
+
+    def heard(self, member: str, now: float) -> bool:
+        """Note a sign of life; return whether it is a member at all."""
+        if member not in self.members:
+            return False
+        self.members[member] = now
+        return True
+
+    def silent(self, now: float, timeout: float) -> list[str]:
+        """Return the members that were not heard of for longer than `timeout` seconds."""
+        return [name for name, heard_at in self.members.items() if now - heard_at > timeout]
+
+    def holds(self, member: str, generation: int, partition: int) -> bool:
+        """Return whether a partition is a member's, and was already in the generation that it speaks of."""
+        holding = self.holdings.get(partition)
+        return holding is not None and holding.member == member and generation >= holding.generation
+
+    def held_by(self, member: str) -> list[int]:
+        """Return the partitions that a member has not given back."""
+        return sorted(partition for partition, holding in self.holdings.items() if holding.member == member)
+
+    def assigned_to(self, member: str) -> tuple[int, ...]:
+        """Return the partitions that a member is to have for now."""
+        mine = (p for p, holding in self.holdings.items() if holding.member == member and not holding.revoked)
+        return tuple(sorted(mine))
+
+    def _without(self, member: str) -> list[Assignment]:
+        self.members.pop(member, None)
+        for partition in self.held_by(member):
+            del self.holdings[partition]
+        return self._balance()
+
+    def _balance(self, also: str = "") -> list[Assignment]:
+        """Give what is free to whom it belongs, ask back what belongs to others; return what changed for whom."""
+        changed = {also} if also in self.members else set()
+        granted = []
+        for partition in range(self.partitions):
+            owner = rendezvous(f"{self.name}\0{partition}", self.members)
+            holding = self.holdings.get(partition)
+            if owner is None:
+                continue
+            if holding is None:
+                granted.append((partition, owner))
+                changed.add(owner)
+            elif holding.revoked != (holding.member != owner):
+                holding.revoked = holding.member != owner
+                if not holding.revoked:
+                    holding.generation = self.generation + 1  # it may have begun to let go of it
+                changed.add(holding.member)
+        if not changed:
+            return []
+        self.generation += 1
+        for partition, owner in granted:
+            self.holdings[partition] = _Holding(owner, self.generation)
+        return [Assignment(name, self.generation, self.assigned_to(name)) for name in sorted(changed)]

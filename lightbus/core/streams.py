@@ -1,0 +1,254 @@
+"""One topic of one journal, as a consumer follows it: what to hand out next, what is missing, what to acknowledge.
+
+A stream never hands an event out before its predecessor in the topic, and none twice. What it cannot keep, or sees to
+be missing, it leaves in the journal and asks for later (`wanted`): so a slow consumer costs the publisher's disk, no
+memory.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+__all__ = ["HIGH", "LOW", "UNCONFIRMED", "Entry", "Stream"]
+
+HIGH = 1024
+"""Events of a stream that wait in memory; further ones wait in the journal."""
+
+LOW = 256
+"""Waiting events of a stream below which more are asked for."""
+
+UNCONFIRMED = 256
+"""
+Events that are handled before the publisher has confirmed that they are acknowledged. When a consumer is lost, so many
+behind its cursor are given out one at a time, since any of them may be the one that it was lost over.
+"""
+
+
+class Entry(NamedTuple):
+    """An event as it is in a frame: its sequence, that of its predecessor in the topic, and its record."""
+
+    sequence: int
+    previous: int
+    record: bytes
+
+
+class Stream:
+    """
+    One topic of one journal. Only touched from the loop it belongs to.
+
+    Args:
+        key: what it is a stream of; not looked at here.
+        owner: whose it is; neither.
+        cursor: everything up to this sequence was handled before.
+        head: the newest sequence that is known of.
+        doubtful: up to this one events may have been begun by somebody else.
+
+    """
+
+    __slots__ = (
+        "_aside",
+        "_asked",
+        "_confirmed",
+        "_done",
+        "_doubts",
+        "_told",
+        "busy",
+        "doubtful",
+        "handled",
+        "head",
+        "key",
+        "owner",
+        "position",
+        "queued",
+        "ready",
+        "trimmed",
+    )  # fmt: skip
+
+    def __init__(self, key: Any, owner: Any = None, *, cursor: int, head: int = 0, doubtful: int = 0) -> None:
+        self.key = key
+        self.owner = owner
+        self.position = cursor
+        """Everything up to here was taken: handed out, or ready."""
+        self.handled = cursor
+        """Everything up to here was handled."""
+        self.head = max(head, cursor)
+        self.doubtful = doubtful
+        self.ready: deque[Entry] = deque()
+        self.busy = False
+        """Whether one of its events is being handled, or waits to be tried again."""
+        self.queued = False
+        """Whether it waits for its turn; kept by whoever gives turns."""
+        self.trimmed = 0
+        """Events that were deleted before this consumer could have them."""
+        self._asked = False
+        self._aside: deque[Entry] = deque()
+        self._done = 0
+        self._confirmed = 0
+        self._told: deque[tuple[int, int]] = deque([(cursor, 0)])
+        """What the publisher was told and has not confirmed: up to where, and how many events that makes in all."""
+        self._doubts = UNCONFIRMED
+
+    # In
+
+    def live(self, entries: Sequence[Any]) -> int:
+        """Take in what was published, `[sequence, previous, record]` each, in order; return how many were taken."""
+        if self._asked:
+            self._keep_aside(entries)
+            return 0
+        position, ready = self.position, self.ready
+        if len(ready) + len(entries) > HIGH:
+            self.head = max(self.head, entries[-1][0])
+            return 0
+        taken = 0
+        for sequence, previous, record in entries:
+            if sequence <= position:
+                continue
+            if previous > position:
+                self.head = max(self.head, entries[-1][0])
+                break
+            ready.append(Entry(sequence, previous, record))
+            position = sequence
+            taken += 1
+        self.position = position
+        if position > self.head:
+            self.head = position
+        return taken
+
+    def heard_of(self, head: int) -> None:
+        """Take in which event is the newest."""
+        if head > self.head:
+            self.head = head
+
+    def page(self, entries: Sequence[Any], through: int, *, trimmed: int = 0) -> int:
+        """Take in the answer to what was asked for; return how many events were taken."""
+        self._asked = False
+        before = len(self.ready)
+        for sequence, previous, record in entries:
+            if sequence > self.position:
+                self.ready.append(Entry(sequence, previous, record))
+                self.position = sequence
+        self.position = max(self.position, through)
+        self.trimmed += trimmed
+        self.head = max(self.head, self.position)
+        if not self.ready and not self.busy:
+            self.handled = max(self.handled, self.position)  # what was skipped is not owed any more
+        aside, self._aside = self._aside, deque()
+        if aside:
+            self.live(aside)
+        return len(self.ready) - before
+
+    def failed_to_ask(self) -> None:
+        """Take in that what was asked for will not be answered."""
+        self._asked = False
+        self._aside.clear()
+
+    # Out
+
+    def wanted(self) -> int | None:
+        """Return behind which sequence to ask for more, and note that it is asked for; None where that is not due."""
+        if self._asked or self.head <= self.position or len(self.ready) >= LOW:
+            return None
+        self._asked = True
+        return self.position
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether an event may be handed out now."""
+        return bool(self.ready) and not self.busy and self._done - self._confirmed < UNCONFIRMED
+
+    def take(self) -> Entry:
+        """Hand the next event out."""
+        self.busy = True
+        return self.ready.popleft()
+
+    def is_doubtful(self, entry: Entry) -> bool:
+        """Return whether somebody else may have begun this event: its start is to be recorded first."""
+        return entry.sequence <= self.doubtful and self._doubts > 0
+
+    def done(self, entry: Entry) -> None:
+        """Take in that an event was handled."""
+        self.busy = False
+        self.handled = entry.sequence if self.ready else max(entry.sequence, self.position)
+        self._done += 1
+        if entry.sequence <= self.doubtful:
+            self._doubts -= 1
+
+    def skip(self, sequence: int) -> int:
+        """Take in that everything up to here was handled elsewhere; return how many waiting events that makes."""
+        before = len(self.ready)
+        while self.ready and self.ready[0].sequence <= sequence:
+            self.ready.popleft()
+        self.position = max(self.position, sequence)
+        self.head = max(self.head, sequence)
+        self.handled = max(self.handled, sequence)
+        return before - len(self.ready)
+
+    def put_back(self) -> None:
+        """Take in that the event at hand is not handled here."""
+        self.busy = False
+
+    @property
+    def is_to_tell(self) -> bool:
+        """Whether more was handled than the publisher was told."""
+        return self.handled > self._told[-1][0]
+
+    def to_tell(self) -> int | None:
+        """Return up to where the publisher is to be told that all was handled; None where it was."""
+        if not self.is_to_tell:
+            return None
+        self._told.append((self.handled, self._done))
+        return self.handled
+
+    def was_confirmed(self, sequence: int) -> None:
+        """Take in that the publisher has stored that everything up to here was handled."""
+        while len(self._told) > 1 and self._told[0][0] < sequence:
+            self._told.popleft()
+        told, done = self._told[0]
+        if told <= sequence:
+            self._confirmed = max(self._confirmed, done)
+
+    def was_not_confirmed(self) -> None:
+        """Take in that the publisher did not answer: it is to be told again."""
+        first = self._told[0]
+        self._told.clear()
+        self._told.append(first)
+
+    def _keep_aside(self, entries: Sequence[Any]) -> None:
+        # They may well follow on what was asked for. If they are too many, they are asked for as well.
+        self.head = max(self.head, entries[-1][0])
+        if len(self._aside) + len(entries) > HIGH:
+            self._aside.clear()
+            return
+        self._aside.extend(Entry(*entry) for entry in entries)
+
+
+class LiveStream(Stream):
+    """A topic of best effort, which no journal holds: what does not arrive, or finds no room, is gone and counted."""
+
+    __slots__ = ("missed",)
+
+    def __init__(self, key: Any, owner: Any = None) -> None:
+        super().__init__(key, owner, cursor=0)
+        self.missed = 0
+        """How often something was missing in front of what arrived."""
+
+    def live(self, entries: Sequence[Any]) -> int:
+        """Take in what was published; return how many were taken: all, and the caller sees to it that there is room."""
+        for sequence, previous, record in entries:
+            if self.position and previous > self.position:
+                self.missed += 1
+            self.ready.append(Entry(sequence, previous, record))
+            self.position = sequence
+        return len(entries)
+
+    @property
+    def can_go_on(self) -> bool:
+        return bool(self.ready) and not self.busy
+
+    def wanted(self) -> int | None:
+        return None
+
+    def to_tell(self) -> int | None:
+        return None

@@ -1,0 +1,705 @@
+"""The journal: one SQLite file that holds the events of one publishing process until every group has handled them.
+
+It knows nothing of sockets, and of an event no more than its topic, its time and its bytes. Who holds which journal is
+the matter of `journals.py`. Sequences count up over the whole journal and begin anew, higher, each time it is opened:
+what a power cut may have taken is never numbered twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..exceptions import JournalError
+
+__all__ = ["Dead", "Entry", "Group", "Journal", "NewEvent", "Page", "Stored", "Topic", "journal_error"]
+
+logger = logging.getLogger("lightbus.journal")
+
+APPLICATION_ID = 0x4C427573
+"""What marks a file as a journal of ours: "LBus"."""
+
+VERSION = 1
+EPOCH_BITS = 40
+"""An epoch has room for a million million events."""
+
+CHUNK = 500
+"""Events deleted by one commit: no writer waits longer than that takes."""
+
+LARGE_WAL = 16 * 1024 * 1024
+"""Bytes of the write-ahead log above which its file is cut down again."""
+
+_TABLES = """
+    CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE topics (
+        id INTEGER PRIMARY KEY, api TEXT NOT NULL, event TEXT NOT NULL, partition INTEGER NOT NULL,
+        floor INTEGER NOT NULL DEFAULT 0, UNIQUE (api, event, partition)
+    );
+    CREATE TABLE events (
+        sequence INTEGER PRIMARY KEY, topic INTEGER NOT NULL, previous INTEGER NOT NULL, at REAL NOT NULL,
+        record BLOB NOT NULL
+    );
+    CREATE INDEX by_topic ON events (topic, sequence);
+    CREATE TABLE handed_off (id TEXT PRIMARY KEY, sequence INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE INDEX handed_off_by_sequence ON handed_off (sequence);
+    CREATE TABLE groups (
+        api TEXT NOT NULL, name TEXT NOT NULL, events TEXT NOT NULL, created_at REAL NOT NULL, last_seen REAL NOT NULL,
+        digest TEXT NOT NULL, PRIMARY KEY (api, name)
+    ) WITHOUT ROWID;
+    CREATE TABLE cursors (
+        grp TEXT NOT NULL, topic INTEGER NOT NULL, sequence INTEGER NOT NULL, PRIMARY KEY (grp, topic)
+    ) WITHOUT ROWID;
+    CREATE TABLE held (
+        api TEXT NOT NULL, grp TEXT NOT NULL, partition INTEGER NOT NULL, PRIMARY KEY (api, grp, partition)
+    ) WITHOUT ROWID;
+    CREATE TABLE deliveries (
+        grp TEXT NOT NULL, topic INTEGER NOT NULL, sequence INTEGER NOT NULL, number INTEGER NOT NULL,
+        PRIMARY KEY (grp, topic, sequence)
+    ) WITHOUT ROWID;
+    CREATE TABLE dead (
+        grp TEXT NOT NULL, sequence INTEGER NOT NULL, topic INTEGER NOT NULL, record BLOB NOT NULL,
+        deliveries INTEGER NOT NULL, error TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY (grp, sequence)
+    );
+    CREATE TABLE lost (
+        grp TEXT NOT NULL, topic INTEGER NOT NULL, number INTEGER NOT NULL, at REAL NOT NULL, PRIMARY KEY (grp, topic)
+    ) WITHOUT ROWID;
+    CREATE TABLE cuts (topic INTEGER NOT NULL, through INTEGER NOT NULL, number INTEGER NOT NULL);
+"""
+
+
+class Topic(NamedTuple):
+    """One partition of an event."""
+
+    api: str
+    event: str
+    partition: int
+
+
+class NewEvent(NamedTuple):
+    """An event to store. `id` is given for those that were handed off by others: of one id there is one event."""
+
+    topic: Topic
+    record: bytes
+    at: float
+    id: str = ""
+
+
+class Stored(NamedTuple):
+    """Where an event is: its sequence, and the one before it in its topic. Not `is_new`: it was there already."""
+
+    sequence: int
+    previous: int
+    is_new: bool = True
+
+
+class Entry(NamedTuple):
+    """An event as it is read back."""
+
+    sequence: int
+    previous: int
+    record: bytes
+
+
+class Page(NamedTuple):
+    """
+    A part of a topic.
+
+    Attributes:
+        entries: the events, in order.
+        through: everything of the topic up to this sequence has been given.
+        more: whether there is more behind it.
+        trimmed: about how many events in front of it were deleted before somebody had handled them.
+
+    """
+
+    entries: list[Entry]
+    through: int
+    more: bool
+    trimmed: int
+
+
+class Group(NamedTuple):
+    """A consumer group of an API, as the journals remember it. Times are in seconds since 1970."""
+
+    api: str
+    name: str
+    events: tuple[str, ...]
+    created_at: float
+    last_seen: float
+    digest: str
+
+
+class Dead(NamedTuple):
+    """An event that was set aside for a group: it was given to it as often as it may be."""
+
+    group: str
+    topic: Topic
+    sequence: int
+    record: bytes
+    deliveries: int
+    error: str
+    died_at: float
+
+
+def journal_error(path: Path, what: str, error: Exception) -> JournalError:
+    """Return the error for what went wrong with a journal's file, with what to do about it."""
+    text = str(error)
+    if "full" in text or getattr(error, "errno", None) == 28:
+        remedy = "The disk is full: make room."
+    elif "readonly" in text or "unable to open" in text or isinstance(error, PermissionError):
+        remedy = "May this user write there? Another place is set by LIGHTBUS_DATA_DIR (journal.data_dir)."
+    else:
+        remedy = "Is the disk all right?"
+    return JournalError(f"The journal {path} {what}: {text}. {remedy}")
+
+
+class Journal:
+    """
+    One journal, held by this process. Any thread may use it: writers wait for each other, readers do not wait for them.
+
+    Args:
+        path: the SQLite file; it is made where there is none.
+        durability: "process": what was stored survives a crash of every process; "power": and a power cut.
+        lock: the descriptor whose lock says that the journal is ours; it is closed with it.
+        new: what to note in a journal that is made: its host.
+
+    Raises:
+        JournalError: the file cannot be used.
+
+    """
+
+    def __init__(
+        self, path: Path, *, durability: str = "process", lock: int | None = None, new: Mapping[str, str] | None = None
+    ) -> None:
+        self.path = path
+        self.id = path.stem
+        self._lock_descriptor = lock
+        self._writing = threading.Lock()
+        self._reading = threading.Lock()
+        self._keeping = threading.Lock()
+        self._closed = False
+        self.head = 0
+        """The sequence of the newest event."""
+        with contextlib.ExitStack() as opened:
+            try:
+                self._write, self._read, self._keep = (
+                    opened.enter_context(contextlib.closing(_connect(path))) for _ in range(3)
+                )
+                self._write.execute(f"PRAGMA synchronous={'FULL' if durability == 'power' else 'NORMAL'}")
+                self._write.execute("PRAGMA wal_autocheckpoint=0")  # no append pays for it: see checkpoint()
+                self._begin_epoch(dict(new or {}))
+            except sqlite3.Error as error:
+                raise journal_error(path, "cannot be opened", error) from error
+            opened.pop_all()
+        self._added: list[Topic] = []
+        """Topics that are new in the commit at hand."""
+        self._topics: dict[Topic, int] = {}
+        """The number of each topic."""
+        self._names: dict[int, Topic] = {}
+        self._lasts: dict[Topic, int] = {}
+        """The newest sequence of each topic. With the writing lock held; replaced as a whole for a new topic."""
+        self._floors: dict[Topic, int] = {}
+        """Up to where each topic was trimmed."""
+        self._load_topics()
+
+    def __repr__(self) -> str:
+        return f"<Journal {self.id} head={self.head & (2**EPOCH_BITS - 1)}>"
+
+    # Events
+
+    def append(self, events: Sequence[NewEvent]) -> list[Stored]:
+        """Store events by one commit and return where they are. Raises JournalError: then none of them was stored."""
+        with self._writing:
+            if self._closed:
+                raise JournalError(f"The journal {self.path} is closed: the bus stops.")
+            outcome: list[Stored] = []
+            rows: list[tuple[int, int, int, float, bytes]] = []
+            ids: dict[str, Stored] = {}
+            lasts: dict[Topic, int] = {}
+            head = self.head
+            try:
+                self._write.execute("BEGIN IMMEDIATE")
+                for topic, record, at, id in events:
+                    if id and (known := ids.get(id) or self._handed_off(id)) is not None:
+                        outcome.append(known._replace(is_new=False))
+                        continue
+                    number = self._topics.get(topic) or self._add_topic(topic)
+                    previous = lasts.get(topic) or self._lasts.get(topic, 0)
+                    head += 1
+                    lasts[topic] = head
+                    rows.append((head, number, previous, at, record))
+                    outcome.append(stored := Stored(head, previous))
+                    if id:
+                        ids[id] = stored
+                self._write.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", rows)
+                if ids:
+                    self._write.executemany(
+                        "INSERT INTO handed_off VALUES (?, ?)", [(id, stored.sequence) for id, stored in ids.items()]
+                    )
+                self._write.execute("COMMIT")
+            except (sqlite3.Error, OSError) as error:
+                self._roll_back()
+                raise journal_error(self.path, f"did not take {len(events)} events", error) from error
+            self.head = head
+            self._set_lasts(lasts)
+        return outcome
+
+    def last(self, topic: Topic) -> int:
+        """Return the newest sequence of a topic; 0 where it has none."""
+        return self._lasts.get(topic, 0)
+
+    def topics(self, api: str) -> dict[Topic, int]:
+        """Return all topics of an API with their newest sequences."""
+        return {topic: last for topic, last in self._lasts.items() if topic.api == api}
+
+    def all_topics(self) -> list[Topic]:
+        """Return all topics."""
+        return list(self._lasts)
+
+    def page(self, topic: Topic, after: int, *, limit: int, max_bytes: int) -> Page:
+        """Return what follows behind a sequence in a topic: at most so many events, and about so many bytes."""
+        last = self._lasts.get(topic, 0)
+        number = self._topics.get(topic)
+        if number is None or after >= last:
+            return Page([], max(after, last), False, 0)
+        query = (
+            "SELECT sequence, previous, record FROM events WHERE topic = ? AND sequence > ? ORDER BY sequence LIMIT ?"
+        )
+        with self._reader() as read:
+            found = read.execute(query, (number, after, limit)).fetchall()
+            trimmed = self._cut_behind(read, topic, number, after)
+        entries: list[Entry] = []
+        size = 0
+        for sequence, previous, record in found:
+            size += len(record)
+            if entries and size > max_bytes:
+                break
+            entries.append(Entry(sequence, previous, record))
+        more = len(entries) < len(found) or len(found) == limit
+        # Where nothing is left, what is missing in front of the newest was trimmed.
+        through = entries[-1].sequence if more else max(last, entries[-1].sequence if entries else 0)
+        return Page(entries, through, more, trimmed)
+
+    def history(
+        self, api: str, event: str, *, start: float | None = None, stop: float | None = None, limit: int = 1000
+    ) -> list[tuple[Topic, Entry]]:
+        """Return the newest events of a name between two times (seconds since 1970), oldest first."""
+        numbers = {n: topic for topic, n in self._topics.items() if topic.api == api and event in ("*", topic.event)}
+        if not numbers:
+            return []
+        query = (
+            f"SELECT topic, sequence, previous, record FROM events WHERE topic IN ({','.join('?' * len(numbers))}) "
+            "AND at >= ? AND at <= ? ORDER BY sequence DESC LIMIT ?"
+        )
+        arguments = (*numbers, -1e300 if start is None else start, 1e300 if stop is None else stop, limit)
+        with self._reader() as read:
+            found = read.execute(query, arguments).fetchall()
+        found.reverse()
+        return [(numbers[topic], Entry(*entry)) for topic, *entry in found]
+
+    def position_before(self, topic: Topic, at: float) -> int:
+        """Return the sequence of the newest event of a topic that is older than a time; 0 where there is none."""
+        number = self._topics.get(topic)
+        query = "SELECT max(sequence) FROM events WHERE topic = ? AND at < ?"
+        with self._reader() as read:
+            found = read.execute(query, (number, at)).fetchone()[0]
+        return max(found or 0, self._floors.get(topic, 0))
+
+    def find(self, is_it: Callable[[bytes], bool], api: str, event: str) -> tuple[Topic, int] | None:
+        """Return topic and sequence of the event whose record is the one looked for; None where there is none."""
+        query = "SELECT sequence, record FROM events WHERE topic = ? ORDER BY sequence DESC"
+        for topic, number in list(self._topics.items()):
+            if (topic.api, topic.event) == (api, event):
+                with self._reader() as read:
+                    for sequence, record in read.execute(query, (number,)):
+                        if is_it(record):
+                            return topic, sequence
+        return None
+
+    def record(self, sequence: int) -> bytes | None:
+        """Return the event of a sequence; None where it is not there (any more)."""
+        with self._reader() as read:
+            found = read.execute("SELECT record FROM events WHERE sequence = ?", (sequence,)).fetchone()
+        return None if found is None else bytes(found[0])
+
+    def count_after(self, topic: Topic, sequence: int) -> int:
+        """Return how many events of a topic are behind a sequence."""
+        if sequence >= self._lasts.get(topic, 0):
+            return 0
+        query = "SELECT count(*) FROM events WHERE topic = ? AND sequence > ?"
+        with self._reader() as read:
+            return int(read.execute(query, (self._topics[topic], sequence)).fetchone()[0])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """How many events there are, and how many bytes of records they have."""
+        with self._reader() as read:
+            count, size = read.execute("SELECT count(*), coalesce(sum(length(record)), 0) FROM events").fetchone()
+        return int(count), int(size)
+
+    # Groups
+
+    def groups(self) -> list[Group]:
+        """Return the groups that events are kept for."""
+        with self._reader() as read:
+            return [_group(row) for row in read.execute("SELECT * FROM groups")]
+
+    def save_group(self, group: Group) -> None:
+        """Note a group, or what is new of it."""
+        row = (group.api, group.name, json.dumps(group.events), group.created_at, group.last_seen, group.digest)
+        self._change(("INSERT OR REPLACE INTO groups VALUES (?, ?, ?, ?, ?, ?)", [row]))
+
+    def remove_group(self, api: str, name: str) -> None:
+        """Forget a group, and how far it had come. What was set aside for it stays."""
+        numbers = [(name, number) for topic, number in self._topics.items() if topic.api == api]
+        self._change(
+            ("DELETE FROM groups WHERE api = ? AND name = ?", [(api, name)]),
+            ("DELETE FROM held WHERE api = ? AND grp = ?", [(api, name)]),
+            ("DELETE FROM cursors WHERE grp = ? AND topic = ?", numbers),
+            ("DELETE FROM deliveries WHERE grp = ? AND topic = ?", numbers),
+        )
+
+    def cursors(self, api: str, group: str) -> dict[Topic, int]:
+        """Return how far a group has come in the topics of an API."""
+        with self._reader() as read:
+            rows = read.execute("SELECT topic, sequence FROM cursors WHERE grp = ?", (group,)).fetchall()
+        named = ((self._names[number], sequence) for number, sequence in rows)
+        return {topic: sequence for topic, sequence in named if topic.api == api}
+
+    def held(self, api: str, group: str) -> set[int]:
+        """Return the partitions that members had when the journal was last written."""
+        with self._reader() as read:
+            return {
+                row[0] for row in read.execute("SELECT partition FROM held WHERE api = ? AND grp = ?", (api, group))
+            }
+
+    def save(
+        self,
+        *,
+        cursors: Iterable[tuple[str, Topic, int]] = (),
+        held: Iterable[tuple[str, str, int, bool]] = (),
+    ) -> None:
+        """Note by one commit how far groups have come, and which partitions a member has (or nobody)."""
+        moved = [(group, self._topics[topic], at) for group, topic, at in cursors if topic in self._topics]
+        held = list(held)
+        self._change(
+            ("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)", moved),
+            ("DELETE FROM deliveries WHERE grp = ? AND topic = ? AND sequence <= ?", moved if self._failing else []),
+            ("INSERT OR IGNORE INTO held VALUES (?, ?, ?)", [row[:3] for row in held if row[3]]),
+            ("DELETE FROM held WHERE api = ? AND grp = ? AND partition = ?", [row[:3] for row in held if not row[3]]),
+        )
+
+    # Redelivery
+
+    def failing(self, group: str) -> dict[Topic, int]:
+        """Return per topic the last event of which a delivery to this group is on record."""
+        if not self._failing:
+            return {}
+        with self._reader() as read:
+            query = "SELECT topic, max(sequence) FROM deliveries WHERE grp = ? GROUP BY topic"
+            return {self._names[number]: sequence for number, sequence in read.execute(query, (group,))}
+
+    def deliveries(self, group: str, topic: Topic, sequence: int) -> int:
+        """Return how many deliveries of an event to a group are on record."""
+        query = "SELECT number FROM deliveries WHERE grp = ? AND topic = ? AND sequence = ?"
+        with self._reader() as read:
+            found = read.execute(query, (group, self._topics.get(topic), sequence)).fetchone()
+        return 0 if found is None else int(found[0])
+
+    def count_delivery(self, group: str, topic: Topic, sequence: int, at_least: int) -> int:
+        """Put one more delivery on record, before it begins, and return its number: `at_least` this one."""
+        number = max(self.deliveries(group, topic, sequence), at_least - 1) + 1
+        self._failing = True
+        row = (group, self._topics[topic], sequence, number)
+        self._change(("INSERT OR REPLACE INTO deliveries VALUES (?, ?, ?, ?)", [row]))
+        return number
+
+    def bury(self, group: str, topic: Topic, sequence: int, deliveries: int, error: str, at: float) -> None:
+        """Set an event aside for a group, with its record."""
+        record = self.record(sequence) or b""
+        row = (group, sequence, self._topics[topic], record, deliveries, error, at)
+        self._change(("INSERT OR REPLACE INTO dead VALUES (?, ?, ?, ?, ?, ?, ?)", [row]))
+
+    def dead(self, group: str | None = None) -> list[Dead]:
+        """Return what was set aside, for one group or for all, oldest first."""
+        query = "SELECT grp, topic, sequence, record, deliveries, error, at FROM dead"
+        with self._reader() as read:
+            rows = read.execute(query + (" WHERE grp = ?" if group else "") + " ORDER BY at", (group,) if group else ())
+            return [Dead(grp, self._names[topic], *rest) for grp, topic, *rest in rows]
+
+    def take_dead(self, group: str, sequence: int) -> Dead | None:
+        """Take out what was set aside, and return it; None where there is no such thing."""
+        found = next((each for each in self.dead(group) if each.sequence == sequence), None)
+        if found is not None:
+            self._change(("DELETE FROM dead WHERE grp = ? AND sequence = ?", [(group, sequence)]))
+        return found
+
+    # Retention
+
+    def lost(self) -> list[tuple[str, Topic, int, float]]:
+        """Return what retention took from groups: group, topic, how many events, and when last."""
+        with self._reader() as read:
+            rows = read.execute("SELECT grp, topic, number, at FROM lost").fetchall()
+        return [(group, self._names[topic], number, at) for group, topic, number, at in rows]
+
+    def trim(
+        self,
+        *,
+        now: float,
+        min_age: float,
+        max_events: int,
+        max_bytes: int,
+        owed: Callable[[Topic], Mapping[str, int]],
+    ) -> list[tuple[str, Topic, int]]:
+        """
+        Delete what is older than `min_age` seconds and handled by all, and whatever is over a cap, oldest first.
+
+        Args:
+            now: seconds since 1970.
+            min_age: seconds for which events are kept in any case, up to the caps.
+            max_events, max_bytes: the caps.
+            owed: per topic how far each group that is owed it has come.
+
+        Returns:
+            What groups lost: group, topic, how many events it had not handled.
+
+        """
+        for topic, number in list(self._topics.items()):
+            handled = min(owed(topic).values(), default=self._lasts.get(topic, 0))
+            self._delete_old(topic, number, handled, now - min_age)
+        lost: dict[tuple[str, Topic], int] = {}
+        events, size = self.size
+        while (events > max_events or size > max_bytes) and events:
+            deleted, freed = self._delete_oldest(
+                min(CHUNK, max(1, events - max_events)) if events > max_events else CHUNK // 10, now, owed, lost
+            )
+            if not deleted:
+                break
+            events, size = events - deleted, size - freed
+        return [(group, topic, count) for (group, topic), count in lost.items()]
+
+    def is_drained(self, owed: Callable[[Topic], Mapping[str, int]]) -> bool:
+        """Return whether there is no event left; `owed` as for `trim`, which deletes what nobody is owed any more."""
+        with self._reader() as read:
+            return read.execute("SELECT 1 FROM events LIMIT 1").fetchone() is None and not self.dead()
+
+    def checkpoint(self) -> None:
+        """Write the write-ahead log back into the file; from a thread that may wait for the disk."""
+        wal = Path(f"{self.path}-wal")
+        with self._keeping:
+            if self._closed or not wal.exists() or not wal.stat().st_size:
+                return
+            mode = "TRUNCATE" if wal.stat().st_size > LARGE_WAL else "PASSIVE"
+            try:
+                self._keep.execute(f"PRAGMA wal_checkpoint({mode})")
+            except sqlite3.Error as error:
+                raise journal_error(self.path, "was not written back", error) from error
+
+    # The end
+
+    def close(self) -> None:
+        """Close the file, and let others have the journal."""
+        with self._writing, self._reading, self._keeping:
+            if self._closed:
+                return
+            self._closed = True
+            for connection in (self._keep, self._read, self._write):
+                with contextlib.suppress(sqlite3.Error):
+                    connection.close()
+            if self._lock_descriptor is not None:
+                os.close(self._lock_descriptor)
+
+    def delete(self) -> None:
+        """Close and remove the file; the lock goes last."""
+        with self._writing, self._reading, self._keeping:
+            self._closed = True
+            for connection in (self._keep, self._read, self._write):
+                connection.close()
+            for suffix in ("", "-wal", "-shm"):
+                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+            self.path.with_suffix(".lock").unlink(missing_ok=True)
+            if self._lock_descriptor is not None:
+                os.close(self._lock_descriptor)
+
+    def abandon(self) -> None:
+        """Let go of a journal that the parent of this forked process holds, without touching it."""
+        # The lock belongs to the open file that both have: only our copy of the descriptor goes, the lock stays.
+        # The connections are kept and not closed: closing them would take the parent's file for ours.
+        if self._lock_descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._lock_descriptor)
+            self._lock_descriptor = None
+
+    # Inside
+
+    def _begin_epoch(self, new: dict[str, str]) -> None:
+        write = self._write
+        write.execute("BEGIN EXCLUSIVE")
+        version = write.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0 and write.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+            for statement in _TABLES.split(";"):
+                write.execute(statement)
+            write.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            write.execute(f"PRAGMA user_version={VERSION}")
+            write.executemany("INSERT INTO about VALUES (?, ?)", {"epoch": "0", **new}.items())
+        elif version != VERSION or write.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+            write.execute("ROLLBACK")
+            raise JournalError(
+                f"The journal {self.path} is of version {version}, and this Lightbus knows version {VERSION}. "
+                "It is left alone: run the version of Lightbus that wrote it, or one that is newer."
+            )
+        epoch = int(write.execute("SELECT value FROM about WHERE key = 'epoch'").fetchone()[0]) + 1
+        write.execute("UPDATE about SET value = ? WHERE key = 'epoch'", (str(epoch),))
+        self._failing = write.execute("SELECT 1 FROM deliveries LIMIT 1").fetchone() is not None
+        write.execute("COMMIT")
+        self.head = epoch << EPOCH_BITS
+
+    def _load_topics(self) -> None:
+        with self._reader() as read:
+            for number, api, event, partition, floor in read.execute("SELECT * FROM topics").fetchall():
+                topic = Topic(api, event, partition)
+                self._topics[topic], self._names[number], self._floors[topic] = number, topic, floor
+                # One look-up in the index each; grouping would read all of it.
+                query = "SELECT max(sequence) FROM events WHERE topic = ?"
+                self._lasts[topic] = max(floor, read.execute(query, (number,)).fetchone()[0] or 0)
+
+    def _add_topic(self, topic: Topic) -> int:
+        cursor = self._write.execute("INSERT INTO topics (api, event, partition) VALUES (?, ?, ?)", topic)
+        number = int(cursor.lastrowid or 0)
+        self._added.append(topic)
+        self._topics[topic], self._names[number] = number, topic
+        return number
+
+    def _set_lasts(self, lasts: dict[Topic, int]) -> None:
+        if self._added:
+            self._added.clear()
+            self._lasts = {**self._lasts, **lasts}  # others iterate over it
+        else:
+            self._lasts.update(lasts)
+
+    def _roll_back(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            self._write.execute("ROLLBACK")
+        for topic in self._added:
+            self._names.pop(self._topics.pop(topic), None)
+        self._added.clear()
+
+    def _handed_off(self, id: str) -> Stored | None:
+        found = self._write.execute("SELECT sequence FROM handed_off WHERE id = ?", (id,)).fetchone()
+        if found is None:
+            return None
+        row = self._write.execute("SELECT previous FROM events WHERE sequence = ?", found).fetchone()
+        return Stored(found[0], 0 if row is None else row[0])
+
+    def _change(self, *changes: tuple[str, Sequence[tuple[Any, ...]]]) -> None:
+        """Carry out statements, each for all of its rows, by one commit."""
+        changes = tuple(change for change in changes if change[1])
+        if not changes:
+            return
+        with self._writing:
+            if self._closed:
+                raise JournalError(f"The journal {self.path} is closed: the bus stops.")
+            try:
+                self._write.execute("BEGIN IMMEDIATE")
+                for statement, rows in changes:
+                    self._write.executemany(statement, rows)
+                self._write.execute("COMMIT")
+            except (sqlite3.Error, OSError) as error:
+                self._roll_back()
+                raise journal_error(self.path, "was not changed", error) from error
+
+    @contextlib.contextmanager
+    def _reader(self) -> Iterator[sqlite3.Connection]:
+        with self._reading:
+            if self._closed:
+                raise JournalError(f"The journal {self.path} is closed: the bus stops.")
+            try:
+                yield self._read
+            except sqlite3.Error as error:
+                raise journal_error(self.path, "cannot be read", error) from error
+
+    def _cut_behind(self, read: sqlite3.Connection, topic: Topic, number: int, after: int) -> int:
+        if after >= self._floors.get(topic, 0):
+            return 0
+        query = "SELECT coalesce(sum(number), 0) FROM cuts WHERE topic = ? AND through > ?"
+        return int(read.execute(query, (number, after)).fetchone()[0])
+
+    def _delete_old(self, topic: Topic, number: int, handled: int, before: float) -> None:
+        query = "SELECT sequence FROM events WHERE topic = ? AND sequence <= ? AND at < ? ORDER BY sequence LIMIT ?"
+        while True:
+            with self._reader() as read:
+                rows = read.execute(query, (number, handled, before, CHUNK)).fetchall()
+            if rows:
+                self._delete([row[0] for row in rows], {topic: rows[-1][0]})
+            if len(rows) < CHUNK:
+                return
+
+    def _delete_oldest(
+        self,
+        count: int,
+        now: float,
+        owed: Callable[[Topic], Mapping[str, int]],
+        lost: dict[tuple[str, Topic], int],
+    ) -> tuple[int, int]:
+        query = "SELECT sequence, topic, length(record) FROM events ORDER BY sequence LIMIT ?"
+        with self._reader() as read:
+            rows = read.execute(query, (count,)).fetchall()
+        floors: dict[Topic, int] = {}
+        cuts: dict[Topic, int] = {}
+        losses: dict[tuple[str, Topic], int] = {}
+        for sequence, number, _ in rows:
+            topic = self._names[number]
+            floors[topic] = sequence
+            losers = [group for group, handled in owed(topic).items() if handled < sequence]
+            for group in losers:
+                losses[group, topic] = losses.get((group, topic), 0) + 1
+            cuts[topic] = cuts.get(topic, 0) + bool(losers)
+        self._delete(
+            [row[0] for row in rows],
+            floors,
+            (
+                "INSERT INTO lost VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET number = number + ?3, at = ?4",
+                [(group, self._topics[topic], number, now) for (group, topic), number in losses.items()],
+            ),
+            (
+                "INSERT INTO cuts VALUES (?, ?, ?)",
+                [(self._topics[topic], floors[topic], number) for topic, number in cuts.items() if number],
+            ),
+        )
+        for name, number in losses.items():
+            lost[name] = lost.get(name, 0) + number
+        return len(rows), sum(row[2] for row in rows)
+
+    def _delete(
+        self, sequences: list[int], floors: dict[Topic, int], *more: tuple[str, Sequence[tuple[Any, ...]]]
+    ) -> None:
+        rows = [(sequence,) for sequence in sequences]
+        self._change(
+            ("DELETE FROM events WHERE sequence = ?", rows),
+            ("DELETE FROM handed_off WHERE sequence = ?", rows),
+            ("UPDATE topics SET floor = ? WHERE id = ?", [(at, self._topics[topic]) for topic, at in floors.items()]),
+            *more,
+        )
+        self._floors.update(floors)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _group(row: tuple[Any, ...]) -> Group:
+    api, name, events, created_at, last_seen, digest = row
+    return Group(api, name, tuple(json.loads(events)), created_at, last_seen, digest)

@@ -1,0 +1,241 @@
+"""The directory of a service's journals: whose turn it is with which file, and where on disk all of that is.
+
+A journal is held by the `flock` on a file beside it. The kernel gives that back when its process ends, however it ends;
+then the next publisher of the service continues the journal, or one that lives adopts it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import sqlite3
+import stat
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+from ..exceptions import JournalError
+from .journal import Group, Journal, _group, journal_error
+
+__all__ = ["JournalDirectory", "data_directory", "safe_name", "throw_away"]
+
+logger = logging.getLogger("lightbus.journal")
+
+PASSING = frozenset({"overlay", "tmpfs", "ramfs", "aufs"})
+"""File systems that are gone with the container, or with the machine's next start."""
+
+
+def data_directory(configured: Path | None, environ: Mapping[str, str] | None = None) -> Path:
+    """
+    Return where Lightbus keeps what is to stay: `configured`, or the platform's own place for it.
+
+    That is `$XDG_DATA_HOME/lightbus`, else `~/.local/share/lightbus` (XDG Base Directory Specification); on macOS
+    `~/Library/Application Support/lightbus`.
+    """
+    if configured is not None:
+        return configured
+    environ = os.environ if environ is None else environ
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "lightbus"
+    base = Path(environ.get("XDG_DATA_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".local" / "share") / "lightbus"
+
+
+def safe_name(name: str) -> str:
+    """Return a name as one part of a path: the same for the same name, another for another."""
+    safe = quote(name, safe=" +@=,")
+    return safe.replace(".", "%2E", 1) if safe.startswith(".") else safe
+
+
+def throw_away(path: Path, mounts: str = "/proc/mounts") -> str | None:
+    """Return the kind of the file system that a path is on, where that does not stay; None where it does."""
+    try:
+        lines = Path(mounts).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    found, kind = "", ""
+    target = os.path.realpath(path)
+    for line in lines:
+        fields = line.split(" ")
+        if len(fields) > 2:
+            point = fields[1].replace("\\040", " ")
+            if (target == point or target.startswith(point.rstrip("/") + "/")) and len(point) >= len(found):
+                found, kind = point, fields[2]
+    return kind if kind in PASSING else None
+
+
+class JournalDirectory:
+    """
+    The journals of one service. Any thread may use it, one at a time.
+
+    Args:
+        path: `<data directory>/<bus>/<service>`; it is made, for this user alone.
+        host: this host's name: a journal that another host wrote is refused.
+        durability: "process" or "power".
+
+    Raises:
+        JournalError: it cannot be made.
+
+    """
+
+    def __init__(self, path: Path, *, host: str, durability: str = "process") -> None:
+        self.path = path
+        self._host = host
+        self._machine = _machine_id()
+        self._durability = durability
+        self._refused: set[str] = set()
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise journal_error(path, "(its directory) cannot be made", error) from error
+
+    def open_own(self) -> Journal:
+        """Return a journal to append to: one that nobody holds, in a new epoch, else a new one. Raises JournalError."""
+        for journal in self._free():
+            return journal
+        return self._create()
+
+    def adopt(self) -> list[Journal]:
+        """Return all journals that nobody holds, to be served. Those without anything in them are removed."""
+        adopted = []
+        for journal in self._free():
+            if journal.all_topics():
+                adopted.append(journal)
+            else:
+                journal.delete()
+        return adopted
+
+    def siblings_groups(self) -> list[Group]:
+        """Return the groups that any journal of the service knows, whoever holds it: the earliest creation counts."""
+        found: dict[tuple[str, str], Group] = {}
+        for file in self._files():
+            with contextlib.suppress(sqlite3.Error), contextlib.closing(_read_only(file)) as connection:
+                for group in map(_group, connection.execute("SELECT * FROM groups")):
+                    known = found.get((group.api, group.name))
+                    found[group.api, group.name] = group if known is None else _merged(known, group)
+        return list(found.values())
+
+    def _files(self) -> list[Path]:
+        return sorted(self.path.glob("*.sqlite"))
+
+    def _free(self) -> Iterator[Journal]:
+        for file in self._files():
+            if (lock := _take(file.with_suffix(".lock"))) is None:
+                continue
+            journal = None
+            try:
+                if file.exists():  # and was not removed by whoever had the lock before
+                    journal = self._open(file, lock)
+            finally:
+                if journal is None:
+                    os.close(lock)
+            if journal is not None:
+                yield journal
+
+    def _open(self, file: Path, lock: int) -> Journal | None:
+        if not self._is_ours(file):
+            return None
+        try:
+            return Journal(file, durability=self._durability, lock=lock)
+        except JournalError as error:
+            if _is_corrupt(error):
+                self._set_aside(file, error)
+            elif file.name not in self._refused:
+                self._refused.add(file.name)
+                logger.error("%s", error)
+        return None
+
+    def _is_ours(self, file: Path) -> bool:
+        """Return whether this host wrote a journal. Locks do not reach other hosts everywhere, and so it is refused."""
+        try:
+            with contextlib.closing(_read_only(file)) as connection:
+                about = dict(connection.execute("SELECT key, value FROM about"))
+        except sqlite3.Error:
+            return True  # opening it tells what is wrong
+        machine = about.get("machine", "")
+        if about.get("host", self._host) == self._host or (machine and machine == self._machine):
+            return True
+        if file.name not in self._refused:
+            self._refused.add(file.name)
+            logger.error(
+                "The journal %s was written by the host %s and is left alone by this one, %s: two hosts must not share "
+                "a data directory. Start a worker there, or move the file to a directory of that host.",
+                file, about.get("host"), self._host,
+            )  # fmt: skip
+        return False
+
+    def _set_aside(self, file: Path, error: JournalError) -> None:
+        number = 1
+        while (aside := file.with_name(f"{file.name}.corrupt-{number}")).exists():
+            number += 1
+        for suffix in ("-wal", "-shm", ""):
+            with contextlib.suppress(FileNotFoundError):
+                Path(f"{file}{suffix}").rename(f"{aside}{suffix}")
+        logger.error(
+            "%s It is put aside as %s, and what is in it is not served; `sqlite3 %s .recover` may read more of it.",
+            error, aside, aside,
+        )  # fmt: skip
+
+    def _create(self) -> Journal:
+        id = os.urandom(8).hex()
+        file = self.path / f"{id}.sqlite"
+        try:
+            lock = _take(file.with_suffix(".lock"))  # first: a journal without a lock looks like a free one
+        except OSError as error:
+            raise journal_error(file, "cannot be made", error) from error
+        if lock is None:
+            raise JournalError(f"The journal {file} is held by somebody though its name is new. Try again.")
+        try:
+            return Journal(
+                file, durability=self._durability, lock=lock, new={"host": self._host, "machine": self._machine}
+            )
+        except BaseException:
+            file.with_suffix(".lock").unlink(missing_ok=True)
+            os.close(lock)
+            raise
+
+
+def _take(path: Path) -> int | None:
+    """Return a descriptor that holds the lock file; None where somebody else does. Raises OSError."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, stat.S_IRUSR | stat.S_IWUSR)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever removed a journal has removed its lock, too: then ours is of a file that nobody finds any more.
+            if os.fstat(descriptor).st_ino == path.stat().st_ino:
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _read_only(file: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=1.0)
+
+
+def _is_corrupt(error: JournalError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, sqlite3.DatabaseError) and not isinstance(cause, sqlite3.OperationalError)
+
+
+def _merged(one: Group, other: Group) -> Group:
+    return one._replace(
+        created_at=min(one.created_at, other.created_at),
+        last_seen=max(one.last_seen, other.last_seen),
+        events=tuple(sorted({*one.events, *other.events})),
+    )
+
+
+def _machine_id() -> str:
+    with contextlib.suppress(OSError):
+        return Path("/etc/machine-id").read_text(encoding="ascii", errors="replace").strip()
+    return ""

@@ -1,0 +1,129 @@
+"""The outbox: events that wait on this host for somebody to publish them.
+
+One SQLite file for each bus and data directory, shared by all processes: any may put events in, and one at a time hands
+them off when a publisher is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ..exceptions import JournalError
+from .journal import journal_error
+
+__all__ = ["Outbox", "Waiting"]
+
+NAME = "outbox.sqlite"
+BUSY_TIMEOUT = 5.0
+"""Seconds for which one process waits for another that writes."""
+
+_TABLES = """
+    CREATE TABLE IF NOT EXISTS waiting (
+        number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, api TEXT NOT NULL, event TEXT NOT NULL, key TEXT,
+        record BLOB NOT NULL, at REAL NOT NULL
+    );
+    CREATE TABLE IF NOT EXISTS seen (api TEXT NOT NULL, event TEXT NOT NULL, PRIMARY KEY (api, event)) WITHOUT ROWID;
+"""
+
+
+class Waiting(NamedTuple):
+    """An event that waits: `at` in seconds since 1970."""
+
+    id: str
+    api: str
+    event: str
+    key: str | None
+    record: bytes
+    at: float
+
+
+class Outbox:
+    """
+    The outbox of a bus on this host. Any thread and any process may use it.
+
+    Args:
+        directory: `<data directory>/<bus>`; it is made when something is put in.
+
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / NAME
+        self._lock = threading.Lock()
+
+    @staticmethod
+    def exists(directory: Path) -> bool:
+        """Return whether there is an outbox at all: a look that costs next to nothing."""
+        return (directory / NAME).exists()
+
+    def put(self, *, id: str, api: str, event: str, key: str | None, record: bytes) -> None:
+        """Keep an event; it is on disk when this returns. Raises JournalError."""
+        row = (id, api, event, key, record, time.time())
+        with self._open("did not take an event") as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO waiting (id, api, event, key, record, at) VALUES (?, ?, ?, ?, ?, ?)", row
+            )
+
+    def waiting(self, apis: Iterable[str] | None = None, limit: int = 100) -> list[Waiting]:
+        """Return what waits, in the order in which it was put in; of these APIs only, if they are given."""
+        names = None if apis is None else list(apis)
+        where = "" if names is None else f"WHERE api IN ({','.join('?' * len(names))})"
+        query = f"SELECT id, api, event, key, record, at FROM waiting {where} ORDER BY number LIMIT ?"
+        with self._open("cannot be read") as connection:
+            return [Waiting(*row) for row in connection.execute(query, (*(names or ()), limit))]
+
+    def delivered(self, ids: Iterable[str]) -> None:
+        """Take out what was handed off."""
+        with self._open("was not changed") as connection:
+            connection.executemany("DELETE FROM waiting WHERE id = ?", [(id,) for id in ids])
+
+    def counts(self) -> dict[str, int]:
+        """Return how many events wait, by API."""
+        with self._open("cannot be read") as connection:
+            return dict(connection.execute("SELECT api, count(*) FROM waiting GROUP BY api").fetchall())
+
+    def note_seen(self, api: str, event: str) -> None:
+        """Remember that there is an event of this name."""
+        with self._open("was not changed") as connection:
+            connection.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (api, event))
+
+    def seen(self, api: str) -> set[str]:
+        """Return the events of an API that there are, as far as this host has seen."""
+        with self._open("cannot be read") as connection:
+            return {row[0] for row in connection.execute("SELECT event FROM seen WHERE api = ?", (api,))}
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[bool]:
+        """Be the one process that hands off, while this lasts: true; false where another one is."""
+        descriptor = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+        finally:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _open(self, what: str) -> Iterator[sqlite3.Connection]:
+        """Open it anew for each use: that takes a millisecond, is rare, and leaves nothing to a forked child."""
+        with self._lock:
+            try:
+                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                with contextlib.closing(sqlite3.connect(self.path, timeout=BUSY_TIMEOUT)) as connection:
+                    connection.execute("PRAGMA journal_mode=WAL")
+                    connection.executescript(_TABLES)
+                    with connection:
+                        yield connection
+            except (sqlite3.Error, OSError) as error:
+                if isinstance(error, JournalError):
+                    raise
+                raise journal_error(self.path, what, error) from error

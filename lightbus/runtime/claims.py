@@ -1,0 +1,432 @@
+"""A listener at one publisher: which partitions it has there, and the streams it follows in them.
+
+The order of things is what makes it miss nothing: join the group, be assigned partitions, subscribe to them, await the
+marker, and only then ask where each topic stands. What comes live meanwhile is behind that, or is found to be missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ..core.streams import Entry, LiveStream, Stream
+from ..wire import envelope
+from ..wire.envelope import (
+    PARTITIONS,
+    Acked,
+    Assign,
+    Bury,
+    Error,
+    Events,
+    Fetch,
+    Join,
+    Message,
+    Open,
+    Page,
+    Release,
+    Start,
+    Started,
+    Streams,
+)
+from .listening import MAX_QUEUED, Listening
+
+if TYPE_CHECKING:
+    from .feeds import Feed
+
+__all__ = ["Claim", "Key"]
+
+logger = logging.getLogger("lightbus.consuming")
+
+Key: TypeAlias = tuple[str, str, int]
+"""Journal (empty: none, best effort), event, partition."""
+
+PAGE = 500
+"""Events asked for at a time."""
+
+JOIN_AGAIN_AFTER = 0.5
+"""Seconds between two attempts to join a group at a publisher that refuses."""
+
+
+class Claim:
+    """
+    One listener at one publisher. Only touched from the node's loop.
+
+    Args:
+        feed: the connection to the publisher.
+        listening: the listener at work.
+        group: the group's name; empty for a listener that shares with nobody.
+
+    """
+
+    def __init__(self, feed: Feed, listening: Listening, group: str) -> None:
+        self.feed = feed
+        self.listening = listening
+        self.group = group
+        self.api = listening.listener.api
+        self.publisher = feed.peer.instance
+        self.generation = 0
+        self.partitions: frozenset[int] = frozenset()
+        self.events: tuple[str, ...] = ()
+        self.streams: dict[Key, Stream] = {}
+        self.live_at: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done as soon as everything that was assigned first is followed."""
+        self._open: set[tuple[str, int]] = set()
+        """The (event, partition) pairs that are followed."""
+        self._early: dict[Key, int] = {}
+        self._releasing: dict[Stream, frozenset[int]] = {}
+        self._subscribed: set[tuple[str, int]] = set()
+        self._closed = False
+        self._is_joining = False
+
+    @property
+    def is_live(self) -> bool:
+        """Whether everything that is assigned is followed."""
+        return self.live_at.done() and len(self._open) >= len(self.events) * len(self.partitions)
+
+    # Joining
+
+    def join(self) -> None:
+        """Become a member, or learn anew what we have."""
+        if self._closed or self._is_joining:
+            return
+        self._is_joining = True
+        consumer, listener = self.feed.consumer, self.listening.listener
+        message = Join(
+            self.publisher,
+            self.api,
+            self.group,
+            list(listener.events),
+            consumer.identity.instance,
+            consumer.identity.host,
+            self.feed.presence,
+            consumer.created_at(self.api, self.group),
+            time.time(),
+            listener.digest,
+            listener.since,
+            consumer.positions_of(self.api, self.group),
+        )
+        self.feed.request(message, self._joined)
+
+    def join_again(self) -> None:
+        """Give up what we have here, and ask anew: the publisher does not know us any more."""
+        if not self._closed and not self._is_joining:
+            self._drop_all()
+            self.join()
+
+    def _joined(self, answer: Message | None) -> None:
+        self._is_joining = False
+        if isinstance(answer, Assign):
+            self.assigned(answer)
+        elif not self._closed:
+            reason = answer.message if isinstance(answer, Error) else "it does not answer"
+            logger.info("%s does not take %s in: %s", self.feed.peer.announcement, self.listening.listener, reason)
+            asyncio.get_running_loop().call_later(JOIN_AGAIN_AFTER, self.join)
+
+    def assigned(self, message: Assign) -> None:
+        """Take in which partitions are ours now."""
+        if self._closed or message.generation < self.generation:
+            return
+        self.generation = message.generation
+        self.feed.consumer.learned(self, message)
+        partitions, events = frozenset(message.partitions), tuple(message.events)
+        gone = self.partitions - partitions
+        before = {(event, partition) for event in self.events for partition in self.partitions - gone}
+        new = {(event, partition) for event in events for partition in partitions} - before
+        self._unsubscribe({(event, partition) for event in self.events for partition in gone})
+        self.partitions, self.events = partitions, events
+        if gone:
+            self._release(gone)
+        if new:
+            self._subscribe(new)
+            self.feed.when_marked(lambda: self._ask_where(new))
+        else:
+            self._now_live()
+
+    def _ask_where(self, new: set[tuple[str, int]]) -> None:
+        if not self._closed:
+            events = sorted({event for event, _ in new})
+            partitions = sorted({partition for _, partition in new})
+            since = None if self.group else self.listening.listener.since
+            message = Open(self.api, self.group, self.generation, partitions, events, "$" if since is None else since)
+            self.feed.request(message, lambda answer: self._opened(new, answer))
+
+    def _opened(self, new: set[tuple[str, int]], answer: Message | None) -> None:
+        if isinstance(answer, Streams):
+            # What was taken from us meanwhile is not in the answer, or was asked back behind it.
+            answered = set(answer.partitions)
+            self._open |= {pair for pair in new if pair[1] in self.partitions and pair[1] in answered}
+            self.told_streams(answer)
+            self._now_live()
+        elif not self._closed:
+            asyncio.get_running_loop().call_later(JOIN_AGAIN_AFTER, self.join_again)
+
+    def told_streams(self, message: Streams) -> None:
+        """Take in where topics stand for us."""
+        for journal, event, partition, cursor, head, doubtful in message.streams:
+            key = (journal, event, partition)
+            if (event, partition) in self._open and key not in self.streams:
+                stream = Stream(key, self, cursor=cursor, head=head, doubtful=doubtful)
+                stream.heard_of(self._early.pop(key, 0))
+                self.streams[key] = stream
+                self.look(stream)
+
+    def _now_live(self) -> None:
+        if not self.live_at.done():
+            self.live_at.set_result(None)
+        self.feed.claim_is_live()
+
+    # Subscriptions
+
+    def _topics(self, pairs: set[tuple[str, int]]) -> list[bytes]:
+        """Return the prefixes of these; one for all partitions of an event, where they are all there."""
+        by_event: dict[str, list[int]] = {}
+        for event, partition in pairs:
+            by_event.setdefault(event, []).append(partition)
+        prefixes = []
+        for event, partitions in by_event.items():
+            if len(partitions) == PARTITIONS:
+                prefixes.append(envelope.subscription(self.api, event))
+            else:
+                prefixes += [envelope.event_topic(self.api, event, partition) for partition in partitions]
+        return prefixes
+
+    def _subscribe(self, pairs: set[tuple[str, int]]) -> None:
+        self._subscribed |= pairs
+        self.feed.subscriptions_of(self, self._topics(self._subscribed))
+
+    def _unsubscribe(self, pairs: set[tuple[str, int]]) -> None:
+        self._open -= pairs
+        self._subscribed -= pairs
+
+    # What arrives
+
+    def live(self, event: str, partition: int, message: Events) -> None:
+        """Take in what was published to a topic."""
+        if partition not in self.partitions:
+            return  # another listener's, of the same process
+        records = message.records
+        key = (message.journal, event, partition)
+        stream = self.streams.get(key)
+        if stream is None and (stream := self._unknown(key, records)) is None:
+            return
+        listening = self.listening
+        if key[0] == "":
+            self._live_only(stream, records)
+        elif listening.is_full:
+            stream.heard_of(records[-1][0])
+            listening.starve(stream)
+        else:
+            before = len(stream.ready)
+            stream.live(records)
+            self._gave(stream, before)
+        if stream.head > stream.position:
+            self.look(stream)
+
+    def head(self, event: str, partition: int, journal: str, sequence: int) -> None:
+        """Take in which event of a topic is the newest."""
+        if partition in self.partitions:
+            stream = self.streams.get((journal, event, partition))
+            if stream is None:
+                stream = self._unknown((journal, event, partition), [[sequence]])
+            if stream is not None:
+                stream.heard_of(sequence)
+                self.look(stream)
+
+    def look(self, stream: Stream) -> None:
+        """Ask for more of a topic, where there is more and little waits."""
+        if self._closed or self.streams.get(stream.key) is not stream:
+            return
+        if self.listening.is_full:
+            self.listening.starve(stream)
+            return
+        after = stream.wanted()
+        if after is not None:
+            journal, event, partition = stream.key
+            message = Fetch(self.api, journal, event, partition, after, PAGE)
+            self.feed.request(message, lambda answer: self._page(stream, answer))
+
+    def tick(self) -> None:
+        """Ask again for what is missing, and acknowledge again what was not confirmed."""
+        for stream in list(self.streams.values()):
+            if stream.head > stream.position:
+                self.look(stream)
+            if stream.is_to_tell:
+                self._mark(stream)
+
+    def _page(self, stream: Stream, answer: Message | None) -> None:
+        if not isinstance(answer, Page):
+            stream.failed_to_ask()
+            return
+        if self._closed or self.streams.get(stream.key) is not stream:
+            return
+        before = len(stream.ready)
+        stream.page(answer.records, answer.through, trimmed=answer.trimmed)
+        self.feed.consumer.counts["fetched"] += len(answer.records)
+        if answer.trimmed:
+            self.feed.consumer.lost(self, stream, answer.trimmed)
+        if answer.more:
+            stream.heard_of(answer.through + 1)
+        self._gave(stream, before)
+        self._mark(stream)
+        self.look(stream)
+
+    def _gave(self, stream: Stream, before: int) -> None:
+        ready = stream.ready
+        taken = len(ready) - before
+        if taken > 0:
+            size = sum(len(ready[number].record) for number in range(-taken, 0))
+            self.listening.ready(stream, taken, size)
+
+    def _live_only(self, stream: Stream, records: list[Any]) -> None:
+        room = MAX_QUEUED - self.listening.backlog
+        if len(records) > room:
+            self.listening.drop(len(records) - max(0, room))
+            records = records[: max(0, room)]
+        assert isinstance(stream, LiveStream)
+        before = len(stream.ready)
+        missed = stream.missed
+        stream.live(records)
+        if stream.missed > missed:
+            self.feed.missed(self.api, stream.key)
+        self._gave(stream, before)
+
+    def _unknown(self, key: Key, records: list[Any]) -> Stream | None:
+        """Return the stream of a topic that was not there when we asked where each stands."""
+        if not key[0]:
+            stream: Stream = LiveStream(key, self)
+        elif key[1:] in self._open:
+            stream = Stream(key, self, cursor=0)
+        else:
+            self._early[key] = records[-1][0]
+            return None
+        self.streams[key] = stream
+        return stream
+
+    # What was handled
+
+    async def start(self, stream: Stream, entry: Entry, at_least: int) -> int:
+        """Have it recorded that an event is about to be handled; return the how manieth time that is, 0: not here."""
+        if not self.group:
+            return at_least
+        journal, event, partition = stream.key
+        message = Start(self.api, self.group, self.generation, journal, event, partition, entry.sequence, at_least)
+        self.feed.flush()
+        answer = await self._ask(stream, message)
+        return answer.deliveries if isinstance(answer, Started) else 0
+
+    async def bury(self, stream: Stream, entry: Entry, deliveries: int, error: str) -> bool:
+        """Have an event set aside; return whether it was."""
+        if not self.group:
+            return True
+        journal, event, partition = stream.key
+        message = Bury(
+            self.api, self.group, self.generation, journal, event, partition, entry.sequence, deliveries, error[:10_000]
+        )
+        answer = await self._ask(stream, message)
+        return isinstance(answer, Acked) and not answer.refused
+
+    async def _ask(self, stream: Stream, message: Message) -> Message | None:
+        if self._closed or self.streams.get(stream.key) is not stream:
+            return None
+        answer: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
+
+        def answered(message: Message | None) -> None:
+            if not answer.done():
+                answer.set_result(message)
+
+        self.feed.request(message, answered)
+        return await answer
+
+    def handled(self, stream: Stream) -> None:
+        """Take in that one more event was handled."""
+        self._mark(stream)
+        if self.streams.get(stream.key) is not stream:
+            self._finished(stream)
+        elif len(stream.ready) == 0 or stream.head > stream.position:
+            self.look(stream)
+
+    def was_handled(self, key: Key, sequence: int) -> None:
+        """Take in that a topic was handled up to here by a stream that came before ours."""
+        stream = self.streams.get(key)
+        if stream is not None and sequence > stream.handled:
+            self.listening.skip(stream, sequence)
+            self._mark(stream)
+            self.listening.go_on(stream)
+
+    def let_go(self, stream: Stream) -> None:
+        """Take in that the event at hand was not handled, and is somebody else's matter now."""
+        if self.streams.get(stream.key) is not stream:
+            self._finished(stream)
+
+    def _mark(self, stream: Stream) -> None:
+        if self.group:
+            self.feed.to_acknowledge(stream)
+        else:
+            stream.to_tell()
+            stream.was_confirmed(stream.handled)
+
+    def confirmed(self, stream: Stream, sequence: int) -> None:
+        """Take in that an acknowledgement is on disk."""
+        stream.was_confirmed(sequence)
+        self.listening.go_on(stream)
+
+    # Giving back
+
+    def _release(self, partitions: frozenset[int]) -> None:
+        """Hand out nothing more of these, and give them back once what is at hand is finished."""
+        leaving = [stream for key, stream in self.streams.items() if key[2] in partitions]
+        busy = []
+        for stream in leaving:
+            del self.streams[stream.key]
+            self.listening.forget(stream)
+            if stream.busy:
+                busy.append(stream)
+        if not busy:
+            self._give_back(partitions)
+        for stream in busy:
+            self._releasing[stream] = partitions
+
+    def _finished(self, stream: Stream) -> None:
+        """Take in that what was at hand of a stream that is not ours any more is finished."""
+        partitions = self._releasing.pop(stream, None)
+        if partitions is None:
+            self.was_handled(stream.key, stream.handled)
+            self.feed.consumer.remember(self, stream)
+        elif partitions not in self._releasing.values():
+            self._give_back(partitions)
+
+    def _give_back(self, partitions: frozenset[int]) -> None:
+        if not self._closed and self.group:
+            self.feed.flush()  # what was handled of them is acknowledged first: they go the same way
+            self.feed.send(Release(self.api, self.group, self.generation, sorted(partitions)))
+
+    def _drop_all(self) -> None:
+        """Hand out nothing more; what was handled is remembered for whoever serves these journals next."""
+        self.generation = 0
+        self.partitions, self.events = frozenset(), ()
+        self._open.clear()
+        self._early.clear()
+        self._releasing.clear()
+        self._subscribed.clear()
+        self.feed.subscriptions_of(self, [])
+        streams, self.streams = self.streams, {}
+        for stream in streams.values():
+            self.listening.forget(stream)
+            if not stream.busy:
+                self.feed.consumer.remember(self, stream)
+
+    def close(self) -> None:
+        """Follow nothing any more: the publisher is gone, or the listener."""
+        if not self._closed:
+            self._drop_all()
+            self._closed = True
+            if not self.live_at.done():
+                self.live_at.cancel()
+
+    @property
+    def busy(self) -> Iterable[Stream]:
+        """The streams of which an event is at hand."""
+        return [stream for stream in self.streams.values() if stream.busy]

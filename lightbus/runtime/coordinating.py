@@ -1,0 +1,607 @@
+"""The publisher's side of consumer groups: who is a member, who has which partitions, how far each group has come.
+
+A publisher coordinates the groups of the journals that it serves, its own and those it adopted; no other process has a
+say in them. What it decides is in `core.groups` and `core.cursors`, what it promises is in the journals: an
+acknowledgement is answered once it is on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, ClassVar, Protocol
+
+from ..core.cursors import Cursors
+from ..core.groups import Assignment
+from ..core.groups import Group as Membership
+from ..exceptions import JournalError, LightbusException, PeerRefused, ProtocolError
+from ..io.journal import Group, Journal, Topic
+from ..service.api import ApiRegistry
+from ..wire import envelope
+from ..wire.envelope import (
+    PARTITIONS,
+    Ack,
+    Acked,
+    Assign,
+    Beat,
+    Bury,
+    Error,
+    Fetch,
+    Join,
+    Leave,
+    Message,
+    Open,
+    Page,
+    Release,
+    Start,
+    Started,
+    Streams,
+)
+from .context import Identity
+
+__all__ = ["Coordinator", "GroupAtWork"]
+
+logger = logging.getLogger("lightbus.groups")
+
+MARGIN = 0.5
+"""
+Seconds by which a group's creation is taken to be earlier where it was read from another host's clock: what the network
+and the clocks' difference leave uncertain shall be too many events rather than too few.
+"""
+
+MAX_PAGE = 1000
+MAX_PAGE_BYTES = 1024 * 1024
+SAVE_SEEN_EVERY = 60.0
+"""Seconds between two notes in the journal that a group has members."""
+
+
+class Shelf(Protocol):
+    """The journals that this process serves."""
+
+    def all(self) -> list[Journal]:
+        """Return them, our own first."""
+
+    def get(self, journal: str) -> Journal | None:
+        """Return the one of this name."""
+
+
+@dataclass(slots=True)
+class _Connection:
+    """A member's connection."""
+
+    routing_id: bytes
+    presence: bytes
+    digest: str
+
+
+@dataclass(slots=True)
+class GroupAtWork:
+    """A group as this publisher knows it. Only touched from the node's loop."""
+
+    info: Group
+    membership: Membership
+    cursors: dict[str, Cursors[Topic]] = field(default_factory=dict)
+    """By journal."""
+    connections: dict[str, _Connection] = field(default_factory=dict)
+    """By member."""
+    saved_at: float = 0.0
+
+    def is_owed(self, event: str) -> bool:
+        """Return whether the group listens to an event of its API."""
+        return event in self.info.events or "*" in self.info.events
+
+
+class Coordinator:
+    """
+    Answers everything that consumers ask a publisher. Only touched from the node's loop.
+
+    Args:
+        identity: who we are.
+        apis: whose events we publish.
+        shelf: the journals.
+        reply: sends a frame to a routing id.
+        member_timeout: seconds without a sign of life after which a member loses its partitions.
+
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        apis: ApiRegistry,
+        shelf: Shelf,
+        reply: Callable[[bytes, bytes], bool],
+        *,
+        member_timeout: float = 10.0,
+    ) -> None:
+        self.identity = identity
+        self.counts: Counter[str] = Counter()
+        """joined, left, lost, hung, acked, refused_acks, redelivered, buried, pages."""
+        self.groups: dict[tuple[str, str], GroupAtWork] = {}
+        self._apis = apis
+        self._shelf = shelf
+        self._reply_to = reply
+        self._member_timeout = member_timeout
+        self._members: dict[tuple[bytes, str, str], str] = {}
+        """Who speaks through a connection for a group: routing id, API, group -> member."""
+        self._presences: dict[bytes, tuple[str, str, str]] = {}
+        """Presence topic -> API, group, member."""
+        self._waiting: dict[Topic, list[tuple[int, Callable[[], None]]]] = {}
+        self._acks: list[tuple[bytes, int, list[int]]] = []
+        self._writes: dict[str, dict[tuple[str, Topic], int]] = {}
+        self._save_is_due = False
+        for journal in shelf.all():
+            self.journal_added(journal)
+
+    # Journals
+
+    def journal_added(self, journal: Journal) -> None:
+        """Serve one more journal: its groups are taken over, and members are told where they stand in it."""
+        for info in journal.groups():
+            self._open(self.groups.get((info.api, info.name)) or self._add(info), journal)
+        for group in self.groups.values():
+            if journal.id not in group.cursors:
+                self._begin(group, journal, group.info.created_at)
+                journal.save_group(group.info)
+            for member in group.connections:
+                self._tell_streams(group, member, group.membership.held_by(member), [journal])
+
+    def journal_removed(self, journal: Journal) -> None:
+        """Serve one less: nobody is owed anything in it."""
+        for group in self.groups.values():
+            group.cursors.pop(journal.id, None)
+
+    def lost(self, group: str, topic: Topic, count: int) -> None:
+        """Take in that retention deleted events that a group had not handled."""
+        self.counts["trimmed_unread"] += count
+        logger.error(
+            "The journal is over its cap: %d events of %s.%s were deleted that the group %s had not handled. "
+            "Raise journal.max_events or journal.max_bytes, have the group run, or remove it: lightbus groups remove",
+            count, topic.api, topic.event, group,
+        )  # fmt: skip
+
+    def merge(self, info: Group) -> None:
+        """Take in that another publisher of the API knows this group: what is fired from now on is kept for it, too."""
+        known = self.groups.get((info.api, info.name))
+        if known is None and self._apis.find(info.api) is not None:
+            self._create(info, None)
+        elif known is not None and info.created_at < known.info.created_at:
+            known.info = known.info._replace(created_at=info.created_at)
+            self._save_group(known)
+
+    def forget(self, api: str, name: str) -> bool:
+        """Forget a group: nothing is kept for it any more. Return whether it was known."""
+        group = self.groups.pop((api, name), None)
+        if group is None:
+            return False
+        for journal in self._shelf.all():
+            journal.remove_group(api, name)
+        for member in list(group.connections):
+            self._disconnect(group, member)
+        return True
+
+    # What consumers ask
+
+    def handle(self, routing_id: bytes, call_id: int, message: Message) -> bool:
+        """Answer a consumer; return whether it was a consumer's message."""
+        handler = self._HANDLERS.get(type(message))
+        if handler is None:
+            return False
+        try:
+            handler(self, routing_id, call_id, message)
+        except LightbusException as error:
+            self._send(routing_id, call_id, Error(error.code, str(error), False, {}))
+        except (TypeError, ValueError) as error:
+            text = f"a {type(message).__name__} message has fields that do not fit: {error}"
+            self._send(routing_id, call_id, Error(ProtocolError.code, text, False, {}))
+        return True
+
+    def _on_join(self, routing_id: bytes, call_id: int, join: Join) -> None:
+        if join.target != self.identity.instance:
+            raise PeerRefused(f"the group was meant for the instance {join.target}, and this is {self.identity}.")
+        self._apis.get(join.api)
+        if not join.group:
+            everything = list(range(PARTITIONS))
+            events = self._events(join.api, join.events)
+            self._send(routing_id, call_id, Assign(join.api, "", 0, everything, events, 0.0, time.time()))
+            return
+        group = self._group_of(join)
+        self._believe(group, join.positions)
+        self._connect(group, join, routing_id)
+        self.counts["joined"] += 1
+        for assignment in group.membership.join(join.member, time.monotonic()):
+            self._assign(group, assignment, call_id if assignment.member == join.member else 0)
+
+    def _on_open(self, routing_id: bytes, call_id: int, message: Open) -> None:
+        if not message.group:
+            streams = self._streams_of_nobody(message)
+        else:
+            group, member = self._speaker(routing_id, message.api, message.group)
+            held = [p for p in message.partitions if group.membership.holds(member, message.generation, p)]
+            streams = self._streams(group, held, self._shelf.all())
+        self._send(routing_id, call_id, _streams_message(message, streams))
+
+    def _on_fetch(self, routing_id: bytes, call_id: int, fetch: Fetch) -> None:
+        journal = self._shelf.get(fetch.journal)
+        if journal is None:
+            raise PeerRefused(f"{self.identity} does not serve the journal {fetch.journal}.")
+        topic = Topic(fetch.api, fetch.event, fetch.partition)
+        limit = max(1, min(fetch.limit, MAX_PAGE))
+        page = journal.page(topic, fetch.after, limit=limit, max_bytes=MAX_PAGE_BYTES)
+        self.counts["pages"] += 1
+        records = [[entry.sequence, entry.previous, entry.record] for entry in page.entries]
+        self._send(routing_id, call_id, Page(records, page.through, page.more, page.trimmed))
+
+    def _on_ack(self, routing_id: bytes, call_id: int, ack: Ack) -> None:
+        group, member = self._speaker(routing_id, ack.api, ack.group)
+        refused: set[int] = set()
+        for journal, event, partition, sequence in ack.positions:
+            if group.membership.holds(member, ack.generation, partition):
+                self._acknowledge(group, journal, Topic(ack.api, event, partition), sequence)
+            else:
+                refused.add(partition)
+        group.membership.heard(member, time.monotonic())
+        self.counts["refused_acks"] += len(refused)
+        self._acks.append((routing_id, call_id, sorted(refused)))
+        self._save_soon()
+
+    def _on_start(self, routing_id: bytes, call_id: int, start: Start) -> None:
+        group, member = self._speaker(routing_id, start.api, start.group)
+        journal = self._shelf.get(start.journal)
+        if journal is None or not group.membership.holds(member, start.generation, start.partition):
+            self._send(routing_id, call_id, Started(0))
+            return
+        topic = Topic(start.api, start.event, start.partition)
+        self.counts["redelivered"] += start.at_least > 1
+        count = journal.count_delivery(start.group, topic, start.sequence, start.at_least)
+        self._send(routing_id, call_id, Started(count))
+
+    def _on_bury(self, routing_id: bytes, call_id: int, bury: Bury) -> None:
+        group, member = self._speaker(routing_id, bury.api, bury.group)
+        journal = self._shelf.get(bury.journal)
+        if journal is None or not group.membership.holds(member, bury.generation, bury.partition):
+            self._send(routing_id, call_id, Acked([bury.partition]))
+            return
+        topic = Topic(bury.api, bury.event, bury.partition)
+        journal.bury(bury.group, topic, bury.sequence, bury.deliveries, bury.error, time.time())
+        self.counts["buried"] += 1
+        logger.error(
+            "%s-%d of %s.%s is set aside for the group %s after %d deliveries: %s",
+            bury.journal, bury.sequence, bury.api, bury.event, bury.group, bury.deliveries, bury.error[:500],
+        )  # fmt: skip
+        self._acknowledge(group, bury.journal, topic, bury.sequence)
+        self._acks.append((routing_id, call_id, []))
+        self._save_soon()
+
+    def _on_release(self, routing_id: bytes, call_id: int, release: Release) -> None:
+        group, member = self._speaker(routing_id, release.api, release.group)
+        for assignment in group.membership.released(member, release.generation, release.partitions):
+            self._assign(group, assignment)
+
+    def _on_leave(self, routing_id: bytes, call_id: int, leave: Leave) -> None:
+        group, member = self._speaker(routing_id, leave.api, leave.group)
+        held = group.membership.held_by(member)
+        assignments = group.membership.leave(member)
+        self._disconnect(group, member)
+        self.counts["left"] += 1
+        self._save_held(group, held, is_held=False)
+        for assignment in assignments:
+            self._assign(group, assignment)
+        self._acks.append((routing_id, call_id, []))
+        self._save_soon()
+
+    def _on_beat(self, routing_id: bytes, call_id: int, beat: Beat) -> None:
+        now = time.monotonic()
+        mine = []
+        for api, name in beat.groups:
+            group = self.groups.get((api, name))
+            member = self._members.get((routing_id, api, name))
+            if group is not None and member is not None and group.membership.heard(member, now):
+                mine.append([api, name])
+        self._send(routing_id, call_id, Beat(mine))
+
+    _HANDLERS: ClassVar[dict[type, Callable[[Coordinator, bytes, int, Any], None]]] = {
+        Join: _on_join,
+        Open: _on_open,
+        Fetch: _on_fetch,
+        Ack: _on_ack,
+        Start: _on_start,
+        Bury: _on_bury,
+        Release: _on_release,
+        Leave: _on_leave,
+        Beat: _on_beat,
+    }
+
+    # Members that go without a word
+
+    def subscribed(self, topic: bytes, subscribed: bool) -> None:
+        """Take in that a subscription ended: where it was a member's sign of presence, the member is gone."""
+        if not subscribed and (who := self._presences.get(topic)) is not None:
+            api, name, member = who
+            self._lose(self.groups[api, name], member, "is gone")
+            self.counts["lost"] += 1
+
+    def tick(self, now: float) -> None:
+        """Take the partitions of members that hang, and note which groups have members."""
+        for group in list(self.groups.values()):
+            for member in group.membership.silent(now, self._member_timeout):
+                self._lose(group, member, f"gave no sign of life for {self._member_timeout:g} s")
+                self.counts["hung"] += 1
+            if group.connections and now - group.saved_at > SAVE_SEEN_EVERY:
+                group.saved_at = now
+                group.info = group.info._replace(last_seen=time.time())
+                self._save_group(group)
+
+    def _lose(self, group: GroupAtWork, member: str, what: str) -> None:
+        lost, assignments = group.membership.lost(member)
+        logger.info(
+            "The member %s of the group %s %s; its %d partitions are given to others",
+            member[:4], group.info.name, what, len(lost.partitions),
+        )  # fmt: skip
+        self._disconnect(group, member)
+        for journal in self._shelf.all():
+            if journal.id in group.cursors:
+                group.cursors[journal.id].doubt(self._topics(group, lost.partitions, journal))
+        for assignment in assignments:
+            self._assign(group, assignment)
+
+    # What others of this process ask
+
+    def when_handled(self, topic: Topic, sequence: int, callback: Callable[[], None]) -> None:
+        """Call back once every group that is owed this event of our own journal has handled it."""
+        self._waiting.setdefault(topic, []).append((sequence, callback))
+        self._call_back(topic)
+
+    def owed(self, journal: Journal, topic: Topic) -> dict[str, int]:
+        """Return how far each group that is owed a topic has come in it (what retention asks)."""
+        return {
+            group.info.name: group.cursors[journal.id].acked.get(topic, 0)
+            for group in self.groups.values()
+            if group.info.api == topic.api and group.is_owed(topic.event) and journal.id in group.cursors
+        }
+
+    def lag(self, group: GroupAtWork) -> int:
+        """Return how many events a group has not handled yet."""
+        return sum(
+            journal.count_after(topic, group.cursors[journal.id].acked.get(topic, 0))
+            for journal in self._shelf.all()
+            for topic, _ in self._topics(group, range(PARTITIONS), journal)
+        )
+
+    def expired(self, now: float, group_expiry: float) -> list[Group]:
+        """Return the groups that were not seen for longer than `group_expiry` seconds (`now` as of time.time())."""
+        idle = (group.info for group in self.groups.values() if not group.connections)
+        return [info for info in idle if now - info.last_seen > group_expiry]
+
+    # Groups
+
+    def _group_of(self, join: Join) -> GroupAtWork:
+        is_near = join.host == self.identity.host
+        created_at = join.created_at + (0.0 if is_near else time.time() - join.clock - MARGIN)
+        events = tuple(str(event) for event in join.events)
+        info = Group(join.api, join.group, events, min(created_at, time.time()), time.time(), join.digest)
+        known = self.groups.get((join.api, join.group))
+        if known is None:
+            return self._create(info, join.since)
+        if known.info.digest != join.digest and known.connections:
+            self.counts["mixed"] += 1
+            logger.warning(
+                "Two different programs listen under the group %s of %s: each is given a part of the events. "
+                "Give one of them another service_name or listener_name.",
+                join.group, join.api,
+            )  # fmt: skip
+        new = set(events) - set(known.info.events)
+        known.info = info._replace(
+            events=tuple(sorted({*events, *known.info.events} if known.connections else events)),
+            created_at=min(info.created_at, known.info.created_at),
+        )
+        for journal in self._shelf.all():
+            for topic, head in journal.topics(join.api).items():
+                if topic.event in new and known.cursors[journal.id].begin(topic, head):
+                    self._note(journal.id, join.group, topic, head)
+        self._save_group(known)
+        return known
+
+    def _create(self, info: Group, since: Any) -> GroupAtWork:
+        group = self._add(info)
+        for journal in self._shelf.all():
+            self._begin(group, journal, info.created_at if since is None else since)
+        self._save_group(group)
+        return group
+
+    def _begin(self, group: GroupAtWork, journal: Journal, since: Any) -> None:
+        """Have a group begin in a journal that does not know it yet."""
+        cursors = group.cursors[journal.id] = Cursors({})
+        for topic, head in self._topics(group, range(PARTITIONS), journal):
+            position = _position(journal, topic, head, since, group.info.created_at)
+            if cursors.begin(topic, position):
+                self._note(journal.id, group.info.name, topic, position)
+
+    def _add(self, info: Group) -> GroupAtWork:
+        group = GroupAtWork(info, Membership(f"{info.api}\0{info.name}", PARTITIONS))
+        self.groups[info.api, info.name] = group
+        return group
+
+    def _open(self, group: GroupAtWork, journal: Journal) -> None:
+        cursors = group.cursors[journal.id] = Cursors(journal.cursors(group.info.api, group.info.name))
+        # Whoever had these when the journal was last written may have begun what it did not finish.
+        held = journal.held(group.info.api, group.info.name)
+        cursors.doubt(self._topics(group, held, journal))
+
+    def _believe(self, group: GroupAtWork, positions: list[Any]) -> None:
+        for journal, event, partition, sequence in positions:
+            cursors = group.cursors.get(journal)
+            topic = Topic(group.info.api, event, partition)
+            if cursors is not None and cursors.believe(topic, sequence):
+                self._note(journal, group.info.name, topic, sequence)
+
+    def _save_group(self, group: GroupAtWork) -> None:
+        for journal in self._shelf.all():
+            journal.save_group(group.info)
+
+    # Members
+
+    def _connect(self, group: GroupAtWork, join: Join, routing_id: bytes) -> None:
+        api, name = group.info.api, group.info.name
+        self._disconnect(group, join.member)
+        group.connections[join.member] = _Connection(routing_id, join.presence, join.digest)
+        self._members[routing_id, api, name] = join.member
+        self._presences[join.presence] = api, name, join.member
+
+    def _disconnect(self, group: GroupAtWork, member: str) -> None:
+        connection = group.connections.pop(member, None)
+        if connection is not None:
+            self._members.pop((connection.routing_id, group.info.api, group.info.name), None)
+            self._presences.pop(connection.presence, None)
+
+    def _speaker(self, routing_id: bytes, api: str, name: str) -> tuple[GroupAtWork, str]:
+        group, member = self.groups.get((api, name)), self._members.get((routing_id, api, name))
+        if group is None or member is None:
+            raise PeerRefused(
+                f"{self.identity} does not know you as a member of the group {name} of {api}: join again."
+            )
+        return group, member
+
+    def _assign(self, group: GroupAtWork, assignment: Assignment, call_id: int = 0) -> None:
+        connection = group.connections.get(assignment.member)
+        if connection is None:
+            return
+        info = group.info
+        self._save_held(group, assignment.partitions, is_held=True)
+        events = self._events(info.api, info.events)
+        partitions = list(assignment.partitions)
+        message = Assign(info.api, info.name, assignment.generation, partitions, events, info.created_at, time.time())
+        self._send(connection.routing_id, call_id, message)
+
+    def _save_held(self, group: GroupAtWork, partitions: Iterable[int], *, is_held: bool) -> None:
+        rows = [(group.info.api, group.info.name, partition, is_held) for partition in partitions]
+        for journal in self._shelf.all():
+            journal.save(held=rows)
+
+    # Where topics stand
+
+    def _events(self, api: str, events: Iterable[str]) -> list[str]:
+        """Return the names of events, with `"*"` expanded to those that the API declares or a journal holds."""
+        names = set(events)
+        if "*" in names:
+            declared = self._apis.find(api)
+            names |= set(declared.events if declared is not None else ())
+            names |= {topic.event for journal in self._shelf.all() for topic in journal.topics(api)}
+        return sorted(names - {"*"})
+
+    def _topics(self, group: GroupAtWork, partitions: Iterable[int], journal: Journal) -> list[tuple[Topic, int]]:
+        wanted = set(partitions)
+        return [
+            (topic, head)
+            for topic, head in journal.topics(group.info.api).items()
+            if topic.partition in wanted and group.is_owed(topic.event)
+        ]
+
+    def _streams(self, group: GroupAtWork, partitions: Iterable[int], journals: Iterable[Journal]) -> list[Any]:
+        rows = []
+        partitions = list(partitions)
+        for journal in journals:
+            failed = journal.failing(group.info.name)
+            for topic, head in self._topics(group, partitions, journal):
+                standing = group.cursors[journal.id].standing(topic, head, failed.get(topic, 0))
+                rows.append([journal.id, topic.event, topic.partition, *standing])
+        return rows
+
+    def _streams_of_nobody(self, message: Open) -> list[Any]:
+        return [
+            [journal.id, topic.event, topic.partition, position, head, 0]
+            for journal in self._shelf.all()
+            for topic, head in journal.topics(message.api).items()
+            if topic.event in message.events and topic.partition in message.partitions
+            for position in [_position(journal, topic, head, message.since)]
+        ]
+
+    def _tell_streams(self, group: GroupAtWork, member: str, partitions: list[int], journals: list[Journal]) -> None:
+        info, connection = group.info, group.connections[member]
+        streams = self._streams(group, partitions, journals)
+        message = Streams(info.api, info.name, group.membership.generation, partitions, streams)
+        self._send(connection.routing_id, 0, message)
+
+    # Acknowledging
+
+    def _acknowledge(self, group: GroupAtWork, journal: str, topic: Topic, sequence: int) -> None:
+        cursors = group.cursors.get(journal)
+        if cursors is not None and cursors.acknowledge(topic, sequence):
+            self._note(journal, group.info.name, topic, sequence)
+            self.counts["acked"] += 1
+            if topic in self._waiting:
+                self._call_back(topic)
+
+    def _note(self, journal: str, group: str, topic: Topic, sequence: int) -> None:
+        self._writes.setdefault(journal, {})[group, topic] = sequence
+        self._save_soon()
+
+    def _save_soon(self) -> None:
+        if not self._save_is_due:
+            self._save_is_due = True
+            asyncio.get_running_loop().call_soon(self.save)
+
+    def save(self) -> None:
+        """Store the acknowledgements of this tick by one commit for each journal, and answer them."""
+        self._save_is_due = False
+        writes, self._writes = self._writes, {}
+        acks, self._acks = self._acks, []
+        for name, cursors in writes.items():
+            journal = self._shelf.get(name)
+            if journal is not None:
+                try:
+                    journal.save(cursors=[(group, topic, at) for (group, topic), at in cursors.items()])
+                except JournalError as error:
+                    # Not answered: the consumers go on to their bound, and acknowledge again what is not confirmed.
+                    logger.error("Acknowledgements were not stored: %s", error)
+                    self._writes.setdefault(name, {}).update(cursors)
+                    return
+        for routing_id, call_id, refused in acks:
+            self._send(routing_id, call_id, Acked(refused))
+
+    def _call_back(self, topic: Topic) -> None:
+        own = self._shelf.all()[0]
+        least = min(self.owed(own, topic).values(), default=None)
+        waiting = self._waiting.pop(topic, [])
+        still = [entry for entry in waiting if least is not None and entry[0] > least]
+        if still:
+            self._waiting[topic] = still
+        for sequence, callback in waiting:
+            if least is None or sequence <= least:
+                callback()
+
+    def _send(self, routing_id: bytes, call_id: int, message: Message) -> None:
+        self._reply_to(routing_id, envelope.encode(message, call_id))
+
+
+def _streams_message(message: Open, streams: list[Any]) -> Streams:
+    return Streams(message.api, message.group, message.generation, message.partitions, streams)
+
+
+def _position(journal: Journal, topic: Topic, head: int, since: Any, otherwise: float | None = None) -> int:
+    """Return behind which sequence somebody begins who is owed what was fired since an event, or since a time."""
+    if since == "$":
+        return head
+    if since == "0":
+        return 0
+    if isinstance(since, str):
+        found = _find(journal, topic, since)
+        if found is not None:
+            return found
+        since = otherwise  # another publisher has it
+    if isinstance(since, datetime):
+        since = since.timestamp()
+    return head if since is None else journal.position_before(topic, float(since))
+
+
+def _find(journal: Journal, topic: Topic, id: str) -> int | None:
+    """Return the sequence of an event, given by its id or its native id; None where this journal does not have it."""
+    name, _, number = id.rpartition("-")
+    if name == journal.id and number.isdigit():
+        return int(number)
+    found = journal.find(lambda record: envelope.decode_record(record).id == id, topic.api, topic.event)
+    return None if found is None else found[1]

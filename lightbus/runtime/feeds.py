@@ -1,0 +1,314 @@
+"""Our connection to one publisher: a SUB for what it publishes, and a DEALER for what we ask and acknowledge."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from ..core.peers import Peer
+from ..core.streams import Stream
+from ..exceptions import ProtocolError
+from ..io.transport import Transport
+from ..wire import envelope
+from ..wire.envelope import (
+    PRESENCE_PREFIX,
+    Ack,
+    Acked,
+    Assign,
+    Beat,
+    Error,
+    Events,
+    Head,
+    Leave,
+    Marker,
+    Message,
+    Streams,
+)
+from .claims import Claim
+from .listening import Listening
+
+if TYPE_CHECKING:
+    from .consuming import Consumer
+
+__all__ = ["Feed"]
+
+logger = logging.getLogger("lightbus.consuming")
+
+ACK_EVERY = 0.01
+"""Seconds in which acknowledgements are collected."""
+
+ANSWER_TIMEOUT = 5.0
+"""Seconds after which an answer is not expected any more: a connection may break and be made again unseen."""
+
+ACK_AFTER = 2000
+"""Events after which they are sent at once."""
+
+Answer = Callable[[Message | None], None]
+"""Is given the answer to what was asked; None where there will be none."""
+
+
+class Feed:
+    """Our connection to one publisher. Only touched from the node's loop."""
+
+    def __init__(self, consumer: Consumer, transport: Transport, peer: Peer) -> None:
+        self.peer = peer
+        self.consumer = consumer
+        self.claims: dict[Listening, Claim] = {}
+        self.presence = PRESENCE_PREFIX + os.urandom(16)
+        self._by_event: dict[tuple[str, str], tuple[Claim, ...]] = {}
+        self._topics: dict[bytes, tuple[str, str, int]] = {}
+        self._markers: dict[bytes, list[Callable[[], None]]] = {}
+        self._subscriptions: Counter[bytes] = Counter()
+        self._of_claims: dict[Claim, list[bytes]] = {}
+        self._requests: dict[int, tuple[float, Answer]] = {}
+        """Per call id by when it is to be answered, and who waits for that."""
+        self._last_id = 0
+        self._to_acknowledge: set[Stream] = set()
+        self._handled = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._told_live = False
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+        fingerprint = peer.announcement.fingerprint
+        self._sub = transport.subscriber(peer.event_endpoint, self._on_frame, fingerprint=fingerprint)
+        self._dealer = transport.dealer(peer.endpoint, self._on_message, fingerprint=fingerprint)
+        self._sub.subscribe(self.presence)
+
+    def claim(self, listening: Listening, group: str) -> Claim:
+        """Have a listener follow this publisher; return its claim, the same one if it does already."""
+        claim = self.claims.get(listening)
+        if claim is None:
+            claim = self.claims[listening] = Claim(self, listening, group)
+            self._by_event.clear()
+            claim.join()
+        return claim
+
+    @property
+    def is_live(self) -> bool:
+        """Whether all that is assigned to our listeners arrives."""
+        return bool(self.claims) and all(claim.is_live for claim in self.claims.values())
+
+    def claim_is_live(self) -> None:
+        """Take in that a claim follows all that was assigned to it."""
+        self._by_event.clear()
+        if not self._told_live and self.is_live:
+            self._told_live = True
+            extra = {"live_at": self.peer.instance}
+            logger.info("Events of %s arrive", self.peer.announcement, extra=extra)
+
+    # Asking
+
+    def request(self, message: Message, answer: Answer) -> None:
+        """Send something that is answered."""
+        if self._closed:
+            answer(None)
+            return
+        self._last_id += 1
+        self._requests[self._last_id] = self._loop.time() + ANSWER_TIMEOUT, answer
+        self.send(message, self._last_id)
+
+    def send(self, message: Message, call_id: int = 0) -> None:
+        """Send something."""
+        frame = envelope.encode(message, call_id)
+        if not self._closed and not self._dealer.send(frame):
+            self._dealer.send_later(frame)
+
+    def when_marked(self, callback: Callable[[], None]) -> None:
+        """Call back once all that we are subscribed to now is in force at the publisher."""
+        topic = envelope.marker_topic(os.urandom(16))
+        self._markers[topic] = [callback]
+        self._sub.subscribe(topic)
+
+    def subscriptions_of(self, claim: Claim, prefixes: Iterable[bytes]) -> None:
+        """Be subscribed to what a claim wants from now on, and to what the others want."""
+        before, after = Counter(self._of_claims.get(claim, ())), Counter(prefixes)
+        self._of_claims[claim] = list(after)
+        for prefix in after - before:
+            self._subscriptions[prefix] += 1
+            if self._subscriptions[prefix] == 1:
+                self._sub.subscribe(prefix)
+        for prefix in before - after:
+            self._subscriptions[prefix] -= 1
+            if not self._subscriptions[prefix]:
+                del self._subscriptions[prefix]
+                self._sub.unsubscribe(prefix)
+
+    def tick(self) -> None:
+        """Show that we are alive, learn where we are not taken for a member any more, and ask again what was lost."""
+        now = self._loop.time()
+        late = [call_id for call_id, (until, _) in self._requests.items() if until < now]
+        for call_id in late:
+            self._requests.pop(call_id)[1](None)
+        for claim in self.claims.values():
+            claim.tick()
+        claims = {(claim.api, claim.group): claim for claim in self.claims.values() if claim.group}
+        if claims:
+            message = Beat([[api, group] for api, group in claims])
+            self.request(message, lambda answer: self._beaten(claims, answer))
+
+    def _beaten(self, claims: dict[tuple[str, str], Claim], answer: Message | None) -> None:
+        if isinstance(answer, Beat):
+            known = {(api, group) for api, group in answer.groups}
+            for name, claim in claims.items():
+                if name not in known and claim.generation:
+                    claim.join_again()
+
+    def pause(self) -> None:
+        """Read nothing that is published for now."""
+        self._sub.pause()
+
+    def resume(self) -> None:
+        """Go on reading."""
+        self._sub.resume()
+
+    # Acknowledging
+
+    def to_acknowledge(self, stream: Stream) -> None:
+        """Acknowledge soon what was handled of a stream."""
+        self._to_acknowledge.add(stream)
+        self._handled += 1
+        if self._handled >= ACK_AFTER:
+            self.flush()
+        elif self._timer is None and not self._closed:
+            self._timer = self._loop.call_later(ACK_EVERY, self.flush)
+
+    def flush(self) -> None:
+        """Acknowledge everything that was handled."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._handled = 0
+        streams, self._to_acknowledge = self._to_acknowledge, set()
+        by_claim: dict[Claim, list[tuple[Stream, int]]] = {}
+        for stream in streams:
+            sequence = stream.to_tell()
+            if sequence is not None:
+                by_claim.setdefault(stream.owner, []).append((stream, sequence))
+        for claim, handled in by_claim.items():
+            self._acknowledge(claim, handled)
+
+    def _acknowledge(self, claim: Claim, handled: list[tuple[Stream, int]]) -> None:
+        rows = [[*stream.key, sequence] for stream, sequence in handled]
+
+        def answered(answer: Message | None) -> None:
+            if isinstance(answer, Acked):
+                self.consumer.counts["refused_acks"] += len(answer.refused)
+                for stream, sequence in handled:
+                    if stream.key[2] not in answer.refused:
+                        claim.confirmed(stream, sequence)
+            else:
+                for stream, _ in handled:
+                    stream.was_not_confirmed()
+            if isinstance(answer, Error):
+                claim.join_again()
+
+        self.request(Ack(claim.api, claim.group, claim.generation, rows), answered)
+
+    async def leave(self, seconds: float) -> None:
+        """Acknowledge everything, leave the groups in order, and return when that is on disk, or the time is over."""
+        self.flush()
+        waits: list[asyncio.Future[None]] = []
+        for claim in self.claims.values():
+            if claim.group and not claim.busy:
+                waits.append(done := self._loop.create_future())
+                self.request(Leave(claim.api, claim.group), lambda _, done=done: done.done() or done.set_result(None))  # type: ignore[misc]
+        if waits:
+            await asyncio.wait(waits, timeout=seconds)
+
+    def close(self) -> None:
+        """Unsubscribe from everything."""
+        if self._closed:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        for claim in self.claims.values():
+            claim.close()
+        self._closed = True
+        self._sub.close()
+        self._dealer.flush_and_close(100)
+        requests, self._requests = self._requests, {}
+        for _, answer in requests.values():
+            answer(None)
+
+    # What arrives
+
+    def _on_frame(self, frame: bytes) -> None:
+        try:
+            topic, message = envelope.decode_published(frame)
+            kind = type(message)
+            if kind is Events:
+                self._on_events(topic, message)  # type: ignore[arg-type]
+            elif kind is Marker:
+                self._on_marker(topic)
+            elif kind is Head:
+                api, event, partition = self._named(topic)
+                for claim in self._claims_of(api, event):
+                    claim.head(event, partition, message.journal, message.sequence)  # type: ignore[union-attr]
+        except (ProtocolError, ValueError, TypeError, LookupError) as error:
+            self._unreadable(error)
+
+    def _on_events(self, topic: bytes, message: Events) -> None:
+        api, event, partition = self._named(topic)
+        if not message.records:
+            return
+        self.consumer.given(len(message.records))
+        for claim in self._claims_of(api, event):
+            claim.live(event, partition, message)
+
+    def _on_marker(self, topic: bytes) -> None:
+        callbacks = self._markers.pop(topic, None)
+        if callbacks is not None:
+            self._sub.unsubscribe(topic)
+            for callback in callbacks:
+                callback()
+
+    def _on_message(self, frame: bytes) -> None:
+        try:
+            call_id, message = envelope.decode(frame)
+            request = self._requests.pop(call_id, None)
+            if request is not None:
+                request[1](message)
+            elif isinstance(message, (Assign, Streams)):
+                self._pushed(message)
+        except (ProtocolError, ValueError, TypeError, LookupError) as error:
+            self._unreadable(error)
+
+    def _pushed(self, message: Assign | Streams) -> None:
+        for claim in self.claims.values():
+            if (claim.api, claim.group) == (message.api, message.group):
+                if isinstance(message, Assign):
+                    claim.assigned(message)
+                else:
+                    claim.told_streams(message)
+
+    def _unreadable(self, error: Exception) -> None:
+        self.consumer.counts["unreadable"] += 1
+        logger.warning("%s sent something unreadable: %s", self.peer.announcement, error)
+
+    def missed(self, api: str, key: Any) -> None:
+        """Take in that events of best effort were lost on the way."""
+        self.consumer.counts["gaps"] += 1
+        logger.warning(
+            "Events of %s.%s from %s were lost on the way: this process reads too slowly",
+            api, key[1], self.peer.announcement,
+        )  # fmt: skip
+
+    def _named(self, topic: bytes) -> tuple[str, str, int]:
+        named = self._topics.get(topic)
+        if named is None:
+            named = self._topics[topic] = envelope.split_topic(topic)
+        return named
+
+    def _claims_of(self, api: str, event: str) -> tuple[Claim, ...]:
+        found = self._by_event.get((api, event))
+        if found is None:
+            found = self._by_event[api, event] = tuple(
+                claim
+                for claim in self.claims.values()
+                if claim.api == api and not {event, "*"}.isdisjoint(claim.listening.listener.events)
+            )
+        return found

@@ -1,0 +1,252 @@
+"""The journals that this process serves: its own, to which it appends, and those it adopted from processes that ended.
+
+They are opened when they are needed, looked after while this process publishes, and closed with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from ..exceptions import JournalError
+from ..io.journal import Group, Journal, Topic
+from ..io.journals import JournalDirectory, data_directory, throw_away
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from .context import Identity
+
+__all__ = ["Care", "Shelf", "directory_of"]
+
+logger = logging.getLogger("lightbus.journal")
+
+T = TypeVar("T")
+
+ADOPT_EVERY = 3.0
+"""Seconds between two looks for journals whose process has ended, give or take a third: not all look at once."""
+
+CHECKPOINT_EVERY = 1.0
+TRIM_EVERY = 30.0
+
+
+def directory_of(config: Config, bus: str) -> Path:
+    """Return the directory that holds what this bus keeps on disk, for all services of this user."""
+    return data_directory(config.journal.data_dir) / bus
+
+
+class Shelf:
+    """
+    The journals of a process. Any thread may use it.
+
+    Args:
+        config: the settings.
+        identity: who we are: the bus and the service say where the journals are.
+
+    """
+
+    def __init__(self, config: Config, identity: Identity) -> None:
+        self.path = directory_of(config, identity.bus)
+        self.on_opened: Callable[[Journal], None] | None = None
+        """Is told of our own journal once it is opened; from any thread."""
+        self._config = config
+        self._identity = identity
+        self._directory: JournalDirectory | None = None
+        self._own: Journal | None = None
+        self._adopted: dict[str, Journal] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def own(self) -> Journal:
+        """Return the journal of this process; at first use one that nobody holds is continued, or a new one made."""
+        own = self._own
+        if own is not None:
+            return own
+        with self._lock:
+            if self._own is None:
+                if self._closed:
+                    raise JournalError("The bus was closed: nothing is stored any more.")
+                directory = self._open_directory()
+                journal = directory.open_own()
+                for group in directory.siblings_groups():
+                    journal.save_group(group)
+                logger.info("Events are kept in %s", journal.path)
+                self._own = journal
+            own = self._own
+        if self.on_opened is not None:
+            self.on_opened(own)
+        return own
+
+    @property
+    def opened(self) -> Journal | None:
+        """Our own journal, where it was opened already."""
+        return self._own
+
+    def all(self) -> list[Journal]:
+        """Return all journals that are open, our own first."""
+        own = self._own
+        return [*([] if own is None else [own]), *self._adopted.values()]
+
+    def get(self, journal: str) -> Journal | None:
+        """Return the open journal of this name."""
+        own = self._own
+        return own if own is not None and own.id == journal else self._adopted.get(journal)
+
+    def adopt(self) -> list[Journal]:
+        """Take over the journals of this service that nobody holds any more, and return them."""
+        with self._lock:
+            if self._closed:
+                return []
+            adopted = self._open_directory().adopt()
+            self._adopted = {**self._adopted, **{journal.id: journal for journal in adopted}}
+        for journal in adopted:
+            logger.info("Serving the journal %s too, whose process has ended", journal.path)
+        return adopted
+
+    def drop(self, journal: Journal) -> None:
+        """Delete an adopted journal in which nobody is owed anything any more."""
+        with self._lock:
+            self._adopted = {name: each for name, each in self._adopted.items() if each is not journal}
+            journal.delete()
+        logger.info("Deleted the journal %s: it is not owed to anybody any more", journal.path)
+
+    def release(self) -> None:
+        """Close all journals, so that others may adopt them; the next use opens them again."""
+        with self._lock:
+            journals = self.all()
+            self._own, self._adopted = None, {}
+            for journal in journals:
+                journal.close()
+
+    def close(self) -> None:
+        """Close all journals for good."""
+        self._closed = True
+        self.release()
+
+    def abandon(self) -> None:
+        """Let go of everything without touching it: this process was forked off the one that it belongs to."""
+        for journal in self.all():
+            journal.abandon()
+
+    def _open_directory(self) -> JournalDirectory:
+        if self._directory is None:
+            settings, me = self._config.journal, self._identity
+            directory = JournalDirectory(self.path / me.service, host=me.host, durability=settings.durability)
+            kind = throw_away(self.path)
+            if kind is not None:
+                logger.warning(
+                    "Events are kept in %s, which is on %s: they are gone when that is. "
+                    "Set LIGHTBUS_DATA_DIR to a directory that stays.",
+                    self.path, kind,
+                )  # fmt: skip
+            self._directory = directory
+        return self._directory
+
+
+class Owing(Protocol):
+    """Who knows what groups are owed: the coordinator. On its loop only."""
+
+    def journal_added(self, journal: Journal) -> None:
+        """Serve one more journal."""
+
+    def journal_removed(self, journal: Journal) -> None:
+        """Serve one less."""
+
+    def owed(self, journal: Journal, topic: Topic) -> dict[str, int]:
+        """Return how far each group that is owed a topic has come in it."""
+
+    def expired(self, now: float, group_expiry: float) -> list[Group]:
+        """Return the groups that were not seen for so long."""
+
+    def forget(self, api: str, name: str) -> bool:
+        """Forget a group."""
+
+    def lost(self, group: str, topic: Topic, count: int) -> None:
+        """Take in that retention deleted events that a group had not handled."""
+
+
+class Care:
+    """
+    Looks after the journals of a publisher: adopts, trims, writes back. Made and stopped on the node's loop.
+
+    Files are touched in threads, one at a time, so that no event waits for it.
+    """
+
+    def __init__(self, shelf: Shelf, coordinator: Owing, config: Config, executor: Executor) -> None:
+        self._shelf = shelf
+        self._coordinator = coordinator
+        self._config = config
+        self._executor = executor
+        self._task = asyncio.get_running_loop().create_task(self._care())
+
+    async def stop(self) -> None:
+        """Stop, and return when no thread of ours touches a journal any more."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _care(self) -> None:
+        adopt_at = trim_at = 0.0
+        while True:
+            now = time.monotonic()
+            try:
+                if now >= adopt_at:
+                    await self._adopt()
+                    adopt_at = now + ADOPT_EVERY * random.uniform(0.67, 1.33)
+                if now >= trim_at:
+                    await self._trim()
+                    trim_at = now + TRIM_EVERY
+                for journal in self._shelf.all():
+                    await self._in_thread(journal.checkpoint)
+            except JournalError as error:
+                logger.error("%s", error)
+            except Exception:
+                logger.exception("Looking after the journals failed; it is tried again")
+            await asyncio.sleep(CHECKPOINT_EVERY)
+
+    async def _adopt(self) -> None:
+        for journal in await self._in_thread(self._shelf.adopt):
+            self._coordinator.journal_added(journal)
+
+    async def _trim(self) -> None:
+        settings = self._config.journal
+        for info in self._coordinator.expired(time.time(), settings.group_expiry):
+            logger.warning(
+                "The group %s of %s was not seen for %d days and is forgotten: nothing is kept for it any more",
+                info.name, info.api, settings.group_expiry / 86_400,
+            )  # fmt: skip
+            self._coordinator.forget(info.api, info.name)
+        for journal in self._shelf.all():
+            owed = {topic: self._coordinator.owed(journal, topic) for topic in journal.all_topics()}
+            await self._trim_journal(journal, lambda topic, owed=owed: owed.get(topic, {}))  # type: ignore[misc]
+
+    async def _trim_journal(self, journal: Journal, owed: Callable[[Topic], dict[str, int]]) -> None:
+        settings = self._config.journal
+        trim = partial(
+            journal.trim,
+            now=time.time(),
+            min_age=settings.min_age,
+            max_events=settings.max_events,
+            max_bytes=settings.max_bytes,
+            owed=owed,
+        )
+        for group, topic, count in await self._in_thread(trim):
+            self._coordinator.lost(group, topic, count)
+        if journal is not self._shelf.opened and journal.is_drained(owed):
+            self._coordinator.journal_removed(journal)
+            await self._in_thread(partial(self._shelf.drop, journal))
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        """Run a function in a thread, and see it through even if we are cancelled: it has a journal in its hands."""
+        future = asyncio.get_running_loop().run_in_executor(self._executor, function)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise
