@@ -118,6 +118,11 @@ class Worker:
 
     def _gone(self) -> None:
         """Take in that the node has left this loop: after `stop`, or since the loop ends without it."""
+        if self._node is not None:  # not by `stop`: the loop ends
+            self.engine.publisher = None
+            if self._care is not None:
+                self._care.abandon()
+            self.engine.shelf.release()
         self._node = None
         if self._watchdog is not None:
             self._watchdog.stop()

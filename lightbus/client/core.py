@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from ..blocking import BlockingDoor, wait_at_exit
 from ..config import Config, Feature, expand
 from ..exceptions import BusAlreadyClosed
+from ..io.outbox import Outbox
 from ..runtime.context import Identity
 from ..runtime.engine import Engine
 from ..runtime.listening import Listener
@@ -64,6 +65,9 @@ class ClientCore:
         """Events of which it is on disk that there are such."""
         self._plugins = list(plugins or ())
         self._plugins_loaded = False
+        self._publishing: threading.Timer | None = None
+        """Has this process publish what it keeps, unless it ends before."""
+        self._outbox: Outbox | None = None
         self._background_tasks: list[Coroutine[Any, Any, Any]] = []
         self._engine: Engine | None = None
         self._blocking: BlockingDoor | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from typing import TYPE_CHECKING, cast
 
 from ..core.partitions import partition_of
 from ..exceptions import NotReachable
@@ -21,6 +22,9 @@ from ..service.api import Event
 from ..wire.envelope import PARTITIONS
 from .core import ClientCore
 
+if TYPE_CHECKING:
+    from .life import Life
+
 __all__ = ["Keeping"]
 
 logger = logging.getLogger("lightbus.client")
@@ -31,13 +35,6 @@ PUBLISH_AFTER = 0.5
 
 class Keeping(ClientCore):
     """The part of the client that keeps what cannot be published now."""
-
-    _publishing: threading.Timer | None = None
-    _outbox: Outbox | None = None
-
-    def start_publishing(self) -> None:
-        """Publish what this process keeps, in a thread of its own, unless it is a worker."""
-        raise NotImplementedError
 
     def _keep(self, message: EventMessage, event: Event | None, wait_for: str, error: NotReachable) -> None:
         """
@@ -66,7 +63,7 @@ class Keeping(ClientCore):
         message.publisher = self.engine.identity.instance
         with self._lock:
             if self._publishing is None and self._worker is None and not self._closed:
-                self._publishing = threading.Timer(PUBLISH_AFTER, self.start_publishing)
+                self._publishing = threading.Timer(PUBLISH_AFTER, cast("Life", self).start_publishing)
                 self._publishing.daemon = True
                 self._publishing.start()
 

@@ -60,11 +60,11 @@ class Life(ClientCore):
         try:
             await worker.stop()
         finally:
-            self.exit_code = max(self.exit_code, worker.exit_code)
             self.worker_is_gone(worker)
 
     def worker_is_gone(self, worker: Worker) -> None:
         """Take in that a worker has left: it was stopped, or its loop ended."""
+        self.exit_code = max(self.exit_code, worker.exit_code)
         if self._worker is worker:
             self._worker = None
 
@@ -193,6 +193,7 @@ class Life(ClientCore):
     def close(self) -> None:
         """Leave the bus and close everything; bounded. Idempotent. An event loop uses `close_async`."""
         forbid_in_loop("close()", "bus.client.close_async()")
+        self._publish_no_more()
         self._stop_worker_elsewhere()
         with self._lock:
             self._closed = True
@@ -202,6 +203,7 @@ class Life(ClientCore):
 
     async def close_async(self) -> None:
         """Leave the bus and close everything; bounded. Idempotent."""
+        self._publish_no_more()
         if self._worker is not None and self._worker.loop is asyncio.get_running_loop():
             await self.stop_worker()
         await asyncio.to_thread(self._stop_worker_elsewhere)
@@ -210,6 +212,12 @@ class Life(ClientCore):
             engine, self._engine = self._engine, None
         if engine is not None:
             await engine.close_async()
+
+    def _publish_no_more(self) -> None:
+        with self._lock:
+            timer, self._publishing = self._publishing, None
+        if timer is not None:
+            timer.cancel()
 
     def _stop_worker_elsewhere(self) -> None:
         worker, thread = self._worker, self._background

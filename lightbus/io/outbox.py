@@ -63,6 +63,15 @@ class Outbox:
         """Return whether there is an outbox at all: a look that costs next to nothing."""
         return (directory / NAME).exists()
 
+    def state(self) -> tuple[int, ...] | None:
+        """Return what changes when anything is put in or taken out; None where there is no outbox."""
+        try:
+            found = self.path.stat()
+            log = self.path.with_name(f"{NAME}-wal")
+            return (found.st_mtime_ns, found.st_size, log.stat().st_mtime_ns if log.exists() else 0)
+        except FileNotFoundError:
+            return None
+
     def put(self, *, id: str, api: str, event: str, key: str | None, record: bytes) -> None:
         """Keep an event; it is on disk when this returns. Raises JournalError."""
         row = (id, api, event, key, record, time.time())

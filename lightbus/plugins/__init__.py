@@ -86,6 +86,9 @@ class LightbusPlugin:
     async def after_event_execution(self, *, event_message: EventMessage, client: Any) -> None:
         """Act after a listener has handled an event."""
 
+    async def on_events_lost(self, *, client: Any, api_name: str, event_name: str, group: str, count: int) -> None:
+        """Act when a publisher's retention has deleted events that a listener had not been given yet."""
+
 
 def register_plugin(registry: HookRegistry, plugin: LightbusPlugin) -> None:
     """Add the hooks that `plugin` overrides to `registry`."""

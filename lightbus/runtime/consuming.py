@@ -248,7 +248,7 @@ class Consumer:
             client=self.client,
             api_name=claim.api,
             event_name=stream.key[1],
-            listener_name=claim.listening.listener.name,
+            group=claim.group,
             count=count,
         )
         if self.hooks.has("on_events_lost"):

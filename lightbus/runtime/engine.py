@@ -25,6 +25,7 @@ from ..wire.announcement import new_instance_id
 from .calling import Caller
 from .context import Identity
 from .doors import Door, Doors
+from .forwarding import Forwarder
 from .looking import NodeStopped
 from .node import Node
 from .publishing import EventIds, Publisher
@@ -87,6 +88,7 @@ class Engine:
         self.shelf = Shelf(config, identity)
         self._discovery = discovery
         self._residence = Residence(self)
+        self._forwarder: Forwarder | None = None
         self._was_worker = False
         self._executor: HandlerThreads | None = None
         self._executor_lock = threading.Lock()
@@ -180,6 +182,8 @@ class Engine:
         self.snapshot = snapshot
         for fact in left:
             self.doors.peer_left(fact)
+        if self._forwarder is not None:
+            self._forwarder.peers_changed()
 
     async def doors_have_seen(self, instance: str) -> None:
         """Return when no door can send anything new to an instance that the snapshot no longer offers."""
@@ -225,12 +229,16 @@ class Engine:
             self._was_worker = False
         node = self._new_node([peer for peer in self.snapshot.peers.values() if peer.is_up])
         self.snapshot = node.registry.snapshot()
+        self._forwarder = Forwarder(self, self.shelf.path)
         return node
 
     def node_left(self, known: Sequence[Peer], *, served: bool) -> None:
         """Take in that there is no node now, which peers it saw up, and whether it was a worker's."""
         self._was_worker = self._was_worker or served
         self.publisher = None
+        forwarder, self._forwarder = self._forwarder, None
+        if forwarder is not None:
+            forwarder.stop()
         # Calls on their way go on. New ones find nobody, and start a node to ask.
         self.snapshot = Snapshot(peers={peer.instance: peer for peer in known})
 

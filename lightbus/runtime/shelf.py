@@ -6,6 +6,7 @@ They are opened when they are needed, looked after while this process publishes,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import threading
@@ -184,31 +185,46 @@ class Care:
         self._coordinator = coordinator
         self._config = config
         self._executor = executor
-        self._task = asyncio.get_running_loop().create_task(self._care())
+        self._adopt_at = self._trim_at = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.Handle = self._loop.call_soon(self._look)
 
     async def stop(self) -> None:
         """Stop, and return when no thread of ours touches a journal any more."""
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        self.abandon()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    def abandon(self) -> None:
+        """Stop, and wait for nobody: the loop is about to end, or has."""
+        self._timer.cancel()
+        if self._task is not None:
+            with contextlib.suppress(RuntimeError):  # its loop is closed
+                self._task.cancel()
+
+    def _look(self) -> None:
+        self._timer = self._loop.call_later(CHECKPOINT_EVERY, self._look)
+        if self._task is None:
+            self._task = self._loop.create_task(self._care())
 
     async def _care(self) -> None:
-        adopt_at = trim_at = 0.0
-        while True:
-            now = time.monotonic()
-            try:
-                if now >= adopt_at:
-                    await self._adopt()
-                    adopt_at = now + ADOPT_EVERY * random.uniform(0.67, 1.33)
-                if now >= trim_at:
-                    await self._trim()
-                    trim_at = now + TRIM_EVERY
-                for journal in self._shelf.all():
-                    await self._in_thread(journal.checkpoint)
-            except JournalError as error:
-                logger.error("%s", error)
-            except Exception:
-                logger.exception("Looking after the journals failed; it is tried again")
-            await asyncio.sleep(CHECKPOINT_EVERY)
+        now = time.monotonic()
+        try:
+            if now >= self._adopt_at:
+                self._adopt_at = now + ADOPT_EVERY * random.uniform(0.67, 1.33)
+                await self._adopt()
+            if now >= self._trim_at:
+                self._trim_at = now + TRIM_EVERY
+                await self._trim()
+            for journal in self._shelf.all():
+                await self._in_thread(journal.checkpoint)
+        except JournalError as error:
+            logger.error("%s", error)
+        except Exception:
+            logger.exception("Looking after the journals failed; it is tried again")
+        finally:
+            self._task = None
 
     async def _adopt(self) -> None:
         for journal in await self._in_thread(self._shelf.adopt):

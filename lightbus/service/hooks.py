@@ -32,7 +32,7 @@ HOOKS: Mapping[str, tuple[str, ...]] = {
     "after_event_sent": ("client", "event_message"),
     "before_event_execution": ("client", "event_message", "listener_name"),
     "after_event_execution": ("client", "event_message", "listener_name"),
-    "on_events_lost": ("client", "api_name", "event_name", "listener_name", "count"),
+    "on_events_lost": ("client", "api_name", "event_name", "group", "count"),
 }
 """Hook name -> the details it is told, by name. A function takes those it names; `**kwargs` takes them all."""
 

@@ -150,10 +150,12 @@ def test_what_is_no_function_is_refused() -> None:
 
 
 def test_hooks_are_those_of_the_documents() -> None:
-    """The hooks are upstream's: four of the life of a worker, and a pair around each of four things it does."""
+    """The hooks are upstream's, four of a life and a pair around each of four things; and one of ours."""
     around = ["rpc_call", "rpc_execution", "event_sent", "event_execution"]
     pairs = {f"{when}_{what}" for when in ("before", "after") for what in around}
-    assert set(HOOKS) == {"on_start", "on_stop", "before_worker_start", "after_worker_stopped"} | pairs
+    assert (
+        set(HOOKS) == {"on_start", "on_stop", "before_worker_start", "after_worker_stopped", "on_events_lost"} | pairs
+    )
     assert all(details[0] == "client" for details in HOOKS.values())
 
 

@@ -1,0 +1,128 @@
+"""Empties the outbox of this host: what waits there is handed off as soon as somebody publishes it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Protocol
+
+from ..core.registry import Snapshot
+from ..deadline import Deadline
+from ..exceptions import InvalidArguments, JournalError, LightbusException
+from ..io.outbox import Outbox, Waiting
+from .calling import Caller
+from .outgoing import Doorway, OutgoingEvent
+
+__all__ = ["Forwarder"]
+
+logger = logging.getLogger("lightbus.outbox")
+
+LOOK_EVERY = 3.0
+"""Seconds between two looks whether anything waits, give or take a third."""
+
+SECONDS = 5.0
+"""Seconds in which a publisher is to take an event; then it goes on waiting."""
+
+
+class Forwarding(Doorway, Protocol):
+    """What the forwarder needs of the engine."""
+
+    @property
+    def executor(self) -> Executor:
+        """Threads that may wait for the disk."""
+
+    def caller(self) -> Caller:
+        """Return the door of the running loop."""
+
+
+class Forwarder:
+    """
+    Made and stopped on the node's loop. Any process of the bus does this for all of this host.
+
+    Args:
+        engine: whose doors are used.
+        directory: where the outbox is.
+
+    """
+
+    def __init__(self, engine: Forwarding, directory: Path) -> None:
+        self._engine = engine
+        self._directory = directory
+        self._outbox = Outbox(directory)
+        self._empty_state: object = None
+        """How the file looked when nothing waited: as long as it looks so, nothing does."""
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._stopped = False
+        self._timer: asyncio.Handle = self._loop.call_soon(self._look)
+
+    def stop(self) -> None:
+        """Stop; what waits goes on waiting."""
+        self._stopped = True
+        self._timer.cancel()
+        if self._task is not None:
+            with contextlib.suppress(RuntimeError):  # its loop is closed
+                self._task.cancel()
+
+    def peers_changed(self) -> None:
+        """Look again at once: somebody may be there who publishes what waits."""
+        if not self._stopped:
+            self._timer.cancel()
+            self._look()
+
+    def _look(self) -> None:
+        # Mostly nothing waits: so there is a timer, and a task only where there is something to do.
+        self._timer = self._loop.call_later(LOOK_EVERY * random.uniform(0.67, 1.33), self._look)
+        if self._task is None and self._outbox.state() != self._empty_state:
+            self._task = self._loop.create_task(self._forward())
+
+    async def _forward(self) -> None:
+        try:
+            await self._empty()
+        except LightbusException as error:
+            logger.warning("The outbox %s is not emptied: %s", self._outbox.path, error)
+        finally:
+            self._task = None
+
+    async def _empty(self) -> None:
+        loop, executor = asyncio.get_running_loop(), self._engine.executor
+        apis = await loop.run_in_executor(executor, self._outbox.counts)
+        if not apis:
+            self._empty_state = self._outbox.state()
+            return
+        self._engine.wanted.update(apis)
+        with self._outbox.hold() as is_ours:
+            while is_ours and (names := self._published(apis)):
+                waiting = await loop.run_in_executor(executor, self._outbox.waiting, names)
+                if not waiting or not await self._hand_off(waiting):
+                    return
+
+    def _published(self, apis: dict[str, int]) -> list[str]:
+        snapshot: Snapshot = self._engine.snapshot
+        return [api for api in apis if api in snapshot.by_api]
+
+    async def _hand_off(self, waiting: list[Waiting]) -> bool:
+        """Hand events off one after the other; return whether all were taken."""
+        done: list[str] = []
+        try:
+            for event in waiting:
+                outgoing = OutgoingEvent(
+                    self._engine, event.api, event.event, Deadline.after(SECONDS), event.record, event.key
+                )
+                try:
+                    await self._engine.caller().request(outgoing)
+                except InvalidArguments as error:
+                    # Its publisher will never take it. It was checked when it was fired: the Api has changed since.
+                    logger.error("The event %s (%s.%s) is dropped: %s", event.id, event.api, event.event, error)
+                done.append(event.id)
+        except (LightbusException, JournalError) as error:
+            logger.info("%d events go on waiting in the outbox: %s", len(waiting) - len(done), error)
+        if done:
+            loop, executor = asyncio.get_running_loop(), self._engine.executor
+            await loop.run_in_executor(executor, self._outbox.delivered, done)
+            logger.info("%d events that waited in the outbox were handed off", len(done))
+        return len(done) == len(waiting)
