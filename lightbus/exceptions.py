@@ -28,6 +28,7 @@
     │   ├── UnknownApi                     no peer advertises the API
     │   ├── UnknownProcedure               the API has no such procedure
     │   ├── EventNotFound                  the API has no such event
+    │   ├── UnknownListener                no publisher knows the consumer group
     │   ├── PeerUnreachable                it is advertised, but no peer answers
     │   ├── PeerRefused                    the peer does not accept our key, our bus or our claim
     │   └── PeerBusy                       every peer has as much to do as it takes on
@@ -87,6 +88,7 @@ __all__ = [
     "TransportError",
     "UnexpectedConfigurationFormat",
     "UnknownApi",
+    "UnknownListener",
     "UnknownProcedure",
     "UnsupportedUse",
     "UsageError",
@@ -298,6 +300,12 @@ class EventNotFound(NotReachable):
     """The API is there, but has no such event."""
 
     code = "event_not_found"
+
+
+class UnknownListener(NotReachable):
+    """No publisher of the API knows a consumer group of this name."""
+
+    code = "unknown_listener"
 
 
 class PeerUnreachable(NotReachable):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .exceptions import InvalidEventArguments, InvalidName, InvalidParameters
@@ -173,6 +174,38 @@ class BusPath:
             options=bus_options,
             on_error=on_error,
         )
+
+    def history(
+        self, start: datetime | float | None = None, stop: datetime | float | None = None, *, limit: int = 1000
+    ) -> list[EventMessage]:
+        """
+        Return the newest events of this name that its publishers have kept, oldest first.
+
+        Args:
+            start, stop: a datetime, or seconds since 1970.
+            limit: how many at most.
+
+        Raises UnknownApi where nobody publishes it, and what a call raises.
+        """
+        return self._client.history(self._api_name, self._name, start, stop, limit=limit)
+
+    async def history_async(
+        self, start: datetime | float | None = None, stop: datetime | float | None = None, *, limit: int = 1000
+    ) -> list[EventMessage]:
+        """Do the same on an event loop."""
+        return await self._client.history_async(self._api_name, self._name, start, stop, limit=limit)
+
+    def lag(self, listener_name: str) -> int:
+        """
+        Return how many events a listener of this service, by its name, has not handled yet, over all publishers.
+
+        Raises UnknownListener where no publisher has ever seen its group.
+        """
+        return self._client.lag(self._api_name, listener_name)
+
+    async def lag_async(self, listener_name: str) -> int:
+        """Do the same on an event loop."""
+        return await self._client.lag_async(self._api_name, listener_name)
 
     # Schemas
 

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from . import __about__
 from .config.features import ALL_FEATURES, Feature
-from .exceptions import JournalError
+from .core.peers import Peer
+from .exceptions import JournalError, LightbusException
 from .io.journal import Journal
 from .runtime.binding import Binding, Endpoints
 from .runtime.consuming import Consumer
 from .runtime.coordinating import Coordinator
+from .runtime.events_api import EventsApi, group_of_wire
 from .runtime.listening import Listener
 from .runtime.node import Node
 from .runtime.peer_api import PeerApi
@@ -61,6 +63,7 @@ class Worker:
         self.coordinator: Coordinator | None = None
         self._care: Care | None = None
         self._watchdog: Watchdog | None = None
+        self._learning: set[asyncio.Task[None]] = set()
         self._added: list[Listener] = []
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -91,7 +94,7 @@ class Worker:
         if node is None:
             return
         self.stopping.set()
-        for task in self._tasks:
+        for task in (*self._tasks, *self._learning):
             task.cancel()
         if self._watchdog is not None:
             self._watchdog.stop()
@@ -126,8 +129,9 @@ class Worker:
         self._node = None
         if self._watchdog is not None:
             self._watchdog.stop()
-        if PeerApi.Meta.name in self.client.api_registry.names():
-            self.client.api_registry.remove(PeerApi.Meta.name)
+        for name in (PeerApi.Meta.name, EventsApi.Meta.name):
+            if name in self.client.api_registry.names():
+                self.client.api_registry.remove(name)
         self.client.worker_is_gone(self)
 
     def request_stop(self, exit_code: int = 0) -> None:
@@ -167,9 +171,12 @@ class Worker:
             serves_calls=Feature.RPCS in self.features,
         )
         self._make_publisher(binding)
-        if PeerApi.Meta.name in client.api_registry.names():  # of a worker that this process was forked from
-            client.api_registry.remove(PeerApi.Meta.name)
-        client.api_registry.add(PeerApi(client))
+        assert self.coordinator is not None
+        for api in (PeerApi(client), EventsApi(self.coordinator)):
+            if api.meta.name in client.api_registry.names():  # of a worker that this process was forked from
+                client.api_registry.remove(api.meta.name)
+            client.api_registry.add(api)
+        node.on_joined = self._peer_joined
         self.consumer = node.consumer = Consumer(
             identity=engine.identity,
             transport=engine.transport,
@@ -197,6 +204,31 @@ class Worker:
         self.coordinator = coordinator
         engine.publisher = publisher
         self._open_journal()
+        engine.wanted.update(self._published())  # others that publish the same tell which groups there are
+
+    def _peer_joined(self, peer: Peer) -> None:
+        """Learn from another publisher of our events which groups there are: what is fired here is owed to them."""
+        shared = self._published().intersection(peer.announcement.api_names or ())
+        if shared and peer.instance != self.engine.identity.instance:
+            for api in shared:
+                task = self.loop.create_task(self._learn_groups(peer, api))
+                self._learning.add(task)
+                task.add_done_callback(self._learning.discard)
+
+    async def _learn_groups(self, peer: Peer, api: str) -> None:
+        coordinator = self.coordinator
+        assert coordinator is not None
+        try:
+            found = await self.client.call_rpc_remote(
+                EventsApi.Meta.name, "groups", {"api": api}, {"peer": peer.instance}
+            )
+            for value in found:
+                coordinator.merge(group_of_wire(value))
+        except (LightbusException, KeyError, TypeError, ValueError) as error:
+            logger.debug("%s does not tell which groups it knows: %s", peer.announcement, error)
+
+    def _published(self) -> set[str]:
+        return {api.meta.name for api in self.client.api_registry.all() if api.events}
 
     def _open_journal(self) -> None:
         """Open the journal where it will be needed: which groups there are is to be on disk before the first event."""
@@ -248,7 +280,7 @@ class Worker:
                 best_effort=tuple(sorted(n for n, event in api.events.items() if event.delivery == "best_effort")),
             )
             for api in self.client.api_registry.all()
-            if not isinstance(api, PeerApi)  # every worker has it: nobody looks for it by name
+            if not isinstance(api, (PeerApi, EventsApi))  # every worker has it: nobody looks for it by name
         )
 
     async def _start_listeners(self) -> None:

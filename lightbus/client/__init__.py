@@ -12,13 +12,13 @@ from .core import EngineState
 from .firing import Firing
 from .life import Life
 from .listening import Listening
-from .names import Names
+from .past import Past
 from .timing import Timing
 
 __all__ = ["BusClient", "EngineState"]
 
 
-class BusClient(Names, Firing, Listening, Timing, Life):
+class BusClient(Past, Firing, Listening, Timing, Life):
     """
     One bus, as this process uses it. Making one opens nothing: no thread, no socket, no file.
 

@@ -34,7 +34,16 @@ CHANGE_TIMEOUT = 2.0
 
 PATH_METHODS = frozenset(
     {"call", "call_async", "fire", "fire_async", "listen", "api_name", "fully_qualified_name"}
-    | {"parameter_schema", "response_schema", "validate_parameters", "validate_response"}
+    | {
+        "history",
+        "history_async",
+        "lag",
+        "lag_async",
+        "parameter_schema",
+        "response_schema",
+        "validate_parameters",
+        "validate_response",
+    }
 )
 """What a path answers itself, so that no procedure of that name can be reached through it."""
 

@@ -71,6 +71,13 @@ class Group:
                 holding.generation, holding.revoked = self.generation, False
         return self._balance(also=member)
 
+    def renew(self, member: str) -> list[Assignment]:
+        """Return what a member has, under a new generation: something else of it is to be learned anew."""
+        if member not in self.members:
+            return []
+        self.generation += 1
+        return [Assignment(member, self.generation, self.assigned_to(member))]
+
     def leave(self, member: str) -> list[Assignment]:
         """Let a member go that has finished everything."""
         return self._without(member)

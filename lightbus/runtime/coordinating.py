@@ -20,7 +20,7 @@ from ..core.cursors import Cursors
 from ..core.groups import Assignment
 from ..core.groups import Group as Membership
 from ..exceptions import JournalError, LightbusException, PeerRefused, ProtocolError
-from ..io.journal import Group, Journal, Topic
+from ..io.journal import Dead, Group, Journal, NewEvent, Topic
 from ..service.api import ApiRegistry
 from ..wire import envelope
 from ..wire.envelope import (
@@ -54,6 +54,12 @@ Seconds by which a group's creation is taken to be earlier where it was read fro
 and the clocks' difference leave uncertain shall be too many events rather than too few.
 """
 
+AGAIN = " for "
+"""
+What makes the name of an event that one group is given again: "user_registered for shop-send_mail". No event's own name
+has a blank; so such an event is kept, followed and acknowledged as any other, by that group alone.
+"""
+
 MAX_PAGE = 1000
 MAX_PAGE_BYTES = 1024 * 1024
 SAVE_SEEN_EVERY = 60.0
@@ -62,6 +68,9 @@ SAVE_SEEN_EVERY = 60.0
 
 class Shelf(Protocol):
     """The journals that this process serves."""
+
+    def own(self) -> Journal:
+        """Return our own, opened at first use. Raises JournalError."""
 
     def all(self) -> list[Journal]:
         """Return them, our own first."""
@@ -92,8 +101,9 @@ class GroupAtWork:
     saved_at: float = 0.0
 
     def is_owed(self, event: str) -> bool:
-        """Return whether the group listens to an event of its API."""
-        return event in self.info.events or "*" in self.info.events
+        """Return whether the group listens to an event of its API, or is to be given it again on its own."""
+        event, again, group = event.partition(AGAIN)
+        return (event in self.info.events or "*" in self.info.events) and (not again or group == self.info.name)
 
 
 class Coordinator:
@@ -364,6 +374,30 @@ class Coordinator:
             if group.info.api == topic.api and group.is_owed(topic.event) and journal.id in group.cursors
         }
 
+    def journals(self) -> list[Journal]:
+        """Return the journals that are served here."""
+        return self._shelf.all()
+
+    def drop_dead(self, group: str, journal: str, sequence: int) -> Dead | None:
+        """Take out an event that was set aside for a group; None where there is no such thing."""
+        held = self._shelf.get(journal)
+        return None if held is None else held.take_dead(group, sequence)
+
+    def retry_dead(self, group: str, journal: str, sequence: int) -> bool:
+        """Have an event that was set aside given to its group again; return whether there is such a thing."""
+        dead = self.drop_dead(group, journal, sequence)
+        if dead is None:
+            return False
+        event = dead.topic.event.partition(AGAIN)[0]
+        topic = dead.topic._replace(event=f"{event}{AGAIN}{group}")
+        self._shelf.own().append([NewEvent(topic, dead.record, time.time())])
+        known = self.groups.get((topic.api, group))
+        for member in list(known.connections) if known is not None else ():
+            assert known is not None
+            for assignment in known.membership.renew(member):
+                self._assign(known, assignment)
+        return True
+
     def lag(self, group: GroupAtWork) -> int:
         """Return how many events a group has not handled yet."""
         return sum(
@@ -472,7 +506,7 @@ class Coordinator:
             return
         info = group.info
         self._save_held(group, assignment.partitions, is_held=True)
-        events = self._events(info.api, info.events)
+        events = self._events(info.api, info.events, info.name)
         partitions = list(assignment.partitions)
         message = Assign(info.api, info.name, assignment.generation, partitions, events, info.created_at, time.time())
         self._send(connection.routing_id, call_id, message)
@@ -484,14 +518,16 @@ class Coordinator:
 
     # Where topics stand
 
-    def _events(self, api: str, events: Iterable[str]) -> list[str]:
+    def _events(self, api: str, events: Iterable[str], group: str = "") -> list[str]:
         """Return the names of events, with `"*"` expanded to those that the API declares or a journal holds."""
         names = set(events)
+        kept = {topic.event for journal in self._shelf.all() for topic in journal.topics(api)}
         if "*" in names:
             declared = self._apis.find(api)
             names |= set(declared.events if declared is not None else ())
-            names |= {topic.event for journal in self._shelf.all() for topic in journal.topics(api)}
-        return sorted(names - {"*"})
+            names |= {event for event in kept if AGAIN not in event}
+        again = {event for event in kept if group and event.endswith(AGAIN + group)}
+        return sorted(names - {"*"} | {event for event in again if event.partition(AGAIN)[0] in names})
 
     def _topics(self, group: GroupAtWork, partitions: Iterable[int], journal: Journal) -> list[tuple[Topic, int]]:
         wanted = set(partitions)

@@ -309,6 +309,6 @@ class Feed:
             found = self._by_event[api, event] = tuple(
                 claim
                 for claim in self.claims.values()
-                if claim.api == api and not {event, "*"}.isdisjoint(claim.listening.listener.events)
+                if claim.api == api and (event in claim.events or claim.listening.listener.wants(event))
             )
         return found

@@ -118,6 +118,10 @@ class Listener:
         where = f"{getattr(function, '__module__', '')}:{self.name}"
         return hashlib.blake2b(where.encode(), digest_size=6).hexdigest()
 
+    def wants(self, event: str) -> bool:
+        """Return whether it listens to an event of its API."""
+        return event in self.events or "*" in self.events
+
     def group_of(self, service: str) -> str:
         """Return the group's name in a service; empty where each process is given everything."""
         return EACH_FOR_ITSELF if self.group is None else self.group.replace("{service_name}", service)
@@ -423,7 +427,7 @@ class Listening:
         journal, event, _ = stream.key
         return EventMessage(
             api_name=self.listener.api,
-            event_name=event,
+            event_name=event.partition(" ")[0],  # of one that is given again
             kwargs=record.kwargs,
             version=record.version,
             id=record.id,

@@ -97,6 +97,8 @@ class Node:
         self.links: dict[str, Link] = {}
         self.binding: Binding | None = None
         self.consumer: Consumer | None = None
+        self.on_joined: Callable[[Peer], None] | None = None
+        """Is told of every peer that is up now."""
         self._directory = directory or NOWHERE
         self._looked = looked
         self._announcement = _silent_announcement(identity)
@@ -349,6 +351,8 @@ class Node:
             self._refresh_timer = self._loop.call_later(REFRESH_AFTER, self._refresh)
 
     def _tell_consumer(self, fact: Fact) -> None:
+        if self.on_joined is not None and isinstance(fact, PeerJoined):
+            self.on_joined(fact.peer)
         if self.consumer is None:
             return
         if isinstance(fact, PeerLeft):

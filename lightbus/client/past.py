@@ -1,0 +1,125 @@
+"""What was fired before, and how far listeners have come: asked of all publishers of the API, and put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from ..blocking import forbid_in_loop
+from ..deadline import Deadline
+from ..exceptions import UnknownListener
+from ..message import EventMessage
+from .names import Names
+
+__all__ = ["Past"]
+
+EVENTS_API = "internal.events"
+
+
+class Past(Names):
+    """The part of the client that looks back."""
+
+    def history(
+        self,
+        api_name: str,
+        name: str,
+        start: datetime | float | None = None,
+        stop: datetime | float | None = None,
+        *,
+        limit: int = 1000,
+    ) -> list[EventMessage]:
+        """Return the newest `limit` events between two times, oldest first. Raises what a call raises."""
+        forbid_in_loop(f"bus.{api_name}.{name}.history()", f"bus.{api_name}.{name}.history_async()")
+        question = _question(api_name, name, start, stop, limit)
+        answers = [
+            self.call_rpc_blocking(EVENTS_API, "history", question, {"peer": peer})
+            for peer in self._publishers(api_name)
+        ]
+        return _messages(answers, limit)
+
+    async def history_async(
+        self,
+        api_name: str,
+        name: str,
+        start: datetime | float | None = None,
+        stop: datetime | float | None = None,
+        *,
+        limit: int = 1000,
+    ) -> list[EventMessage]:
+        """Do the same on an event loop."""
+        question = _question(api_name, name, start, stop, limit)
+        peers = await self._publishers_async(api_name)
+        calls = (self.call_rpc_remote(EVENTS_API, "history", question, {"peer": peer}) for peer in peers)
+        return _messages(await asyncio.gather(*calls), limit)
+
+    def lag(self, api_name: str, listener_name: str) -> int:
+        """Return how many events a listener of this service has not handled yet. Raises UnknownListener."""
+        forbid_in_loop(f"bus.{api_name}.lag()", f"bus.{api_name}.lag_async()")
+        question = {"api": api_name, "group": self._group_named(api_name, listener_name)}
+        peers = self._publishers(api_name)
+        answers = [self.call_rpc_blocking(EVENTS_API, "lag", question, {"peer": peer}) for peer in peers]
+        return _sum(answers, question["group"], api_name)
+
+    async def lag_async(self, api_name: str, listener_name: str) -> int:
+        """Do the same on an event loop."""
+        question = {"api": api_name, "group": self._group_named(api_name, listener_name)}
+        peers = await self._publishers_async(api_name)
+        calls = (self.call_rpc_remote(EVENTS_API, "lag", question, {"peer": peer}) for peer in peers)
+        return _sum(await asyncio.gather(*calls), question["group"], api_name)
+
+    def _group_named(self, api_name: str, listener_name: str) -> str:
+        """Return the group of a listener that is declared here, or of another one of this service."""
+        for listener in self.listeners:
+            if listener.api == api_name and listener.name == listener_name:
+                return listener.group_of(self.service_name)
+        return f"{self.service_name}-{listener_name}"
+
+    def _publishers(self, api_name: str) -> list[str]:
+        self.engine.wanted.add(api_name)
+        if api_name not in self.engine.snapshot.by_api:
+            self._door().resolve(api_name, Deadline.after(self.config.api(api_name).rpc_timeout))
+        return [peer.instance for peer in self.engine.snapshot.by_api.get(api_name, ())]
+
+    async def _publishers_async(self, api_name: str) -> list[str]:
+        self.engine.wanted.add(api_name)
+        if api_name not in self.engine.snapshot.by_api:
+            await self.engine.resolve(api_name, Deadline.after(self.config.api(api_name).rpc_timeout))
+        return [peer.instance for peer in self.engine.snapshot.by_api.get(api_name, ())]
+
+
+def _question(
+    api: str, event: str, start: datetime | float | None, stop: datetime | float | None, limit: int
+) -> dict[str, Any]:
+    return {"api": api, "event": event, "start": _seconds(start), "stop": _seconds(stop), "limit": limit}
+
+
+def _seconds(when: datetime | float | None) -> float | None:
+    return when.timestamp() if isinstance(when, datetime) else when
+
+
+def _messages(answers: Iterable[list[dict[str, Any]]], limit: int) -> list[EventMessage]:
+    found = sorted((each for answer in answers for each in answer), key=lambda each: float(each["published_at"]))
+    return [
+        EventMessage(
+            api_name=each["api"],
+            event_name=each["event"].partition(" ")[0],
+            kwargs=each["kwargs"],
+            version=each["version"],
+            id=each["id"],
+            native_id=each["native_id"],
+            published_at=each["published_at"],
+        )
+        for each in found[-limit:]
+    ]
+
+
+def _sum(answers: Iterable[int | None], group: str, api_name: str) -> int:
+    known = [answer for answer in answers if answer is not None]
+    if not known:
+        raise UnknownListener(
+            f"No publisher of '{api_name}' knows the group '{group}'. Did its worker ever run? "
+            "`lightbus groups list` shows all groups."
+        )
+    return sum(known)

@@ -1,0 +1,161 @@
+"""What every publisher answers about the events it keeps, as ordinary calls of an internal API: `internal.events`.
+
+Ask one particular publisher with `bus_options={"peer": instance id}`: each answers for the journals that it serves.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from ..io.journal import Dead, Entry, Group, Topic
+from ..service.api import Api
+from ..wire import envelope
+from .coordinating import Coordinator, GroupAtWork
+from .publishing import native_id
+
+__all__ = ["EventsApi", "group_of_wire", "split_native_id"]
+
+MAX_HISTORY = 1000
+MAX_HISTORY_BYTES = 16 * 1024 * 1024
+"""Events that are answered at a time, and about how many bytes of them."""
+
+
+class EventsApi(Api):
+    """`internal.events`. Times are in seconds since 1970."""
+
+    class Meta:
+        name = "internal.events"
+        internal = True
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+
+    async def groups(self, api: str = "") -> list[dict[str, Any]]:
+        """Return the consumer groups (of one API): who is in them, how far they have come, what they have lost."""
+        groups = self._coordinator.groups.values()
+        return [self._described(group) for group in groups if api in ("", group.info.api)]
+
+    async def lag(self, api: str, group: str) -> int | None:
+        """Return how many events a group has not handled yet; null where it is not known."""
+        known = self._coordinator.groups.get((api, group))
+        return None if known is None else self._coordinator.lag(known)
+
+    async def remove_group(self, api: str, group: str) -> bool:
+        """Forget a group: nothing is kept for it any more. Return whether it was known."""
+        return self._coordinator.forget(api, group)
+
+    async def dead(self, group: str = "") -> list[dict[str, Any]]:
+        """Return the events that were set aside (for one group), since they were given as often as they may be."""
+        journals = self._coordinator.journals()
+        return [_dead(journal.id, dead) for journal in journals for dead in journal.dead(group or None)]
+
+    async def retry_dead(self, group: str, native_id: str) -> bool:
+        """Give an event that was set aside to its group again, and to no other. Return whether there is one."""
+        return self._coordinator.retry_dead(group, *split_native_id(native_id))
+
+    async def drop_dead(self, group: str, native_id: str) -> bool:
+        """Forget an event that was set aside. Return whether there is such an event."""
+        return self._coordinator.drop_dead(group, *split_native_id(native_id)) is not None
+
+    async def history(
+        self,
+        api: str,
+        event: str,
+        start: float | None = None,
+        stop: float | None = None,
+        limit: int = MAX_HISTORY,
+    ) -> list[dict[str, Any]]:
+        """Return the newest events between two times, oldest first; the event `"*"` means every one of the API."""
+        found: list[dict[str, Any]] = []
+        limit = max(1, min(limit, MAX_HISTORY))
+        for journal in self._coordinator.journals():
+            for topic, entry in journal.history(api, event, start=start, stop=stop, limit=limit):
+                found.append(_told(journal.id, topic, entry))
+        found.sort(key=lambda each: (each["published_at"], each["native_id"]))
+        return _within(found[-limit:])
+
+    async def journals(self) -> list[dict[str, Any]]:
+        """Return the journals that this process serves: where, how many events and bytes, and what groups lost."""
+        return [
+            {
+                "journal": journal.id,
+                "path": str(journal.path),
+                "events": journal.size[0],
+                "bytes": journal.size[1],
+                "lost": [
+                    {"group": group, "api": topic.api, "event": topic.event, "count": count, "at": at}
+                    for group, topic, count, at in journal.lost()
+                ],
+            }
+            for journal in self._coordinator.journals()
+        ]
+
+    def _described(self, group: GroupAtWork) -> dict[str, Any]:
+        info = group.info
+        journals = self._coordinator.journals()
+        return {
+            **_group(info),
+            "members": {member: group.membership.held_by(member) for member in group.connections},
+            "lag": self._coordinator.lag(group),
+            "dead": sum(len(journal.dead(info.name)) for journal in journals),
+            "lost": sum(count for journal in journals for name, _, count, _ in journal.lost() if name == info.name),
+            "mixed": len({connection.digest for connection in group.connections.values()}) > 1,
+        }
+
+
+def _group(info: Group) -> dict[str, Any]:
+    return {**info._asdict(), "events": list(info.events)}
+
+
+def group_of_wire(value: dict[str, Any]) -> Group:
+    """Return a group as another publisher described it. Raises KeyError, TypeError or ValueError for what is none."""
+    return Group(
+        str(value["api"]),
+        str(value["name"]),
+        tuple(map(str, value["events"])),
+        float(value["created_at"]),
+        float(value["last_seen"]),
+        str(value["digest"]),
+    )
+
+
+def split_native_id(native_id: str) -> tuple[str, int]:
+    """Return journal and sequence of a native id. Raises ValueError for what is none."""
+    journal, _, sequence = native_id.rpartition("-")
+    return journal, int(sequence)
+
+
+def _dead(journal: str, dead: Dead) -> dict[str, Any]:
+    told = _told(journal, dead.topic, Entry(dead.sequence, 0, dead.record))
+    return {**told, "group": dead.group, "deliveries": dead.deliveries, "error": dead.error, "died_at": dead.died_at}
+
+
+def _told(journal: str, topic: Topic, entry: Entry) -> dict[str, Any]:
+    record = envelope.decode_record(entry.record)
+    return {
+        "id": record.id,
+        "native_id": native_id(journal, entry.sequence),
+        "api": topic.api,
+        "event": topic.event,
+        "partition": topic.partition,
+        "version": record.version,
+        "published_at": record.published_at,
+        "kwargs": record.kwargs,
+        "size": len(entry.record),
+    }
+
+
+def _within(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the newest of these that are not too many bytes for one answer."""
+    size = 0
+    for number in range(len(found) - 1, -1, -1):
+        size += found[number]["size"]
+        if size > MAX_HISTORY_BYTES and number < len(found) - 1:
+            return found[number + 1 :]
+    return found
+
+
+def seconds(when: datetime | float | None) -> float | None:
+    """Return a time in seconds since 1970."""
+    return when.timestamp() if isinstance(when, datetime) else when
