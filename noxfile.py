@@ -77,6 +77,13 @@ def bench(session: nox.Session) -> None:
     session.run("python", "tests/bench", "--json", "bench.json", *session.posargs)
 
 
+@nox.session
+def chaos(session: nox.Session) -> None:
+    """Kill, stop and restart processes while events flow, and show that none is lost (`--minutes`, `--seed`)."""
+    _install_wheel(session)
+    session.run("python", "tests/chaos", *session.posargs)
+
+
 def _dev(*names: str) -> list[str]:
     """Return the requirements of these packages as the `dev` extra has them."""
     found = [entry for entry in DEV if entry.rstrip("*.,<>=0123456789") in names]

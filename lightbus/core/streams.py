@@ -185,6 +185,11 @@ class Stream:
         self.handled = max(self.handled, sequence)
         return before - len(self.ready)
 
+    def drop(self) -> None:
+        """Hand out nothing more: what waits is in the journal, and somebody else's matter. The event at hand goes on."""
+        self.ready.clear()
+        self.position = self.handled  # nothing behind the event at hand counts as handled when that is done
+
     def put_back(self) -> None:
         """Take in that the event at hand is not handled here."""
         self.busy = False

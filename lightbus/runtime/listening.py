@@ -252,7 +252,7 @@ class Listening:
     def forget(self, stream: Stream) -> None:
         """Drop what waits of a stream: it is in the journal, and somebody else's matter now."""
         self._took(len(stream.ready), sum(len(entry.record) for entry in stream.ready))
-        stream.ready.clear()
+        stream.drop()
         if self._again.pop(stream, None) is not None:
             self._at_hand.pop(stream.key, None)
             stream.put_back()
@@ -349,13 +349,13 @@ class Listening:
         """Handle an event for the first time here; return whether the stream goes on."""
         if stream.is_doubtful(entry):
             # It may be the one that its last consumer was lost over: its start is on record before it happens.
-            return await self._redeliver(stream, entry, 2)
-        return await self._handle(stream, entry, 1)
+            return await self._redeliver(stream, entry, 2, FIRST_BACKOFF)
+        return await self._handle(stream, entry, 1, FIRST_BACKOFF)
 
     async def _repeat(self, stream: Stream, again: _Again) -> bool:
         return await self._redeliver(stream, again.entry, again.deliveries + 1, again.backoff)
 
-    async def _redeliver(self, stream: Stream, entry: Entry, at_least: int, backoff: float = FIRST_BACKOFF) -> bool:
+    async def _redeliver(self, stream: Stream, entry: Entry, at_least: int, backoff: float) -> bool:
         deliveries = await stream.owner.start(stream, entry, at_least)
         if deliveries == 0:
             return self._put_back(stream)
@@ -370,7 +370,7 @@ class Listening:
         self.counts["buried"] += 1
         return self._done(stream, entry)
 
-    async def _handle(self, stream: Stream, entry: Entry, deliveries: int, backoff: float = FIRST_BACKOFF) -> bool:
+    async def _handle(self, stream: Stream, entry: Entry, deliveries: int, backoff: float) -> bool:
         try:
             message = self._message(stream, entry, deliveries)
             args, kwargs = self._arguments(message)

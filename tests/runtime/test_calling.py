@@ -84,7 +84,7 @@ def test_a_hand_off_and_its_answer() -> None:
         assert await caller.request(event) == Accepted("j-1", A)
         [fire] = doorway.sent(A)
         assert isinstance(fire, Fire)
-        assert fire._replace(left=0.0) == Fire(A, "auth", "seen", 0.0, "key", b"record")
+        assert fire._replace(left=0.0) == Fire(A, "auth", "seen", 0.0, "key", b"record", "journal")
 
     run(test, peer(A))
 

@@ -1,377 +1,459 @@
-"""The way of an event in: subscriptions, markers, gaps, and who is given what."""
+"""The way of an event in: who follows whom, what is given to whom, and that nothing is lost on the way."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from helpers import MS, wait_until_async
-from lightbus.config import Config
-from lightbus.core.peers import Peer, PeerState, Source
+from helpers import wait_until_async
+from helpers.publishing import Hub, Listens, Publishes
+from lightbus.core.peers import PeerState
 from lightbus.message import EventMessage
 from lightbus.runtime import consuming as module
-from lightbus.runtime.consuming import Consumer
-from lightbus.runtime.listening import Listener, OnError
-from lightbus.service.api import Api, ApiRegistry, Event, Parameter
-from lightbus.service.hooks import HookRegistry
-from lightbus.wire import codec, envelope
-from lightbus.wire.announcement import Announcement
-from lightbus.wire.envelope import MARKER_PREFIX, Drain, Events, Marker, Record
+from lightbus.runtime.listening import OnError
+from lightbus.service.api import Api, Event, Parameter, WildcardParameter
+from lightbus.wire import envelope
+from lightbus.wire.envelope import Drain, Events, Fetch, Join
 
-A, B = "a" * 16, "b" * 16
-SEEN = envelope.event_topic("auth", "seen", 3)
-
-
-def peer(instance: str, *apis: str, endpoint: str = "", state: PeerState = PeerState.UP) -> Peer:
-    """Return a peer that publishes the events of these APIs."""
-    announcement = Announcement(
-        bus="b", instance=instance, service="s", process="p", host="h", api_names=apis or ("auth",)
-    )
-    return Peer(
-        announcement=announcement,
-        state=state,
-        source=Source.SEED,
-        changed_at=0.0,
-        heard_at=0.0,
-        event_endpoint=endpoint or f"ipc://{instance}.pub",
-    )
-
-
-class FakeSubscriber:
-    """One subscription to a publisher; a publisher that is there answers markers."""
-
-    def __init__(self, on_frame: Callable[[bytes], None], answers: bool) -> None:
-        self.prefixes: list[bytes] = []
-        self.markers: list[bytes] = []
-        self.closed = self.paused = False
-        self.on_frame = on_frame
-        self._answers = answers
-
-    def subscribe(self, prefix: bytes) -> None:
-        if prefix.startswith(MARKER_PREFIX):
-            self.markers.append(prefix)
-            if self._answers:
-                asyncio.get_running_loop().call_soon(self.answer, prefix)
-        else:
-            self.prefixes.append(prefix)
-
-    def answer(self, marker: bytes) -> None:
-        self.on_frame(envelope.encode_published(marker, Marker("j", 0)))
-
-    def unsubscribe(self, prefix: bytes) -> None:
-        self.markers.remove(prefix)
-
-    def pause(self) -> None:
-        self.paused = True
-
-    def resume(self) -> None:
-        self.paused = False
-
-    def close(self) -> None:
-        self.closed = True
-
-    def publish(self, *records: Any, topic: bytes = SEEN) -> None:
-        """Have events arrive: `(sequence, previous, arguments)` each."""
-        entries = [
-            [sequence, previous, envelope.encode_record(Record(f"id-{sequence}", 2, 1.5, kwargs))]
-            for sequence, previous, kwargs in records
-        ]
-        self.on_frame(envelope.encode_published(topic, Events("j", A, entries)))
+A, B, C, D = "a" * 16, "b" * 16, "c" * 16, "d" * 16
+Test = Callable[[Hub, Path], Awaitable[None]]
 
 
 class Auth(Api):
     seen = Event([Parameter("n", int), Parameter("what", str, default="it")])
+    keyed = Event(["key", "n"], key="key")
+    loose = Event(["n"], delivery="best_effort")
+    anything = Event(["n", WildcardParameter()])
 
     class Meta:
         name = "auth"
 
 
-class In:
-    """A consumer whose subscriptions are fakes."""
+class Shop(Api):
+    sold = Event(["n"])
 
-    def __init__(self, *apis: Api, answers: bool = True, **settings: Any) -> None:
-        self.sockets: dict[str, FakeSubscriber] = {}
-        self.answers = answers
-        self.fatal: list[Exception] = []
-        registry = ApiRegistry()
-        for api in apis:
-            registry.add(api)
-        transport: Any = self
-        self.consumer = Consumer(
-            transport=transport,
-            config=Config.model_validate({"apis": {"default": {"event_listener_setup_timeout": 50 * MS, **settings}}}),
-            apis=registry,
-            hooks=HookRegistry(),
-            client="the client",
-            call_sync=self.call_sync,
-            on_fatal=lambda listener, error: self.fatal.append(error),
-        )
-
-    async def call_sync(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(None, functools.partial(function, *args, **kwargs))
-
-    def subscriber(self, endpoint: str, on_frame: Callable[[bytes], None], *, fingerprint: str) -> FakeSubscriber:
-        made = self.sockets[endpoint] = FakeSubscriber(on_frame, self.answers)
-        return made
-
-    def socket(self, instance: str) -> FakeSubscriber:
-        return self.sockets[f"ipc://{instance}.pub"]
-
-    async def listen(
-        self, *events: str, api: str = "auth", peers: Iterable[Peer] = (), name: str = "greeter", **options: Any
-    ) -> list[EventMessage]:
-        """Listen, and return the list that the events come into."""
-        seen: list[EventMessage] = []
-
-        async def function(message: EventMessage, **kwargs: Any) -> None:
-            seen.append(message)
-
-        options.setdefault("function", function)
-        await self.consumer.add(Listener(api=api, events=events or ("seen",), name=name, **options), peers)
-        return seen
+    class Meta:
+        name = "shop"
 
 
-def run(test: Callable[[In], Awaitable[None]], *apis: Api, **options: Any) -> None:
-    """Run a test with a consumer, and stop it."""
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[[Test], None]:
+    """Return what runs a test on a loop, and closes the journals."""
 
-    async def main() -> None:
-        bench = In(*apis, **options)
-        await test(bench)
-        await bench.consumer.stop(5.0)
-        assert all(socket.closed for socket in bench.sockets.values())
+    def start(test: Test) -> None:
+        async def main() -> None:
+            hub = Hub()
+            try:
+                await test(hub, tmp_path)
+            finally:
+                for publisher in list(hub.publishers.values()):
+                    publisher.close()
 
-    asyncio.run(main())
+        asyncio.run(main())
+
+    return start
 
 
-# Subscriptions
+def numbers(messages: list[EventMessage]) -> list[int]:
+    """Return the argument `n` of each."""
+    return [message.kwargs["n"] for message in messages]
 
 
-def test_listening_subscribes_and_waits_for_the_marker() -> None:
-    """When `add` returns, everything that is published from then on arrives."""
+def test_a_listener_is_live_when_add_returns(run: Callable[[Test], None]) -> None:
+    """When `add` returns, everything that is published from then on arrives; only from those that publish the API."""
 
-    async def test(bench: In) -> None:
-        await bench.listen("seen", peers=[peer(A), peer(B, "shop")])
-        assert list(bench.sockets) == [f"ipc://{A}.pub"]
-        assert bench.socket(A).prefixes == [b"auth\0seen\0"]
-        await wait_until_async(lambda: bench.socket(A).markers == [])
+    async def test(hub: Hub, path: Path) -> None:
+        publisher, other = hub.publish(A, path / "a", Auth()), hub.publish(B, path / "b", Shop())
+        listens = Listens(hub, C)
+        seen = await listens.listen("seen")
+        assert other.said == []
+        assert hub.subs[0].prefixes[1:] == [b"auth\0seen\0"]  # behind its sign of presence
+        await publisher.fire("seen", n=1)
+        await wait_until_async(lambda: numbers(seen) == [1])
+        await listens.stop()
 
     run(test)
 
 
-def test_all_events_of_an_api() -> None:
-    """`*` subscribes to the API as a whole, and is given each of its events."""
+def test_what_a_listener_is_given(run: Callable[[Test], None]) -> None:
+    """The message has the event's names, arguments, id, version and time, who published it, and where it is kept."""
 
-    async def test(bench: In) -> None:
-        seen = await bench.listen("*", peers=[peer(A)])
-        assert bench.socket(A).prefixes == [b"auth\0"]
-        bench.socket(A).publish((1, 0, {"n": 1}))
-        bench.socket(A).publish((2, 0, {"n": 2}), topic=envelope.event_topic("auth", "gone", 0))
-        await wait_until_async(lambda: [message.event_name for message in seen] == ["seen", "gone"])
-
-    run(test)
-
-
-def test_publishers_that_come_later() -> None:
-    """A peer that joins is subscribed to, and one that is there already not twice."""
-
-    async def test(bench: In) -> None:
-        seen = await bench.listen("seen")
-        assert bench.sockets == {}
-        for _ in range(2):
-            bench.consumer.peer_is_up(peer(A))
-        bench.consumer.peer_is_up(peer(B, "shop"))
-        assert list(bench.sockets) == [f"ipc://{A}.pub"]
-        assert bench.socket(A).prefixes == [b"auth\0seen\0"]
-        bench.socket(A).publish((1, 0, {"n": 1}))
-        await wait_until_async(lambda: seen)
-
-    run(test)
-
-
-def test_a_publisher_that_advertises_more() -> None:
-    """An API that a peer adds while it runs is subscribed to, too."""
-
-    async def test(bench: In) -> None:
-        await bench.listen("seen", peers=[peer(A)])
-        await bench.listen("sold", api="shop", name="seller")
-        assert bench.socket(A).prefixes == [b"auth\0seen\0"]
-        bench.consumer.peer_is_up(peer(A, "auth", "shop"))
-        assert bench.socket(A).prefixes == [b"auth\0seen\0", b"shop\0sold\0"]
-
-    run(test)
-
-
-def test_a_second_listener_uses_the_same_subscription() -> None:
-    """Two listeners of one event are one subscription, and each is given each event."""
-
-    async def test(bench: In) -> None:
-        one = await bench.listen("seen", peers=[peer(A)])
-        two = await bench.listen("seen", "gone", peers=[peer(A)], name="other")
-        assert bench.socket(A).prefixes == [b"auth\0seen\0", b"auth\0gone\0"]
-        bench.socket(A).publish((1, 0, {"n": [1]}))
-        await wait_until_async(lambda: one and two)
-        assert one[0].kwargs == two[0].kwargs
-        assert one[0].kwargs["n"] is not two[0].kwargs["n"]  # one handler's change is not the other's surprise
-
-    run(test)
-
-
-def test_a_publisher_that_left() -> None:
-    """Its subscription is closed, and nobody waits for its marker; should it come back, it is subscribed to anew."""
-
-    async def test(bench: In) -> None:
-        listening = asyncio.ensure_future(bench.listen("seen", peers=[peer(A)]))
-        await wait_until_async(lambda: bench.sockets)
-        first = bench.socket(A)
-        bench.consumer.peer_left(A)
-        bench.consumer.peer_left(B)
-        await listening
-        assert first.closed
-        bench.consumer.peer_is_up(peer(A))
-        assert bench.socket(A) is not first
-
-    run(test, answers=False)
-
-
-def test_a_publisher_that_moved() -> None:
-    """The same instance at another endpoint is subscribed to there."""
-
-    async def test(bench: In) -> None:
-        await bench.listen("seen", peers=[peer(A)])
-        bench.consumer.peer_is_up(peer(A, endpoint="ipc://elsewhere"))
-        assert bench.socket(A).closed
-        assert bench.sockets["ipc://elsewhere"].prefixes == [b"auth\0seen\0"]
-
-    run(test)
-
-
-def test_a_draining_publisher_stays() -> None:
-    """What it still publishes arrives."""
-
-    async def test(bench: In) -> None:
-        seen = await bench.listen("seen", peers=[peer(A)])
-        bench.consumer.peer_is_up(peer(A, state=PeerState.DRAINING))
-        bench.socket(A).publish((1, 0, {"n": 1}))
-        await wait_until_async(lambda: seen)
-
-    run(test)
-
-
-def test_a_publisher_that_does_not_confirm(caplog: pytest.LogCaptureFixture) -> None:
-    """After the setup timeout there is a warning; when the marker comes after all, everything works."""
-
-    async def test(bench: In) -> None:
-        seen = await bench.listen("seen", peers=[peer(A)])
-        assert "1 of 1 publishers did not confirm the subscription of greeter of auth.seen within" in caplog.text
-        for marker in list(bench.socket(A).markers):
-            bench.socket(A).answer(marker)
-        assert bench.socket(A).markers == []
-        bench.socket(A).publish((1, 0, {"n": 1}))
-        await wait_until_async(lambda: seen)
-
-    run(test, answers=False)
-
-
-def test_an_unknown_marker_is_ignored() -> None:
-    """A marker that nobody waits for, any more or ever, does nothing."""
-
-    async def test(bench: In) -> None:
-        await bench.listen("seen", peers=[peer(A)])
-        bench.socket(A).answer(envelope.marker_topic(bytes(16)))
-        assert bench.consumer.counts["unreadable"] == 0
-
-    run(test)
-
-
-# Events
-
-
-def test_what_a_listener_is_given() -> None:
-    """The message has the event's names, arguments, id, version and time, who published it, and under which number."""
-
-    async def test(bench: In) -> None:
-        seen = await bench.listen("seen", peers=[peer(A)])
-        bench.socket(A).publish((7, 0, {"n": 1}))
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        listens = Listens(hub, C)
+        seen = await listens.listen("seen")
+        fired = await publisher.fire("seen", n=1)
         await wait_until_async(lambda: seen)
         [message] = seen
         assert (message.api_name, message.event_name, message.kwargs) == ("auth", "seen", {"n": 1})
-        assert (message.id, message.native_id, message.version) == ("id-7", "j-7", 2)
+        assert (message.id, message.native_id, message.version) == ("id-1", fired.native_id, 1)
         assert (message.published_at, message.publisher, message.deliveries) == (1.5, A, 1)
+        assert fired.native_id == f"{publisher.shelf.own().id}-{publisher.shelf.own().head}"
+        await listens.stop()
 
     run(test)
 
 
-def test_events_of_a_known_api_are_complete_and_checked() -> None:
-    """Where the API is registered here too, defaults are filled in, and what it does not allow is an error."""
+def test_publishers_that_come_later(run: Callable[[Test], None]) -> None:
+    """A peer that joins is followed, one that is there already not twice; a second API of it is followed, too."""
 
-    async def test(bench: In) -> None:
-        seen = await bench.listen("seen", peers=[peer(A)], on_error=OnError.SHUTDOWN)
-        bench.socket(A).publish((1, 0, {"n": 1}), (2, 1, {"n": "two"}), (3, 2, {"n": 3, "what": "that"}))
-        bench.socket(A).publish((4, 3, {"x": 1}), topic=envelope.event_topic("auth", "undeclared", 0))
+    async def test(hub: Hub, path: Path) -> None:
+        listens = Listens(hub, C)
+        seen = await listens.listen("seen")
+        await listens.listen("sold", api="shop", name="seller")
+        publisher = hub.publish(A, path / "a", Auth())
+        for _ in range(2):
+            listens.consumer.peer_is_up(publisher.peer)
+        await wait_until_async(lambda: listens.consumer.is_live_at(A))
+        assert len(hub.subs) == 1
+        publisher.apis.add(Shop())
+        listens.consumer.peer_is_up(publisher.peer)
+        await wait_until_async(lambda: listens.consumer.is_live_at(A) and len(publisher.coordinator.groups) == 2)
+        await publisher.fire("seen", n=1)
+        await publisher.fire("sold", api="shop", n=2)
+        await wait_until_async(lambda: seen and listens.seen["seller"])
+        await listens.stop()
+
+    run(test)
+
+
+def test_all_events_of_an_api(run: Callable[[Test], None]) -> None:
+    """`*` is every event of the API, also one that it gets later."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        listens = Listens(hub, C)
+        seen = await listens.listen("*")
+        await publisher.fire("seen", n=1)
+        await publisher.fire("loose", n=2)
+        await wait_until_async(lambda: sorted(message.event_name for message in seen) == ["loose", "seen"])
+        await listens.stop()
+
+    run(test)
+
+
+def test_two_listeners_share_nothing(run: Callable[[Test], None]) -> None:
+    """Each listener of a process is a group of its own, and is given arguments of its own."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        listens = Listens(hub, C)
+        one = await listens.listen("anything")
+        two = await listens.listen("anything", name="other", group="other")
+        await publisher.fire("anything", n=1, more=[1])
+        await wait_until_async(lambda: one and two)
+        assert one[0].kwargs == two[0].kwargs
+        assert one[0].kwargs["more"] is not two[0].kwargs["more"]
+        await listens.stop()
+
+    run(test)
+
+
+def test_members_share_a_group(run: Callable[[Test], None]) -> None:
+    """Of several processes with one group each event goes to one; all partitions are given to somebody."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        members = [Listens(hub, instance) for instance in (B, C, D)]
+        seen = [await member.listen("seen") for member in members]
+        await wait_until_async(lambda: all(member.consumer.is_live_at(A) for member in members))
+        for n in range(600):
+            await publisher.fire("seen", n=n)
+        await wait_until_async(lambda: sum(map(len, seen)) >= 600)
+        assert sorted(chain(*map(numbers, seen))) == list(range(600))
+        assert all(seen)
+        [group] = publisher.coordinator.groups.values()
+        held = [group.membership.held_by(member) for member in (B, C, D)]
+        assert sorted(chain(*held)) == list(range(envelope.PARTITIONS))
+        for member in members:
+            await member.stop()
+
+    run(test)
+
+
+def test_what_was_fired_while_a_group_was_away(run: Callable[[Test], None]) -> None:
+    """A group is given what was fired since it was created, once, and nothing of before."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        await publisher.fire("seen", n=0)
+        first = Listens(hub, B)
+        seen = await first.listen("seen")
+        await publisher.fire("seen", n=1)
+        await wait_until_async(lambda: numbers(seen) == [1])
+        await first.stop()
+        for n in range(2, 3000):
+            await publisher.fire("seen", n=n)
+        second = Listens(hub, C)
+        seen = await second.listen("seen")
+        await publisher.fire("seen", n=3000)
+        await wait_until_async(lambda: len(seen) >= 2999)
+        assert sorted(numbers(seen)) == list(range(2, 3001))
+        assert not any(message.redelivered for message in seen)
+        await second.stop()
+
+    run(test)
+
+
+@pytest.mark.parametrize(("since", "expected"), [("0", [0, 1, 2]), ("$", [2]), ("id-0", [1, 2]), (None, [2])])
+@pytest.mark.parametrize("group", ["{service_name}-x", None])
+def test_where_a_new_group_begins(
+    run: Callable[[Test], None], group: str | None, since: Any, expected: list[int]
+) -> None:
+    """`since` says so, with a group and without: everything that is kept, what comes, or what follows on an event."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        for n in range(2):
+            await publisher.fire("keyed", key="one", n=n)
+        listens = Listens(hub, B)
+        seen = await listens.listen("keyed", since=since, group=group)
+        await publisher.fire("keyed", key="one", n=2)
+        await wait_until_async(lambda: len(seen) >= len(expected))
+        assert numbers(seen) == expected
+        await listens.stop()
+
+    run(test)
+
+
+def test_nothing_shared_without_a_group(run: Callable[[Test], None]) -> None:
+    """With `group=None` each process is given everything while it is connected, and the publisher keeps no cursor."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        members = [Listens(hub, instance) for instance in (B, C)]
+        seen = [await member.listen("seen", group=None) for member in members]
+        for n in range(100):
+            await publisher.fire("seen", n=n)
+        await wait_until_async(lambda: all(len(each) >= 100 for each in seen))
+        assert all(sorted(numbers(each)) == list(range(100)) for each in seen)
+        assert publisher.coordinator.groups == {}
+        for member in members:
+            await member.stop()
+
+    run(test)
+
+
+def test_lost_frames_are_fetched(run: Callable[[Test], None]) -> None:
+    """What does not arrive live is found to be missing, by the next event or the next word of the head, and fetched."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        listens = Listens(hub, B)
+        seen = await listens.listen("keyed")
+        turn = iter(range(10**6))
+        publisher.loses = lambda frame: b"keyed" in frame and next(turn) % 3 > 0
+        for n in range(100):
+            await publisher.fire("keyed", key=f"k{n % 5}", n=n)
+        publisher.loses = lambda frame: False
+        publisher.publisher.tick(asyncio.get_running_loop().time() + 10**6)  # every topic says which is its newest
+        await wait_until_async(lambda: len(seen) >= 100)
+        for key in range(5):
+            assert numbers([m for m in seen if m.kwargs["key"] == f"k{key}"]) == list(range(key, 100, 5))
+        assert any(isinstance(message, Fetch) for message in publisher.said)
+        await listens.stop()
+
+    run(test)
+
+
+def test_a_member_that_is_gone(run: Callable[[Test], None]) -> None:
+    """Its partitions go to the others, from what it acknowledged on; what it may have begun says so."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        gate = asyncio.Event()
+
+        async def stuck(message: EventMessage) -> None:
+            await gate.wait()
+
+        first, second = Listens(hub, B), Listens(hub, C)
+        await first.listen("seen", function=stuck)
+        seen = await second.listen("seen")
+        await wait_until_async(lambda: first.consumer.is_live_at(A) and second.consumer.is_live_at(A))
+        for n in range(200):
+            await publisher.fire("seen", n=n)
+        await wait_until_async(lambda: seen)
+        for sub in hub.subs[:1]:
+            sub.close()  # as when its process is killed: the publisher sees its subscriptions end
+        await wait_until_async(lambda: sorted(numbers(seen)) == list(range(200)))
+        assert any(message.redelivered for message in seen)
+        assert publisher.coordinator.counts["lost"] == 1
+        gate.set()
+        await first.stop()
+        await second.stop()
+
+    run(test)
+
+
+def test_a_member_that_hangs(run: Callable[[Test], None]) -> None:
+    """Without a sign of life for `member_timeout` its partitions go to others, and what it acknowledges is refused."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        first, second = Listens(hub, B), Listens(hub, C)
+        await first.listen("seen")
+        await second.listen("seen")
+        [group] = publisher.coordinator.groups.values()
+        now = asyncio.get_running_loop().time()
+        group.membership.heard(C, now + 100)
+        publisher.coordinator.tick(now + 100)
+        assert set(group.membership.members) == {C}
+        assert publisher.coordinator.counts["hung"] == 1
+        for feed in first.consumer._feeds.values():
+            feed.tick()  # its beat is answered: not a member any more. It joins anew
+        await wait_until_async(lambda: set(group.membership.members) == {B, C})
+        await first.stop()
+        await second.stop()
+
+    run(test)
+
+
+def test_a_publisher_that_comes_back(run: Callable[[Test], None]) -> None:
+    """A publisher that continues a journal goes on where the group is, also where acknowledgements were lost."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        listens = Listens(hub, C)
+        seen = await listens.listen("seen")
+        publisher.coordinator._save_soon = lambda: None  # what is acknowledged now is never stored
+        for n in range(50):
+            await publisher.fire("seen", n=n)
+        await wait_until_async(lambda: len(seen) == 50)
+        publisher.close()
+        listens.consumer.peer_left(A)
+        again = hub.publish(B, path / "a", Auth())
+        listens.consumer.peer_is_up(again.peer)
+        await wait_until_async(lambda: listens.consumer.is_live_at(B))
+        await again.fire("seen", n=50)
+        await wait_until_async(lambda: len(seen) >= 51)
+        assert sorted(numbers(seen)) == list(range(51))
+        await listens.stop()
+
+    run(test)
+
+
+def test_best_effort_is_live_only(run: Callable[[Test], None], caplog: pytest.LogCaptureFixture) -> None:
+    """Of best effort nothing is stored or fetched; what was lost on the way is counted and logged."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        listens = Listens(hub, B)
+        seen = await listens.listen("loose")
+        publisher.loses = lambda frame: True
+        publisher.publisher._topic = lambda *_: publisher.publisher._make_topics("auth", "loose")[3]  # type: ignore[method-assign]
+        await publisher.fire("loose", n=1)
+        await asyncio.sleep(0)
+        publisher.loses = lambda frame: False
+        for n in (2, 3):
+            await publisher.fire("loose", n=n)
+            await asyncio.sleep(0)
+        publisher.loses = lambda frame: True
+        await publisher.fire("loose", n=4)
+        await asyncio.sleep(0)
+        publisher.loses = lambda frame: False
+        await publisher.fire("loose", n=5)
+        await wait_until_async(lambda: numbers(seen) == [2, 3, 5])
+        assert listens.consumer.counts["gaps"] == 1
+        assert "Events of auth.loose from pub aaaa… on host h were lost on the way" in caplog.text
+        assert publisher.shelf.own().size == (0, 0)
+        await listens.stop()
+
+    run(test)
+
+
+def test_a_draining_publisher_stays(run: Callable[[Test], None]) -> None:
+    """What it still publishes arrives."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        listens = Listens(hub, B)
+        seen = await listens.listen("seen")
+        listens.consumer.peer_is_up(replace(publisher.peer, state=PeerState.DRAINING))
+        await publisher.fire("seen", n=1)
+        await wait_until_async(lambda: seen)
+        assert len(hub.subs) == 1
+        await listens.stop()
+
+    run(test)
+
+
+def test_a_publisher_that_moved(run: Callable[[Test], None]) -> None:
+    """The same instance at another endpoint is followed there."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        listens = Listens(hub, B)
+        await listens.listen("seen")
+        listens.consumer.peer_is_up(replace(publisher.peer, event_endpoint="mem://elsewhere.pub"))
+        assert [sub.closed for sub in hub.subs] == [True, False]
+        await listens.stop()
+
+    run(test)
+
+
+def test_a_publisher_that_does_not_confirm(run: Callable[[Test], None], caplog: pytest.LogCaptureFixture) -> None:
+    """After the setup timeout there is a warning, and it goes on being tried: then everything works."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        publisher.is_deaf = True
+        listens = Listens(hub, B)
+        seen = await listens.listen("seen")
+        assert "1 of 1 publishers did not confirm the subscription of greeter of auth.seen within" in caplog.text
+        publisher.is_deaf = False
+        for feed in listens.consumer._feeds.values():
+            feed._loop = _Later(asyncio.get_running_loop())  # type: ignore[assignment]
+            feed.tick()
+        await wait_until_async(lambda: listens.consumer.is_live_at(A))
+        assert any(isinstance(message, Join) for message in publisher.said)
+        await publisher.fire("seen", n=1)
+        await wait_until_async(lambda: seen)
+        await listens.stop()
+
+    run(test)
+
+
+class _Later:
+    """A loop whose clock is a minute ahead."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def time(self) -> float:
+        return self._loop.time() + 60
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+
+# What comes is checked
+
+
+def test_events_of_a_known_api_are_complete_and_checked(run: Callable[[Test], None]) -> None:
+    """Where the API is registered here too, defaults are filled in, and what it does not allow stops no worker."""
+
+    class Loose(Api):
+        seen = Event(["n", WildcardParameter()])
+
+        class Meta:
+            name = "auth"
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Loose())
+        listens = Listens(hub, B, Auth())
+        seen = await listens.listen("seen", on_error=OnError.SHUTDOWN)
+        for n in (1, "two", 3):
+            await publisher.fire("seen", n=n)
         await wait_until_async(lambda: len(seen) == 2)
-        assert [message.kwargs for message in seen] == [{"n": 1, "what": "it"}, {"n": 3, "what": "that"}]
-        assert bench.fatal == []
-
-    run(test, Auth())
-
-
-def test_checking_can_be_switched_off() -> None:
-    """With `validate: false` whatever comes is given."""
-
-    async def test(bench: In) -> None:
-        seen = await bench.listen("seen", peers=[peer(A)])
-        bench.socket(A).publish((1, 0, {"n": "two"}))
-        await wait_until_async(lambda: seen)
-
-    run(test, Auth(), validate=False, cast_values=False)
-
-
-def test_an_undeclared_event_of_a_known_api() -> None:
-    """An event that only a newer publisher has is given as it comes."""
-
-    async def test(bench: In) -> None:
-        seen = await bench.listen("*", peers=[peer(A)])
-        bench.socket(A).publish((1, 0, {"x": 1}), topic=envelope.event_topic("auth", "undeclared", 0))
-        await wait_until_async(lambda: seen)
-        assert seen[0].kwargs == {"x": 1}
-
-    run(test, Auth())
-
-
-def test_a_plain_function_listens_in_a_thread() -> None:
-    """A `def` listener is called as the worker calls all functions of the user's."""
-    seen: list[int] = []
-
-    async def test(bench: In) -> None:
-        await bench.listen("seen", peers=[peer(A)], function=lambda message, n: seen.append(n))
-        bench.socket(A).publish((1, 0, {"n": 1}))
-        await wait_until_async(lambda: seen == [1])
-
-    run(test)
-
-
-def test_gaps_are_counted(caplog: pytest.LogCaptureFixture) -> None:
-    """When the one before is not the one we had, something was lost on the way; each partition counts for itself."""
-    other = envelope.event_topic("auth", "seen", 4)
-
-    async def test(bench: In) -> None:
-        seen = await bench.listen("seen", peers=[peer(A)])
-        socket = bench.socket(A)
-        socket.publish((5, 4, {"n": 1}))  # what was before we came is no gap
-        socket.publish((6, 5, {"n": 2}), (9, 6, {"n": 3}))
-        socket.publish((8, 2, {"n": 4}), topic=other)
-        assert bench.consumer.counts["gaps"] == 0
-        socket.publish((20, 15, {"n": 5}))
-        socket.publish((21, 20, {"n": 6}), (25, 23, {"n": 7}))
-        socket.publish((26, 8, {"n": 8}), topic=other)
-        assert bench.consumer.counts["gaps"] == 2
-        assert f"Events of auth seen 03 from s {A[:4]}… on host h were lost on the way" in caplog.text
-        await wait_until_async(lambda: len(seen) == 8)
-        assert [message.kwargs["n"] for message in seen] == list(range(1, 9))
+        assert sorted((message.kwargs["n"], message.kwargs["what"]) for message in seen) == [(1, "it"), (3, "it")]
+        assert listens.fatal == []
+        await listens.stop()
 
     run(test)
 
@@ -381,39 +463,60 @@ def test_gaps_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     [
         b"",
         b"garbage",
-        SEEN + b"garbage",
-        envelope.encode_published(SEEN, Events("j", A, [7])),
-        envelope.encode_published(SEEN, Events("j", A, [[1, 0]])),
-        envelope.encode_published(SEEN, Events("j", A, [[1, 0, b"\xc1"]])),
-        envelope.encode_published(SEEN, Events("j", A, [[1, 0, "text"]])),
-        envelope.encode_published(SEEN, Events("j", A, [[1, 0, None]])),
-        envelope.encode_published(SEEN, Events("j", A, [[1, 0, codec.encode(["id", 1, 0.0, {}])], ["2", "1", b""]])),
+        envelope.event_topic("auth", "seen", 3) + b"garbage",
+        envelope.encode_published(envelope.event_topic("auth", "seen", 3), Events("j", A, [7])),
+        envelope.encode_published(envelope.event_topic("auth", "seen", 3), Events("j", A, [[1, 0]])),
+        envelope.encode_published(envelope.event_topic("auth", "seen", 3), Events("j", A, [[1, "x", b""]])),
         envelope.encode_published(b"\xc3(\0seen\0" + b"03\0", Events("j", A, [])),
-        envelope.encode_published(envelope.marker_topic(b"\0" * 16), Events("j", A, [])),
+        envelope.encode_published(b"auth\0seen\0" + b"zz\0", Events("j", A, [])),
     ],
     ids=str,
 )
-def test_unreadable_frames_are_counted_and_survived(frame: bytes) -> None:
+def test_unreadable_frames_are_counted_and_survived(run: Callable[[Test], None], frame: bytes) -> None:
     """Whatever a publisher sends, the next event arrives."""
 
-    async def test(bench: In) -> None:
-        seen = await bench.listen("seen", peers=[peer(A)])
-        bench.socket(A).on_frame(frame)
-        assert bench.consumer.counts["unreadable"] == 1
-        bench.socket(A).publish((3, 2, {"n": 3}))
-        await wait_until_async(lambda: seen and seen[-1].kwargs == {"n": 3})
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        listens = Listens(hub, B)
+        seen = await listens.listen("seen")
+        hub.subs[0]._on_message(frame)
+        assert listens.consumer.counts["unreadable"] == 1
+        await publisher.fire("seen", n=1)
+        await wait_until_async(lambda: numbers(seen) == [1])
+        await listens.stop()
 
     run(test)
 
 
-def test_other_messages_are_none_of_a_subscribers() -> None:
-    """A message that is neither events nor a marker does nothing."""
+def test_a_record_that_is_none(run: Callable[[Test], None]) -> None:
+    """What a journal holds and cannot be read is left out, and what comes behind it handled."""
 
-    async def test(bench: In) -> None:
-        seen = await bench.listen("seen", peers=[peer(A)])
-        bench.socket(A).on_frame(SEEN + envelope.encode(Drain()))
-        bench.socket(A).publish(topic=SEEN)
-        assert (seen, dict(bench.consumer.counts)) == ([], {})
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        listens = Listens(hub, B)
+        seen = await listens.listen("seen")
+        topic = envelope.event_topic("auth", "seen", 3)
+        hub.subs[0]._on_message(envelope.encode_published(topic, Events("j", A, [[1, 0, b"\xc1"]])))
+        [listening] = listens.consumer.listenings
+        await wait_until_async(lambda: listening.counts["invalid"] == 1)
+        await publisher.fire("seen", n=1)
+        await wait_until_async(lambda: numbers(seen) == [1])
+        await listens.stop()
+
+    run(test)
+
+
+def test_other_messages_are_none_of_a_subscribers(run: Callable[[Test], None]) -> None:
+    """A message that is neither events, a marker nor a head does nothing."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        hub.publish(A, path / "a", Auth())
+        listens = Listens(hub, B)
+        seen = await listens.listen("seen")
+        hub.subs[0]._on_message(envelope.event_topic("auth", "seen", 3) + envelope.encode(Drain()))
+        hub.subs[0]._on_message(envelope.encode_published(envelope.event_topic("auth", "seen", 3), Events("j", A, [])))
+        assert (seen, dict(listens.consumer.counts)) == ([], {})
+        await listens.stop()
 
     run(test)
 
@@ -421,66 +524,96 @@ def test_other_messages_are_none_of_a_subscribers() -> None:
 # Reading no faster than the listeners handle
 
 
-def flood(bench: In, start: int, count: int) -> None:
-    """Have so many events arrive."""
-    bench.socket(A).publish(*((n, n - 1, {"n": n}) for n in range(start, start + count)))
-
-
-def test_reading_pauses_until_the_listeners_have_caught_up() -> None:
-    """After a portion nothing more is read before the listeners had their turn."""
-
-    async def test(bench: In) -> None:
-        seen = await bench.listen("seen", peers=[peer(A)])
-        flood(bench, 1, module.PORTION - 1)
-        assert not bench.socket(A).paused
-        flood(bench, module.PORTION, 1)
-        flood(bench, module.PORTION + 1, 1)
-        assert bench.socket(A).paused
-        await wait_until_async(lambda: not bench.socket(A).paused)
-        assert len(seen) == module.PORTION + 1
-
-    run(test)
-
-
-def test_a_slow_listener_holds_nobody_up() -> None:
-    """Reading goes on after a moment without it, and does not wait for it again until it has caught up."""
+def test_a_slow_listener_holds_nobody_up(run: Callable[[Test], None]) -> None:
+    """Reading goes on after a moment without it; what it cannot take waits in the journal, and is given to it later."""
     gate = asyncio.Event()
+    slow: list[int] = []
 
-    async def slow(message: EventMessage) -> None:
+    async def function(message: EventMessage, n: int) -> None:
         await gate.wait()
+        slow.append(n)
 
-    async def test(bench: In) -> None:
-        await bench.listen("seen", peers=[peer(A)], function=slow, name="slow")
-        quick = await bench.listen("seen", peers=[peer(A)], name="quick")
-        flood(bench, 1, module.PORTION)
-        await wait_until_async(lambda: not bench.socket(A).paused)
-        assert len(quick) == module.PORTION
-        held_up, _ = bench.consumer.listenings
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        listens = Listens(hub, B)
+        await listens.listen("seen", function=function, name="slow", group="slow")
+        quick = await listens.listen("seen", name="quick", group="quick")
+        count = 20_000
+        for start in range(0, count, 1000):
+            await asyncio.gather(*(publisher.fire("seen", n=n) for n in range(start, start + 1000)))
+        await wait_until_async(lambda: len(quick) == count, 30)
+        held_up, _ = listens.consumer.listenings
         assert held_up.is_slow
-        flood(bench, module.PORTION + 1, module.PORTION)
-        await wait_until_async(lambda: len(quick) == 2 * module.PORTION and not bench.socket(A).paused)
+        assert held_up.backlog < count  # the rest waits in the journal
         gate.set()
-        await wait_until_async(lambda: not held_up.is_slow and held_up.backlog == 0)
+        await wait_until_async(lambda: len(slow) == count, 30)
+        assert sorted(slow) == list(range(count))
+        await listens.stop()
 
     run(test)
 
 
-def test_stopping_while_reading_pauses() -> None:
-    """No timer outlives the consumer."""
+def test_reading_pauses_for_a_portion(run: Callable[[Test], None]) -> None:
+    """After a portion nothing more is read before the listeners had their turn; no timer outlives the consumer."""
 
-    async def test(bench: In) -> None:
-        await bench.listen("seen", peers=[peer(A)])
-        flood(bench, 1, module.PORTION)
-        assert bench.socket(A).paused
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        listens = Listens(hub, B)
+        await listens.listen("seen")
+        await asyncio.gather(*(publisher.fire("seen", n=n) for n in range(2 * module.PORTION)))
+        assert hub.subs[0].paused
+        await listens.stop()
 
     run(test)
 
 
-def test_stopping_without_listeners() -> None:
-    """A consumer that nobody uses is stopped at once."""
+def test_stopping_without_listeners(run: Callable[[Test], None]) -> None:
+    """A consumer that nobody uses is stopped at once, and twice."""
 
-    async def test(bench: In) -> None:
-        bench.consumer.peer_is_up(peer(A))
-        assert bench.sockets == {}
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        listens = Listens(hub, B)
+        listens.consumer.peer_is_up(publisher.peer)
+        assert hub.subs == []
+        await listens.stop()
+        await listens.stop()
+
+    run(test)
+
+
+def test_a_loop_that_stood_still(run: Callable[[Test], None], caplog: pytest.LogCaptureFixture) -> None:
+    """After a standstill longer than `member_timeout` everything is joined anew: others have the partitions by now."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        listens = Listens(hub, B)
+        seen = await listens.listen("seen")
+        listens.consumer._beat -= 60
+        listens.consumer._timer.cancel()
+        listens.consumer._tick()
+        await wait_until_async(lambda: publisher.coordinator.counts["joined"] == 2 and listens.consumer.is_live_at(A))
+        assert listens.consumer.counts["standstills"] == 1
+        assert "stood still for long" in caplog.text
+        await publisher.fire("seen", n=1)
+        await wait_until_async(lambda: numbers(seen) == [1])
+        await listens.stop()
+
+    run(test)
+
+
+def test_a_typo_is_said(run: Callable[[Test], None], caplog: pytest.LogCaptureFixture) -> None:
+    """A listener of an event that its API does not have is warned of, once."""
+    from lightbus.wire.announcement import ApiInfo
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher: Publishes = hub.publish(A, path / "a", Auth())
+        listens = Listens(hub, B)
+        await listens.listen("sene", to=[])
+        info = ApiInfo(name="auth", events=("seen",))
+        told = replace(publisher.peer.announcement, apis=(info,), api_names=None)
+        for _ in range(2):
+            listens.consumer.peer_is_up(replace(publisher.peer, announcement=told))
+        assert caplog.text.count("has no such event. Did you mean 'seen'?") == 1
+        await listens.stop()
 
     run(test)

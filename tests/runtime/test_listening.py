@@ -6,17 +6,20 @@ import asyncio
 import functools
 import threading
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
 from helpers import MS, wait_until_async
+from lightbus.core.streams import Entry, Stream
 from lightbus.exceptions import InvalidDeclaration, ValidationError
 from lightbus.message import EventMessage
 from lightbus.runtime import listening as module
 from lightbus.runtime.listening import Listener, Listening, OnError, accepts_message
 from lightbus.service.hooks import HookRegistry
+from lightbus.wire import envelope
+from lightbus.wire.envelope import Record
 
 
 @dataclass
@@ -55,9 +58,77 @@ class Surroundings:
         self.caught_up_count += 1
 
 
-def event(which: int = 1, /, **kwargs: Any) -> EventMessage:
-    """Return an event."""
-    return EventMessage(api_name="auth", event_name="seen", kwargs=kwargs, id=f"id-{which}")
+class Owner:
+    """Where a stream comes from: notes what it is told, and answers as a publisher would."""
+
+    publisher = "p" * 16
+
+    def __init__(self) -> None:
+        self.started: list[tuple[int, int]] = []
+        self.buried: list[tuple[int, int, str]] = []
+        self.handled_up_to: list[int] = []
+        self.let_go_of = 0
+        self.looked = 0
+        self.deliveries: dict[int, int] = {}
+        self.is_ours = True
+
+    async def start(self, stream: Stream, entry: Entry, at_least: int) -> int:
+        if not self.is_ours:
+            return 0
+        self.started.append((entry.sequence, at_least))
+        number = self.deliveries[entry.sequence] = max(self.deliveries.get(entry.sequence, 0), at_least - 1) + 1
+        return number
+
+    async def bury(self, stream: Stream, entry: Entry, deliveries: int, error: str) -> bool:
+        self.buried.append((entry.sequence, deliveries, error))
+        return self.is_ours
+
+    def handled(self, stream: Stream) -> None:
+        self.handled_up_to.append(stream.handled)
+
+    def let_go(self, stream: Stream) -> None:
+        self.let_go_of += 1
+
+    def look(self, stream: Stream) -> None:
+        self.looked += 1
+
+
+class Feeder:
+    """Gives events to a listener, as the streams of a publisher do: those of one partition are one stream."""
+
+    def __init__(self, listening: Listening) -> None:
+        self.owner = Owner()
+        self._listening = listening
+        self._streams: dict[int, Stream] = {}
+        self._sequence = 0
+
+    def stream(self, partition: int = 0, *, doubtful: int = 0) -> Stream:
+        if partition not in self._streams:
+            key = ("j", "seen", partition)
+            self._streams[partition] = Stream(key, self.owner, cursor=self._sequence, doubtful=doubtful)
+        return self._streams[partition]
+
+    def give(self, which: int = 1, /, *, partition: int = 0, **kwargs: Any) -> None:
+        stream = self.stream(partition)
+        self._sequence += 1
+        record = envelope.encode_record(Record(f"id-{which}", 1, 0.5, kwargs))
+        assert stream.live([[self._sequence, stream.position, record]]) == 1
+        self._listening.ready(stream, 1, len(record))
+
+
+FEEDERS: dict[Listening, Feeder] = {}
+
+
+def feeder(listening: Listening) -> Feeder:
+    """Return what feeds a listener."""
+    if listening not in FEEDERS:
+        FEEDERS[listening] = Feeder(listening)
+    return FEEDERS[listening]
+
+
+def give(listening: Listening, which: int = 1, /, **kwargs: Any) -> None:
+    """Have a listener be given an event."""
+    feeder(listening).give(which, **kwargs)
 
 
 def listener(function: Callable[..., Any], on_error: OnError = OnError.ACKNOWLEDGE_AND_LOG) -> Listener:
@@ -82,15 +153,15 @@ def run(
     asyncio.run(main())
 
 
-def given(function: Callable[..., Any], message: EventMessage, **options: Any) -> None:
-    """Have a listener handle one event."""
+def given(function: Callable[..., Any], casts: bool = True, **kwargs: Any) -> None:
+    """Have a listener handle one event with these arguments."""
 
     async def test(listening: Listening, surroundings: Surroundings) -> None:
-        listening.give(message)
+        give(listening, **kwargs)
         await wait_until_async(lambda: listening.handled)
         assert listening.counts["failed"] == 0
 
-    run(function, test, **options)
+    run(function, test, casts=casts)
 
 
 # What it is given
@@ -99,53 +170,53 @@ def given(function: Callable[..., Any], message: EventMessage, **options: Any) -
 def test_the_message_and_the_arguments() -> None:
     """The message goes first, the arguments by name."""
     seen: list[Any] = []
-    message = event(username="sally", age=30)
-    given(lambda event_message, username, age: seen.append((event_message, username, age)), message)
-    assert seen == [(message, "sally", 30)]
+    given(lambda event_message, username, age: seen.append((event_message, username, age)), username="sally", age=30)
+    [(message, username, age)] = seen
+    assert (message.id, message.native_id, message.publisher) == ("id-1", "j-1", "p" * 16)
+    assert (username, age) == ("sally", 30)
 
 
 def test_only_the_message() -> None:
     """A listener may leave the arguments in the message."""
     seen: list[Any] = []
-    message = event(username="sally")
-    given(lambda event_message: seen.append(event_message), message)
-    assert seen == [message]
+    given(lambda event_message: seen.append(event_message), username="sally")
+    assert [message.kwargs for message in seen] == [{"username": "sally"}]
 
 
 def test_only_arguments() -> None:
     """A listener whose first parameter is an argument of the event is not given the message."""
     seen: list[Any] = []
-    given(lambda username: seen.append(username), event(username="sally", age=30))
+    given(lambda username: seen.append(username), username="sally", age=30)
     assert seen == ["sally"]
 
 
 def test_some_of_the_arguments() -> None:
     """A listener names what it wants; an event may get further arguments without breaking it."""
     seen: list[Any] = []
-    given(lambda m, age, *, username="nobody": seen.append((username, age)), event(username="sally", age=30, more=1))
+    given(lambda m, age, *, username="nobody": seen.append((username, age)), username="sally", age=30, more=1)
     assert seen == [("sally", 30)]
 
 
 def test_all_arguments() -> None:
     """A listener with `**kwargs` is given every argument."""
     seen: list[Any] = []
-    given(lambda m, **kwargs: seen.append(kwargs), event(username="sally", age=30))
+    given(lambda m, **kwargs: seen.append(kwargs), username="sally", age=30)
     assert seen == [{"username": "sally", "age": 30}]
 
 
 def test_keyword_only_arguments() -> None:
     """A listener without a positional parameter is given no message."""
     seen: list[Any] = []
-    given(lambda *, username: seen.append(username), event(username="sally"))
+    given(lambda *, username: seen.append(username), username="sally")
     assert seen == ["sally"]
 
 
 def test_any_positional_argument() -> None:
     """A listener with `*args` is given the message there."""
     seen: list[Any] = []
-    message = event(username="sally")
-    given(lambda *args, **kwargs: seen.append((args, kwargs)), message)
-    assert seen == [((message,), {"username": "sally"})]
+    given(lambda *args, **kwargs: seen.append((args, kwargs)), username="sally")
+    [((message,), kwargs)] = seen
+    assert (message.id, kwargs) == ("id-1", {"username": "sally"})
 
 
 def test_a_bound_method() -> None:
@@ -159,7 +230,7 @@ def test_a_bound_method() -> None:
             self.seen.append((message.id, username))
 
     greeter = Greeter()
-    given(greeter.greet, event(username="sally"))
+    given(greeter.greet, username="sally")
     assert greeter.seen == [("id-1", "sally")]
 
 
@@ -174,8 +245,8 @@ def test_arguments_become_what_is_annotated(casts: bool, kind: type) -> None:
     def without_message(point: Point) -> None:
         seen.append(type(point))
 
-    given(with_message, event(point={"x": 1}), casts=casts)
-    given(without_message, event(point={"x": 1}), casts=casts)
+    given(with_message, point={"x": 1}, casts=casts)
+    given(without_message, point={"x": 1}, casts=casts)
     assert seen == [kind, kind]
 
 
@@ -189,8 +260,8 @@ def test_a_plain_function_runs_in_a_thread() -> None:
     async def awaited() -> None:
         seen.append(threading.current_thread().name)
 
-    given(plain, event())
-    given(awaited, event())
+    given(plain)
+    given(awaited)
     assert seen[0] != seen[1] == threading.current_thread().name
 
 
@@ -251,13 +322,13 @@ def test_events_are_handled_in_order() -> None:
 
     async def test(listening: Listening, surroundings: Surroundings) -> None:
         for number in range(200):
-            listening.give(event(number=number))
+            give(listening, number=number)
         assert listening.backlog == 200
         turns = 0
         while listening.handled < 200:
             await asyncio.sleep(0)
             turns += 1
-        assert turns >= 200 // module.FAIR_SHARE
+        assert turns >= 200 // module.TURN
         assert seen == list(range(200))
         assert listening.backlog == 0
 
@@ -272,31 +343,97 @@ def test_it_tells_when_it_has_caught_up() -> None:
     async def test(listening: Listening, surroundings: Surroundings) -> None:
         await wait_until_async(lambda: surroundings.caught_up_count == 1)
         listening.is_slow = True
-        listening.give(event(number=1))
-        listening.give(event(number=2))
+        give(listening, number=1)
+        give(listening, number=2)
         await wait_until_async(lambda: surroundings.caught_up_count == 2)
         assert not listening.is_slow
 
     run(function, test)
 
 
-def test_the_queue_is_bounded(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """A slow listener holds only so many events; the others are dropped, counted and reported, and not each of them."""
-    monkeypatch.setattr(module, "MAX_QUEUED", 5)
-    seen: list[int] = []
-
-    async def function(number: int) -> None:
-        seen.append(number)
+def test_dropped_events_are_reported_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    """Events of best effort for which there is no room are counted, and the first and every thousandth is logged."""
 
     async def test(listening: Listening, surroundings: Surroundings) -> None:
-        for number in range(17):
-            listening.give(event(number=number))
-        assert listening.counts["dropped"] == 12
-        await wait_until_async(lambda: len(seen) == 5)
-        assert seen == [0, 1, 2, 3, 4]
-        assert [record.args[1:] for record in caplog.records if isinstance(record.args, tuple)] == [(5, 1), (5, 10)]
+        for count in (1, 998, 1, 1, 2500):
+            listening.drop(count)
+        assert listening.counts["dropped"] == 3501
+        assert [record.args[2] for record in caplog.records if isinstance(record.args, tuple)] == [1, 1000, 3501]
+
+    run(lambda message: None, test)
+
+
+def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listener for which many bytes wait is full; streams that starve for it look again once there is room."""
+    monkeypatch.setattr(module, "MAX_BYTES", 100)
+    gate = asyncio.Event()
+
+    async def function(what: str) -> None:
+        await gate.wait()
+
+    async def test(listening: Listening, surroundings: Surroundings) -> None:
+        for _ in range(4):
+            give(listening, what="x" * 50)
+        assert listening.is_full
+        listening.starve(feeder(listening).stream())
+        gate.set()
+        await wait_until_async(lambda: listening.handled == 4)
+        assert (listening.backlog, listening.backlog_bytes, feeder(listening).owner.looked) == (0, 0, 1)
 
     run(function, test)
+
+
+def test_partitions_side_by_side() -> None:
+    """With `concurrency` several partitions are handled at once, and never two events of one."""
+    at_once: set[tuple[int, int]] = set()
+    most = 0
+
+    async def function(which: int, number: int) -> None:
+        nonlocal most
+        assert which not in {each for each, _ in at_once}
+        at_once.add((which, number))
+        most = max(most, len(at_once))
+        await asyncio.sleep(0.001)
+        at_once.remove((which, number))
+
+    async def main() -> None:
+        several = replace(listener(function), concurrency=3)
+        listening = Listening(Surroundings(), several)
+        for number in range(10):
+            for which in range(5):
+                give(listening, which=which, number=number, partition=which)
+        await wait_until_async(lambda: listening.handled == 50)
+        assert most == 3
+        assert listening.counts["failed"] == 0
+        await listening.stop(1.0)
+
+    asyncio.run(main())
+
+
+def test_one_event_of_a_key_at_a_time() -> None:
+    """A stream that takes the place of another waits until that one's event at hand is finished."""
+    gate, seen = asyncio.Event(), list[str]()
+
+    async def function(message: EventMessage) -> None:
+        seen.append(message.id)
+        await gate.wait()
+
+    async def main() -> None:
+        listening = Listening(Surroundings(), replace(listener(function), concurrency=2))
+        give(listening, 1)
+        await wait_until_async(lambda: seen)
+        old = feeder(listening).stream()
+        listening.forget(old)
+        other = Feeder(listening)
+        other.give(2)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert seen == ["id-1"]
+        gate.set()
+        await wait_until_async(lambda: seen == ["id-1", "id-2"])
+        await listening.stop(1.0)
+
+    asyncio.run(main())
 
 
 def test_hooks_are_told() -> None:
@@ -306,9 +443,9 @@ def test_hooks_are_told() -> None:
     async def test(listening: Listening, surroundings: Surroundings) -> None:
         surroundings.hooks.add("before_event_execution", lambda **details: told.append(("before", details)))
         surroundings.hooks.add("after_event_execution", lambda **details: told.append(("after", details)))
-        message = event()
-        listening.give(message)
+        give(listening)
         await wait_until_async(lambda: listening.handled)
+        message = told[0][1]["event_message"]
         details = {"client": "the client", "event_message": message, "listener_name": "greeter"}
         assert told == [("before", details), ("handler", message.id), ("after", details)]
 
@@ -322,26 +459,39 @@ async def fail(message: EventMessage) -> None:
     raise ValueError("no luck")
 
 
-@pytest.mark.parametrize("policy", [OnError.ACKNOWLEDGE_AND_LOG, OnError.SHUTDOWN])
-def test_an_error_is_logged(policy: OnError, caplog: pytest.LogCaptureFixture) -> None:
-    """The next event is handled all the same; with SHUTDOWN whoever runs the worker is told."""
+def test_an_error_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """With ACKNOWLEDGE_AND_LOG the next event is handled all the same, and the failed one counts as handled."""
 
     async def test(listening: Listening, surroundings: Surroundings) -> None:
         for number in (1, 2):
-            listening.give(event(number))
+            give(listening, number)
         await wait_until_async(lambda: listening.handled == 2)
         assert dict(listening.counts) == {"failed": 2}
         assert "The listener greeter failed on <EventMessage auth.seen() id=id-1>" in caplog.text
         assert "no luck" in caplog.text
-        fatal = [(name, str(error)) for name, error in surroundings.fatal]
-        assert fatal == ([("greeter", "no luck")] * 2 if policy is OnError.SHUTDOWN else [])
+        assert (surroundings.fatal, feeder(listening).owner.handled_up_to[-1]) == ([], 2)
 
-    run(fail, test, policy)
+    run(fail, test)
+
+
+def test_shutdown_on_an_error() -> None:
+    """With SHUTDOWN whoever runs the worker is told, nothing more is handled, and the delivery is on record."""
+
+    async def test(listening: Listening, surroundings: Surroundings) -> None:
+        for number in (1, 2):
+            give(listening, number)
+        await wait_until_async(lambda: surroundings.fatal)
+        owner = feeder(listening).owner
+        assert [(name, str(error)) for name, error in surroundings.fatal] == [("greeter", "no luck")]
+        assert (owner.started, owner.handled_up_to, owner.let_go_of) == ([(1, 1)], [], 1)
+        assert listening.handled == 0
+
+    run(fail, test, OnError.SHUTDOWN)
 
 
 def test_a_retry_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With RETRY the event is given again, and says so; the next one waits for it."""
-    monkeypatch.setattr(module, "FIRST_BACKOFF", 1 * MS)
+    """With RETRY the event is given again, and says so; the next of its partition waits for it, others do not."""
+    monkeypatch.setattr(module, "FIRST_BACKOFF", 20 * MS)
     seen: list[tuple[str, int, bool]] = []
 
     async def function(message: EventMessage) -> None:
@@ -350,28 +500,82 @@ def test_a_retry_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
             raise ValueError("not yet")
 
     async def test(listening: Listening, surroundings: Surroundings) -> None:
-        listening.give(event(1))
-        listening.give(event(2))
-        await wait_until_async(lambda: listening.handled == 2)
-        assert seen == [("id-1", 1, False), ("id-1", 2, True), ("id-1", 3, True), ("id-2", 1, False)]
-        assert dict(listening.counts) == {"failed": 2, "retried": 2}
+        give(listening, 1)
+        give(listening, 2)
+        give(listening, 3, partition=1)
+        await wait_until_async(lambda: listening.handled == 3)
+        assert seen == [
+            ("id-1", 1, False), ("id-3", 1, False), ("id-1", 2, True), ("id-1", 3, True), ("id-2", 1, False)
+        ]  # fmt: skip
+        assert dict(listening.counts) == {"failed": 2, "retried": 2, "redelivered": 2}
+        assert feeder(listening).owner.started == [(1, 2), (1, 3)]
 
     run(function, test, OnError.RETRY)
 
 
-def test_retries_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A poisonous event is given up after five deliveries, and holds nothing up for ever."""
+@pytest.mark.parametrize("policy", [OnError.RETRY, OnError.SHUTDOWN])
+def test_deliveries_end(monkeypatch: pytest.MonkeyPatch, policy: OnError) -> None:
+    """A poisonous event is set aside after five deliveries, with its error, and holds nothing up for ever."""
     monkeypatch.setattr(module, "FIRST_BACKOFF", 1 * MS)
 
     async def test(listening: Listening, surroundings: Surroundings) -> None:
-        message = event(1)
-        listening.give(message)
+        if policy is OnError.SHUTDOWN:  # four workers were stopped by it before this one
+            feeder(listening).stream(doubtful=1)
+            feeder(listening).owner.deliveries[1] = 4
+        give(listening, 1)
         await wait_until_async(lambda: listening.handled == 1)
-        assert message.deliveries == module.MAX_DELIVERIES == 5
-        assert dict(listening.counts) == {"failed": 5, "retried": 4}
-        assert surroundings.fatal == []
+        owner = feeder(listening).owner
+        assert owner.buried == [(1, 5, "ValueError: no luck")]
+        assert owner.deliveries == {1: 5}
+        assert listening.counts["buried"] == 1
+        assert len(surroundings.fatal) == (policy is OnError.SHUTDOWN)
 
-    run(fail, test, OnError.RETRY)
+    run(fail, test, policy)
+
+
+def test_what_ended_its_process_is_set_aside() -> None:
+    """An event whose every delivery ended the process is set aside without being given once more."""
+    seen: list[Any] = []
+
+    async def test(listening: Listening, surroundings: Surroundings) -> None:
+        feeder(listening).stream(doubtful=1)
+        feeder(listening).owner.deliveries[1] = 5
+        give(listening, 1)
+        give(listening, 2)
+        await wait_until_async(lambda: listening.handled == 2)
+        assert [message.id for message in seen] == ["id-2"]
+        assert [row[:2] for row in feeder(listening).owner.buried] == [(1, 5)]
+
+    run(lambda message: seen.append(message), test)
+
+
+def test_doubtful_events_are_recorded_first() -> None:
+    """What somebody else may have begun is given as a redelivery, each start on record before it."""
+    seen: list[Any] = []
+
+    async def test(listening: Listening, surroundings: Surroundings) -> None:
+        feeder(listening).stream(doubtful=2)
+        for number in (1, 2, 3):
+            give(listening, number)
+        await wait_until_async(lambda: listening.handled == 3)
+        assert [(message.id, message.deliveries) for message in seen] == [("id-1", 2), ("id-2", 2), ("id-3", 1)]
+        assert feeder(listening).owner.started == [(1, 2), (2, 2)]
+
+    run(lambda message: seen.append(message), test)
+
+
+def test_what_is_not_ours_any_more_is_not_begun() -> None:
+    """Where the publisher says that the partition is somebody else's, the handler is not called."""
+    seen: list[Any] = []
+
+    async def test(listening: Listening, surroundings: Surroundings) -> None:
+        feeder(listening).stream(doubtful=1)
+        feeder(listening).owner.is_ours = False
+        give(listening, 1)
+        await wait_until_async(lambda: feeder(listening).owner.let_go_of)
+        assert (seen, listening.handled) == ([], 0)
+
+    run(lambda message: seen.append(message), test)
 
 
 @pytest.mark.parametrize("where", ["loop", "thread"])
@@ -386,12 +590,9 @@ def test_what_would_end_a_task_is_an_error_like_others(where: str, error: BaseEx
         raise error
 
     async def test(listening: Listening, surroundings: Surroundings) -> None:
-        for number in (1, 2):
-            listening.give(event(number))
-        await wait_until_async(lambda: listening.handled == 2)
-        assert [str(fatal) for _, fatal in surroundings.fatal] == [
-            f"greeter raised {type(error).__name__}: {error}"
-        ] * 2
+        give(listening)
+        await wait_until_async(lambda: surroundings.fatal)
+        assert [str(fatal) for _, fatal in surroundings.fatal] == [f"greeter raised {type(error).__name__}: {error}"]
 
     run(on_loop if where == "loop" else in_thread, test, OnError.SHUTDOWN)
 
@@ -401,7 +602,7 @@ def test_invalid_arguments_are_not_the_handlers_fault() -> None:
     seen: list[Any] = []
 
     async def test(listening: Listening, surroundings: Surroundings) -> None:
-        listening.give(event(invalid=1))
+        give(listening, invalid=1)
         await wait_until_async(lambda: listening.handled)
         assert (seen, dict(listening.counts), surroundings.fatal) == ([], {"invalid": 1}, [])
 
@@ -422,7 +623,7 @@ def test_stopping_finishes_the_event_at_hand() -> None:
 
     async def test(listening: Listening, surroundings: Surroundings) -> None:
         for number in (1, 2, 3):
-            listening.give(event(number))
+            give(listening, number)
         await wait_until_async(lambda: seen)
         stopping = asyncio.ensure_future(listening.stop(5.0))
         await asyncio.sleep(0)
@@ -445,7 +646,7 @@ def test_stopping_is_bounded() -> None:
             seen.append("cancelled")
 
     async def test(listening: Listening, surroundings: Surroundings) -> None:
-        listening.give(event())
+        give(listening)
         await wait_until_async(lambda: seen)
         await listening.stop(1 * MS)
         assert seen == ["begun", "cancelled"]
@@ -458,7 +659,7 @@ def test_stopping_does_not_wait_for_a_retry() -> None:
     """A pause before the next delivery ends with the listener."""
 
     async def test(listening: Listening, surroundings: Surroundings) -> None:
-        listening.give(event())
+        give(listening)
         await wait_until_async(lambda: listening.counts["retried"])
         await asyncio.wait_for(listening.stop(30.0), module.FIRST_BACKOFF / 2)
         assert listening.counts["failed"] == 1

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +18,8 @@ from hypothesis import strategies as st
 
 from helpers import wait_until_async
 from lightbus.core.partitions import partition_of
-from lightbus.exceptions import DeformError, PayloadTooLarge
+from lightbus.exceptions import DeformError, JournalError, PayloadTooLarge
+from lightbus.io.journal import Journal
 from lightbus.message import EventMessage
 from lightbus.runtime.context import Identity
 from lightbus.runtime.publishing import (
@@ -30,7 +34,7 @@ from lightbus.runtime.publishing import (
 )
 from lightbus.service.api import Api, ApiRegistry, Event, Parameter
 from lightbus.wire import envelope
-from lightbus.wire.envelope import PARTITIONS, Accepted, Error, Events, Fire, Marker, Record
+from lightbus.wire.envelope import PARTITIONS, Accepted, Error, Events, Fire, Head, Marker, Message, Record
 
 ME = "a" * 16
 MARKER = envelope.marker_topic(bytes(16))
@@ -39,17 +43,35 @@ MARKER = envelope.marker_topic(bytes(16))
 class Auth(Api):
     user_registered = Event(["username", Parameter("age", int, default=0)], key="username")
     seen = Event(["what"])
+    kept = Event(["what", "key"], key="key")
+    unkeyed = Event(["what", "key"])
+    loose = Event(["what"], delivery="best_effort")
 
     class Meta:
         name = "auth"
         version = 3
 
 
+class Journals:
+    """The journal of the publisher; `problem` is raised where it is asked for."""
+
+    def __init__(self, directory: Path) -> None:
+        self.journal = Journal(directory / "00000000000000aa.sqlite")
+        self.problem: JournalError | None = None
+
+    def own(self) -> Journal:
+        if self.problem is not None:
+            raise self.problem
+        return self.journal
+
+
 class Out:
     """A publisher whose frames are kept."""
 
-    def __init__(self, max_message_size: int = 64 * 1024 * 1024) -> None:
-        self.frames: list[tuple[bytes, Events | Marker]] = []
+    def __init__(self, directory: Path, max_message_size: int = 64 * 1024 * 1024) -> None:
+        self.journals = Journals(directory)
+        self.first = self.journals.journal.head
+        self.frames: list[tuple[bytes, Message]] = []
         self.sizes: list[int] = []
         self.apis = ApiRegistry()
         self.apis.add(Auth())
@@ -57,41 +79,60 @@ class Out:
             Identity(bus="b", service="s", process="p", instance=ME, host="h"),
             self.apis,
             self.send,
+            self.journals,
             max_message_size=max_message_size,
         )
 
     def send(self, frame: bytes) -> None:
         topic, message = envelope.decode_published(frame)
-        assert isinstance(message, (Events, Marker))
+        assert isinstance(message, (Events, Marker, Head))
         self.sizes.append(len(frame))
         self.frames.append((topic, message))
 
-    def fire(self, count: int, size: int = 10, key: str | None = "k", event: str = "seen") -> list[int]:
-        """Append so many events, and return their sequences."""
-        return [self.publisher.append("auth", event, b"r" * size, key) for _ in range(count)]
+    def fire(self, count: int, size: int = 10, key: str | None = "k", event: str = "kept") -> list[int]:
+        """Fire so many events from a plain thread's door, and return their sequences, counted from the first."""
+        return [self._fire(size, key, event) for _ in range(count)]
+
+    def _fire(self, size: int, key: str | None, event: str) -> int:
+        declared = self.apis.get("auth").get_event(event if key is not None else "unkeyed")
+        message = EventMessage(api_name="auth", event_name=declared.name, kwargs={"what": b"r" * size, "key": key})
+        self.publisher.publish(message, declared)
+        return int(message.native_id.rpartition("-")[2] or 0) - self.first if message.native_id else 0
 
     @property
     def records(self) -> dict[bytes, list[Any]]:
-        """What was published, per topic, in order."""
+        """What was published, per topic, in order; sequences counted from the first."""
         found: dict[bytes, list[Any]] = defaultdict(list)
         for topic, message in self.frames:
             if isinstance(message, Events):
-                assert (message.journal, message.publisher) == (ME, ME)
-                found[topic] += message.records
+                assert (message.journal, message.publisher) == (self.journals.journal.id, ME)
+                found[topic] += [[s - self.first, max(0, p - self.first), record] for s, p, record in message.records]
         return found
 
-    def hand_off(self, event: str = "seen", *, kwargs: Any = None, **fields: Any) -> Accepted | Error:
-        """Have an event arrive from a process that does not publish."""
-        record = envelope.encode_record(Record("id-1", 1, 0.0, {"what": "it"} if kwargs is None else kwargs))
+    async def hand_off(self, event: str = "seen", *, kwargs: Any = None, id: str = "id-1", **fields: Any) -> Message:
+        """Have an event arrive from a process that does not publish; return the answer."""
+        record = envelope.encode_record(Record(id, 1, 0.0, {"what": "it"} if kwargs is None else kwargs))
         values = {"target": ME, "api": "auth", "event": event, "left": 5.0, "key": None, "record": record, **fields}
-        return self.publisher.hand_off(Fire(**values))
+        answers: list[Message] = []
+        self.publisher.hand_off(Fire(**{"wait_for": "journal", **values}), answers.append)
+        await wait_until_async(lambda: answers)
+        return answers[0]
+
+    def native_id(self, number: int) -> str:
+        """Return the native id of the event of this number."""
+        return f"{self.journals.journal.id}-{self.first + number}"
 
 
 def run(test: Callable[[Out], Awaitable[None]], **kwargs: Any) -> None:
     """Run a test on a loop, with a publisher made on it."""
 
     async def main() -> None:
-        await test(Out(**kwargs))
+        with tempfile.TemporaryDirectory() as directory:
+            out = Out(Path(directory), **kwargs)
+            try:
+                await test(out)
+            finally:
+                out.journals.journal.close()
 
     asyncio.run(main())
 
@@ -105,12 +146,84 @@ def test_events_of_one_tick_share_a_message() -> None:
         assert out.frames == []
         await asyncio.sleep(0)
         [(topic, message)] = out.frames
-        assert topic == envelope.event_topic("auth", "seen", partition_of("k", PARTITIONS))
-        assert message == Events(ME, ME, [[1, 0, b"r" * 10], [2, 1, b"r" * 10], [3, 2, b"r" * 10]])
-        assert (out.publisher.waiting, out.publisher.head, out.publisher.counts["published"]) == (0, 3, 3)
+        assert topic == envelope.event_topic("auth", "kept", partition_of("k", PARTITIONS))
+        assert isinstance(message, Events)
+        assert [entry[:2] for entry in out.records[topic]] == [[1, 0], [2, 1], [3, 2]]
+        assert (out.publisher.waiting, out.publisher.counts["published"]) == (0, 3)
         assert out.fire(1) == [4]
         await asyncio.sleep(0)
         assert out.records[topic][-1][:2] == [4, 3]
+
+    run(test)
+
+
+def test_one_commit_for_a_tick() -> None:
+    """What tasks fire within one tick of the loop is stored by one commit, and each is told where its event is."""
+
+    async def test(out: Out) -> None:
+        event = out.apis.get("auth").get_event("seen")
+        messages = [EventMessage(api_name="auth", event_name="seen", kwargs={"what": n}) for n in range(100)]
+        commits: list[int] = []
+        append = out.journals.journal.append
+        out.journals.journal.append = lambda events: commits.append(len(events)) or append(events)  # type: ignore
+        await asyncio.gather(*(out.publisher.publish_async(message, event) for message in messages))
+        assert commits == [100]
+        assert [message.native_id for message in messages] == [out.native_id(n) for n in range(1, 101)]
+        assert sum(map(len, out.records.values())) == 100
+
+    run(test)
+
+
+def test_what_is_not_stored_is_not_published() -> None:
+    """Where the journal fails, whoever fires reads why, and so does who hands off, who may ask another publisher."""
+
+    async def test(out: Out) -> None:
+        event = out.apis.get("auth").get_event("seen")
+        message = EventMessage(api_name="auth", event_name="seen", kwargs={"what": 1})
+        out.journals.problem = JournalError("the disk is full")
+        with pytest.raises(JournalError, match="the disk is full"):
+            await out.publisher.publish_async(message, event)
+        with pytest.raises(JournalError, match="the disk is full"):
+            out.publisher.publish(message, event)
+        error = await out.hand_off()
+        assert error == Error("journal_error", "the disk is full", False, {"elsewhere": True})
+        assert (out.frames, out.publisher.waiting) == ([], 0)
+        out.journals.problem = None
+        await out.publisher.publish_async(message, event)
+        assert message.native_id == out.native_id(1)
+
+    run(test)
+
+
+def test_best_effort_is_not_stored() -> None:
+    """Of best effort an event is numbered and published, and no journal has it."""
+
+    async def test(out: Out) -> None:
+        event = out.apis.get("auth").get_event("loose")
+        for n in range(3):
+            message = EventMessage(api_name="auth", event_name="loose", kwargs={"what": n})
+            assert out.publisher.publish(message, event) is None
+            assert (message.native_id, message.publisher) == ("", ME)
+        out.publisher.flush()
+        assert {message.journal for _, message in out.frames if isinstance(message, Events)} == {""}
+        assert out.journals.journal.size == (0, 0)
+
+    run(test)
+
+
+def test_an_idle_topic_tells_its_newest() -> None:
+    """After half a second, then after ever longer pauses, a topic says which event is its newest."""
+
+    async def test(out: Out) -> None:
+        out.fire(2)
+        out.publisher.flush()
+        topic = out.frames[0][0]
+        now = time.monotonic()
+        for later, expected in ((0, 0), (1, 1), (1.1, 1), (3, 2), (100, 3)):
+            out.publisher.tick(now + later)
+            heads = [(to, message) for to, message in out.frames if isinstance(message, Head)]
+            assert len(heads) == expected
+        assert set(heads) == {(topic, Head(out.journals.journal.id, out.first + 2))}
 
     run(test)
 
@@ -121,10 +234,10 @@ def test_each_topic_has_its_own_predecessors() -> None:
     async def test(out: Out) -> None:
         for key in ("one", "two", "one", "two"):
             out.fire(1, key=key)
-        out.fire(1, key="one", event="user_registered")
+        out.fire(1, key=None)
         out.fire(1, key="one")
         out.publisher.flush()
-        one, two = (envelope.event_topic("auth", "seen", partition_of(key, PARTITIONS)) for key in ("one", "two"))
+        one, two = (envelope.event_topic("auth", "kept", partition_of(key, PARTITIONS)) for key in ("one", "two"))
         assert [entry[:2] for entry in out.records[one]] == [[1, 0], [3, 1], [6, 3]]
         assert [entry[:2] for entry in out.records[two]] == [[2, 0], [4, 2]]
 
@@ -137,7 +250,7 @@ def test_a_key_decides_on_the_partition() -> None:
     async def test(out: Out) -> None:
         out.fire(100, key="customer-1")
         out.publisher.flush()
-        assert list(out.records) == [envelope.event_topic("auth", "seen", partition_of("customer-1", PARTITIONS))]
+        assert list(out.records) == [envelope.event_topic("auth", "kept", partition_of("customer-1", PARTITIONS))]
 
     run(test)
 
@@ -196,7 +309,7 @@ def test_no_message_is_over_the_limit(sizes: list[int], limit: int) -> None:
         out.publisher.flush()
         assert max(out.sizes) <= limit
         [entries] = out.records.values()
-        assert [len(entry[2]) for entry in entries] == sizes
+        assert [len(envelope.decode_record(entry[2]).kwargs["what"]) for entry in entries] == sizes
 
     run(test, max_message_size=limit)
 
@@ -240,7 +353,7 @@ def test_publishing_an_event_notes_where_it_is() -> None:
             api_name="auth", event_name="user_registered", kwargs={"username": "sally"}, id="x-1", published_at=1.5
         )
         out.publisher.publish(message, event)
-        assert (message.native_id, message.publisher) == (f"{ME}-1", ME)
+        assert (message.native_id, message.publisher) == (out.native_id(1), ME)
         out.publisher.flush()
         [(topic, [[_, _, record]])] = out.records.items()
         assert topic == envelope.event_topic("auth", "user_registered", partition_of("sally", PARTITIONS))
@@ -260,7 +373,7 @@ def test_what_cannot_be_published_is_refused() -> None:
         odd = EventMessage(api_name="auth", event_name="seen", kwargs={"what": object()})
         with pytest.raises(DeformError, match=r"arguments of auth\.seen cannot be sent: kwargs\.what is a object"):
             out.publisher.publish(odd, event)
-        assert (out.publisher.head, out.publisher.waiting) == (0, 0)
+        assert (out.journals.journal.size, out.publisher.waiting) == ((0, 0), 0)
 
     run(test, max_message_size=3000)
 
@@ -295,7 +408,7 @@ def test_a_marker_tells_from_where_on_events_arrive() -> None:
         out.fire(2)
         out.publisher.subscribed(MARKER, True)
         assert [type(message) for _, message in out.frames] == [Events, Marker]
-        assert out.frames[-1] == (MARKER, Marker(ME, 2))
+        assert out.frames[-1] == (MARKER, Marker(out.journals.journal.id, out.first + 2))
         out.fire(1)
         await asyncio.sleep(0)
         assert [type(message) for _, message in out.frames] == [Events, Marker, Events]
@@ -304,8 +417,8 @@ def test_a_marker_tells_from_where_on_events_arrive() -> None:
     run(test)
 
 
-def test_a_marker_counts_only_what_was_sent() -> None:
-    """An event that another thread fires while a marker is made comes behind it, so the marker does not count it."""
+def test_a_marker_comes_behind_what_was_fired() -> None:
+    """An event that another thread fires while a marker is made comes behind it."""
 
     async def test(out: Out) -> None:
         send = out.publisher._send
@@ -319,7 +432,7 @@ def test_a_marker_counts_only_what_was_sent() -> None:
         out.publisher._send = send_and_fire
         out.fire(1)
         out.publisher.subscribed(MARKER, True)
-        assert out.frames[-1] == (MARKER, Marker(ME, 1))
+        assert [type(message) for _, message in out.frames] == [Events, Marker]
         await asyncio.sleep(0)
         assert [entry[0] for entries in out.records.values() for entry in entries] == [1, 2]
 
@@ -344,7 +457,8 @@ def test_a_handed_off_event_is_published() -> None:
     """The answer says under which number; the record goes on, completed by what its sender left out."""
 
     async def test(out: Out) -> None:
-        assert out.hand_off("user_registered", kwargs={"username": "sally"}) == Accepted(f"{ME}-1", ME)
+        answer = await out.hand_off("user_registered", kwargs={"username": "sally"})
+        assert answer == Accepted(out.native_id(1), ME)
         out.publisher.flush()
         [(topic, [[_, _, record]])] = out.records.items()
         assert topic == envelope.event_topic("auth", "user_registered", partition_of("sally", PARTITIONS))
@@ -358,7 +472,7 @@ def test_the_key_of_whoever_hands_off_counts() -> None:
     """A key that came along decides on the partition, and not the argument."""
 
     async def test(out: Out) -> None:
-        out.hand_off("user_registered", kwargs={"username": "sally"}, key="another")
+        await out.hand_off("user_registered", kwargs={"username": "sally"}, key="another")
         out.publisher.flush()
         assert list(out.records) == [
             envelope.event_topic("auth", "user_registered", partition_of("another", PARTITIONS))
@@ -383,11 +497,11 @@ def test_what_is_handed_off_wrongly_is_refused(event: str, fields: dict[str, Any
     """Whoever hands off reads what is wrong; nothing is published, and no other peer is asked."""
 
     async def test(out: Out) -> None:
-        error = out.hand_off(event, **fields)
+        error = await out.hand_off(event, **fields)
         assert isinstance(error, Error)
         assert (error.code, error.started, error.details) == (code, False, {})
         assert text in error.message
-        assert (out.publisher.head, out.publisher.counts["refused"]) == (0, 1)
+        assert (out.journals.journal.size, out.publisher.counts["refused"]) == ((0, 0), 1)
 
     run(test, max_message_size=8000 + FRAME_OVERHEAD)
 
@@ -396,9 +510,49 @@ def test_an_event_for_another_instance_is_refused() -> None:
     """A restarted worker does not publish what was meant for its predecessor; another peer may be asked."""
 
     async def test(out: Out) -> None:
-        error = out.hand_off(target="f" * 16)
+        error = await out.hand_off(target="f" * 16)
         assert isinstance(error, Error)
         assert (error.code, error.started, error.details) == ("peer_refused", False, {"elsewhere": True})
+
+    run(test)
+
+
+def test_a_repeated_hand_off_is_stored_once() -> None:
+    """The same id again, in the same tick or later, is answered with where the first is, and not published again."""
+
+    async def test(out: Out) -> None:
+        first, again = await asyncio.gather(out.hand_off(), out.hand_off())
+        later = await out.hand_off()
+        other = await out.hand_off(id="id-2")
+        assert [first, again, later, other] == [Accepted(out.native_id(n), ME) for n in (1, 1, 1, 2)]
+        assert sum(map(len, out.records.values())) == 2
+        assert out.publisher.counts["repeated"] == 2
+
+    run(test)
+
+
+def test_a_hand_off_that_waits_for_the_groups() -> None:
+    """With `wait_for` "ack" the answer comes when every group has handled the event."""
+
+    async def test(out: Out) -> None:
+        handled: list[Any] = []
+        out.publisher.when_handled = lambda topic, sequence, callback: handled.append((topic, sequence, callback))
+        waiting = asyncio.ensure_future(out.hand_off(wait_for="ack"))
+        await wait_until_async(lambda: handled)
+        assert not waiting.done()
+        [(topic, sequence, callback)] = handled
+        assert (topic[:2], sequence) == (("auth", "seen"), out.first + 1)
+        callback()
+        assert await waiting == Accepted(out.native_id(1), ME)
+
+    run(test)
+
+
+def test_best_effort_is_answered_at_once() -> None:
+    """What no journal holds is taken when it is queued."""
+
+    async def test(out: Out) -> None:
+        assert await out.hand_off("loose") == Accepted("", ME)
 
     run(test)
 

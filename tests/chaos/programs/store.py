@@ -1,0 +1,47 @@
+"""A publisher: fires keyed events at a steady pace, and notes each in its ledger once `fire_async` has returned."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+import lightbus
+from chaos.ledger import Ledger, go
+
+bus = lightbus.create(service_name="store")
+PACE = 1 / float(os.environ.get("CHAOS_RATE", "100"))
+KEYS = 20
+
+
+class StoreApi(lightbus.Api):
+    changed = lightbus.Event(["key", "number"], key="key")
+    seen = lightbus.Event(["number"])
+
+    class Meta:
+        name = "store"
+
+
+bus.client.register_api(StoreApi())
+
+
+async def fire() -> None:
+    ledger = Ledger("fired")
+    while not go().exists():  # the groups are there: what is fired before they are created they are not owed
+        await asyncio.sleep(0.05)
+    number, due = 0, time.monotonic()
+    while True:
+        number += 1
+        if number % 4:
+            key = f"{os.getpid()}-{number % KEYS}"
+            message = await bus.store.changed.fire_async(key=key, number=number)
+        else:
+            key = ""
+            message = await bus.store.seen.fire_async(number=number)
+        ledger.note(message.id, key or "-", message.native_id)
+        due = max(due + PACE, time.monotonic() - 1)
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+
+
+if os.environ.get("CHAOS_RATE"):
+    bus.client.add_background_task(fire())

@@ -1,0 +1,300 @@
+"""Publishers and consumers in one loop, with real journals, coordinators and claims, and no socket between them."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from lightbus.config import Config
+from lightbus.core.peers import Peer, PeerState, Source
+from lightbus.io.journal import Journal
+from lightbus.message import EventMessage
+from lightbus.runtime.consuming import Consumer
+from lightbus.runtime.context import Identity
+from lightbus.runtime.coordinating import Coordinator
+from lightbus.runtime.listening import Listener
+from lightbus.runtime.publishing import Publisher
+from lightbus.service.api import Api, ApiRegistry
+from lightbus.service.hooks import HookRegistry
+from lightbus.wire import envelope
+from lightbus.wire.announcement import Announcement
+from lightbus.wire.envelope import Fire, Message
+
+__all__ = ["Hub", "Listens", "Publishes", "Shelf"]
+
+
+class Shelf:
+    """The journals of a publisher: files in a directory, without locks."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._own: Journal | None = None
+        self.adopted: list[Journal] = []
+
+    def own(self) -> Journal:
+        """Return its own journal, made at first use."""
+        if self._own is None:
+            self._own = Journal(self._directory / "0000000000000001.sqlite")
+        return self._own
+
+    def all(self) -> list[Journal]:
+        """Return all that are open, its own first."""
+        return [*([] if self._own is None else [self._own]), *self.adopted]
+
+    def get(self, journal: str) -> Journal | None:
+        """Return the one of this name."""
+        return next((each for each in self.all() if each.id == journal), None)
+
+    def close(self) -> None:
+        """Close them."""
+        for journal in self.all():
+            journal.close()
+        self._own, self.adopted = None, []
+
+
+class Publishes:
+    """
+    A process that publishes the events of its Apis, and coordinates their groups.
+
+    Attributes:
+        loses: frames that are lost on their way to subscribers: a predicate of the frame.
+        is_deaf: whether nothing that is said to it arrives.
+
+    """
+
+    def __init__(self, hub: Hub, instance: str, directory: Path, *apis: Api, member_timeout: float = 10.0) -> None:
+        self.instance = instance
+        self.identity = Identity(bus="b", service="pub", process="p", instance=instance, host="h")
+        self.apis = ApiRegistry()
+        for api in apis:
+            self.apis.add(api)
+        directory.mkdir(exist_ok=True)
+        self.shelf = Shelf(directory)
+        self.shelf.own()
+        self.loses: Callable[[bytes], bool] = lambda frame: False
+        self.is_deaf = False
+        self.said: list[Message] = []
+        """Everything that consumers have said to it."""
+        self._hub = hub
+        self._subs: list[_Sub] = []
+        self._dealers: dict[bytes, _Dealer] = {}
+        self.publisher = Publisher(self.identity, self.apis, self._publish, self.shelf, max_message_size=2**26)
+        self.coordinator = Coordinator(self.identity, self.apis, self.shelf, self._reply, member_timeout=member_timeout)
+        self.publisher.when_handled = self.coordinator.when_handled
+        self.publisher.on_subscription = self.coordinator.subscribed
+
+    @property
+    def peer(self) -> Peer:
+        """The publisher as others see it."""
+        names = tuple(self.apis.names())
+        announcement = Announcement(
+            bus="b", instance=self.instance, service="pub", process="p", host="h", api_names=names
+        )
+        return Peer(
+            announcement=announcement,
+            state=PeerState.UP,
+            source=Source.SEED,
+            changed_at=0.0,
+            heard_at=0.0,
+            endpoint=f"mem://{self.instance}.rpc",
+            event_endpoint=f"mem://{self.instance}.pub",
+        )
+
+    async def fire(self, event: str, *, api: str = "auth", id: str = "", **kwargs: Any) -> EventMessage:
+        """Fire an event."""
+        declared = self.apis.get(api).get_event(event)
+        message = EventMessage(
+            api_name=api, event_name=event, kwargs=kwargs, id=id or f"id-{kwargs.get('n', 0)}", published_at=1.5
+        )
+        await self.publisher.publish_async(message, declared)
+        return message
+
+    def hand_off(self, fire: Fire) -> list[Message]:
+        """Have an event handed off; return the list that the answer comes into."""
+        answers: list[Message] = []
+        self.publisher.hand_off(fire, answers.append)
+        return answers
+
+    def close(self) -> None:
+        """Vanish: whoever was connected is not any more."""
+        self._hub.publishers.pop(self.instance, None)
+        self._subs.clear()
+        self._dealers.clear()
+        self.shelf.close()
+
+    def _publish(self, frame: bytes) -> None:
+        if not self.loses(frame):
+            for sub in self._subs:
+                sub.arrive(frame)
+
+    def _reply(self, routing_id: bytes, frame: bytes) -> bool:
+        dealer = self._dealers.get(routing_id)
+        if dealer is not None:
+            asyncio.get_running_loop().call_soon(dealer.arrive, frame)
+        return dealer is not None
+
+    def hear(self, routing_id: bytes, frame: bytes) -> None:
+        """Take in what a consumer says."""
+        if not self.is_deaf and self.instance in self._hub.publishers:
+            call_id, message = envelope.decode(frame)
+            self.said.append(message)
+            assert self.coordinator.handle(routing_id, call_id, message), message
+
+    def subscribed(self, topic: bytes, subscribed: bool) -> None:
+        """Take in a subscription."""
+        if self.instance in self._hub.publishers:
+            self.publisher.subscribed(topic, subscribed)
+
+
+class _Sub:
+    """A subscription to a publisher."""
+
+    def __init__(self, publisher: Publishes | None, on_message: Callable[[bytes], None]) -> None:
+        self.prefixes: list[bytes] = []
+        self.paused = self.closed = False
+        self._publisher, self._on_message = publisher, on_message
+        self._waiting: list[bytes] = []
+        if publisher is not None:
+            publisher._subs.append(self)
+
+    def subscribe(self, prefix: bytes) -> None:
+        self.prefixes.append(prefix)
+        if self._publisher is not None:
+            asyncio.get_running_loop().call_soon(self._publisher.subscribed, prefix, True)
+
+    def unsubscribe(self, prefix: bytes) -> None:
+        self.prefixes.remove(prefix)
+        if self._publisher is not None:
+            asyncio.get_running_loop().call_soon(self._publisher.subscribed, prefix, False)
+
+    def arrive(self, frame: bytes) -> None:
+        if any(frame.startswith(prefix) for prefix in self.prefixes):
+            if self.paused:
+                self._waiting.append(frame)
+            else:
+                asyncio.get_running_loop().call_soon(self._read, frame)
+
+    def _read(self, frame: bytes) -> None:
+        if not self.closed:
+            self._on_message(frame)
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+        waiting, self._waiting = self._waiting, []
+        for frame in waiting:
+            self.arrive(frame)
+
+    def close(self) -> None:
+        self.closed = True
+        if self._publisher is not None and self in self._publisher._subs:
+            self._publisher._subs.remove(self)
+            for prefix in self.prefixes:
+                self._publisher.subscribed(prefix, False)
+
+
+class _Dealer:
+    """A connection to a publisher's ROUTER."""
+
+    def __init__(self, publisher: Publishes | None, on_message: Callable[[bytes], None], routing_id: bytes) -> None:
+        self.closed = False
+        self._publisher, self._on_message, self._routing_id = publisher, on_message, routing_id
+        if publisher is not None:
+            publisher._dealers[routing_id] = self
+
+    def send(self, frame: bytes) -> bool:
+        if self._publisher is not None:
+            asyncio.get_running_loop().call_soon(self._publisher.hear, self._routing_id, frame)
+        return True
+
+    def arrive(self, frame: bytes) -> None:
+        if not self.closed:
+            self._on_message(frame)
+
+    def flush_and_close(self, milliseconds: int) -> None:
+        self.closed = True
+
+
+class Hub:
+    """The network of one test: publishers by instance, and what consumers connect with."""
+
+    def __init__(self) -> None:
+        self.publishers: dict[str, Publishes] = {}
+        self.subs: list[_Sub] = []
+        self._connections = 0
+
+    def publish(self, instance: str, directory: Path, *apis: Api, **options: Any) -> Publishes:
+        """Start a publisher."""
+        made = self.publishers[instance] = Publishes(self, instance, directory, *apis, **options)
+        return made
+
+    def subscriber(self, endpoint: str, on_message: Callable[[bytes], None], *, fingerprint: str) -> _Sub:
+        """Connect to a publisher's events, as a Transport does."""
+        self.subs.append(made := _Sub(self._at(endpoint), on_message))
+        return made
+
+    def dealer(self, endpoint: str, on_message: Callable[[bytes], None], *, fingerprint: str) -> _Dealer:
+        """Connect to a publisher's ROUTER, as a Transport does."""
+        self._connections += 1
+        return _Dealer(self._at(endpoint), on_message, self._connections.to_bytes(4, "big"))
+
+    def _at(self, endpoint: str) -> Publishes | None:
+        return self.publishers.get(endpoint.removeprefix("mem://").partition(".")[0])
+
+
+class Listens:
+    """A process that listens. What its handlers were given is in `seen`, by listener."""
+
+    def __init__(self, hub: Hub, instance: str, *apis: Api, service: str = "shop", **settings: Any) -> None:
+        self.seen: dict[str, list[EventMessage]] = {}
+        self.fatal: list[Exception] = []
+        self.hooks = HookRegistry()
+        registry = ApiRegistry()
+        for api in apis:
+            registry.add(api)
+        transport: Any = hub
+        self._hub = hub
+        self.consumer = Consumer(
+            identity=Identity(bus="b", service=service, process="p", instance=instance, host="h"),
+            transport=transport,
+            config=Config.model_validate({"apis": {"default": {"event_listener_setup_timeout": 0.2, **settings}}}),
+            apis=registry,
+            hooks=self.hooks,
+            client="the client",
+            call_sync=self.call_sync,
+            on_fatal=lambda listener, error: self.fatal.append(error),
+        )
+
+    async def call_sync(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run a `def` function in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(None, functools.partial(function, *args, **kwargs))
+
+    async def listen(
+        self,
+        *events: str,
+        to: Iterable[Publishes] | None = None,
+        name: str = "greeter",
+        group: str | None = "{service_name}-greeter",
+        api: str = "auth",
+        **options: Any,
+    ) -> list[EventMessage]:
+        """Listen to all publishers (or these), and return the list that the events come into."""
+        seen = self.seen.setdefault(name, [])
+
+        async def function(message: EventMessage, **kwargs: Any) -> None:
+            seen.append(message)
+
+        options.setdefault("function", function)
+        peers = [each.peer for each in (self._hub.publishers.values() if to is None else to)]
+        listener = Listener(api=api, events=events or ("seen",), name=name, group=group, **options)
+        await self.consumer.add(listener, peers)
+        return seen
+
+    async def stop(self) -> None:
+        """Leave in order."""
+        await self.consumer.stop(5.0)
