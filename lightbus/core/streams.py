@@ -186,13 +186,14 @@ class Stream:
         return before - len(self.ready)
 
     def drop(self) -> None:
-        """Hand out nothing more: what waits is in the journal, and somebody else's matter. The event at hand goes on."""
+        """Forget what waits: it is in the journal, to be asked for again by somebody. The event at hand goes on."""
         self.ready.clear()
         self.position = self.handled  # nothing behind the event at hand counts as handled when that is done
 
     def put_back(self) -> None:
-        """Take in that the event at hand is not handled here."""
+        """Take in that the event at hand was not handled: what follows on it must not be handed out before it."""
         self.busy = False
+        self.drop()
 
     @property
     def is_to_tell(self) -> bool:

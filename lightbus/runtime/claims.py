@@ -360,6 +360,8 @@ class Claim:
         """Take in that the event at hand was not handled, and is somebody else's matter now."""
         if self.streams.get(stream.key) is not stream:
             self._finished(stream)
+        elif not self._closed:
+            asyncio.get_running_loop().call_later(JOIN_AGAIN_AFTER, self.look, stream)
 
     def _mark(self, stream: Stream) -> None:
         if self.group:

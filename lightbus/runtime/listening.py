@@ -251,7 +251,7 @@ class Listening:
 
     def forget(self, stream: Stream) -> None:
         """Drop what waits of a stream: it is in the journal, and somebody else's matter now."""
-        self._took(len(stream.ready), sum(len(entry.record) for entry in stream.ready))
+        self._drop_waiting(stream)
         stream.drop()
         if self._again.pop(stream, None) is not None:
             self._at_hand.pop(stream.key, None)
@@ -286,6 +286,9 @@ class Listening:
         for stream in list(self._again):
             self.forget(stream)
         return not late
+
+    def _drop_waiting(self, stream: Stream) -> None:
+        self._took(len(stream.ready), sum(len(entry.record) for entry in stream.ready))
 
     def _took(self, count: int, size: int) -> None:
         self.backlog -= count
@@ -341,6 +344,7 @@ class Listening:
         return True
 
     def _put_back(self, stream: Stream) -> bool:
+        self._drop_waiting(stream)
         stream.put_back()
         stream.owner.let_go(stream)
         return False

@@ -147,14 +147,13 @@ def _cast(plan: Plan, directory: Path, processes: Processes) -> list[_Actor]:
 
 def _await_groups(plan: Plan, actors: list[_Actor]) -> None:
     """Return when every group exists at every publisher."""
-    for actor in actors:
-        if any(actor.name.startswith(group) for group in plan.groups):
-            live = re.compile(r"Events of store .* arrive$", re.MULTILINE)
-            wait_until(
-                lambda actor=actor: len(live.findall(actor.process.output)) >= plan.publishers,  # type: ignore[misc]
-                30,
-                what=f"{actor.name} follows all publishers",
-            )
+    live = re.compile(r"Events of store .* arrive$", re.MULTILINE)
+    members = [actor for actor in actors if actor.name.startswith(plan.groups)]
+    wait_until(
+        lambda: all(len(live.findall(member.process.output)) >= plan.publishers for member in members),
+        30,
+        what="all members follow all publishers",
+    )
 
 
 def _pause(seconds: float, actors: list[_Actor]) -> None:
