@@ -104,7 +104,7 @@ def test_environment_variables() -> None:
         "security": {"mode": "insecure"},
         "journal": {"data_dir": Path("/var/lib/lightbus")},
     }
-    assert set(ENVIRONMENT) == {*environ, "LIGHTBUS_BUS_KEY"}
+    assert set(ENVIRONMENT) == {*environ, "LIGHTBUS_BUS_KEY", "LIGHTBUS_BUS_KEY_FILE"}
 
 
 @pytest.mark.parametrize("features", [[Feature.EVENTS], (Feature.EVENTS,), iter(["events"]), "events", {"events"}])
@@ -143,7 +143,7 @@ def test_key_is_in_no_traceback() -> None:
     environ = {"LIGHTBUS_BUS_KEY": "sesame"}
     with pytest.raises(InvalidConfiguration) as caught:
         load(environ=environ)
-    assert str(caught.value).startswith("security.bus_key (from LIGHTBUS_BUS_KEY in the environment) is set, but")
+    assert str(caught.value).startswith("security.bus_key (from LIGHTBUS_BUS_KEY in the environment) is no bus key")
     assert "sesame" not in "".join(traceback.format_exception(caught.value))
 
 
@@ -232,7 +232,7 @@ def test_schema_admits_what_loads(settings: dict[str, Any]) -> None:
         {"network": {"rpc_port": 65536}},
         {"apis": {"auth": {"rpc_timeout": 0}}},
         {"worker": {"rpc_concurrency": 0}},
-        {"security": {"mode": "bus_key"}},
+        {"security": {"mode": "keys"}},
         {"bus": {"log_level": "loud"}},
         {"features": ["x"]},
         {"plugins": {"state": {"enabled": []}}},
