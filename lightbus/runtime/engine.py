@@ -19,7 +19,7 @@ from ..deadline import Deadline
 from ..exceptions import LightbusShutdownInProgress, LightbusTimeout
 from ..io.discovery import Discovery, NoDiscovery, ZeroconfDiscovery
 from ..io.interfaces import own_networks, usable_addresses
-from ..io.security import HostSecurity, InsecureSecurity, Security, check_platform, runtime_directory
+from ..io.security import HostSecurity, InsecureSecurity, KeySecurity, Security, check_platform, runtime_directory
 from ..io.transport import Transport
 from ..wire.announcement import new_instance_id
 from .calling import Caller
@@ -253,6 +253,8 @@ class Engine:
             self.directory = self.directory or runtime_directory(self.identity.bus)
             return HostSecurity(directory=self.directory)
         self.addresses = usable_addresses(self.config.network.interfaces)
+        if self.config.security.mode == "bus_key":
+            return KeySecurity(keys=self.config.security.keys, addresses=self.addresses)
         return InsecureSecurity(bus=self.identity.bus, addresses=self.addresses)
 
     def _how_it_looks(self, discovery: Discovery) -> str:
