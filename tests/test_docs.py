@@ -299,6 +299,8 @@ def put_in(registry: Registry, what: str) -> None:
             registry.lost(ID, 1.0, "went away")
         case "attempt failed":
             registry.silent(ID, 1.0, "does not answer")
+        case "handshake refused":
+            registry.denied(ID, 1.0, "has another key")
 
 
 WAY_TO = {
@@ -307,6 +309,7 @@ WAY_TO = {
     "draining": ["answered, draining"],
     "suspect": ["answered", "link lost"],
     "quarantined": ["announced", "attempt failed"],
+    "refused": ["announced", "handshake refused"],
 }
 
 
@@ -314,7 +317,7 @@ WAY_TO = {
 def test_states_of_a_peer(row: list[str]) -> None:
     """Each cell of the table is what the registry does."""
     state, *results = row
-    inputs = ["answered", "answered, draining", "link lost", "attempt failed"]
+    inputs = ["answered", "answered, draining", "link lost", "attempt failed", "handshake refused"]
     assert f"| state | {' | '.join(inputs)} |" in ARCHITECTURE
     for what, result in zip(inputs, results, strict=True):
         registry = Registry()

@@ -55,6 +55,7 @@ class Lookup:
         Raises:
             UnknownApi: nobody advertises it.
             PeerUnreachable: somebody does, and does not answer.
+            PeerRefused: somebody does, or may, and does not let us in.
             NodeStopped: the node left this loop.
 
         """
@@ -115,7 +116,8 @@ class Lookup:
 
     def _explain(self, api: str) -> LightbusException:
         waited = time.monotonic() - self._started_at
-        return explain(api, self._registry.snapshot(), waited=waited, where=self._where())
+        snapshot = self._registry.snapshot()
+        return explain(api, snapshot, waited=waited, where=self._where(), refusals=self._dialler.refusals())
 
     async def _change(self, seconds: float) -> None:
         if self._stopped:

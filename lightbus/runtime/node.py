@@ -118,6 +118,7 @@ class Node:
             seeds=seeds,
             directory=directory,
             networks=networks,
+            fingerprints=transport.security.fingerprints,
         )
         self._lookup = Lookup(self.registry, self._dialler, user.wanted, wait=wait, where=self._where)
         self.resolve = self._lookup.resolve
@@ -291,6 +292,10 @@ class Node:
     def unreachable(self, instance: str, reason: str, *, refused: bool) -> None:
         """Take in that an attempt to reach a peer failed."""
         self._apply(self.registry.silent(instance, time.monotonic(), reason, refused=refused))
+
+    def denied(self, instance: str, reason: str) -> None:
+        """Take in that a peer is there, and we have no key in common."""
+        self._apply(self.registry.denied(instance, time.monotonic(), reason))
 
     def attempt_is_over(self) -> None:
         """Have those who wait for it look again."""

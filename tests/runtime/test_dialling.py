@@ -36,6 +36,7 @@ class FakeDial:
         self.target = target
         self.fingerprint = fingerprint
         self.ended = ""
+        self.denied = False
         self._on_done = on_done
 
     def succeed(self) -> None:
@@ -68,6 +69,7 @@ class Place:
         self.links: dict[str, Any] = {}
         self.wanted: set[str] = set()
         self.failed: list[tuple[str, str, bool]] = []
+        self.refusing: list[tuple[str, str]] = []
         self.ended = 0
         self.dialler = self.make()
 
@@ -89,6 +91,9 @@ class Place:
 
     def unreachable(self, instance: str, reason: str, *, refused: bool) -> None:
         self.failed.append((instance, reason, refused))
+
+    def denied(self, instance: str, reason: str) -> None:
+        self.refusing.append((instance, reason))
 
     def attempt_is_over(self) -> None:
         self.ended += 1

@@ -30,6 +30,7 @@ class FakeDialler:
         self.dialled: list[str] = []
         self.looks = 0
         self.trying: set[str] = set()
+        self.refusing: list[str] = []
 
     def dial(self, peer: Peer) -> None:
         self.dialled.append(peer.instance)
@@ -39,6 +40,9 @@ class FakeDialler:
 
     def may_find(self, api: str) -> bool:
         return api in self.trying
+
+    def refusals(self) -> list[str]:
+        return self.refusing
 
 
 class Place:
