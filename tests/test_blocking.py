@@ -134,7 +134,7 @@ def test_peer_that_is_killed(bus: BusPath, worker: Process) -> None:
 
 def test_idempotent_call_moves_on(bus: BusPath, worker: Process, processes: Processes) -> None:
     """A call that was declared idempotent is repeated at another peer when its own is killed."""
-    [held] = in_threads(1, lambda: bus.work.hold(seconds=0.5, bus_options={"idempotent": True}))
+    [held] = in_threads(1, lambda: bus.work.hold(seconds=3, bus_options={"idempotent": True}))
     wait_until(lambda: bus.work.log() == ["started"])
     other = processes.worker("work", cwd=PROGRAMS)
     other.wait_for_line("Ready")

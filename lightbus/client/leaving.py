@@ -25,15 +25,20 @@ _GRAVEYARD: list[Any] = []
 
 
 _FORKS = threading.local()
-"""`resume`: what lets the engines go on that stand still for this thread's fork."""
+"""`resume`: what lets those go on that stand still for this thread's fork."""
 
-FORK_PATIENCE = 0.5
-"""Seconds for which a fork waits for an engine to stand still."""
+FORK_PATIENCE = 2.0
+"""Seconds for which a fork waits for an engine to stand still: longer than its imports take on a busy machine."""
 
 
 def _before_fork() -> None:
-    engines = [client._engine for client in list(CLIENTS)]
-    _FORKS.resume = [engine.pause(FORK_PATIENCE) for engine in engines if engine is not None]
+    _FORKS.resume = []
+    for client in list(CLIENTS):
+        # Whoever makes an engine imports: the child would inherit the lock of a module that nobody there imports on.
+        if client._lock.acquire(timeout=FORK_PATIENCE):
+            _FORKS.resume.append(client._lock.release)
+        if client._engine is not None:
+            _FORKS.resume.append(client._engine.pause(FORK_PATIENCE))
 
 
 def _after_fork_in_parent() -> None:
