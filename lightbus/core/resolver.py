@@ -74,7 +74,7 @@ def explain(
         )
     if refusals:
         return PeerRefused(
-            f"No peer that lets us in advertises the API '{api}', and {'; '.join(refusals[:3])}; {looked}."
+            f"No peer that lets us in advertises the API '{api}'; {looked}. But {'; '.join(refusals[:3])}."
         )
     names = snapshot.api_names()
     advertised = f"Advertised are: {', '.join(names)}." if names else "No peer advertises anything."

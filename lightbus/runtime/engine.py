@@ -245,6 +245,7 @@ class Engine:
             networks=own_networks(self.config.network.interfaces) if self.directory is None else (),
             wait=self.config.discovery.wait,
             looked=self._how_it_looks(discovery),
+            strangers=discovery.strangers if isinstance(discovery, ZeroconfDiscovery) else lambda api: [],
             known=known,
         )
 
