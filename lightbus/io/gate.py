@@ -44,6 +44,8 @@ _FAILED = (
 )
 _WATCHED = sum((int(zmq.EVENT_ACCEPTED), int(zmq.EVENT_DISCONNECTED), int(zmq.EVENT_MONITOR_STOPPED), *_FAILED))
 
+NOT_SEEN = "from somebody who was gone at once"
+
 REASONS = {
     "other_key": "it has another key than this bus",
     "no_key": "it has no key",
@@ -212,7 +214,7 @@ class Gate:
         if now < self._log_at:
             return
         self._log_at, self._pause = now + self._pause, min(self._pause * 2, LONGEST_PAUSE)
-        logger.warning("refused %d connections so far, the last from %s: %s", self.refused, address, REASONS[reason])
+        logger.warning("refused %d connections so far, the last %s: %s", self.refused, address, REASONS[reason])
 
     def _wake(self, what: bytes = b"") -> None:
         with self._lock, suppress(zmq.ZMQError):  # stopped already
@@ -234,13 +236,13 @@ class _Watch:
         """Return why the handshake failed (empty: it did not), and from where it came."""
         # One thread of libzmq reports for a socket, and a failure right before the end of its connection.
         reason, self.failed = self.failed, ""
-        return reason, self._addresses.pop(descriptor, "an unknown address")
+        return reason, self._addresses.pop(descriptor, NOT_SEEN)
 
 
 def _address_behind(descriptor: int) -> str:
-    """Return the address at the other end of a connection of libzmq's, which it may have closed by now."""
+    """Say from where a connection of libzmq's came, if it has not been closed meanwhile."""
     try:
         with sockets.fromfd(descriptor, sockets.AF_INET, sockets.SOCK_STREAM) as copy:
-            return str(copy.getpeername()[0])
-    except (OSError, IndexError, ValueError):
-        return "an unknown address"
+            return f"from {copy.getpeername()[0]}"
+    except OSError:
+        return NOT_SEEN

@@ -382,6 +382,7 @@ class Dealer(_LoopSocket):
         self._on_message = on_message
         self._on_state = on_state
         self._waiting: deque[tuple[bytes, Callable[[], None] | None, Callable[[], bool] | None]] = deque()
+        self._shook_hands = False
         self._monitor: zmq.Socket[bytes] | None = None
         self._monitor_descriptor = -1
         super().__init__(socket)
@@ -447,11 +448,16 @@ class Dealer(_LoopSocket):
                 return
             message = parse_monitor_message(parts)
             state = self._EVENT_STATES.get(int(message["event"]))
-            # A peer that has another key than ours cannot even say so: it closes the connection (RFC 26).
-            if state is LinkState.HANDSHAKE_FAILED and int(message["value"]) in _CLOSED_BY_PEER:
-                state = LinkState.DENIED
             if state is not None and self._on_state is not None:
-                self._on_state(state)
+                self._on_state(self._seen_as(state, int(message["value"])))
+
+    def _seen_as(self, state: LinkState, value: int) -> LinkState:
+        """Tell a handshake that the peer broke off from other ends: with another key than ours it cannot say more."""
+        if state is LinkState.CONNECTED:
+            self._shook_hands = True
+        closed = state is LinkState.HANDSHAKE_FAILED and value in _CLOSED_BY_PEER
+        broken_off = state is LinkState.DISCONNECTED and not self._shook_hands
+        return LinkState.DENIED if closed or broken_off else state
 
     def _stop_watching(self, *, abandoned: bool = False) -> None:
         monitor, self._monitor = self._monitor, None
