@@ -94,7 +94,11 @@ class Gate:
         self._context = context
         self._clock = clock
         self._zap = context.socket(zmq.REP)
-        self._zap.bind(ZAP_ENDPOINT)
+        try:
+            self._zap.bind(ZAP_ENDPOINT)
+        except zmq.ZMQError:
+            self._zap.close(linger=0)
+            raise
         bell = f"inproc://lightbus-gate-{os.urandom(8).hex()}"
         self._bell = context.socket(zmq.PAIR)
         self._bell.bind(bell)
