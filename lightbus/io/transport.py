@@ -50,6 +50,9 @@ HIGH_WATER = 10_000
 BURST = 0.00005
 """Seconds within which two sends belong to a burst."""
 
+BACKLOG = 1024
+"""Connections that wait to be taken: over the system's own limit, or with few, callers that come at once wait 1 s."""
+
 MAX_SOCKETS = 8192
 LOOK_EVERY_MS = 50
 """A blocking receive wakes so often to look whether its peer is still there."""
@@ -158,6 +161,7 @@ class Transport:
         if self.gate is None and self.security.admitted is not None:
             self.gate = Gate(self._context, self.security.admitted)
         socket = self._socket(kind)
+        socket.set(zmq.BACKLOG, BACKLOG)
         self.security.prepare_server(socket)
         return socket, self.gate.watch(socket) if self.gate is not None else _nothing_to_do
 
