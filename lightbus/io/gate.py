@@ -11,12 +11,14 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import resource
 import socket as sockets
+import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from queue import SimpleQueue
 from weakref import WeakSet
@@ -37,6 +39,9 @@ LONGEST_PAUSE = 3600.0
 
 STOP_TIMEOUT = 1.0
 
+FOR_OTHERS = 256
+"""Descriptors that are left for whatever else the process does; of a small limit, half."""
+
 _FAILED = (
     int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL),
     int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL),
@@ -52,6 +57,7 @@ REASONS = {
     "malformed": "its handshake is none",
     "too_slow": "it did not complete the handshake",
     "broken_off": "it broke off the handshake: it may have no key, or only look whether the port is open",
+    "too_many": "as many as this process can hold are open (ulimit -n)",
 }
 """Reason by which refusals are counted -> what the log says."""
 
@@ -75,6 +81,7 @@ class Gate:
     Args:
         context: of the sockets. There can be one gate to a context.
         admitted: who may connect: a name for the log and the `User-Id`, by CURVE public key.
+        limit: connections at a time, of all the sockets together; without one, as many as descriptors allow.
         clock: seconds, for the pauses between log lines.
 
     Attributes:
@@ -87,11 +94,13 @@ class Gate:
         context: zmq.Context[zmq.Socket[bytes]],
         admitted: Mapping[bytes, str],
         *,
+        limit: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._admitted = dict(admitted)
         self._context = context
+        self._limit = _connections() if limit is None else limit
         self._clock = clock
         self._zap = context.socket(zmq.REP)
         try:
@@ -203,13 +212,14 @@ class Gate:
             return False
         watch = self._monitors[monitor]
         if event == zmq.EVENT_ACCEPTED:
-            watch.accepted(value)
+            is_full = sum(map(len, self._monitors.values())) >= self._limit
+            watch.accepted(value, message["endpoint"], is_full=is_full)
         elif event in _FAILED:
             watch.failed = reason_of(event, value)
-            self.counts[watch.failed] += 1
         elif event == zmq.EVENT_DISCONNECTED:
             reason, address = watch.disconnected(value)
             if reason:
+                self.counts[reason] += 1
                 self._log(reason, address)
         return True
 
@@ -232,21 +242,43 @@ class _Watch:
     def __init__(self) -> None:
         self.failed = ""
         self._addresses: dict[int, str] = {}
+        self._turned_away: set[int] = set()
 
-    def accepted(self, descriptor: int) -> None:
-        self._addresses[descriptor] = _address_behind(descriptor)
+    def __len__(self) -> int:
+        return len(self._addresses)
+
+    def accepted(self, descriptor: int, endpoint: bytes, *, is_full: bool) -> None:
+        """Take in a connection; where there is no room for it, end it."""
+        self._addresses[descriptor] = NOT_SEEN
+        with suppress(OSError), _borrowed(descriptor) as connection:
+            self._addresses[descriptor] = f"from {connection.getpeername()[0]}"
+            # By now it may be another one that has this number: it must be one of this socket's, at least.
+            if is_full and endpoint.endswith(b":%d" % connection.getsockname()[1]):
+                self._turned_away.add(descriptor)
+                connection.shutdown(sockets.SHUT_RDWR)
 
     def disconnected(self, descriptor: int) -> tuple[str, str]:
-        """Return why the handshake failed (empty: it did not), and from where it came."""
+        """Return why the connection was refused (empty: it was not), and from where it came."""
         # One thread of libzmq reports for a socket, and a failure right before the end of its connection.
         reason, self.failed = self.failed, ""
+        if descriptor in self._turned_away:
+            self._turned_away.remove(descriptor)
+            reason = "too_many"
         return reason, self._addresses.pop(descriptor, NOT_SEEN)
 
 
-def _address_behind(descriptor: int) -> str:
-    """Say from where a connection of libzmq's came, if it has not been closed meanwhile."""
+@contextmanager
+def _borrowed(descriptor: int) -> Iterator[sockets.socket]:
+    """Give a connection of libzmq's, which goes on owning it, and may have closed it: any use may raise OSError."""
+    # And not a copy of it: when all descriptors are taken, none could be made.
+    connection = sockets.socket(sockets.AF_INET, sockets.SOCK_STREAM, 0, fileno=descriptor)
     try:
-        with sockets.fromfd(descriptor, sockets.AF_INET, sockets.SOCK_STREAM) as copy:
-            return f"from {copy.getpeername()[0]}"
-    except OSError:
-        return NOT_SEEN
+        yield connection
+    finally:
+        connection.detach()
+
+
+def _connections() -> int:
+    """Return how many connections may be open at a time."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(soft - FOR_OTHERS, soft // 2) if soft != resource.RLIM_INFINITY else sys.maxsize

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 import re
+import resource
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -30,11 +32,11 @@ def security(*keys: BusKey) -> KeySecurity:
 class Place:
     """A bound ROUTER with a gate in front of it."""
 
-    def __init__(self, mode: KeySecurity) -> None:
+    def __init__(self, mode: KeySecurity, *, limit: int | None = None) -> None:
         self.now = 100.0
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         assert mode.admitted is not None
-        self.gate = Gate(self.context, mode.admitted, clock=lambda: self.now)
+        self.gate = Gate(self.context, mode.admitted, limit=limit, clock=lambda: self.now)
         self.router = self.context.socket(zmq.ROUTER)
         mode.prepare_server(self.router)
         self.unwatch = self.gate.watch(self.router)
@@ -161,6 +163,39 @@ def test_the_log_is_not_filled(place: Place, caplog: pytest.LogCaptureFixture) -
     wait_until(lambda: len(caplog.records) == 3)
 
 
+def test_connections_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever comes when as many as may be are connected is turned away; those who are there stay."""
+    place = Place(security(OURS), limit=3)
+    try:
+        holders = [place.knock(security(OURS)) for _ in range(3)]
+        for holder in holders:
+            holder.send(b"hello")
+            assert place.router.poll(5000)
+            place.router.recv_multipart()
+        with socket.create_connection(("127.0.0.1", place.port)) as late:
+            late.settimeout(5)
+            assert b"" in (late.recv(100), late.recv(100))
+        wait_until(lambda: place.gate.counts["too_many"] == 1)
+        assert "as many as this process can hold are open" in caplog.text
+        for holder in holders:
+            holder.send(b"still there")
+            assert place.router.poll(5000)
+            place.router.recv_multipart()
+        holders[0].close()
+        wait_until(lambda: sum(map(len, place.gate._monitors.values())) == 2)
+        place.knock(security(OURS)).send(b"hello")
+        assert place.router.poll(5000)
+    finally:
+        place.close()
+
+
+@pytest.mark.parametrize(("soft", "expected"), [(1024, 768), (256, 128), (resource.RLIM_INFINITY, sys.maxsize)])
+def test_how_many_connections(soft: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Descriptors are left for what else the process does."""
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (soft, soft))
+    assert module._connections() == expected
+
+
 @pytest.mark.parametrize(
     ("event", "value", "reason"),
     [
@@ -175,7 +210,7 @@ def test_the_log_is_not_filled(place: Place, caplog: pytest.LogCaptureFixture) -
 def test_reasons(event: int, value: int, reason: str) -> None:
     """What libzmq reports is told apart, as far as it can be."""
     assert reason_of(event, value) == reason
-    assert REASONS[reason].startswith("it")
+    assert REASONS[reason]
 
 
 def test_there_is_one_gate_to_a_context(place: Place) -> None:
