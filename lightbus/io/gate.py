@@ -123,9 +123,14 @@ class Gate:
         self._thread.start()
 
     @property
+    def refusals(self) -> dict[str, int]:
+        """How many connections were refused so far, by reason."""
+        return {reason: self.counts[reason] for reason in REASONS if self.counts[reason]}
+
+    @property
     def refused(self) -> int:
-        """How many handshakes were refused or broken off so far."""
-        return sum(self.counts[reason] for reason in REASONS)
+        """How many connections were refused so far."""
+        return sum(self.refusals.values())
 
     def watch(self, socket: zmq.Socket[bytes]) -> Callable[[], None]:
         """Watch a socket that is about to be bound, and return what ends that: to be called before it is closed."""

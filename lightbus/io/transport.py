@@ -150,6 +150,11 @@ class Transport:
         socket.set(zmq.IMMEDIATE, 1)
         return BlockingDealer(socket, endpoint)
 
+    @property
+    def refused(self) -> dict[str, int]:
+        """How many connections to our bound sockets were refused, by reason."""
+        return {} if self.gate is None else self.gate.refusals
+
     def close(self) -> None:
         """Close the context and every socket of it that is still open. What was not sent yet is dropped."""
         if self.gate is not None:
