@@ -63,6 +63,7 @@ class Link:
         self.denied = False
         self._user = user
         self._closed = False
+        self._fingerprint = fingerprint
         self._refusal = transport.security.refusal
         self._dealer = transport.dealer(endpoint, self._on_message, fingerprint=fingerprint, on_state=self._on_state)
         self.say_hello()
@@ -126,6 +127,9 @@ class Link:
             return
         if announcement.bus != self._bus:
             self._end(f"is on the bus '{announcement.bus}'")
+            return
+        if self._fingerprint not in ("", announcement.fingerprint):  # our other sockets are made by what it says
+            self._end(f"says that its key is {announcement.fingerprint or 'none'}, and speaks {self._fingerprint}")
             return
         self.instance = announcement.instance
         self.welcomed = True
