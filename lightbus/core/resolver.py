@@ -72,11 +72,12 @@ def explain(
             f"No peer that advertises the API '{api}' answers: {peers}; {looked}. "
             "Is the process still running, and is its port open to this host?"
         )
+    names = snapshot.api_names()
     if refusals:
         return PeerRefused(
-            f"No peer that lets us in advertises the API '{api}'; {looked}. But {'; '.join(refusals[:3])}."
+            f"No peer that lets us in advertises the API '{api}'; {looked}.{did_you_mean(api, names)} "
+            f"But {'; '.join(refusals[:3])}."
         )
-    names = snapshot.api_names()
     advertised = f"Advertised are: {', '.join(names)}." if names else "No peer advertises anything."
     return UnknownApi(
         f"No peer advertises the API '{api}'; {looked}.{did_you_mean(api, names)} {advertised} "

@@ -119,7 +119,7 @@ class Engine:
         return self.doors.caller(self)
 
     async def resolve(self, api: str, deadline: Deadline) -> None:
-        """Return when a peer that advertises `api` is up. Raises UnknownApi or PeerUnreachable. From any loop."""
+        """Return when a peer that advertises `api` is up. Raises what NotReachable there is. From any loop."""
         await self._ask(lambda node: node.resolve(api, deadline))
 
     def resolve_blocking(self, api: str, deadline: Deadline) -> None:

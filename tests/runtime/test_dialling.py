@@ -469,7 +469,20 @@ def test_a_fixed_peer_that_refuses_us(place: Place, now: list[float]) -> None:
     dialler.dial_due(now[0])
     place.dials[-1].denied = True
     place.dials[-1].fail("has another key")
+    assert dialler.refusals() != []
     link: Any = FakeLink(instance(1), SEED)
+    dialler.linked(link)
+    assert dialler.refusals() == []
+
+
+def test_one_of_two_fixed_peers_refuses_us(place: Place, now: list[float]) -> None:
+    """Where the other one answers it is no reason: that one tells of everybody."""
+    dialler = place.make([SEED, "tcp://10.0.0.8:7000"])
+    dialler.dial_due(now[0])
+    place.dials[0].denied = True
+    place.dials[0].fail("has another key")
+    assert len(dialler.refusals()) == 1
+    link: Any = FakeLink(instance(1), "tcp://10.0.0.8:7000")
     dialler.linked(link)
     assert dialler.refusals() == []
 
