@@ -154,8 +154,8 @@ def _in_force(config_file: str | None) -> tuple[BusKey, ...]:
     security = load_config(config_file=config_file).security
     if not security.keys:
         raise InvalidConfiguration(
-            f"There is no bus key in force here (mode {security.mode}): not in LIGHTBUS_BUS_KEY, not in the settings, "
-            f"not in {_path(None)}. Make one with `lightbus keys init`."
+            f"No bus key is in force here, the mode is {security.mode}. Unless another mode is written out, a key is "
+            f"taken from LIGHTBUS_BUS_KEY, the settings, or {_path(None)}. Make one with `lightbus keys init`."
         )
     return security.keys
 

@@ -138,6 +138,9 @@ class Gate:
         socket.monitor(endpoint, _WATCHED)
         monitor = self._context.socket(zmq.PAIR)
         monitor.set(zmq.LINGER, 0)
+        # Without a bound: libzmq would wait at it, and so would who ends the watch, holding the interpreter's lock that
+        # our thread needs to go on reading.
+        monitor.set(zmq.RCVHWM, 0)
         # Connected here: an event that nobody is connected for would hold up libzmq's thread, and with it everything.
         monitor.connect(endpoint)
         self._new.put(monitor)

@@ -120,7 +120,7 @@ def test_show_says_which_key_is_in_force(tmp_path: Path) -> None:
 
 def test_show_without_a_key(file: Path) -> None:
     """Where there is none it says where it looked, and how to make one."""
-    with pytest.raises(InvalidConfiguration, match=f"no bus key in force here .mode host.*{file}.*keys init"):
+    with pytest.raises(InvalidConfiguration, match=f"No bus key is in force here, the mode is host.*{file}.*keys init"):
         run("show")
     with pytest.raises(InvalidConfiguration, match="There is no key file /nowhere"):
         run("show", "--file", "/nowhere")
