@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..core.registry import Peer, PeerLeft, Snapshot
 from ..deadline import Deadline
 from ..exceptions import LightbusShutdownInProgress, LightbusTimeout
+from ..io.curve import KeySecurity
 from ..io.discovery import Discovery, NoDiscovery, ZeroconfDiscovery
 from ..io.interfaces import own_networks, usable_addresses
-from ..io.security import HostSecurity, InsecureSecurity, KeySecurity, Security, check_platform, runtime_directory
+from ..io.security import HostSecurity, InsecureSecurity, Security, check_platform, runtime_directory
 from ..io.transport import Transport
 from ..wire.announcement import new_instance_id
 from .calling import Caller

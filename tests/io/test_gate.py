@@ -18,8 +18,8 @@ import zmq
 from helpers import wait_until
 from lightbus.config.keys import BusKey
 from lightbus.io import gate as module
+from lightbus.io.curve import KeySecurity
 from lightbus.io.gate import FIRST_PAUSE, REASONS, Gate, reason_of
-from lightbus.io.security import KeySecurity
 
 OURS, OTHER = BusKey.generate(), BusKey.generate()
 

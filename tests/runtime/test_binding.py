@@ -17,7 +17,8 @@ from helpers import MS, scaled, wait_until_async
 from helpers.surroundings import Surroundings
 from lightbus.config.keys import BusKey
 from lightbus.exceptions import TransportError
-from lightbus.io.security import HostSecurity, KeySecurity
+from lightbus.io.curve import KeySecurity
+from lightbus.io.security import HostSecurity
 from lightbus.io.transport import Transport
 from lightbus.runtime import binding as module
 from lightbus.runtime.binding import STANDSTILL, Binding, Endpoints, Knowledge

@@ -14,7 +14,8 @@ import pytest
 from helpers import MS, scaled, wait_until_async
 from helpers.surroundings import Surroundings
 from lightbus.config.keys import BusKey
-from lightbus.io.security import HostSecurity, KeySecurity, Security
+from lightbus.io.curve import KeySecurity
+from lightbus.io.security import HostSecurity, Security
 from lightbus.io.transport import Router, Transport
 from lightbus.runtime import links as module
 from lightbus.runtime.links import Dial, Link
