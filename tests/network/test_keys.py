@@ -219,6 +219,15 @@ def test_a_key_is_replaced_while_calls_flow(
     assert f"it has the key {new}" in refusal(DOORS["sync"], network.bus().work.who)
 
 
+def test_a_fixed_peer_with_the_next_key(network: Network, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a key is replaced a fixed peer may speak either: both are tried, and the caller does not notice."""
+    following = BusKey.generate(OURS.bus)
+    network.use("seed", key=f"{following.text},{OURS.text}")
+    worker = network.start_seed(mdns=False)
+    monkeypatch.setenv("LIGHTBUS_BUS_KEY", f"{OURS.text},{following.text}")
+    assert door.call(network.bus().work.who) == worker.pid
+
+
 # --- the gate's thread ------------------------------------------------------------------------------
 
 WORKER_THAT_FORKS = """
