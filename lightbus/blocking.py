@@ -108,7 +108,7 @@ class BlockingDoor:
                 outgoing.not_sent(peer)
 
     def resolve(self, api: str, deadline: Deadline) -> None:
-        """Return when a peer that advertises `api` is up. Raises UnknownApi or PeerUnreachable."""
+        """Return when a peer that advertises `api` is up. Raises what NotReachable there is."""
         try:
             self._engine.resolve_blocking(api, deadline)
         except Exception:

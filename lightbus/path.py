@@ -87,7 +87,7 @@ class BusPath:
 
         Raises:
             CannotBlockHere: inside a running event loop; await `call_async` or `fire_async` there.
-            UnknownApi, UnknownProcedure, PeerUnreachable, PeerBusy: nobody could do it; nothing was done.
+            UnknownApi, UnknownProcedure, PeerUnreachable, PeerRefused, PeerBusy: nobody could do it; nothing was done.
             InvalidParameters, ValidationError, DeformError: the arguments are wrong.
             LightbusTimeout, PeerLost: it may or may not have been done.
             LightbusWorkerError: the handler raised.
@@ -114,7 +114,7 @@ class BusPath:
 
         Raises:
             CannotBlockHere: inside a running event loop; await `fire_async` there.
-            UnknownApi, EventNotFound, PeerUnreachable: nobody publishes it.
+            UnknownApi, EventNotFound, PeerUnreachable, PeerRefused: nobody publishes it.
             InvalidEventArguments, ValidationError, DeformError: the arguments are wrong.
             LightbusTimeout, PeerLost: it may or may not have been published.
 

@@ -264,6 +264,7 @@ class Worker:
             addresses=addresses if endpoints.rpc_port else (),
             rpc_port=endpoints.rpc_port,
             event_port=endpoints.event_port,
+            fingerprint=engine.security.fingerprints[0],
             apis=self._api_infos(),
         )
 

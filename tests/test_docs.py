@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -161,6 +163,48 @@ def test_readme_programs_run(processes: Processes, tmp_path: Path) -> None:
     assert [*map(without_accidents, auth.stderr.splitlines()[: len(printed)])] == [*map(without_accidents, printed)]
 
 
+REMOTE = """#!/bin/sh
+# Stands in for ssh and scp: the other host is another home on this one.
+case $(basename $0) in
+    ssh) shift; cd {home} && "$@" ;;
+    scp) cp -p "$2" {home}/"${3#web-2:}" ;;
+esac
+"""
+
+
+def test_readme_lines_open_the_lan(processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The four lines that bring a bus from one host to the LAN do so; a second home stands in for the second host."""
+    [code] = [code for _, code in blocks(README, "sh") if "keys init" in code]
+    lines = code.splitlines()
+    assert len(lines) == 4
+    assert lines[3].split("#")[0].strip() == "lightbus run"
+    homes = [tmp_path / "web-1", tmp_path / "web-2"]
+    for home in homes:
+        home.mkdir()
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("ssh", "scp"):
+        (tools / name).write_text(REMOTE.replace("{home}", str(homes[1])))
+        (tools / name).chmod(0o755)
+    (tools / "lightbus").write_text(f'#!/bin/sh\nexec {sys.executable} -m lightbus "$@"\n')
+    (tools / "lightbus").chmod(0o755)
+    for name in ("XDG_CONFIG_HOME", "LIGHTBUS_BUS"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    monkeypatch.setenv("LIGHTBUS_INTERFACES", "127.0.0.1")
+    (tmp_path / "auth").mkdir()
+    (tmp_path / "auth/bus.py").write_text(readme_file("auth/bus.py"), encoding="utf-8")
+    (tmp_path / "call.py").write_text(readme_file("call.py"), encoding="utf-8")
+
+    brought = processes.start(["sh", "-e", "-c", "\n".join(lines[:3])], env={"HOME": str(homes[0])})
+    assert brought.wait() == 0, brought.report()
+    auth = processes.worker(cwd=tmp_path / "auth", env={"HOME": str(homes[0])})
+    auth.wait_for_line("only for holders of the key")
+    call = processes.python("call.py", cwd=tmp_path, env={"HOME": str(homes[1])})
+    assert call.wait() == 0
+    assert call.stdout == shown("True")
+
+
 def open_files(directory: Path) -> Iterator[str]:
     """Yield what the descriptors in a directory of /proc are."""
     for descriptor in directory.iterdir():
@@ -299,6 +343,8 @@ def put_in(registry: Registry, what: str) -> None:
             registry.lost(ID, 1.0, "went away")
         case "attempt failed":
             registry.silent(ID, 1.0, "does not answer")
+        case "handshake refused":
+            registry.denied(ID, 1.0, "has another key")
 
 
 WAY_TO = {
@@ -307,6 +353,7 @@ WAY_TO = {
     "draining": ["answered, draining"],
     "suspect": ["answered", "link lost"],
     "quarantined": ["announced", "attempt failed"],
+    "refused": ["announced", "handshake refused"],
 }
 
 
@@ -314,7 +361,7 @@ WAY_TO = {
 def test_states_of_a_peer(row: list[str]) -> None:
     """Each cell of the table is what the registry does."""
     state, *results = row
-    inputs = ["answered", "answered, draining", "link lost", "attempt failed"]
+    inputs = ["answered", "answered, draining", "link lost", "attempt failed", "handshake refused"]
     assert f"| state | {' | '.join(inputs)} |" in ARCHITECTURE
     for what, result in zip(inputs, results, strict=True):
         registry = Registry()

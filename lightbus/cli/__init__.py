@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -11,6 +13,7 @@ __all__ = ["main"]
 
 COMMANDS = {
     "run": ("lightbus.cli.run", "run", "Serve the APIs and listeners of a bus module."),
+    "keys": ("lightbus.cli.keys", "keys", "Make, show and replace the key that opens a bus to the LAN."),
     "demo": ("lightbus.cli.demo", "demo", "Show two services finding each other, in 15 seconds."),
     "version": ("lightbus.cli.version", "version", "Show the versions of Lightbus and what it is built on."),
 }
@@ -40,11 +43,27 @@ def _group() -> None:
     """Calls and events between services, peer to peer, without a broker."""
 
 
+def _refuse_key_in(arguments: Sequence[str]) -> None:
+    """Refuse a bus key on the command line: whoever uses this host can read it there, and the shell keeps it."""
+    if not any("lb1." in argument for argument in arguments):
+        return
+    from ..config.keys import looks_like_key
+    from ..exceptions import UnsupportedUse
+
+    if any(map(looks_like_key, arguments)):
+        raise UnsupportedUse(
+            "A bus key was given on the command line, where every user of this host can read it, and the shell keeps "
+            "it. It counts as known: replace it (lightbus keys rotate). A key is given in its file (lightbus keys "
+            "init) or in the environment (LIGHTBUS_BUS_KEY)."
+        )
+
+
 def main(**kwargs: Any) -> None:
     """Run the command. Errors of ours become one readable message and their exit code."""
     from ..exceptions import LightbusException
 
     try:
+        _refuse_key_in(kwargs.get("args") or sys.argv[1:])
         _group(**kwargs)
     except LightbusException as error:
         click.echo(f"{click.style('Error:', fg='red', bold=True)} {error}", err=True)

@@ -203,4 +203,6 @@ def _stay(lines: Lines, bus_name: str, workers: Workers) -> None:
 
 
 def _command(bus_name: str, code: str) -> str:
-    return f"LIGHTBUS_BUS={bus_name} {shlex.quote(sys.executable)} -c {shlex.quote(f'import lightbus; {code}')}"
+    # A key of the user's would open another bus.
+    environment = f"LIGHTBUS_BUS={bus_name} LIGHTBUS_SECURITY=host"
+    return f"{environment} {shlex.quote(sys.executable)} -c {shlex.quote(f'import lightbus; {code}')}"

@@ -20,7 +20,9 @@ Environment (each has a key in the configuration file, too):
   LIGHTBUS_FEATURES      features: rpcs,events,tasks; --only
   LIGHTBUS_LOG_LEVEL     bus.log_level; --log-level
   LIGHTBUS_BUS           bus.name: buses of different names do not see each other
-  LIGHTBUS_SECURITY      security.mode: host (default) or insecure
+  LIGHTBUS_SECURITY      security.mode: bus_key (default where there is a key), host (else) or insecure
+  LIGHTBUS_BUS_KEY       security.bus_key: the key itself, instead of the file of `lightbus keys init`
+  LIGHTBUS_BUS_KEY_FILE  security.bus_key_file: where that file is
   LIGHTBUS_INTERFACES    network.interfaces: names or addresses, with commas
   LIGHTBUS_PEERS         discovery.peers: host:port of fixed peers, with commas
 """

@@ -87,8 +87,11 @@ class Config(Settings):
 
     @property
     def bus_name(self) -> str:
-        """Return the name of the bus: the one written out, or the user's own on this host."""
-        return self.bus.name or names.default_bus_name()
+        """Return the name of the bus: the one written out, the key's, or the user's own on this host."""
+        if self.bus.name is not None:
+            return self.bus.name
+        keys = self.security.keys
+        return keys[0].bus if keys else names.default_bus_name()
 
     @property
     def default_name(self) -> ServiceName | None:

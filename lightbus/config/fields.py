@@ -10,12 +10,14 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from . import names
+from .keys import parse_keys
 
 __all__ = [
     "Addresses",
+    "BusKeys",
     "BusName",
     "Count",
     "Directory",
@@ -76,6 +78,15 @@ def _peer(value: str) -> str:
     return f"tcp://{address}"
 
 
+def _bus_keys(value: Any) -> tuple[SecretStr, ...]:
+    """Take a text with keys, or a list of such. What is wrong is said without showing any of it."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    texts = [part.get_secret_value() if isinstance(part, SecretStr) else part for part in parts]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("must be a bus key, as `lightbus keys init` makes one, or a list of them")
+    return tuple(SecretStr(key.text) for key in parse_keys("\n".join(texts)))
+
+
 def _directory(value: Path) -> Path:
     return value.expanduser().absolute()  # a later chdir must not move it
 
@@ -113,6 +124,11 @@ Addresses: TypeAlias = Annotated[list[Annotated[str, AfterValidator(_address)]],
 
 Peers: TypeAlias = Annotated[list[Annotated[str, AfterValidator(_peer)]], _COMMA_LIST]
 """Endpoints of fixed peers; a string is split at its commas."""
+
+BusKeys: TypeAlias = Annotated[
+    tuple[SecretStr, ...], BeforeValidator(_bus_keys, json_schema_input_type=list[str] | str)
+]
+"""Bus keys, hidden from logs and tracebacks; a string is split at commas and blanks."""
 
 Directory: TypeAlias = Annotated[Path, AfterValidator(_directory)]
 """A directory, made absolute, `~` expanded. It need not exist."""

@@ -5,8 +5,11 @@ Precedence: command line, then arguments of `create()`, then environment, then f
 
 from __future__ import annotations
 
+import logging
 import os
+import stat
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,6 +17,7 @@ from pydantic import ValidationError
 from ..exceptions import InvalidConfiguration
 from .config import Config
 from .features import Feature
+from .keys import default_key_file, read_key_file
 from .layers import Layer, Merged, merge
 from .names import default_service_name
 from .problems import explain
@@ -21,6 +25,8 @@ from .sources import describe, read_settings
 from .translation import translate
 
 __all__ = ["ENVIRONMENT", "config_schema", "load_config"]
+
+logger = logging.getLogger("lightbus.config")
 
 ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "LIGHTBUS_SERVICE_NAME": ("service_name",),
@@ -32,6 +38,7 @@ ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "LIGHTBUS_PEERS": ("discovery", "peers"),
     "LIGHTBUS_SECURITY": ("security", "mode"),
     "LIGHTBUS_BUS_KEY": ("security", "bus_key"),
+    "LIGHTBUS_BUS_KEY_FILE": ("security", "bus_key_file"),
     "LIGHTBUS_DATA_DIR": ("journal", "data_dir"),
 }
 """Environment variable -> the setting it sets. `LIGHTBUS_CONFIG` names the file. An empty variable is not set."""
@@ -55,16 +62,19 @@ def load_config(
     together, or the path or https URL of a file, as is `config_file`; without either, `LIGHTBUS_CONFIG` names
     the file. `overrides` are nested settings from the command line; None in them means "not given". `environ` is
     `os.environ` unless told. `module_file` is the module that called `create()`: its directory gives the service
-    name where nobody chose one. Raises InvalidConfiguration, naming each faulty key and where it was written.
+    name where nobody chose one. The bus key is read from its file, unless it is written elsewhere or the mode needs
+    none. Raises InvalidConfiguration, naming each faulty key and where it was written.
     """
+    environ = os.environ if environ is None else environ
     arguments = {"service_name": service_name, "process_name": process_name, "features": _listed(features)}
-    merged = merge(
-        [
-            *_given(config, config_file, os.environ if environ is None else environ),
-            Layer(origin="an argument of create()", values=arguments),
-            Layer(origin="the command line", values=translate(overrides or {}, "the command line")),
-        ]
-    )
+    layers = [
+        *_given(config, config_file, environ),
+        Layer(origin="an argument of create()", values=arguments),
+        Layer(origin="the command line", values=translate(overrides or {}, "the command line")),
+    ]
+    merged = merge(layers)
+    if not isinstance(config, Config):  # which has its key already
+        merged = merge([*_key_layer(merged, environ), *layers])
     built = _build(merged)
     if "service_name" in merged.values:
         return built
@@ -115,7 +125,21 @@ def _file_layer(config_file: str | os.PathLike[str] | None) -> list[Layer]:
     if not config_file:
         return []
     origin = describe(config_file)
-    return [Layer(origin=origin, values=translate(read_settings(config_file), origin))]
+    values = translate(read_settings(config_file), origin)
+    if isinstance(values.get("security"), Mapping) and values["security"].get("bus_key"):
+        _warn_if_readable(config_file, origin)
+    return [Layer(origin=origin, values=values)]
+
+
+def _warn_if_readable(config_file: str | os.PathLike[str], origin: str) -> None:
+    path = Path(config_file).expanduser()
+    if path.is_file() and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        logger.warning(
+            "%s holds the bus key, and others than its owner can read it: chmod 600 %s, or keep the key in a file of "
+            "its own (lightbus keys init)",
+            origin,
+            path,
+        )
 
 
 def _environment_layers(environ: Mapping[str, str]) -> list[Layer]:
@@ -127,6 +151,22 @@ def _environment_layers(environ: Mapping[str, str]) -> list[Layer]:
                 value = {key: value}
             layers.append(Layer(origin=f"{variable} in the environment", values=value))
     return layers
+
+
+def _key_layer(merged: Merged, environ: Mapping[str, str]) -> list[Layer]:
+    """Return the layer of the key file, where it is asked: the settings say where it is, and whether it counts."""
+    section = merged.values.get("security", {})
+    if not isinstance(section, dict) or "bus_key" in section or section.get("mode", "bus_key") != "bus_key":
+        return []
+    named = section.get("bus_key_file")
+    path = Path(named).expanduser() if isinstance(named, str | os.PathLike) else default_key_file(environ)
+    keys = read_key_file(path) if path is not None else None
+    if keys is None:
+        if named is not None:
+            origin = merged.origin_of(("security", "bus_key_file"))
+            raise InvalidConfiguration(f"There is no key file {path} (security.bus_key_file, from {origin}).")
+        return []
+    return [Layer(origin=f"the key file {path}", values={"security": {"bus_key": [key.text for key in keys]}})]
 
 
 def _build(merged: Merged) -> Config:

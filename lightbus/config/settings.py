@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from .fields import Addresses, BusName, Count, Directory, Limit, MessageSize, Peers, Port, Seconds, Wait
+from .fields import Addresses, BusKeys, BusName, Count, Directory, Limit, MessageSize, Peers, Port, Seconds, Wait
+from .keys import BusKey
 
 __all__ = [
     "ApiSettings",
@@ -26,7 +27,7 @@ __all__ = [
     "WorkerSettings",
 ]
 
-_NOT_YET = "is not available in this version of Lightbus; security.mode can be host or insecure"
+_NOT_YET = "is not available in this version of Lightbus; security.mode can be host, bus_key or insecure"
 
 
 class Settings(BaseModel):
@@ -136,23 +137,50 @@ class DiscoverySettings(Settings):
 class SecuritySettings(Settings):
     """`security`."""
 
-    mode: Literal["host", "insecure"] = Field(
-        default="host", description="host: only this user of this host. insecure: plain TCP, open to everyone."
+    mode: Literal["host", "bus_key", "insecure"] = Field(
+        default="host",
+        description="host: only this user of this host. bus_key: encrypted, for holders of the key; the default where "
+        "there is one. insecure: plain TCP, open to everyone.",
     )
-    bus_key: None = Field(default=None, description="Not available in this version.")
+    bus_key: BusKeys = Field(
+        default=(), description="The key of the bus, or several while one is replaced: the first is spoken."
+    )
+    bus_key_file: Directory | None = Field(
+        default=None, description="The file of the key, if it is not where `lightbus keys init` puts it."
+    )
+
+    @property
+    def keys(self) -> tuple[BusKey, ...]:
+        """Return the keys, the one to speak first; none without mode bus_key."""
+        return tuple(BusKey.parse(key.get_secret_value()) for key in self.bus_key) if self.mode == "bus_key" else ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _key_chooses_the_mode(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("mode") is None and values.get("bus_key"):
+            return {**values, "mode": "bus_key"}
+        return values
 
     @field_validator("mode", mode="before")
     @classmethod
     def _known_mode(cls, value: Any) -> Any:
-        if value in ("bus_key", "keys"):
-            raise ValueError(f"is '{value}', which {_NOT_YET}")
+        if value == "keys":
+            raise ValueError(f"is 'keys', which {_NOT_YET}")
         return value
 
-    @field_validator("bus_key", mode="before")
-    @classmethod
-    def _no_key(cls, value: Any) -> None:
-        if value is not None:  # going on without it would open what its owner believes to be locked
-            raise ValueError(f"is set, but a bus key {_NOT_YET}. Remove the key")
+    @model_validator(mode="after")
+    def _mode_and_key(self) -> Self:
+        if self.mode == "bus_key" and not self.bus_key:
+            raise ValueError(
+                "has the mode bus_key, and there is no key. Make one with `lightbus keys init`, bring the key file of "
+                "another host here, or set LIGHTBUS_BUS_KEY"
+            )
+        if self.mode == "insecure" and self.bus_key:  # going on would open what its owner believes to be locked
+            raise ValueError(
+                "has the mode insecure, and a bus key, which protects nothing in that mode. Remove one of the two: "
+                "LIGHTBUS_SECURITY (security.mode) or LIGHTBUS_BUS_KEY (security.bus_key)"
+            )
+        return self
 
 
 class WorkerSettings(Settings):

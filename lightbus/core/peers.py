@@ -33,6 +33,8 @@ class PeerState(Enum):
     DRAINING = "draining"
     SUSPECT = "suspect"
     QUARANTINED = "quarantined"
+    REFUSED = "refused"
+    """It does not accept our key, or has another one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,7 @@ class Peer:
         failures: attempts to reach it that failed, in a row.
         refused: how many of the last of these were refused: nobody listened there.
         retry_at: when it may be dialled again.
+        problem: what came of the latest attempt, the end of a sentence about it; empty while there is none.
 
     """
 
@@ -63,6 +66,7 @@ class Peer:
     failures: int = 0
     refused: int = 0
     retry_at: float = 0.0
+    problem: str = ""
 
     @property
     def instance(self) -> InstanceId:
@@ -85,7 +89,7 @@ class Peer:
         return None if names is None else api in names
 
     def __str__(self) -> str:
-        return f"{self.announcement} ({self.state.value})"
+        return f"{self.announcement} ({self.state.value}{self.problem and f': {self.problem}'})"
 
 
 @dataclass(frozen=True, slots=True)

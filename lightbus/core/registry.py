@@ -44,12 +44,16 @@ MAX_REFUSED = 3
 
 TOMBSTONES = 4096
 
+_HINTS = (PeerState.REFUSED, PeerState.QUARANTINED, PeerState.UNVERIFIED)
+"""States of somebody who has not answered; in a crowd the first of them make room first."""
+
 
 class _Input(Enum):
     ANSWERED = "answered"
     DRAINS = "drains"
     LOST = "lost"
     SILENT = "silent"
+    DENIED = "denied"
 
 
 # What an input makes of a state. A pair that is not here cannot happen and is a mistake of ours.
@@ -59,22 +63,32 @@ _TRANSITIONS: Mapping[tuple[PeerState, _Input], PeerState] = MappingProxyType(
         (PeerState.UNVERIFIED, _Input.DRAINS): PeerState.DRAINING,
         (PeerState.UNVERIFIED, _Input.LOST): PeerState.QUARANTINED,
         (PeerState.UNVERIFIED, _Input.SILENT): PeerState.QUARANTINED,
+        (PeerState.UNVERIFIED, _Input.DENIED): PeerState.REFUSED,
         (PeerState.QUARANTINED, _Input.ANSWERED): PeerState.UP,
         (PeerState.QUARANTINED, _Input.DRAINS): PeerState.DRAINING,
         (PeerState.QUARANTINED, _Input.LOST): PeerState.QUARANTINED,
         (PeerState.QUARANTINED, _Input.SILENT): PeerState.QUARANTINED,
+        (PeerState.QUARANTINED, _Input.DENIED): PeerState.REFUSED,
         (PeerState.UP, _Input.ANSWERED): PeerState.UP,
         (PeerState.UP, _Input.DRAINS): PeerState.DRAINING,
         (PeerState.UP, _Input.LOST): PeerState.SUSPECT,
         (PeerState.UP, _Input.SILENT): PeerState.SUSPECT,
+        (PeerState.UP, _Input.DENIED): PeerState.REFUSED,
         (PeerState.DRAINING, _Input.ANSWERED): PeerState.DRAINING,
         (PeerState.DRAINING, _Input.DRAINS): PeerState.DRAINING,
         (PeerState.DRAINING, _Input.LOST): PeerState.SUSPECT,
         (PeerState.DRAINING, _Input.SILENT): PeerState.SUSPECT,
+        (PeerState.DRAINING, _Input.DENIED): PeerState.REFUSED,
         (PeerState.SUSPECT, _Input.ANSWERED): PeerState.UP,
         (PeerState.SUSPECT, _Input.DRAINS): PeerState.DRAINING,
         (PeerState.SUSPECT, _Input.LOST): PeerState.SUSPECT,
         (PeerState.SUSPECT, _Input.SILENT): PeerState.SUSPECT,
+        (PeerState.SUSPECT, _Input.DENIED): PeerState.REFUSED,
+        (PeerState.REFUSED, _Input.ANSWERED): PeerState.UP,
+        (PeerState.REFUSED, _Input.DRAINS): PeerState.DRAINING,
+        (PeerState.REFUSED, _Input.LOST): PeerState.QUARANTINED,
+        (PeerState.REFUSED, _Input.SILENT): PeerState.QUARANTINED,
+        (PeerState.REFUSED, _Input.DENIED): PeerState.REFUSED,
     }
 )
 
@@ -124,7 +138,7 @@ class Registry:
     def withdrawn(self, instance: InstanceId) -> list[Fact]:
         """Take in that discovery lost somebody. A peer that is up is judged by its connection instead."""
         peer = self.peers.get(instance)
-        if peer is not None and peer.state in (PeerState.UNVERIFIED, PeerState.QUARANTINED):
+        if peer is not None and peer.state in _HINTS:
             # Not buried: a hint is taken back, and the next one counts again.
             del self.peers[instance]
         return []
@@ -177,6 +191,7 @@ class Registry:
             heard_at=now,
             failures=0,
             refused=0,
+            problem="",
         )
         self.peers[peer.instance] = peer
         self._evicted.pop(peer.instance, None)
@@ -189,6 +204,10 @@ class Registry:
     def silent(self, instance: InstanceId, now: float, reason: str, *, refused: bool = False) -> list[Fact]:
         """Take in that an attempt to reach somebody failed; `refused`: there is nobody at that address."""
         return self._failed(instance, _Input.SILENT, now, reason, refused=refused)
+
+    def denied(self, instance: InstanceId, now: float, reason: str) -> list[Fact]:
+        """Take in that somebody is there, and that we have no key in common."""
+        return self._failed(instance, _Input.DENIED, now, reason, refused=False)
 
     def drains(self, instance: InstanceId, now: float) -> list[Fact]:
         """Take in that a peer asks for nothing new. It says so over its connection, so it means nothing without one."""
@@ -261,7 +280,7 @@ class Registry:
         """
         if len(self.peers) < MAX_PEERS:
             return True
-        for state in (PeerState.QUARANTINED, PeerState.UNVERIFIED):
+        for state in _HINTS:
             hints = [peer for peer in self.peers.values() if peer.state is state]
             if hints:
                 del self.peers[min(hints, key=lambda peer: peer.heard_at).instance]
@@ -289,6 +308,7 @@ class Registry:
             failures=peer.failures + 1,
             refused=peer.refused + 1 if refused else 0,
             retry_at=now + retry_delay(peer.failures + 1),
+            problem=reason,
         )
         if failed.state is not peer.state:
             failed = replace(failed, changed_at=now)

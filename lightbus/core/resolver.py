@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 
-from ..exceptions import LightbusException, PeerUnreachable, UnknownApi, did_you_mean
-from .registry import Peer, Snapshot
+from ..exceptions import LightbusException, PeerRefused, PeerUnreachable, UnknownApi, did_you_mean
+from .registry import Peer, PeerState, Snapshot
 
 __all__ = ["choose", "explain"]
 
@@ -49,7 +49,9 @@ def choose(
     return one if in_flight.get(one.instance, 0) <= in_flight.get(other.instance, 0) else other
 
 
-def explain(api: str, snapshot: Snapshot, *, waited: float, where: str = "") -> LightbusException:
+def explain(
+    api: str, snapshot: Snapshot, *, waited: float, where: str = "", refusals: Sequence[str] = ()
+) -> LightbusException:
     """
     Return the error that says why no peer can be asked for `api`, and what there is instead.
 
@@ -58,16 +60,24 @@ def explain(api: str, snapshot: Snapshot, *, waited: float, where: str = "") -> 
         snapshot: what the registry knows.
         waited: seconds spent waiting for it.
         where: how peers were looked for: `"zeroconf on 127.0.0.1, 1 fixed peer"`.
+        refusals: a clause about each other process that does not let us in, and may have it.
 
     """
     looked = f"looked for {waited:.1f} s" + (f" ({where})" if where else "")
     if known := snapshot.announced.get(api):
         peers = ", ".join(str(peer) for peer in known[:3])
+        if any(peer.state is PeerState.REFUSED for peer in known):
+            return PeerRefused(f"No peer that advertises the API '{api}' lets us in: {peers}; {looked}.")
         return PeerUnreachable(
             f"No peer that advertises the API '{api}' answers: {peers}; {looked}. "
             "Is the process still running, and is its port open to this host?"
         )
     names = snapshot.api_names()
+    if refusals:
+        return PeerRefused(
+            f"No peer that lets us in advertises the API '{api}'; {looked}.{did_you_mean(api, names)} "
+            f"But {'; '.join(refusals[:3])}."
+        )
     advertised = f"Advertised are: {', '.join(names)}." if names else "No peer advertises anything."
     return UnknownApi(
         f"No peer advertises the API '{api}'; {looked}.{did_you_mean(api, names)} {advertised} "

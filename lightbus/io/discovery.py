@@ -55,6 +55,9 @@ MAX_PEERS = 1024
 MAX_RESOLVING = 32
 """Incomplete announcements asked about at a time; that of a real peer comes complete, in one packet."""
 
+MAX_STRANGERS = 64
+"""Peers with another key that are remembered, for messages."""
+
 MAX_WARNED = 256
 """Sources of useless announcements that are warned of; what comes from further ones is only counted."""
 
@@ -211,6 +214,7 @@ class ZeroconfDiscovery:
         self._own: AsyncServiceInfo | None = None
         self._sending: asyncio.Future[Any] | None = None  # repeats of the last announcement, or of the goodbye
         self._resolving: dict[str, asyncio.Task[None]] = {}
+        self._strangers: dict[InstanceId, Announcement] = {}
 
     @property
     def ignored(self) -> Counter[str]:
@@ -263,6 +267,14 @@ class ZeroconfDiscovery:
                         await self._browser.async_cancel()
                     await zeroconf.async_close()
 
+    def strangers(self, api: str) -> list[str]:
+        """Return a clause about each peer that offers an API on another bus, to holders of its key."""
+        offering = [each for each in self._strangers.values() if api in (each.api_names or ())]
+        return [
+            f"{each} offers it to holders of the key {each.fingerprint}: compare `lightbus keys show`"
+            for each in offering
+        ]
+
     async def _open(self) -> None:
         from zeroconf import DNSQuestionType, IPVersion  # 25 ms; only processes that use it pay
         from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
@@ -310,6 +322,7 @@ class ZeroconfDiscovery:
             return
         if gone:
             self._ear.gone(_instance_in(name))
+            self._strangers.pop(_instance_in(name), None)
             return
         info = AsyncServiceInfo(SERVICE_TYPE, name)
         if info.load_from_cache(self._zeroconf.zeroconf):
@@ -329,12 +342,20 @@ class ZeroconfDiscovery:
         else:
             self._ear.ignored["unresolved"] += 1
 
+    def _note_stranger(self, info: AsyncServiceInfo) -> None:
+        """Remember a peer with another key, for a message only: two hosts whose keys differ would find no reason."""
+        with contextlib.suppress(ProtocolError):
+            announcement = _announcement(info)
+            if announcement.fingerprint and len(self._strangers) < MAX_STRANGERS:
+                self._strangers[announcement.instance] = announcement
+
     def _heard(self, info: AsyncServiceInfo) -> None:
         if len(info.text) > MAX_FOREIGN_TXT_BYTES:
             return self._ear.ignore("malformed", info.name, f"its TXT record has {len(info.text)} bytes")
         properties = info.properties
         if properties.get(b"bus") != self._bus.encode():
             self._ear.ignored["other bus"] += 1
+            self._note_stranger(info)
             return None
         version = properties.get(b"v") or b""
         if version != b"%d" % PROTOCOL_VERSION:

@@ -1,8 +1,8 @@
 """
 Who gets at our sockets: the modes of security, and the directory that keeps other users out in mode host.
 
-A mode prepares each socket before it is bound or connected, and knows nothing of what goes through it. Keys (CURVE and
-ZAP) come in here, behind the same interface.
+A mode prepares each socket before it is bound or connected, and knows nothing of what goes through it. Mode bus_key is
+in `io.curve`, and who watches over its bound sockets while they are open in `io.gate`.
 """
 
 from __future__ import annotations
@@ -58,11 +58,27 @@ class Security(Protocol):
     def level(self) -> int:
         """The logging level of `describe()`: a mode without protection warns."""
 
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """The fingerprints of our keys, that of the one we speak first; one empty text without keys."""
+
+    @property
+    def admitted(self) -> Mapping[bytes, str] | None:
+        """Who may connect: the fingerprint of the key, by CURVE public key; None where no key is asked for."""
+
+    @property
+    def refusal(self) -> str:
+        """What it means that a peer breaks off our handshake, and what to do: the end of a sentence about it."""
+
     def prepare_server(self, socket: zmq.Socket[Any]) -> None:
         """Set what a socket needs before it is bound."""
 
     def prepare_client(self, socket: zmq.Socket[Any], peer_fingerprint: str) -> None:
-        """Set what a socket needs before it connects to the peer whose key has this fingerprint (empty: no key)."""
+        """
+        Set what a socket needs before it connects to the peer whose key has this fingerprint (empty: not known).
+
+        Raises PeerRefused where it is none of ours: there is no use in trying.
+        """
 
     def describe(self) -> str:
         """Return the sentence a worker starts with: who can reach it, and how to change that."""
@@ -75,6 +91,9 @@ class HostSecurity:
     directory: Path
     mode: str = "host"
     level: int = logging.INFO
+    fingerprints: tuple[str, ...] = ("",)
+    admitted: None = None
+    refusal: str = "it may want a key, and this process has none (mode host): lightbus keys"
 
     def prepare_server(self, socket: zmq.Socket[Any]) -> None:
         """Nothing to set: the file system decides who may connect."""
@@ -86,8 +105,7 @@ class HostSecurity:
         """Say that the bus stays on this host, and what opens it."""
         return (
             f"no key: this bus stays on this host (ipc sockets in {self.directory}, other users are kept out by the "
-            "file system); to open it to the LAN set LIGHTBUS_SECURITY=insecure with LIGHTBUS_BUS and "
-            "LIGHTBUS_INTERFACES (plain TCP, no protection)"
+            "file system); one key on each host opens it to the LAN: lightbus keys init"
         )
 
 
@@ -105,6 +123,9 @@ class InsecureSecurity:
     addresses: tuple[str, ...]
     mode: str = "insecure"
     level: int = logging.WARNING
+    fingerprints: tuple[str, ...] = ("",)
+    admitted: None = None
+    refusal: str = "it may want a key, and mode insecure has none: unset LIGHTBUS_SECURITY where there is one"
 
     def __post_init__(self) -> None:
         if not self.bus:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import time
 from collections import deque
@@ -24,6 +25,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from ..exceptions import TransportError
+from .gate import Gate
 from .security import Security
 
 __all__ = ["BlockingDealer", "Dealer", "LinkState", "Publisher", "Router", "Subscriber", "Transport", "versions"]
@@ -37,6 +39,8 @@ _EVENTS = int(zmq.EVENTS)
 _POLLIN = int(zmq.POLLIN)
 _RCVMORE = int(zmq.RCVMORE)
 
+_CLOSED_BY_PEER = (errno.EPIPE, errno.ECONNRESET)
+
 FAIR_SHARE = 256
 """Messages read from one socket before the rest of the loop gets its turn."""
 
@@ -45,6 +49,9 @@ HIGH_WATER = 10_000
 
 BURST = 0.00005
 """Seconds within which two sends belong to a burst."""
+
+BACKLOG = 1024
+"""Connections that wait to be taken: over the system's own limit, or with few, callers that come at once wait 1 s."""
 
 MAX_SOCKETS = 8192
 LOOK_EVERY_MS = 50
@@ -59,6 +66,8 @@ class LinkState(Enum):
     REFUSED = "refused"
     """Nobody listens at the address."""
     HANDSHAKE_FAILED = "handshake failed"
+    DENIED = "denied"
+    """Somebody does, and broke off the handshake, or sees to it that we do: there is no key in common."""
 
 
 class Transport:
@@ -86,21 +95,21 @@ class Transport:
         self.max_message_size = max_message_size
         self.heartbeat_interval = heartbeat_interval
         self.heartbeat_timeout = heartbeat_timeout
+        self.gate: Gate | None = None
+        """Who admits others to our bound sockets; made with the first of them, where the mode has keys."""
         self._context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
 
     def router(self, on_message: Callable[[bytes, bytes], None]) -> Router:
         """Return a ROUTER that calls `on_message(routing id, frame)`. Needs a running loop."""
-        socket = self._socket(zmq.ROUTER)
+        socket, unwatch = self._server_socket(zmq.ROUTER)
         socket.set(zmq.ROUTER_MANDATORY, 1)  # a reply to somebody who left is an error that we can count
-        self.security.prepare_server(socket)
-        return Router(socket, on_message)
+        return Router(socket, on_message, unwatch)
 
     def publisher(self, on_subscription: Callable[[bytes, bool], None]) -> Publisher:
         """Return an XPUB that calls `on_subscription(topic, subscribed)`. Needs a running loop."""
-        socket = self._socket(zmq.XPUB)
-        self.security.prepare_server(socket)
-        return Publisher(socket, on_subscription)
+        socket, unwatch = self._server_socket(zmq.XPUB)
+        return Publisher(socket, on_subscription, unwatch)
 
     def dealer(
         self,
@@ -115,10 +124,11 @@ class Transport:
 
         With `on_state` it is a *link*: it connects once, reports what becomes of the connection, and is then over.
         Without, libzmq reconnects it as long as it is open.
+
+        Raises PeerRefused where the peer's key, known by its fingerprint, is none of ours.
         """
-        socket = self._socket(zmq.DEALER)
+        socket = self._client_socket(zmq.DEALER, fingerprint)
         socket.set(zmq.IMMEDIATE, 1)  # a frame is queued for a connection that stands, never for a hope
-        self.security.prepare_client(socket, fingerprint)
         if on_state is not None:
             socket.set(zmq.RECONNECT_IVL, -1)
         dealer = Dealer(socket, on_message, on_state)
@@ -127,24 +137,47 @@ class Transport:
 
     def subscriber(self, endpoint: str, on_message: Callable[[bytes], None], *, fingerprint: str = "") -> Subscriber:
         """Return a SUB connected to one publisher, which calls `on_message(frame)`. Needs a running loop."""
-        socket = self._socket(zmq.SUB)
+        socket = self._client_socket(zmq.SUB, fingerprint)
         # Subscriptions are messages too: over a high-water mark they would be dropped without a word.
         socket.set(zmq.SNDHWM, 0)
-        self.security.prepare_client(socket, fingerprint)
         subscriber = Subscriber(socket, on_message)
         subscriber.connect(endpoint)
         return subscriber
 
     def blocking_dealer(self, endpoint: str, *, fingerprint: str = "") -> BlockingDealer:
         """Return a DEALER for blocking calls from one thread at a time."""
-        socket = self._socket(zmq.DEALER)
+        socket = self._client_socket(zmq.DEALER, fingerprint)
         socket.set(zmq.IMMEDIATE, 1)
-        self.security.prepare_client(socket, fingerprint)
         return BlockingDealer(socket, endpoint)
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """How many connections to our bound sockets were refused, by reason."""
+        return {} if self.gate is None else self.gate.refusals
 
     def close(self) -> None:
         """Close the context and every socket of it that is still open. What was not sent yet is dropped."""
+        if self.gate is not None:
+            self.gate.stop()
         self._context.destroy(linger=0)
+
+    def _server_socket(self, kind: int) -> tuple[zmq.Socket[bytes], Callable[[], None]]:
+        """Return a socket to bind, and what is to be called before it is closed."""
+        if self.gate is None and self.security.admitted is not None:
+            self.gate = Gate(self._context, self.security.admitted)
+        socket = self._socket(kind)
+        socket.set(zmq.BACKLOG, BACKLOG)
+        self.security.prepare_server(socket)
+        return socket, self.gate.watch(socket) if self.gate is not None else _nothing_to_do
+
+    def _client_socket(self, kind: int, fingerprint: str) -> zmq.Socket[bytes]:
+        socket = self._socket(kind)
+        try:
+            self.security.prepare_client(socket, fingerprint)
+        except BaseException:
+            socket.close(linger=0)
+            raise
+        return socket
 
     def _socket(self, kind: int) -> zmq.Socket[bytes]:
         try:
@@ -278,12 +311,41 @@ class _LoopSocket:
             self._look_again()
 
 
-class Router(_LoopSocket):
+def _nothing_to_do() -> None:
+    """Stand in for the end of a watch that nobody keeps."""
+
+
+class _BoundSocket(_LoopSocket):
+    """One that others connect to. `unwatch` is called before it is closed, in whatever way."""
+
+    def __init__(self, socket: zmq.Socket[bytes], unwatch: Callable[[], None]) -> None:
+        self._unwatch = unwatch
+        super().__init__(socket)
+
+    def close(self) -> None:
+        self._unwatch()
+        super().close()
+
+    def flush_and_close(self, milliseconds: int) -> None:
+        self._unwatch()
+        super().flush_and_close(milliseconds)
+
+    def abandon(self) -> None:
+        self._unwatch()
+        super().abandon()
+
+
+class Router(_BoundSocket):
     """Receives from many, answers each by its routing id."""
 
-    def __init__(self, socket: zmq.Socket[bytes], on_message: Callable[[bytes, bytes], None]) -> None:
+    def __init__(
+        self,
+        socket: zmq.Socket[bytes],
+        on_message: Callable[[bytes, bytes], None],
+        unwatch: Callable[[], None] = _nothing_to_do,
+    ) -> None:
         self._on_message = on_message
-        super().__init__(socket)
+        super().__init__(socket, unwatch)
 
     def send(self, routing_id: bytes, frame: bytes) -> bool:
         """Send to one of those we heard from; False (and counted) where it is gone or does not read."""
@@ -316,8 +378,8 @@ class Dealer(_LoopSocket):
         zmq.EVENT_CLOSED: LinkState.REFUSED,
         zmq.EVENT_CONNECT_RETRIED: LinkState.REFUSED,
         zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: LinkState.HANDSHAKE_FAILED,
-        zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: LinkState.HANDSHAKE_FAILED,
-        zmq.EVENT_HANDSHAKE_FAILED_AUTH: LinkState.HANDSHAKE_FAILED,
+        zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: LinkState.DENIED,
+        zmq.EVENT_HANDSHAKE_FAILED_AUTH: LinkState.DENIED,
     }
 
     def __init__(
@@ -329,6 +391,7 @@ class Dealer(_LoopSocket):
         self._on_message = on_message
         self._on_state = on_state
         self._waiting: deque[tuple[bytes, Callable[[], None] | None, Callable[[], bool] | None]] = deque()
+        self._shook_hands = False
         self._monitor: zmq.Socket[bytes] | None = None
         self._monitor_descriptor = -1
         super().__init__(socket)
@@ -392,9 +455,18 @@ class Dealer(_LoopSocket):
                 parts = self._monitor.recv_multipart(_NOBLOCK)
             except zmq.ZMQError:
                 return
-            state = self._EVENT_STATES.get(int(parse_monitor_message(parts)["event"]))
+            message = parse_monitor_message(parts)
+            state = self._EVENT_STATES.get(int(message["event"]))
             if state is not None and self._on_state is not None:
-                self._on_state(state)
+                self._on_state(self._seen_as(state, int(message["value"])))
+
+    def _seen_as(self, state: LinkState, value: int) -> LinkState:
+        """Tell a handshake that the peer broke off from other ends: with another key than ours it cannot say more."""
+        if state is LinkState.CONNECTED:
+            self._shook_hands = True
+        closed = state is LinkState.HANDSHAKE_FAILED and value in _CLOSED_BY_PEER
+        broken_off = state is LinkState.DISCONNECTED and not self._shook_hands
+        return LinkState.DENIED if closed or broken_off else state
 
     def _stop_watching(self, *, abandoned: bool = False) -> None:
         monitor, self._monitor = self._monitor, None
@@ -408,12 +480,17 @@ class Dealer(_LoopSocket):
             monitor.close(linger=0)
 
 
-class Publisher(_LoopSocket):
+class Publisher(_BoundSocket):
     """Sends each frame to every subscriber one of whose subscriptions it begins with."""
 
-    def __init__(self, socket: zmq.Socket[bytes], on_subscription: Callable[[bytes, bool], None]) -> None:
+    def __init__(
+        self,
+        socket: zmq.Socket[bytes],
+        on_subscription: Callable[[bytes, bool], None],
+        unwatch: Callable[[], None] = _nothing_to_do,
+    ) -> None:
         self._on_subscription = on_subscription
-        super().__init__(socket)
+        super().__init__(socket, unwatch)
 
     def send(self, frame: bytes) -> None:
         """Publish. A subscriber that is too far behind misses it and sees the gap; nobody waits for it."""

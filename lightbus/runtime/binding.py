@@ -85,6 +85,7 @@ class Binding:
         self.publisher: Publisher | None = None
         self.coordinator: Coordinator | None = None
         self._knowledge = knowledge
+        self._transport = transport
         self._router: Router = transport.router(self._on_message)
         self._xpub: PublisherSocket = transport.publisher(self._on_subscription)
         self.engines = ConnectedEngines(self._router.send)
@@ -179,6 +180,11 @@ class Binding:
     def dropped(self) -> int:
         """Replies whose receiver was gone, or did not read."""
         return self._router.dropped
+
+    @property
+    def refused_connections(self) -> dict[str, int]:
+        """How many connections were refused, by reason (`io.gate`); none without keys."""
+        return self._transport.refused
 
     # Hearing from them
 

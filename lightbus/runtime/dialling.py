@@ -38,6 +38,9 @@ class DialUser(LinkUser, Protocol):
     def unreachable(self, instance: str, reason: str, *, refused: bool) -> None:
         """An attempt to reach a peer failed; `refused`: there is certainly nobody at its address."""
 
+    def denied(self, instance: str, reason: str) -> None:
+        """A peer is there, and we have no key in common."""
+
     def attempt_is_over(self) -> None:
         """An attempt ended, one way or the other."""
 
@@ -45,13 +48,15 @@ class DialUser(LinkUser, Protocol):
 class _Seed:
     """A fixed peer of the settings: an address, behind which somebody is or not."""
 
-    __slots__ = ("endpoint", "failures", "instance", "is_ourselves", "retry_at")
+    __slots__ = ("endpoint", "failures", "instance", "is_ourselves", "refusal", "retry_at")
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
         self.failures = 0
         self.instance = ""
         self.is_ourselves = False
+        self.refusal = ""
+        """Why it does not let us in; empty where it does, or is not there."""
         self.retry_at = 0.0
 
 
@@ -68,6 +73,7 @@ class Dialler:
         seeds: endpoints of fixed peers.
         directory: where the sockets of peers are, in mode host; None in the others.
         networks: our own addresses with prefix lengths; peers in them are dialled first.
+        fingerprints: of our keys. Which of them a fixed peer speaks is found out by trying, the first one first.
 
     """
 
@@ -82,6 +88,7 @@ class Dialler:
         seeds: Iterable[str] = (),
         directory: Path | None = None,
         networks: Sequence[str] = (),
+        fingerprints: Sequence[str] = ("",),
     ) -> None:
         self._user = user
         self._transport = transport
@@ -92,6 +99,7 @@ class Dialler:
         self._directory = directory
         self._networks = networks
         self._own_addresses = {network.partition("/")[0] for network in networks}
+        self._fingerprints = fingerprints
         self._dials: dict[str, Dial] = {}
         self._to_confirm: list[Peer] = []
         self._closed = False
@@ -112,7 +120,8 @@ class Dialler:
         """Try whoever may be tried now, as far as there is room; those that failed before come last."""
         for seed in self._seeds:
             if not seed.instance and not seed.is_ourselves and seed.retry_at <= now:
-                self._dial(seed.endpoint, "", [seed.endpoint], "")
+                fingerprint = self._fingerprints[seed.failures % len(self._fingerprints)]
+                self._dial(seed.endpoint, "", [seed.endpoint], fingerprint)
         while self._to_confirm and self._has_room:
             self.dial(self._to_confirm.pop())
         due = self._registry.due(now)
@@ -150,6 +159,7 @@ class Dialler:
         for seed in self._seeds:
             if seed.endpoint == link.endpoint:
                 seed.instance, seed.failures, seed.is_ourselves = link.instance, 0, ourselves
+                seed.refusal = ""
 
     def unlinked(self, instance: str) -> None:
         """Take in that a connection ended: a fixed peer that it was is tried again."""
@@ -163,6 +173,12 @@ class Dialler:
             return ""
         answering = sum(bool(seed.instance) for seed in self._seeds)
         return f"{answering} of {len(self._seeds)} fixed peers answer"
+
+    def refusals(self) -> list[str]:
+        """Return a clause about each fixed peer that does not let us in; none where one does, which tells of all."""
+        if any(seed.instance for seed in self._seeds):
+            return []
+        return [f"the fixed peer {seed.endpoint} {seed.refusal}" for seed in self._seeds if seed.refusal]
 
     def close(self) -> None:
         """Give up all attempts, and begin none."""
@@ -195,7 +211,7 @@ class Dialler:
         if dial.target:
             peer = self._registry.peers.get(dial.target)
             return peer is None or peer.advertises(api) is not False
-        return all(seed.failures == 0 for seed in self._seeds_at(dial.endpoints))
+        return all(seed.failures < len(self._fingerprints) for seed in self._seeds_at(dial.endpoints))
 
     def _dial(self, key: str, target: str, endpoints: Sequence[str], fingerprint: str) -> None:
         if key not in self._dials and not self._closed:
@@ -207,7 +223,9 @@ class Dialler:
         self._dials.pop(dial.target or dial.endpoints[0], None)
         if link is None:
             self._note_seed_failure(dial, reason)
-            if dial.target:
+            if dial.target and dial.denied:
+                self._user.denied(dial.target, reason)
+            elif dial.target:
                 certain = refused and all(map(self._is_local, dial.endpoints))
                 self._user.unreachable(dial.target, reason, refused=certain)
         self._user.attempt_is_over()
@@ -215,7 +233,10 @@ class Dialler:
     def _note_seed_failure(self, dial: Dial, reason: str) -> None:
         for seed in self._seeds_at(dial.endpoints):
             seed.failures += 1
-            seed.retry_at = time.monotonic() + retry_delay(seed.failures)
+            # While one key replaces another the next of ours may be the right one: no pause before all were tried.
+            rounds = seed.failures // len(self._fingerprints)
+            seed.retry_at = time.monotonic() + (retry_delay(rounds) if rounds else 0.0)
+            seed.refusal = reason if dial.denied else ""
             log = logger.warning if seed.failures == WARN_AFTER else logger.debug
             log("The fixed peer %s %s; it goes on being tried", seed.endpoint, reason.rstrip("."))
 

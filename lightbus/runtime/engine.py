@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..core.registry import Peer, PeerLeft, Snapshot
 from ..deadline import Deadline
 from ..exceptions import LightbusShutdownInProgress, LightbusTimeout
+from ..io.curve import KeySecurity
 from ..io.discovery import Discovery, NoDiscovery, ZeroconfDiscovery
 from ..io.interfaces import own_networks, usable_addresses
 from ..io.security import HostSecurity, InsecureSecurity, Security, check_platform, runtime_directory
@@ -123,7 +124,7 @@ class Engine:
         return self.doors.caller(self)
 
     async def resolve(self, api: str, deadline: Deadline) -> None:
-        """Return when a peer that advertises `api` is up. Raises UnknownApi or PeerUnreachable. From any loop."""
+        """Return when a peer that advertises `api` is up. Raises what NotReachable there is. From any loop."""
         await self._ask(lambda node: node.resolve(api, deadline))
 
     def resolve_blocking(self, api: str, deadline: Deadline) -> None:
@@ -256,6 +257,7 @@ class Engine:
             networks=own_networks(self.config.network.interfaces) if self.directory is None else (),
             wait=self.config.discovery.wait,
             looked=self._how_it_looks(discovery),
+            strangers=discovery.strangers if isinstance(discovery, ZeroconfDiscovery) else lambda api: [],
             known=known,
         )
 
@@ -264,6 +266,8 @@ class Engine:
             self.directory = self.directory or runtime_directory(self.identity.bus)
             return HostSecurity(directory=self.directory)
         self.addresses = usable_addresses(self.config.network.interfaces)
+        if self.config.security.mode == "bus_key":
+            return KeySecurity(keys=self.config.security.keys, addresses=self.addresses)
         return InsecureSecurity(bus=self.identity.bus, addresses=self.addresses)
 
     def _how_it_looks(self, discovery: Discovery) -> str:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ..exceptions import LightbusException, ProtocolError
+from ..exceptions import LightbusException, PeerRefused, ProtocolError
 from ..io.transport import LinkState, Transport
 from ..wire import envelope
 from ..wire.announcement import Announcement
@@ -49,6 +49,7 @@ class Link:
         endpoint: where it leads.
         instance: whose it is; empty until the first WELCOME where only the address was known.
         introduced: whether our latest HELLO said what we announce.
+        denied: whether it ended since we have no key in common.
 
     """
 
@@ -59,8 +60,11 @@ class Link:
         self.instance = target
         self.welcomed = False
         self.introduced = False
+        self.denied = False
         self._user = user
         self._closed = False
+        self._fingerprint = fingerprint
+        self._refusal = transport.security.refusal
         self._dealer = transport.dealer(endpoint, self._on_message, fingerprint=fingerprint, on_state=self._on_state)
         self.say_hello()
 
@@ -124,6 +128,9 @@ class Link:
         if announcement.bus != self._bus:
             self._end(f"is on the bus '{announcement.bus}'")
             return
+        if self._fingerprint not in ("", announcement.fingerprint):  # our other sockets are made by what it says
+            self._end(f"says that its key is {announcement.fingerprint or 'none'}, and speaks {self._fingerprint}")
+            return
         self.instance = announcement.instance
         self.welcomed = True
         self._user.welcomed(self, announcement, welcome)
@@ -133,6 +140,9 @@ class Link:
             return
         if state is LinkState.REFUSED:
             self._end("is not there: nobody listens at its address", refused=True)
+        elif state is LinkState.DENIED and self.endpoint.startswith("tcp://"):  # a file of mode host asks for no key
+            self.denied = True
+            self._end(f"breaks off the handshake: {self._refusal}")
         else:
             self._end("went away" if self.welcomed else f"cannot be spoken with ({state.value})")
 
@@ -152,6 +162,9 @@ class Dial:
         endpoints: where to try.
         on_done: called once with the winning link and None, or with None and the reason, and whether all refused.
 
+    Attributes:
+        denied: whether somebody is there with whom we have no key in common.
+
     """
 
     def __init__(
@@ -170,6 +183,7 @@ class Dial:
         self._on_done = on_done
         self._reason = "does not answer"
         self._all_refused = True
+        self.denied = False
         self._done = False
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(HELLO_TIMEOUT, self._give_up)
@@ -177,6 +191,8 @@ class Dial:
         for endpoint in endpoints:
             try:
                 self._links.append(Link(self, transport, endpoint, target=target, fingerprint=fingerprint))
+            except PeerRefused as error:
+                self.denied, self._reason = True, f"is not asked: {error}"
             except LightbusException as error:
                 self._reason = str(error)
         if not self._links:
@@ -220,7 +236,9 @@ class Dial:
         """One address is out; when the last one is, the attempt is over."""
         if self._done:
             return
-        self._reason = reason
+        if link.denied or not self.denied:  # whoever refuses us is there: that counts for more than who is not
+            self._reason = reason
+        self.denied = self.denied or link.denied
         self._all_refused = self._all_refused and refused
         self._links.remove(link)
         if not self._links:

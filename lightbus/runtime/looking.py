@@ -33,17 +33,26 @@ class Lookup:
         wanted: the APIs that this process uses; those asked for are added.
         wait: seconds that a name nobody advertises is waited for, from now on.
         where: says how peers are looked for, for messages.
+        strangers: returns a clause about each peer of another bus that has a name, for messages.
 
     """
 
     def __init__(
-        self, registry: Registry, dialler: Dialler, wanted: set[str], *, wait: float, where: Callable[[], str]
+        self,
+        registry: Registry,
+        dialler: Dialler,
+        wanted: set[str],
+        *,
+        wait: float,
+        where: Callable[[], str],
+        strangers: Callable[[str], list[str]] = lambda api: [],
     ) -> None:
         self._registry = registry
         self._dialler = dialler
         self._wanted = wanted
         self._wait = wait
         self._where = where
+        self._strangers = strangers
         self._started_at = time.monotonic()
         self._waiters: set[asyncio.Future[None]] = set()
         self._stopped = False
@@ -55,6 +64,7 @@ class Lookup:
         Raises:
             UnknownApi: nobody advertises it.
             PeerUnreachable: somebody does, and does not answer.
+            PeerRefused: somebody does, or may, and does not let us in.
             NodeStopped: the node left this loop.
 
         """
@@ -115,7 +125,9 @@ class Lookup:
 
     def _explain(self, api: str) -> LightbusException:
         waited = time.monotonic() - self._started_at
-        return explain(api, self._registry.snapshot(), waited=waited, where=self._where())
+        snapshot = self._registry.snapshot()
+        refusals = [*self._dialler.refusals(), *self._strangers(api)]
+        return explain(api, snapshot, waited=waited, where=self._where(), refusals=refusals)
 
     async def _change(self, seconds: float) -> None:
         if self._stopped:

@@ -70,6 +70,7 @@ class Node:
         directory: where ipc sockets are, in mode host.
         networks: our own addresses with prefix lengths; peers in them are dialled first.
         looked: how `discovery` looks for peers, for messages: "zeroconf on 127.0.0.1".
+        strangers: returns a clause about each peer of another bus that `discovery` heard of with an API, for messages.
         wait: seconds that a name nobody advertises is waited for, from the start of the node on.
         known: peers that the node before this one saw up. They are taken to be so, and dialled at once.
 
@@ -87,6 +88,7 @@ class Node:
         networks: Sequence[str] = (),
         wait: float = 1.0,
         looked: str = "",
+        strangers: Callable[[str], list[str]] = lambda api: [],
         known: Iterable[Peer] = (),
     ) -> None:
         self.user = user
@@ -120,8 +122,11 @@ class Node:
             seeds=seeds,
             directory=directory,
             networks=networks,
+            fingerprints=transport.security.fingerprints,
         )
-        self._lookup = Lookup(self.registry, self._dialler, user.wanted, wait=wait, where=self._where)
+        self._lookup = Lookup(
+            self.registry, self._dialler, user.wanted, wait=wait, where=self._where, strangers=strangers
+        )
         self.resolve = self._lookup.resolve
         self.wait_for = self._lookup.wait_for
         self.registry.inherit(known, time.monotonic())
@@ -293,6 +298,10 @@ class Node:
     def unreachable(self, instance: str, reason: str, *, refused: bool) -> None:
         """Take in that an attempt to reach a peer failed."""
         self._apply(self.registry.silent(instance, time.monotonic(), reason, refused=refused))
+
+    def denied(self, instance: str, reason: str) -> None:
+        """Take in that a peer is there, and we have no key in common."""
+        self._apply(self.registry.denied(instance, time.monotonic(), reason))
 
     def attempt_is_over(self) -> None:
         """Have those who wait for it look again."""

@@ -43,7 +43,7 @@ class Doorway(Protocol):
     max_message_size: int
 
     async def resolve(self, api: str, deadline: Deadline) -> None:
-        """Return when a peer that advertises `api` is up; raise UnknownApi or PeerUnreachable otherwise."""
+        """Return when a peer that advertises `api` is up; raise the NotReachable that says why not otherwise."""
 
 
 class NotStarted(Exception):

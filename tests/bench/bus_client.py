@@ -9,6 +9,8 @@ import time
 from typing import Any
 
 import lightbus
+from lightbus.wire import envelope
+from lightbus.wire.envelope import Hello
 
 from .measure import CALL, EVENT, IN_FLIGHT, MIB, THREADS, WARM_UP, latencies, megabytes_resident, percentiles, tell
 
@@ -132,10 +134,39 @@ def rss(count: int) -> dict[str, float]:
     return {"rss_client": megabytes_resident()}
 
 
+def crowd(count: int) -> dict[str, float]:
+    """Connect `count` times at once; return how many a second were answered, and what each costs the worker in kB."""
+    bus.auth.check_password(**CALL)
+    engine = bus.client.engine
+    [peer] = engine.snapshot.by_api["auth"]
+    pid = bus.internal.peer.info.call(bus_options={"peer": peer.instance})["pid"]
+    me = engine.identity
+    hellos = [
+        envelope.encode(Hello(me.bus, peer.instance, f"{number:016x}", me.service, me.process, "", None))
+        for number in range(count)
+    ]
+    before = megabytes_resident(pid)
+    began = time.perf_counter()
+    dealers = [
+        engine.transport.blocking_dealer(peer.endpoint, fingerprint=peer.announcement.fingerprint) for _ in hellos
+    ]
+    for dealer, hello in zip(dealers, hellos, strict=True):
+        while not dealer.send(hello):
+            continue
+    for dealer in dealers:
+        while dealer.receive(1.0) is None:
+            continue
+    taken = time.perf_counter() - began
+    figures = {"per_s": count / taken, "kb_each": (megabytes_resident(pid) - before) * 1000 / count}
+    for dealer in dealers:
+        dealer.close()
+    return figures
+
+
 MEASUREMENTS: dict[str, Any] = {
     function.__name__: function
     for function in (
-        hello, sync_async, sync_def, async_one, in_flight, threads, events, fire_handler, fire_script, echo, rss,
+        hello, sync_async, sync_def, async_one, in_flight, threads, events, fire_handler, fire_script, echo, rss, crowd,
     )
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The command line: `python tests/bench [--quick] [--rows NAME,...] [--json FILE] [--security host] [--raw-only]`."""
+"""The command line: `python tests/bench [--quick] [--rows NAME,...] [--json FILE] [--security MODES] [--raw-only]`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from helpers import Processes
+from lightbus.config.keys import BusKey
 
 from .programs import Programs
-from .report import print_table, write_json
+from .report import print_modes, print_table, write_json
 from .rounds import Notebook, lines, run
 from .rows import ROWS, Row, chosen
 from .sides import Bus, Raw
@@ -23,6 +24,7 @@ from .sides import Bus, Raw
 __all__ = ["main"]
 
 TESTS = Path(__file__).resolve().parents[1]
+MODES = ("insecure", "bus_key", "host")
 QUICK = 20
 """By how much `--quick` shortens each measurement: enough to see that all of them run."""
 
@@ -30,15 +32,23 @@ QUICK = 20
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write; return 1 if a row could not be measured (a target that is missed is no failure)."""
     options = _parse(arguments)
-    with _programs(options.security, QUICK if options.quick else 1) as programs:
-        raw = Notebook("raw", Raw(programs), _say)
-        ours = Notebook("lightbus", None if options.raw_only else Bus(programs), _say)
-        run(options.rows, raw, ours, rounds=options.rounds)
+    divisor = QUICK if options.quick else 1
+    with ExitStack() as stack:
+        programs = [stack.enter_context(_programs(mode, divisor)) for mode in options.security]
+        raw = Notebook("raw", Raw(programs[0]), _say)
+        ours, *others = [
+            Notebook(mode, None if options.raw_only else Bus(started), _say)
+            for mode, started in zip(options.security, programs, strict=True)
+        ]
+        run(options.rows, raw, ours, rounds=options.rounds, others=others)
     found = lines(options.rows, raw, ours)
-    print_table(found, f"lightbus ({options.security}) against raw pyzmq, medians of {options.rounds} rounds")
+    print_table(found, f"lightbus ({ours.name}) against raw pyzmq, medians of {options.rounds} rounds")
+    beside = {each.name: lines(options.rows, raw, each) for each in (ours, *others)}
+    if others and not options.raw_only:
+        print_modes(beside)
     if options.json:
-        write_json(found, options.json, {"security": options.security, "rounds": options.rounds})
-    return 1 if any(line.failure for line in found) else 0
+        write_json(found, options.json, {"security": ours.name, "rounds": options.rounds}, beside)
+    return 1 if any(line.failure for each in beside.values() for line in each) else 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -50,9 +60,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--raw-only", action="store_true", help="measure the reference alone")
     parser.add_argument(
         "--security",
-        choices=("insecure", "host"),
-        default="insecure",
-        help="insecure: TCP on 127.0.0.1, as the reference (default); host: ipc",
+        type=_modes,
+        default=list(MODES),
+        metavar="MODE,...",
+        help="insecure: TCP on 127.0.0.1, as the reference; bus_key: the same, encrypted; host: ipc. The first is "
+        "measured in full, the others in some rows, side by side (default: all three)",
     )
     options = parser.parse_args(arguments)
     options.rounds = options.rounds or (1 if options.quick else 3)
@@ -64,6 +76,13 @@ def _rows(names: str) -> list[Row]:
         return chosen(names)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _modes(names: str) -> list[str]:
+    wanted = names.split(",")
+    if unknown := set(wanted) - set(MODES):
+        raise argparse.ArgumentTypeError(f"no such mode: {', '.join(sorted(unknown))}; there are {', '.join(MODES)}")
+    return wanted
 
 
 def _say(text: str) -> None:
@@ -91,6 +110,8 @@ def _environment(root: Path, security: str) -> dict[str, str]:
         "XDG_RUNTIME_DIR": str(root),
         "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep),
     }
-    if security == "insecure":
+    if security != "host":
         environment["LIGHTBUS_INTERFACES"] = "127.0.0.1"
+    if security == "bus_key":
+        environment["LIGHTBUS_BUS_KEY"] = BusKey.generate().text
     return environment

@@ -1,4 +1,4 @@
-"""The reference's client: a plain blocking DEALER with msgpack. `raw_client MEASUREMENT ENDPOINT COUNT`."""
+"""The reference's client: a plain blocking DEALER with msgpack. `raw_client MEASUREMENT ENDPOINT COUNT [PID]`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ class Caller:
     """One DEALER to one server; used by one thread."""
 
     def __init__(self, endpoint: str) -> None:
-        self._dealer = zmq.Context().socket(zmq.DEALER)
+        self.endpoint = endpoint
+        self._dealer: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
         self._dealer.connect(endpoint)
         self._calls = 0
 
@@ -75,7 +76,22 @@ def rss(caller: Caller, count: int) -> dict[str, float]:
     return {"rss_client": megabytes_resident()}
 
 
-MEASUREMENTS = {function.__name__: function for function in (call, in_flight, echo, cold, rss)}
+def crowd(caller: Caller, count: int, pid: str) -> dict[str, float]:
+    """Connect `count` times at once; return how many a second were answered, and what each costs the server in kB."""
+    caller.call("check_password", **CALL)
+    before = megabytes_resident(pid)
+    began = perf_counter()
+    callers = [Caller(caller.endpoint) for _ in range(count)]
+    for each in callers:
+        each.send("check_password", **CALL)
+    for each in callers:
+        each.receive()
+    taken = perf_counter() - began
+    return {"per_s": count / taken, "kb_each": (megabytes_resident(pid) - before) * 1000 / count}
+
+
+MEASUREMENTS: dict[str, Any] = {function.__name__: function for function in (call, in_flight, echo, cold, rss, crowd)}
 
 if __name__ == "__main__":
-    tell(MEASUREMENTS[sys.argv[1]](Caller(sys.argv[2]), int(sys.argv[3])))
+    measurement, endpoint, count, *more = sys.argv[1:]
+    tell(MEASUREMENTS[measurement](Caller(endpoint), int(count), *more))

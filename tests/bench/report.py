@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .rounds import Line
-from .rows import Row, Verdict
+from .rows import SIDE_BY_SIDE, Row, Verdict
 
 __all__ = ["print_table", "write_json"]
 
@@ -50,10 +50,33 @@ def print_table(lines: Sequence[Line], title: str) -> None:
             console.print(f"{line.row.name}: {line.lost:g} events were lost (best effort)", style="yellow")
 
 
-def write_json(lines: Sequence[Line], path: Path, about: dict[str, Any]) -> None:
-    """Write the lines, with `about` and the machine, to the file."""
+def print_modes(beside: Mapping[str, Sequence[Line]]) -> None:
+    """Print the rows that were measured in several modes of security, a column for each mode and one for raw."""
+    table = Table(title="modes of security side by side", title_justify="left")
+    table.add_column("row", style="bold", no_wrap=True)
+    table.add_column("what", no_wrap=True)
+    for heading in (*beside, "R (raw)"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for each in zip(*beside.values(), strict=True):
+        row = each[0].row
+        if row.name in SIDE_BY_SIDE:
+            values = [_number(line.value) for line in each]
+            table.add_row(row.name, f"{row.title} ({row.unit})", *values, _number(each[0].raw))
+    console = Console(width=None if os.isatty(1) else 140, highlight=False)
+    console.print(table)
+    for mode, found in beside.items():
+        for line in found:
+            if line.failure:
+                console.print(f"{line.row.name} ({mode}): {line.failure}", style="red", markup=False)
+
+
+def write_json(lines: Sequence[Line], path: Path, about: dict[str, Any], beside: Mapping[str, Sequence[Line]]) -> None:
+    """Write the lines, with `about`, the machine and the values of each mode, to the file."""
     machine = {"python": platform.python_version(), "system": platform.platform(), "cores": os.cpu_count()}
     content = {**about, **machine, "rows": [_as_json(line) for line in lines]}
+    content["modes"] = {
+        mode: {line.row.name: line.value for line in found if line.value is not None} for mode, found in beside.items()
+    }
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 

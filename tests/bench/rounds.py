@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from .programs import Figures, MeasurementFailed
-from .rows import Figure, Row, Verdict, verdict
+from .rows import SIDE_BY_SIDE, Figure, Row, Verdict, verdict
 from .sides import Side
 
 __all__ = ["Line", "Notebook", "lines", "run"]
@@ -17,7 +17,7 @@ class Notebook:
     """One side's figures, round by round. Without a `side` it stays empty. `say` is told what is being measured."""
 
     def __init__(self, name: str, side: Side | None, say: Callable[[str], None]) -> None:
-        self._name = name
+        self.name = name
         self._side = side
         self._say = say
         self.figures: dict[str, list[Figures]] = {}
@@ -28,7 +28,7 @@ class Notebook:
         taken = self.figures.setdefault(measurement, [])
         if self._side is None or len(taken) >= number or measurement in self.failures:
             return
-        self._say(f"round {number}: {measurement} ({self._name})")
+        self._say(f"round {number}: {measurement} ({self.name})")
         try:
             taken.append(self._side.measure(measurement))
         except MeasurementFailed as error:
@@ -67,13 +67,19 @@ class Line:
         return verdict(self.row, self.value, self.raw)
 
 
-def run(rows: Iterable[Row], raw: Notebook, ours: Notebook, *, rounds: int) -> None:
-    """Fill both notebooks with what the rows need. Raw comes right before ours, so that both meet the same machine."""
-    rows = list(rows)
+def run(rows: Iterable[Row], raw: Notebook, ours: Notebook, *, rounds: int, others: Iterable[Notebook] = ()) -> None:
+    """
+    Fill the notebooks with what the rows need. Raw comes right before ours, so that both meet the same machine.
+
+    `others` are ours in other modes: they take what is set side by side.
+    """
+    rows, others = list(rows), list(others)
     for number in range(1, rounds + 1):
         for row in rows:
             raw.take(row.raw.measurement, number)
             ours.take(row.ours.measurement, number)
+            for other in others if row.name in SIDE_BY_SIDE else ():
+                other.take(row.ours.measurement, number)
 
 
 def lines(rows: Iterable[Row], raw: Notebook, ours: Notebook) -> list[Line]:

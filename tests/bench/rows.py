@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["ROWS", "TOLERANCE", "Figure", "Row", "Verdict", "chosen", "verdict"]
+__all__ = ["ROWS", "SIDE_BY_SIDE", "TOLERANCE", "Figure", "Row", "Verdict", "chosen", "verdict"]
 
 TOLERANCE = 0.25
 """A figure within this part of its target meets it: smaller differences mean nothing on a shared machine."""
@@ -99,6 +99,15 @@ def _bounded(name: str, title: str, unit: str, measurement: str, first_step: flo
     )  # fmt: skip
 
 
+def _unrated(name: str, title: str, unit: str, measurement: str, figure: str, *, lower: bool) -> Row:
+    """Return a row without targets."""
+    both = Figure(measurement=measurement, name=figure)
+    return Row(name=name, title=title, unit=unit, ours=both, raw=both, lower=lower)
+
+
+SIDE_BY_SIDE = ("sync_async", "async_one", "in_flight", "events_1", "echo", "cold", "handshakes", "connection")
+"""The rows that are also measured in the other modes of security."""
+
 ROWS: tuple[Row, ...] = (
     _latency("sync_async", "sync call p50, async def handler", "sync_async", "p50", 1.4, 1.1),
     _latency("sync_async_p99", "sync call p99, async def handler", "sync_async", "p99"),
@@ -115,5 +124,7 @@ ROWS: tuple[Row, ...] = (
     _bounded("cold", "cold first call, with discovery", "ms", "cold", 500, 250),
     _bounded("rss_client", "resident memory, client", "MB", "rss", 55, 38),
     _bounded("rss_worker", "resident memory, worker", "MB", "rss", 60, 45),
+    _unrated("handshakes", "200 connections at once, until answered", "conn/s", "crowd", "per_s", lower=False),
+    _unrated("connection", "worker's memory for each of 200 connections", "kB", "crowd", "kb_each", lower=True),
 )
 """The targets are the project's own (docs/architecture.md); those of 1->8 were set for events with a journal."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -50,14 +51,19 @@ class Raw:
             return first_reply(lambda: self._client("cold", self._endpoint, 1), count)
         if measurement == "rss":
             return self._memory(count)
+        if measurement == "crowd":
+            server, endpoint = self._start_server()
+            figures = self._client("crowd", endpoint, count, str(server.pid))
+            server.kill()
+            return figures
         return self._client(measurement, self._endpoint, count)
 
     def _start_server(self) -> tuple[Process, str]:
         server = self._programs.start("raw-server", "-m", "bench.raw_server")
         return server, endpoint_of(server)
 
-    def _client(self, measurement: str, endpoint: str, count: int) -> Figures:
-        return self._programs.run("raw-client", "-m", "bench.raw_client", measurement, endpoint, str(count))
+    def _client(self, measurement: str, endpoint: str, count: int, *more: str) -> Figures:
+        return self._programs.run("raw-client", "-m", "bench.raw_client", measurement, endpoint, str(count), *more)
 
     def _memory(self, count: int) -> Figures:
         """Measure a fresh server: the other one has held large bodies."""
@@ -93,6 +99,8 @@ class Bus:
             return first_reply(lambda: self._programs.run("cold", "-c", COLD), count)
         if measurement == "rss":
             return self._memory(count)
+        if measurement == "crowd":
+            return self._crowd(count)
         return self._client(measurement, count)
 
     def _start_once(self) -> None:
@@ -119,13 +127,23 @@ class Bus:
         return self._programs.run("client", "-m", "bench.bus_client", measurement, str(count), *more, env=env)
 
     def _memory(self, count: int) -> Figures:
-        """Measure a fresh worker, on a bus of its own: the other one has served many calls and large bodies."""
+        with self._fresh_worker() as (worker, env):
+            return {**self._client("rss", count, env=env), "rss_worker": megabytes_resident(worker.pid)}
+
+    def _crowd(self, count: int) -> Figures:
+        with self._fresh_worker() as (_, env):
+            return self._client("crowd", count, env=env)
+
+    @contextmanager
+    def _fresh_worker(self) -> Iterator[tuple[Process, dict[str, str]]]:
+        """Give a worker on a bus of its own, and that bus: the other one has served many calls and large bodies."""
         env = {"LIGHTBUS_BUS": f"bench-{secrets.token_hex(4)}"}
         worker = self._start_worker(env)
-        figures = {**self._client("rss", count, env=env), "rss_worker": megabytes_resident(worker.pid)}
-        worker.ask_to_end()
-        worker.end()
-        return figures
+        try:
+            yield worker, env
+        finally:
+            worker.ask_to_end()
+            worker.end()
 
     def _events(self, subscribers: int, count: int) -> Figures:
         run = secrets.token_hex(4)

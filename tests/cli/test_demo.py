@@ -96,7 +96,8 @@ def test_what_is_shown_is_consistent(processes: Processes) -> None:
 
 
 def test_each_demo_has_a_bus_of_its_own(processes: Processes) -> None:
-    """Two demos at once, and a user's settings of another bus, do not meet."""
+    """Two demos at once, and a user's settings and key of another bus, do not meet."""
+    assert processes.lightbus("keys", "init").wait() == 0
     env = {"LIGHTBUS_BUS": "production", "LIGHTBUS_PEERS": "127.0.0.1:1", "LIGHTBUS_CONFIG": "/nowhere.yaml"}
     demos = [processes.python("-m", "lightbus", "demo", env=env, name=f"demo{i}") for i in range(2)]
     assert [demo.wait(30.0) for demo in demos] == [0, 0]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 import traceback
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from lightbus.config import Config, Feature, ServiceName, config_schema, load_config
+from lightbus.config import Config, Feature, SecuritySettings, ServiceName, config_schema, load_config
+from lightbus.config.keys import BusKey, write_key_file
 from lightbus.config.loading import ENVIRONMENT
 from lightbus.exceptions import InvalidConfiguration
 
@@ -104,7 +106,7 @@ def test_environment_variables() -> None:
         "security": {"mode": "insecure"},
         "journal": {"data_dir": Path("/var/lib/lightbus")},
     }
-    assert set(ENVIRONMENT) == {*environ, "LIGHTBUS_BUS_KEY"}
+    assert set(ENVIRONMENT) == {*environ, "LIGHTBUS_BUS_KEY", "LIGHTBUS_BUS_KEY_FILE"}
 
 
 @pytest.mark.parametrize("features", [[Feature.EVENTS], (Feature.EVENTS,), iter(["events"]), "events", {"events"}])
@@ -143,8 +145,85 @@ def test_key_is_in_no_traceback() -> None:
     environ = {"LIGHTBUS_BUS_KEY": "sesame"}
     with pytest.raises(InvalidConfiguration) as caught:
         load(environ=environ)
-    assert str(caught.value).startswith("security.bus_key (from LIGHTBUS_BUS_KEY in the environment) is set, but")
+    assert str(caught.value).startswith("security.bus_key (from LIGHTBUS_BUS_KEY in the environment) is no bus key")
     assert "sesame" not in "".join(traceback.format_exception(caught.value))
+
+
+# --- the key ----------------------------------------------------------------------------------------
+
+KEY, OTHER = BusKey.generate(), BusKey.generate()
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    """Return the key file of a user whose settings are in `tmp_path`."""
+    path = tmp_path / "lightbus" / "bus.key"
+    write_key_file(path, [KEY], replace=False)
+    return path
+
+
+def test_key_file_of_the_user_is_found(key_file: Path, tmp_path: Path) -> None:
+    """A key file where `lightbus keys init` puts it opens the LAN, and the bus is called after the key."""
+    config = load(environ={"XDG_CONFIG_HOME": str(tmp_path)})
+    assert (config.security.mode, config.security.keys, config.bus_name) == ("bus_key", (KEY,), KEY.fingerprint)
+    named = load(environ={"XDG_CONFIG_HOME": str(tmp_path), "LIGHTBUS_BUS": "main"})
+    assert (named.bus_name, named.security.mode) == ("main", "bus_key")
+
+
+def test_key_file_that_is_named(key_file: Path, tmp_path: Path) -> None:
+    """The file may be elsewhere; one that is named and not there is an error."""
+    assert load(environ={"LIGHTBUS_BUS_KEY_FILE": str(key_file)}).security.keys == (KEY,)
+    assert load({"security": {"bus_key_file": str(key_file)}}, {}).security.keys == (KEY,)
+    with pytest.raises(InvalidConfiguration, match=r"no key file /nowhere .*LIGHTBUS_BUS_KEY_FILE in the environment"):
+        load(environ={"LIGHTBUS_BUS_KEY_FILE": "/nowhere"})
+
+
+@pytest.mark.parametrize("mode", ["host", "insecure"])
+def test_another_mode_needs_no_key_file(key_file: Path, tmp_path: Path, mode: str) -> None:
+    """Where another mode is written out the file is not even looked at."""
+    key_file.chmod(0o644)
+    environ = {"XDG_CONFIG_HOME": str(tmp_path), "LIGHTBUS_SECURITY": mode, "LIGHTBUS_BUS": "main"}
+    assert load(environ=environ).security == SecuritySettings(mode=mode)  # type: ignore[arg-type]
+    with pytest.raises(InvalidConfiguration, match="open to others"):
+        load(environ={"XDG_CONFIG_HOME": str(tmp_path)})
+
+
+def test_a_key_that_is_written_counts_for_more_than_the_file(key_file: Path, tmp_path: Path) -> None:
+    """The environment goes before the settings, and those before the key file."""
+    environ = {"XDG_CONFIG_HOME": str(tmp_path)}
+    written = tmp_path / "bus.json"
+    written.write_text(json.dumps({"security": {"bus_key": OTHER.text}}))
+    written.chmod(0o600)
+    assert load(written, environ).security.keys == (OTHER,)
+    assert load(written, {**environ, "LIGHTBUS_BUS_KEY": KEY.text}).security.keys == (KEY,)
+
+
+def test_several_keys_in_the_environment() -> None:
+    """While a key is replaced there are two, and the first is spoken."""
+    following = BusKey.generate(KEY.bus)
+    keys = load(environ={"LIGHTBUS_BUS_KEY": f"{following.text},{KEY.text}"}).security.keys
+    assert keys == (following, KEY)
+
+
+def test_a_config_object_has_its_key(key_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Config is not given the key of whoever uses it, and keeps its own."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert load_config(Config()).security.mode == "host"
+    assert load_config(load_config()).security.keys == (KEY,)
+
+
+def test_configuration_with_a_key_that_others_can_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is used, with a warning that says how to close the file."""
+    written = tmp_path / "bus.json"
+    written.write_text(json.dumps({"security": {"bus_key": KEY.text}}))
+    written.chmod(0o600)
+    load(written)
+    assert caplog.records == []
+    written.chmod(0o640)
+    assert load(written).security.keys == (KEY,)
+    [record] = caplog.records
+    assert f"others than its owner can read it: chmod 600 {written}" in record.getMessage()
+    assert KEY.text not in record.getMessage()
 
 
 def test_config_object_stands_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,7 +311,7 @@ def test_schema_admits_what_loads(settings: dict[str, Any]) -> None:
         {"network": {"rpc_port": 65536}},
         {"apis": {"auth": {"rpc_timeout": 0}}},
         {"worker": {"rpc_concurrency": 0}},
-        {"security": {"mode": "bus_key"}},
+        {"security": {"mode": "keys"}},
         {"bus": {"log_level": "loud"}},
         {"features": ["x"]},
         {"plugins": {"state": {"enabled": []}}},

@@ -53,7 +53,8 @@ def problem(values: dict[str, Any]) -> str:
         ({"bus": {"shema": {}}}, "bus.shema (from the file bus.yaml) is not a setting. Did you mean 'schema'?"),
         (
             {"security": {"mode": "hots"}},
-            "security.mode (from the file bus.yaml) must be 'host' or 'insecure', not 'hots'. Did you mean 'host'?",
+            "security.mode (from the file bus.yaml) must be 'host', 'bus_key' or 'insecure', not 'hots'. "
+            "Did you mean 'host'?",
         ),
         (
             {"features": ["rpcs", "event"]},

@@ -6,6 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from lightbus.config import settings
+from lightbus.config.keys import BusKey
+
+KEY = BusKey.generate()
 
 
 def refusal(section: type[settings.Settings], **values: Any) -> str:
@@ -43,7 +46,7 @@ def refusal(section: type[settings.Settings], **values: Any) -> str:
             },
         ),
         (settings.DiscoverySettings, {"mdns": True, "peers": [], "wait": 1.0}),
-        (settings.SecuritySettings, {"mode": "host", "bus_key": None}),
+        (settings.SecuritySettings, {"mode": "host", "bus_key": (), "bus_key_file": None}),
         (
             settings.WorkerSettings,
             {"rpc_concurrency": 100, "rpc_queue": 1000, "drain_grace": 2.0, "shutdown_timeout": 10.0},
@@ -77,8 +80,10 @@ def test_log_level_in_capitals() -> None:
         (settings.NetworkSettings, {"rpc_port": 5570, "event_port": 5570}, "rpc_port and event_port are both 5570"),
         (settings.NetworkSettings, {"heartbeat_timeout": 1.0}, "heartbeat_timeout (1.0 s) must be longer than"),
         (settings.SecuritySettings, {"mode": "keys"}, "is 'keys', which is not available in this version"),
-        (settings.SecuritySettings, {"mode": "bus_key"}, "is 'bus_key', which is not available in this version"),
-        (settings.SecuritySettings, {"bus_key": "k"}, "is set, but a bus key is not available in this version"),
+        (settings.SecuritySettings, {"mode": "bus_key"}, "has the mode bus_key, and there is no key. Make one with"),
+        (settings.SecuritySettings, {"mode": "insecure", "bus_key": KEY.text}, "which protects nothing in that mode"),
+        (settings.SecuritySettings, {"bus_key": "k"}, "is no bus key"),
+        (settings.SecuritySettings, {"bus_key": 5}, "must be a bus key"),
     ],
 )
 def test_what_cannot_work_is_refused(section: type[settings.Settings], values: dict[str, Any], problem: str) -> None:
@@ -86,9 +91,18 @@ def test_what_cannot_work_is_refused(section: type[settings.Settings], values: d
     assert problem in refusal(section, **values)
 
 
-def test_no_bus_key_may_be_written_out() -> None:
-    """A key that is None is none."""
-    assert settings.SecuritySettings(bus_key=None) == settings.SecuritySettings()
+def test_a_key_chooses_the_mode() -> None:
+    """With a key the bus is the key's, unless another mode is written out; then the key has no say."""
+    keyed = settings.SecuritySettings.model_validate({"bus_key": KEY.text})
+    assert (keyed.mode, keyed.keys) == ("bus_key", (KEY,))
+    host = settings.SecuritySettings.model_validate({"bus_key": [KEY.text], "mode": "host"})
+    assert (host.mode, host.keys) == ("host", ())
+
+
+def test_a_key_is_not_shown() -> None:
+    """Settings that are printed or dumped show no key."""
+    keyed = settings.SecuritySettings.model_validate({"bus_key": KEY.text})
+    assert KEY.text not in f"{keyed!r} {keyed} {keyed.model_dump()} {keyed.model_dump_json()}"
 
 
 def test_ports_may_both_be_any() -> None:

@@ -130,6 +130,11 @@ class AnySequence(RuleBasedStateMachine):
         assert instance not in self.live
 
     @rule(instance=instances)
+    def is_denied(self, instance: str) -> None:
+        self.take(self.registry.denied, instance, self.now, "has another key")
+        assert instance not in self.live
+
+    @rule(instance=instances)
     def drains(self, instance: str) -> None:
         self.take(self.registry.drains, instance, self.now)
 
@@ -215,7 +220,7 @@ def test_retry_delay_never_falls(one: int, other: int) -> None:
 
 def bring(registry: Registry, state: PeerState) -> None:
     """Bring the peer A into a state, at time 0."""
-    if state in (PeerState.UNVERIFIED, PeerState.QUARANTINED):
+    if state in (PeerState.UNVERIFIED, PeerState.QUARANTINED, PeerState.REFUSED):
         registry.announced(hint(A, "auth"), Source.DISCOVERY, 0.0)
     else:
         up(registry, A, AUTH, draining=state is PeerState.DRAINING)
@@ -223,6 +228,8 @@ def bring(registry: Registry, state: PeerState) -> None:
         registry.lost(A, 0.0, "went away")
     if state is PeerState.QUARANTINED:
         registry.silent(A, 0.0, "does not answer")
+    if state is PeerState.REFUSED:
+        registry.denied(A, 0.0, "has another key")
 
 
 @pytest.mark.parametrize(
@@ -233,26 +240,37 @@ def bring(registry: Registry, state: PeerState) -> None:
         ("UNVERIFIED", "drains", "UNVERIFIED", []),
         ("UNVERIFIED", "lost", "QUARANTINED", []),
         ("UNVERIFIED", "silent", "QUARANTINED", []),
+        ("UNVERIFIED", "denied", "REFUSED", []),
         ("QUARANTINED", "answered", "UP", [PeerJoined]),
         ("QUARANTINED", "draining", "DRAINING", [PeerUpdated]),
         ("QUARANTINED", "drains", "QUARANTINED", []),
         ("QUARANTINED", "lost", "QUARANTINED", []),
         ("QUARANTINED", "silent", "QUARANTINED", []),
+        ("QUARANTINED", "denied", "REFUSED", []),
         ("UP", "answered", "UP", []),
         ("UP", "draining", "DRAINING", [PeerUpdated]),
         ("UP", "drains", "DRAINING", [PeerUpdated]),
         ("UP", "lost", "SUSPECT", [PeerLeft]),
         ("UP", "silent", "SUSPECT", [PeerLeft]),
+        ("UP", "denied", "REFUSED", [PeerLeft]),
         ("DRAINING", "answered", "DRAINING", []),
         ("DRAINING", "draining", "DRAINING", []),
         ("DRAINING", "drains", "DRAINING", []),
         ("DRAINING", "lost", "SUSPECT", [PeerLeft]),
         ("DRAINING", "silent", "SUSPECT", [PeerLeft]),
+        ("DRAINING", "denied", "REFUSED", [PeerLeft]),
         ("SUSPECT", "answered", "UP", [PeerJoined]),
         ("SUSPECT", "draining", "DRAINING", [PeerUpdated]),
         ("SUSPECT", "drains", "SUSPECT", []),
         ("SUSPECT", "lost", "SUSPECT", []),
         ("SUSPECT", "silent", "SUSPECT", []),
+        ("SUSPECT", "denied", "REFUSED", []),
+        ("REFUSED", "answered", "UP", [PeerJoined]),
+        ("REFUSED", "draining", "DRAINING", [PeerUpdated]),
+        ("REFUSED", "drains", "REFUSED", []),
+        ("REFUSED", "lost", "QUARANTINED", []),
+        ("REFUSED", "silent", "QUARANTINED", []),
+        ("REFUSED", "denied", "REFUSED", []),
     ],
 )
 def test_what_an_input_makes_of_a_state(before: str, do: str, after: str, facts: list[type]) -> None:
@@ -265,6 +283,7 @@ def test_what_an_input_makes_of_a_state(before: str, do: str, after: str, facts:
         "drains": lambda: registry.drains(A, 1.0),
         "lost": lambda: registry.lost(A, 1.0, "went away"),
         "silent": lambda: registry.silent(A, 1.0, "does not answer"),
+        "denied": lambda: registry.denied(A, 1.0, "has another key"),
     }
     assert [type(fact) for fact in inputs[do]()] == facts
     assert state_of(registry, A) is PeerState[after]
@@ -486,6 +505,37 @@ def test_hints_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     assert left == [[E, A, C, D], [E, A, D, F], [E, D, F, B], [E, F, B, C]]
 
 
+def test_who_refuses_us_makes_room_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crowd of strangers with another key takes no place from who may yet answer."""
+    monkeypatch.setattr(module, "MAX_PEERS", 2)
+    registry = Registry()
+    for now, instance in enumerate((A, B)):
+        registry.announced(hint(instance, "auth"), Source.DISCOVERY, float(now))
+    registry.silent(A, 5.0, "does not answer")
+    registry.denied(B, 5.0, "has another key")
+    registry.announced(hint(C, "auth"), Source.DISCOVERY, 6.0)
+    assert list(registry.peers) == [A, C]
+
+
+def test_why_it_is_not_up() -> None:
+    """A peer that is not up says what came of the latest attempt; one that is up has no problem."""
+    registry = Registry()
+    registry.announced(hint(A, "auth"), Source.DISCOVERY, 0.0)
+    assert str(registry.peers[A]).endswith("(unverified)")
+    registry.denied(A, 1.0, "has another key")
+    assert str(registry.peers[A]).endswith("(refused: has another key)")
+    up(registry, A, AUTH)
+    assert str(registry.peers[A]).endswith("(up)")
+
+
+def test_a_peer_that_refuses_us_may_be_withdrawn() -> None:
+    """When it leaves it is forgotten, like any other hint."""
+    registry = Registry()
+    bring(registry, PeerState.REFUSED)
+    registry.withdrawn(A)
+    assert registry.peers == {}
+
+
 def test_whoever_left_is_remembered_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """The memory of the evicted is bounded: the oldest of them goes first."""
     monkeypatch.setattr(module, "TOMBSTONES", 2)
@@ -509,13 +559,14 @@ def test_ghosts_are_forgotten() -> None:
     assert set(registry.peers) == {B}
 
 
-@pytest.mark.parametrize("do", ["lost", "silent", "drains", "left", "withdrawn", "rumoured_gone"])
+@pytest.mark.parametrize("do", ["lost", "silent", "denied", "drains", "left", "withdrawn", "rumoured_gone"])
 def test_a_stranger_cannot_fail(do: str) -> None:
     """Of somebody unknown nothing is noted, and nobody is told."""
     registry = Registry()
     arguments = {
         "lost": (0.0, "x"),
         "silent": (0.0, "x"),
+        "denied": (0.0, "x"),
         "drains": (0.0,),
         "left": ("x",),
         "withdrawn": (),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from lightbus.core.peers import Peer, PeerState, Snapshot, Source
 from lightbus.core.resolver import choose, explain
-from lightbus.exceptions import PeerUnreachable, UnknownApi
+from lightbus.exceptions import PeerRefused, PeerUnreachable, UnknownApi
 from lightbus.wire.announcement import Announcement
 
 
@@ -118,6 +119,26 @@ def test_nobody_is_there_at_all() -> None:
     assert str(error) == (
         "No peer advertises the API 'auth'; looked for 0.0 s. No peer advertises anything. "
         "Is its worker running (lightbus run), and on the same bus?"
+    )
+
+
+def test_it_is_advertised_and_we_are_refused() -> None:
+    """Where one of those that have it does not let us in the error says so, whatever is with the others."""
+    ghost = peer(1, state=PeerState.QUARANTINED)
+    refusing = replace(peer(2 << 60, state=PeerState.REFUSED), problem="it has the key 12")
+    error = explain("auth", Snapshot(announced={"auth": (ghost, refusing)}), waited=1.0)
+    assert type(error) is PeerRefused
+    assert "lets us in: auth-service 0000… on host far (quarantined), auth-service 2000… on host far" in str(error)
+    assert "(refused: it has the key 12); looked for 1.0 s" in str(error)
+
+
+def test_somebody_else_refuses_us() -> None:
+    """Who may have it, and is on no bus of ours, is named with its reason; of many the first three."""
+    error = explain("auth", Snapshot(), waited=1.0, refusals=[f"peer {number} has a key" for number in range(9)])
+    assert type(error) is PeerRefused
+    assert str(error) == (
+        "No peer that lets us in advertises the API 'auth'; looked for 1.0 s. "
+        "But peer 0 has a key; peer 1 has a key; peer 2 has a key."
     )
 
 

@@ -28,7 +28,8 @@ class Surroundings:
         self.runtime = root / "run"
         self.data = root / "data"
         self.temporary = root / "tmp"
-        for directory in (self.runtime, self.data, self.temporary):
+        self.settings = root / "config"
+        for directory in (self.runtime, self.data, self.temporary, self.settings):
             directory.mkdir(mode=0o700)
 
     def environment(self) -> dict[str, str]:
@@ -38,6 +39,7 @@ class Surroundings:
             "LIGHTBUS_BUS": self.bus,
             "LIGHTBUS_DATA_DIR": str(self.data),
             "XDG_RUNTIME_DIR": str(self.runtime),
+            "XDG_CONFIG_HOME": str(self.settings),
             "TMPDIR": str(self.temporary),
         }
 

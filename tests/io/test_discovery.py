@@ -415,6 +415,37 @@ def test_useless_announcements_are_counted(
     assert [warning in record.getMessage() for record in caplog.records] == ([True, True] if warning else [])
 
 
+def test_a_peer_with_another_key_is_remembered(bus: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who offers an API on another bus, to holders of its key, can be named in a message, until it leaves."""
+    monkeypatch.setattr(discovery, "MAX_STRANGERS", 2)
+
+    async def scenario() -> None:
+        made = ZeroconfDiscovery(bus)
+        keyed = announcement(
+            "another", fingerprint="f1", api_names=("auth",), addresses=(LOOPBACK,), rpc_port=1, event_port=2
+        )
+        plain = announcement("another", api_names=("auth",))
+        friend = ZeroconfDiscovery("another")
+        async with listening(made) as ears, listening(friend), stranger() as speaker:
+            await speaker.async_register_service(service_info(plain), cooperating_responders=True)
+            await friend.announce(keyed)
+            await wait_until_async(lambda: made.strangers("auth"))
+            [clause] = made.strangers("auth")
+            assert clause == f"{keyed} offers it to holders of the key f1: compare `lightbus keys show`"
+            assert made.strangers("shop") == []
+            await friend.withdraw()
+            await wait_until_async(lambda: not made.strangers("auth"))
+            ghosts = [announcement("another", fingerprint=f"f{number}", api_names=("auth",)) for number in range(3)]
+            for ghost in ghosts:
+                await speaker.async_register_service(service_info(ghost), cooperating_responders=True)
+            friendly = announcement(bus)
+            await speaker.async_register_service(service_info(friendly), cooperating_responders=True)
+            await ears.hear(friendly)  # and so all that was announced before it
+            assert len(made.strangers("auth")) == 2
+
+    asyncio.run(scenario())
+
+
 def test_flood_of_useless_announcements_is_warned_of_once(bus: str, caplog: pytest.LogCaptureFixture) -> None:
     """Whoever announces nonsense under many names does not fill the log: the rest is a number."""
 

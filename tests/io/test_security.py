@@ -211,12 +211,11 @@ def test_modes_without_keys_leave_sockets_plain(mode: Security) -> None:
 
 
 def test_mode_host_says_how_to_open_the_lan() -> None:
-    """The start-up line of mode host says where the sockets are, and which settings open the LAN."""
+    """The start-up line of mode host says where the sockets are, and which command opens the LAN."""
     assert (HOST.mode, HOST.level) == ("host", logging.INFO)
     assert HOST.describe() == (
         "no key: this bus stays on this host (ipc sockets in /run/user/1000/lightbus/demo, other users are kept out by "
-        "the file system); to open it to the LAN set LIGHTBUS_SECURITY=insecure with LIGHTBUS_BUS and "
-        "LIGHTBUS_INTERFACES (plain TCP, no protection)"
+        "the file system); one key on each host opens it to the LAN: lightbus keys init"
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 import lightbus
 from helpers import Process, Processes
 from lightbus import BusPath
+from lightbus.config.keys import BusKey
 
 SERVICES = Path(__file__).parent / "services"
 
@@ -32,18 +33,23 @@ class Network:
         self._patch = patch
         self._buses: list[BusPath] = []
 
-    def use(self, mode: str) -> None:
+    def use(self, mode: str, *, key: str = "") -> None:
         """
         Choose how processes reach and find each other.
 
-        `"host"`: as without any setting. `"insecure"`: TCP on 127.0.0.1. `"seed"`: that, without multicast, and with
-        one fixed peer. `"both"`: with multicast and the fixed peer.
+        `"host"`: as without any setting. `"insecure"`: TCP on 127.0.0.1. `"bus_key"`: that, with a key. `"seed"`:
+        without multicast, and with one fixed peer. `"both"`: with multicast and the fixed peer. With a `key` the last
+        two are encrypted, too.
         """
         if mode == "host":
             return
-        self._patch.setenv("LIGHTBUS_SECURITY", "insecure")
         self._patch.setenv("LIGHTBUS_INTERFACES", "127.0.0.1")
-        if mode != "insecure":
+        if mode == "bus_key" or key:
+            self._patch.delenv("LIGHTBUS_SECURITY", raising=False)
+            self._patch.setenv("LIGHTBUS_BUS_KEY", key or BusKey.generate().text)
+        else:
+            self._patch.setenv("LIGHTBUS_SECURITY", "insecure")
+        if mode in ("seed", "both"):
             self._patch.setenv("LIGHTBUS_PEERS", f"127.0.0.1:{self.seed_port}")
         if mode == "seed":
             self._patch.setenv("LIGHTBUS_CONFIG", self.config(discovery={"mdns": False}))
@@ -61,10 +67,10 @@ class Network:
             worker.wait_for_line("Ready")
         return worker
 
-    def start_seed(self, api: str = "work", *, mdns: bool = True, ready: bool = True) -> Process:
+    def start_seed(self, api: str = "work", *, mdns: bool = True, ready: bool = True, **env: str) -> Process:
         """Start the worker that the others have as their fixed peer."""
         config = self.config(discovery={"mdns": mdns}, network={"rpc_port": self.seed_port})
-        return self.start(api, ready=ready, LIGHTBUS_CONFIG=config)
+        return self.start(api, ready=ready, **{"LIGHTBUS_CONFIG": config, **env})
 
     def start_all(self, mode: str, *apis: str) -> list[Process]:
         """Start a worker for each API, together, and wait for all; the first is the fixed peer where there is one."""

@@ -165,7 +165,7 @@ class Fate:
 
 
 @pytest.mark.timeout(60 + 2 * SECONDS)
-@pytest.mark.parametrize("mode", ["host", "insecure"])
+@pytest.mark.parametrize("mode", ["host", "insecure", "bus_key"])
 def test_whatever_happens_to_workers(
     network: Network, chaos: random.Random, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:

@@ -62,7 +62,7 @@ def test_workers_know_each_other(network: Network, mode: str) -> None:
     assert bus.b.who() == second.pid
 
 
-@pytest.mark.parametrize("mode", ["host", "insecure"])
+@pytest.mark.parametrize("mode", ["host", "insecure", "bus_key"])
 def test_buses_do_not_see_each_other(
     network: Network, surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:

@@ -68,7 +68,7 @@ def running(bus: BusPath, *workers: Process) -> None:
     wait_until(lambda: pids <= {bus.work.who() for _ in range(10)}, what="all workers are used")
 
 
-@pytest.mark.parametrize("mode", ["host", "insecure"])
+@pytest.mark.parametrize("mode", ["host", "insecure", "bus_key"])
 @pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
 def test_kill_of_one_of_two_workers(network: Network, threads: ThreadPoolExecutor, mode: str, door: Door) -> None:
     """Calls that the killed one executed fail at once with PeerLost, all others are answered; restarted, it is used."""
@@ -157,7 +157,7 @@ def quick_heartbeats(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick_heartbeats")
-@pytest.mark.parametrize("mode", ["host", "insecure"])
+@pytest.mark.parametrize("mode", ["host", "insecure", "bus_key"])
 def test_worker_that_stands_still(network: Network, tmp_path: Path, mode: str) -> None:
     """A stopped worker is noticed by its silence, and calls move on; awake, it executes nothing old, and is used."""
     network.use(mode)

@@ -15,7 +15,9 @@ import pytest
 
 from helpers import MS, scaled, wait_until_async
 from helpers.surroundings import Surroundings
+from lightbus.config.keys import BusKey
 from lightbus.exceptions import TransportError
+from lightbus.io.curve import KeySecurity
 from lightbus.io.security import HostSecurity
 from lightbus.io.transport import Transport
 from lightbus.runtime import binding as module
@@ -511,3 +513,26 @@ def test_goodbye_is_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> No
         assert 100 * MS <= time.monotonic() - started < 1
 
     place.run(scenario)
+
+
+# Keys
+
+
+def test_connections_that_are_refused(surroundings: Surroundings, place: Place) -> None:
+    """With a key, who has none is not let in, and counted."""
+    place.transport.close()
+    place.transport = Transport(KeySecurity(keys=[BusKey.generate()], addresses=["127.0.0.1"]))
+
+    async def scenario() -> None:
+        assert place.binding.refused_connections == {}
+        place.endpoints = place.binding.bind_tcp(["127.0.0.1"], 0, 0)
+        caller = place.caller()
+        caller.say(HELLO)
+        await caller.hears(Welcome)
+        port = place.endpoints.event_port
+        with socket.create_connection(("127.0.0.1", port)) as stranger:
+            stranger.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"NULL".ljust(52, b"\0"))
+            await wait_until_async(lambda: place.binding.refused_connections)
+        assert place.binding.refused_connections == {"no_key": 1}
+
+    place.run(scenario, bound=False)

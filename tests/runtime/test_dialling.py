@@ -36,6 +36,7 @@ class FakeDial:
         self.target = target
         self.fingerprint = fingerprint
         self.ended = ""
+        self.denied = False
         self._on_done = on_done
 
     def succeed(self) -> None:
@@ -68,10 +69,17 @@ class Place:
         self.links: dict[str, Any] = {}
         self.wanted: set[str] = set()
         self.failed: list[tuple[str, str, bool]] = []
+        self.refusing: list[tuple[str, str]] = []
         self.ended = 0
         self.dialler = self.make()
 
-    def make(self, seeds: Sequence[str] = (), directory: Path | None = None, networks: Sequence[str] = ()) -> Dialler:
+    def make(
+        self,
+        seeds: Sequence[str] = (),
+        directory: Path | None = None,
+        networks: Sequence[str] = (),
+        fingerprints: Sequence[str] = ("",),
+    ) -> Dialler:
         """Return a dialler in this place."""
         user: Any = self
         transport: Any = None
@@ -84,11 +92,15 @@ class Place:
             seeds=seeds,
             directory=directory,
             networks=networks,
+            fingerprints=fingerprints,
         )
         return self.dialler
 
     def unreachable(self, instance: str, reason: str, *, refused: bool) -> None:
         self.failed.append((instance, reason, refused))
+
+    def denied(self, instance: str, reason: str) -> None:
+        self.refusing.append((instance, reason))
 
     def attempt_is_over(self) -> None:
         self.ended += 1
@@ -431,3 +443,59 @@ def test_the_end(place: Place, how: str) -> None:
 def test_the_address_of_an_endpoint(endpoint: str, address: str) -> None:
     """Its host without brackets and port; a file has none."""
     assert address_of(endpoint) == address
+
+
+# --- keys -------------------------------------------------------------------------------------------
+
+
+def test_a_peer_that_refuses_us(place: Place) -> None:
+    """The node is told so, and not that nobody answers."""
+    place.dialler.dial(place.announce(announcement(1)))
+    (dial,) = place.dials
+    dial.denied = True
+    dial.fail("has another key")
+    assert (place.refusing, place.failed, place.ended) == ([(instance(1), "has another key")], [], 1)
+
+
+def test_a_fixed_peer_that_refuses_us(place: Place, now: list[float]) -> None:
+    """It is a reason while it lasts: a later failure of another kind, or an answer, ends it."""
+    dialler = place.make([SEED])
+    for denied, expected in ((True, [f"the fixed peer {SEED} has another key"]), (False, [])):
+        dialler.dial_due(now[0])
+        place.dials[-1].denied = denied
+        place.dials[-1].fail("has another key")
+        assert dialler.refusals() == expected
+        now[0] += 100.0
+    dialler.dial_due(now[0])
+    place.dials[-1].denied = True
+    place.dials[-1].fail("has another key")
+    assert dialler.refusals() != []
+    link: Any = FakeLink(instance(1), SEED)
+    dialler.linked(link)
+    assert dialler.refusals() == []
+
+
+def test_one_of_two_fixed_peers_refuses_us(place: Place, now: list[float]) -> None:
+    """Where the other one answers it is no reason: that one tells of everybody."""
+    dialler = place.make([SEED, "tcp://10.0.0.8:7000"])
+    dialler.dial_due(now[0])
+    place.dials[0].denied = True
+    place.dials[0].fail("has another key")
+    assert len(dialler.refusals()) == 1
+    link: Any = FakeLink(instance(1), "tcp://10.0.0.8:7000")
+    dialler.linked(link)
+    assert dialler.refusals() == []
+
+
+def test_which_key_a_fixed_peer_speaks(place: Place, now: list[float]) -> None:
+    """Each of our keys is tried at it, one right after the other, and then there is a pause."""
+    dialler = place.make([SEED], fingerprints=["new", "old"])
+    for _ in range(2):
+        dialler.dial_due(now[0])
+        assert dialler.may_find("auth")
+        place.dials[-1].fail("has another key")
+    dialler.dial_due(now[0])
+    assert [dial.fingerprint for dial in place.dials] == ["new", "old"]
+    now[0] += retry_delay(1)
+    dialler.dial_due(now[0])
+    assert place.dials[-1].fingerprint == "new"

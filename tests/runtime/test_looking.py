@@ -12,7 +12,7 @@ import pytest
 from helpers import MS
 from lightbus.core.registry import Peer, Registry, Source
 from lightbus.deadline import Deadline
-from lightbus.exceptions import PeerUnreachable, UnknownApi
+from lightbus.exceptions import PeerRefused, PeerUnreachable, UnknownApi
 from lightbus.runtime import looking as module
 from lightbus.runtime.dialling import Dialler
 from lightbus.runtime.links import HELLO_TIMEOUT
@@ -30,6 +30,7 @@ class FakeDialler:
         self.dialled: list[str] = []
         self.looks = 0
         self.trying: set[str] = set()
+        self.refusing: list[str] = []
 
     def dial(self, peer: Peer) -> None:
         self.dialled.append(peer.instance)
@@ -40,6 +41,9 @@ class FakeDialler:
     def may_find(self, api: str) -> bool:
         return api in self.trying
 
+    def refusals(self) -> list[str]:
+        return self.refusing
+
 
 class Place:
     """A lookup, and what it is made from."""
@@ -48,8 +52,14 @@ class Place:
         self.registry = Registry()
         self.dialler = FakeDialler()
         self.wanted: set[str] = set()
+        self.strangers: dict[str, list[str]] = {}
         self.lookup = Lookup(
-            self.registry, cast(Dialler, self.dialler), self.wanted, wait=wait, where=lambda: "zeroconf on 127.0.0.1"
+            self.registry,
+            cast(Dialler, self.dialler),
+            self.wanted,
+            wait=wait,
+            where=lambda: "zeroconf on 127.0.0.1",
+            strangers=lambda api: self.strangers.get(api, []),
         )
 
     def announce(self, number: int, *apis: str) -> Announcement:
@@ -290,3 +300,30 @@ def test_stopping() -> None:
         await place.lookup.resolve("auth", Deadline.after(LONG))
 
     run(test)
+
+
+# --- who does not let us in -------------------------------------------------------------------------
+
+
+def test_a_fixed_peer_refuses_us() -> None:
+    """Where nobody else has the name, a fixed peer that does not let us in is the reason."""
+
+    async def test(place: Place) -> None:
+        place.dialler.refusing.append("the fixed peer x has another key")
+        with pytest.raises(PeerRefused, match="But the fixed peer x has another key"):
+            await place.lookup.resolve("auth", Deadline.after(LONG))
+
+    run(test, wait=0.0)
+
+
+def test_a_peer_of_another_bus_has_it() -> None:
+    """Who has the name for holders of another key is named, and only for that name."""
+
+    async def test(place: Place) -> None:
+        place.strangers["auth"] = ["y offers it to holders of another key"]
+        with pytest.raises(PeerRefused, match="But y offers it"):
+            await place.lookup.resolve("auth", Deadline.after(LONG))
+        with pytest.raises(UnknownApi):
+            await place.lookup.resolve("shop", Deadline.after(LONG))
+
+    run(test, wait=0.0)

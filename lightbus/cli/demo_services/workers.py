@@ -168,4 +168,4 @@ class Workers:
 def _environment(bus_name: str) -> dict[str, str]:
     """Return this process's environment without the user's settings of a bus: the demo meets nobody."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTBUS_")}
-    return {**kept, "LIGHTBUS_BUS": bus_name}
+    return {**kept, "LIGHTBUS_BUS": bus_name, "LIGHTBUS_SECURITY": "host"}

@@ -1,0 +1,233 @@
+"""The bus key: how it is written, named and kept in a file that only its owner can read.
+
+What is derived from a key to encrypt with is `io.security`'s. No text of a key gets into a message, a log or a `repr`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import re
+import stat
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..exceptions import InvalidConfiguration
+
+__all__ = [
+    "MAX_KEYS",
+    "PROMOTED",
+    "BusKey",
+    "check_together",
+    "default_key_file",
+    "looks_like_key",
+    "parse_keys",
+    "read_key_file",
+    "write_key_file",
+]
+
+MAX_KEYS = 4
+"""Keys at a time: two while a key is being replaced, and some for who is slow."""
+
+MAX_FILE_BYTES = 4096
+_SECRET_BYTES = 32
+_CHECK_BYTES = 4
+_ANY_KEY = re.compile(r"lb1\.[0-9a-f]{16}\.[A-Za-z0-9_-]{8,}")
+_KEY = re.compile(r"lb1\.([0-9a-f]{16})\.([A-Za-z0-9_-]{48})")
+
+PROMOTED = "# promoted: the first of these keys is the new one"
+"""A line of the file, from the second phase of a rotation to the third: the order alone would not tell."""
+
+_HEAD = """\
+# The key of a Lightbus bus. Whoever has it can call, serve, fire and read everything on the bus: keep it secret.
+# The first key is the one that is spoken; any other one is accepted too, while `lightbus keys rotate` replaces a key.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BusKey:
+    """
+    One key, written as `lb1.<name of the bus>.<secret and check sum>`.
+
+    Attributes:
+        bus: the bus that the key is for, unless the settings name one: the fingerprint of its first key. A key that
+            replaces another one has the same, and so the bus keeps its name.
+        secret: 32 random bytes.
+
+    """
+
+    bus: str
+    secret: bytes = field(repr=False)
+
+    @classmethod
+    def generate(cls, bus: str = "") -> BusKey:
+        """Return a new key: for `bus`, or of a bus of its own."""
+        secret = os.urandom(_SECRET_BYTES)
+        return cls(bus=bus or _fingerprint(secret), secret=secret)
+
+    @classmethod
+    def parse(cls, text: str) -> BusKey:
+        """Read a key as `text` writes it. Raise ValueError, which shows nothing of the key, for anything else."""
+        found = _KEY.fullmatch(text.strip())
+        if found is None:
+            raise ValueError(
+                f"is no bus key: those that `lightbus keys init` makes begin with 'lb1.' and have 69 characters, and "
+                f"this has {len(text.strip())}"
+            )
+        raw = base64.urlsafe_b64decode(found[2])
+        secret, check = raw[:_SECRET_BYTES], raw[_SECRET_BYTES:]
+        if not hmac.compare_digest(check, _check(found[1], secret)):
+            raise ValueError("is a bus key with a wrong character somewhere (its check sum differs): copy it again")
+        return cls(bus=found[1], secret=secret)
+
+    @property
+    def text(self) -> str:
+        """The key as it is written down. It is the secret itself."""
+        raw = self.secret + _check(self.bus, self.secret)
+        return f"lb1.{self.bus}.{base64.urlsafe_b64encode(raw).decode()}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that tell this key from others, and nothing of the key."""
+        return _fingerprint(self.secret)
+
+    def __str__(self) -> str:
+        return f"key {self.fingerprint}"
+
+
+def parse_keys(text: str) -> tuple[BusKey, ...]:
+    """
+    Read keys with blanks, line ends or commas between; a line that begins with `#` is none.
+
+    Raises ValueError for what is no key, and where the keys do not go together (`check_together`).
+    """
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    keys = tuple(BusKey.parse(word) for word in re.split(r"[\s,]+", " ".join(lines)) if word)
+    check_together(keys)
+    return keys
+
+
+def check_together(keys: Sequence[BusKey]) -> None:
+    """Raise ValueError unless these may be held at once: those of one bus, each of them once, and not too many."""
+    if len(keys) > MAX_KEYS:
+        raise ValueError(f"holds {len(keys)} keys; {MAX_KEYS} is the most")
+    if len({key.bus for key in keys}) > 1:
+        raise ValueError(f"holds keys of different buses: {', '.join(sorted({key.bus for key in keys}))}")
+    if len({key.secret for key in keys}) < len(keys):
+        raise ValueError("holds the same key twice")
+
+
+def looks_like_key(text: str) -> bool:
+    """Return whether a bus key is written somewhere in a text."""
+    return _ANY_KEY.search(text) is not None
+
+
+# The file
+
+
+def default_key_file(environ: Mapping[str, str]) -> Path | None:
+    """
+    Return where the key of this user is kept unless the settings name a file; None for a user without a home.
+
+    It is `bus.key` in `$XDG_CONFIG_HOME/lightbus` (XDG Base Directory Specification), else in
+    `~/.config/lightbus`, on macOS in `~/Library/Application Support/lightbus`.
+    """
+    base, home = environ.get("XDG_CONFIG_HOME", ""), environ.get("HOME", "")
+    if os.path.isabs(base):
+        return Path(base) / "lightbus" / "bus.key"
+    if not os.path.isabs(home):
+        return None
+    usual = "Library/Application Support" if sys.platform == "darwin" else ".config"
+    return Path(home) / usual / "lightbus" / "bus.key"
+
+
+def read_key_file(path: Path) -> tuple[BusKey, ...] | None:
+    """
+    Return the keys in a file; None where there is no such file.
+
+    Raises:
+        InvalidConfiguration: it cannot be read, others than its owner can read it, or what it holds is no key.
+
+    """
+    try:
+        with path.open("rb") as file:
+            _check_private(path, os.fstat(file.fileno()))  # of the very file that is read
+            raw = file.read(MAX_FILE_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise InvalidConfiguration(f"The key file {path} cannot be read: {error.strerror}.") from error
+    try:
+        if len(raw) > MAX_FILE_BYTES:
+            raise ValueError(f"is larger than {MAX_FILE_BYTES} bytes")
+        keys = parse_keys(raw.decode("ascii", errors="replace"))
+        if not keys:
+            raise ValueError("holds no key")
+    except ValueError as error:
+        raise InvalidConfiguration(f"The content of the key file {path} {error}.") from None
+    return keys
+
+
+def write_key_file(path: Path, keys: Sequence[BusKey], *, replace: bool, note: str = "") -> None:
+    """
+    Write a file that only its owner can read; without `replace` one that is there already is left alone.
+
+    `note` is a line of comment.
+
+    Raises:
+        InvalidConfiguration: it cannot be written.
+        FileExistsError: it is there, and must not be replaced.
+
+    """
+    content = _HEAD + "".join(f"{line}\n" for line in (note, *(key.text for key in keys)) if line)
+    draft = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            _write_private(draft, content.encode())
+            if replace:
+                draft.replace(path)
+            else:
+                os.link(draft, path)  # and not `rename`, which would replace: of two at once one fails
+        finally:
+            draft.unlink(missing_ok=True)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise InvalidConfiguration(f"The key file {path} cannot be written: {error.strerror}.") from error
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _check_private(path: Path, found: os.stat_result) -> None:
+    mode = stat.S_IMODE(found.st_mode)
+    if not stat.S_ISREG(found.st_mode):
+        raise InvalidConfiguration(f"The key file {path} is no file. Make one: lightbus keys init")
+    if found.st_uid not in (os.geteuid(), 0):
+        raise InvalidConfiguration(
+            f"The key file {path} belongs to user {found.st_uid}, who could change it. Make it your own: chown it."
+        )
+    # What root mounts for a service (a secret of a container) may be for the service's group; what is ours is ours.
+    if mode & (0o077 if found.st_uid == os.geteuid() else 0o037):
+        raise InvalidConfiguration(
+            f"The key file {path} is open to others than its owner (mode {mode:04o}), who may know the key by now. "
+            f"Close it: chmod 600 {path}; if others do use this host, replace the key: lightbus keys rotate."
+        )
+
+
+def _fingerprint(secret: bytes) -> str:
+    return hmac.digest(secret, b"lightbus: fingerprint of a bus key", "sha256")[:8].hex()
+
+
+def _check(bus: str, secret: bytes) -> bytes:
+    return hashlib.sha256(b"lightbus: check sum of a bus key\0" + bus.encode() + b"\0" + secret).digest()[:_CHECK_BYTES]
