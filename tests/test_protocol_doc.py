@@ -101,7 +101,7 @@ def test_a_message_has_the_fields_of_the_document(section: Section) -> None:
     assert Kind(section.number).name == section.name
     assert list(declared(fields).items()) == list(in_code(cls).items())
     assert all(meaning.endswith(".") for _, _, meaning in fields)
-    assert re.fullmatch(r"(engine|door|worker|publisher) [→↔] (worker|door|engine|subscribers|one subscriber)(, \w+)?",
+    assert re.fullmatch(r"(engine|door|worker|publisher|consumer) [→↔] (worker|door|engine|publisher|consumer|subscribers|one subscriber)(, \w+)?",
                         section.direction)  # fmt: skip
 
 
@@ -132,7 +132,7 @@ def test_published_vectors_show_their_topics() -> None:
     topic = envelope.event_topic("auth", "user_registered", 4)
     assert vectors["EVENTS"] == f"topic {topic!r}"
     assert vectors["MARKER"] == f"topic {envelope.marker_topic(bytes(range(16)))!r}"
-    assert {name for name, line in vectors.items() if line.startswith("topic ")} == {"EVENTS", "MARKER"}
+    assert {name for name, line in vectors.items() if line.startswith("topic ")} == {"EVENTS", "MARKER", "HEAD"}
 
 
 def test_the_record_of_an_event() -> None:

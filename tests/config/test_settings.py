@@ -49,9 +49,25 @@ def refusal(section: type[settings.Settings], **values: Any) -> str:
         (settings.SecuritySettings, {"mode": "host", "bus_key": (), "bus_key_file": None}),
         (
             settings.WorkerSettings,
-            {"rpc_concurrency": 100, "rpc_queue": 1000, "drain_grace": 2.0, "shutdown_timeout": 10.0},
+            {
+                "rpc_concurrency": 100,
+                "rpc_queue": 1000,
+                "drain_grace": 2.0,
+                "shutdown_timeout": 10.0,
+                "member_timeout": 10.0,
+            },
         ),
-        (settings.JournalSettings, {"data_dir": None}),
+        (
+            settings.JournalSettings,
+            {
+                "data_dir": None,
+                "durability": "process",
+                "min_age": 86_400.0,
+                "max_events": 10_000_000,
+                "max_bytes": 4 * 1024**3,
+                "group_expiry": 30 * 86_400.0,
+            },
+        ),
     ],
 )
 def test_defaults(section: type[settings.Settings], defaults: dict[str, Any]) -> None:

@@ -72,8 +72,10 @@ class FakePublisher:
     def __init__(self) -> None:
         self.subscriptions: list[tuple[bytes, bool]] = []
 
-    def hand_off(self, fire: Fire) -> Message:
-        return Result("taken")
+    def hand_off(self, fire: Fire, reply: Callable[[Message], None]) -> None:
+        reply(Result("taken"))
+
+    def tick(self, now: float) -> None: ...
 
     def subscribed(self, topic: bytes, subscribed: bool) -> None:
         self.subscriptions.append((topic, subscribed))
