@@ -485,10 +485,11 @@ class Journal:
             events, size = events - deleted, size - freed
         return [(group, topic, count) for (group, topic), count in lost.items()]
 
-    def is_drained(self, owed: Callable[[Topic], Mapping[str, int]]) -> bool:
-        """Return whether there is no event left; `owed` as for `trim`, which deletes what nobody is owed any more."""
+    def is_drained(self) -> bool:
+        """Return whether there is nothing left in it: no event (see `trim`), and none that was set aside."""
         with self._reader() as read:
-            return read.execute("SELECT 1 FROM events LIMIT 1").fetchone() is None and not self.dead()
+            is_empty = read.execute("SELECT 1 FROM events LIMIT 1").fetchone() is None
+        return is_empty and not self.dead()
 
     def checkpoint(self) -> None:
         """Write the write-ahead log back into the file; from a thread that may wait for the disk."""

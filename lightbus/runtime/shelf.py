@@ -254,7 +254,7 @@ class Care:
         )
         for group, topic, count in await self._in_thread(trim):
             self._coordinator.lost(group, topic, count)
-        if journal is not self._shelf.opened and journal.is_drained(owed):
+        if journal is not self._shelf.opened and journal.is_drained():
             self._coordinator.journal_removed(journal)
             await self._in_thread(partial(self._shelf.drop, journal))
 

@@ -1,0 +1,166 @@
+"""Members and partitions: one owner at a time, nobody without need, and no word of an old assignment counts."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from lightbus.core.groups import Assignment, Group, Lost
+
+ALL = tuple(range(16))
+
+
+def group() -> Group:
+    """Return a group without members."""
+    return Group("auth\0shop", 16)
+
+
+def test_a_single_member_has_everything() -> None:
+    """Who joins first is assigned all partitions."""
+    made = group()
+    assert made.join("a", 0.0) == [Assignment("a", 2, ALL)]
+    assert made.held_by("a") == list(ALL)
+
+
+def test_a_second_member_waits_for_what_is_given_back() -> None:
+    """What belongs to the newcomer is asked back first, and given to it once it is released."""
+    made = group()
+    made.join("a", 0.0)
+    changes = {each.member: each for each in made.join("b", 0.0)}
+    assert changes["b"].partitions == ()
+    moved = tuple(p for p in ALL if p not in changes["a"].partitions)
+    assert moved
+    assert made.held_by("a") == list(ALL)  # until it says that it has finished
+    [given] = made.released("a", changes["a"].generation, moved)
+    assert given == Assignment("b", given.generation, moved)
+    assert given.generation > changes["a"].generation
+
+
+def test_a_member_that_leaves_leaves_everything() -> None:
+    """Its partitions are given to the others at once: it has finished them."""
+    made = group()
+    made.join("a", 0.0)
+    made.join("b", 0.0)
+    assert made.leave("a") == [Assignment("b", made.generation, ALL)]
+    assert made.leave("b") == []
+    assert made.leave("nobody") == []
+
+
+def test_a_member_that_is_lost_leaves_it_unfinished() -> None:
+    """Whoever lost it is told which partitions may have something begun in them."""
+    made = group()
+    made.join("a", 0.0)
+    assert made.lost("a") == (Lost("a", ALL), [])
+    assert made.holdings == {}
+
+
+def test_words_of_an_older_assignment_do_not_count() -> None:
+    """A member that joined anew is not believed what it said before; nor is one that never had the partition."""
+    made = group()
+    [first] = made.join("a", 0.0)
+    assert made.holds("a", first.generation, 3)
+    [again] = made.join("a", 1.0)
+    assert not made.holds("a", first.generation, 3)
+    assert made.holds("a", again.generation, 3)
+    assert not made.holds("b", again.generation, 3)
+    assert not made.holds("a", again.generation, 16)
+
+
+def test_a_word_that_crosses_another_assignment_counts() -> None:
+    """What a member keeps through an assignment it may speak of in the words of either."""
+    made = group()
+    [first] = made.join("a", 0.0)
+    changes = {each.member: each for each in made.join("b", 0.0)}
+    kept = changes["a"].partitions[0]
+    assert made.holds("a", first.generation, kept)
+    assert made.holds("a", changes["a"].generation, kept)
+
+
+def test_silence() -> None:
+    """Who was not heard of for longer than the timeout is named; who is no member is not taken for one."""
+    made = group()
+    made.join("a", 0.0)
+    made.join("b", 5.0)
+    assert made.silent(10.0, 10.0) == []
+    assert made.silent(10.1, 10.0) == ["a"]
+    assert made.heard("a", 9.0)
+    assert made.silent(10.1, 10.0) == []
+    assert not made.heard("c", 9.0)
+
+
+def test_renewing_changes_the_generation_only() -> None:
+    """A member can be told what it has once more."""
+    made = group()
+    [first] = made.join("a", 0.0)
+    assert made.renew("a") == [Assignment("a", first.generation + 1, ALL)]
+    assert made.renew("b") == []
+
+
+def test_publishers_agree() -> None:
+    """Two publishers that know the same members come to the same assignment, whatever the order of joining was."""
+    one, other = group(), group()
+    for name in ("a", "b", "c"):
+        one.join(name, 0.0)
+    for name in ("c", "a", "b"):
+        other.join(name, 0.0)
+    for each in (one, other):
+        for _ in range(3):
+            for name in ("a", "b", "c"):
+                each.released(name, each.generation, ALL)
+    assert [one.assigned_to(name) for name in "abc"] == [other.assigned_to(name) for name in "abc"]
+
+
+class Membership(RuleBasedStateMachine):
+    """Any order of joining, leaving, losing and releasing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.group = group()
+        self.told: dict[str, Assignment] = {}
+        self.has: dict[str, set[int]] = {}
+
+    def take(self, assignments: list[Assignment]) -> None:
+        """Do as members do: keep what is still theirs, and take on what is new. What is gone they release later."""
+        for each in assignments:
+            assert each.generation > self.told.get(each.member, Assignment("", 0, ())).generation
+            self.told[each.member] = each
+            self.has.setdefault(each.member, set()).update(each.partitions)
+
+    @rule(member=st.sampled_from("abcd"))
+    def join(self, member: str) -> None:
+        self.has[member] = set()
+        self.take(self.group.join(member, 0.0))
+
+    @rule(member=st.sampled_from("abcd"))
+    def leave(self, member: str) -> None:
+        self.has.pop(member, None)
+        self.take(self.group.leave(member))
+
+    @rule(member=st.sampled_from("abcd"))
+    def lose(self, member: str) -> None:
+        lost, assignments = self.group.lost(member)
+        assert set(lost.partitions) >= self.has.pop(member, set())
+        self.take(assignments)
+
+    @rule(member=st.sampled_from("abcd"), late=st.booleans())
+    def release(self, member: str, late: bool) -> None:
+        if member in self.has:
+            gone = self.has[member] - set(self.told[member].partitions)
+            if not late:
+                self.has[member] -= gone
+            self.take(self.group.released(member, self.told[member].generation - late, gone if not late else ()))
+
+    @invariant()
+    def a_partition_has_one_owner(self) -> None:
+        """Nobody is assigned what another one has not given back."""
+        everything = [partition for partitions in self.has.values() for partition in partitions]
+        assert len(everything) == len(set(everything))
+
+    @invariant()
+    def nothing_lies_about(self) -> None:
+        """Where there is a member, every partition is somebody's."""
+        held = [p for member in self.group.members for p in self.group.held_by(member)]
+        assert sorted(held) == (list(ALL) if self.group.members else [])
+
+
+TestMembership = Membership.TestCase

@@ -1,0 +1,266 @@
+"""What a consumer hands out: everything, in order, once; whatever is lost, late or twice on the way."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightbus.core import streams as module
+from lightbus.core.streams import HIGH, UNCONFIRMED, Entry, LiveStream, Stream
+
+
+def entries(first: int, last: int) -> list[list[Any]]:
+    """Return the events from one sequence to another, each with the one before it."""
+    return [[sequence, sequence - 1, b"r%d" % sequence] for sequence in range(first, last + 1)]
+
+
+def handle(stream: Stream, count: int = 10**6) -> list[int]:
+    """Hand out and finish what is ready, and return the sequences."""
+    handled = []
+    while stream.can_go_on and len(handled) < count:
+        entry = stream.take()
+        handled.append(entry.sequence)
+        stream.done(entry)
+    return handled
+
+
+def test_live_events_are_handed_out() -> None:
+    """What follows on what was taken is taken; what was taken already is not taken again."""
+    stream = Stream("t", cursor=2)
+    assert stream.live(entries(3, 5)) == 3
+    assert stream.live(entries(4, 6)) == 1
+    assert handle(stream) == [3, 4, 5, 6]
+    assert (stream.position, stream.handled, stream.head) == (6, 6, 6)
+    assert stream.wanted() is None
+
+
+def test_a_gap_is_asked_for() -> None:
+    """An event whose predecessor is missing is not taken, and what is missing is asked for once."""
+    stream = Stream("t", cursor=0)
+    stream.live(entries(1, 2))
+    assert stream.live([[5, 4, b"r5"]]) == 0
+    assert stream.wanted() == 2
+    assert stream.wanted() is None
+    assert stream.page(entries(3, 5), 5) == 3
+    assert handle(stream) == [1, 2, 3, 4, 5]
+
+
+def test_what_comes_while_asking_is_kept_aside() -> None:
+    """It follows on the answer, and need not be asked for again."""
+    stream = Stream("t", cursor=0, head=3)
+    assert stream.wanted() == 0
+    assert stream.live(entries(4, 6)) == 0
+    stream.page(entries(1, 3), 3)
+    assert handle(stream) == [1, 2, 3, 4, 5, 6]
+    assert stream.wanted() is None
+
+
+def test_too_much_kept_aside_is_asked_for() -> None:
+    """Memory is bounded; what was let go is found to be missing."""
+    stream = Stream("t", cursor=0, head=1)
+    assert stream.wanted() == 0
+    for first in range(2, 2 * HIGH, 100):
+        stream.live(entries(first, first + 99))
+    stream.page(entries(1, 1), 1)
+    assert handle(stream, 1) == [1]
+    assert stream.wanted() is not None
+
+
+def test_no_more_waits_than_is_bounded() -> None:
+    """Over the bound what is published waits in the journal, and is asked for when little is left."""
+    stream = Stream("t", cursor=0)
+    assert stream.live(entries(1, HIGH)) == HIGH
+    assert stream.live(entries(HIGH + 1, HIGH + 10)) == 0
+    assert stream.wanted() is None
+    while handle(stream):
+        told = stream.to_tell()
+        assert told is not None
+        stream.was_confirmed(told)
+    assert stream.wanted() == HIGH
+
+
+def test_a_failed_question_is_asked_again() -> None:
+    """Where no answer comes, it is still due."""
+    stream = Stream("t", cursor=0, head=3)
+    assert stream.wanted() == 0
+    stream.failed_to_ask()
+    assert stream.wanted() == 0
+
+
+def test_what_was_trimmed_is_skipped_and_counted() -> None:
+    """A page may go further than its events: what is in between is gone, and not waited for."""
+    stream = Stream("t", cursor=0, head=9)
+    stream.wanted()
+    stream.page([[8, 3, b"r8"]], 9, trimmed=5)
+    assert handle(stream) == [8]
+    assert (stream.handled, stream.trimmed, stream.to_tell()) == (9, 5, 9)
+
+
+def test_one_event_at_a_time() -> None:
+    """While one is at hand, no other is handed out."""
+    stream = Stream("t", cursor=0)
+    stream.live(entries(1, 2))
+    entry = stream.take()
+    assert not stream.can_go_on
+    stream.done(entry)
+    assert stream.can_go_on
+
+
+def test_acknowledgements() -> None:
+    """Each is told once, also if it was not confirmed; and only so many events go unconfirmed."""
+    stream = Stream("t", cursor=0)
+    stream.live(entries(1, 2 * UNCONFIRMED))
+    assert len(handle(stream)) == UNCONFIRMED
+    assert (stream.to_tell(), stream.to_tell()) == (UNCONFIRMED, None)
+    stream.was_not_confirmed()
+    assert stream.to_tell() == UNCONFIRMED
+    stream.was_confirmed(UNCONFIRMED)
+    assert len(handle(stream)) == UNCONFIRMED
+
+
+def test_a_confirmation_makes_room_for_what_it_confirms() -> None:
+    """Under way there are several; each makes room for as many as it is about."""
+    stream = Stream("t", cursor=0)
+    stream.live(entries(1, 2 * UNCONFIRMED))
+    handle(stream, 100)
+    first = stream.to_tell()
+    handle(stream, 50)
+    second = stream.to_tell()
+    assert (first, second) == (100, 150)
+    stream.was_confirmed(100)
+    assert len(handle(stream)) == UNCONFIRMED - 50
+
+
+def test_what_was_dropped_is_not_acknowledged() -> None:
+    """When the partition moves while an event is at hand, only that one counts as handled, not what waited behind."""
+    stream = Stream("t", cursor=0)
+    stream.live(entries(1, 10))
+    handle(stream, 2)
+    entry = stream.take()
+    stream.drop()
+    stream.done(entry)
+    assert (stream.handled, stream.to_tell()) == (3, 3)
+
+
+def test_what_was_put_back_is_asked_for_again() -> None:
+    """Behind an event that was not handled nothing is handed out before it."""
+    stream = Stream("t", cursor=0)
+    stream.live(entries(1, 5))
+    handle(stream, 1)
+    stream.take()
+    stream.put_back()
+    assert not stream.can_go_on
+    assert stream.wanted() == 1
+    stream.page(entries(2, 5), 5)
+    assert handle(stream) == [2, 3, 4, 5]
+
+
+def test_what_was_handled_elsewhere_is_skipped() -> None:
+    """A stream that takes the place of another goes on behind what that one has finished meanwhile."""
+    stream = Stream("t", cursor=0)
+    stream.live(entries(1, 5))
+    assert stream.skip(3) == 3
+    assert handle(stream) == [4, 5]
+    assert stream.skip(9) == 0
+    assert stream.live(entries(6, 10)) == 1
+
+
+def test_doubts_end() -> None:
+    """Only as many events are doubtful as a member handles beyond what is confirmed."""
+    stream = Stream("t", cursor=0, head=2000, doubtful=2000)
+    stream.live(entries(1, HIGH))
+    doubtful = 0
+    while stream.can_go_on:
+        entry = stream.take()
+        doubtful += stream.is_doubtful(entry)
+        stream.done(entry)
+        told = stream.to_tell()
+        assert told is not None
+        stream.was_confirmed(told)
+    assert doubtful == UNCONFIRMED
+    assert not Stream("t", cursor=5, doubtful=7).is_doubtful(Entry(8, 7, b""))
+
+
+def test_best_effort_counts_what_is_missing() -> None:
+    """Everything that comes is handed out; a gap is counted, but for what was before we came."""
+    stream = LiveStream("t")
+    stream.live([[5, 4, b""], [6, 5, b""], [9, 7, b""]])
+    assert stream.missed == 1
+    assert (stream.wanted(), stream.to_tell()) == (None, None)
+    assert [stream.take().sequence for _ in stream.ready.copy()] == [5, 6, 9]
+
+
+@given(st.integers(0, 2**32), st.integers(1, 300))
+def test_everything_is_handed_out_in_order_whatever_happens(seed: int, count: int) -> None:
+    """
+    Frames are lost, late or come twice, answers fail, the consumer is lost and another one goes on at what was stored.
+
+    Each event is handled, in the order of the topic, by one consumer once; twice only where an acknowledgement was
+    not stored.
+    """
+    chance, journal = random.Random(seed), entries(1, count)
+    published = stored = 0
+    handled: list[int] = []
+    stream = Stream("t", cursor=0)
+    asked: int | None = None
+    waiting: list[list[Any]] = []
+    steps = 0
+    while stored < count:
+        steps += 1
+        calm = steps > 50 * count  # in the end the network is quiet
+        what = chance.choice(["publish", "lose", "arrive", "ask", "answer", "fail", "handle", "tell", "crash", "head"])
+        if what == "publish" and published < count:
+            size = chance.randint(1, 20)
+            waiting.append(journal[published : published + size])
+            published = min(count, published + size)
+        elif what == "lose" and waiting and not calm:
+            waiting.pop(chance.randrange(len(waiting)))
+        elif what == "arrive" and waiting:
+            frame = waiting[chance.randrange(len(waiting))]
+            stream.live(frame)
+            if chance.random() < 0.9:
+                waiting.remove(frame)
+        elif what == "head":
+            stream.heard_of(published)
+        elif what == "ask" and asked is None:
+            asked = stream.wanted()
+        elif what == "answer" and asked is not None:
+            page = journal[asked : min(published, asked + chance.randint(1, 30))]
+            stream.page(page, page[-1][0] if page else published)
+            asked = None
+        elif what == "fail" and asked is not None and not calm:
+            stream.failed_to_ask()
+            asked = None
+        elif what == "handle":
+            handled += handle(stream, chance.randint(1, 20))
+        elif what == "tell" and (told := stream.to_tell()) is not None:
+            if chance.random() < 0.8 or calm:
+                stored = told
+                stream.was_confirmed(told)
+            else:
+                stream.was_not_confirmed()
+        elif what == "crash" and chance.random() < 0.05 and not calm:
+            handled = [*handled, -stored]
+            stream, asked = Stream("t", cursor=stored, head=published), None
+    _check(handled, count)
+
+
+def _check(handled: list[int], count: int) -> None:
+    expected, seen = 1, set()
+    for sequence in handled:
+        if sequence <= 0:
+            expected = 1 - sequence  # another consumer begins behind what was stored
+        else:
+            assert sequence == expected
+            seen.add(sequence)
+            expected += 1
+    assert seen == set(range(1, count + 1))
+
+
+def test_bounds() -> None:
+    """A member may not handle more unconfirmed than are taken for doubtful when it is gone."""
+    assert module.UNCONFIRMED <= module.HIGH
+    assert module.LOW < module.HIGH

@@ -1,0 +1,397 @@
+"""The journal: what was stored is there, in order, after whatever happened; and no event twice under one id."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from lightbus.exceptions import JournalError
+from lightbus.io import journal as module
+from lightbus.io.journal import EPOCH_BITS, Entry, Group, Journal, NewEvent, Page, Topic
+
+ONE, TWO = Topic("auth", "seen", 1), Topic("auth", "seen", 2)
+DAY = 86_400.0
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where the journal of a test is."""
+    return tmp_path / "00000000000000aa.sqlite"
+
+
+@pytest.fixture
+def journal(path: Path) -> Iterator[Journal]:
+    """Return a new journal."""
+    made = Journal(path)
+    yield made
+    made.close()
+
+
+def event(topic: Topic = ONE, record: bytes = b"r", at: float = 1.0, id: str = "") -> NewEvent:
+    """Return an event to store."""
+    return NewEvent(topic, record, at, id)
+
+
+def group(name: str = "shop", created_at: float = 1.0) -> Group:
+    """Return a group of the API `auth`."""
+    return Group("auth", name, ("seen",), created_at, 2.0, "d")
+
+
+def page(journal: Journal, topic: Topic = ONE, after: int = 0, limit: int = 100, max_bytes: int = 10**6) -> Page:
+    """Return a page."""
+    return journal.page(topic, after, limit=limit, max_bytes=max_bytes)
+
+
+# Events
+
+
+def test_events_are_numbered_over_all_topics(journal: Journal) -> None:
+    """Each gets the next number, and names the one before it of its topic; the newest of each topic is known."""
+    first = journal.head + 1
+    stored = journal.append([event(ONE), event(TWO), event(ONE)])
+    assert [tuple(each) for each in stored] == [(first, 0, True), (first + 1, 0, True), (first + 2, first, True)]
+    assert [tuple(each) for each in journal.append([event(TWO)])] == [(first + 3, first + 1, True)]
+    assert journal.head == first + 3
+    assert journal.topics("auth") == {ONE: first + 2, TWO: first + 3}
+    assert (journal.topics("else"), journal.last(Topic("auth", "seen", 9))) == ({}, 0)
+
+
+def test_pages(journal: Journal) -> None:
+    """A page has so many events, or about so many bytes, and says whether there is more."""
+    sequences = [each.sequence for each in journal.append([event(record=b"x" * 10) for _ in range(5)])]
+    first = page(journal, limit=2)
+    assert [entry.sequence for entry in first.entries] == sequences[:2]
+    assert (first.through, first.more, first.trimmed) == (sequences[1], True, 0)
+    rest = page(journal, after=first.through)
+    assert [entry.sequence for entry in rest.entries] == sequences[2:]
+    assert (rest.through, rest.more) == (sequences[-1], False)
+    assert page(journal, after=rest.through) == Page([], sequences[-1], False, 0)
+    assert len(page(journal, max_bytes=25).entries) == 2
+    assert len(page(journal, max_bytes=1).entries) == 1
+    assert page(journal, Topic("auth", "other", 0), after=7) == Page([], 7, False, 0)
+
+
+def test_a_repeated_hand_off(journal: Journal, path: Path) -> None:
+    """Of one id there is one event: in the same commit, in a later one, and after the journal was opened anew."""
+    first, again = journal.append([event(id="x"), event(id="x")])
+    [later] = journal.append([event(id="x")])
+    assert (first.is_new, again, later) == (True, first._replace(is_new=False), first._replace(is_new=False))
+    journal.close()
+    reopened = Journal(path)
+    [even_later] = reopened.append([event(id="x")])
+    assert (even_later.sequence, even_later.is_new) == (first.sequence, False)
+    reopened.close()
+
+
+def test_a_new_opening_is_a_new_epoch(journal: Journal, path: Path) -> None:
+    """Sequences begin anew, higher than any that was given before; predecessors are still named."""
+    [first] = journal.append([event()])
+    journal.close()
+    reopened = Journal(path)
+    [second] = reopened.append([event()])
+    assert second.sequence == ((first.sequence >> EPOCH_BITS) + 1 << EPOCH_BITS) + 1
+    assert second.previous == first.sequence
+    reopened.close()
+
+
+def test_history_and_positions(journal: Journal) -> None:
+    """Events are found by time, by name and by what is in them."""
+    stored = journal.append([event(ONE, b"a", 1.0), event(TWO, b"b", 2.0), event(ONE, b"c", 3.0)])
+    found = journal.history("auth", "seen", start=2.0)
+    assert [(topic, entry.record) for topic, entry in found] == [(TWO, b"b"), (ONE, b"c")]
+    assert [entry.record for _, entry in journal.history("auth", "*", stop=2.0, limit=1)] == [b"b"]
+    assert journal.history("auth", "other") == []
+    assert journal.position_before(ONE, 3.0) == stored[0].sequence
+    assert journal.position_before(ONE, 1.0) == 0
+    assert journal.find(lambda record: record == b"b", "auth", "seen") == (TWO, stored[1].sequence)
+    assert journal.find(lambda record: False, "auth", "seen") is None
+    assert journal.record(stored[2].sequence) == b"c"
+    assert journal.record(7) is None
+    assert [journal.count_after(ONE, after) for after in (0, stored[0].sequence, journal.head)] == [2, 1, 0]
+    assert journal.size == (3, 3)
+
+
+# Groups
+
+
+def test_groups_and_how_far_they_are(journal: Journal, path: Path) -> None:
+    """Groups, cursors and who held what are there when the journal is opened anew."""
+    [one, two] = journal.append([event(ONE), event(TWO)])
+    journal.save_group(group())
+    journal.save(cursors=[("shop", ONE, one.sequence)], held=[("auth", "shop", 1, True), ("auth", "shop", 2, True)])
+    journal.save(held=[("auth", "shop", 2, False)])
+    journal.close()
+    reopened = Journal(path)
+    assert reopened.groups() == [group()]
+    assert reopened.cursors("auth", "shop") == {ONE: one.sequence}
+    assert reopened.cursors("other", "shop") == {}
+    assert reopened.held("auth", "shop") == {1}
+    reopened.remove_group("auth", "shop")
+    assert (reopened.groups(), reopened.cursors("auth", "shop"), reopened.held("auth", "shop")) == ([], {}, set())
+    assert two.sequence == reopened.last(TWO)
+    reopened.close()
+
+
+def test_deliveries_are_counted_until_acknowledged(journal: Journal) -> None:
+    """Each that is put on record has the next number, at least the one that is known of; then it is forgotten."""
+    [stored] = journal.append([event()])
+    assert journal.failing("shop") == {}
+    numbers = [journal.count_delivery("shop", ONE, stored.sequence, least) for least in (2, 2, 7, 1)]
+    assert numbers == [2, 3, 7, 8]
+    assert journal.deliveries("shop", ONE, stored.sequence) == 8
+    assert journal.failing("shop") == {ONE: stored.sequence}
+    journal.save(cursors=[("shop", ONE, stored.sequence)])
+    assert journal.failing("shop") == {}
+
+
+def test_dead_letters(journal: Journal) -> None:
+    """What was set aside is listed with its record and error, and can be taken out once."""
+    [stored] = journal.append([event(record=b"poison")])
+    journal.bury("shop", ONE, stored.sequence, 5, "ValueError", 9.0)
+    [dead] = journal.dead()
+    assert dead == ("shop", ONE, stored.sequence, b"poison", 5, "ValueError", 9.0)
+    assert (journal.dead("shop"), journal.dead("other")) == ([dead], [])
+    assert journal.take_dead("other", stored.sequence) is None
+    assert journal.take_dead("shop", stored.sequence) == dead
+    assert journal.take_dead("shop", stored.sequence) is None
+
+
+# Retention
+
+
+def trim(journal: Journal, *, handled: dict[str, int], now: float = 2 * DAY, events: int = 10**6, size: int = 10**9):
+    """Trim with one day of least age."""
+    return journal.trim(now=now, min_age=DAY, max_events=events, max_bytes=size, owed=lambda topic: handled)
+
+
+def test_old_and_handled_events_are_deleted(journal: Journal) -> None:
+    """Neither what somebody is still owed goes, nor what is younger; an id that went may come again."""
+    stored = journal.append([event(at=0.0, id="a"), event(at=0.0), event(at=1.9 * DAY)])
+    assert trim(journal, handled={"shop": stored[0].sequence, "mail": stored[2].sequence}) == []
+    assert [entry.sequence for entry in page(journal).entries] == [each.sequence for each in stored[1:]]
+    assert trim(journal, handled={"shop": stored[2].sequence}) == []
+    assert [entry.sequence for entry in page(journal).entries] == [stored[2].sequence]
+    assert journal.lost() == []
+    [again] = journal.append([event(id="a")])
+    assert again.is_new
+
+
+def test_without_a_group_age_decides(journal: Journal) -> None:
+    """What nobody is owed is kept for its time, and no longer."""
+    journal.append([event(at=0.0), event(at=1.9 * DAY)])
+    trim(journal, handled={})
+    assert journal.size == (1, 1)
+    assert not journal.is_drained()
+    trim(journal, handled={}, now=4 * DAY)
+    assert journal.is_drained()
+
+
+@pytest.mark.parametrize("cap", [{"events": 4}, {"size": 40}])
+def test_a_cap_wins_and_the_loss_is_told(journal: Journal, cap: dict[str, int]) -> None:
+    """The oldest go, also those a group had not handled; that is counted for it, and told whoever asks for them."""
+    stored = journal.append([event(record=b"x" * 10, at=1.9 * DAY) for _ in range(10)])
+    handled = {"shop": stored[1].sequence, "mail": stored[-1].sequence}
+    lost = trim(journal, handled=handled, **cap)
+    kept = journal.size[0]
+    assert kept <= 4
+    assert lost == [("shop", ONE, 8 - kept)]
+    assert [row[:3] for row in journal.lost()] == [("shop", ONE, 8 - kept)]
+    behind = page(journal, after=handled["shop"])
+    assert (behind.trimmed, len(behind.entries), behind.more) == (8 - kept, kept, False)
+    assert page(journal, after=stored[-1].sequence).trimmed == 0
+
+
+def test_a_trimmed_topic_remembers_its_newest(journal: Journal, path: Path) -> None:
+    """When all events of a topic are gone, the next one still names the last of them, also after a new opening."""
+    [stored] = journal.append([event(at=0.0)])
+    trim(journal, handled={})
+    journal.close()
+    reopened = Journal(path)
+    assert reopened.last(ONE) == stored.sequence
+    assert page(reopened) == Page([], stored.sequence, False, 0)
+    assert reopened.append([event()])[0].previous == stored.sequence
+    reopened.close()
+
+
+# The file
+
+
+def test_it_survives_its_process(path: Path) -> None:
+    """What was stored is there when the process was killed right behind it, for both durabilities."""
+    for number, durability in enumerate(("process", "power")):
+        code = f"""
+import os, signal, sys
+from pathlib import Path
+from lightbus.io.journal import Journal, NewEvent, Topic
+journal = Journal(Path({str(path)!r}), durability={durability!r})
+journal.append([NewEvent(Topic("auth", "seen", 1), b"r", 1.0)])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+        journal = Journal(path)
+        assert journal.size[0] == number + 1
+        journal.close()
+
+
+def test_checkpoints_leave_no_log_behind(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The write-ahead log is written back; a large one is cut down."""
+    monkeypatch.setattr(module, "LARGE_WAL", 1000)
+    journal.append([event(record=b"x" * 1000) for _ in range(100)])
+    log = Path(f"{journal.path}-wal")
+    assert log.stat().st_size > 100_000
+    journal.checkpoint()
+    assert log.stat().st_size == 0
+    journal.checkpoint()
+
+
+def test_a_newer_version_is_left_alone(journal: Journal, path: Path) -> None:
+    """A file that a later Lightbus wrote is not touched, and the error says so."""
+    journal.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version=2")
+    before = path.read_bytes()
+    with pytest.raises(JournalError, match="is of version 2, and this Lightbus knows version 1"):
+        Journal(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"this is no database at all" * 100, b"SQLite format 3\0" + b"\xff" * 4096])
+def test_a_corrupt_file_is_an_error(path: Path, content: bytes) -> None:
+    """The error names the file."""
+    path.write_bytes(content)
+    with pytest.raises(JournalError, match=f"The journal {path} cannot be opened"):
+        Journal(path)
+
+
+def test_a_full_disk_is_an_error_and_nothing_is_half(path: Path) -> None:
+    """Where there is no room, nothing of the batch is stored; with room again, it goes on."""
+    code = f"""
+import resource, signal, sys
+from pathlib import Path
+from lightbus.exceptions import JournalError
+from lightbus.io.journal import Journal, NewEvent, Topic
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+topic = Topic("auth", "seen", 1)
+journal = Journal(Path({str(path)!r}))
+journal.append([NewEvent(topic, b"r", 1.0)])
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+try:
+    journal.append([NewEvent(topic, b"x" * 1000, 1.0) for _ in range(1000)])
+except JournalError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+assert journal.size == (1, 1), journal.size
+first, second = journal.append([NewEvent(topic, b"r", 1.0), NewEvent(Topic("auth", "new", 1), b"r", 1.0)])
+assert first.previous == journal.page(topic, 0, limit=1, max_bytes=10).entries[0].sequence
+assert journal.size == (3, 3)
+journal.close()
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"The journal {path} did not take 1000 events: " in done.stdout
+
+
+def test_a_closed_journal_takes_nothing(journal: Journal) -> None:
+    """After its end it is an error of its own to use it; closing twice is none."""
+    journal.close()
+    journal.close()
+    with pytest.raises(JournalError, match="is closed: the bus stops"):
+        journal.append([event()])
+    with pytest.raises(JournalError, match="is closed: the bus stops"):
+        journal.size  # noqa: B018
+    journal.checkpoint()
+
+
+def test_deleting_leaves_nothing(journal: Journal) -> None:
+    """The file, its log and its lock are gone."""
+    journal.append([event()])
+    journal.path.with_suffix(".lock").touch()
+    journal.delete()
+    assert list(journal.path.parent.iterdir()) == []
+
+
+class AgainstAModel(RuleBasedStateMachine):
+    """A journal does what a list would, whatever is done in whatever order, opened anew at any time."""
+
+    topics = st.builds(Topic, st.sampled_from(["a", "b"]), st.sampled_from(["x", "y"]), st.integers(0, 2))
+
+    @initialize()
+    def open(self) -> None:
+        import tempfile
+
+        self.directory = tempfile.TemporaryDirectory()
+        self.path = Path(self.directory.name) / "00000000000000bb.sqlite"
+        self.journal = Journal(self.path)
+        self.model: dict[Topic, list[Entry]] = {}
+        self.newest: dict[Topic, int] = {}
+        self.ids: set[str] = set()
+        self.acked: dict[Topic, int] = {}
+
+    @rule(events=st.lists(st.tuples(topics, st.binary(max_size=20), st.sampled_from(["", "i", "j", "k"])), max_size=5))
+    def append(self, events: list[tuple[Topic, bytes, str]]) -> None:
+        stored = self.journal.append([NewEvent(topic, record, 1.0, id) for topic, record, id in events])
+        for (topic, record, id), where in zip(events, stored, strict=True):
+            assert where.is_new == (not id or id not in self.ids)
+            if where.is_new:
+                assert where.previous == self.newest.get(topic, 0)
+                self.model.setdefault(topic, []).append(Entry(where.sequence, where.previous, record))
+                self.newest[topic] = where.sequence
+                self.ids |= {id} - {""}
+
+    @rule(topic=topics, share=st.floats(0, 1))
+    def acknowledge(self, topic: Topic, share: float) -> None:
+        entries = self.model.get(topic)
+        if entries:
+            self.acked[topic] = max(self.acked.get(topic, 0), entries[int(share * (len(entries) - 1))].sequence)
+            self.journal.save(cursors=[("g", topic, self.acked[topic])])
+
+    @rule()
+    def reopen(self) -> None:
+        self.journal.close()
+        self.journal = Journal(self.path)
+
+    @rule()
+    def trim(self) -> None:
+        gone = {topic: self.acked.get(topic, 0) for topic in self.model}
+        self.journal.trim(
+            now=10.0, min_age=5.0, max_events=10**6, max_bytes=10**9, owed=lambda topic: {"g": gone.get(topic, 0)}
+        )
+        for topic, entries in self.model.items():
+            entries[:] = [entry for entry in entries if entry.sequence > gone[topic]]
+        self.ids.clear()  # those of events that are left are looked up below
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            self.ids = {row[0] for row in connection.execute("SELECT id FROM handed_off")}
+
+    @rule(topic=topics, limit=st.integers(1, 4))
+    def read(self, topic: Topic, limit: int) -> None:
+        after, found = self.acked.get(topic, 0), []
+        while True:
+            got = self.journal.page(topic, after, limit=limit, max_bytes=10**6)
+            found += got.entries
+            after = got.through
+            if not got.more:
+                break
+        assert found == [entry for entry in self.model.get(topic, []) if entry.sequence > self.acked.get(topic, 0)]
+
+    @invariant()
+    def same(self) -> None:
+        if hasattr(self, "journal"):
+            assert self.journal.size[0] == sum(map(len, self.model.values()))
+            assert {t: s for api in "ab" for t, s in self.journal.topics(api).items()} == self.newest
+            assert {t: s for api in "ab" for t, s in self.journal.cursors(api, "g").items()} == self.acked
+
+    def teardown(self) -> None:
+        if hasattr(self, "journal"):
+            self.journal.close()
+            self.directory.cleanup()
+
+
+TestAgainstAModel = AgainstAModel.TestCase
