@@ -1,0 +1,36 @@
+"""A short run of chaos: processes are killed, stopped and restarted while events flow, and none is lost."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from chaos.run import Plan, run
+
+
+@pytest.mark.timeout(180)
+def test_no_event_is_lost(chaos: random.Random) -> None:
+    """Every event whose `fire` had returned is handled by every group, in order; `nox -s chaos` runs it for long."""
+    directory = Path(tempfile.mkdtemp(prefix="lb-chaos-", dir="/tmp"))
+    plan = Plan(
+        seconds=10,
+        seed=chaos.randrange(2**32),
+        rate=300,
+        pause=0.8,
+        publishers=2,
+        members=2,
+        scripts=1,
+        groups=("mail", "audit"),
+    )
+    try:
+        outcome = run(plan, directory)
+    finally:
+        shutil.rmtree(directory)
+    print(outcome.line(plan))
+    assert outcome.problems == []
+    assert outcome.events > 500
+    assert outcome.blows.total() > 2
