@@ -109,15 +109,37 @@ def events(count: int, run: str, subscribers: str) -> dict[str, float]:
     return {}
 
 
+def kept(count: int, run: str, subscribers: str, in_flight: str) -> dict[str, float]:
+    """Have the worker fire `count` events that are kept, once so many subscribers of this run follow it."""
+    end = time.monotonic() + PATIENCE
+    while bus.auth.subscribers(run=run) < int(subscribers):
+        if time.monotonic() > end:
+            raise TimeoutError(f"not all of {subscribers} subscribers follow after {PATIENCE:g} s")
+        time.sleep(0.02)
+    bus.auth.keep_many.call(user=run, count=count, in_flight=int(in_flight), bus_options=LONG)
+    return {}
+
+
 def fire_handler(count: int) -> dict[str, float]:
     """Have a handler thread of the worker measure its own firing."""
-    result: dict[str, float] = bus.auth.time_fires.call(count=count, bus_options=LONG)
+    result: dict[str, float] = bus.auth.time_fires.call(count=count, event="user_registered", bus_options=LONG)
+    return result
+
+
+def fire_handler_kept(count: int) -> dict[str, float]:
+    """Do the same with an event that is kept."""
+    result: dict[str, float] = bus.auth.time_fires.call(count=count, event="user_kept", bus_options=LONG)
     return result
 
 
 def fire_script(count: int) -> dict[str, float]:
     """Measure firing from this script, which hands each event to the worker."""
     return percentiles(latencies(lambda: bus.auth.user_registered.fire(**EVENT), count))
+
+
+def fire_script_kept(count: int) -> dict[str, float]:
+    """Do the same with an event that the worker keeps."""
+    return percentiles(latencies(lambda: bus.auth.user_kept.fire(**EVENT), count))
 
 
 def echo(count: int) -> dict[str, float]:
@@ -166,7 +188,8 @@ def crowd(count: int) -> dict[str, float]:
 MEASUREMENTS: dict[str, Any] = {
     function.__name__: function
     for function in (
-        hello, sync_async, sync_def, async_one, in_flight, threads, events, fire_handler, fire_script, echo, rss, crowd,
+        hello, sync_async, sync_def, async_one, in_flight, threads, events, kept, fire_handler, fire_handler_kept,
+        fire_script, fire_script_kept, echo, rss, crowd,
     )
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""A service of its own that listens to the measured event. `bus_subscriber RUN NUMBER COUNT`."""
+"""A service that listens to the measured event. `bus_subscriber RUN SERVICE COUNT [kept | catch_up]`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ PATIENCE = 30.0
 class Count:
     """What arrived; only touched from the loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, user: str) -> None:
+        self.user = user
         self.probed = asyncio.Event()
         self.received = 0
         self.first = self.last = 0.0
 
     async def on_registered(self, event_message: Any, user: str, email: str) -> None:
         """Count an event, or note that a probe came through."""
-        if user != EVENT["user"]:
+        if user != self.user:
             self.probed.set()
             return
         self.last = time.monotonic()
@@ -41,14 +42,18 @@ class Count:
         return self.received >= count or (self.received > 0 and waited > QUIET)
 
 
-async def main(run: str, number: str, count: int) -> None:
-    """Listen, report the first probe, count until it is complete."""
-    bus: Any = lightbus.create(service_name=f"bench-subscriber-{number}")
-    seen = Count()
-    bus.auth.user_registered.listen(seen.on_registered, listener_name="count")
+async def main(run: str, service: str, count: int, kind: str = "") -> None:
+    """Listen, report that we do (or the first probe, where only that tells), count until it is complete."""
+    bus: Any = lightbus.create(service_name=service)
+    seen = Count(run if kind else EVENT["user"])
+    event = bus.auth.user_kept if kind else bus.auth.user_registered
+    since = {"since": "0"} if kind == "catch_up" else None
+    await bus.client.wait_for_apis_async("auth")
+    event.listen(seen.on_registered, listener_name="count", bus_options=since)
     await bus.client.start_worker()
     async with asyncio.timeout(PATIENCE):
-        await seen.probed.wait()
+        if not kind:
+            await seen.probed.wait()
         await bus.auth.subscribed.call_async(run=run)
         while not seen.received:
             await asyncio.sleep(0.05)
@@ -60,4 +65,4 @@ async def main(run: str, number: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), *sys.argv[4:]))

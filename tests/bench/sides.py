@@ -27,6 +27,10 @@ print('{"replied_at": %r}' % time.monotonic())
 """The shortest script that makes a call: what a user's first line costs, imports included."""
 
 
+KEPT = {"kept_1": (1, 1, 100), "kept_8": (8, 1, 100), "kept_group": (1, 3, 100), "kept_each": (1, 1, 1)}
+"""Per measurement of events that are kept: services that listen, processes of each, and events under way."""
+
+
 class Side(Protocol):
     """One of the two that are compared."""
 
@@ -95,6 +99,10 @@ class Bus:
         count = self._programs.count(measurement)
         if measurement.startswith("events_"):
             return self._events(int(measurement.removeprefix("events_")), count)
+        if measurement in KEPT:
+            return self._kept(*KEPT[measurement], count)
+        if measurement == "catch_up":
+            return self._catch_up(count)
         if measurement == "cold":
             return first_reply(lambda: self._programs.run("cold", "-c", COLD), count)
         if measurement == "rss":
@@ -148,7 +156,7 @@ class Bus:
     def _events(self, subscribers: int, count: int) -> Figures:
         run = secrets.token_hex(4)
         started = [
-            self._programs.start("subscriber", "-m", "bench.bus_subscriber", run, str(number), str(count))
+            self._programs.start("subscriber", "-m", "bench.bus_subscriber", run, f"subscriber-{number}", str(count))
             for number in range(subscribers)
         ]
         try:
@@ -158,3 +166,31 @@ class Bus:
             for subscriber in started:
                 subscriber.kill()  # after a failure they would wait on, and disturb what is measured next
         return {**figures, "lost": subscribers * count - figures["received"]}
+
+    def _kept(self, services: int, members: int, in_flight: int, count: int) -> Figures:
+        run = secrets.token_hex(4)
+        names = [f"{run}-{number}" for number in range(services) for _ in range(members)]
+        with self._subscribers(run, names, count, "kept") as started:
+            self._client("kept", count, run, str(len(names)), str(in_flight))
+            figures = rate([result(subscriber) for subscriber in started])
+        if figures["received"] < services * count:
+            raise MeasurementFailed(f"{services * count - figures['received']:g} kept events did not arrive")
+        return figures
+
+    def _catch_up(self, count: int) -> Figures:
+        run = secrets.token_hex(4)
+        self._client("kept", count, run, "0", "100")
+        with self._subscribers(run, [run], count, "catch_up") as [subscriber]:
+            return rate([result(subscriber)])
+
+    @contextmanager
+    def _subscribers(self, run: str, services: list[str], count: int, kind: str) -> Iterator[list[Process]]:
+        started = [
+            self._programs.start("subscriber", "-m", "bench.bus_subscriber", run, service, str(count), kind)
+            for service in services
+        ]
+        try:
+            yield started
+        finally:
+            for subscriber in started:
+                subscriber.kill()

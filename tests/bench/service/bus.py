@@ -24,6 +24,8 @@ class AuthApi(Api):
         delivery="best_effort",
     )
 
+    user_kept = Event(parameters=[Parameter("user", str), Parameter("email", str)])
+
     def __init__(self) -> None:
         self._subscribed: Counter[str] = Counter()
 
@@ -44,9 +46,20 @@ class AuthApi(Api):
                 await asyncio.sleep(0)
         return count
 
-    def time_fires(self, count: int) -> dict[str, float]:
+    async def keep_many(self, user: str, count: int, in_flight: int) -> int:
+        """Fire `count` events that are kept, always so many under way, each awaited until it is on disk."""
+
+        async def fire(number: int) -> None:
+            for _ in range(number):
+                await bus.auth.user_kept.fire_async(user=user, email=EVENT["email"])
+
+        await asyncio.gather(*(fire(count // in_flight) for _ in range(in_flight)))
+        return count
+
+    def time_fires(self, count: int, event: str) -> dict[str, float]:
         """Fire from this handler's thread, one after another; return the percentiles in microseconds."""
-        return percentiles(latencies(lambda: bus.auth.user_registered.fire(**EVENT), count))
+        fire = getattr(bus.auth, event).fire
+        return percentiles(latencies(lambda: fire(**EVENT), count))
 
     async def subscribed(self, run: str) -> None:
         """Note that one more subscriber of this run has seen a probe."""
