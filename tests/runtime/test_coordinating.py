@@ -1,0 +1,448 @@
+"""The publisher's side of groups: what it answers whom, what it stores first, and that no stranger harms it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers import wait_until_async
+from helpers.publishing import Hub, Listens, Publishes
+from lightbus.exceptions import JournalError
+from lightbus.io.journal import Group, Journal, NewEvent, Topic
+from lightbus.runtime.coordinating import AGAIN, MARGIN, Coordinator
+from lightbus.service.api import Api, Event
+from lightbus.wire import envelope
+from lightbus.wire.envelope import (
+    Ack,
+    Acked,
+    Assign,
+    Beat,
+    Bury,
+    Error,
+    Fetch,
+    Join,
+    Leave,
+    Message,
+    Open,
+    Page,
+    Release,
+    Request,
+    Start,
+    Started,
+    Streams,
+)
+
+A, B, C = "a" * 16, "b" * 16, "c" * 16
+
+
+class Auth(Api):
+    seen = Event(["n"])
+    gone = Event(["n"])
+
+    class Meta:
+        name = "auth"
+
+
+class Talk:
+    """Somebody who speaks with a publisher in frames."""
+
+    def __init__(self, publisher: Publishes, routing_id: bytes = b"me") -> None:
+        self.heard: list[Message] = []
+        self.routing_id = routing_id
+        self._publisher = publisher
+        publisher._dealers[routing_id] = self  # type: ignore[assignment]
+
+    def arrive(self, frame: bytes) -> None:
+        """Take in an answer."""
+        self.heard.append(envelope.decode(frame)[1])
+
+    async def ask(self, message: Message) -> Message:
+        """Say something, and return the answer."""
+        before = len(self.heard)
+        assert self._publisher.coordinator.handle(self.routing_id, 1, message)
+        await wait_until_async(lambda: len(self.heard) > before)
+        return self.heard[-1]
+
+    async def join(self, member: str = B, group: str = "shop", **fields: Any) -> Message:
+        """Join a group."""
+        now = time.time()
+        values = {
+            "target": A, "api": "auth", "group": group, "events": ["seen"], "member": member, "host": "h",
+            "presence": b"\xfe" + member.encode(), "created_at": now, "clock": now, "digest": "d", "since": None,
+            "positions": [],
+        }  # fmt: skip
+        return await self.ask(Join(**{**values, **fields}))
+
+
+def run(path: Path, test: Callable[[Publishes], Awaitable[None]], **options: Any) -> None:
+    """Run a test with a publisher."""
+
+    async def main() -> None:
+        publisher = Hub().publish(A, path / "a", Auth(), **options)
+        try:
+            await test(publisher)
+        finally:
+            publisher.close()
+
+    asyncio.run(main())
+
+
+def test_a_member_and_its_acknowledgements(tmp_path: Path) -> None:
+    """Joining, opening, fetching, acknowledging, leaving; what was acknowledged is stored when it is answered."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        assigned = await talk.join()
+        assert isinstance(assigned, Assign)
+        assert (assigned.partitions, assigned.events) == (list(range(16)), ["seen"])
+        await publisher.fire("seen", n=1)
+        journal = publisher.shelf.own()
+        opened = await talk.ask(Open("auth", "shop", assigned.generation, list(range(16)), ["seen"], "$"))
+        assert isinstance(opened, Streams)
+        [[name, event, partition, cursor, head, doubtful]] = opened.streams
+        assert (name, event, cursor, head, doubtful) == (journal.id, "seen", 0, journal.head, 0)
+        page = await talk.ask(Fetch("auth", name, "seen", partition, 0, 10))
+        assert isinstance(page, Page)
+        assert [row[0] for row in page.records] == [journal.head]
+        ack = Ack("auth", "shop", assigned.generation, [[name, "seen", partition, journal.head]])
+        assert await talk.ask(ack) == Acked([])
+        assert journal.cursors("auth", "shop") == {Topic("auth", "seen", partition): journal.head}
+        assert journal.held("auth", "shop") == set(range(16))
+        assert await talk.ask(Leave("auth", "shop")) == Acked([])
+        assert journal.held("auth", "shop") == set()
+
+    run(tmp_path, test)
+
+
+def test_an_older_generation_is_refused(tmp_path: Path) -> None:
+    """What is said of an assignment that is over counts for nothing; the refusal names the partition."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        first = await talk.join()
+        await talk.join()
+        await publisher.fire("seen", n=1)
+        assert isinstance(first, Assign)
+        journal = publisher.shelf.own()
+        [(topic, head)] = journal.topics("auth").items()
+        place = (journal.id, "seen", topic.partition)
+        assert await talk.ask(Ack("auth", "shop", first.generation, [[*place, head]])) == Acked([topic.partition])
+        assert await talk.ask(Start("auth", "shop", first.generation, *place, head, 2)) == Started(0)
+        assert await talk.ask(Bury("auth", "shop", first.generation, *place, head, 5, "x")) == Acked([topic.partition])
+        assert (journal.cursors("auth", "shop"), journal.dead()) == ({}, [])
+
+    run(tmp_path, test)
+
+
+def test_who_is_no_member_is_told_to_join(tmp_path: Path) -> None:
+    """A publisher that was started anew knows nobody; a beat says so as well."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        error = await talk.ask(Ack("auth", "shop", 1, []))
+        assert isinstance(error, Error)
+        assert (error.code, "join again" in error.message) == ("peer_refused", True)
+        assert await talk.ask(Beat([["auth", "shop"]])) == Beat([])
+        await talk.join()
+        assert await talk.ask(Beat([["auth", "shop"], ["auth", "else"]])) == Beat([["auth", "shop"]])
+
+    run(tmp_path, test)
+
+
+def test_joining_elsewhere_is_refused(tmp_path: Path) -> None:
+    """Another instance, and an API that is not published here, are refused with the reason."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        for fields, code in (({"target": C}, "peer_refused"), ({"api": "else"}, "unknown_api")):
+            error = await talk.join(**fields)
+            assert isinstance(error, Error)
+            assert error.code == code
+        error = await talk.ask(Fetch("auth", "0" * 16, "seen", 0, 0, 10))
+        assert isinstance(error, Error)
+        assert "does not serve the journal" in error.message
+        assert publisher.coordinator.groups == {}
+
+    run(tmp_path, test)
+
+
+def test_calls_are_none_of_its_business(tmp_path: Path) -> None:
+    """Messages that no consumer sends are left to others."""
+
+    async def test(publisher: Publishes) -> None:
+        request = Request(A, "auth", "x", 1.0, B, [], None, 0, {})
+        assert not publisher.coordinator.handle(b"me", 1, request)
+
+    run(tmp_path, test)
+
+
+def test_clocks(tmp_path: Path) -> None:
+    """A group's creation by another host's clock is put right, in favour of the group; a future one is now."""
+
+    async def test(publisher: Publishes) -> None:
+        now = time.time()
+        talk = Talk(publisher)
+        await talk.join(group="near", created_at=now - 100, clock=now)
+        await talk.join(group="far", host="other", created_at=now + 200, clock=now + 300)
+        await talk.join(group="future", created_at=now + 500, clock=now)
+        groups = {name: group.info.created_at for (_, name), group in publisher.coordinator.groups.items()}
+        assert groups["near"] == now - 100
+        assert groups["far"] == pytest.approx(now - 100 - MARGIN, abs=0.3)
+        assert groups["future"] == pytest.approx(now, abs=0.5)
+
+    run(tmp_path, test)
+
+
+def test_a_group_learned_late_is_owed_by_time(tmp_path: Path) -> None:
+    """A publisher that hears of a group only now owes it what it has published since the group was created."""
+
+    async def test(publisher: Publishes) -> None:
+        journal = publisher.shelf.own()
+        for n, at in enumerate((10.0, 20.0, 30.0)):
+            journal.append([NewEvent(Topic("auth", "seen", 1), b"r%d" % n, at)])
+        publisher.coordinator.merge(Group("auth", "mail", ("seen",), 15.0, 40.0, "d"))
+        publisher.coordinator.merge(Group("else", "mail", ("seen",), 15.0, 40.0, "d"))  # no API of ours
+        group = publisher.coordinator.groups["auth", "mail"]
+        assert publisher.coordinator.lag(group) == 2
+        publisher.coordinator.merge(group.info._replace(created_at=5.0))
+        assert publisher.coordinator.groups["auth", "mail"].info.created_at == 5.0
+        assert set(publisher.coordinator.groups) == {("auth", "mail")}
+
+    run(tmp_path, test)
+
+
+def test_another_event_of_a_group(tmp_path: Path) -> None:
+    """An event that a listener names for the first time is owed from then on."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        await talk.join()
+        await publisher.fire("gone", n=1)
+        await publisher.fire("seen", n=2)
+        await talk.join(events=["gone", "seen"])
+        group = publisher.coordinator.groups["auth", "shop"]
+        assert group.info.events == ("gone", "seen")
+        assert publisher.coordinator.lag(group) == 1
+
+    run(tmp_path, test)
+
+
+def test_two_programs_under_one_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """They are served, and said to be two."""
+
+    async def test(publisher: Publishes) -> None:
+        await Talk(publisher, b"one").join(B, digest="one")
+        await Talk(publisher, b"two").join(C, digest="two")
+        assert publisher.coordinator.counts["mixed"] == 1
+        assert "Two different programs listen under the group shop of auth" in caplog.text
+
+    run(tmp_path, test)
+
+
+def test_a_journal_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An acknowledgement that cannot be stored is not answered, and stored with the next one that can be."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        assigned = await talk.join()
+        assert isinstance(assigned, Assign)
+        await publisher.fire("seen", n=1)
+        journal = publisher.shelf.own()
+        [(topic, head)] = journal.topics("auth").items()
+        save = journal.save
+
+        def full(**_: Any) -> None:
+            raise JournalError("the disk is full")
+
+        journal.save = full  # type: ignore[method-assign]
+        before = len(talk.heard)
+        ack = Ack("auth", "shop", assigned.generation, [[journal.id, "seen", topic.partition, head]])
+        publisher.coordinator.handle(b"me", 1, ack)
+        publisher.coordinator.save()
+        assert (len(talk.heard), "Acknowledgements were not stored: the disk is full" in caplog.text) == (before, True)
+        journal.save = save  # type: ignore[method-assign]
+        publisher.coordinator.save()
+        assert journal.cursors("auth", "shop") == {topic: head}
+
+    run(tmp_path, test)
+
+
+def test_when_all_have_handled(tmp_path: Path) -> None:
+    """Whoever waits for an event's groups is told when the last has acknowledged it; at once where there is none."""
+
+    async def test(publisher: Publishes) -> None:
+        told: list[int] = []
+        message = await publisher.fire("seen", n=1)
+        journal = publisher.shelf.own()
+        [(topic, head)] = journal.topics("auth").items()
+        publisher.coordinator.when_handled(topic, head, lambda: told.append(1))
+        assert told == [1]
+        talk = Talk(publisher)
+        assigned = await talk.join(since="0")
+        assert isinstance(assigned, Assign)
+        publisher.coordinator.when_handled(topic, head, lambda: told.append(2))
+        assert told == [1]
+        await talk.ask(Ack("auth", "shop", assigned.generation, [[journal.id, "seen", topic.partition, head]]))
+        assert told == [1, 2]
+        assert message.native_id == f"{journal.id}-{head}"
+
+    run(tmp_path, test)
+
+
+def test_an_adopted_journal(tmp_path: Path) -> None:
+    """Its groups are known from then on, those of ours are owed what is in it, and members are told of it."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        await talk.join(created_at=5.0)
+        other = Journal(tmp_path / "00000000000000ff.sqlite")
+        other.append([NewEvent(Topic("auth", "seen", 3), b"old", 1.0), NewEvent(Topic("auth", "seen", 3), b"new", 9.0)])
+        other.save_group(Group("auth", "mail", ("seen",), 1.0, 2.0, "d"))
+        publisher.shelf.adopted.append(other)
+        publisher.coordinator.journal_added(other)
+        assert publisher.coordinator.lag(publisher.coordinator.groups["auth", "mail"]) == 2
+        assert publisher.coordinator.lag(publisher.coordinator.groups["auth", "shop"]) == 1
+        await wait_until_async(lambda: isinstance(talk.heard[-1], Streams))
+        assert [row[:3] for row in talk.heard[-1].streams] == [[other.id, "seen", 3]]  # type: ignore[union-attr]
+        publisher.coordinator.journal_removed(other)
+        assert publisher.coordinator.owed(other, Topic("auth", "seen", 3)) == {}
+
+    run(tmp_path, test)
+
+
+def test_what_was_held_is_doubtful_after_a_restart(tmp_path: Path) -> None:
+    """A member that had a partition when its publisher ended may have begun something, unless it says otherwise."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        await talk.join()
+        await publisher.fire("seen", n=1)
+        journal = publisher.shelf.own()
+        [(topic, head)] = journal.topics("auth").items()
+        again = Coordinator(publisher.identity, publisher.apis, publisher.shelf, publisher._reply)
+        group = again.groups["auth", "shop"]
+        assert group.cursors[journal.id].standing(topic, head).doubtful == head
+        again._believe(group, [[journal.id, "seen", topic.partition, 0]])
+        assert group.cursors[journal.id].standing(topic, head).doubtful == 0
+
+    run(tmp_path, test)
+
+
+def test_a_dead_letter_is_given_again(tmp_path: Path) -> None:
+    """To its group and to no other; it can be dropped as well."""
+
+    async def test(publisher: Publishes) -> None:
+        hub = publisher._hub
+        listens, other = Listens(hub, B), Listens(hub, C, service="mail")
+        seen, others = await listens.listen("seen"), await other.listen("seen")
+        await publisher.fire("seen", n=1)
+        await wait_until_async(lambda: seen and others)
+        journal = publisher.shelf.own()
+        [(topic, head)] = journal.topics("auth").items()
+        journal.bury("shop-greeter", topic, head, 5, "x", 1.0)
+        assert not publisher.coordinator.retry_dead("shop-greeter", journal.id, head + 1)
+        assert publisher.coordinator.retry_dead("shop-greeter", journal.id, head)
+        await wait_until_async(lambda: len(seen) == 2)
+        assert (seen[1].event_name, seen[1].id, len(others)) == ("seen", seen[0].id, 1)
+        assert any(AGAIN in each.event for each in journal.topics("auth"))
+        journal.bury("shop-greeter", topic, head, 5, "x", 1.0)
+        assert publisher.coordinator.drop_dead("shop-greeter", journal.id, head) is not None
+        assert publisher.coordinator.drop_dead("shop-greeter", "0" * 16, head) is None
+        await listens.stop()
+        await other.stop()
+
+    run(tmp_path, test)
+
+
+def test_groups_are_forgotten(tmp_path: Path) -> None:
+    """One that is removed is kept for no more; one without members that was not seen for long is named for that."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        await talk.join()
+        assert publisher.coordinator.expired(time.time() + 100, 10) == []  # it has a member
+        await talk.ask(Leave("auth", "shop"))
+        assert [info.name for info in publisher.coordinator.expired(time.time() + 100, 10)] == ["shop"]
+        assert publisher.coordinator.forget("auth", "shop")
+        assert not publisher.coordinator.forget("auth", "shop")
+        assert publisher.shelf.own().groups() == []
+
+    run(tmp_path, test)
+
+
+def test_what_retention_takes_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With the remedies."""
+
+    async def test(publisher: Publishes) -> None:
+        publisher.coordinator.lost("shop", Topic("auth", "seen", 1), 7)
+        assert publisher.coordinator.counts["trimmed_unread"] == 7
+        assert (
+            "7 events of auth.seen were deleted that the group shop had not handled. Raise journal.max" in caplog.text
+        )
+
+    run(tmp_path, test)
+
+
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**40), 2**70)
+    | st.floats()
+    | st.text(max_size=5)
+    | st.binary(max_size=5),
+    lambda inner: st.lists(inner, max_size=4),
+    max_leaves=8,
+)
+rows = st.lists(anything, max_size=4)
+HOSTILE = st.one_of(
+    st.builds(
+        Join, st.sampled_from([A, C, ""]), st.sampled_from(["auth", "x"]), st.sampled_from(["shop", "", "x"]), rows,
+        st.text(max_size=5), st.text(max_size=5), st.binary(max_size=20), st.floats(), st.floats(), st.text(max_size=5),
+        anything, rows,
+    ),
+    st.builds(Open, st.just("auth"), st.sampled_from(["shop", ""]), st.integers(0, 9), rows, rows, anything),
+    st.builds(Fetch, st.just("auth"), st.text(max_size=5), st.just("seen"), st.integers(), st.integers(), st.integers()),
+    st.builds(Ack, st.just("auth"), st.just("shop"), st.integers(0, 9), rows),
+    st.builds(
+        Start, st.just("auth"), st.just("shop"), st.integers(0, 9), st.text(max_size=5), st.just("seen"),
+        st.integers(0, 20), st.integers(), st.integers(),
+    ),
+    st.builds(
+        Bury, st.just("auth"), st.just("shop"), st.integers(0, 9), st.text(max_size=5), st.just("seen"),
+        st.integers(0, 20), st.integers(), st.integers(), st.text(max_size=5),
+    ),
+    st.builds(Release, st.just("auth"), st.just("shop"), st.integers(0, 9), rows),
+    st.builds(Leave, st.just("auth"), st.just("shop")),
+    st.builds(Beat, rows),
+)  # fmt: skip
+
+
+@given(messages=st.lists(HOSTILE, max_size=8))
+def test_whatever_strangers_send_is_answered_and_harms_nobody(
+    tmp_path_factory: pytest.TempPathFactory, messages: list[Message]
+) -> None:
+    """Fields of any content give an answer or none; an honest member is served all the same."""
+
+    async def test(publisher: Publishes) -> None:
+        honest, stranger = Talk(publisher, b"honest"), Talk(publisher, b"stranger")
+        assigned = await honest.join(B, group="mine")
+        assert isinstance(assigned, Assign)
+        await publisher.fire("seen", n=1)
+        await stranger.join(C, group="shop")
+        for message in messages:
+            publisher.coordinator.handle(b"stranger", 1, message)
+            await asyncio.sleep(0)
+        publisher.coordinator.tick(time.monotonic())
+        publisher.coordinator.save()
+        opened = await honest.ask(Open("auth", "mine", assigned.generation, list(range(16)), ["seen"], "$"))
+        assert isinstance(opened, Streams)
+        assert len(opened.streams) == 1
+
+    run(tmp_path_factory.mktemp("hostile"), test)
