@@ -14,7 +14,7 @@ from .runtime.binding import Binding, Endpoints
 from .runtime.consuming import Consumer
 from .runtime.listening import Listener
 from .runtime.node import Node
-from .runtime.peer_api import PeerApi
+from .runtime.peer_api import Parts, PeerApi
 from .runtime.publishing import Publisher
 from .runtime.serving import Server
 from .runtime.watchdog import Watchdog
@@ -147,6 +147,7 @@ class Worker:
             executor=engine.executor,
             reply=binding.reply,
             serves_calls=Feature.RPCS in self.features,
+            service_of=binding.engines.service_of,
         )
         binding.publisher = engine.publisher = Publisher(
             engine.identity,
@@ -154,9 +155,6 @@ class Worker:
             binding.publish,
             max_message_size=engine.max_message_size,
         )
-        if PeerApi.Meta.name in client.api_registry.names():  # of a worker that this process was forked from
-            client.api_registry.remove(PeerApi.Meta.name)
-        client.api_registry.add(PeerApi(client))
         self.consumer = node.consumer = Consumer(
             transport=engine.transport,
             config=engine.config,
@@ -166,6 +164,10 @@ class Worker:
             call_sync=self.server.call_sync,
             on_fatal=self._on_fatal,
         )
+        if PeerApi.Meta.name in client.api_registry.names():  # of a worker that this process was forked from
+            client.api_registry.remove(PeerApi.Meta.name)
+        parts = Parts(binding=binding, server=self.server, publisher=binding.publisher, consumer=self.consumer)
+        client.api_registry.add(PeerApi(client, parts, version=__about__.version()))
 
     def _open(self, binding: Binding) -> Endpoints:
         engine = self.engine

@@ -133,6 +133,8 @@ class Listening:
         self.counts: Counter[str] = Counter()
         """failed, retried, dropped, invalid."""
         self.handled = 0
+        self.handled_by: Counter[str] = Counter()
+        """The same by event."""
         self.is_slow = False
         """Whether it did not keep up lately, and is no longer waited for."""
         self._surroundings = surroundings
@@ -195,8 +197,10 @@ class Listening:
                 self._surroundings.caught_up()
                 await self._wake.wait()
                 continue
-            await self._handle(queue.popleft())
+            message = queue.popleft()
+            await self._handle(message)
             self.handled += 1
+            self.handled_by[message.event_name] += 1
             if self.handled % FAIR_SHARE == 0:
                 await asyncio.sleep(0)
 

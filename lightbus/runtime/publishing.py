@@ -83,6 +83,7 @@ class Publisher:
         self._last: dict[bytes, int] = {}
         self._turn = int.from_bytes(os.urandom(1), "big")
         self._topics: dict[tuple[str, str], list[bytes]] = {}
+        self._published: Counter[bytes] = Counter()
 
     def append(self, api: str, event: str, record: bytes, key: str | None) -> int:
         """Number an event and queue it for publishing; return its sequence. From any thread."""
@@ -120,6 +121,13 @@ class Publisher:
         message.publisher = self.journal
 
     @property
+    def published(self) -> Counter[tuple[str, str]]:
+        """How many were published per (API, event)."""
+        return Counter(
+            {key: sum(self._published[topic] for topic in topics) for key, topics in self._topics.copy().items()}
+        )
+
+    @property
     def waiting(self) -> int:
         """How many events are queued."""
         return self._count
@@ -138,6 +146,7 @@ class Publisher:
             head = self.head
         limit = min(MAX_BYTES, self.max_message_size - FRAME_OVERHEAD)
         for topic, entries in batch.items():
+            self._published[topic] += len(entries)
             for records in _portions(entries, limit):
                 message = Events(self.journal, self.identity.instance, records)
                 self._send(envelope.encode_published(topic, message))
