@@ -11,6 +11,7 @@ __all__ = ["main"]
 
 COMMANDS = {
     "run": ("lightbus.cli.run", "run", "Serve the APIs and listeners of a bus module."),
+    "peers": ("lightbus.cli.peers", "peers", "Show who is on the bus, and who of them answers."),
     "demo": ("lightbus.cli.demo", "demo", "Show two services finding each other, in 15 seconds."),
     "version": ("lightbus.cli.version", "version", "Show the versions of Lightbus and what it is built on."),
 }

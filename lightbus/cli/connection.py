@@ -108,11 +108,17 @@ class Connection:
         options = {"peer": peer.instance, "timeout": timeout}
         return await self.client.call_rpc_remote("internal.peer", procedure, kwargs, options)
 
-    async def ask_all(self, peers: Iterable[Peer], procedure: str, **kwargs: Any) -> dict[str, Any]:
-        """Ask several at once; return the answers by instance, and the error of who does not give one."""
-        asked = [*peers]
-        answers = await asyncio.gather(*(self._answer(peer, procedure, kwargs) for peer in asked))
-        return {peer.instance: answer for peer, answer in zip(asked, answers, strict=True)}
+    async def told(self, peer: Peer, procedure: str, **kwargs: Any) -> dict[str, Any]:
+        """Ask the same, and return an empty answer where there is none: an older version may not have the procedure."""
+        try:
+            answer = await self.ask(peer, procedure, **kwargs)
+        except LightbusException:
+            return {}
+        return answer if isinstance(answer, dict) else {}
+
+    async def told_by_all(self, peers: Iterable[Peer], procedure: str, **kwargs: Any) -> list[dict[str, Any]]:
+        """Ask several at once; return the answers in their order."""
+        return [*await asyncio.gather(*(self.told(peer, procedure, **kwargs) for peer in peers))]
 
     def nobody(self) -> NotReachable:
         """Return the error for a bus with nobody on it."""
@@ -124,12 +130,6 @@ class Connection:
     async def close(self) -> None:
         """Leave the bus."""
         await self.client.close_async()
-
-    async def _answer(self, peer: Peer, procedure: str, kwargs: dict[str, Any]) -> Any:
-        try:
-            return await self.ask(peer, procedure, **kwargs)
-        except LightbusException as error:
-            return error
 
 
 def on_bus(options: ClientOptions, command: Command) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import click
@@ -37,6 +37,13 @@ class ClientOptions:
     wait: float = 2.0
     as_json: bool = False
     log_level: str | None = None
+
+    def over(self, group: ClientOptions) -> ClientOptions:
+        """Return these options with what was said before the subcommand's name, where it was not said after it."""
+        default = ClientOptions()
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        unsaid = {name for name, value in fields.items() if value == getattr(default, name)}
+        return replace(self, **{name: getattr(group, name) for name in unsaid})
 
 
 def client_options(function: Callable[..., None]) -> Callable[..., None]:
