@@ -12,6 +12,8 @@ __all__ = ["main"]
 COMMANDS = {
     "run": ("lightbus.cli.run", "run", "Serve the APIs and listeners of a bus module."),
     "peers": ("lightbus.cli.peers", "peers", "Show who is on the bus, and who of them answers."),
+    "apis": ("lightbus.cli.apis", "apis", "Show the APIs on the bus, and who serves them."),
+    "describe": ("lightbus.cli.describe", "describe", "Show an API or one member of it."),
     "demo": ("lightbus.cli.demo", "demo", "Show two services finding each other, in 15 seconds."),
     "version": ("lightbus.cli.version", "version", "Show the versions of Lightbus and what it is built on."),
 }

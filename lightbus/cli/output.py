@@ -74,8 +74,14 @@ class Output:
         sys.stdout.flush()
 
     def rich(self, what: RenderableType) -> None:
-        """Write something of rich's own."""
-        self.console.print(what)
+        """Write something of rich's own; into a pipe without the spaces that fill its lines up."""
+        if self.console.is_terminal:
+            self.console.print(what)
+            return
+        with self.console.capture() as captured:
+            self.console.print(what)
+        sys.stdout.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+        sys.stdout.flush()
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> None:
         """Write a table. Where it is too wide, optional columns are left out, and a note says which."""

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from ..config.features import Feature
 from ..service.api import Api, ApiRegistry
+from ..service.description import describe_api
 from ..service.schema import Schema
 from .binding import Binding
 from .consuming import Consumer
@@ -112,6 +113,10 @@ class PeerApi(Api):
     async def schema(self, api: str) -> dict[str, Any]:
         """Return the schemas of an API, in the form that `lightbus dumpschema` writes."""
         return self._client.schema.get_api_schema(api)
+
+    async def describe(self, api: str) -> dict[str, Any]:
+        """Return what an API is like, for people: signatures and docstrings."""
+        return describe_api(self._client.api_registry.get(api))
 
 
 def _procedure(api: str, name: str, usage: Usage) -> dict[str, Any]:
