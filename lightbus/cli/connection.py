@@ -16,7 +16,7 @@ What it returns is the exit code. Errors of ours have one of their own (`exit_co
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from ..client import BusClient
@@ -94,14 +94,15 @@ class Connection:
             await engine.resolve(api, Deadline.after(ASK_TIMEOUT))  # it says why there is none
         return sorted(engine.snapshot.by_api.get(api, ()), key=_order)
 
-    async def named(self, name: str) -> list[Peer]:
+    async def named(self, name: str, *, among: Sequence[Peer] | None = None) -> list[Peer]:
         """Return the live peers of a service or process name, or whose instance begins so. Raises NotReachable."""
-        peers = await self.look_around()
+        peers = await self.look_around() if among is None else among
         found = [peer for peer in peers if _is_called(peer, name) and peer.is_live]
         if found:
             return found
         there = ", ".join(sorted({peer.announcement.service for peer in peers}))
-        raise NotReachable(f"No live peer is called '{name}' ({self.where}). Services on the bus: {there}. {HINT}")
+        which = "No live peer" if among is None else "None of the peers that serve it"
+        raise NotReachable(f"{which} is called '{name}' ({self.where}). There are those of: {there}. {HINT}")
 
     async def ask(self, peer: Peer, procedure: str, *, timeout: float = ASK_TIMEOUT, **kwargs: Any) -> Any:
         """Call a procedure of a peer's own `internal.peer`. Raises what a call raises."""

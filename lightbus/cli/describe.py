@@ -10,6 +10,7 @@ import click
 
 from ..core.peers import Peer
 from .catalogue import ServedApi, served_apis, split_name
+from .completing import complete_names
 from .connection import Connection, on_bus
 from .options import ClientOptions, client_options
 from .output import Output
@@ -18,7 +19,7 @@ __all__ = ["describe"]
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_names)
 @client_options
 def describe(options: ClientOptions, name: str) -> None:
     """Show an API (auth) or one member of it (auth.check_password).

@@ -12,6 +12,7 @@ import click
 
 from ..core.peers import Peer, PeerState
 from ..exceptions import LightbusException
+from .completing import complete_peers
 from .connection import Connection, on_bus
 from .options import ClientOptions, client_options
 from .output import Cell, Column, Output, ago, duration, number
@@ -137,7 +138,7 @@ def peers(context: click.Context, options: ClientOptions) -> None:
 
 
 @peers.command("info")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_peers)
 @client_options
 @click.pass_obj
 def info(group_options: ClientOptions, options: ClientOptions, name: str) -> None:
