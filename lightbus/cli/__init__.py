@@ -18,6 +18,8 @@ COMMANDS = {
     "fire": ("lightbus.cli.fire", "fire", "Fire an event."),
     "ping": ("lightbus.cli.ping", "ping", "Measure round trips to peers."),
     "graph": ("lightbus.cli.graph", "graph", "Show who calls whom, and who listens to whom."),
+    "top": ("lightbus.cli.top", "top", "Show live what the workers do."),
+    "doctor": ("lightbus.cli.doctor", "doctor", "Check the bus and this host, and say what to do."),
     "demo": ("lightbus.cli.demo", "demo", "Show two services finding each other, in 15 seconds."),
     "completion": ("lightbus.cli.completion", "completion", "Install completion for bash, zsh or fish."),
     "version": ("lightbus.cli.version", "version", "Show the versions of Lightbus and what it is built on."),

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-__all__ = ["Cell", "Column", "Output", "ago", "clean", "duration", "json_line", "number"]
+__all__ = ["Cell", "Column", "Output", "ago", "clean", "duration", "json_line", "number", "table"]
 
 Cell: TypeAlias = str | tuple[str, str]
 """Text, or text and its style in rich's words: `("up", "green")`."""
@@ -85,10 +85,8 @@ class Output:
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> None:
         """Write a table. Where it is too wide, optional columns are left out, and a note says which."""
-        listed = [[*row] for row in rows]
-        kept = _fitting(columns, listed, self.console.width)
-        self.rich(_table([columns[index] for index in kept], [[row[index] for index in kept] for row in listed]))
-        left_out = [column.title for index, column in enumerate(columns) if index not in kept]
+        made, left_out = table(columns, [[*row] for row in rows], self.console.width)
+        self.rich(made)
         if left_out:
             self.note(f"Not shown, for lack of width: {', '.join(left_out)} (--json has all).")
 
@@ -186,21 +184,24 @@ def number(value: float | None) -> str:
 # Tables
 
 
+def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int) -> tuple[RenderableType, list[str]]:
+    """Return a table no wider than `width` where that can be, and the titles of the columns left out for it."""
+    from rich.table import Table
+
+    kept = _fitting(columns, rows, width)
+    made = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for index in kept:
+        column = columns[index]
+        made.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(_text(row[index]) for index in kept))
+    return made, [column.title for index, column in enumerate(columns) if index not in kept]
+
+
 def _text(*cells: Cell) -> Any:
     from rich.text import Text
 
     return Text.assemble(*(clean(cell) if isinstance(cell, str) else (clean(cell[0]), cell[1]) for cell in cells))
-
-
-def _table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> RenderableType:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_text(cell) for cell in row))
-    return table
 
 
 def _fitting(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int) -> list[int]:

@@ -171,6 +171,10 @@ class Dialler:
         answering = sum(bool(seed.instance) for seed in self._seeds)
         return f"{answering} of {len(self._seeds)} fixed peers answer"
 
+    def fixed_peers(self) -> dict[str, bool]:
+        """Return the endpoints of the fixed peers, and whether each answers."""
+        return {seed.endpoint: bool(seed.instance) or seed.is_ourselves for seed in self._seeds}
+
     def close(self) -> None:
         """Give up all attempts, and begin none."""
         self._closed = True

@@ -123,6 +123,7 @@ class Node:
         self.resolve = self._lookup.resolve
         self.wait_for = self._lookup.wait_for
         self.look_around = self._lookup.look_around
+        self.fixed_peers = self._dialler.fixed_peers
         self.registry.inherit(known, time.monotonic())
         self._dialler.confirm(self.registry.peers.values())
 
