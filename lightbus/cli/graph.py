@@ -163,7 +163,7 @@ def dot(services: Sequence[str], edges: Sequence[Edge]) -> list[str]:
     """Return the lines of a Graphviz graph. Events flow from who publishes to who listens, dashed."""
 
     def quoted(text: str) -> str:
-        return _quoted(text.replace("\\", "\\\\"), '\\"')
+        return _quoted(clean(text).replace("\\", "\\\\"), '\\"')
 
     lines = ["digraph lightbus {", "    rankdir=LR;", "    node [shape=box];"]
     lines += [f"    {quoted(name)};" for name in _names(services, edges)]

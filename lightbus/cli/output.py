@@ -145,13 +145,10 @@ def clean(text: str) -> str:
 
 
 def json_line(value: Any) -> str:
-    """Return a value as JSON on one line; what JSON cannot say is there as text."""
+    """Return a value that the bus carries as JSON on one line: dates, bytes and the like as text."""
     from ..wire.plain import json_form
 
-    try:
-        return json.dumps(json_form(value, finite=True), ensure_ascii=False)
-    except (ValueError, TypeError):
-        return json.dumps(repr(value))
+    return json.dumps(json_form(value, finite=True), ensure_ascii=False)
 
 
 def duration(seconds: float | None) -> str:

@@ -257,7 +257,7 @@ class _Screen:
         calls, events = (sum(getattr(row, name) for row in rows) for name in ("calls", "events"))
         head = f"bus {self._bus.name}: {len(rows)} workers, {number(round(calls, 1))} calls/s, "
         head += f"{number(round(events, 1))} events/s"
-        keys = f"sorted by {self._sort}; sort: {' '.join(f'{key} {name}' for key, name in SORTS.items())}; q quits"
+        keys = f"by {self._sort}: {', '.join(f'{key} {name}' for key, name in SORTS.items())}; q quits"
         room = max(1, height - 4)
         shown, _ = table(COLUMNS, [row.row() for row in rows[:room]], width)
         more = [Text(f"and {len(rows) - room} more", style="dim")] if len(rows) > room else []
