@@ -14,7 +14,8 @@ __all__ = ["completion"]
 
 SHELLS = ("bash", "zsh", "fish")
 
-VARIABLE = "_LIGHTBUS_COMPLETE"
+PROGRAM = "lightbus"
+VARIABLE = f"_{PROGRAM.upper()}_COMPLETE"
 """What click's completion is asked through."""
 
 ZSHRC = """
@@ -39,7 +40,7 @@ def completion(shell: str | None, show: bool) -> None:
     kind = get_completion_class(shell) if shell in SHELLS else None
     if kind is None:
         raise click.UsageError(f"SHELL says '{shell}'. Name one of {', '.join(SHELLS)}.")
-    script = kind(_group, {}, "lightbus", VARIABLE).source()
+    script = kind(_group, {}, PROGRAM, VARIABLE).source()
     if show:
         click.echo(script)
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +104,22 @@ class Commands:
         return self.run(*args, code=code, env={"COLUMNS": str(columns)}).stdout
 
     def json(self, *args: str, code: int = 0) -> list[dict[str, Any]]:
-        """Return the objects that a command writes with --json, which nothing else may be among."""
-        return [json.loads(line) for line in self.run(*args, "--json", code=code).stdout.splitlines()]
+        """
+        Return the objects that a command writes with --json, which nothing else may be among.
+
+        Each of their fields has to be in docs/cli.md.
+        """
+        told = [json.loads(line) for line in self.run(*args, "--json", code=code).stdout.splitlines()]
+        assert {field for each in told for field in each} <= documented_fields(args[0])
+        return told
+
+
+def documented_fields(command: str) -> set[str]:
+    """Return the fields that docs/cli.md gives for a command."""
+    document = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
+    section = document.partition(f"### lightbus {command}\n")[2].partition("\n## ")[0].partition("\n### ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    return {field for row in rows for field in re.findall(r"`(\w+)`", row)}
 
 
 @pytest.fixture

@@ -168,7 +168,7 @@ def test_screen(commands: Commands, tmp_path: Path, columns: int) -> None:
         shown = [column.title for column in COLUMNS if f" {column.title} " in f" {head} "]
         needed = ["SERVICE", "CALLS/S", "P99", "ERR/S", "RUN", "QUEUE", "EV/S", "LAG"]
         assert [title for title in shown if title in needed] == needed
-        assert ("PROCESS" in shown, "P50" in shown) == (columns == 140, True)
+        assert columns == 80 or len(shown) == len(COLUMNS)
         assert any("by calls: s service, c calls" in line and "q quits" in line for line in frame)
         terminal.press("s")
         terminal.wait_for("by service: ")
