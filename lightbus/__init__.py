@@ -1,60 +1,68 @@
-"""Lightbus: calls and events between Python services on a network, peer to peer, without a broker."""
+"""
+Lightbus: calls and events between Python services on a network, peer to peer, without a broker.
+
+A public name is imported when it is first used, so that `import lightbus` and `lightbus --help` are quick.
+"""
 
 from __future__ import annotations
 
-from .client import BusClient
-from .config import ALL_FEATURES, Config, Feature, load_config
-from .creation import configure_logging, create, get_bus, import_bus_module
-from .deadline import Deadline
-from .exceptions import (
-    BusAlreadyClosed,
-    CannotBlockHere,
-    DeformError,
-    DuplicateListenerName,
-    EventNotFound,
-    FailedToImportBusModule,
-    InvalidApiEventConfiguration,
-    InvalidApiRegistryEntry,
-    InvalidArguments,
-    InvalidConfiguration,
-    InvalidDeclaration,
-    InvalidEventArguments,
-    InvalidEventListener,
-    InvalidName,
-    InvalidParameters,
-    InvalidSchedule,
-    InvalidSchema,
-    LightbusException,
-    LightbusServerMustStartInMainThread,
-    LightbusShutdownInProgress,
-    LightbusTimeout,
-    LightbusWorkerError,
-    ListenersAlreadyStarted,
-    MisconfiguredApiOptions,
-    NoBusFoundInBusModule,
-    NothingToListenFor,
-    NotReachable,
-    PayloadTooLarge,
-    PeerBusy,
-    PeerLost,
-    PeerRefused,
-    PeerUnreachable,
-    ProtocolError,
-    SchemaError,
-    SchemaNotFound,
-    TransportError,
-    UnexpectedConfigurationFormat,
-    UnknownApi,
-    UnknownProcedure,
-    UnsupportedUse,
-    UsageError,
-    ValidationError,
-)
-from .message import EventMessage, Message, ResultMessage, RpcMessage
-from .path import BusPath
-from .runtime.listening import OnError
-from .service.api import Api, Event, Parameter, WildcardParameter
-from .service.schema import Schema
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .client import BusClient
+    from .config import ALL_FEATURES, Config, Feature, load_config
+    from .creation import configure_logging, create, get_bus, import_bus_module
+    from .deadline import Deadline
+    from .exceptions import (
+        BusAlreadyClosed,
+        CannotBlockHere,
+        DeformError,
+        DuplicateListenerName,
+        EventNotFound,
+        FailedToImportBusModule,
+        InvalidApiEventConfiguration,
+        InvalidApiRegistryEntry,
+        InvalidArguments,
+        InvalidConfiguration,
+        InvalidDeclaration,
+        InvalidEventArguments,
+        InvalidEventListener,
+        InvalidName,
+        InvalidParameters,
+        InvalidSchedule,
+        InvalidSchema,
+        LightbusException,
+        LightbusServerMustStartInMainThread,
+        LightbusShutdownInProgress,
+        LightbusTimeout,
+        LightbusWorkerError,
+        ListenersAlreadyStarted,
+        MisconfiguredApiOptions,
+        NoBusFoundInBusModule,
+        NothingToListenFor,
+        NotReachable,
+        PayloadTooLarge,
+        PeerBusy,
+        PeerLost,
+        PeerRefused,
+        PeerUnreachable,
+        ProtocolError,
+        SchemaError,
+        SchemaNotFound,
+        TransportError,
+        UnexpectedConfigurationFormat,
+        UnknownApi,
+        UnknownProcedure,
+        UnsupportedUse,
+        UsageError,
+        ValidationError,
+    )
+    from .message import EventMessage, Message, ResultMessage, RpcMessage
+    from .path import BusPath
+    from .runtime.listening import OnError
+    from .service.api import Api, Event, Parameter, WildcardParameter
+    from .service.schema import Schema
 
 __all__ = [
     "ALL_FEATURES",
@@ -121,3 +129,35 @@ __all__ = [
     "import_bus_module",
     "load_config",
 ]
+
+_HOMES = {
+    "client": {"BusClient"},
+    "config": {"ALL_FEATURES", "Config", "Feature", "load_config"},
+    "creation": {"configure_logging", "create", "get_bus", "import_bus_module"},
+    "deadline": {"Deadline"},
+    "message": {"EventMessage", "Message", "ResultMessage", "RpcMessage"},
+    "path": {"BusPath"},
+    "runtime.listening": {"OnError"},
+    "service.api": {"Api", "Event", "Parameter", "WildcardParameter"},
+    "service.schema": {"Schema"},
+}
+"""Module -> the public names that it has; the others are exceptions."""
+
+_ROOMS = {"client", "config", "creation", "exceptions", "message", "path", "plugins", "testing", "utilities"}
+"""What can be used as `lightbus.exceptions` without an import of its own."""
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if not TYPE_CHECKING:  # or a type checker would take any name to be there
+
+    def __getattr__(name: str) -> Any:
+        if name in _ROOMS:
+            return import_module(f".{name}", __name__)
+        if name not in __all__:
+            raise AttributeError(f"module 'lightbus' has no attribute '{name}'")
+        home = next((module for module, names in _HOMES.items() if name in names), "exceptions")
+        value = globals()[name] = getattr(import_module(f".{home}", __name__), name)
+        return value

@@ -21,7 +21,7 @@ from .runtime.coordinating import Coordinator
 from .runtime.events_api import EventsApi, group_of_wire
 from .runtime.listening import Listener
 from .runtime.node import Node
-from .runtime.peer_api import PeerApi
+from .runtime.peer_api import Parts, PeerApi
 from .runtime.publishing import Publisher
 from .runtime.serving import Server
 from .runtime.shelf import Care
@@ -169,14 +169,9 @@ class Worker:
             executor=engine.executor,
             reply=binding.reply,
             serves_calls=Feature.RPCS in self.features,
+            service_of=binding.engines.service_of,
         )
         self._make_publisher(binding)
-        assert self.coordinator is not None
-        for api in (PeerApi(client), EventsApi(self.coordinator)):
-            if api.meta.name in client.api_registry.names():  # of a worker that this process was forked from
-                client.api_registry.remove(api.meta.name)
-            client.api_registry.add(api)
-        node.on_joined = self._peer_joined
         self.consumer = node.consumer = Consumer(
             identity=engine.identity,
             transport=engine.transport,
@@ -187,6 +182,15 @@ class Worker:
             call_sync=self.server.call_sync,
             on_fatal=self._on_fatal,
         )
+        assert self.coordinator is not None
+        assert binding.publisher is not None
+        parts = Parts(binding=binding, server=self.server, publisher=binding.publisher, consumer=self.consumer)
+        peer_api = PeerApi(client, parts, version=__about__.version())
+        for api in (peer_api, EventsApi(self.coordinator)):
+            if api.meta.name in client.api_registry.names():  # of a worker that this process was forked from
+                client.api_registry.remove(api.meta.name)
+            client.api_registry.add(api)
+        node.on_joined = self._peer_joined
 
     def _make_publisher(self, binding: Binding) -> None:
         engine, apis = self.engine, self.client.api_registry

@@ -142,6 +142,13 @@ def without_accidents(line: str) -> str:
     return line
 
 
+def peers_words(line: str) -> list[str]:
+    """Return the words in a line of `lightbus peers`, without what differs from run to run."""
+    line = re.sub(r"\b[\d.]+ (us|ms|s)\b", "TIME", line)
+    line = re.sub(r"^(\w+ +)[a-z]+-[a-z]+-\d+ +\S+", r"\1PROCESS HOST", line)
+    return line.split()
+
+
 def test_readme_programs_run(processes: Processes, tmp_path: Path) -> None:
     """The README's programs, as they stand there, print what stands there."""
     for name in ("auth/bus.py", "greeter/bus.py", "call.py", "fire.py"):
@@ -158,6 +165,12 @@ def test_readme_programs_run(processes: Processes, tmp_path: Path) -> None:
     assert call.stdout == shown("True")
     assert processes.python("fire.py", cwd=tmp_path).wait() == 0
     greeter.wait_for_line(f"^{re.escape(shown('welcome').strip())}$")
+
+    told = processes.lightbus("peers", "--wait", "20", cwd=tmp_path, env={"COLUMNS": "1000"})
+    assert told.wait(20) == 0
+    for line, full in zip(shown("SERVICE").splitlines(), told.stdout.splitlines(), strict=True):
+        words = iter(peers_words(full))
+        assert all(word in words for word in peers_words(line)), line  # in this order, with others among them
 
     printed = shown("lightbus.worker").splitlines()
     assert [*map(without_accidents, auth.stderr.splitlines()[: len(printed)])] == [*map(without_accidents, printed)]

@@ -14,7 +14,17 @@ __all__ = ["main"]
 COMMANDS = {
     "run": ("lightbus.cli.run", "run", "Serve the APIs and listeners of a bus module."),
     "keys": ("lightbus.cli.keys", "keys", "Make, show and replace the key that opens a bus to the LAN."),
+    "peers": ("lightbus.cli.peers", "peers", "Show who is on the bus, and who of them answers."),
+    "apis": ("lightbus.cli.apis", "apis", "Show the APIs on the bus, and who serves them."),
+    "describe": ("lightbus.cli.describe", "describe", "Show an API or one member of it."),
+    "call": ("lightbus.cli.call", "call", "Call a procedure, and show its result."),
+    "fire": ("lightbus.cli.fire", "fire", "Fire an event."),
+    "ping": ("lightbus.cli.ping", "ping", "Measure round trips to peers."),
+    "graph": ("lightbus.cli.graph", "graph", "Show who calls whom, and who listens to whom."),
+    "top": ("lightbus.cli.top", "top", "Show live what the workers do."),
+    "doctor": ("lightbus.cli.doctor", "doctor", "Check the bus and this host, and say what to do."),
     "demo": ("lightbus.cli.demo", "demo", "Show two services finding each other, in 15 seconds."),
+    "completion": ("lightbus.cli.completion", "completion", "Install completion for bash, zsh or fish."),
     "version": ("lightbus.cli.version", "version", "Show the versions of Lightbus and what it is built on."),
 }
 """Name -> module, function, and the line that `--help` shows without importing either."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import click
 
-__all__ = ["ENVIRONMENT", "bus_options", "take_over"]
+__all__ = ["ENVIRONMENT", "ClientOptions", "bus_options", "client_options", "take_over"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,6 +30,59 @@ Environment (each has a key in the configuration file, too):
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientOptions:
+    """What the command line says to a command that is a client of the bus (`connection.on_bus`)."""
+
+    config_file: str | None = None
+    bus_name: str | None = None
+    wait: float = 2.0
+    as_json: bool = False
+    log_level: str | None = None
+
+    def over(self, group: ClientOptions) -> ClientOptions:
+        """Return these options with what was said before the subcommand's name, where it was not said after it."""
+        default = ClientOptions()
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        unsaid = {name for name, value in fields.items() if value == getattr(default, name)}
+        return replace(self, **{name: getattr(group, name) for name in unsaid})
+
+
+def client_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add --json, --wait, --bus-name, --config and --log-level; the command is given them as one `ClientOptions`."""
+
+    @functools.wraps(function)
+    def command(**given: Any) -> None:
+        own = {name: given.pop(name) for name in ClientOptions.__dataclass_fields__}
+        function(ClientOptions(**own), **given)
+
+    for option in reversed(
+        [
+            click.option("--json", "as_json", is_flag=True, help="Show JSON, one object a line (docs/cli.md)."),
+            click.option(
+                "--wait",
+                type=click.FloatRange(0.0, 3600.0),
+                default=2.0,
+                show_default=True,
+                metavar="SECONDS",
+                help="How long to look for peers at most.",
+            ),
+            click.option("--bus-name", metavar="NAME", help="The bus. [default: LIGHTBUS_BUS, or your own]"),
+            *_common_options("warning"),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def _common_options(log_level: str) -> list[Callable[[Any], Any]]:
+    levels = click.Choice(["debug", "info", "warning", "error", "critical"], case_sensitive=False)
+    return [
+        click.option("--config", "config_file", metavar="FILE", help="Configuration: a path or an https URL."),
+        click.option("--log-level", type=levels, help=f"What is logged. [default: {log_level}]"),
+    ]
+
+
 def bus_options(function: F) -> F:
     """Add --bus, --service-name, --process-name, --config and --log-level."""
     for option in reversed(
@@ -35,12 +90,7 @@ def bus_options(function: F) -> F:
             click.option("--bus", "-b", "module", metavar="MODULE", help="The bus module. [default: bus]"),
             click.option("--service-name", "-s", metavar="NAME", help="What this service is called."),
             click.option("--process-name", "-p", metavar="NAME", help="What this process is called."),
-            click.option("--config", "config_file", metavar="FILE", help="Configuration: a path or an https URL."),
-            click.option(
-                "--log-level",
-                type=click.Choice(["debug", "info", "warning", "error", "critical"], case_sensitive=False),
-                help="What is logged. [default: info]",
-            ),
+            *_common_options("info"),
         ]
     ):
         function = option(function)

@@ -79,6 +79,10 @@ class ConnectedEngines:
     def __contains__(self, routing_id: bytes) -> bool:
         return routing_id in self._engines
 
+    def service_of(self, instance: str) -> str | None:
+        """Return the service that an instance said it belongs to; None where it is not connected."""
+        return next((engine.service for engine in self._engines.values() if engine.instance == instance), None)
+
     def heard(self, routing_id: bytes, hello: Hello, now: float) -> bool:
         """Note a HELLO; return whether it was the first of this process."""
         is_new = routing_id not in self._engines

@@ -17,12 +17,15 @@ from ..io.transport import Transport
 from ..wire.announcement import Announcement
 from .links import Dial, Link, LinkUser
 
-__all__ = ["EXCHANGE_PARTNERS", "MAX_DIALS", "DialUser", "Dialler", "address_of"]
+__all__ = ["EVERYTHING", "EXCHANGE_PARTNERS", "MAX_DIALS", "DialUser", "Dialler", "address_of"]
 
 logger = logging.getLogger("lightbus.dialling")
 
 EXCHANGE_PARTNERS = 3
 """Peers that we keep connected to though we use none of their APIs: they tell us of the others."""
+
+EVERYTHING = "*"
+"""Stands among the wanted APIs where every peer is to be known, whatever it advertises. No API is called so."""
 
 MAX_DIALS = 32
 """Peers tried at a time. Each takes a few descriptors, and strangers can announce any number of ghosts."""
@@ -154,6 +157,10 @@ class Dialler:
         """Return whether an attempt is on its way at somebody who may advertise an API."""
         return any(self._may_advertise(api, dial) for dial in self._dials.values())
 
+    def has_untried_seed(self) -> bool:
+        """Return whether a fixed peer was neither reached nor failed so far."""
+        return any(not seed.instance and not seed.is_ourselves and not seed.failures for seed in self._seeds)
+
     def linked(self, link: Link, *, ourselves: bool = False) -> None:
         """Take in that a peer answered: a fixed peer that it is need not be tried any more."""
         for seed in self._seeds:
@@ -180,6 +187,10 @@ class Dialler:
             return []
         return [f"the fixed peer {seed.endpoint} {seed.refusal}" for seed in self._seeds if seed.refusal]
 
+    def fixed_peers(self) -> dict[str, bool]:
+        """Return the endpoints of the fixed peers, and whether each answers."""
+        return {seed.endpoint: bool(seed.instance) or seed.is_ourselves for seed in self._seeds}
+
     def close(self) -> None:
         """Give up all attempts, and begin none."""
         self._closed = True
@@ -202,7 +213,7 @@ class Dialler:
 
     def _is_wanted(self, peer: Peer) -> bool:
         names = peer.announcement.api_names
-        if names is None or not self._wanted.isdisjoint(names):
+        if names is None or EVERYTHING in self._wanted or not self._wanted.isdisjoint(names):
             return True
         # Who introduced itself to us relies on us to tell others of it, and we tell only of whom we have seen.
         return peer.source is Source.CLAIM or len(self._links) + len(self._dials) < EXCHANGE_PARTNERS

@@ -140,6 +140,15 @@ class Engine:
         names = ", ".join(apis)
         return self._ask_blocking(lambda node: node.wait_for(apis, deadline), deadline, f"it waited for {names}")
 
+    async def look_around(self, deadline: Deadline) -> None:
+        """Know everybody on the bus: return when nobody new is heard of any more, or the time is over."""
+        await self._ask(lambda node: node.look_around(deadline))
+
+    @property
+    def where(self) -> str:
+        """How and where peers are looked for, for messages; empty while there is no node."""
+        return "" if self.node is None else self.node.where()
+
     def _check_not_closed(self) -> None:
         if self._residence.closed:
             raise LightbusShutdownInProgress("The bus was closed while a peer was being looked for.")

@@ -197,6 +197,8 @@ class Listening:
         self.counts: Counter[str] = Counter()
         """failed, retried, redelivered, buried, dropped, invalid."""
         self.handled = 0
+        self.handled_by: Counter[str] = Counter()
+        """The same by event."""
         self.is_slow = False
         """Whether it did not keep up lately, and is no longer waited for."""
         self.backlog = 0
@@ -340,6 +342,7 @@ class Listening:
     def _done(self, stream: Stream, entry: Entry) -> bool:
         stream.done(entry)
         self.handled += 1
+        self.handled_by[stream.key[1]] += 1
         stream.owner.handled(stream)
         return True
 

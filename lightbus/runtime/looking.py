@@ -10,13 +10,19 @@ from ..core.registry import PeerState, Registry
 from ..core.resolver import explain
 from ..deadline import Deadline
 from ..exceptions import LightbusException
-from .dialling import Dialler
+from .dialling import EVERYTHING, Dialler
 from .links import HELLO_TIMEOUT
 
 __all__ = ["Lookup", "NodeStopped"]
 
 RETURN_TIME = 5.0
 """Seconds after a peer was lost, or began to leave, for which its successor is worth waiting for."""
+
+
+QUIET = 0.2
+"""Seconds without news after which whoever looks around has seen everybody: peers tell each other at once."""
+
+LOOK_EVERY = 0.05
 
 
 class NodeStopped(Exception):
@@ -89,6 +95,23 @@ class Lookup:
                 return missing
             await self._change(deadline.left())
 
+    async def look_around(self, deadline: Deadline) -> None:
+        """
+        Dial everybody, and return when each peer that was heard of has answered or failed, and nothing new comes.
+
+        Where nobody is heard of, that takes until the deadline.
+        """
+        self._wanted.add(EVERYTHING)
+        seen, quiet_since = self._picture(), time.monotonic()
+        while not deadline.passed():
+            now = time.monotonic()
+            self._dialler.dial_due(now)
+            if self._picture() != seen or self._is_busy():
+                seen, quiet_since = self._picture(), now
+            elif seen and now - quiet_since >= QUIET:
+                return
+            await self._change(min(LOOK_EVERY, deadline.left()))
+
     def wake(self) -> None:
         """Have everybody look again."""
         for waiter in self._waiters:
@@ -101,6 +124,13 @@ class Lookup:
         self.wake()
 
     # Inside
+
+    def _picture(self) -> dict[str, PeerState]:
+        return {peer.instance: peer.state for peer in self._registry.peers.values()}
+
+    def _is_busy(self) -> bool:
+        untried = any(peer.state is PeerState.UNVERIFIED for peer in self._registry.peers.values())
+        return untried or self._dialler.has_untried_seed()
 
     def _is_up(self, api: str) -> bool:
         return any(peer.is_up for peer in self._registry.advertising(api))

@@ -125,10 +125,12 @@ class Node:
             fingerprints=transport.security.fingerprints,
         )
         self._lookup = Lookup(
-            self.registry, self._dialler, user.wanted, wait=wait, where=self._where, strangers=strangers
+            self.registry, self._dialler, user.wanted, wait=wait, where=self.where, strangers=strangers
         )
         self.resolve = self._lookup.resolve
         self.wait_for = self._lookup.wait_for
+        self.look_around = self._lookup.look_around
+        self.fixed_peers = self._dialler.fixed_peers
         self.registry.inherit(known, time.monotonic())
         self._dialler.confirm(self.registry.peers.values())
 
@@ -217,7 +219,8 @@ class Node:
             self._apply(self.registry.drains(self.identity.instance, time.monotonic()))
             await self.binding.drain(seconds)
 
-    def _where(self) -> str:
+    def where(self) -> str:
+        """Return how and where peers are looked for, for messages."""
         return ", ".join(filter(None, [f"bus '{self.identity.bus}'", self._looked, self._dialler.describe_seeds()]))
 
     # What discovery and others say

@@ -1,18 +1,27 @@
 """What every worker answers about itself, as ordinary calls of an internal API: other tools can use it, too.
 
-Ask one particular peer with `bus_options={"peer": instance id}`.
+Ask one particular peer with `bus_options={"peer": instance id}`. What the procedures return is in docs/cli.md.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..config.features import Feature
 from ..service.api import Api, ApiRegistry
+from ..service.description import describe_api
 from ..service.schema import Schema
+from .binding import Binding
+from .consuming import Consumer
 from .engine import Engine
+from .listening import Listening
+from .publishing import Publisher
+from .serving import Server
+from .usage import Usage
 
-__all__ = ["PeerApi"]
+__all__ = ["Parts", "PeerApi"]
 
 
 class Described(Protocol):
@@ -20,6 +29,7 @@ class Described(Protocol):
 
     api_registry: ApiRegistry
     schema: Schema
+    features: tuple[Feature, ...]
 
     @property
     def engine(self) -> Engine:
@@ -30,6 +40,16 @@ class Described(Protocol):
         """The listeners."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of the worker that count what they do."""
+
+    binding: Binding
+    server: Server
+    publisher: Publisher
+    consumer: Consumer
+
+
 class PeerApi(Api):
     """`internal.peer`."""
 
@@ -37,16 +57,19 @@ class PeerApi(Api):
         name = "internal.peer"
         internal = True
 
-    def __init__(self, client: Described) -> None:
+    def __init__(self, client: Described, parts: Parts, *, version: str) -> None:
         self._client = client
+        self._parts = parts
+        self._version = version
         self._started_at = time.time()
+        self._started = time.monotonic()
 
     async def ping(self) -> float:
         """Return the worker's wall clock, in seconds since 1970."""
         return time.time()
 
     async def info(self) -> dict[str, Any]:
-        """Return who this is, what it listens to and since when it runs (seconds since 1970)."""
+        """Return who this is, what it runs, what it listens to and since when it runs (seconds since 1970)."""
         me = self._client.engine.identity
         return {
             "bus": me.bus,
@@ -55,6 +78,8 @@ class PeerApi(Api):
             "process": me.process,
             "host": me.host,
             "pid": me.pid,
+            "version": self._version,
+            "features": sorted(feature.value for feature in self._client.features),
             "started_at": self._started_at,
             "listeners": [
                 {"api": listener.api, "events": list(listener.events), "name": listener.name}
@@ -62,6 +87,82 @@ class PeerApi(Api):
             ],
         }
 
+    async def stats(self) -> dict[str, Any]:
+        """Return what this worker has done since its start, and what it is doing. Durations are in seconds."""
+        parts = self._parts
+        return {
+            "uptime": time.monotonic() - self._started,
+            "running": parts.server.executing,
+            "queued": parts.server.queued,
+            "concurrency": self._client.engine.config.worker.rpc_concurrency,
+            "connected": len(parts.binding.engines),
+            "calls": dict(parts.server.counts),
+            "procedures": [_procedure(*key, usage) for key, usage in sorted(parts.server.usage.items())],
+            "events": [
+                {"api": api, "event": event, "published": count}
+                for (api, event), count in sorted(parts.publisher.published.items())
+            ],
+            "listeners": [_listener(listening) for listening in parts.consumer.listenings],
+        }
+
+    async def health(self) -> dict[str, Any]:
+        """Return whether this worker does what it is there for, what it does not, and what was lost since its start."""
+        problems = _problems(self._parts)
+        return {"healthy": not problems, "problems": problems, "losses": _losses(self._parts)}
+
     async def schema(self, api: str) -> dict[str, Any]:
         """Return the schemas of an API, in the form that `lightbus dumpschema` writes."""
         return self._client.schema.get_api_schema(api)
+
+    async def describe(self, api: str) -> dict[str, Any]:
+        """Return what an API is like, for people: signatures and docstrings."""
+        return describe_api(self._client.api_registry.get(api))
+
+
+def _procedure(api: str, name: str, usage: Usage) -> dict[str, Any]:
+    return {
+        "api": api,
+        "procedure": name,
+        "calls": usage.calls,
+        "errors": usage.errors,
+        "p50": usage.latency(0.5),
+        "p99": usage.latency(0.99),
+        "callers": dict(usage.callers),
+    }
+
+
+def _listener(listening: Listening) -> dict[str, Any]:
+    listener, counts = listening.listener, listening.counts
+    return {
+        "name": listener.name,
+        "api": listener.api,
+        "events": list(listener.events),
+        "handled": dict(listening.handled_by),
+        "waiting": listening.backlog,
+        **{what: counts[what] for what in ("failed", "retried", "dropped", "invalid")},
+    }
+
+
+def _problems(parts: Parts) -> list[str]:
+    problems = []
+    if parts.binding.draining:
+        problems.append("It is shutting down, and takes nothing new.")
+    if parts.server.is_doubtful:
+        problems.append("Its event loop has just stood still: something blocks it, or the process was stopped.")
+    if parts.server.queued:
+        problems.append(f"{parts.server.queued} calls wait for their turn: worker.rpc_concurrency is reached.")
+    for each in parts.consumer.listenings:
+        if each.is_slow:
+            problems.append(f"The listener {each.listener} does not keep up: {each.backlog} events wait.")
+    return problems
+
+
+def _losses(parts: Parts) -> list[str]:
+    losses = [
+        f"The listener {each.listener} was too slow, and missed {each.counts['dropped']} events."
+        for each in parts.consumer.listenings
+        if each.counts["dropped"]
+    ]
+    if gaps := parts.consumer.counts["gaps"]:
+        losses.append(f"Events were lost on the way here {gaps} times: it reads too slowly.")
+    return losses

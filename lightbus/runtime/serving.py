@@ -34,6 +34,7 @@ from ..service.hooks import HookRegistry
 from ..wire import codec, envelope
 from ..wire.envelope import Error, Message, Request, Result
 from .context import MAX_CHAIN, Identity, current_chain
+from .usage import OTHERS, Usage
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -52,16 +53,21 @@ MAX_ARG = 1_000
 MAX_ARGS = 50
 """What a caller is told of a handler's exception where that is long: characters, and how many of its `args`."""
 
+MAX_CALLERS = 4096
+"""Calling processes whose service is remembered."""
+
 
 class _Job:
     """One admitted request."""
 
     __slots__ = (
+        "arrived",
         "call_id",
         "cancelled",
         "counted",
         "deadline",
         "executed",
+        "failed",
         "in_user_code",
         "inherited",
         "procedure",
@@ -75,6 +81,7 @@ class _Job:
         self.call_id = call_id
         self.request = request
         self.procedure = procedure
+        self.arrived = time.monotonic()
         self.deadline = Deadline.after(request.left)
         self.inherited = Inherited(self.deadline)
         self.task: asyncio.Task[None] | None = None
@@ -83,10 +90,16 @@ class _Job:
         self.executed = False
         """Whether the user's code was reached."""
         self.in_user_code = False
+        self.failed = False
+        """Whether it is answered with an error."""
 
     @property
     def name(self) -> str:
         return f"{self.request.api}.{self.request.procedure}"
+
+    @property
+    def is_internal(self) -> bool:
+        return self.request.api.startswith("internal.")
 
 
 class Server:
@@ -103,6 +116,7 @@ class Server:
             nested calls are not counted.
         reply: sends a frame to a routing id.
         serves_calls: whether calls are executed at all; those of `internal.` APIs are in any case.
+        service_of: returns the service of a calling instance, or None; asked once for each.
 
     """
 
@@ -117,6 +131,7 @@ class Server:
         executor: Executor,
         reply: Callable[[bytes, bytes], bool],
         serves_calls: bool = True,
+        service_of: Callable[[str], str | None] = lambda instance: None,
     ) -> None:
         self.identity = identity
         self.draining = False
@@ -125,6 +140,10 @@ class Server:
         self.counts: Counter[str] = Counter()
         """served, failed, refused_busy, refused_draining, refused_standstill, refused_target, expired, cancelled."""
         self.running = 0
+        self.usage: dict[tuple[str, str], Usage] = {}
+        """Per (API, procedure) that was called; those of `internal.` APIs are not counted."""
+        self._services: dict[str, str] = {}
+        self._service_of = service_of
         self._config = config
         self._apis = apis
         self._hooks = hooks
@@ -189,6 +208,21 @@ class Server:
         elif job.task is not None and job.executed:  # a task that has not begun would end without a word to us
             job.task.cancel()
 
+    @property
+    def executing(self) -> int:
+        """How many calls are executed now, nested ones included; those of `internal.` APIs are left out."""
+        return sum(not job.is_internal for job in self._jobs.values()) - self.queued
+
+    @property
+    def queued(self) -> int:
+        """How many calls wait for their turn, likewise."""
+        return sum(not job.is_internal for job in self._queue)
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the loop has just stood still, so that requests may be old."""
+        return time.monotonic() < self._doubtful_until
+
     async def finish(self, seconds: float) -> int:
         """Wait until nothing runs, at most so long; return how many handlers were left behind."""
         try:
@@ -210,7 +244,7 @@ class Server:
         if self.draining:
             self.counts["refused_draining"] += 1
             return Error(PeerBusy.code, f"{me} is shutting down.", False, {"elsewhere": True})
-        if time.monotonic() < self._doubtful_until and request.epoch != self.standstills:
+        if self.is_doubtful and request.epoch != self.standstills:
             self.counts["refused_standstill"] += 1
             text = f"{me} stood still for a while, and does not know how old the call is."
             return Error(PeerBusy.code, text, False, {"elsewhere": True, "epoch": self.standstills})
@@ -325,6 +359,7 @@ class Server:
     def _error_frame(self, job: _Job, error: BaseException) -> bytes:
         if job.cancelled and isinstance(error, asyncio.CancelledError):
             return b""
+        job.failed = True
         message = _describe(job, error)
         if message.code == LightbusWorkerError.code:
             self.counts["failed"] += 1
@@ -342,11 +377,31 @@ class Server:
         self.counts["served"] += 1
         if frame and not job.cancelled:
             self._reply_to(job.routing_id, frame)
+            self._note_usage(job)
         if job.counted:
             self.running -= 1
             self._start_next()
         if not self._jobs:
             self._idle.set()
+
+    def _note_usage(self, job: _Job) -> None:
+        if job.is_internal:
+            return
+        request = job.request
+        usage = self.usage.get((request.api, request.procedure))
+        if usage is None:
+            usage = self.usage[request.api, request.procedure] = Usage()
+        service = self._services.get(request.caller) or self._look_up(request.caller)
+        usage.note(time.monotonic() - job.arrived, service, failed=job.failed)
+
+    def _look_up(self, caller: str) -> str:
+        service = self._service_of(caller)
+        if service is None:
+            return OTHERS
+        if len(self._services) >= MAX_CALLERS:
+            self._services.clear()
+        self._services[caller] = service
+        return service
 
     def _start_next(self) -> None:
         while self._queue and self.running < self._config.worker.rpc_concurrency:

@@ -50,6 +50,7 @@ def test_hello_counts_once() -> None:
         assert len(line.engines) == 2
         assert ONE in line.engines
         assert b"three" not in line.engines
+        assert (line.engines.service_of("0" * 16), line.engines.service_of("1" * 16)) == ("shop", None)
 
     run(scenario)
 

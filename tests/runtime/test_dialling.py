@@ -12,7 +12,7 @@ import pytest
 
 from lightbus.core.registry import Peer, Registry, Source, retry_delay
 from lightbus.runtime import dialling as module
-from lightbus.runtime.dialling import EXCHANGE_PARTNERS, MAX_DIALS, WARN_AFTER, Dialler, address_of
+from lightbus.runtime.dialling import EVERYTHING, EXCHANGE_PARTNERS, MAX_DIALS, WARN_AFTER, Dialler, address_of
 from lightbus.wire.announcement import Announcement
 
 SEED = "tcp://10.0.0.7:7000"
@@ -275,6 +275,17 @@ def test_exchange_partners(place: Place) -> None:
     assert len(place.dials) == EXCHANGE_PARTNERS - 1
 
 
+def test_everybody_is_tried(place: Place) -> None:
+    """Where everything is wanted, peers are tried whatever they advertise."""
+    place.wanted.add(EVERYTHING)
+    for number in range(EXCHANGE_PARTNERS):
+        place.links[instance(100 + number)] = "a link"
+    for number in range(1, 6):
+        place.announce(announcement(number, apis=("shop",)))
+    place.dialler.dial_due(0.0)
+    assert len(place.dials) == 5
+
+
 def test_who_introduced_itself_is_tried(place: Place) -> None:
     """It relies on us to tell others of it, and we tell only of whom we have seen."""
     for number in range(EXCHANGE_PARTNERS):
@@ -333,13 +344,16 @@ def test_confirming(place: Place) -> None:
 def test_a_fixed_peer_that_answers(place: Place) -> None:
     """It is tried at its address, by no instance, and once it answered no more; until it is gone, and after a pause."""
     dialler = place.make([SEED])
+    assert dialler.has_untried_seed()
     dialler.dial_due(100.0)
     dialler.dial_due(100.0)
     (dial,) = place.dials
+    assert dialler.fixed_peers() == {SEED: False}
     assert (dial.endpoints, dial.target) == ((SEED,), "")
     dial.succeed()
     link: Any = FakeLink(instance(1), SEED)
     dialler.linked(link)
+    assert (dialler.has_untried_seed(), dialler.fixed_peers()) == (False, {SEED: True})
     dialler.dial_due(1000.0)
     assert len(place.dials) == 1
     dialler.unlinked(instance(2))

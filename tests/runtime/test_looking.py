@@ -14,7 +14,7 @@ from lightbus.core.registry import Peer, Registry, Source
 from lightbus.deadline import Deadline
 from lightbus.exceptions import PeerRefused, PeerUnreachable, UnknownApi
 from lightbus.runtime import looking as module
-from lightbus.runtime.dialling import Dialler
+from lightbus.runtime.dialling import EVERYTHING, Dialler
 from lightbus.runtime.links import HELLO_TIMEOUT
 from lightbus.runtime.looking import Lookup, NodeStopped
 from lightbus.wire.announcement import Announcement
@@ -31,6 +31,7 @@ class FakeDialler:
         self.looks = 0
         self.trying: set[str] = set()
         self.refusing: list[str] = []
+        self.untried_seed = False
 
     def dial(self, peer: Peer) -> None:
         self.dialled.append(peer.instance)
@@ -43,6 +44,9 @@ class FakeDialler:
 
     def refusals(self) -> list[str]:
         return self.refusing
+
+    def has_untried_seed(self) -> bool:
+        return self.untried_seed
 
 
 class Place:
@@ -327,3 +331,61 @@ def test_a_peer_of_another_bus_has_it() -> None:
             await place.lookup.resolve("shop", Deadline.after(LONG))
 
     run(test, wait=0.0)
+
+
+# --- everybody --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a look around be over soon."""
+    monkeypatch.setattr(module, "QUIET", 20 * MS)
+    monkeypatch.setattr(module, "LOOK_EVERY", 2 * MS)
+
+
+@pytest.mark.usefixtures("quickly")
+def test_everybody_is_looked_for() -> None:
+    """All are wanted from now on; it ends when who was heard of has answered, and nothing new comes."""
+
+    async def test(place: Place) -> None:
+        place.announce(1, "shop")
+        task = await waiting(place.lookup.look_around(Deadline.after(LONG)))
+        assert place.wanted == {EVERYTHING}
+        await asyncio.sleep(60 * MS)
+        assert not task.done()  # one has not answered
+        place.join(1, "shop")
+        await task
+
+    run(test)
+
+
+@pytest.mark.usefixtures("quickly")
+def test_who_does_not_answer_does_not_hold_it_up() -> None:
+    """An attempt that failed is an end, too; a fixed peer that is being tried is waited for."""
+
+    async def test(place: Place) -> None:
+        made = place.announce(1, "shop")
+        place.registry.silent(made.instance, time.monotonic(), "does not answer")
+        place.dialler.untried_seed = True
+        task = await waiting(place.lookup.look_around(Deadline.after(LONG)))
+        await asyncio.sleep(60 * MS)
+        assert not task.done()
+        place.dialler.untried_seed = False
+        await task
+
+    run(test)
+
+
+def test_nobody_to_be_found() -> None:
+    """Where nobody is heard of, it takes until the deadline; a node that stops sends it to the one that follows."""
+
+    async def test(place: Place) -> None:
+        before = time.monotonic()
+        await place.lookup.look_around(Deadline.after(30 * MS))
+        assert time.monotonic() - before >= 30 * MS
+        task = await waiting(place.lookup.look_around(Deadline.after(LONG)))
+        place.lookup.stop()
+        with pytest.raises(NodeStopped):
+            await task
+
+    run(test)

@@ -6,13 +6,15 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 import lightbus
-from helpers import Door
+from helpers import Door, wait_until
 from helpers.surroundings import Surroundings
-from lightbus import Api, BusPath, Event, LightbusWorkerError, SchemaNotFound
+from lightbus import Api, BusPath, Event, InvalidArguments, LightbusWorkerError, SchemaNotFound
+from lightbus.__about__ import version
 from lightbus.message import EventMessage
 from lightbus.runtime.peer_api import PeerApi
 
@@ -27,6 +29,9 @@ class AuthApi(Api):
 
     def check_password(self, user: str, password: str) -> bool:
         return password == "secret"
+
+    async def fail(self) -> None:
+        raise RuntimeError("as it should")
 
 
 def greet(event_message: EventMessage) -> None:
@@ -77,6 +82,8 @@ def test_info(service: BusPath, bus: BusPath, surroundings: Surroundings) -> Non
         "process": "calm-otter",
         "host": socket.gethostname(),
         "pid": os.getpid(),
+        "version": version(),
+        "features": ["events", "rpcs", "tasks"],
         "listeners": [{"api": "auth", "events": ["user_registered"], "name": "greeter"}],
     }
 
@@ -89,11 +96,67 @@ def test_info_of_what_changed(service: BusPath, bus: BusPath) -> None:
     assert [listener["name"] for listener in info["listeners"]] == ["greeter", "late"]
 
 
+def stats(service: BusPath, bus: BusPath) -> dict[str, Any]:
+    """Return what the worker tells of what it does."""
+    told: dict[str, Any] = bus.internal.peer.stats(bus_options=targeted(service))
+    return told
+
+
+def test_stats_of_calls(service: BusPath, bus: BusPath, door: Door) -> None:
+    """Calls, errors, latency and the callers' services are told per procedure; its own procedures are left out."""
+    before = time.monotonic()
+    for password in ("secret", "guess"):
+        door.call(bus.auth.check_password, user="admin", password=password)
+    with pytest.raises(InvalidArguments):
+        door.call(bus.auth.check_password, user="admin")
+    with pytest.raises(LightbusWorkerError):
+        door.call(bus.auth.fail)
+    check, fail = stats(service, bus)["procedures"]
+    assert 0 < check.pop("p50") <= check.pop("p99") < time.monotonic() - before
+    assert check == {
+        "api": "auth", "procedure": "check_password", "calls": 3, "errors": 1, "callers": {"caller": 3}
+    }  # fmt: skip
+    assert (fail["procedure"], fail["calls"], fail["errors"]) == ("fail", 1, 1)
+
+
+def test_stats_at_rest(service: BusPath, bus: BusPath) -> None:
+    """A worker that nobody called does nothing: the question itself does not count."""
+    told = stats(service, bus)
+    assert (told["running"], told["queued"], told["concurrency"], told["procedures"]) == (0, 0, 100, [])
+    assert 0 < told["uptime"] < 60
+    assert told["connected"] >= 1
+
+
+def test_stats_of_events(service: BusPath, bus: BusPath) -> None:
+    """Published and handled events are told per event."""
+    for username in ("sally", "ada"):
+        bus.auth.user_registered(username=username)
+    wait_until(lambda: stats(service, bus)["listeners"][0]["handled"] == {"user_registered": 2})
+    told = stats(service, bus)
+    assert told["events"] == [{"api": "auth", "event": "user_registered", "published": 2}]
+    [listener] = told["listeners"]
+    assert (listener["name"], listener["api"], listener["events"]) == ("greeter", "auth", ["user_registered"])
+    assert [listener[what] for what in ("waiting", "failed", "retried", "dropped", "invalid")] == [0] * 5
+
+
+def test_health(service: BusPath, bus: BusPath) -> None:
+    """A worker that does what it is there for says so; one that has just stood still names that as a problem."""
+    well = {"healthy": True, "problems": [], "losses": []}
+    assert bus.internal.peer.health(bus_options=targeted(service)) == well
+    worker = service.client._worker
+    assert worker is not None
+    assert worker.server is not None
+    worker.server._doubtful_until = time.monotonic() + 60
+    told = bus.internal.peer.health(bus_options=targeted(service))
+    assert not told["healthy"]
+    assert "stood still" in told["problems"][0]
+
+
 def test_schema(service: BusPath, bus: BusPath) -> None:
     """It gives the schemas of an API, as they are where the API is declared."""
     told = bus.internal.peer.schema(api="auth", bus_options=targeted(service))
     assert told == service.schema.get_api_schema("auth")
-    assert list(told["rpcs"]) == ["check_password"]
+    assert list(told["rpcs"]) == ["check_password", "fail"]
     assert list(told["events"]) == ["user_registered"]
 
 

@@ -1,0 +1,120 @@
+"""`lightbus describe`: an API or one member of it, in its author's words, who serves it and who listens."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from ..core.peers import Peer
+from .catalogue import ServedApi, served_apis, split_name
+from .completing import complete_names
+from .connection import Connection, on_bus
+from .options import ClientOptions, client_options
+from .output import Output
+
+__all__ = ["describe"]
+
+
+@click.command()
+@click.argument("name", shell_complete=complete_names)
+@client_options
+def describe(options: ClientOptions, name: str) -> None:
+    """Show an API (auth) or one member of it (auth.check_password).
+
+    Signatures and docstrings, as they are where it is served; events with their parameters; which peers serve it, and
+    which groups listen. Where the peers serve different versions, it says so, and shows the latest.
+    """
+    on_bus(options, lambda bus: _describe(bus, name))
+
+
+async def _describe(bus: Connection, name: str) -> None:
+    peers = await bus.look_around()
+    api, member = split_name(name, served_apis(peers))
+    fields = await _fields(bus, api, peers, member)
+    if bus.output.as_json:
+        bus.output.record(fields)
+    else:
+        _show(bus.output, fields)
+
+
+async def _fields(bus: Connection, api: ServedApi, peers: list[Peer], member: str | None) -> dict[str, Any]:
+    latest = api.peers[0]
+    told = await bus.ask(latest, "describe", api=api.name)
+    schema = await bus.ask(latest, "schema", api=api.name)
+    infos = await bus.told_by_all([peer for peer in peers if peer.is_up], "info")
+    return {
+        "api": api.name,
+        "version": told["version"],
+        "versions": api.versions,
+        "mixed": api.is_mixed,
+        "doc": told["doc"],
+        "procedures": [{**each, **schema["rpcs"][each["name"]]} for each in _only(told["procedures"], member)],
+        "events": [{**each, **schema["events"][each["name"]]} for each in _only(told["events"], member)],
+        "peers": api.fields()["peers"],
+        "groups": _groups(infos, api.name, member),
+    }
+
+
+def _only(members: Iterable[dict[str, Any]], name: str | None) -> list[dict[str, Any]]:
+    return [each for each in members if name in (None, each["name"])]
+
+
+def _groups(infos: Iterable[dict[str, Any]], api: str, member: str | None) -> list[dict[str, Any]]:
+    """Return who listens: one entry per consumer group, with the number of processes in it."""
+    found: Counter[tuple[str, tuple[str, ...]]] = Counter()
+    for info in infos:
+        for listener in info.get("listeners", ()):
+            if listener["api"] == api and (member is None or {member, "*"} & {*listener["events"]}):
+                found[f"{info['service']}-{listener['name']}", tuple(listener["events"])] += 1
+    return [
+        {"group": group, "events": [*events], "processes": count} for (group, events), count in sorted(found.items())
+    ]
+
+
+def _show(output: Output, fields: dict[str, Any]) -> None:
+    output.line((f"{fields['api']}, version {fields['version']}", "bold"))
+    _paragraph(output, fields["doc"], indent=0)
+    if fields["mixed"]:
+        output.line((f"MIXED: its peers do not all serve the same (versions {fields['versions']}).", "yellow"))
+    for title, members in (("Procedures", fields["procedures"]), ("Events", fields["events"])):
+        if members:
+            output.line("")
+            output.line((title, "bold"))
+        for each in members:
+            output.line("  ", (each["signature"], "cyan"), _remarks(each))
+            _paragraph(output, each.get("doc", ""), indent=6)
+    _list(output, "Served by", [_peer(each, mixed=fields["mixed"]) for each in fields["peers"]])
+    _list(output, "Listened to by", map(_group, fields["groups"]))
+
+
+def _remarks(member: dict[str, Any]) -> str:
+    if "delivery" not in member:
+        return ""
+    remarks = [member["delivery"].replace("_", " "), *([f"in order by {member['key']}"] if member["key"] else [])]
+    return f"  ({', '.join(remarks)})"
+
+
+def _paragraph(output: Output, text: str, *, indent: int) -> None:
+    for line in text.splitlines():
+        output.line(" " * indent, (line, "dim" if indent else ""))
+
+
+def _list(output: Output, title: str, lines: Iterable[str]) -> None:
+    listed = [*lines]
+    output.line("")
+    output.line((title, "bold"), "" if listed else "  nobody")
+    for line in listed:
+        output.line("  ", line)
+
+
+def _peer(served: dict[str, Any], *, mixed: bool) -> str:
+    text = f"{served['service']} {served['process']} ({served['instance'][:4]}…)"
+    return f"{text}, version {served['version']}, schema {served['digest']}" if mixed else text
+
+
+def _group(group: dict[str, Any]) -> str:
+    processes = f", {group['processes']} processes" if group["processes"] > 1 else ""
+    return f"{group['group']}: {', '.join(group['events'])}{processes}"

@@ -1,0 +1,307 @@
+"""
+`lightbus doctor`: looks for what may be wrong with the bus and this host, and says what to do.
+
+A check is a function of an `Examination` that yields findings; `CHECKS` has all of them, in the order of the report.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import click
+
+from ..core.peers import Peer
+from ..deadline import Deadline
+from ..exceptions import LightbusException
+from ..io.interfaces import explain
+from ..io.probing import multicast_problem, port_problem
+from .catalogue import served_apis
+from .connection import Connection, on_bus
+from .options import ClientOptions, client_options
+from .output import Output, duration
+from .peers import Sighting, sight
+
+__all__ = ["CHECKS", "Examination", "Finding", "Level", "doctor"]
+
+MULTICAST_SECONDS = 1.0
+
+MAX_SKEW = 1.0
+"""Seconds by which a clock may differ: times in logs and of events then tell the wrong order."""
+
+
+class Level(IntEnum):
+    """How bad a finding is. The worst is the exit code."""
+
+    OK = 0
+    WARNING = 1
+    ERROR = 2
+
+
+STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a check found (`text`), and what to do about it (`remedy`; empty where nothing is to be done)."""
+
+    level: Level
+    check: str
+    text: str
+    remedy: str = ""
+
+    def fields(self) -> dict[str, Any]:
+        """Return it as `--json` has it."""
+        return {"level": self.level.name.lower(), "check": self.check, "text": self.text, "remedy": self.remedy}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """What all checks look at: the bus, and everybody that was heard of on it."""
+
+    bus: Connection
+    sightings: list[Sighting]
+
+    @property
+    def live(self) -> list[Sighting]:
+        """Return those that answered."""
+        return [sighting for sighting in self.sightings if sighting.rtt is not None]
+
+    @property
+    def on_host_only(self) -> bool:
+        """Whether this bus stays on this host."""
+        return self.bus.client.engine.directory is not None
+
+
+Check = Callable[[Examination], AsyncIterator[Finding]]
+
+
+@click.command()
+@client_options
+def doctor(options: ClientOptions) -> None:
+    """Check the bus and this host: one line for each finding, with what to do.
+
+    Exit code 0: nothing is wrong. 1: there are warnings. 2: there are errors.
+    """
+    on_bus(options, _examine)
+
+
+async def _examine(bus: Connection) -> int:
+    worst = Level.OK
+    with bus.output.progress("Looking for peers", len(CHECKS) + 1) as advance:
+        await bus.client.engine.look_around(Deadline.after(bus.options.wait))
+        examination = Examination(bus=bus, sightings=await sight(bus, bus.known()))
+        findings = []
+        for done, (name, check) in enumerate(CHECKS.items(), 1):
+            advance(done, f"Checking {name}")
+            findings += [finding async for finding in check(examination)]
+    for finding in findings:
+        worst = max(worst, finding.level)
+        _show(bus.output, finding)
+    return worst
+
+
+def _show(output: Output, finding: Finding) -> None:
+    if output.as_json:
+        output.record(finding.fields())
+        return
+    style = STYLES[finding.level]
+    remedy = f" {finding.remedy}" if finding.remedy else ""
+    output.line((f"{finding.level.name.lower():<8}", style), (f"{finding.check}: ", "bold"), finding.text, remedy)
+
+
+# This host
+
+
+async def _bus(examination: Examination) -> AsyncIterator[Finding]:
+    engine = examination.bus.client.engine
+    yield Finding(level=Level.OK, check="bus", text=f"'{examination.bus.name}': {engine.security.describe()}.")
+
+
+async def _interfaces(examination: Examination) -> AsyncIterator[Finding]:
+    if examination.on_host_only:
+        yield Finding(level=Level.OK, check="interfaces", text="only loopback is used: this bus stays on this host.")
+        return
+    for report in explain(examination.bus.client.config.network.interfaces):
+        yield Finding(level=Level.OK, check="interfaces", text=f"{report}.")
+
+
+async def _port(examination: Examination) -> AsyncIterator[Finding]:
+    problem = port_problem()
+    if problem is None:
+        yield Finding(level=Level.OK, check="port 5353", text="can be shared.")
+        return
+    yield Finding(
+        level=Level.ERROR,
+        check="port 5353",
+        text=f"cannot be used ({problem}).",
+        remedy="Have the program that holds it share it (`ss -ulnp sport = 5353`), or name a peer: LIGHTBUS_PEERS.",
+    )
+
+
+async def _multicast(examination: Examination) -> AsyncIterator[Finding]:
+    if not examination.bus.client.config.discovery.mdns:
+        yield Finding(level=Level.OK, check="multicast", text="discovery.mdns is off: only fixed peers are found.")
+        return
+    addresses = examination.bus.client.engine.addresses
+    problems = await asyncio.gather(*(multicast_problem(each, MULTICAST_SECONDS) for each in addresses))
+    for address, problem in zip(addresses, problems, strict=True):
+        if problem is None:
+            yield Finding(level=Level.OK, check="multicast", text=f"is sent and received at {address}.")
+        else:
+            yield Finding(
+                level=Level.ERROR,
+                check="multicast",
+                text=f"does not work at {address}: {problem}.",
+                remedy="Allow UDP port 5353 to 224.0.0.251 there, use another interface (LIGHTBUS_INTERFACES), "
+                "or name a peer: LIGHTBUS_PEERS=host:port.",
+            )
+
+
+async def _directories(examination: Examination) -> AsyncIterator[Finding]:
+    directory = examination.bus.client.config.journal.data_dir
+    if directory is None:
+        return
+    if directory.is_dir() and os.access(directory, os.W_OK | os.X_OK):
+        yield Finding(level=Level.OK, check="data directory", text=f"{directory} can be written to.")
+    elif directory.exists():
+        yield Finding(
+            level=Level.ERROR,
+            check="data directory",
+            text=f"{directory} cannot be written to by this user.",
+            remedy="Give it to the user that runs the workers, or set LIGHTBUS_DATA_DIR.",
+        )
+
+
+# Peers
+
+
+async def _seeds(examination: Examination) -> AsyncIterator[Finding]:
+    node = examination.bus.client.engine.node
+    for endpoint, answers in {} if node is None else node.fixed_peers().items():
+        if answers:
+            yield Finding(level=Level.OK, check="fixed peers", text=f"{endpoint} answers.")
+        else:
+            yield Finding(
+                level=Level.ERROR,
+                check="fixed peers",
+                text=f"{endpoint} does not answer.",
+                remedy="Is a worker running there with this network.rpc_port, and is the port open to this host?",
+            )
+
+
+async def _peers(examination: Examination) -> AsyncIterator[Finding]:
+    bus = examination.bus
+    if not examination.sightings:
+        yield Finding(
+            level=Level.WARNING,
+            check="peers",
+            text=f"nobody is on the bus ({bus.where}).",
+            remedy="Start a worker (lightbus run), as this user, with the same LIGHTBUS_BUS and LIGHTBUS_SECURITY.",
+        )
+    for sighting in examination.sightings:
+        if sighting.rtt is None:
+            yield _silent(sighting)
+    if examination.live:
+        slowest = max(sighting.rtt or 0.0 for sighting in examination.live)
+        text = f"{len(examination.live)} answer, the slowest in {duration(slowest)}."
+        yield Finding(level=Level.OK, check="peers", text=text)
+
+
+def _silent(sighting: Sighting) -> Finding:
+    text = f"{sighting.peer.announcement} is announced, and does not answer ({sighting.state})."
+    remedy = "Has it ended, or does a firewall keep its TCP ports from this host?"
+    if sighting.state == "draining":
+        return Finding(level=Level.OK, check="peers", text=f"{sighting.peer.announcement} is shutting down.")
+    if sighting.state == "refused":
+        text, remedy = f"{sighting.peer.announcement} refuses us.", "Give both the same key (lightbus keys)."
+    return Finding(level=Level.ERROR, check="peers", text=text, remedy=remedy)
+
+
+async def _names(examination: Examination) -> AsyncIterator[Finding]:
+    names = Counter(_named(sighting.peer) for sighting in examination.live)
+    for (service, process), count in names.items():
+        if count > 1:
+            yield Finding(
+                level=Level.WARNING,
+                check="names",
+                text=f"{count} processes are called '{service} {process}'.",
+                remedy="Leave --process-name out, or put {hostname} and {pid} in it, to tell them apart.",
+            )
+
+
+async def _clocks(examination: Examination) -> AsyncIterator[Finding]:
+    for sighting in examination.live:
+        skew = await _skew(examination.bus, sighting.peer)
+        if skew is not None and abs(skew) > MAX_SKEW:
+            yield Finding(
+                level=Level.WARNING,
+                check="clocks",
+                text=f"the clock of {sighting.peer.announcement} is {abs(skew):.1f} s "
+                f"{'ahead of' if skew > 0 else 'behind'} ours.",
+                remedy="Have both hosts keep time (NTP): the times of events and in logs do not fit together.",
+            )
+
+
+async def _skew(bus: Connection, peer: Peer) -> float | None:
+    """Return the seconds by which a peer's clock is ahead; half of the round trip is taken to be the way back."""
+    before = time.time()
+    try:
+        told = await bus.ask(peer, "ping")
+    except LightbusException:
+        return None
+    return float(told) - (before + time.time()) / 2
+
+
+async def _versions(examination: Examination) -> AsyncIterator[Finding]:
+    for api in served_apis(sighting.peer for sighting in examination.sightings):
+        if api.is_mixed:
+            services = sorted({peer.announcement.service for peer in api.peers})
+            yield Finding(
+                level=Level.WARNING,
+                check="versions",
+                text=f"the {len(api.peers)} peers that serve '{api.name}' do not serve the same "
+                f"(versions {', '.join(map(str, api.versions))}; services {', '.join(services)}).",
+                remedy="During an update that is so; otherwise update those that `lightbus describe` shows.",
+            )
+    for version, count in _library_versions(examination.live):
+        yield Finding(level=Level.OK, check="versions", text=f"{count} workers run lightbus {version}.")
+
+
+def _library_versions(sightings: Iterable[Sighting]) -> list[tuple[str, int]]:
+    return sorted(Counter(str(sighting.info.get("version", "unknown")) for sighting in sightings).items())
+
+
+async def _health(examination: Examination) -> AsyncIterator[Finding]:
+    peers = [sighting.peer for sighting in examination.live]
+    for peer, told in zip(peers, await examination.bus.told_by_all(peers, "health"), strict=True):
+        for problem in told.get("problems", ()):
+            yield Finding(level=Level.WARNING, check="health", text=f"{peer.announcement}: {problem}")
+        for loss in told.get("losses", ()):
+            yield Finding(level=Level.WARNING, check="losses", text=f"{peer.announcement}: {loss}")
+
+
+def _named(peer: Peer) -> tuple[str, str]:
+    return peer.announcement.service, peer.announcement.process
+
+
+CHECKS: dict[str, Check] = {
+    "the bus": _bus,
+    "interfaces": _interfaces,
+    "port 5353": _port,
+    "multicast": _multicast,
+    "the data directory": _directories,
+    "fixed peers": _seeds,
+    "peers": _peers,
+    "names": _names,
+    "clocks": _clocks,
+    "versions": _versions,
+    "health": _health,
+}
+"""What is being checked, for the progress bar, and the check. What there is to know of journals belongs here, too."""

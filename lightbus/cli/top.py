@@ -1,0 +1,269 @@
+"""`lightbus top`: one live screen of what the workers do. It is computed from two readings, and then drawn."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import termios
+import time
+import tty
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..core.peers import Peer
+from ..exceptions import UnsupportedUse
+from .connection import Connection, on_bus
+from .options import ClientOptions, client_options
+from .output import Column, duration, number, table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["Load", "Reading", "loads", "top"]
+
+SORTS = {"s": "service", "c": "calls", "p": "p99", "e": "errors", "v": "events", "l": "lag"}
+"""Key -> what the rows are sorted by; all but the service from the greatest down."""
+
+COLUMNS = (
+    Column(title="SERVICE"),
+    Column(title="PROCESS", optional=2),
+    Column(title="HOST", optional=3),
+    Column(title="CALLS/S", right=True),
+    Column(title="P50", right=True, optional=1),
+    Column(title="P99", right=True),
+    Column(title="ERR/S", right=True),
+    Column(title="RUN", right=True),
+    Column(title="QUEUE", right=True),
+    Column(title="EV/S", right=True),
+    Column(title="LAG", right=True),
+)
+
+QUIT = ("q", "\x1b", "\x03")
+"""q, Escape, and Ctrl-C where the terminal passes it on as a key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What a worker told at a moment (`at`, in seconds of any clock of this process)."""
+
+    peer: Peer
+    at: float
+    stats: dict[str, Any]
+
+    def total(self, kind: str, *fields: str) -> int:
+        """Return the sum of fields over all entries of a list in the statistics; a mapping counts by its values."""
+        values = (each.get(field, 0) for each in self.stats.get(kind, ()) for field in fields)
+        return sum(sum(value.values()) if isinstance(value, dict) else value for value in values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """
+    One row.
+
+    Attributes:
+        calls, errors, events: per second; events are those published and those handled.
+        p50, p99: seconds, of the procedure in which the latest calls were slowest; None where none was called.
+        running, queued: calls at the moment.
+        lag: events that wait for a listener here.
+
+    """
+
+    service: str
+    process: str
+    host: str
+    calls: float
+    errors: float
+    events: float
+    p50: float | None
+    p99: float | None
+    running: int
+    queued: int
+    lag: int
+
+    def fields(self) -> dict[str, Any]:
+        """Return it as `--json` has it."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def row(self) -> list[str]:
+        """Return it as the table has it, in the order of `COLUMNS`."""
+        times = duration(self.p50) or "-", duration(self.p99) or "-"
+        counts = self.running, self.queued
+        rates = number(round(self.errors, 1)), *map(number, counts), number(round(self.events, 1))
+        return [self.service, self.process, self.host, number(round(self.calls, 1)), *times, *rates, number(self.lag)]
+
+
+@click.command()
+@click.option("--interval", "-i", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True, help="Seconds.")
+@click.option("--sort", type=click.Choice([*SORTS.values()]), default="calls", show_default=True, help="Sort by this.")
+@click.option("--count", "-n", type=click.IntRange(1), metavar="N", help="End after so many readings.")
+@client_options
+def top(options: ClientOptions, interval: float, sort: str, count: int | None) -> None:
+    """Show live what the workers do: calls, latency, errors, queues, events, lag.
+
+    Keys: s service, c calls, p p99, e errors, v events, l lag sort; q quits. P50 and P99 are those of the slowest
+    procedure. With --json: one object per worker and reading.
+    """
+    if not options.as_json and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.UsageError("top draws on a terminal, and this is none. Use --json, with --count.")
+    on_bus(options, lambda bus: _watch(bus, interval, sort, count))
+
+
+async def _watch(bus: Connection, interval: float, sort: str, count: int | None) -> None:
+    await bus.look_around()
+    screen = _Stream(bus) if bus.output.as_json else _Screen(bus, sort)
+    before: dict[str, Reading] = {}
+    number_of = 0
+    with screen.open():
+        while not screen.over and (count is None or number_of < count):
+            now = await _read(bus)
+            if before:
+                number_of += 1
+                screen.show(loads(before, now.values()))
+            before = now
+            if count is None or number_of < count:
+                await screen.wait(interval)
+
+
+async def _read(bus: Connection) -> dict[str, Reading]:
+    peers = [peer for peer in bus.known() if peer.is_up]
+    told = await bus.told_by_all(peers, "stats")
+    at = time.monotonic()
+    return {peer.instance: Reading(peer=peer, at=at, stats=stats) for peer, stats in zip(peers, told, strict=True)}
+
+
+def loads(before: dict[str, Reading], now: Iterable[Reading]) -> list[Load]:
+    """Return a row for each worker, from two readings; one that came just now has done all since its start."""
+    return [_load(before.get(reading.peer.instance), reading) for reading in now]
+
+
+def _load(before: Reading | None, now: Reading) -> Load:
+    announcement, stats = now.peer.announcement, now.stats
+    seconds = now.at - before.at if before is not None else stats.get("uptime", 1.0)
+
+    def rate(*what: tuple[str, str]) -> float:
+        counted = sum(now.total(*each) - (before.total(*each) if before is not None else 0) for each in what)
+        return max(0.0, counted / max(seconds, 1e-6))
+
+    procedures: list[dict[str, Any]] = stats.get("procedures", [])
+    slowest = max(procedures, key=lambda each: each["p99"] or 0.0, default={})
+    return Load(
+        service=announcement.service,
+        process=announcement.process,
+        host=announcement.host,
+        calls=rate(("procedures", "calls")),
+        errors=rate(("procedures", "errors"), ("listeners", "failed")),
+        events=rate(("events", "published"), ("listeners", "handled")),
+        p50=slowest.get("p50"),
+        p99=slowest.get("p99"),
+        running=stats.get("running", 0),
+        queued=stats.get("queued", 0),
+        lag=now.total("listeners", "waiting"),
+    )
+
+
+def ordered(rows: Iterable[Load], sort: str) -> list[Load]:
+    """Return rows in the order that is asked for."""
+    if sort == "service":
+        return sorted(rows, key=lambda row: (row.service, row.process))
+    return sorted(rows, key=lambda row: (-(getattr(row, sort) or 0), row.service, row.process))
+
+
+class _Stream:
+    """What programs read: an object for each worker and reading."""
+
+    over = False
+
+    def __init__(self, bus: Connection) -> None:
+        self._bus = bus
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[None]:
+        yield
+
+    def show(self, rows: Sequence[Load]) -> None:
+        at = time.time()
+        for row in rows:
+            self._bus.output.record({"at": at, **row.fields()})
+
+    async def wait(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class _Screen:
+    """The terminal: the alternate screen, and keys that are read one by one."""
+
+    def __init__(self, bus: Connection, sort: str) -> None:
+        self.over = False
+        self._bus = bus
+        self._sort = sort
+        self._rows: Sequence[Load] = ()
+        self._key = asyncio.Event()
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[None]:
+        """Take the screen over, and give it back as it was."""
+        from rich.live import Live
+
+        descriptor = sys.stdin.fileno()
+        try:
+            before = termios.tcgetattr(descriptor)
+        except termios.error as error:
+            raise UnsupportedUse(f"This terminal cannot be set up for top: {error}. Use --json.") from error
+        loop = asyncio.get_running_loop()
+        console = self._bus.output.console
+        try:
+            tty.setcbreak(descriptor)
+            loop.add_reader(descriptor, self._on_keys, descriptor)
+            with Live(self._drawn(), console=console, screen=True, auto_refresh=False, redirect_stderr=False) as live:
+                self._live = live
+                yield
+        finally:
+            loop.remove_reader(descriptor)
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+    def show(self, rows: Sequence[Load]) -> None:
+        """Draw new rows."""
+        self._rows = rows
+        self._live.update(self._drawn(), refresh=True)
+
+    async def wait(self, seconds: float) -> None:
+        """Return after so many seconds, or at once when it is over; a key that sorts is obeyed meanwhile."""
+        end = time.monotonic() + seconds
+        while not self.over and (left := end - time.monotonic()) > 0:
+            self._key.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._key.wait(), left)
+                self._live.update(self._drawn(), refresh=True)
+
+    def _on_keys(self, descriptor: int) -> None:
+        pressed = os.read(descriptor, 64).decode(errors="ignore")
+        self.over = self.over or not pressed or pressed in QUIT or "q" in pressed
+        for key in pressed:
+            self._sort = SORTS.get(key, self._sort)
+        self._key.set()
+
+    def _drawn(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        rows = ordered(self._rows, self._sort)
+        width, height = self._bus.output.console.size
+        calls, events = (sum(getattr(row, name) for row in rows) for name in ("calls", "events"))
+        head = f"bus {self._bus.name}: {len(rows)} workers, {number(round(calls, 1))} calls/s, "
+        head += f"{number(round(events, 1))} events/s"
+        keys = f"by {self._sort}: {', '.join(f'{key} {name}' for key, name in SORTS.items())}; q quits"
+        room = max(1, height - 4)
+        shown, _ = table(COLUMNS, [row.row() for row in rows[:room]], width)
+        more = [Text(f"and {len(rows) - room} more", style="dim")] if len(rows) > room else []
+        return Group(
+            Text(head, style="bold", no_wrap=True, overflow="ellipsis"),
+            shown,
+            *more,
+            Text(keys, style="dim", no_wrap=True, overflow="ellipsis"),
+        )

@@ -1,0 +1,74 @@
+"""
+Whether multicast works here: for `lightbus doctor`, which wants to know why nobody is found.
+
+The probe is a question of multicast DNS (RFC 6762) for a name that nobody has, and our own ears have to hear it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+
+from .discovery import MDNS_GROUP, MDNS_PORT, SERVICE_TYPE
+
+__all__ = ["multicast_problem", "port_problem"]
+
+_HEADER = struct.Struct(">6H")
+_PTR, _IN = 12, 1  # RFC 1035 sections 3.2.2 and 3.2.4
+MAX_PACKET = 9000  # RFC 6762 section 17
+
+
+def port_problem() -> str | None:
+    """Return why the port of multicast DNS cannot be shared; None where it can."""
+    try:
+        with _listening():
+            return None
+    except OSError as error:
+        return str(error)
+
+
+async def multicast_problem(address: str, seconds: float) -> str | None:
+    """Return why what is sent by multicast from an address of ours is not heard there; None where it is."""
+    try:
+        with _listening() as ear:
+            ear.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, _packed(MDNS_GROUP) + _packed(address))
+            ear.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, _packed(address))
+            ear.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 1)
+            label = f"doctor-{os.urandom(8).hex()}"
+            ear.sendto(_question(f"{label}.{SERVICE_TYPE}"), (MDNS_GROUP, MDNS_PORT))
+            await asyncio.wait_for(_hear(ear, label.encode()), seconds)
+    except TimeoutError:
+        return f"what was sent did not come back within {seconds:g} s"
+    except OSError as error:
+        return str(error)
+    return None
+
+
+def _listening() -> socket.socket:
+    ear = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        ear.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        ear.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        ear.bind(("", MDNS_PORT))
+        ear.setblocking(False)
+    except OSError:
+        ear.close()
+        raise
+    return ear
+
+
+async def _hear(ear: socket.socket, label: bytes) -> None:
+    loop = asyncio.get_running_loop()
+    while label not in await loop.sock_recv(ear, MAX_PACKET):
+        pass
+
+
+def _question(name: str) -> bytes:
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.strip(".").split("."))
+    return _HEADER.pack(0, 0, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">2H", _PTR, _IN)
+
+
+def _packed(address: str) -> bytes:
+    return socket.inet_aton(address)

@@ -1,0 +1,58 @@
+"""What a worker counts of each procedure while it serves: cheap enough to be always on. Only numbers; no clock."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+
+__all__ = ["LATEST", "MAX_CALLERS", "OTHERS", "Usage", "percentile"]
+
+LATEST = 500
+"""Calls that percentiles are taken of: the latest, so that they tell how it is now; and five make up the last one."""
+
+MAX_CALLERS = 200
+"""Services told apart among the callers of a procedure: their names come from outside."""
+
+OTHERS = "(others)"
+"""Stands for all services beyond these, and for callers that have not introduced themselves."""
+
+
+class Usage:
+    """
+    The calls of one procedure since the worker's start. Only touched from the node's loop.
+
+    Attributes:
+        calls: how many were answered.
+        errors: how many of these with an error.
+        callers: how many by the caller's service.
+
+    """
+
+    __slots__ = ("_latest", "callers", "calls", "errors")
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.errors = 0
+        self.callers: Counter[str] = Counter()
+        self._latest: deque[float] = deque(maxlen=LATEST)
+
+    def note(self, seconds: float, caller: str, *, failed: bool) -> None:
+        """Count a call: the seconds from its arrival to its answer, and the caller's service."""
+        self.calls += 1
+        self.errors += failed
+        self._latest.append(seconds)
+        if caller not in self.callers and len(self.callers) >= MAX_CALLERS:
+            caller = OTHERS
+        self.callers[caller] += 1
+
+    def latency(self, share: float) -> float | None:
+        """Return the seconds within which this share of the latest calls was answered; None where there was none."""
+        return percentile(sorted(self._latest), share)
+
+
+def percentile(ordered: Sequence[float], share: float) -> float | None:
+    """Return the smallest value that this share (0 to 1) of ordered values does not exceed; None of no values."""
+    if not ordered:
+        return None
+    rank = -int(-share * len(ordered) // 1)  # rounded up: nearest rank
+    return ordered[min(max(rank, 1), len(ordered)) - 1]

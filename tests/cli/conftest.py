@@ -1,0 +1,131 @@
+"""What the tests of the commands share: two services on a bus of their own, and commands run as processes."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers import Process, Processes
+
+SERVICES = {
+    "auth": '''
+import lightbus
+
+bus = lightbus.create()
+
+class AuthApi(lightbus.Api):
+    """Users, in memory."""
+
+    user_registered = lightbus.Event(["username", lightbus.Parameter("age", int, default=0)], key="username")
+
+    class Meta:
+        name = "auth"
+        version = {version}
+
+    def check_password(self, username: str, password: str) -> bool:
+        """Return whether this is the user's password."""
+        return (username, password) == ("admin", "1234")
+
+    def echo(self, value: str) -> str:
+        """Return it."""
+        return value
+
+    def fail(self) -> None:
+        raise RuntimeError("as it should")
+
+bus.client.register_api(AuthApi())
+''',
+    "shop": """
+import lightbus
+
+bus = lightbus.create()
+
+class ShopApi(lightbus.Api):
+    class Meta:
+        name = "shop.orders"
+
+    def place(self, username: str) -> bool:
+        return bus.auth.check_password(username=username, password="1234")
+
+bus.client.register_api(ShopApi())
+
+@bus.client.on_start()
+def on_start():
+    bus.auth.user_registered.listen(greet, listener_name="greeter")
+
+def greet(event_message, username, age):
+    print("welcome", username, age, flush=True)
+""",
+}
+
+
+OFF_THE_BUS = {"completion"}
+"""Commands that look for nobody."""
+
+
+class Commands:
+    """Services of one test, and commands on their bus. Commands run where there is no bus module."""
+
+    def __init__(self, processes: Processes, directory: Path) -> None:
+        self._processes = processes
+        self._directory = directory
+
+    def serve(self, service: str, *args: str, version: int = 1, where: str = "") -> Process:
+        """Start a worker of a service; `ready` waits for all."""
+        directory = self._directory / (where or service)
+        directory.mkdir(exist_ok=True)
+        (directory / "bus.py").write_text(SERVICES[service].replace("{version}", str(version)))
+        return self._processes.worker("bus", "--service-name", service, *args, cwd=directory)
+
+    def services(self) -> tuple[Process, Process]:
+        """Start a worker of either service, and return them when the one hears the other's events."""
+        auth, shop = self.serve("auth"), self.serve("shop")
+        auth.wait_for_line("Ready")
+        shop.wait_for_line("Events of auth .* arrive")
+        return auth, shop
+
+    def start(self, *args: str, env: dict[str, str] | None = None) -> Process:
+        """Start a command. On a busy machine it looks for peers for longer than it would by itself."""
+        wait = () if "--wait" in args or args[0] in OFF_THE_BUS else ("--wait", "20")
+        return self._processes.lightbus(*args, *wait, cwd=self._directory, env=env)
+
+    def run(self, *args: str, code: int = 0, env: dict[str, str] | None = None) -> Process:
+        """Run a command to its end, and return it; fail where its exit code is another."""
+        process = self.start(*args, env=env)
+        assert process.wait(20) == code, process.report()
+        return process
+
+    def text(self, *args: str, code: int = 0, columns: int = 200) -> str:
+        """Return what a command shows to people, on so many columns."""
+        return self.run(*args, code=code, env={"COLUMNS": str(columns)}).stdout
+
+    def json(self, *args: str, code: int = 0) -> list[dict[str, Any]]:
+        """
+        Return the objects that a command writes with --json, which nothing else may be among.
+
+        Each of their fields has to be in docs/cli.md.
+        """
+        told = [json.loads(line) for line in self.run(*args, "--json", code=code).stdout.splitlines()]
+        assert {field for each in told for field in each} <= documented_fields(args[0])
+        return told
+
+
+def documented_fields(command: str) -> set[str]:
+    """Return the fields that docs/cli.md gives for a command."""
+    document = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
+    section = document.partition(f"### lightbus {command}\n")[2].partition("\n## ")[0].partition("\n### ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    return {field for row in rows for field in re.findall(r"`(\w+)`", row)}
+
+
+@pytest.fixture
+def commands(processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    """Give the test services, and commands to look at them."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    directory = tmp_path / "anywhere"
+    directory.mkdir()
+    return Commands(processes, directory)

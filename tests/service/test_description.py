@@ -1,0 +1,69 @@
+"""An Api in words."""
+
+from __future__ import annotations
+
+from lightbus import Api, Event, Parameter
+from lightbus.service.description import MAX_DOC, describe_api
+
+
+class ShopApi(Api):
+    """
+    What is sold.
+
+        indented
+    """
+
+    sold = Event(["item", Parameter("price", float, default=1.0)], key="item", delivery="best_effort")
+
+    class Meta:
+        name = "shop"
+        version = 3
+
+    async def sell(self, item: str, price: float = 1.0) -> bool:
+        """Sell something."""
+        return True
+
+    def silent(self) -> None: ...
+
+
+class BareApi(Api):
+    class Meta:
+        name = "bare"
+
+
+def test_described() -> None:
+    """Signatures read as in Python, docstrings are set to the left."""
+    assert describe_api(ShopApi()) == {
+        "api": "shop",
+        "version": 3,
+        "doc": "What is sold.\n\n    indented",
+        "procedures": [
+            {
+                "name": "sell",
+                "signature": "sell(item: str, price: float = 1.0) -> bool",
+                "doc": "Sell something.",
+                "async": True,
+            },
+            {"name": "silent", "signature": "silent() -> None", "doc": "", "async": False},
+        ],
+        "events": [
+            {
+                "name": "sold",
+                "signature": "sold(item, price: float = 1.0)",
+                "version": 3,
+                "key": "item",
+                "delivery": "best_effort",
+            }
+        ],
+    }
+
+
+def test_without_words() -> None:
+    """An Api without a docstring has none: that of its base class says nothing about it."""
+    assert describe_api(BareApi())["doc"] == ""
+
+
+def test_long_words() -> None:
+    """A manual in a docstring is cut."""
+    api = type("LongApi", (BareApi,), {"__doc__": "x" * (MAX_DOC + 1)})()
+    assert len(describe_api(api)["doc"]) == MAX_DOC
