@@ -408,7 +408,9 @@ HOSTILE = st.one_of(
         anything, rows,
     ),
     st.builds(Open, st.just("auth"), st.sampled_from(["shop", ""]), st.integers(0, 9), rows, rows, anything),
-    st.builds(Fetch, st.just("auth"), st.text(max_size=5), st.just("seen"), st.integers(), st.integers(), st.integers()),
+    st.builds(
+        Fetch, st.just("auth"), st.text(max_size=5), st.just("seen"), st.integers(), st.integers(), st.integers()
+    ),
     st.builds(Ack, st.just("auth"), st.just("shop"), st.integers(0, 9), rows),
     st.builds(
         Start, st.just("auth"), st.just("shop"), st.integers(0, 9), st.text(max_size=5), st.just("seen"),
