@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 
 __all__ = ["LATEST", "MAX_CALLERS", "OTHERS", "Usage", "percentile"]
@@ -33,7 +33,7 @@ class Usage:
     def __init__(self) -> None:
         self.calls = 0
         self.errors = 0
-        self.callers: Counter[str] = Counter()
+        self.callers: dict[str, int] = {}
         self._latest: deque[float] = deque(maxlen=LATEST)
 
     def note(self, seconds: float, caller: str, *, failed: bool) -> None:
@@ -41,9 +41,10 @@ class Usage:
         self.calls += 1
         self.errors += failed
         self._latest.append(seconds)
-        if caller not in self.callers and len(self.callers) >= MAX_CALLERS:
+        callers = self.callers
+        if caller not in callers and len(callers) >= MAX_CALLERS:
             caller = OTHERS
-        self.callers[caller] += 1
+        callers[caller] = callers.get(caller, 0) + 1
 
     def latency(self, share: float) -> float | None:
         """Return the seconds within which this share of the latest calls was answered; None where there was none."""
