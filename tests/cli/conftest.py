@@ -60,6 +60,20 @@ def on_start():
 def greet(event_message, username, age):
     print("welcome", username, age, flush=True)
 """,
+    "mail": """
+import lightbus
+
+bus = lightbus.create()
+
+@bus.client.on_start()
+def on_start():
+    bus.auth.user_registered.listen(
+        fail, listener_name="fails", on_error=lightbus.OnError.RETRY, max_deliveries=1
+    )
+
+def fail(event_message, username, age):
+    raise ValueError(f"no {username} here")
+""",
 }
 
 

@@ -1,0 +1,45 @@
+"""What the publishers of the bus tell of the events that they keep (`internal.events`), for several commands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from ..core.peers import Peer
+from ..exceptions import LightbusException, NotReachable
+from .connection import ASK_TIMEOUT, Connection
+
+__all__ = ["ask_publishers", "groups_on_bus", "no_such_group"]
+
+
+async def ask_publishers(bus: Connection, procedure: str, **kwargs: Any) -> list[tuple[Peer, Any]]:
+    """Ask everybody on the bus; return the answers of those that keep events. Raises NotReachable where nobody is."""
+    peers = [peer for peer in await bus.look_around() if peer.is_live]
+
+    async def ask(peer: Peer) -> Any:
+        options = {"peer": peer.instance, "timeout": ASK_TIMEOUT}
+        try:
+            return await bus.client.call_rpc_remote("internal.events", procedure, kwargs, options)
+        except LightbusException as error:
+            bus.output.note(f"{peer.announcement} does not tell: {error}")
+            return None
+
+    answers = await asyncio.gather(*map(ask, peers))
+    return [(peer, answer) for peer, answer in zip(peers, answers, strict=True) if answer is not None]
+
+
+async def groups_on_bus(bus: Connection, api: str = "") -> list[dict[str, Any]]:
+    """Return what each publisher says of each group, with who says it, by API and name."""
+    found = [
+        {**group, "publisher": peer.announcement.service, "instance": peer.instance}
+        for peer, groups in await ask_publishers(bus, "groups", api=api)
+        for group in groups
+    ]
+    return sorted(found, key=lambda each: (each["api"], each["name"], each["publisher"], each["instance"]))
+
+
+def no_such_group(name: str, groups: Iterable[dict[str, Any]]) -> NotReachable:
+    """Return the error for a group that nobody knows."""
+    there = ", ".join(sorted({group["name"] for group in groups})) or "none"
+    return NotReachable(f"No publisher knows the group '{name}'. There are: {there}.")
