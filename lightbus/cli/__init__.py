@@ -23,11 +23,15 @@ COMMANDS = {
     "graph": ("lightbus.cli.graph", "graph", "Show who calls whom, and who listens to whom."),
     "top": ("lightbus.cli.top", "top", "Show live what the workers do."),
     "doctor": ("lightbus.cli.doctor", "doctor", "Check the bus and this host, and say what to do."),
+    "tail": ("lightbus.cli.tail", "tail", "Show events as they happen, or as they are kept."),
     "groups": ("lightbus.cli.groups", "groups", "Show the consumer groups, or forget one."),
     "lag": ("lightbus.cli.lag", "lag", "Show how many events each group has still to handle."),
     "dead": ("lightbus.cli.dead", "dead", "Show the events that were set aside, give or drop them."),
     "demo": ("lightbus.cli.demo", "demo", "Show two services finding each other, in 15 seconds."),
     "completion": ("lightbus.cli.completion", "completion", "Install completion for bash, zsh or fish."),
+    "shell": ("lightbus.cli.shell", "shell", "Open a Python prompt with the bus."),
+    "dumpschema": ("lightbus.cli.dumpschema", "dumpschema", "Write the schemas of APIs."),
+    "dumpconfigschema": ("lightbus.cli.dumpconfigschema", "dumpconfigschema", "Write the schema of the settings."),
     "version": ("lightbus.cli.version", "version", "Show the versions of Lightbus and what it is built on."),
 }
 """Name -> module, function, and the line that `--help` shows without importing either."""
