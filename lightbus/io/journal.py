@@ -57,7 +57,8 @@ _TABLES = """
         grp TEXT NOT NULL, topic INTEGER NOT NULL, sequence INTEGER NOT NULL, PRIMARY KEY (grp, topic)
     ) WITHOUT ROWID;
     CREATE TABLE held (
-        api TEXT NOT NULL, grp TEXT NOT NULL, partition INTEGER NOT NULL, PRIMARY KEY (api, grp, partition)
+        api TEXT NOT NULL, grp TEXT NOT NULL, partition INTEGER NOT NULL, epoch INTEGER NOT NULL,
+        PRIMARY KEY (api, grp, partition)
     ) WITHOUT ROWID;
     CREATE TABLE deliveries (
         grp TEXT NOT NULL, topic INTEGER NOT NULL, sequence INTEGER NOT NULL, number INTEGER NOT NULL,
@@ -185,6 +186,8 @@ class Journal:
         self._reading = threading.Lock()
         self._keeping = threading.Lock()
         self._closed = False
+        self.epoch = 0
+        """How often it was opened; in the upper bits of each sequence."""
         self.head = 0
         """The sequence of the newest event."""
         with contextlib.ExitStack() as opened:
@@ -373,12 +376,18 @@ class Journal:
         named = ((self._names[number], sequence) for number, sequence in rows)
         return {topic: sequence for topic, sequence in named if topic.api == api}
 
-    def held(self, api: str, group: str) -> set[int]:
-        """Return the partitions that members had when the journal was last written."""
+    def held(self, api: str, group: str) -> dict[int, int]:
+        """Return the partitions that members had when the journal was last written, each with the epoch of that."""
+        query = "SELECT partition, epoch FROM held WHERE api = ? AND grp = ?"
         with self._reader() as read:
-            return {
-                row[0] for row in read.execute("SELECT partition FROM held WHERE api = ? AND grp = ?", (api, group))
-            }
+            return dict(read.execute(query, (api, group)).fetchall())
+
+    def last_of_epoch(self, topic: Topic, epoch: int) -> int:
+        """Return the newest sequence that a topic had when an epoch ended; 0 where it had none."""
+        query = "SELECT max(sequence) FROM events WHERE topic = ? AND sequence < ?"
+        with self._reader() as read:
+            found = read.execute(query, (self._topics.get(topic), (epoch + 1) << EPOCH_BITS)).fetchone()[0]
+        return int(found or 0)
 
     def save(
         self,
@@ -392,7 +401,7 @@ class Journal:
         self._change(
             ("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)", moved),
             ("DELETE FROM deliveries WHERE grp = ? AND topic = ? AND sequence <= ?", moved if self._failing else []),
-            ("INSERT OR IGNORE INTO held VALUES (?, ?, ?)", [row[:3] for row in held if row[3]]),
+            ("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?)", [(*row[:3], self.epoch) for row in held if row[3]]),
             ("DELETE FROM held WHERE api = ? AND grp = ? AND partition = ?", [row[:3] for row in held if not row[3]]),
         )
 
@@ -560,6 +569,7 @@ class Journal:
         write.execute("UPDATE about SET value = ? WHERE key = 'epoch'", (str(epoch),))
         self._failing = write.execute("SELECT 1 FROM deliveries LIMIT 1").fetchone() is not None
         write.execute("COMMIT")
+        self.epoch = epoch
         self.head = epoch << EPOCH_BITS
 
     def _load_topics(self) -> None:

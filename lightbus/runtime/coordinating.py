@@ -462,9 +462,10 @@ class Coordinator:
 
     def _open(self, group: GroupAtWork, journal: Journal) -> None:
         cursors = group.cursors[journal.id] = Cursors(journal.cursors(group.info.api, group.info.name))
-        # Whoever had these when the journal was last written may have begun what it did not finish.
+        # Whoever had these when the journal was last written may have begun what there was, and did not finish it.
         held = journal.held(group.info.api, group.info.name)
-        cursors.doubt(self._topics(group, held, journal))
+        topics = [topic for topic, _ in self._topics(group, held, journal)]
+        cursors.doubt((topic, journal.last_of_epoch(topic, held[topic.partition])) for topic in topics)
 
     def _believe(self, group: GroupAtWork, positions: list[Any]) -> None:
         for journal, event, partition, sequence in positions:

@@ -133,9 +133,12 @@ def test_groups_and_how_far_they_are(journal: Journal, path: Path) -> None:
     assert reopened.groups() == [group()]
     assert reopened.cursors("auth", "shop") == {ONE: one.sequence}
     assert reopened.cursors("other", "shop") == {}
-    assert reopened.held("auth", "shop") == {1}
+    assert reopened.held("auth", "shop") == {1: reopened.epoch - 1}
+    reopened.append([event(ONE)])
+    assert reopened.last_of_epoch(ONE, reopened.epoch - 1) == one.sequence
+    assert reopened.last_of_epoch(ONE, reopened.epoch) == reopened.last(ONE)
     reopened.remove_group("auth", "shop")
-    assert (reopened.groups(), reopened.cursors("auth", "shop"), reopened.held("auth", "shop")) == ([], {}, set())
+    assert (reopened.groups(), reopened.cursors("auth", "shop"), reopened.held("auth", "shop")) == ([], {}, {})
     assert two.sequence == reopened.last(TWO)
     reopened.close()
 

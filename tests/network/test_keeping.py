@@ -1,0 +1,116 @@
+"""Events that nobody is there to publish: they are kept where they were fired, and arrive when somebody is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from helpers import Process, Processes, wait_until
+
+STREAM = """
+import lightbus
+from lightbus import Api, Event, Parameter
+
+bus = lightbus.create(service_name="news")
+
+class NewsApi(Api):
+    printed = Event([Parameter("number", int)])
+
+    class Meta:
+        name = "news"
+
+bus.client.register_api(NewsApi())
+"""
+
+READER = """
+import lightbus
+
+bus = lightbus.create(service_name="reader")
+
+@bus.client.on_start()
+def on_start():
+    bus.news.printed.listen(read, listener_name="read")
+
+def read(event_message, number):
+    print("read", number, event_message.deliveries, flush=True)
+"""
+
+STRANGER = """
+import sys, lightbus
+bus = lightbus.create(service_name="stranger")
+message = bus.news.printed.fire(number=int(sys.argv[1]))
+print(message.native_id or "waits", flush=True)
+"""
+
+FIRES = "import sys; from news import bus; print(bus.news.printed.fire(number=int(sys.argv[1])).native_id)"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Return a directory with the services' modules."""
+    for name, code in (("news", STREAM), ("reader", READER), ("stranger", STRANGER)):
+        (tmp_path / f"{name}.py").write_text(code)
+    return tmp_path
+
+
+def worker(processes: Processes, place: Path, name: str) -> Process:
+    """Start a worker and return when it is ready."""
+    started = processes.worker(name, cwd=place)
+    started.wait_for_line("Ready")
+    return started
+
+
+@pytest.mark.timeout(90)
+def test_a_script_of_a_service_without_a_worker(processes: Processes, place: Path) -> None:
+    """It keeps the event in a journal of its service, and the next worker of the service publishes it."""
+    publisher, reader = worker(processes, place, "news"), worker(processes, place, "reader")
+    reader.wait_for_line("Events of news .* arrive")
+    publisher.ask_to_end()
+    assert publisher.wait(20) == 0
+    script = processes.python("-c", FIRES, "1", cwd=place)
+    assert (script.wait(20), script.stderr) == (0, "")
+    worker(processes, place, "news")
+    reader.wait_for_line("^read 1 1$", 20)
+
+
+@pytest.mark.timeout(90)
+def test_a_living_worker_adopts_what_a_script_left(processes: Processes, place: Path) -> None:
+    """A journal whose process has ended is served within seconds by another publisher of the service."""
+    publisher, reader = worker(processes, place, "news"), worker(processes, place, "reader")
+    reader.wait_for_line("Events of news .* arrive")
+    script = processes.python("-c", FIRES, "1", cwd=place, env={"LIGHTBUS_CONFIG": _blind(place)})
+    assert (script.wait(20), script.stderr) == (0, "")
+    publisher.wait_for_line("Serving the journal .* too, whose process has ended", 20)
+    reader.wait_for_line("^read 1 1$", 20)
+
+
+def _blind(place: Path) -> str:
+    """Return settings under which a process finds nobody."""
+    path = place / "blind.yaml"
+    path.write_text("discovery: {mdns: false, wait: 0}")
+    return str(path)
+
+
+@pytest.mark.timeout(120)
+def test_the_outbox(processes: Processes, place: Path) -> None:
+    """A script of another service keeps a known event in the outbox, says so and exits 0; an unknown one is refused."""
+    refused = processes.python("stranger.py", "0", cwd=place)
+    assert refused.wait(20) == 1
+    assert "UnknownApi: No peer advertises the API 'news'" in refused.stderr
+
+    publisher, reader = worker(processes, place, "news"), worker(processes, place, "reader")
+    reader.wait_for_line("Events of news .* arrive")
+    known = processes.python("stranger.py", "1", cwd=place)
+    assert known.wait(20) == 0
+    reader.wait_for_line("^read 1 1$", 20)
+    publisher.ask_to_end()
+    assert publisher.wait(20) == 0
+
+    waiting = [processes.python("stranger.py", str(number), cwd=place) for number in (2, 3)]
+    for script in waiting:
+        assert (script.wait(20), script.stdout) == (0, "waits\n")
+        assert "Nobody publishes news.printed at the moment: the event" in script.stderr
+    worker(processes, place, "news")
+    wait_until(lambda: {"read 2 1", "read 3 1"} <= set(reader.stdout.splitlines()), 20)
+    assert len(reader.stdout.splitlines()) == 3
