@@ -16,6 +16,7 @@ import schedule
 
 import lightbus
 from helpers import Door, wait_until, wait_until_async
+from helpers.doors import SyncDoor
 from lightbus import (
     Api,
     BusPath,
@@ -35,10 +36,12 @@ from lightbus import (
     NothingToListenFor,
     OnError,
     Parameter,
+    PeerUnreachable,
     ResultMessage,
     RpcMessage,
     SchemaNotFound,
     UnknownApi,
+    UnknownListener,
     UnknownProcedure,
     UnsupportedUse,
 )
@@ -226,6 +229,99 @@ def test_best_effort_event_without_a_publisher(bus: BusPath, door: Door) -> None
     assert kept.native_id == f"{bus.client.engine.shelf.own().id}-{bus.client.engine.shelf.own().head}"
     with pytest.raises(InvalidEventArguments):
         door.fire(bus.loose.seen, wath=1)
+
+
+def test_history_and_lag(served: BusPath, caller: BusPath, door: Door) -> None:
+    """What was fired is kept and can be asked for; so can how far a listener's group has come."""
+    fired = [door.fire(served.auth.user_registered, username=f"user {number}") for number in range(3)]
+    ask = _asked(door)
+    found = ask(caller.auth.user_registered, "history")
+    assert [(message.id, message.kwargs["username"], message.native_id) for message in found] == [
+        (message.id, message.kwargs["username"], message.native_id) for message in fired
+    ]
+    assert [message.id for message in ask(caller.auth.user_registered, "history", limit=1)] == [fired[-1].id]
+    assert ask(caller.auth.user_registered, "history", fired[-1].published_at + 1) == []
+    with pytest.raises(UnknownListener, match="No publisher of 'auth' knows the group 'caller-greet'"):
+        ask(caller.auth.user_registered, "lag", "greet")
+    heard: list[str] = []
+    served.auth.user_registered.listen(lambda username: heard.append(username), listener_name="greet")
+    wait_until(lambda: ask(served.auth.user_registered, "lag", "greet") == 0)
+    door.fire(served.auth.user_registered, username="sally", bus_options={"wait_for": "ack"})
+    assert heard == ["sally"]
+    assert ask(served.auth.user_registered, "lag", "greet") == 0
+
+
+def _asked(door: Door) -> Callable[..., Any]:
+    """Return what asks a path's question through a door."""
+
+    def ask(path: BusPath, question: str, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(door, SyncDoor):
+            return getattr(path, question)(*args, **kwargs)
+        return asyncio.run(getattr(path, f"{question}_async")(*args, **kwargs))
+
+    return ask
+
+
+def test_waiting_for_the_groups(served: BusPath, caller: BusPath, door: Door) -> None:
+    """With `wait_for` "ack" firing returns when the listeners have handled it, and is late when they do not."""
+    gate = threading.Event()
+    served.auth.user_registered.listen(lambda username: gate.wait(10), listener_name="slow")
+    for bus in (served, caller):
+        with pytest.raises(TimeoutError):
+            door.fire(bus.auth.user_registered, username="sally", bus_options={"wait_for": "ack", "timeout": 0.2})
+    gate.set()
+    door.fire(caller.auth.user_registered, username="sally", bus_options={"wait_for": "ack"})
+    with pytest.raises(InvalidParameters, match=r"wait_for is 'disk'\. There are: journal, ack"):
+        door.fire(caller.auth.user_registered, username="sally", bus_options={"wait_for": "disk"})
+
+
+def test_a_process_that_keeps_events_publishes_them(bus: BusPath, door: Door) -> None:
+    """Where nobody advertises the API that it has registered, it does so itself, until it is a worker or ends."""
+    door.fire(bus.auth.user_registered, username="sally")
+    wait_until(lambda: bus.client.engine.publisher is not None)
+    assert bus.client.is_worker
+    other = lightbus.create(service_name="other")
+    try:
+        assert other.auth.user_registered.history()[0].kwargs == {"username": "sally", "age": 18}
+        with pytest.raises(PeerUnreachable, match="serves no calls"):
+            other.auth.check_password(username="admin", password="secret")
+        bus.client.start_in_background()
+        wait_until(lambda: _answers(other))
+    finally:
+        other.client.close()
+
+
+def _answers(bus: BusPath) -> bool:
+    try:
+        return bool(bus.auth.check_password(username="admin", password="secret"))
+    except lightbus.LightbusException:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"group": ""}, "group of the listener here is ''"),
+        ({"group": 7}, "group of the listener here is 7"),
+        ({"concurrency": 0}, "concurrency of the listener here is 0. It is a whole number above 0"),
+        ({"concurrency": True}, "concurrency of the listener here is True"),
+        ({"max_deliveries": 1.5}, "max_deliveries of the listener here is 1.5"),
+        ({"bus_options": {"since": 7}}, "since of the listener here is 7. It is the id of an event, a datetime"),
+    ],
+)
+def test_options_of_a_listener_that_cannot_be(bus: BusPath, options: dict[str, Any], problem: str) -> None:
+    """What cannot be meant is refused where it is written, with what can be."""
+    with pytest.raises(InvalidEventListener, match=re.escape(problem)):
+        bus.auth.user_registered.listen(lambda username: None, listener_name="here", **options)
+
+
+def test_groups_of_listeners(bus: BusPath) -> None:
+    """The group is service and listener, another one if it is named, and none for what each process has by itself."""
+    path = bus.auth.user_registered
+    for name, options in (("a", {}), ("b", {"group": None}), ("c {pid}", {}), ("d", {"group": "all-{listener_name}"})):
+        path.listen(lambda username: None, listener_name=name, **options)
+    groups = [listener.group_of("shop") for listener in bus.client.listeners]
+    assert groups == ["shop-a", "", "", "all-d"]
 
 
 # Listening

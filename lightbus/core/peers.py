@@ -124,6 +124,8 @@ class Snapshot:
     peers: Mapping[InstanceId, Peer] = field(default_factory=dict)
     by_api: Mapping[str, tuple[Peer, ...]] = field(default_factory=dict)
     """Peers that are up, per API they advertise."""
+    serving: Mapping[str, tuple[Peer, ...]] = field(default_factory=dict)
+    """Those of them that serve procedures of it: others only publish its events."""
     announced: Mapping[str, tuple[Peer, ...]] = field(default_factory=dict)
     """Peers that are not up, per API they are announced with."""
     events: frozenset[tuple[str, str]] = frozenset()

@@ -254,6 +254,7 @@ class Registry:
             where = by_api if peer.is_up else announced
             for name in peer.announcement.api_names or ():
                 where.setdefault(name, []).append(peer)
+        serving = {name: [peer for peer in peers if _serves(peer, name)] for name, peers in by_api.items()}
         events = frozenset(
             (api.name, event)
             for peer in self.peers.values()
@@ -261,7 +262,13 @@ class Registry:
             for api in peer.announcement.apis or ()
             for event in api.events
         )
-        return Snapshot(peers=dict(self.peers), by_api=_frozen(by_api), announced=_frozen(announced), events=events)
+        return Snapshot(
+            peers=dict(self.peers),
+            by_api=_frozen(by_api),
+            serving=_frozen(serving),
+            announced=_frozen(announced),
+            events=events,
+        )
 
     # Inside
 
@@ -331,6 +338,11 @@ class Registry:
 
 def _frozen(groups: dict[str, list[Peer]]) -> Mapping[str, tuple[Peer, ...]]:
     return {name: tuple(peers) for name, peers in groups.items()}
+
+
+def _serves(peer: Peer, api: str) -> bool:
+    infos = peer.announcement.apis
+    return infos is None or any(info.procedures for info in infos if info.name == api)
 
 
 def _difference(old: Peer, new: Peer, reason: str = "left") -> list[Fact]:

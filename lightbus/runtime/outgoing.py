@@ -88,7 +88,7 @@ class Outgoing:
 
     def pick(self, snapshot: Snapshot, in_flight: Mapping[str, int]) -> Peer | None:
         """Return the peer to ask next; None where none is known. Raises when all refused or no time is left."""
-        peers = snapshot.by_api.get(self.api)
+        peers = self.candidates(snapshot)
         if peers and (self._refusal is None or not self.deadline.passed()):
             peer = self.choose(peers, in_flight)
             if peer is not None:
@@ -96,6 +96,10 @@ class Outgoing:
         if self._refusal is not None:
             raise self._all_refused(self._refusal)
         return None
+
+    def candidates(self, snapshot: Snapshot) -> tuple[Peer, ...]:
+        """Return the peers that may be asked."""
+        return snapshot.by_api.get(self.api, ())
 
     def not_encodable(self, error: DeformError) -> DeformError:
         """Return the error for a message that cannot be put on the wire."""
@@ -212,6 +216,10 @@ class OutgoingCall(Outgoing):
         if peer is None or not peer.is_up:
             raise PeerUnreachable(f"{self} is meant for the instance {self.only}, and no such peer is up.")
         return peer
+
+    def candidates(self, snapshot: Snapshot) -> tuple[Peer, ...]:
+        # Where nobody serves calls, whoever publishes the events is asked, and says why.
+        return snapshot.serving.get(self.api) or snapshot.by_api.get(self.api, ())
 
     def not_encodable(self, error: DeformError) -> DeformError:
         return DeformError(f"The arguments of {self} cannot be sent: {error}")
