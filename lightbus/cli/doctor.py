@@ -27,10 +27,14 @@ from .connection import Connection, on_bus
 from .options import ClientOptions, client_options
 from .output import Output, duration
 from .peers import Sighting, sight
+from .publishers import ask_publishers, groups_on_bus
 
 __all__ = ["CHECKS", "Examination", "Finding", "Level", "doctor"]
 
 MULTICAST_SECONDS = 1.0
+
+NEAR_CAP = 0.9
+"""How full a journal may be before it is a finding."""
 
 MAX_SKEW = 1.0
 """Seconds by which a clock may differ: times in logs and of events then tell the wrong order."""
@@ -287,6 +291,56 @@ async def _health(examination: Examination) -> AsyncIterator[Finding]:
             yield Finding(level=Level.WARNING, check="losses", text=f"{peer.announcement}: {loss}")
 
 
+async def _groups(examination: Examination) -> AsyncIterator[Finding]:
+    groups = await groups_on_bus(examination.bus) if examination.live else []
+    present = {(group["api"], group["name"]) for group in groups if group["members"]}
+    for group in groups:
+        name = f"the group {group['name']} of {group['api']} at {group['publisher']} {group['instance'][:4]}"
+        if group["lag"] and (group["api"], group["name"]) not in present:
+            yield Finding(
+                level=Level.WARNING,
+                check="groups",
+                text=f"{name} has {group['lag']} events to handle and no process.",
+                remedy="Start its service, or give it up: lightbus groups remove " + group["name"],
+            )
+        if group["mixed"]:
+            yield Finding(
+                level=Level.WARNING,
+                check="groups",
+                text=f"two different programs listen as {name}: each is given a part of the events.",
+                remedy="Give one of them another service_name or listener_name.",
+            )
+        if group["dead"]:
+            yield Finding(
+                level=Level.WARNING,
+                check="groups",
+                text=f"{group['dead']} events were set aside for {name}.",
+                remedy="`lightbus dead list` shows them.",
+            )
+
+
+async def _journals(examination: Examination) -> AsyncIterator[Finding]:
+    answers = await ask_publishers(examination.bus, "journals") if examination.live else []
+    for peer, journals in answers:
+        for journal in journals:
+            for loss in journal["lost"]:
+                yield Finding(
+                    level=Level.ERROR,
+                    check="journals",
+                    text=f"{loss['count']} events of {loss['api']}.{loss['event']} were deleted by {peer.announcement} "
+                    f"before the group {loss['group']} had handled them.",
+                    remedy="Raise journal.max_events or journal.max_bytes there, or run the group's processes more.",
+                )
+            share = max(journal["events"] / journal["max_events"], journal["bytes"] / journal["max_bytes"])
+            if share > NEAR_CAP:
+                yield Finding(
+                    level=Level.WARNING,
+                    check="journals",
+                    text=f"the journal {journal['path']} of {peer.announcement} is {share:.0%} full.",
+                    remedy="Beyond that the oldest events are deleted, handled or not: see `lightbus lag`.",
+                )
+
+
 def _named(peer: Peer) -> tuple[str, str]:
     return peer.announcement.service, peer.announcement.process
 
@@ -303,5 +357,7 @@ CHECKS: dict[str, Check] = {
     "clocks": _clocks,
     "versions": _versions,
     "health": _health,
+    "groups": _groups,
+    "journals": _journals,
 }
-"""What is being checked, for the progress bar, and the check. What there is to know of journals belongs here, too."""
+"""What is being checked, for the progress bar, and the check."""

@@ -28,8 +28,9 @@ class EventsApi(Api):
         name = "internal.events"
         internal = True
 
-    def __init__(self, coordinator: Coordinator) -> None:
+    def __init__(self, coordinator: Coordinator, *, max_events: int, max_bytes: int) -> None:
         self._coordinator = coordinator
+        self._max_events, self._max_bytes = max_events, max_bytes
 
     async def groups(self, api: str = "") -> list[dict[str, Any]]:
         """Return the consumer groups (of one API): who is in them, how far they have come, what they have lost."""
@@ -76,13 +77,15 @@ class EventsApi(Api):
         return _within(found[-limit:])
 
     async def journals(self) -> list[dict[str, Any]]:
-        """Return the journals that this process serves: where, how many events and bytes, and what groups lost."""
+        """Return the journals that this process serves: where, how full of what it may hold, and what groups lost."""
         return [
             {
                 "journal": journal.id,
                 "path": str(journal.path),
                 "events": journal.size[0],
                 "bytes": journal.size[1],
+                "max_events": self._max_events,
+                "max_bytes": self._max_bytes,
                 "lost": [
                     {"group": group, "api": topic.api, "event": topic.event, "count": count, "at": at}
                     for group, topic, count, at in journal.lost()

@@ -48,6 +48,8 @@ def test_groups_and_what_was_set_aside(commands: Commands) -> None:
     commands.run("fire", "auth.user_registered", "username=ada")
     [behind] = commands.json("lag", "shop-greeter", code=1)
     assert (behind["lag"], behind["members"]) == (1, 0)
+    found = [each["text"] for each in commands.json("doctor", code=1) if each["check"] == "groups"]
+    assert any("shop-greeter of auth at auth" in text and "1 events to handle and no process" in text for text in found)
     assert "shop-greeter of auth is forgotten by 1 publishers" in commands.text("groups", "remove", "shop-greeter")
     error = commands.run("lag", "shop-greeter", code=3).stderr
     assert "No publisher knows the group 'shop-greeter'. There are: mail-fails." in error
