@@ -10,6 +10,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, cast
 
 from ..blocking import note_exit
+from ..io.outbox import Outbox
 
 if TYPE_CHECKING:
     from .core import ClientCore
@@ -33,6 +34,8 @@ FORK_PATIENCE = 2.0
 
 def _before_fork() -> None:
     _FORKS.resume = []
+    if Outbox.lock.acquire(timeout=FORK_PATIENCE):
+        _FORKS.resume.append(Outbox.lock.release)
     for client in list(CLIENTS):
         # Whoever makes an engine imports: the child would inherit the lock of a module that nobody there imports on.
         if client._lock.acquire(timeout=FORK_PATIENCE):
@@ -47,6 +50,7 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
+    Outbox.lock = threading.Lock()
     for client in list(CLIENTS):
         if client._engine is not None:
             client._engine.shelf.abandon()

@@ -538,6 +538,21 @@ class Journal:
             if self._lock_descriptor is not None:
                 os.close(self._lock_descriptor)
 
+    def pause(self, seconds: float) -> Callable[[], None]:
+        """
+        Have no thread be inside SQLite, and return what lets them go on: for a fork.
+
+        SQLite has locks of its own that a child would inherit taken, and nobody there releases. Gives up after so many
+        seconds for each.
+        """
+        taken = [lock for lock in (self._writing, self._reading, self._keeping) if lock.acquire(timeout=seconds)]
+
+        def resume() -> None:
+            for lock in taken:
+                lock.release()
+
+        return resume
+
     def abandon(self) -> None:
         """Let go of a journal that the parent of this forked process holds, without touching it."""
         # The lock belongs to the open file that both have: only our copy of the descriptor goes, the lock stays.

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from ..exceptions import JournalError
 from .journal import journal_error
@@ -54,9 +54,11 @@ class Outbox:
 
     """
 
+    lock: ClassVar[threading.Lock] = threading.Lock()
+    """Held by whoever is inside SQLite here; a fork waits for it (see `Journal.pause`), and its child makes another."""
+
     def __init__(self, directory: Path) -> None:
         self.path = directory / NAME
-        self._lock = threading.Lock()
 
     @staticmethod
     def exists(directory: Path) -> bool:
@@ -124,7 +126,7 @@ class Outbox:
     @contextlib.contextmanager
     def _open(self, what: str) -> Iterator[sqlite3.Connection]:
         """Open it anew for each use: that takes a millisecond, is rare, and leaves nothing to a forked child."""
-        with self._lock:
+        with Outbox.lock:
             try:
                 self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 with contextlib.closing(sqlite3.connect(self.path, timeout=BUSY_TIMEOUT)) as connection:

@@ -94,7 +94,7 @@ class Engine:
         self._executor: HandlerThreads | None = None
         self._executor_lock = threading.Lock()
         # What concerns the place of the node only.
-        self.ensure, self.run, self.pause = self._residence.ensure, self._residence.run, self._residence.pause
+        self.ensure, self.run = self._residence.ensure, self._residence.run
         self.adopt, self.release = self._residence.adopt, self._residence.release
 
     @property
@@ -115,6 +115,17 @@ class Engine:
                 limit = self.config.worker.rpc_concurrency + EXTRA_THREADS
                 self._executor = HandlerThreads(limit)
             return self._executor
+
+    def pause(self, seconds: float) -> Callable[[], None]:
+        """Have the node and its journals stand still, and return what lets them go on: for a fork."""
+        go_on = self._residence.pause(seconds)
+        use_journals = self.shelf.pause(seconds)
+
+        def resume() -> None:
+            use_journals()
+            go_on()
+
+        return resume
 
     # What doors ask for
 

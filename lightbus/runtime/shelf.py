@@ -131,6 +131,19 @@ class Shelf:
         self._closed = True
         self.release()
 
+    def pause(self, seconds: float) -> Callable[[], None]:
+        """Have nobody use a journal, and return what lets them go on: for a fork."""
+        resumes: list[Callable[[], None]] = []
+        if self._lock.acquire(timeout=seconds):
+            resumes.append(self._lock.release)
+        resumes += [journal.pause(seconds) for journal in self.all()]
+
+        def resume() -> None:
+            for each in resumes:
+                each()
+
+        return resume
+
     def abandon(self) -> None:
         """Let go of everything without touching it: this process was forked off the one that it belongs to."""
         for journal in self.all():

@@ -1,0 +1,43 @@
+"""Forks of processes that keep events: the child keeps its own, and finds no lock of SQLite taken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from helpers import Processes
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+CODE = """
+from stream import bus
+import os, threading
+stop = False
+def fire():
+    while not stop:
+        bus.stream.ticked.fire(number=1)
+bus.client.start_in_background()
+threads = [threading.Thread(target=fire) for _ in range(2)]
+for thread in threads: thread.start()
+children = []
+for number in range(10):
+    child = os.fork()
+    if child == 0:
+        message = bus.stream.ticked.fire(number=number)
+        assert message.native_id, message
+        os._exit(0)
+    children.append(child)
+codes = [os.waitpid(child, 0)[1] for child in children]
+stop = True
+for thread in threads: thread.join()
+assert codes == [0] * 10, codes
+bus.client.close()
+"""
+
+
+@pytest.mark.timeout(90)
+def test_forks_while_events_are_stored(processes: Processes) -> None:
+    """A process whose threads store events forks: each child fires, and none hangs."""
+    script = processes.python("-W", "ignore", "-c", CODE, cwd=PROGRAMS)
+    assert script.wait(60) == 0, script.report()
