@@ -136,6 +136,7 @@ def without_accidents(line: str) -> str:
         r"bus '[^']+'": "BUS",
         r"ipc sockets in \S+,": "ipc sockets in PATH,",
         r"ipc://\S+/[0-9a-f]{16}\.rpc": "ipc://PATH",
+        r"kept in \S+/[0-9a-f]{16}\.sqlite": "kept in PATH",
         r"as auth \S+ \([0-9a-f]{4}… on \S+\)": "as PROCESS",
     }.items():
         line = re.sub(pattern, replacement, line)
