@@ -82,7 +82,8 @@ class Stream:
         """Whether it waits for its turn; kept by whoever gives turns."""
         self.trimmed = 0
         """Events that were deleted before this consumer could have them."""
-        self._asked = False
+        self._asked: int | None = None
+        """Behind which sequence more was asked for; None where no answer is due."""
         self._aside: deque[Entry] = deque()
         self._done = 0
         self._confirmed = 0
@@ -94,7 +95,7 @@ class Stream:
 
     def live(self, entries: Sequence[Any]) -> int:
         """Take in what was published, `[sequence, previous, record]` each, in order; return how many were taken."""
-        if self._asked:
+        if self._asked is not None:
             self._keep_aside(entries)
             return 0
         position, ready = self.position, self.ready
@@ -123,7 +124,10 @@ class Stream:
 
     def page(self, entries: Sequence[Any], through: int, *, trimmed: int = 0) -> int:
         """Take in the answer to what was asked for; return how many events were taken."""
-        self._asked = False
+        asked, self._asked = self._asked, None
+        aside, self._aside = self._aside, deque()
+        if asked is None or asked > self.position:
+            return 0  # what waited in front of it was dropped meanwhile: that is to be asked for first
         before = len(self.ready)
         for sequence, previous, record in entries:
             if sequence > self.position:
@@ -134,24 +138,23 @@ class Stream:
         self.head = max(self.head, self.position)
         if not self.ready and not self.busy:
             self.handled = max(self.handled, self.position)  # what was skipped is not owed any more
-        aside, self._aside = self._aside, deque()
         if aside:
             self.live(aside)
         return len(self.ready) - before
 
     def failed_to_ask(self) -> None:
         """Take in that what was asked for will not be answered."""
-        self._asked = False
+        self._asked = None
         self._aside.clear()
 
     # Out
 
     def wanted(self) -> int | None:
         """Return behind which sequence to ask for more, and note that it is asked for; None where that is not due."""
-        if self._asked or self.head <= self.position or len(self.ready) >= LOW:
+        if self._asked is not None or self.head <= self.position or len(self.ready) >= LOW:
             return None
-        self._asked = True
-        return self.position
+        self._asked = self.position
+        return self._asked
 
     @property
     def can_go_on(self) -> bool:
@@ -170,7 +173,7 @@ class Stream:
     def done(self, entry: Entry) -> None:
         """Take in that an event was handled."""
         self.busy = False
-        self.handled = entry.sequence if self.ready else max(entry.sequence, self.position)
+        self.handled = max(self.handled, entry.sequence if self.ready else max(entry.sequence, self.position))
         self._done += 1
         if entry.sequence <= self.doubtful:
             self._doubts -= 1

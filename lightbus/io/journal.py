@@ -33,8 +33,23 @@ EPOCH_BITS = 40
 CHUNK = 500
 """Events deleted by one commit: no writer waits longer than that takes."""
 
+MAX_CUTS = 32
+"""Cuts that are remembered of a topic; of more, the oldest two become one."""
+
 LARGE_WAL = 16 * 1024 * 1024
 """Bytes of the write-ahead log above which its file is cut down again."""
+
+_INSERT_CUT = "INSERT INTO cuts VALUES (?, ?, ?)"
+_JOIN_OLDEST_CUTS = f"""
+    UPDATE cuts SET number = number + (SELECT number FROM cuts WHERE topic = ?1 ORDER BY through LIMIT 1)
+    WHERE topic = ?1 AND through = (SELECT through FROM cuts WHERE topic = ?1 ORDER BY through LIMIT 1 OFFSET 1)
+        AND (SELECT count(*) FROM cuts WHERE topic = ?1) > {MAX_CUTS}
+"""
+_DELETE_OLDEST_CUT = f"""
+    DELETE FROM cuts WHERE topic = ?1 AND through = (SELECT min(through) FROM cuts WHERE topic = ?1)
+        AND (SELECT count(*) FROM cuts WHERE topic = ?1) > {MAX_CUTS}
+"""
+_SIZE_BEHIND = "SELECT count(*), coalesce(sum(length(record)), 0) FROM events WHERE sequence > ?"
 
 _TABLES = """
     CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -71,7 +86,10 @@ _TABLES = """
     CREATE TABLE lost (
         grp TEXT NOT NULL, topic INTEGER NOT NULL, number INTEGER NOT NULL, at REAL NOT NULL, PRIMARY KEY (grp, topic)
     ) WITHOUT ROWID;
-    CREATE TABLE cuts (topic INTEGER NOT NULL, through INTEGER NOT NULL, number INTEGER NOT NULL);
+    CREATE TABLE cuts (
+        topic INTEGER NOT NULL, through INTEGER NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (topic, through)
+    ) WITHOUT ROWID;
+    CREATE TABLE size (count INTEGER NOT NULL, bytes INTEGER NOT NULL, through INTEGER NOT NULL);
 """
 
 
@@ -190,17 +208,8 @@ class Journal:
         """How often it was opened; in the upper bits of each sequence."""
         self.head = 0
         """The sequence of the newest event."""
-        with contextlib.ExitStack() as opened:
-            try:
-                self._write, self._read, self._keep = (
-                    opened.enter_context(contextlib.closing(_connect(path))) for _ in range(3)
-                )
-                self._write.execute(f"PRAGMA synchronous={'FULL' if durability == 'power' else 'NORMAL'}")
-                self._write.execute("PRAGMA wal_autocheckpoint=0")  # no append pays for it: see checkpoint()
-                self._begin_epoch(dict(new or {}))
-            except sqlite3.Error as error:
-                raise journal_error(path, "cannot be opened", error) from error
-            opened.pop_all()
+        self.size = (0, 0)
+        """How many events there are, and how many bytes of records they have. Written with the writing lock held."""
         self._added: list[Topic] = []
         """Topics that are new in the commit at hand."""
         self._topics: dict[Topic, int] = {}
@@ -210,7 +219,18 @@ class Journal:
         """The newest sequence of each topic. With the writing lock held; replaced as a whole for a new topic."""
         self._floors: dict[Topic, int] = {}
         """Up to where each topic was trimmed."""
-        self._load_topics()
+        with contextlib.ExitStack() as opened:
+            try:
+                self._write, self._read, self._keep = (
+                    opened.enter_context(contextlib.closing(_connect(path))) for _ in range(3)
+                )
+                self._write.execute(f"PRAGMA synchronous={'FULL' if durability == 'power' else 'NORMAL'}")
+                self._write.execute("PRAGMA wal_autocheckpoint=0")  # no append pays for it: see checkpoint()
+                self._begin_epoch(dict(new or {}))
+                self._load_topics()
+            except (sqlite3.Error, TypeError, ValueError) as error:  # the latter two: what it says of itself is not so
+                raise journal_error(path, "cannot be opened", error) from error
+            opened.pop_all()
 
     def __repr__(self) -> str:
         return f"<Journal {self.id} head={self.head & (2**EPOCH_BITS - 1)}>"
@@ -247,11 +267,13 @@ class Journal:
                         "INSERT INTO handed_off VALUES (?, ?)", [(id, stored.sequence) for id, stored in ids.items()]
                     )
                 self._write.execute("COMMIT")
+                self._took_in(head, lasts, rows)
             except (sqlite3.Error, OSError) as error:
                 self._roll_back()
                 raise journal_error(self.path, f"did not take {len(events)} events", error) from error
-            self.head = head
-            self._set_lasts(lasts)
+            except BaseException:  # of a signal, say: it may come anywhere, also behind the commit
+                self._roll_back()
+                raise
         return outcome
 
     def last(self, topic: Topic) -> int:
@@ -294,7 +316,9 @@ class Journal:
         self, api: str, event: str, *, start: float | None = None, stop: float | None = None, limit: int = 1000
     ) -> list[tuple[Topic, Entry]]:
         """Return the newest events of a name between two times (seconds since 1970), oldest first."""
-        numbers = {n: topic for topic, n in self._topics.items() if topic.api == api and event in ("*", topic.event)}
+        numbers = {
+            n: topic for topic, n in list(self._topics.items()) if topic.api == api and event in ("*", topic.event)
+        }
         if not numbers:
             return []
         query = (
@@ -340,13 +364,6 @@ class Journal:
         with self._reader() as read:
             return int(read.execute(query, (self._topics[topic], sequence)).fetchone()[0])
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """How many events there are, and how many bytes of records they have."""
-        with self._reader() as read:
-            count, size = read.execute("SELECT count(*), coalesce(sum(length(record)), 0) FROM events").fetchone()
-        return int(count), int(size)
-
     # Groups
 
     def groups(self) -> list[Group]:
@@ -361,7 +378,7 @@ class Journal:
 
     def remove_group(self, api: str, name: str) -> None:
         """Forget a group, and how far it had come. What was set aside for it stays."""
-        numbers = [(name, number) for topic, number in self._topics.items() if topic.api == api]
+        numbers = [(name, number) for topic, number in list(self._topics.items()) if topic.api == api]
         self._change(
             ("DELETE FROM groups WHERE api = ? AND name = ?", [(api, name)]),
             ("DELETE FROM held WHERE api = ? AND grp = ?", [(api, name)]),
@@ -430,11 +447,14 @@ class Journal:
         self._change(("INSERT OR REPLACE INTO deliveries VALUES (?, ?, ?, ?)", [row]))
         return number
 
-    def bury(self, group: str, topic: Topic, sequence: int, deliveries: int, error: str, at: float) -> None:
-        """Set an event aside for a group, with its record."""
-        record = self.record(sequence) or b""
+    def bury(self, group: str, topic: Topic, sequence: int, deliveries: int, error: str, at: float) -> bool:
+        """Set an event aside for a group, with its record; return whether it is there (still)."""
+        record = self.record(sequence)
+        if record is None:
+            return False
         row = (group, sequence, self._topics[topic], record, deliveries, error, at)
         self._change(("INSERT OR REPLACE INTO dead VALUES (?, ?, ?, ?, ?, ?, ?)", [row]))
+        return True
 
     def dead(self, group: str | None = None) -> list[Dead]:
         """Return what was set aside, for one group or for all, oldest first."""
@@ -482,16 +502,15 @@ class Journal:
         """
         for topic, number in list(self._topics.items()):
             handled = min(owed(topic).values(), default=self._lasts.get(topic, 0))
-            self._delete_old(topic, number, handled, now - min_age)
+            self._delete_old(topic, number, handled, now - min_age, now)
         lost: dict[tuple[str, Topic], int] = {}
         events, size = self.size
         while (events > max_events or size > max_bytes) and events:
-            deleted, freed = self._delete_oldest(
+            self._delete_oldest(
                 min(CHUNK, max(1, events - max_events)) if events > max_events else CHUNK // 10, now, owed, lost
             )
-            if not deleted:
-                break
-            events, size = events - deleted, size - freed
+            events, size = self.size
+        self._note_size()
         return [(group, topic, count) for (group, topic), count in lost.items()]
 
     def is_drained(self) -> bool:
@@ -527,8 +546,10 @@ class Journal:
                 os.close(self._lock_descriptor)
 
     def delete(self) -> None:
-        """Close and remove the file; the lock goes last."""
+        """Close and remove the file; the lock goes last. Once closed it may be somebody else's, and is left alone."""
         with self._writing, self._reading, self._keeping:
+            if self._closed:
+                return
             self._closed = True
             for connection in (self._keep, self._read, self._write):
                 connection.close()
@@ -574,6 +595,7 @@ class Journal:
             write.execute(f"PRAGMA application_id={APPLICATION_ID}")
             write.execute(f"PRAGMA user_version={VERSION}")
             write.executemany("INSERT INTO about VALUES (?, ?)", {"epoch": "0", **new}.items())
+            write.execute("INSERT INTO size VALUES (0, 0, 0)")
         elif version != VERSION or write.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
             write.execute("ROLLBACK")
             raise JournalError(
@@ -583,18 +605,23 @@ class Journal:
         epoch = int(write.execute("SELECT value FROM about WHERE key = 'epoch'").fetchone()[0]) + 1
         write.execute("UPDATE about SET value = ? WHERE key = 'epoch'", (str(epoch),))
         self._failing = write.execute("SELECT 1 FROM deliveries LIMIT 1").fetchone() is not None
+        count, size, through = write.execute("SELECT * FROM size").fetchone()
+        new_count, new_size = write.execute(_SIZE_BEHIND, (through,)).fetchone()
+        self.size = (count + new_count, size + new_size)
+        self.head = self._size_noted_at = epoch << EPOCH_BITS
+        write.execute("UPDATE size SET count = ?, bytes = ?, through = ?", (*self.size, self.head))
         write.execute("COMMIT")
         self.epoch = epoch
-        self.head = epoch << EPOCH_BITS
 
     def _load_topics(self) -> None:
-        with self._reader() as read:
-            for number, api, event, partition, floor in read.execute("SELECT * FROM topics").fetchall():
-                topic = Topic(api, event, partition)
-                self._topics[topic], self._names[number], self._floors[topic] = number, topic, floor
-                # One look-up in the index each; grouping would read all of it.
-                query = "SELECT max(sequence) FROM events WHERE topic = ?"
-                self._lasts[topic] = max(floor, read.execute(query, (number,)).fetchone()[0] or 0)
+        lasts: dict[Topic, int] = {}
+        for number, api, event, partition, floor in self._write.execute("SELECT * FROM topics").fetchall():
+            topic = Topic(api, event, partition)
+            self._topics[topic], self._names[number], self._floors[topic] = number, topic, floor
+            # One look-up in the index each; grouping would read all of it.
+            query = "SELECT max(sequence) FROM events WHERE topic = ?"
+            lasts[topic] = max(floor, self._write.execute(query, (number,)).fetchone()[0] or 0)
+        self._lasts = lasts
 
     def _add_topic(self, topic: Topic) -> int:
         cursor = self._write.execute("INSERT INTO topics (api, event, partition) VALUES (?, ?, ?)", topic)
@@ -603,7 +630,10 @@ class Journal:
         self._topics[topic], self._names[number] = number, topic
         return number
 
-    def _set_lasts(self, lasts: dict[Topic, int]) -> None:
+    def _took_in(self, head: int, lasts: dict[Topic, int], rows: list[tuple[int, int, int, float, bytes]]) -> None:
+        self.head = head
+        count, size = self.size
+        self.size = (count + len(rows), size + sum(len(row[4]) for row in rows))
         if self._added:
             self._added.clear()
             self._lasts = {**self._lasts, **lasts}  # others iterate over it
@@ -611,11 +641,18 @@ class Journal:
             self._lasts.update(lasts)
 
     def _roll_back(self) -> None:
+        """Undo what is under way. Where it was on disk already, and only not noted by us, it is noted now."""
         with contextlib.suppress(sqlite3.Error):
             self._write.execute("ROLLBACK")
         for topic in self._added:
             self._names.pop(self._topics.pop(topic), None)
         self._added.clear()
+        with contextlib.suppress(sqlite3.Error):
+            count, size = self._write.execute(_SIZE_BEHIND, (self.head,)).fetchone()
+            if count:
+                self.size = (self.size[0] + count, self.size[1] + size)
+                self.head = self._write.execute("SELECT max(sequence) FROM events").fetchone()[0]
+            self._load_topics()
 
     def _handed_off(self, id: str) -> Stored | None:
         found = self._write.execute("SELECT sequence FROM handed_off WHERE id = ?", (id,)).fetchone()
@@ -630,16 +667,23 @@ class Journal:
         if not changes:
             return
         with self._writing:
-            if self._closed:
-                raise JournalError(f"The journal {self.path} is closed: the bus stops.")
-            try:
-                self._write.execute("BEGIN IMMEDIATE")
-                for statement, rows in changes:
-                    self._write.executemany(statement, rows)
-                self._write.execute("COMMIT")
-            except (sqlite3.Error, OSError) as error:
-                self._roll_back()
-                raise journal_error(self.path, "was not changed", error) from error
+            self._commit(changes)
+
+    def _commit(self, changes: Sequence[tuple[str, Sequence[tuple[Any, ...]]]]) -> None:
+        """Do so with the writing lock held."""
+        if self._closed:
+            raise JournalError(f"The journal {self.path} is closed: the bus stops.")
+        try:
+            self._write.execute("BEGIN IMMEDIATE")
+            for statement, rows in changes:
+                self._write.executemany(statement, rows)
+            self._write.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            self._roll_back()
+            raise journal_error(self.path, "was not changed", error) from error
+        except BaseException:
+            self._roll_back()
+            raise
 
     @contextlib.contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection]:
@@ -657,13 +701,22 @@ class Journal:
         query = "SELECT coalesce(sum(number), 0) FROM cuts WHERE topic = ? AND through > ?"
         return int(read.execute(query, (number, after)).fetchone()[0])
 
-    def _delete_old(self, topic: Topic, number: int, handled: int, before: float) -> None:
-        query = "SELECT sequence FROM events WHERE topic = ? AND sequence <= ? AND at < ? ORDER BY sequence LIMIT ?"
+    def _delete_old(self, topic: Topic, number: int, handled: int, before: float, now: float) -> None:
+        query = "SELECT sequence, length(record), at FROM events WHERE topic = ? AND sequence <= ? ORDER BY sequence"
         while True:
+            rows: list[tuple[int, int]] = []
             with self._reader() as read:
-                rows = read.execute(query, (number, handled, before, CHUNK)).fetchall()
+                for sequence, size, at in read.execute(query, (number, handled)):
+                    # The first that is too young ends it, so that the young are not all looked at each time. One from
+                    # the future does not: a clock was wrong.
+                    if at < before:
+                        rows.append((sequence, size))
+                    elif at <= now:
+                        break
+                    if len(rows) == CHUNK:
+                        break
             if rows:
-                self._delete([row[0] for row in rows], {topic: rows[-1][0]})
+                self._delete(rows, {topic: rows[-1][0]})
             if len(rows) < CHUNK:
                 return
 
@@ -673,7 +726,7 @@ class Journal:
         now: float,
         owed: Callable[[Topic], Mapping[str, int]],
         lost: dict[tuple[str, Topic], int],
-    ) -> tuple[int, int]:
+    ) -> None:
         query = "SELECT sequence, topic, length(record) FROM events ORDER BY sequence LIMIT ?"
         with self._reader() as read:
             rows = read.execute(query, (count,)).fetchall()
@@ -687,33 +740,52 @@ class Journal:
             for group in losers:
                 losses[group, topic] = losses.get((group, topic), 0) + 1
             cuts[topic] = cuts.get(topic, 0) + bool(losers)
+        cut = [(self._topics[topic], floors[topic], number) for topic, number in cuts.items() if number]
         self._delete(
-            [row[0] for row in rows],
+            [(sequence, size) for sequence, _, size in rows],
             floors,
             (
                 "INSERT INTO lost VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET number = number + ?3, at = ?4",
                 [(group, self._topics[topic], number, now) for (group, topic), number in losses.items()],
             ),
-            (
-                "INSERT INTO cuts VALUES (?, ?, ?)",
-                [(self._topics[topic], floors[topic], number) for topic, number in cuts.items() if number],
-            ),
+            (_INSERT_CUT, cut),
+            (_JOIN_OLDEST_CUTS, [row[:1] for row in cut]),
+            (_DELETE_OLDEST_CUT, [row[:1] for row in cut]),
         )
         for name, number in losses.items():
             lost[name] = lost.get(name, 0) + number
-        return len(rows), sum(row[2] for row in rows)
 
     def _delete(
-        self, sequences: list[int], floors: dict[Topic, int], *more: tuple[str, Sequence[tuple[Any, ...]]]
+        self,
+        events: list[tuple[int, int]],
+        floors: dict[Topic, int],
+        *more: tuple[str, Sequence[tuple[Any, ...]]],
     ) -> None:
-        rows = [(sequence,) for sequence in sequences]
-        self._change(
-            ("DELETE FROM events WHERE sequence = ?", rows),
-            ("DELETE FROM handed_off WHERE sequence = ?", rows),
-            ("UPDATE topics SET floor = ? WHERE id = ?", [(at, self._topics[topic]) for topic, at in floors.items()]),
-            *more,
-        )
-        self._floors.update(floors)
+        """Delete events, each given by its sequence and the size of its record."""
+        rows = [(sequence,) for sequence, _ in events]
+        with self._writing:
+            size = (self.size[0] - len(events), self.size[1] - sum(size for _, size in events))
+            self._commit(
+                (
+                    ("DELETE FROM events WHERE sequence = ?", rows),
+                    ("DELETE FROM handed_off WHERE sequence = ?", rows),
+                    (
+                        "UPDATE topics SET floor = ? WHERE id = ?",
+                        [(at, self._topics[topic]) for topic, at in floors.items()],
+                    ),
+                    ("UPDATE size SET count = ?, bytes = ?, through = ?", [(*size, self.head)]),
+                    *more,
+                )
+            )
+            self.size = size
+            self._floors.update(floors)
+
+    def _note_size(self) -> None:
+        """Have it on disk, so that the next opening counts only what comes from now on."""
+        with self._writing, contextlib.suppress(JournalError):
+            if self.head != self._size_noted_at:
+                self._commit((("UPDATE size SET count = ?, bytes = ?, through = ?", [(*self.size, self.head)]),))
+                self._size_noted_at = self.head
 
 
 def _connect(path: Path) -> sqlite3.Connection:

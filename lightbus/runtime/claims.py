@@ -262,11 +262,11 @@ class Claim:
             return
         if self._closed or self.streams.get(stream.key) is not stream:
             return
-        before = len(stream.ready)
+        before, trimmed = len(stream.ready), stream.trimmed
         stream.page(answer.records, answer.through, trimmed=answer.trimmed)
         self.feed.consumer.counts["fetched"] += len(answer.records)
-        if answer.trimmed:
-            self.feed.consumer.lost(self, stream, answer.trimmed)
+        if stream.trimmed > trimmed:
+            self.feed.consumer.lost(self, stream, stream.trimmed - trimmed)
         if answer.more:
             stream.heard_of(answer.through + 1)
         self._gave(stream, before)

@@ -277,11 +277,13 @@ class Coordinator:
             self._send(routing_id, call_id, Acked([bury.partition]))
             return
         topic = Topic(bury.api, bury.event, bury.partition)
-        journal.bury(bury.group, topic, bury.sequence, bury.deliveries, bury.error, time.time())
-        self.counts["buried"] += 1
+        is_kept = journal.bury(bury.group, topic, bury.sequence, bury.deliveries, bury.error, time.time())
+        self.counts["buried"] += is_kept
         logger.error(
-            "%s-%d of %s.%s is set aside for the group %s after %d deliveries: %s",
-            bury.journal, bury.sequence, bury.api, bury.event, bury.group, bury.deliveries, bury.error[:500],
+            "%s-%d of %s.%s %s for the group %s after %d deliveries: %s",
+            bury.journal, bury.sequence, bury.api, bury.event,
+            "is set aside" if is_kept else "was deleted by retention before it was set aside",
+            bury.group, bury.deliveries, bury.error[:500],
         )  # fmt: skip
         self._acknowledge(group, bury.journal, topic, bury.sequence)
         self._acks.append((routing_id, call_id, []))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from helpers import scaled
 from lightbus.core import streams as module
 from lightbus.core.streams import HIGH, UNCONFIRMED, Entry, LiveStream, Stream
 
@@ -158,6 +160,21 @@ def test_what_was_put_back_is_asked_for_again() -> None:
     assert handle(stream) == [2, 3, 4, 5]
 
 
+def test_an_answer_from_before_a_drop_is_not_taken() -> None:
+    """It begins behind what was dropped: that is asked for first, and nothing is acknowledged over its head."""
+    stream = Stream("t", cursor=0)
+    stream.live(entries(1, 10))
+    stream.heard_of(20)
+    assert stream.wanted() == 10
+    stream.take()
+    stream.put_back()
+    assert stream.page(entries(11, 20), 20, trimmed=3) == 0
+    assert (handle(stream), stream.to_tell(), stream.trimmed) == ([], None, 0)
+    assert stream.wanted() == 0
+    stream.page(entries(1, 20), 20)
+    assert handle(stream) == list(range(1, 21))
+
+
 def test_what_was_handled_elsewhere_is_skipped() -> None:
     """A stream that takes the place of another goes on behind what that one has finished meanwhile."""
     stream = Stream("t", cursor=0)
@@ -258,6 +275,139 @@ def _check(handled: list[int], count: int) -> None:
             seen.add(sequence)
             expected += 1
     assert seen == set(range(1, count + 1))
+
+
+class Following(RuleBasedStateMachine):
+    """A journal, a network that loses, delays and repeats, and one consumer at a time: anything in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log: list[Entry] = []
+        self.trimmed: set[int] = set()
+        self.late: list[list[Entry]] = []
+        self.asked: int | None = None
+        self.stored = 0
+        self.done: set[int] = set()
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin behind what was stored, as a consumer does that takes the place of another."""
+        self.stream = Stream("t", cursor=self.stored, head=self.head)
+        self.at_hand: Entry | None = None
+        self.last = self.stored
+
+    @property
+    def head(self) -> int:
+        """The newest sequence."""
+        return self.log[-1].sequence if self.log else 0
+
+    @rule(
+        steps=st.lists(st.sampled_from([1, 1, 2, 7, 2**40]), min_size=1, max_size=8),
+        fate=st.sampled_from(["arrives", "arrives", "late", "lost"]),
+    )
+    def publish(self, steps: list[int], fate: str) -> None:
+        """Number over all topics and, now and then, by a new epoch: sequences have gaps where nothing is missing."""
+        before = len(self.log)
+        for step in steps:
+            self.log.append(Entry(self.head + step, self.head, b""))
+        if fate == "arrives":
+            self.stream.live(self.log[before:])
+        elif fate == "late":
+            self.late.append(self.log[before:])
+
+    @precondition(lambda self: self.late)
+    @rule(which=st.integers(0, 9), again=st.booleans())
+    def arrive_late(self, which: int, again: bool) -> None:
+        frame = self.late.pop(which % len(self.late))
+        self.stream.live(frame)
+        if again:
+            self.late.append(frame)
+
+    @precondition(lambda self: self.asked is None)
+    @rule()
+    def ask(self) -> None:
+        self.stream.heard_of(self.head)
+        self.asked = self.stream.wanted()
+
+    @precondition(lambda self: self.asked is not None)
+    @rule(limit=st.integers(0, 10))
+    def answer(self, limit: int) -> None:
+        asked, self.asked = self.asked, None
+        assert asked is not None
+        behind = [entry for entry in self.log if entry.sequence > asked]
+        found = [entry for entry in behind if entry.sequence not in self.trimmed]
+        page = found[:limit]
+        through = page[-1].sequence if page and len(found) > limit else max(self.head, asked)
+        if limit:
+            self.stream.page(page, through, trimmed=len(behind) - len(found))
+        else:
+            self.stream.failed_to_ask()
+
+    @precondition(lambda self: self.at_hand is None and self.stream.can_go_on)
+    @rule()
+    def take(self) -> None:
+        self.at_hand = self.stream.take()
+
+    @precondition(lambda self: self.at_hand is not None)
+    @rule(is_handled=st.booleans())
+    def finish(self, is_handled: bool) -> None:
+        assert self.at_hand is not None
+        entry, self.at_hand = self.at_hand, None
+        assert entry.sequence > self.last, "twice"
+        skipped = {each.sequence for each in self.log if self.last < each.sequence < entry.sequence}
+        assert skipped <= self.trimmed, "out of order"
+        if is_handled:
+            self.stream.done(entry)
+            self.done.add(entry.sequence)
+            self.last = entry.sequence
+        else:
+            self.stream.put_back()
+
+    @rule(is_stored=st.booleans())
+    def tell(self, is_stored: bool) -> None:
+        told = self.stream.to_tell()
+        if told is None:
+            return
+        if is_stored:
+            self.stored = told
+            self.stream.was_confirmed(told)
+        else:
+            self.stream.was_not_confirmed()
+
+    @rule(share=st.floats(0, 1))
+    def trim(self, share: float) -> None:
+        """Delete the oldest, handled or not: a cap was exceeded."""
+        count = int(share * len(self.log))
+        self.trimmed |= {entry.sequence for entry in self.log[:count]}
+
+    @rule()
+    def crash(self) -> None:
+        self.asked = None
+        self.begin()
+
+    @invariant()
+    def nothing_is_acknowledged_that_was_not_handled(self) -> None:
+        owed = {entry.sequence for entry in self.log if entry.sequence <= self.stored}
+        assert owed <= self.done | self.trimmed
+
+    def teardown(self) -> None:
+        """When the network is quiet again, everything arrives, and is acknowledged."""
+        for _ in range(3 * len(self.log) + 10):
+            if self.asked is None:
+                self.ask()
+            if self.asked is not None:
+                self.answer(10)
+            if self.at_hand is None and self.stream.can_go_on:
+                self.take()
+            if self.at_hand is not None:
+                self.finish(True)
+            self.tell(True)
+        assert {entry.sequence for entry in self.log} <= self.done | self.trimmed
+        assert self.stored == self.head
+
+
+TestFollowing = Following.TestCase
+TestFollowing.settings = settings(max_examples=scaled(3000, least=300))
 
 
 def test_bounds() -> None:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from helpers import scaled
 from lightbus.exceptions import JournalError
 from lightbus.io import journal as module
 from lightbus.io.journal import EPOCH_BITS, Entry, Group, Journal, NewEvent, Page, Topic
@@ -167,6 +174,16 @@ def test_dead_letters(journal: Journal) -> None:
     assert journal.take_dead("shop", stored.sequence) is None
 
 
+def test_what_is_gone_is_not_set_aside(journal: Journal) -> None:
+    """Retention may take an event that is still tried; what was set aside before that stays as it is."""
+    [stored] = journal.append([event(record=b"poison", at=0.0)])
+    assert journal.bury("shop", ONE, stored.sequence, 5, "ValueError", 9.0)
+    trim(journal, handled={}, now=9 * DAY)
+    assert not journal.bury("shop", ONE, stored.sequence, 6, "again", 10.0)
+    assert not journal.bury("mail", ONE, stored.sequence, 5, "ValueError", 10.0)
+    assert [(dead.group, dead.record) for dead in journal.dead()] == [("shop", b"poison")]
+
+
 # Retention
 
 
@@ -210,6 +227,39 @@ def test_a_cap_wins_and_the_loss_is_told(journal: Journal, cap: dict[str, int]) 
     behind = page(journal, after=handled["shop"])
     assert (behind.trimmed, len(behind.entries), behind.more) == (8 - kept, kept, False)
     assert page(journal, after=stored[-1].sequence).trimmed == 0
+
+
+def test_a_wrong_clock_holds_nothing_up(journal: Journal) -> None:
+    """An event from the future stays until its time; the old ones behind it go nevertheless."""
+    stored = journal.append([event(at=0.0), event(at=9 * DAY), event(at=0.0), event(at=1.9 * DAY), event(at=0.0)])
+    trim(journal, handled={})
+    assert [entry.sequence for entry in page(journal).entries] == [stored[n].sequence for n in (1, 3, 4)]
+
+
+def test_cuts_are_bounded(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often a cap wins, not more is remembered than says about how many events somebody missed: no fewer."""
+    monkeypatch.setattr(module, "CHUNK", 2)
+    stored = journal.append([event(at=1.9 * DAY) for _ in range(200)])
+    assert trim(journal, handled={"shop": 0}, events=20) == [("shop", ONE, 180)]
+    with contextlib.closing(sqlite3.connect(journal.path)) as connection:
+        assert connection.execute("SELECT count(*), sum(number) FROM cuts").fetchone() == (module.MAX_CUTS, 180)
+    assert page(journal).trimmed == 180
+    assert 70 <= page(journal, after=stored[109].sequence).trimmed <= 180
+
+
+def test_the_size_is_known_without_counting(journal: Journal, path: Path) -> None:
+    """It follows what is stored, deleted and undone, and is right again after a crash."""
+    journal.append([event(record=b"x" * 10, at=0.0, id="a"), event(record=b"x" * 20, at=1.9 * DAY)])
+    journal.append([event(record=b"x" * 99, id="a")])
+    assert journal.size == (2, 30)
+    trim(journal, handled={})
+    assert journal.size == (1, 20)
+    journal.append([event(record=b"x" * 5)])
+    with contextlib.closing(sqlite3.connect(path)) as connection:  # as after a crash: nothing was closed in order
+        connection.execute("VACUUM INTO ?", (str(path.with_name("copy.sqlite")),))
+    copy = Journal(path.with_name("copy.sqlite"))
+    assert copy.size == (2, 25)
+    copy.close()
 
 
 def test_a_trimmed_topic_remembers_its_newest(journal: Journal, path: Path) -> None:
@@ -302,6 +352,64 @@ journal.close()
     assert f"The journal {path} did not take 1000 events: " in done.stdout
 
 
+class Interrupts:
+    """A connection that raises what a signal might, at one statement: before it, or when it is done."""
+
+    def __init__(self, connection: sqlite3.Connection, statement: str, is_done: bool) -> None:
+        self._connection = connection
+        self._statement = statement
+        self._is_done = is_done
+
+    def execute(self, statement: str, *arguments: Any) -> Any:
+        if not statement.startswith(self._statement):
+            return self._connection.execute(statement, *arguments)
+        self._statement = "none any more"
+        if self._is_done:
+            self._connection.execute(statement, *arguments)
+        raise KeyboardInterrupt
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+@pytest.mark.parametrize(("statement", "is_done"), [("BEGIN", True), ("COMMIT", False), ("COMMIT", True)])
+def test_an_interrupted_append(journal: Journal, statement: str, is_done: bool) -> None:
+    """Whatever a signal handler raises, and when: the event is there as a whole or not at all, and it goes on."""
+    [first] = journal.append([event()])
+    connection = journal._write
+    journal._write = Interrupts(connection, statement, is_done)  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        journal.append([event(), event(TWO)])
+    journal._write = connection
+    is_there = statement == "COMMIT" and is_done
+    assert journal.size == ((3, 3) if is_there else (1, 1))
+    [ours, other] = journal.append([event(), event(TWO)])
+    assert ours.previous == first.sequence + is_there
+    assert other.previous == (first.sequence + 2 if is_there else 0)
+    assert [entry.sequence for entry in page(journal).entries][-1] == ours.sequence
+
+
+def test_many_threads_use_one_journal(journal: Journal) -> None:
+    """Writers and readers do not disturb each other, also while topics come into being."""
+
+    def write(number: int) -> None:
+        for turn in range(100):
+            journal.append([event(Topic("auth", f"e{number}-{turn}", 1), id=f"{number}-{turn}"), event()])
+
+    def read(number: int) -> None:
+        for _ in range(100):
+            journal.history("auth", "*", limit=5)
+            journal.topics("auth")
+            journal.save_group(group(f"g{number}"))
+            journal.remove_group("auth", f"g{number}")
+
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(function, number) for number in range(2) for function in (write, read)]:
+            done.result()
+    assert journal.size[0] == 400
+    assert len(page(journal, limit=1000).entries) == 200
+
+
 def test_a_closed_journal_takes_nothing(journal: Journal) -> None:
     """After its end it is an error of its own to use it; closing twice is none."""
     journal.close()
@@ -309,7 +417,7 @@ def test_a_closed_journal_takes_nothing(journal: Journal) -> None:
     with pytest.raises(JournalError, match="is closed: the bus stops"):
         journal.append([event()])
     with pytest.raises(JournalError, match="is closed: the bus stops"):
-        journal.size  # noqa: B018
+        journal.groups()
     journal.checkpoint()
 
 
@@ -321,6 +429,50 @@ def test_deleting_leaves_nothing(journal: Journal) -> None:
     assert list(journal.path.parent.iterdir()) == []
 
 
+def test_deleting_what_is_closed_leaves_it_alone(journal: Journal, path: Path) -> None:
+    """Once it is closed it may be somebody else's: neither its file goes, nor what its descriptor's number now is."""
+    journal.close()
+    lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT)
+    journal._lock_descriptor = lock
+    journal.delete()
+    assert path.exists()
+    os.close(lock)  # raises, were it closed already
+
+
+@settings(max_examples=scaled(300, least=30))
+@given(data=st.data())
+def test_a_damaged_file_is_an_error_of_ours(made: bytes, data: st.DataObject) -> None:
+    """Whatever is written over it: it opens and can be used, or each refusal is a JournalError."""
+    damaged = bytearray(made)
+    for _ in range(data.draw(st.integers(1, 8))):
+        at = data.draw(st.integers(0, len(made) - 1))
+        new = data.draw(st.binary(min_size=1, max_size=64))
+        damaged[at : at + len(new)] = new
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "00000000000000cc.sqlite"
+        path.write_bytes(damaged[: data.draw(st.integers(1, len(damaged)))])
+        with contextlib.suppress(JournalError):
+            journal = Journal(path)
+            try:
+                journal.append([event()])
+                for topic in journal.all_topics():
+                    page(journal, topic)
+                journal.groups()
+            finally:
+                journal.close()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Return the file of a journal that has been used."""
+    journal = Journal(tmp_path_factory.mktemp("made") / "00000000000000dd.sqlite")
+    journal.append([event(topic, b"x" * 50, id=f"{n}-{topic.partition}") for n in range(20) for topic in (ONE, TWO)])
+    journal.save_group(group())
+    journal.save(cursors=[("shop", ONE, journal.last(ONE))])
+    journal.close()
+    return journal.path.read_bytes()
+
+
 class AgainstAModel(RuleBasedStateMachine):
     """A journal does what a list would, whatever is done in whatever order, opened anew at any time."""
 
@@ -328,8 +480,6 @@ class AgainstAModel(RuleBasedStateMachine):
 
     @initialize()
     def open(self) -> None:
-        import tempfile
-
         self.directory = tempfile.TemporaryDirectory()
         self.path = Path(self.directory.name) / "00000000000000bb.sqlite"
         self.journal = Journal(self.path)
@@ -337,6 +487,7 @@ class AgainstAModel(RuleBasedStateMachine):
         self.newest: dict[Topic, int] = {}
         self.ids: set[str] = set()
         self.acked: dict[Topic, int] = {}
+        self.dead: set[tuple[int, bytes]] = set()
 
     @rule(events=st.lists(st.tuples(topics, st.binary(max_size=20), st.sampled_from(["", "i", "j", "k"])), max_size=5))
     def append(self, events: list[tuple[Topic, bytes, str]]) -> None:
@@ -369,9 +520,44 @@ class AgainstAModel(RuleBasedStateMachine):
         )
         for topic, entries in self.model.items():
             entries[:] = [entry for entry in entries if entry.sequence > gone[topic]]
-        self.ids.clear()  # those of events that are left are looked up below
+        self.know_ids()
+
+    def know_ids(self) -> None:
+        """Ids are known as long as their events are."""
         with contextlib.closing(sqlite3.connect(self.path)) as connection:
             self.ids = {row[0] for row in connection.execute("SELECT id FROM handed_off")}
+
+    @rule(most=st.integers(0, 12))
+    def exceed_a_cap(self, most: int) -> None:
+        """The oldest of all topics go, and what the group had not handled of them is told."""
+        everything = sorted((entry.sequence, topic) for topic, entries in self.model.items() for entry in entries)
+        gone = everything[: max(0, len(everything) - most)]
+        missed = Counter(topic for sequence, topic in gone if sequence > self.acked.get(topic, 0))
+        told = self.journal.trim(
+            now=10.0, min_age=50.0, max_events=most, max_bytes=10**9, owed=lambda topic: {"g": self.acked.get(topic, 0)}
+        )
+        assert {topic: count for _, topic, count in told} == missed
+        for topic, entries in self.model.items():
+            assert self.journal.page(topic, self.acked.get(topic, 0), limit=1, max_bytes=9).trimmed >= missed[topic]
+            entries[:] = [entry for entry in entries if (entry.sequence, topic) not in gone]
+        self.know_ids()
+
+    @rule(topic=topics, share=st.floats(0, 1))
+    def bury(self, topic: Topic, share: float) -> None:
+        entries = self.model.get(topic)
+        if entries:
+            entry = entries[int(share * (len(entries) - 1))]
+            assert self.journal.bury("g", topic, entry.sequence, 5, "error", 1.0)
+            self.dead.add((entry.sequence, entry.record))
+
+    @rule()
+    def take_dead(self) -> None:
+        if self.dead:
+            sequence, record = min(self.dead)
+            taken = self.journal.take_dead("g", sequence)
+            assert taken is not None
+            assert taken.record == record
+            self.dead.remove((sequence, record))
 
     @rule(topic=topics, limit=st.integers(1, 4))
     def read(self, topic: Topic, limit: int) -> None:
@@ -387,7 +573,10 @@ class AgainstAModel(RuleBasedStateMachine):
     @invariant()
     def same(self) -> None:
         if hasattr(self, "journal"):
-            assert self.journal.size[0] == sum(map(len, self.model.values()))
+            left = [entry for entries in self.model.values() for entry in entries]
+            assert self.journal.size == (len(left), sum(len(entry.record) for entry in left))
+            assert self.journal.is_drained() == (not left and not self.dead)
+            assert {(dead.sequence, dead.record) for dead in self.journal.dead("g")} == self.dead
             assert {t: s for api in "ab" for t, s in self.journal.topics(api).items()} == self.newest
             assert {t: s for api in "ab" for t, s in self.journal.cursors(api, "g").items()} == self.acked
 
