@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from itertools import chain
@@ -173,6 +174,62 @@ def test_members_share_a_group(run: Callable[[Test], None]) -> None:
         assert sorted(chain(*held)) == list(range(envelope.PARTITIONS))
         for member in members:
             await member.stop()
+
+    run(test)
+
+
+def test_ten_groups_of_three(run: Callable[[Test], None]) -> None:
+    """Each of ten groups handles every event of two publishers once, whichever of its members does."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        publishers = [hub.publish(instance, path / instance, Auth()) for instance in (A, B)]
+        members = {
+            (group, number): Listens(hub, f"{group:015x}{number}", service=f"service-{group}")
+            for group in range(10)
+            for number in range(3)
+        }
+        seen = {who: await member.listen("keyed") for who, member in members.items()}
+        await wait_until_async(
+            lambda: all(m.consumer.is_live_at(A) and m.consumer.is_live_at(B) for m in members.values())
+        )
+        for n in range(100):
+            for publisher in publishers:
+                await publisher.fire("keyed", key=f"k{n % 7}", n=n)
+        await wait_until_async(lambda: sum(map(len, seen.values())) >= 2000)
+        for group in range(10):
+            heard = sorted(chain(*(numbers(seen[group, number]) for number in range(3))))
+            assert heard == sorted([*range(100), *range(100)])
+        for member in members.values():
+            await member.stop()
+
+    run(test)
+
+
+def test_a_fresh_journal_while_a_group_is_away(run: Callable[[Test], None]) -> None:
+    """A publisher that begins a new journal is told of the group, keeps its events, and it is given all of them."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        first = hub.publish(A, path / "a", Auth())
+        listens = Listens(hub, C)
+        await listens.listen("seen")
+        await listens.stop()
+        [info] = [group.info for group in first.coordinator.groups.values()]
+        first.close()
+        second = hub.publish(B, path / "b", Auth())
+        second.coordinator.merge(info)
+        for n in range(20):
+            await second.fire("seen", n=n)
+        days_later = time.time() + 3 * 86_400
+        owed = second.coordinator.owed
+        journal = second.shelf.own()
+        journal.trim(
+            now=days_later, min_age=86_400, max_events=10**6, max_bytes=10**9, owed=lambda topic: owed(journal, topic)
+        )
+        again = Listens(hub, D)
+        seen = await again.listen("seen")
+        await wait_until_async(lambda: len(seen) >= 20)
+        assert sorted(numbers(seen)) == list(range(20))
+        await again.stop()
 
     run(test)
 
