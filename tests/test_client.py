@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -208,6 +209,18 @@ def test_event_message_of_fire(served: BusPath, caller: BusPath, door: Door) -> 
     handed_off = door.fire(caller.auth.user_registered, username="sally")
     assert handed_off.publisher == message.publisher
     assert handed_off.id != message.id
+
+
+def test_an_event_is_taken_though_nothing_is_remembered(served: BusPath, door: Door, tmp_path: Path) -> None:
+    """Where this process cannot write, an event that its publisher has stored is no error here."""
+    (tmp_path / "file").write_text("")
+    elsewhere = {"journal": {"data_dir": str(tmp_path / "file")}}
+    caller = lightbus.create(elsewhere, service_name="caller")
+    try:
+        message = door.fire(caller.auth.user_registered, username="sally")
+        assert message.native_id.startswith(served.client.engine.shelf.own().id)
+    finally:
+        caller.client.close()
 
 
 def test_best_effort_event_without_a_publisher(bus: BusPath, door: Door) -> None:

@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING, cast
 
 from ..core.partitions import partition_of
-from ..exceptions import NotReachable
+from ..exceptions import JournalError, NotReachable
 from ..io.journal import NewEvent, Topic
 from ..io.outbox import Outbox
 from ..message import EventMessage
@@ -93,7 +93,7 @@ class Keeping(ClientCore):
             self._seen.add(name)
             try:
                 self._open_outbox().note_seen(*name)
-            except OSError as error:
+            except JournalError as error:  # the event itself was taken
                 logger.debug("It is not remembered that there is an event %s: %s", message.canonical_name, error)
 
     def _open_outbox(self) -> Outbox:

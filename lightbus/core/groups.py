@@ -65,10 +65,10 @@ class Group:
         """Take a member in, or take it in anew; return who has what from now on. It has at least its own answer."""
         self.generation += 1
         self.members[member] = now
-        for holding in self.holdings.values():
-            if holding.member == member:
-                # It knows of nothing that it had (or would not ask): it begins where the acknowledged ends.
-                holding.generation, holding.revoked = self.generation, False
+        for partition in self.held_by(member):
+            # It knows of nothing that it had (or would not ask): it begins where the acknowledged ends, and would not
+            # give back what was asked back before.
+            del self.holdings[partition]
         return self._balance(also=member)
 
     def renew(self, member: str) -> list[Assignment]:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from ..exceptions import JournalError
 
-__all__ = ["Dead", "Entry", "Group", "Journal", "NewEvent", "Page", "Stored", "Topic", "journal_error"]
+__all__ = ["DAMAGED", "Dead", "Entry", "Group", "Journal", "NewEvent", "Page", "Stored", "Topic", "journal_error"]
 
 logger = logging.getLogger("lightbus.journal")
 
@@ -38,6 +38,9 @@ MAX_CUTS = 32
 
 LARGE_WAL = 16 * 1024 * 1024
 """Bytes of the write-ahead log above which its file is cut down again."""
+
+DAMAGED = (sqlite3.Error, TypeError, ValueError)
+"""What reading a damaged file may raise: a number is none any more, a text is not UTF-8."""
 
 _INSERT_CUT = "INSERT INTO cuts VALUES (?, ?, ?)"
 _JOIN_OLDEST_CUTS = f"""
@@ -228,7 +231,7 @@ class Journal:
                 self._write.execute("PRAGMA wal_autocheckpoint=0")  # no append pays for it: see checkpoint()
                 self._begin_epoch(dict(new or {}))
                 self._load_topics()
-            except (sqlite3.Error, TypeError, ValueError) as error:  # the latter two: what it says of itself is not so
+            except DAMAGED as error:
                 raise journal_error(path, "cannot be opened", error) from error
             opened.pop_all()
 
@@ -503,6 +506,8 @@ class Journal:
         for topic, number in list(self._topics.items()):
             handled = min(owed(topic).values(), default=self._lasts.get(topic, 0))
             self._delete_old(topic, number, handled, now - min_age, now)
+            if self._log_size > LARGE_WAL:
+                self.checkpoint()
         lost: dict[tuple[str, Topic], int] = {}
         events, size = self.size
         while (events > max_events or size > max_bytes) and events:
@@ -521,15 +526,22 @@ class Journal:
 
     def checkpoint(self) -> None:
         """Write the write-ahead log back into the file; from a thread that may wait for the disk."""
-        wal = Path(f"{self.path}-wal")
         with self._keeping:
-            if self._closed or not wal.exists() or not wal.stat().st_size:
+            size = self._log_size
+            if self._closed or not size:
                 return
-            mode = "TRUNCATE" if wal.stat().st_size > LARGE_WAL else "PASSIVE"
+            mode = "TRUNCATE" if size > LARGE_WAL else "PASSIVE"
             try:
                 self._keep.execute(f"PRAGMA wal_checkpoint({mode})")
             except sqlite3.Error as error:
                 raise journal_error(self.path, "was not written back", error) from error
+
+    @property
+    def _log_size(self) -> int:
+        try:
+            return os.stat(f"{self.path}-wal").st_size
+        except OSError:
+            return 0
 
     # The end
 
@@ -551,13 +563,15 @@ class Journal:
             if self._closed:
                 return
             self._closed = True
-            for connection in (self._keep, self._read, self._write):
-                connection.close()
-            for suffix in ("", "-wal", "-shm"):
-                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
-            self.path.with_suffix(".lock").unlink(missing_ok=True)
-            if self._lock_descriptor is not None:
-                os.close(self._lock_descriptor)
+            try:
+                for connection in (self._keep, self._read, self._write):
+                    connection.close()
+                for suffix in ("", "-wal", "-shm"):
+                    Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+                self.path.with_suffix(".lock").unlink(missing_ok=True)
+            finally:
+                if self._lock_descriptor is not None:
+                    os.close(self._lock_descriptor)
 
     def pause(self, seconds: float) -> Callable[[], None]:
         """
@@ -692,7 +706,7 @@ class Journal:
                 raise JournalError(f"The journal {self.path} is closed: the bus stops.")
             try:
                 yield self._read
-            except sqlite3.Error as error:
+            except DAMAGED as error:
                 raise journal_error(self.path, "cannot be read", error) from error
 
     def _cut_behind(self, read: sqlite3.Connection, topic: Topic, number: int, after: int) -> int:

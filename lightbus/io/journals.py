@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ..exceptions import JournalError
-from .journal import Group, Journal, _group, journal_error
+from .journal import DAMAGED, Group, Journal, _group, journal_error
 
 __all__ = ["JournalDirectory", "data_directory", "safe_name", "throw_away"]
 
@@ -105,14 +105,14 @@ class JournalDirectory:
             if journal.all_topics():
                 adopted.append(journal)
             else:
-                journal.delete()
+                self._remove(journal)
         return adopted
 
     def siblings_groups(self) -> list[Group]:
         """Return the groups that any journal of the service knows, whoever holds it: the earliest creation counts."""
         found: dict[tuple[str, str], Group] = {}
         for file in self._files():
-            with contextlib.suppress(sqlite3.Error), contextlib.closing(_read_only(file)) as connection:
+            with contextlib.suppress(*DAMAGED), contextlib.closing(_read_only(file)) as connection:
                 for group in map(_group, connection.execute("SELECT * FROM groups")):
                     known = found.get((group.api, group.name))
                     found[group.api, group.name] = group if known is None else _merged(known, group)
@@ -123,17 +123,39 @@ class JournalDirectory:
 
     def _free(self) -> Iterator[Journal]:
         for file in self._files():
-            if (lock := _take(file.with_suffix(".lock"))) is None:
+            if (lock := self._take(file)) is None:
                 continue
             journal = None
             try:
-                if file.exists():  # and was not removed by whoever had the lock before
+                if file.exists():
                     journal = self._open(file, lock)
+                else:  # it was removed by whoever had the lock before, and the lock was made by us
+                    file.with_suffix(".lock").unlink(missing_ok=True)
             finally:
                 if journal is None:
                     os.close(lock)
             if journal is not None:
                 yield journal
+
+    def _take(self, file: Path) -> int | None:
+        """Return what holds the lock of a journal; None where somebody else does, or where we may not have it."""
+        try:
+            return _take(file.with_suffix(".lock"))
+        except OSError as error:
+            self._refuse(file, "%s", journal_error(file, "cannot be held", error))
+            return None
+
+    def _remove(self, journal: Journal) -> None:
+        try:
+            journal.delete()
+        except OSError as error:
+            self._refuse(journal.path, "%s", journal_error(journal.path, "cannot be removed", error))
+
+    def _refuse(self, file: Path, text: str, *arguments: object) -> None:
+        """Say once why a journal is left alone: it is come across every few seconds."""
+        if file.name not in self._refused:
+            self._refused.add(file.name)
+            logger.error(text, *map(str, arguments))  # an error has its cursors, and so the file, in its hands
 
     def _open(self, file: Path, lock: int) -> Journal | None:
         if not self._is_ours(file):
@@ -141,11 +163,13 @@ class JournalDirectory:
         try:
             return Journal(file, durability=self._durability, lock=lock)
         except JournalError as error:
-            if _is_corrupt(error):
-                self._set_aside(file, error)
-            elif file.name not in self._refused:
-                self._refused.add(file.name)
-                logger.error("%s", error)
+            if not _is_corrupt(error):
+                self._refuse(file, "%s", error)
+            else:
+                try:
+                    self._set_aside(file, error)
+                except OSError as also:
+                    self._refuse(file, "%s It cannot be put aside: %s", error, also)
         return None
 
     def _is_ours(self, file: Path) -> bool:
@@ -153,18 +177,17 @@ class JournalDirectory:
         try:
             with contextlib.closing(_read_only(file)) as connection:
                 about = dict(connection.execute("SELECT key, value FROM about"))
-        except sqlite3.Error:
+        except DAMAGED:
             return True  # opening it tells what is wrong
         machine = about.get("machine", "")
         if about.get("host", self._host) == self._host or (machine and machine == self._machine):
             return True
-        if file.name not in self._refused:
-            self._refused.add(file.name)
-            logger.error(
-                "The journal %s was written by the host %s and is left alone by this one, %s: two hosts must not share "
-                "a data directory. Start a worker there, or move the file to a directory of that host.",
-                file, about.get("host"), self._host,
-            )  # fmt: skip
+        self._refuse(
+            file,
+            "The journal %s was written by the host %s and is left alone by this one, %s: two hosts must not share "
+            "a data directory. Start a worker there, or move the file to a directory of that host.",
+            file, about.get("host"), self._host,
+        )  # fmt: skip
         return False
 
     def _set_aside(self, file: Path, error: JournalError) -> None:
@@ -174,9 +197,10 @@ class JournalDirectory:
         for suffix in ("-wal", "-shm", ""):
             with contextlib.suppress(FileNotFoundError):
                 Path(f"{file}{suffix}").rename(f"{aside}{suffix}")
+        file.with_suffix(".lock").unlink(missing_ok=True)
         logger.error(
             "%s It is put aside as %s, and what is in it is not served; `sqlite3 %s .recover` may read more of it.",
-            error, aside, aside,
+            str(error), aside, aside,
         )  # fmt: skip
 
     def _create(self) -> Journal:
@@ -193,7 +217,8 @@ class JournalDirectory:
                 file, durability=self._durability, lock=lock, new={"host": self._host, "machine": self._machine}
             )
         except BaseException:
-            file.with_suffix(".lock").unlink(missing_ok=True)
+            for suffix in (".sqlite", ".sqlite-wal", ".sqlite-shm", ".lock"):
+                file.with_suffix(suffix).unlink(missing_ok=True)  # each attempt on a full disk would leave one more
             os.close(lock)
             raise
 
@@ -224,7 +249,7 @@ def _read_only(file: Path) -> sqlite3.Connection:
 
 def _is_corrupt(error: JournalError) -> bool:
     cause = error.__cause__
-    return isinstance(cause, sqlite3.DatabaseError) and not isinstance(cause, sqlite3.OperationalError)
+    return isinstance(cause, DAMAGED) and not isinstance(cause, sqlite3.OperationalError)
 
 
 def _merged(one: Group, other: Group) -> Group:

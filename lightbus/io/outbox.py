@@ -16,8 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from ..exceptions import JournalError
-from .journal import journal_error
+from .journal import DAMAGED, journal_error
 
 __all__ = ["Outbox", "Waiting"]
 
@@ -69,8 +68,7 @@ class Outbox:
         """Return what changes when anything is put in or taken out; None where there is no outbox."""
         try:
             found = self.path.stat()
-            log = self.path.with_name(f"{NAME}-wal")
-            return (found.st_mtime_ns, found.st_size, log.stat().st_mtime_ns if log.exists() else 0)
+            return found.st_mtime_ns, found.st_size
         except FileNotFoundError:
             return None
 
@@ -113,7 +111,10 @@ class Outbox:
     @contextlib.contextmanager
     def hold(self) -> Iterator[bool]:
         """Be the one process that hands off, while this lasts: true; false where another one is."""
-        descriptor = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise journal_error(self.path, "cannot be held", error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -129,12 +130,13 @@ class Outbox:
         with Outbox.lock:
             try:
                 self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                with contextlib.closing(sqlite3.connect(self.path, timeout=BUSY_TIMEOUT)) as connection:
-                    connection.execute("PRAGMA journal_mode=WAL")
-                    connection.executescript(_TABLES)
-                    with connection:
-                        yield connection
-            except (sqlite3.Error, OSError) as error:
-                if isinstance(error, JournalError):
-                    raise
+                connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None)
+                with contextlib.closing(connection):
+                    # At once, and no WAL: a lock that is taken later, or with the log's files, is not waited for.
+                    connection.execute("BEGIN IMMEDIATE")
+                    for statement in _TABLES.split(";"):
+                        connection.execute(statement)
+                    yield connection
+                    connection.execute("COMMIT")
+            except (*DAMAGED, OSError) as error:
                 raise journal_error(self.path, what, error) from error

@@ -144,6 +144,7 @@ class Coordinator:
         self._acks: list[tuple[bytes, int, list[int]]] = []
         self._writes: dict[str, dict[tuple[str, Topic], int]] = {}
         self._save_is_due = False
+        self._served: set[str] = set()
         for journal in shelf.all():
             self.journal_added(journal)
 
@@ -152,7 +153,11 @@ class Coordinator:
     def journal_added(self, journal: Journal) -> None:
         """Serve one more journal: its groups are taken over, and members are told where they stand in it."""
         for info in journal.groups():
-            self._open(self.groups.get((info.api, info.name)) or self._add(info), journal)
+            known = self.groups.get((info.api, info.name))
+            if known is None:
+                known = self._create(info, None)  # what is fired from now on is kept for it, too
+            self._open(known, journal)
+        self._served.add(journal.id)
         for group in self.groups.values():
             if journal.id not in group.cursors:
                 self._begin(group, journal, group.info.created_at)
@@ -162,6 +167,7 @@ class Coordinator:
 
     def journal_removed(self, journal: Journal) -> None:
         """Serve one less: nobody is owed anything in it."""
+        self._served.discard(journal.id)
         for group in self.groups.values():
             group.cursors.pop(journal.id, None)
 
@@ -188,7 +194,7 @@ class Coordinator:
         group = self.groups.pop((api, name), None)
         if group is None:
             return False
-        for journal in self._shelf.all():
+        for journal in self.journals():
             journal.remove_group(api, name)
         for member in list(group.connections):
             self._disconnect(group, member)
@@ -232,7 +238,7 @@ class Coordinator:
         else:
             group, member = self._speaker(routing_id, message.api, message.group)
             held = [p for p in message.partitions if group.membership.holds(member, message.generation, p)]
-            streams = self._streams(group, held, self._shelf.all())
+            streams = self._streams(group, held, self.journals())
         self._send(routing_id, call_id, _streams_message(message, streams))
 
     def _on_fetch(self, routing_id: bytes, call_id: int, fetch: Fetch) -> None:
@@ -355,7 +361,7 @@ class Coordinator:
             member[:4], group.info.name, what, len(lost.partitions),
         )  # fmt: skip
         self._disconnect(group, member)
-        for journal in self._shelf.all():
+        for journal in self.journals():
             if journal.id in group.cursors:
                 group.cursors[journal.id].doubt(self._topics(group, lost.partitions, journal))
         for assignment in assignments:
@@ -377,8 +383,8 @@ class Coordinator:
         }
 
     def journals(self) -> list[Journal]:
-        """Return the journals that are served here."""
-        return self._shelf.all()
+        """Return the journals that are served here: of those that are open, the ones that the groups have begun in."""
+        return [journal for journal in self._shelf.all() if journal.id in self._served]
 
     def drop_dead(self, group: str, journal: str, sequence: int) -> Dead | None:
         """Take out an event that was set aside for a group; None where there is no such thing."""
@@ -387,12 +393,16 @@ class Coordinator:
 
     def retry_dead(self, group: str, journal: str, sequence: int) -> bool:
         """Have an event that was set aside given to its group again; return whether there is such a thing."""
-        dead = self.drop_dead(group, journal, sequence)
+        held = self._shelf.get(journal)
+        dead = next((dead for dead in held.dead(group) if dead.sequence == sequence), None) if held else None
         if dead is None:
             return False
         event = dead.topic.event.partition(AGAIN)[0]
         topic = dead.topic._replace(event=f"{event}{AGAIN}{group}")
-        self._shelf.own().append([NewEvent(topic, dead.record, time.time())])
+        # First it is stored, and then taken out; if only the first came to pass, the next attempt stores nothing new.
+        again = NewEvent(topic, dead.record, time.time(), id=f"{journal}-{sequence}{AGAIN}{group}")
+        self._shelf.own().append([again])
+        self.drop_dead(group, journal, sequence)
         known = self.groups.get((topic.api, group))
         for member in list(known.connections) if known is not None else ():
             assert known is not None
@@ -404,7 +414,7 @@ class Coordinator:
         """Return how many events a group has not handled yet."""
         return sum(
             journal.count_after(topic, group.cursors[journal.id].acked.get(topic, 0))
-            for journal in self._shelf.all()
+            for journal in self.journals()
             for topic, _ in self._topics(group, range(PARTITIONS), journal)
         )
 
@@ -435,7 +445,7 @@ class Coordinator:
             events=tuple(sorted({*events, *known.info.events} if known.connections else events)),
             created_at=min(info.created_at, known.info.created_at),
         )
-        for journal in self._shelf.all():
+        for journal in self.journals():
             for topic, head in journal.topics(join.api).items():
                 if topic.event in new and known.cursors[journal.id].begin(topic, head):
                     self._note(journal.id, join.group, topic, head)
@@ -444,7 +454,7 @@ class Coordinator:
 
     def _create(self, info: Group, since: Any) -> GroupAtWork:
         group = self._add(info)
-        for journal in self._shelf.all():
+        for journal in self.journals():
             self._begin(group, journal, info.created_at if since is None else since)
         self._save_group(group)
         return group
@@ -477,7 +487,7 @@ class Coordinator:
                 self._note(journal, group.info.name, topic, sequence)
 
     def _save_group(self, group: GroupAtWork) -> None:
-        for journal in self._shelf.all():
+        for journal in self.journals():
             journal.save_group(group.info)
 
     # Members
@@ -516,7 +526,7 @@ class Coordinator:
 
     def _save_held(self, group: GroupAtWork, partitions: Iterable[int], *, is_held: bool) -> None:
         rows = [(group.info.api, group.info.name, partition, is_held) for partition in partitions]
-        for journal in self._shelf.all():
+        for journal in self.journals():
             journal.save(held=rows)
 
     # Where topics stand
@@ -524,7 +534,7 @@ class Coordinator:
     def _events(self, api: str, events: Iterable[str], group: str = "") -> list[str]:
         """Return the names of events, with `"*"` expanded to those that the API declares or a journal holds."""
         names = set(events)
-        kept = {topic.event for journal in self._shelf.all() for topic in journal.topics(api)}
+        kept = {topic.event for journal in self.journals() for topic in journal.topics(api)}
         if "*" in names:
             declared = self._apis.find(api)
             names |= set(declared.events if declared is not None else ())
@@ -553,7 +563,7 @@ class Coordinator:
     def _streams_of_nobody(self, message: Open) -> list[Any]:
         return [
             [journal.id, topic.event, topic.partition, position, head, 0]
-            for journal in self._shelf.all()
+            for journal in self.journals()
             for topic, head in journal.topics(message.api).items()
             if topic.event in message.events and topic.partition in message.partitions
             for position in [_position(journal, topic, head, message.since)]
@@ -597,13 +607,13 @@ class Coordinator:
                 except JournalError as error:
                     # Not answered: the consumers go on to their bound, and acknowledge again what is not confirmed.
                     logger.error("Acknowledgements were not stored: %s", error)
-                    self._writes.setdefault(name, {}).update(cursors)
-                    return
+                    self._writes[name] = cursors
+                    acks = []
         for routing_id, call_id, refused in acks:
             self._send(routing_id, call_id, Acked(refused))
 
     def _call_back(self, topic: Topic) -> None:
-        own = self._shelf.all()[0]
+        own = self._shelf.own()
         least = min(self.owed(own, topic).values(), default=None)
         waiting = self._waiting.pop(topic, [])
         still = [entry for entry in waiting if least is not None and entry[0] > least]

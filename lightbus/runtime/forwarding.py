@@ -12,7 +12,7 @@ from typing import Protocol
 
 from ..core.registry import Snapshot
 from ..deadline import Deadline
-from ..exceptions import InvalidArguments, JournalError, LightbusException
+from ..exceptions import InvalidArguments, LightbusException
 from ..io.outbox import Outbox, Waiting
 from .calling import Caller
 from .outgoing import Doorway, OutgoingEvent
@@ -95,34 +95,38 @@ class Forwarder:
             self._empty_state = self._outbox.state()
             return
         self._engine.wanted.update(apis)
+        stuck: set[str] = set()
         with self._outbox.hold() as is_ours:
-            while is_ours and (names := self._published(apis)):
+            while is_ours and (names := self._published(apis, stuck)):
                 waiting = await loop.run_in_executor(executor, self._outbox.waiting, names)
-                if not waiting or not await self._hand_off(waiting):
+                if not waiting:
                     return
+                await self._hand_off(waiting, stuck)
 
-    def _published(self, apis: dict[str, int]) -> list[str]:
+    def _published(self, apis: dict[str, int], stuck: set[str]) -> list[str]:
         snapshot: Snapshot = self._engine.snapshot
-        return [api for api in apis if api in snapshot.by_api]
+        return [api for api in apis if api in snapshot.by_api and api not in stuck]
 
-    async def _hand_off(self, waiting: list[Waiting]) -> bool:
-        """Hand events off one after the other; return whether all were taken."""
+    async def _hand_off(self, waiting: list[Waiting], stuck: set[str]) -> None:
+        """Hand events off one after the other; behind one that is not taken those of its API wait, and no others."""
         done: list[str] = []
-        try:
-            for event in waiting:
-                outgoing = OutgoingEvent(
-                    self._engine, event.api, event.event, Deadline.after(SECONDS), event.record, event.key
-                )
-                try:
-                    await self._engine.caller().request(outgoing)
-                except InvalidArguments as error:
-                    # Its publisher will never take it. It was checked when it was fired: the Api has changed since.
-                    logger.error("The event %s (%s.%s) is dropped: %s", event.id, event.api, event.event, error)
-                done.append(event.id)
-        except (LightbusException, JournalError) as error:
-            logger.info("%d events go on waiting in the outbox: %s", len(waiting) - len(done), error)
+        for event in waiting:
+            if event.api in stuck:
+                continue
+            outgoing = OutgoingEvent(
+                self._engine, event.api, event.event, Deadline.after(SECONDS), event.record, event.key
+            )
+            try:
+                await self._engine.caller().request(outgoing)
+            except InvalidArguments as error:
+                # Its publisher will never take it. It was checked when it was fired: the Api has changed since.
+                logger.error("The event %s (%s.%s) is dropped: %s", event.id, event.api, event.event, error)
+            except LightbusException as error:
+                stuck.add(event.api)
+                logger.info("The events of %s go on waiting in the outbox: %s", event.api, error)
+                continue
+            done.append(event.id)
         if done:
             loop, executor = asyncio.get_running_loop(), self._engine.executor
             await loop.run_in_executor(executor, self._outbox.delivered, done)
             logger.info("%d events that waited in the outbox were handed off", len(done))
-        return len(done) == len(waiting)

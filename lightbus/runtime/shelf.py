@@ -76,8 +76,12 @@ class Shelf:
                     raise JournalError("The bus was closed: nothing is stored any more.")
                 directory = self._open_directory()
                 journal = directory.open_own()
-                for group in directory.siblings_groups():
-                    journal.save_group(group)
+                try:
+                    for group in directory.siblings_groups():
+                        journal.save_group(group)
+                except BaseException:
+                    journal.close()  # and let somebody have it who can write it
+                    raise
                 logger.info("Events are kept in %s", journal.path)
                 self._own = journal
             own = self._own

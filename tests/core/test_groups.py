@@ -66,6 +66,16 @@ def test_words_of_an_older_assignment_do_not_count() -> None:
     assert not made.holds("a", again.generation, 16)
 
 
+def test_who_joins_anew_holds_nothing_up() -> None:
+    """What was asked back of a member before goes to its new owner at once: the member knows of it no more."""
+    made = group()
+    made.join("a", 0.0)
+    asked = {each.member: each for each in made.join("b", 0.0)}
+    again = {each.member: each for each in made.join("a", 1.0)}
+    assert again["a"].partitions == asked["a"].partitions
+    assert sorted(again["a"].partitions + again["b"].partitions) == list(ALL)
+
+
 def test_a_word_that_crosses_another_assignment_counts() -> None:
     """What a member keeps through an assignment it may speak of in the words of either."""
     made = group()
@@ -149,6 +159,30 @@ class Membership(RuleBasedStateMachine):
             if not late:
                 self.has[member] -= gone
             self.take(self.group.released(member, self.told[member].generation - late, gone if not late else ()))
+
+    @rule()
+    def all_release(self) -> None:
+        """When everything that was asked back is given back, each partition is with whom it belongs to, and is used."""
+        for _ in range(len(ALL)):
+            for member in list(self.has):
+                self.release(member, late=False)
+        assert sum(map(len, self.has.values())) == (len(ALL) if self.has else 0)
+        for member, partitions in self.has.items():
+            assert tuple(sorted(partitions)) == self.group.assigned_to(member)
+        other = group()
+        for member in sorted(self.has):
+            other.join(member, 0.0)
+            for each in sorted(self.has):
+                other.released(each, other.generation, ALL)
+        assert other.members.keys() == self.has.keys()
+        assert all(other.assigned_to(member) == self.group.assigned_to(member) for member in self.has)
+
+    @rule(member=st.sampled_from("abcd"), back=st.integers(0, 9), partition=st.sampled_from(ALL))
+    def speak_of_the_past(self, member: str, back: int, partition: int) -> None:
+        """A word counts for what a member has had since the generation that it speaks of, and for nothing else."""
+        generation = self.group.generation - back
+        if self.group.holds(member, generation, partition):
+            assert partition in self.has[member]
 
     @invariant()
     def a_partition_has_one_owner(self) -> None:

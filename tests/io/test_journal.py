@@ -305,6 +305,16 @@ def test_checkpoints_leave_no_log_behind(journal: Journal, monkeypatch: pytest.M
     journal.checkpoint()
 
 
+def test_trimming_much_leaves_no_log_behind(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a trim writes to the log is written back before the log has become large."""
+    journal.append([event(Topic("auth", "seen", n % 8), b"x" * 1000, 0.0) for n in range(400)])
+    journal.checkpoint()
+    monkeypatch.setattr(module, "LARGE_WAL", 1000)
+    trim(journal, handled={})
+    assert journal.size == (0, 0)
+    assert Path(f"{journal.path}-wal").stat().st_size < 20_000
+
+
 def test_a_newer_version_is_left_alone(journal: Journal, path: Path) -> None:
     """A file that a later Lightbus wrote is not touched, and the error says so."""
     journal.close()

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from helpers import wait_until
+from helpers import scaled, wait_until
 from lightbus.exceptions import JournalError
 from lightbus.io import journals as module
-from lightbus.io.journal import Group, Journal, NewEvent, Topic
+from lightbus.io.journal import EPOCH_BITS, Group, Journal, NewEvent, Topic
 from lightbus.io.journals import JournalDirectory, data_directory, safe_name, throw_away
 
 TOPIC = Topic("auth", "seen", 1)
+NOBODY = 65_534
 
 
 def directory(path: Path, host: str = "here") -> JournalDirectory:
@@ -56,8 +61,7 @@ def test_free_journals_are_adopted(tmp_path: Path) -> None:
     assert sorted(file.stem for file in own.path.parent.glob("*.sqlite")) == sorted([own.id, left.id])
     adopted.delete()
     own.close()
-    assert [file.name for file in own.path.parent.iterdir()] == [f"{own.id}.lock", own.path.name][::-1] or True
-    assert not adopted.path.exists()
+    assert sorted(file.name for file in own.path.parent.iterdir()) == [f"{own.id}.lock", own.path.name]
 
 
 HOLD = """
@@ -81,6 +85,13 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     return run
 
 
+def tell(process: subprocess.Popen[str]) -> None:
+    """Let a process go on that waits for a line."""
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
 def ask(process: subprocess.Popen[str]) -> str:
     """Return the next line that a process writes."""
     assert process.stdout is not None
@@ -91,8 +102,9 @@ def end(process: subprocess.Popen[str]) -> None:
     """Kill it."""
     process.kill()
     process.wait()
-    assert process.stdout is not None
-    process.stdout.close()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
 
 
 def test_processes_race_for_one_journal(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
@@ -106,6 +118,66 @@ def test_processes_race_for_one_journal(tmp_path: Path, start: Callable[..., sub
     assert first.id in ids
     for process in racing:
         end(process)
+
+
+def test_processes_race_to_adopt(tmp_path: Path) -> None:
+    """Each of the journals that nobody holds is adopted by one of them."""
+    left = [directory(tmp_path).open_own() for _ in range(8)]
+    for journal in left:
+        store(journal)
+        journal.close()
+    code = """
+import sys
+from pathlib import Path
+from lightbus.io.journals import JournalDirectory
+input()
+adopted = JournalDirectory(Path(sys.argv[1]) / "shop" / "auth", host="here").adopt()
+print(*[journal.id for journal in adopted], flush=True)
+input()
+"""
+    racing = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    for process in racing:
+        tell(process)
+    ids = [id for process in racing for id in ask(process).split()]
+    assert sorted(ids) == sorted(journal.id for journal in left)
+    for process in racing:
+        tell(process)
+        assert process.wait(10) == 0
+        end(process)
+
+
+def test_what_was_accepted_survives_kills(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
+    """However often its process is killed while it stores: what was said to be stored is there, in growing epochs."""
+    then = """
+from lightbus.io.journal import NewEvent, Topic
+while True:
+    events = [NewEvent(Topic("auth", "seen", n % 4), b"x" * 1000, 1.0) for n in range(3)]
+    print(*[stored.sequence for stored in journal.append(events)], flush=True)
+    journal.checkpoint()
+"""
+    accepted: list[int] = []
+    held = set()
+    for turn in range(5):
+        process = start(then)
+        held.add(ask(process))
+        for _ in range(20 * (turn + 1)):
+            accepted += map(int, ask(process).split())
+        process.kill()
+        assert process.stdout is not None
+        *whole, _ = process.stdout.read().split("\n")
+        accepted += [int(sequence) for line in whole for sequence in line.split()]
+        end(process)
+    assert len(held) == 1
+    assert accepted == sorted(set(accepted))
+    assert len({sequence >> EPOCH_BITS for sequence in accepted}) == 5
+    own = directory(tmp_path).open_own()
+    assert [sequence for sequence in accepted if own.record(sequence) is None] == []
+    own.close()
 
 
 def test_a_killed_process_holds_nothing(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
@@ -143,6 +215,35 @@ time.sleep(60)
     finally:
         os.kill(child, signal.SIGKILL)
         end(process)
+
+
+def test_a_forked_child_harms_nothing(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
+    """It may drop all it has of the journal, and end in order: its parent stores on in a sound file, and holds it."""
+    then = """
+import gc, os
+from lightbus.io.journal import NewEvent, Topic
+def store():
+    journal.append([NewEvent(Topic("auth", "seen", 1), b"x" * 5000, 1.0) for _ in range(20)])
+store()
+if os.fork() == 0:
+    journal.abandon()
+    del journal
+    gc.collect()
+    sys.exit(0)
+store()
+os.wait()
+store()
+print(journal.size[0], journal._read.execute("PRAGMA integrity_check").fetchone()[0], flush=True)
+time.sleep(60)
+"""
+    process = start(then)
+    held, state = ask(process), ask(process)
+    assert state == "60 ok"
+    assert not _is_free(tmp_path, held)
+    end(process)
+    own = directory(tmp_path).open_own()
+    assert (own.id, own.size[0]) == (held, 60)
+    own.close()
 
 
 def _is_free(path: Path, id: str) -> bool:
@@ -199,6 +300,27 @@ def test_a_corrupt_journal_is_put_aside(tmp_path: Path, caplog: pytest.LogCaptur
     own.close()
 
 
+@settings(max_examples=scaled(200, least=20), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.integers(0, 60_000), new=st.binary(min_size=1, max_size=200))
+def test_a_damaged_journal_stops_nobody(caplog: pytest.LogCaptureFixture, at: int, new: bytes) -> None:
+    """Whatever is wrong with the file of one that nobody holds: there is a journal that takes events."""
+    caplog.clear()
+    with tempfile.TemporaryDirectory() as path:
+        made = directory(Path(path)).open_own()
+        store(made)
+        made.close()
+        damaged = bytearray(made.path.read_bytes())
+        damaged[at % len(damaged) : at % len(damaged) + len(new)] = new
+        made.path.write_bytes(damaged)
+        own = directory(Path(path)).open_own()
+        try:
+            if own.id != made.id:
+                assert made.id in caplog.text
+                store(own)
+        finally:
+            own.close()
+
+
 def test_a_newer_journal_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """One that a later Lightbus wrote stays where it is, and another one is used."""
     import sqlite3
@@ -221,6 +343,114 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "shop").write_text("a file")
     with pytest.raises(JournalError, match=r"auth \(its directory\) cannot be made.*"):
         directory(tmp_path)
+
+
+@contextlib.contextmanager
+def unprivileged() -> Iterator[Path]:
+    """Be a user whom permissions hold for, and have a directory that this user may pass through."""
+    with tempfile.TemporaryDirectory(prefix="lb-", dir="/tmp") as path:  # ours is closed to others
+        os.chmod(path, 0o755)
+        user = os.geteuid()
+        (Path(path) / "shop" / "auth").mkdir(parents=True)
+        try:
+            yield Path(path)
+        finally:
+            os.seteuid(user)
+            os.chmod(Path(path) / "shop" / "auth", 0o755)
+
+
+def become_nobody() -> None:
+    """Do so from here on."""
+    if os.geteuid() == 0:
+        os.seteuid(NOBODY)
+
+
+def test_a_directory_that_cannot_be_written(caplog: pytest.LogCaptureFixture) -> None:
+    """The error names it, and the setting that leads elsewhere; nothing is adopted, and that is no error."""
+    with unprivileged() as path:
+        left = directory(path).open_own()
+        store(left)
+        left.close()
+        os.chmod(left.path.parent, 0o555)
+        become_nobody()
+        if os.access(left.path.with_suffix(".lock"), os.W_OK, effective_ids=True):
+            left.path.with_suffix(".lock").chmod(0)
+        here = directory(path)
+        for _ in range(2):
+            assert here.adopt() == []
+            with pytest.raises(JournalError, match=rf"{left.path.parent}.* cannot be made.*LIGHTBUS_DATA_DIR"):
+                here.open_own()
+        assert caplog.text.count(f"The journal {left.path} cannot be held") == 1
+
+
+def test_a_journal_of_another_user_is_passed_over(caplog: pytest.LogCaptureFixture) -> None:
+    """One whose lock we may not have is left alone, which the log says once, and another one is used."""
+    with unprivileged() as path:
+        left = directory(path).open_own()
+        store(left)
+        left.close()
+        os.chmod(left.path.parent, 0o777)
+        left.path.with_suffix(".lock").chmod(0)
+        become_nobody()
+        here = directory(path)
+        own = here.open_own()
+        store(own)
+        assert own.id != left.id
+        assert here.adopt() == []
+        assert caplog.text.count(f"The journal {left.path} cannot be held") == 1
+        own.close()
+
+
+FULL = """
+import sys
+from pathlib import Path
+from lightbus.exceptions import JournalError
+from lightbus.io.journal import NewEvent, Topic
+from lightbus.io.journals import JournalDirectory
+path = Path(sys.argv[1])
+here = JournalDirectory(path / "shop" / "auth", host="here")
+journal, accepted = here.open_own(), []
+try:
+    while True:
+        events = [NewEvent(Topic("auth", "seen", n % 4), b"x" * 1000, 1.0) for n in range(10)]
+        accepted += [stored.sequence for stored in journal.append(events)]
+except JournalError as error:
+    print(error)
+(path / "ballast").write_bytes(b"")
+try:
+    with (path / "ballast").open("ab", buffering=0) as file:
+        while file.write(b"x" * 512):
+            pass
+except OSError:
+    pass
+before = sorted(file.name for file in here.path.iterdir())
+for _ in range(3):
+    try:
+        JournalDirectory(path / "shop" / "auth", host="here").open_own()
+    except JournalError as error:
+        print(error)
+print(before == sorted(file.name for file in here.path.iterdir()))
+(path / "ballast").unlink()
+journal.append([NewEvent(Topic("auth", "seen", 1), b"r", 1.0)])
+journal.close()
+journal = here.open_own()
+print(len(accepted) > 100, journal.size[0] - len(accepted), sum(journal.record(each) is None for each in accepted))
+journal.close()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system, which takes root")
+def test_a_full_disk(tmp_path: Path) -> None:
+    """What was accepted is there, the error says what to do, no attempt leaves a file, and with room it goes on."""
+    script = 'mount -t tmpfs -o size=1m none "$0" && exec "$1" -c "$2" "$0"'
+    command = ["unshare", "--mount", "sh", "-c", script, str(tmp_path), sys.executable, FULL]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *others, is_same, outcome = done.stdout.splitlines()
+    assert "did not take 10 events: database or disk is full. The disk is full: make room." in first
+    assert len(others) == 3
+    assert all("The disk is full: make room." in other for other in others)
+    assert (is_same, outcome) == ("True", "True 1 0")
 
 
 def test_groups_of_siblings(tmp_path: Path) -> None:

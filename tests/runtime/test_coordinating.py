@@ -317,6 +317,113 @@ def test_an_adopted_journal(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_a_group_that_only_an_adopted_journal_knows(tmp_path: Path) -> None:
+    """It is owed what is in ours too, and is on record there when the adopted one is gone."""
+
+    async def test(publisher: Publishes) -> None:
+        await publisher.fire("seen", n=1)  # at 1.5
+        other = Journal(tmp_path / "00000000000000ff.sqlite")
+        other.append([NewEvent(Topic("auth", "seen", 3), b"new", 9.0)])
+        for name, created_at in (("mail", 1.0), ("late", 5.0)):
+            other.save_group(Group("auth", name, ("seen",), created_at, 2.0, "d"))
+        publisher.shelf.adopted.append(other)
+        publisher.coordinator.journal_added(other)
+        groups = publisher.coordinator.groups
+        # The stored cursors of the adopted one are none: there, everything is owed.
+        assert [publisher.coordinator.lag(groups["auth", name]) for name in ("mail", "late")] == [2, 1]
+        [(topic, _)] = publisher.shelf.own().topics("auth").items()
+        assert publisher.coordinator.owed(publisher.shelf.own(), topic).keys() == {"mail", "late"}
+        talk = Talk(publisher)
+        assigned = await talk.join(group="mail", created_at=1.0)
+        assert isinstance(assigned, Assign)
+        opened = await talk.ask(Open("auth", "mail", assigned.generation, list(range(16)), ["seen"], "$"))
+        assert isinstance(opened, Streams)
+        assert {row[0] for row in opened.streams} == {other.id, publisher.shelf.own().id}
+        publisher.coordinator.journal_removed(other)  # and is closed a moment later
+        assert publisher.coordinator.lag(groups["auth", "mail"]) == 1
+        assert {group.name for group in publisher.shelf.own().groups()} == {"mail", "late"}
+
+    run(tmp_path, test)
+
+
+def test_one_journal_of_two_fails(tmp_path: Path) -> None:
+    """What was acknowledged in the other is stored; neither is answered before both are."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        assigned = await talk.join(created_at=1.0)
+        assert isinstance(assigned, Assign)
+        own, other = publisher.shelf.own(), Journal(tmp_path / "00000000000000ff.sqlite")
+        topic = Topic("auth", "seen", 3)
+        for journal in (own, other):
+            journal.append([NewEvent(topic, b"r", 9.0)])
+        publisher.shelf.adopted.append(other)
+        publisher.coordinator.journal_added(other)
+        save = own.save
+
+        def full(**_: Any) -> None:
+            raise JournalError("the disk is full")
+
+        own.save = full  # type: ignore[method-assign]
+        positions = [[journal.id, "seen", 3, journal.head] for journal in (own, other)]
+        await wait_until_async(lambda: isinstance(talk.heard[-1], Streams))
+        publisher.coordinator.handle(b"me", 1, Ack("auth", "shop", assigned.generation, positions))
+        publisher.coordinator.save()
+        assert (own.cursors("auth", "shop"), other.cursors("auth", "shop")) == ({}, {topic: other.head})
+        own.save = save  # type: ignore[method-assign]
+        answer = await talk.ask(Ack("auth", "shop", assigned.generation, positions))  # as consumers do
+        assert (answer, own.cursors("auth", "shop")) == (Acked([]), {topic: own.head})
+        assert not any(isinstance(each, Acked) for each in talk.heard[:-1])
+
+    run(tmp_path, test)
+
+
+def test_an_event_that_retention_deleted_while_it_was_tried(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """There is nothing to set aside; the group goes on, and the log says why it is not among the dead."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        assigned = await talk.join(created_at=1.0)
+        assert isinstance(assigned, Assign)
+        await publisher.fire("seen", n=1)
+        journal = publisher.shelf.own()
+        [(topic, head)] = journal.topics("auth").items()
+        journal.trim(now=2.0, min_age=9.0, max_events=0, max_bytes=0, owed=lambda topic: {"shop": 0})
+        bury = Bury("auth", "shop", assigned.generation, journal.id, "seen", topic.partition, head, 5, "ValueError")
+        assert await talk.ask(bury) == Acked([])
+        assert (journal.dead(), journal.cursors("auth", "shop")) == ([], {topic: head})
+        assert "was deleted by retention before it was set aside for the group shop" in caplog.text
+
+    run(tmp_path, test)
+
+
+def test_a_dead_letter_is_not_lost_when_it_cannot_be_stored(tmp_path: Path) -> None:
+    """What is to be given again is taken out only once it is stored anew, and is stored once."""
+
+    async def test(publisher: Publishes) -> None:
+        await publisher.fire("seen", n=1)
+        journal, coordinator = publisher.shelf.own(), publisher.coordinator
+        [(topic, head)] = journal.topics("auth").items()
+        journal.bury("shop", topic, head, 5, "x", 1.0)
+        append, take = journal.append, journal.take_dead
+
+        def full(*_: Any) -> Any:
+            raise JournalError("the disk is full")
+
+        journal.append = full  # type: ignore[method-assign]
+        with pytest.raises(JournalError):
+            coordinator.retry_dead("shop", journal.id, head)
+        assert len(journal.dead()) == 1
+        journal.append, journal.take_dead = append, full  # type: ignore[method-assign]
+        with pytest.raises(JournalError):
+            coordinator.retry_dead("shop", journal.id, head)
+        journal.take_dead = take  # type: ignore[method-assign]
+        assert coordinator.retry_dead("shop", journal.id, head)
+        assert (len(journal.dead()), journal.size[0]) == (0, 2)
+
+    run(tmp_path, test)
+
+
 def test_what_was_held_is_doubtful_after_a_restart(tmp_path: Path) -> None:
     """A member that had a partition when its publisher ended may have begun something, unless it says otherwise."""
 

@@ -1,12 +1,13 @@
-"""The journals of a process: opened when needed, looked after while it publishes, and free when it has left."""
+"""The journals of a process: opened once, adopted, looked after, given away; and never held without being served."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Iterator
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,27 +17,24 @@ from lightbus.exceptions import JournalError
 from lightbus.io.journal import Group, Journal, NewEvent, Topic
 from lightbus.runtime import shelf as module
 from lightbus.runtime.context import Identity
-from lightbus.runtime.shelf import Care, Shelf
+from lightbus.runtime.shelf import Care, Shelf, directory_of
 
 TOPIC = Topic("auth", "seen", 1)
+SHOP = Group("auth", "shop", ("seen",), 1.0, 2.0, "d")
 
 
-def settings(path: Path, **journal: object) -> Config:
-    """Return settings with a data directory."""
-    return Config.model_validate({"journal": {"data_dir": str(path), **journal}})
-
-
-def shelf(path: Path) -> Shelf:
-    """Return the journals of a process of the service `auth`."""
-    return Shelf(settings(path), Identity(bus="shop", service="auth", process="p", host="h"))
+def made(path: Path, **journal: Any) -> Shelf:
+    """Return the shelf of one more process of a service."""
+    config = Config.model_validate({"journal": {"data_dir": path / "data", **journal}})
+    return Shelf(config, Identity(bus="b", service="auth", process="p", instance="a" * 16, host="here"))
 
 
 @pytest.fixture
-def mine(tmp_path: Path) -> Iterator[Shelf]:
-    """Return a shelf that is closed with the test."""
-    made = shelf(tmp_path)
-    yield made
-    made.close()
+def shelf(tmp_path: Path) -> Iterator[Shelf]:
+    """Return a shelf."""
+    shelf = made(tmp_path)
+    yield shelf
+    shelf.close()
 
 
 def store(journal: Journal, at: float = 1.0) -> int:
@@ -44,158 +42,231 @@ def store(journal: Journal, at: float = 1.0) -> int:
     return journal.append([NewEvent(TOPIC, b"r", at)])[0].sequence
 
 
-class Owing:
-    """A coordinator that notes what it is told; `handled` is how far the one group has come."""
+def leave_one(path: Path, *groups: Group) -> str:
+    """Leave a journal with an event that nobody holds; return its name."""
+    other = made(path)
+    store(other.own())
+    for group in groups:
+        other.own().save_group(group)
+    name = other.own().id
+    other.close()
+    return name
+
+
+def test_it_opens_nothing_before_it_is_needed(shelf: Shelf, tmp_path: Path) -> None:
+    """No directory is made before something is to be kept; then there is one journal, however many threads ask."""
+    opened: list[Journal] = []
+    shelf.on_opened = opened.append
+    assert (shelf.all(), shelf.opened, (tmp_path / "data").exists()) == ([], None, False)
+    with ThreadPoolExecutor(8) as threads:
+        journals = {id(each) for each in threads.map(lambda _: shelf.own(), range(8))}
+    assert journals == {id(shelf.opened)}
+    assert {each.id for each in opened} == {shelf.own().id}
+    assert shelf.get(shelf.own().id) is shelf.own()
+    assert shelf.get("none") is None
+    assert shelf.own().path.parent == directory_of(shelf._config, "b") / "auth"
+
+
+def test_a_new_journal_learns_the_groups(shelf: Shelf, tmp_path: Path) -> None:
+    """Those of all others of the service, whoever holds them: what is fired from now on is owed to them, too."""
+    other = made(tmp_path)
+    other.own().save_group(SHOP)
+    assert shelf.own().groups() == [SHOP]
+    other.close()
+
+
+def test_a_journal_that_cannot_be_written_is_not_kept(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When it fails behind the opening, the journal is let go of: somebody else may adopt it, or we the next time."""
+    name = leave_one(tmp_path, SHOP)
+
+    def full(*_: Any) -> None:
+        raise JournalError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "save_group", full)
+        with pytest.raises(JournalError, match="the disk is full"):
+            shelf.own()
+    other = made(tmp_path)
+    assert [journal.id for journal in other.adopt()] == [name]
+    other.close()
+
+
+def test_what_is_adopted_is_served_and_given_back(shelf: Shelf, tmp_path: Path) -> None:
+    """It is among the open journals behind our own, until it is dropped; released ones are free for others."""
+    name = leave_one(tmp_path)
+    own = shelf.own()  # continues the one that is free
+    assert own.id == name
+    name = leave_one(tmp_path)
+    assert [journal.id for journal in shelf.adopt()] == [name]
+    assert [journal.id for journal in shelf.all()] == [own.id, name]
+    adopted = shelf.get(name)
+    assert adopted is not None
+    shelf.drop(adopted)
+    assert (shelf.all(), adopted.path.exists()) == ([own], False)
+    shelf.release()
+    other = made(tmp_path)
+    store(other.own())
+    assert other.own().id == own.id
+    assert shelf.own().id != own.id  # it opens again
+    other.close()
+
+
+def test_dropping_what_was_released_meanwhile(shelf: Shelf, tmp_path: Path) -> None:
+    """It may be somebody else's by then, with events in it: the file stays."""
+    shelf.own()
+    name = leave_one(tmp_path)
+    [adopted] = shelf.adopt()
+    shelf.release()
+    other = made(tmp_path)
+    taken = [other.own(), *other.adopt()]
+    shelf.drop(adopted)
+    assert name in {journal.id for journal in taken}
+    assert adopted.path.exists()
+    other.close()
+
+
+def test_a_closed_shelf(shelf: Shelf, tmp_path: Path) -> None:
+    """Nothing is opened any more, and the error says so."""
+    leave_one(tmp_path)
+    shelf.close()
+    with pytest.raises(JournalError, match="The bus was closed"):
+        shelf.own()
+    assert shelf.adopt() == []
+
+
+def test_a_file_system_that_does_not_stay(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A warning says so, once, with the setting that leads elsewhere."""
+    monkeypatch.setattr(module, "throw_away", lambda path: "tmpfs")
+    shelf.own()
+    shelf.adopt()
+    assert caplog.text.count("which is on tmpfs: they are gone when that is. Set LIGHTBUS_DATA_DIR") == 1
+
+
+class Coordinates:
+    """Who knows what groups are owed."""
 
     def __init__(self) -> None:
-        self.added: list[Journal] = []
-        self.removed: list[Journal] = []
-        self.losses: list[tuple[str, Topic, int]] = []
+        self.added: list[str] = []
+        self.removed: list[str] = []
         self.forgotten: list[str] = []
+        self.losses: list[tuple[str, int]] = []
         self.handled = 0
-        self.old: list[Group] = []
+        self.idle: list[Group] = []
 
     def journal_added(self, journal: Journal) -> None:
-        self.added.append(journal)
+        self.added.append(journal.id)
 
     def journal_removed(self, journal: Journal) -> None:
-        self.removed.append(journal)
+        self.removed.append(journal.id)
 
     def owed(self, journal: Journal, topic: Topic) -> dict[str, int]:
         return {"shop": self.handled}
 
     def expired(self, now: float, group_expiry: float) -> list[Group]:
-        old, self.old = self.old, []
-        return old
+        idle, self.idle = self.idle, []
+        return [info for info in idle if now - info.last_seen > group_expiry]
 
     def forget(self, api: str, name: str) -> bool:
         self.forgotten.append(name)
         return True
 
     def lost(self, group: str, topic: Topic, count: int) -> None:
-        self.losses.append((group, topic, count))
+        self.losses.append((group, count))
 
 
-def caring(
-    shelf: Shelf, config: Config, test: Callable[[Owing], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Run a test while a shelf is looked after, often."""
+@contextlib.asynccontextmanager
+async def cared_for(shelf: Shelf) -> AsyncIterator[Coordinates]:
+    """Have the journals of a shelf looked after."""
+    coordinates = Coordinates()
+    with ThreadPoolExecutor(1) as threads:
+        care = Care(shelf, coordinates, shelf._config, threads)
+        try:
+            yield coordinates
+        finally:
+            await care.stop()
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have journals looked after all the time."""
     for name in ("ADOPT_EVERY", "CHECKPOINT_EVERY", "TRIM_EVERY"):
         monkeypatch.setattr(module, name, 0.01)
 
-    async def main() -> None:
-        owing = Owing()
-        with ThreadPoolExecutor(1) as executor:
-            care = Care(shelf, owing, config, executor)
-            try:
-                await test(owing)
-            finally:
-                await care.stop()
 
-    asyncio.run(main())
+def test_journals_are_adopted_and_dropped_when_drained(shelf: Shelf, tmp_path: Path, often: None) -> None:
+    """One whose process has ended is served until its events are old and handled, and then it is gone."""
+    own = shelf.own()
+    store(own)
 
+    async def test() -> None:
+        async with cared_for(shelf) as coordinates:
+            name = leave_one(tmp_path)
+            await wait_until_async(lambda: coordinates.added == [name])
+            adopted = shelf.get(name)
+            assert adopted is not None
+            coordinates.handled = adopted.head
+            await wait_until_async(lambda: coordinates.removed == [name] and not adopted.path.exists())
+            await wait_until_async(lambda: shelf.all() == [own] and own.size == (0, 0))
 
-def test_nothing_is_opened_before_it_is_needed(mine: Shelf, tmp_path: Path) -> None:
-    """Making a shelf touches no file; its journal is opened once, and told of."""
-    opened: list[Journal] = []
-    mine.on_opened = opened.append
-    assert (mine.all(), mine.opened, list(tmp_path.iterdir())) == ([], None, [])
-    journal = mine.own()
-    assert mine.own() is journal
-    assert (opened, mine.all(), mine.get(journal.id)) == ([journal], [journal], journal)
-    assert mine.get("else") is None
-    assert journal.path.parent == tmp_path / "shop" / "auth"
+    asyncio.run(test())
+    assert own.path.exists()
 
 
-def test_a_new_journal_knows_the_groups(mine: Shelf, tmp_path: Path) -> None:
-    """Those of other journals of the service are noted in it before anything else."""
-    mine.own().save_group(Group("auth", "shop", ("seen",), 1.0, 2.0, "d"))
-    second = shelf(tmp_path)
-    assert [group.name for group in second.own().groups()] == ["shop"]
-    second.close()
+def test_the_log_is_written_back(shelf: Shelf, often: None) -> None:
+    """A journal's write-ahead log is in its file soon."""
+    before = shelf.own().path.stat().st_size
+    shelf.own().append([NewEvent(TOPIC, b"x" * 100_000, 1e12)])
+
+    async def test() -> None:
+        async with cared_for(shelf):
+            await wait_until_async(lambda: shelf.own().path.stat().st_size > before + 100_000)
+
+    asyncio.run(test())
 
 
-def test_what_is_released_is_opened_again(mine: Shelf) -> None:
-    """A worker that stops lets others have its journal, and goes on with it where it is still free."""
-    first = mine.own()
-    sequence = store(first)
-    mine.release()
-    assert mine.all() == []
-    again = mine.own()
-    assert (again.id, again.last(TOPIC)) == (first.id, sequence)
+def test_losses_and_groups_that_are_gone(tmp_path: Path, often: None, caplog: pytest.LogCaptureFixture) -> None:
+    """What a cap took from a group is told, and a group that was not seen for its time is forgotten with a warning."""
+    shelf = made(tmp_path, max_events=1)
+
+    async def test() -> None:
+        async with cared_for(shelf) as coordinates:
+            coordinates.idle = [SHOP, SHOP._replace(name="seen", last_seen=1e12)]
+            for _ in range(3):
+                store(shelf.own(), at=1e12)
+            await wait_until_async(lambda: sum(count for _, count in coordinates.losses) == 2)
+            await wait_until_async(lambda: coordinates.forgotten == ["shop"])
+
+    asyncio.run(test())
+    assert "The group shop of auth was not seen for 30 days and is forgotten" in caplog.text
+    shelf.close()
 
 
-def test_a_closed_shelf_stores_nothing(mine: Shelf) -> None:
-    """After the end of the bus it is an error to use it."""
-    mine.close()
-    with pytest.raises(JournalError, match="The bus was closed"):
-        mine.own()
-    assert mine.adopt() == []
-
-
-def test_a_place_that_does_not_stay_is_warned_of(
-    mine: Shelf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """With the setting that changes it."""
-    monkeypatch.setattr(module, "throw_away", lambda path: "tmpfs")
-    mine.own()
-    assert "is on tmpfs: they are gone when that is. Set LIGHTBUS_DATA_DIR" in caplog.text
-
-
-def test_orphans_are_adopted_and_deleted_when_drained(
-    mine: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A journal whose process has ended is served, and goes when everything in it was handled and is old enough."""
-    mine.own()
-    other = shelf(tmp_path)
-    orphan = other.own()
-    sequence = store(orphan)
-    other.close()
-
-    async def test(owing: Owing) -> None:
-        await wait_until_async(lambda: owing.added)
-        [adopted] = owing.added
-        assert (adopted.id, mine.get(orphan.id)) == (orphan.id, adopted)
-        owing.handled = sequence
-        await wait_until_async(lambda: owing.removed and not orphan.path.exists())
-        assert mine.get(orphan.id) is None
-
-    caring(mine, settings(tmp_path), test, monkeypatch)
-
-
-def test_what_a_cap_takes_is_told(mine: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over a cap the oldest go, and the coordinator is told for whom; groups that were not seen are forgotten."""
-    now = time.time()
-    for _ in range(10):
-        store(mine.own(), now)
-
-    async def test(owing: Owing) -> None:
-        owing.old = [Group("auth", "gone", ("seen",), 1.0, 2.0, "d")]
-        await wait_until_async(lambda: sum(count for _, _, count in owing.losses) == 7)
-        assert {loss[:2] for loss in owing.losses} == {("shop", TOPIC)}
-        assert owing.forgotten == ["gone"]
-
-    caring(mine, settings(tmp_path, max_events=3), test, monkeypatch)
-
-
+@pytest.mark.parametrize("error", [JournalError("the disk is full"), RuntimeError("a mistake")])
 def test_what_fails_is_tried_again(
-    mine: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    shelf: Shelf, often: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
-    """An error of the disk, or of our own, is logged, and the care goes on."""
-    journal = mine.own()
-    failures = [JournalError("the disk hums"), ValueError("odd")]
-    done: list[int] = []
+    """Whatever goes wrong is logged, and does not end the looking after."""
+    shelf.own()
+    store(shelf.own())
+    trim: Callable[..., Any] = Journal.trim
+    failed: list[int] = []
 
-    def checkpoint() -> None:
-        if failures:
-            raise failures.pop(0)
-        done.append(1)
+    def fails_once(journal: Journal, **options: Any) -> Any:
+        if not failed:
+            failed.append(1)
+            raise error
+        return trim(journal, **options)
 
-    journal.checkpoint = checkpoint  # type: ignore[method-assign]
+    monkeypatch.setattr(Journal, "trim", fails_once)
 
-    async def test(owing: Owing) -> None:
-        await wait_until_async(lambda: done)
+    async def test() -> None:
+        async with cared_for(shelf) as coordinates:
+            coordinates.handled = shelf.own().head
+            await wait_until_async(lambda: shelf.own().size == (0, 0))
 
-    caring(mine, settings(tmp_path), test, monkeypatch)
-    assert "the disk hums" in caplog.text
-    assert "Looking after the journals failed; it is tried again" in caplog.text
+    asyncio.run(test())
+    assert str(error) in caplog.text
