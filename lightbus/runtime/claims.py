@@ -167,7 +167,10 @@ class Claim:
         """Take in where topics stand for us."""
         for journal, event, partition, cursor, head, doubtful in message.streams:
             key = (journal, event, partition)
-            if (event, partition) in self._open and key not in self.streams:
+            if (stream := self.streams.get(key)) is not None:
+                stream.heard_of(head)
+                self.look(stream)
+            elif (event, partition) in self._open:
                 stream = Stream(key, self, cursor=cursor, head=head, doubtful=doubtful)
                 stream.heard_of(self._early.pop(key, 0))
                 self.streams[key] = stream
