@@ -488,7 +488,7 @@ class Journal:
         min_age: float,
         max_events: int,
         max_bytes: int,
-        owed: Callable[[Topic], Mapping[str, int]],
+        owed: Mapping[Topic, Mapping[str, int]],
     ) -> list[tuple[str, Topic, int]]:
         """
         Delete what is older than `min_age` seconds and handled by all, and whatever is over a cap, oldest first.
@@ -497,15 +497,15 @@ class Journal:
             now: seconds since 1970.
             min_age: seconds for which events are kept in any case, up to the caps.
             max_events, max_bytes: the caps.
-            owed: per topic how far each group that is owed it has come.
+            owed: per topic how far each group that is owed it has come. Topics that are not in it are too new for this.
 
         Returns:
             What groups lost: group, topic, how many events it had not handled.
 
         """
-        for topic, number in list(self._topics.items()):
-            handled = min(owed(topic).values(), default=self._lasts.get(topic, 0))
-            self._delete_old(topic, number, handled, now - min_age, now)
+        for topic, groups in owed.items():
+            handled = min(groups.values(), default=self._lasts.get(topic, 0))
+            self._delete_old(topic, self._topics[topic], handled, now - min_age, now)
             if self._log_size > LARGE_WAL:
                 self.checkpoint()
         lost: dict[tuple[str, Topic], int] = {}
@@ -738,7 +738,7 @@ class Journal:
         self,
         count: int,
         now: float,
-        owed: Callable[[Topic], Mapping[str, int]],
+        owed: Mapping[Topic, Mapping[str, int]],
         lost: dict[tuple[str, Topic], int],
     ) -> None:
         query = "SELECT sequence, topic, length(record) FROM events ORDER BY sequence LIMIT ?"
@@ -750,7 +750,7 @@ class Journal:
         for sequence, number, _ in rows:
             topic = self._names[number]
             floors[topic] = sequence
-            losers = [group for group, handled in owed(topic).items() if handled < sequence]
+            losers = [group for group, handled in owed.get(topic, {}).items() if handled < sequence]
             for group in losers:
                 losses[group, topic] = losses.get((group, topic), 0) + 1
             cuts[topic] = cuts.get(topic, 0) + bool(losers)

@@ -180,13 +180,13 @@ class Coordinator:
         for group in self.groups.values():
             group.cursors.pop(journal.id, None)
 
-    def lost(self, group: str, topic: Topic, count: int) -> None:
+    def lost(self, group: str, api: str, event: str, count: int) -> None:
         """Take in that retention deleted events that a group had not handled."""
         self.counts["trimmed_unread"] += count
         logger.error(
             "The journal is over its cap: %d events of %s.%s were deleted that the group %s had not handled. "
             "Raise journal.max_events or journal.max_bytes, have the group run, or remove it: lightbus groups remove",
-            count, topic.api, topic.event, group,
+            count, api, event, group,
         )  # fmt: skip
 
     def merge(self, info: Group, *, is_near: bool = True) -> None:

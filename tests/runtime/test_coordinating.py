@@ -448,7 +448,7 @@ def test_an_event_that_retention_deleted_while_it_was_tried(tmp_path: Path, capl
         await publisher.fire("seen", n=1)
         journal = publisher.shelf.own()
         [(topic, head)] = journal.topics("auth").items()
-        journal.trim(now=2.0, min_age=9.0, max_events=0, max_bytes=0, owed=lambda topic: {"shop": 0})
+        journal.trim(now=2.0, min_age=9.0, max_events=0, max_bytes=0, owed={})
         bury = Bury("auth", "shop", assigned.generation, journal.id, "seen", topic.partition, head, 5, "ValueError")
         assert await talk.ask(bury) == Acked([])
         assert (journal.dead(), journal.cursors("auth", "shop")) == ([], {topic: head})
@@ -555,7 +555,7 @@ def test_what_retention_takes_is_logged(tmp_path: Path, caplog: pytest.LogCaptur
     """With the remedies."""
 
     async def test(publisher: Publishes) -> None:
-        publisher.coordinator.lost("shop", Topic("auth", "seen", 1), 7)
+        publisher.coordinator.lost("shop", "auth", "seen", 7)
         assert publisher.coordinator.counts["trimmed_unread"] == 7
         assert (
             "7 events of auth.seen were deleted that the group shop had not handled. Raise journal.max" in caplog.text
