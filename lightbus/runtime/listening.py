@@ -196,9 +196,8 @@ class Listening:
         self.listener = listener
         self.counts: Counter[str] = Counter()
         """failed, retried, redelivered, buried, dropped, invalid."""
-        self.handled = 0
         self.handled_by: Counter[str] = Counter()
-        """The same by event."""
+        """How many were handled, by event."""
         self.is_slow = False
         """Whether it did not keep up lately, and is no longer waited for."""
         self.backlog = 0
@@ -227,6 +226,11 @@ class Listening:
         self._tasks = [loop.create_task(self._work()) for _ in range(listener.concurrency)]
 
     # What waits
+
+    @property
+    def handled(self) -> int:
+        """How many events were handled."""
+        return self.handled_by.total()
 
     @property
     def is_full(self) -> bool:
@@ -262,9 +266,9 @@ class Listening:
 
     def skip(self, stream: Stream, sequence: int) -> None:
         """Drop what waits of a stream up to a sequence: it was handled elsewhere."""
-        before = sum(len(entry.record) for entry in stream.ready)
+        before = stream.size
         count = stream.skip(sequence)
-        self._took(count, before - sum(len(entry.record) for entry in stream.ready))
+        self._took(count, before - stream.size)
 
     def drop(self, count: int) -> None:
         """Take in that there was no room for events of best effort."""
@@ -290,7 +294,7 @@ class Listening:
         return not late
 
     def _drop_waiting(self, stream: Stream) -> None:
-        self._took(len(stream.ready), sum(len(entry.record) for entry in stream.ready))
+        self._took(len(stream.ready), stream.size)
 
     def _took(self, count: int, size: int) -> None:
         self.backlog -= count
@@ -304,6 +308,7 @@ class Listening:
 
     async def _work(self) -> None:
         runnable, wake = self._runnable, self._wake
+        handled = 0
         while not self._stopping:
             if not runnable:
                 wake.clear()
@@ -312,36 +317,40 @@ class Listening:
                     self._surroundings.caught_up()
                 await wake.wait()
                 continue
-            await self._turn(runnable.popleft())
-            await asyncio.sleep(0)
+            handled += await self._turn(runnable.popleft())
+            if handled >= TURN:
+                handled = 0
+                await asyncio.sleep(0)
 
-    async def _turn(self, stream: Stream) -> None:
+    async def _turn(self, stream: Stream) -> int:
+        """Handle events of a stream; return how many."""
         stream.queued = False
         if self._at_hand.get(stream.key, stream) is not stream:
             self._blocked[stream.key] = stream
-            return
+            return 0
         self._at_hand[stream.key] = stream
-        going_on = True
-        for _ in range(TURN):
-            if (again := self._again.pop(stream, None)) is not None:
-                going_on = await self._repeat(stream, again)
-            elif stream.can_go_on and not self._stopping:
-                entry = stream.take()
-                self._took(1, len(entry.record))
-                going_on = await self._begin(stream, entry)
+        count, going_on = 0, True
+        if (again := self._again.pop(stream, None)) is not None:
+            count = 1
+            going_on = await self._redeliver(stream, again.entry, again.deliveries + 1, again.backoff)
+        while going_on and count < TURN and stream.can_go_on and not self._stopping:
+            count += 1
+            entry = stream.take()
+            self._took(1, len(entry.record))
+            if entry.sequence <= stream.doubtful and stream.is_doubtful(entry):
+                # It may be the one that its last consumer was lost over: its start is on record before it happens.
+                going_on = await self._redeliver(stream, entry, 2, FIRST_BACKOFF)
             else:
-                break
-            if not going_on:
-                break
+                going_on = await self._handle(stream, entry, 1, FIRST_BACKOFF)
         if going_on or not stream.busy:
             self._at_hand.pop(stream.key, None)
             self.go_on(stream)
             if (blocked := self._blocked.pop(stream.key, None)) is not None:
                 self.go_on(blocked)
+        return count
 
     def _done(self, stream: Stream, entry: Entry) -> bool:
         stream.done(entry)
-        self.handled += 1
         self.handled_by[stream.key[1]] += 1
         stream.owner.handled(stream)
         return True
@@ -351,16 +360,6 @@ class Listening:
         stream.put_back()
         stream.owner.let_go(stream)
         return False
-
-    async def _begin(self, stream: Stream, entry: Entry) -> bool:
-        """Handle an event for the first time here; return whether the stream goes on."""
-        if stream.is_doubtful(entry):
-            # It may be the one that its last consumer was lost over: its start is on record before it happens.
-            return await self._redeliver(stream, entry, 2, FIRST_BACKOFF)
-        return await self._handle(stream, entry, 1, FIRST_BACKOFF)
-
-    async def _repeat(self, stream: Stream, again: _Again) -> bool:
-        return await self._redeliver(stream, again.entry, again.deliveries + 1, again.backoff)
 
     async def _redeliver(self, stream: Stream, entry: Entry, at_least: int, backoff: float) -> bool:
         deliveries = await stream.owner.start(stream, entry, at_least)
@@ -387,9 +386,20 @@ class Listening:
             logger.error("%s is not given to the listener %s: %s", _where(stream, entry), self.listener.name, error)
             return self._done(stream, entry)
         try:
-            await self._execute(message, args, kwargs)
+            if self._is_async and not self._is_hooked:
+                await self.listener.function(*args, **kwargs)
+            else:
+                await self._execute(message, args, kwargs)
         except Exception as error:
             return await self._failed(stream, entry, message, error, backoff)
+        except BaseException as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # The handler's own: it must neither end this task, unnoticed, nor the loop.
+            odd = RuntimeError(f"{self.listener.name} raised {type(error).__name__}: {error}")
+            odd.__cause__ = error
+            return await self._failed(stream, entry, message, odd, backoff)
         return self._done(stream, entry)
 
     async def _failed(
@@ -434,7 +444,7 @@ class Listening:
         journal, event, _ = stream.key
         return EventMessage(
             api_name=self.listener.api,
-            event_name=event.partition(" ")[0],  # of one that is given again
+            event_name=event if " " not in event else event.partition(" ")[0],  # of one that is given again
             kwargs=record.kwargs,
             version=record.version,
             id=record.id,
@@ -454,22 +464,17 @@ class Listening:
             kwargs = (self._with_message if takes_message else self._without_message).cast(kwargs)
         return (message,) if takes_message else (), kwargs
 
+    @property
+    def _is_hooked(self) -> bool:
+        return self._hooks.has("before_event_execution") or self._hooks.has("after_event_execution")
+
     async def _execute(self, message: EventMessage, args: tuple[EventMessage, ...], kwargs: Kwargs) -> None:
         if self._hooks.has("before_event_execution"):
             await self._hook("before_event_execution", message)
-        try:
-            if self._is_async:
-                await self.listener.function(*args, **kwargs)
-            else:
-                await self._surroundings.call_sync(self.listener.function, *args, **kwargs)
-        except Exception:
-            raise
-        except BaseException as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            # The handler's own: it must neither end this task, unnoticed, nor the loop.
-            raise RuntimeError(f"{self.listener.name} raised {type(error).__name__}: {error}") from error
+        if self._is_async:
+            await self.listener.function(*args, **kwargs)
+        else:
+            await self._surroundings.call_sync(self.listener.function, *args, **kwargs)
         if self._hooks.has("after_event_execution"):
             await self._hook("after_event_execution", message)
 
