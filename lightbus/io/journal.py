@@ -8,6 +8,7 @@ what a power cut may have taken is never numbered twice.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -175,6 +176,10 @@ def journal_error(path: Path, what: str, error: Exception) -> JournalError:
     text = str(error)
     if "full" in text or getattr(error, "errno", None) == 28:
         remedy = "The disk is full: make room."
+    elif isinstance(error, FileNotFoundError):
+        remedy = (
+            "It was removed while it was in use: what is in it is lost. Restart this process, so that it begins anew."
+        )
     elif "readonly" in text or "unable to open" in text or isinstance(error, PermissionError):
         remedy = "May this user write there? Another place is set by LIGHTBUS_DATA_DIR (journal.data_dir)."
     else:
@@ -234,6 +239,7 @@ class Journal:
             except DAMAGED as error:
                 raise journal_error(path, "cannot be opened", error) from error
             opened.pop_all()
+        self._inode = os.stat(path).st_ino
 
     def __repr__(self) -> str:
         return f"<Journal {self.id} head={self.head & (2**EPOCH_BITS - 1)}>"
@@ -251,6 +257,7 @@ class Journal:
             lasts: dict[Topic, int] = {}
             head = self.head
             try:
+                self._see_that_it_is_there()
                 self._write.execute("BEGIN IMMEDIATE")
                 for topic, record, at, id in events:
                     if id and (known := ids.get(id) or self._handed_off(id)) is not None:
@@ -643,6 +650,11 @@ class Journal:
         self._added.append(topic)
         self._topics[topic], self._names[number] = number, topic
         return number
+
+    def _see_that_it_is_there(self) -> None:
+        """Raise FileNotFoundError where the file was removed: SQLite would go on writing what nobody can read again."""
+        if os.stat(self.path).st_ino != self._inode:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
 
     def _took_in(self, head: int, lasts: dict[Topic, int], rows: list[tuple[int, int, int, float, bytes]]) -> None:
         self.head = head

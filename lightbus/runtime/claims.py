@@ -171,6 +171,7 @@ class Claim:
                 stream.heard_of(head)
                 self.look(stream)
             elif (event, partition) in self._open:
+                cursor = max(cursor, self.listening.positions.get(key, 0))
                 stream = Stream(key, self, cursor=cursor, head=head, doubtful=doubtful)
                 stream.heard_of(self._early.pop(key, 0))
                 self.streams[key] = stream

@@ -23,7 +23,7 @@ from ..typing import Kwargs
 from ..wire.envelope import Assign
 from .claims import Claim, Key
 from .context import Identity
-from .feeds import Feed
+from .feeds import ANSWER_TIMEOUT, Feed
 from .listening import Listener, Listening
 
 if TYPE_CHECKING:
@@ -214,8 +214,10 @@ class Consumer:
         """Take in when a publisher says that a group was created."""
         name = (claim.api, claim.group)
         if claim.group and name in self._created_at:
-            age = message.clock - message.created_at
-            self._created_at[name] = min(self._created_at[name], time.monotonic() - age)
+            created_at = time.monotonic() - (message.clock - message.created_at)
+            if created_at < self._created_at[name] or created_at > self._created_at[name] + ANSWER_TIMEOUT:
+                # Earlier: another member was there before us. So much later than we said: the group was removed.
+                self._created_at[name] = created_at
 
     def positions_of(self, api: str, group: str) -> list[Any]:
         """Return up to where we handled the topics of a group that we do not follow at the moment."""
@@ -223,7 +225,10 @@ class Consumer:
 
     def remember(self, claim: Claim, stream: Stream) -> None:
         """Note up to where a topic was handled that we do not follow any more: it is not to be handled again."""
-        if not claim.group or isinstance(stream, LiveStream):
+        if isinstance(stream, LiveStream):
+            return
+        if not claim.group:
+            claim.listening.positions[stream.key] = max(stream.handled, claim.listening.positions.get(stream.key, 0))
             return
         name = (claim.api, claim.group, stream.key)
         self._positions[name] = max(stream.handled, self._positions.pop(name, 0))

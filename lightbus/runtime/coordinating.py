@@ -62,6 +62,9 @@ own name has a blank; so such an event is kept, followed and acknowledged as any
 
 MAX_PAGE = 1000
 MAX_PAGE_BYTES = 1024 * 1024
+LOOK_FIRST = 3600.0
+"""Seconds after its start in which a publisher forgets no group."""
+
 SAVE_SEEN_EVERY = 60.0
 """Seconds between two notes in the journal that a group has members."""
 
@@ -147,8 +150,11 @@ class Coordinator:
         self._member_timeout = member_timeout
         self._members: dict[tuple[bytes, str, str], str] = {}
         """Who speaks through a connection for a group: routing id, API, group -> member."""
-        self._presences: dict[bytes, tuple[str, str, str]] = {}
-        """Presence topic -> API, group, member."""
+        self._presences: dict[bytes, set[tuple[str, str, str]]] = {}
+        """Presence topic -> API, group, member: a process has one for all that it listens to."""
+        self._removed: dict[tuple[str, str], float] = {}
+        """Per (API, group) when it was removed: if it comes back, it begins anew."""
+        self._since = time.time()
         self._waiting: dict[Topic, list[tuple[int, Callable[[], None]]]] = {}
         self._acks: list[tuple[bytes, int, list[int]]] = []
         self._writes: dict[str, dict[tuple[str, Topic], int]] = {}
@@ -199,6 +205,7 @@ class Coordinator:
 
         """
         known = self.groups.get((info.api, info.name))
+        info = info._replace(created_at=max(info.created_at, self._removed.get((info.api, info.name), 0.0)))
         if known is not None:
             self._is_older(known, info.created_at, is_near=is_near)
         elif self._apis.find(info.api) is not None:
@@ -209,6 +216,7 @@ class Coordinator:
         group = self.groups.pop((api, name), None)
         if group is None:
             return False
+        self._removed[api, name] = time.time()
         for journal in self.journals():
             journal.remove_group(api, name)
         for member in list(group.connections):
@@ -353,10 +361,10 @@ class Coordinator:
 
     def subscribed(self, topic: bytes, subscribed: bool) -> None:
         """Take in that a subscription ended: where it was a member's sign of presence, the member is gone."""
-        if not subscribed and (who := self._presences.get(topic)) is not None:
-            api, name, member = who
-            self._lose(self.groups[api, name], member, "is gone")
-            self.counts["lost"] += 1
+        if not subscribed:
+            for api, name, member in list(self._presences.get(topic, ())):
+                self._lose(self.groups[api, name], member, "is gone")
+                self.counts["lost"] += 1
 
     def tick(self, now: float) -> None:
         """Take the partitions of members that hang, and note which groups have members."""
@@ -428,7 +436,13 @@ class Coordinator:
         )
 
     def expired(self, now: float, group_expiry: float) -> list[Group]:
-        """Return the groups that were not seen for longer than `group_expiry` seconds (`now` as of time.time())."""
+        """
+        Return the groups that were not seen for longer than `group_expiry` seconds (`now` as of time.time()).
+
+        None is until this process has looked for an hour itself, or `group_expiry`: while it was down it saw nobody.
+        """
+        if now - self._since < min(LOOK_FIRST, group_expiry):
+            return []
         idle = (group.info for group in self.groups.values() if not group.connections)
         return [info for info in idle if now - info.last_seen > group_expiry]
 
@@ -437,6 +451,7 @@ class Coordinator:
     def _group_of(self, join: Join) -> GroupAtWork:
         is_near = join.host == self.identity.host
         created_at = join.created_at if is_near else time.time() - (join.clock - join.created_at)
+        created_at = max(created_at, self._removed.get((join.api, join.group), 0.0))
         events = tuple(str(event) for event in join.events)
         info = Group(join.api, join.group, events, min(created_at, time.time()), time.time(), join.digest)
         known = self.groups.get((join.api, join.group))
@@ -555,13 +570,17 @@ class Coordinator:
         self._disconnect(group, join.member)
         group.connections[join.member] = _Connection(routing_id, join.presence, join.digest)
         self._members[routing_id, api, name] = join.member
-        self._presences[join.presence] = api, name, join.member
+        self._presences.setdefault(join.presence, set()).add((api, name, join.member))
 
     def _disconnect(self, group: GroupAtWork, member: str) -> None:
         connection = group.connections.pop(member, None)
         if connection is not None:
-            self._members.pop((connection.routing_id, group.info.api, group.info.name), None)
-            self._presences.pop(connection.presence, None)
+            api, name = group.info.api, group.info.name
+            self._members.pop((connection.routing_id, api, name), None)
+            present = self._presences.get(connection.presence, set())
+            present.discard((api, name, member))
+            if not present:
+                self._presences.pop(connection.presence, None)
 
     def _speaker(self, routing_id: bytes, api: str, name: str) -> tuple[GroupAtWork, str]:
         group, member = self.groups.get((api, name)), self._members.get((routing_id, api, name))

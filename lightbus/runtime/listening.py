@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from ..core.streams import Entry, Stream
-from ..exceptions import LightbusException, ProtocolError
+from ..exceptions import LightbusException, ProtocolError, safely
 from ..message import EventMessage
 from ..service.hooks import HookRegistry
 from ..service.parameters import Parameter, of_function
@@ -203,6 +203,8 @@ class Listening:
         self.backlog = 0
         """How many events wait."""
         self.backlog_bytes = 0
+        self.positions: dict[Any, int] = {}
+        """Without a group: up to where topics were handled that are not followed at the moment, by their keys."""
         self._surroundings = surroundings
         self._hooks = surroundings.hooks
         self._casts = surroundings.casts(listener.api)
@@ -223,7 +225,11 @@ class Listening:
         self._names = frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
         self._with_message, self._without_message = _signatures(listener)
         loop = asyncio.get_running_loop()
+        self._one_at_a_time = asyncio.Lock()
+        """Held while an event is given again: should this process end meanwhile, no other is taken for the reason."""
         self._tasks = [loop.create_task(self._work()) for _ in range(listener.concurrency)]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
 
     # What waits
 
@@ -304,6 +310,15 @@ class Listening:
             for stream in starving:
                 stream.owner.look(stream)
 
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """See to it that a worker does not go on as if it listened when its listener's task failed."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._stopping:
+            logger.critical("The listener %s cannot go on: this is a fault of ours", self.listener.name, exc_info=error)
+            self._surroundings.on_fatal(
+                self.listener, error if isinstance(error, Exception) else RuntimeError(repr(error))
+            )
+
     # The work
 
     async def _work(self) -> None:
@@ -362,13 +377,17 @@ class Listening:
         return False
 
     async def _redeliver(self, stream: Stream, entry: Entry, at_least: int, backoff: float) -> bool:
-        deliveries = await stream.owner.start(stream, entry, at_least)
+        async with self._one_at_a_time:
+            return await self._give_again(stream, entry, at_least, backoff)
+
+    async def _give_again(self, stream: Stream, entry: Entry, at_least: int, backoff: float) -> bool:
+        deliveries = await stream.owner.start(stream, entry, min(at_least, self.listener.max_deliveries))
         if deliveries == 0:
             return self._put_back(stream)
         if deliveries > self.listener.max_deliveries:
             return await self._bury(stream, entry, deliveries - 1, "Each delivery ended the process, or the handler.")
         self.counts["redelivered"] += 1
-        return await self._handle(stream, entry, deliveries, backoff)
+        return await self._handle(stream, entry, max(deliveries, at_least), backoff)
 
     async def _bury(self, stream: Stream, entry: Entry, deliveries: int, error: str) -> bool:
         if not await stream.owner.bury(stream, entry, deliveries, error):
@@ -397,7 +416,7 @@ class Listening:
             if task is not None and task.cancelling():
                 raise
             # The handler's own: it must neither end this task, unnoticed, nor the loop.
-            odd = RuntimeError(f"{self.listener.name} raised {type(error).__name__}: {error}")
+            odd = RuntimeError(f"{self.listener.name} raised {type(error).__name__}: {safely(str, error)}")
             odd.__cause__ = error
             return await self._failed(stream, entry, message, odd, backoff)
         return self._done(stream, entry)
@@ -411,7 +430,7 @@ class Listening:
         if policy is OnError.ACKNOWLEDGE_AND_LOG:
             return self._done(stream, entry)
         if deliveries >= self.listener.max_deliveries:
-            going_on = await self._bury(stream, entry, deliveries, f"{type(error).__name__}: {error}")
+            going_on = await self._bury(stream, entry, deliveries, f"{type(error).__name__}: {safely(str, error)}")
         elif policy is OnError.RETRY and not self._stopping:
             self._try_again_later(stream, _Again(entry, deliveries, min(2 * backoff, LONGEST_BACKOFF)), backoff)
             return False

@@ -343,6 +343,17 @@ def test_a_corrupt_file_is_an_error(path: Path, content: bytes) -> None:
         Journal(path)
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_journal_that_was_removed_takes_nothing(journal: Journal, replaced: bool) -> None:
+    """What is stored in a file that nobody finds again is lost: that is an error, and the event is not accepted."""
+    journal.append([event()])
+    journal.path.unlink()
+    if replaced:
+        journal.path.touch()
+    with pytest.raises(JournalError, match=r"It was removed while it was in use: .* Restart this process"):
+        journal.append([event()])
+
+
 def test_a_full_disk_is_an_error_and_nothing_is_half(path: Path) -> None:
     """Where there is no room, nothing of the batch is stored; with room again, it goes on."""
     code = f"""

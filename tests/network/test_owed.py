@@ -64,7 +64,7 @@ def stop(process: Process) -> None:
 
 @pytest.mark.timeout(180)
 def test_ten_groups_of_three(start: Callable[..., Process], bus: BusPath) -> None:
-    """Each of ten groups is given every event of two publishers, in one of its three processes; each has a share."""
+    """Each of ten groups is given every event of two publishers, in one of its three processes; they share them."""
     groups, each = [f"group{number}" for number in range(10)], scaled(3000, least=300)
     publishers = [start("sale"), start("sale")]
     members = [start("tally", LISTENERS=" ".join(groups)) for _ in range(3)]
@@ -80,7 +80,8 @@ def test_ten_groups_of_three(start: Callable[..., Process], bus: BusPath) -> Non
         wait_until(lambda group=group: sum(map(len, shares(group))) >= 2 * each, 60, what=f"{group} has all")
     for group in groups:
         assert sorted(number for share in shares(group) for number in share) == list(range(2 * each))
-        assert all(shares(group))
+    # Of 16 partitions that are dealt to three, one gets none in 1 of 200 groups.
+    assert sum(bool(share) for group in groups for share in shares(group)) > 25
 
 
 @pytest.mark.timeout(180)

@@ -16,7 +16,7 @@ from helpers import wait_until_async
 from helpers.publishing import Hub, Listens, Publishes
 from lightbus.exceptions import JournalError
 from lightbus.io.journal import Group, Journal, NewEvent, Topic
-from lightbus.runtime.coordinating import AGAIN, MARGIN, Coordinator
+from lightbus.runtime.coordinating import AGAIN, LOOK_FIRST, MARGIN, Coordinator
 from lightbus.service.api import Api, Event
 from lightbus.wire import envelope
 from lightbus.wire.envelope import (
@@ -274,6 +274,21 @@ def test_an_earlier_member_that_joins_late(tmp_path: Path, since: str | None, la
         assert group.info.created_at == now - 35
         await Talk(publisher, b"one").join(B, created_at=now - 35, since=since)
         assert publisher.coordinator.lag(group) == (3 if since == "0" else 2)
+
+    run(tmp_path, test)
+
+
+def test_a_publisher_that_was_away_forgets_nobody_at_once(tmp_path: Path) -> None:
+    """While it was down it saw no member: before a group is forgotten it has the time to come."""
+
+    async def test(publisher: Publishes) -> None:
+        now = time.time()
+        publisher.coordinator.merge(Group("auth", "mail", ("seen",), 1.0, now - 100 * 86_400, "d"))
+        month = 30 * 86_400.0
+        assert publisher.coordinator.expired(now, month) == []
+        assert [info.name for info in publisher.coordinator.expired(now + LOOK_FIRST + 1, month)] == ["mail"]
+        await Talk(publisher).join(group="mail")
+        assert publisher.coordinator.expired(now + LOOK_FIRST + 1, month) == []
 
     run(tmp_path, test)
 
