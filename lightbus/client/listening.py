@@ -151,7 +151,13 @@ def _group(template: Any, name: str) -> str:
             f"group of the listener {name} is {template!r:.100}. It is a text that may have the placeholders "
             "{service_name} and {listener_name}, or None: then each process is given every event."
         )
-    return template.replace("{listener_name}", name)
+    group = template.replace("{listener_name}", name)
+    if "{" in group.replace("{service_name}", ""):
+        raise InvalidEventListener(
+            f"group of the listener {name} is {template!r:.100}. Its placeholders are {{service_name}} and "
+            "{listener_name}: a group is what several processes share. With group=None each is given every event."
+        )
+    return group
 
 
 def _check_number(what: str, value: Any, name: str) -> None:

@@ -14,6 +14,7 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,13 @@ APPLICATION_ID = 0x4C427573
 VERSION = 1
 EPOCH_BITS = 40
 """An epoch has room for a million million events."""
+
+EPOCH_UNIT = 600.0
+"""
+Seconds. An epoch is at least the time since 1970 in this unit, so that a journal that was set back to a copy of itself
+does not give its numbers out a second time: consumers would take what has them for handled.
+"""
+MAX_EPOCH = 2 ** (63 - EPOCH_BITS) - 1
 
 CHUNK = 500
 """Events deleted by one commit: no writer waits longer than that takes."""
@@ -623,7 +631,8 @@ class Journal:
                 f"The journal {self.path} is of version {version}, and this Lightbus knows version {VERSION}. "
                 "It is left alone: run the version of Lightbus that wrote it, or one that is newer."
             )
-        epoch = int(write.execute("SELECT value FROM about WHERE key = 'epoch'").fetchone()[0]) + 1
+        before = int(write.execute("SELECT value FROM about WHERE key = 'epoch'").fetchone()[0])
+        epoch = min(max(before + 1, int(time.time() / EPOCH_UNIT)), MAX_EPOCH)
         write.execute("UPDATE about SET value = ? WHERE key = 'epoch'", (str(epoch),))
         self._failing = write.execute("SELECT 1 FROM deliveries LIMIT 1").fetchone() is not None
         count, size, through = write.execute("SELECT * FROM size").fetchone()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -118,6 +118,16 @@ class GroupAtWork:
         return (event in self.info.events or "*" in self.info.events) and (not again or group == self.info.name)
 
 
+@dataclass(slots=True)
+class _Unsaved:
+    """What a journal did not take yet."""
+
+    held: dict[tuple[str, str, int], bool] = field(default_factory=dict)
+    """Per API, group and partition whether a member has it."""
+    groups: dict[tuple[str, str], Group] = field(default_factory=dict)
+    has_failed: bool = False
+
+
 class Coordinator:
     """
     Answers everything that consumers ask a publisher. Only touched from the node's loop.
@@ -159,6 +169,8 @@ class Coordinator:
         self._acks: list[tuple[bytes, int, list[int]]] = []
         self._writes: dict[str, dict[tuple[str, Topic], int]] = {}
         self._save_is_due = False
+        self._unsaved: defaultdict[str, _Unsaved] = defaultdict(_Unsaved)
+        """By journal."""
         self._served: set[str] = set()
         for journal in shelf.all():
             self.journal_added(journal)
@@ -176,13 +188,14 @@ class Coordinator:
         for group in self.groups.values():
             if journal.id not in group.cursors:
                 self._begin(group, journal, group.owed_since)
-                journal.save_group(group.info)
+                self._save_group(group, [journal])
             for member in group.connections:
                 self._tell_streams(group, member, group.membership.held_by(member), [journal])
 
     def journal_removed(self, journal: Journal) -> None:
         """Serve one less: nobody is owed anything in it."""
         self._served.discard(journal.id)
+        self._unsaved.pop(journal.id, None)
         for group in self.groups.values():
             group.cursors.pop(journal.id, None)
 
@@ -213,12 +226,14 @@ class Coordinator:
 
     def forget(self, api: str, name: str) -> bool:
         """Forget a group: nothing is kept for it any more. Return whether it was known."""
-        group = self.groups.pop((api, name), None)
+        group = self.groups.get((api, name))
         if group is None:
             return False
-        self._removed[api, name] = time.time()
         for journal in self.journals():
+            self._unsaved[journal.id].groups.pop((api, name), None)
             journal.remove_group(api, name)
+        self._removed[api, name] = time.time()
+        del self.groups[api, name]
         for member in list(group.connections):
             self._disconnect(group, member)
         return True
@@ -367,7 +382,9 @@ class Coordinator:
                 self.counts["lost"] += 1
 
     def tick(self, now: float) -> None:
-        """Take the partitions of members that hang, and note which groups have members."""
+        """Take the partitions of members that hang, note which groups have members, and store what was not taken."""
+        for journal in self.journals():
+            self._save_unsaved(journal)
         for group in list(self.groups.values()):
             for member in group.membership.silent(now, self._member_timeout):
                 self._lose(group, member, f"gave no sign of life for {self._member_timeout:g} s")
@@ -535,7 +552,9 @@ class Coordinator:
     def _begin(self, group: GroupAtWork, journal: Journal, since: Any) -> None:
         """Have a group begin in a journal that does not know it yet."""
         cursors = group.cursors[journal.id] = Cursors({})
-        for topic, head in self._topics(group, range(PARTITIONS), journal):
+        topics = self._topics(group, range(PARTITIONS), journal)
+        since = _found(journal, [topic for topic, _ in topics], since)
+        for topic, head in topics:
             position = _position(journal, topic, head, since, group.info.created_at)
             if cursors.begin(topic, position):
                 self._note(journal.id, group.info.name, topic, position)
@@ -559,9 +578,10 @@ class Coordinator:
             if cursors is not None and cursors.believe(topic, sequence):
                 self._note(journal, group.info.name, topic, sequence)
 
-    def _save_group(self, group: GroupAtWork) -> None:
-        for journal in self.journals():
-            journal.save_group(group.info)
+    def _save_group(self, group: GroupAtWork, journals: Iterable[Journal] | None = None) -> None:
+        for journal in self.journals() if journals is None else journals:
+            self._unsaved[journal.id].groups[group.info.api, group.info.name] = group.info
+            self._save_unsaved(journal)
 
     # Members
 
@@ -602,9 +622,26 @@ class Coordinator:
         self._send(connection.routing_id, call_id, message)
 
     def _save_held(self, group: GroupAtWork, partitions: Iterable[int], *, is_held: bool) -> None:
-        rows = [(group.info.api, group.info.name, partition, is_held) for partition in partitions]
         for journal in self.journals():
-            journal.save(held=rows)
+            held = self._unsaved[journal.id].held
+            held.update({(group.info.api, group.info.name, partition): is_held for partition in partitions})
+            self._save_unsaved(journal)
+
+    def _save_unsaved(self, journal: Journal) -> None:
+        """Store who is in which group. A journal that does not take it holds up nobody: the next tick tries again."""
+        unsaved = self._unsaved[journal.id]
+        try:
+            if unsaved.held:
+                journal.save(held=[(*key, is_held) for key, is_held in unsaved.held.items()])
+                unsaved.held.clear()
+            while unsaved.groups:
+                journal.save_group(next(iter(unsaved.groups.values())))
+                del unsaved.groups[next(iter(unsaved.groups))]
+            unsaved.has_failed = False
+        except JournalError as error:
+            if not unsaved.has_failed:
+                unsaved.has_failed = True
+                logger.error("Who is in which group was not stored, and is tried again: %s", error)
 
     # Where topics stand
 
@@ -638,13 +675,18 @@ class Coordinator:
         return rows
 
     def _streams_of_nobody(self, message: Open) -> list[Any]:
-        return [
-            [journal.id, topic.event, topic.partition, position, head, 0]
-            for journal in self.journals()
-            for topic, head in journal.topics(message.api).items()
-            if topic.event in message.events and topic.partition in message.partitions
-            for position in [_position(journal, topic, head, message.since)]
-        ]
+        rows = []
+        for journal in self.journals():
+            topics = {
+                topic: head
+                for topic, head in journal.topics(message.api).items()
+                if topic.event in message.events and topic.partition in message.partitions
+            }
+            since = _found(journal, topics, message.since)
+            for topic, head in topics.items():
+                position = _position(journal, topic, head, since)
+                rows.append([journal.id, topic.event, topic.partition, position, head, 0])
+        return rows
 
     def _tell_streams(self, group: GroupAtWork, member: str, partitions: list[int], journals: list[Journal]) -> None:
         info, connection = group.info, group.connections[member]
@@ -721,20 +763,28 @@ def _position(journal: Journal, topic: Topic, head: int, since: Any, otherwise: 
         return head
     if since == "0":
         return 0
+    if isinstance(since, _At):
+        return since
     if isinstance(since, str):
-        found = _find(journal, topic, since)
-        if found is not None:
-            return found
         since = otherwise  # another publisher has it
     if isinstance(since, datetime):
         since = since.timestamp()
     return head if since is None else journal.position_before(topic, float(since))
 
 
-def _find(journal: Journal, topic: Topic, id: str) -> int | None:
-    """Return the sequence of an event, given by its id or its native id; None where this journal does not have it."""
-    name, _, number = id.rpartition("-")
+class _At(int):
+    """The sequence that an id stands for."""
+
+
+def _found(journal: Journal, topics: Iterable[Topic], since: Any) -> Any:
+    """Return the sequence of an event, given by its id or its native id; anything else, or unknown here, as it is."""
+    if not isinstance(since, str) or since in ("0", "$"):
+        return since
+    name, _, number = since.rpartition("-")
     if name == journal.id and number.isdigit():
-        return int(number)
-    found = journal.find(lambda record: envelope.decode_record(record).id == id, topic.api, topic.event)
-    return None if found is None else found[1]
+        return _At(number)
+    for api, event in {(topic.api, topic.event) for topic in topics}:  # each is read through: once, not per partition
+        found = journal.find(lambda record: envelope.decode_record(record).id == since, api, event)
+        if found is not None:
+            return _At(found[1])
+    return since

@@ -398,12 +398,16 @@ class Listening:
     async def _handle(self, stream: Stream, entry: Entry, deliveries: int, backoff: float) -> bool:
         try:
             message = self._message(stream, entry, deliveries)
+        except LightbusException as error:
+            self._is_invalid(stream, entry, error)
+            return self._done(stream, entry)
+        try:
             args, kwargs = self._arguments(message)
         except LightbusException as error:
-            # Its sender's mistake, and not the handler's: `on_error` is not asked, and nothing a peer sends stops us.
-            self.counts["invalid"] += 1
-            logger.error("%s is not given to the listener %s: %s", _where(stream, entry), self.listener.name, error)
-            return self._done(stream, entry)
+            # Whoever is wrong, sender or listener, trying again does not help: `on_error` is not asked, nothing a peer
+            # sends stops us, and the event is set aside for when one of them was mended.
+            self._is_invalid(stream, entry, error)
+            return await self._bury(stream, entry, deliveries, f"{type(error).__name__}: {error}")
         try:
             if self._is_async and not self._is_hooked:
                 await self.listener.function(*args, **kwargs)
@@ -420,6 +424,10 @@ class Listening:
             odd.__cause__ = error
             return await self._failed(stream, entry, message, odd, backoff)
         return self._done(stream, entry)
+
+    def _is_invalid(self, stream: Stream, entry: Entry, error: LightbusException) -> None:
+        self.counts["invalid"] += 1
+        logger.error("%s is not given to the listener %s: %s", _where(stream, entry), self.listener.name, error)
 
     async def _failed(
         self, stream: Stream, entry: Entry, message: EventMessage, error: Exception, backoff: float

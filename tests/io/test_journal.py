@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 import subprocess
 import sys
 import tempfile
@@ -211,6 +212,25 @@ def test_a_topic_that_began_meanwhile_stays(journal: Journal) -> None:
     journal.append([event(at=0.0)])
     assert journal.trim(now=2 * DAY, min_age=DAY, max_events=10, max_bytes=10**9, owed={}) == []
     assert journal.size[0] == 1
+
+
+def test_a_journal_that_is_set_back_gives_no_number_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy from before, put in its place later, begins behind what was there meanwhile; a clock set back does not."""
+    clock = [1e9]
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+    path = tmp_path / "0.sqlite"
+    Journal(path).close()
+    copy = path.read_bytes()
+    with contextlib.closing(Journal(path)) as journal:
+        [lost] = journal.append([event()])
+    path.write_bytes(copy)
+    clock[0] += 3600
+    with contextlib.closing(Journal(path)) as journal:
+        [after] = journal.append([event()])
+    assert after.sequence > lost.sequence
+    clock[0] = 0.0
+    with contextlib.closing(Journal(path)) as journal:
+        assert journal.append([event()])[0].sequence > after.sequence
 
 
 def test_without_a_group_age_decides(journal: Journal) -> None:

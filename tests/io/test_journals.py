@@ -420,6 +420,7 @@ from lightbus.exceptions import JournalError
 from lightbus.io.journal import NewEvent, Topic
 from lightbus.io.journals import JournalDirectory
 path = Path(sys.argv[1])
+(path / "reserve").write_bytes(b"x" * 65536)
 here = JournalDirectory(path / "shop" / "auth", host="here")
 journal, accepted = here.open_own(), []
 try:
@@ -443,6 +444,7 @@ for _ in range(3):
         print(error)
 print(before == sorted(file.name for file in here.path.iterdir()))
 (path / "ballast").unlink()
+(path / "reserve").unlink()
 journal.append([NewEvent(Topic("auth", "seen", 1), b"r", 1.0)])
 journal.close()
 journal = here.open_own()

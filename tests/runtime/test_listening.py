@@ -685,13 +685,14 @@ def test_what_would_end_a_task_is_an_error_like_others(where: str, error: BaseEx
 
 
 def test_invalid_arguments_are_not_the_handlers_fault() -> None:
-    """What the event's declaration does not allow never reaches the handler, and stops no worker."""
+    """What the event's declaration does not allow never reaches the handler, stops no worker, and is set aside."""
     seen: list[Any] = []
 
     async def test(listening: Listening, surroundings: Surroundings) -> None:
         give(listening, invalid=1)
         await wait_until_async(lambda: listening.handled)
-        assert (seen, dict(listening.counts), surroundings.fatal) == ([], {"invalid": 1}, [])
+        assert (seen, dict(listening.counts), surroundings.fatal) == ([], {"invalid": 1, "buried": 1}, [])
+        assert feeder(listening).owner.buried == [(1, 1, "ValidationError: it is invalid")]
 
     run(lambda message: seen.append(message), test)
 
