@@ -420,7 +420,7 @@ from lightbus.exceptions import JournalError
 from lightbus.io.journal import NewEvent, Topic
 from lightbus.io.journals import JournalDirectory
 path = Path(sys.argv[1])
-(path / "reserve").write_bytes(b"x" * 65536)
+(path / "reserve").write_bytes(b"x" * 600_000)  # as much as writing the log back takes
 here = JournalDirectory(path / "shop" / "auth", host="here")
 journal, accepted = here.open_own(), []
 try:
