@@ -1,0 +1,210 @@
+"""
+Three hosts on a network: they find each other, keep others out, and live through what happens to cables and addresses.
+
+Bounds in seconds are those of a quiet machine; a test prints what it measured, and fails only when it takes `SLACK`
+times as long.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from helpers import Process, scaled, wait_until
+from helpers.lan import Host, Lan
+from lightbus.config.keys import BusKey
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+OURS, OTHER = BusKey.generate(), BusKey.generate()
+SECRET = "the-quick-brown-fox"
+SLACK = 5
+
+OUTAGE = scaled(60)
+"""Seconds that a cable is out: the longer it is, the longer are the pauses between attempts."""
+
+pytestmark = pytest.mark.network
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give every host the key, and fixed ports."""
+    monkeypatch.setenv("LIGHTBUS_BUS_KEY", OURS.text)
+
+
+def start_workers(*hosts: Host, **env: str) -> list[Process]:
+    """Start a worker on each host, together, and wait for all."""
+    workers = [host.worker("lan_worker", PROGRAMS, **env) for host in hosts]
+    for worker in workers:
+        worker.wait_for_line("Ready")
+    return workers
+
+
+def start_caller(host: Host, **env: str) -> Process:
+    """Start a caller on a host."""
+    return host.python("lan_caller.py", cwd=PROGRAMS, name="caller", **env)
+
+
+def first_call(host: Host, **env: str) -> tuple[float, str]:
+    """Return how long the first call of a new process takes, and what it comes to: where it went, or the error."""
+    caller = start_caller(host, ONCE="1", **env)
+    assert caller.wait(10 * SLACK) == 0, caller.report()
+    seconds, outcome = caller.wait_for_line(r"^first (\S+) (.*)").groups()
+    return float(seconds), outcome
+
+
+def outcomes(caller: Process, *, since: float = 0.0) -> list[tuple[float, str]]:
+    """Return when each call ended, and what it came to, at both doors."""
+    lines = re.findall(r"^(\d+\.\d+) (?:sync|async) (\S+)$", caller.stdout, re.MULTILINE)
+    return [(float(at), outcome) for at, outcome in lines if float(at) >= since]
+
+
+def numbers(process: Process, word: str, host: str) -> list[int]:
+    """Return the numbers of the lines `word host number` that a process printed."""
+    return [int(number) for number in re.findall(rf"^{word} {host} (\d+)$", process.stdout, re.MULTILINE)]
+
+
+def measured(what: str, seconds: float, bound: float) -> None:
+    """Print a measurement; fail only when it is far beyond its bound."""
+    print(f"measured: {what}: {seconds:.2f} s (bound {bound:g} s)")
+    assert seconds < bound * SLACK
+
+
+# --- who is there -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["bus_key", "insecure"])
+def test_hosts_find_each_other(lan: Lan, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    """By multicast alone they call and hear each other; with a key, and only then, nothing can be read on the way."""
+    if mode == "insecure":
+        monkeypatch.delenv("LIGHTBUS_BUS_KEY")
+        monkeypatch.setenv("LIGHTBUS_SECURITY", "insecure")
+    one, two, three = (lan.host(number) for number in (1, 2, 3))
+    with lan.capture(three) as capture:
+        workers = start_workers(one, two, EVERY="0.05")
+        third = start_workers(three, API="other")[0]
+        for process, other in [(workers[0], "h2"), (workers[1], "h1"), (third, "h1"), (third, "h2")]:
+            process.wait_for_line(rf"^heard {other} \d+", 10 * SLACK)
+        seconds, where = first_call(three, NOTE=SECRET)
+        assert where in ("h1", "h2")
+        measured(f"{mode}: a new process makes its first call to another host", seconds, 1)
+        readable = capture.holds(SECRET.encode()), capture.holds(b"work\0told\0")
+    assert readable == ((False, False) if mode == "bus_key" else (True, True))
+
+
+def test_other_hosts_see_nothing_and_get_nothing(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host with another key, or none, on the same network and with the same bus name, has nothing of it."""
+    one, two, three = (lan.host(number) for number in (1, 2, 3))
+    workers = start_workers(one, two, EVERY="0.05")
+    strangers = [
+        three.worker("lan_worker", PROGRAMS, LIGHTBUS_BUS_KEY=OTHER.text, API="other"),
+        three.worker("lan_worker", PROGRAMS, LIGHTBUS_BUS_KEY="", LIGHTBUS_SECURITY="host", API="other"),
+        three.worker("lan_worker", PROGRAMS, LIGHTBUS_BUS_KEY="", LIGHTBUS_SECURITY="insecure", API="other"),
+    ]
+    for stranger in strangers:
+        stranger.wait_for_line("Ready", 10 * SLACK)
+    callers = [
+        (start_caller(three, ONCE="1", LIGHTBUS_BUS_KEY=OTHER.text), "PeerRefused"),
+        (start_caller(three, ONCE="1", LIGHTBUS_BUS_KEY="", LIGHTBUS_SECURITY="host"), "UnknownApi"),
+        (start_caller(three, ONCE="1", LIGHTBUS_BUS_KEY="", LIGHTBUS_SECURITY="insecure"), "PeerRefused"),
+    ]
+    for caller, error in callers:
+        caller.wait_for_line(rf"^first \S+ {error}: ", 10 * SLACK)
+    fired = numbers(workers[0], "fired", "h1")[-1]
+    wait_until(lambda: fired + 20 in numbers(workers[1], "heard", "h1"), 10 * SLACK)
+    for stranger in strangers:
+        assert not re.search("^heard|is up at", stranger.output, re.MULTILINE), stranger.report()
+
+
+# --- who pretends -----------------------------------------------------------------------------------
+
+
+def test_an_impostor_costs_failed_handshakes(lan: Lan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right names at a stranger's address, what was overheard, and noise: nothing is lost, leaked, or held up."""
+    config = tmp_path / "ports.json"
+    config.write_text('{"network": {"rpc_port": 5570, "event_port": 5571}}')
+    one, two, three = (lan.host(number) for number in (1, 2, 3))
+    worker = start_workers(one, LIGHTBUS_CONFIG=str(config))[0]
+    with lan.capture(two) as capture:
+        assert first_call(two, NOTE=SECRET)[1] == "h1"
+        overheard = tmp_path / "overheard"
+        overheard.write_bytes(capture.first_stream_to(5570))
+    assert overheard.stat().st_size > 200
+    caller = start_caller(two, NOTE=SECRET)
+    caller.wait_for_line("async h1")
+    bus = worker.wait_for_line("bus '(.*?)'")[1]
+    began = time.time()
+    args = (bus, OURS.fingerprint, three.address, one.address, str(overheard))
+    impostor = three.python("lan_impostor.py", *args, cwd=PROGRAMS, name="impostor", NOTE=SECRET)
+    impostor.wait_for_line("^announced")
+    impostor.wait_for_line(r"^trapped [1-9]", 10 * SLACK)
+    seconds, where = first_call(two, NOTE=SECRET)
+    assert where == "h1"
+    impostor.wait_for_line("^said", 10 * SLACK)
+    ended = time.time()
+    wait_until(lambda: outcomes(caller, since=ended)[10:], what="calls go on")
+    calls = outcomes(caller, since=began)
+    assert {outcome for _, outcome in calls} == {"h1"}
+    assert "leaked" not in impostor.stdout
+    assert re.search(r"refused \d+ connections so far, the last from 10\.77\.1\.3", worker.output)
+    assert "Traceback" not in worker.output + caller.output
+    measured("a new process makes its first call beside an impostor", seconds, 1)
+
+
+# --- a cable ----------------------------------------------------------------------------------------
+
+
+def test_a_cable_is_pulled_and_put_back(lan: Lan) -> None:
+    """Calls in progress fail with PeerLost, new ones go to the other host, and afterwards to both; no event is lost."""
+    one, two, three = (lan.host(number) for number in (1, 2, 3))
+    workers = dict(zip(("h1", "h2"), start_workers(one, two, EVERY="0.1"), strict=True))
+    caller = start_caller(three, HOLD="4")
+    wait_until(lambda: {"h1", "h2"} <= {where for _, where in outcomes(caller)}, 10 * SLACK)
+    wait_until(lambda: len(held(workers["h1"]) | held(workers["h2"])) == 8, 10 * SLACK, "8 calls are being executed")
+    caught, spared = held(workers["h1"]), held(workers["h2"])
+    assert caught
+    assert spared
+
+    lan.unplug(one)
+    pulled = time.time()
+    wait_until(lambda: dropped(caller).keys() >= caught, 5 * SLACK, "calls in progress have failed")
+    assert set(dropped(caller).values()) <= {"PeerLost"}
+    settled = time.time()
+    wait_until(lambda: len(outcomes(caller, since=settled)) > 20, 5 * SLACK, "calls go on")
+    failed = [at for at, outcome in outcomes(caller, since=pulled) if outcome == "PeerLost"]
+    assert {outcome for _, outcome in outcomes(caller, since=pulled + 0.5)} <= {"h2", "PeerLost"}
+    measured("cable pulled, until calls in progress fail with PeerLost", settled - pulled, 5)
+    measured("cable pulled, until the last call failed", max(failed, default=pulled) - pulled, 5)
+    assert not dropped(caller).keys() & spared
+
+    wait_until(lambda: time.time() > pulled + OUTAGE, OUTAGE + 1)
+    lan.plug(one)
+    plugged = time.time()
+    wait_until(lambda: "h1" in {where for _, where in outcomes(caller, since=plugged)}, 10 * SLACK, "h1 is called")
+    back = min(at for at, where in outcomes(caller, since=plugged) if where == "h1")
+    measured("cable put back, until the host is called again", back - plugged, 10)
+
+    wait_until_all_heard(workers["h1"], "h1", workers["h2"])
+    wait_until_all_heard(workers["h2"], "h2", workers["h1"])
+    measured("cable put back, until the events of both sides have arrived", time.time() - plugged, 10)
+    for process in (caller, *workers.values()):
+        process.kill()  # what is held would hold them up
+
+
+def wait_until_all_heard(publisher: Process, host: str, listener: Process) -> None:
+    """Return when all that was fired on a host until now was heard by a listener."""
+    fired = set(numbers(publisher, "fired", host))
+    wait_until(lambda: fired <= set(numbers(listener, "heard", host)), 10 * SLACK, f"what {host} fired is heard")
+
+
+def held(worker: Process) -> set[int]:
+    """Return the tokens of the calls that a worker executes."""
+    return {int(token) for token in re.findall(r"^holding (\d+)$", worker.stdout, re.MULTILINE)}
+
+
+def dropped(caller: Process) -> dict[int, str]:
+    """Return the tokens of the held calls that have failed, and how."""
+    return {int(token): error for token, error in re.findall(r" held (\d+) (\S+)$", caller.stdout, re.MULTILINE)}
