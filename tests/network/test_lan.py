@@ -7,7 +7,10 @@ times as long.
 
 from __future__ import annotations
 
+import json
 import re
+import socket
+import subprocess
 import time
 from pathlib import Path
 
@@ -124,10 +127,8 @@ def test_other_hosts_see_nothing_and_get_nothing(lan: Lan, monkeypatch: pytest.M
 
 def test_an_impostor_costs_failed_handshakes(lan: Lan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Right names at a stranger's address, what was overheard, and noise: nothing is lost, leaked, or held up."""
-    config = tmp_path / "ports.json"
-    config.write_text('{"network": {"rpc_port": 5570, "event_port": 5571}}')
     one, two, three = (lan.host(number) for number in (1, 2, 3))
-    worker = start_workers(one, LIGHTBUS_CONFIG=str(config))[0]
+    worker = start_workers(one, LIGHTBUS_CONFIG=settings(tmp_path))[0]
     with lan.capture(two) as capture:
         assert first_call(two, NOTE=SECRET)[1] == "h1"
         overheard = tmp_path / "overheard"
@@ -183,15 +184,19 @@ def test_a_cable_is_pulled_and_put_back(lan: Lan) -> None:
     wait_until(lambda: time.time() > pulled + OUTAGE, OUTAGE + 1)
     lan.plug(one)
     plugged = time.time()
-    wait_until(lambda: "h1" in {where for _, where in outcomes(caller, since=plugged)}, 10 * SLACK, "h1 is called")
-    back = min(at for at, where in outcomes(caller, since=plugged) if where == "h1")
-    measured("cable put back, until the host is called again", back - plugged, 10)
+    measured("cable put back, until the host is called again", wait_until_called(caller, "h1", plugged), 10)
 
     wait_until_all_heard(workers["h1"], "h1", workers["h2"])
     wait_until_all_heard(workers["h2"], "h2", workers["h1"])
     measured("cable put back, until the events of both sides have arrived", time.time() - plugged, 10)
     for process in (caller, *workers.values()):
         process.kill()  # what is held would hold them up
+
+
+def wait_until_called(caller: Process, host: str, since: float) -> float:
+    """Return the seconds from `since` on after which a host is called (again)."""
+    wait_until(lambda: host in {where for _, where in outcomes(caller, since=since)}, 10 * SLACK, f"{host} is called")
+    return min(at for at, where in outcomes(caller, since=since) if where == host) - since
 
 
 def wait_until_all_heard(publisher: Process, host: str, listener: Process) -> None:
@@ -208,3 +213,143 @@ def held(worker: Process) -> set[int]:
 def dropped(caller: Process) -> dict[int, str]:
     """Return the tokens of the held calls that have failed, and how."""
     return {int(token): error for token, error in re.findall(r" held (\d+) (\S+)$", caller.stdout, re.MULTILINE)}
+
+
+# --- addresses --------------------------------------------------------------------------------------
+
+
+def test_an_address_changes(lan: Lan) -> None:
+    """A worker whose host is given another address is found at it, by others and by itself, and is the same one."""
+    one, three = lan.host(1), lan.host(3)
+    worker = start_workers(one, EVERY="0.1")[0]
+    caller = start_caller(three)
+    caller.wait_for_line("async h1")
+    one.ip("addr del 10.77.1.1/24 dev eth0", "addr add 10.77.1.101/24 dev eth0")
+    changed = time.time()
+    worker.wait_for_line("The addresses .* are now 10.77.1.101$")
+    noticed = time.time()
+    measured(
+        "address changed, until the host is called again",
+        wait_until_called(caller, "h1", noticed) + noticed - changed,
+        10,
+    )
+    fired = numbers(worker, "fired", "h1")[-1]
+    wait_until(lambda: fired + 5 in numbers(worker, "heard", "h1"), 10 * SLACK, "it hears itself")
+    wait_until_all_heard(worker, "h1", worker)
+    assert len(re.findall("Ready", worker.output)) == 1
+
+
+def test_an_interface_appears(lan: Lan, tmp_path: Path) -> None:
+    """What comes up after the start is used, and announced there; bridges like those of Docker never are."""
+    lan.add_bridge(2)
+    one, three = lan.host(1), lan.host(3, bridge=2)
+    add_container_bridge(one, "docker0", "172.17.0.1")
+    worker = start_workers(one, LIGHTBUS_CONFIG=settings(tmp_path))[0]
+    caller = start_caller(three, TIMEOUT="2")
+    caller.wait_for_line("first .* UnknownApi")
+    with lan.capture(three) as capture:
+        add_container_bridge(one, "br-0a1b2c3d4e5f", "172.18.0.1")
+        lan.wire(one, "eth1", bridge=2)
+        one.ip("addr add 10.77.2.1/24 dev eth1")
+        measured("interface appeared, until the host is called there", wait_until_called(caller, "h1", time.time()), 10)
+        announced = {address: capture.holds(socket.inet_aton(address)) for address in CONTAINERS | {"10.77.2.1"}}
+    assert announced == {"10.77.2.1": True, "172.17.0.1": False, "172.18.0.1": False}
+    assert listening(one) == {f"10.77.{bridge}.1:{port}" for bridge in (1, 2) for port in (5570, 5571)}
+    worker.wait_for_line("The addresses .* are now 10.77.1.1, 10.77.2.1$")
+
+
+CONTAINERS = {"172.17.0.1", "172.18.0.1"}
+
+
+def add_container_bridge(host: Host, name: str, address: str) -> None:
+    """Give a host a bridge with something plugged in, as a program for containers does."""
+    host.ip(
+        f"link add name {name} type bridge", f"addr add {address}/16 dev {name}", f"link set {name} up",
+        f"link add veth{address[5]} type veth peer name in{address[5]}", f"link set veth{address[5]} master {name}",
+        f"link set veth{address[5]} up", f"link set in{address[5]} up",
+    )  # fmt: skip
+
+
+def listening(host: Host) -> set[str]:
+    """Return where TCP connections are taken on a host."""
+    shown = subprocess.run(
+        ["ip", "netns", "exec", host.namespace, "ss", "-Hltn"], check=True, capture_output=True, text=True
+    )
+    return {line.split()[3] for line in shown.stdout.splitlines()}
+
+
+# --- no multicast -----------------------------------------------------------------------------------
+
+
+def settings(tmp_path: Path, **sections: object) -> str:
+    """Write a configuration file with fixed ports, and return its path."""
+    file = tmp_path / f"{len(list(tmp_path.iterdir()))}.json"
+    file.write_text(json.dumps({"network": {"rpc_port": 5570, "event_port": 5571}, **sections}))
+    return str(file)
+
+
+def test_one_seed_joins_two_subnets(lan: Lan, tmp_path: Path) -> None:
+    """Where multicast does not get through, one fixed peer tells hosts of two subnets of each other."""
+    lan.add_bridge(2)
+    lan.route_between(1, 2)
+    one, two, three = lan.host(1), lan.host(2, bridge=2), lan.host(3)
+    config = settings(tmp_path, discovery={"mdns": False})
+    start_workers(one, LIGHTBUS_CONFIG=config, API="seed")
+    with_seed = {"LIGHTBUS_CONFIG": config, "LIGHTBUS_PEERS": "10.77.1.1:5570"}
+    start_workers(two, **with_seed)
+    seconds, where = first_call(three, **with_seed)
+    assert where == "h2"
+    measured("first call into another subnet, by one seed and without multicast", seconds, 1)
+
+
+def test_a_seed_by_name_moves(lan: Lan, tmp_path: Path) -> None:
+    """A fixed peer that is given by its host's name is looked up at each attempt, and found at its new address."""
+    one, three = lan.host(1), lan.host(3)
+    config = settings(tmp_path, discovery={"mdns": False})
+    lan.name(three, {"seed.example": "10.77.1.1"})
+    start_workers(one, LIGHTBUS_CONFIG=config)
+    caller = start_caller(three, LIGHTBUS_CONFIG=config, LIGHTBUS_PEERS="seed.example:5570", TIMEOUT="2")
+    caller.wait_for_line("async h1")
+    lan.name(three, {"seed.example": "10.77.1.101"})
+    one.ip("addr del 10.77.1.1/24 dev eth0", "addr add 10.77.1.101/24 dev eth0")
+    changed = time.time()
+    wait_until(lambda: {what for _, what in outcomes(caller, since=changed)} - {"h1"}, 5 * SLACK, "it is lost")
+    lost = max(at for at, what in outcomes(caller, since=changed) if what != "h1")
+    measured(
+        "a seed's name leads elsewhere, until it is called again",
+        wait_until_called(caller, "h1", lost) + lost - changed,
+        20,
+    )
+
+
+HOG = """
+import socket, time
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as hog:
+    hog.bind(("", 5353))
+    print("taken")
+    time.sleep(600)
+"""
+
+
+def test_port_5353_is_taken(lan: Lan, tmp_path: Path) -> None:
+    """Where another program keeps the port of multicast DNS to itself, that is a warning, and fixed peers go on."""
+    one, two, three = (lan.host(number) for number in (1, 2, 3))
+    three.python("-c", HOG).wait_for_line("taken")
+    config = settings(tmp_path)
+    start_workers(one, LIGHTBUS_CONFIG=config, API="seed")
+    start_workers(two)
+    worker, caller = (
+        start_workers(three, LIGHTBUS_PEERS="10.77.1.1:5570", API="third")[0],
+        start_caller(three, ONCE="1", LIGHTBUS_PEERS="10.77.1.1:5570"),
+    )
+    assert caller.wait(10 * SLACK) == 0
+    seconds = float(caller.wait_for_line(r"^first (\S+) h2$")[1])
+    measured("first call by a seed, where port 5353 is taken", seconds, 1)
+    for process in (worker, caller):
+        process.wait_for_line(
+            "zeroconf cannot listen on 10.77.1.3 .*Address already in use.*name a peer: LIGHTBUS_PEERS"
+        )
+    doctor = three.lightbus("doctor", LIGHTBUS_PEERS="10.77.1.1:5570")
+    doctor.wait_for_line("port 5353: cannot be used .*Address already in use", 10 * SLACK)
+    doctor.wait_for_line("fixed peers: tcp://10.77.1.1:5570 answers")
+    assert doctor.wait() == 2
