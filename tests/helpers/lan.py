@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
 import secrets
+import select
 import shutil
 import socket
 import struct
 import subprocess
 import sys
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -33,6 +37,7 @@ SETTINGS = Path("/etc/netns")
 
 ETH_P_ALL = 0x0003  # packet(7)
 SO_RCVBUFFORCE = 33  # socket(7)
+SOL_PACKET, PACKET_VNET_HDR = 263, 15  # linux/if_packet.h
 CAPTURE_BYTES = 64 * 1024 * 1024
 
 _as_host = 'echo "$0" >/proc/sys/kernel/hostname && exec "$@"'
@@ -122,6 +127,31 @@ class Lan:
         """Put it back."""
         self.ip(f"link set {host.port('eth0')} up")
 
+    @contextmanager
+    def bad_cable(self, host: Host, *, delay: float, loss: float, randomness: random.Random) -> Iterator[None]:
+        """
+        Have every frame to and from a host's eth0 arrive `delay` seconds late, and this share of them not at all.
+
+        `tc netem` would do it where the kernel has that; this is the same everywhere.
+        """
+        port, bridge_end, our_end = host.port("eth0"), f"{host.name}-far", f"{host.name}-near"
+        self.ip(
+            f"link add {our_end} type veth peer name {bridge_end}",
+            f"link set {bridge_end} master br1",
+            f"link set {our_end} up",
+            f"link set {bridge_end} up",
+            f"link set {port} nomaster",
+        )
+        with self.raw_socket(port, offloaded=True) as here, self.raw_socket(our_end, offloaded=True) as there:
+            stop, stopped = socket.socketpair()
+            with stop, stopped, ThreadPoolExecutor(1) as executor:
+                carrying = executor.submit(_carry, here, there, stopped, delay, loss, randomness)
+                try:
+                    yield
+                finally:
+                    stop.send(b"x")
+                    carrying.result()
+
     def name(self, host: Host, names: Mapping[str, str]) -> None:
         """Have a host know other hosts by name: `{name: address}`, in its /etc/hosts; anew at each call."""
         file = SETTINGS / host.namespace / "hosts"
@@ -137,11 +167,12 @@ class Lan:
         with self.raw_socket(host.port("eth0")) as ear:
             yield Capture(ear)
 
-    def raw_socket(self, port: str) -> socket.socket:
-        """Return a packet(7) socket on one interface of the switch."""
+    def raw_socket(self, port: str, *, offloaded: bool = False) -> socket.socket:
+        """Return a packet(7) socket on one interface of the switch; `offloaded`, with what checksums are still due."""
 
         def make() -> socket.socket:
             made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+            made.setsockopt(SOL_PACKET, PACKET_VNET_HDR, offloaded)
             made.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, CAPTURE_BYTES)
             made.bind((port, 0))
             return made
@@ -256,6 +287,36 @@ def within(namespace: str, make: Callable[[], T]) -> T:
 
     with ThreadPoolExecutor(1) as executor:
         return executor.submit(enter).result()
+
+
+def _carry(
+    here: socket.socket,
+    there: socket.socket,
+    stop: socket.socket,
+    delay: float,
+    loss: float,
+    randomness: random.Random,
+) -> None:
+    """Carry frames between two interfaces, late, and not all of them, until `stop` can be read."""
+    on_the_way: deque[tuple[float, socket.socket, bytes]] = deque()
+    other = {here: there, there: here}
+    for end in other:
+        end.setblocking(False)
+    while True:
+        patience = max(0.0, on_the_way[0][0] - time.monotonic()) if on_the_way else None
+        readable, _, _ = select.select([here, there, stop], [], [], patience)
+        if stop in readable:
+            return
+        for end in readable:
+            with suppress(BlockingIOError):
+                while True:
+                    frame, address = end.recvfrom(0x1FFFF)
+                    if address[2] != socket.PACKET_OUTGOING and randomness.random() >= loss:
+                        on_the_way.append((time.monotonic() + delay, other[end], frame))
+        while on_the_way and on_the_way[0][0] <= time.monotonic():
+            _, end, frame = on_the_way.popleft()
+            with suppress(OSError):  # full, or the cable is out: it is lost
+                end.send(frame)
 
 
 def _ip(namespace: str, *commands: str) -> None:

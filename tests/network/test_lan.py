@@ -8,6 +8,7 @@ times as long.
 from __future__ import annotations
 
 import json
+import random
 import re
 import socket
 import subprocess
@@ -199,9 +200,9 @@ def wait_until_called(caller: Process, host: str, since: float) -> float:
     return min(at for at, where in outcomes(caller, since=since) if where == host) - since
 
 
-def wait_until_all_heard(publisher: Process, host: str, listener: Process) -> None:
-    """Return when all that was fired on a host until now was heard by a listener."""
-    fired = set(numbers(publisher, "fired", host))
+def wait_until_all_heard(publisher: Process, host: str, listener: Process, *, since: int = 1) -> None:
+    """Return when all that was fired on a host until now, from a number on, was heard by a listener."""
+    fired = {number for number in numbers(publisher, "fired", host) if number >= since}
     wait_until(lambda: fired <= set(numbers(listener, "heard", host)), 10 * SLACK, f"what {host} fired is heard")
 
 
@@ -353,3 +354,27 @@ def test_port_5353_is_taken(lan: Lan, tmp_path: Path) -> None:
     doctor.wait_for_line("port 5353: cannot be used .*Address already in use", 10 * SLACK)
     doctor.wait_for_line("fixed peers: tcp://10.77.1.1:5570 answers")
     assert doctor.wait() == 2
+
+
+# --- a bad cable ------------------------------------------------------------------------------------
+
+
+def test_a_slow_and_lossy_network(lan: Lan, chaos: random.Random) -> None:
+    """Where packets take 100 ms each way and a twentieth is lost, peers find each other; no call or event is lost."""
+    one, three = lan.host(1), lan.host(3)
+    with lan.bad_cable(three, delay=0.1, loss=0.05, randomness=chaos):
+        worker = start_workers(three, EVERY="0.1")[0]
+        began = time.time()
+        listener, caller = one.worker("lan_worker", PROGRAMS, API="other"), start_caller(one)
+        measured("200 ms, 5 % loss: first call, with all imports", wait_until_called(caller, "h3", began), 4)
+        answered = time.time()
+        wait_until(lambda: len(outcomes(caller, since=answered)) >= 20, 10 * SLACK, "20 calls are answered")
+        assert {outcome for _, outcome in outcomes(caller, since=answered)} == {"h3"}
+        seconds = 2 * (time.time() - answered) / len(outcomes(caller, since=answered))
+        measured("200 ms, 5 % loss: a call, on average", seconds, 0.5)
+        # What was fired before the listener's group began is not owed to it.
+        listener.wait_for_line(r"^heard h3 \d+", 10 * SLACK)
+        wait_until_all_heard(worker, "h3", listener, since=numbers(listener, "heard", "h3")[0])
+        heard = time.time()
+        wait_until_all_heard(worker, "h3", listener, since=numbers(worker, "fired", "h3")[-1])
+        measured("200 ms, 5 % loss: an event that was just fired", time.time() - heard, 1)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -70,6 +72,7 @@ async def main() -> None:
     await asyncio.gather(*holding)
 
 
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # in order: the worker need not wait for us
 try:
     first = bus.work.where(note=NOTE, bus_options=TIMEOUT)
 except LightbusException as error:
