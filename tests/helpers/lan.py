@@ -218,12 +218,16 @@ class Host:
         """Run commands of `ip` on this host."""
         _ip(self.namespace, *commands)
 
-    def python(self, *args: str, cwd: Path | None = None, name: str = "python", **env: str) -> Process:
-        """Start this Python here, with `args` and with more variables."""
+    def run(self, *argv: str, cwd: Path | None = None, name: str = "", **env: str) -> Process:
+        """Start a program here, with more variables."""
         inside = ["ip", "netns", "exec", self.namespace, "unshare", "--uts", "sh", "-c", _as_host, self.name]
         return self._processes.start(
-            [*inside, sys.executable, *args], cwd=cwd, env={**self.env, **env}, name=f"{self.name}-{name}"
+            [*inside, *argv], cwd=cwd, env={**self.env, **env}, name=f"{self.name}-{name or argv[0]}"
         )
+
+    def python(self, *args: str, cwd: Path | None = None, name: str = "python", **env: str) -> Process:
+        """Start this Python here, with `args`."""
+        return self.run(sys.executable, *args, cwd=cwd, name=name, **env)
 
     def lightbus(self, *args: str, cwd: Path | None = None, **env: str) -> Process:
         """Start the command line here."""

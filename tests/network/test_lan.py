@@ -8,10 +8,13 @@ times as long.
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
+import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from helpers.lan import Host, Lan
 from lightbus.config.keys import BusKey
 
 PROGRAMS = Path(__file__).parent / "programs"
+README = Path(__file__).parents[2] / "README.md"
 
 OURS, OTHER = BusKey.generate(), BusKey.generate()
 SECRET = "the-quick-brown-fox"
@@ -121,6 +125,43 @@ def test_other_hosts_see_nothing_and_get_nothing(lan: Lan, monkeypatch: pytest.M
     wait_until(lambda: fired + 20 in numbers(workers[1], "heard", "h1"), 10 * SLACK)
     for stranger in strangers:
         assert not re.search("^heard|is up at", stranger.output, re.MULTILINE), stranger.report()
+
+
+REMOTE = """#!/bin/sh
+# Stands in for ssh and scp between the hosts: web-2 is another home.
+case $(basename $0) in
+    ssh) shift; cd {home} && "$@" ;;
+    scp) cp -p "$2" {home}/"${3#web-2:}" ;;
+esac
+"""
+
+
+def test_readme_lines_on_two_hosts(lan: Lan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The README's four lines, on two hosts, make one bus of them."""
+    for name in ("LIGHTBUS_BUS_KEY", "LIGHTBUS_BUS", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name)
+    one, two = lan.host(1), lan.host(2)
+    for host in (one, two):
+        del host.env["XDG_CONFIG_HOME"]
+        host.env["HOME"] = str(tmp_path / host.name)
+        (tmp_path / host.name).mkdir()
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    programs = dict.fromkeys(("ssh", "scp"), REMOTE.replace("{home}", two.env["HOME"]))
+    programs["lightbus"] = f'#!/bin/sh\nexec {sys.executable} -m lightbus "$@"\n'
+    for name, text in programs.items():
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    shutil.copy(PROGRAMS / "lan_worker.py", tmp_path / "bus.py")
+    [block] = [each for each in re.findall("```sh\n(.*?)```", README.read_text(), re.DOTALL) if "keys init" in each]
+    *bring, run = block.splitlines()
+
+    brought = one.run("sh", "-e", "-c", "\n".join(bring))
+    assert brought.wait() == 0, brought.report()
+    workers = [host.run("sh", "-c", f"exec {run}", cwd=tmp_path, EVERY="0.1") for host in (one, two)]
+    for worker, other in zip(workers, ("h2", "h1"), strict=True):
+        worker.wait_for_line(rf"^heard {other} \d+", 10 * SLACK)
 
 
 # --- who pretends -----------------------------------------------------------------------------------
