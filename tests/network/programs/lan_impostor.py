@@ -2,13 +2,15 @@
 Somebody on the network who has no key: announces itself under right names, and says again what it overheard.
 
 Arguments: the bus, the fingerprint of its key, our address, the address of a worker, the file with what was overheard.
-Prints `announced`, then `said` once noise and repetition were sent to both ports of the worker (5570, 5571), and
-`trapped BYTES` for each connection that somebody opened to us, with `leaked` if the secret was in it.
+Prints `announced`, then `said` once noise and repetition were sent ten times to both ports of the worker (5570, 5571),
+which goes on until it is ended. For each connection that somebody opened to us it prints `trapped BYTES`, with `leaked`
+if the secret was in it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import sys
 from contextlib import suppress
@@ -57,11 +59,11 @@ async def main() -> None:
     await voice.announce(us)
     print("announced", flush=True)
     overheard = Path(OVERHEARD).read_bytes()
-    for _ in range(10):
+    for number in itertools.count(1):
         said = (overheard, overheard[:64] + os.urandom(500), GREETING + os.urandom(500), os.urandom(500))
         await asyncio.gather(*(say(port, what) for port in (5570, 5571) for what in said))
-    print("said", flush=True)
-    await asyncio.Event().wait()
+        if number == 10:
+            print("said", flush=True)
 
 
 asyncio.run(main())
