@@ -91,8 +91,8 @@ class Binding:
         self.engines = ConnectedEngines(self._router.send)
         self._beat = time.monotonic()
         self._files: list[Path] = []
-        self._bound: dict[str, tuple[str, str]] = {}
-        """Per address the endpoints for calls and for events; empty in mode host."""
+        self._bound: set[str] = set()
+        """The addresses we listen at; none in mode host."""
 
     # Opening and closing
 
@@ -110,26 +110,25 @@ class Binding:
         addresses = list(addresses)
         rpc_port = _bind_all(self._router, addresses, rpc_port)
         event_port = _bind_all(self._xpub, addresses, event_port)
-        self._bound = {each: (f"tcp://{each}:{rpc_port}", f"tcp://{each}:{event_port}") for each in addresses}
-        rpc, event = self._bound[addresses[0]]
-        return Endpoints(rpc_port=rpc_port, event_port=event_port, rpc=rpc, event=event)
+        self._bound = set(addresses)
+        return Endpoints(
+            rpc_port=rpc_port,
+            event_port=event_port,
+            rpc=f"tcp://{addresses[0]}:{rpc_port}",
+            event=f"tcp://{addresses[0]}:{event_port}",
+        )
 
     def move(self, addresses: Iterable[str], endpoints: Endpoints) -> tuple[str, ...]:
         """
-        Be reachable at these addresses, at the same ports; return those that it worked for.
+        Be reachable at these addresses, too, at the same ports; return those of them that it worked for.
 
-        Connections that stand are left alone: that an address is gone their ends notice themselves.
+        Nothing is unbound, which would end connections: an address that is gone harms nobody, and may come back.
         """
         addresses = list(addresses)
         for address in addresses:
             if address not in self._bound:
                 self._bind_too(address, endpoints)
-        for address in self._bound.keys() - set(addresses):
-            if len(self._bound) > 1:  # a worker that is nowhere would not be found again
-                rpc, event = self._bound.pop(address)
-                self._router.unbind(rpc)
-                self._xpub.unbind(event)
-        return tuple(self._bound)
+        return tuple(address for address in addresses if address in self._bound) or tuple(self._bound)
 
     def _bind_too(self, address: str, endpoints: Endpoints) -> None:
         rpc, event = f"tcp://{address}:{endpoints.rpc_port}", f"tcp://{address}:{endpoints.event_port}"
@@ -143,7 +142,7 @@ class Binding:
         except TransportError as error:
             logger.warning("This worker is not reachable at the new address %s: %s", address, error)
         else:
-            self._bound[address] = rpc, event
+            self._bound.add(address)
 
     async def drain(self, seconds: float) -> None:
         """
