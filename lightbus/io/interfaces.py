@@ -61,7 +61,7 @@ class Interface:
 
     Attributes:
         addresses: its IPv4 addresses with their prefix length, `"192.0.2.7/24"`.
-        up: whether it is up, as far as the operating system tells.
+        up: whether it is up, as far as the operating system tells; of no meaning without an address.
 
     """
 
@@ -149,14 +149,13 @@ def list_interfaces() -> list[Interface]:
     """Ask the operating system for its interfaces, those without an IPv4 address included."""
     import ifaddr  # needs ctypes; only TCP modes come here
 
-    return [
-        Interface(
-            name=str(adapter.name),
-            addresses=tuple(f"{ip.ip}/{ip.network_prefix}" for ip in adapter.ips if ip.is_IPv4),
-            up=_is_up(str(adapter.name), _SYSFS),
-        )
-        for adapter in ifaddr.get_adapters(include_unconfigured=True)
-    ]
+    found = []
+    for adapter in ifaddr.get_adapters(include_unconfigured=True):
+        name = str(adapter.name)
+        addresses = tuple(f"{ip.ip}/{ip.network_prefix}" for ip in adapter.ips if ip.is_IPv4)
+        # Those without an address are not looked at: a host of containers has hundreds, and this is asked often.
+        found.append(Interface(name=name, addresses=addresses, up=not addresses or _is_up(name, _SYSFS)))
+    return found
 
 
 def _is_up(name: str, sysfs: Path) -> bool:

@@ -54,8 +54,9 @@ def lan_problem() -> str:
     try:
         _run("ip", "netns", "add", name)
         _run("ip", "-n", name, "link", "add", "name", "br0", "type", "bridge")
-        _run("ip", "netns", "exec", name, "unshare", "--uts", "true")
-    except RuntimeError as error:
+        _run("ip", "netns", "exec", name, "unshare", "--uts", "sh", "-c", _as_host, "host", "true")
+        within(name, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)).close()
+    except (RuntimeError, OSError) as error:
         return f"network namespaces are not allowed here ({error})"
     finally:
         subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
@@ -185,14 +186,16 @@ class Lan:
 
     def close(self) -> None:
         """End what runs on the hosts, and remove everything."""
-        self._processes.end()
-        for namespace in (self.namespace, *(host.namespace for host in self._hosts)):
-            subprocess.run(["ip", "netns", "del", namespace], check=False, capture_output=True)
-        for directory in self._settings:
-            shutil.rmtree(directory, ignore_errors=True)
-        if self._settings:
-            with suppress(OSError):  # it was there before, with something else in it
-                SETTINGS.rmdir()
+        try:
+            self._processes.end()
+        finally:
+            for namespace in (self.namespace, *(host.namespace for host in self._hosts)):
+                subprocess.run(["ip", "netns", "del", namespace], check=False, capture_output=True)
+            for directory in self._settings:
+                shutil.rmtree(directory, ignore_errors=True)
+            if self._settings:
+                with suppress(OSError):  # it was there before, with something else in it
+                    SETTINGS.rmdir()
 
 
 class Host:
