@@ -122,8 +122,8 @@ class Binding:
         """
         Be reachable at these addresses, too, at the same ports; return those of them that it worked for.
 
-        Nothing is unbound: an address that is gone harms nobody, and may come back. And where something is sent while an
-        endpoint is unbound, libzmq 4.3.5 now and then leaves a connection that answers heartbeats and carries nothing.
+        Nothing is unbound: an address that is gone harms nobody, and may come back. And where something is sent while
+        an endpoint is unbound, libzmq 4.3.5 may leave a connection that answers heartbeats and carries nothing.
         """
         addresses = list(addresses)
         for address in addresses:
