@@ -172,12 +172,11 @@ def test_an_impostor_costs_failed_handshakes(lan: Lan, tmp_path: Path, monkeypat
     one, two, three = (lan.host(number) for number in (1, 2, 3))
     worker = start_workers(one, LIGHTBUS_CONFIG=settings(tmp_path))[0]
     with lan.capture(two) as capture:
-        assert first_call(two, NOTE=SECRET)[1] == "h1"
+        caller = start_caller(two, NOTE=SECRET)
+        caller.wait_for_line("async h1", 10 * SLACK)
         overheard = tmp_path / "overheard"
         overheard.write_bytes(capture.first_stream_to(5570))
     assert overheard.stat().st_size > 200
-    caller = start_caller(two, NOTE=SECRET)
-    caller.wait_for_line("async h1")
     bus = worker.wait_for_line("bus '(.*?)'")[1]
     began = time.time()
     args = (bus, OURS.fingerprint, three.address, one.address, str(overheard))
