@@ -2,7 +2,7 @@
 Somebody on the network who has no key: announces itself under right names, and says again what it overheard.
 
 Arguments: the bus, the fingerprint of its key, our address, the address of a worker, the file with what was overheard.
-Prints `announced`, then `said` once noise and repetition were sent ten times to both ports of the worker (5570, 5571),
+Prints `announced`, then `said` once noise and repetition were sent five times to both ports of the worker (5570, 5571),
 which goes on until it is ended. For each connection that somebody opened to us it prints `trapped BYTES`, with `leaked`
 if the secret was in it.
 """
@@ -62,7 +62,7 @@ async def main() -> None:
     for number in itertools.count(1):
         said = (overheard, overheard[:64] + os.urandom(500), GREETING + os.urandom(500), os.urandom(500))
         await asyncio.gather(*(say(port, what) for port in (5570, 5571) for what in said))
-        if number == 10:
+        if number == 5:
             print("said", flush=True)
 
 
