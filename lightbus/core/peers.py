@@ -53,6 +53,7 @@ class Peer:
         refused: how many of the last of these were refused: nobody listened there.
         retry_at: when it may be dialled again.
         problem: what came of the latest attempt, the end of a sentence about it; empty while there is none.
+        elsewhere: where it was announced while there was a connection to it, beside where it says it is.
 
     """
 
@@ -67,6 +68,7 @@ class Peer:
     refused: int = 0
     retry_at: float = 0.0
     problem: str = ""
+    elsewhere: tuple[str, ...] = ()
 
     @property
     def instance(self) -> InstanceId:

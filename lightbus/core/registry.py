@@ -12,7 +12,7 @@ from enum import Enum
 from types import MappingProxyType
 
 from ..typing import InstanceId
-from ..wire.announcement import Announcement
+from ..wire.announcement import MAX_ADDRESSES, Announcement
 from .peers import Fact, Peer, PeerJoined, PeerLeft, PeerState, PeerUpdated, Snapshot, Source
 
 __all__ = [
@@ -192,6 +192,7 @@ class Registry:
             failures=0,
             refused=0,
             problem="",
+            elsewhere=(),
         )
         self.peers[peer.instance] = peer
         self._evicted.pop(peer.instance, None)
@@ -296,7 +297,13 @@ class Registry:
 
     def _announced_again(self, known: Peer, announcement: Announcement, source: Source, now: float) -> list[Fact]:
         if known.is_live:
-            return []  # what it says of itself over its connection counts for more
+            # What it says of itself over its connection counts for more. But if that breaks, it may be since its
+            # host was given another address: then it is tried there, too.
+            addresses = known.announcement.addresses
+            elsewhere = tuple(address for address in announcement.addresses if address not in addresses)
+            if addresses and source is not Source.HEARSAY and elsewhere != known.elsewhere:
+                self.peers[known.instance] = replace(known, elsewhere=elsewhere)
+            return []
         # A fresh word of somebody quarantined is worth one attempt at once, unless it is only hearsay.
         retry_at = known.retry_at if source is Source.HEARSAY else min(known.retry_at, now)
         source = source if source is Source.CLAIM else known.source
@@ -309,8 +316,11 @@ class Registry:
         peer = self.peers.get(instance)
         if peer is None:
             return []
+        addresses = (*peer.announcement.addresses, *peer.elsewhere)[:MAX_ADDRESSES]
         failed = replace(
             peer,
+            announcement=replace(peer.announcement, addresses=addresses) if peer.elsewhere else peer.announcement,
+            elsewhere=(),
             state=_TRANSITIONS[peer.state, what],
             failures=peer.failures + 1,
             refused=peer.refused + 1 if refused else 0,

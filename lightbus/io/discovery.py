@@ -88,6 +88,9 @@ class Discovery(Protocol):
     async def announce(self, announcement: Announcement) -> None:
         """Make ourselves known, after `start`. Called again, it replaces what was announced before."""
 
+    async def move(self, addresses: Sequence[str], announcement: Announcement | None) -> None:
+        """Go on at other addresses of this host, after `start`, and announce this there."""
+
     async def withdraw(self) -> None:
         """Say goodbye: when it returns the others have been told. Nothing if nothing is announced."""
 
@@ -105,6 +108,9 @@ class NoDiscovery:
 
     async def announce(self, announcement: Announcement) -> None:
         """Tell nobody."""
+
+    async def move(self, addresses: Sequence[str], announcement: Announcement | None) -> None:
+        """Tell nobody, still."""
 
     async def withdraw(self) -> None:
         """There is nothing to take back."""
@@ -167,6 +173,11 @@ class MemoryDiscovery:
         self._own, self._ear.own = announcement, announcement.instance
         self._hub.publish(announcement, gone=False)
 
+    async def move(self, addresses: Sequence[str], announcement: Announcement | None) -> None:
+        """Tell all members of the hub."""
+        if announcement is not None:
+            await self.announce(announcement)
+
     async def withdraw(self) -> None:
         """Tell all members of the hub that we are gone."""
         own, self._own = self._own, None
@@ -214,7 +225,13 @@ class ZeroconfDiscovery:
         self._own: AsyncServiceInfo | None = None
         self._sending: asyncio.Future[Any] | None = None  # repeats of the last announcement, or of the goodbye
         self._resolving: dict[str, asyncio.Task[None]] = {}
+        self._stopped = False
         self._strangers: dict[InstanceId, Announcement] = {}
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses whose interfaces take part."""
+        return self._addresses
 
     @property
     def ignored(self) -> Counter[str]:
@@ -224,6 +241,7 @@ class ZeroconfDiscovery:
     async def start(self, found: Found, lost: Lost) -> None:
         """Join the multicast group and ask who is there. Known peers are heard within milliseconds."""
         self._ear.open(found, lost)
+        self._stopped = False
         with self._troubles("listen"):
             await self._open()
 
@@ -245,6 +263,25 @@ class ZeroconfDiscovery:
                 repeats = await self._zeroconf.async_update_service(info)
             await self._send(repeats)
 
+    async def move(self, addresses: Sequence[str], announcement: Announcement | None) -> None:
+        """Take part on the interfaces of these addresses; where nothing worked at the start, try again."""
+        self._addresses = tuple(addresses)
+        if self._stopped:
+            return
+        with self._troubles("listen"):
+            if self._zeroconf is None:
+                await self._open()
+            else:
+                if announcement is not None and self._own is not None:
+                    # First, for what it has is what it repeats on a new interface.
+                    self._own = _service_info(announcement, self._addresses)
+                    self._zeroconf.zeroconf.registry.async_update(self._own)
+                await self._zeroconf.async_update_interfaces(_taking_part(self._addresses))
+                _look_around(self._zeroconf.zeroconf)
+            self.problem = None
+        if announcement is not None:
+            await self.announce(announcement)
+
     async def withdraw(self) -> None:
         """Send a goodbye; two more follow while the loop runs."""
         own, self._own = self._own, None
@@ -254,6 +291,7 @@ class ZeroconfDiscovery:
 
     async def stop(self) -> None:
         """Withdraw, and close the sockets within `STOP_TIMEOUT`."""
+        self._stopped = True
         await self.withdraw()
         if self._sending is not None and set(self._addresses) != {LOOPBACK}:  # there, one goodbye is enough
             await asyncio.wait([self._sending], timeout=GOODBYE_TIME)

@@ -21,8 +21,9 @@ __all__ = [
     "InterfaceReport",
     "dial_order",
     "explain",
+    "follow_addresses",
     "list_interfaces",
-    "own_networks",
+    "networks_of",
     "report",
     "same_subnet",
     "usable_addresses",
@@ -60,7 +61,7 @@ class Interface:
 
     Attributes:
         addresses: its IPv4 addresses with their prefix length, `"192.0.2.7/24"`.
-        up: whether it is up, as far as the operating system tells.
+        up: whether it is up, as far as the operating system tells; of no meaning without an address.
 
     """
 
@@ -106,9 +107,24 @@ def explain(wanted: Sequence[str] = ()) -> list[InterfaceReport]:
     return report(list_interfaces(), wanted)
 
 
-def own_networks(wanted: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return the usable addresses with their prefix length, `"192.0.2.7/24"`: what `dial_order` compares with."""
-    used = set(usable_addresses(wanted))
+def follow_addresses(before: Sequence[str], wanted: Sequence[str] = ()) -> tuple[str, ...]:
+    """
+    Return the addresses to be at, where we were at those of `before`: they stay while the host has them.
+
+    An address whose cable is out stays, too: it may be put back. And when none is left, we are where we were.
+    """
+    interfaces = list_interfaces()
+    has = {_plain(address) for entry in interfaces for address in entry.addresses}
+    there = [name for name in wanted if name in has or any(name == entry.name for entry in interfaces)]
+    kept = [address for address in before if address in has]
+    reports = report(interfaces, there) if there or not wanted else []
+    new = [each for entry in reports if entry.used for each in entry.addresses if each not in before]
+    return tuple(kept + new)[:MAX_ADDRESSES] or tuple(before)
+
+
+def networks_of(addresses: Iterable[str]) -> tuple[str, ...]:
+    """Return addresses of this host with their prefix length, `"192.0.2.7/24"`: what `dial_order` compares with."""
+    used = set(addresses)
     return tuple(address for entry in list_interfaces() for address in entry.addresses if _plain(address) in used)
 
 
@@ -133,14 +149,13 @@ def list_interfaces() -> list[Interface]:
     """Ask the operating system for its interfaces, those without an IPv4 address included."""
     import ifaddr  # needs ctypes; only TCP modes come here
 
-    return [
-        Interface(
-            name=str(adapter.name),
-            addresses=tuple(f"{ip.ip}/{ip.network_prefix}" for ip in adapter.ips if ip.is_IPv4),
-            up=_is_up(str(adapter.name), _SYSFS),
-        )
-        for adapter in ifaddr.get_adapters(include_unconfigured=True)
-    ]
+    found = []
+    for adapter in ifaddr.get_adapters(include_unconfigured=True):
+        name = str(adapter.name)
+        addresses = tuple(f"{ip.ip}/{ip.network_prefix}" for ip in adapter.ips if ip.is_IPv4)
+        # Those without an address are not looked at: a host of containers has hundreds, and this is asked often.
+        found.append(Interface(name=name, addresses=addresses, up=not addresses or _is_up(name, _SYSFS)))
+    return found
 
 
 def _is_up(name: str, sysfs: Path) -> bool:

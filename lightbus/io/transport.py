@@ -61,6 +61,8 @@ LOOK_EVERY_MS = 50
 class LinkState(Enum):
     """What a monitored connection reports."""
 
+    REACHED = "reached"
+    """Somebody listens there; the handshake begins."""
     CONNECTED = "connected"
     DISCONNECTED = "disconnected"
     REFUSED = "refused"
@@ -373,6 +375,7 @@ class Dealer(_LoopSocket):
     """Speaks with one ROUTER. Frames sent before the connection stands wait here, not in libzmq."""
 
     _EVENT_STATES: ClassVar[dict[int, LinkState]] = {
+        zmq.EVENT_CONNECTED: LinkState.REACHED,
         zmq.EVENT_HANDSHAKE_SUCCEEDED: LinkState.CONNECTED,
         zmq.EVENT_DISCONNECTED: LinkState.DISCONNECTED,
         zmq.EVENT_CLOSED: LinkState.REFUSED,

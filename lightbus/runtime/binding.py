@@ -91,6 +91,8 @@ class Binding:
         self.engines = ConnectedEngines(self._router.send)
         self._beat = time.monotonic()
         self._files: list[Path] = []
+        self._bound: set[str] = set()
+        """The addresses we listen at; none in mode host."""
 
     # Opening and closing
 
@@ -108,12 +110,40 @@ class Binding:
         addresses = list(addresses)
         rpc_port = _bind_all(self._router, addresses, rpc_port)
         event_port = _bind_all(self._xpub, addresses, event_port)
+        self._bound = set(addresses)
         return Endpoints(
             rpc_port=rpc_port,
             event_port=event_port,
             rpc=f"tcp://{addresses[0]}:{rpc_port}",
             event=f"tcp://{addresses[0]}:{event_port}",
         )
+
+    def move(self, addresses: Iterable[str], endpoints: Endpoints) -> tuple[str, ...]:
+        """
+        Be reachable at these addresses, too, at the same ports; return those of them that it worked for.
+
+        Nothing is unbound: an address that is gone harms nobody, and may come back. And where something is sent while
+        an endpoint is unbound, libzmq 4.3.5 may leave a connection that answers heartbeats and carries nothing.
+        """
+        addresses = list(addresses)
+        for address in addresses:
+            if address not in self._bound:
+                self._bind_too(address, endpoints)
+        return tuple(address for address in addresses if address in self._bound) or tuple(self._bound)
+
+    def _bind_too(self, address: str, endpoints: Endpoints) -> None:
+        rpc, event = f"tcp://{address}:{endpoints.rpc_port}", f"tcp://{address}:{endpoints.event_port}"
+        try:
+            self._router.bind(rpc)
+            try:
+                self._xpub.bind(event)
+            except TransportError:
+                self._router.unbind(rpc)
+                raise
+        except TransportError as error:
+            logger.warning("This worker is not reachable at the new address %s: %s", address, error)
+        else:
+            self._bound.add(address)
 
     async def drain(self, seconds: float) -> None:
         """

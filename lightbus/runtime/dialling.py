@@ -100,12 +100,16 @@ class Dialler:
         self._wanted = wanted
         self._seeds = [_Seed(endpoint) for endpoint in seeds]
         self._directory = directory
-        self._networks = networks
-        self._own_addresses = {network.partition("/")[0] for network in networks}
+        self.be_at(networks)
         self._fingerprints = fingerprints
         self._dials: dict[str, Dial] = {}
         self._to_confirm: list[Peer] = []
         self._closed = False
+
+    def be_at(self, networks: Sequence[str]) -> None:
+        """Take in our own addresses, with their prefix lengths."""
+        self._networks = networks
+        self._own_addresses = {network.partition("/")[0] for network in networks}
 
     def can_reach(self, announcement: Announcement) -> bool:
         """

@@ -19,7 +19,7 @@ from ..deadline import Deadline
 from ..exceptions import LightbusShutdownInProgress, LightbusTimeout
 from ..io.curve import KeySecurity
 from ..io.discovery import Discovery, NoDiscovery, ZeroconfDiscovery
-from ..io.interfaces import own_networks, usable_addresses
+from ..io.interfaces import follow_addresses, usable_addresses
 from ..io.security import HostSecurity, InsecureSecurity, Security, check_platform, runtime_directory
 from ..io.transport import Transport
 from ..wire.announcement import new_instance_id
@@ -33,6 +33,7 @@ from .publishing import EventIds, Publisher
 from .residence import Residence
 from .shelf import Shelf
 from .threads import HandlerThreads
+from .whereabouts import Whereabouts
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -266,6 +267,8 @@ class Engine:
     # Parts
 
     def _new_node(self, known: Sequence[Peer]) -> Node:
+        if self.directory is None:
+            self.addresses = self._follow(self.addresses)  # they may have changed since the last one
         discovery = self._make_discovery()
         return Node(
             self,
@@ -274,9 +277,9 @@ class Engine:
             discovery,
             seeds=self.config.discovery.peers,
             directory=self.directory,
-            networks=own_networks(self.config.network.interfaces) if self.directory is None else (),
+            whereabouts=Whereabouts(self.addresses, self._follow) if self.directory is None else None,
             wait=self.config.discovery.wait,
-            looked=self._how_it_looks(discovery),
+            looked=lambda: self._how_it_looks(discovery),
             strangers=discovery.strangers if isinstance(discovery, ZeroconfDiscovery) else lambda api: [],
             known=known,
         )
@@ -290,9 +293,12 @@ class Engine:
             return KeySecurity(keys=self.config.security.keys, addresses=self.addresses)
         return InsecureSecurity(bus=self.identity.bus, addresses=self.addresses)
 
+    def _follow(self, addresses: Sequence[str]) -> tuple[str, ...]:
+        return follow_addresses(addresses, self.config.network.interfaces)
+
     def _how_it_looks(self, discovery: Discovery) -> str:
         if isinstance(discovery, ZeroconfDiscovery):
-            where = f"zeroconf on {', '.join(self.addresses)}"
+            where = f"zeroconf on {', '.join(discovery.addresses)}"
             return where if self.directory is None else f"{where}, sockets in {self.directory}"
         return "zeroconf switched off" if isinstance(discovery, NoDiscovery) else f"by {type(discovery).__name__}"
 

@@ -22,7 +22,10 @@ __all__ = ["Dial", "Link", "LinkUser"]
 logger = logging.getLogger("lightbus.links")
 
 HELLO_TIMEOUT = 1.0
-"""Seconds a peer has to answer HELLO."""
+"""Seconds that an attempt has to reach somebody, and again as many for an answer to HELLO."""
+
+ROUND_TRIPS = 5
+"""From the connection of TCP on to the answer: greeting (RFC 37), two of CurveZMQ (RFC 26), HELLO, and one repeated."""
 
 
 class LinkUser(Protocol):
@@ -54,7 +57,14 @@ class Link:
     """
 
     def __init__(
-        self, user: LinkUser, transport: Transport, endpoint: str, *, target: str = "", fingerprint: str = ""
+        self,
+        user: LinkUser,
+        transport: Transport,
+        endpoint: str,
+        *,
+        target: str = "",
+        fingerprint: str = "",
+        on_reached: Callable[[], None] = lambda: None,
     ) -> None:
         self.endpoint = endpoint
         self.instance = target
@@ -63,6 +73,7 @@ class Link:
         self.denied = False
         self._user = user
         self._closed = False
+        self._on_reached = on_reached
         self._fingerprint = fingerprint
         self._refusal = transport.security.refusal
         self._dealer = transport.dealer(endpoint, self._on_message, fingerprint=fingerprint, on_state=self._on_state)
@@ -138,6 +149,9 @@ class Link:
     def _on_state(self, state: LinkState) -> None:
         if state is LinkState.CONNECTED:
             return
+        if state is LinkState.REACHED:
+            self._on_reached()
+            return
         if state is LinkState.REFUSED:
             self._end("is not there: nobody listens at its address", refused=True)
         elif state is LinkState.DENIED and self.endpoint.startswith("tcp://"):  # a file of mode host asks for no key
@@ -185,18 +199,31 @@ class Dial:
         self._all_refused = True
         self.denied = False
         self._done = False
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
+        self._began = loop.time()
         self._timer = loop.call_later(HELLO_TIMEOUT, self._give_up)
         self._links: list[Link] = []
         for endpoint in endpoints:
             try:
-                self._links.append(Link(self, transport, endpoint, target=target, fingerprint=fingerprint))
+                self._links.append(self._link(transport, endpoint, fingerprint))
             except PeerRefused as error:
                 self.denied, self._reason = True, f"is not asked: {error}"
             except LightbusException as error:
                 self._reason = str(error)
         if not self._links:
             loop.call_soon(self._give_up)
+
+    def _link(self, transport: Transport, endpoint: str, fingerprint: str) -> Link:
+        return Link(
+            self, transport, endpoint, target=self.target, fingerprint=fingerprint, on_reached=self._has_reached
+        )
+
+    def _has_reached(self) -> None:
+        """Be as patient as the way is long: how long one round trip takes is known now, and there are more to come."""
+        if not self._done:
+            round_trip = self._loop.time() - self._began
+            self._timer.cancel()
+            self._timer = self._loop.call_later(HELLO_TIMEOUT + ROUND_TRIPS * round_trip, self._give_up)
 
     def close(self) -> None:
         """Stop trying."""

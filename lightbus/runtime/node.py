@@ -29,6 +29,7 @@ from .context import Identity
 from .dialling import Dialler, address_of
 from .links import Link
 from .looking import Lookup
+from .whereabouts import Whereabouts
 
 __all__ = ["Node", "NodeUser"]
 
@@ -68,8 +69,8 @@ class Node:
         discovery: finds and announces.
         seeds: endpoints of fixed peers.
         directory: where ipc sockets are, in mode host.
-        networks: our own addresses with prefix lengths; peers in them are dialled first.
-        looked: how `discovery` looks for peers, for messages: "zeroconf on 127.0.0.1".
+        whereabouts: our own addresses, as they change.
+        looked: returns how `discovery` looks for peers, for messages: "zeroconf on 127.0.0.1".
         strangers: returns a clause about each peer of another bus that `discovery` heard of with an API, for messages.
         wait: seconds that a name nobody advertises is waited for, from the start of the node on.
         known: peers that the node before this one saw up. They are taken to be so, and dialled at once.
@@ -85,9 +86,9 @@ class Node:
         *,
         seeds: Sequence[str] = (),
         directory: Path | None = None,
-        networks: Sequence[str] = (),
+        whereabouts: Whereabouts | None = None,
         wait: float = 1.0,
-        looked: str = "",
+        looked: Callable[[], str] = str,
         strangers: Callable[[str], list[str]] = lambda api: [],
         known: Iterable[Peer] = (),
     ) -> None:
@@ -103,8 +104,10 @@ class Node:
         """Is told of every peer that is up now."""
         self._directory = directory or NOWHERE
         self._looked = looked
+        self._whereabouts = whereabouts or Whereabouts()
         self._announcement = _silent_announcement(identity)
         self._announced = False
+        self._is_at_ours = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._digest = ""
         self._last_hello = 0.0
@@ -121,7 +124,7 @@ class Node:
             user.wanted,
             seeds=seeds,
             directory=directory,
-            networks=networks,
+            networks=self._whereabouts.networks,
             fingerprints=transport.security.fingerprints,
         )
         self._lookup = Lookup(
@@ -193,17 +196,21 @@ class Node:
         self.binding = Binding(self.identity, self.transport, knowledge)
         self._endpoints = open_(self.binding)
         self._announcement = announcement(self._endpoints)
+        self._is_at_ours = self._announcement.addresses == self._whereabouts.addresses  # no others are to be dialled
         self._know_ourselves()
         return self.binding
 
     async def announce(self) -> None:
         """Let others know that we are here, and what we offer."""
         self._announced = True
+        self._tell_connected()
+        await self.discovery.announce(self._announcement)
+
+    def _tell_connected(self) -> None:
         if self.binding is not None:
             self.binding.announce()  # to whoever found us already: there are fixed peers
         for link in self.links.values():
             link.say_hello()  # and those we are connected to need not wait for discovery
-        await self.discovery.announce(self._announcement)
 
     async def advertise(self, apis: Sequence[ApiInfo]) -> None:
         """Change what we advertise; once announced, others are told at once."""
@@ -221,7 +228,7 @@ class Node:
 
     def where(self) -> str:
         """Return how and where peers are looked for, for messages."""
-        return ", ".join(filter(None, [f"bus '{self.identity.bus}'", self._looked, self._dialler.describe_seeds()]))
+        return ", ".join(filter(None, [f"bus '{self.identity.bus}'", self._looked(), self._dialler.describe_seeds()]))
 
     # What discovery and others say
 
@@ -416,12 +423,37 @@ class Node:
         self._timer = self._loop.call_later(TICK, self._tick)  # first: it must go on whatever happens below
         if self.binding is not None:
             self.binding.tick(now)
+        if self._whereabouts.have_changed(now):
+            self._spawn(self._move(self._whereabouts.addresses))
         self._dialler.dial_due(now)
         if now - self._last_hello > HELLO_EVERY:
             self._last_hello = now
             self.registry.forget_silent(now)
             for link in list(self.links.values()):
                 link.say_hello()
+
+    async def _move(self, addresses: tuple[str, ...]) -> None:
+        """Go on at other addresses of this host: interfaces came or went."""
+        logger.info("The addresses of this host that the bus uses are now %s", ", ".join(addresses))
+        self._dialler.be_at(self._whereabouts.networks)
+        if self.binding is not None:
+            self._rebind(self.binding, addresses)
+        if self._announced:
+            self._tell_connected()
+        await self.discovery.move(addresses, self._announcement if self._announced else None)
+
+    def _rebind(self, binding: Binding, addresses: tuple[str, ...]) -> None:
+        ports = self._endpoints
+        bound = binding.move(addresses, ports)
+        if ports.rpc != f"tcp://{bound[0]}:{ports.rpc_port}":
+            # What our own doors had with ourselves went by an address that is no more.
+            self._apply(self.registry.lost(self.identity.instance, time.monotonic(), "has another address"))
+            self._endpoints = replace(
+                ports, rpc=f"tcp://{bound[0]}:{ports.rpc_port}", event=f"tcp://{bound[0]}:{ports.event_port}"
+            )
+        if self._is_at_ours:
+            self._announcement = replace(self._announcement, addresses=bound)
+        self._know_ourselves()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(coroutine)

@@ -344,6 +344,23 @@ def test_an_announcement_says_nothing_of_a_peer_that_is_up() -> None:
     assert list(registry.snapshot().by_api) == ["auth"]
 
 
+def test_where_a_peer_was_announced_meanwhile() -> None:
+    """A peer that breaks off is tried where it was and where it was announced since: its host may have moved."""
+    registry = Registry()
+    here, there = (
+        announced(A, AUTH, addresses=(each,), rpc_port=1, event_port=2) for each in ("192.0.2.1", "192.0.2.9")
+    )
+    registry.answered(here, 0.0, endpoint="tcp://192.0.2.1:1", event_endpoint="")
+    assert registry.announced(there, Source.DISCOVERY, 1.0) == []
+    assert registry.peers[A].announcement == here
+    assert registry.announced(there, Source.HEARSAY, 1.0) == []
+    registry.lost(A, 2.0, "went away")
+    assert registry.peers[A].announcement.addresses == ("192.0.2.1", "192.0.2.9")
+    registry.answered(there, 3.0, endpoint="tcp://192.0.2.9:1", event_endpoint="")
+    registry.lost(A, 4.0, "went away")
+    assert registry.peers[A].announcement == there
+
+
 def test_a_draining_peer_is_offered_no_more() -> None:
     """It still counts as there, so that what it executes is waited for."""
     registry = Registry()

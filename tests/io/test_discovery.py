@@ -292,6 +292,43 @@ def test_tcp_announcement_comes_with_its_addresses(bus: str) -> None:
     asyncio.run(scenario())
 
 
+def test_addresses_move(bus: str) -> None:
+    """On other interfaces it hears others and is heard, and announces its new addresses, at once."""
+
+    async def scenario() -> None:
+        before = announcement(bus, addresses=("127.0.0.1",), rpc_port=5000, event_port=5001)
+        after, other = replace(before, addresses=("127.0.0.2",)), announcement(bus)
+        moving, staying = ZeroconfDiscovery(bus), ZeroconfDiscovery(bus)
+        async with listening(moving) as its_ears, listening(staying) as ears:
+            await moving.announce(before)
+            await ears.hear(before)
+            await moving.move(["127.0.0.2"], after)
+            assert moving.addresses == ("127.0.0.2",)
+            # That it is not at the old one any more is known a second later (RFC 6762 section 10.2).
+            await wait_until_async(lambda: "127.0.0.2" in ears.found[-1].addresses)
+            await staying.announce(other)
+            await its_ears.hear(other)
+            assert moving.problem is None
+
+    asyncio.run(scenario())
+
+
+def test_a_move_makes_good_for_a_start_that_failed(bus: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing worked at the start, it works once there is an address; after the end, nothing begins again."""
+
+    async def scenario() -> None:
+        announced = announcement(bus)
+        late = ZeroconfDiscovery(bus, addresses=["192.0.2.99"])
+        async with listening(ZeroconfDiscovery(bus)) as ears, listening(late):
+            assert "zeroconf cannot listen on 192.0.2.99" in str(late.problem)
+            await late.move([LOOPBACK], announced)
+            await ears.hear(announced)
+            assert late.problem is None
+        await late.move(["127.0.0.2"], announced)
+
+    asyncio.run(scenario())
+
+
 def test_announcement_is_not_repeated_after_the_goodbye(bus: str) -> None:
     """An announcement is sent three times in half a second; a goodbye meanwhile is the last word."""
 

@@ -11,8 +11,9 @@ from lightbus.io.interfaces import (
     InterfaceReport,
     dial_order,
     explain,
+    follow_addresses,
     list_interfaces,
-    own_networks,
+    networks_of,
     report,
     same_subnet,
     usable_addresses,
@@ -102,10 +103,32 @@ def test_usable_addresses() -> None:
 
 
 @pytest.mark.usefixtures("host")
-def test_own_networks() -> None:
+def test_networks_of() -> None:
     """The own networks are the usable addresses with their prefix lengths."""
-    assert own_networks() == ("192.0.2.7/24", "198.51.100.7/16", "203.0.113.7/24")
-    assert own_networks(["lo"]) == ("127.0.0.1/8",)
+    assert networks_of(usable_addresses()) == ("192.0.2.7/24", "198.51.100.7/16", "203.0.113.7/24")
+    assert networks_of(["127.0.0.1", "192.0.2.99"]) == ("127.0.0.1/8",)
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "wanted", "expected"),
+    [
+        ([LO, ETH0], ["192.0.2.7", "198.51.100.7"], [], ("192.0.2.7", "198.51.100.7")),
+        ([LO, WLAN, ETH0], ["192.0.2.7", "198.51.100.7"], [], ("192.0.2.7", "198.51.100.7", "203.0.113.7")),
+        ([LO, WLAN, DOCKER], ["192.0.2.7"], [], ("203.0.113.7",)),
+        ([LO, WLAN, DOWN], ["192.0.2.8"], [], ("192.0.2.8", "203.0.113.7")),
+        ([LO, BARE, DOCKER], ["192.0.2.7"], [], ("192.0.2.7",)),
+        ([LO, WLAN, ETH0], ["203.0.113.7"], ["wlan0"], ("203.0.113.7",)),
+        ([LO, ETH0], ["203.0.113.7"], ["wlan0"], ("203.0.113.7",)),
+        ([LO, ETH0], ["192.0.2.7"], ["eth0", "wlan0"], ("192.0.2.7", "198.51.100.7")),
+    ],
+    ids=["same", "more", "others", "cable out", "none left", "named", "named and gone", "one of two named"],
+)
+def test_addresses_are_followed(
+    monkeypatch: pytest.MonkeyPatch, now: list[Interface], before: list[str], wanted: list[str], expected: tuple[str]
+) -> None:
+    """What comes is used, what the host has no more is not; a cable that is out, or nothing left, changes nothing."""
+    monkeypatch.setattr(interfaces, "list_interfaces", lambda: now)
+    assert follow_addresses(before, wanted) == expected
 
 
 def test_no_usable_address_is_refused_with_the_reasons(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import lightbus
 from helpers import Process, Processes
+from helpers.lan import Lan, lan_problem
+from helpers.surroundings import Surroundings
 from lightbus import BusPath
 from lightbus.config.keys import BusKey
 
@@ -111,3 +114,18 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def why_no_lan() -> str:
+    """Return why this machine cannot have a network of several hosts; empty where it can."""
+    return lan_problem()
+
+
+@pytest.fixture
+def lan(processes: Processes, surroundings: Surroundings, why_no_lan: str) -> Iterator[Lan]:
+    """Give the test a network of hosts; skip it where there can be none. Nothing of it is left, whatever happens."""
+    if why_no_lan:
+        pytest.skip(why_no_lan)
+    with closing(Lan(processes, surroundings.runtime)) as made:
+        yield made

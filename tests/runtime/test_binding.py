@@ -233,6 +233,34 @@ def test_fixed_ports(place: Place) -> None:
         place.run(scenario, bound=False)
 
 
+def test_addresses_move(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """A worker listens at the addresses its host has now, too, at the same ports, as far as it can."""
+
+    async def scenario() -> None:
+        endpoints = place.binding.bind_tcp(["127.0.0.1"], 0, 0)
+        ports = endpoints.rpc_port, endpoints.event_port
+
+        def taken() -> set[str]:
+            return {f"127.0.0.{n}" for n in (1, 2, 3) for port in ports if not is_free(f"127.0.0.{n}", port)}
+
+        assert place.binding.move(["127.0.0.1", "127.0.0.2"], endpoints) == ("127.0.0.1", "127.0.0.2")
+        assert taken() == {"127.0.0.1", "127.0.0.2"}
+        assert place.binding.move(["127.0.0.2"], endpoints) == ("127.0.0.2",)
+        assert taken() == {"127.0.0.1", "127.0.0.2"}
+        with socket.create_server(("127.0.0.3", endpoints.event_port)):
+            assert place.binding.move(["127.0.0.2", "127.0.0.3"], endpoints) == ("127.0.0.2",)
+            await wait_until_async(lambda: is_free("127.0.0.3", endpoints.rpc_port))
+        assert "not reachable at the new address 127.0.0.3: Cannot listen at" in caplog.text
+
+    place.run(scenario)
+
+
+def is_free(address: str, port: int) -> bool:
+    """Return whether nobody listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex((address, port)) != 0
+
+
 def test_one_port_at_several_addresses(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A port that is free at some of the addresses only is given back, and another one tried, so often and no more."""
     monkeypatch.setattr(module, "PORT_ATTEMPTS", 3)

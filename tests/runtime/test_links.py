@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +17,7 @@ from helpers.surroundings import Surroundings
 from lightbus.config.keys import BusKey
 from lightbus.io.curve import KeySecurity
 from lightbus.io.security import HostSecurity, Security
-from lightbus.io.transport import Router, Transport
+from lightbus.io.transport import LinkState, Router, Transport
 from lightbus.runtime import links as module
 from lightbus.runtime.links import Dial, Link
 from lightbus.wire import envelope
@@ -347,6 +348,27 @@ def test_one_address_is_silent(place: Place, nobody: str, silent: str, monkeypat
         assert asyncio.get_running_loop().time() - started >= 200 * MS
         [(link, _, refused)] = place.node.dialled
         assert (link, refused) == (None, False)
+
+    place.run(scenario)
+
+
+def test_patience_grows_with_the_way(place: Place, silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt waits for as many round trips as it takes to be answered, once it is known how long one takes."""
+    monkeypatch.setattr(module, "HELLO_TIMEOUT", 100 * MS)
+    round_trip, dealer = 40 * MS, place.transport.dealer
+
+    def far_away(endpoint: str, on_message: Any, *, on_state: Callable[[LinkState], None], **options: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        return dealer(
+            endpoint, on_message, on_state=lambda state: loop.call_later(round_trip, on_state, state), **options
+        )
+
+    async def scenario() -> None:
+        began = time.monotonic()
+        monkeypatch.setattr(place.transport, "dealer", far_away)
+        place.dial(silent)
+        await wait_until_async(lambda: place.node.dialled)
+        assert time.monotonic() - began >= module.HELLO_TIMEOUT + (1 + module.ROUND_TRIPS) * round_trip
 
     place.run(scenario)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from lightbus.io.discovery import MemoryDiscovery, MemoryHub
 from lightbus.io.security import HostSecurity
 from lightbus.io.transport import Transport
 from lightbus.runtime import node as module
+from lightbus.runtime import whereabouts
 from lightbus.runtime.binding import Binding, Endpoints
 from lightbus.runtime.context import Identity
 from lightbus.runtime.dialling import EXCHANGE_PARTNERS, MAX_DIALS
 from lightbus.runtime.looking import NodeStopped
 from lightbus.runtime.node import Node
+from lightbus.runtime.whereabouts import Whereabouts
 from lightbus.wire.announcement import Announcement, ApiInfo, new_instance_id
 
 AT_ONCE = 500 * MS
@@ -558,5 +561,41 @@ def test_clock_goes_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(RuntimeError):
             await client.start()
         await wait_until_async(lambda: failures > 3)
+
+    place.run(scenario)
+
+
+# Elsewhere
+
+
+@pytest.mark.parametrize("advertised", [(), ("127.0.0.9",)], ids=["its own", "advertised"])
+def test_a_worker_moves_with_its_host(
+    place: Place, monkeypatch: pytest.MonkeyPatch, advertised: tuple[str, ...]
+) -> None:
+    """At another address of its host a worker is the same one: it is announced and found there, and by itself."""
+    monkeypatch.setattr(whereabouts, "LOOK_EVERY", 20 * MS)
+    addresses = ["127.0.0.1"]
+
+    def announcement(node: Node, endpoints: Endpoints) -> Announcement:
+        ports = {"rpc_port": endpoints.rpc_port, "event_port": endpoints.event_port}
+        return replace(place._announcement(node, endpoints, ["work"]), addresses=advertised or ("127.0.0.1",), **ports)
+
+    async def scenario() -> None:
+        here = Whereabouts(addresses, lambda before: tuple(addresses))
+        worker = await place.client(directory=None, whereabouts=here)
+        worker.bind(lambda endpoints: announcement(worker, endpoints), lambda made: made.bind_tcp(addresses, 0, 0))
+        await worker.announce()
+        client, instance = await place.client("work", directory=None), worker.identity.instance
+        if not advertised:
+            await knows(client, "work", worker)
+        addresses[:] = ["127.0.0.2"]
+        await wait_until_async(lambda: (instance, "has another address") in user_of(worker).left)
+        assert user_of(worker).snapshot.peers[instance].endpoint.startswith("tcp://127.0.0.2:")
+        told = user_of(worker).snapshot.peers[instance].announcement.addresses
+        assert told == (advertised or ("127.0.0.2",))
+        if not advertised:
+            await wait_until_async(lambda: user_of(client).snapshot.peers[instance].announcement.addresses == told)
+            client.over(client.links[instance], "went away", refused=False)
+            await knows(client, "work", worker)
 
     place.run(scenario)
