@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,32 @@ def test_the_outbox(processes: Processes, place: Path) -> None:
     worker(processes, place, "news")
     wait_until(lambda: {"read 2 1", "read 3 1"} <= set(reader.stdout.splitlines()), 20)
     assert len(reader.stdout.splitlines()) == 3
+
+
+@pytest.mark.timeout(120)
+def test_an_api_that_changed_meanwhile(processes: Processes, place: Path) -> None:
+    """What its publisher does not take any more is kept and said, what it takes arrives, and all once it takes it."""
+    publisher, reader = worker(processes, place, "news"), worker(processes, place, "reader")
+    reader.wait_for_line("Events of news .* arrive")
+    known = processes.python("stranger.py", "1", cwd=place)
+    assert known.wait(20) == 0
+    reader.wait_for_line("^read 1 1$", 20)
+    publisher.ask_to_end()
+    assert publisher.wait(20) == 0
+    waiting = processes.python("stranger.py", "2", cwd=place)
+    assert waiting.wait(20) == 0
+
+    changes = {
+        "needs the argument 'page'": ("int)", 'int), Parameter("page", int)'),
+        "has no event 'printed'": ("printed", "sold"),
+    }
+    for why, change in changes.items():
+        (place / "news.py").write_text(STREAM.replace(*change))
+        publisher = worker(processes, place, "news")
+        pattern = re.compile(f"The event .* of news.printed is not taken by who publishes it now.*{why}")
+        wait_until(lambda: pattern.search(publisher.stderr + reader.stderr), 20)  # noqa: B023
+        publisher.ask_to_end()
+        assert publisher.wait(20) == 0
+    (place / "news.py").write_text(STREAM)
+    worker(processes, place, "news")
+    reader.wait_for_line("^read 2 1$", 20)
