@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import re
 import threading
 import time
@@ -46,6 +47,7 @@ from lightbus import (
     UnknownProcedure,
     UnsupportedUse,
 )
+from lightbus.io.outbox import Outbox
 from lightbus.plugins import LightbusPlugin
 
 
@@ -224,7 +226,7 @@ def test_an_event_is_taken_though_nothing_is_remembered(served: BusPath, door: D
 
 
 def test_best_effort_event_without_a_publisher(bus: BusPath, door: Door) -> None:
-    """A best-effort event that nobody is there to publish is dropped and counted; others are kept in a journal."""
+    """A best-effort event that nobody is there to publish is dropped and counted; others are kept in the outbox."""
 
     class Loose(Api):
         seen = Event(["what"], delivery="best_effort")
@@ -238,8 +240,8 @@ def test_best_effort_event_without_a_publisher(bus: BusPath, door: Door) -> None
     assert (message.native_id, message.publisher) == ("", "")
     assert bus.client.dropped_events == 1
     kept = door.fire(bus.loose.kept, what=1)
-    assert kept.publisher == bus.client.engine.identity.instance
-    assert kept.native_id == f"{bus.client.engine.shelf.own().id}-{bus.client.engine.shelf.own().head}"
+    assert (kept.native_id, kept.publisher) == ("", "")
+    assert [each.id for each in Outbox(bus.client.engine.shelf.path).waiting()] == [kept.id]
     with pytest.raises(InvalidEventArguments):
         door.fire(bus.loose.seen, wath=1)
 
@@ -302,6 +304,30 @@ def test_a_process_that_keeps_events_publishes_them(bus: BusPath, door: Door) ->
         wait_until(lambda: _answers(other))
     finally:
         other.client.close()
+
+
+def test_what_a_process_keeps_and_publishes_is_in_order(bus: BusPath, door: Door) -> None:
+    """What it fired before it published comes first, whatever is fired while it becomes the publisher."""
+    numbers = iter(range(10**6))
+    while bus.client.engine.publisher is None:
+        door.fire(bus.auth.user_registered, username="sally", age=next(numbers))
+    for _ in range(10):
+        door.fire(bus.auth.user_registered, username="sally", age=next(numbers))
+    found = _asked(door)(bus.auth.user_registered, "history")
+    assert [each.kwargs["age"] for each in found] == list(range(next(numbers)))
+    assert Outbox(bus.client.engine.shelf.path).counts() == {}
+
+
+def test_who_keeps_events_says_at_the_end_where_they_are(
+    bus: BusPath, door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process that ends before it published what it fired names the place, and who will deliver it."""
+    for username in ("sally", "ada"):
+        door.fire(bus.auth.user_registered, username=username)
+    path = Outbox(bus.client.engine.shelf.path).path
+    bus.client.close()
+    [said] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert f"Nobody publishes auth at the moment: 2 events wait on this host, in {path}, and are handed over by" in said
 
 
 def _answers(bus: BusPath) -> bool:
