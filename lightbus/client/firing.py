@@ -19,7 +19,7 @@ from ..wire.envelope import Accepted
 from .calls import check_options, timeout_of
 from .keeping import Keeping
 
-__all__ = ["Firing"]
+__all__ = ["Firing", "check_remote_event"]
 
 CROWD = 512
 """Events queued for publishing beyond which a firing loop lets the others have a turn."""
@@ -124,7 +124,7 @@ class Firing(Keeping):
                 event.signature.validate(kwargs)
             version = event.version or 1
         else:
-            self._check_remote_event(engine.snapshot, api_name, name)
+            check_remote_event(engine.snapshot, api_name, name)
             if validate and self.schema.knows(api_name):
                 self.schema.validate_parameters(api_name, name, kwargs)
         return EventMessage(
@@ -135,14 +135,6 @@ class Firing(Keeping):
             id=engine.event_ids.next(),
             published_at=time.time(),
         )
-
-    def _check_remote_event(self, snapshot: Snapshot, api_name: str, name: str) -> None:
-        if api_name in snapshot.by_api and (api_name, name) not in snapshot.events:
-            known = [event for api, event in snapshot.events if api == api_name]
-            raise EventNotFound(
-                f"The API '{api_name}' has no event '{name}'.{did_you_mean(name, known)} "
-                f"Its events are: {', '.join(sorted(known)) or 'none'}."
-            )
 
     def _hand_off(
         self, engine: Engine, event: Event | None, message: EventMessage, deadline: Deadline, wait_for: str
@@ -173,3 +165,13 @@ class Firing(Keeping):
         self._keep(message, None, wait_for, error)
         self.hooks.run_blocking("after_event_sent", client=self, event_message=message)
         return message
+
+
+def check_remote_event(snapshot: Snapshot, api_name: str, name: str) -> None:
+    """Raise EventNotFound where an API is published, and has no such event."""
+    if api_name in snapshot.by_api and (api_name, name) not in snapshot.events:
+        known = [event for api, event in snapshot.events if api == api_name]
+        raise EventNotFound(
+            f"The API '{api_name}' has no event '{name}'.{did_you_mean(name, known)} "
+            f"Its events are: {', '.join(sorted(known)) or 'none'}."
+        )
