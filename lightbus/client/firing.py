@@ -8,7 +8,7 @@ import time
 from ..blocking import forbid_in_loop
 from ..core.registry import Snapshot
 from ..deadline import Deadline
-from ..exceptions import EventNotFound, InvalidParameters, NotReachable, did_you_mean
+from ..exceptions import EventNotFound, InvalidParameters, LightbusTimeout, NotReachable, did_you_mean
 from ..message import EventMessage
 from ..runtime.engine import Engine
 from ..runtime.outgoing import OutgoingEvent
@@ -52,7 +52,10 @@ class Firing(Keeping):
             if publisher.waiting > CROWD:
                 await asyncio.sleep(0)
             if wait_for == "ack" and place is not None:
-                await asyncio.wait_for(asyncio.wrap_future(publisher.handled_by_all(place)), deadline.left())
+                try:
+                    await asyncio.wait_for(asyncio.wrap_future(publisher.handled_by_all(place)), deadline.left())
+                except TimeoutError:
+                    raise _not_handled(message) from None
         else:
             outgoing = self._hand_off(engine, event, message, deadline, wait_for)
             try:
@@ -83,7 +86,10 @@ class Firing(Keeping):
         if publisher is not None and event is not None:
             place = publisher.publish(message, event)
             if wait_for == "ack" and place is not None:
-                publisher.handled_by_all(place).result(deadline.left())
+                try:
+                    publisher.handled_by_all(place).result(deadline.left())
+                except TimeoutError:
+                    raise _not_handled(message) from None
         else:
             try:
                 outgoing = self._hand_off(engine, event, message, deadline, wait_for)
@@ -165,6 +171,13 @@ class Firing(Keeping):
         self._keep(message, None, wait_for, error)
         self.hooks.run_blocking("after_event_sent", client=self, event_message=message)
         return message
+
+
+def _not_handled(message: EventMessage) -> LightbusTimeout:
+    return LightbusTimeout(
+        f"Not every group has handled {message.canonical_name} in time. It is on disk, and they are given it all the "
+        "same. Raise `event_fire_timeout` (or bus_options={'timeout': seconds}) if they need longer."
+    )
 
 
 def check_remote_event(snapshot: Snapshot, api_name: str, name: str) -> None:
