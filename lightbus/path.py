@@ -82,7 +82,7 @@ class BusPath:
         Call the procedure and return its result; where it is an event, fire it and return the EventMessage.
 
         Args:
-            bus_options: `timeout` in seconds, instead of the API's `rpc_timeout`.
+            bus_options: `timeout` in seconds, instead of the API's `rpc_timeout`; of an event, what `fire` has.
             kwargs: the arguments.
 
         Raises:

@@ -359,6 +359,30 @@ def test_what_a_process_keeps_and_publishes_is_in_order(bus: BusPath, door: Door
     assert Outbox(bus.client.engine.shelf.path).counts() == {}
 
 
+def test_calling_an_event_fires_it(bus: BusPath, caller: BusPath) -> None:
+    """With an event's options, and where nobody publishes it, it is kept as by `fire`, if it is a known one."""
+    kept = bus.auth.user_registered(username="sally", bus_options={"wait_for": "journal"})
+    outbox = Outbox(bus.client.engine.shelf.path)
+    assert [each.id for each in outbox.waiting()] == [kept.id]
+    wait_until(lambda: not outbox.waiting())  # it publishes it itself
+    with pytest.raises(UnknownApi):
+        caller.mail.sent(number=1, bus_options={"wait_for": "journal"})
+    outbox.note_seen("mail", "sent")
+    also_kept = caller.mail.sent(number=1, bus_options={"wait_for": "journal"})
+    assert [each.id for each in outbox.waiting()] == [also_kept.id]
+    with pytest.raises(InvalidParameters, match="no option 'idempotent'"):
+        caller.mail.sent(number=1, bus_options={"idempotent": True})
+    with pytest.raises(InvalidParameters, match="no option 'wait_for'"):
+        bus.auth.check_password(username="sally", password="secret", bus_options={"wait_for": "ack"})
+    bus.client.start_in_background()
+    newcomer = lightbus.create(service_name="newcomer")
+    try:
+        fired = newcomer.auth.user_registered(username="ada", bus_options={"wait_for": "ack"})
+        assert fired.publisher == bus.client.engine.identity.instance
+    finally:
+        newcomer.client.close()
+
+
 def test_who_keeps_events_says_at_the_end_where_they_are(
     bus: BusPath, door: Door, caplog: pytest.LogCaptureFixture
 ) -> None:
