@@ -152,8 +152,8 @@ class BusPath:
             group: the name of the consumer group. None: every process is given every event, while it is connected.
             concurrency: how many partitions of the events are handled side by side.
             max_deliveries: how often an event is given to the group before it is set aside (`lightbus dead`).
-            bus_options: `since`: where a group begins that is new: an event's id, a datetime, "0" for everything that
-                is kept, "$" for what comes from now on.
+            bus_options: `since`: where a group begins that is new: an event's id, a datetime or its ISO text, "0" for
+                everything that is kept, "$" for what comes from now on.
             on_error: what happens when it raises: OnError.SHUTDOWN (the default), ACKNOWLEDGE_AND_LOG or RETRY.
 
         Raises:

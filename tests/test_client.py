@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -410,6 +411,12 @@ def _answers(bus: BusPath) -> bool:
         ({"concurrency": 0}, "concurrency of the listener here is 0. It is a whole number above 0"),
         ({"concurrency": True}, "concurrency of the listener here is True"),
         ({"max_deliveries": 1.5}, "max_deliveries of the listener here is 1.5"),
+        (
+            {"bus_options": {"since": "no-such-id"}},
+            "since of the listener here is 'no-such-id'. It is the id",
+        ),
+        ({"bus_options": {"since": "2026-13-01"}}, "since of the listener here is '2026-13-01'"),
+        ({"bus_options": {"since": ""}}, "since of the listener here is ''"),
         ({"bus_options": {"since": 7}}, "since of the listener here is 7. It is the id of an event, a datetime"),
     ],
 )
@@ -417,6 +424,23 @@ def test_options_of_a_listener_that_cannot_be(bus: BusPath, options: dict[str, A
     """What cannot be meant is refused where it is written, with what can be."""
     with pytest.raises(InvalidEventListener, match=re.escape(problem)):
         bus.auth.user_registered.listen(lambda username: None, listener_name="here", **options)
+
+
+@pytest.mark.parametrize(
+    ("since", "taken"),
+    [
+        ("0", "0"),
+        ("$", "$"),
+        (f"{7:016x}-12", f"{7:016x}-12"),
+        ("2026-01-31 12:00+00:00", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        (datetime(2026, 1, 31, tzinfo=UTC), datetime(2026, 1, 31, tzinfo=UTC)),
+        (None, None),
+    ],
+)
+def test_where_a_listener_begins(bus: BusPath, since: Any, taken: Any) -> None:
+    """An event's id, a time, also as text, and the two signs are taken as they are meant."""
+    bus.auth.user_registered.listen(lambda username: None, listener_name="here", bus_options={"since": since})
+    assert bus.client.listeners[0].since == taken
 
 
 def test_groups_of_listeners(bus: BusPath) -> None:
