@@ -98,7 +98,7 @@ class EventMessage(Message):
         deliveries: how often this group was given it, this time included.
         redelivered: whether it was given before.
         published_at: when it was fired, in seconds of the firing host's clock since 1970.
-        publisher: the peer that published it (and, with a journal, holds it).
+        publisher: the peer that published it (and, with a journal, holds it); empty while it waits in the outbox.
 
     """
 

@@ -82,7 +82,7 @@ class BusPath:
         Call the procedure and return its result; where it is an event, fire it and return the EventMessage.
 
         Args:
-            bus_options: `timeout` in seconds, instead of the API's `rpc_timeout`.
+            bus_options: `timeout` in seconds, instead of the API's `rpc_timeout`; of an event, what `fire` has.
             kwargs: the arguments.
 
         Raises:
@@ -152,8 +152,8 @@ class BusPath:
             group: the name of the consumer group. None: every process is given every event, while it is connected.
             concurrency: how many partitions of the events are handled side by side.
             max_deliveries: how often an event is given to the group before it is set aside (`lightbus dead`).
-            bus_options: `since`: where a group begins that is new: an event's id, a datetime, "0" for everything that
-                is kept, "$" for what comes from now on.
+            bus_options: `since`: where a group begins that is new: an event's id, a datetime or its ISO text, "0" for
+                everything that is kept, "$" for what comes from now on.
             on_error: what happens when it raises: OnError.SHUTDOWN (the default), ACKNOWLEDGE_AND_LOG or RETRY.
 
         Raises:
@@ -183,9 +183,10 @@ class BusPath:
 
         Args:
             start, stop: a datetime, or seconds since 1970.
-            limit: how many at most.
+            limit: how many at most, from 1 to 1000; fewer where they take more than 16 MiB at a publisher.
 
-        Raises UnknownApi where nobody publishes it, and what a call raises.
+        Raises UnknownApi where nobody publishes it, EventNotFound where its API has no such event, InvalidParameters
+        for a limit that cannot be, and what a call raises. A publisher that does not answer is warned of in the log.
         """
         return self._client.history(self._api_name, self._name, start, stop, limit=limit)
 
@@ -199,13 +200,13 @@ class BusPath:
         """
         Return how many events a listener of this service, by its name, has not handled yet, over all publishers.
 
-        Raises UnknownListener where no publisher has ever seen its group.
+        Raises UnknownListener where no publisher has ever seen its group, EventNotFound where there is no such event.
         """
-        return self._client.lag(self._api_name, listener_name)
+        return self._client.lag(self._api_name, listener_name, self._name)
 
     async def lag_async(self, listener_name: str) -> int:
         """Do the same on an event loop."""
-        return await self._client.lag_async(self._api_name, listener_name)
+        return await self._client.lag_async(self._api_name, listener_name, self._name)
 
     # Schemas
 

@@ -208,8 +208,8 @@ class Worker:
         shelf.on_opened = partial(self._journal_opened, coordinator)
         self._care = Care(shelf, coordinator, engine.config, engine.executor)
         self.coordinator = coordinator
-        engine.publisher = publisher
         self._open_journal()
+        self.client.take_over(publisher)
         engine.wanted.update(self._published())  # others that publish the same tell which groups there are
 
     def _peer_joined(self, peer: Peer) -> None:

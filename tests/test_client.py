@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from helpers.doors import SyncDoor
 from lightbus import (
     Api,
     BusPath,
+    CannotBlockHere,
     DuplicateListenerName,
     Event,
     EventMessage,
@@ -46,6 +50,7 @@ from lightbus import (
     UnknownProcedure,
     UnsupportedUse,
 )
+from lightbus.io.outbox import Outbox
 from lightbus.plugins import LightbusPlugin
 
 
@@ -224,7 +229,7 @@ def test_an_event_is_taken_though_nothing_is_remembered(served: BusPath, door: D
 
 
 def test_best_effort_event_without_a_publisher(bus: BusPath, door: Door) -> None:
-    """A best-effort event that nobody is there to publish is dropped and counted; others are kept in a journal."""
+    """A best-effort event that nobody is there to publish is dropped and counted; others are kept in the outbox."""
 
     class Loose(Api):
         seen = Event(["what"], delivery="best_effort")
@@ -238,8 +243,8 @@ def test_best_effort_event_without_a_publisher(bus: BusPath, door: Door) -> None
     assert (message.native_id, message.publisher) == ("", "")
     assert bus.client.dropped_events == 1
     kept = door.fire(bus.loose.kept, what=1)
-    assert kept.publisher == bus.client.engine.identity.instance
-    assert kept.native_id == f"{bus.client.engine.shelf.own().id}-{bus.client.engine.shelf.own().head}"
+    assert (kept.native_id, kept.publisher) == ("", "")
+    assert [each.id for each in Outbox(bus.client.engine.shelf.path).waiting()] == [kept.id]
     with pytest.raises(InvalidEventArguments):
         door.fire(bus.loose.seen, wath=1)
 
@@ -264,6 +269,45 @@ def test_history_and_lag(served: BusPath, caller: BusPath, door: Door) -> None:
     assert ask(served.auth.user_registered, "lag", "greet") == 0
 
 
+def test_all_publishers_are_asked(served: BusPath, door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    """A process that has just started asks all of them, and names the one that does not answer."""
+    other = lightbus.create(service_name="auth-service")
+    other.client.register_api(AuthApi())
+    other.client.start_in_background()
+    for bus, name in ((served, "ada"), (other, "sally")):
+        bus.auth.user_registered.fire(username=name)
+    newcomer = lightbus.create(service_name="newcomer")
+    engine = newcomer.client.engine
+    try:
+        found = _asked(door)(newcomer.auth.user_registered, "history")
+        assert [message.kwargs["username"] for message in found] == ["ada", "sally"]
+        assert caplog.records == []
+        silent = engine.snapshot.by_api["auth"]
+        engine.snapshot = replace(engine.snapshot, announced={"auth": silent[:1]}, by_api={"auth": silent[1:]})
+        assert len(_asked(door)(newcomer.auth.user_registered, "history")) == 1
+        assert f"lacks what a publisher keeps that does not answer: {silent[0]}." in caplog.text
+    finally:
+        newcomer.client.close()
+        other.client.close()
+
+
+def test_questions_of_the_past_that_cannot_be(served: BusPath, door: Door) -> None:
+    """An event that is none, and a number that cannot be answered, are refused; so is blocking a loop, by its name."""
+    ask = _asked(door)
+    for limit in (0, -1, 1001, True, "7"):
+        with pytest.raises(InvalidParameters, match=r"limit of the history of auth\.user_registered is .* 1 to 1000"):
+            ask(served.auth.user_registered, "history", limit=limit)
+    for question, arguments in (("history", []), ("lag", ["greet"])):
+        with pytest.raises(EventNotFound, match="'auth' has no event 'user_registerd'"):
+            ask(served.auth.user_registerd, question, *arguments)
+
+    async def blocks() -> None:
+        with pytest.raises(CannotBlockHere, match=r"bus\.auth\.user_registered\.lag_async\(\)"):
+            served.auth.user_registered.lag("greet")
+
+    asyncio.run(blocks())
+
+
 def _asked(door: Door) -> Callable[..., Any]:
     """Return what asks a path's question through a door."""
 
@@ -280,7 +324,7 @@ def test_waiting_for_the_groups(served: BusPath, caller: BusPath, door: Door) ->
     gate = threading.Event()
     served.auth.user_registered.listen(lambda username: gate.wait(10), listener_name="slow")
     for bus in (served, caller):
-        with pytest.raises(TimeoutError):
+        with pytest.raises(LightbusTimeout, match=r"user_registered .*in time.* Raise `event_fire_timeout` \("):
             door.fire(bus.auth.user_registered, username="sally", bus_options={"wait_for": "ack", "timeout": 0.2})
     gate.set()
     door.fire(caller.auth.user_registered, username="sally", bus_options={"wait_for": "ack"})
@@ -304,6 +348,54 @@ def test_a_process_that_keeps_events_publishes_them(bus: BusPath, door: Door) ->
         other.client.close()
 
 
+def test_what_a_process_keeps_and_publishes_is_in_order(bus: BusPath, door: Door) -> None:
+    """What it fired before it published comes first, whatever is fired while it becomes the publisher."""
+    numbers = iter(range(10**6))
+    while bus.client.engine.publisher is None:
+        door.fire(bus.auth.user_registered, username="sally", age=next(numbers))
+    for _ in range(10):
+        door.fire(bus.auth.user_registered, username="sally", age=next(numbers))
+    found = _asked(door)(bus.auth.user_registered, "history")
+    assert [each.kwargs["age"] for each in found] == list(range(next(numbers)))
+    assert Outbox(bus.client.engine.shelf.path).counts() == {}
+
+
+def test_calling_an_event_fires_it(bus: BusPath, caller: BusPath) -> None:
+    """With an event's options, and where nobody publishes it, it is kept as by `fire`, if it is a known one."""
+    kept = bus.auth.user_registered(username="sally", bus_options={"wait_for": "journal"})
+    outbox = Outbox(bus.client.engine.shelf.path)
+    assert [each.id for each in outbox.waiting()] == [kept.id]
+    wait_until(lambda: not outbox.waiting())  # it publishes it itself
+    with pytest.raises(UnknownApi):
+        caller.mail.sent(number=1, bus_options={"wait_for": "journal"})
+    outbox.note_seen("mail", "sent")
+    also_kept = caller.mail.sent(number=1, bus_options={"wait_for": "journal"})
+    assert [each.id for each in outbox.waiting()] == [also_kept.id]
+    with pytest.raises(InvalidParameters, match="no option 'idempotent'"):
+        caller.mail.sent(number=1, bus_options={"idempotent": True})
+    with pytest.raises(InvalidParameters, match="no option 'wait_for'"):
+        bus.auth.check_password(username="sally", password="secret", bus_options={"wait_for": "ack"})
+    bus.client.start_in_background()
+    newcomer = lightbus.create(service_name="newcomer")
+    try:
+        fired = newcomer.auth.user_registered(username="ada", bus_options={"wait_for": "ack"})
+        assert fired.publisher == bus.client.engine.identity.instance
+    finally:
+        newcomer.client.close()
+
+
+def test_who_keeps_events_says_at_the_end_where_they_are(
+    bus: BusPath, door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process that ends before it published what it fired names the place, and who will deliver it."""
+    for username in ("sally", "ada"):
+        door.fire(bus.auth.user_registered, username=username)
+    path = Outbox(bus.client.engine.shelf.path).path
+    bus.client.close()
+    [said] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert f"Nobody publishes auth at the moment: 2 events wait on this host, in {path}, and are handed over by" in said
+
+
 def _answers(bus: BusPath) -> bool:
     try:
         return bool(bus.auth.check_password(username="admin", password="secret"))
@@ -319,6 +411,12 @@ def _answers(bus: BusPath) -> bool:
         ({"concurrency": 0}, "concurrency of the listener here is 0. It is a whole number above 0"),
         ({"concurrency": True}, "concurrency of the listener here is True"),
         ({"max_deliveries": 1.5}, "max_deliveries of the listener here is 1.5"),
+        (
+            {"bus_options": {"since": "no-such-id"}},
+            "since of the listener here is 'no-such-id'. It is the id",
+        ),
+        ({"bus_options": {"since": "2026-13-01"}}, "since of the listener here is '2026-13-01'"),
+        ({"bus_options": {"since": ""}}, "since of the listener here is ''"),
         ({"bus_options": {"since": 7}}, "since of the listener here is 7. It is the id of an event, a datetime"),
     ],
 )
@@ -326,6 +424,23 @@ def test_options_of_a_listener_that_cannot_be(bus: BusPath, options: dict[str, A
     """What cannot be meant is refused where it is written, with what can be."""
     with pytest.raises(InvalidEventListener, match=re.escape(problem)):
         bus.auth.user_registered.listen(lambda username: None, listener_name="here", **options)
+
+
+@pytest.mark.parametrize(
+    ("since", "taken"),
+    [
+        ("0", "0"),
+        ("$", "$"),
+        (f"{7:016x}-12", f"{7:016x}-12"),
+        ("2026-01-31 12:00+00:00", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        (datetime(2026, 1, 31, tzinfo=UTC), datetime(2026, 1, 31, tzinfo=UTC)),
+        (None, None),
+    ],
+)
+def test_where_a_listener_begins(bus: BusPath, since: Any, taken: Any) -> None:
+    """An event's id, a time, also as text, and the two signs are taken as they are meant."""
+    bus.auth.user_registered.listen(lambda username: None, listener_name="here", bus_options={"since": since})
+    assert bus.client.listeners[0].since == taken
 
 
 def test_groups_of_listeners(bus: BusPath) -> None:

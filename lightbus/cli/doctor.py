@@ -19,9 +19,10 @@ import click
 
 from ..core.peers import Peer
 from ..deadline import Deadline
-from ..exceptions import LightbusException
+from ..exceptions import JournalError, LightbusException
 from ..io.interfaces import explain
 from ..io.probing import multicast_problem, port_problem
+from ..runtime.forwarding import refusals
 from .catalogue import served_apis
 from .connection import Connection, on_bus
 from .options import ClientOptions, client_options
@@ -284,11 +285,23 @@ def _library_versions(sightings: Iterable[Sighting]) -> list[tuple[str, int]]:
 
 async def _health(examination: Examination) -> AsyncIterator[Finding]:
     peers = [sighting.peer for sighting in examination.live]
+    refused = set(_refused_here(examination))
     for peer, told in zip(peers, await examination.bus.told_by_all(peers, "health"), strict=True):
+        refused.update(told.get("refused", ()))  # all processes of a host tell the same
         for problem in told.get("problems", ()):
             yield Finding(level=Level.WARNING, check="health", text=f"{peer.announcement}: {problem}")
         for loss in told.get("losses", ()):
             yield Finding(level=Level.WARNING, check="losses", text=f"{peer.announcement}: {loss}")
+    for text in sorted(refused):
+        yield Finding(level=Level.WARNING, check="outbox", text=text)
+
+
+def _refused_here(examination: Examination) -> list[str]:
+    engine = examination.bus.client.engine
+    try:
+        return refusals(engine.shelf.path, engine.identity.host)
+    except JournalError as error:
+        return [str(error)]
 
 
 async def _groups(examination: Examination) -> AsyncIterator[Finding]:

@@ -219,7 +219,7 @@ def _facts(sighting: Sighting, health: dict[str, Any]) -> Iterator[tuple[str, st
         yield "up for", ago(sighting.info["started_at"], time.time())
     yield "apis", ", ".join(f"{api.name} (version {api.version})" for api in sighting.peer.announcement.apis or ())
     yield "load", f"{fields['running']} calls run, {fields['queued']} wait, {fields['concurrency']} may run at a time"
-    for problem in [*health.get("problems", []), *health.get("losses", [])] or ["none"]:
+    for problem in [each for what in ("problems", "losses", "refused") for each in health.get(what, [])] or ["none"]:
         yield "problems", problem
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..client.listening import moment
 from ..config.features import Feature
 from .connection import Connection, on_bus
 from .options import ClientOptions, client_options
@@ -104,9 +105,11 @@ def _show(bus: Connection, message: EventMessage) -> None:
 
 
 def _moment(text: str | None) -> str | datetime | None:
-    if text is None:
-        return None
     try:
-        return datetime.fromisoformat(text).astimezone() if text != "0" else text
+        return None if text is None else moment(text)
     except ValueError:
-        return text  # an id
+        raise click.BadParameter(
+            f'{text!r:.100} is no id of an event, and no date and time. Write "0" for everything that is kept, '
+            'an id as `lightbus tail --json` shows it, or a time: "2026-01-31 12:00".',
+            param_hint="--since",
+        ) from None

@@ -76,6 +76,10 @@ class ClientCore:
         self._plugins_loaded = False
         self._publishing: threading.Timer | None = None
         """Has this process publish what it keeps, unless it ends before."""
+        self._going_on: threading.Timer | None = None
+        """Has it publish what an earlier process left, unless it ends before."""
+        self._kept = 0
+        """Events of registered APIs that this process has put into the outbox since it last began to publish."""
         self._outbox: Outbox | None = None
         self._background_tasks: list[Coroutine[Any, Any, Any]] = []
         self._engine: Engine | None = None
@@ -124,7 +128,11 @@ class ClientCore:
                 engine = self.make_engine(self.config, identity)
                 self._blocking = BlockingDoor(engine)
                 self._engine = engine
+                self._go_on(engine)
             return self._engine
+
+    def _go_on(self, engine: Engine) -> None:
+        """Take up what an earlier process of this service left. Called once, when the engine is made."""
 
     def exchange_engine(self, state: EngineState = (None, None, False)) -> EngineState:
         """Put another engine in place, or none as at the beginning, and return what was there (`lightbus.testing`)."""

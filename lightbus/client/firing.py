@@ -8,7 +8,7 @@ import time
 from ..blocking import forbid_in_loop
 from ..core.registry import Snapshot
 from ..deadline import Deadline
-from ..exceptions import EventNotFound, InvalidParameters, NotReachable, did_you_mean
+from ..exceptions import EventNotFound, InvalidParameters, LightbusTimeout, NotReachable, did_you_mean
 from ..message import EventMessage
 from ..runtime.engine import Engine
 from ..runtime.outgoing import OutgoingEvent
@@ -19,7 +19,7 @@ from ..wire.envelope import Accepted
 from .calls import check_options, timeout_of
 from .keeping import Keeping
 
-__all__ = ["Firing"]
+__all__ = ["Firing", "check_remote_event"]
 
 CROWD = 512
 """Events queued for publishing beyond which a firing loop lets the others have a turn."""
@@ -52,7 +52,10 @@ class Firing(Keeping):
             if publisher.waiting > CROWD:
                 await asyncio.sleep(0)
             if wait_for == "ack" and place is not None:
-                await asyncio.wait_for(asyncio.wrap_future(publisher.handled_by_all(place)), deadline.left())
+                try:
+                    await asyncio.wait_for(asyncio.wrap_future(publisher.handled_by_all(place)), deadline.left())
+                except TimeoutError:
+                    raise _not_handled(message) from None
         else:
             outgoing = self._hand_off(engine, event, message, deadline, wait_for)
             try:
@@ -83,7 +86,10 @@ class Firing(Keeping):
         if publisher is not None and event is not None:
             place = publisher.publish(message, event)
             if wait_for == "ack" and place is not None:
-                publisher.handled_by_all(place).result(deadline.left())
+                try:
+                    publisher.handled_by_all(place).result(deadline.left())
+                except TimeoutError:
+                    raise _not_handled(message) from None
         else:
             try:
                 outgoing = self._hand_off(engine, event, message, deadline, wait_for)
@@ -124,7 +130,7 @@ class Firing(Keeping):
                 event.signature.validate(kwargs)
             version = event.version or 1
         else:
-            self._check_remote_event(engine.snapshot, api_name, name)
+            check_remote_event(engine.snapshot, api_name, name)
             if validate and self.schema.knows(api_name):
                 self.schema.validate_parameters(api_name, name, kwargs)
         return EventMessage(
@@ -135,14 +141,6 @@ class Firing(Keeping):
             id=engine.event_ids.next(),
             published_at=time.time(),
         )
-
-    def _check_remote_event(self, snapshot: Snapshot, api_name: str, name: str) -> None:
-        if api_name in snapshot.by_api and (api_name, name) not in snapshot.events:
-            known = [event for api, event in snapshot.events if api == api_name]
-            raise EventNotFound(
-                f"The API '{api_name}' has no event '{name}'.{did_you_mean(name, known)} "
-                f"Its events are: {', '.join(sorted(known)) or 'none'}."
-            )
 
     def _hand_off(
         self, engine: Engine, event: Event | None, message: EventMessage, deadline: Deadline, wait_for: str
@@ -173,3 +171,20 @@ class Firing(Keeping):
         self._keep(message, None, wait_for, error)
         self.hooks.run_blocking("after_event_sent", client=self, event_message=message)
         return message
+
+
+def _not_handled(message: EventMessage) -> LightbusTimeout:
+    return LightbusTimeout(
+        f"Not every group has handled {message.canonical_name} in time. It is on disk, and they are given it all the "
+        "same. Raise `event_fire_timeout` (or bus_options={'timeout': seconds}) if they need longer."
+    )
+
+
+def check_remote_event(snapshot: Snapshot, api_name: str, name: str) -> None:
+    """Raise EventNotFound where an API is published, and has no such event."""
+    if api_name in snapshot.by_api and (api_name, name) not in snapshot.events:
+        known = [event for api, event in snapshot.events if api == api_name]
+        raise EventNotFound(
+            f"The API '{api_name}' has no event '{name}'.{did_you_mean(name, known)} "
+            f"Its events are: {', '.join(sorted(known)) or 'none'}."
+        )

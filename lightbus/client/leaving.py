@@ -56,7 +56,8 @@ def _after_fork_in_child() -> None:
             client._engine.shelf.abandon()
         _GRAVEYARD.append((client._engine, client._blocking, client._worker, client._background, client._lock))
         client._engine = client._blocking = client._worker = client._background = None
-        client._publishing = client._outbox = None
+        client._publishing = client._going_on = client._outbox = None
+        client._kept = 0
         client._lock = threading.RLock()
 
 

@@ -17,7 +17,8 @@ from ..config import Feature
 from ..exceptions import LightbusServerMustStartInMainThread, UnsupportedUse
 from ..io.memory import keep_freed_memory
 from ..worker import Worker
-from .core import CHANGE_TIMEOUT, ClientCore
+from .core import CHANGE_TIMEOUT
+from .keeping import Keeping
 
 if TYPE_CHECKING:
     from . import BusClient
@@ -29,7 +30,7 @@ logger = logging.getLogger("lightbus.client")
 BACKGROUND_START_TIMEOUT = 15.0
 
 
-class Life(ClientCore):
+class Life(Keeping):
     """The part of the client that serves, and leaves."""
 
     def set_features(self, features: Iterable[Feature | str]) -> None:
@@ -108,12 +109,13 @@ class Life(ClientCore):
 
     def start_publishing(self) -> None:
         """
-        Publish what this process keeps in its journal, in a thread, and return when it does; a worker does so anyway.
+        Publish what this process fires, in a thread, and return when it does; a worker does so anyway.
 
-        It is called by itself half a second after an event was fired whose API is registered here, while no worker
-        advertises it.
+        It is called by itself half a second after an event was fired whose API is registered here, while nobody
+        advertises it; and after the first use of the bus where an earlier process left something to be published.
         """
         with self._lock:
+            self._publishing = None
             if self._worker is not None or self._background is not None or self._closed or is_exiting():
                 return
         try:
@@ -215,9 +217,12 @@ class Life(ClientCore):
 
     def _publish_no_more(self) -> None:
         with self._lock:
-            timer, self._publishing = self._publishing, None
-        if timer is not None:
-            timer.cancel()
+            timers = self._publishing, self._going_on
+            self._publishing = self._going_on = None
+        for timer in timers:
+            if timer is not None:
+                timer.cancel()
+        self._say_what_waits()
 
     def _stop_worker_elsewhere(self) -> None:
         worker, thread = self._worker, self._background

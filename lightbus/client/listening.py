@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
@@ -14,12 +15,15 @@ from ..typing import BusOptions
 from .calls import check_options
 from .core import ClientCore
 
-__all__ = ["DURABLE", "Listening"]
+__all__ = ["DURABLE", "Listening", "moment"]
 
 logger = logging.getLogger("lightbus.client")
 
 
 LISTEN_OPTIONS = ("since",)
+
+_ID = re.compile("[0-9a-f]{16}-[0-9]+")
+"""An event's id, or its native id: that of an instance or a journal, and a number."""
 
 DURABLE = "{service_name}-{listener_name}"
 """The consumer group of a listener: the processes of a service share its events, and miss none while they are away."""
@@ -171,12 +175,26 @@ def _since(options: BusOptions | None, name: str) -> Any:
         return None
     check_options(options, LISTEN_OPTIONS, f"the listener {name}")
     since = options.get("since")
-    if since is not None and not isinstance(since, (str, datetime)):
+    try:
+        return moment(since) if isinstance(since, str) else _checked_moment(since)
+    except ValueError:
         raise InvalidEventListener(
-            f"since of the listener {name} is {since!r:.100}. It is the id of an event, a datetime, "
-            '"0" (everything that is kept) or "$" (what comes from now on).'
-        )
+            f"since of the listener {name} is {since!r:.100}. It is the id of an event, a datetime or the text of one "
+            '("2026-01-31 12:00"), "0" (everything that is kept) or "$" (what comes from now on).'
+        ) from None
+
+
+def _checked_moment(since: Any) -> Any:
+    if since is not None and not isinstance(since, datetime):
+        raise ValueError
     return since
+
+
+def moment(text: str) -> str | datetime:
+    """Return since when events are wanted: `"0"`, `"$"`, an event's id or a time. Raises ValueError for others."""
+    if text in ("0", "$") or _ID.fullmatch(text):
+        return text
+    return datetime.fromisoformat(text).astimezone()
 
 
 def _policy(on_error: OnError | str | None, name: str) -> OnError:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from ..blocking import forbid_in_loop
 from ..deadline import Deadline
-from ..exceptions import UnknownListener
+from ..exceptions import InvalidParameters, UnknownListener
 from ..message import EventMessage
+from ..runtime.events_api import MAX_HISTORY
+from .firing import check_remote_event
 from .names import Names
 
 __all__ = ["Past"]
+
+logger = logging.getLogger("lightbus.client")
 
 EVENTS_API = "internal.events"
 
@@ -30,12 +35,19 @@ class Past(Names):
         *,
         limit: int = 1000,
     ) -> list[EventMessage]:
-        """Return the newest `limit` events between two times, oldest first. Raises what a call raises."""
+        """
+        Return the newest `limit` events between two times, oldest first.
+
+        All publishers are asked, also those that this process does not know yet (see `discovery.wait`). One that is
+        known and does not answer is warned of in the log.
+
+        Raises EventNotFound, InvalidParameters for a limit that cannot be, and what a call raises.
+        """
         forbid_in_loop(f"bus.{api_name}.{name}.history()", f"bus.{api_name}.{name}.history_async()")
         question = _question(api_name, name, start, stop, limit)
         answers = [
             self.call_rpc_blocking(EVENTS_API, "history", question, {"peer": peer})
-            for peer in self._publishers(api_name)
+            for peer in self._publishers(api_name, name)
         ]
         return _messages(answers, limit)
 
@@ -50,22 +62,26 @@ class Past(Names):
     ) -> list[EventMessage]:
         """Do the same on an event loop."""
         question = _question(api_name, name, start, stop, limit)
-        peers = await self._publishers_async(api_name)
+        peers = await self._publishers_async(api_name, name)
         calls = (self.call_rpc_remote(EVENTS_API, "history", question, {"peer": peer}) for peer in peers)
         return _messages(await asyncio.gather(*calls), limit)
 
-    def lag(self, api_name: str, listener_name: str) -> int:
-        """Return how many events a listener of this service has not handled yet. Raises UnknownListener."""
-        forbid_in_loop(f"bus.{api_name}.lag()", f"bus.{api_name}.lag_async()")
+    def lag(self, api_name: str, listener_name: str, name: str = "*") -> int:
+        """
+        Return how many events a listener of this service has not handled yet, of all events that it listens to.
+
+        `name` is an event of the API, of which is seen to that it exists. Raises UnknownListener, EventNotFound.
+        """
+        forbid_in_loop(f"bus.{api_name}.{name}.lag()", f"bus.{api_name}.{name}.lag_async()")
         question = {"api": api_name, "group": self._group_named(api_name, listener_name)}
-        peers = self._publishers(api_name)
+        peers = self._publishers(api_name, name)
         answers = [self.call_rpc_blocking(EVENTS_API, "lag", question, {"peer": peer}) for peer in peers]
         return _sum(answers, question["group"], api_name)
 
-    async def lag_async(self, api_name: str, listener_name: str) -> int:
+    async def lag_async(self, api_name: str, listener_name: str, name: str = "*") -> int:
         """Do the same on an event loop."""
         question = {"api": api_name, "group": self._group_named(api_name, listener_name)}
-        peers = await self._publishers_async(api_name)
+        peers = await self._publishers_async(api_name, name)
         calls = (self.call_rpc_remote(EVENTS_API, "lag", question, {"peer": peer}) for peer in peers)
         return _sum(await asyncio.gather(*calls), question["group"], api_name)
 
@@ -76,22 +92,39 @@ class Past(Names):
                 return listener.group_of(self.service_name)
         return f"{self.service_name}-{listener_name}"
 
-    def _publishers(self, api_name: str) -> list[str]:
-        self.engine.wanted.add(api_name)
-        if api_name not in self.engine.snapshot.by_api:
-            self._door().resolve(api_name, Deadline.after(self.config.api(api_name).rpc_timeout))
-        return [peer.instance for peer in self.engine.snapshot.by_api.get(api_name, ())]
+    def _publishers(self, api_name: str, name: str) -> list[str]:
+        deadline = Deadline.after(self.config.api(api_name).rpc_timeout)
+        self.engine.resolve_all_blocking(api_name, deadline)
+        return self._found(api_name, name)
 
-    async def _publishers_async(self, api_name: str) -> list[str]:
-        self.engine.wanted.add(api_name)
-        if api_name not in self.engine.snapshot.by_api:
-            await self.engine.resolve(api_name, Deadline.after(self.config.api(api_name).rpc_timeout))
-        return [peer.instance for peer in self.engine.snapshot.by_api.get(api_name, ())]
+    async def _publishers_async(self, api_name: str, name: str) -> list[str]:
+        await self.engine.resolve_all(api_name, Deadline.after(self.config.api(api_name).rpc_timeout))
+        return self._found(api_name, name)
+
+    def _found(self, api_name: str, name: str) -> list[str]:
+        """Return the instances to ask; say who else may know something and cannot be asked."""
+        snapshot = self.engine.snapshot
+        if name != "*":
+            check_remote_event(snapshot, api_name, name)
+        if silent := snapshot.announced.get(api_name, ()):
+            logger.warning(
+                "What is told of the events of %s lacks what %s: %s. Their events are told again once they are back, "
+                "or another process of their service has taken over",
+                api_name,
+                "a publisher keeps that does not answer" if len(silent) == 1 else "publishers keep that do not answer",
+                ", ".join(map(str, silent)),
+            )
+        return [peer.instance for peer in snapshot.by_api.get(api_name, ())]
 
 
 def _question(
-    api: str, event: str, start: datetime | float | None, stop: datetime | float | None, limit: int
+    api: str, event: str, start: datetime | float | None, stop: datetime | float | None, limit: Any
 ) -> dict[str, Any]:
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_HISTORY:
+        raise InvalidParameters(
+            f"limit of the history of {api}.{event} is {limit!r:.100}. It is a whole number from 1 to {MAX_HISTORY}; "
+            "ask for what is older with stop=, the time of the oldest event that you have."
+        )
     return {"api": api, "event": event, "start": _seconds(start), "stop": _seconds(stop), "limit": limit}
 
 

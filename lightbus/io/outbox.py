@@ -12,29 +12,37 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from .journal import DAMAGED, journal_error
 
-__all__ = ["Outbox", "Waiting"]
+__all__ = ["Outbox", "Refused", "Waiting"]
 
 NAME = "outbox.sqlite"
 BUSY_TIMEOUT = 5.0
 """Seconds for which one process waits for another that writes."""
+
+TRY_AGAIN_AFTER = 600.0
+"""Seconds after which an event that was refused is tried again, though its API looks as it did: settings, too, may be
+why it was refused, and of several publishers another one may be asked."""
 
 _TABLES = """
     CREATE TABLE IF NOT EXISTS waiting (
         number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, api TEXT NOT NULL, event TEXT NOT NULL, key TEXT,
         record BLOB NOT NULL, at REAL NOT NULL
     );
+    CREATE TABLE IF NOT EXISTS refused (id TEXT PRIMARY KEY, form TEXT NOT NULL, error TEXT NOT NULL, at REAL NOT NULL)
+        WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS seen (api TEXT NOT NULL, event TEXT NOT NULL, PRIMARY KEY (api, event)) WITHOUT ROWID;
 """
 
+_IS_DUE = "(api = ? AND NOT (refused.form IS NOT NULL AND refused.form = ? AND refused.at BETWEEN ? AND ?))"
+
 
 class Waiting(NamedTuple):
-    """An event that waits: `at` in seconds since 1970."""
+    """An event that waits: `at` in seconds since 1970, `refused` the form of its API in which it was refused last."""
 
     id: str
     api: str
@@ -42,6 +50,16 @@ class Waiting(NamedTuple):
     key: str | None
     record: bytes
     at: float
+    refused: str | None = None
+
+
+class Refused(NamedTuple):
+    """Events of one name that wait and were refused: how many, and what was said to the latest."""
+
+    api: str
+    event: str
+    number: int
+    error: str
 
 
 class Outbox:
@@ -80,18 +98,50 @@ class Outbox:
                 "INSERT OR IGNORE INTO waiting (id, api, event, key, record, at) VALUES (?, ?, ?, ?, ?, ?)", row
             )
 
-    def waiting(self, apis: Iterable[str] | None = None, limit: int = 100) -> list[Waiting]:
-        """Return what waits, in the order in which it was put in; of these APIs only, if they are given."""
-        names = None if apis is None else list(apis)
-        where = "" if names is None else f"WHERE api IN ({','.join('?' * len(names))})"
-        query = f"SELECT id, api, event, key, record, at FROM waiting {where} ORDER BY number LIMIT ?"
+    def waiting(self, published: Mapping[str, str] | None = None, limit: int = 100) -> list[Waiting]:
+        """
+        Return what waits, in the order in which it was put in.
+
+        Args:
+            published: the APIs whose events are returned, each with its form: what changes when the API does. What
+                was refused in that form is left out, but for `TRY_AGAIN_AFTER`. None: everything that waits.
+            limit: how many at most.
+
+        """
+        columns = "waiting.id, api, event, key, record, waiting.at, refused.form"
+        wanted, arguments = "", []
+        if published is not None:
+            now = time.time()
+            wanted = "WHERE " + (" OR ".join([_IS_DUE] * len(published)) or "false")
+            for api, form in published.items():
+                arguments += [api, form, now - TRY_AGAIN_AFTER, now]
+        query = f"SELECT {columns} FROM waiting LEFT JOIN refused USING (id) {wanted} ORDER BY number LIMIT ?"
         with self._open("cannot be read") as connection:
-            return [Waiting(*row) for row in connection.execute(query, (*(names or ()), limit))]
+            return [Waiting(*row) for row in connection.execute(query, (*arguments, limit))]
 
     def delivered(self, ids: Iterable[str]) -> None:
         """Take out what was handed off."""
+        rows = [(id,) for id in ids]
         with self._open("was not changed") as connection:
-            connection.executemany("DELETE FROM waiting WHERE id = ?", [(id,) for id in ids])
+            connection.executemany("DELETE FROM waiting WHERE id = ?", rows)
+            connection.executemany("DELETE FROM refused WHERE id = ?", rows)
+
+    def refuse(self, refusals: Iterable[tuple[str, str, str]]) -> None:
+        """Note that events were refused, each given by its id, the form of its API at the time, and the error."""
+        now = time.time()
+        with self._open("was not changed") as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?)", [(*refusal, now) for refusal in refusals]
+            )
+
+    def refused(self) -> list[Refused]:
+        """Return what waits since its publishers refused it."""
+        query = (  # the error is that of the row with the latest time: https://www.sqlite.org/lang_select.html#bareagg
+            "SELECT api, event, count(*), error, max(refused.at) FROM waiting JOIN refused USING (id) "
+            "GROUP BY api, event ORDER BY api, event"
+        )
+        with self._open("cannot be read") as connection:
+            return [Refused(*row[:4]) for row in connection.execute(query)]
 
     def counts(self) -> dict[str, int]:
         """Return how many events wait, by API."""

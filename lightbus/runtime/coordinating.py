@@ -64,6 +64,8 @@ MAX_PAGE = 1000
 MAX_PAGE_BYTES = 1024 * 1024
 LOOK_FIRST = 3600.0
 """Seconds after its start in which a publisher forgets no group."""
+MAX_MISSED = 1000
+"""Events that are remembered to have been asked for in vain, so that it is said once."""
 
 SAVE_SEEN_EVERY = 60.0
 """Seconds between two notes in the journal that a group has members."""
@@ -154,6 +156,7 @@ class Coordinator:
         self.counts: Counter[str] = Counter()
         """joined, left, lost, hung, acked, refused_acks, redelivered, buried, pages, given_late."""
         self.groups: dict[tuple[str, str], GroupAtWork] = {}
+        self._missed: set[tuple[str, str]] = set()
         self._apis = apis
         self._shelf = shelf
         self._reply_to = reply
@@ -272,6 +275,7 @@ class Coordinator:
 
     def _on_open(self, routing_id: bytes, call_id: int, message: Open) -> None:
         if not message.group:
+            self._check_since(message.api, message.since)
             streams = self._streams_of_nobody(message)
         else:
             group, member = self._speaker(routing_id, message.api, message.group)
@@ -498,10 +502,28 @@ class Coordinator:
         group = self._add(info)
         group.is_estimated = not is_near
         group.has_own_start = since not in (None, "$")
+        self._check_since(info.api, since)
         for journal in self.journals():
             self._begin(group, journal, group.owed_since if since is None else since)
         self._save_group(group)
         return group
+
+    def _check_since(self, api: str, since: Any) -> None:
+        """Warn of an event that somebody wants to begin with, and that no journal here has. Once for each."""
+        if not isinstance(since, str) or since in ("0", "$") or (api, since) in self._missed:
+            return
+        for journal in self.journals():
+            found = _found(journal, journal.topics(api), since)
+            if isinstance(found, _At) and journal.record(found) is not None:
+                return
+        if len(self._missed) < MAX_MISSED:
+            self._missed.add((api, since))
+        logger.warning(
+            "Somebody wants the events of %s since %s, and no journal here has that event. Unless another publisher "
+            "has it, it was deleted or never was, and they are given what is fired from now on. "
+            "Give the id of an event that is kept (bus.%s.<event>.history()), or a time.",
+            api, since, api,
+        )  # fmt: skip
 
     def _is_older(self, group: GroupAtWork, created_at: float, *, is_near: bool) -> None:
         """

@@ -143,6 +143,14 @@ class Engine:
         """Do the same from a plain thread."""
         self._ask_blocking(lambda node: node.resolve(api, deadline), deadline, f"'{api}' was looked for")
 
+    async def resolve_all(self, api: str, deadline: Deadline) -> None:
+        """Return when everybody who advertises `api` is known, as far as can be told. Raises what `resolve` raises."""
+        await self._ask(lambda node: node.resolve_all(api, deadline))
+
+    def resolve_all_blocking(self, api: str, deadline: Deadline) -> None:
+        """Do the same from a plain thread."""
+        self._ask_blocking(lambda node: node.resolve_all(api, deadline), deadline, f"'{api}' was looked for")
+
     async def wait_for(self, apis: Sequence[str], deadline: Deadline) -> list[str]:
         """Return when each of these APIs is advertised by a peer that is up, or the time is over; return the others."""
         return await self._ask(lambda node: node.wait_for(apis, deadline))

@@ -15,7 +15,7 @@ from ..wire import envelope
 from .coordinating import Coordinator, GroupAtWork
 from .publishing import native_id
 
-__all__ = ["EventsApi", "group_of_wire", "split_native_id"]
+__all__ = ["MAX_HISTORY", "EventsApi", "group_of_wire", "split_native_id"]
 
 MAX_HISTORY = 1000
 MAX_HISTORY_BYTES = 16 * 1024 * 1024

@@ -6,18 +6,19 @@ import asyncio
 import contextlib
 import logging
 import random
+from collections import defaultdict
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Protocol
 
-from ..core.registry import Snapshot
+from ..core.registry import Peer, Snapshot
 from ..deadline import Deadline
-from ..exceptions import InvalidArguments, LightbusException
+from ..exceptions import EventNotFound, InvalidArguments, LightbusException, ProtocolError
 from ..io.outbox import Outbox, Waiting
 from .calling import Caller
 from .outgoing import Doorway, OutgoingEvent
 
-__all__ = ["Forwarder"]
+__all__ = ["Forwarder", "refusals"]
 
 logger = logging.getLogger("lightbus.outbox")
 
@@ -97,19 +98,30 @@ class Forwarder:
         self._engine.wanted.update(apis)
         stuck: set[str] = set()
         with self._outbox.hold() as is_ours:
-            while is_ours and (names := self._published(apis, stuck)):
-                waiting = await loop.run_in_executor(executor, self._outbox.waiting, names)
+            while is_ours and (published := self._published(apis, stuck)):
+                waiting = await loop.run_in_executor(executor, self._outbox.waiting, published)
                 if not waiting:
                     return
-                await self._hand_off(waiting, stuck)
+                await self._hand_off(waiting, published, stuck)
 
-    def _published(self, apis: dict[str, int], stuck: set[str]) -> list[str]:
+    def _published(self, apis: dict[str, int], stuck: set[str]) -> dict[str, str]:
+        """Return the APIs that wait and are published, each with what changes when one of its publishers changes it."""
         snapshot: Snapshot = self._engine.snapshot
-        return [api for api in apis if api in snapshot.by_api and api not in stuck]
+        return {
+            api: ",".join(sorted({_digest(peer, api) for peer in snapshot.by_api[api]}))
+            for api in apis
+            if api in snapshot.by_api and api not in stuck
+        }
 
-    async def _hand_off(self, waiting: list[Waiting], stuck: set[str]) -> None:
-        """Hand events off one after the other; behind one that is not taken those of its API wait, and no others."""
+    async def _hand_off(self, waiting: list[Waiting], published: dict[str, str], stuck: set[str]) -> None:
+        """
+        Hand events off one after the other.
+
+        Where one is not taken at the moment those of its API wait behind it. One that is refused for what it is, since
+        its API has changed, is set aside: it holds up nobody, and is tried again when the API changes once more.
+        """
         done: list[str] = []
+        refused: list[tuple[Waiting, LightbusException]] = []
         for event in waiting:
             if event.api in stuck:
                 continue
@@ -118,15 +130,52 @@ class Forwarder:
             )
             try:
                 await self._engine.caller().request(outgoing)
-            except InvalidArguments as error:
-                # Its publisher will never take it. It was checked when it was fired: the Api has changed since.
-                logger.error("The event %s (%s.%s) is dropped: %s", event.id, event.api, event.event, error)
+                done.append(event.id)
+            except (InvalidArguments, EventNotFound, ProtocolError) as error:
+                refused.append((event, error))
             except LightbusException as error:
                 stuck.add(event.api)
                 logger.info("The events of %s go on waiting in the outbox: %s", event.api, error)
-                continue
-            done.append(event.id)
+        loop, executor = asyncio.get_running_loop(), self._engine.executor
         if done:
-            loop, executor = asyncio.get_running_loop(), self._engine.executor
             await loop.run_in_executor(executor, self._outbox.delivered, done)
             logger.info("%d events that waited in the outbox were handed off", len(done))
+        if refused:
+            notes = [(event.id, published[event.api], str(error)) for event, error in refused]
+            await loop.run_in_executor(executor, self._outbox.refuse, notes)
+            self._warn([each for each in refused if each[0].refused != published[each[0].api]])
+
+    def _warn(self, refused: list[tuple[Waiting, LightbusException]]) -> None:
+        """Say once for each name of an event what was refused now and was not before."""
+        by_name: dict[str, list[tuple[Waiting, LightbusException]]] = defaultdict(list)
+        for event, error in refused:
+            by_name[f"{event.api}.{event.event}"].append((event, error))
+        for name, found in by_name.items():
+            event, error = found[0]
+            others = f" (and {len(found) - 1} others of this name)" if len(found) > 1 else ""
+            logger.warning(
+                "The event %s of %s%s is not taken by who publishes it now, and is kept in the outbox %s: %s %s",
+                event.id, name, others, self._outbox.path, error, _remedy(event.api),
+            )  # fmt: skip
+
+
+def refusals(directory: Path, host: str) -> list[str]:
+    """Return a sentence about each name of an event that waits on this host since its publishers refuse it."""
+    if not Outbox.exists(directory):
+        return []
+    outbox = Outbox(directory)
+    return [
+        f"{each.number} events of {each.api}.{each.event} are kept in the outbox {outbox.path} on {host}, since who "
+        f"publishes them does not take them: {each.error} {_remedy(each.api)}"
+        for each in outbox.refused()
+    ]
+
+
+def _remedy(api: str) -> str:
+    return (
+        f"It is tried again once the API '{api}' changes: have it declare the event, and give new parameters a default."
+    )
+
+
+def _digest(peer: Peer, api: str) -> str:
+    return next((info.digest for info in peer.announcement.apis or () if info.name == api), "")

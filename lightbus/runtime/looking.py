@@ -85,6 +85,23 @@ class Lookup:
                 raise self._explain(api)
             await self._change(left)
 
+    async def resolve_all(self, api: str, deadline: Deadline) -> None:
+        """
+        Return when everybody who advertises `api` is up or has failed, as far as can be told by then.
+
+        That is `wait` after the start of the node, and no attempt is on its way. Raises what `resolve` raises.
+        """
+        asked_at = time.monotonic()
+        await self.resolve(api, deadline)
+        while True:
+            until = self._started_at + self._wait
+            if self._dialler.may_find(api) or self._is_untried(api):
+                until = max(until, asked_at + HELLO_TIMEOUT)
+            left = min(until - time.monotonic(), deadline.left())
+            if left <= 0:
+                return
+            await self._change(left)
+
     async def wait_for(self, apis: Sequence[str], deadline: Deadline) -> list[str]:
         """Return when each of these APIs is advertised by a peer that is up, or the time is over; return the others."""
         self._wanted.update(apis)

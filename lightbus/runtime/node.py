@@ -130,7 +130,7 @@ class Node:
         self._lookup = Lookup(
             self.registry, self._dialler, user.wanted, wait=wait, where=self.where, strangers=strangers
         )
-        self.resolve = self._lookup.resolve
+        self.resolve, self.resolve_all = self._lookup.resolve, self._lookup.resolve_all
         self.wait_for = self._lookup.wait_for
         self.look_around = self._lookup.look_around
         self.fixed_peers = self._dialler.fixed_peers

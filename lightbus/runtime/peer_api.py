@@ -5,17 +5,21 @@ Ask one particular peer with `bus_options={"peer": instance id}`. What the proce
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from ..config.features import Feature
+from ..exceptions import JournalError
 from ..service.api import Api, ApiRegistry
 from ..service.description import describe_api
 from ..service.schema import Schema
 from .binding import Binding
 from .consuming import Consumer
 from .engine import Engine
+from .forwarding import refusals
 from .listening import Listening
 from .publishing import Publisher
 from .serving import Server
@@ -106,9 +110,20 @@ class PeerApi(Api):
         }
 
     async def health(self) -> dict[str, Any]:
-        """Return whether this worker does what it is there for, what it does not, and what was lost since its start."""
+        """
+        Return whether this worker does what it is there for, what it does not, and what was lost since its start.
+
+        And which events wait on its host, in the outbox that its processes share, since their publishers refuse them.
+        """
         problems = _problems(self._parts)
-        return {"healthy": not problems, "problems": problems, "losses": _losses(self._parts)}
+        engine = self._client.engine
+        look = partial(refusals, engine.shelf.path, engine.identity.host)
+        try:
+            refused = await asyncio.get_running_loop().run_in_executor(engine.executor, look)
+        except JournalError as error:
+            refused = [str(error)]
+        losses = _losses(self._parts)
+        return {"healthy": not problems, "problems": problems, "losses": losses, "refused": refused}
 
     async def schema(self, api: str) -> dict[str, Any]:
         """Return the schemas of an API, in the form that `lightbus dumpschema` writes."""

@@ -59,6 +59,9 @@ LAST_HEAD = 30.0
 MAX_HEADS = 10_000
 """Topics that do so: the others' newest events are found when the next one comes."""
 
+_AS_THEY_ARE = frozenset({str, int, float, bool, type(None)})
+"""Types whose text is the same before and behind the wire."""
+
 Place: TypeAlias = tuple[Topic, int]
 """Where an event is in our own journal."""
 
@@ -70,10 +73,22 @@ Subscriptions = Callable[[bytes, bool], None]
 
 
 def key_of(event: Event | None, kwargs: dict[str, Any]) -> str | None:
-    """Return the key of an event with these arguments; None where it has none."""
+    """
+    Return the key of an event with these arguments, which can be put on the wire; None where it has none.
+
+    It is the text of what is on the wire, so that it is the same for who fires an Enum, and for the publisher that
+    was sent its value.
+    """
     if event is None or event.key is None:
         return None
     value = kwargs.get(event.key)
+    if type(value) not in _AS_THEY_ARE:
+        value = codec.decode(codec.encode(value))
+    if isinstance(value, dict):
+        value = [*value.items()]
+    if isinstance(value, list):
+        # Sorted, since a set comes out in another order in each process. Two keys that thereby are one do no harm.
+        value = sorted(map(str, value))
     return None if value is None else str(value)
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ..exceptions import JournalError
 from ..io.journal import Group, Journal, Topic
-from ..io.journals import JournalDirectory, data_directory, throw_away
+from ..io.journals import JournalDirectory, data_directory, has_events, throw_away
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -94,6 +94,10 @@ class Shelf:
     def opened(self) -> Journal | None:
         """Our own journal, where it was opened already."""
         return self._own
+
+    def is_left(self) -> bool:
+        """Return whether the service has a journal with events in it, whoever holds it; it makes and opens nothing."""
+        return has_events(self.path / self._identity.service)
 
     def all(self) -> list[Journal]:
         """Return all journals that are open, our own first."""

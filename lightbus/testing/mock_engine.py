@@ -60,6 +60,12 @@ class MockEngine:
     def resolve_blocking(self, api: str, deadline: Deadline) -> None:
         """Find any API."""
 
+    async def resolve_all(self, api: str, deadline: Deadline) -> None:
+        """Find any API."""
+
+    def resolve_all_blocking(self, api: str, deadline: Deadline) -> None:
+        """Find any API."""
+
     async def wait_for(self, apis: Sequence[str], deadline: Deadline) -> list[str]:
         """Miss none."""
         return []

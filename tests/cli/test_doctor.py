@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightbus.io.outbox import Outbox
+
 if TYPE_CHECKING:
+    from helpers.surroundings import Surroundings
+
     from .conftest import Commands
 
 
@@ -54,3 +58,16 @@ def test_errors(commands: Commands, tmp_path: Path) -> None:
     assert "error   fixed peers: tcp://127.0.0.1:9 does not answer. Is a worker running there" in text
     assert f"error   data directory: {file} cannot be written to" in text
     assert "ok      interfaces: lo (127.0.0.1): used, named." in text
+
+
+def test_refused_events(commands: Commands, surroundings: Surroundings) -> None:
+    """What waits in the outbox of a host since it is refused is said once, however many processes tell it."""
+    commands.services()
+    outbox = Outbox(surroundings.data / surroundings.bus)
+    outbox.put(id="1", api="mail", event="sent", key=None, record=b"")
+    outbox.refuse([("1", "a digest", "It has no event 'sent'.")])
+    [warning] = [each for each in commands.json("doctor", code=1) if each["level"] != "ok"]
+    assert warning["check"] == "outbox"
+    assert f"1 events of mail.sent are kept in the outbox {outbox.path}" in warning["text"]
+    outbox.path.write_bytes(b"no database" * 1000)
+    assert "outbox.sqlite cannot be read" in commands.run("doctor", code=1).stdout

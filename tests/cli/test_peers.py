@@ -95,7 +95,7 @@ def test_info(commands: Commands) -> None:
     [auth] = commands.json("peers", "info", "auth")
     [check] = auth["stats"]["procedures"]
     assert (check["procedure"], check["calls"], check["callers"]) == ("check_password", 1, {"shop": 1})
-    assert auth["health"] == {"healthy": True, "problems": [], "losses": []}
+    assert auth["health"] == {"healthy": True, "problems": [], "losses": [], "refused": []}
 
     def handled() -> bool:
         [shop] = commands.json("peers", "info", "shop")

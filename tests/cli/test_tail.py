@@ -28,3 +28,10 @@ def test_tail(commands: Commands) -> None:
     [kept] = commands.json("tail", "--since", "0", "--count", "1")
     assert (kept["api"], kept["event"], kept["kwargs"]["username"]) == ("auth", "user_registered", "sally")
     assert [group["name"] for group in commands.json("groups", "list")] == ["shop-greeter"]
+
+
+@pytest.mark.parametrize("since", ["yesterday", "2026-13-01", ""])
+def test_since_when_nothing_can_be(commands: Commands, since: str) -> None:
+    """What is no time and no id is refused, with what can be written."""
+    process = commands.run("tail", "--since", since, code=2)
+    assert f"{since!r} is no id of an event, and no date and time." in " ".join(process.stderr.split())

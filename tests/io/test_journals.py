@@ -19,7 +19,7 @@ from helpers import scaled, wait_until
 from lightbus.exceptions import JournalError
 from lightbus.io import journals as module
 from lightbus.io.journal import EPOCH_BITS, Group, Journal, NewEvent, Topic
-from lightbus.io.journals import JournalDirectory, data_directory, is_shared, safe_name, throw_away
+from lightbus.io.journals import JournalDirectory, data_directory, has_events, is_shared, safe_name, throw_away
 
 TOPIC = Topic("auth", "seen", 1)
 NOBODY = 65_534
@@ -62,6 +62,20 @@ def test_free_journals_are_adopted(tmp_path: Path) -> None:
     adopted.delete()
     own.close()
     assert sorted(file.name for file in own.path.parent.iterdir()) == [f"{own.id}.lock", own.path.name]
+
+
+def test_whether_anything_is_left(tmp_path: Path) -> None:
+    """A journal with events is seen, held or not; nothing is made by the look, and a damaged one hides no other."""
+    path = tmp_path / "shop" / "auth"
+    assert not has_events(path)
+    assert not path.exists()
+    journal = directory(tmp_path).open_own()
+    (path / "0.sqlite").write_bytes(b"no database" * 1000)
+    assert not has_events(path)
+    store(journal)
+    assert has_events(path)
+    journal.close()
+    assert has_events(path)
 
 
 HOLD = """

@@ -27,11 +27,34 @@ def test_what_is_put_in_waits_in_order(tmp_path: Path) -> None:
         put(Outbox(tmp_path / "shop"), id)
     put(Outbox(tmp_path / "shop"), "x", api="other")
     other = Outbox(tmp_path / "shop")
-    assert [each.record for each in other.waiting(["auth"])] == [b"b", b"a", b"c"]
+    assert [each.record for each in other.waiting({"auth": ""})] == [b"b", b"a", b"c"]
     assert [each.id for each in other.waiting(limit=2)] == ["b", "a"]
     assert other.counts() == {"auth": 3, "other": 1}
     other.delivered(["a", "b"])
     assert [each.id for each in other.waiting()] == ["c", "x"]
+
+
+def test_what_was_refused_waits_for_another_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not given out again while its API has the form in which it was refused, or not for a while; it stays."""
+    outbox = Outbox(tmp_path)
+    for id in ("a", "b", "c"):
+        put(outbox, id)
+    put(outbox, "x", api="mail")
+    assert outbox.waiting({}) == []
+    outbox.refuse([("a", "1", "first"), ("b", "1", "second")])
+    outbox.refuse([("b", "2", "third"), ("taken meanwhile", "2", "")])
+    assert [each.id for each in outbox.waiting({"auth": "1"})] == ["b", "c"]
+    assert [each.id for each in outbox.waiting({"auth": "2"})] == ["a", "c"]
+    assert [each.id for each in outbox.waiting({"auth": "3", "mail": "1"})] == ["a", "b", "c", "x"]
+    assert [(each.id, each.refused) for each in outbox.waiting()] == [("a", "1"), ("b", "2"), ("c", None), ("x", None)]
+    [refused] = outbox.refused()
+    assert refused[:3] == ("auth", "seen", 2)
+    monkeypatch.setattr("lightbus.io.outbox.TRY_AGAIN_AFTER", -1.0)
+    assert [each.id for each in outbox.waiting({"auth": "1"})] == ["a", "b", "c"]
+    outbox.delivered(["a", "b"])
+    assert outbox.refused() == []
+    put(outbox, "a")
+    assert outbox.waiting()[-1].refused is None
 
 
 def test_a_look_costs_nothing_and_makes_nothing(tmp_path: Path) -> None:
@@ -144,7 +167,7 @@ def test_it_is_an_ordered_set(steps: list[tuple[str, int, str]]) -> None:
                 outbox.delivered([str(number)])
                 model.pop(str(number), None)
             assert [(each.id, each.api) for each in outbox.waiting()] == list(model.items())
-            assert [each.id for each in outbox.waiting([api])] == [id for id, of in model.items() if of == api]
+            assert [each.id for each in outbox.waiting({api: ""})] == [id for id, of in model.items() if of == api]
             assert outbox.counts() == Counter(model.values())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -61,28 +62,66 @@ def worker(processes: Processes, place: Path, name: str) -> Process:
     return started
 
 
+WAITS = re.compile(r"Nobody publishes news at the moment: 1 events wait on this host, in .*outbox\.sqlite, and are")
+
+
 @pytest.mark.timeout(90)
-def test_a_script_of_a_service_without_a_worker(processes: Processes, place: Path) -> None:
-    """It keeps the event in a journal of its service, and the next worker of the service publishes it."""
+@pytest.mark.parametrize("service", ["news", "cron"])
+def test_a_script_without_a_worker(processes: Processes, place: Path, service: str) -> None:
+    """Whatever its service is, the event that it keeps, and says where, reaches the next publisher of its API."""
     publisher, reader = worker(processes, place, "news"), worker(processes, place, "reader")
     reader.wait_for_line("Events of news .* arrive")
     publisher.ask_to_end()
     assert publisher.wait(20) == 0
-    script = processes.python("-c", FIRES, "1", cwd=place)
-    assert (script.wait(20), script.stderr) == (0, "")
+    (place / "cron.py").write_text(STREAM.replace('service_name="news"', f'service_name="{service}"'))
+    script = processes.python("-c", FIRES.replace("from news", "from cron"), "1", cwd=place)
+    assert script.wait(20) == 0
+    assert WAITS.search(script.stderr)
     worker(processes, place, "news")
     reader.wait_for_line("^read 1 1$", 20)
 
 
 @pytest.mark.timeout(90)
-def test_a_living_worker_adopts_what_a_script_left(processes: Processes, place: Path) -> None:
-    """A journal whose process has ended is served within seconds by another publisher of the service."""
-    publisher, reader = worker(processes, place, "news"), worker(processes, place, "reader")
+def test_a_script_that_does_not_find_the_worker(processes: Processes, place: Path) -> None:
+    """What it keeps is handed to the worker that it did not see."""
+    worker(processes, place, "news")
+    reader = worker(processes, place, "reader")
     reader.wait_for_line("Events of news .* arrive")
     script = processes.python("-c", FIRES, "1", cwd=place, env={"LIGHTBUS_CONFIG": _blind(place)})
-    assert (script.wait(20), script.stderr) == (0, "")
-    publisher.wait_for_line("Serving the journal .* too, whose process has ended", 20)
+    assert script.wait(20) == 0
+    assert WAITS.search(script.stderr)
     reader.wait_for_line("^read 1 1$", 20)
+
+
+WEB = """
+import sys, time
+from news import bus
+if sys.argv[1] == "fire":
+    print(bus.news.printed.fire(number=1).id)
+    while bus.client.engine.publisher is None and len(sys.argv) > 2:
+        time.sleep(0.01)
+    print("fired", flush=True)
+else:
+    try:
+        bus.other.thing()
+    except Exception as error:
+        print("used", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("more", [(), ("and publish",)], ids=["kept", "published"])
+def test_a_web_process_that_was_killed(processes: Processes, place: Path, more: tuple[str, ...]) -> None:
+    """Started again it publishes what is left of it with its first use of the bus, though it fires nothing."""
+    (place / "web.py").write_text(WEB)
+    killed = processes.python("web.py", "fire", *more, cwd=place)
+    killed.wait_for_line("fired")
+    killed.kill()
+    (place / "reader.py").write_text(READER.replace('"read")', '"read", bus_options={"since": "0"})'))
+    reader = worker(processes, place, "reader")
+    processes.python("web.py", "use", cwd=place).wait_for_line("used")
+    reader.wait_for_line("^read 1 ", 20)
 
 
 def _blind(place: Path) -> str:
@@ -114,3 +153,32 @@ def test_the_outbox(processes: Processes, place: Path) -> None:
     worker(processes, place, "news")
     wait_until(lambda: {"read 2 1", "read 3 1"} <= set(reader.stdout.splitlines()), 20)
     assert len(reader.stdout.splitlines()) == 3
+
+
+@pytest.mark.timeout(120)
+def test_an_api_that_changed_meanwhile(processes: Processes, place: Path) -> None:
+    """What its publisher does not take any more is kept and said, what it takes arrives, and all once it takes it."""
+    publisher, reader = worker(processes, place, "news"), worker(processes, place, "reader")
+    reader.wait_for_line("Events of news .* arrive")
+    known = processes.python("stranger.py", "1", cwd=place)
+    assert known.wait(20) == 0
+    reader.wait_for_line("^read 1 1$", 20)
+    publisher.ask_to_end()
+    assert publisher.wait(20) == 0
+    waiting = processes.python("stranger.py", "2", cwd=place)
+    assert waiting.wait(20) == 0
+
+    changes = {
+        "needs the argument 'page'": ("int)", 'int), Parameter("page", int)'),
+        "has no event 'printed'": ("printed", "sold"),
+    }
+    for why, change in changes.items():
+        (place / "news.py").write_text(STREAM.replace(*change))
+        publisher = worker(processes, place, "news")
+        pattern = re.compile(f"The event .* of news.printed is not taken by who publishes it now.*{why}")
+        wait_until(lambda: pattern.search(publisher.stderr + reader.stderr), 20)  # noqa: B023
+        publisher.ask_to_end()
+        assert publisher.wait(20) == 0
+    (place / "news.py").write_text(STREAM)
+    worker(processes, place, "news")
+    reader.wait_for_line("^read 2 1$", 20)

@@ -258,6 +258,30 @@ def test_a_group_that_is_older_than_was_known(tmp_path: Path, caplog: pytest.Log
     run(tmp_path, test)
 
 
+def test_an_event_to_begin_with_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is said once, with a group and without; ids and native ids of what is there are found, whatever its event."""
+
+    async def test(publisher: Publishes) -> None:
+        await publisher.fire("seen", n=1)
+        journal = publisher.shelf.own()
+        record = journal.record(journal.head)
+        assert record is not None
+        talk = Talk(publisher)
+        for number, since in enumerate((envelope.decode_record(record).id, f"{journal.id}-{journal.head}", "0", "$")):
+            await talk.join(group=f"group {number}", events=["other"], since=since)
+            await talk.ask(Open("auth", "", 0, list(range(16)), ["other"], since))
+        assert caplog.records == []
+        for since in (f"{A}-17", f"{journal.id}-17"):
+            await talk.join(group=since, since=since)
+            await talk.ask(Open("auth", "", 0, list(range(16)), ["seen"], since))
+        assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
+            f"Somebody wants the events of auth since {A}-17",
+            f"Somebody wants the events of auth since {journal.id}-17",
+        ]
+
+    run(tmp_path, test)
+
+
 @pytest.mark.parametrize(("since", "late"), [(None, 2), ("$", 2), ("0", 0)])
 def test_an_earlier_member_that_joins_late(tmp_path: Path, since: str | None, late: int) -> None:
     """What was fired between the starts of two members is owed, whichever joins first; unless all was, anyway."""

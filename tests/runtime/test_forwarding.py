@@ -14,10 +14,11 @@ import pytest
 
 from helpers import wait_until_async
 from helpers.calling import A, FakeDoorway, peer
-from lightbus.exceptions import EventNotFound, InvalidEventArguments, PeerUnreachable
+from lightbus.exceptions import EventNotFound, InvalidEventArguments, PeerUnreachable, ProtocolError
 from lightbus.io.outbox import Outbox
 from lightbus.runtime.forwarding import Forwarder
 from lightbus.runtime.outgoing import OutgoingEvent
+from lightbus.wire.announcement import ApiInfo
 
 
 class Engine(FakeDoorway):
@@ -29,6 +30,12 @@ class Engine(FakeDoorway):
         self.executor = ThreadPoolExecutor(1)
         self.taken: list[str] = []
         self.refuses: Callable[[OutgoingEvent], Exception | None] = lambda event: None
+
+    def publish(self, api: str, digest: str) -> None:
+        """Have an API published in a form that has this digest."""
+        announcement = replace(peer(A).announcement, apis=(ApiInfo(name=api, digest=digest),), api_names=None)
+        by_api = {**self.snapshot.by_api, api: (replace(peer(A), announcement=announcement),)}
+        self.snapshot = replace(self.snapshot, by_api=by_api)
 
     def caller(self) -> Any:
         return self
@@ -95,22 +102,48 @@ def test_what_is_not_taken_holds_up_its_api_only(tmp_path: Path) -> None:
     run(engine, tmp_path, test)
 
 
-@pytest.mark.parametrize(("error", "left"), [(InvalidEventArguments("n is missing"), 0), (EventNotFound("gone"), 1)])
-def test_what_will_never_be_taken(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception, left: int
-) -> None:
-    """Arguments that do not fit any more are dropped, and the log says so; an event may come back with its Api."""
+@pytest.mark.parametrize(
+    "error", [InvalidEventArguments("n is missing"), EventNotFound("gone"), ProtocolError("no record")], ids=repr
+)
+def test_what_is_refused_for_what_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception) -> None:
+    """It is kept, said once, and holds up nobody, of its API neither; when its API changes it is tried again."""
     engine = Engine("auth", "mail")
-    engine.refuses = lambda event: error if event.api == "auth" else None
-    put(tmp_path, "auth.seen 1", "mail.sent 1")
+    engine.publish("auth", "digest 1")
+    asked: list[str] = []
+
+    def refuses(event: OutgoingEvent) -> Exception | None:
+        asked.append(event.record.decode())
+        return error if event.name == "gone" else None
+
+    engine.refuses = refuses
+    put(tmp_path, "auth.gone 1", "auth.gone 2", "auth.seen 1", "mail.sent 1")
+    outbox = Outbox(tmp_path)
+
+    async def idle(forwarder: Forwarder) -> None:
+        forwarder.peers_changed()
+        await wait_until_async(lambda: forwarder._task is None)
 
     async def test(forwarder: Forwarder) -> None:
-        await wait_until_async(lambda: sum(Outbox(tmp_path).counts().values()) == left)
-        assert engine.taken == ["mail.sent 1"]
+        await wait_until_async(lambda: outbox.counts() == {"auth": 2} and outbox.refused() != [])
+        assert engine.taken == ["auth.seen 1", "mail.sent 1"]
+        assert outbox.refused() == [("auth", "gone", 2, str(error))]
+        for _ in range(3):
+            await idle(forwarder)
+        assert len(asked) == 4
+        engine.publish("auth", "digest 2")
+        await idle(forwarder)
+        assert asked[4:] == ["auth.gone 1", "auth.gone 2"]
+        engine.publish("auth", "digest 1")
+        engine.refuses = lambda event: None
+        await idle(forwarder)
+        assert engine.taken[2:] == ["auth.gone 1", "auth.gone 2"]
+        assert outbox.counts() == {}
 
     run(engine, tmp_path, test)
-    dropped = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert len(dropped) == 1 - left
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 2  # one for each form of the API
+    assert warnings[0].startswith("The event auth.gone 1 of auth.gone (and 1 others of this name) is not taken by who ")
+    assert f"{error} It is tried again once the API 'auth' changes" in warnings[0]
 
 
 def test_an_outbox_that_cannot_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -154,6 +154,33 @@ def test_a_name_that_does_not_come() -> None:
     run(test, wait=20 * MS)
 
 
+def test_everybody_who_has_a_name() -> None:
+    """Whoever wants all of them waits until discovery has had its time, and no longer; where there is none it fails."""
+
+    async def test(place: Place) -> None:
+        place.join(1, "auth")
+        task = await waiting(place.lookup.resolve_all("auth", Deadline.after(LONG)))
+        place.join(2, "auth")
+        place.announce(3, "auth")
+        await task
+        task = asyncio.ensure_future(place.lookup.resolve_all("auth", Deadline.after(50 * MS)))
+        await asyncio.sleep(0)
+        assert not task.done()  # the third one is being tried
+        await task
+        with pytest.raises(UnknownApi):
+            await place.lookup.resolve_all("nothing", Deadline.after(LONG))
+
+    async def soon(place: Place) -> None:
+        place.join(1, "auth")
+        await asyncio.sleep(60 * MS)
+        task = asyncio.ensure_future(place.lookup.resolve_all("auth", Deadline.after(LONG)))
+        await asyncio.sleep(0)
+        assert task.done()
+
+    run(test, wait=50 * MS)
+    run(soon, wait=50 * MS)
+
+
 def test_later_nobody_waits() -> None:
     """Discovery's time begins with the node: afterwards an unknown name fails at once."""
 

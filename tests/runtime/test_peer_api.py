@@ -15,6 +15,7 @@ from helpers import Door, wait_until
 from helpers.surroundings import Surroundings
 from lightbus import Api, BusPath, Event, InvalidArguments, LightbusWorkerError, SchemaNotFound
 from lightbus.__about__ import version
+from lightbus.io.outbox import Outbox
 from lightbus.message import EventMessage
 from lightbus.runtime.peer_api import PeerApi
 
@@ -141,7 +142,7 @@ def test_stats_of_events(service: BusPath, bus: BusPath) -> None:
 
 def test_health(service: BusPath, bus: BusPath) -> None:
     """A worker that does what it is there for says so; one that has just stood still names that as a problem."""
-    well = {"healthy": True, "problems": [], "losses": []}
+    well = {"healthy": True, "problems": [], "losses": [], "refused": []}
     assert bus.internal.peer.health(bus_options=targeted(service)) == well
     worker = service.client._worker
     assert worker is not None
@@ -150,6 +151,22 @@ def test_health(service: BusPath, bus: BusPath) -> None:
     told = bus.internal.peer.health(bus_options=targeted(service))
     assert not told["healthy"]
     assert "stood still" in told["problems"][0]
+
+
+def test_health_of_the_outbox(service: BusPath, bus: BusPath) -> None:
+    """What waits on the host since its publishers refuse it is told, with the reason, and no fault of the worker's."""
+    outbox = Outbox(service.client.engine.shelf.path)
+    outbox.put(id="1", api="mail", event="sent", key=None, record=b"")
+    assert bus.internal.peer.health(bus_options=targeted(service))["refused"] == []
+    outbox.refuse([("1", "a digest", "It has no event 'sent'.")])
+    told = bus.internal.peer.health(bus_options=targeted(service))
+    [text] = told["refused"]
+    assert text.startswith(f"1 events of mail.sent are kept in the outbox {outbox.path} on ")
+    assert "It has no event 'sent'. It is tried again once the API 'mail' changes" in text
+    assert told["healthy"]
+    outbox.path.write_bytes(b"no database" * 1000)
+    [text] = bus.internal.peer.health(bus_options=targeted(service))["refused"]
+    assert "cannot be read" in text
 
 
 def test_schema(service: BusPath, bus: BusPath) -> None:

@@ -8,9 +8,11 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from enum import Enum, IntEnum
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -33,7 +35,7 @@ from lightbus.runtime.publishing import (
     record_of,
 )
 from lightbus.service.api import Api, ApiRegistry, Event, Parameter
-from lightbus.wire import envelope
+from lightbus.wire import codec, envelope
 from lightbus.wire.envelope import PARTITIONS, Accepted, Error, Events, Fire, Head, Marker, Message, Record
 
 ME = "a" * 16
@@ -391,6 +393,42 @@ def test_what_cannot_be_published_is_refused() -> None:
 def test_the_key_of_an_event(key: str | None, kwargs: dict[str, Any], expected: str | None) -> None:
     """The key is the text of the argument that the event names; without it there is none."""
     assert key_of(Event(["username"], key=key), kwargs) == expected
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+class Level(IntEnum):
+    LOW = 1
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (Colour.RED, "red"),
+        (Level.LOW, "1"),
+        (("b", "a"), "['a', 'b']"),
+        ({"b", "a", "c"}, "['a', 'b', 'c']"),
+        (frozenset({3, 1}), "['1', '3']"),
+        (Point(1, 2), """["('x', 1)", "('y', 2)"]"""),
+        ({"y": 2, "x": 1}, """["('x', 1)", "('y', 2)"]"""),
+        (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (bytearray(b"a"), "b'a'"),
+        (True, "True"),
+        (2**70, str(2**70)),
+    ],
+)
+def test_the_key_is_that_of_the_wire(value: Any, expected: str) -> None:
+    """Who fires an object and the publisher that is handed what was sent of it come to the same key."""
+    event = Event(["what"], key="what")
+    sent = codec.decode(codec.encode({"what": value}))
+    assert key_of(event, {"what": value}) == key_of(event, sent) == expected
 
 
 def test_an_unknown_event_has_no_key() -> None:
