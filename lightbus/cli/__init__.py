@@ -24,6 +24,7 @@ COMMANDS = {
     "top": ("lightbus.cli.top", "top", "Show live what the workers do."),
     "doctor": ("lightbus.cli.doctor", "doctor", "Check the bus and this host, and say what to do."),
     "tail": ("lightbus.cli.tail", "tail", "Show events as they happen, or as they are kept."),
+    "inspect": ("lightbus.cli.inspect", "inspect", "Find events in the journals."),
     "groups": ("lightbus.cli.groups", "groups", "Show the consumer groups, or forget one."),
     "lag": ("lightbus.cli.lag", "lag", "Show how many events each group has still to handle."),
     "dead": ("lightbus.cli.dead", "dead", "Show the events that were set aside, give or drop them."),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..config.features import Feature
-from .connection import Connection, on_bus
+from .connection import Connection, asked_to_end, on_bus, passes
 from .options import ClientOptions, client_options
 from .output import json_line
 
@@ -37,10 +35,7 @@ def tail(options: ClientOptions, pattern: str, since: str | None, count: int | N
 
 
 async def _tail(bus: Connection, pattern: str, since: str | datetime | None, count: int | None) -> None:
-    done = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, done.set)
+    done = asked_to_end()
     left = count
 
     async def show(message: EventMessage, **_: Any) -> None:
@@ -61,13 +56,10 @@ async def _tail(bus: Connection, pattern: str, since: str | datetime | None, cou
         client.listen_for_event(api, "*", show, listener_name="tail", group=None, options=options)
     await client.start_worker()
     bus.output.note(f"Following the events of {', '.join(apis) or 'nobody yet'}; Ctrl-C ends it.")
-    while not done.is_set():
-        try:
-            await asyncio.wait_for(done.wait(), 1.0)
-        except TimeoutError:
-            for api in set(await _known_apis(bus)) - set(apis):  # somebody came who publishes another one
-                apis.append(api)
-                client.listen_for_event(api, "*", show, listener_name="tail", group=None, options=options)
+    while not await passes(done, 1.0):
+        for api in set(await _known_apis(bus)) - set(apis):  # somebody came who publishes another one
+            apis.append(api)
+            client.listen_for_event(api, "*", show, listener_name="tail", group=None, options=options)
     await client.stop_worker()
 
 

@@ -36,6 +36,9 @@ CHUNK = 500
 MAX_CUTS = 32
 """Cuts that are remembered of a topic; of more, the oldest two become one."""
 
+MAX_EXAMINED = 5000
+"""Events that one page of all topics goes through: a few milliseconds."""
+
 LARGE_WAL = 16 * 1024 * 1024
 """Bytes of the write-ahead log above which its file is cut down again."""
 
@@ -333,6 +336,34 @@ class Journal:
             found = read.execute(query, arguments).fetchall()
         found.reverse()
         return [(numbers[topic], Entry(*entry)) for topic, *entry in found]
+
+    def kept(
+        self, is_wanted: Callable[[Topic], bool], after: int, *, limit: int, max_bytes: int
+    ) -> tuple[list[tuple[Topic, Entry]], int, bool]:
+        """
+        Return a page of the events behind a sequence, oldest first, of all topics that are wanted.
+
+        Besides them: up to which sequence the journal was gone through, and whether it goes on behind that. One page
+        goes through `MAX_EXAMINED` events at most, wanted or not: who reads on does so without holding anybody up.
+        """
+        topics = {number: topic for topic, number in list(self._topics.items()) if is_wanted(topic)}
+        # Through the primary key: by the topics' index, SQLite would sort all that follows for each page.
+        query = (
+            f"SELECT topic, sequence, previous, CASE WHEN topic IN ({','.join(map(str, topics))}) THEN record END "
+            "FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?"
+        )
+        entries: list[tuple[Topic, Entry]] = []
+        through, size, examined = after, 0, 0
+        with self._reader() as read:
+            for number, sequence, previous, record in read.execute(query, (after, MAX_EXAMINED)):
+                if record is not None:
+                    size += len(record)
+                    if entries and (len(entries) >= limit or size > max_bytes):
+                        return entries, through, True
+                    entries.append((topics[number], Entry(sequence, previous, record)))
+                examined += 1
+                through = sequence
+        return entries, through, examined == MAX_EXAMINED
 
     def position_before(self, topic: Topic, at: float) -> int:
         """Return the sequence of the newest event of a topic that is older than a time; 0 where there is none."""

@@ -6,12 +6,13 @@ Ask one particular publisher with `bus_options={"peer": instance id}`: each answ
 from __future__ import annotations
 
 from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import Any
 
 from ..io.journal import Dead, Entry, Group, Topic
 from ..service.api import Api
 from ..wire import envelope
-from .coordinating import Coordinator, GroupAtWork
+from .coordinating import AGAIN, Coordinator, GroupAtWork
 from .publishing import native_id
 
 __all__ = ["EventsApi", "group_of_wire", "split_native_id"]
@@ -19,6 +20,10 @@ __all__ = ["EventsApi", "group_of_wire", "split_native_id"]
 MAX_HISTORY = 1000
 MAX_HISTORY_BYTES = 16 * 1024 * 1024
 """Events that are answered at a time, and about how many bytes of them."""
+
+MAX_PAGE = 500
+MAX_PAGE_BYTES = 1024 * 1024
+"""The same for those that are read page by page: reading them takes the loop a few milliseconds."""
 
 
 class EventsApi(Api):
@@ -75,6 +80,25 @@ class EventsApi(Api):
                 found.append(_told(journal.id, topic, entry))
         found.sort(key=lambda each: (each["published_at"], each["native_id"]))
         return _within(found[-limit:])
+
+    async def kept(
+        self, journal: str, after: int = 0, api: str = "*", event: str = "*", limit: int = MAX_PAGE
+    ) -> dict[str, Any] | None:
+        """
+        Return a page of what a journal keeps behind a sequence, oldest first; null where it is not served here.
+
+        Names may have wildcards. Besides `events` it has `through`, behind which the next page begins, and `more`.
+        """
+        held = next((each for each in self._coordinator.journals() if each.id == journal), None)
+        if held is None:
+            return None
+
+        def is_wanted(topic: Topic) -> bool:
+            return fnmatchcase(topic.api, api) and fnmatchcase(topic.event.partition(AGAIN)[0], event)
+
+        limit = max(1, min(limit, MAX_PAGE))
+        found, through, more = held.kept(is_wanted, after, limit=limit, max_bytes=MAX_PAGE_BYTES)
+        return {"events": [_told(held.id, *each) for each in found], "through": through, "more": more}
 
     async def journals(self) -> list[dict[str, Any]]:
         """Return the journals that this process serves: where, how full of what it may hold, and what groups lost."""
