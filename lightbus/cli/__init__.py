@@ -22,6 +22,8 @@ COMMANDS = {
     "ping": ("lightbus.cli.ping", "ping", "Measure round trips to peers."),
     "graph": ("lightbus.cli.graph", "graph", "Show who calls whom, and who listens to whom."),
     "top": ("lightbus.cli.top", "top", "Show live what the workers do."),
+    "watch": ("lightbus.cli.watch", "watch", "Show peers and APIs as they come and go."),
+    "rate": ("lightbus.cli.rate", "rate", "Show live how many events, and bytes, there are of each."),
     "doctor": ("lightbus.cli.doctor", "doctor", "Check the bus and this host, and say what to do."),
     "tail": ("lightbus.cli.tail", "tail", "Show events as they happen, or as they are kept."),
     "inspect": ("lightbus.cli.inspect", "inspect", "Find events in the journals."),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.progress import Progress
 
-__all__ = ["Cell", "Column", "Output", "ago", "clean", "duration", "json_line", "number", "table"]
+__all__ = ["Cell", "Column", "Output", "ago", "clean", "duration", "json_line", "number", "size", "table"]
 
 Cell: TypeAlias = str | tuple[str, str]
 """Text, or text and its style in rich's words: `("up", "green")`."""
@@ -189,6 +189,14 @@ def number(value: float | None) -> str:
         if value >= unit:
             return f"{value / min(unit, 1e3 if name == 'k' else unit):.1f}{name}"
     return f"{value:.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes for people: `"0 B"`, `"312 B"`, `"4.1 kB"`, `"2.0 MB"`."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count:.0f} B"
 
 
 # Tables

@@ -99,8 +99,8 @@ class PeerApi(Api):
             "calls": dict(parts.server.counts),
             "procedures": [_procedure(*key, usage) for key, usage in sorted(parts.server.usage.items())],
             "events": [
-                {"api": api, "event": event, "published": count}
-                for (api, event), count in sorted(parts.publisher.published.items())
+                {"api": name[0], "event": name[1], "published": count, "bytes": parts.publisher.published_bytes[name]}
+                for name, count in sorted(parts.publisher.published.items())
             ],
             "listeners": [_listener(listening) for listening in parts.consumer.listenings],
         }
