@@ -390,6 +390,12 @@ class Journal:
             found = read.execute("SELECT record FROM events WHERE sequence = ?", (sequence,)).fetchone()
         return None if found is None else bytes(found[0])
 
+    def topic_of(self, sequence: int) -> Topic | None:
+        """Return the topic of the event of a sequence; None where it is not there (any more)."""
+        with self._reader() as read:
+            found = read.execute("SELECT topic FROM events WHERE sequence = ?", (sequence,)).fetchone()
+        return None if found is None else self._names.get(found[0])
+
     def count_after(self, topic: Topic, sequence: int) -> int:
         """Return how many events of a topic are behind a sequence."""
         if sequence >= self._lasts.get(topic, 0):
@@ -496,6 +502,12 @@ class Journal:
         with self._reader() as read:
             rows = read.execute(query + (" WHERE grp = ?" if group else "") + " ORDER BY at", (group,) if group else ())
             return [Dead(grp, self._names[topic], *rest) for grp, topic, *rest in rows]
+
+    def is_dead(self, group: str, sequence: int) -> bool:
+        """Return whether the event of a sequence was set aside for a group, and still is."""
+        with self._reader() as read:
+            found = read.execute("SELECT 1 FROM dead WHERE grp = ? AND sequence = ?", (group, sequence)).fetchone()
+        return found is not None
 
     def take_dead(self, group: str, sequence: int) -> Dead | None:
         """Take out what was set aside, and return it; None where there is no such thing."""

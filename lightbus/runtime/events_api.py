@@ -9,7 +9,7 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ..io.journal import Dead, Entry, Group, Topic
+from ..io.journal import Dead, Entry, Group, Journal, Topic
 from ..service.api import Api
 from ..wire import envelope
 from .coordinating import AGAIN, Coordinator, GroupAtWork
@@ -100,6 +100,23 @@ class EventsApi(Api):
         found, through, more = held.kept(is_wanted, after, limit=limit, max_bytes=MAX_PAGE_BYTES)
         return {"events": [_told(held.id, *each) for each in found], "through": through, "more": more}
 
+    async def handled(self, native_ids: list[str]) -> dict[str, dict[str, str]]:
+        """
+        Return what became of events: native id -> group that is owed it -> `waiting`, `acked` or `dead` (set aside).
+
+        Events that are not kept here (any more) are left out. Raises ValueError for what is no native id.
+        """
+        journals = {journal.id: journal for journal in self._coordinator.journals()}
+        found = {}
+        for native in native_ids[:MAX_HISTORY]:
+            name, sequence = split_native_id(native)
+            journal = journals.get(name)
+            topic = None if journal is None else journal.topic_of(sequence)
+            if journal is not None and topic is not None:
+                owed = self._coordinator.owed(journal, topic)
+                found[native] = {group: _status(journal, group, sequence, acked) for group, acked in owed.items()}
+        return found
+
     async def journals(self) -> list[dict[str, Any]]:
         """Return the journals that this process serves: where, how full of what it may hold, and what groups lost."""
         return [
@@ -129,6 +146,12 @@ class EventsApi(Api):
             "lost": sum(count for journal in journals for name, _, count, _ in journal.lost() if name == info.name),
             "mixed": len({connection.digest for connection in group.connections.values()}) > 1,
         }
+
+
+def _status(journal: Journal, group: str, sequence: int, acked: int) -> str:
+    if sequence > acked:
+        return "waiting"
+    return "dead" if journal.is_dead(group, sequence) else "acked"
 
 
 def _group(info: Group) -> dict[str, Any]:

@@ -110,6 +110,19 @@ class PeerApi(Api):
         problems = _problems(self._parts)
         return {"healthy": not problems, "problems": problems, "losses": _losses(self._parts)}
 
+    async def watch_calls(self, watcher: str, after: int = 0) -> dict[str, Any]:
+        """
+        Return the `calls` that were answered since the last question of this watcher, and how many were `noted`.
+
+        Calls are kept only for some seconds from the first question on, and from each further one. A watcher names
+        itself and the number of the last call that it has received; numbers that are missing were too many to keep.
+        """
+        return self._parts.server.watch.take(time.monotonic(), watcher, after)
+
+    async def end_watch(self, watcher: str) -> None:
+        """Keep no more calls for a watcher."""
+        self._parts.server.watch.end(watcher)
+
     async def schema(self, api: str) -> dict[str, Any]:
         """Return the schemas of an API, in the form that `lightbus dumpschema` writes."""
         return self._client.schema.get_api_schema(api)
