@@ -503,6 +503,11 @@ class Journal:
             rows = read.execute(query + (" WHERE grp = ?" if group else "") + " ORDER BY at", (group,) if group else ())
             return [Dead(grp, self._names[topic], *rest) for grp, topic, *rest in rows]
 
+    def count_dead(self, group: str) -> int:
+        """Return how many events are set aside for a group."""
+        with self._reader() as read:
+            return int(read.execute("SELECT count(*) FROM dead WHERE grp = ?", (group,)).fetchone()[0])
+
     def is_dead(self, group: str, sequence: int) -> bool:
         """Return whether the event of a sequence was set aside for a group, and still is."""
         with self._reader() as read:

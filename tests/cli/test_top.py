@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helpers import on_terminal
-from lightbus.cli.top import COLUMNS, Load, Reading, loads, ordered
+from lightbus.cli.top import COLUMNS, GROUP_COLUMNS, GroupLag, Load, Reading, lags, loads, ordered
 from lightbus.core.peers import Peer, PeerState, Source
 from lightbus.wire.announcement import Announcement
 
@@ -59,6 +60,20 @@ def test_newcomer() -> None:
     assert (unknown.calls, unknown.p99, unknown.lag) == (0.0, None, 0)
 
 
+def test_lag_of_groups() -> None:
+    """A group is told once, with what all publishers keep for it; who is furthest behind comes first."""
+
+    def told(name: str, lag: int, *members: str) -> dict[str, Any]:
+        return {"api": "auth", "name": name, "lag": lag, "members": {member: [0] for member in members}}
+
+    first, second = lags([[told("mail", 3), told("shop", 4, "a")], [told("shop", 1, "a", "b")]])
+    assert first == GroupLag(api="auth", group="shop", members=2, publishers=2, lag=5)
+    assert second == GroupLag(api="auth", group="mail", members=0, publishers=1, lag=3)
+    assert len(first.row()) == len(GROUP_COLUMNS)
+    assert second.row()[-1] == ("3", "red")  # nobody will handle that
+    assert first.fields()["type"] == "group"
+
+
 def test_order() -> None:
     """The greatest comes first, or the service's name."""
     readings = [Reading(peer=peer(n), at=12.0, stats=stats(n, 0, 0, 0)) for n in (1, 3, 2)]
@@ -69,12 +84,19 @@ def test_order() -> None:
 
 def test_stream(commands: Commands) -> None:
     """With --json it is a stream, which Ctrl-C ends without a word; without a terminal it says what to use."""
-    commands.services()
+    _, shop = commands.services()
     process = commands.start("top", "--json", "-i", "0.1")
     process.wait_for_line('"service": "shop"')
     process.signal(signal.SIGINT)
-    assert process.wait() == 130
+    assert process.wait() == 0
     assert process.stderr == ""
+    shop.ask_to_end()
+    shop.wait()
+    commands.run("fire", "auth.user_registered", "username=ada")
+    told = commands.json("top", "-i", "0.1", "--count", "1")
+    assert [each["service"] for each in told if each["type"] == "worker"] == ["auth"]
+    [group] = [each for each in told if each["type"] == "group"]
+    assert (group["group"], group["members"], group["publishers"], group["lag"]) == ("shop-greeter", 0, 1, 1)
     assert "Use --json" in commands.run("top", code=2).stderr
 
 
@@ -90,6 +112,9 @@ def test_screen(commands: Commands, tmp_path: Path, columns: int) -> None:
         needed = ["SERVICE", "CALLS/S", "P99", "ERR/S", "RUN", "QUEUE", "EV/S", "LAG"]
         assert [title for title in shown if title in needed] == needed
         assert columns == 80 or len(shown) == len(COLUMNS)
+        [group] = [line for line in frame if line.startswith("GROUP ")]
+        assert group.split() == [column.title for column in GROUP_COLUMNS]
+        assert any(re.fullmatch(r"shop-greeter +auth +1 +1 +0", line) for line in frame)
         assert any("by calls: s service, c calls" in line and "q quits" in line for line in frame)
         terminal.press("s")
         terminal.wait_for("by service: ")

@@ -193,9 +193,13 @@ def test_dead_letters(journal: Journal) -> None:
     [dead] = journal.dead()
     assert dead == ("shop", ONE, stored.sequence, b"poison", 5, "ValueError", 9.0)
     assert (journal.dead("shop"), journal.dead("other")) == ([dead], [])
+    assert (journal.count_dead("shop"), journal.count_dead("other")) == (1, 0)
+    assert (journal.is_dead("shop", stored.sequence), journal.is_dead("other", stored.sequence)) == (True, False)
+    assert (journal.topic_of(stored.sequence), journal.topic_of(7)) == (ONE, None)
     assert journal.take_dead("other", stored.sequence) is None
     assert journal.take_dead("shop", stored.sequence) == dead
     assert journal.take_dead("shop", stored.sequence) is None
+    assert (journal.count_dead("shop"), journal.is_dead("shop", stored.sequence)) == (0, False)
 
 
 def test_what_is_gone_is_not_set_aside(journal: Journal) -> None:
