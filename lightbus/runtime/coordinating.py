@@ -99,6 +99,8 @@ class GroupAtWork:
     connections: dict[str, _Connection] = field(default_factory=dict)
     """By member."""
     saved_at: float = 0.0
+    acks: int = 0
+    """How often it acknowledged anything: where that stands still, and something is to be done, it is stuck."""
 
     def is_owed(self, event: str) -> bool:
         """Return whether the group listens to an event of its API, or is to be given it again on its own."""
@@ -582,6 +584,7 @@ class Coordinator:
         if cursors is not None and cursors.acknowledge(topic, sequence):
             self._note(journal, group.info.name, topic, sequence)
             self.counts["acked"] += 1
+            group.acks += 1
             if topic in self._waiting:
                 self._call_back(topic)
 

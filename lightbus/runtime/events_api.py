@@ -142,6 +142,7 @@ class EventsApi(Api):
             **_group(info),
             "members": {member: group.membership.held_by(member) for member in group.connections},
             "lag": self._coordinator.lag(group),
+            "acks": group.acks,
             "dead": sum(journal.count_dead(info.name) for journal in journals),
             "lost": sum(count for journal in journals for name, _, count, _ in journal.lost() if name == info.name),
             "mixed": len({connection.digest for connection in group.connections.values()}) > 1,
