@@ -82,7 +82,12 @@ class PeerApi(Api):
             "features": sorted(feature.value for feature in self._client.features),
             "started_at": self._started_at,
             "listeners": [
-                {"api": listener.api, "events": list(listener.events), "name": listener.name}
+                {
+                    "api": listener.api,
+                    "events": list(listener.events),
+                    "name": listener.name,
+                    "group": listener.group_of(me.service) or None,
+                }
                 for listener in self._client.listeners
             ],
         }

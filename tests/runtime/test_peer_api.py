@@ -84,7 +84,9 @@ def test_info(service: BusPath, bus: BusPath, surroundings: Surroundings) -> Non
         "pid": os.getpid(),
         "version": version(),
         "features": ["events", "rpcs", "tasks"],
-        "listeners": [{"api": "auth", "events": ["user_registered"], "name": "greeter"}],
+        "listeners": [
+            {"api": "auth", "events": ["user_registered"], "name": "greeter", "group": "auth-service-greeter"}
+        ],
     }
 
 
