@@ -151,9 +151,11 @@ def _show_event(bus: Connection, message: EventMessage) -> None:
             }
         )
         return
+    publisher = bus.client.engine.snapshot.peers.get(message.publisher)
+    service = "" if publisher is None else f"{publisher.announcement.service} "
     bus.output.line(
         _time(message.published_at), (message.canonical_name, "bold"), f"  {json_line(message.kwargs)}",
-        (f"  {message.publisher[:4]}", "dim"),
+        (f"  {service}{message.publisher[:4]}", "dim"),
     )  # fmt: skip
 
 

@@ -77,7 +77,7 @@ def fail(event_message, username, age):
 }
 
 
-OFF_THE_BUS = {"completion"}
+OFF_THE_BUS = {"completion", "keys", "version"}
 """Commands that look for nobody."""
 
 

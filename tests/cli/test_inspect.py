@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from helpers import on_terminal
 from lightbus.cli.inspect import Search
 
 if TYPE_CHECKING:
@@ -102,3 +105,17 @@ def test_validation(commands: Commands) -> None:
     assert event["valid"] is False
     assert "age" in event["problem"]
     assert "invalid: " in commands.text("inspect", "--validate", "--format", "human", code=1)
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+def test_screen(commands: Commands, tmp_path: Path, columns: int) -> None:
+    """On a terminal it is for people; no bar is left there, and what comes from the bus cannot control it."""
+    commands.services()
+    commands.run("fire", "auth.user_registered", "username=\x1b[2Jsally")
+    with on_terminal(columns, tmp_path, "inspect", "--wait", "20") as terminal:
+        terminal.wait_for_line(r'^    username: "\\u001b\[2Jsally"$')
+        assert terminal.wait() == 0
+        head, where, *arguments = terminal.lines[-4:]
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}  auth\.user_registered  version 1", head)
+        assert where.startswith("    id ")
+        assert arguments[1] == "    age: 0"

@@ -24,7 +24,7 @@ def test_tail(commands: Commands) -> None:
     following.wait_for_line("Following the events of auth")
     other = commands.start("tail", "shop.*", "--json")
     commands.run("fire", "auth.user_registered", "username=sally")
-    following.wait_for_line(r'auth\.user_registered +\{"username": "sally", "age": 0\}')
+    following.wait_for_line(r'auth\.user_registered +\{"username": "sally", "age": 0\}  auth \w{4}$')
     following.signal(signal.SIGINT)
     assert following.wait(20) == 0
     other.signal(signal.SIGTERM)
