@@ -64,7 +64,7 @@ class _Pending:
 
     message: EventMessage
     due: float
-    pause: float = FIRST_PAUSE
+    pause: float
     told: set[str] = field(default_factory=set)
 
 
@@ -83,7 +83,7 @@ class AckFollower:
         """Ask about an event from now on; one of best effort is nowhere kept, and nobody's acknowledgement."""
         if message.native_id:
             self._settled.clear()
-            self._pending[message.native_id] = _Pending(message, time.monotonic() + FIRST_PAUSE / 2)
+            self._pending[message.native_id] = _Pending(message, time.monotonic() + FIRST_PAUSE / 2, FIRST_PAUSE)
             if len(self._pending) > MAX_PENDING:
                 del self._pending[next(iter(self._pending))]
 
