@@ -45,7 +45,7 @@ An error that crosses the wire carries its class's `code`; the receiving side ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 __all__ = [
@@ -433,6 +433,14 @@ def error_for_code(code: str) -> type[LightbusException]:
 
 MAX_NAME = 300
 """Characters of a name for which near ones are looked for: the time it takes grows with their square."""
+
+
+def safely(show: Callable[[Any], str], value: Any) -> str:
+    """Return `show(value)`, fit to be sent: `str` or `repr` of something of the user's may raise, or be no UTF-8."""
+    try:
+        return show(value).encode(errors="backslashreplace").decode()
+    except Exception as error:
+        return f"<{show.__name__}() of a {type(value).__name__} raised {type(error).__name__}>"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

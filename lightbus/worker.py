@@ -228,8 +228,9 @@ class Worker:
             found = await self.client.call_rpc_remote(
                 EventsApi.Meta.name, "groups", {"api": api}, {"peer": peer.instance}
             )
+            is_near = peer.announcement.host == self.engine.identity.host
             for value in found:
-                coordinator.merge(group_of_wire(value))
+                coordinator.merge(group_of_wire(value, is_near=is_near), is_near=is_near)
         except (LightbusException, KeyError, TypeError, ValueError) as error:
             logger.debug("%s does not tell which groups it knows: %s", peer.announcement, error)
 

@@ -373,6 +373,19 @@ def test_duplicate_listener_name(bus: BusPath) -> None:
     bus.other.happened.listen(listener)
 
 
+def test_two_listeners_of_one_group(bus: BusPath) -> None:
+    """In one process each would miss what the other is given; of different APIs they share nothing."""
+
+    def listener(message: EventMessage) -> None: ...
+
+    bus.auth.user_registered.listen(listener, listener_name="one", group="shop")
+    with pytest.raises(DuplicateListenerName, match=r"'one' and 'two' of the API 'auth' are given one group, 'shop'"):
+        bus.auth.user_registered.listen(listener, listener_name="two", group="shop")
+    bus.other.happened.listen(listener, listener_name="two", group="shop")
+    for name in ("three", "four"):
+        bus.auth.user_registered.listen(listener, listener_name=name, group=None)
+
+
 def test_objects_without_a_name_can_listen(bus: BusPath) -> None:
     """A partial, or an object with `__call__`, gets a name that says what it is."""
 

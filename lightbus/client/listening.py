@@ -111,6 +111,13 @@ class Listening(ClientCore):
                 f"The API '{listener.api}' has a listener named '{listener.name}' already. The name is what tells "
                 "consumer groups apart: pass another listener_name."
             )
+        twin = next((o for o in self.listeners if o.api == listener.api and o.group == listener.group), None)
+        if twin is not None and listener.group is not None:
+            raise DuplicateListenerName(
+                f"The listeners '{twin.name}' and '{listener.name}' of the API '{listener.api}' are given one group, "
+                f"'{listener.group}': each event goes to one member of a group, so each of them would miss what the "
+                "other is given. Leave `group` out, or give each its own."
+            )
         self.listeners.append(listener)
         self._change_worker(lambda worker: worker.add_listener(listener))
 

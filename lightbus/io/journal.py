@@ -8,6 +8,7 @@ what a power cut may have taken is never numbered twice.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -178,6 +179,10 @@ def journal_error(path: Path, what: str, error: Exception) -> JournalError:
     text = str(error)
     if "full" in text or getattr(error, "errno", None) == 28:
         remedy = "The disk is full: make room."
+    elif isinstance(error, FileNotFoundError):
+        remedy = (
+            "It was removed while it was in use: what is in it is lost. Restart this process, so that it begins anew."
+        )
     elif "readonly" in text or "unable to open" in text or isinstance(error, PermissionError):
         remedy = "May this user write there? Another place is set by LIGHTBUS_DATA_DIR (journal.data_dir)."
     else:
@@ -237,6 +242,7 @@ class Journal:
             except DAMAGED as error:
                 raise journal_error(path, "cannot be opened", error) from error
             opened.pop_all()
+        self._inode = os.stat(path).st_ino
 
     def __repr__(self) -> str:
         return f"<Journal {self.id} head={self.head & (2**EPOCH_BITS - 1)}>"
@@ -254,6 +260,7 @@ class Journal:
             lasts: dict[Topic, int] = {}
             head = self.head
             try:
+                self._see_that_it_is_there()
                 self._write.execute("BEGIN IMMEDIATE")
                 for topic, record, at, id in events:
                     if id and (known := ids.get(id) or self._handed_off(id)) is not None:
@@ -536,7 +543,7 @@ class Journal:
         min_age: float,
         max_events: int,
         max_bytes: int,
-        owed: Callable[[Topic], Mapping[str, int]],
+        owed: Mapping[Topic, Mapping[str, int]],
     ) -> list[tuple[str, Topic, int]]:
         """
         Delete what is older than `min_age` seconds and handled by all, and whatever is over a cap, oldest first.
@@ -545,15 +552,15 @@ class Journal:
             now: seconds since 1970.
             min_age: seconds for which events are kept in any case, up to the caps.
             max_events, max_bytes: the caps.
-            owed: per topic how far each group that is owed it has come.
+            owed: per topic how far each group that is owed it has come. Topics that are not in it are too new for this.
 
         Returns:
             What groups lost: group, topic, how many events it had not handled.
 
         """
-        for topic, number in list(self._topics.items()):
-            handled = min(owed(topic).values(), default=self._lasts.get(topic, 0))
-            self._delete_old(topic, number, handled, now - min_age, now)
+        for topic, groups in owed.items():
+            handled = min(groups.values(), default=self._lasts.get(topic, 0))
+            self._delete_old(topic, self._topics[topic], handled, now - min_age, now)
             if self._log_size > LARGE_WAL:
                 self.checkpoint()
         lost: dict[tuple[str, Topic], int] = {}
@@ -692,6 +699,11 @@ class Journal:
         self._topics[topic], self._names[number] = number, topic
         return number
 
+    def _see_that_it_is_there(self) -> None:
+        """Raise FileNotFoundError where the file was removed: SQLite would go on writing what nobody can read again."""
+        if os.stat(self.path).st_ino != self._inode:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
+
     def _took_in(self, head: int, lasts: dict[Topic, int], rows: list[tuple[int, int, int, float, bytes]]) -> None:
         self.head = head
         count, size = self.size
@@ -786,7 +798,7 @@ class Journal:
         self,
         count: int,
         now: float,
-        owed: Callable[[Topic], Mapping[str, int]],
+        owed: Mapping[Topic, Mapping[str, int]],
         lost: dict[tuple[str, Topic], int],
     ) -> None:
         query = "SELECT sequence, topic, length(record) FROM events ORDER BY sequence LIMIT ?"
@@ -798,7 +810,7 @@ class Journal:
         for sequence, number, _ in rows:
             topic = self._names[number]
             floors[topic] = sequence
-            losers = [group for group, handled in owed(topic).items() if handled < sequence]
+            losers = [group for group, handled in owed.get(topic, {}).items() if handled < sequence]
             for group in losers:
                 losses[group, topic] = losses.get((group, topic), 0) + 1
             cuts[topic] = cuts.get(topic, 0) + bool(losers)

@@ -50,12 +50,30 @@ def safe_name(name: str) -> str:
     return safe.replace(".", "%2E", 1) if safe.startswith(".") else safe
 
 
+SHARED = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "ceph", "lustre", "gfs2", "ocfs2", "afs", "beegfs"}
+)
+"""File systems that several hosts may have in common; so may any of fuse."""
+
+
 def throw_away(path: Path, mounts: str = "/proc/mounts") -> str | None:
     """Return the kind of the file system that a path is on, where that does not stay; None where it does."""
+    kind = _file_system(path, mounts)
+    return kind if kind in PASSING else None
+
+
+def is_shared(path: Path, mounts: str = "/proc/mounts") -> bool:
+    """Return whether other hosts may have a path, too: where that cannot be told, they may."""
+    kind = _file_system(path, mounts)
+    return not kind or kind in SHARED or kind.startswith("fuse")
+
+
+def _file_system(path: Path, mounts: str) -> str:
+    """Return the kind of the file system that a path is on; empty where it cannot be told."""
     try:
         lines = Path(mounts).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return None
+        return ""
     found, kind = "", ""
     target = os.path.realpath(path)
     for line in lines:
@@ -64,7 +82,7 @@ def throw_away(path: Path, mounts: str = "/proc/mounts") -> str | None:
             point = fields[1].replace("\\040", " ")
             if (target == point or target.startswith(point.rstrip("/") + "/")) and len(point) >= len(found):
                 found, kind = point, fields[2]
-    return kind if kind in PASSING else None
+    return kind
 
 
 class JournalDirectory:
@@ -173,7 +191,12 @@ class JournalDirectory:
         return None
 
     def _is_ours(self, file: Path) -> bool:
-        """Return whether this host wrote a journal. Locks do not reach other hosts everywhere, and so it is refused."""
+        """
+        Return whether a journal may be opened here: not if another host wrote it, and may have it open.
+
+        Locks do not reach other hosts everywhere. On a disk of our own they hold, whatever the host was called: a
+        container has another name each time.
+        """
         try:
             with contextlib.closing(_read_only(file)) as connection:
                 about = dict(connection.execute("SELECT key, value FROM about"))
@@ -181,6 +204,8 @@ class JournalDirectory:
             return True  # opening it tells what is wrong
         machine = about.get("machine", "")
         if about.get("host", self._host) == self._host or (machine and machine == self._machine):
+            return True
+        if not is_shared(file):
             return True
         self._refuse(
             file,

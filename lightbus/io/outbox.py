@@ -65,11 +65,11 @@ class Outbox:
         return (directory / NAME).exists()
 
     def state(self) -> tuple[int, ...] | None:
-        """Return what changes when anything is put in or taken out; None where there is no outbox."""
+        """Return what changes when anything is put in or taken out; None where there is none that we could look at."""
         try:
             found = self.path.stat()
             return found.st_mtime_ns, found.st_size
-        except FileNotFoundError:
+        except OSError:
             return None
 
     def put(self, *, id: str, api: str, event: str, key: str | None, record: bytes) -> None:

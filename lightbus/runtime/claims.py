@@ -167,7 +167,11 @@ class Claim:
         """Take in where topics stand for us."""
         for journal, event, partition, cursor, head, doubtful in message.streams:
             key = (journal, event, partition)
-            if (event, partition) in self._open and key not in self.streams:
+            if (stream := self.streams.get(key)) is not None:
+                stream.heard_of(head)
+                self.look(stream)
+            elif (event, partition) in self._open:
+                cursor = max(cursor, self.listening.positions.get(key, 0))
                 stream = Stream(key, self, cursor=cursor, head=head, doubtful=doubtful)
                 stream.heard_of(self._early.pop(key, 0))
                 self.streams[key] = stream
@@ -219,9 +223,9 @@ class Claim:
             stream.heard_of(records[-1][0])
             listening.starve(stream)
         else:
-            before = len(stream.ready)
-            stream.live(records)
-            self._gave(stream, before)
+            size = stream.size
+            if taken := stream.live(records):
+                listening.ready(stream, taken, stream.size - size)
         if stream.head > stream.position:
             self.look(stream)
 
@@ -262,23 +266,17 @@ class Claim:
             return
         if self._closed or self.streams.get(stream.key) is not stream:
             return
-        before, trimmed = len(stream.ready), stream.trimmed
-        stream.page(answer.records, answer.through, trimmed=answer.trimmed)
+        size, trimmed = stream.size, stream.trimmed
+        taken = stream.page(answer.records, answer.through, trimmed=answer.trimmed)
         self.feed.consumer.counts["fetched"] += len(answer.records)
         if stream.trimmed > trimmed:
             self.feed.consumer.lost(self, stream, stream.trimmed - trimmed)
         if answer.more:
             stream.heard_of(answer.through + 1)
-        self._gave(stream, before)
+        if taken > 0:
+            self.listening.ready(stream, taken, stream.size - size)
         self._mark(stream)
         self.look(stream)
-
-    def _gave(self, stream: Stream, before: int) -> None:
-        ready = stream.ready
-        taken = len(ready) - before
-        if taken > 0:
-            size = sum(len(ready[number].record) for number in range(-taken, 0))
-            self.listening.ready(stream, taken, size)
 
     def _live_only(self, stream: Stream, records: list[Any]) -> None:
         room = MAX_QUEUED - self.listening.backlog
@@ -286,12 +284,12 @@ class Claim:
             self.listening.drop(len(records) - max(0, room))
             records = records[: max(0, room)]
         assert isinstance(stream, LiveStream)
-        before = len(stream.ready)
-        missed = stream.missed
-        stream.live(records)
+        size, missed = stream.size, stream.missed
+        taken = stream.live(records)
         if stream.missed > missed:
             self.feed.missed(self.api, stream.key)
-        self._gave(stream, before)
+        if taken:
+            self.listening.ready(stream, taken, stream.size - size)
 
     def _unknown(self, key: Key, records: list[Any]) -> Stream | None:
         """Return the stream of a topic that was not there when we asked where each stands."""
@@ -343,9 +341,11 @@ class Claim:
     def handled(self, stream: Stream) -> None:
         """Take in that one more event was handled."""
         self._mark(stream)
+        if stream.ready and stream.head <= stream.position:
+            return  # as nearly always; what waits of a stream that is not ours any more was dropped
         if self.streams.get(stream.key) is not stream:
             self._finished(stream)
-        elif len(stream.ready) == 0 or stream.head > stream.position:
+        else:
             self.look(stream)
 
     def was_handled(self, key: Key, sequence: int) -> None:

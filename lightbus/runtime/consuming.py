@@ -23,7 +23,7 @@ from ..typing import Kwargs
 from ..wire.envelope import Assign
 from .claims import Claim, Key
 from .context import Identity
-from .feeds import Feed
+from .feeds import ANSWER_TIMEOUT, Feed
 from .listening import Listener, Listening
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Consumer:
         self._feeds: dict[str, Feed] = {}
         self._warned_of: defaultdict[str, set[str]] = defaultdict(set)
         self._created_at: dict[tuple[str, str], float] = {}
-        """Per (API, group) since when it is owed events, as far as we know, by our clock."""
+        """Per (API, group) when it was created, as far as we know, by time.monotonic(): clocks may be put right."""
         self._positions: dict[tuple[str, str, Key], int] = {}
         """Up to where we handled topics that we do not follow at the moment: whoever serves them next is told."""
         self._given = 0
@@ -105,7 +105,7 @@ class Consumer:
         listening = Listening(self, listener)
         self.listenings.append(listening)
         group = self.group_of(listener)
-        self._created_at.setdefault((listener.api, group), time.time())
+        self._created_at.setdefault((listener.api, group), time.monotonic())
         for peer in peers:
             if peer.instance not in self._feeds:  # or each of many listeners would go through all of them
                 self._follow(peer)
@@ -206,16 +206,18 @@ class Consumer:
     # What claims ask
 
     def created_at(self, api: str, group: str) -> float:
-        """Return when a group was created, as far as we know, by our clock."""
-        return self._created_at.get((api, group), 0.0)
+        """Return when a group was created, as far as we know, in seconds since 1970 as our clock counts them now."""
+        now = time.monotonic()
+        return time.time() - (now - self._created_at.get((api, group), now))
 
     def learned(self, claim: Claim, message: Assign) -> None:
         """Take in when a publisher says that a group was created."""
         name = (claim.api, claim.group)
-        is_near = claim.feed.peer.announcement.host == self.identity.host
-        offset = 0.0 if is_near else time.time() - message.clock
         if claim.group and name in self._created_at:
-            self._created_at[name] = min(self._created_at[name], message.created_at + offset)
+            created_at = time.monotonic() - (message.clock - message.created_at)
+            if created_at < self._created_at[name] or created_at > self._created_at[name] + ANSWER_TIMEOUT:
+                # Earlier: another member was there before us. So much later than we said: the group was removed.
+                self._created_at[name] = created_at
 
     def positions_of(self, api: str, group: str) -> list[Any]:
         """Return up to where we handled the topics of a group that we do not follow at the moment."""
@@ -223,7 +225,10 @@ class Consumer:
 
     def remember(self, claim: Claim, stream: Stream) -> None:
         """Note up to where a topic was handled that we do not follow any more: it is not to be handled again."""
-        if not claim.group or isinstance(stream, LiveStream):
+        if isinstance(stream, LiveStream):
+            return
+        if not claim.group:
+            claim.listening.positions[stream.key] = max(stream.handled, claim.listening.positions.get(stream.key, 0))
             return
         name = (claim.api, claim.group, stream.key)
         self._positions[name] = max(stream.handled, self._positions.pop(name, 0))

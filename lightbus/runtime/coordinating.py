@@ -50,18 +50,21 @@ logger = logging.getLogger("lightbus.groups")
 
 MARGIN = 0.5
 """
-Seconds by which a group's creation is taken to be earlier where it was read from another host's clock: what the network
-and the clocks' difference leave uncertain shall be too many events rather than too few.
+Seconds by which a group is owed more than it was created ago where that was read from another host's clock: what the
+network and the clocks' difference leave uncertain shall be too many events rather than too few.
 """
 
 AGAIN = " for "
 """
-What makes the name of an event that one group is given again: "user_registered for shop-send_mail". No event's own name
-has a blank; so such an event is kept, followed and acknowledged as any other, by that group alone.
+What makes the name of an event that one group is given again, or late: "user_registered for shop-send_mail". No event's
+own name has a blank; so such an event is kept, followed and acknowledged as any other, by that group alone.
 """
 
 MAX_PAGE = 1000
 MAX_PAGE_BYTES = 1024 * 1024
+LOOK_FIRST = 3600.0
+"""Seconds after its start in which a publisher forgets no group."""
+
 SAVE_SEEN_EVERY = 60.0
 """Seconds between two notes in the journal that a group has members."""
 
@@ -101,6 +104,15 @@ class GroupAtWork:
     saved_at: float = 0.0
     acks: int = 0
     """How often it acknowledged anything: where that stands still, and something is to be done, it is stuck."""
+    is_estimated: bool = False
+    """Whether its creation was read from another host's clock."""
+    has_own_start: bool = False
+    """Whether it began where its listener said (`since`), and not with its creation."""
+
+    @property
+    def owed_since(self) -> float:
+        """Since when it is owed events, in seconds since 1970."""
+        return self.info.created_at - (MARGIN if self.is_estimated else 0.0)
 
     def is_owed(self, event: str) -> bool:
         """Return whether the group listens to an event of its API, or is to be given it again on its own."""
@@ -132,7 +144,7 @@ class Coordinator:
     ) -> None:
         self.identity = identity
         self.counts: Counter[str] = Counter()
-        """joined, left, lost, hung, acked, refused_acks, redelivered, buried, pages."""
+        """joined, left, lost, hung, acked, refused_acks, redelivered, buried, pages, given_late."""
         self.groups: dict[tuple[str, str], GroupAtWork] = {}
         self._apis = apis
         self._shelf = shelf
@@ -140,8 +152,11 @@ class Coordinator:
         self._member_timeout = member_timeout
         self._members: dict[tuple[bytes, str, str], str] = {}
         """Who speaks through a connection for a group: routing id, API, group -> member."""
-        self._presences: dict[bytes, tuple[str, str, str]] = {}
-        """Presence topic -> API, group, member."""
+        self._presences: dict[bytes, set[tuple[str, str, str]]] = {}
+        """Presence topic -> API, group, member: a process has one for all that it listens to."""
+        self._removed: dict[tuple[str, str], float] = {}
+        """Per (API, group) when it was removed: if it comes back, it begins anew."""
+        self._since = time.time()
         self._waiting: dict[Topic, list[tuple[int, Callable[[], None]]]] = {}
         self._acks: list[tuple[bytes, int, list[int]]] = []
         self._writes: dict[str, dict[tuple[str, Topic], int]] = {}
@@ -162,7 +177,7 @@ class Coordinator:
         self._served.add(journal.id)
         for group in self.groups.values():
             if journal.id not in group.cursors:
-                self._begin(group, journal, group.info.created_at)
+                self._begin(group, journal, group.owed_since)
                 journal.save_group(group.info)
             for member in group.connections:
                 self._tell_streams(group, member, group.membership.held_by(member), [journal])
@@ -173,29 +188,37 @@ class Coordinator:
         for group in self.groups.values():
             group.cursors.pop(journal.id, None)
 
-    def lost(self, group: str, topic: Topic, count: int) -> None:
+    def lost(self, group: str, api: str, event: str, count: int) -> None:
         """Take in that retention deleted events that a group had not handled."""
         self.counts["trimmed_unread"] += count
         logger.error(
             "The journal is over its cap: %d events of %s.%s were deleted that the group %s had not handled. "
             "Raise journal.max_events or journal.max_bytes, have the group run, or remove it: lightbus groups remove",
-            count, topic.api, topic.event, group,
+            count, api, event, group,
         )  # fmt: skip
 
-    def merge(self, info: Group) -> None:
-        """Take in that another publisher of the API knows this group: what is fired from now on is kept for it, too."""
+    def merge(self, info: Group, *, is_near: bool = True) -> None:
+        """
+        Take in that another publisher of the API knows this group: what is fired from now on is kept for it, too.
+
+        Args:
+            info: the group, its creation by our clock.
+            is_near: whether the other publisher is on this host, so that its clock is ours.
+
+        """
         known = self.groups.get((info.api, info.name))
-        if known is None and self._apis.find(info.api) is not None:
-            self._create(info, None)
-        elif known is not None and info.created_at < known.info.created_at:
-            known.info = known.info._replace(created_at=info.created_at)
-            self._save_group(known)
+        info = info._replace(created_at=max(info.created_at, self._removed.get((info.api, info.name), 0.0)))
+        if known is not None:
+            self._is_older(known, info.created_at, is_near=is_near)
+        elif self._apis.find(info.api) is not None:
+            self._create(info, None, is_near=is_near)
 
     def forget(self, api: str, name: str) -> bool:
         """Forget a group: nothing is kept for it any more. Return whether it was known."""
         group = self.groups.pop((api, name), None)
         if group is None:
             return False
+        self._removed[api, name] = time.time()
         for journal in self.journals():
             journal.remove_group(api, name)
         for member in list(group.connections):
@@ -340,10 +363,10 @@ class Coordinator:
 
     def subscribed(self, topic: bytes, subscribed: bool) -> None:
         """Take in that a subscription ended: where it was a member's sign of presence, the member is gone."""
-        if not subscribed and (who := self._presences.get(topic)) is not None:
-            api, name, member = who
-            self._lose(self.groups[api, name], member, "is gone")
-            self.counts["lost"] += 1
+        if not subscribed:
+            for api, name, member in list(self._presences.get(topic, ())):
+                self._lose(self.groups[api, name], member, "is gone")
+                self.counts["lost"] += 1
 
     def tick(self, now: float) -> None:
         """Take the partitions of members that hang, and note which groups have members."""
@@ -399,17 +422,11 @@ class Coordinator:
         dead = next((dead for dead in held.dead(group) if dead.sequence == sequence), None) if held else None
         if dead is None:
             return False
-        event = dead.topic.event.partition(AGAIN)[0]
-        topic = dead.topic._replace(event=f"{event}{AGAIN}{group}")
         # First it is stored, and then taken out; if only the first came to pass, the next attempt stores nothing new.
-        again = NewEvent(topic, dead.record, time.time(), id=f"{journal}-{sequence}{AGAIN}{group}")
-        self._shelf.own().append([again])
+        self._shelf.own().append([_again(dead.topic, group, journal, sequence, dead.record)])
         self.drop_dead(group, journal, sequence)
-        known = self.groups.get((topic.api, group))
-        for member in list(known.connections) if known is not None else ():
-            assert known is not None
-            for assignment in known.membership.renew(member):
-                self._assign(known, assignment)
+        if (known := self.groups.get((dead.topic.api, group))) is not None:
+            self._renew(known)
         return True
 
     def lag(self, group: GroupAtWork) -> int:
@@ -421,7 +438,13 @@ class Coordinator:
         )
 
     def expired(self, now: float, group_expiry: float) -> list[Group]:
-        """Return the groups that were not seen for longer than `group_expiry` seconds (`now` as of time.time())."""
+        """
+        Return the groups that were not seen for longer than `group_expiry` seconds (`now` as of time.time()).
+
+        None is until this process has looked for an hour itself, or `group_expiry`: while it was down it saw nobody.
+        """
+        if now - self._since < min(LOOK_FIRST, group_expiry):
+            return []
         idle = (group.info for group in self.groups.values() if not group.connections)
         return [info for info in idle if now - info.last_seen > group_expiry]
 
@@ -429,12 +452,13 @@ class Coordinator:
 
     def _group_of(self, join: Join) -> GroupAtWork:
         is_near = join.host == self.identity.host
-        created_at = join.created_at + (0.0 if is_near else time.time() - join.clock - MARGIN)
+        created_at = join.created_at if is_near else time.time() - (join.clock - join.created_at)
+        created_at = max(created_at, self._removed.get((join.api, join.group), 0.0))
         events = tuple(str(event) for event in join.events)
         info = Group(join.api, join.group, events, min(created_at, time.time()), time.time(), join.digest)
         known = self.groups.get((join.api, join.group))
         if known is None:
-            return self._create(info, join.since)
+            return self._create(info, join.since, is_near=is_near)
         if known.info.digest != join.digest and known.connections:
             self.counts["mixed"] += 1
             logger.warning(
@@ -442,10 +466,11 @@ class Coordinator:
                 "Give one of them another service_name or listener_name.",
                 join.group, join.api,
             )  # fmt: skip
+        self._is_older(known, info.created_at, is_near=is_near)
         new = set(events) - set(known.info.events)
         known.info = info._replace(
             events=tuple(sorted({*events, *known.info.events} if known.connections else events)),
-            created_at=min(info.created_at, known.info.created_at),
+            created_at=known.info.created_at,
         )
         for journal in self.journals():
             for topic, head in journal.topics(join.api).items():
@@ -454,12 +479,60 @@ class Coordinator:
         self._save_group(known)
         return known
 
-    def _create(self, info: Group, since: Any) -> GroupAtWork:
+    def _create(self, info: Group, since: Any, *, is_near: bool = True) -> GroupAtWork:
         group = self._add(info)
+        group.is_estimated = not is_near
+        group.has_own_start = since not in (None, "$")
         for journal in self.journals():
-            self._begin(group, journal, info.created_at if since is None else since)
+            self._begin(group, journal, group.owed_since if since is None else since)
         self._save_group(group)
         return group
+
+    def _is_older(self, group: GroupAtWork, created_at: float, *, is_near: bool) -> None:
+        """
+        Take in since when a group exists; give it what it was passed over for where that is longer than we knew.
+
+        Its cursors stay: what is behind them was handled. What was fired since its creation is stored once more, for
+        this group alone.
+        """
+        if created_at >= group.info.created_at:
+            return
+        info, end = group.info, group.owed_since
+        was_estimated, group.is_estimated = group.is_estimated, not is_near
+        group.info = info._replace(created_at=created_at)
+        try:
+            if not group.has_own_start and group.owed_since < end:
+                self._give_late(group, end)
+            self._save_group(group)
+        except JournalError as error:
+            logger.error("The group %s of %s is not given what it missed: %s", info.name, info.api, error)
+            group.info, group.is_estimated = info, was_estimated  # to be tried again when it joins
+
+    def _give_late(self, group: GroupAtWork, end: float) -> None:
+        """Store for a group what was fired since it is owed events and before `end`, when we thought it had begun."""
+        name, count = group.info.name, 0
+        for journal in self.journals():
+            for topic, _ in self._topics(group, range(PARTITIONS), journal):
+                after, last = (journal.position_before(topic, at) for at in (group.owed_since, end))
+                while after < last and AGAIN not in topic.event:
+                    page = journal.page(topic, after, limit=MAX_PAGE, max_bytes=MAX_PAGE_BYTES)
+                    missed = [entry for entry in page.entries if entry.sequence <= last]
+                    again = [_again(topic, name, journal.id, sequence, record) for sequence, _, record in missed]
+                    self._shelf.own().append(again)
+                    after = page.through
+                    count += len(missed)
+        if count:
+            self.counts["given_late"] += count
+            logger.info("The group %s of %s is older than was known here: it is given %d events more",
+                        name, group.info.api, count)  # fmt: skip
+            self._renew(group)
+
+    def _renew(self, group: GroupAtWork) -> None:
+        """Have the members of a group learn of events that were stored for it alone, and are published to nobody."""
+        for member in list(group.connections):
+            for assignment in group.membership.renew(member):
+                self._assign(group, assignment)  # the event's name may be new to it
+            self._tell_streams(group, member, group.membership.held_by(member), [self._shelf.own()])
 
     def _begin(self, group: GroupAtWork, journal: Journal, since: Any) -> None:
         """Have a group begin in a journal that does not know it yet."""
@@ -499,13 +572,17 @@ class Coordinator:
         self._disconnect(group, join.member)
         group.connections[join.member] = _Connection(routing_id, join.presence, join.digest)
         self._members[routing_id, api, name] = join.member
-        self._presences[join.presence] = api, name, join.member
+        self._presences.setdefault(join.presence, set()).add((api, name, join.member))
 
     def _disconnect(self, group: GroupAtWork, member: str) -> None:
         connection = group.connections.pop(member, None)
         if connection is not None:
-            self._members.pop((connection.routing_id, group.info.api, group.info.name), None)
-            self._presences.pop(connection.presence, None)
+            api, name = group.info.api, group.info.name
+            self._members.pop((connection.routing_id, api, name), None)
+            present = self._presences.get(connection.presence, set())
+            present.discard((api, name, member))
+            if not present:
+                self._presences.pop(connection.presence, None)
 
     def _speaker(self, routing_id: bytes, api: str, name: str) -> tuple[GroupAtWork, str]:
         group, member = self.groups.get((api, name)), self._members.get((routing_id, api, name))
@@ -632,6 +709,13 @@ class Coordinator:
 
 def _streams_message(message: Open, streams: list[Any]) -> Streams:
     return Streams(message.api, message.group, message.generation, message.partitions, streams)
+
+
+def _again(topic: Topic, group: str, journal: str, sequence: int, record: bytes) -> NewEvent:
+    """Return an event of a journal as it is given to one group. However often it is stored, it is there once."""
+    event = topic.event.partition(AGAIN)[0]
+    id = f"{journal}-{sequence}{AGAIN}{group}"
+    return NewEvent(topic._replace(event=f"{event}{AGAIN}{group}"), record, time.time(), id=id)
 
 
 def _position(journal: Journal, topic: Topic, head: int, since: Any, otherwise: float | None = None) -> int:

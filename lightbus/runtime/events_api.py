@@ -5,6 +5,7 @@ Ask one particular publisher with `bus_options={"peer": instance id}`: each answ
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any
@@ -139,7 +140,9 @@ class EventsApi(Api):
         info = group.info
         journals = self._coordinator.journals()
         return {
-            **_group(info),
+            **info._asdict(),
+            "events": list(info.events),
+            "clock": time.time(),
             "members": {member: group.membership.held_by(member) for member in group.connections},
             "lag": self._coordinator.lag(group),
             "acks": group.acks,
@@ -155,18 +158,19 @@ def _status(journal: Journal, group: str, sequence: int, acked: int) -> str:
     return "dead" if journal.is_dead(group, sequence) else "acked"
 
 
-def _group(info: Group) -> dict[str, Any]:
-    return {**info._asdict(), "events": list(info.events)}
+def group_of_wire(value: dict[str, Any], *, is_near: bool = True) -> Group:
+    """
+    Return a group as another publisher described it; one that is not `is_near` has another clock.
 
-
-def group_of_wire(value: dict[str, Any]) -> Group:
-    """Return a group as another publisher described it. Raises KeyError, TypeError or ValueError for what is none."""
+    Raises KeyError, TypeError or ValueError for what is none.
+    """
+    offset = 0.0 if is_near else time.time() - float(value["clock"])
     return Group(
         str(value["api"]),
         str(value["name"]),
         tuple(map(str, value["events"])),
-        float(value["created_at"]),
-        float(value["last_seen"]),
+        float(value["created_at"]) + offset,
+        float(value["last_seen"]) + offset,
         str(value["digest"]),
     )
 

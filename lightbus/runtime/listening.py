@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from ..core.streams import Entry, Stream
-from ..exceptions import LightbusException, ProtocolError
+from ..exceptions import LightbusException, ProtocolError, safely
 from ..message import EventMessage
 from ..service.hooks import HookRegistry
 from ..service.parameters import Parameter, of_function
@@ -196,14 +196,15 @@ class Listening:
         self.listener = listener
         self.counts: Counter[str] = Counter()
         """failed, retried, redelivered, buried, dropped, invalid."""
-        self.handled = 0
         self.handled_by: Counter[str] = Counter()
-        """The same by event."""
+        """How many were handled, by event."""
         self.is_slow = False
         """Whether it did not keep up lately, and is no longer waited for."""
         self.backlog = 0
         """How many events wait."""
         self.backlog_bytes = 0
+        self.positions: dict[Any, int] = {}
+        """Without a group: up to where topics were handled that are not followed at the moment, by their keys."""
         self._surroundings = surroundings
         self._hooks = surroundings.hooks
         self._casts = surroundings.casts(listener.api)
@@ -224,9 +225,18 @@ class Listening:
         self._names = frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
         self._with_message, self._without_message = _signatures(listener)
         loop = asyncio.get_running_loop()
+        self._one_at_a_time = asyncio.Lock()
+        """Held while an event is given again: should this process end meanwhile, no other is taken for the reason."""
         self._tasks = [loop.create_task(self._work()) for _ in range(listener.concurrency)]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
 
     # What waits
+
+    @property
+    def handled(self) -> int:
+        """How many events were handled."""
+        return self.handled_by.total()
 
     @property
     def is_full(self) -> bool:
@@ -262,9 +272,9 @@ class Listening:
 
     def skip(self, stream: Stream, sequence: int) -> None:
         """Drop what waits of a stream up to a sequence: it was handled elsewhere."""
-        before = sum(len(entry.record) for entry in stream.ready)
+        before = stream.size
         count = stream.skip(sequence)
-        self._took(count, before - sum(len(entry.record) for entry in stream.ready))
+        self._took(count, before - stream.size)
 
     def drop(self, count: int) -> None:
         """Take in that there was no room for events of best effort."""
@@ -290,7 +300,7 @@ class Listening:
         return not late
 
     def _drop_waiting(self, stream: Stream) -> None:
-        self._took(len(stream.ready), sum(len(entry.record) for entry in stream.ready))
+        self._took(len(stream.ready), stream.size)
 
     def _took(self, count: int, size: int) -> None:
         self.backlog -= count
@@ -300,10 +310,20 @@ class Listening:
             for stream in starving:
                 stream.owner.look(stream)
 
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """See to it that a worker does not go on as if it listened when its listener's task failed."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._stopping:
+            logger.critical("The listener %s cannot go on: this is a fault of ours", self.listener.name, exc_info=error)
+            self._surroundings.on_fatal(
+                self.listener, error if isinstance(error, Exception) else RuntimeError(repr(error))
+            )
+
     # The work
 
     async def _work(self) -> None:
         runnable, wake = self._runnable, self._wake
+        handled = 0
         while not self._stopping:
             if not runnable:
                 wake.clear()
@@ -312,36 +332,40 @@ class Listening:
                     self._surroundings.caught_up()
                 await wake.wait()
                 continue
-            await self._turn(runnable.popleft())
-            await asyncio.sleep(0)
+            handled += await self._turn(runnable.popleft())
+            if handled >= TURN:
+                handled = 0
+                await asyncio.sleep(0)
 
-    async def _turn(self, stream: Stream) -> None:
+    async def _turn(self, stream: Stream) -> int:
+        """Handle events of a stream; return how many."""
         stream.queued = False
         if self._at_hand.get(stream.key, stream) is not stream:
             self._blocked[stream.key] = stream
-            return
+            return 0
         self._at_hand[stream.key] = stream
-        going_on = True
-        for _ in range(TURN):
-            if (again := self._again.pop(stream, None)) is not None:
-                going_on = await self._repeat(stream, again)
-            elif stream.can_go_on and not self._stopping:
-                entry = stream.take()
-                self._took(1, len(entry.record))
-                going_on = await self._begin(stream, entry)
+        count, going_on = 0, True
+        if (again := self._again.pop(stream, None)) is not None:
+            count = 1
+            going_on = await self._redeliver(stream, again.entry, again.deliveries + 1, again.backoff)
+        while going_on and count < TURN and stream.can_go_on and not self._stopping:
+            count += 1
+            entry = stream.take()
+            self._took(1, len(entry.record))
+            if entry.sequence <= stream.doubtful and stream.is_doubtful(entry):
+                # It may be the one that its last consumer was lost over: its start is on record before it happens.
+                going_on = await self._redeliver(stream, entry, 2, FIRST_BACKOFF)
             else:
-                break
-            if not going_on:
-                break
+                going_on = await self._handle(stream, entry, 1, FIRST_BACKOFF)
         if going_on or not stream.busy:
             self._at_hand.pop(stream.key, None)
             self.go_on(stream)
             if (blocked := self._blocked.pop(stream.key, None)) is not None:
                 self.go_on(blocked)
+        return count
 
     def _done(self, stream: Stream, entry: Entry) -> bool:
         stream.done(entry)
-        self.handled += 1
         self.handled_by[stream.key[1]] += 1
         stream.owner.handled(stream)
         return True
@@ -352,24 +376,18 @@ class Listening:
         stream.owner.let_go(stream)
         return False
 
-    async def _begin(self, stream: Stream, entry: Entry) -> bool:
-        """Handle an event for the first time here; return whether the stream goes on."""
-        if stream.is_doubtful(entry):
-            # It may be the one that its last consumer was lost over: its start is on record before it happens.
-            return await self._redeliver(stream, entry, 2, FIRST_BACKOFF)
-        return await self._handle(stream, entry, 1, FIRST_BACKOFF)
-
-    async def _repeat(self, stream: Stream, again: _Again) -> bool:
-        return await self._redeliver(stream, again.entry, again.deliveries + 1, again.backoff)
-
     async def _redeliver(self, stream: Stream, entry: Entry, at_least: int, backoff: float) -> bool:
-        deliveries = await stream.owner.start(stream, entry, at_least)
+        async with self._one_at_a_time:
+            return await self._give_again(stream, entry, at_least, backoff)
+
+    async def _give_again(self, stream: Stream, entry: Entry, at_least: int, backoff: float) -> bool:
+        deliveries = await stream.owner.start(stream, entry, min(at_least, self.listener.max_deliveries))
         if deliveries == 0:
             return self._put_back(stream)
         if deliveries > self.listener.max_deliveries:
             return await self._bury(stream, entry, deliveries - 1, "Each delivery ended the process, or the handler.")
         self.counts["redelivered"] += 1
-        return await self._handle(stream, entry, deliveries, backoff)
+        return await self._handle(stream, entry, max(deliveries, at_least), backoff)
 
     async def _bury(self, stream: Stream, entry: Entry, deliveries: int, error: str) -> bool:
         if not await stream.owner.bury(stream, entry, deliveries, error):
@@ -387,9 +405,20 @@ class Listening:
             logger.error("%s is not given to the listener %s: %s", _where(stream, entry), self.listener.name, error)
             return self._done(stream, entry)
         try:
-            await self._execute(message, args, kwargs)
+            if self._is_async and not self._is_hooked:
+                await self.listener.function(*args, **kwargs)
+            else:
+                await self._execute(message, args, kwargs)
         except Exception as error:
             return await self._failed(stream, entry, message, error, backoff)
+        except BaseException as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # The handler's own: it must neither end this task, unnoticed, nor the loop.
+            odd = RuntimeError(f"{self.listener.name} raised {type(error).__name__}: {safely(str, error)}")
+            odd.__cause__ = error
+            return await self._failed(stream, entry, message, odd, backoff)
         return self._done(stream, entry)
 
     async def _failed(
@@ -401,7 +430,7 @@ class Listening:
         if policy is OnError.ACKNOWLEDGE_AND_LOG:
             return self._done(stream, entry)
         if deliveries >= self.listener.max_deliveries:
-            going_on = await self._bury(stream, entry, deliveries, f"{type(error).__name__}: {error}")
+            going_on = await self._bury(stream, entry, deliveries, f"{type(error).__name__}: {safely(str, error)}")
         elif policy is OnError.RETRY and not self._stopping:
             self._try_again_later(stream, _Again(entry, deliveries, min(2 * backoff, LONGEST_BACKOFF)), backoff)
             return False
@@ -434,7 +463,7 @@ class Listening:
         journal, event, _ = stream.key
         return EventMessage(
             api_name=self.listener.api,
-            event_name=event.partition(" ")[0],  # of one that is given again
+            event_name=event if " " not in event else event.partition(" ")[0],  # of one that is given again
             kwargs=record.kwargs,
             version=record.version,
             id=record.id,
@@ -454,22 +483,17 @@ class Listening:
             kwargs = (self._with_message if takes_message else self._without_message).cast(kwargs)
         return (message,) if takes_message else (), kwargs
 
+    @property
+    def _is_hooked(self) -> bool:
+        return self._hooks.has("before_event_execution") or self._hooks.has("after_event_execution")
+
     async def _execute(self, message: EventMessage, args: tuple[EventMessage, ...], kwargs: Kwargs) -> None:
         if self._hooks.has("before_event_execution"):
             await self._hook("before_event_execution", message)
-        try:
-            if self._is_async:
-                await self.listener.function(*args, **kwargs)
-            else:
-                await self._surroundings.call_sync(self.listener.function, *args, **kwargs)
-        except Exception:
-            raise
-        except BaseException as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            # The handler's own: it must neither end this task, unnoticed, nor the loop.
-            raise RuntimeError(f"{self.listener.name} raised {type(error).__name__}: {error}") from error
+        if self._is_async:
+            await self.listener.function(*args, **kwargs)
+        else:
+            await self._surroundings.call_sync(self.listener.function, *args, **kwargs)
         if self._hooks.has("after_event_execution"):
             await self._hook("after_event_execution", message)
 

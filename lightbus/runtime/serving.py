@@ -27,6 +27,7 @@ from ..exceptions import (
     PeerBusy,
     PeerRefused,
     PeerUnreachable,
+    safely,
 )
 from ..message import ResultMessage, RpcMessage
 from ..service.api import ApiRegistry, Procedure
@@ -463,7 +464,7 @@ class Server:
                 api_name=message.api_name,
                 procedure_name=message.procedure_name,
                 error=isinstance(result[0], Exception),
-                trace=_safely(_trace, result[0]) if isinstance(result[0], Exception) else "",
+                trace=safely(_trace, result[0]) if isinstance(result[0], Exception) else "",
             )
         return details
 
@@ -475,22 +476,14 @@ def _describe(job: _Job, error: BaseException) -> Error:
     kind = type(error)
     return Error(
         LightbusWorkerError.code,
-        f"{job.name} raised {kind.__name__}: {_safely(str, error)[:MAX_TEXT]}",
+        f"{job.name} raised {kind.__name__}: {safely(str, error)[:MAX_TEXT]}",
         True,
         {
             "type": f"{kind.__module__}.{kind.__qualname__}",
             "args": list(error.args),
-            "trace": _safely(_trace, error)[-MAX_TRACE:],
+            "trace": safely(_trace, error)[-MAX_TRACE:],
         },
     )
-
-
-def _safely(show: Callable[[Any], str], value: Any) -> str:
-    """Return `show(value)`, fit to be sent: `str` or `repr` of something of the user's may raise, or be no UTF-8."""
-    try:
-        return show(value).encode(errors="backslashreplace").decode()
-    except Exception as error:
-        return f"<{show.__name__}() of a {type(value).__name__} raised {type(error).__name__}>"
 
 
 def _sendable(arg: Any) -> Any:
@@ -498,7 +491,7 @@ def _sendable(arg: Any) -> Any:
     with contextlib.suppress(DeformError):
         if len(codec.encode(arg)) <= MAX_ARG:
             return arg
-    return _safely(repr, arg)[:MAX_ARG]
+    return safely(repr, arg)[:MAX_ARG]
 
 
 def _trace(error: BaseException) -> str:

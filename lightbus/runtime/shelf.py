@@ -11,6 +11,7 @@ import logging
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
@@ -186,7 +187,7 @@ class Owing(Protocol):
     def forget(self, api: str, name: str) -> bool:
         """Forget a group."""
 
-    def lost(self, group: str, topic: Topic, count: int) -> None:
+    def lost(self, group: str, api: str, event: str, count: int) -> None:
         """Take in that retention deleted events that a group had not handled."""
 
 
@@ -257,9 +258,9 @@ class Care:
             self._coordinator.forget(info.api, info.name)
         for journal in self._shelf.all():
             owed = {topic: self._coordinator.owed(journal, topic) for topic in journal.all_topics()}
-            await self._trim_journal(journal, lambda topic, owed=owed: owed.get(topic, {}))  # type: ignore[misc]
+            await self._trim_journal(journal, owed)
 
-    async def _trim_journal(self, journal: Journal, owed: Callable[[Topic], dict[str, int]]) -> None:
+    async def _trim_journal(self, journal: Journal, owed: dict[Topic, dict[str, int]]) -> None:
         settings = self._config.journal
         trim = partial(
             journal.trim,
@@ -269,8 +270,11 @@ class Care:
             max_bytes=settings.max_bytes,
             owed=owed,
         )
+        losses: Counter[tuple[str, str, str]] = Counter()
         for group, topic, count in await self._in_thread(trim):
-            self._coordinator.lost(group, topic, count)
+            losses[group, topic.api, topic.event] += count
+        for (group, api, event), count in losses.items():
+            self._coordinator.lost(group, api, event, count)
         if journal is not self._shelf.opened and journal.is_drained():
             self._coordinator.journal_removed(journal)
             await self._in_thread(partial(self._shelf.drop, journal))

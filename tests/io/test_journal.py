@@ -217,7 +217,9 @@ def test_what_is_gone_is_not_set_aside(journal: Journal) -> None:
 
 def trim(journal: Journal, *, handled: dict[str, int], now: float = 2 * DAY, events: int = 10**6, size: int = 10**9):
     """Trim with one day of least age."""
-    return journal.trim(now=now, min_age=DAY, max_events=events, max_bytes=size, owed=lambda topic: handled)
+    return journal.trim(
+        now=now, min_age=DAY, max_events=events, max_bytes=size, owed=dict.fromkeys(journal.all_topics(), handled)
+    )
 
 
 def test_old_and_handled_events_are_deleted(journal: Journal) -> None:
@@ -230,6 +232,13 @@ def test_old_and_handled_events_are_deleted(journal: Journal) -> None:
     assert journal.lost() == []
     [again] = journal.append([event(id="a")])
     assert again.is_new
+
+
+def test_a_topic_that_began_meanwhile_stays(journal: Journal) -> None:
+    """Who is owed it was not asked yet: however old its events seem to be, they are not deleted."""
+    journal.append([event(at=0.0)])
+    assert journal.trim(now=2 * DAY, min_age=DAY, max_events=10, max_bytes=10**9, owed={}) == []
+    assert journal.size[0] == 1
 
 
 def test_without_a_group_age_decides(journal: Journal) -> None:
@@ -360,6 +369,17 @@ def test_a_corrupt_file_is_an_error(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(JournalError, match=f"The journal {path} cannot be opened"):
         Journal(path)
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_journal_that_was_removed_takes_nothing(journal: Journal, replaced: bool) -> None:
+    """What is stored in a file that nobody finds again is lost: that is an error, and the event is not accepted."""
+    journal.append([event()])
+    journal.path.unlink()
+    if replaced:
+        journal.path.touch()
+    with pytest.raises(JournalError, match=r"It was removed while it was in use: .* Restart this process"):
+        journal.append([event()])
 
 
 def test_a_full_disk_is_an_error_and_nothing_is_half(path: Path) -> None:
@@ -553,9 +573,8 @@ class AgainstAModel(RuleBasedStateMachine):
     @rule()
     def trim(self) -> None:
         gone = {topic: self.acked.get(topic, 0) for topic in self.model}
-        self.journal.trim(
-            now=10.0, min_age=5.0, max_events=10**6, max_bytes=10**9, owed=lambda topic: {"g": gone.get(topic, 0)}
-        )
+        owed = {topic: {"g": at} for topic, at in gone.items()}
+        self.journal.trim(now=10.0, min_age=5.0, max_events=10**6, max_bytes=10**9, owed=owed)
         for topic, entries in self.model.items():
             entries[:] = [entry for entry in entries if entry.sequence > gone[topic]]
         self.know_ids()
@@ -571,9 +590,8 @@ class AgainstAModel(RuleBasedStateMachine):
         everything = sorted((entry.sequence, topic) for topic, entries in self.model.items() for entry in entries)
         gone = everything[: max(0, len(everything) - most)]
         missed = Counter(topic for sequence, topic in gone if sequence > self.acked.get(topic, 0))
-        told = self.journal.trim(
-            now=10.0, min_age=50.0, max_events=most, max_bytes=10**9, owed=lambda topic: {"g": self.acked.get(topic, 0)}
-        )
+        owed = {topic: {"g": self.acked.get(topic, 0)} for topic in self.model}
+        told = self.journal.trim(now=10.0, min_age=50.0, max_events=most, max_bytes=10**9, owed=owed)
         assert {topic: count for _, topic, count in told} == missed
         for topic, entries in self.model.items():
             assert self.journal.page(topic, self.acked.get(topic, 0), limit=1, max_bytes=9).trimmed >= missed[topic]

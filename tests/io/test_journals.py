@@ -19,7 +19,7 @@ from helpers import scaled, wait_until
 from lightbus.exceptions import JournalError
 from lightbus.io import journals as module
 from lightbus.io.journal import EPOCH_BITS, Group, Journal, NewEvent, Topic
-from lightbus.io.journals import JournalDirectory, data_directory, safe_name, throw_away
+from lightbus.io.journals import JournalDirectory, data_directory, is_shared, safe_name, throw_away
 
 TOPIC = Topic("auth", "seen", 1)
 NOBODY = 65_534
@@ -271,6 +271,7 @@ def test_a_journal_of_another_host_is_left_alone(
 ) -> None:
     """It is neither continued nor adopted, and the log says so once; the same machine under another name is ours."""
     monkeypatch.setattr(module, "_machine_id", lambda: "machine 1")
+    monkeypatch.setattr(module, "is_shared", lambda path: True)
     theirs = directory(tmp_path, host="there").open_own()
     store(theirs)
     theirs.close()
@@ -285,6 +286,17 @@ def test_a_journal_of_another_host_is_left_alone(
         assert here.adopt() == []
     assert caplog.text.count("was written by the host there and is left alone by this one, here") == 1
     own.close()
+
+
+def test_a_container_that_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has another name and no machine id; the journal on its volume, a disk of this machine, is continued."""
+    monkeypatch.setattr(module, "_machine_id", lambda: "")
+    monkeypatch.setattr(module, "is_shared", lambda path: False)
+    before = directory(tmp_path, host="3f2a").open_own()
+    before.close()
+    after = directory(tmp_path, host="77be").open_own()
+    assert after.id == before.id
+    after.close()
 
 
 def test_a_corrupt_journal_is_put_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -491,6 +503,14 @@ def test_file_systems_that_do_not_stay(tmp_path: Path) -> None:
     found = [throw_away(Path(path), str(mounts)) for path in ("/srv", "/run/user", "/runner", "/box/a", "/box/kept/a")]
     assert found == [None, "tmpfs", None, "overlay", None]
     assert throw_away(Path("/srv"), str(tmp_path / "none")) is None
+
+
+def test_file_systems_that_hosts_share(tmp_path: Path) -> None:
+    """A network's may be another host's, too, and so may one of which we cannot tell."""
+    mounts = tmp_path / "mounts"
+    mounts.write_text("/dev/sda / ext4 rw 0 0\nnas:/x /nas nfs4 rw 0 0\nssh /far fuse.sshfs rw 0 0\n")
+    assert [is_shared(Path(path), str(mounts)) for path in ("/srv", "/nas/a", "/far/b")] == [False, True, True]
+    assert is_shared(Path("/srv"), str(tmp_path / "none"))
 
 
 def test_names_become_paths() -> None:

@@ -47,6 +47,15 @@ def test_a_look_costs_nothing_and_makes_nothing(tmp_path: Path) -> None:
     assert outbox.state() != before
 
 
+def test_an_outbox_that_cannot_be_looked_at(tmp_path: Path) -> None:
+    """Below something that is no directory there is none: looking raises nothing, putting something in does."""
+    (tmp_path / "file").touch()
+    outbox = Outbox(tmp_path / "file" / "shop")
+    assert outbox.state() is None
+    with pytest.raises(JournalError, match="outbox"):
+        put(outbox, "a")
+
+
 def test_what_was_seen_is_remembered(tmp_path: Path) -> None:
     """That there is such an event is known to every process, and once is enough."""
     for _ in range(2):

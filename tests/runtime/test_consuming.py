@@ -220,11 +220,9 @@ def test_a_fresh_journal_while_a_group_is_away(run: Callable[[Test], None]) -> N
         for n in range(20):
             await second.fire("seen", n=n)
         days_later = time.time() + 3 * 86_400
-        owed = second.coordinator.owed
         journal = second.shelf.own()
-        journal.trim(
-            now=days_later, min_age=86_400, max_events=10**6, max_bytes=10**9, owed=lambda topic: owed(journal, topic)
-        )
+        owed = {topic: second.coordinator.owed(journal, topic) for topic in journal.all_topics()}
+        journal.trim(now=days_later, min_age=86_400, max_events=10**6, max_bytes=10**9, owed=owed)
         again = Listens(hub, D)
         seen = await again.listen("seen")
         await wait_until_async(lambda: len(seen) >= 20)
@@ -293,6 +291,85 @@ def test_nothing_shared_without_a_group(run: Callable[[Test], None]) -> None:
         assert publisher.coordinator.groups == {}
         for member in members:
             await member.stop()
+
+    run(test)
+
+
+@pytest.mark.parametrize("since", ["0", "$", None])
+def test_a_publisher_that_comes_back_to_no_group(run: Callable[[Test], None], since: str | None) -> None:
+    """Where a listener without a group began counts once: it is not given again what it was given before."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        await publisher.fire("seen", n=0)
+        listens = Listens(hub, B)
+        seen = await listens.listen("seen", group=None, since=since)
+        for n in range(1, 40):
+            await publisher.fire("seen", n=n)
+        await wait_until_async(lambda: len(seen) == (40 if since == "0" else 39))
+        publisher.close()
+        listens.consumer.peer_left(A)
+        again = hub.publish(C, path / "a", Auth())
+        listens.consumer.peer_is_up(again.peer)
+        await wait_until_async(lambda: listens.consumer.is_live_at(C))
+        for n in range(40, 80):
+            await again.fire("seen", n=n)
+        await wait_until_async(lambda: numbers(seen)[-40:] and set(numbers(seen)) >= set(range(1, 80)))
+        assert sorted(numbers(seen)) == list(range(since != "0", 80))
+        await listens.stop()
+
+    run(test)
+
+
+def test_a_group_that_is_removed(run: Callable[[Test], None]) -> None:
+    """It is owed nothing; where members are there it begins anew with what comes then, at other publishers, too."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        gate = asyncio.Event()
+        handled: list[int] = []
+
+        async def handle(message: EventMessage) -> None:
+            if message.kwargs["n"] >= 100:
+                await gate.wait()
+            handled.append(message.kwargs["n"])
+
+        members = [Listens(hub, B), Listens(hub, C)]
+        for member in members:
+            await member.listen("seen", function=handle)
+        for n in range(100):
+            await publisher.fire("seen", n=n)
+        await wait_until_async(lambda: len(handled) == 100)
+        for n in range(100, 200):
+            await publisher.fire("seen", n=n)
+        assert publisher.coordinator.forget("auth", "shop-greeter")
+        await wait_until_async(lambda: ("auth", "shop-greeter") in publisher.coordinator.groups)
+        gate.set()
+        await wait_until_async(lambda: all(member.consumer.is_live_at(A) for member in members))
+        await wait_until_async(lambda: len(publisher.coordinator.groups["auth", "shop-greeter"].connections) == 2)
+        for n in range(200, 300):
+            await publisher.fire("seen", n=n)
+        await wait_until_async(lambda: set(handled) >= set(range(200, 300)))
+        assert all(handled.count(n) == 1 for n in range(100))
+        assert len(set(handled)) < 300  # of what waited, only what was at hand
+        await asyncio.gather(*(member.stop() for member in members))
+
+    run(test)
+
+
+def test_all_listeners_of_a_process_that_is_gone(run: Callable[[Test], None]) -> None:
+    """The end of a process is noticed for each of its listeners, in all of their groups."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        listens = Listens(hub, B)
+        for name in ("one", "two"):
+            await listens.listen("seen", name=name, group=f"{{service_name}}-{name}")
+        for sub in hub.subs:
+            sub.close()
+        await wait_until_async(lambda: publisher.coordinator.counts["lost"] == 2)
+        assert not any(group.connections for group in publisher.coordinator.groups.values())
+        await listens.stop()
 
     run(test)
 

@@ -564,6 +564,93 @@ def test_doubtful_events_are_recorded_first() -> None:
     run(lambda message: seen.append(message), test)
 
 
+class Unspeakable(Exception):
+    """An error that cannot be put into words."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize("kind", [Unspeakable, type("Odd", (BaseException,), {"__str__": Unspeakable.__str__})])
+def test_an_error_without_words(monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]) -> None:
+    """An error whose text raises is a failure as any other; the listener goes on."""
+    monkeypatch.setattr(module, "FIRST_BACKOFF", 1 * MS)
+
+    def raises(message: EventMessage) -> None:
+        raise kind
+
+    async def test(listening: Listening, surroundings: Surroundings) -> None:
+        give(listening, 1)
+        give(listening, 2)
+        await wait_until_async(lambda: listening.handled == 2)
+        buried = feeder(listening).owner.buried
+        assert [row[:2] for row in buried] == [(1, 5), (2, 5)]
+        assert all("raised RuntimeError>" in error for _, _, error in buried)
+        assert surroundings.fatal == []
+
+    run(raises, test, OnError.RETRY)
+
+
+def test_a_fault_of_ours_is_not_silent(caplog: pytest.LogCaptureFixture) -> None:
+    """Should a listener's task end by an error, the worker is told: it must not go on as if it listened."""
+
+    async def test(listening: Listening, surroundings: Surroundings) -> None:
+        def broken(stream: Stream) -> None:
+            raise KeyError("our own")
+
+        feeder(listening).owner.handled = broken  # type: ignore[method-assign]
+        give(listening, 1)
+        await wait_until_async(lambda: surroundings.fatal)
+        assert "The listener greeter cannot go on: this is a fault of ours" in caplog.text
+
+    run(lambda message: None, test)
+
+
+def test_what_is_given_again_is_given_alone() -> None:
+    """Side by side or not: of the events that may have ended a process, one at a time is on record as begun."""
+    at_hand: list[str] = []
+    most: list[int] = []
+
+    async def handle(message: EventMessage) -> None:
+        at_hand.append(message.id)
+        most.append(len(at_hand))
+        await asyncio.sleep(0)
+        at_hand.remove(message.id)
+
+    async def main() -> None:
+        listening = Listening(Surroundings(), replace(listener(handle), concurrency=4))
+        for number in range(1, 9):
+            feeder(listening).stream(number, doubtful=8)
+            feeder(listening).give(number, partition=number)
+        await wait_until_async(lambda: listening.handled == 8)
+        assert (len(feeder(listening).owner.started), max(most)) == (8, 1)
+        for number in range(11, 19):
+            feeder(listening).give(number, partition=number)
+        await wait_until_async(lambda: listening.handled == 16)
+        assert max(most) > 1
+        await listening.stop(5.0)
+
+    asyncio.run(main())
+
+
+def test_doubt_alone_sets_nothing_aside() -> None:
+    """With `max_deliveries=1`, too, what somebody may have begun is given; only a start on record counts."""
+    seen: list[EventMessage] = []
+
+    async def main() -> None:
+        listening = Listening(Surroundings(), replace(listener(lambda message: seen.append(message)), max_deliveries=1))
+        feeder(listening).stream(doubtful=2)
+        feeder(listening).owner.deliveries[2] = 1
+        give(listening, 1)
+        give(listening, 2)
+        await wait_until_async(lambda: listening.handled == 2)
+        assert [(message.id, message.redelivered) for message in seen] == [("id-1", True)]
+        assert [row[:2] for row in feeder(listening).owner.buried] == [(2, 1)]
+        await listening.stop(5.0)
+
+    asyncio.run(main())
+
+
 def test_what_is_not_ours_any_more_is_not_begun() -> None:
     """Where the publisher says that the partition is somebody else's, the handler is not called."""
     seen: list[Any] = []

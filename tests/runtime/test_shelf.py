@@ -174,7 +174,7 @@ class Coordinates:
         self.forgotten.append(name)
         return True
 
-    def lost(self, group: str, topic: Topic, count: int) -> None:
+    def lost(self, group: str, api: str, event: str, count: int) -> None:
         self.losses.append((group, count))
 
 
