@@ -395,13 +395,13 @@ class Server:
         if frame and not job.cancelled:
             self._reply_to(job.routing_id, frame)
             self._note_usage(job)
-        if job.arguments is not None:
-            self._note_watched(job.request, job.arrived, job.arguments, b"" if job.cancelled else frame)
         if job.counted:
             self.running -= 1
             self._start_next()
         if not self._jobs:
             self._idle.set()
+        if job.arguments is not None:
+            self._note_watched(job.request, job.arrived, job.arguments, b"" if job.cancelled else frame)
 
     def _note_usage(self, job: _Job) -> None:
         if job.is_internal:

@@ -7,12 +7,13 @@ one everything that it costs a call. What comes faster than it is taken is count
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from typing import Any, NamedTuple
 
-from ..exceptions import DeformError, PeerBusy
+from ..exceptions import DeformError, PeerBusy, ProtocolError
 from ..wire import codec, envelope
-from ..wire.envelope import Error, Request, Result
+from ..wire.envelope import Error, Message, Request, Result
 
 __all__ = ["LEASE", "CallWatch", "WatchedCall"]
 
@@ -29,8 +30,14 @@ MAX_VALUE = 32 * 1024
 """Bytes of arguments, or of a result, beyond which only their number is told."""
 
 
-TOO_LARGE = b"\xc0"
-"""Stands for arguments or an answer of more bytes: msgpack's nil."""
+SHALLOW = 256
+"""Bytes that no value has whose nesting could matter: each level takes one at least."""
+
+NESTED = b"\x91" * 8
+"""Arrays of one item each, in each other, as msgpack has them: more levels than what is told has around a value."""
+
+TOO_LARGE = b"\xc1"
+"""Stands for arguments or an answer of more bytes: the one byte that msgpack does not use."""
 
 
 class WatchedCall(NamedTuple):
@@ -59,7 +66,7 @@ class WatchedCall(NamedTuple):
 
     def fields(self) -> dict[str, Any]:
         """Return it as it is told."""
-        return {
+        told: dict[str, Any] = {
             "number": self.number,
             "at": self.at,
             "seconds": self.seconds,
@@ -67,26 +74,42 @@ class WatchedCall(NamedTuple):
             "caller_service": self.service,
             "api": self.request.api,
             "procedure": self.request.procedure,
-            "kwargs": codec.decode(self.arguments),
+            "kwargs": None,
             "kwargs_bytes": self.kwargs_bytes,
             "result": None,
             "result_bytes": self.result_bytes,
             "error": None,
             "message": None,
-            "cut": [name for name, held in (("kwargs", self.arguments), ("result", self.frame)) if held == TOO_LARGE],
-            **self._answer(),
+            "cut": [],
         }
-
-    def _answer(self) -> dict[str, Any]:
+        if _can_be_told(self.arguments):
+            told["kwargs"] = codec.decode(self.arguments)
+        else:
+            told["cut"].append("kwargs")
         if not self.frame:
-            return {"error": "cancelled", "message": "its caller gave up"}
-        if self.frame == TOO_LARGE:
-            return {}
-        _, message = envelope.decode(self.frame)  # ours: it can be read
-        if isinstance(message, Error):
-            return {"error": str(message.details.get("type", message.code)), "message": message.message}
-        assert isinstance(message, Result)
-        return {"result": message.value}
+            return {**told, "error": "cancelled", "message": "its caller gave up"}
+        answer: Message | None = None
+        with contextlib.suppress(ProtocolError):  # it is left out, or nested deeper than can be read
+            answer = envelope.decode(self.frame)[1]
+        if isinstance(answer, Error):
+            return {**told, "error": str(answer.details.get("type", answer.code)), "message": answer.message}
+        if isinstance(answer, Result):
+            value = answer.value
+            if len(self.frame) <= SHALLOW or _can_be_told(codec.encode(value)):
+                return {**told, "result": value}
+        told["cut"].append("result")
+        return told
+
+
+def _can_be_told(data: bytes) -> bool:
+    """Return whether an encoded value may be a part of what is told: it is there, and has room for more nesting."""
+    if len(data) <= SHALLOW:
+        return data != TOO_LARGE
+    try:
+        codec.encode(codec.decode(NESTED + data))
+    except (DeformError, ProtocolError):
+        return False
+    return True
 
 
 class _Watcher:

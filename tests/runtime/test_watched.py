@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from lightbus.exceptions import PeerBusy
+from lightbus.exceptions import DeformError, PeerBusy, ProtocolError
 from lightbus.runtime import watched
 from lightbus.runtime.watched import LEASE, MAX_VALUE, CallWatch, WatchedCall
-from lightbus.wire import envelope
+from lightbus.wire import codec, envelope
 from lightbus.wire.envelope import Error, Message, Request, Result
 
 
@@ -148,6 +148,33 @@ def test_large_values_are_left_out() -> None:
     assert (call["kwargs"], call["result"], call["cut"]) == (None, None, ["kwargs", "result"])
     assert call["kwargs_bytes"] > MAX_VALUE
     assert call["result_bytes"] > MAX_VALUE
+
+
+def test_deep_values_are_left_out() -> None:
+    """What is nested as deep as a message may be cannot be a part of another one; it does not spoil the rest."""
+
+    def nested(levels: int) -> list[Any]:
+        value: list[Any] = []
+        for _ in range(levels):
+            value = [value]
+        return value
+
+    def goes_through(value: Any) -> bool:
+        try:
+            codec.decode(codec.encode(value))
+        except (DeformError, ProtocolError):
+            return False
+        return True
+
+    deepest = next(levels for levels in range(2000, 0, -1) if goes_through([0, {"value": nested(levels)}]))
+    watch = CallWatch()
+    watch.take(0.0, "one", 0)
+    note(watch, answer=Result(nested(deepest)), value=nested(deepest))
+    note(watch, answer=Result(nested(300)), value=nested(300))
+    note(watch, answer=Result(nested(deepest + 9)))  # a handler may return what nobody can read
+    told = watch.take(0.0, "one", 0)
+    assert [call["cut"] for call in told["calls"]] == [["kwargs", "result"], [], ["result"]]
+    assert goes_through([told])  # as a result is sent
 
 
 def test_watchers_are_bounded() -> None:
