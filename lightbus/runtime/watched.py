@@ -89,7 +89,7 @@ class WatchedCall(NamedTuple):
         if not self.frame:
             return {**told, "error": "cancelled", "message": "its caller gave up"}
         answer: Message | None = None
-        with contextlib.suppress(ProtocolError):  # it is left out, or nested deeper than can be read
+        with contextlib.suppress(ProtocolError):  # it is left out
             answer = envelope.decode(self.frame)[1]
         if isinstance(answer, Error):
             return {**told, "error": str(answer.details.get("type", answer.code)), "message": answer.message}
