@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -22,8 +25,11 @@ COMMANDS = {
     "ping": ("lightbus.cli.ping", "ping", "Measure round trips to peers."),
     "graph": ("lightbus.cli.graph", "graph", "Show who calls whom, and who listens to whom."),
     "top": ("lightbus.cli.top", "top", "Show live what the workers do."),
+    "watch": ("lightbus.cli.watch", "watch", "Show peers and APIs as they come and go."),
+    "rate": ("lightbus.cli.rate", "rate", "Show live how many events, and bytes, there are of each."),
     "doctor": ("lightbus.cli.doctor", "doctor", "Check the bus and this host, and say what to do."),
     "tail": ("lightbus.cli.tail", "tail", "Show events as they happen, or as they are kept."),
+    "inspect": ("lightbus.cli.inspect", "inspect", "Find events in the journals."),
     "groups": ("lightbus.cli.groups", "groups", "Show the consumer groups, or forget one."),
     "lag": ("lightbus.cli.lag", "lag", "Show how many events each group has still to handle."),
     "dead": ("lightbus.cli.dead", "dead", "Show the events that were set aside, give or drop them."),
@@ -37,6 +43,24 @@ COMMANDS = {
 """Name -> module, function, and the line that `--help` shows without importing either."""
 
 
+@contextmanager
+def _ended_by_interrupt() -> Iterator[None]:
+    """
+    Have Ctrl-C end the process as it ends any other program, while nothing is open yet.
+
+    Raised amid an import, KeyboardInterrupt comes out as a traceback, or as an error of whoever was called back.
+    """
+    is_ours = threading.current_thread() is threading.main_thread()
+    if not is_ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class LazyGroup(click.Group):
     """Commands that are imported when they are run, so that `--help` and completion are quick."""
 
@@ -47,8 +71,16 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, name, _ = COMMANDS[cmd_name]
-        command: click.Command = getattr(importlib.import_module(module), name)
+        with _ended_by_interrupt():
+            command: click.Command = getattr(importlib.import_module(module), name)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; Ctrl-C ends it without a word, with the code that shells have for it."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise SystemExit(128 + signal.SIGINT) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

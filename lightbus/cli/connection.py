@@ -16,6 +16,7 @@ What it returns is the exit code. Errors of ours have one of their own (`exit_co
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ from ..exceptions import LightbusException, NotReachable
 from .options import ClientOptions
 from .output import Output
 
-__all__ = ["INTERRUPTED", "SERVICE", "Connection", "on_bus"]
+__all__ = ["INTERRUPTED", "SERVICE", "Connection", "asked_to_end", "on_bus", "passes"]
 
 SERVICE = "lightbus-cli"
 """The service that all commands belong to; peers leave it out where they tell who uses them."""
@@ -141,6 +142,23 @@ def on_bus(options: ClientOptions, command: Command) -> None:
     except KeyboardInterrupt:
         code = INTERRUPTED
     raise SystemExit(code or 0)
+
+
+def asked_to_end() -> asyncio.Event:
+    """Return what is set by Ctrl-C or SIGTERM from now on: for a command that is meant to end so, with code 0."""
+    done = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, done.set)
+    return done
+
+
+async def passes(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event so many seconds at most; return whether it is set."""
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _run(options: ClientOptions, command: Command) -> int | None:

@@ -104,13 +104,17 @@ async def _list(bus: Connection, group: str) -> None:
 
 
 async def _do(bus: Connection, procedure: str, what: str, native_id: str, group: str) -> None:
-    for instance, each in await _chosen(bus, native_id, group):
-        arguments = {"group": each["group"], "native_id": each["native_id"]}
-        done = await bus.client.call_rpc_remote("internal.events", procedure, arguments, {"peer": instance})
-        if bus.output.as_json:
-            bus.output.record({**arguments, "done": bool(done)})
-        else:
-            bus.output.line(f"{each['native_id']} {what} {each['group']}" if done else f"{each['native_id']} is gone")
+    chosen = await _chosen(bus, native_id, group)
+    with bus.output.progress("Going through them", len(chosen)) as advance:
+        for number, (instance, each) in enumerate(chosen, 1):
+            arguments = {"group": each["group"], "native_id": each["native_id"]}
+            done = await bus.client.call_rpc_remote("internal.events", procedure, arguments, {"peer": instance})
+            advance(number, "")
+            if bus.output.as_json:
+                bus.output.record({**arguments, "done": bool(done)})
+            else:
+                text = f"{each['native_id']} {what} {each['group']}"
+                bus.output.line(text if done else f"{each['native_id']} is gone")
 
 
 async def _all(bus: Connection, group: str) -> list[tuple[str, dict[str, Any]]]:

@@ -11,9 +11,10 @@ import click
 from ..core.peers import Peer
 from .catalogue import ServedApi, served_apis, split_name
 from .completing import complete_names
-from .connection import Connection, on_bus
+from .connection import SERVICE, Connection, on_bus
 from .options import ClientOptions, client_options
 from .output import Output
+from .publishers import ask_each
 
 __all__ = ["describe"]
 
@@ -42,19 +43,20 @@ async def _describe(bus: Connection, name: str) -> None:
 
 async def _fields(bus: Connection, api: ServedApi, peers: list[Peer], member: str | None) -> dict[str, Any]:
     latest = api.peers[0]
-    told = await bus.ask(latest, "describe", api=api.name)
+    described = await bus.ask(latest, "describe", api=api.name)
     schema = await bus.ask(latest, "schema", api=api.name)
     infos = await bus.told_by_all([peer for peer in peers if peer.is_up], "info")
+    kept_for = [group for _, told in await ask_each(bus, api.peers, "groups", api=api.name) for group in told]
     return {
         "api": api.name,
-        "version": told["version"],
+        "version": described["version"],
         "versions": api.versions,
         "mixed": api.is_mixed,
-        "doc": told["doc"],
-        "procedures": [{**each, **schema["rpcs"][each["name"]]} for each in _only(told["procedures"], member)],
-        "events": [{**each, **schema["events"][each["name"]]} for each in _only(told["events"], member)],
+        "doc": described["doc"],
+        "procedures": [{**each, **schema["rpcs"][each["name"]]} for each in _only(described["procedures"], member)],
+        "events": [{**each, **schema["events"][each["name"]]} for each in _only(described["events"], member)],
         "peers": api.fields()["peers"],
-        "groups": _groups(infos, api.name, member),
+        "groups": _groups(infos, kept_for, api.name, member),
     }
 
 
@@ -62,15 +64,28 @@ def _only(members: Iterable[dict[str, Any]], name: str | None) -> list[dict[str,
     return [each for each in members if name in (None, each["name"])]
 
 
-def _groups(infos: Iterable[dict[str, Any]], api: str, member: str | None) -> list[dict[str, Any]]:
-    """Return who listens: one entry per consumer group, with the number of processes in it."""
-    found: Counter[tuple[str, tuple[str, ...]]] = Counter()
+def _groups(
+    infos: Iterable[dict[str, Any]], kept_for: Iterable[dict[str, Any]], api: str, member: str | None
+) -> list[dict[str, Any]]:
+    """
+    Return who listens: one entry per consumer group, with the number of processes in it, and those that have none.
+
+    Where each process of a service is given everything it is an entry of its own kind. Commands are left out.
+    """
+    found: Counter[tuple[str, tuple[str, ...], bool]] = Counter()
     for info in infos:
-        for listener in info.get("listeners", ()):
+        for listener in info.get("listeners", ()) if info.get("service") != SERVICE else ():
             if listener["api"] == api and (member is None or {member, "*"} & {*listener["events"]}):
-                found[f"{info['service']}-{listener['name']}", tuple(listener["events"])] += 1
+                name = f"{info['service']}-{listener['name']}"
+                group = listener.get("group", name)  # versions before this field had no other ones
+                found[group or name, tuple(listener["events"]), group is not None] += 1
+    present = {group for group, _, is_shared in found if is_shared}
+    for group in kept_for:
+        if group["name"] not in present and (member is None or {member, "*"} & {*group["events"]}):
+            found[group["name"], tuple(group["events"]), True] += 0
     return [
-        {"group": group, "events": [*events], "processes": count} for (group, events), count in sorted(found.items())
+        {"group": group, "events": [*events], "processes": count, "shared": is_shared}
+        for (group, events, is_shared), count in sorted(found.items())
     ]
 
 
@@ -116,5 +131,8 @@ def _peer(served: dict[str, Any], *, mixed: bool) -> str:
 
 
 def _group(group: dict[str, Any]) -> str:
-    processes = f", {group['processes']} processes" if group["processes"] > 1 else ""
+    count = group["processes"]
+    processes = f", {count} processes" if count > 1 else ", no process now" if not count else ""
+    if not group["shared"]:
+        processes = f", each process everything ({count})"
     return f"{group['group']}: {', '.join(group['events'])}{processes}"

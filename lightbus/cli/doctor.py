@@ -21,6 +21,7 @@ from ..core.peers import Peer
 from ..deadline import Deadline
 from ..exceptions import JournalError, LightbusException
 from ..io.interfaces import explain
+from ..io.journals import data_directory
 from ..io.probing import multicast_problem, port_problem
 from ..runtime.forwarding import refusals
 from .catalogue import served_apis
@@ -36,6 +37,9 @@ MULTICAST_SECONDS = 1.0
 
 NEAR_CAP = 0.9
 """How full a journal may be before it is a finding."""
+
+STUCK_SECONDS = 2.0
+"""For how long a group that has something to do may acknowledge nothing."""
 
 MAX_SKEW = 1.0
 """Seconds by which a clock may differ: times in logs and of events then tell the wrong order."""
@@ -170,18 +174,19 @@ async def _multicast(examination: Examination) -> AsyncIterator[Finding]:
 
 
 async def _directories(examination: Examination) -> AsyncIterator[Finding]:
-    directory = examination.bus.client.config.journal.data_dir
-    if directory is None:
-        return
-    if directory.is_dir() and os.access(directory, os.W_OK | os.X_OK):
-        yield Finding(level=Level.OK, check="data directory", text=f"{directory} can be written to.")
-    elif directory.exists():
+    directory = data_directory(examination.bus.client.config.journal.data_dir)
+    there = next(each for each in (directory, *directory.parents) if each.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         yield Finding(
             level=Level.ERROR,
             check="data directory",
-            text=f"{directory} cannot be written to by this user.",
+            text=f"{directory} cannot be {'written to' if there == directory else 'made'} by this user.",
             remedy="Give it to the user that runs the workers, or set LIGHTBUS_DATA_DIR.",
         )
+    elif there == directory:
+        yield Finding(level=Level.OK, check="data directory", text=f"{directory} can be written to.")
+    else:
+        yield Finding(level=Level.OK, check="data directory", text=f"{directory} will be made with the first event.")
 
 
 # Peers
@@ -307,6 +312,7 @@ def _refused_here(examination: Examination) -> list[str]:
 async def _groups(examination: Examination) -> AsyncIterator[Finding]:
     groups = await groups_on_bus(examination.bus) if examination.live else []
     present = {(group["api"], group["name"]) for group in groups if group["members"]}
+    stuck = await _stuck(examination.bus, groups)
     for group in groups:
         name = f"the group {group['name']} of {group['api']} at {group['publisher']} {group['instance'][:4]}"
         if group["lag"] and (group["api"], group["name"]) not in present:
@@ -315,6 +321,14 @@ async def _groups(examination: Examination) -> AsyncIterator[Finding]:
                 check="groups",
                 text=f"{name} has {group['lag']} events to handle and no process.",
                 remedy="Start its service, or give it up: lightbus groups remove " + group["name"],
+            )
+        if _at(group) in stuck:
+            yield Finding(
+                level=Level.WARNING,
+                check="groups",
+                text=f"{name} has {group['lag']} events to handle, and handled none for {STUCK_SECONDS:g} s.",
+                remedy="Does a handler hang, or does one event fail again and again (RETRY)? Look at the log of its "
+                "processes, and at `lightbus top`.",
             )
         if group["mixed"]:
             yield Finding(
@@ -330,6 +344,20 @@ async def _groups(examination: Examination) -> AsyncIterator[Finding]:
                 text=f"{group['dead']} events were set aside for {name}.",
                 remedy="`lightbus dead list` shows them.",
             )
+
+
+async def _stuck(bus: Connection, groups: list[dict[str, Any]]) -> set[tuple[str, ...]]:
+    """Return which groups have members and something to do, and do not get on with it; where any may, it takes time."""
+    before = {_at(group): group.get("acks") for group in groups if group["lag"] and group["members"]}
+    if not before:
+        return set()
+    await asyncio.sleep(STUCK_SECONDS)
+    now = await groups_on_bus(bus)
+    return {_at(group) for group in now if group["lag"] and before.get(_at(group), -1) == group.get("acks", -2)}
+
+
+def _at(group: dict[str, Any]) -> tuple[str, ...]:
+    return group["api"], group["name"], group["instance"]
 
 
 async def _journals(examination: Examination) -> AsyncIterator[Finding]:

@@ -62,7 +62,8 @@ def graph(options: ClientOptions, form: str, picture: Path | None) -> None:
 
 
 async def _graph(bus: Connection, form: str, picture: Path | None) -> None:
-    peers = [peer for peer in await bus.look_around() if peer.is_up]
+    found = await bus.look_around()
+    peers = [peer for peer in found if peer.is_up and peer.announcement.service != SERVICE]  # a `tail` is no part of it
     infos = await bus.told_by_all(peers, "info")
     stats = await bus.told_by_all(peers, "stats")
     services = sorted({peer.announcement.service for peer in peers})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from pathlib import Path
@@ -73,7 +74,8 @@ def init(file: Path | None) -> None:
 @FILE
 @click.option("--config", "config_file", metavar="FILE", help="Configuration: a path or an https URL.")
 @click.option("--reveal", is_flag=True, help="Print the key itself, and nothing else: as LIGHTBUS_BUS_KEY takes it.")
-def show(file: Path | None, config_file: str | None, reveal: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Show JSON, one object a line (docs/cli.md).")
+def show(file: Path | None, config_file: str | None, reveal: bool, as_json: bool) -> None:
     """Show the fingerprint of the key that a bus would use here, and where it is from.
 
     Two hosts with the same fingerprint have the same key. The key itself is printed with --reveal only.
@@ -81,6 +83,11 @@ def show(file: Path | None, config_file: str | None, reveal: bool) -> None:
     held = _read(file) if file is not None else _in_force(config_file)
     if reveal:
         click.echo(",".join(key.text for key in held))
+        return
+    if as_json:
+        for key in held:
+            told = {"fingerprint": key.fingerprint, "bus": key.bus, "spoken": key is held[0], "origin": _origin(file)}
+            click.echo(json.dumps(told))
         return
     spoken, *others = held
     click.echo(f"key {spoken.fingerprint}, of the bus {spoken.bus}, from {_origin(file)}")

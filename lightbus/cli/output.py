@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.progress import Progress
 
-__all__ = ["Cell", "Column", "Output", "ago", "clean", "duration", "json_line", "number", "table"]
+__all__ = ["Cell", "Column", "Output", "ago", "clean", "duration", "json_line", "number", "size", "table"]
 
 Cell: TypeAlias = str | tuple[str, str]
 """Text, or text and its style in rich's words: `("up", "green")`."""
@@ -62,14 +63,17 @@ class Output:
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
         self._consoles: dict[bool, Console] = {}
+        self._bar: Progress | None = None
 
     def record(self, fields: Mapping[str, Any]) -> None:
         """Write one JSON object on a line of its own, at once."""
+        self._make_room()
         sys.stdout.write(json_line(fields) + "\n")
         sys.stdout.flush()
 
     def line(self, *cells: Cell) -> None:
         """Write one line for people, its parts one after the other."""
+        self._make_room()
         self.console.print(_text(*cells), soft_wrap=True)
         sys.stdout.flush()
 
@@ -100,7 +104,8 @@ class Output:
         """
         Show a bar on standard error while something takes long, where that is a terminal and people read.
 
-        Yields a function that takes the steps done and what is done now; without `total` the bar has no end.
+        Yields a function that takes the steps done and what is done now; without `total` the bar has no end. It goes
+        for good where a line is written to the terminal meanwhile.
         """
         if self.as_json or not self.errors.is_terminal:
             yield lambda steps, what: None
@@ -109,8 +114,16 @@ class Output:
 
         columns = [TextColumn("{task.description}"), BarColumn(), *([MofNCompleteColumn()] if total else [])]
         with Progress(*columns, console=self.errors, transient=True) as bar:
+            self._bar = bar
             task = bar.add_task(label, total=total)
             yield lambda steps, what: bar.update(task, completed=steps, description=clean(what) or label)
+            self._bar = None
+
+    def _make_room(self) -> None:
+        """Take the bar away before a line is written to the same terminal: lines show progress, too."""
+        if self._bar is not None and self.console.is_terminal:
+            self._bar.stop()
+            self._bar = None
 
     @property
     def console(self) -> Console:
@@ -176,6 +189,14 @@ def number(value: float | None) -> str:
         if value >= unit:
             return f"{value / min(unit, 1e3 if name == 'k' else unit):.1f}{name}"
     return f"{value:.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes for people: `"0 B"`, `"312 B"`, `"4.1 kB"`, `"2.0 MB"`."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count:.0f} B"
 
 
 # Tables

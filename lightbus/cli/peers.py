@@ -17,7 +17,7 @@ from .connection import Connection, on_bus
 from .options import ClientOptions, client_options
 from .output import Cell, Column, Output, ago, duration, number
 
-__all__ = ["Sighting", "peers", "sight"]
+__all__ = ["STYLES", "Sighting", "peers", "sight", "state_of"]
 
 COLUMNS = (
     Column(title="SERVICE"),
@@ -172,7 +172,7 @@ async def sight(bus: Connection, found: list[Peer]) -> list[Sighting]:
 
 async def _sight(bus: Connection, peer: Peer) -> Sighting:
     if not peer.is_up:
-        return Sighting(peer=peer, state=_state(peer))
+        return Sighting(peer=peer, state=state_of(peer))
     try:
         await bus.ask(peer, "ping")  # it opens the connection, which is not what a round trip takes
         before = time.perf_counter()
@@ -184,7 +184,8 @@ async def _sight(bus: Connection, peer: Peer) -> Sighting:
     return Sighting(peer=peer, state="up", rtt=rtt, info=told, stats=stats)
 
 
-def _state(peer: Peer) -> str:
+def state_of(peer: Peer) -> str:
+    """Return the state of a peer that was not asked just now, as it is shown."""
     return "unverified" if peer.state is PeerState.QUARANTINED else peer.state.value
 
 

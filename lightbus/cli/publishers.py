@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..core.peers import Peer
 from ..exceptions import LightbusException, NotReachable
 from .connection import ASK_TIMEOUT, Connection
 
-__all__ = ["ask_publishers", "groups_on_bus", "no_such_group"]
+__all__ = ["ask_each", "ask_publishers", "groups_on_bus", "no_such_group"]
 
 
 async def ask_publishers(bus: Connection, procedure: str, **kwargs: Any) -> list[tuple[Peer, Any]]:
     """Ask everybody on the bus; return the answers of those that keep events. Raises NotReachable where nobody is."""
-    peers = [peer for peer in await bus.look_around() if peer.is_live]
+    return await ask_each(bus, [peer for peer in await bus.look_around() if peer.is_live], procedure, **kwargs)
+
+
+async def ask_each(
+    bus: Connection, peers: Sequence[Peer], procedure: str, *, quietly: bool = False, **kwargs: Any
+) -> list[tuple[Peer, Any]]:
+    """Ask these peers; return the answers of those that keep events. Who does not answer is noted, or left out."""
 
     async def ask(peer: Peer) -> Any:
         options = {"peer": peer.instance, "timeout": ASK_TIMEOUT}
         try:
             return await bus.client.call_rpc_remote("internal.events", procedure, kwargs, options)
         except LightbusException as error:
-            bus.output.note(f"{peer.announcement} does not tell: {error}")
+            if not quietly:
+                bus.output.note(f"{peer.announcement} does not tell: {error}")
             return None
 
     answers = await asyncio.gather(*map(ask, peers))

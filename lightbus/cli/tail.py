@@ -1,25 +1,35 @@
-"""`lightbus tail`: the events of the bus as they happen, and, with --since, those that are kept."""
+"""
+`lightbus tail`: the events of the bus as they happen and, with --since, those that are kept.
+
+With --rpc the calls, too; with --acks also who has handled each event.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import signal
+from contextlib import AsyncExitStack
 from datetime import datetime
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ..client.listening import moment
 from ..config.features import Feature
-from .connection import Connection, on_bus
+from ..core.peers import Peer
+from ..message import EventMessage
+from .acks import Ack, AckFollower
+from .calls import CallFollower
+from .connection import Connection, asked_to_end, on_bus, passes
 from .options import ClientOptions, client_options
-from .output import json_line
-
-if TYPE_CHECKING:
-    from ..message import EventMessage
+from .output import Cell, clean, duration, json_line, size
 
 __all__ = ["tail"]
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks for publishers and workers that came meanwhile."""
+
+SETTLE = 5.0
+"""Seconds for which the acknowledgements of the last events are waited for after --count."""
 
 
 @click.command()
@@ -27,65 +37,110 @@ __all__ = ["tail"]
 @click.option(
     "--since", metavar="WHEN", help='Begin with what is kept: "0" for all, an event\'s id, or a date and time.'
 )
-@click.option("--count", "-n", type=click.IntRange(1), help="End after so many events.")
+@click.option("--rpc", is_flag=True, help="Show calls, too: who called what, what came of it, and how long it took.")
+@click.option("--acks", is_flag=True, help="Show for each event which groups have handled it, once they have.")
+@click.option("--count", "-n", type=click.IntRange(1), metavar="N", help="End after so many events and calls.")
 @client_options
-def tail(options: ClientOptions, pattern: str, since: str | None, count: int | None) -> None:
+def tail(options: ClientOptions, pattern: str, since: str | None, rpc: bool, acks: bool, count: int | None) -> None:
     """Show events as they happen: all, or those whose name matches, as `auth.*` does.
 
     It takes nothing away from anybody: it is in no consumer group, and acknowledges nothing. Ctrl-C ends it.
     """
-    on_bus(options, lambda bus: _tail(bus, pattern, _moment(since), count))
+    on_bus(options, lambda bus: _Tail(bus, pattern, count).run(_moment(since), rpc=rpc, acks=acks))
 
 
-async def _tail(bus: Connection, pattern: str, since: str | datetime | None, count: int | None) -> None:
-    done = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, done.set)
-    left = count
+class _Tail:
+    """What is followed, and how many lines of it are still wanted."""
 
-    async def show(message: EventMessage, **_: Any) -> None:
-        nonlocal left
-        if done.is_set() or not fnmatchcase(message.canonical_name, pattern):
-            return
-        _show(bus, message)
-        if left is not None:
-            left -= 1
-            if left == 0:
-                done.set()
+    def __init__(self, bus: Connection, pattern: str, count: int | None) -> None:
+        self._bus = bus
+        self._pattern = pattern
+        self._left = count
+        self._done = asked_to_end()
+        self._acks: AckFollower | None = None
 
-    client = bus.client
-    client.set_features([Feature.EVENTS])
-    options = None if since is None else {"since": since}
-    apis = await _apis(bus)
-    for api in apis:
-        client.listen_for_event(api, "*", show, listener_name="tail", group=None, options=options)
-    await client.start_worker()
-    bus.output.note(f"Following the events of {', '.join(apis) or 'nobody yet'}; Ctrl-C ends it.")
-    while not done.is_set():
-        try:
-            await asyncio.wait_for(done.wait(), 1.0)
-        except TimeoutError:
-            for api in set(await _known_apis(bus)) - set(apis):  # somebody came who publishes another one
+    async def run(self, since: str | datetime | None, *, rpc: bool, acks: bool) -> None:
+        """Follow until it is over."""
+        bus = self._bus
+        await bus.look_around()
+        async with AsyncExitStack() as open_now:
+            calls = None
+            if rpc:
+                calls = CallFollower(bus, self._on_call, self._on_dropped)
+                open_now.push_async_callback(calls.end)
+                await calls.begin()
+            if acks:
+                self._acks = AckFollower(bus, self._on_ack)
+                open_now.push_async_callback(self._acks.end)
+            apis = await self._listen(since)
+            open_now.push_async_callback(bus.client.stop_worker)
+            what = f"the events of {', '.join(apis) or 'nobody yet'}{' and all calls' if rpc else ''}"
+            bus.output.note(f"Following {what}; Ctrl-C ends it.")
+            while not await passes(self._done, LOOK_EVERY):
+                self._listen_to_new(apis, since)
+                if calls is not None:
+                    calls.look()
+            if self._acks is not None and self._left == 0:
+                await self._acks.settle(SETTLE)
+
+    async def _listen(self, since: str | datetime | None) -> list[str]:
+        client = self._bus.client
+        client.set_features([Feature.EVENTS])
+        apis: list[str] = []
+        self._listen_to_new(apis, since)
+        await client.start_worker()
+        return apis
+
+    def _listen_to_new(self, apis: list[str], since: str | datetime | None) -> None:
+        client = self._bus.client
+        options = None if since is None else {"since": since}
+        for api in sorted({api for api, _ in client.engine.snapshot.events} - {*apis}):
+            if not api.startswith("internal."):
                 apis.append(api)
-                client.listen_for_event(api, "*", show, listener_name="tail", group=None, options=options)
-    await client.stop_worker()
+                client.listen_for_event(api, "*", self._on_event, listener_name="tail", group=None, options=options)
+
+    # What comes
+
+    async def _on_event(self, message: EventMessage, **_: Any) -> None:
+        if not self._is_wanted(message.canonical_name):
+            return
+        _show_event(self._bus, message)
+        if self._acks is not None:
+            self._acks.add(message)
+        self._count()
+
+    def _on_call(self, peer: Peer, call: dict[str, Any]) -> None:
+        if not self._is_wanted(f"{call['api']}.{call['procedure']}"):
+            return
+        _show_call(self._bus, peer, call)
+        self._count()
+
+    def _on_ack(self, ack: Ack) -> None:
+        _show_ack(self._bus, ack)
+
+    def _on_dropped(self, peer: Peer, count: int) -> None:
+        who = peer.announcement
+        if self._bus.output.as_json:
+            fields = {"service": who.service, "process": who.process, "instance": who.instance}
+            self._bus.output.record({"type": "dropped", "count": count, **fields})
+        else:
+            self._bus.output.line((f"{count} calls at {who} are not shown: they were too many at a time", "yellow"))
+
+    def _is_wanted(self, name: str) -> bool:
+        return not self._done.is_set() and fnmatchcase(name, self._pattern)
+
+    def _count(self) -> None:
+        if self._left is not None:
+            self._left -= 1
+            if self._left == 0:
+                self._done.set()
 
 
-async def _apis(bus: Connection) -> list[str]:
-    await bus.look_around()
-    return await _known_apis(bus)
-
-
-async def _known_apis(bus: Connection) -> list[str]:
-    """Return the public APIs that have events."""
-    return sorted({api for api, _ in bus.client.engine.snapshot.events if not api.startswith("internal.")})
-
-
-def _show(bus: Connection, message: EventMessage) -> None:
+def _show_event(bus: Connection, message: EventMessage) -> None:
     if bus.output.as_json:
         bus.output.record(
             {
+                "type": "event",
                 "id": message.id,
                 "native_id": message.native_id,
                 "api": message.api_name,
@@ -97,11 +152,53 @@ def _show(bus: Connection, message: EventMessage) -> None:
             }
         )
         return
-    at = datetime.fromtimestamp(message.published_at).strftime("%H:%M:%S.%f")[:-3]
+    publisher = bus.client.engine.snapshot.peers.get(message.publisher)
+    service = "" if publisher is None else f"{publisher.announcement.service} "
     bus.output.line(
-        (at, "dim"), "  ", (message.canonical_name, "bold"), f"  {json_line(message.kwargs)}",
-        (f"  {message.publisher[:4]}", "dim"),
+        _time(message.published_at), (message.canonical_name, "bold"), f"  {json_line(message.kwargs)}",
+        (f"  {service}{message.publisher[:4]}", "dim"),
     )  # fmt: skip
+
+
+def _show_call(bus: Connection, peer: Peer, call: dict[str, Any]) -> None:
+    who = peer.announcement
+    if bus.output.as_json:
+        fields = {name: value for name, value in call.items() if name != "number"}
+        served_by = {"service": who.service, "process": who.process, "instance": who.instance}
+        bus.output.record({"type": "call", **fields, **served_by})
+        return
+    name = f"{call['api']}.{call['procedure']}"
+    took = f"  {duration(call['seconds'])}  {call['caller_service']} {call['caller'][:4]} at {who.service} "
+    bus.output.line(
+        _time(call["at"]), (name, "bold cyan"), f"({_arguments(call)})", *_answer(call),
+        (f"{took}{who.instance[:4]}", "dim"),
+    )  # fmt: skip
+
+
+def _arguments(call: dict[str, Any]) -> str:
+    if "kwargs" in call["cut"]:
+        return size(call["kwargs_bytes"])
+    return ", ".join(f"{clean(name)}={json_line(value)}" for name, value in call["kwargs"].items())
+
+
+def _answer(call: dict[str, Any]) -> list[Cell]:
+    if call["error"] is not None:
+        own = call["message"].removeprefix(f"{call['api']}.{call['procedure']} ")  # "... raised ValueError: no"
+        return [(f" {own}" if own.startswith("raised ") else f" failed: {own}", "red")]
+    return [" = ", size(call["result_bytes"]) if "result" in call["cut"] else json_line(call["result"])]
+
+
+def _show_ack(bus: Connection, ack: Ack) -> None:
+    if bus.output.as_json:
+        bus.output.record({"type": "ack", **ack.fields()})
+        return
+    verb, style = ("set aside for", "red") if ack.status == "dead" else ("acked by", "green")
+    name = f"{ack.message.canonical_name} {ack.message.native_id}"
+    bus.output.line(_time(ack.at), (f"{name} ", "dim"), (f"{verb} {ack.group}", style))
+
+
+def _time(at: float) -> Cell:
+    return f"{datetime.fromtimestamp(at):%H:%M:%S.%f}"[:-3] + "  ", "dim"
 
 
 def _moment(text: str | None) -> str | datetime | None:

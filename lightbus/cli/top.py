@@ -17,14 +17,15 @@ import click
 
 from ..core.peers import Peer
 from ..exceptions import UnsupportedUse
-from .connection import Connection, on_bus
+from .connection import Connection, asked_to_end, on_bus, passes
 from .options import ClientOptions, client_options
-from .output import Column, duration, number, table
+from .output import Cell, Column, duration, number, table
+from .publishers import ask_each
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["Load", "Reading", "loads", "top"]
+__all__ = ["GroupLag", "Load", "Reading", "lags", "loads", "top"]
 
 SORTS = {"s": "service", "c": "calls", "p": "p99", "e": "errors", "v": "events", "l": "lag"}
 """Key -> what the rows are sorted by; all but the service from the greatest down."""
@@ -42,6 +43,21 @@ COLUMNS = (
     Column(title="EV/S", right=True),
     Column(title="LAG", right=True),
 )
+
+GROUP_COLUMNS = (
+    Column(title="GROUP"),
+    Column(title="API", optional=1),
+    Column(title="MEMBERS", right=True),
+    Column(title="PUBLISHERS", right=True, optional=2),
+    Column(title="LAG", right=True),
+)
+
+GROUPS_EVERY = 2.0
+"""Seconds between two questions after the groups at least: to count what a group has still to do takes a publisher
+some milliseconds where that is much."""
+
+LOOK_EVERY = 0.2
+"""Seconds after which a signal to end is obeyed."""
 
 QUIT = ("q", "\x1b", "\x03")
 """q, Escape, and Ctrl-C where the terminal passes it on as a key."""
@@ -88,7 +104,7 @@ class Load:
 
     def fields(self) -> dict[str, Any]:
         """Return it as `--json` has it."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {"type": "worker", **{name: getattr(self, name) for name in self.__slots__}}
 
     def row(self) -> list[str]:
         """Return it as the table has it, in the order of `COLUMNS`."""
@@ -98,16 +114,45 @@ class Load:
         return [self.service, self.process, self.host, number(round(self.calls, 1)), *times, *rates, number(self.lag)]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupLag:
+    """
+    How far a consumer group is behind, as the publishers tell.
+
+    Attributes:
+        members: how many processes it has.
+        publishers: how many keep events for it.
+        lag: how many events it has not handled yet, those that wait at its members included.
+
+    """
+
+    api: str
+    group: str
+    members: int
+    publishers: int
+    lag: int
+
+    def fields(self) -> dict[str, Any]:
+        """Return it as `--json` has it."""
+        return {"type": "group", **{name: getattr(self, name) for name in self.__slots__}}
+
+    def row(self) -> list[Cell]:
+        """Return it as the table has it, in the order of `GROUP_COLUMNS`."""
+        style = "red" if self.lag and not self.members else "yellow" if self.lag else ""
+        return [self.group, self.api, str(self.members), str(self.publishers), (number(self.lag), style)]
+
+
 @click.command()
 @click.option("--interval", "-i", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True, help="Seconds.")
 @click.option("--sort", type=click.Choice([*SORTS.values()]), default="calls", show_default=True, help="Sort by this.")
 @click.option("--count", "-n", type=click.IntRange(1), metavar="N", help="End after so many readings.")
 @client_options
 def top(options: ClientOptions, interval: float, sort: str, count: int | None) -> None:
-    """Show live what the workers do: calls, latency, errors, queues, events, lag.
+    """Show live what the workers do: calls, latency, errors, queues, events, lag; and how far groups are behind.
 
     Keys: s service, c calls, p p99, e errors, v events, l lag sort; q quits. P50 and P99 are those of the slowest
-    procedure. With --json: one object per worker and reading.
+    procedure. A worker's LAG is what waits for a listener in it, a group's what publishers keep for it. With --json:
+    one object per worker, or group, and reading.
     """
     if not options.as_json and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise click.UsageError("top draws on a terminal, and this is none. Use --json, with --count.")
@@ -115,16 +160,21 @@ def top(options: ClientOptions, interval: float, sort: str, count: int | None) -
 
 
 async def _watch(bus: Connection, interval: float, sort: str, count: int | None) -> None:
+    done = asked_to_end()
     await bus.look_around()
-    screen = _Stream(bus) if bus.output.as_json else _Screen(bus, sort)
+    screen = _Stream(bus, done) if bus.output.as_json else _Screen(bus, sort, done)
     before: dict[str, Reading] = {}
     number_of = 0
+    groups: list[GroupLag] = []
+    groups_at = -GROUPS_EVERY
     with screen.open():
         while not screen.over and (count is None or number_of < count):
             now = await _read(bus)
+            if time.monotonic() - groups_at >= GROUPS_EVERY:
+                groups, groups_at = await _read_groups(bus), time.monotonic()
             if before:
                 number_of += 1
-                screen.show(loads(before, now.values()))
+                screen.show(loads(before, now.values()), groups)
             before = now
             if count is None or number_of < count:
                 await screen.wait(interval)
@@ -135,6 +185,30 @@ async def _read(bus: Connection) -> dict[str, Reading]:
     told = await bus.told_by_all(peers, "stats")
     at = time.monotonic()
     return {peer.instance: Reading(peer=peer, at=at, stats=stats) for peer, stats in zip(peers, told, strict=True)}
+
+
+async def _read_groups(bus: Connection) -> list[GroupLag]:
+    told = await ask_each(bus, [peer for peer in bus.known() if peer.is_up], "groups", quietly=True)
+    return lags(groups for _, groups in told)
+
+
+def lags(told: Iterable[Iterable[dict[str, Any]]]) -> list[GroupLag]:
+    """Return each group once, from what each publisher tells of it; those that are furthest behind come first."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for groups in told:
+        for group in groups:
+            found.setdefault((group["api"], group["name"]), []).append(group)
+    listed = [
+        GroupLag(
+            api=api,
+            group=name,
+            members=len({member for group in groups for member in group["members"]}),
+            publishers=len(groups),
+            lag=sum(group["lag"] for group in groups),
+        )
+        for (api, name), groups in found.items()
+    ]
+    return sorted(listed, key=lambda each: (-each.lag, each.api, each.group))
 
 
 def loads(before: dict[str, Reading], now: Iterable[Reading]) -> list[Load]:
@@ -177,33 +251,43 @@ def ordered(rows: Iterable[Load], sort: str) -> list[Load]:
 class _Stream:
     """What programs read: an object for each worker and reading."""
 
-    over = False
-
-    def __init__(self, bus: Connection) -> None:
+    def __init__(self, bus: Connection, done: asyncio.Event) -> None:
         self._bus = bus
+        self._done = done
+
+    @property
+    def over(self) -> bool:
+        """Whether it is to end."""
+        return self._done.is_set()
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
         yield
 
-    def show(self, rows: Sequence[Load]) -> None:
+    def show(self, rows: Sequence[Load], groups: Sequence[GroupLag]) -> None:
         at = time.time()
-        for row in rows:
-            self._bus.output.record({"at": at, **row.fields()})
+        for fields in [*(row.fields() for row in rows), *(group.fields() for group in groups)]:
+            self._bus.output.record({"at": at, **fields})
 
     async def wait(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        await passes(self._done, seconds)
 
 
 class _Screen:
     """The terminal: the alternate screen, and keys that are read one by one."""
 
-    def __init__(self, bus: Connection, sort: str) -> None:
-        self.over = False
+    def __init__(self, bus: Connection, sort: str, done: asyncio.Event) -> None:
+        self._done = done
         self._bus = bus
         self._sort = sort
         self._rows: Sequence[Load] = ()
+        self._groups: Sequence[GroupLag] = ()
         self._key = asyncio.Event()
+
+    @property
+    def over(self) -> bool:
+        """Whether it is to end."""
+        return self._done.is_set()
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
@@ -227,9 +311,10 @@ class _Screen:
             loop.remove_reader(descriptor)
             termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
-    def show(self, rows: Sequence[Load]) -> None:
+    def show(self, rows: Sequence[Load], groups: Sequence[GroupLag]) -> None:
         """Draw new rows."""
         self._rows = rows
+        self._groups = groups
         self._live.update(self._drawn(), refresh=True)
 
     async def wait(self, seconds: float) -> None:
@@ -238,12 +323,13 @@ class _Screen:
         while not self.over and (left := end - time.monotonic()) > 0:
             self._key.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._key.wait(), left)
+                await asyncio.wait_for(self._key.wait(), min(left, LOOK_EVERY))
                 self._live.update(self._drawn(), refresh=True)
 
     def _on_keys(self, descriptor: int) -> None:
         pressed = os.read(descriptor, 64).decode(errors="ignore")
-        self.over = self.over or not pressed or pressed in QUIT or "q" in pressed
+        if not pressed or pressed in QUIT or "q" in pressed:
+            self._done.set()
         for key in pressed:
             self._sort = SORTS.get(key, self._sort)
         self._key.set()
@@ -257,13 +343,19 @@ class _Screen:
         calls, events = (sum(getattr(row, name) for row in rows) for name in ("calls", "events"))
         head = f"bus {self._bus.name}: {len(rows)} workers, {number(round(calls, 1))} calls/s, "
         head += f"{number(round(events, 1))} events/s"
+        if self._groups:
+            head += f", {len(self._groups)} groups, lag {number(sum(group.lag for group in self._groups))}"
         keys = f"by {self._sort}: {', '.join(f'{key} {name}' for key, name in SORTS.items())}; q quits"
-        room = max(1, height - 4)
+        # Of the lines between head and keys a third is for the groups, each table with a line of its own as its head.
+        groups = self._groups[: max(1, (height - 4) // 3)]
+        room = max(1, height - 5 - len(groups)) if groups else max(1, height - 4)
         shown, _ = table(COLUMNS, [row.row() for row in rows[:room]], width)
         more = [Text(f"and {len(rows) - room} more", style="dim")] if len(rows) > room else []
+        lags, _ = table(GROUP_COLUMNS, [group.row() for group in groups], width)
         return Group(
             Text(head, style="bold", no_wrap=True, overflow="ellipsis"),
             shown,
             *more,
+            *([lags] if groups else []),
             Text(keys, style="dim", no_wrap=True, overflow="ellipsis"),
         )

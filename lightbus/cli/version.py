@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from importlib.metadata import version as version_of
 
@@ -11,10 +12,17 @@ __all__ = ["version"]
 
 
 @click.command()
-def version() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Show JSON, one object a line (docs/cli.md).")
+def version(as_json: bool) -> None:
     """Show the versions of Lightbus and what it is built on."""
     from ..io.transport import versions
 
-    click.echo(f"lightbus {version_of('lightbus')}")
-    click.echo(f"python {platform.python_version()}, {', '.join(f'{name} {of}' for name, of in versions().items())}")
-    click.echo(f"zeroconf {version_of('zeroconf')}, msgpack {version_of('msgpack')}")
+    found = {"lightbus": version_of("lightbus"), "python": platform.python_version(), **versions()}
+    found |= {name: version_of(name) for name in ("zeroconf", "msgpack")}
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    click.echo(f"lightbus {found.pop('lightbus')}")
+    above = ("zeroconf", "msgpack")
+    click.echo(", ".join(f"{name} {of}" for name, of in found.items() if name not in above))
+    click.echo(", ".join(f"{name} {found[name]}" for name in above))

@@ -45,6 +45,9 @@ CHUNK = 500
 MAX_CUTS = 32
 """Cuts that are remembered of a topic; of more, the oldest two become one."""
 
+MAX_EXAMINED = 5000
+"""Events that one page of all topics goes through: a few milliseconds."""
+
 LARGE_WAL = 16 * 1024 * 1024
 """Bytes of the write-ahead log above which its file is cut down again."""
 
@@ -349,6 +352,34 @@ class Journal:
         found.reverse()
         return [(numbers[topic], Entry(*entry)) for topic, *entry in found]
 
+    def kept(
+        self, is_wanted: Callable[[Topic], bool], after: int, *, limit: int, max_bytes: int
+    ) -> tuple[list[tuple[Topic, Entry]], int, bool]:
+        """
+        Return a page of the events behind a sequence, oldest first, of all topics that are wanted.
+
+        Besides them: up to which sequence the journal was gone through, and whether it goes on behind that. One page
+        goes through `MAX_EXAMINED` events at most, wanted or not: who reads on does so without holding anybody up.
+        """
+        topics = {number: topic for topic, number in list(self._topics.items()) if is_wanted(topic)}
+        # Through the primary key: by the topics' index, SQLite would sort all that follows for each page.
+        query = (
+            f"SELECT topic, sequence, previous, CASE WHEN topic IN ({','.join(map(str, topics))}) THEN record END "
+            "FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?"
+        )
+        entries: list[tuple[Topic, Entry]] = []
+        through, size, examined = after, 0, 0
+        with self._reader() as read:
+            for number, sequence, previous, record in read.execute(query, (after, MAX_EXAMINED)):
+                if record is not None:
+                    size += len(record)
+                    if entries and (len(entries) >= limit or size > max_bytes):
+                        return entries, through, True
+                    entries.append((topics[number], Entry(sequence, previous, record)))
+                examined += 1
+                through = sequence
+        return entries, through, examined == MAX_EXAMINED
+
     def position_before(self, topic: Topic, at: float) -> int:
         """Return the sequence of the newest event of a topic that is older than a time; 0 where there is none."""
         number = self._topics.get(topic)
@@ -373,6 +404,12 @@ class Journal:
         with self._reader() as read:
             found = read.execute("SELECT record FROM events WHERE sequence = ?", (sequence,)).fetchone()
         return None if found is None else bytes(found[0])
+
+    def topic_of(self, sequence: int) -> Topic | None:
+        """Return the topic of the event of a sequence; None where it is not there (any more)."""
+        with self._reader() as read:
+            found = read.execute("SELECT topic FROM events WHERE sequence = ?", (sequence,)).fetchone()
+        return None if found is None else self._names.get(found[0])
 
     def count_after(self, topic: Topic, sequence: int) -> int:
         """Return how many events of a topic are behind a sequence."""
@@ -480,6 +517,17 @@ class Journal:
         with self._reader() as read:
             rows = read.execute(query + (" WHERE grp = ?" if group else "") + " ORDER BY at", (group,) if group else ())
             return [Dead(grp, self._names[topic], *rest) for grp, topic, *rest in rows]
+
+    def count_dead(self, group: str) -> int:
+        """Return how many events are set aside for a group."""
+        with self._reader() as read:
+            return int(read.execute("SELECT count(*) FROM dead WHERE grp = ?", (group,)).fetchone()[0])
+
+    def is_dead(self, group: str, sequence: int) -> bool:
+        """Return whether the event of a sequence was set aside for a group, and still is."""
+        with self._reader() as read:
+            found = read.execute("SELECT 1 FROM dead WHERE grp = ? AND sequence = ?", (group, sequence)).fetchone()
+        return found is not None
 
     def take_dead(self, group: str, sequence: int) -> Dead | None:
         """Take out what was set aside, and return it; None where there is no such thing."""

@@ -104,6 +104,8 @@ class GroupAtWork:
     connections: dict[str, _Connection] = field(default_factory=dict)
     """By member."""
     saved_at: float = 0.0
+    acks: int = 0
+    """How often it acknowledged anything: where that stands still, and something is to be done, it is stuck."""
     is_estimated: bool = False
     """Whether its creation was read from another host's clock."""
     has_own_start: bool = False
@@ -723,6 +725,7 @@ class Coordinator:
         if cursors is not None and cursors.acknowledge(topic, sequence):
             self._note(journal, group.info.name, topic, sequence)
             self.counts["acked"] += 1
+            group.acks += 1
             if topic in self._waiting:
                 self._call_back(topic)
 

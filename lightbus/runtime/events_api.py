@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import Any
 
-from ..io.journal import Dead, Entry, Group, Topic
+from ..io.journal import Dead, Entry, Group, Journal, Topic
 from ..service.api import Api
 from ..wire import envelope
-from .coordinating import Coordinator, GroupAtWork
+from .coordinating import AGAIN, Coordinator, GroupAtWork
 from .publishing import native_id
 
 __all__ = ["MAX_HISTORY", "EventsApi", "group_of_wire", "split_native_id"]
@@ -20,6 +21,10 @@ __all__ = ["MAX_HISTORY", "EventsApi", "group_of_wire", "split_native_id"]
 MAX_HISTORY = 1000
 MAX_HISTORY_BYTES = 16 * 1024 * 1024
 """Events that are answered at a time, and about how many bytes of them."""
+
+MAX_PAGE = 500
+MAX_PAGE_BYTES = 1024 * 1024
+"""The same for those that are read page by page: reading them takes the loop a few milliseconds."""
 
 
 class EventsApi(Api):
@@ -77,6 +82,42 @@ class EventsApi(Api):
         found.sort(key=lambda each: (each["published_at"], each["native_id"]))
         return _within(found[-limit:])
 
+    async def kept(
+        self, journal: str, after: int = 0, api: str = "*", event: str = "*", limit: int = MAX_PAGE
+    ) -> dict[str, Any] | None:
+        """
+        Return a page of what a journal keeps behind a sequence, oldest first; null where it is not served here.
+
+        Names may have wildcards. Besides `events` it has `through`, behind which the next page begins, and `more`.
+        """
+        held = next((each for each in self._coordinator.journals() if each.id == journal), None)
+        if held is None:
+            return None
+
+        def is_wanted(topic: Topic) -> bool:
+            return fnmatchcase(topic.api, api) and fnmatchcase(topic.event.partition(AGAIN)[0], event)
+
+        limit = max(1, min(limit, MAX_PAGE))
+        found, through, more = held.kept(is_wanted, after, limit=limit, max_bytes=MAX_PAGE_BYTES)
+        return {"events": [_told(held.id, *each) for each in found], "through": through, "more": more}
+
+    async def handled(self, native_ids: list[str]) -> dict[str, dict[str, str]]:
+        """
+        Return what became of events: native id -> group that is owed it -> `waiting`, `acked` or `dead` (set aside).
+
+        Events that are not kept here (any more) are left out. Raises ValueError for what is no native id.
+        """
+        journals = {journal.id: journal for journal in self._coordinator.journals()}
+        found = {}
+        for native in native_ids[:MAX_HISTORY]:
+            name, sequence = split_native_id(native)
+            journal = journals.get(name)
+            topic = None if journal is None else journal.topic_of(sequence)
+            if journal is not None and topic is not None:
+                owed = self._coordinator.owed(journal, topic)
+                found[native] = {group: _status(journal, group, sequence, acked) for group, acked in owed.items()}
+        return found
+
     async def journals(self) -> list[dict[str, Any]]:
         """Return the journals that this process serves: where, how full of what it may hold, and what groups lost."""
         return [
@@ -104,10 +145,17 @@ class EventsApi(Api):
             "clock": time.time(),
             "members": {member: group.membership.held_by(member) for member in group.connections},
             "lag": self._coordinator.lag(group),
-            "dead": sum(len(journal.dead(info.name)) for journal in journals),
+            "acks": group.acks,
+            "dead": sum(journal.count_dead(info.name) for journal in journals),
             "lost": sum(count for journal in journals for name, _, count, _ in journal.lost() if name == info.name),
             "mixed": len({connection.digest for connection in group.connections.values()}) > 1,
         }
+
+
+def _status(journal: Journal, group: str, sequence: int, acked: int) -> str:
+    if sequence > acked:
+        return "waiting"
+    return "dead" if journal.is_dead(group, sequence) else "acked"
 
 
 def group_of_wire(value: dict[str, Any], *, is_near: bool = True) -> Group:

@@ -86,7 +86,12 @@ class PeerApi(Api):
             "features": sorted(feature.value for feature in self._client.features),
             "started_at": self._started_at,
             "listeners": [
-                {"api": listener.api, "events": list(listener.events), "name": listener.name}
+                {
+                    "api": listener.api,
+                    "events": list(listener.events),
+                    "name": listener.name,
+                    "group": listener.group_of(me.service) or None,
+                }
                 for listener in self._client.listeners
             ],
         }
@@ -103,8 +108,8 @@ class PeerApi(Api):
             "calls": dict(parts.server.counts),
             "procedures": [_procedure(*key, usage) for key, usage in sorted(parts.server.usage.items())],
             "events": [
-                {"api": api, "event": event, "published": count}
-                for (api, event), count in sorted(parts.publisher.published.items())
+                {"api": name[0], "event": name[1], "published": count, "bytes": parts.publisher.published_bytes[name]}
+                for name, count in sorted(parts.publisher.published.items())
             ],
             "listeners": [_listener(listening) for listening in parts.consumer.listenings],
         }
@@ -124,6 +129,19 @@ class PeerApi(Api):
             refused = [str(error)]
         losses = _losses(self._parts)
         return {"healthy": not problems, "problems": problems, "losses": losses, "refused": refused}
+
+    async def watch_calls(self, watcher: str, after: int = 0) -> dict[str, Any]:
+        """
+        Return the `calls` that were answered since the last question of this watcher, and how many were `noted`.
+
+        Calls are kept only for some seconds from the first question on, and from each further one. A watcher names
+        itself and the number of the last call that it has received; numbers that are missing were too many to keep.
+        """
+        return self._parts.server.watch.take(time.monotonic(), watcher, after)
+
+    async def end_watch(self, watcher: str) -> None:
+        """Keep no more calls for a watcher."""
+        self._parts.server.watch.end(watcher)
 
     async def schema(self, api: str) -> dict[str, Any]:
         """Return the schemas of an API, in the form that `lightbus dumpschema` writes."""

@@ -148,6 +148,8 @@ class Publisher:
         """published, stored, handed_off (to us), repeated, refused, markers, journal_errors."""
         self.published: Counter[tuple[str, str]] = Counter()
         """Per (API, event): how many were published."""
+        self.published_bytes: Counter[tuple[str, str]] = Counter()
+        """Per (API, event): how many bytes these took, each counted once and not for each subscriber."""
         self.loop = asyncio.get_running_loop()
         self.when_handled: WhenHandled | None = None
         self.on_subscription: Subscriptions | None = None
@@ -396,7 +398,9 @@ class Publisher:
             for records in _portions(entries, limit):
                 self._send(envelope.encode_published(topic, Events(journal, self.identity.instance, records)))
             api, event, _, _ = topic.split(b"\0")
-            self.published[api.decode(), event.decode()] += len(entries)
+            name = api.decode(), event.decode()
+            self.published[name] += len(entries)
+            self.published_bytes[name] += sum([len(entry[2]) for entry in entries])
             if journal and (topic in self._heads or len(self._heads) < MAX_HEADS):
                 self._heads[topic] = entries[-1][0], time.monotonic() + FIRST_HEAD, FIRST_HEAD
 

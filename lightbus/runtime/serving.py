@@ -33,9 +33,10 @@ from ..message import ResultMessage, RpcMessage
 from ..service.api import ApiRegistry, Procedure
 from ..service.hooks import HookRegistry
 from ..wire import codec, envelope
-from ..wire.envelope import Error, Message, Request, Result
+from ..wire.envelope import Error, Request, Result
 from .context import MAX_CHAIN, Identity, current_chain
 from .usage import OTHERS, Usage
+from .watched import CallWatch, WatchedCall
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -62,6 +63,7 @@ class _Job:
     """One admitted request."""
 
     __slots__ = (
+        "arguments",
         "arrived",
         "call_id",
         "cancelled",
@@ -93,6 +95,8 @@ class _Job:
         self.in_user_code = False
         self.failed = False
         """Whether it is answered with an error."""
+        self.arguments: bytes | None = None
+        """What it was called with, where somebody watches."""
 
     @property
     def name(self) -> str:
@@ -143,6 +147,8 @@ class Server:
         self.running = 0
         self.usage: dict[tuple[str, str], Usage] = {}
         """Per (API, procedure) that was called; those of `internal.` APIs are not counted."""
+        self.watch = CallWatch()
+        """Who is shown the calls; those of `internal.` APIs are not."""
         self._services: dict[str, str] = {}
         self._service_of = service_of
         self._config = config
@@ -175,16 +181,19 @@ class Server:
             self.counts["expired"] += 1  # nobody waits for an answer
             return
         if (refusal := self._refusal(request)) is not None:
-            self._send(routing_id, call_id, refusal)
+            self._refuse(routing_id, call_id, request, refusal)
             return
         try:
             procedure = self._apis.get(request.api).get_procedure(request.procedure)
         except LightbusException as error:
-            self._send(routing_id, call_id, Error(error.code, str(error), False, {}))
+            self._refuse(routing_id, call_id, request, Error(error.code, str(error), False, {}))
             return
         job = _Job(routing_id, call_id, request, procedure)
-        if self.identity.instance in request.chain:
+        if self.watch.is_on:
+            job.arguments = self.watch.arguments_of(request)
+        if self.identity.instance in request.chain or job.is_internal:
             # A call back into this process, for one that holds a place already: to have it wait would be a deadlock.
+            # Questions about the worker are answered by one that is busy, too: that is when they are asked.
             self._start(job)
         elif self.running < self._config.worker.rpc_concurrency:
             self._count(job)
@@ -266,7 +275,14 @@ class Server:
             f"{self.identity} runs {limit.rpc_concurrency} calls and has {limit.rpc_queue} waiting. "
             "Start a further worker, or raise worker.rpc_concurrency."
         )
-        self._send(job.routing_id, job.call_id, Error(PeerBusy.code, text, False, {"elsewhere": True}))
+        error = Error(PeerBusy.code, text, False, {"elsewhere": True})
+        self._refuse(job.routing_id, job.call_id, job.request, error)
+
+    def _refuse(self, routing_id: bytes, call_id: int, request: Request, error: Error) -> None:
+        frame = envelope.encode(error, call_id)
+        self._reply_to(routing_id, frame)
+        if self.watch.is_on and (arguments := self.watch.arguments_of(request)) is not None:
+            self._note_watched(request, time.monotonic(), arguments, frame)
 
     # Execution
 
@@ -384,6 +400,8 @@ class Server:
             self._start_next()
         if not self._jobs:
             self._idle.set()
+        if job.arguments is not None:
+            self._note_watched(job.request, job.arrived, job.arguments, b"" if job.cancelled else frame)
 
     def _note_usage(self, job: _Job) -> None:
         if job.is_internal:
@@ -394,6 +412,12 @@ class Server:
             usage = self.usage[request.api, request.procedure] = Usage()
         service = self._services.get(request.caller) or self._look_up(request.caller)
         usage.note(time.monotonic() - job.arrived, service, failed=job.failed)
+
+    def _note_watched(self, request: Request, arrived: float, arguments: bytes, frame: bytes) -> None:
+        now = time.monotonic()
+        service = self._services.get(request.caller) or self._look_up(request.caller)
+        took = now - arrived
+        self.watch.note(now, WatchedCall(request, service, time.time() - took, took, arguments, frame))
 
     def _look_up(self, caller: str) -> str:
         service = self._service_of(caller)
@@ -413,9 +437,6 @@ class Server:
                 continue
             self._count(job)
             self._start(job)
-
-    def _send(self, routing_id: bytes, call_id: int, message: Message) -> None:
-        self._reply_to(routing_id, envelope.encode(message, call_id))
 
     # Hooks
 

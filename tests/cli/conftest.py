@@ -77,7 +77,7 @@ def fail(event_message, username, age):
 }
 
 
-OFF_THE_BUS = {"completion"}
+OFF_THE_BUS = {"completion", "keys", "version"}
 """Commands that look for nobody."""
 
 
@@ -88,11 +88,14 @@ class Commands:
         self._processes = processes
         self._directory = directory
 
-    def serve(self, service: str, *args: str, version: int = 1, where: str = "") -> Process:
-        """Start a worker of a service; `ready` waits for all."""
+    def serve(
+        self, service: str, *args: str, version: int = 1, where: str = "", replace: tuple[str, str] = ("\0", "")
+    ) -> Process:
+        """Start a worker of a service, in another version or with a word of its program replaced by another one."""
         directory = self._directory / (where or service)
         directory.mkdir(exist_ok=True)
-        (directory / "bus.py").write_text(SERVICES[service].replace("{version}", str(version)))
+        program = SERVICES[service].replace("{version}", str(version)).replace(*replace)
+        (directory / "bus.py").write_text(program)
         return self._processes.worker("bus", "--service-name", service, *args, cwd=directory)
 
     def services(self) -> tuple[Process, Process]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from .conftest import Commands
 
@@ -36,6 +38,28 @@ def test_describe(commands: Commands) -> None:
     assert check["parameters"]["required"] == ["username", "password"]
     assert check["response"]["type"] == "boolean"
     assert (told["events"], told["groups"], told["mixed"]) == ([], [], False)
+
+
+@pytest.mark.timeout(90)
+def test_who_listens(commands: Commands) -> None:
+    """Groups that have no process now are told, and listeners that share with nobody; commands are left out."""
+    _, shop = commands.services()
+    tail = commands.start("tail")
+    tail.wait_for_line("Following")
+    commands.serve("mail", replace=('listener_name="fails"', 'listener_name="all", group=None')).wait_for_line("arrive")
+    shop.ask_to_end()
+    shop.wait()
+    [told] = commands.json("describe", "auth")
+    groups = {each["group"]: (each["events"], each["processes"], each["shared"]) for each in told["groups"]}
+    assert groups == {
+        "shop-greeter": (["user_registered"], 0, True),
+        "mail-all": (["user_registered"], 1, False),
+    }
+    text = commands.text("describe", "auth.user_registered")
+    assert "  shop-greeter: user_registered, no process now\n" in text
+    assert "  mail-all: user_registered, each process everything (1)\n" in text
+    assert "lightbus-cli" not in commands.text("graph")
+    assert tail.running
 
 
 def test_mixed_versions(commands: Commands) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,3 +78,28 @@ def test_fire_checks(commands: Commands) -> None:
     assert "age" in error
     assert "use `lightbus call`" in commands.run("fire", "auth.echo", "value=x", code=3).stderr
     assert "no event 'nix'" in commands.run("fire", "auth.nix", code=3).stderr
+
+
+HANGS = """async def fail(self) -> None:
+        import asyncio
+        print("called", flush=True)
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            print("cancelled", flush=True)
+            raise
+"""
+
+
+def test_ctrl_c_is_quiet(commands: Commands) -> None:
+    """Ctrl-C ends a command without a word, with the code that shells have for it; its call is cancelled."""
+    auth = commands.serve(
+        "auth", replace=('def fail(self) -> None:\n        raise RuntimeError("as it should")\n', HANGS)
+    )
+    auth.wait_for_line("Ready")
+    process = commands.start("call", "auth.fail", "--timeout", "60")
+    auth.wait_for_line("^called$")
+    process.signal(signal.SIGINT)
+    assert process.wait() == 130
+    assert process.output == ""
+    auth.wait_for_line("^cancelled$")

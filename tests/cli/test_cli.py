@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+from pathlib import Path
 
 from click.testing import CliRunner
 
@@ -27,10 +29,10 @@ def imported_by(processes: Processes, *args: str) -> set[str]:
 
 
 def test_help_imports_no_command(processes: Processes) -> None:
-    """`lightbus --help` is quick: neither a command nor what only workers and the demo need is imported."""
+    """`lightbus --help` is quick: neither a command nor what the bus itself needs is imported."""
     modules = imported_by(processes, "--help")
     assert "click" in modules
-    heavy = {"zeroconf", "rich", "jsonschema_rs", "yaml", "ifaddr", "schedule"}
+    heavy = {"asyncio", "zmq", "msgpack", "pydantic", "zeroconf", "rich", "jsonschema_rs", "yaml", "ifaddr", "schedule"}
     assert modules & heavy == set()
     assert modules & {module for module, _, _ in COMMANDS.values()} == set()
 
@@ -40,6 +42,23 @@ def test_command_imports_no_other(processes: Processes) -> None:
     modules = imported_by(processes, "run", "--help")
     assert "lightbus.cli.run" in modules
     assert modules & {"lightbus.cli.demo", "lightbus.cli.version", "rich", "zeroconf"} == set()
+
+
+INTERRUPTED_WHILE_IMPORTING = """
+import sys, types
+from lightbus import cli
+cli.COMMANDS["slow"] = ("slow", "slow", "Interrupt yourself.")
+sys.path.insert(0, {path!r})
+cli.main(args=["slow"], prog_name="lightbus")
+"""
+
+
+def test_ctrl_c_while_importing_is_quiet(processes: Processes, tmp_path: Path) -> None:
+    """Ctrl-C before a command has begun ends it as it ends any program: no traceback of an import, no message."""
+    (tmp_path / "slow.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nraise ValueError\n")
+    process = processes.python("-c", INTERRUPTED_WHILE_IMPORTING.format(path=str(tmp_path)))
+    assert process.wait() == -signal.SIGINT, process.report()
+    assert process.output == ""
 
 
 def test_help_lists_every_command() -> None:

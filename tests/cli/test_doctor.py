@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pytest
 
 from lightbus.io.outbox import Outbox
 
@@ -71,3 +74,31 @@ def test_refused_events(commands: Commands, surroundings: Surroundings) -> None:
     assert f"1 events of mail.sent are kept in the outbox {outbox.path}" in warning["text"]
     outbox.path.write_bytes(b"no database" * 1000)
     assert "outbox.sqlite cannot be read" in commands.run("doctor", code=1).stdout
+
+
+@pytest.mark.timeout(90)
+def test_stuck_group(commands: Commands) -> None:
+    """A group that has processes and events to handle, and handles none, is warned of with what to look at."""
+    commands.services()
+    mail = commands.serve("mail", replace=("max_deliveries=1", "max_deliveries=1000"))
+    mail.wait_for_line("Events of auth .* arrive")
+    commands.run("fire", "auth.user_registered", "username=sally")
+    mail.wait_for_line("no sally here")
+    findings = [each for each in commands.json("doctor", code=1) if each["check"] == "groups"]
+    assert len(findings) == 1
+    assert re.search(r"mail-fails of auth at auth \w{4} has 1 events to handle, and handled none", findings[0]["text"])
+    assert "RETRY" in findings[0]["remedy"]
+
+
+def test_data_directory(commands: Commands, tmp_path: Path) -> None:
+    """A directory that is not there yet is no finding where it can be made; the default one is looked at, too."""
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {"LIGHTBUS_DATA_DIR": str(home / "some" / "where")}
+    text = commands.run("doctor", "--wait", "0.2", code=1, env=environment).stdout
+    assert f"ok      data directory: {home}/some/where will be made with the first event." in text
+    (home / "some").touch()
+    text = commands.run("doctor", "--wait", "0.2", code=2, env=environment).stdout
+    assert f"error   data directory: {home}/some/where cannot be made by this user." in text
+    text = commands.run("doctor", "--wait", "0.2", code=1, env={"LIGHTBUS_DATA_DIR": "", "HOME": str(home)}).stdout
+    assert f"data directory: {home}" in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
@@ -14,6 +15,9 @@ from helpers.surroundings import Surroundings
 from lightbus.cli.keys import keys
 from lightbus.config.keys import BusKey, read_key_file, write_key_file
 from lightbus.exceptions import InvalidConfiguration, UnsupportedUse
+
+if TYPE_CHECKING:
+    from .conftest import Commands
 
 
 def run(*arguments: str) -> Result:
@@ -105,6 +109,17 @@ def test_show_reveals_the_key_when_asked(file: Path, monkeypatch: pytest.MonkeyP
     output = run("show").output
     assert output.startswith(f"key {BusKey.parse(text.partition(',')[0]).fingerprint}, ")
     assert "from LIGHTBUS_BUS_KEY in the environment" in output
+
+
+def test_show_for_programs(file: Path, commands: Commands) -> None:
+    """With --json there is an object for each key, the one that is spoken first, and the key itself is in none."""
+    run("init")
+    run("rotate", "add")
+    told = commands.json("keys", "show", "--file", str(file))
+    assert [(each["fingerprint"], each["spoken"]) for each in told] == [
+        (key.fingerprint, first) for key, first in zip(held(file), (True, False), strict=True)
+    ]
+    assert all(each["bus"] == held(file)[0].bus and each["origin"] == f"the file {file}" for each in told)
 
 
 def test_show_says_which_key_is_in_force(tmp_path: Path) -> None:

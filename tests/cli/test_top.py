@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
 import re
-import select
 import signal
-import struct
-import subprocess
-import sys
-import termios
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lightbus.cli.top import COLUMNS, Load, Reading, loads, ordered
+from helpers import on_terminal
+from lightbus.cli.top import COLUMNS, GROUP_COLUMNS, GroupLag, Load, Reading, lags, loads, ordered
 from lightbus.core.peers import Peer, PeerState, Source
 from lightbus.wire.announcement import Announcement
 
@@ -70,6 +60,20 @@ def test_newcomer() -> None:
     assert (unknown.calls, unknown.p99, unknown.lag) == (0.0, None, 0)
 
 
+def test_lag_of_groups() -> None:
+    """A group is told once, with what all publishers keep for it; who is furthest behind comes first."""
+
+    def told(name: str, lag: int, *members: str) -> dict[str, Any]:
+        return {"api": "auth", "name": name, "lag": lag, "members": {member: [0] for member in members}}
+
+    first, second = lags([[told("mail", 3), told("shop", 4, "a")], [told("shop", 1, "a", "b")]])
+    assert first == GroupLag(api="auth", group="shop", members=2, publishers=2, lag=5)
+    assert second == GroupLag(api="auth", group="mail", members=0, publishers=1, lag=3)
+    assert len(first.row()) == len(GROUP_COLUMNS)
+    assert second.row()[-1] == ("3", "red")  # nobody will handle that
+    assert first.fields()["type"] == "group"
+
+
 def test_order() -> None:
     """The greatest comes first, or the service's name."""
     readings = [Reading(peer=peer(n), at=12.0, stats=stats(n, 0, 0, 0)) for n in (1, 3, 2)]
@@ -80,81 +84,20 @@ def test_order() -> None:
 
 def test_stream(commands: Commands) -> None:
     """With --json it is a stream, which Ctrl-C ends without a word; without a terminal it says what to use."""
-    commands.services()
+    _, shop = commands.services()
     process = commands.start("top", "--json", "-i", "0.1")
     process.wait_for_line('"service": "shop"')
     process.signal(signal.SIGINT)
-    assert process.wait() == 130
+    assert process.wait() == 0
     assert process.stderr == ""
+    shop.ask_to_end()
+    shop.wait()
+    commands.run("fire", "auth.user_registered", "username=ada")
+    told = commands.json("top", "-i", "0.1", "--count", "1")
+    assert [each["service"] for each in told if each["type"] == "worker"] == ["auth"]
+    [group] = [each for each in told if each["type"] == "group"]
+    assert (group["group"], group["members"], group["publishers"], group["lag"]) == ("shop-greeter", 0, 1, 1)
     assert "Use --json" in commands.run("top", code=2).stderr
-
-
-class Terminal:
-    """A pseudo-terminal, and what a program drew on it."""
-
-    def __init__(self, master: int, program: subprocess.Popen[bytes]) -> None:
-        self.program = program
-        self._master = master
-        self._drawn = b""
-
-    @property
-    def frames(self) -> list[list[str]]:
-        """Return the screens drawn so far, as lines without colours."""
-        text = self._drawn.decode(errors="replace")
-        return [
-            [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).rstrip() for line in frame.splitlines()]
-            for frame in text.split("\x1b[H")
-        ]
-
-    def press(self, key: str) -> None:
-        """Press a key."""
-        os.write(self._master, key.encode())
-
-    def wait_for(self, pattern: str) -> list[str]:
-        """Return the first whole screen, from now on, on which a line has this."""
-        self._drawn = b""
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            self.read()
-            for frame in self.frames[:-1]:
-                if any(re.search(pattern, line) for line in frame):
-                    return frame
-        raise AssertionError(f"no line like {pattern!r} on {self.frames[-1]}")
-
-    def read(self) -> None:
-        """Take in what was drawn meanwhile."""
-        ready, _, _ = select.select([self._master], [], [], 0.1)
-        if ready:
-            try:
-                self._drawn += os.read(self._master, 65_536)
-            except OSError:  # the program has ended: Linux says EIO
-                return
-
-    def wait(self) -> int:
-        """Return the exit code, drawing taken in meanwhile."""
-        end = time.monotonic() + 20
-        while self.program.poll() is None and time.monotonic() < end:
-            self.read()
-        return self.program.wait(1)
-
-
-@contextmanager
-def on_terminal(columns: int, cwd: Path, *args: str) -> Iterator[Terminal]:
-    """Run a command on a terminal of so many columns and 24 lines."""
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    environ = {**os.environ, "TERM": "xterm-256color"}
-    program = subprocess.Popen(
-        [sys.executable, "-m", "lightbus", *args],
-        stdin=slave, stdout=slave, stderr=slave, cwd=cwd, env=environ, start_new_session=True,
-    )  # fmt: skip
-    os.close(slave)
-    try:
-        yield Terminal(master, program)
-    finally:
-        program.kill()
-        program.wait()
-        os.close(master)
 
 
 @pytest.mark.parametrize("columns", [80, 140])
@@ -169,6 +112,9 @@ def test_screen(commands: Commands, tmp_path: Path, columns: int) -> None:
         needed = ["SERVICE", "CALLS/S", "P99", "ERR/S", "RUN", "QUEUE", "EV/S", "LAG"]
         assert [title for title in shown if title in needed] == needed
         assert columns == 80 or len(shown) == len(COLUMNS)
+        [group] = [line for line in frame if line.startswith("GROUP ")]
+        assert group.split() == [column.title for column in GROUP_COLUMNS]
+        assert any(re.fullmatch(r"shop-greeter +auth +1 +1 +0", line) for line in frame)
         assert any("by calls: s service, c calls" in line and "q quits" in line for line in frame)
         terminal.press("s")
         terminal.wait_for("by service: ")

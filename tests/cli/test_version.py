@@ -5,8 +5,12 @@ from __future__ import annotations
 import platform
 import re
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from helpers import Processes
+
+if TYPE_CHECKING:
+    from .conftest import Commands
 
 
 def test_version_names_what_it_is_built_on(processes: Processes) -> None:
@@ -17,3 +21,10 @@ def test_version_names_what_it_is_built_on(processes: Processes) -> None:
     assert first == f"lightbus {version('lightbus')}"
     assert re.fullmatch(f"python {platform.python_version()}, libzmq 4[0-9.]+, pyzmq {version('pyzmq')}", second)
     assert third == f"zeroconf {version('zeroconf')}, msgpack {version('msgpack')}"
+
+
+def test_version_for_programs(commands: Commands) -> None:
+    """With --json it is one object, each field of which is documented."""
+    [told] = commands.json("version")
+    assert set(told) == {"lightbus", "python", "libzmq", "pyzmq", "zeroconf", "msgpack"}
+    assert told["lightbus"] == version("lightbus")

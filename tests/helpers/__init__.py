@@ -9,6 +9,19 @@ from __future__ import annotations
 from .doors import DOORS, Door
 from .processes import Process, Processes
 from .scale import MS, SCALE, scaled
+from .terminal import Terminal, on_terminal
 from .waiting import wait_until, wait_until_async
 
-__all__ = ["DOORS", "MS", "SCALE", "Door", "Process", "Processes", "scaled", "wait_until", "wait_until_async"]
+__all__ = [
+    "DOORS",
+    "MS",
+    "SCALE",
+    "Door",
+    "Process",
+    "Processes",
+    "Terminal",
+    "on_terminal",
+    "scaled",
+    "wait_until",
+    "wait_until_async",
+]

@@ -127,6 +127,30 @@ def test_history_and_positions(journal: Journal) -> None:
     assert journal.size == (3, 3)
 
 
+def test_pages_of_all_topics(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A journal is read page by page, of the topics that are wanted; what is not wanted is gone through, too."""
+    stored = journal.append([event(ONE, b"a"), event(TWO, b"bb"), event(ONE, b"c"), event(TWO, b"d")])
+    a, b, c, d = (each.sequence for each in stored)
+
+    def kept(after: int, *wanted: Topic, limit: int = 100, max_bytes: int = 10**6) -> tuple[list[bytes], int, bool]:
+        entries, through, more = journal.kept(lambda topic: topic in wanted, after, limit=limit, max_bytes=max_bytes)
+        return [entry.record for _, entry in entries], through, more
+
+    assert kept(0, ONE, TWO) == ([b"a", b"bb", b"c", b"d"], d, False)
+    assert kept(b, ONE, TWO) == ([b"c", b"d"], d, False)
+    assert kept(0, ONE) == ([b"a", b"c"], d, False)
+    assert kept(0) == ([], d, False)
+    assert kept(0, ONE, TWO, limit=2) == ([b"a", b"bb"], b, True)
+    assert kept(0, TWO, limit=1) == ([b"bb"], c, True)
+    assert kept(0, ONE, TWO, max_bytes=2) == ([b"a"], a, True)
+    assert kept(a, TWO, max_bytes=1) == ([b"bb"], c, True)  # one is always given out
+    assert kept(d, ONE, TWO) == ([], d, False)
+    monkeypatch.setattr(module, "MAX_EXAMINED", 2)
+    assert kept(0, TWO) == ([b"bb"], b, True)
+    assert kept(b, TWO) == ([b"d"], d, True)
+    assert kept(d, TWO) == ([], d, False)
+
+
 # Groups
 
 
@@ -170,9 +194,13 @@ def test_dead_letters(journal: Journal) -> None:
     [dead] = journal.dead()
     assert dead == ("shop", ONE, stored.sequence, b"poison", 5, "ValueError", 9.0)
     assert (journal.dead("shop"), journal.dead("other")) == ([dead], [])
+    assert (journal.count_dead("shop"), journal.count_dead("other")) == (1, 0)
+    assert (journal.is_dead("shop", stored.sequence), journal.is_dead("other", stored.sequence)) == (True, False)
+    assert (journal.topic_of(stored.sequence), journal.topic_of(7)) == (ONE, None)
     assert journal.take_dead("other", stored.sequence) is None
     assert journal.take_dead("shop", stored.sequence) == dead
     assert journal.take_dead("shop", stored.sequence) is None
+    assert (journal.count_dead("shop"), journal.is_dead("shop", stored.sequence)) == (0, False)
 
 
 def test_what_is_gone_is_not_set_aside(journal: Journal) -> None:

@@ -85,8 +85,39 @@ def test_info(service: BusPath, bus: BusPath, surroundings: Surroundings) -> Non
         "pid": os.getpid(),
         "version": version(),
         "features": ["events", "rpcs", "tasks"],
-        "listeners": [{"api": "auth", "events": ["user_registered"], "name": "greeter"}],
+        "listeners": [
+            {"api": "auth", "events": ["user_registered"], "name": "greeter", "group": "auth-service-greeter"}
+        ],
     }
+
+
+def test_calls_are_told_to_who_watches(service: BusPath, bus: BusPath, door: Door) -> None:
+    """From the first question on calls are told, with what came of them; not those of others who watch."""
+
+    def watch(after: int = 0) -> dict[str, Any]:
+        told: dict[str, Any] = bus.internal.peer.watch_calls(watcher="me", after=after, bus_options=targeted(service))
+        return told
+
+    bus.auth.check_password(user="ada", password="early")
+    assert watch() == {"calls": [], "noted": 0}
+    assert door.call(bus.auth.check_password, user="admin", password="secret")
+    with pytest.raises(LightbusWorkerError):
+        door.call(bus.auth.fail)
+    stats(service, bus)
+    checked, failed = watch()["calls"]
+    assert (checked["procedure"], checked["kwargs"]) == ("check_password", {"user": "admin", "password": "secret"})
+    assert (checked["result"], checked["error"], checked["caller_service"]) == (True, None, "caller")
+    assert checked["caller"] == bus.client.engine.identity.instance
+    assert time.time() - 60 < checked["at"] <= time.time()
+    assert 0 < checked["seconds"] < 60
+    assert (failed["error"], failed["message"]) == (
+        "builtins.RuntimeError",
+        "auth.fail raised RuntimeError: as it should",
+    )
+    assert watch(after=2) == {"calls": [], "noted": 2}
+    bus.internal.peer.end_watch(watcher="me", bus_options=targeted(service))
+    door.call(bus.auth.check_password, user="ada", password="late")
+    assert watch(after=2) == {"calls": [], "noted": 0}
 
 
 def test_info_of_what_changed(service: BusPath, bus: BusPath) -> None:
@@ -134,7 +165,9 @@ def test_stats_of_events(service: BusPath, bus: BusPath) -> None:
         bus.auth.user_registered(username=username)
     wait_until(lambda: stats(service, bus)["listeners"][0]["handled"] == {"user_registered": 2})
     told = stats(service, bus)
-    assert told["events"] == [{"api": "auth", "event": "user_registered", "published": 2}]
+    [events] = told["events"]
+    assert events.pop("bytes") > len("sally") + len("ada")
+    assert events == {"api": "auth", "event": "user_registered", "published": 2}
     [listener] = told["listeners"]
     assert (listener["name"], listener["api"], listener["events"]) == ("greeter", "auth", ["user_registered"])
     assert [listener[what] for what in ("waiting", "failed", "retried", "dropped", "invalid")] == [0] * 5

@@ -382,6 +382,41 @@ def test_a_worker_without_rpcs() -> None:
     serve(test, serves_calls=False)
 
 
+def test_a_busy_worker_answers_questions_about_itself() -> None:
+    """Internal calls neither wait for a place nor take one: it is the busy worker that is asked."""
+
+    async def test(bench: Bench) -> None:
+        running, queued = bench.request("wait"), bench.request("wait")
+        assert await bench.value("ping", _api="internal.inner") == "pong"
+        assert (bench.server.running, bench.server.queued) == (1, 1)
+        bench.api.gate.set()
+        for call_id in (running, queued):
+            await bench.answer(call_id)
+
+    serve(test, **small())
+
+
+def test_refusals_are_shown_to_who_watches() -> None:
+    """Calls that were refused, and that their callers gave up, are among those that are told; earlier ones are not."""
+
+    async def test(bench: Bench) -> None:
+        watch = bench.server.watch
+        before = bench.request("wait")
+        watch.take(time.monotonic(), "one", 0)
+        queued = bench.request("wait")
+        await bench.error("wait")
+        await bench.error("nothing")
+        bench.api.gate.set()
+        for call_id in (before, queued):
+            await bench.answer(call_id)
+        told = watch.take(time.monotonic(), "one", 0)["calls"]
+        assert [(call["procedure"], call["error"]) for call in told] == [
+            ("wait", "peer_busy"), ("nothing", "unknown_procedure"), ("wait", None),
+        ]  # fmt: skip
+
+    serve(test, **small())
+
+
 def test_too_many_nested_calls_are_refused() -> None:
     """Calls that go in a circle through several processes end, and no other peer is asked."""
 

@@ -1,0 +1,131 @@
+"""
+Values inside of an event's arguments, looked for by a path: `address.city=London`, `items[*].price>=9.5`.
+
+The part of JSONPath that needs no filters: names, `[0]`, `['a name']`, `*` and `[*]` for every one, `..name` at any
+depth, a leading `$` or none.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["COMPARATORS", "JsonSearch", "find", "parse_path", "parse_search"]
+
+COMPARATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "!=": operator.ne,
+    "==": operator.eq,
+    "=": operator.eq,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+"""The longer ones first: `<` is the beginning of `<=`."""
+
+STEP = re.compile(
+    r"""(?P<deep>\.\.)? \.? (?: \[ \s* (?: (?P<index>-?\d+) | (?P<each>\*) | (?P<quote>['"])(?P<quoted>.*?)(?P=quote) )
+        \s* \] | (?P<all>\*) | (?P<name>[^.\[\]*'"]+) )""",
+    re.VERBOSE,
+)
+
+Step = tuple[bool, str | int | None]
+"""Whether it may be at any depth, and a name, an index, or None for every one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonSearch:
+    """
+    A path, and what a value there has to be.
+
+    Attributes:
+        path: the steps to the value.
+        comparator: one of `COMPARATORS`; empty where any value will do.
+        text: what it is compared with, as it was written.
+
+    """
+
+    path: tuple[Step, ...]
+    comparator: str = ""
+    text: str = ""
+
+    def matches(self, value: Any) -> bool:
+        """Return whether any of the values at the path is as it has to be. `value` is of JSON's types."""
+        found = find(value, self.path)
+        return any(not self.comparator or self._compares(each) for each in found)
+
+    def _compares(self, found: Any) -> bool:
+        """A text is compared with what was written, everything else with what that means as JSON."""
+        wanted: Any = self.text if isinstance(found, str) else _meaning(self.text)
+        if isinstance(found, bool) or isinstance(wanted, bool):  # JSON's true is no 1
+            same = isinstance(found, bool) and isinstance(wanted, bool) and found == wanted
+            return {"=": same, "==": same, "!=": not same}.get(self.comparator, False)
+        try:
+            return COMPARATORS[self.comparator](found, wanted)
+        except TypeError:  # a number is neither less nor greater than a text
+            return False
+
+
+def parse_search(text: str) -> JsonSearch:
+    """Return what `PATH`, or a path, a comparator and a value, look for. Raises ValueError for what is no path."""
+    path, comparator, value = re.fullmatch(r"(.*?)(?:(<=|>=|!=|==|=|<|>)(.*))?", text, re.DOTALL).groups("")  # type: ignore[union-attr]
+    return JsonSearch(path=parse_path(path.strip()), comparator=comparator, text=value.strip())
+
+
+def parse_path(text: str) -> tuple[Step, ...]:
+    """Return the steps of a path. Raises ValueError for what is none."""
+    steps: list[Step] = []
+    rest = text.removeprefix("$")
+    while rest:
+        step = STEP.match(rest)
+        if step is None:
+            raise ValueError(f"'{text}' is no path: at '{rest}' there should be a name, [0], [*] or ['a name']")
+        name: str | int | None = step["quoted"] if step["quote"] else step["name"]
+        if step["index"] is not None:
+            name = int(step["index"])
+        steps.append((step["deep"] is not None, name))
+        rest = rest[step.end() :]
+    if not steps:
+        raise ValueError(f"'{text}' is no path: it names no value. Write for example address.city")
+    return tuple(steps)
+
+
+def find(value: Any, path: tuple[Step, ...]) -> Iterator[Any]:
+    """Yield all values at a path."""
+    if not path:
+        yield value
+        return
+    (deep, name), rest = path[0], path[1:]
+    for place in _everything_in(value) if deep else [value]:
+        for child in _children(place, name):
+            yield from find(child, rest)
+
+
+def _everything_in(value: Any) -> Iterator[Any]:
+    yield value
+    for child in _children(value, None):
+        yield from _everything_in(child)
+
+
+def _children(value: Any, name: str | int | None) -> list[Any]:
+    if isinstance(value, dict):
+        if name is None:
+            return [*value.values()]
+        return [value[name]] if name in value else []
+    if isinstance(value, list):
+        if name is None:
+            return value
+        if isinstance(name, int) and -len(value) <= name < len(value):
+            return [value[name]]
+    return []
+
+
+def _meaning(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,108 @@
+"""A program on a pseudo-terminal of a certain width, and what it draws there."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["Terminal", "on_terminal"]
+
+
+class Terminal:
+    """A pseudo-terminal, and what a program drew on it."""
+
+    def __init__(self, master: int, program: subprocess.Popen[bytes]) -> None:
+        self.program = program
+        self._master = master
+        self._drawn = b""
+
+    @property
+    def frames(self) -> list[list[str]]:
+        """Return the screens drawn so far, as lines without colours."""
+        text = self._drawn.decode(errors="replace")
+        return [
+            [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).rstrip() for line in frame.splitlines()]
+            for frame in text.split("\x1b[H")
+        ]
+
+    @property
+    def lines(self) -> list[str]:
+        """Return all whole lines written so far, without colours and without those that are empty."""
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self._drawn.decode(errors="replace").rpartition("\n")[0])
+        return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+    def interrupt(self) -> None:
+        """Send what Ctrl-C sends."""
+        self.program.send_signal(signal.SIGINT)
+
+    def press(self, key: str) -> None:
+        """Press a key."""
+        os.write(self._master, key.encode())
+
+    def wait_for(self, pattern: str) -> list[str]:
+        """Return the first whole screen, from now on, on which a line has this."""
+        self._drawn = b""
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            self.read()
+            for frame in self.frames[:-1]:
+                if any(re.search(pattern, line) for line in frame):
+                    return frame
+        raise AssertionError(f"no line like {pattern!r} on {self.frames[-1]}")
+
+    def wait_for_line(self, pattern: str) -> str:
+        """Return the first line that has this, of all that were written since the start."""
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            self.read()
+            for line in self.lines:
+                if re.search(pattern, line):
+                    return line
+        raise AssertionError(f"no line like {pattern!r} among {self.lines}")
+
+    def read(self) -> None:
+        """Take in what was drawn meanwhile."""
+        ready, _, _ = select.select([self._master], [], [], 0.1)
+        if ready:
+            try:
+                self._drawn += os.read(self._master, 65_536)
+            except OSError:  # the program has ended: Linux says EIO
+                return
+
+    def wait(self) -> int:
+        """Return the exit code, drawing taken in meanwhile."""
+        end = time.monotonic() + 20
+        while self.program.poll() is None and time.monotonic() < end:
+            self.read()
+        return self.program.wait(1)
+
+
+@contextmanager
+def on_terminal(columns: int, cwd: Path, *args: str) -> Iterator[Terminal]:
+    """Run a command on a terminal of so many columns and 24 lines."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environ = {**os.environ, "TERM": "xterm-256color"}
+    program = subprocess.Popen(
+        [sys.executable, "-m", "lightbus", *args],
+        stdin=slave, stdout=slave, stderr=slave, cwd=cwd, env=environ, start_new_session=True,
+    )  # fmt: skip
+    os.close(slave)
+    try:
+        yield Terminal(master, program)
+    finally:
+        program.kill()
+        program.wait()
+        os.close(master)
