@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeAlias
@@ -78,8 +79,8 @@ class ClientCore:
         """Has this process publish what it keeps, unless it ends before."""
         self._going_on: threading.Timer | None = None
         """Has it publish what an earlier process left, unless it ends before."""
-        self._kept = 0
-        """Events of registered APIs that this process has put into the outbox since it last began to publish."""
+        self._kept: Counter[str] = Counter()
+        """Per registered API the events that this process has put into the outbox since it last began to publish."""
         self._outbox: Outbox | None = None
         self._background_tasks: list[Coroutine[Any, Any, Any]] = []
         self._engine: Engine | None = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -67,7 +68,7 @@ class Keeping(ClientCore):
             key = key_of(event, message.kwargs)
             outbox.put(id=message.id, api=message.api_name, event=message.event_name, key=key, record=record)
             if event is not None:
-                self._kept += 1
+                self._kept[message.api_name] += 1
                 self._publish_soon()
                 return
         logger.warning(
@@ -95,7 +96,7 @@ class Keeping(ClientCore):
                 self._take_out(publisher, engine.identity.instance)
             except JournalError as error:  # it is handed off later, as any process does
                 logger.error("%s", error)
-            self._kept = 0
+            self._kept.clear()
             engine.publisher = publisher
 
     def _take_out(self, publisher: Publisher, instance: str) -> None:
@@ -114,12 +115,12 @@ class Keeping(ClientCore):
     def _say_what_waits(self) -> None:
         """Say at the end where the events are that this process kept and did not come to publish."""
         with self._lock:
-            kept, self._kept = self._kept, 0
+            kept, self._kept = self._kept, Counter()
         if kept:
             logger.warning(
                 "Nobody publishes %s at the moment: %d events wait on this host, in %s, and are handed over by any "
                 "process of the bus '%s' that runs here when somebody does",
-                ", ".join(_published(self)), kept, self._open_outbox().path, self.engine.identity.bus,
+                ", ".join(sorted(kept)), kept.total(), self._open_outbox().path, self.engine.identity.bus,
             )  # fmt: skip
 
     # Going on where an earlier process of the service was ended

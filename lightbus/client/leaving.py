@@ -7,6 +7,7 @@ import contextlib
 import os
 import threading
 import weakref
+from collections import Counter
 from typing import TYPE_CHECKING, Any, cast
 
 from ..blocking import note_exit
@@ -57,7 +58,7 @@ def _after_fork_in_child() -> None:
         _GRAVEYARD.append((client._engine, client._blocking, client._worker, client._background, client._lock))
         client._engine = client._blocking = client._worker = client._background = None
         client._publishing = client._going_on = client._outbox = None
-        client._kept = 0
+        client._kept = Counter()
         client._lock = threading.RLock()
 
 
