@@ -110,7 +110,12 @@ class BusPath:
 
     def fire(self, /, *args: Any, bus_options: Any = None, **kwargs: Any) -> EventMessage:
         """
-        Fire the event; return it when a publisher has taken it.
+        Fire the event; return it when it is on disk: of a publisher, or of this host until there is one.
+
+        Args:
+            bus_options: `timeout` in seconds; `wait_for`: "journal" (the default), or "ack": until every group that is
+                owed the event has handled it.
+            kwargs: the arguments.
 
         Raises:
             CannotBlockHere: inside a running event loop; await `fire_async` there.
