@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..exceptions import NotReachable
-from .connection import Connection, on_bus
+from .connection import ASK_TIMEOUT, Connection, on_bus
 from .options import ClientOptions, client_options
 from .output import Cell, Column, ago, json_line
 from .publishers import ask_publishers
@@ -118,8 +118,16 @@ async def _do(bus: Connection, procedure: str, what: str, native_id: str, group:
 
 
 async def _all(bus: Connection, group: str) -> list[tuple[str, dict[str, Any]]]:
-    answers = await ask_publishers(bus, "dead", group=group)
-    found = [(peer.instance, each) for peer, answer in answers for each in answer]
+    found = []
+    for peer, answer in await ask_publishers(bus, "dead", group=group):
+        seen = 0
+        while answer:  # an answer holds so many bytes
+            found += [(peer.instance, each) for each in answer]
+            seen += len(answer)
+            arguments = {"group": group, "skip": seen}
+            answer = await bus.client.call_rpc_remote(
+                "internal.events", "dead", arguments, {"peer": peer.instance, "timeout": ASK_TIMEOUT}
+            )
     return sorted(found, key=lambda pair: float(pair[1]["died_at"]))
 
 

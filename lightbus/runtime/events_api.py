@@ -52,10 +52,21 @@ class EventsApi(Api):
         """Forget a group: nothing is kept for it any more. Return whether it was known."""
         return self._coordinator.forget(api, group)
 
-    async def dead(self, group: str = "") -> list[dict[str, Any]]:
-        """Return the events that were set aside (for one group), since they were given as often as they may be."""
+    async def dead(self, group: str = "", skip: int = 0) -> list[dict[str, Any]]:
+        """
+        Return the events that were set aside (for one group), since they were given as often as they may be.
+
+        Oldest first by journal, behind the first `skip`, and as many as one answer holds: none where there are no more.
+        """
         journals = self._coordinator.journals()
-        return [_dead(journal.id, dead) for journal in journals for dead in journal.dead(group or None)]
+        found = [(journal.id, dead) for journal in journals for dead in journal.dead(group or None)][max(0, skip) :]
+        count = size = 0
+        for _, each in found[:MAX_HISTORY]:
+            size += len(each.record) + len(each.error)
+            if count and size > MAX_HISTORY_BYTES:
+                break
+            count += 1
+        return [_dead(journal, each) for journal, each in found[:count]]
 
     async def retry_dead(self, group: str, native_id: str) -> bool:
         """Give an event that was set aside to its group again, and to no other. Return whether there is one."""
