@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helpers import on_terminal
-from lightbus.cli.top import COLUMNS, GROUP_COLUMNS, GroupLag, Load, Reading, lags, loads, ordered
+from lightbus.cli.loads import COLUMNS, GROUP_COLUMNS, GroupLag, Load, Reading, lags, loads, ordered
 from lightbus.core.peers import Peer, PeerState, Source
 from lightbus.wire.announcement import Announcement
 
