@@ -102,7 +102,7 @@ def _refuse_key_in(arguments: Sequence[str]) -> None:
     if any(map(looks_like_key, arguments)):
         raise UnsupportedUse(
             "A bus key was given on the command line, where every user of this host can read it, and the shell keeps "
-            "it. It counts as known: replace it (lightbus keys rotate). A key is given in its file (lightbus keys "
+            "it. It counts as known: make a new one for all hosts (lightbus keys init). A key is given in its file (lightbus keys "
             "init) or in the environment (LIGHTBUS_BUS_KEY)."
         )
 

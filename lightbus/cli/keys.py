@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from ..config.keys import PROMOTED, BusKey, default_key_file, read_key_file, write_key_file
+from ..config.keys import PROMOTED, BusKey, read_key_file, write_key_file
+from ..config.loading import key_origin
 from ..exceptions import InvalidConfiguration, UnsupportedUse
 
 __all__ = ["keys"]
@@ -63,10 +64,13 @@ def init(file: Path | None) -> None:
         ) from None
     click.echo(f"Wrote the key {key.fingerprint} to {path}, which only this user can read.")
     click.echo(_ways_to_others(path))
-    click.echo(
-        "Whatever starts here from now on is on the bus of this key, and seen by its holders only. "
-        "What runs already has to be started again."
-    )
+    if _in_force_file() == path:
+        click.echo(
+            "Whatever starts here from now on is on the bus of this key, and seen by its holders only. "
+            "What runs already has to be started again."
+        )
+    else:
+        click.echo(f"It is used by processes with LIGHTBUS_BUS_KEY_FILE={shlex.quote(str(path))}.")
     _warn_of_environment()
 
 
@@ -81,20 +85,21 @@ def show(file: Path | None, config_file: str | None, reveal: bool, as_json: bool
     Two hosts with the same fingerprint have the same key. The key itself is printed with --reveal only.
     """
     held = _read(file) if file is not None else _in_force(config_file)
+    origin, path = (f"the file {file}", file) if file is not None else key_origin(config_file)
     if reveal:
         click.echo(",".join(key.text for key in held))
         return
     if as_json:
         for key in held:
-            told = {"fingerprint": key.fingerprint, "bus": key.bus, "spoken": key is held[0], "origin": _origin(file)}
+            told = {"fingerprint": key.fingerprint, "bus": key.bus, "spoken": key is held[0], "origin": origin}
             click.echo(json.dumps(told))
         return
     spoken, *others = held
-    click.echo(f"key {spoken.fingerprint}, of the bus {spoken.bus}, from {_origin(file)}")
+    click.echo(f"key {spoken.fingerprint}, of the bus {spoken.bus}, from {origin}")
     for key in others:
         click.echo(f"key {key.fingerprint} is accepted, too, while a key is replaced: lightbus keys rotate")
-    if file is None and not os.environ.get("LIGHTBUS_BUS_KEY"):
-        click.echo(_ways_to_others(_path(None)))
+    if path is not None:
+        click.echo(_ways_to_others(path.expanduser().absolute()))
 
 
 @keys.command()
@@ -138,11 +143,21 @@ def _rotated(phase: str, held: tuple[BusKey, ...], *, is_promoted: bool) -> tupl
 
 def _path(file: Path | None) -> Path:
     """Return the key file to work on."""
-    named = file or os.environ.get("LIGHTBUS_BUS_KEY_FILE")
-    path = Path(named).expanduser().absolute() if named else default_key_file(os.environ)
-    if path is None:
+    if file is not None:
+        return file.expanduser().absolute()
+    environ = {name: value for name, value in os.environ.items() if name != "LIGHTBUS_BUS_KEY"}
+    origin, path = key_origin(None, environ)
+    if path is None and not origin:
         raise InvalidConfiguration("This user has no home (HOME is not set), so name the key file: --file.")
-    return path
+    if path is None:
+        raise UnsupportedUse(f"The key is written in {origin}, and not in a file. To work on a file, name it: --file.")
+    return path.expanduser().absolute()
+
+
+def _in_force_file() -> Path | None:
+    """Return the key file that a process here would use; None where it would use none."""
+    _, path = key_origin()
+    return None if path is None else path.expanduser().absolute()
 
 
 def _read(path: Path) -> tuple[BusKey, ...]:
@@ -167,26 +182,16 @@ def _in_force(config_file: str | None) -> tuple[BusKey, ...]:
     return security.keys
 
 
-def _origin(file: Path | None) -> str:
-    """Return where the key is from that a bus would use."""
-    if file is not None:
-        return f"the file {file}"
-    if os.environ.get("LIGHTBUS_BUS_KEY"):
-        return "LIGHTBUS_BUS_KEY in the environment"
-    path = _path(None)
-    return f"the file {path}" if path.exists() else "the configuration"
-
-
 def _ways_to_others(path: Path) -> str:
     quoted = shlex.quote(str(path))
     return (
         "To bring it to another host, either copy the file, which stays readable by its owner only:\n"
         f"    ssh HOST mkdir -p -m 700 {shlex.quote(str(path.parent))} && scp -p {quoted} HOST:{quoted}\n"
         "or set LIGHTBUS_BUS_KEY there (a secret of the container, say) to what this prints:\n"
-        "    lightbus keys show --reveal"
+        f"    lightbus keys show --reveal{'' if path == _in_force_file() else f' --file {quoted}'}"
     )
 
 
 def _warn_of_environment() -> None:
-    if os.environ.get("LIGHTBUS_BUS_KEY"):
+    if os.environ.get("LIGHTBUS_BUS_KEY", "").strip():
         click.echo("Note that LIGHTBUS_BUS_KEY is set here, and counts for more than the file.", err=True)

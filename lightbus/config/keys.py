@@ -154,9 +154,13 @@ def read_key_file(path: Path) -> tuple[BusKey, ...] | None:
 
     """
     try:
-        with path.open("rb") as file:
-            _check_private(path, os.fstat(file.fileno()))  # of the very file that is read
-            raw = file.read(MAX_FILE_BYTES + 1)
+        # Without waiting: a pipe of that name would keep us here until somebody writes into it.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            _check_private(path, os.fstat(descriptor))  # of the very file that is read
+            raw = os.read(descriptor, MAX_FILE_BYTES + 1)
+        finally:
+            os.close(descriptor)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -176,7 +180,7 @@ def write_key_file(path: Path, keys: Sequence[BusKey], *, replace: bool, note: s
     """
     Write a file that only its owner can read; without `replace` one that is there already is left alone.
 
-    `note` is a line of comment.
+    Where `path` is a link, what it leads to is replaced. `note` is a line of comment.
 
     Raises:
         InvalidConfiguration: it cannot be written.
@@ -184,6 +188,7 @@ def write_key_file(path: Path, keys: Sequence[BusKey], *, replace: bool, note: s
 
     """
     content = _HEAD + "".join(f"{line}\n" for line in (note, *(key.text for key in keys)) if line)
+    path = path.resolve() if replace else path
     draft = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -221,7 +226,8 @@ def _check_private(path: Path, found: os.stat_result) -> None:
     if mode & (0o077 if found.st_uid == os.geteuid() else 0o037):
         raise InvalidConfiguration(
             f"The key file {path} is open to others than its owner (mode {mode:04o}), who may know the key by now. "
-            f"Close it: chmod 600 {path}; if others do use this host, replace the key: lightbus keys rotate."
+            f"Close it: chmod 600 {path}; if others do use this host, make a new key for all hosts: "
+            "remove the file, and lightbus keys init."
         )
 
 

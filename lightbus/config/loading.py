@@ -156,10 +156,16 @@ def _environment_layers(environ: Mapping[str, str]) -> list[Layer]:
 def _key_layer(merged: Merged, environ: Mapping[str, str]) -> list[Layer]:
     """Return the layer of the key file, where it is asked: the settings say where it is, and whether it counts."""
     section = merged.values.get("security", {})
-    if not isinstance(section, dict) or "bus_key" in section or section.get("mode", "bus_key") != "bus_key":
+    if not isinstance(section, dict) or section.get("mode", "bus_key") != "bus_key":
         return []
-    named = section.get("bus_key_file")
-    path = Path(named).expanduser() if isinstance(named, str | os.PathLike) else default_key_file(environ)
+    if "bus_key" in section:
+        if isinstance(section["bus_key"], str) and not section["bus_key"].strip():
+            origin = merged.origin_of(("security", "bus_key"))
+            raise InvalidConfiguration(
+                f"security.bus_key (from {origin}) is empty. Leave it out, or write a key there."
+            )
+        return []
+    named, path = section.get("bus_key_file"), _key_file(merged, environ)
     keys = read_key_file(path) if path is not None else None
     if keys is None:
         if named is not None:
@@ -167,6 +173,30 @@ def _key_layer(merged: Merged, environ: Mapping[str, str]) -> list[Layer]:
             raise InvalidConfiguration(f"There is no key file {path} (security.bus_key_file, from {origin}).")
         return []
     return [Layer(origin=f"the key file {path}", values={"security": {"bus_key": [key.text for key in keys]}})]
+
+
+def _key_file(merged: Merged, environ: Mapping[str, str]) -> Path | None:
+    """Return where the key file is to be; None for a user without a home."""
+    section = merged.values.get("security", {})
+    named = section.get("bus_key_file") if isinstance(section, dict) else None
+    return Path(named).expanduser() if isinstance(named, str | os.PathLike) else default_key_file(environ)
+
+
+def key_origin(
+    config_file: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None
+) -> tuple[str, Path | None]:
+    """
+    Return where a process with these settings has its bus key from: in words, and the file, whether it exists or not.
+
+    No file where the key itself is written in the settings or the environment; neither where the user has no home.
+    """
+    environ = os.environ if environ is None else environ
+    merged = merge(_given(None, config_file, environ))
+    section = merged.values.get("security", {})
+    if isinstance(section, dict) and section.get("bus_key"):
+        return merged.origin_of(("security", "bus_key")) or "the settings", None
+    path = _key_file(merged, environ)
+    return "" if path is None else f"the file {path}", path
 
 
 def _build(merged: Merged) -> Config:

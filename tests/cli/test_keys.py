@@ -220,3 +220,43 @@ def test_key_on_the_command_line_is_refused(processes: Processes, arguments: lis
     assert process.wait() == 2
     assert "A bus key was given on the command line" in process.stderr
     assert key not in process.output
+
+
+def test_another_file_is_shown_and_copied_as_such(tmp_path: Path, file: Path) -> None:
+    """A key in a file that is not in force is revealed by naming it, and does not count as that of this host."""
+    run("init")
+    other = tmp_path / "other.key"
+    output = run("init", "--file", str(other)).output
+    assert f"lightbus keys show --reveal --file {other}\n" in output
+    assert f"LIGHTBUS_BUS_KEY_FILE={other}" in output
+    assert "Whatever starts here" not in output
+    assert f"show --reveal --file {other}\n" in run("rotate", "add", "--file", str(other)).output
+
+
+def test_the_configuration_names_the_file(tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is shown, made and replaced is the file that a bus with these settings uses."""
+    run("init")
+    other = tmp_path / "other.key"
+    config = tmp_path / "bus.yaml"
+    config.write_text(f"security: {{bus_key_file: {other}}}")
+    monkeypatch.setenv("LIGHTBUS_CONFIG", str(config))
+    assert "Whatever starts here" in run("init").output
+    assert f"from the file {other}\n" in run("show").output
+    run("rotate", "add")
+    assert (len(held(file)), len(held(other))) == (1, 2)
+    config.write_text(f"security: {{bus_key: {held(file)[0].text}}}")
+    config.chmod(0o600)
+    output = run("show").output
+    assert f"from the file {config}" in output or str(config) in output
+    assert "scp" not in output
+    with pytest.raises(UnsupportedUse, match="and not in a file"):
+        run("rotate", "add")
+
+
+def test_rotate_follows_a_link(tmp_path: Path, file: Path) -> None:
+    """The file that a link leads to is replaced: whoever reads it has the new key as well."""
+    run("init", "--file", str(tmp_path / "real.key"))
+    (tmp_path / "link.key").symlink_to(tmp_path / "real.key")
+    run("rotate", "add", "--file", str(tmp_path / "link.key"))
+    assert (tmp_path / "link.key").is_symlink()
+    assert len(held(tmp_path / "real.key")) == 2

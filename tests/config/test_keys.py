@@ -221,10 +221,13 @@ def test_a_file_with_something_else(file: Path, content: bytes, problem: str) ->
 
 
 def test_a_file_that_is_none(file: Path) -> None:
-    """A directory, or a device, is no key file."""
+    """A directory, a pipe or a device is no key file."""
     file.mkdir(parents=True)
-    with pytest.raises(InvalidConfiguration, match="cannot be read: Is a directory"):
+    with pytest.raises(InvalidConfiguration, match="is no file"):
         read_key_file(file)
+    os.mkfifo(file / "pipe")
+    with pytest.raises(InvalidConfiguration, match="is no file"):
+        read_key_file(file / "pipe")  # at once, and not when somebody writes
     with pytest.raises(InvalidConfiguration, match="is no file"):
         read_key_file(Path("/dev/null"))
 
