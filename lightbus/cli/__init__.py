@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 import threading
@@ -102,8 +103,8 @@ def _refuse_key_in(arguments: Sequence[str]) -> None:
     if any(map(looks_like_key, arguments)):
         raise UnsupportedUse(
             "A bus key was given on the command line, where every user of this host can read it, and the shell keeps "
-            "it. It counts as known: make a new one for all hosts (lightbus keys init). A key is given in its file (lightbus keys "
-            "init) or in the environment (LIGHTBUS_BUS_KEY)."
+            "it. It counts as known: make a new one for all hosts (lightbus keys init). A key is given in its file, or "
+            "in the environment (LIGHTBUS_BUS_KEY)."
         )
 
 
@@ -115,5 +116,10 @@ def main(**kwargs: Any) -> None:
         _refuse_key_in(kwargs.get("args") or sys.argv[1:])
         _group(**kwargs)
     except LightbusException as error:
-        click.echo(f"{click.style('Error:', fg='red', bold=True)} {error}", err=True)
+        from .output import clean
+
+        # A handler's words are in it, and its traceback: lines may be several, and nothing else controls the terminal.
+        text = "\n".join(map(clean, str(error).split("\n")))
+        coloured = None if not os.environ.get("NO_COLOR") else False
+        click.echo(f"{click.style('Error:', fg='red', bold=True)} {text}", err=True, color=coloured)
         raise SystemExit(error.exit_code) from None

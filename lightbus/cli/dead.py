@@ -12,7 +12,7 @@ from ..exceptions import NotReachable
 from .connection import ASK_TIMEOUT, Connection, on_bus
 from .options import ClientOptions, client_options
 from .output import Cell, Column, ago, json_line
-from .publishers import ask_publishers
+from .publishers import ask_publishers, groups_on_bus, no_such_group
 
 __all__ = ["dead"]
 
@@ -128,6 +128,10 @@ async def _all(bus: Connection, group: str) -> list[tuple[str, dict[str, Any]]]:
             answer = await bus.client.call_rpc_remote(
                 "internal.events", "dead", arguments, {"peer": peer.instance, "timeout": ASK_TIMEOUT}
             )
+    if group and not found:
+        groups = await groups_on_bus(bus)
+        if group not in {each["name"] for each in groups}:
+            raise no_such_group(group, groups)
     return sorted(found, key=lambda pair: float(pair[1]["died_at"]))
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from ..exceptions import UnsupportedUse
 from .connection import Connection, on_bus
 from .options import ClientOptions, client_options
+
+if TYPE_CHECKING:
+    from ..service.schema import Schema
 
 __all__ = ["dumpschema"]
 
@@ -33,7 +38,7 @@ def dumpschema(options: ClientOptions, module: str | None, out: Path | None, rem
     configure_logging(options.log_level or "warning")
     take_over(service_name=None, process_name=None, config_file=options.config_file, log_level=None)
     bus, _ = load_bus(module)
-    bus.schema.save_local(out)
+    _save(bus.schema, out)
 
 
 async def _dump(bus: Connection, out: Path | None) -> None:
@@ -44,4 +49,13 @@ async def _dump(bus: Connection, out: Path | None) -> None:
         for api in peer.announcement.apis or () if peer.is_live else ():
             if not api.internal and not found.knows(api.name):
                 found.add_foreign(api.name, await bus.ask(peer, "schema", api=api.name))
-    found.save_local(out)
+    _save(found, out)
+
+
+def _save(schema: Schema, out: Path | None) -> None:
+    try:
+        schema.save_local(out)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UnsupportedUse(f"The schemas cannot be written to {out}: {error.strerror}. Name another --out.") from None

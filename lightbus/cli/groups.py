@@ -75,7 +75,7 @@ async def _list(bus: Connection, api: str) -> None:
     if rows:
         bus.output.table(COLUMNS, rows)
     else:
-        bus.output.note("No publisher knows a group.")
+        bus.output.note("No publisher knows a group" + (f" of an API '{api}'." if api else "."))
 
 
 async def _remove(bus: Connection, name: str, api: str) -> None:

@@ -58,6 +58,8 @@ class _Tail:
         self._left = count
         self._done = asked_to_end()
         self._acks: AckFollower | None = None
+        self._unwritten: BaseException | None = None
+        """Why a line could not be written: nobody reads any more."""
 
     async def run(self, since: str | datetime | None, *, rpc: bool, acks: bool) -> None:
         """Follow until it is over."""
@@ -80,6 +82,8 @@ class _Tail:
                 self._listen_to_new(apis, since)
                 if calls is not None:
                     calls.look()
+            if self._unwritten is not None:
+                raise self._unwritten
             if self._acks is not None and self._left == 0:
                 await self._acks.settle(SETTLE)
 
@@ -104,7 +108,12 @@ class _Tail:
     async def _on_event(self, message: EventMessage, **_: Any) -> None:
         if not self._is_wanted(message.canonical_name):
             return
-        _show_event(self._bus, message)
+        try:
+            _show_event(self._bus, message)
+        except (OSError, SystemExit) as error:  # a listener that fails would be a worker's matter, and this is ours
+            self._unwritten = error
+            self._done.set()
+            return
         if self._acks is not None:
             self._acks.add(message)
         self._count()

@@ -203,7 +203,7 @@ def _told(journal: str, topic: Topic, entry: Entry) -> dict[str, Any]:
         "id": record.id,
         "native_id": native_id(journal, entry.sequence),
         "api": topic.api,
-        "event": topic.event,
+        "event": topic.event.partition(AGAIN)[0],
         "partition": topic.partition,
         "version": record.version,
         "published_at": record.published_at,

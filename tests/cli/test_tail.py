@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,3 +118,17 @@ def test_screen(commands: Commands, tmp_path: Path, columns: int) -> None:
         commands.run("call", "auth.echo", "value=\x1b[2J")
         assert re.search(r'auth\.echo\(value="\\u001b\[2J"\) = "\\u001b\[2J"', terminal.wait_for_line("auth.echo"))
         assert terminal.wait() == 0
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_nobody_reads_any_more(commands: Commands, form: list[str]) -> None:
+    """Into a pipe that is closed it ends without a word, as other commands do."""
+    commands.services()
+    for name in ("sally", "ada", "bob"):
+        commands.run("fire", "auth.user_registered", f"username={name}")
+    command = shlex.join([sys.executable, "-m", "lightbus", "tail", "--since", "0", *form])
+    done = subprocess.run(["sh", "-c", f"{command} | head -1"], check=False, capture_output=True, text=True, timeout=40)
+    assert "user_registered" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert "failed" not in done.stderr
