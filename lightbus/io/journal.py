@@ -875,7 +875,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
     try:
         connection.execute("PRAGMA journal_mode=WAL")
-    except sqlite3.Error:
+    except BaseException:  # also what a damaged name raises: UnicodeDecodeError
         connection.close()
         raise
     return connection

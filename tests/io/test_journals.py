@@ -347,6 +347,21 @@ def test_a_damaged_journal_stops_nobody(caplog: pytest.LogCaptureFixture, at: in
             own.close()
 
 
+def test_a_journal_whose_names_are_no_text(tmp_path: Path) -> None:
+    """It is put aside as any other that is damaged, and no descriptor of it stays open."""
+    made = directory(tmp_path).open_own()
+    made.close()
+    damaged = bytearray(made.path.read_bytes())
+    at = damaged.index(b"CREATE") + 10
+    damaged[at : at + 2] = b"\xf4 "
+    made.path.write_bytes(damaged)
+    own = directory(tmp_path).open_own()
+    assert own.id != made.id
+    held = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+    assert not [name for name in held if made.id in name]
+    own.close()
+
+
 def test_a_newer_journal_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """One that a later Lightbus wrote stays where it is, and another one is used."""
     import sqlite3
