@@ -176,18 +176,16 @@ def _since(options: BusOptions | None, name: str) -> Any:
     check_options(options, LISTEN_OPTIONS, f"the listener {name}")
     since = options.get("since")
     try:
-        return moment(since) if isinstance(since, str) else _checked_moment(since)
+        if isinstance(since, str):
+            return moment(since)
+        if since is None or isinstance(since, datetime):
+            return since
+        raise ValueError
     except ValueError:
         raise InvalidEventListener(
             f"since of the listener {name} is {since!r:.100}. It is the id of an event, a datetime or the text of one "
             '("2026-01-31 12:00"), "0" (everything that is kept) or "$" (what comes from now on).'
         ) from None
-
-
-def _checked_moment(since: Any) -> Any:
-    if since is not None and not isinstance(since, datetime):
-        raise ValueError
-    return since
 
 
 def moment(text: str) -> str | datetime:

@@ -225,7 +225,7 @@ class Coordinator:
         known = self.groups.get((info.api, info.name))
         info = info._replace(created_at=max(info.created_at, self._removed.get((info.api, info.name), 0.0)))
         if known is not None:
-            self._is_older(known, info.created_at, is_near=is_near)
+            self._learn_creation(known, info.created_at, is_near=is_near)
         elif self._apis.find(info.api) is not None:
             self._create(info, None, is_near=is_near)
 
@@ -487,7 +487,7 @@ class Coordinator:
                 "Give one of them another service_name or listener_name.",
                 join.group, join.api,
             )  # fmt: skip
-        self._is_older(known, info.created_at, is_near=is_near)
+        self._learn_creation(known, info.created_at, is_near=is_near)
         new = set(events) - set(known.info.events)
         known.info = info._replace(
             events=tuple(sorted({*events, *known.info.events} if known.connections else events)),
@@ -527,7 +527,7 @@ class Coordinator:
             api, since, api,
         )  # fmt: skip
 
-    def _is_older(self, group: GroupAtWork, created_at: float, *, is_near: bool) -> None:
+    def _learn_creation(self, group: GroupAtWork, created_at: float, *, is_near: bool) -> None:
         """
         Take in since when a group exists; give it what it was passed over for where that is longer than we knew.
 

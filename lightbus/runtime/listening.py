@@ -399,14 +399,14 @@ class Listening:
         try:
             message = self._message(stream, entry, deliveries)
         except LightbusException as error:
-            self._is_invalid(stream, entry, error)
+            self._note_invalid(stream, entry, error)
             return self._done(stream, entry)
         try:
             args, kwargs = self._arguments(message)
         except LightbusException as error:
             # Whoever is wrong, sender or listener, trying again does not help: `on_error` is not asked, nothing a peer
             # sends stops us, and the event is set aside for when one of them was mended.
-            self._is_invalid(stream, entry, error)
+            self._note_invalid(stream, entry, error)
             return await self._bury(stream, entry, deliveries, f"{type(error).__name__}: {error}")
         try:
             if self._is_async and not self._is_hooked:
@@ -425,7 +425,7 @@ class Listening:
             return await self._failed(stream, entry, message, odd, backoff)
         return self._done(stream, entry)
 
-    def _is_invalid(self, stream: Stream, entry: Entry, error: LightbusException) -> None:
+    def _note_invalid(self, stream: Stream, entry: Entry, error: LightbusException) -> None:
         self.counts["invalid"] += 1
         logger.error("%s is not given to the listener %s: %s", _where(stream, entry), self.listener.name, error)
 
