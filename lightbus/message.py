@@ -6,7 +6,7 @@ from typing import Any
 
 from .typing import Kwargs
 
-__all__ = ["EventMessage", "Message", "ResultMessage", "RpcMessage"]
+__all__ = ["EventMessage", "Message", "ResultMessage", "RpcMessage", "event_message"]
 
 
 class Message:
@@ -102,7 +102,7 @@ class EventMessage(Message):
 
     """
 
-    __slots__ = ("api_name", "deliveries", "event_name", "kwargs", "published_at", "publisher", "version")
+    __slots__ = ("_native_id", "api_name", "deliveries", "event_name", "kwargs", "published_at", "publisher", "version")
 
     def __init__(
         self,
@@ -117,9 +117,8 @@ class EventMessage(Message):
         published_at: float = 0.0,
         publisher: str = "",
     ) -> None:
-        # Written out, not via super(): this runs once per event on both sides.
         self.id = id
-        self.native_id = native_id
+        self._native_id: str | tuple[str, int] = native_id
         self.api_name = api_name
         self.event_name = event_name
         self.kwargs: Kwargs = {} if kwargs is None else kwargs
@@ -127,6 +126,18 @@ class EventMessage(Message):
         self.deliveries = deliveries
         self.published_at = published_at
         self.publisher = publisher
+
+    @property
+    def native_id(self) -> str:  # a slot of the other messages; here it is made when asked for
+        """Where a journal holds it: `"<journal>-<sequence>"`; empty where none does."""
+        where = self._native_id
+        if type(where) is str:
+            return where
+        return f"{where[0]}-{where[1]}" if where[0] else ""
+
+    @native_id.setter
+    def native_id(self, where: str | tuple[str, int]) -> None:
+        self._native_id = where
 
     @property
     def redelivered(self) -> bool:
@@ -145,3 +156,31 @@ class EventMessage(Message):
 
     def __repr__(self) -> str:
         return f"<EventMessage {self.canonical_name}({', '.join(self.kwargs)}) id={self.id}>"
+
+
+_new = EventMessage.__new__
+
+
+def event_message(
+    api_name: str,
+    event_name: str,
+    kwargs: Kwargs,
+    version: int,
+    id: str,
+    where: str | tuple[str, int],
+    deliveries: int,
+    published_at: float,
+    publisher: str,
+) -> EventMessage:
+    """Return an EventMessage of these in half the time: one is made for each event, on both sides."""
+    message = _new(EventMessage)
+    message.api_name = api_name
+    message.event_name = event_name
+    message.kwargs = kwargs
+    message.version = version
+    message.id = id
+    message._native_id = where
+    message.deliveries = deliveries
+    message.published_at = published_at
+    message.publisher = publisher
+    return message

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 
 from ..blocking import forbid_in_loop
 from ..core.registry import Snapshot
 from ..deadline import Deadline
 from ..exceptions import EventNotFound, InvalidParameters, LightbusTimeout, NotReachable, did_you_mean
-from ..message import EventMessage
+from ..message import EventMessage, event_message
 from ..runtime.engine import Engine
 from ..runtime.outgoing import OutgoingEvent
 from ..runtime.publishing import key_of, record_of
@@ -24,6 +25,9 @@ __all__ = ["Firing", "check_remote_event"]
 CROWD = 512
 """Events queued for publishing beyond which a firing loop lets the others have a turn."""
 
+NEVER = Deadline(math.inf)
+"""The deadline of an event that is stored in this process: nobody is waited for."""
+
 FIRE_OPTIONS = ("timeout", "wait_for")
 WAIT_FOR = ("journal", "ack")
 
@@ -37,13 +41,14 @@ class Firing(Keeping):
         """Fire an event and return it when it is on disk somewhere. Raises what `BusPath.fire` raises."""
         engine = self.engine
         event = self._event(api_name, name)
-        deadline, wait_for = self._fire_options(api_name, options)
-        publisher = engine.publisher
-        try:
-            if event is None and api_name not in engine.snapshot.by_api:
+        publisher = None if event is None else engine.publisher
+        seconds, wait_for = self._fire_options(api_name, options)
+        deadline = NEVER if publisher is not None and wait_for == "journal" else Deadline.after(seconds)
+        if event is None and api_name not in engine.snapshot.by_api:
+            try:
                 await engine.resolve(api_name, deadline)
-        except NotReachable as error:
-            return await asyncio.to_thread(self._keep_unknown, engine, api_name, name, kwargs, wait_for, error)
+            except NotReachable as error:
+                return await asyncio.to_thread(self._keep_unknown, engine, api_name, name, kwargs, wait_for, error)
         message = self._new_event(engine, event, api_name, name, kwargs)
         if self.hooks.has("before_event_sent"):
             await self.run_hook("before_event_sent", event_message=message)
@@ -73,8 +78,9 @@ class Firing(Keeping):
         forbid_in_loop(f"bus.{api_name}.{name}.fire()", f"bus.{api_name}.{name}.fire_async()")
         engine = self.engine
         event = self._event(api_name, name)
-        deadline, wait_for = self._fire_options(api_name, options)
-        publisher = engine.publisher
+        publisher = None if event is None else engine.publisher
+        seconds, wait_for = self._fire_options(api_name, options)
+        deadline = NEVER if publisher is not None and wait_for == "journal" else Deadline.after(seconds)
         try:
             if event is None and api_name not in engine.snapshot.by_api:
                 self._door().resolve(api_name, deadline)
@@ -100,7 +106,7 @@ class Firing(Keeping):
             self.hooks.run_blocking("after_event_sent", client=self, event_message=message)
         return message
 
-    def _fire_options(self, api_name: str, options: BusOptions | None) -> tuple[Deadline, str]:
+    def _fire_options(self, api_name: str, options: BusOptions | None) -> tuple[float, str]:
         seconds = self.config.api(api_name).event_fire_timeout
         wait_for = "journal"
         if options is not None:
@@ -112,7 +118,7 @@ class Firing(Keeping):
                 raise InvalidParameters(
                     f"bus_options of {what}: wait_for is {wait_for!r:.100}. There are: {', '.join(WAIT_FOR)}."
                 )
-        return Deadline.after(seconds), wait_for
+        return seconds, wait_for
 
     def _event(self, api_name: str, name: str) -> Event | None:
         api = self.api_registry.find(api_name)
@@ -133,14 +139,7 @@ class Firing(Keeping):
             check_remote_event(engine.snapshot, api_name, name)
             if validate and self.schema.knows(api_name):
                 self.schema.validate_parameters(api_name, name, kwargs)
-        return EventMessage(
-            api_name=api_name,
-            event_name=name,
-            kwargs=kwargs,
-            version=version,
-            id=engine.event_ids.next(),
-            published_at=time.time(),
-        )
+        return event_message(api_name, name, kwargs, version, engine.event_ids.next(), "", 1, time.time(), "")
 
     def _hand_off(
         self, engine: Engine, event: Event | None, message: EventMessage, deadline: Deadline, wait_for: str

@@ -61,6 +61,7 @@ class Stream:
         "doubtful",
         "handled",
         "head",
+        "is_noted",
         "key",
         "owner",
         "position",
@@ -86,6 +87,8 @@ class Stream:
         """Whether one of its events is being handled, or waits to be tried again."""
         self.queued = False
         """Whether it waits for its turn; kept by whoever gives turns."""
+        self.is_noted = False
+        """Whether it is noted that there is something to tell the publisher; kept by whoever tells it."""
         self.trimmed = 0
         """Events that were deleted before this consumer could have them."""
         self._asked: int | None = None
@@ -171,10 +174,13 @@ class Stream:
         """Whether an event may be handed out now."""
         return bool(self.ready) and not self.busy and self._done - self._confirmed < UNCONFIRMED
 
-    def take(self) -> Entry:
-        """Hand the next event out."""
+    def take(self) -> Entry | None:
+        """Hand the next event out; None where that may not be now."""
+        ready = self.ready
+        if not ready or self.busy or self._done - self._confirmed >= UNCONFIRMED:  # can_go_on, written out
+            return None
         self.busy = True
-        entry = self.ready.popleft()
+        entry = ready.popleft()
         self.size -= len(entry[2])
         return entry
 
@@ -219,6 +225,11 @@ class Stream:
     def is_to_tell(self) -> bool:
         """Whether more was handled than the publisher was told."""
         return self.handled > self._told[-1][0]
+
+    @property
+    def untold(self) -> int:
+        """How many events were handled since the publisher was told."""
+        return self._done - self._told[-1][1]
 
     def to_tell(self) -> int | None:
         """Return up to where the publisher is to be told that all was handled; None where it was."""
@@ -274,8 +285,16 @@ class LiveStream(Stream):
     def can_go_on(self) -> bool:
         return bool(self.ready) and not self.busy
 
+    def take(self) -> Entry | None:
+        self._confirmed = self._done  # there is nothing to confirm
+        return super().take()
+
     def wanted(self) -> int | None:
         return None
+
+    @property
+    def untold(self) -> int:
+        return 0
 
     def to_tell(self) -> int | None:
         return None

@@ -16,7 +16,6 @@ from ..core.registry import Peer
 from ..core.streams import LiveStream, Stream
 from ..exceptions import LightbusTimeout, did_you_mean
 from ..io.transport import Transport
-from ..message import EventMessage
 from ..service.api import ApiRegistry
 from ..service.hooks import HookRegistry
 from ..typing import Kwargs
@@ -265,16 +264,21 @@ class Consumer:
         """Return whether handlers are given the types that they are annotated with."""
         return self._config.api(api).cast_values
 
-    def incoming(self, message: EventMessage) -> Kwargs:
-        """Return the arguments of an event, complete and checked. Raises ValidationError."""
-        kwargs = message.kwargs
-        api = self._apis.find(message.api_name)
-        event = None if api is None else api.events.get(message.event_name)
-        if event is not None:
-            kwargs = message.kwargs = event.signature.fill_defaults(kwargs)
-            if self._config.api(message.api_name).validation.incoming:
-                event.signature.validate(kwargs)
-        return kwargs
+    def check_of(self, api: str, event: str) -> Callable[[Kwargs], Kwargs] | None:
+        """Return what completes and checks the arguments of an event, and raises; None where nothing is to be done."""
+        registered = self._apis.find(api)
+        declared = None if registered is None else registered.events.get(event)
+        if declared is None:
+            return None
+        signature, validates = declared.signature, self._config.api(api).validation.incoming
+
+        def check(kwargs: Kwargs) -> Kwargs:
+            kwargs = signature.fill_defaults(kwargs)
+            if validates:
+                signature.validate(kwargs)
+            return kwargs
+
+        return check
 
     # Inside
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..core.peers import Peer
-from ..core.streams import Stream
+from ..core.streams import UNCONFIRMED, Stream
 from ..exceptions import ProtocolError
 from ..io.transport import Transport
 from ..wire import envelope
@@ -38,14 +38,15 @@ __all__ = ["Feed"]
 
 logger = logging.getLogger("lightbus.consuming")
 
-ACK_EVERY = 0.01
-"""Seconds in which acknowledgements are collected."""
+ACK_AFTER = 0.01
+LONGEST_ACK_AFTER = 0.04
+"""Seconds in which acknowledgements are collected: more while there is much to do, up to the second."""
+
+MUCH = 100
+"""Events handled in that time that are much."""
 
 ANSWER_TIMEOUT = 5.0
 """Seconds after which an answer is not expected any more: a connection may break and be made again unseen."""
-
-ACK_AFTER = 2000
-"""Events after which they are sent at once."""
 
 Answer = Callable[[Message | None], None]
 """Is given the answer to what was asked; None where there will be none."""
@@ -68,7 +69,7 @@ class Feed:
         """Per call id by when it is to be answered, and who waits for that."""
         self._last_id = 0
         self._to_acknowledge: set[Stream] = set()
-        self._handled = 0
+        self._ack_after = ACK_AFTER
         self._timer: asyncio.TimerHandle | None = None
         self._told_live = False
         self._closed = False
@@ -168,23 +169,25 @@ class Feed:
     # Acknowledging
 
     def to_acknowledge(self, stream: Stream) -> None:
-        """Acknowledge soon what was handled of a stream."""
+        """Acknowledge soon what was handled of a stream, and what is until then."""
         self._to_acknowledge.add(stream)
-        self._handled += 1
-        if self._handled >= ACK_AFTER:
+        stream.is_noted = True
+        if stream.untold >= UNCONFIRMED // 2:  # or it would have to stop
             self.flush()
         elif self._timer is None and not self._closed:
-            self._timer = self._loop.call_later(ACK_EVERY, self.flush)
+            self._timer = self._loop.call_later(self._ack_after, self.flush)
 
     def flush(self) -> None:
         """Acknowledge everything that was handled."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._handled = 0
         streams, self._to_acknowledge = self._to_acknowledge, set()
+        is_much = sum([stream.untold for stream in streams]) >= MUCH
+        self._ack_after = min(2 * self._ack_after, LONGEST_ACK_AFTER) if is_much else ACK_AFTER
         by_claim: dict[Claim, list[tuple[Stream, int]]] = {}
         for stream in streams:
+            stream.is_noted = False
             sequence = stream.to_tell()
             if sequence is not None:
                 by_claim.setdefault(stream.owner, []).append((stream, sequence))

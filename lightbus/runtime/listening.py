@@ -6,21 +6,23 @@ import asyncio
 import contextlib
 import hashlib
 import inspect
+import itertools
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
 from ..core.streams import Entry, Stream
 from ..exceptions import LightbusException, ProtocolError, safely
-from ..message import EventMessage
+from ..message import EventMessage, event_message
 from ..service.hooks import HookRegistry
 from ..service.parameters import Parameter, of_function
 from ..service.signature import Signature
 from ..typing import Kwargs
 from ..wire import envelope
+from ..wire.envelope import Record
 from .publishing import native_id
 
 __all__ = ["EACH_FOR_ITSELF", "Listener", "Listening", "OnError", "StreamOwner", "Surroundings", "wants_beyond"]
@@ -32,6 +34,9 @@ MAX_QUEUED = 10_000
 
 MAX_BYTES = 32 * 1024 * 1024
 """Bytes of the events that wait for one listener; further ones wait in the journal."""
+
+AHEAD = 256 * 1024
+"""Bytes of the events that wait of a stream, up to which they are decoded together."""
 
 TURN = 64
 """Events of one stream that are handled before another has its turn, and the rest of the loop."""
@@ -152,8 +157,8 @@ class Surroundings(Protocol):
     def casts(self, api: str) -> bool:
         """Return whether handlers are given the types that they are annotated with."""
 
-    def incoming(self, message: EventMessage) -> Kwargs:
-        """Return the arguments of an event, complete and checked. Raises ValidationError."""
+    def check_of(self, api: str, event: str) -> Callable[[Kwargs], Kwargs] | None:
+        """Return what completes and checks the arguments of an event, and raises; None where nothing is to be done."""
 
     def caught_up(self) -> None:
         """Take in that a listener has nothing left to do."""
@@ -187,6 +192,30 @@ class _Again:
     entry: Entry
     deliveries: int
     backoff: float
+
+
+@dataclass(slots=True, kw_only=True)
+class _Turn:
+    """
+    What the events that are handled in a row have in common.
+
+    Attributes:
+        api, event, journal, publisher: what they are, and where they come from.
+        check: completes and checks their arguments, if anything is to be done.
+        function: what is called.
+        is_plain: whether nothing else is to be done than to await it.
+        ahead: events that were decoded ahead of their turn, by their sequences.
+
+    """
+
+    api: str
+    event: str
+    journal: str
+    publisher: str
+    check: Callable[[Kwargs], Kwargs] | None
+    function: Callable[..., Any]
+    is_plain: bool
+    ahead: dict[int, Record] = field(default_factory=dict)
 
 
 class Listening:
@@ -345,18 +374,35 @@ class Listening:
             return 0
         self._at_hand[stream.key] = stream
         count, going_on = 0, True
+        turn = self._new_turn(stream)
         if (again := self._again.pop(stream, None)) is not None:
             count = 1
-            going_on = await self._redeliver(stream, again.entry, again.deliveries + 1, again.backoff)
-        while going_on and count < TURN and stream.can_go_on and not self._stopping:
+            going_on = await self._redeliver(stream, again.entry, again.deliveries + 1, again.backoff, turn)
+        while going_on and count < TURN and not self._stopping and (entry := stream.take()) is not None:
             count += 1
-            entry = stream.take()
-            self._took(1, len(entry.record))
-            if entry.sequence <= stream.doubtful and stream.is_doubtful(entry):
+            self.backlog -= 1
+            self.backlog_bytes -= len(entry[2])
+            if entry[0] <= stream.doubtful and stream.is_doubtful(entry):
                 # It may be the one that its last consumer was lost over: its start is on record before it happens.
-                going_on = await self._redeliver(stream, entry, 2, FIRST_BACKOFF)
-            else:
-                going_on = await self._handle(stream, entry, 1, FIRST_BACKOFF)
+                going_on = await self._redeliver(stream, entry, 2, FIRST_BACKOFF, turn)
+            elif not turn.is_plain:
+                going_on = await self._handle(stream, entry, 1, FIRST_BACKOFF, turn)
+            else:  # as nearly always: _handle, written out
+                try:
+                    message = self._message(stream, entry, 1, turn)
+                    args, kwargs = self._arguments(message, turn)
+                except LightbusException:
+                    going_on = await self._handle(stream, entry, 1, FIRST_BACKOFF, turn)
+                    continue
+                try:
+                    await turn.function(*args, **kwargs)
+                except BaseException as error:
+                    going_on = await self._raised(stream, entry, message, error, FIRST_BACKOFF)
+                else:
+                    self._done(stream, entry)
+        self._took(0, 0)
+        if count and stream.is_noted and not stream.busy:
+            stream.owner.handled(stream)
         if going_on or not stream.busy:
             self._at_hand.pop(stream.key, None)
             self.go_on(stream)
@@ -364,10 +410,24 @@ class Listening:
                 self.go_on(blocked)
         return count
 
+    def _new_turn(self, stream: Stream) -> _Turn:
+        journal, event, _ = stream.key
+        event = event.partition(" ")[0]  # of one that is given again
+        return _Turn(
+            api=self.listener.api,
+            event=event,
+            journal=journal,
+            publisher=stream.owner.publisher,
+            check=self._surroundings.check_of(self.listener.api, event),
+            function=self.listener.function,
+            is_plain=self._is_async and not self._is_hooked,
+        )
+
     def _done(self, stream: Stream, entry: Entry) -> bool:
         stream.done(entry)
         self.handled_by[stream.key[1]] += 1
-        stream.owner.handled(stream)
+        if not stream.is_noted or stream.head > stream.position:  # else the end of this turn is early enough
+            stream.owner.handled(stream)
         return True
 
     def _put_back(self, stream: Stream) -> bool:
@@ -376,18 +436,18 @@ class Listening:
         stream.owner.let_go(stream)
         return False
 
-    async def _redeliver(self, stream: Stream, entry: Entry, at_least: int, backoff: float) -> bool:
+    async def _redeliver(self, stream: Stream, entry: Entry, at_least: int, backoff: float, turn: _Turn) -> bool:
         async with self._one_at_a_time:
-            return await self._give_again(stream, entry, at_least, backoff)
+            return await self._give_again(stream, entry, at_least, backoff, turn)
 
-    async def _give_again(self, stream: Stream, entry: Entry, at_least: int, backoff: float) -> bool:
+    async def _give_again(self, stream: Stream, entry: Entry, at_least: int, backoff: float, turn: _Turn) -> bool:
         deliveries = await stream.owner.start(stream, entry, min(at_least, self.listener.max_deliveries))
         if deliveries == 0:
             return self._put_back(stream)
         if deliveries > self.listener.max_deliveries:
             return await self._bury(stream, entry, deliveries - 1, "Each delivery ended the process, or the handler.")
         self.counts["redelivered"] += 1
-        return await self._handle(stream, entry, max(deliveries, at_least), backoff)
+        return await self._handle(stream, entry, max(deliveries, at_least), backoff, turn)
 
     async def _bury(self, stream: Stream, entry: Entry, deliveries: int, error: str) -> bool:
         if not await stream.owner.bury(stream, entry, deliveries, error):
@@ -395,35 +455,37 @@ class Listening:
         self.counts["buried"] += 1
         return self._done(stream, entry)
 
-    async def _handle(self, stream: Stream, entry: Entry, deliveries: int, backoff: float) -> bool:
+    async def _handle(self, stream: Stream, entry: Entry, deliveries: int, backoff: float, turn: _Turn) -> bool:
         try:
-            message = self._message(stream, entry, deliveries)
+            message = self._message(stream, entry, deliveries, turn)
         except LightbusException as error:
             self._note_invalid(stream, entry, error)
             return self._done(stream, entry)
         try:
-            args, kwargs = self._arguments(message)
+            args, kwargs = self._arguments(message, turn)
         except LightbusException as error:
             # Whoever is wrong, sender or listener, trying again does not help: `on_error` is not asked, nothing a peer
             # sends stops us, and the event is set aside for when one of them was mended.
             self._note_invalid(stream, entry, error)
             return await self._bury(stream, entry, deliveries, f"{type(error).__name__}: {error}")
         try:
-            if self._is_async and not self._is_hooked:
-                await self.listener.function(*args, **kwargs)
-            else:
-                await self._execute(message, args, kwargs)
-        except Exception as error:
-            return await self._failed(stream, entry, message, error, backoff)
+            await self._execute(message, args, kwargs)
         except BaseException as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            # The handler's own: it must neither end this task, unnoticed, nor the loop.
-            odd = RuntimeError(f"{self.listener.name} raised {type(error).__name__}: {safely(str, error)}")
-            odd.__cause__ = error
-            return await self._failed(stream, entry, message, odd, backoff)
+            return await self._raised(stream, entry, message, error, backoff)
         return self._done(stream, entry)
+
+    async def _raised(
+        self, stream: Stream, entry: Entry, message: EventMessage, error: BaseException, backoff: float
+    ) -> bool:
+        if isinstance(error, Exception):
+            return await self._failed(stream, entry, message, error, backoff)
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise error
+        # The handler's own: it must neither end this task, unnoticed, nor the loop.
+        odd = RuntimeError(f"{self.listener.name} raised {type(error).__name__}: {safely(str, error)}")
+        odd.__cause__ = error
+        return await self._failed(stream, entry, message, odd, backoff)
 
     def _note_invalid(self, stream: Stream, entry: Entry, error: LightbusException) -> None:
         self.counts["invalid"] += 1
@@ -465,30 +527,28 @@ class Listening:
         timer = asyncio.get_running_loop().call_later(seconds, resume)
         self._timers.add(timer)
 
-    def _message(self, stream: Stream, entry: Entry, deliveries: int) -> EventMessage:
+    def _message(self, stream: Stream, entry: Entry, deliveries: int, turn: _Turn) -> EventMessage:
         """Return the message of an event. To each listener its own: a handler may change what it is given."""
-        record = envelope.decode_record(entry.record)
-        journal, event, _ = stream.key
-        return EventMessage(
-            api_name=self.listener.api,
-            event_name=event if " " not in event else event.partition(" ")[0],  # of one that is given again
-            kwargs=record.kwargs,
-            version=record.version,
-            id=record.id,
-            native_id=native_id(journal, entry.sequence),
-            deliveries=deliveries,
-            published_at=record.published_at,
-            publisher=stream.owner.publisher,
-        )
+        sequence = entry[0]
+        record = turn.ahead.pop(sequence, None)
+        if record is None:
+            record = _decode(entry, stream, turn.ahead)
+        id, version, published_at, kwargs = record
+        where = (turn.journal, sequence)
+        return event_message(turn.api, turn.event, kwargs, version, id, where, deliveries, published_at, turn.publisher)
 
-    def _arguments(self, message: EventMessage) -> tuple[tuple[EventMessage, ...], Kwargs]:
+    def _arguments(self, message: EventMessage, turn: _Turn) -> tuple[tuple[EventMessage, ...], Kwargs]:
         """Return what the handler is called with. Raises ValidationError where that does not fit its annotations."""
-        kwargs = self._surroundings.incoming(message)
+        kwargs = message.kwargs
+        if turn.check is not None:
+            kwargs = message.kwargs = turn.check(kwargs)
         takes_message = self._first is not None and self._first not in kwargs
-        if not self._takes_all and not self._names >= kwargs.keys():
-            kwargs = {name: value for name, value in kwargs.items() if name in self._names}
-        if self._casts:
-            kwargs = (self._with_message if takes_message else self._without_message).cast(kwargs)
+        signature = self._with_message if takes_message else self._without_message
+        if not self._casts or not signature.passes(kwargs):
+            if not self._takes_all and not self._names >= kwargs.keys():
+                kwargs = {name: value for name, value in kwargs.items() if name in self._names}
+            if self._casts:
+                kwargs = signature.cast(kwargs)
         return (message,) if takes_message else (), kwargs
 
     @property
@@ -514,6 +574,22 @@ class Listening:
             event_message=message,
             listener_name=self.listener.name,
         )
+
+
+def _decode(entry: Entry, stream: Stream, ahead: dict[int, Record]) -> Record:
+    """
+    Return an event, and note `ahead` what waits behind it: as much as one turn may come to and memory does not mind.
+
+    Raises ProtocolError where it is none.
+    """
+    ahead.clear()  # what waited was dropped meanwhile, and is another matter now
+    if stream.ready and stream.size <= AHEAD:
+        entries = [entry, *itertools.islice(stream.ready, TURN)]
+        with contextlib.suppress(ProtocolError):  # in its turn it is found which of them is no event
+            record, *others = envelope.decode_records([each[2] for each in entries])
+            ahead.update(zip([each[0] for each in entries[1:]], others, strict=True))
+            return record
+    return envelope.decode_record(entry[2])
 
 
 def _where(stream: Stream, entry: Entry) -> str:

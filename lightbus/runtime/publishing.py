@@ -56,6 +56,9 @@ FIRST_HEAD = 0.5
 LAST_HEAD = 30.0
 """Seconds after which an idle topic says which event is its newest; then again after twice the time, up to the last."""
 
+AT_ONCE = 16
+"""Events in a row that one task has stored one by one, before the rest of the loop has its turn."""
+
 MAX_HEADS = 10_000
 """Topics that do so: the others' newest events are found when the next one comes."""
 
@@ -107,12 +110,16 @@ class OwnJournal(Protocol):
 _Waiter: TypeAlias = "asyncio.Future[Stored] | Callable[[Stored | JournalError], None]"
 
 
+_new = tuple.__new__  # makes a NamedTuple of its fields in half the time
+
+
 class _Batch:
     """What is fired within one tick of the loop: stored by one commit. Each event has somebody who waits for that."""
 
-    __slots__ = ("events", "waiters")
+    __slots__ = ("events", "topics", "waiters")
 
     def __init__(self) -> None:
+        self.topics: list[bytes] = []
         self.events: list[NewEvent] = []
         self.waiters: list[_Waiter] = []
 
@@ -151,6 +158,8 @@ class Publisher:
         self.published_bytes: Counter[tuple[str, str]] = Counter()
         """Per (API, event): how many bytes these took, each counted once and not for each subscriber."""
         self.loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._current_task = partial(asyncio.current_task, self.loop)
         self.when_handled: WhenHandled | None = None
         self.on_subscription: Subscriptions | None = None
         self._apis = apis
@@ -162,6 +171,10 @@ class Publisher:
         self._count = 0
         self._flush_is_due = False
         self._batch = _Batch()
+        self._stores_at_once = True
+        """Whether events were fired one after another of late: then there is nothing to gain from waiting for more."""
+        self._run: tuple[object, int] = (None, 0)
+        """Who had events stored at once within this tick, and how many."""
         self._live_numbers: dict[bytes, int] = {}
         self._turn = int.from_bytes(os.urandom(1), "big")
         self._topics: dict[tuple[str, str], list[tuple[bytes, Topic]]] = {}
@@ -192,23 +205,33 @@ class Publisher:
             [stored] = journal.append([NewEvent(name, record, message.published_at)])
             self.counts["stored"] += 1
             self._queue(topic, stored, record)
-        message.native_id = native_id(journal.id, stored.sequence)
+        message.native_id = journal.id, stored.sequence
         message.publisher = self.identity.instance
         return name, stored.sequence
 
     async def publish_async(self, message: EventMessage, event: Event) -> Place | None:
-        """Do the same on the node's loop, where all that is fired within one tick shares one commit."""
-        if event.delivery == "best_effort" or asyncio.get_running_loop() is not self.loop:
+        """
+        Do the same on the node's loop, where all that is fired within one tick shares one commit.
+
+        A task that fires one event after another does not wait for company that never comes: its events are stored at
+        once, each by its own commit. Not where a commit waits for the disk (`durability: power`).
+        """
+        if event.delivery == "best_effort" or not self._is_on_loop():
             return self.publish(message, event)
         record = self._record(message)
-        future: asyncio.Future[Stored] = self.loop.create_future()
         with self._lock:
-            _, name = self._topic(message.api_name, message.event_name, key_of(event, message.kwargs))
-            self._enqueue(NewEvent(name, record, message.published_at), future)
-        stored = await future
-        message.native_id = native_id(self._journal_id, stored.sequence)
+            topic, name = self._topic(message.api_name, message.event_name, key_of(event, message.kwargs))
+            new = _new(NewEvent, (name, record, message.published_at, ""))
+            if self._may_store_at_once(self._current_task):
+                stored: Stored | asyncio.Future[Stored] = self._store_at_once(topic, new)
+            else:
+                stored = self.loop.create_future()
+                self._enqueue(topic, new, stored)
+        if isinstance(stored, asyncio.Future):
+            stored = await stored
+        message.native_id = self._journal_id, stored[0]
         message.publisher = self.identity.instance
-        return name, stored.sequence
+        return name, stored[0]
 
     def handled_by_all(self, place: Place) -> Future[None]:
         """Return what is done once every group that is owed an event of ours has handled it. From any thread."""
@@ -238,9 +261,16 @@ class Publisher:
             reply(Accepted("", self.identity.instance))
             return
         with self._lock:
-            _, name = self._topic(fire.api, fire.event, key)
-
-            self._enqueue(NewEvent(name, data, time.time(), id), partial(self._answer, fire, name, reply))
+            topic, name = self._topic(fire.api, fire.event, key)
+            new, answer = NewEvent(name, data, time.time(), id), partial(self._answer, fire, name, reply)
+            if not self._may_store_at_once(object):
+                self._enqueue(topic, new, answer)
+                return
+            try:
+                outcome: Stored | JournalError = self._store_at_once(topic, new)
+            except JournalError as error:
+                outcome = error
+        answer(outcome)
 
     def _received(self, fire: Fire) -> tuple[Event, dict[str, Any], bytes, str]:
         if fire.target != self.identity.instance:
@@ -282,7 +312,8 @@ class Publisher:
         with self._lock:
             batch, self._batch = self._batch, _Batch()
             self._flush_is_due = False
-            outcome = self._store(batch.events) if batch.events else []
+            self._stores_at_once = len(batch.events) < 2
+            outcome = self._store(batch) if batch.events else []
             pending, self._pending = self._pending, {}
             live, self._pending_live = self._pending_live, {}
             count, self._count = self._count, 0
@@ -327,35 +358,70 @@ class Publisher:
             self._journal = self._journals.own()
         return self._journal
 
-    def _enqueue(self, event: NewEvent, waiter: _Waiter) -> None:
+    def _may_store_at_once(self, who: Callable[[], object]) -> bool:
+        """Return whether the event of `who()` need not wait for others to be stored. With the lock held."""
+        if not self._stores_at_once or self._batch.events:
+            return False
+        if not self._flush_is_due:
+            self._run = who(), 1
+        else:
+            firing, count = self._run
+            if count == AT_ONCE or firing is not who():
+                return False
+            self._run = firing, count + 1
+        return self._journal is not None and self._journal.is_quick
+
+    def _store_at_once(self, topic: bytes, event: NewEvent) -> Stored:
+        """Store one event and queue it for publishing. With the lock held, on the node's loop. Raises JournalError."""
+        try:
+            [stored] = self._own_journal().append([event])
+        except JournalError as error:
+            self.counts["journal_errors"] += 1
+            logger.error("An event was not stored: %s", error)
+            raise
+        self.counts["stored"] += 1
+        if stored.is_new:
+            self._pending.setdefault(topic, []).append([stored.sequence, stored.previous, event.record])
+            self._count += 1
+        self._flush_on_loop()
+        return stored
+
+    def _is_on_loop(self) -> bool:
+        # A thread runs one loop at a time. To ask asyncio for it is a system call: it looks whether we were forked.
+        return threading.get_ident() == self._thread and self.loop.is_running()
+
+    def _enqueue(self, topic: bytes, event: NewEvent, waiter: _Waiter) -> None:
         """Add an event to this tick's batch. With the lock held, on the node's loop."""
-        self._batch.events.append(event)
-        self._batch.waiters.append(waiter)
+        batch = self._batch
+        batch.topics.append(topic)
+        batch.events.append(event)
+        batch.waiters.append(waiter)
         self._count += 1
+        self._flush_on_loop()
+
+    def _flush_on_loop(self) -> None:
         if not self._flush_is_due:
             self._flush_is_due = True
             self.loop.call_soon(self.flush)
 
-    def _store(self, events: list[NewEvent]) -> Sequence[Stored | JournalError]:
+    def _store(self, batch: _Batch) -> Sequence[Stored | JournalError]:
         """Store a batch and queue it for publishing; return what became of each event. With the lock held."""
+        count = len(batch.events)
         try:
-            outcome = self._own_journal().append(events)
+            outcome = self._own_journal().append(batch.events)
         except JournalError as error:
             self.counts["journal_errors"] += 1
-            self._count -= len(events)
-            logger.error("%d events were not stored: %s", len(events), error)
-            return [error] * len(events)
-        self.counts["stored"] += len(events)
-        pending, topics = self._pending, self._topics
-        for event, stored in zip(events, outcome, strict=True):
-            if stored.is_new:
-                name = event.topic
-                topic = topics[name.api, name.event][name.partition][0]
-                entry = [stored.sequence, stored.previous, event.record]
-                if topic in pending:
-                    pending[topic].append(entry)
-                else:
-                    pending[topic] = [entry]
+            self._count -= count
+            logger.error("%d events were not stored: %s", count, error)
+            return [error] * count
+        self.counts["stored"] += count
+        pending = self._pending
+        last, entries = b"", list[Any]()
+        for topic, event, (sequence, previous, is_new) in zip(batch.topics, batch.events, outcome, strict=True):
+            if is_new:
+                if topic is not last:  # many in a row have the same
+                    last, entries = topic, pending.setdefault(topic, [])
+                entries.append([sequence, previous, event[1]])
         return outcome
 
     def _queue(self, topic: bytes, stored: Stored, record: bytes) -> None:

@@ -132,7 +132,7 @@ class Signature:
             DeformError: an argument could not be put on the wire.
 
         """
-        if self._passes(kwargs):
+        if self.passes(kwargs):
             return
         self._check_names(kwargs)
         problem = self._compiled_parameters.problem(kwargs)
@@ -162,7 +162,7 @@ class Signature:
             ValidationError: an argument cannot become what its annotation says.
 
         """
-        return kwargs if self._passes(kwargs) else self._cast(self._arguments, kwargs)
+        return kwargs if self.passes(kwargs) else self._cast(self._arguments, kwargs)
 
     def cast_result(self, value: Any) -> Any:
         """
@@ -182,7 +182,8 @@ class Signature:
         # A copy each: a handler may change the list it is given.
         return {**kwargs, **{each.name: copy.deepcopy(each.default) for each in absent}} if absent else kwargs
 
-    def _passes(self, kwargs: Kwargs) -> bool:
+    def passes(self, kwargs: Kwargs) -> bool:
+        """Return whether the arguments are complete, and at first sight of the types that the annotations name."""
         exact = self._exact
         for name, value in kwargs.items():
             kinds = exact.get(name)

@@ -35,6 +35,12 @@ of a number or a UUID can be chosen, and 55,000 equal ones, 1 MiB, would keep a 
 # A Packer allocates this much and grows it when needed; its own default of 256 KiB suits streams, not messages.
 _FIRST_BUFFER = 1024
 
+_idle_packers: list[Packer] = []
+"""Packers that nobody uses at the moment: making one takes as long as packing a message."""
+
+_LARGE = 64 * 1024
+"""Bytes of a message above which its packer, whose buffer has grown to that, is not kept."""
+
 _TWO_DOUBLES = Struct(">dd")
 _THREE_INTS = Struct(">iii")
 
@@ -54,13 +60,18 @@ def encode(value: Any, *, name: str = "value", names: Sequence[str] = ()) -> byt
         DeformError: something in it cannot be carried; the message gives the path to it, "kwargs.items[3].when".
 
     """
-    # A Packer per message costs less than a lock around a shared one, and `__to_bus__` may come back in here.
     try:
-        packed: bytes = Packer(default=_extend, strict_types=True, buf_size=_FIRST_BUFFER).pack(value)
+        packer = _idle_packers.pop()  # another thread, or a `__to_bus__` that comes back in here, takes another one
+    except IndexError:
+        packer = Packer(default=_extend, strict_types=True, buf_size=_FIRST_BUFFER)
+    try:
+        packed: bytes = packer.pack(value)
     except _PossibleKey:
         return _encode_with_keys_checked(value, name, names)
     except Exception as error:  # whatever a `__to_bus__` of the user's raises, too
         raise explain(value, error, name=name, names=names, check=_check_scalar) from error
+    if len(packed) < _LARGE:
+        _idle_packers.append(packer)
     return packed
 
 

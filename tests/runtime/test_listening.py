@@ -49,10 +49,13 @@ class Surroundings:
     def casts(self, api: str) -> bool:
         return self._casts
 
-    def incoming(self, message: EventMessage) -> dict[str, Any]:
-        if "invalid" in message.kwargs:
-            raise ValidationError("it is invalid")
-        return message.kwargs
+    def check_of(self, api: str, event: str) -> Callable[[dict[str, Any]], dict[str, Any]] | None:
+        def check(kwargs: dict[str, Any]) -> dict[str, Any]:
+            if "invalid" in kwargs:
+                raise ValidationError("it is invalid")
+            return kwargs
+
+        return check
 
     def caught_up(self) -> None:
         self.caught_up_count += 1
