@@ -39,10 +39,10 @@ __all__ = ["Feed"]
 logger = logging.getLogger("lightbus.consuming")
 
 ACK_AFTER = 0.01
-LONGEST_ACK_AFTER = 0.04
+LONGEST_ACK_AFTER = 0.05
 """Seconds in which acknowledgements are collected: more while there is much to do, up to the second."""
 
-MUCH = 100
+MUCH = 16
 """Events handled in that time that are much."""
 
 ANSWER_TIMEOUT = 5.0
