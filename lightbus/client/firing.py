@@ -7,6 +7,7 @@ import math
 import time
 
 from ..blocking import forbid_in_loop
+from ..config import ApiSettings
 from ..core.registry import Snapshot
 from ..deadline import Deadline
 from ..exceptions import EventNotFound, InvalidParameters, LightbusTimeout, NotReachable, did_you_mean
@@ -40,16 +41,20 @@ class Firing(Keeping):
     ) -> EventMessage:
         """Fire an event and return it when it is on disk somewhere. Raises what `BusPath.fire` raises."""
         engine = self.engine
-        event = self._event(api_name, name)
+        api = self.api_registry.find(api_name)
+        event = None if api is None else api.get_event(name)
         publisher = None if event is None else engine.publisher
-        seconds, wait_for = self._fire_options(api_name, options)
+        settings = self.config.api(api_name)
+        seconds, wait_for = settings.event_fire_timeout, "journal"
+        if options is not None:
+            seconds, wait_for = _fire_options(api_name, options, seconds)
         deadline = NEVER if publisher is not None and wait_for == "journal" else Deadline.after(seconds)
         if event is None and api_name not in engine.snapshot.by_api:
             try:
                 await engine.resolve(api_name, deadline)
             except NotReachable as error:
                 return await asyncio.to_thread(self._keep_unknown, engine, api_name, name, kwargs, wait_for, error)
-        message = self._new_event(engine, event, api_name, name, kwargs)
+        message = self._new_event(engine, event, api_name, name, kwargs, settings)
         if self.hooks.has("before_event_sent"):
             await self.run_hook("before_event_sent", event_message=message)
         if publisher is not None and event is not None:
@@ -77,16 +82,20 @@ class Firing(Keeping):
         """Do the same from a plain thread. Raises CannotBlockHere inside a running event loop."""
         forbid_in_loop(f"bus.{api_name}.{name}.fire()", f"bus.{api_name}.{name}.fire_async()")
         engine = self.engine
-        event = self._event(api_name, name)
+        api = self.api_registry.find(api_name)
+        event = None if api is None else api.get_event(name)
         publisher = None if event is None else engine.publisher
-        seconds, wait_for = self._fire_options(api_name, options)
+        settings = self.config.api(api_name)
+        seconds, wait_for = settings.event_fire_timeout, "journal"
+        if options is not None:
+            seconds, wait_for = _fire_options(api_name, options, seconds)
         deadline = NEVER if publisher is not None and wait_for == "journal" else Deadline.after(seconds)
         try:
             if event is None and api_name not in engine.snapshot.by_api:
                 self._door().resolve(api_name, deadline)
         except NotReachable as error:
             return self._keep_unknown(engine, api_name, name, kwargs, wait_for, error)
-        message = self._new_event(engine, event, api_name, name, kwargs)
+        message = self._new_event(engine, event, api_name, name, kwargs, settings)
         if self.hooks.has("before_event_sent"):
             self.hooks.run_blocking("before_event_sent", client=self, event_message=message)
         if publisher is not None and event is not None:
@@ -106,29 +115,17 @@ class Firing(Keeping):
             self.hooks.run_blocking("after_event_sent", client=self, event_message=message)
         return message
 
-    def _fire_options(self, api_name: str, options: BusOptions | None) -> tuple[float, str]:
-        seconds = self.config.api(api_name).event_fire_timeout
-        wait_for = "journal"
-        if options is not None:
-            what = f"an event of {api_name}"
-            check_options(options, FIRE_OPTIONS, what)
-            seconds = timeout_of(options, seconds, what)
-            wait_for = options.get("wait_for") or wait_for
-            if wait_for not in WAIT_FOR:
-                raise InvalidParameters(
-                    f"bus_options of {what}: wait_for is {wait_for!r:.100}. There are: {', '.join(WAIT_FOR)}."
-                )
-        return seconds, wait_for
-
-    def _event(self, api_name: str, name: str) -> Event | None:
-        api = self.api_registry.find(api_name)
-        return None if api is None else api.get_event(name)
-
     def _new_event(
-        self, engine: Engine, event: Event | None, api_name: str, name: str, kwargs: Kwargs | None
+        self,
+        engine: Engine,
+        event: Event | None,
+        api_name: str,
+        name: str,
+        kwargs: Kwargs | None,
+        settings: ApiSettings,
     ) -> EventMessage:
         kwargs = {} if kwargs is None else kwargs
-        validate = self.config.api(api_name).validation.outgoing
+        validate = settings.validation.outgoing
         version = 1
         if event is not None:
             kwargs = event.signature.fill_defaults(kwargs)
@@ -165,11 +162,22 @@ class Firing(Keeping):
         """Keep an event of an API that is not registered here and that nobody advertises, if it is a known one."""
         if not self._is_known(api_name, name):
             raise error
-        message = self._new_event(engine, None, api_name, name, kwargs)
+        message = self._new_event(engine, None, api_name, name, kwargs, self.config.api(api_name))
         self.hooks.run_blocking("before_event_sent", client=self, event_message=message)
         self._keep(message, None, wait_for, error)
         self.hooks.run_blocking("after_event_sent", client=self, event_message=message)
         return message
+
+
+def _fire_options(api_name: str, options: BusOptions, seconds: float) -> tuple[float, str]:
+    what = f"an event of {api_name}"
+    check_options(options, FIRE_OPTIONS, what)
+    wait_for = options.get("wait_for") or "journal"
+    if wait_for not in WAIT_FOR:
+        raise InvalidParameters(
+            f"bus_options of {what}: wait_for is {wait_for!r:.100}. There are: {', '.join(WAIT_FOR)}."
+        )
+    return timeout_of(options, seconds, what), wait_for
 
 
 def _not_handled(message: EventMessage) -> LightbusTimeout:

@@ -220,9 +220,10 @@ class Publisher:
             return self.publish(message, event)
         record = self._record(message)
         with self._lock:
-            topic, name = self._topic(message.api_name, message.event_name, key_of(event, message.kwargs))
+            key = None if event.key is None else key_of(event, message.kwargs)
+            topic, name = self._topic(message.api_name, message.event_name, key)
             new = _new(NewEvent, (name, record, message.published_at, ""))
-            if self._may_store_at_once(self._current_task):
+            if self._stores_at_once and self._may_store_at_once(self._current_task):
                 stored: Stored | asyncio.Future[Stored] = self._store_at_once(topic, new)
             else:
                 stored = self.loop.create_future()
@@ -263,7 +264,7 @@ class Publisher:
         with self._lock:
             topic, name = self._topic(fire.api, fire.event, key)
             new, answer = NewEvent(name, data, time.time(), id), partial(self._answer, fire, name, reply)
-            if not self._may_store_at_once(object):
+            if not self._stores_at_once or not self._may_store_at_once(object):
                 self._enqueue(topic, new, answer)
                 return
             try:
@@ -360,7 +361,7 @@ class Publisher:
 
     def _may_store_at_once(self, who: Callable[[], object]) -> bool:
         """Return whether the event of `who()` need not wait for others to be stored. With the lock held."""
-        if not self._stores_at_once or self._batch.events:
+        if self._batch.events:
             return False
         if not self._flush_is_due:
             self._run = who(), 1
@@ -397,7 +398,8 @@ class Publisher:
         batch.events.append(event)
         batch.waiters.append(waiter)
         self._count += 1
-        self._flush_on_loop()
+        if not self._flush_is_due:
+            self._flush_on_loop()
 
     def _flush_on_loop(self) -> None:
         if not self._flush_is_due:

@@ -563,7 +563,7 @@ def test_a_repeated_hand_off_is_stored_once() -> None:
         later = await out.hand_off()
         other = await out.hand_off(id="id-2")
         assert [first, again, later, other] == [Accepted(out.native_id(n), ME) for n in (1, 1, 1, 2)]
-        assert sum(map(len, out.records.values())) == 2
+        await wait_until_async(lambda: sum(map(len, out.records.values())) == 2)
         assert out.publisher.counts["repeated"] == 2
 
     run(test)
