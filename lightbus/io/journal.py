@@ -17,9 +17,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from ..exceptions import JournalError
+from .rows import LENGTH_SIZE, MAX_APART, MAX_EVENTS, MAX_SIZE, Entry, entries_of, joined, size_of
 
 __all__ = ["DAMAGED", "Dead", "Entry", "Group", "Journal", "NewEvent", "Page", "Stored", "Topic", "journal_error"]
 
@@ -28,7 +29,7 @@ logger = logging.getLogger("lightbus.journal")
 APPLICATION_ID = 0x4C427573
 """What marks a file as a journal of ours: "LBus"."""
 
-VERSION = 1
+VERSION = 2
 EPOCH_BITS = 40
 """An epoch has room for a million million events."""
 
@@ -56,7 +57,7 @@ DAMAGED = (sqlite3.Error, TypeError, ValueError)
 
 _new = tuple.__new__  # makes a NamedTuple of its fields in half the time
 
-_INSERT_EVENT = "INSERT INTO events VALUES (?, ?, ?, ?, ?)"
+_INSERT_ROW = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)"
 _INSERT_CUT = "INSERT INTO cuts VALUES (?, ?, ?)"
 _JOIN_OLDEST_CUTS = f"""
     UPDATE cuts SET number = number + (SELECT number FROM cuts WHERE topic = ?1 ORDER BY through LIMIT 1)
@@ -67,7 +68,9 @@ _DELETE_OLDEST_CUT = f"""
     DELETE FROM cuts WHERE topic = ?1 AND through = (SELECT min(through) FROM cuts WHERE topic = ?1)
         AND (SELECT count(*) FROM cuts WHERE topic = ?1) > {MAX_CUTS}
 """
-_SIZE_BEHIND = "SELECT count(*), coalesce(sum(length(record)), 0) FROM events WHERE sequence > ?"
+_SIZE = f"(length(record) - {LENGTH_SIZE} * count * (count > 1))"
+"""Bytes of the records of a row."""
+_SIZE_BEHIND = f"SELECT coalesce(sum(count), 0), coalesce(sum({_SIZE}), 0) FROM events WHERE sequence > ?"
 
 _TABLES = """
     CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -77,7 +80,7 @@ _TABLES = """
     );
     CREATE TABLE events (
         sequence INTEGER PRIMARY KEY, topic INTEGER NOT NULL, previous INTEGER NOT NULL, at REAL NOT NULL,
-        record BLOB NOT NULL
+        record BLOB NOT NULL, count INTEGER NOT NULL DEFAULT 1
     );
     CREATE INDEX by_topic ON events (topic, sequence);
     CREATE TABLE handed_off (id TEXT PRIMARY KEY, sequence INTEGER NOT NULL) WITHOUT ROWID;
@@ -136,12 +139,8 @@ class Stored(NamedTuple):
     is_new: bool = True
 
 
-class Entry(NamedTuple):
-    """An event as it is read back."""
-
-    sequence: int
-    previous: int
-    record: bytes
+_Row: TypeAlias = tuple[int, int, int, float, bytes, int]
+"""Sequence of its last event, number of the topic, previous of its first event, time, records, number of events."""
 
 
 class Page(NamedTuple):
@@ -199,6 +198,35 @@ def journal_error(path: Path, what: str, error: Exception) -> JournalError:
     else:
         remedy = "Is the disk all right?"
     return JournalError(f"The journal {path} {what}: {text}. {remedy}")
+
+
+class _Gone:
+    """Events to be deleted."""
+
+    def __init__(self) -> None:
+        self.count = self.size = self.through = 0
+        """How many, of how many bytes, and up to which sequence."""
+        self.rows: list[tuple[int]] = []
+        """The sequences of rows that go as a whole."""
+        self.shortened: list[tuple[int, bytes, int, int]] = []
+        """What is left of those that do not: previous, records, number of events, and the sequence."""
+
+    def row(self, sequence: int, count: int, size: int) -> None:
+        """Have a row be deleted: its sequence, its events, and how many bytes these have."""
+        self.rows.append((sequence,))
+        self.count += count
+        self.size += size
+        self.through = sequence
+
+    def part(self, entries: list[Entry], through: int) -> None:
+        """Have the first events of a row be deleted, up to a sequence."""
+        left = [entry for entry in entries if entry.sequence > through]
+        going = entries[: len(entries) - len(left)]
+        records = joined([entry.record for entry in left])
+        self.shortened.append((left[0].previous, records, len(left), left[-1].sequence))
+        self.count += len(going)
+        self.size += sum([len(entry.record) for entry in going])
+        self.through = through
 
 
 class Journal:
@@ -267,46 +295,20 @@ class Journal:
         with self._writing:
             if self._closed:
                 raise JournalError(f"The journal {self.path} is closed: the bus stops.")
-            outcome: list[Stored] = []
-            rows: list[tuple[int, int, int, float, bytes]] = []
-            ids: dict[str, Stored] = {}
-            lasts: dict[Topic, int] = {}
-            head = self.head
-            latest: Topic | None = None
-            number = previous = 0
+            # One statement is a transaction by itself: to begin and to end it costs as much again.
+            is_one = len(events) == 1 and not events[0].id and events[0].topic in self._topics
             try:
                 self._see_that_it_is_there()
-                # One statement is a transaction by itself: to begin and to end it costs as much again.
-                is_one = len(events) == 1 and not events[0].id and events[0].topic in self._topics
-                if not is_one:
-                    self._write.execute("BEGIN IMMEDIATE")
-                for topic, record, at, id in events:
-                    if id and (known := ids.get(id) or self._handed_off(id)) is not None:
-                        outcome.append(known._replace(is_new=False))
-                        continue
-                    if topic is not latest:  # many in a row have the same
-                        if latest is not None:
-                            lasts[latest] = previous
-                        latest = topic
-                        number = self._topics.get(topic) or self._add_topic(topic)
-                        previous = lasts.get(topic) or self._lasts.get(topic, 0)
-                    head += 1
-                    rows.append((head, number, previous, at, record))
-                    outcome.append(stored := _new(Stored, (head, previous, True)))
-                    previous = head
-                    if id:
-                        ids[id] = stored
-                if latest is not None:
-                    lasts[latest] = previous
                 if is_one:
-                    self._write.execute(_INSERT_EVENT, rows[0])
+                    topic, record, at, _ = events[0]
+                    head = self.head + 1
+                    outcome = [Stored(head, self._lasts.get(topic, 0))]
+                    rows = [(head, self._topics[topic], outcome[0].previous, at, record, 1)]
+                    self._write.execute(_INSERT_ROW, rows[0])
+                    lasts = {topic: head}
                 else:
-                    self._write.executemany(_INSERT_EVENT, rows)
-                if ids:
-                    self._write.executemany(
-                        "INSERT INTO handed_off VALUES (?, ?)", [(id, stored.sequence) for id, stored in ids.items()]
-                    )
-                if not is_one:
+                    self._write.execute("BEGIN IMMEDIATE")
+                    outcome, rows, lasts, head = self._append_all(events)
                     self._write.execute("COMMIT")
                 self._took_in(head, lasts, rows)
             except (sqlite3.Error, OSError) as error:
@@ -316,6 +318,51 @@ class Journal:
                 self._roll_back()
                 raise
         return outcome
+
+    def _append_all(self, events: Sequence[NewEvent]) -> tuple[list[Stored], list[_Row], dict[Topic, int], int]:
+        """Number events and insert them, those in a row of one topic as one row. Within a transaction."""
+        outcome: list[Stored] = []
+        rows: list[_Row] = []
+        ids: dict[str, Stored] = {}
+        lasts: dict[Topic, int] = {}
+        head = previous = self.head
+        latest: Topic | None = None
+        records: list[bytes] = []  # of the row at hand, with all that is to be known of it
+        number = before = size = 0
+        first = 0.0
+        for topic, record, at, id in events:
+            if id and (known := ids.get(id) or self._handed_off(id)) is not None:
+                outcome.append(known._replace(is_new=False))
+                continue
+            size += len(record)
+            if (
+                topic is not latest
+                or len(records) == MAX_EVENTS
+                or size > MAX_SIZE
+                or abs(at - first) > MAX_APART
+                or id
+            ):
+                if latest is not None:
+                    rows.append((head, number, before, first, joined(records), len(records)))
+                    lasts[latest] = previous
+                number = self._topics.get(topic) or self._add_topic(topic)
+                latest, first, records = topic, at, []
+                before = previous = lasts.get(topic) or self._lasts.get(topic, 0)
+                size = MAX_SIZE + 1 if id else len(record)  # who has an id is found by it as a row
+            records.append(record)
+            head += 1
+            outcome.append(stored := _new(Stored, (head, previous, True)))
+            previous = head
+            if id:
+                ids[id] = stored
+        if latest is not None:
+            rows.append((head, number, before, first, joined(records), len(records)))
+            lasts[latest] = previous
+        self._write.executemany(_INSERT_ROW, rows)
+        if ids:
+            handed_off = [(id, stored.sequence) for id, stored in ids.items()]
+            self._write.executemany("INSERT INTO handed_off VALUES (?, ?)", handed_off)
+        return outcome, rows, lasts, head
 
     def last(self, topic: Topic) -> int:
         """Return the newest sequence of a topic; 0 where it has none."""
@@ -336,19 +383,23 @@ class Journal:
         if number is None or after >= last:
             return Page([], max(after, last), False, 0)
         query = (
-            "SELECT sequence, previous, record FROM events WHERE topic = ? AND sequence > ? ORDER BY sequence LIMIT ?"
+            "SELECT sequence, previous, count, record FROM events WHERE topic = ? AND sequence > ? ORDER BY sequence"
         )
-        with self._reader() as read:
-            found = read.execute(query, (number, after, limit)).fetchall()
-            trimmed = self._cut_behind(read, topic, number, after)
         entries: list[Entry] = []
         size = 0
-        for sequence, previous, record in found:
-            size += len(record)
-            if entries and size > max_bytes:
-                break
-            entries.append(Entry(sequence, previous, record))
-        more = len(entries) < len(found) or len(found) == limit
+        more = False
+        with self._reader() as read:
+            for row in read.execute(query, (number, after)):
+                for entry in entries_of(*row):
+                    if entry.sequence > after:
+                        size += len(entry.record)
+                        if len(entries) == limit or (entries and size > max_bytes):
+                            more = True
+                            break
+                        entries.append(entry)
+                if more:
+                    break
+            trimmed = self._cut_behind(read, topic, number, after)
         # Where nothing is left, what is missing in front of the newest was trimmed.
         through = entries[-1].sequence if more else max(last, entries[-1].sequence if entries else 0)
         return Page(entries, through, more, trimmed)
@@ -363,14 +414,17 @@ class Journal:
         if not numbers:
             return []
         query = (
-            f"SELECT topic, sequence, previous, record FROM events WHERE topic IN ({','.join('?' * len(numbers))}) "
-            "AND at >= ? AND at <= ? ORDER BY sequence DESC LIMIT ?"
+            f"SELECT topic, sequence, previous, count, record FROM events WHERE topic IN "
+            f"({','.join('?' * len(numbers))}) AND at >= ? AND at <= ? ORDER BY sequence DESC LIMIT ?"
         )
         arguments = (*numbers, -1e300 if start is None else start, 1e300 if stop is None else stop, limit)
+        entries: list[tuple[Topic, Entry]] = []
         with self._reader() as read:
-            found = read.execute(query, arguments).fetchall()
-        found.reverse()
-        return [(numbers[topic], Entry(*entry)) for topic, *entry in found]
+            for topic, *row in read.execute(query, arguments):
+                entries += [(numbers[topic], entry) for entry in reversed(entries_of(*row))]
+                if len(entries) >= limit:
+                    break
+        return entries[:limit][::-1]
 
     def kept(
         self, is_wanted: Callable[[Topic], bool], after: int, *, limit: int, max_bytes: int
@@ -384,21 +438,26 @@ class Journal:
         topics = {number: topic for topic, number in list(self._topics.items()) if is_wanted(topic)}
         # Through the primary key: by the topics' index, SQLite would sort all that follows for each page.
         query = (
-            f"SELECT topic, sequence, previous, CASE WHEN topic IN ({','.join(map(str, topics))}) THEN record END "
+            "SELECT topic, sequence, previous, count, "
+            f"CASE WHEN topic IN ({','.join(map(str, topics))}) THEN record END "
             "FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?"
         )
         entries: list[tuple[Topic, Entry]] = []
         through, size, examined = after, 0, 0
         with self._reader() as read:
-            for number, sequence, previous, record in read.execute(query, (after, MAX_EXAMINED)):
-                if record is not None:
-                    size += len(record)
-                    if entries and (len(entries) >= limit or size > max_bytes):
-                        return entries, through, True
-                    entries.append((topics[number], Entry(sequence, previous, record)))
-                examined += 1
+            for number, sequence, previous, count, data in read.execute(query, (after, MAX_EXAMINED)):
+                for entry in () if data is None else entries_of(sequence, previous, count, data):
+                    if entry.sequence > after:
+                        size += len(entry.record)
+                        if entries and (len(entries) >= limit or size > max_bytes):
+                            return entries, through, True
+                        entries.append((topics[number], entry))
+                        through = entry.sequence
+                examined += count
                 through = sequence
-        return entries, through, examined == MAX_EXAMINED
+                if examined >= MAX_EXAMINED:
+                    break
+        return entries, through, examined >= MAX_EXAMINED
 
     def position_before(self, topic: Topic, at: float) -> int:
         """Return the sequence of the newest event of a topic that is older than a time; 0 where there is none."""
@@ -410,32 +469,34 @@ class Journal:
 
     def find(self, is_it: Callable[[bytes], bool], api: str, event: str) -> tuple[Topic, int] | None:
         """Return topic and sequence of the event whose record is the one looked for; None where there is none."""
-        query = "SELECT sequence, record FROM events WHERE topic = ? ORDER BY sequence DESC"
+        query = "SELECT sequence, previous, count, record FROM events WHERE topic = ? ORDER BY sequence DESC"
         for topic, number in list(self._topics.items()):
             if (topic.api, topic.event) == (api, event):
                 with self._reader() as read:
-                    for sequence, record in read.execute(query, (number,)):
-                        if is_it(record):
-                            return topic, sequence
+                    for row in read.execute(query, (number,)):
+                        for entry in reversed(entries_of(*row)):
+                            if is_it(entry.record):
+                                return topic, entry.sequence
         return None
 
     def record(self, sequence: int) -> bytes | None:
         """Return the event of a sequence; None where it is not there (any more)."""
         with self._reader() as read:
-            found = read.execute("SELECT record FROM events WHERE sequence = ?", (sequence,)).fetchone()
-        return None if found is None else bytes(found[0])
+            _, entries = _row_with(read, sequence)
+        return next((bytes(entry.record) for entry in entries if entry.sequence == sequence), None)
 
     def topic_of(self, sequence: int) -> Topic | None:
         """Return the topic of the event of a sequence; None where it is not there (any more)."""
         with self._reader() as read:
-            found = read.execute("SELECT topic FROM events WHERE sequence = ?", (sequence,)).fetchone()
-        return None if found is None else self._names.get(found[0])
+            number, entries = _row_with(read, sequence)
+        return self._names.get(number) if any(entry.sequence == sequence for entry in entries) else None
 
     def count_after(self, topic: Topic, sequence: int) -> int:
         """Return how many events of a topic are behind a sequence."""
         if sequence >= self._lasts.get(topic, 0):
             return 0
-        query = "SELECT count(*) FROM events WHERE topic = ? AND sequence > ?"
+        # Of the row that has the sequence, what is behind it.
+        query = "SELECT coalesce(sum(min(count, sequence - ?2)), 0) FROM events WHERE topic = ?1 AND sequence > ?2"
         with self._reader() as read:
             return int(read.execute(query, (self._topics[topic], sequence)).fetchone()[0])
 
@@ -693,12 +754,15 @@ class Journal:
             write.execute(f"PRAGMA user_version={VERSION}")
             write.executemany("INSERT INTO about VALUES (?, ?)", {"epoch": "0", **new}.items())
             write.execute("INSERT INTO size VALUES (0, 0, 0)")
-        elif version != VERSION or write.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        elif version not in (1, VERSION) or write.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
             write.execute("ROLLBACK")
             raise JournalError(
                 f"The journal {self.path} is of version {version}, and this Lightbus knows version {VERSION}. "
                 "It is left alone: run the version of Lightbus that wrote it, or one that is newer."
             )
+        if version == 1:  # each event had a row of its own
+            write.execute("ALTER TABLE events ADD COLUMN count INTEGER NOT NULL DEFAULT 1")
+            write.execute(f"PRAGMA user_version={VERSION}")
         before = int(write.execute("SELECT value FROM about WHERE key = 'epoch'").fetchone()[0])
         epoch = min(max(before + 1, int(time.time() / EPOCH_UNIT)), MAX_EPOCH)
         write.execute("UPDATE about SET value = ? WHERE key = 'epoch'", (str(epoch),))
@@ -733,10 +797,10 @@ class Journal:
         if os.stat(self.path).st_ino != self._inode:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
 
-    def _took_in(self, head: int, lasts: dict[Topic, int], rows: list[tuple[int, int, int, float, bytes]]) -> None:
+    def _took_in(self, head: int, lasts: dict[Topic, int], rows: list[_Row]) -> None:
         self.head = head
         count, size = self.size
-        self.size = (count + len(rows), size + sum(len(row[4]) for row in rows))
+        self.size = (count + sum([row[5] for row in rows]), size + sum([size_of(row[4], row[5]) for row in rows]))
         if self._added:
             self._added.clear()
             self._lasts = {**self._lasts, **lasts}  # others iterate over it
@@ -805,22 +869,28 @@ class Journal:
         return int(read.execute(query, (number, after)).fetchone()[0])
 
     def _delete_old(self, topic: Topic, number: int, handled: int, before: float, now: float) -> None:
-        query = "SELECT sequence, length(record), at FROM events WHERE topic = ? AND sequence <= ? ORDER BY sequence"
+        # The last row may have events that were handled, and such that were not.
+        query = (
+            f"SELECT sequence, count, {_SIZE}, at, previous, CASE WHEN sequence > ?2 THEN record END FROM events "
+            f"WHERE topic = ?1 AND sequence < ?2 + {MAX_EVENTS} AND sequence - count < ?2 ORDER BY sequence"
+        )
         while True:
-            rows: list[tuple[int, int]] = []
+            gone = _Gone()
             with self._reader() as read:
-                for sequence, size, at in read.execute(query, (number, handled)):
+                for sequence, count, size, at, previous, data in read.execute(query, (number, handled)):
                     # The first that is too young ends it, so that the young are not all looked at each time. One from
                     # the future does not: a clock was wrong.
-                    if at < before:
-                        rows.append((sequence, size))
+                    if at < before and data is None:
+                        gone.row(sequence, count, size)
+                    elif at < before:
+                        gone.part(entries_of(sequence, previous, count, data), handled)
                     elif at <= now:
                         break
-                    if len(rows) == CHUNK:
+                    if len(gone.rows) == CHUNK:
                         break
-            if rows:
-                self._delete(rows, {topic: rows[-1][0]})
-            if len(rows) < CHUNK:
+            if gone.count:
+                self._delete(gone, {topic: gone.through})
+            if len(gone.rows) < CHUNK:
                 return
 
     def _delete_oldest(
@@ -830,22 +900,31 @@ class Journal:
         owed: Mapping[Topic, Mapping[str, int]],
         lost: dict[tuple[str, Topic], int],
     ) -> None:
-        query = "SELECT sequence, topic, length(record) FROM events ORDER BY sequence LIMIT ?"
-        with self._reader() as read:
-            rows = read.execute(query, (count,)).fetchall()
+        query = f"SELECT topic, sequence, count, {_SIZE} FROM events ORDER BY sequence LIMIT ?"
+        gone = _Gone()
         floors: dict[Topic, int] = {}
         cuts: dict[Topic, int] = {}
         losses: dict[tuple[str, Topic], int] = {}
-        for sequence, number, _ in rows:
-            topic = self._names[number]
-            floors[topic] = sequence
-            losers = [group for group, handled in owed.get(topic, {}).items() if handled < sequence]
-            for group in losers:
-                losses[group, topic] = losses.get((group, topic), 0) + 1
-            cuts[topic] = cuts.get(topic, 0) + bool(losers)
+        with self._reader() as read:
+            for number, sequence, events, size in read.execute(query, (count,)).fetchall():
+                spared = max(0, events - (count - gone.count))
+                if spared:
+                    gone.part(_row_with(read, sequence)[1], sequence - spared)
+                else:
+                    gone.row(sequence, events, size)
+                topic = self._names[number]
+                floors[topic] = gone.through
+                most = 0
+                for group, handled in owed.get(topic, {}).items():
+                    if (missed := min(events - spared, gone.through - handled)) > 0:
+                        losses[group, topic] = losses.get((group, topic), 0) + missed
+                        most = max(most, missed)
+                cuts[topic] = cuts.get(topic, 0) + most
+                if gone.count == count:
+                    break
         cut = [(self._topics[topic], floors[topic], number) for topic, number in cuts.items() if number]
         self._delete(
-            [(sequence, size) for sequence, _, size in rows],
+            gone,
             floors,
             (
                 "INSERT INTO lost VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET number = number + ?3, at = ?4",
@@ -860,18 +939,17 @@ class Journal:
 
     def _delete(
         self,
-        events: list[tuple[int, int]],
+        gone: _Gone,
         floors: dict[Topic, int],
         *more: tuple[str, Sequence[tuple[Any, ...]]],
     ) -> None:
-        """Delete events, each given by its sequence and the size of its record."""
-        rows = [(sequence,) for sequence, _ in events]
         with self._writing:
-            size = (self.size[0] - len(events), self.size[1] - sum(size for _, size in events))
+            size = (self.size[0] - gone.count, self.size[1] - gone.size)
             self._commit(
                 (
-                    ("DELETE FROM events WHERE sequence = ?", rows),
-                    ("DELETE FROM handed_off WHERE sequence = ?", rows),
+                    ("DELETE FROM events WHERE sequence = ?", gone.rows),
+                    ("DELETE FROM handed_off WHERE sequence = ?", gone.rows),
+                    ("UPDATE events SET previous = ?, record = ?, count = ? WHERE sequence = ?", gone.shortened),
                     (
                         "UPDATE topics SET floor = ? WHERE id = ?",
                         [(at, self._topics[topic]) for topic, at in floors.items()],
@@ -889,6 +967,13 @@ class Journal:
             if self.head != self._size_noted_at:
                 self._commit((("UPDATE size SET count = ?, bytes = ?, through = ?", [(*self.size, self.head)]),))
                 self._size_noted_at = self.head
+
+
+def _row_with(read: sqlite3.Connection, sequence: int) -> tuple[int, list[Entry]]:
+    """Return the topic's number and the events of the row that has the event of a sequence, if one has it."""
+    query = "SELECT topic, sequence, previous, count, record FROM events WHERE sequence >= ? ORDER BY sequence LIMIT 1"
+    found = read.execute(query, (sequence,)).fetchone()
+    return (0, []) if found is None else (found[0], entries_of(*found[1:]))
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -376,11 +376,83 @@ def test_a_newer_version_is_left_alone(journal: Journal, path: Path) -> None:
     """A file that a later Lightbus wrote is not touched, and the error says so."""
     journal.close()
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version=2")
+        connection.execute("PRAGMA user_version=3")
     before = path.read_bytes()
-    with pytest.raises(JournalError, match="is of version 2, and this Lightbus knows version 1"):
+    with pytest.raises(JournalError, match="is of version 3, and this Lightbus knows version 2"):
         Journal(path)
     assert path.read_bytes() == before
+
+
+def test_a_journal_of_version_1_goes_on(journal: Journal, path: Path) -> None:
+    """Its events, which have a row each, are there as before, and new ones follow on them."""
+    old = [journal.append([event(record=record)])[0].sequence for record in (b"a", b"b")]
+    journal.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE events DROP COLUMN count")
+        connection.execute("PRAGMA user_version=1")
+    again = Journal(path)
+    assert again.size == (2, 2)
+    new = [each.sequence for each in again.append([event(record=b"c"), event(record=b"d")])]
+    assert [entry.record for entry in page(again).entries] == [b"a", b"b", b"c", b"d"]
+    assert [entry.sequence for entry in page(again).entries] == old + new
+    again.close()
+    Journal(path).close()
+
+
+def rows(journal: Journal) -> list[int]:
+    """Return how many events each row of a journal has."""
+    with contextlib.closing(sqlite3.connect(journal.path)) as connection:
+        return [count for (count,) in connection.execute("SELECT count FROM events ORDER BY sequence")]
+
+
+def test_events_in_a_row_share_one(journal: Journal) -> None:
+    """Those of one topic that are stored together do; not what is large, has an id, or was fired at another time."""
+    journal.append([event() for _ in range(300)])
+    journal.append([event(ONE), event(ONE), event(TWO), event(TWO), event(ONE)])
+    journal.append([event(), event(id="i"), event(), event(at=5.0), event(at=5.05), event(at=6.0)])
+    journal.append([event(), event(record=b"x" * 40_000), event()])
+    assert rows(journal) == [256, 44, 2, 2, 1, 1, 1, 1, 2, 1, 1, 1, 1]
+    assert journal.size[0] == 314
+
+
+def test_what_shares_a_row_is_found_by_itself(journal: Journal) -> None:
+    """Each event of a row has its sequence, its topic and its place, and may be the one behind which one goes on."""
+    a, b, c, d = (each.sequence for each in journal.append([event(record=each) for each in (b"a", b"bb", b"c", b"d")]))
+    assert rows(journal) == [4]
+    assert [journal.record(each) for each in (a - 1, a, b, d, d + 1)] == [None, b"a", b"bb", b"d", None]
+    assert [journal.topic_of(each) for each in (a - 1, a, d, d + 1)] == [None, ONE, ONE, None]
+    assert [journal.count_after(ONE, each) for each in (0, a, b, c, d)] == [4, 3, 2, 1, 0]
+    assert journal.find(lambda record: record == b"c", "auth", "seen") == (ONE, c)
+    assert [entry.record for entry in page(journal, after=b).entries] == [b"c", b"d"]
+    part = page(journal, after=a, limit=2)
+    assert ([entry.record for entry in part.entries], part.through, part.more) == ([b"bb", b"c"], c, True)
+    assert [entry.record for _, entry in journal.history("auth", "seen", limit=2)] == [b"c", b"d"]
+    entries, through, more = journal.kept(lambda topic: True, a, limit=2, max_bytes=99)
+    assert ([entry.record for _, entry in entries], through, more) == ([b"bb", b"c"], c, True)
+    assert journal.size == (4, 5)
+
+
+def test_a_row_is_deleted_as_far_as_it_goes(journal: Journal) -> None:
+    """What nobody needs any more of a row goes, what follows stays; so does what a cap leaves."""
+    a, b, _, d = (each.sequence for each in journal.append([event(record=each) for each in (b"a", b"bb", b"c", b"d")]))
+    assert trim(journal, handled={"shop": a}) == []
+    assert (rows(journal), journal.size) == ([3], (3, 4))
+    assert page(journal).entries[0].previous == a
+    assert trim(journal, handled={"shop": b}, events=1) == [("shop", ONE, 1)]
+    assert (rows(journal), journal.size) == ([1], (1, 1))
+    assert page(journal).entries[0].sequence == d
+
+
+def test_a_damaged_row_is_an_error(journal: Journal) -> None:
+    """Where a row does not have the events that it says it has, reading it says which file that is."""
+    journal.append([event(), event()])
+    with contextlib.closing(sqlite3.connect(journal.path)) as connection:
+        connection.execute("UPDATE events SET count = 3")
+        connection.commit()
+    with pytest.raises(JournalError, match=f"The journal {journal.path} cannot be read"):
+        page(journal)
+    with pytest.raises(JournalError, match=f"The journal {journal.path} cannot be read"):
+        journal.record(journal.head)
 
 
 @pytest.mark.parametrize("content", [b"this is no database at all" * 100, b"SQLite format 3\0" + b"\xff" * 4096])
