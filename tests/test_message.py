@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lightbus.message import EventMessage, ResultMessage, RpcMessage
+from lightbus.message import EventMessage, ResultMessage, RpcMessage, event_message
 from lightbus.typing import Kwargs
 
 
@@ -35,6 +35,18 @@ def test_an_event() -> None:
     assert repr(message) == "<EventMessage auth.seen(user) id=4f2a-1>"
     message.deliveries = 2
     assert message.redelivered
+
+
+def test_where_an_event_is() -> None:
+    """It is told as journal and sequence; nothing is told where no journal has it."""
+    assert EventMessage(api_name="a", event_name="b", native_id="j-7").native_id == "j-7"
+    for where, told in ((("j", 7), "j-7"), (("", 7), ""), ("", "")):
+        message = event_message("a", "b", {"n": 1}, 2, "id", where, 3, 1.5, "p")
+        assert message.native_id == told
+    assert (message.api_name, message.event_name, message.kwargs, message.version) == ("a", "b", {"n": 1}, 2)
+    assert (message.id, message.deliveries, message.published_at, message.publisher) == ("id", 3, 1.5, "p")
+    message.native_id = "k-8"
+    assert message.native_id == "k-8"
 
 
 @pytest.mark.parametrize(

@@ -338,6 +338,51 @@ def test_events_are_handled_in_order() -> None:
     run(function, test)
 
 
+def test_a_record_that_is_none_among_others(caplog: pytest.LogCaptureFixture) -> None:
+    """Events are decoded together; one that is none is passed over by itself, and the others are handled in order."""
+    seen: list[int] = []
+
+    async def test(listening: Listening, surroundings: Surroundings) -> None:
+        stream = feeder(listening).stream()
+        records = [envelope.encode_record(Record(f"id-{n}", 1, 0.5, {"n": n})) for n in range(6)]
+        records[2], records[4] = b"\xc1", b""
+        assert stream.live([[n, n - 1, record] for n, record in enumerate(records, 1)]) == 6
+        listening.ready(stream, 6, stream.size)
+        await wait_until_async(lambda: listening.handled == 6)
+        assert (seen, listening.counts["invalid"], listening.backlog_bytes) == ([0, 1, 3, 5], 2, 0)
+
+    async def function(n: int) -> None:
+        seen.append(n)
+
+    run(function, test)
+    assert "at j-3 (partition 0) is not given to the listener" in caplog.text
+
+
+def test_what_is_dropped_in_a_row_is_not_handled() -> None:
+    """Events that were decoded ahead, and then dropped or skipped while one was handled, are not given to anybody."""
+    seen: list[int] = []
+
+    async def test(listening: Listening, surroundings: Surroundings) -> None:
+        async def function(n: int) -> None:
+            seen.append(n)
+            if n == 2:
+                at_work.skip(stream, 4)
+            elif n == 6:
+                at_work.forget(stream)
+
+        at_work = Listening(surroundings, listener(function))
+        stream = feeder(at_work).stream()
+        for n in range(1, 10):
+            feeder(at_work).give(n, n=n)
+        await wait_until_async(lambda: 6 in seen)
+        await asyncio.sleep(0)
+        assert (seen, at_work.backlog, stream.handled) == ([1, 2, 5, 6], 0, 6)
+        assert feeder(at_work).owner.handled_up_to[-1] == 6
+        await at_work.stop(1.0)
+
+    run(lambda: None, test)
+
+
 def test_it_tells_when_it_has_caught_up() -> None:
     """Each time nothing is left to do, whoever feeds it is told, and it is not slow any more."""
 

@@ -176,6 +176,114 @@ def test_one_commit_for_a_tick() -> None:
     run(test)
 
 
+def commits_of(out: Out) -> list[int]:
+    """Return where it is noted, from now on, how many events each commit stores."""
+    commits: list[int] = []
+    append = out.journals.journal.append
+    out.journals.journal.append = lambda events: commits.append(len(events)) or append(events)  # type: ignore
+    return commits
+
+
+async def fire_in_turn(out: Out, count: int) -> list[str]:
+    """Fire one event after another in a task, each when the one before is stored; return their native ids."""
+    event = out.apis.get("auth").get_event("seen")
+    messages = [EventMessage(api_name="auth", event_name="seen", kwargs={"what": n}) for n in range(count)]
+    for message in messages:
+        await out.publisher.publish_async(message, event)
+    return [message.native_id for message in messages]
+
+
+def test_one_after_another_is_stored_at_once() -> None:
+    """A task that waits for each event waits for no others; the loop has its turn now and then, and order is kept."""
+
+    async def test(out: Out) -> None:
+        await fire_in_turn(out, 1)  # the journal is opened
+        commits, turns = commits_of(out), 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        other = asyncio.create_task(others())
+        await asyncio.sleep(0)
+        assert await fire_in_turn(out, 100) == [out.native_id(n) for n in range(2, 102)]
+        other.cancel()
+        assert commits == [1] * 100
+        assert 5 <= turns < 100
+        out.publisher.flush()
+        sequences = sorted(entry[0] for entries in out.records.values() for entry in entries)
+        assert sequences == list(range(1, 102))
+
+    run(test)
+
+
+def test_tasks_side_by_side_share_commits_again() -> None:
+    """As soon as others fire as well, their events are stored together; only the first to fire goes on by itself."""
+
+    async def test(out: Out) -> None:
+        await fire_in_turn(out, 20)
+        commits = commits_of(out)
+        await asyncio.gather(*(fire_in_turn(out, 10) for _ in range(50)))
+        assert commits == [1] * 10 + [49] * 10
+
+    run(test)
+
+
+def test_hand_offs_are_stored_at_once_or_together() -> None:
+    """One by itself is answered before the loop goes on; many of a tick share a commit, and each has its answer."""
+
+    async def test(out: Out) -> None:
+        await out.hand_off(id="id-0")
+        commits = commits_of(out)
+        answers: list[Message] = []
+        record = envelope.encode_record(Record("id-1", 1, 0.0, {"what": "it"}))
+        out.publisher.hand_off(Fire(ME, "auth", "seen", 5.0, None, record, "journal"), answers.append)
+        assert answers == [Accepted(out.native_id(2), ME)]
+        await asyncio.gather(*(out.hand_off(id=f"id-{n}") for n in range(2, 12)))
+        assert (commits, out.journals.journal.size[0]) == ([1, 1, 9], 12)
+
+    run(test)
+
+
+def test_a_commit_that_waits_for_the_disk_is_shared(tmp_path: Path) -> None:
+    """With `durability: power` nothing is stored by itself that could be stored together with others."""
+
+    async def test(out: Out) -> None:
+        out.journals.journal.close()
+        out.journals.journal = Journal(tmp_path / "00000000000000bb.sqlite", durability="power")
+        await fire_in_turn(out, 1)
+        commits = commits_of(out)
+        await asyncio.gather(fire_in_turn(out, 2), fire_in_turn(out, 2))
+        assert commits == [2, 2]
+
+    run(test)
+
+
+def test_what_cannot_be_stored_at_once() -> None:
+    """Who fires, or hands off, reads why; it is counted, nothing is published, and the next event is stored."""
+
+    async def test(out: Out) -> None:
+        await fire_in_turn(out, 1)
+        append = out.journals.journal.append
+
+        def fail(events: Any) -> Any:
+            raise JournalError("the disk is full")
+
+        out.journals.journal.append = fail  # type: ignore[method-assign]
+        with pytest.raises(JournalError, match="the disk is full"):
+            await fire_in_turn(out, 1)
+        assert await out.hand_off() == Error("journal_error", "the disk is full", False, {"elsewhere": True})
+        assert out.publisher.counts["journal_errors"] == 2
+        out.journals.journal.append = append  # type: ignore[method-assign]
+        assert await fire_in_turn(out, 1) == [out.native_id(2)]
+        out.publisher.flush()
+        assert sum(map(len, out.records.values())) == 2
+
+    run(test)
+
+
 def test_what_is_not_stored_is_not_published() -> None:
     """Where the journal fails, whoever fires reads why, and so does who hands off, who may ask another publisher."""
 

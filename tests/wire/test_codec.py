@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -261,3 +262,25 @@ def test_to_bus_may_encode_something_itself() -> None:
             return {"body": encode([1, 2])}
 
     assert decode(encode(["before", Signed(), "after"])) == ["before", {"body": b"\x92\x01\x02"}, "after"]
+
+
+def test_threads_and_failures_share_no_packer() -> None:
+    """What a thread encodes is its own, whatever others encode meanwhile, and whatever failed before or was large."""
+
+    class Nested:
+        def __to_bus__(self) -> bytes:
+            return encode(["inside"])
+
+    def work(number: int) -> None:
+        for each in range(200):
+            value = {"n": number, "each": each, "data": "x" * each}
+            assert decode(encode(value)) == value
+            with pytest.raises(DeformError):
+                encode([value, object()])
+            assert decode(encode([Nested(), number])) == [encode(["inside"]), number]
+
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(work, number) for number in range(4)]:
+            done.result()
+    large = b"x" * 200_000
+    assert decode(encode(large)) == large

@@ -136,6 +136,20 @@ def test_a_record_survives(record: Record) -> None:
     assert decode_record(encode_record(record)) == record
 
 
+@given(some=st.lists(any_record, max_size=5))
+def test_records_survive_together(some: list[Record]) -> None:
+    """Decoded at once they are what they are one by one."""
+    assert envelope.decode_records([encode_record(record) for record in some]) == some
+
+
+@given(before=st.lists(any_record, max_size=3), data=st.binary(max_size=20), after=st.lists(any_record, max_size=3))
+def test_records_of_which_one_is_none(before: list[Record], data: bytes, after: list[Record]) -> None:
+    """Any bytes among them give records or ProtocolError, nothing else."""
+    encoded = [encode_record(record) for record in before]
+    with suppress(ProtocolError):
+        envelope.decode_records([*encoded, data, *(encode_record(record) for record in after)])
+
+
 @given(published, names, names, partitions)
 def test_what_is_published_survives(message: Events | Marker, api: str, event: str, partition: int) -> None:
     """A published message arrives with its topic, be that of an event or of a marker."""
