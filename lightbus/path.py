@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -101,10 +101,10 @@ class BusPath:
         self._check(args, InvalidParameters)
         return self._client.call_rpc_blocking(self._api_name, self._name, kwargs, bus_options)
 
-    def call_async(self, /, *args: Any, bus_options: Any = None, **kwargs: Any) -> Coroutine[Any, Any, Any]:
-        """Call the procedure; for event loops: await the result. Raises what `__call__` raises."""
+    async def call_async(self, /, *args: Any, bus_options: Any = None, **kwargs: Any) -> Any:
+        """Call the procedure and return its result; for event loops. Raises what `__call__` raises."""
         self._check(args, InvalidParameters)
-        return self._client.call_rpc_remote(self._api_name, self._name, kwargs, bus_options)
+        return await self._client.call_rpc_remote(self._api_name, self._name, kwargs, bus_options)
 
     # Events
 
@@ -127,10 +127,10 @@ class BusPath:
         self._check(args, InvalidEventArguments)
         return self._client.fire_event_blocking(self._api_name, self._name, kwargs, bus_options)
 
-    def fire_async(self, /, *args: Any, bus_options: Any = None, **kwargs: Any) -> Coroutine[Any, Any, EventMessage]:
-        """Fire the event; for event loops: await the EventMessage. Raises what `fire` raises."""
+    async def fire_async(self, /, *args: Any, bus_options: Any = None, **kwargs: Any) -> EventMessage:
+        """Fire the event; for event loops. Raises what `fire` raises."""
         self._check(args, InvalidEventArguments)
-        return self._client.fire_event(self._api_name, self._name, kwargs, bus_options)
+        return await self._client.fire_event(self._api_name, self._name, kwargs, bus_options)
 
     def listen(
         self,

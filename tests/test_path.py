@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import gc
+import inspect
 import pickle
 import weakref
 from collections.abc import Iterator
@@ -164,3 +165,9 @@ def test_schemas(bus: BusPath) -> None:
 def _finish(result: Any) -> None:
     if asyncio.iscoroutine(result):
         asyncio.run(result)
+
+
+def test_async_doors_are_coroutine_functions(bus: BusPath) -> None:
+    """Whoever is given one, a schedule say, sees that it is to be awaited."""
+    assert inspect.iscoroutinefunction(bus.auth.check_password.call_async)
+    assert inspect.iscoroutinefunction(bus.auth.seen.fire_async)

@@ -70,6 +70,9 @@ _DELETE_OLDEST_CUT = f"""
 """
 _SIZE = f"(length(record) - {LENGTH_SIZE} * count * (count > 1))"
 """Bytes of the records of a row."""
+_LATEST = f"(at + {MAX_APART} * (count > 1))"
+_EARLIEST = f"(at - {MAX_APART} * (count > 1))"
+"""When an event of a row may have been fired at the latest, and at the earliest."""
 _SIZE_BEHIND = f"SELECT coalesce(sum(count), 0), coalesce(sum({_SIZE}), 0) FROM events WHERE sequence > ?"
 
 _TABLES = """
@@ -415,7 +418,7 @@ class Journal:
             return []
         query = (
             f"SELECT topic, sequence, previous, count, record FROM events WHERE topic IN "
-            f"({','.join('?' * len(numbers))}) AND at >= ? AND at <= ? ORDER BY sequence DESC LIMIT ?"
+            f"({','.join('?' * len(numbers))}) AND {_LATEST} >= ? AND {_EARLIEST} <= ? ORDER BY sequence DESC LIMIT ?"
         )
         arguments = (*numbers, -1e300 if start is None else start, 1e300 if stop is None else stop, limit)
         entries: list[tuple[Topic, Entry]] = []
@@ -460,9 +463,13 @@ class Journal:
         return entries, through, examined >= MAX_EXAMINED
 
     def position_before(self, topic: Topic, at: float) -> int:
-        """Return the sequence of the newest event of a topic that is older than a time; 0 where there is none."""
+        """
+        Return the sequence of the newest event of a topic that is older than a time; 0 where there is none.
+
+        Where events share a row it may be an older one by the 0.1 seconds that they may be apart: rather more is given.
+        """
         number = self._topics.get(topic)
-        query = "SELECT max(sequence) FROM events WHERE topic = ? AND at < ?"
+        query = f"SELECT max(sequence) FROM events WHERE topic = ? AND {_LATEST} < ?"
         with self._reader() as read:
             found = read.execute(query, (number, at)).fetchone()[0]
         return max(found or 0, self._floors.get(topic, 0))
@@ -871,8 +878,8 @@ class Journal:
     def _delete_old(self, topic: Topic, number: int, handled: int, before: float, now: float) -> None:
         # The last row may have events that were handled, and such that were not.
         query = (
-            f"SELECT sequence, count, {_SIZE}, at, previous, CASE WHEN sequence > ?2 THEN record END FROM events "
-            f"WHERE topic = ?1 AND sequence < ?2 + {MAX_EVENTS} AND sequence - count < ?2 ORDER BY sequence"
+            f"SELECT sequence, count, {_SIZE}, {_LATEST}, previous, CASE WHEN sequence > ?2 THEN record END "
+            f"FROM events WHERE topic = ?1 AND sequence < ?2 + {MAX_EVENTS} AND sequence - count < ?2 ORDER BY sequence"
         )
         while True:
             gone = _Gone()

@@ -21,7 +21,7 @@ LENGTH_SIZE = 4
 """Bytes that a row of several events has besides their records, for each of them: its length."""
 
 MAX_APART = 0.1
-"""Seconds between two events of one row: they have one time, by which they are kept and found."""
+"""Seconds by which an event may be younger or older than the first of its row, whose time stands for all of them."""
 
 
 class Entry(NamedTuple):
@@ -49,7 +49,7 @@ def size_of(data: bytes, count: int) -> int:
 
 def _taken_apart(data: bytes, count: int) -> list[bytes]:
     position = LENGTH_SIZE * count
-    if not 0 < count <= MAX_EVENTS or len(data) < position:
+    if type(count) is not int or not 0 < count <= MAX_EVENTS or len(data) < position:
         raise ValueError(f"a row of {len(data)} bytes has not {count} events")
     records = []
     for length in struct.unpack_from(f">{count}I", data):

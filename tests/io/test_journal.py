@@ -443,11 +443,27 @@ def test_a_row_is_deleted_as_far_as_it_goes(journal: Journal) -> None:
     assert page(journal).entries[0].sequence == d
 
 
-def test_a_damaged_row_is_an_error(journal: Journal) -> None:
+def test_the_time_of_what_shares_a_row(journal: Journal) -> None:
+    """The events are a tenth of a second apart at most; whoever is owed some since a time is given rather more."""
+    journal.append([event(record=b"old", at=1.0)])
+    a, *_ = journal.append([event(record=str(n).encode(), at=1000 + n / 100) for n in range(8)])
+    journal.append([event(record=b"new", at=1001.0)])
+    assert rows(journal) == [1, 8, 1]
+    for since in (999.0, 1000.045, 1000.07):
+        assert journal.position_before(ONE, since) == a.previous
+        found = [entry.record for _, entry in journal.history("auth", "seen", start=since)]
+        assert found == [b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"new"]
+    assert journal.position_before(ONE, 1000.5) == a.sequence + 7
+    assert [entry.record for _, entry in journal.history("auth", "seen", stop=999.95)][-1] == b"7"
+    assert [entry.record for _, entry in journal.history("auth", "seen", stop=999.0)] == [b"old"]
+
+
+@pytest.mark.parametrize("count", [3, 2.5, 10**9, -1, "many"])
+def test_a_damaged_row_is_an_error(journal: Journal, count: Any) -> None:
     """Where a row does not have the events that it says it has, reading it says which file that is."""
     journal.append([event(), event()])
     with contextlib.closing(sqlite3.connect(journal.path)) as connection:
-        connection.execute("UPDATE events SET count = 3")
+        connection.execute("UPDATE events SET count = ?", (count,))
         connection.commit()
     with pytest.raises(JournalError, match=f"The journal {journal.path} cannot be read"):
         page(journal)
