@@ -41,7 +41,8 @@ does not give its numbers out a second time: consumers would take what has them 
 MAX_EPOCH = 2 ** (63 - EPOCH_BITS) - 1
 
 CHUNK = 500
-"""Events deleted by one commit: no writer waits longer than that takes."""
+CHUNK_BYTES = 1024 * 1024
+"""Rows deleted by one commit, and bytes that end it sooner: no writer waits longer than that takes."""
 
 MAX_CUTS = 32
 """Cuts that are remembered of a topic; of more, the oldest two become one."""
@@ -57,7 +58,7 @@ DAMAGED = (sqlite3.Error, TypeError, ValueError)
 
 _new = tuple.__new__  # makes a NamedTuple of its fields in half the time
 
-_INSERT_ROW = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)"
+_INSERT_ROW = "INSERT INTO events (sequence, topic, previous, at, record, count) VALUES (?, ?, ?, ?, ?, ?)"
 _INSERT_CUT = "INSERT INTO cuts VALUES (?, ?, ?)"
 _JOIN_OLDEST_CUTS = f"""
     UPDATE cuts SET number = number + (SELECT number FROM cuts WHERE topic = ?1 ORDER BY through LIMIT 1)
@@ -83,9 +84,9 @@ _TABLES = """
     );
     CREATE TABLE events (
         sequence INTEGER PRIMARY KEY, topic INTEGER NOT NULL, previous INTEGER NOT NULL, at REAL NOT NULL,
-        record BLOB NOT NULL, count INTEGER NOT NULL DEFAULT 1
+        count INTEGER NOT NULL, record BLOB NOT NULL
     );
-    CREATE INDEX by_topic ON events (topic, sequence);
+    CREATE INDEX by_topic ON events (topic, sequence, count);
     CREATE TABLE handed_off (id TEXT PRIMARY KEY, sequence INTEGER NOT NULL) WITHOUT ROWID;
     CREATE INDEX handed_off_by_sequence ON handed_off (sequence);
     CREATE TABLE groups (
@@ -769,6 +770,8 @@ class Journal:
             )
         if version == 1:  # each event had a row of its own
             write.execute("ALTER TABLE events ADD COLUMN count INTEGER NOT NULL DEFAULT 1")
+            write.execute("DROP INDEX by_topic")
+            write.execute("CREATE INDEX by_topic ON events (topic, sequence, count)")
             write.execute(f"PRAGMA user_version={VERSION}")
         before = int(write.execute("SELECT value FROM about WHERE key = 'epoch'").fetchone()[0])
         epoch = min(max(before + 1, int(time.time() / EPOCH_UNIT)), MAX_EPOCH)
@@ -883,6 +886,7 @@ class Journal:
         )
         while True:
             gone = _Gone()
+            goes_on = False
             with self._reader() as read:
                 for sequence, count, size, at, previous, data in read.execute(query, (number, handled)):
                     # The first that is too young ends it, so that the young are not all looked at each time. One from
@@ -893,11 +897,12 @@ class Journal:
                         gone.part(entries_of(sequence, previous, count, data), handled)
                     elif at <= now:
                         break
-                    if len(gone.rows) == CHUNK:
+                    if len(gone.rows) == CHUNK or gone.size >= CHUNK_BYTES:
+                        goes_on = True
                         break
             if gone.count:
                 self._delete(gone, {topic: gone.through})
-            if len(gone.rows) < CHUNK:
+            if not goes_on:
                 return
 
     def _delete_oldest(

@@ -205,6 +205,7 @@ class _Turn:
         function: what is called.
         is_plain: whether nothing else is to be done than to await it.
         ahead: events that were decoded ahead of their turn, by their sequences.
+        decodes_ahead: whether that is tried: not again where one of them was no event.
 
     """
 
@@ -216,6 +217,7 @@ class _Turn:
     function: Callable[..., Any]
     is_plain: bool
     ahead: dict[int, Record] = field(default_factory=dict)
+    decodes_ahead: bool = True
 
 
 class Listening:
@@ -401,7 +403,7 @@ class Listening:
                 else:
                     self._done(stream, entry)
         self._took(0, 0)
-        if count and stream.is_noted and not stream.busy:
+        if count and stream.is_noted and not stream.busy and stream.head <= stream.position:  # else `_done` said it
             stream.owner.handled(stream)
         if going_on or not stream.busy:
             self._at_hand.pop(stream.key, None)
@@ -532,7 +534,7 @@ class Listening:
         sequence = entry[0]
         record = turn.ahead.pop(sequence, None)
         if record is None:
-            record = _decode(entry, stream, turn.ahead)
+            record = _decode(entry, stream, turn)
         id, version, published_at, kwargs = record
         where = (turn.journal, sequence)
         return event_message(turn.api, turn.event, kwargs, version, id, where, deliveries, published_at, turn.publisher)
@@ -576,18 +578,21 @@ class Listening:
         )
 
 
-def _decode(entry: Entry, stream: Stream, ahead: dict[int, Record]) -> Record:
+def _decode(entry: Entry, stream: Stream, turn: _Turn) -> Record:
     """
-    Return an event, and note `ahead` what waits behind it: as much as one turn may come to and memory does not mind.
+    Return an event, and note ahead what waits behind it: as much as one turn may come to and memory does not mind.
 
     Raises ProtocolError where it is none.
     """
-    ahead.clear()  # what waited was dropped meanwhile, and is another matter now
-    if stream.ready and stream.size <= AHEAD:
+    turn.ahead.clear()  # what waited was dropped meanwhile, and is another matter now
+    if turn.decodes_ahead and stream.ready and stream.size <= AHEAD:
         entries = [entry, *itertools.islice(stream.ready, TURN)]
-        with contextlib.suppress(ProtocolError):  # in its turn it is found which of them is no event
+        try:
             record, *others = envelope.decode_records([each[2] for each in entries])
-            ahead.update(zip([each[0] for each in entries[1:]], others, strict=True))
+        except ProtocolError:
+            turn.decodes_ahead = False  # in its turn it is found which of them is no event
+        else:
+            turn.ahead.update(zip([each[0] for each in entries[1:]], others, strict=True))
             return record
     return envelope.decode_record(entry[2])
 

@@ -383,6 +383,35 @@ def test_what_is_dropped_in_a_row_is_not_handled() -> None:
     run(lambda: None, test)
 
 
+def test_a_stream_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is noted that there is something to tell, only the end of a turn says more, or the end of the stream."""
+
+    async def test(listening: Listening, surroundings: Surroundings) -> None:
+        def handled(owner: Owner, stream: Stream) -> None:
+            stream.is_noted = True
+            owner.handled_up_to.append(stream.handled)
+
+        monkeypatch.setattr(Owner, "handled", handled)
+
+        async def function(n: int) -> None:
+            if n == 8:
+                at_work.forget(stream)
+
+        at_work = Listening(surroundings, listener(function))
+        stream = feeder(at_work).stream()
+        for n in range(1, 6):
+            feeder(at_work).give(n, n=n)
+        await wait_until_async(lambda: at_work.handled == 5)
+        assert feeder(at_work).owner.handled_up_to == [1, 5]
+        for n in range(6, 10):
+            feeder(at_work).give(n, n=n)
+        await wait_until_async(lambda: at_work.handled == 8)
+        await at_work.stop(1.0)
+        assert feeder(at_work).owner.handled_up_to == [1, 5, 8]
+
+    run(lambda: None, test)
+
+
 def test_it_tells_when_it_has_caught_up() -> None:
     """Each time nothing is left to do, whoever feeds it is told, and it is not slow any more."""
 
