@@ -33,21 +33,23 @@ AT_ONCE = 500 * MS
 REFUSED, SILENT = "nobody listens", "nobody answers"
 
 
-def knows_after(processes: Processes, *apis: str) -> float:
-    """Return the seconds after which a new process knows these APIs."""
+def knows_after(processes: Processes, *apis: str) -> tuple[float, float]:
+    """Return the seconds after which a new process knows these APIs, and how many of them it waited for others."""
     newcomer = processes.python("knows.py", *apis, cwd=SERVICES, name="newcomer")
     assert newcomer.wait() == 0
-    return float(newcomer.stdout)
+    seconds, waited = map(float, newcomer.stdout.split())
+    return seconds, waited
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_newcomer_knows_four_workers_at_once(network: Network, processes: Processes, mode: str) -> None:
-    """A new process knows four workers at once, however they find each other: half a second where nothing is busy."""
+    """A new process waits less than half a second, each time, until it knows four workers, however it finds them."""
     network.use(mode)
     network.start_all(mode, *APIS)
-    seconds = [knows_after(processes, *APIS) for _ in range(scaled(20))]
-    print(f"known after, in {mode}: {sorted(seconds)}")
-    assert max(seconds) < 4 * AT_ONCE  # a slow or busy machine is no fault of ours; the figures are in the docs
+    found = [knows_after(processes, *APIS) for _ in range(scaled(20))]
+    print(f"known after, in {mode}: {sorted(found)}")
+    # What it computes meanwhile, imports above all, takes as long as the machine makes it.
+    assert max(waited for _, waited in found) < AT_ONCE
 
 
 @pytest.mark.parametrize("mode", MODES)
