@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from ..exceptions import JournalError
-from .rows import LENGTH_SIZE, MAX_APART, MAX_EVENTS, MAX_SIZE, Entry, entries_of, joined, size_of
+from .rows import LENGTH_SIZE, MAX_APART, MAX_EVENTS, MAX_SIZE, Entry, Gone, entries_of, joined, size_of
 
 __all__ = ["DAMAGED", "Dead", "Entry", "Group", "Journal", "NewEvent", "Page", "Stored", "Topic", "journal_error"]
 
@@ -202,35 +202,6 @@ def journal_error(path: Path, what: str, error: Exception) -> JournalError:
     else:
         remedy = "Is the disk all right?"
     return JournalError(f"The journal {path} {what}: {text}. {remedy}")
-
-
-class _Gone:
-    """Events to be deleted."""
-
-    def __init__(self) -> None:
-        self.count = self.size = self.through = 0
-        """How many, of how many bytes, and up to which sequence."""
-        self.rows: list[tuple[int]] = []
-        """The sequences of rows that go as a whole."""
-        self.shortened: list[tuple[int, bytes, int, int]] = []
-        """What is left of those that do not: previous, records, number of events, and the sequence."""
-
-    def row(self, sequence: int, count: int, size: int) -> None:
-        """Have a row be deleted: its sequence, its events, and how many bytes these have."""
-        self.rows.append((sequence,))
-        self.count += count
-        self.size += size
-        self.through = sequence
-
-    def part(self, entries: list[Entry], through: int) -> None:
-        """Have the first events of a row be deleted, up to a sequence."""
-        left = [entry for entry in entries if entry.sequence > through]
-        going = entries[: len(entries) - len(left)]
-        records = joined([entry.record for entry in left])
-        self.shortened.append((left[0].previous, records, len(left), left[-1].sequence))
-        self.count += len(going)
-        self.size += sum([len(entry.record) for entry in going])
-        self.through = through
 
 
 class Journal:
@@ -885,7 +856,7 @@ class Journal:
             f"FROM events WHERE topic = ?1 AND sequence < ?2 + {MAX_EVENTS} AND sequence - count < ?2 ORDER BY sequence"
         )
         while True:
-            gone = _Gone()
+            gone = Gone()
             goes_on = False
             with self._reader() as read:
                 for sequence, count, size, at, previous, data in read.execute(query, (number, handled)):
@@ -913,7 +884,7 @@ class Journal:
         lost: dict[tuple[str, Topic], int],
     ) -> None:
         query = f"SELECT topic, sequence, count, {_SIZE} FROM events ORDER BY sequence LIMIT ?"
-        gone = _Gone()
+        gone = Gone()
         floors: dict[Topic, int] = {}
         cuts: dict[Topic, int] = {}
         losses: dict[tuple[str, Topic], int] = {}
@@ -951,7 +922,7 @@ class Journal:
 
     def _delete(
         self,
-        gone: _Gone,
+        gone: Gone,
         floors: dict[Topic, int],
         *more: tuple[str, Sequence[tuple[Any, ...]]],
     ) -> None:

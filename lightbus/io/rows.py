@@ -10,12 +10,11 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["LENGTH_SIZE", "MAX_APART", "MAX_EVENTS", "MAX_SIZE", "Entry", "entries_of", "joined", "size_of"]
+__all__ = ["LENGTH_SIZE", "MAX_APART", "MAX_EVENTS", "MAX_SIZE", "Entry", "Gone", "entries_of", "joined", "size_of"]
 
 MAX_EVENTS = 256
 MAX_SIZE = 32 * 1024
 """Events that one row has at most, and bytes of their records; a larger record has a row of its own."""
-
 
 LENGTH_SIZE = 4
 """Bytes that a row of several events has besides their records, for each of them: its length."""
@@ -69,3 +68,32 @@ def entries_of(sequence: int, previous: int, count: int, data: bytes) -> list[En
         entries.append(_new(Entry, (number, previous, record)))
         previous = number
     return entries
+
+
+class Gone:
+    """Events to be deleted: whole rows, and the first events of others."""
+
+    def __init__(self) -> None:
+        self.count = self.size = self.through = 0
+        """How many, of how many bytes, and up to which sequence."""
+        self.rows: list[tuple[int]] = []
+        """The sequences of rows that go as a whole."""
+        self.shortened: list[tuple[int, bytes, int, int]] = []
+        """What is left of those that do not: previous, records, number of events, and the sequence."""
+
+    def row(self, sequence: int, count: int, size: int) -> None:
+        """Have a row be deleted: its sequence, its events, and how many bytes these have."""
+        self.rows.append((sequence,))
+        self.count += count
+        self.size += size
+        self.through = sequence
+
+    def part(self, entries: list[Entry], through: int) -> None:
+        """Have the first events of a row be deleted, up to a sequence."""
+        left = [entry for entry in entries if entry.sequence > through]
+        going = entries[: len(entries) - len(left)]
+        records = joined([entry.record for entry in left])
+        self.shortened.append((left[0].previous, records, len(left), left[-1].sequence))
+        self.count += len(going)
+        self.size += sum([len(entry.record) for entry in going])
+        self.through = through
