@@ -14,7 +14,7 @@ from ..exceptions import EventNotFound, InvalidParameters, LightbusTimeout, NotR
 from ..message import EventMessage, event_message
 from ..runtime.engine import Engine
 from ..runtime.outgoing import OutgoingEvent
-from ..runtime.publishing import key_of, record_of
+from ..runtime.publishing import Publisher, key_of, record_of
 from ..service.api import Event
 from ..typing import BusOptions, Kwargs
 from ..wire.envelope import Accepted
@@ -41,14 +41,7 @@ class Firing(Keeping):
     ) -> EventMessage:
         """Fire an event and return it when it is on disk somewhere. Raises what `BusPath.fire` raises."""
         engine = self.engine
-        api = self.api_registry.find(api_name)
-        event = None if api is None else api.get_event(name)
-        publisher = None if event is None else engine.publisher
-        settings = self.config.api(api_name)
-        seconds, wait_for = settings.event_fire_timeout, "journal"
-        if options is not None:
-            seconds, wait_for = _fire_options(api_name, options, seconds)
-        deadline = NEVER if publisher is not None and wait_for == "journal" else Deadline.after(seconds)
+        event, publisher, settings, deadline, wait_for = self._terms(engine, api_name, name, options)
         if event is None and api_name not in engine.snapshot.by_api:
             try:
                 await engine.resolve(api_name, deadline)
@@ -82,14 +75,7 @@ class Firing(Keeping):
         """Do the same from a plain thread. Raises CannotBlockHere inside a running event loop."""
         forbid_in_loop(f"bus.{api_name}.{name}.fire()", f"bus.{api_name}.{name}.fire_async()")
         engine = self.engine
-        api = self.api_registry.find(api_name)
-        event = None if api is None else api.get_event(name)
-        publisher = None if event is None else engine.publisher
-        settings = self.config.api(api_name)
-        seconds, wait_for = settings.event_fire_timeout, "journal"
-        if options is not None:
-            seconds, wait_for = _fire_options(api_name, options, seconds)
-        deadline = NEVER if publisher is not None and wait_for == "journal" else Deadline.after(seconds)
+        event, publisher, settings, deadline, wait_for = self._terms(engine, api_name, name, options)
         try:
             if event is None and api_name not in engine.snapshot.by_api:
                 self._door().resolve(api_name, deadline)
@@ -114,6 +100,20 @@ class Firing(Keeping):
         if self.hooks.has("after_event_sent"):
             self.hooks.run_blocking("after_event_sent", client=self, event_message=message)
         return message
+
+    def _terms(
+        self, engine: Engine, api_name: str, name: str, options: BusOptions | None
+    ) -> tuple[Event | None, Publisher | None, ApiSettings, Deadline, str]:
+        """Return which event it is, who publishes it if that is us, its settings, and for what is waited how long."""
+        api = self.api_registry.find(api_name)
+        event = None if api is None else api.get_event(name)
+        publisher = None if event is None else engine.publisher
+        settings = self.config.api(api_name)
+        seconds, wait_for = settings.event_fire_timeout, "journal"
+        if options is not None:
+            seconds, wait_for = _fire_options(api_name, options, seconds)
+        deadline = NEVER if publisher is not None and wait_for == "journal" else Deadline.after(seconds)
+        return event, publisher, settings, deadline, wait_for
 
     def _new_event(
         self,

@@ -281,13 +281,9 @@ class LiveStream(Stream):
             self.position = sequence
         return len(entries)
 
-    @property
-    def can_go_on(self) -> bool:
-        return bool(self.ready) and not self.busy
-
-    def take(self) -> Entry | None:
-        self._confirmed = self._done  # there is nothing to confirm
-        return super().take()
+    def done(self, entry: Entry) -> None:
+        super().done(entry)
+        self._confirmed = self._done  # nobody is told, and nobody confirms
 
     def wanted(self) -> int | None:
         return None

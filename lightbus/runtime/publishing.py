@@ -159,7 +159,6 @@ class Publisher:
         """Per (API, event): how many bytes these took, each counted once and not for each subscriber."""
         self.loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self._current_task = partial(asyncio.current_task, self.loop)
         self.when_handled: WhenHandled | None = None
         self.on_subscription: Subscriptions | None = None
         self._apis = apis
@@ -223,7 +222,7 @@ class Publisher:
             key = None if event.key is None else key_of(event, message.kwargs)
             topic, name = self._topic(message.api_name, message.event_name, key)
             new = _new(NewEvent, (name, record, message.published_at, ""))
-            if self._stores_at_once and self._may_store_at_once(self._current_task):
+            if self._stores_at_once and self._may_store_at_once(asyncio.current_task(self.loop)):
                 stored: Stored | asyncio.Future[Stored] = self._store_at_once(topic, new)
             else:
                 stored = self.loop.create_future()
@@ -264,7 +263,7 @@ class Publisher:
         with self._lock:
             topic, name = self._topic(fire.api, fire.event, key)
             new, answer = NewEvent(name, data, time.time(), id), partial(self._answer, fire, name, reply)
-            if not self._stores_at_once or not self._may_store_at_once(object):
+            if not self._stores_at_once or not self._may_store_at_once(fire):
                 self._enqueue(topic, new, answer)
                 return
             try:
@@ -359,15 +358,15 @@ class Publisher:
             self._journal = self._journals.own()
         return self._journal
 
-    def _may_store_at_once(self, who: Callable[[], object]) -> bool:
-        """Return whether the event of `who()` need not wait for others to be stored. With the lock held."""
+    def _may_store_at_once(self, who: object) -> bool:
+        """Return whether the event of a task, or of a hand-off, need not wait for others. With the lock held."""
         if self._batch.events:
             return False
         if not self._flush_is_due:
-            self._run = who(), 1
+            self._run = who, 1
         else:
             firing, count = self._run
-            if count == AT_ONCE or firing is not who():
+            if count == AT_ONCE or firing is not who:
                 return False
             self._run = firing, count + 1
         return self._journal is not None and self._journal.is_quick
@@ -398,8 +397,7 @@ class Publisher:
         batch.events.append(event)
         batch.waiters.append(waiter)
         self._count += 1
-        if not self._flush_is_due:
-            self._flush_on_loop()
+        self._flush_on_loop()
 
     def _flush_on_loop(self) -> None:
         if not self._flush_is_due:
