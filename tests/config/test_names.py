@@ -18,7 +18,7 @@ from lightbus.exceptions import InvalidConfiguration
     ("template", "pattern"),
     [
         ("auth", "auth"),
-        ("{hostname}-{pid}", re.escape(f"{socket.gethostname().lower()}-{os.getpid()}")),
+        ("{hostname}-{pid}", re.escape(socket.gethostname().lower()) + "-[0-9]+"),
         ("{random4}", "[0-9a-f]{4}"),
         ("{random8}", "[0-9a-f]{8}"),
         ("x-{random16}", "x-[0-9a-f]{16}"),
@@ -28,6 +28,11 @@ from lightbus.exceptions import InvalidConfiguration
 def test_placeholder_is_filled_in(template: str, pattern: str) -> None:
     """Each placeholder becomes what its name says; other text stays."""
     assert re.fullmatch(pattern, expand(template))
+
+
+def test_pid_is_that_of_this_process() -> None:
+    """`{pid}` is the number of the process that asks."""
+    assert expand("{pid}") == str(os.getpid())
 
 
 @pytest.mark.parametrize("template", ["{random16}", "{friendly}{random16}"])

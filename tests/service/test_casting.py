@@ -38,6 +38,9 @@ class Money:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __repr__(self) -> str:
+        return f"Money({self.cents})"  # without its address: it names tests, which several processes must agree on
+
     def __to_bus__(self) -> int:
         return self.cents
 
