@@ -273,6 +273,7 @@ class Worker:
             event_port=endpoints.event_port,
             fingerprint=engine.security.fingerprints[0],
             apis=self._api_infos(),
+            max_message_size=engine.max_message_size,
         )
 
     def _api_infos(self) -> tuple[ApiInfo, ...]:

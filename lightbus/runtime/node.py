@@ -251,7 +251,8 @@ class Node:
         """Return what to introduce ourselves with."""
         me = self.identity
         announcement = self._announcement.to_wire() if self._announced else None
-        return Hello(me.bus, target, me.instance, me.service, me.process, self._digest, announcement)
+        size = self.transport.max_message_size
+        return Hello(me.bus, target, me.instance, me.service, me.process, self._digest, announcement, size)
 
     def welcomed(self, link: Link, announcement: Announcement, welcome: Welcome) -> None:
         """A peer answered HELLO: it is up."""

@@ -153,6 +153,7 @@ class Announcement:
         api_names: the APIs it advertises; None means they did not fit into the TXT record, so ask the peer.
         apis: the same in full; None until the peer itself has told us. Given, it also says `api_names` and `digest`.
         digest: digest of the API set (`compute_digest`).
+        max_message_size: bytes that a message to it may have; 0 until the peer itself has told us.
 
     Raises:
         InvalidConfiguration: a field that cannot be announced; the message names it.
@@ -172,6 +173,7 @@ class Announcement:
     api_names: tuple[str, ...] | None = None
     apis: tuple[ApiInfo, ...] | None = None
     digest: str = ""
+    max_message_size: int = 0
 
     def __post_init__(self) -> None:
         _check_int("protocol version", self.protocol, 1, 255)
@@ -187,6 +189,7 @@ class Announcement:
         if self.api_names is not None:
             _check_names("API names", self.api_names)
         _check_text("digest of the API set", self.digest, _MAX_DIGEST, empty=True)
+        _check_int("size of a message", self.max_message_size, 0, 2**63 - 1)
 
     def _derive_from_apis(self, apis: tuple[ApiInfo, ...]) -> None:
         names = tuple(api.name for api in apis)
@@ -289,6 +292,7 @@ class Announcement:
             "pub": self.event_port,
             "fp": self.fingerprint,
             "h": self.digest,
+            "max": self.max_message_size,
         }
         if self.apis is not None:
             wire["apis"] = [api.to_wire() for api in self.apis]
@@ -316,6 +320,7 @@ class Announcement:
                 event_port=field.get("pub", 0),
                 fingerprint=field.get("fp", ""),
                 digest=field.get("h", ""),
+                max_message_size=field.get("max", 0),
                 api_names=None if names is None or apis is not None else _as_tuple("API names", names),
                 apis=None if apis is None else tuple(ApiInfo.from_wire(api) for api in _as_tuple("APIs", apis)),
             )

@@ -8,7 +8,8 @@ and a frame on a PUB/SUB pair is a topic (which a subscription must be a prefix 
 call id is 0. One frame per message: each further ZeroMQ part costs more than all of the encoding (see
 docs/architecture.md). The fixed head is readable even where the rest is not, so a broken request is still answered.
 
-Receivers ignore fields that they do not know at the end of the array, so that fields can be added within a version.
+Receivers ignore fields that they do not know at the end of the array, and take the default of one that is missing there
+(the class gives it), so that fields can be added within a version.
 `docs/protocol.md` shows this table with test vectors.
 """
 
@@ -135,6 +136,8 @@ class Hello(NamedTuple):
     """Of the instance ids that the sender has verified itself."""
     announcement: dict[str, Any] | None
     """What the sender announces, where it is a worker itself."""
+    max_message_size: int = 0
+    """Bytes that a message to the sender may have; 0: it does not say."""
 
 
 class Welcome(NamedTuple):
@@ -255,6 +258,8 @@ class Join(NamedTuple):
     """Where a group that is new begins: nil, `"0"`, `"$"`, an event's id or a time."""
     positions: list[Any]
     """What this process has handled already, `[journal, event, partition, sequence]` each."""
+    max_message_size: int = 0
+    """Bytes that a message to the consumer may have; 0: it does not say."""
 
 
 class Assign(NamedTuple):
@@ -305,13 +310,15 @@ class Fetch(NamedTuple):
     partition: int
     after: int
     limit: int
+    max_message_size: int = 0
+    """Bytes that the answer may have; 0: the consumer does not say."""
 
 
 class Page(NamedTuple):
     """Publisher to consumer: the answer to FETCH."""
 
     records: list[Any]
-    """As in Events."""
+    """As in Events. One that is too large for the consumer is left out: its record is a number, of its bytes."""
     through: int
     """Everything up to this sequence was given."""
     more: bool
@@ -392,6 +399,11 @@ class Beat(NamedTuple):
 
     groups: list[Any]
     """`[api, group]` each."""
+    states: list[Any] = []  # noqa: RUF012 - nobody changes a message
+    """
+    For each of the groups what the sender believes. Of a consumer: the generation it was assigned last, and the
+    partitions that it has not given back. Of a publisher: the number of its latest STREAMS that went to all members.
+    """
 
 
 class Events(NamedTuple):
@@ -469,8 +481,9 @@ _GROUP = (str, str, int)
 _TOPIC = (str, str, int)
 
 # One row a message: its class, and for each field the types that may arrive. A missing kind is an error.
+# Fields with a default may be missing at the end: they were added later.
 _TABLE: dict[int, tuple[Callable[..., Message], tuple[Any, ...]]] = {
-    Kind.HELLO: (Hello, (str, str, str, str, str, str, _OPTIONAL_MAP)),
+    Kind.HELLO: (Hello, (str, str, str, str, str, str, _OPTIONAL_MAP, int)),
     Kind.WELCOME: (Welcome, (dict, str, _NUMBER, bool)),
     Kind.REQUEST: (Request, (str, str, str, _NUMBER, str, list, _OPTIONAL_MAP, int, dict)),
     Kind.RESULT: (Result, (_ANY,)),
@@ -482,11 +495,11 @@ _TABLE: dict[int, tuple[Callable[..., Message], tuple[Any, ...]]] = {
     Kind.DRAIN: (Drain, ()),
     Kind.DRAINED: (Drained, ()),
     Kind.GOODBYE: (Goodbye, (str,)),
-    Kind.JOIN: (Join, (str, str, str, list, str, str, bytes, _NUMBER, _NUMBER, str, _ANY, list)),
+    Kind.JOIN: (Join, (str, str, str, list, str, str, bytes, _NUMBER, _NUMBER, str, _ANY, list, int)),
     Kind.ASSIGN: (Assign, (*_GROUP, list, list, _NUMBER, _NUMBER)),
     Kind.OPEN: (Open, (*_GROUP, list, list, _ANY)),
     Kind.STREAMS: (Streams, (*_GROUP, list, list)),
-    Kind.FETCH: (Fetch, (str, *_TOPIC, int, int)),
+    Kind.FETCH: (Fetch, (str, *_TOPIC, int, int, int)),
     Kind.PAGE: (Page, (list, int, bool, int)),
     Kind.ACK: (Ack, (*_GROUP, list)),
     Kind.ACKED: (Acked, (list,)),
@@ -495,10 +508,13 @@ _TABLE: dict[int, tuple[Callable[..., Message], tuple[Any, ...]]] = {
     Kind.BURY: (Bury, (*_GROUP, *_TOPIC, int, int, str)),
     Kind.RELEASE: (Release, (*_GROUP, list)),
     Kind.LEAVE: (Leave, (str, str)),
-    Kind.BEAT: (Beat, (list,)),
+    Kind.BEAT: (Beat, (list, list)),
     Kind.EVENTS: (Events, (str, str, list)),
     Kind.MARKER: (Marker, (str, int)),
     Kind.HEAD: (Head, (str, int)),
+}
+_DEFAULTS: dict[int, list[Any]] = {
+    kind: [*getattr(cls, "_field_defaults", {}).values()] for kind, (cls, _) in _TABLE.items()
 }
 _KIND_OF: dict[Any, int] = {cls: kind for kind, (cls, _) in _TABLE.items()}
 
@@ -529,12 +545,24 @@ def decode(frame: bytes) -> tuple[int, Message]:
         raise ProtocolError(f"Unknown kind of message: {kind}.")
     cls, types = row
     fields = codec.decode(memoryview(frame)[_HEAD.size :])
-    if type(fields) is not list or len(fields) < len(types):
+    if type(fields) is not list:
         raise ProtocolError(f"A {Kind(kind).name} message needs an array of {len(types)} fields.")
-    del fields[len(types) :]
+    if len(fields) != len(types):
+        _fit(kind, fields, len(types))
     if not all(map(isinstance, fields, types)):
         raise ProtocolError(f"A {Kind(kind).name} message has a field of the wrong type.")
     return call_id, cls(*fields)
+
+
+def _fit(kind: int, fields: list[Any], number: int) -> None:
+    """Leave out fields of a later version, and fill in those that an earlier one does not have."""
+    defaults = _DEFAULTS[kind]
+    missing = number - len(fields)
+    if missing > len(defaults):
+        raise ProtocolError(f"A {Kind(kind).name} message needs an array of {number} fields.")
+    if missing > 0:
+        fields += defaults[-missing:]
+    del fields[number:]
 
 
 def event_topic(api: str, event: str, partition: int) -> bytes:

@@ -646,11 +646,12 @@ HOSTILE = st.one_of(
     st.builds(
         Join, st.sampled_from([A, C, ""]), st.sampled_from(["auth", "x"]), st.sampled_from(["shop", "", "x"]), rows,
         st.text(max_size=5), st.text(max_size=5), st.binary(max_size=20), st.floats(), st.floats(), st.text(max_size=5),
-        anything, rows,
+        anything, rows, st.integers(),
     ),
     st.builds(Open, st.just("auth"), st.sampled_from(["shop", ""]), st.integers(0, 9), rows, rows, anything),
     st.builds(
-        Fetch, st.just("auth"), st.text(max_size=5), st.just("seen"), st.integers(), st.integers(), st.integers()
+        Fetch, st.just("auth"), st.text(max_size=5), st.just("seen"), st.integers(), st.integers(), st.integers(),
+        st.integers(),
     ),
     st.builds(Ack, st.just("auth"), st.just("shop"), st.integers(0, 9), rows),
     st.builds(
@@ -663,7 +664,7 @@ HOSTILE = st.one_of(
     ),
     st.builds(Release, st.just("auth"), st.just("shop"), st.integers(0, 9), rows),
     st.builds(Leave, st.just("auth"), st.just("shop")),
-    st.builds(Beat, rows),
+    st.builds(Beat, rows, rows),
 )  # fmt: skip
 
 

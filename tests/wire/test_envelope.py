@@ -206,10 +206,15 @@ def test_fields_of_a_later_version_are_ignored(kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in Kind if types_of(kind)])
 def test_a_field_too_few_is_refused(kind: Kind) -> None:
-    """A message lacks no field."""
+    """A message lacks no field but those at its end that were added later: these have their defaults then."""
     message = sample(kind)
+    defaults: dict[str, Any] = getattr(type(message), "_field_defaults")  # noqa: B009 - mypy knows no such thing of a union
+    least = len(message) - len(defaults)
+    for number in range(least, len(message)):
+        _, short = decode(encode(message)[:HEAD] + codec.encode([*message][:number]))
+        assert [*short] == [*message[:number], *[*defaults.values()][number - least :]]
     with pytest.raises(ProtocolError, match=f"A {kind.name} message needs an array of {len(message)} fields"):
-        decode(encode(message)[:HEAD] + codec.encode([*message][:-1]))
+        decode(encode(message)[:HEAD] + codec.encode([*message][: least - 1]))
 
 
 @pytest.mark.parametrize(
