@@ -38,7 +38,7 @@ TRY = "python3 -m venv .venv && .venv/bin/pip install -q . && .venv/bin/lightbus
 TEST = "python3 -m venv .venv && .venv/bin/pip install -q '.[dev]' && .venv/bin/pytest"
 
 PLACES = ("lightbus", "tests", "docs", "examples")
-NO_KEY = {"LIGHTBUS_CONFIG", "LIGHTBUS_MODULE", "LIGHTBUS_TEST_SCALE"}
+NO_KEY = {"LIGHTBUS_CONFIG", "LIGHTBUS_MODULE", "LIGHTBUS_TEST_SCALE", "LIGHTBUS_TEST_SEED"}
 
 
 class Block(NamedTuple):
