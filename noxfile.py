@@ -17,7 +17,7 @@ nox.options.error_on_external_run = True
 nox.options.sessions = ["lint", "types", "coverage"]
 
 DEV = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]["dev"]
-TESTING = ("pytest", "pytest-timeout", "hypothesis", "coverage", "flask", "gunicorn")
+TESTING = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "coverage", "flask", "gunicorn")
 
 
 @nox.session
