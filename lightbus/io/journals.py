@@ -18,7 +18,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ..exceptions import JournalError
-from .journal import DAMAGED, Group, Journal, _group, journal_error
+from .journal import Group, Journal, group_of_row
+from .journal_file import DAMAGED, journal_error
 
 __all__ = ["JournalDirectory", "data_directory", "has_events", "safe_name", "throw_away"]
 
@@ -140,7 +141,7 @@ class JournalDirectory:
         found: dict[tuple[str, str], Group] = {}
         for file in self._files():
             with contextlib.suppress(*DAMAGED), contextlib.closing(_read_only(file)) as connection:
-                for group in map(_group, connection.execute("SELECT * FROM groups")):
+                for group in map(group_of_row, connection.execute("SELECT * FROM groups")):
                     known = found.get((group.api, group.name))
                     found[group.api, group.name] = group if known is None else _merged(known, group)
         return list(found.values())

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from .journal import DAMAGED, journal_error
+from .journal_file import DAMAGED, journal_error
 
 __all__ = ["Outbox", "Refused", "Waiting"]
 

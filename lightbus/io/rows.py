@@ -6,11 +6,23 @@ so the row's own, which is that of its last event, and their number tell all of 
 
 from __future__ import annotations
 
+import sqlite3
 import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["LENGTH_SIZE", "MAX_APART", "MAX_EVENTS", "MAX_SIZE", "Entry", "Gone", "entries_of", "joined", "size_of"]
+__all__ = [
+    "LENGTH_SIZE",
+    "MAX_APART",
+    "MAX_EVENTS",
+    "MAX_SIZE",
+    "Entry",
+    "Gone",
+    "entries_of",
+    "joined",
+    "row_with",
+    "size_of",
+]
 
 MAX_EVENTS = 256
 MAX_SIZE = 32 * 1024
@@ -68,6 +80,13 @@ def entries_of(sequence: int, previous: int, count: int, data: bytes) -> list[En
         entries.append(_new(Entry, (number, previous, record)))
         previous = number
     return entries
+
+
+def row_with(read: sqlite3.Connection, sequence: int) -> tuple[int, list[Entry]]:
+    """Return the topic's number and the events of the row that has the event of a sequence, if one has it."""
+    query = "SELECT topic, sequence, previous, count, record FROM events WHERE sequence >= ? ORDER BY sequence LIMIT 1"
+    found = read.execute(query, (sequence,)).fetchone()
+    return (0, []) if found is None else (found[0], entries_of(*found[1:]))
 
 
 class Gone:

@@ -20,7 +20,8 @@ from ..core.cursors import Cursors
 from ..core.groups import Assignment
 from ..core.groups import Group as Membership
 from ..exceptions import JournalError, LightbusException, PeerRefused, ProtocolError
-from ..io.journal import Dead, Group, Journal, NewEvent, Topic
+from ..io.dead_letters import Dead
+from ..io.journal import Group, Journal, NewEvent, Topic
 from ..service.api import ApiRegistry
 from ..wire import envelope
 from ..wire.envelope import (
@@ -327,7 +328,7 @@ class Coordinator:
             self._send(routing_id, call_id, Acked([bury.partition]))
             return
         topic = Topic(bury.api, bury.event, bury.partition)
-        is_kept = journal.bury(bury.group, topic, bury.sequence, bury.deliveries, bury.error, time.time())
+        is_kept = journal.dead_letters.add(bury.group, topic, bury.sequence, bury.deliveries, bury.error, time.time())
         self.counts["buried"] += is_kept
         logger.error(
             "%s-%d of %s.%s %s for the group %s after %d deliveries: %s",
@@ -435,12 +436,14 @@ class Coordinator:
     def drop_dead(self, group: str, journal: str, sequence: int) -> Dead | None:
         """Take out an event that was set aside for a group; None where there is no such thing."""
         held = self._shelf.get(journal)
-        return None if held is None else held.take_dead(group, sequence)
+        return None if held is None else held.dead_letters.take(group, sequence)
 
     def retry_dead(self, group: str, journal: str, sequence: int) -> bool:
         """Have an event that was set aside given to its group again; return whether there is such a thing."""
         held = self._shelf.get(journal)
-        dead = next((dead for dead in held.dead(group) if dead.sequence == sequence), None) if held else None
+        dead = (
+            next((dead for dead in held.dead_letters.all(group) if dead.sequence == sequence), None) if held else None
+        )
         if dead is None:
             return False
         # First it is stored, and then taken out; if only the first came to pass, the next attempt stores nothing new.

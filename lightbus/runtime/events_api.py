@@ -10,7 +10,8 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ..io.journal import Dead, Entry, Group, Journal, Topic
+from ..io.dead_letters import Dead
+from ..io.journal import Entry, Group, Journal, Topic
 from ..service.api import Api
 from ..wire import envelope
 from .coordinating import AGAIN, Coordinator, GroupAtWork
@@ -59,7 +60,9 @@ class EventsApi(Api):
         Oldest first by journal, behind the first `skip`, and as many as one answer holds: none where there are no more.
         """
         journals = self._coordinator.journals()
-        found = [(journal.id, dead) for journal in journals for dead in journal.dead(group or None)][max(0, skip) :]
+        found = [(journal.id, dead) for journal in journals for dead in journal.dead_letters.all(group or None)][
+            max(0, skip) :
+        ]
         count = size = 0
         for _, each in found[:MAX_HISTORY]:
             size += len(each.record) + len(each.error)
@@ -141,7 +144,7 @@ class EventsApi(Api):
                 "max_bytes": self._max_bytes,
                 "lost": [
                     {"group": group, "api": topic.api, "event": topic.event, "count": count, "at": at}
-                    for group, topic, count, at in journal.lost()
+                    for group, topic, count, at in journal.retention.lost()
                 ],
             }
             for journal in self._coordinator.journals()
@@ -157,8 +160,10 @@ class EventsApi(Api):
             "members": {member: group.membership.held_by(member) for member in group.connections},
             "lag": self._coordinator.lag(group),
             "acks": group.acks,
-            "dead": sum(journal.count_dead(info.name) for journal in journals),
-            "lost": sum(count for journal in journals for name, _, count, _ in journal.lost() if name == info.name),
+            "dead": sum(journal.dead_letters.count(info.name) for journal in journals),
+            "lost": sum(
+                count for journal in journals for name, _, count, _ in journal.retention.lost() if name == info.name
+            ),
             "mixed": len({connection.digest for connection in group.connections.values()}) > 1,
         }
 
@@ -166,7 +171,7 @@ class EventsApi(Api):
 def _status(journal: Journal, group: str, sequence: int, acked: int) -> str:
     if sequence > acked:
         return "waiting"
-    return "dead" if journal.is_dead(group, sequence) else "acked"
+    return "dead" if journal.dead_letters.has(group, sequence) else "acked"
 
 
 def group_of_wire(value: dict[str, Any], *, is_near: bool = True) -> Group:

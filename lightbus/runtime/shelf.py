@@ -267,7 +267,7 @@ class Care:
     async def _trim_journal(self, journal: Journal, owed: dict[Topic, dict[str, int]]) -> None:
         settings = self._config.journal
         trim = partial(
-            journal.trim,
+            journal.retention.trim,
             now=time.time(),
             min_age=settings.min_age,
             max_events=settings.max_events,
@@ -279,7 +279,7 @@ class Care:
             losses[group, topic.api, topic.event] += count
         for (group, api, event), count in losses.items():
             self._coordinator.lost(group, api, event, count)
-        if journal is not self._shelf.opened and journal.is_drained():
+        if journal is not self._shelf.opened and journal.retention.is_drained():
             self._coordinator.journal_removed(journal)
             await self._in_thread(partial(self._shelf.drop, journal))
 

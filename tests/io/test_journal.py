@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from helpers import scaled
 from lightbus.exceptions import JournalError
-from lightbus.io import journal as module
+from lightbus.io import retention as module
 from lightbus.io.journal import EPOCH_BITS, Entry, Group, Journal, NewEvent, Page, Topic
 
 ONE, TWO = Topic("auth", "seen", 1), Topic("auth", "seen", 2)
@@ -145,7 +145,7 @@ def test_pages_of_all_topics(journal: Journal, monkeypatch: pytest.MonkeyPatch) 
     assert kept(0, ONE, TWO, max_bytes=2) == ([b"a"], a, True)
     assert kept(a, TWO, max_bytes=1) == ([b"bb"], c, True)  # one is always given out
     assert kept(d, ONE, TWO) == ([], d, False)
-    monkeypatch.setattr(module, "MAX_EXAMINED", 2)
+    monkeypatch.setattr("lightbus.io.journal.MAX_EXAMINED", 2)
     assert kept(0, TWO) == ([b"bb"], b, True)
     assert kept(b, TWO) == ([b"d"], d, True)
     assert kept(d, TWO) == ([], d, False)
@@ -190,27 +190,30 @@ def test_deliveries_are_counted_until_acknowledged(journal: Journal) -> None:
 def test_dead_letters(journal: Journal) -> None:
     """What was set aside is listed with its record and error, and can be taken out once."""
     [stored] = journal.append([event(record=b"poison")])
-    journal.bury("shop", ONE, stored.sequence, 5, "ValueError", 9.0)
-    [dead] = journal.dead()
+    journal.dead_letters.add("shop", ONE, stored.sequence, 5, "ValueError", 9.0)
+    [dead] = journal.dead_letters.all()
     assert dead == ("shop", ONE, stored.sequence, b"poison", 5, "ValueError", 9.0)
-    assert (journal.dead("shop"), journal.dead("other")) == ([dead], [])
-    assert (journal.count_dead("shop"), journal.count_dead("other")) == (1, 0)
-    assert (journal.is_dead("shop", stored.sequence), journal.is_dead("other", stored.sequence)) == (True, False)
+    assert (journal.dead_letters.all("shop"), journal.dead_letters.all("other")) == ([dead], [])
+    assert (journal.dead_letters.count("shop"), journal.dead_letters.count("other")) == (1, 0)
+    assert (journal.dead_letters.has("shop", stored.sequence), journal.dead_letters.has("other", stored.sequence)) == (
+        True,
+        False,
+    )
     assert (journal.topic_of(stored.sequence), journal.topic_of(7)) == (ONE, None)
-    assert journal.take_dead("other", stored.sequence) is None
-    assert journal.take_dead("shop", stored.sequence) == dead
-    assert journal.take_dead("shop", stored.sequence) is None
-    assert (journal.count_dead("shop"), journal.is_dead("shop", stored.sequence)) == (0, False)
+    assert journal.dead_letters.take("other", stored.sequence) is None
+    assert journal.dead_letters.take("shop", stored.sequence) == dead
+    assert journal.dead_letters.take("shop", stored.sequence) is None
+    assert (journal.dead_letters.count("shop"), journal.dead_letters.has("shop", stored.sequence)) == (0, False)
 
 
 def test_what_is_gone_is_not_set_aside(journal: Journal) -> None:
     """Retention may take an event that is still tried; what was set aside before that stays as it is."""
     [stored] = journal.append([event(record=b"poison", at=0.0)])
-    assert journal.bury("shop", ONE, stored.sequence, 5, "ValueError", 9.0)
+    assert journal.dead_letters.add("shop", ONE, stored.sequence, 5, "ValueError", 9.0)
     trim(journal, handled={}, now=9 * DAY)
-    assert not journal.bury("shop", ONE, stored.sequence, 6, "again", 10.0)
-    assert not journal.bury("mail", ONE, stored.sequence, 5, "ValueError", 10.0)
-    assert [(dead.group, dead.record) for dead in journal.dead()] == [("shop", b"poison")]
+    assert not journal.dead_letters.add("shop", ONE, stored.sequence, 6, "again", 10.0)
+    assert not journal.dead_letters.add("mail", ONE, stored.sequence, 5, "ValueError", 10.0)
+    assert [(dead.group, dead.record) for dead in journal.dead_letters.all()] == [("shop", b"poison")]
 
 
 # Retention
@@ -218,7 +221,7 @@ def test_what_is_gone_is_not_set_aside(journal: Journal) -> None:
 
 def trim(journal: Journal, *, handled: dict[str, int], now: float = 2 * DAY, events: int = 10**6, size: int = 10**9):
     """Trim with one day of least age."""
-    return journal.trim(
+    return journal.retention.trim(
         now=now, min_age=DAY, max_events=events, max_bytes=size, owed=dict.fromkeys(journal.all_topics(), handled)
     )
 
@@ -230,7 +233,7 @@ def test_old_and_handled_events_are_deleted(journal: Journal) -> None:
     assert [entry.sequence for entry in page(journal).entries] == [each.sequence for each in stored[1:]]
     assert trim(journal, handled={"shop": stored[2].sequence}) == []
     assert [entry.sequence for entry in page(journal).entries] == [stored[2].sequence]
-    assert journal.lost() == []
+    assert journal.retention.lost() == []
     [again] = journal.append([event(id="a")])
     assert again.is_new
 
@@ -238,7 +241,7 @@ def test_old_and_handled_events_are_deleted(journal: Journal) -> None:
 def test_a_topic_that_began_meanwhile_stays(journal: Journal) -> None:
     """Who is owed it was not asked yet: however old its events seem to be, they are not deleted."""
     journal.append([event(at=0.0)])
-    assert journal.trim(now=2 * DAY, min_age=DAY, max_events=10, max_bytes=10**9, owed={}) == []
+    assert journal.retention.trim(now=2 * DAY, min_age=DAY, max_events=10, max_bytes=10**9, owed={}) == []
     assert journal.size[0] == 1
 
 
@@ -266,9 +269,9 @@ def test_without_a_group_age_decides(journal: Journal) -> None:
     journal.append([event(at=0.0), event(at=1.9 * DAY)])
     trim(journal, handled={})
     assert journal.size == (1, 1)
-    assert not journal.is_drained()
+    assert not journal.retention.is_drained()
     trim(journal, handled={}, now=4 * DAY)
-    assert journal.is_drained()
+    assert journal.retention.is_drained()
 
 
 @pytest.mark.parametrize("cap", [{"events": 4}, {"size": 40}])
@@ -280,7 +283,7 @@ def test_a_cap_wins_and_the_loss_is_told(journal: Journal, cap: dict[str, int]) 
     kept = journal.size[0]
     assert kept <= 4
     assert lost == [("shop", ONE, 8 - kept)]
-    assert [row[:3] for row in journal.lost()] == [("shop", ONE, 8 - kept)]
+    assert [row[:3] for row in journal.retention.lost()] == [("shop", ONE, 8 - kept)]
     behind = page(journal, after=handled["shop"])
     assert (behind.trimmed, len(behind.entries), behind.more) == (8 - kept, kept, False)
     assert page(journal, after=stored[-1].sequence).trimmed == 0
@@ -353,7 +356,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_checkpoints_leave_no_log_behind(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """The write-ahead log is written back; a large one is cut down."""
-    monkeypatch.setattr(module, "LARGE_WAL", 1000)
+    monkeypatch.setattr("lightbus.io.journal_file.LARGE_WAL", 1000)
     journal.append([event(record=b"x" * 1000) for _ in range(100)])
     log = Path(f"{journal.path}-wal")
     assert log.stat().st_size > 100_000
@@ -366,7 +369,7 @@ def test_trimming_much_leaves_no_log_behind(journal: Journal, monkeypatch: pytes
     """What a trim writes to the log is written back before the log has become large."""
     journal.append([event(Topic("auth", "seen", n % 8), b"x" * 1000, 0.0) for n in range(400)])
     journal.checkpoint()
-    monkeypatch.setattr(module, "LARGE_WAL", 1000)
+    monkeypatch.setattr("lightbus.io.journal_file.LARGE_WAL", 1000)
     trim(journal, handled={})
     assert journal.size == (0, 0)
     assert Path(f"{journal.path}-wal").stat().st_size < 20_000
@@ -684,7 +687,7 @@ class AgainstAModel(RuleBasedStateMachine):
     def trim(self) -> None:
         gone = {topic: self.acked.get(topic, 0) for topic in self.model}
         owed = {topic: {"g": at} for topic, at in gone.items()}
-        self.journal.trim(now=10.0, min_age=5.0, max_events=10**6, max_bytes=10**9, owed=owed)
+        self.journal.retention.trim(now=10.0, min_age=5.0, max_events=10**6, max_bytes=10**9, owed=owed)
         for topic, entries in self.model.items():
             entries[:] = [entry for entry in entries if entry.sequence > gone[topic]]
         self.know_ids()
@@ -701,7 +704,7 @@ class AgainstAModel(RuleBasedStateMachine):
         gone = everything[: max(0, len(everything) - most)]
         missed = Counter(topic for sequence, topic in gone if sequence > self.acked.get(topic, 0))
         owed = {topic: {"g": self.acked.get(topic, 0)} for topic in self.model}
-        told = self.journal.trim(now=10.0, min_age=50.0, max_events=most, max_bytes=10**9, owed=owed)
+        told = self.journal.retention.trim(now=10.0, min_age=50.0, max_events=most, max_bytes=10**9, owed=owed)
         assert {topic: count for _, topic, count in told} == missed
         for topic, entries in self.model.items():
             assert self.journal.page(topic, self.acked.get(topic, 0), limit=1, max_bytes=9).trimmed >= missed[topic]
@@ -713,14 +716,14 @@ class AgainstAModel(RuleBasedStateMachine):
         entries = self.model.get(topic)
         if entries:
             entry = entries[int(share * (len(entries) - 1))]
-            assert self.journal.bury("g", topic, entry.sequence, 5, "error", 1.0)
+            assert self.journal.dead_letters.add("g", topic, entry.sequence, 5, "error", 1.0)
             self.dead.add((entry.sequence, entry.record))
 
     @rule()
     def take_dead(self) -> None:
         if self.dead:
             sequence, record = min(self.dead)
-            taken = self.journal.take_dead("g", sequence)
+            taken = self.journal.dead_letters.take("g", sequence)
             assert taken is not None
             assert taken.record == record
             self.dead.remove((sequence, record))
@@ -741,8 +744,8 @@ class AgainstAModel(RuleBasedStateMachine):
         if hasattr(self, "journal"):
             left = [entry for entries in self.model.values() for entry in entries]
             assert self.journal.size == (len(left), sum(len(entry.record) for entry in left))
-            assert self.journal.is_drained() == (not left and not self.dead)
-            assert {(dead.sequence, dead.record) for dead in self.journal.dead("g")} == self.dead
+            assert self.journal.retention.is_drained() == (not left and not self.dead)
+            assert {(dead.sequence, dead.record) for dead in self.journal.dead_letters.all("g")} == self.dead
             assert {t: s for api in "ab" for t, s in self.journal.topics(api).items()} == self.newest
             assert {t: s for api in "ab" for t, s in self.journal.cursors(api, "g").items()} == self.acked
 

@@ -222,7 +222,7 @@ def test_a_fresh_journal_while_a_group_is_away(run: Callable[[Test], None]) -> N
         days_later = time.time() + 3 * 86_400
         journal = second.shelf.own()
         owed = {topic: second.coordinator.owed(journal, topic) for topic in journal.all_topics()}
-        journal.trim(now=days_later, min_age=86_400, max_events=10**6, max_bytes=10**9, owed=owed)
+        journal.retention.trim(now=days_later, min_age=86_400, max_events=10**6, max_bytes=10**9, owed=owed)
         again = Listens(hub, D)
         seen = await again.listen("seen")
         await wait_until_async(lambda: len(seen) >= 20)

@@ -137,7 +137,7 @@ def test_an_older_generation_is_refused(tmp_path: Path) -> None:
         assert await talk.ask(Ack("auth", "shop", first.generation, [[*place, head]])) == Acked([topic.partition])
         assert await talk.ask(Start("auth", "shop", first.generation, *place, head, 2)) == Started(0)
         assert await talk.ask(Bury("auth", "shop", first.generation, *place, head, 5, "x")) == Acked([topic.partition])
-        assert (journal.cursors("auth", "shop"), journal.dead()) == ({}, [])
+        assert (journal.cursors("auth", "shop"), journal.dead_letters.all()) == ({}, [])
 
     run(tmp_path, test)
 
@@ -515,10 +515,10 @@ def test_an_event_that_retention_deleted_while_it_was_tried(tmp_path: Path, capl
         await publisher.fire("seen", n=1)
         journal = publisher.shelf.own()
         [(topic, head)] = journal.topics("auth").items()
-        journal.trim(now=2.0, min_age=9.0, max_events=0, max_bytes=0, owed={})
+        journal.retention.trim(now=2.0, min_age=9.0, max_events=0, max_bytes=0, owed={})
         bury = Bury("auth", "shop", assigned.generation, journal.id, "seen", topic.partition, head, 5, "ValueError")
         assert await talk.ask(bury) == Acked([])
-        assert (journal.dead(), journal.cursors("auth", "shop")) == ([], {topic: head})
+        assert (journal.dead_letters.all(), journal.cursors("auth", "shop")) == ([], {topic: head})
         assert "was deleted by retention before it was set aside for the group shop" in caplog.text
 
     run(tmp_path, test)
@@ -531,8 +531,8 @@ def test_a_dead_letter_is_not_lost_when_it_cannot_be_stored(tmp_path: Path) -> N
         await publisher.fire("seen", n=1)
         journal, coordinator = publisher.shelf.own(), publisher.coordinator
         [(topic, head)] = journal.topics("auth").items()
-        journal.bury("shop", topic, head, 5, "x", 1.0)
-        append, take = journal.append, journal.take_dead
+        journal.dead_letters.add("shop", topic, head, 5, "x", 1.0)
+        append, take = journal.append, journal.dead_letters.take
 
         def full(*_: Any) -> Any:
             raise JournalError("the disk is full")
@@ -540,13 +540,13 @@ def test_a_dead_letter_is_not_lost_when_it_cannot_be_stored(tmp_path: Path) -> N
         journal.append = full  # type: ignore[method-assign]
         with pytest.raises(JournalError):
             coordinator.retry_dead("shop", journal.id, head)
-        assert len(journal.dead()) == 1
-        journal.append, journal.take_dead = append, full  # type: ignore[method-assign]
+        assert len(journal.dead_letters.all()) == 1
+        journal.append, journal.dead_letters.take = append, full  # type: ignore[method-assign]
         with pytest.raises(JournalError):
             coordinator.retry_dead("shop", journal.id, head)
-        journal.take_dead = take  # type: ignore[method-assign]
+        journal.dead_letters.take = take  # type: ignore[method-assign]
         assert coordinator.retry_dead("shop", journal.id, head)
-        assert (len(journal.dead()), journal.size[0]) == (0, 2)
+        assert (len(journal.dead_letters.all()), journal.size[0]) == (0, 2)
 
     run(tmp_path, test)
 
@@ -580,7 +580,7 @@ def test_a_dead_letter_is_given_again(tmp_path: Path) -> None:
         await wait_until_async(lambda: seen and others)
         journal = publisher.shelf.own()
         [(topic, head)] = journal.topics("auth").items()
-        journal.bury("shop-greeter", topic, head, 5, "x", 1.0)
+        journal.dead_letters.add("shop-greeter", topic, head, 5, "x", 1.0)
         assert not publisher.coordinator.retry_dead("shop-greeter", journal.id, head + 1)
         assert publisher.coordinator.retry_dead("shop-greeter", journal.id, head)
         await wait_until_async(lambda: len(seen) == 2)
@@ -590,10 +590,10 @@ def test_a_dead_letter_is_given_again(tmp_path: Path) -> None:
         await wait_until_async(lambda: len(others) == 18 and len(seen) == 19)
         for count, each in enumerate(others[1:], start=20):
             sequence = int(each.native_id.rpartition("-")[2])
-            journal.bury("shop-greeter", topic, sequence, 5, "x", 1.0)
+            journal.dead_letters.add("shop-greeter", topic, sequence, 5, "x", 1.0)
             assert publisher.coordinator.retry_dead("shop-greeter", journal.id, sequence)
             await wait_until_async(lambda count=count: len(seen) == count)  # type: ignore[misc]
-        journal.bury("shop-greeter", topic, head, 5, "x", 1.0)
+        journal.dead_letters.add("shop-greeter", topic, head, 5, "x", 1.0)
         assert publisher.coordinator.drop_dead("shop-greeter", journal.id, head) is not None
         assert publisher.coordinator.drop_dead("shop-greeter", "0" * 16, head) is None
         await listens.stop()

@@ -38,7 +38,7 @@ def test_what_was_set_aside_is_told_in_portions(
         for n in range(5):
             record = envelope.encode_record(Record(f"id-{n}", 1, 1.0, {"text": "x" * size}))
             [stored] = journal.append([NewEvent(TOPIC, record, 1.0)])
-            journal.bury("shop", TOPIC, stored.sequence, 5, "no luck", float(n))
+            journal.dead_letters.add("shop", TOPIC, stored.sequence, 5, "no luck", float(n))
         api = EventsApi(publisher.coordinator, max_events=10, max_bytes=10)
         found: list[str] = []
         while answer := await api.dead("shop", len(found)):

@@ -15,6 +15,7 @@ from helpers import wait_until_async
 from lightbus.config import Config
 from lightbus.exceptions import JournalError
 from lightbus.io.journal import Group, Journal, NewEvent, Topic
+from lightbus.io.retention import Retention
 from lightbus.runtime import shelf as module
 from lightbus.runtime.context import Identity
 from lightbus.runtime.shelf import Care, Shelf, directory_of
@@ -252,16 +253,16 @@ def test_what_fails_is_tried_again(
     """Whatever goes wrong is logged, and does not end the looking after."""
     shelf.own()
     store(shelf.own())
-    trim: Callable[..., Any] = Journal.trim
+    trim: Callable[..., Any] = Retention.trim
     failed: list[int] = []
 
-    def fails_once(journal: Journal, **options: Any) -> Any:
+    def fails_once(retention: Retention, **options: Any) -> Any:
         if not failed:
             failed.append(1)
             raise error
-        return trim(journal, **options)
+        return trim(retention, **options)
 
-    monkeypatch.setattr(Journal, "trim", fails_once)
+    monkeypatch.setattr(Retention, "trim", fails_once)
 
     async def test() -> None:
         async with cared_for(shelf) as coordinates:

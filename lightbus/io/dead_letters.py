@@ -1,0 +1,82 @@
+"""The dead letters of a journal: events that were set aside for a group, which was given them as often as it may be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from .journal_file import JournalFile, Topic
+
+__all__ = ["Dead", "DeadLetters"]
+
+COLUMNS = "grp, topic, sequence, record, deliveries, error, at"
+
+
+class Dead(NamedTuple):
+    """An event that was set aside for a group: it was given to it as often as it may be."""
+
+    group: str
+    topic: Topic
+    sequence: int
+    record: bytes
+    deliveries: int
+    error: str
+    died_at: float
+
+
+class DeadLetters:
+    """The events that were set aside in one journal. Any thread may use them."""
+
+    def __init__(self, file: JournalFile) -> None:
+        self._file = file
+
+    def add(self, group: str, topic: Topic, sequence: int, deliveries: int, error: str, at: float) -> bool:
+        """Set an event aside for a group, with its record; return whether it is there (still)."""
+        record = self._file.record(sequence)
+        if record is None:
+            return False
+        row = (group, sequence, self._file.numbers[topic], record, deliveries, error, at)
+        self._file.change(("INSERT OR REPLACE INTO dead VALUES (?, ?, ?, ?, ?, ?, ?)", [row]))
+        return True
+
+    def all(self, group: str | None = None, *, skip: int = 0, limit: int = -1) -> list[Dead]:
+        """Return what was set aside, for one group or for all, oldest first: behind the first `skip`, up to `limit`."""
+        # By the order in which they came: the time of day may have been moved meanwhile.
+        query = (
+            f"SELECT {COLUMNS} FROM dead {'WHERE grp = ?' if group else ''} ORDER BY rowid LIMIT {limit} OFFSET {skip}"
+        )
+        with self._file.reader() as read:
+            return [self._dead(row) for row in read.execute(query, (group,) if group else ())]
+
+    def count(self, group: str) -> int:
+        """Return how many events are set aside for a group."""
+        with self._file.reader() as read:
+            return int(read.execute("SELECT count(*) FROM dead WHERE grp = ?", (group,)).fetchone()[0])
+
+    def has(self, group: str, sequence: int) -> bool:
+        """Return whether the event of a sequence was set aside for a group, and still is."""
+        with self._file.reader() as read:
+            found = read.execute("SELECT 1 FROM dead WHERE grp = ? AND sequence = ?", (group, sequence)).fetchone()
+        return found is not None
+
+    def get(self, group: str, sequence: int) -> Dead | None:
+        """Return what was set aside for a group of a sequence; None where there is no such thing."""
+        query = f"SELECT {COLUMNS} FROM dead WHERE grp = ? AND sequence = ?"
+        with self._file.reader() as read:
+            row = read.execute(query, (group, sequence)).fetchone()
+        return None if row is None else self._dead(row)
+
+    def take(self, group: str, sequence: int) -> Dead | None:
+        """Take out what was set aside, and return it; None where there is no such thing."""
+        found = self.get(group, sequence)
+        if found is not None:
+            self.remove([(group, sequence)])
+        return found
+
+    def remove(self, which: Sequence[tuple[str, int]]) -> None:
+        """Take out what was set aside for groups, each given with a sequence, by one commit."""
+        self._file.change(("DELETE FROM dead WHERE grp = ? AND sequence = ?", which))
+
+    def _dead(self, row: tuple[Any, ...]) -> Dead:
+        group, topic, *rest = row
+        return Dead(group, self._file.names[topic], *rest)
