@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 from .client import BusClient
 from .config import ALL_FEATURES, Config, Feature, load_config
 from .exceptions import FailedToImportBusModule, NoBusFoundInBusModule
+from .logs import configure_logging
 from .path import BusPath
 
 __all__ = ["configure_logging", "create", "get_bus", "import_bus_module", "overrides"]
@@ -116,16 +116,3 @@ def get_bus(module: ModuleType | str | None = None) -> BusPath:
     raise NoBusFoundInBusModule(
         f"The module '{found.__name__}' has no `bus` at its top level. Write there: bus = lightbus.create()"
     )
-
-
-def configure_logging(log_level: str | int = "info") -> None:
-    """Log to the terminal, in a form for people: for programs that have not set logging up themselves."""
-    level = logging.getLevelName(log_level.upper()) if isinstance(log_level, str) else log_level
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-    root = logging.getLogger("lightbus")
-    for old in root.handlers[:]:
-        root.removeHandler(old)
-    root.addHandler(handler)
-    root.setLevel(level)
-    root.propagate = False

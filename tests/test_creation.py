@@ -175,13 +175,15 @@ def test_get_bus_of_a_module() -> None:
 
 
 def test_configure_logging(capsys: pytest.CaptureFixture[str]) -> None:
-    """Messages go to the terminal, each once, from the level on; calling again replaces what was set up."""
+    """Messages go to the terminal, each once, from the level on; calling again replaces that, and nobody's handler."""
     root = logging.getLogger("lightbus")
     before = (root.handlers[:], root.level, root.propagate)
     try:
+        root.addHandler(theirs := logging.NullHandler())
         configure_logging("debug")
         configure_logging("warning")
         logging.getLogger("lightbus.test").info("not shown")
+        assert theirs in root.handlers
         logging.getLogger("lightbus.test").warning("shown")
     finally:
         root.handlers[:], root.propagate = before[0], before[2]

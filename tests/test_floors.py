@@ -23,6 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "blocking",
         "client",
         "creation",
+        "logs",
         "path",
         "plugins",
         "scheduling",

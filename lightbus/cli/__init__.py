@@ -108,10 +108,20 @@ def _refuse_key_in(arguments: Sequence[str]) -> None:
         )
 
 
+def _open_standard_streams() -> None:
+    """Have descriptors 0 to 2 be there: what is opened next would be given them, and be written to as a terminal."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free: this one
+
+
 def main(**kwargs: Any) -> None:
     """Run the command. Errors of ours become one readable message and their exit code."""
     from ..exceptions import LightbusException
 
+    _open_standard_streams()
     try:
         _refuse_key_in(kwargs.get("args") or sys.argv[1:])
         _group(**kwargs)

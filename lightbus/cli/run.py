@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..config.features import ALL_FEATURES, Feature
+from .first_process import leave_to_a_child
 from .options import ENVIRONMENT, bus_options, take_over
 
 if TYPE_CHECKING:
@@ -100,13 +101,16 @@ def run(
     SIGINT or SIGTERM: running calls are finished, then it ends with exit code 0. A second one ends it at once.
     """
     features = _chosen(only, skip)
-    from ..creation import configure_logging
+    leave_to_a_child()
     from .bus_module import file_of, load_bus
+    from .logs import ApplicationLogging
 
     take_over(service_name=service_name, process_name=process_name, config_file=config_file, log_level=log_level)
-    bus, loaded = load_bus(module)
+    logs = ApplicationLogging()
+    with logs.watched():
+        bus, loaded = load_bus(module)
     client = bus.client
-    configure_logging(client.config.bus.log_level)
+    logs.finish(client.config, log_level=log_level)
     logger.info("Loaded the bus module '%s' from %s", loaded.__name__, file_of(loaded))
     if features:
         client.set_features(features)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import signal
 import threading
 import weakref
 from collections import Counter
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..blocking import note_exit
 from ..io.outbox import Outbox
+from .signals import forget_in_child, held_back
 
 if TYPE_CHECKING:
     from .core import ClientCore
@@ -27,13 +29,14 @@ _GRAVEYARD: list[Any] = []
 
 
 _FORKS = threading.local()
-"""`resume`: what lets those go on that stand still for this thread's fork."""
+"""`resume`: what lets those go on that stand still for this thread's fork; `signals`: what it held back before."""
 
 FORK_PATIENCE = 2.0
 """Seconds for which a fork waits for an engine to stand still: longer than its imports take on a busy machine."""
 
 
 def _before_fork() -> None:
+    _FORKS.signals = held_back()
     _FORKS.resume = []
     if Outbox.lock.acquire(timeout=FORK_PATIENCE):
         _FORKS.resume.append(Outbox.lock.release)
@@ -48,9 +51,17 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     for resume in _FORKS.resume:
         resume()
+    _let_signals_in()
+
+
+def _let_signals_in() -> None:
+    if _FORKS.signals is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _FORKS.signals)
 
 
 def _after_fork_in_child() -> None:
+    forget_in_child(has_worker=any(client._worker is not None for client in CLIENTS))
+    _let_signals_in()
     Outbox.lock = threading.Lock()
     for client in list(CLIENTS):
         if client._engine is not None:

@@ -19,6 +19,7 @@ from ..io.memory import keep_freed_memory
 from ..worker import Worker
 from .core import CHANGE_TIMEOUT
 from .keeping import Keeping
+from .signals import ENDING, signals_given_back
 
 if TYPE_CHECKING:
     from . import BusClient
@@ -91,7 +92,7 @@ class Life(Keeping):
                 "Use start_in_background() for a worker beside something else."
             )
         keep_freed_memory()
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with signals_given_back(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(self._run(signals=True))
         return self.exit_code
 
@@ -152,17 +153,18 @@ class Life(Keeping):
     async def _run(
         self, ready: Future[None] | None = None, *, signals: bool = False, publishes_only: bool = False
     ) -> None:
+        if publishes_only:
+            start = asyncio.ensure_future(self._start(Worker(cast("BusClient", self), (), publishes_only=True)))
+        else:
+            start = asyncio.ensure_future(self.start_worker())
+        seen = self._handle_signals(start) if signals else []
         try:
-            if signals:
-                self._handle_signals()
-            if publishes_only:
-                await self._start(Worker(cast("BusClient", self), (), publishes_only=True))
-            else:
-                await self.start_worker()
+            await start
         except BaseException as error:
-            if ready is None:
+            if ready is not None:
+                ready.set_exception(error)
+            elif not seen or not start.cancelled():
                 raise
-            ready.set_exception(error)
             return
         if ready is not None:
             ready.set_result(None)
@@ -174,7 +176,8 @@ class Life(Keeping):
             logging.shutdown()
             os._exit(self.exit_code)  # threads that run a handler can neither be stopped nor waited for
 
-    def _handle_signals(self) -> None:
+    def _handle_signals(self, start: asyncio.Future[None]) -> list[int]:
+        """Have SIGINT and SIGTERM end the worker, or its start; return the list of those that came."""
         loop = asyncio.get_running_loop()
         seen: list[int] = []
 
@@ -184,11 +187,14 @@ class Life(Keeping):
                 os._exit(128 + number)
             seen.append(number)
             logger.info("Stopping, on %s; once more ends it at once", signal.Signals(number).name)
-            if self._worker is not None:
+            if not start.done():
+                start.cancel()  # a hook may wait for something that is not there
+            elif self._worker is not None:
                 self._worker.request_stop()
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ENDING:
             loop.add_signal_handler(number, stop, number)
+        return seen
 
     # The end
 

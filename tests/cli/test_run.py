@@ -348,6 +348,33 @@ def test_second_signal_ends_it_at_once(processes: Processes, directory: Path, tm
             call.result(10 * PATIENCE)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_during_the_import_ends_it(processes: Processes, directory: Path, number: signal.Signals) -> None:
+    """Amid the import of the module a signal ends it as it ends any other program, and no advice is given."""
+    (directory / "bus.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)")
+    worker = processes.lightbus("run", cwd=directory)
+    worker.wait_for_line("importing")
+    worker.signal(number)
+    assert worker.wait() in (-number, 128 + number)
+    assert worker.stderr == ""
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_during_the_start_ends_it(
+    processes: Processes, directory: Path, number: signal.Signals, kind: str
+) -> None:
+    """A hook that waits for something at the start need not be waited for; the exit code is 0."""
+    wait = "time.sleep(60)" if kind == "def" else "import asyncio; await asyncio.sleep(60)"
+    with (directory / "bus.py").open("a") as module:
+        module.write(f"\n@bus.client.on_start()\n{kind} on_start():\n    print('starting', flush=True)\n    {wait}\n")
+    worker = processes.lightbus("run", cwd=directory)
+    worker.wait_for_line("starting")
+    worker.signal(number)
+    assert worker.wait() == 0
+    assert "Traceback" not in worker.stderr
+
+
 def test_no_socket_files_are_left(processes: Processes, directory: Path) -> None:
     """A worker that was stopped leaves no socket behind in the user's directory."""
     worker = start(processes, directory)

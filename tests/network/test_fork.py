@@ -227,3 +227,121 @@ def _orphans_of(process: Process) -> list[int]:
             if int(fields[2]) == process.pid and fields[0] != "Z":
                 found.append(int(entry.name))
     return found
+
+
+VIDEO = """
+import multiprocessing, os, signal, subprocess, sys, time
+import lightbus
+
+bus = lightbus.create(service_name="video")
+
+def work():
+    time.sleep(60)
+
+class VideoApi(lightbus.Api):
+    class Meta:
+        name = "video"
+
+    def process(self, method: str, number: int) -> int:
+        child = multiprocessing.get_context(method).Process(target=work)
+        child.start()
+        time.sleep(0.3 if method == "fork" else 2)
+        os.kill(child.pid, number)
+        child.join(10)
+        code = child.exitcode
+        child.kill()
+        child.join()
+        return code
+
+    async def fork(self, number: int) -> int:
+        child = os.fork()
+        if child == 0:
+            while True:
+                time.sleep(1)
+        os.kill(child, number)  # at once, whether the child has run or not
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def prepared(self, number: int) -> int:
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], preexec_fn=os.getpid)
+        child.send_signal(number)
+        return child.wait(10)
+
+    def handlers(self) -> str:
+        read, write = os.pipe()
+        if os.fork() == 0:
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+            found = [signal.getsignal(signal.SIGTERM).name, signal.getsignal(signal.SIGINT).__name__]
+            os.write(write, repr([*found, signal.set_wakeup_fd(-1), len(mask)]).encode())
+            os._exit(0)
+        os.wait()
+        return os.read(read, 1000).decode()
+
+bus.client.register_api(VideoApi())
+"""
+
+EMBEDDED = """
+import asyncio, signal
+from bus import bus
+
+async def main():
+    stopping = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    await bus.client.start_worker()
+    print("Ready", flush=True)
+    await stopping.wait()
+    await bus.client.close_async()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(params=["lightbus run", "a program's own loop"])
+def video(request: pytest.FixtureRequest, processes: Processes, tmp_path: Path) -> Process:
+    """Start a worker whose procedures start processes, and end them."""
+    (tmp_path / "bus.py").write_text(VIDEO)
+    if request.param == "lightbus run":
+        worker = processes.worker("bus", cwd=tmp_path)
+    else:
+        worker = processes.python("-W", "ignore", "-c", EMBEDDED, cwd=tmp_path)
+    worker.wait_for_line("Ready")
+    return worker
+
+
+def test_a_signal_to_a_child_ends_the_child_alone(bus: BusPath, video: Process) -> None:
+    """`terminate()` ends a child of whatever kind at once; its parent goes on, and hears of its own signals."""
+    patience = {"timeout": 30}
+    assert bus.video.process(method="fork", number=signal.SIGTERM, bus_options=patience) == -signal.SIGTERM
+    assert bus.video.process(method="spawn", number=signal.SIGTERM, bus_options=patience) == -signal.SIGTERM
+    for _ in range(5):
+        assert bus.video.fork(number=signal.SIGTERM, bus_options=patience) == -signal.SIGTERM
+    assert bus.video.prepared(number=signal.SIGTERM, bus_options=patience) == -signal.SIGTERM
+    assert bus.video.process(method="fork", number=signal.SIGINT, bus_options=patience) == 1  # KeyboardInterrupt
+    assert video.running
+    video.signal(signal.SIGTERM)
+    assert video.wait() == 0
+
+
+def test_a_child_has_no_signal_handlers_of_its_parent(bus: BusPath, video: Process) -> None:
+    """It has neither handlers nor the descriptor that they wake the loop by, and nothing is held back."""
+    assert bus.video.handlers() == "['SIG_DFL', 'default_int_handler', -1, 0]"
+
+
+def test_signals_are_given_back(processes: Processes, tmp_path: Path) -> None:
+    """When `run_forever` returns, a program has the signal handlers that it had before."""
+    code = """
+import os, signal, threading
+import lightbus
+def mine(*_): pass
+signal.signal(signal.SIGTERM, mine)
+bus = lightbus.create()
+@bus.client.on_start()
+def on_start():
+    threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGTERM]).start()
+assert bus.client.run_forever() == 0
+assert signal.getsignal(signal.SIGTERM) is mine
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+"""
+    script = processes.python("-c", code, cwd=tmp_path)
+    assert script.wait() == 0
+    assert script.output == ""

@@ -1,0 +1,64 @@
+"""Logging to the terminal, for programs that have not set logging up themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from typing import Any, TextIO
+
+__all__ = ["TerminalHandler", "configure_logging"]
+
+FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+
+
+class TerminalHandler(logging.StreamHandler[TextIO]):
+    """Writes to standard error, whatever that is at the moment; where it is closed, or nobody reads it, to nobody."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+        self.setFormatter(logging.Formatter(FORMAT))
+
+    @property
+    def stream(self) -> Any:  # type: ignore[override]
+        """Standard error as it is now; None where the process has none."""
+        return sys.stderr
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        if self.stream is not None:
+            super().emit(record)
+
+    def flush(self) -> None:
+        """Write out what is held back."""
+        with contextlib.suppress(OSError, ValueError):  # ValueError: it was closed
+            super().flush()
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Report a record that cannot be formatted; of a stream that is gone nobody can be told."""
+        if not isinstance(sys.exc_info()[1], OSError | ValueError) or not _is_gone(self.stream):
+            super().handleError(record)
+
+
+def _is_gone(stream: Any) -> bool:
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        return True
+    return False
+
+
+def configure_logging(log_level: str | int = "info") -> None:
+    """
+    Log to the terminal, in a form for people: for programs that have not set logging up themselves.
+
+    Called again, it replaces what it set up before; handlers of others at the logger `lightbus` stay.
+    """
+    level = logging.getLevelName(log_level.upper()) if isinstance(log_level, str) else log_level
+    root = logging.getLogger("lightbus")
+    for old in root.handlers[:]:
+        if isinstance(old, TerminalHandler):
+            root.removeHandler(old)
+    root.addHandler(TerminalHandler())
+    root.setLevel(level)
+    root.propagate = False
