@@ -134,13 +134,13 @@ def test_peer_that_is_killed(bus: BusPath, worker: Process) -> None:
 
 def test_idempotent_call_moves_on(bus: BusPath, worker: Process, processes: Processes) -> None:
     """A call that was declared idempotent is repeated at another peer when its own is killed."""
-    [held] = in_threads(1, lambda: bus.work.hold(seconds=3, bus_options={"idempotent": True}))
+    [held] = in_threads(1, lambda: bus.work.hold(seconds=5, bus_options={"idempotent": True, "timeout": 40}))
     wait_until(lambda: bus.work.log() == ["started"])
     other = processes.worker("work", cwd=PROGRAMS)
     other.wait_for_line("Ready")
     wait_until(lambda: len(bus.client.engine.snapshot.by_api["work"]) == 2)
     worker.kill()
-    assert held.result(5) == other.pid
+    assert held.result(40) == other.pid
 
 
 def test_peer_that_stands_still(bus: BusPath, worker: Process) -> None:

@@ -81,12 +81,14 @@ stop = False
 def run():
     while not stop:
         assert bus.work.echo(value=1) == 1
+bus.client.wait_for_apis("work", timeout=30)
 threads = [threading.Thread(target=run) for _ in range(4)]
 for thread in threads: thread.start()
 children = []
 for number in range(10):
     child = os.fork()
     if child == 0:
+        bus.client.wait_for_apis("work", timeout=30)  # ten processes at once need longer than one
         assert bus.work.echo(value=number) == number
         os._exit(0)
     children.append(child)
@@ -96,7 +98,7 @@ for thread in threads: thread.join()
 assert codes == [0] * 10, codes
 """
     script = processes.python("-W", "ignore", "-c", code, cwd=PROGRAMS)
-    assert script.wait(30) == 0
+    assert script.wait(50) == 0
     assert script.output == ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from typing import Any
 
 import pytest
@@ -166,7 +167,8 @@ def test_deep_values_are_left_out() -> None:
             return False
         return True
 
-    deepest = next(levels for levels in range(2000, 0, -1) if goes_through([0, {"value": nested(levels)}]))
+    too_deep = bisect.bisect_left(range(2000), True, key=lambda n: not goes_through([0, {"value": nested(n)}]))
+    deepest = too_deep - 1
     watch = CallWatch()
     watch.take(0.0, "one", 0)
     note(watch, answer=Result(nested(deepest)), value=nested(deepest))
