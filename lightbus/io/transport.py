@@ -25,6 +25,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from ..exceptions import TransportError
+from .backlogs import Backlogs
 from .gate import Gate
 from .security import Security
 
@@ -38,6 +39,8 @@ _NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _EVENTS = int(zmq.EVENTS)
 _POLLIN = int(zmq.POLLIN)
 _RCVMORE = int(zmq.RCVMORE)
+_SOURCE = int(zmq.SRCFD)
+"""The descriptor of the connection that a message came over."""
 
 _CLOSED_BY_PEER = (errno.EPIPE, errno.ECONNRESET)
 
@@ -46,6 +49,12 @@ FAIR_SHARE = 256
 
 HIGH_WATER = 10_000
 """Messages queued per connection before a sender is told to wait (or a subscriber misses some, and sees the gap)."""
+
+UNREAD = 64
+"""
+Messages that wait in a subscriber, which are large: libzmq counts them, and not their bytes. More of them wait at the
+publisher, which counts bytes too (`io.backlogs`).
+"""
 
 BURST = 0.00005
 """Seconds within which two sends belong to a burst."""
@@ -111,6 +120,8 @@ class Transport:
     def publisher(self, on_subscription: Callable[[bytes, bool], None]) -> Publisher:
         """Return an XPUB that calls `on_subscription(topic, subscribed)`. Needs a running loop."""
         socket, unwatch = self._server_socket(zmq.XPUB)
+        self._without_heartbeats(socket)
+        socket.set(zmq.XPUB_VERBOSE, 1)  # or who asks for nothing that others have not asked for would not be heard of
         return Publisher(socket, on_subscription, unwatch)
 
     def dealer(
@@ -142,6 +153,11 @@ class Transport:
         socket = self._client_socket(zmq.SUB, fingerprint)
         # Subscriptions are messages too: over a high-water mark they would be dropped without a word.
         socket.set(zmq.SNDHWM, 0)
+        socket.set(zmq.RCVHWM, UNREAD)
+        self._without_heartbeats(socket)
+        # A connection that is made again gets a queue of its own. Otherwise it is given the old one, and where that was
+        # full the next read ends the process, as below: a publisher can have our end time out by the TTL it pings with.
+        socket.set(zmq.IMMEDIATE, 1)
         subscriber = Subscriber(socket, on_message)
         subscriber.connect(endpoint)
         return subscriber
@@ -171,6 +187,23 @@ class Transport:
         socket.set(zmq.BACKLOG, BACKLOG)
         self.security.prepare_server(socket)
         return socket, self.gate.watch(socket) if self.gate is not None else _nothing_to_do
+
+    def _without_heartbeats(self, socket: zmq.Socket[bytes]) -> None:
+        """
+        Have the kernel, and not libzmq, look whether the other end of a connection for events is still there.
+
+        libzmq reads nothing, heartbeats neither, while the queue of a subscriber is full. After the timeout it connects
+        anew (`stream_engine_base_t::timer_event`, `session_base_t::reconnect`), and once somebody reads from the full
+        queue it has the new connection go on with what the old one had stopped (`session_base_t::write_activated`):
+        `Assertion failed: _input_stopped` in `stream_engine_base_t::restart_input`, and the process is gone
+        (libzmq 4.3.5, every transport). The kernel answers the probes of TCP also for a process that does not read.
+        """
+        socket.set(zmq.HEARTBEAT_IVL, 0)
+        socket.set(zmq.TCP_KEEPALIVE, 1)
+        interval = max(1, round(self.heartbeat_interval))
+        socket.set(zmq.TCP_KEEPALIVE_IDLE, interval)
+        socket.set(zmq.TCP_KEEPALIVE_INTVL, interval)
+        socket.set(zmq.TCP_KEEPALIVE_CNT, max(1, round(self.heartbeat_timeout / interval)))
 
     def _client_socket(self, kind: int, fingerprint: str) -> zmq.Socket[bytes]:
         socket = self._socket(kind)
@@ -493,14 +526,19 @@ class Publisher(_BoundSocket):
         unwatch: Callable[[], None] = _nothing_to_do,
     ) -> None:
         self._on_subscription = on_subscription
+        self.backlogs = Backlogs()
         super().__init__(socket, unwatch)
 
     def send(self, frame: bytes) -> None:
         """Publish. A subscriber that is too far behind misses it and sees the gap; nobody waits for it."""
         self._send(frame)
+        self.backlogs.published(len(frame))
 
     def _receive(self) -> None:
-        message = self._socket.recv(_NOBLOCK)
+        received = self._socket.recv(_NOBLOCK, copy=False)
+        with contextlib.suppress(zmq.ZMQError):  # an unsubscription that libzmq makes up comes from nowhere
+            self.backlogs.heard(int(received.get(_SOURCE)))
+        message = received.bytes
         if message and message[0] <= 1:  # 1 subscribes, 0 unsubscribes (RFC 29); anything else is a stranger's
             self._on_subscription(message[1:], message[0] == 1)
 

@@ -41,7 +41,8 @@ logger = logging.getLogger("lightbus.publishing")
 MAX_RECORDS = 256
 MAX_BYTES = 1024 * 1024
 """Events that are coalesced into one message: as many as saves most of the cost per message, and no more bytes than
-a subscriber can take in at once without holding up everything else."""
+a subscriber can take in at once without holding up everything else. Of an event that is larger by itself only the
+number is published: who listens fetches it from the journal when it comes to it, and it waits in nobody's memory."""
 
 FRAME_OVERHEAD = 1024
 """Bytes of a frame besides its record: topic, names, numbers."""
@@ -462,7 +463,10 @@ class Publisher:
         limit = min(MAX_BYTES, self.max_message_size - FRAME_OVERHEAD)
         for topic, entries in batch.items():
             for records in _portions(entries, limit):
-                self._send(envelope.encode_published(topic, Events(journal, self.identity.instance, records)))
+                if journal and len(records[0][2]) > limit:  # a subscriber keeps only few messages, and none so large
+                    self._send(envelope.encode_published(topic, Head(journal, records[0][0])))
+                else:
+                    self._send(envelope.encode_published(topic, Events(journal, self.identity.instance, records)))
             api, event, _, _ = topic.split(b"\0")
             name = api.decode(), event.decode()
             self.published[name] += len(entries)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from typing import Any
 
 import lightbus
@@ -12,6 +13,8 @@ from lightbus import EventMessage
 
 bus = lightbus.create(service_name="tally")
 pause = float(os.environ.get("PAUSE", "0"))
+block = float(os.environ.get("BLOCK", "0"))
+"""Seconds for which the first event blocks the loop, as somebody's careless code does."""
 
 
 def say(line: str) -> None:
@@ -20,6 +23,11 @@ def say(line: str) -> None:
 
 def make(name: str) -> Any:
     async def handle(event_message: EventMessage, number: int) -> None:
+        global block
+        if block:
+            say("blocks.")
+            seconds, block = block, 0.0
+            time.sleep(seconds)
         if pause:
             await asyncio.sleep(pause)
         say(f"{name} {number}.")

@@ -1,0 +1,113 @@
+"""
+Which connections of a publisher do not read what it sends: libzmq bounds what waits for them by number, not by bytes.
+
+Ten thousand messages of 64 KiB are 640 MiB for one subscriber whose process was stopped. So connections are looked at
+while something is published. One into which nothing could be written while so many bytes were published has that much
+waiting, at most: it is closed. libzmq frees what it kept for it, and the subscriber, as after any other break,
+connects again and fetches what it missed from the journal.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import socket
+from contextlib import suppress
+
+__all__ = ["LOOK_EVERY", "MAX_BACKLOG", "Backlogs"]
+
+logger = logging.getLogger("lightbus.transport")
+
+MAX_BACKLOG = 64 * 1024 * 1024
+"""Bytes that are published before a connection that takes none of them is closed."""
+
+LOOK_EVERY = 1024 * 1024
+"""Bytes that are published between two looks."""
+
+# Linux lets a socket count as writable while two thirds of its buffer, or more, are free: libzmq, which writes on until
+# nothing more fits, has nothing left for it then (unix_writable in net/unix/af_unix.c, sk_stream_is_writeable).
+_WRITABLE = select.POLLOUT
+_GONE = select.POLLNVAL | select.POLLERR | select.POLLHUP
+
+
+class _Connection:
+    __slots__ = ("clear_at", "inode")
+
+    def __init__(self, inode: int, clear_at: int) -> None:
+        self.inode = inode
+        self.clear_at = clear_at
+        """How many bytes had been published when nothing waited for it."""
+
+
+class Backlogs:
+    """
+    The connections of one publisher. Only touched from its loop.
+
+    Args:
+        most: bytes that may wait for one connection, about.
+
+    """
+
+    def __init__(self, most: int = MAX_BACKLOG) -> None:
+        self.closed = 0
+        """How many connections were closed since they did not read."""
+        self._most = most
+        self._published = 0
+        self._look_at = 0
+        self._connections: dict[int, _Connection] = {}
+        self._poll = select.poll()
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def heard(self, descriptor: int) -> None:
+        """Note that something came over the connection with this descriptor, which is libzmq's."""
+        with suppress(OSError):  # gone already
+            inode = os.fstat(descriptor).st_ino
+            known = self._connections.get(descriptor)
+            if known is None or known.inode != inode:
+                self._connections[descriptor] = _Connection(inode, self._published)
+                self._poll.register(descriptor, _WRITABLE)
+
+    def published(self, size: int) -> None:
+        """Count what is published to all who want it, and now and then look for those who do not read."""
+        self._published += size
+        if self._published >= self._look_at:
+            self._look_at = self._published + LOOK_EVERY
+            self._look()
+
+    def _look(self) -> None:
+        states = dict(self._poll.poll(0))
+        for descriptor, connection in list(self._connections.items()):
+            state = states.get(descriptor, 0)
+            if state & _GONE:
+                self._forget(descriptor)
+            elif state & _WRITABLE:
+                connection.clear_at = self._published
+            elif self._published - connection.clear_at > self._most:
+                self._forget(descriptor)
+                self._close(descriptor, connection)
+
+    def _forget(self, descriptor: int) -> None:
+        del self._connections[descriptor]
+        with suppress(KeyError):
+            self._poll.unregister(descriptor)
+
+    def _close(self, descriptor: int, connection: _Connection) -> None:
+        """End a connection. The descriptor stays libzmq's, which sees the end of the stream and closes it."""
+        with suppress(OSError):
+            if os.fstat(descriptor).st_ino != connection.inode:  # another one has this number by now
+                return
+            borrowed = socket.socket(fileno=descriptor)
+            try:
+                borrowed.shutdown(socket.SHUT_RDWR)
+            finally:
+                borrowed.detach()
+            self.closed += 1
+            if self.closed & (self.closed - 1) == 0:  # the first, and then after twice as many
+                logger.warning(
+                    "A subscriber has not read while %d MiB were published, and was disconnected (%d so far). It "
+                    "fetches what it missed from the journal once it reads again; events of best effort are lost to it",
+                    self._most // 2**20, self.closed,
+                )  # fmt: skip

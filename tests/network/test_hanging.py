@@ -1,0 +1,118 @@
+"""Listeners that block their loops, or are stopped, while much is published: nobody dies of it, or pays for it."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from helpers import Process, Processes, scaled, wait_until
+
+from .conftest import Network
+
+PROGRAMS = Path(__file__).parent / "programs"
+MODES = ["host", "insecure", "bus_key"]
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def start(processes: Processes, network: Network, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Process]:
+    """Return what starts a worker with environment; silence is noticed after a second, and hanging after three."""
+    beats = {"heartbeat_interval": 0.3, "heartbeat_timeout": 1.0}
+    monkeypatch.setenv("LIGHTBUS_CONFIG", network.config(network=beats, worker={"member_timeout": 3.0}))
+
+    def start(module: str, **env: str) -> Process:
+        process = processes.worker(module, cwd=PROGRAMS, env=env)
+        process.wait_for_line("Ready")
+        return process
+
+    return start
+
+
+def handled(process: Process) -> set[int]:
+    """Return the numbers that a process has handled."""
+    return {int(number) for number in re.findall(r"^\w+ (\d+)\.$", process.stdout, re.MULTILINE)}
+
+
+def memory(process: Process) -> int:
+    """Return the bytes of memory that a process has at the moment."""
+    [kib] = re.findall(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE)
+    return int(kib) * 1024
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_loop_that_is_blocked_through_a_burst(network: Network, start: Callable[..., Process], mode: str) -> None:
+    """The process of a listener that blocked its loop for many heartbeats handles all that was fired meanwhile."""
+    network.use(mode)
+    publisher, listener = start("sale"), start("tally", BLOCK="5")
+    listener.wait_for_line(r"Events of sale .* arrive")
+    bus, count = network.bus(), scaled(40_000)
+    bus.sale.sell.call(first=0, count=1)
+    listener.wait_for_line("^blocks")
+    bus.sale.sell.call(first=1, count=count, bus_options={"timeout": 60})
+    wait_until(lambda: len(handled(listener)) == count + 1 or not listener.running, 60, what="all are handled")
+    assert handled(listener) == set(range(count + 1))
+    assert publisher.running
+
+
+@pytest.fixture
+def stopped() -> Iterator[Callable[[Process], None]]:
+    """Return what stops a process until the end of the test."""
+    processes: list[Process] = []
+
+    def stop(process: Process) -> None:
+        process.signal(signal.SIGSTOP)
+        processes.append(process)
+
+    yield stop
+    for process in processes:
+        process.signal(signal.SIGCONT)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("how", "size"), [("stopped", MIB // 4), ("blocked", MIB // 4), ("blocked", 3 * MIB)])
+def test_memory_is_not_filled_for_a_listener_that_hangs(
+    network: Network, start: Callable[..., Process], stopped: Callable[[Process], None], how: str, size: int
+) -> None:
+    """What is fired while a listener does not read waits in the journal, and in the memory of neither side."""
+    count = 400 * MIB // size
+    publisher, listener = start("sale"), start("tally", BLOCK="0" if how == "stopped" else "8")
+    listener.wait_for_line(r"Events of sale .* arrive")
+    bus = network.bus()
+    bus.sale.sell.call(first=0, count=1)
+    wait_until(lambda: listener.stdout)
+    before = memory(publisher), memory(listener)
+    if how == "stopped":
+        stopped(listener)
+    most = before
+    for first in range(1, count + 1, 10):
+        bus.sale.sell.call(first=first, count=10, size=size, bus_options={"timeout": 60})
+        most = max(most[0], memory(publisher)), max(most[1], memory(listener))
+    if how == "stopped":
+        listener.signal(signal.SIGCONT)
+    wait_until(lambda: len(handled(listener)) >= count + 1, 60, what="all are handled")
+    most = max(most[0], memory(publisher)), max(most[1], memory(listener))
+    assert [after - at_first < 250 * MIB for after, at_first in zip(most, before, strict=True)] == [True, True]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mode", ["host", "insecure"])
+def test_careless_listeners_live(network: Network, start: Callable[..., Process], mode: str) -> None:
+    """Processes that join and leave a group, and block their loops at times, end as they are told to."""
+    network.use(mode)
+    start("stream")
+    bus, codes = network.bus(), []
+    for _ in range(scaled(20)):
+        members = [start("careless", BLOCK="1.5") for _ in range(2)]
+        for first in range(0, 30_000, 5_000):
+            arguments = [{"number": number} for number in range(first, first + 5_000)]
+            bus.stream.fire_each.call(event="loose", arguments=arguments, bus_options={"timeout": 60})
+        wait_until(lambda members=members: any("goes on" in member.stdout for member in members), 20)
+        for member in members:
+            member.ask_to_end()
+        codes += [member.wait(20) for member in members]
+    assert set(codes) == {0}
