@@ -49,6 +49,9 @@ PAGE = 500
 JOIN_AGAIN_AFTER = 0.5
 """Seconds between two attempts to join a group at a publisher that refuses."""
 
+CATCH_UP_EVERY = 30.0
+"""Seconds after which we ask where our topics stand even if there seems to be nothing new."""
+
 
 class Claim:
     """
@@ -75,26 +78,58 @@ class Claim:
         """Done as soon as everything that was assigned first is followed."""
         self._open: set[tuple[str, int]] = set()
         """The (event, partition) pairs that are followed."""
+        self._asking: dict[tuple[str, int], object] = {}
+        """Those that are about to be, each with the attempt that it belongs to."""
         self._early: dict[Key, int] = {}
         self._releasing: dict[Stream, frozenset[int]] = {}
         self._subscribed: set[tuple[str, int]] = set()
         self._closed = False
         self._is_joining = False
+        self._is_outdated = False
+        """Whether what is asked for by joining is to be asked for once more."""
+        self._refusal = ""
+        self._edition = 0
+        """Of what all members were to be told of late: the latest that we know all of."""
+        self._is_catching_up = False
+        self._caught_up_at = self.feed.now()
 
     @property
     def is_live(self) -> bool:
+        """Whether everything that is assigned is followed, and something was."""
+        return self.live_at.done() and self.is_complete
+
+    @property
+    def is_complete(self) -> bool:
         """Whether everything that is assigned is followed."""
-        return self.live_at.done() and len(self._open) >= len(self.events) * len(self.partitions)
+        return len(self._open) == len(self.events) * len(self.partitions)
+
+    @property
+    def _pairs(self) -> set[tuple[str, int]]:
+        """What is assigned, by event and partition."""
+        return {(event, partition) for event in self.events for partition in self.partitions}
+
+    @property
+    def state(self) -> list[Any]:
+        """What we believe to have here: the generation, and the partitions that we have not given back."""
+        return [self.generation, sorted(self.partitions.union(*self._releasing.values()))]
 
     # Joining
 
     def join(self) -> None:
         """Become a member, or learn anew what we have."""
-        if self._closed or self._is_joining:
+        if self._closed:
             return
-        self._is_joining = True
+        if self._is_joining:
+            self._is_outdated = True
+            return
+        self._is_joining, self._is_outdated = True, False
+        self.feed.ask(self._join_message, self._joined)
+
+    def _join_message(self) -> Join | None:
+        if self._closed:
+            return None
         consumer, listener = self.feed.consumer, self.listening.listener
-        message = Join(
+        return Join(
             self.publisher,
             self.api,
             self.group,
@@ -108,60 +143,104 @@ class Claim:
             listener.since,
             consumer.positions_of(self.api, self.group),
         )
-        self.feed.request(message, self._joined)
 
     def join_again(self) -> None:
         """Give up what we have here, and ask anew: the publisher does not know us any more."""
-        if not self._closed and not self._is_joining:
+        if not self._closed:
             self._drop_all()
             self.join()
 
     def _joined(self, answer: Message | None) -> None:
         self._is_joining = False
-        if isinstance(answer, Assign):
+        if self._is_outdated:
+            self.join()
+        elif isinstance(answer, Assign):
+            self._refusal = ""
+            self.generation = min(self.generation, answer.generation)  # of a group that was made anew they begin anew
             self.assigned(answer)
         elif not self._closed:
             reason = answer.message if isinstance(answer, Error) else "it does not answer"
-            logger.info("%s does not take %s in: %s", self.feed.peer.announcement, self.listening.listener, reason)
+            if reason != self._refusal:
+                self._refusal = reason
+                logger.info("%s does not take %s in: %s", self.feed.peer.announcement, self.listening.listener, reason)
             asyncio.get_running_loop().call_later(JOIN_AGAIN_AFTER, self.join)
 
     def assigned(self, message: Assign) -> None:
-        """Take in which partitions are ours now."""
+        """Take in which partitions are ours now. However often it is said, it is the same."""
         if self._closed or message.generation < self.generation:
             return
         self.generation = message.generation
         self.feed.consumer.learned(self, message)
         partitions, events = frozenset(message.partitions), tuple(message.events)
-        gone = self.partitions - partitions
-        before = {(event, partition) for event in self.events for partition in self.partitions - gone}
-        new = {(event, partition) for event in events for partition in partitions} - before
-        self._unsubscribe({(event, partition) for event in self.events for partition in gone})
+        gone, before = self.partitions - partitions, self._pairs
         self.partitions, self.events = partitions, events
+        self._unsubscribe(before - self._pairs)
         if gone:
             self._release(gone)
+        self._follow()
+
+    # Following what is assigned
+
+    def _follow(self) -> None:
+        """Subscribe to what is assigned and not followed yet, and ask where that stands once it is in force."""
+        new = self._pairs - self._open - self._asking.keys()
         if new:
+            attempt = object()
+            self._asking.update(dict.fromkeys(new, attempt))
             self._subscribe(new)
-            self.feed.when_marked(lambda: self._ask_where(new))
-        else:
+            self.feed.when_marked(lambda: self._ask_where(attempt), lambda: bool(self._attempted(attempt)))
+        elif self.is_complete:
             self._now_live()
 
-    def _ask_where(self, new: set[tuple[str, int]]) -> None:
-        if not self._closed:
-            events = sorted({event for event, _ in new})
-            partitions = sorted({partition for _, partition in new})
-            since = None if self.group else self.listening.listener.since
-            message = Open(self.api, self.group, self.generation, partitions, events, "$" if since is None else since)
-            self.feed.request(message, lambda answer: self._opened(new, answer))
+    def _attempted(self, attempt: object) -> set[tuple[str, int]]:
+        """Return what an attempt is about; what was taken from us meanwhile is another matter, even if it came back."""
+        return {pair for pair, other in self._asking.items() if other is attempt}
 
-    def _opened(self, new: set[tuple[str, int]], answer: Message | None) -> None:
+    def _ask_where(self, attempt: object) -> None:
+        self.feed.ask(
+            lambda: self._open_message(self._attempted(attempt)), lambda answer: self._opened(attempt, answer)
+        )
+
+    def _open_message(self, pairs: set[tuple[str, int]]) -> Open | None:
+        if not pairs:
+            return None
+        events = sorted({event for event, _ in pairs})
+        partitions = sorted({partition for _, partition in pairs})
+        since = None if self.group else self.listening.listener.since
+        return Open(self.api, self.group, self.generation, partitions, events, "$" if since is None else since)
+
+    def _opened(self, attempt: object, answer: Message | None) -> None:
+        pairs = self._attempted(attempt)
+        for pair in pairs:
+            del self._asking[pair]
         if isinstance(answer, Streams):
-            # What was taken from us meanwhile is not in the answer, or was asked back behind it.
+            # What the publisher does not take for ours is not in the answer. It is asked for again, or assigned anew.
             answered = set(answer.partitions)
-            self._open |= {pair for pair in new if pair[1] in self.partitions and pair[1] in answered}
+            self._open |= {pair for pair in pairs if pair[1] in answered}
             self.told_streams(answer)
-            self._now_live()
-        elif not self._closed:
-            asyncio.get_running_loop().call_later(JOIN_AGAIN_AFTER, self.join_again)
+            if self.is_complete:
+                self._now_live()
+        elif answer is not None and pairs:
+            asyncio.get_running_loop().call_later(JOIN_AGAIN_AFTER, self._join_after, self.generation)
+
+    def _join_after(self, generation: int) -> None:
+        if self.generation == generation:
+            self.join_again()
+
+    def catch_up(self, edition: int) -> None:
+        """Ask where our topics stand, if the publisher told its members something of that and we may have missed it."""
+        is_due = edition != self._edition or self.feed.now() - self._caught_up_at > CATCH_UP_EVERY
+        if not is_due or self._is_catching_up or not self._open:
+            return
+
+        def answered(answer: Message | None) -> None:
+            self._is_catching_up = False
+            if isinstance(answer, Streams) and not self._closed:
+                self._edition, self._caught_up_at = edition, self.feed.now()
+                self.told_streams(answer)
+
+        self._is_catching_up = True
+        self.feed.ask(lambda: self._open_message(self._open), answered)
 
     def told_streams(self, message: Streams) -> None:
         """Take in where topics stand for us."""
@@ -203,7 +282,11 @@ class Claim:
 
     def _unsubscribe(self, pairs: set[tuple[str, int]]) -> None:
         self._open -= pairs
-        self._subscribed -= pairs
+        for pair in pairs & self._asking.keys():
+            del self._asking[pair]
+        if pairs & self._subscribed:
+            self._subscribed -= pairs
+            self.feed.subscriptions_of(self, self._topics(self._subscribed))
 
     # What arrives
 
@@ -241,7 +324,7 @@ class Claim:
 
     def look(self, stream: Stream) -> None:
         """Ask for more of a topic, where there is more and little waits."""
-        if self._closed or self.streams.get(stream.key) is not stream:
+        if not self._has(stream):
             return
         if self.listening.is_full:
             self.listening.starve(stream)
@@ -250,10 +333,12 @@ class Claim:
         if after is not None:
             journal, event, partition = stream.key
             message = Fetch(self.api, journal, event, partition, after, PAGE)
-            self.feed.request(message, lambda answer: self._page(stream, answer))
+            self.feed.ask(lambda: message if self._has(stream) else None, lambda answer: self._page(stream, answer))
 
     def tick(self) -> None:
         """Ask again for what is missing, and acknowledge again what was not confirmed."""
+        if not self.is_complete:
+            self._follow()
         for stream in list(self.streams.values()):
             if stream.head > stream.position:
                 self.look(stream)
@@ -264,7 +349,7 @@ class Claim:
         if not isinstance(answer, Page):
             stream.failed_to_ask()
             return
-        if self._closed or self.streams.get(stream.key) is not stream:
+        if not self._has(stream):
             return
         size, trimmed = stream.size, stream.trimmed
         taken = stream.page(answer.records, answer.through, trimmed=answer.trimmed)
@@ -327,16 +412,18 @@ class Claim:
         return isinstance(answer, Acked) and not answer.refused
 
     async def _ask(self, stream: Stream, message: Message) -> Message | None:
-        if self._closed or self.streams.get(stream.key) is not stream:
-            return None
+        # Repeated under its number, which the publisher knows it by: what it changes is changed once.
         answer: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
 
         def answered(message: Message | None) -> None:
             if not answer.done():
                 answer.set_result(message)
 
-        self.feed.request(message, answered)
+        self.feed.ask(lambda: message if self._has(stream) else None, answered)
         return await answer
+
+    def _has(self, stream: Stream) -> bool:
+        return not self._closed and self.streams.get(stream.key) is stream
 
     def handled(self, stream: Stream) -> None:
         """Take in that one more event was handled."""
@@ -410,6 +497,7 @@ class Claim:
         self.generation = 0
         self.partitions, self.events = frozenset(), ()
         self._open.clear()
+        self._asking.clear()
         self._early.clear()
         self._releasing.clear()
         self._subscribed.clear()

@@ -22,7 +22,7 @@ from ..typing import Kwargs
 from ..wire.envelope import Assign
 from .claims import Claim, Key
 from .context import Identity
-from .feeds import ANSWER_TIMEOUT, Feed
+from .feeds import Feed
 from .listening import Listener, Listening
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ PATIENCE = 0.01
 """Seconds for which reading waits for a listener to catch up."""
 
 TICK = 1.0
+REMOVED_AFTER = 5.0
+"""Seconds by which a publisher must say that a group is younger than we said, to mean that it was removed meanwhile."""
+
 LEAVE_TIMEOUT = 1.0
 """Seconds in which publishers confirm that what we handled is acknowledged."""
 
@@ -214,7 +217,7 @@ class Consumer:
         name = (claim.api, claim.group)
         if claim.group and name in self._created_at:
             created_at = time.monotonic() - (message.clock - message.created_at)
-            if created_at < self._created_at[name] or created_at > self._created_at[name] + ANSWER_TIMEOUT:
+            if created_at < self._created_at[name] or created_at > self._created_at[name] + REMOVED_AFTER:
                 # Earlier: another member was there before us. So much later than we said: the group was removed.
                 self._created_at[name] = created_at
 

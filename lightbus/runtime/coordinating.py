@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import zip_longest
 from typing import Any, ClassVar, Protocol
 
 from ..core.cursors import Cursors
@@ -87,11 +88,13 @@ class Shelf(Protocol):
 
 @dataclass(slots=True)
 class _Connection:
-    """A member's connection."""
+    """A member's connection, and what the member was told last."""
 
     routing_id: bytes
     presence: bytes
     digest: str
+    generation: int = 0
+    events: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -104,6 +107,8 @@ class GroupAtWork:
     """By journal."""
     connections: dict[str, _Connection] = field(default_factory=dict)
     """By member."""
+    counted: dict[tuple[str, Topic], tuple[bytes, int, int]] = field(default_factory=dict)
+    """Per journal and topic the latest START that was counted, by routing id and call id, and what it was answered."""
     saved_at: float = 0.0
     acks: int = 0
     """How often it acknowledged anything: where that stands still, and something is to be done, it is stuck."""
@@ -116,6 +121,11 @@ class GroupAtWork:
     def owed_since(self) -> float:
         """Since when it is owed events, in seconds since 1970."""
         return self.info.created_at - (MARGIN if self.is_estimated else 0.0)
+
+    def has_handled(self, journal: str, topic: Topic, sequence: int) -> bool:
+        """Return whether everything up to a sequence was acknowledged."""
+        cursors = self.cursors.get(journal)
+        return cursors is not None and cursors.acked.get(topic, 0) >= sequence
 
     def is_owed(self, event: str) -> bool:
         """Return whether the group listens to an event of its API, or is to be given it again on its own."""
@@ -168,6 +178,8 @@ class Coordinator:
         """Who speaks through a connection for a group: routing id, API, group -> member."""
         self._presences: dict[bytes, set[tuple[str, str, str]]] = {}
         """Presence topic -> API, group, member: a process has one for all that it listens to."""
+        self._edition = 0
+        """How often all members of groups were to be told of something new to them. Beats say which they have heard."""
         self._removed: dict[tuple[str, str], float] = {}
         """Per (API, group) when it was removed: if it comes back, it begins anew."""
         self._since = time.time()
@@ -195,8 +207,7 @@ class Coordinator:
             if journal.id not in group.cursors:
                 self._begin(group, journal, group.owed_since)
                 self._save_group(group, [journal])
-            for member in group.connections:
-                self._tell_streams(group, member, group.membership.held_by(member), [journal])
+            self._renew(group, [journal])  # what one group alone was given again is an event of a name of its own
 
     def journal_removed(self, journal: Journal) -> None:
         """Serve one less: nobody is owed anything in it."""
@@ -283,6 +294,7 @@ class Coordinator:
         else:
             group, member = self._speaker(routing_id, message.api, message.group)
             held = [p for p in message.partitions if group.membership.holds(member, message.generation, p)]
+            message = message._replace(partitions=held)
             streams = self._streams(group, held, self.journals())
         self._send(routing_id, call_id, _streams_message(message, streams))
 
@@ -317,8 +329,11 @@ class Coordinator:
             self._send(routing_id, call_id, Started(0))
             return
         topic = Topic(start.api, start.event, start.partition)
-        self.counts["redelivered"] += start.at_least > 1
-        count = journal.count_delivery(start.group, topic, start.sequence, start.at_least)
+        asked_by, asked_as, count = group.counted.get((start.journal, topic), (b"", 0, 0))
+        if (asked_by, asked_as) != (routing_id, call_id):  # else its answer was lost: it counts once
+            self.counts["redelivered"] += start.at_least > 1
+            count = journal.count_delivery(start.group, topic, start.sequence, start.at_least)
+            group.counted[start.journal, topic] = routing_id, call_id, count
         self._send(routing_id, call_id, Started(count))
 
     def _on_bury(self, routing_id: bytes, call_id: int, bury: Bury) -> None:
@@ -328,6 +343,10 @@ class Coordinator:
             self._send(routing_id, call_id, Acked([bury.partition]))
             return
         topic = Topic(bury.api, bury.event, bury.partition)
+        if group.has_handled(bury.journal, topic, bury.sequence):  # its answer was lost: it is set aside once
+            self._acks.append((routing_id, call_id, []))
+            self._save_soon()
+            return
         is_kept = journal.dead_letters.add(bury.group, topic, bury.sequence, bury.deliveries, bury.error, time.time())
         self.counts["buried"] += is_kept
         logger.error(
@@ -360,12 +379,29 @@ class Coordinator:
     def _on_beat(self, routing_id: bytes, call_id: int, beat: Beat) -> None:
         now = time.monotonic()
         mine = []
-        for api, name in beat.groups:
+        for (api, name), state in zip_longest(beat.groups, beat.states[: len(beat.groups)]):
             group = self.groups.get((api, name))
             member = self._members.get((routing_id, api, name))
-            if group is not None and member is not None and group.membership.heard(member, now):
+            if group is None or member is None or not group.membership.heard(member, now):
+                continue
+            if state is None or self._compare(group, member, *state):
                 mine.append([api, name])
-        self._send(routing_id, call_id, Beat(mine))
+        self._send(routing_id, call_id, Beat(mine, [[self._edition]] * len(mine)))
+
+    def _compare(self, group: GroupAtWork, member: str, generation: int, held: list[int]) -> bool:
+        """Mend what a member believes of itself and we do not, or the other way round; return whether it is one."""
+        connection, membership = group.connections[member], group.membership
+        if generation > connection.generation:
+            return False  # of a group of this name that was removed
+        if generation == 0:
+            return True  # it is joining
+        assigned = membership.assigned_to(member)
+        if generation != connection.generation or not {*held} >= {*assigned}:
+            self._assign(group, Assignment(member, connection.generation, assigned))
+        elif given_back := {*membership.held_by(member)} - {*held}:
+            for assignment in membership.released(member, generation, given_back):
+                self._assign(group, assignment)
+        return True
 
     _HANDLERS: ClassVar[dict[type, Callable[[Coordinator, bytes, int, Any], None]]] = {
         Join: _on_join,
@@ -450,7 +486,7 @@ class Coordinator:
         self._shelf.own().append([_again(dead.topic, group, journal, sequence, dead.record)])
         self.drop_dead(group, journal, sequence)
         if (known := self.groups.get((dead.topic.api, group))) is not None:
-            self._renew(known)
+            self._renew(known, [self._shelf.own()])
         return True
 
     def lag(self, group: GroupAtWork) -> int:
@@ -567,14 +603,18 @@ class Coordinator:
             self.counts["given_late"] += count
             logger.info("The group %s of %s is older than was known here: it is given %d events more",
                         name, group.info.api, count)  # fmt: skip
-            self._renew(group)
+            self._renew(group, [self._shelf.own()])
 
-    def _renew(self, group: GroupAtWork) -> None:
-        """Have the members of a group learn of events that were stored for it alone, and are published to nobody."""
-        for member in list(group.connections):
-            for assignment in group.membership.renew(member):
-                self._assign(group, assignment)  # the event's name may be new to it
-            self._tell_streams(group, member, group.membership.held_by(member), [self._shelf.own()])
+    def _renew(self, group: GroupAtWork, journals: list[Journal]) -> None:
+        """Have the members of a group learn of events in journals that are published to nobody."""
+        events = self._events(group.info.api, group.info.events, group.info.name)
+        for member, connection in list(group.connections.items()):
+            if events != connection.events:  # there is a name that is new to it
+                for assignment in group.membership.renew(member):
+                    self._assign(group, assignment)
+            self._tell_streams(group, member, group.membership.held_by(member), journals)
+        if group.connections:
+            self._edition += 1
 
     def _begin(self, group: GroupAtWork, journal: Journal, since: Any) -> None:
         """Have a group begin in a journal that does not know it yet."""
@@ -646,6 +686,7 @@ class Coordinator:
         events = self._events(info.api, info.events, info.name)
         partitions = list(assignment.partitions)
         message = Assign(info.api, info.name, assignment.generation, partitions, events, info.created_at, time.time())
+        connection.generation, connection.events = assignment.generation, events
         self._send(connection.routing_id, call_id, message)
 
     def _save_held(self, group: GroupAtWork, partitions: Iterable[int], *, is_held: bool) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from ..core.peers import Peer
@@ -30,6 +31,7 @@ from ..wire.envelope import (
 )
 from .claims import Claim
 from .listening import Listening
+from .requests import Answer, Requests
 
 if TYPE_CHECKING:
     from .consuming import Consumer
@@ -45,11 +47,8 @@ LONGEST_ACK_AFTER = 0.05
 MUCH = 16
 """Events handled in that time that are much."""
 
-ANSWER_TIMEOUT = 5.0
-"""Seconds after which an answer is not expected any more: a connection may break and be made again unseen."""
-
-Answer = Callable[[Message | None], None]
-"""Is given the answer to what was asked; None where there will be none."""
+MAX_MARKERS = 4
+"""Markers that are waited for at a time by one who asks for them again and again: each of them would do."""
 
 
 class Feed:
@@ -62,12 +61,11 @@ class Feed:
         self.presence = PRESENCE_PREFIX + os.urandom(16)
         self._by_event: dict[tuple[str, str], tuple[Claim, ...]] = {}
         self._topics: dict[bytes, tuple[str, str, int]] = {}
-        self._markers: dict[bytes, list[Callable[[], None]]] = {}
+        self._markers: dict[bytes, int] = {}
+        """Per topic the number of the request that it answers."""
         self._subscriptions: Counter[bytes] = Counter()
         self._of_claims: dict[Claim, list[bytes]] = {}
-        self._requests: dict[int, tuple[float, Answer]] = {}
-        """Per call id by when it is to be answered, and who waits for that."""
-        self._last_id = 0
+        self._requests = Requests()
         self._to_acknowledge: set[Stream] = set()
         self._ack_after = ACK_AFTER
         self._timer: asyncio.TimerHandle | None = None
@@ -103,14 +101,27 @@ class Feed:
 
     # Asking
 
-    def request(self, message: Message, answer: Answer) -> None:
-        """Send something that is answered."""
-        if self._closed:
-            answer(None)
-            return
-        self._last_id += 1
-        self._requests[self._last_id] = self._loop.time() + ANSWER_TIMEOUT, answer
-        self.send(message, self._last_id)
+    def now(self) -> float:
+        """Return the time in seconds of a clock that is never put right."""
+        return self._loop.time()
+
+    def ask(self, make: Callable[[], Message | None], answer: Answer) -> None:
+        """
+        Send something until it is answered.
+
+        Args:
+            make: returns what to send, each time as it is right by then; None where it is not wanted any more.
+            answer: is given the answer, or None where there will be none.
+
+        """
+
+        def say(call_id: int) -> bool:
+            message = None if self._closed else make()
+            if message is not None:
+                self.send(message, call_id)
+            return message is not None
+
+        self._requests.ask(say, answer, self._loop.time())
 
     def send(self, message: Message, call_id: int = 0) -> None:
         """Send something."""
@@ -118,11 +129,31 @@ class Feed:
         if not self._closed and not self._dealer.send(frame):
             self._dealer.send_later(frame)
 
-    def when_marked(self, callback: Callable[[], None]) -> None:
-        """Call back once all that we are subscribed to now is in force at the publisher."""
-        topic = envelope.marker_topic(os.urandom(16))
-        self._markers[topic] = [callback]
-        self._sub.subscribe(topic)
+    def when_marked(self, callback: Callable[[], None], wanted: Callable[[], bool]) -> None:
+        """Call back once all that we are subscribed to now is in force at the publisher, if that is still wanted."""
+
+        def say(number: int) -> bool:
+            earlier = [topic for topic, other in self._markers.items() if other == number]
+            is_wanted = not self._closed and wanted()
+            for topic in earlier[: 1 - MAX_MARKERS] if is_wanted else earlier:
+                self._forget_marker(topic)
+            if not is_wanted:
+                return False
+            topic = envelope.marker_topic(os.urandom(16))
+            self._markers[topic] = number
+            self._sub.subscribe(topic)
+            return True
+
+        def answered(marker: Message | None) -> None:
+            if marker is not None:
+                callback()
+
+        self._requests.ask(say, answered, self._loop.time())
+
+    def _forget_marker(self, topic: bytes) -> None:
+        del self._markers[topic]
+        if not self._closed:
+            self._sub.unsubscribe(topic)
 
     def subscriptions_of(self, claim: Claim, prefixes: Iterable[bytes]) -> None:
         """Be subscribed to what a claim wants from now on, and to what the others want."""
@@ -139,24 +170,29 @@ class Feed:
                 self._sub.unsubscribe(prefix)
 
     def tick(self) -> None:
-        """Show that we are alive, learn where we are not taken for a member any more, and ask again what was lost."""
+        """
+        Show that we are alive and what we believe to have, and ask again what was lost.
+
+        A beat is repeated by the next one. Where we have missed an assignment it is answered with one; where we are not
+        taken for a member any more, or have missed something else, its own answer says so.
+        """
         now = self._loop.time()
-        late = [call_id for call_id, (until, _) in self._requests.items() if until < now]
-        for call_id in late:
-            self._requests.pop(call_id)[1](None)
+        self._requests.tick(now)
         for claim in self.claims.values():
             claim.tick()
         claims = {(claim.api, claim.group): claim for claim in self.claims.values() if claim.group}
         if claims:
-            message = Beat([[api, group] for api, group in claims])
-            self.request(message, lambda answer: self._beaten(claims, answer))
+            self.send(Beat([[api, group] for api, group in claims], [claim.state for claim in claims.values()]))
 
-    def _beaten(self, claims: dict[tuple[str, str], Claim], answer: Message | None) -> None:
-        if isinstance(answer, Beat):
-            known = {(api, group) for api, group in answer.groups}
-            for name, claim in claims.items():
-                if name not in known and claim.generation:
-                    claim.join_again()
+    def _beaten(self, answer: Beat) -> None:
+        known = {(api, group): state for (api, group), state in zip_longest(answer.groups, answer.states)}
+        for claim in list(self.claims.values()):
+            name = (claim.api, claim.group)
+            if name in known:
+                if (state := known[name]) is not None:
+                    claim.catch_up(int(state[0]))
+            elif claim.group and claim.generation:
+                claim.join_again()
 
     def pause(self) -> None:
         """Read nothing that is published for now."""
@@ -203,13 +239,15 @@ class Feed:
                 for stream, sequence in handled:
                     if stream.key[2] not in answer.refused:
                         claim.confirmed(stream, sequence)
+                    else:
+                        stream.was_not_confirmed()  # if it is ours all the same, it is told again
             else:
                 for stream, _ in handled:
                     stream.was_not_confirmed()
             if isinstance(answer, Error):
                 claim.join_again()
 
-        self.request(Ack(claim.api, claim.group, claim.generation, rows), answered)
+        self.ask(lambda: Ack(claim.api, claim.group, claim.generation, rows), answered)
 
     async def leave(self, seconds: float) -> None:
         """Acknowledge everything, leave the groups in order, and return when that is on disk, or the time is over."""
@@ -218,7 +256,8 @@ class Feed:
         for claim in self.claims.values():
             if claim.group and not claim.busy:
                 waits.append(done := self._loop.create_future())
-                self.request(Leave(claim.api, claim.group), lambda _, done=done: done.done() or done.set_result(None))  # type: ignore[misc]
+                message = Leave(claim.api, claim.group)
+                self.ask(lambda message=message: message, lambda _, done=done: done.done() or done.set_result(None))  # type: ignore[misc]
         if waits:
             await asyncio.wait(waits, timeout=seconds)
 
@@ -233,9 +272,7 @@ class Feed:
         self._closed = True
         self._sub.close()
         self._dealer.flush_and_close(100)
-        requests, self._requests = self._requests, {}
-        for _, answer in requests.values():
-            answer(None)
+        self._requests.close()
 
     # What arrives
 
@@ -246,7 +283,7 @@ class Feed:
             if kind is Events:
                 self._on_events(topic, message)  # type: ignore[arg-type]
             elif kind is Marker:
-                self._on_marker(topic)
+                self._on_marker(topic, message)
             elif kind is Head:
                 api, event, partition = self._named(topic)
                 for claim in self._claims_of(api, event):
@@ -262,20 +299,19 @@ class Feed:
         for claim in self._claims_of(api, event):
             claim.live(event, partition, message)
 
-    def _on_marker(self, topic: bytes) -> None:
-        callbacks = self._markers.pop(topic, None)
-        if callbacks is not None:
-            self._sub.unsubscribe(topic)
-            for callback in callbacks:
-                callback()
+    def _on_marker(self, topic: bytes, marker: Message) -> None:
+        number = self._markers.get(topic)
+        if number is not None:
+            for each in [each for each, other in self._markers.items() if other == number]:
+                self._forget_marker(each)
+            self._requests.answered(number, marker)
 
     def _on_message(self, frame: bytes) -> None:
         try:
             call_id, message = envelope.decode(frame)
-            request = self._requests.pop(call_id, None)
-            if request is not None:
-                request[1](message)
-            elif isinstance(message, (Assign, Streams)):
+            if isinstance(message, Beat):
+                self._beaten(message)
+            elif not self._requests.answered(call_id, message) and isinstance(message, (Assign, Streams)):
                 self._pushed(message)
         except (ProtocolError, ValueError, TypeError, LookupError) as error:
             self._unreadable(error)

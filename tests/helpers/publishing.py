@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from lightbus.service.api import Api, ApiRegistry
 from lightbus.service.hooks import HookRegistry
 from lightbus.wire import envelope
 from lightbus.wire.announcement import Announcement
-from lightbus.wire.envelope import Fire, Message
+from lightbus.wire.envelope import Fire, Kind, Message
+
+from .losing import Losing, kind_of_published
 
 __all__ = ["Hub", "Listens", "Publishes", "Shelf"]
 
@@ -29,15 +32,15 @@ __all__ = ["Hub", "Listens", "Publishes", "Shelf"]
 class Shelf:
     """The journals of a publisher: files in a directory, without locks."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, journal: str = "0000000000000001") -> None:
+        self._file = directory / f"{journal}.sqlite"
         self._own: Journal | None = None
         self.adopted: list[Journal] = []
 
     def own(self) -> Journal:
         """Return its own journal, made at first use."""
         if self._own is None:
-            self._own = Journal(self._directory / "0000000000000001.sqlite")
+            self._own = Journal(self._file)
         return self._own
 
     def all(self) -> list[Journal]:
@@ -65,14 +68,22 @@ class Publishes:
 
     """
 
-    def __init__(self, hub: Hub, instance: str, directory: Path, *apis: Api, member_timeout: float = 10.0) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        instance: str,
+        directory: Path,
+        *apis: Api,
+        member_timeout: float = 10.0,
+        journal: str = "0000000000000001",
+    ) -> None:
         self.instance = instance
         self.identity = Identity(bus="b", service="pub", process="p", instance=instance, host="h")
         self.apis = ApiRegistry()
         for api in apis:
             self.apis.add(api)
         directory.mkdir(exist_ok=True)
-        self.shelf = Shelf(directory)
+        self.shelf = Shelf(directory, journal)
         self.shelf.own()
         self.loses: Callable[[bytes], bool] = lambda frame: False
         self.is_deaf = False
@@ -103,11 +114,13 @@ class Publishes:
             event_endpoint=f"mem://{self.instance}.pub",
         )
 
-    async def fire(self, event: str, *, api: str = "auth", id: str = "", **kwargs: Any) -> EventMessage:
+    async def fire(
+        self, event: str, *, api: str = "auth", id: str = "", at: float = 1.5, **kwargs: Any
+    ) -> EventMessage:
         """Fire an event."""
         declared = self.apis.get(api).get_event(event)
         message = EventMessage(
-            api_name=api, event_name=event, kwargs=kwargs, id=id or f"id-{kwargs.get('n', 0)}", published_at=1.5
+            api_name=api, event_name=event, kwargs=kwargs, id=id or f"id-{kwargs.get('n', 0)}", published_at=at
         )
         await self.publisher.publish_async(message, declared)
         return message
@@ -118,6 +131,18 @@ class Publishes:
         self.publisher.hand_off(fire, answers.append)
         return answers
 
+    def adopt(self, directory: Path, journal: str) -> None:
+        """Serve a journal whose process has ended."""
+        adopted = Journal(directory / f"{journal}.sqlite")
+        self.shelf.adopted.append(adopted)
+        self.coordinator.journal_added(adopted)
+
+    def tick(self) -> None:
+        """Do what is done every second."""
+        now = time.monotonic()
+        self.publisher.tick(now)
+        self.coordinator.tick(now)
+
     def close(self) -> None:
         """Vanish: whoever was connected is not any more."""
         self._hub.publishers.pop(self.instance, None)
@@ -126,13 +151,13 @@ class Publishes:
         self.shelf.close()
 
     def _publish(self, frame: bytes) -> None:
-        if not self.loses(frame):
+        if not self.loses(frame) and not self._hub.losing(kind_of_published(frame)):
             for sub in self._subs:
                 sub.arrive(frame)
 
     def _reply(self, routing_id: bytes, frame: bytes) -> bool:
         dealer = self._dealers.get(routing_id)
-        if dealer is not None:
+        if dealer is not None and not self._hub.losing(Kind(frame[0])):
             asyncio.get_running_loop().call_soon(dealer.arrive, frame)
         return dealer is not None
 
@@ -208,7 +233,7 @@ class _Dealer:
             publisher._dealers[routing_id] = self
 
     def send(self, frame: bytes) -> bool:
-        if self._publisher is not None:
+        if self._publisher is not None and not self._publisher._hub.losing(Kind(frame[0])):
             asyncio.get_running_loop().call_soon(self._publisher.hear, self._routing_id, frame)
         return True
 
@@ -226,6 +251,8 @@ class Hub:
     def __init__(self) -> None:
         self.publishers: dict[str, Publishes] = {}
         self.subs: list[_Sub] = []
+        self.losing = Losing()
+        """Which frames get lost, in either direction."""
         self._connections = 0
 
     def publish(self, instance: str, directory: Path, *apis: Api, **options: Any) -> Publishes:
@@ -294,6 +321,15 @@ class Listens:
         listener = Listener(api=api, events=events or ("seen",), name=name, group=group, **options)
         await self.consumer.add(listener, peers)
         return seen
+
+    def vanish(self) -> None:
+        """End without a word: what is at hand is not finished, and nobody is told."""
+        self.consumer._timer.cancel()
+        for listening in self.consumer.listenings:
+            for task in listening._tasks:
+                task.cancel()
+        for feed in self.consumer._feeds.values():
+            feed.close()
 
     async def stop(self) -> None:
         """Leave in order."""

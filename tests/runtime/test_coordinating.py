@@ -152,7 +152,7 @@ def test_who_is_no_member_is_told_to_join(tmp_path: Path) -> None:
         assert (error.code, "join again" in error.message) == ("peer_refused", True)
         assert await talk.ask(Beat([["auth", "shop"]])) == Beat([])
         await talk.join()
-        assert await talk.ask(Beat([["auth", "shop"], ["auth", "else"]])) == Beat([["auth", "shop"]])
+        assert await talk.ask(Beat([["auth", "shop"], ["auth", "else"]])) == Beat([["auth", "shop"]], [[0]])
 
     run(tmp_path, test)
 

@@ -1,0 +1,78 @@
+"""What one peer asks of another and waits for: said again until it is answered, or not wanted any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ..wire.envelope import Message
+
+__all__ = ["LONGEST_PATIENCE", "PATIENCE", "Answer", "Requests", "Say"]
+
+PATIENCE = 2.0
+LONGEST_PATIENCE = 8.0
+"""
+Seconds after which something is asked again, and again after twice the time, up to the longest. An answer that comes
+late is taken all the same: over a slow way it may never come in time.
+"""
+
+Answer: TypeAlias = Callable[[Message | None], None]
+"""Is given the answer to what was asked; None where there will be none."""
+
+Say: TypeAlias = Callable[[int], bool]
+"""Says what is asked, for the first time or again, under its number; returns False where it is not wanted any more."""
+
+
+@dataclass(slots=True)
+class _Request:
+    say: Say
+    answer: Answer
+    patience: float
+    due: float
+
+
+class Requests:
+    """
+    What waits for an answer. Only touched from the loop it belongs to.
+
+    Whoever asks must expect to be heard twice: what is asked is about a state, or tells a repeat by its number.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[int, _Request] = {}
+        self._last_number = 0
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def ask(self, say: Say, answer: Answer, now: float) -> None:
+        """Ask by `say`; `answer` is called once. `now` in seconds, as for `tick`."""
+        self._last_number += 1
+        number = self._last_number
+        self._open[number] = _Request(say, answer, PATIENCE, now + PATIENCE)
+        if not say(number):
+            self.answered(number, None)
+
+    def answered(self, number: int, answer: Message | None) -> bool:
+        """Hand an answer on; return whether somebody waited for it."""
+        request = self._open.pop(number, None)
+        if request is not None:
+            request.answer(answer)
+        return request is not None
+
+    def tick(self, now: float) -> None:
+        """Ask again what should have been answered by now, and give up what is not wanted any more."""
+        for number, request in list(self._open.items()):
+            if now < request.due or number not in self._open:
+                continue
+            if request.say(number):
+                request.patience = min(2 * request.patience, LONGEST_PATIENCE)
+                request.due = now + request.patience
+            else:
+                self.answered(number, None)
+
+    def close(self) -> None:
+        """Tell everybody who waits that there will be no answer."""
+        for number in list(self._open):
+            self.answered(number, None)

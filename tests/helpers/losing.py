@@ -1,0 +1,59 @@
+"""A way on which frames get lost: which, and how many of them."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+from lightbus.wire.envelope import EVENT_TOPIC_PARTS, MARKER_PREFIX, Kind
+
+__all__ = ["Losing", "kind_of_published"]
+
+
+def kind_of_published(frame: bytes) -> Kind:
+    """Return the kind of what was published: it stands behind the topic."""
+    if frame[:1] == MARKER_PREFIX:
+        return Kind(frame[17])
+    return Kind(frame.split(b"\0", EVENT_TOPIC_PARTS)[EVENT_TOPIC_PARTS][0])
+
+
+class Losing:
+    """
+    Decides of each frame whether it gets lost. Nothing is, until one of the methods below says so.
+
+    Attributes:
+        seen: how many frames of each kind came by.
+        lost: how many of them got lost.
+
+    """
+
+    def __init__(self) -> None:
+        self.seen: Counter[Kind] = Counter()
+        self.lost: Counter[Kind] = Counter()
+        self._next: Counter[Kind] = Counter()
+        self._chance: tuple[random.Random, float] | None = None
+
+    def lose_next(self, kind: Kind, count: int = 1) -> None:
+        """Lose the next of a kind, or so many of them."""
+        self._next[kind] = count
+
+    def lose_at_random(self, seed: int, part: float) -> None:
+        """Lose a part of all frames, of whatever kind."""
+        self._chance = random.Random(seed), part
+
+    def lose_nothing(self) -> None:
+        """Lose nothing from now on."""
+        self._next.clear()
+        self._chance = None
+
+    def __call__(self, kind: Kind) -> bool:
+        """Return whether this frame gets lost."""
+        self.seen[kind] += 1
+        is_lost = self._next[kind] > 0
+        if is_lost:
+            self._next[kind] -= 1
+        elif self._chance is not None:
+            chance, part = self._chance
+            is_lost = chance.random() < part
+        self.lost[kind] += is_lost
+        return is_lost
