@@ -107,8 +107,8 @@ class GroupAtWork:
     """By journal."""
     connections: dict[str, _Connection] = field(default_factory=dict)
     """By member."""
-    counted: dict[tuple[str, Topic], tuple[bytes, int, int]] = field(default_factory=dict)
-    """Per journal and topic the latest START that was counted, by routing id and call id, and what it was answered."""
+    counted: dict[tuple[str, Topic], tuple[tuple[bytes, int, int], int]] = field(default_factory=dict)
+    """Per journal and topic the latest START, by routing id, call id and sequence, and what it was answered."""
     saved_at: float = 0.0
     acks: int = 0
     """How often it acknowledged anything: where that stands still, and something is to be done, it is stuck."""
@@ -215,6 +215,7 @@ class Coordinator:
         self._unsaved.pop(journal.id, None)
         for group in self.groups.values():
             group.cursors.pop(journal.id, None)
+            group.counted = {key: value for key, value in group.counted.items() if key[0] != journal.id}
 
     def lost(self, group: str, api: str, event: str, count: int) -> None:
         """Take in that retention deleted events that a group had not handled."""
@@ -329,11 +330,12 @@ class Coordinator:
             self._send(routing_id, call_id, Started(0))
             return
         topic = Topic(start.api, start.event, start.partition)
-        asked_by, asked_as, count = group.counted.get((start.journal, topic), (b"", 0, 0))
-        if (asked_by, asked_as) != (routing_id, call_id):  # else its answer was lost: it counts once
+        asked = routing_id, call_id, start.sequence
+        before, count = group.counted.get((start.journal, topic), (None, 0))
+        if asked != before:  # else its answer was lost, and it counts once
             self.counts["redelivered"] += start.at_least > 1
             count = journal.count_delivery(start.group, topic, start.sequence, start.at_least)
-            group.counted[start.journal, topic] = routing_id, call_id, count
+            group.counted[start.journal, topic] = asked, count
         self._send(routing_id, call_id, Started(count))
 
     def _on_bury(self, routing_id: bytes, call_id: int, bury: Bury) -> None:

@@ -142,6 +142,78 @@ def test_an_older_generation_is_refused(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_what_is_said_twice_counts_once(tmp_path: Path) -> None:
+    """A START or BURY whose answer was lost is answered as it was; the next delivery is another matter."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        assigned = await talk.join()
+        assert isinstance(assigned, Assign)
+        await publisher.fire("seen", n=1)
+        journal = publisher.shelf.own()
+        [(topic, head)] = journal.topics("auth").items()
+        place = ("auth", "shop", assigned.generation, journal.id, "seen", topic.partition, head)
+        for call_id in (1, 2, 2, 2, 3):
+            publisher.coordinator.handle(b"me", call_id, Start(*place, 1))
+        await wait_until_async(lambda: len(talk.heard) == 6)
+        assert [each.deliveries for each in talk.heard[1:] if isinstance(each, Started)] == [1, 2, 2, 2, 3]
+        for _ in range(2):
+            assert await talk.ask(Bury(*place, 3, "failed")) == Acked([])
+        assert [(dead.sequence, dead.deliveries) for dead in journal.dead_letters.all()] == [(head, 3)]
+        assert publisher.coordinator.counts["buried"] == 1
+
+    run(tmp_path, test)
+
+
+def test_a_beat_mends_what_was_missed(tmp_path: Path) -> None:
+    """An ASSIGN or RELEASE that was lost, and a group that was removed and is there again under its name."""
+
+    async def test(publisher: Publishes) -> None:
+        one, two = Talk(publisher, b"one"), Talk(publisher, b"two")
+        first = await one.join(B)
+        assert isinstance(first, Assign)
+        await two.join(C)
+        await wait_until_async(lambda: len(one.heard) == 2)
+        asked_back = one.heard[-1]  # and say that it was lost
+        assert isinstance(asked_back, Assign)
+        names = [["auth", "shop"]]
+        before = len(one.heard)
+        publisher.coordinator.handle(b"one", 0, Beat(names, [[first.generation, first.partitions]]))
+        await wait_until_async(lambda: len(one.heard) == before + 2)
+        assert one.heard[before][:5] == asked_back[:5]  # type: ignore[index]
+        assert one.heard[before + 1] == Beat(names, [[0]])
+        [group] = publisher.coordinator.groups.values()
+        assert group.membership.held_by(C) == []
+        state = [asked_back.generation, first.partitions]  # it has not finished yet
+        assert await one.ask(Beat(names, [state])) == Beat(names, [[0]])
+        assert group.membership.held_by(C) == []
+        state = [asked_back.generation, asked_back.partitions]  # it has, and its RELEASE was lost
+        assert await one.ask(Beat(names, [state])) == Beat(names, [[0]])
+        assert group.membership.held_by(C) == sorted({*range(16)} - {*asked_back.partitions})
+        assert await one.ask(Beat(names, [[0, []]])) == Beat(names, [[0]])  # it is about to join
+        publisher.coordinator.forget("auth", "shop")
+        again = await one.join(B)
+        assert isinstance(again, Assign)
+        assert await one.ask(Beat(names, [[again.generation + 5, []]])) == Beat([], [])
+
+    run(tmp_path, test)
+
+
+def test_who_opens_what_it_does_not_have(tmp_path: Path) -> None:
+    """Is told of the partitions that it has, and of no others."""
+
+    async def test(publisher: Publishes) -> None:
+        one, two = Talk(publisher, b"one"), Talk(publisher, b"two")
+        await one.join(B)
+        second = await two.join(C)
+        assert isinstance(second, Assign)
+        opened = await two.ask(Open("auth", "shop", second.generation, list(range(16)), ["seen"], "$"))
+        assert isinstance(opened, Streams)
+        assert opened.partitions == []
+
+    run(tmp_path, test)
+
+
 def test_who_is_no_member_is_told_to_join(tmp_path: Path) -> None:
     """A publisher that was started anew knows nobody; a beat says so as well."""
 
