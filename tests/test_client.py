@@ -100,9 +100,25 @@ def test_register_api_wants_an_instance(bus: BusPath) -> None:
         bus.client.register_api(AuthApi)  # type: ignore[arg-type]
     with pytest.raises(InvalidApiRegistryEntry, match="'auth' is registered already"):
         bus.client.register_api(AuthApi())
-    with pytest.raises(InvalidApiRegistryEntry, match="A str is no Api"):
+    with pytest.raises(InvalidApiRegistryEntry, match="An instance of 'str' is no Api"):
         bus.client.register_api("auth")  # type: ignore[arg-type]
     assert bus.client.api_registry.names() == ["auth"]
+
+
+def test_methods_that_are_no_procedures_are_named(bus: BusPath, caplog: pytest.LogCaptureFixture) -> None:
+    """What looks like a method and cannot be served is said when its Api is registered, with the reason."""
+
+    class Prices(Api):
+        now = time.monotonic
+
+        class Meta:
+            name = "prices"
+
+    bus.client.register_api(Prices())
+    assert [record.getMessage() for record in caplog.records] == [
+        "prices.now is no procedure: it is a builtin_function_or_method, which is not given the Api. "
+        "Write a `def` that calls it, or begin its name with an underscore"
+    ]
 
 
 def test_names_that_a_path_does_not_lead_to(bus: BusPath, caplog: pytest.LogCaptureFixture) -> None:

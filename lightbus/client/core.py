@@ -20,7 +20,7 @@ from ..runtime.context import Identity
 from ..runtime.engine import Engine
 from ..runtime.listening import Listener
 from ..scheduling import Timetable
-from ..service.api import Api, ApiRegistry
+from ..service.api import Api, ApiRegistry, left_out
 from ..service.hooks import HOOKS, HookDecorator, HookRegistry, decorator
 from ..service.schema import Schema
 from ..worker import Worker
@@ -175,6 +175,13 @@ class ClientCore:
         self.api_registry.add(api)
         self.schema.add_api(api)
         self._report_hidden(api)
+        for name, why in left_out(api).items():
+            logger.warning(
+                "%s.%s is no procedure: %s. Write a `def` that calls it, or begin its name with an underscore",
+                api.meta.name,
+                name,
+                why,
+            )
         self._change_worker(lambda worker: worker.api_registered())
 
     def _report_hidden(self, api: Api) -> None:

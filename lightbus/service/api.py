@@ -6,10 +6,11 @@ Only methods that the user's own classes define become procedures: nothing else 
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import FunctionType, MappingProxyType
+from types import MappingProxyType
 from typing import Any, Self
 
 from ..exceptions import (
@@ -21,10 +22,21 @@ from ..exceptions import (
     did_you_mean,
 )
 from .declared import ApiMeta, Delivery, Event, Procedure, check_name
+from .exposing import bound_method, is_method, own_members, why_left_out
 from .parameters import Parameter, WildcardParameter
 from .signature import Signature
 
-__all__ = ["Api", "ApiMeta", "ApiRegistry", "Delivery", "Event", "Parameter", "Procedure", "WildcardParameter"]
+__all__ = [
+    "Api",
+    "ApiMeta",
+    "ApiRegistry",
+    "Delivery",
+    "Event",
+    "Parameter",
+    "Procedure",
+    "WildcardParameter",
+    "left_out",
+]
 
 
 class Api:
@@ -40,8 +52,10 @@ class Api:
             def check_password(self, username: str, password: str) -> bool:
                 return password == "secret"
 
-    Every public method that the class (or a base class or mixin of the user's) defines is a procedure; every `Event`
-    attribute is an event. Register an instance: `bus.client.register_api(AuthApi())`.
+    Every public method that the class (or a base class or mixin of the user's) defines is a procedure, also behind a
+    decorator; what a library's base class defines (`UserDict`, `Thread`) is none. Every `Event` attribute is an event.
+    What looks like a method and cannot be served is named in a warning when the Api is registered.
+    Register an instance: `bus.client.register_api(AuthApi())`.
 
     Raises:
         MisconfiguredApiOptions: it has no `class Meta`, or that lacks a name or has an unknown option.
@@ -51,14 +65,30 @@ class Api:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        for name in _OWN_NAMES & vars(cls).keys():
+            raise InvalidName(f"{cls.__qualname__}.{name} {_TAKEN}")
         if "Meta" in vars(cls):  # a base class of the user's may leave the name to its subclasses
             ApiMeta.of(cls)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Read what the class declares: here and not in __init__, which subclasses override without calling it."""
         api = super().__new__(cls)
-        object.__setattr__(api, "_declared", _read(api))
+        _ = api._declared
         return api
+
+    @functools.cached_property
+    def _declared(self) -> _Declared:
+        """What it declares; read again where a base class has emptied the instance, as pydantic's `__init__` does."""
+        return _read(self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _OWN_NAMES:
+            kind = type(self).__qualname__
+            raise InvalidName(
+                f"{kind}: self.{name} = ... would hide what every Api has by this name. Give your attribute another "
+                f"one: self._{name} = ..."
+            )
+        super().__setattr__(name, value)
 
     @property
     def meta(self) -> ApiMeta:
@@ -107,8 +137,6 @@ class Api:
         declared = self._declared
         return f"<Api {declared.meta.name}: {len(declared.procedures)} procedures, {len(declared.events)} events>"
 
-    _declared: _Declared
-
 
 class ApiRegistry:
     """
@@ -133,14 +161,14 @@ class ApiRegistry:
                 f"{api.__qualname__} is a class. Register an instance: bus.client.register_api({api.__name__}())."
             )
         if not isinstance(api, Api):
+            what = f"The class '{api.__qualname__}'" if isinstance(api, type) else f"An instance of '{_name_of(api)}'"
             raise InvalidApiRegistryEntry(
-                f"A {type(api).__qualname__} is no Api. Make a class that inherits from lightbus.Api, "
-                "and register an instance of it."
+                f"{what} is no Api. Make a class that inherits from lightbus.Api, and register an instance of it."
             )
         other = self._apis.get(api.meta.name)
         if other is not None:
             raise InvalidApiRegistryEntry(
-                f"An Api named '{api.meta.name}' is registered already (a {type(other).__qualname__}). "
+                f"An Api named '{api.meta.name}' is registered already, an instance of '{_name_of(other)}'. "
                 "Rename one of the two, or remove the first."
             )
         self._apis = {**self._apis, api.meta.name: api}
@@ -198,60 +226,70 @@ class _Declared:
     meta: ApiMeta
     procedures: Mapping[str, Procedure]
     events: Mapping[str, Event]
+    left_out: Mapping[str, str]
 
 
 # What Api itself offers. A procedure of such a name would hide it from the bus.
 _OWN_NAMES = frozenset({"meta", "procedures", "events", "get_procedure", "get_event"})
 
 
+def left_out(api: Api) -> Mapping[str, str]:
+    """Return the public members that look like methods and are no procedures: name -> why not."""
+    return api._declared.left_out
+
+
 def _read(api: Api) -> _Declared:
     meta = ApiMeta.of(type(api))
     members = _public_members(type(api))
+    procedures: dict[str, Procedure] = {}
+    reasons = {name: why for name, member in members.items() if (why := why_left_out(member)) is not None}
+    for name, member in members.items():
+        if is_method(member):
+            try:
+                procedures[name] = _procedure(meta, name, bound_method(api, name, member), vars(type(api)))
+            except TypeError as error:
+                reasons[name] = f"it is a {type(member).__name__} that cannot be called by name: {error}"
+    events = {name: member.bound(meta, name) for name, member in members.items() if isinstance(member, Event)}
     return _Declared(
         meta=meta,
-        procedures=MappingProxyType(
-            {name: _procedure(api, meta, name) for name, member in members.items() if _is_method(member)}
-        ),
-        events=MappingProxyType(
-            {name: member.bound(meta, name) for name, member in members.items() if isinstance(member, Event)}
-        ),
+        procedures=MappingProxyType(procedures),
+        events=MappingProxyType(events),
+        left_out=MappingProxyType(reasons),
     )
 
 
 def _public_members(api: type[Api]) -> dict[str, Any]:
     members: dict[str, Any] = {}
-    for owner in api.__mro__:
-        for name, member in () if owner in (Api, object) else vars(owner).items():
-            if name.startswith("_"):
-                continue
-            _check_member(name, member, members.get(name), owner)
-            members.setdefault(name, member)
+    for name, member, owner in own_members(api, Api):
+        _check_member(name, member, members.get(name), owner)
+        members.setdefault(name, member)
     return members
 
 
 def _check_member(name: str, member: Any, override: Any, owner: type) -> None:
     if name in _OWN_NAMES:
-        raise InvalidName(f"{owner.__qualname__}.{name} hides what every Api has by this name. Rename it.")
-    if _is_method(member) or isinstance(member, Event):
+        raise InvalidName(f"{owner.__qualname__}.{name} {_TAKEN}")
+    if is_method(member) or isinstance(member, Event):
         check_name(name, of=owner.__qualname__)
-    if (_is_method(member) and isinstance(override, Event)) or (isinstance(member, Event) and _is_method(override)):
+    if (is_method(member) and isinstance(override, Event)) or (isinstance(member, Event) and is_method(override)):
         raise InvalidName(f"{owner.__qualname__}.{name} is an event in one class and a method in another. Rename one.")
 
 
-def _is_method(member: Any) -> bool:
-    inner = member.__func__ if isinstance(member, (staticmethod, classmethod)) else member
-    return isinstance(inner, FunctionType)
+_TAKEN = "hides what every Api has by this name. Rename it."
 
 
-def _procedure(api: Api, meta: ApiMeta, name: str) -> Procedure:
-    function = getattr(api, name)
+def _procedure(meta: ApiMeta, name: str, function: Callable[..., Any], namespace: Mapping[str, Any]) -> Procedure:
     return Procedure(
         api_name=meta.name,
         name=name,
         function=function,
         is_async=inspect.iscoroutinefunction(function),
-        signature=Signature.of_function(function, api_name=meta.name, name=name, namespace=vars(type(api))),
+        signature=Signature.of_function(function, api_name=meta.name, name=name, namespace=namespace),
     )
+
+
+def _name_of(value: Any) -> str:
+    return type(value).__qualname__.rpartition("<locals>.")[2]
 
 
 def _unknown(kind: str, name: str, api_name: str, known: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import types
@@ -22,6 +23,8 @@ empty = inspect.Parameter.empty
 
 # `bus.auth.check_password(..., bus_options={"timeout": 3})`: this one never reaches the procedure.
 _RESERVED = frozenset({"bus_options"})
+
+_MAX_WRAPPERS = 100  # a decorator may say that it wraps itself
 
 _BUILTINS = frozenset({str, int, float, bool, bytes, list, dict, type(None)})
 
@@ -92,13 +95,25 @@ def of_function(
 
     """
     plain = inspect.signature(function)
-    where = getattr(inspect.unwrap(function), "__globals__", {})
+    where = getattr(_innermost(function), "__globals__", {})
 
     def resolved(name: str, annotation: Any) -> Any:
         return _resolved(annotation, f"{name} of {label}", where, namespace)
 
     parameters = tuple(_read(plain.parameters.values(), resolved, label))
     return parameters, resolved("the result", plain.return_annotation)
+
+
+def _innermost(function: Any) -> Any:
+    """Return the function that the user wrote, from under methods, partials and decorators."""
+    for _ in range(_MAX_WRAPPERS):
+        inner = function.func if isinstance(function, functools.partial) else getattr(function, "__wrapped__", None)
+        if inner is None:
+            inner = getattr(function, "__func__", None)
+        if inner is None:
+            break
+        function = inner
+    return function
 
 
 def _read(

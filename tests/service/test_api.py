@@ -190,9 +190,19 @@ def test_an_unknown_option_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["meta", "procedures", "events", "get_event", "get_procedure"])
 def test_names_of_api_itself_are_refused(name: str) -> None:
-    """A procedure that would hide what Api offers is refused, not half working."""
-    made = type("Made", (Api,), {"Meta": type("Meta", (), {"name": "x"}), name: lambda self: None})
-    with pytest.raises(InvalidName, match=f"Made.{name} hides"):
+    """A member that would hide what Api offers is refused where it is written: in a class, a mixin or `__init__`."""
+
+    def initialise(self: Any) -> None:
+        setattr(self, name, [])
+
+    meta = type("Meta", (), {"name": "x"})
+    for member in (lambda self: None, []):
+        with pytest.raises(InvalidName, match=f"Made.{name} hides"):
+            type("Made", (Api,), {"Meta": meta, name: member})
+    with pytest.raises(InvalidName, match=f"Mixin.{name} hides"):
+        type("Made", (Api, type("Mixin", (), {name: lambda self: None})), {"Meta": meta})()
+    made = type("Made", (Api,), {"Meta": meta, "__init__": initialise})
+    with pytest.raises(InvalidName, match=rf"Made: self\.{name} = \.\.\. would hide .* self\._{name} = \.\.\."):
         made()
 
 
@@ -251,7 +261,7 @@ def test_what_cannot_be_registered() -> None:
         InvalidApiRegistryEntry, match=r"Register an instance: bus\.client\.register_api\(AuthApi\(\)\)"
     ):
         registry.add(AuthApi)  # type: ignore[arg-type]
-    with pytest.raises(InvalidApiRegistryEntry, match="A int is no Api"):
+    with pytest.raises(InvalidApiRegistryEntry, match="An instance of 'int' is no Api"):
         registry.add(5)  # type: ignore[arg-type]
     registry.add(AuthApi())
     with pytest.raises(InvalidApiRegistryEntry, match="'auth' is registered already"):

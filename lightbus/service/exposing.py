@@ -1,0 +1,139 @@
+"""What of an Api is offered on the bus: which classes are the user's own, and which of their members are methods.
+
+A class is the user's own if it derives from `Api`, if it comes neither with Python nor from an installed package, or if
+it comes from the same package as one that derives from `Api`. What other classes define, `UserDict` or `Thread`,
+is never offered.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import sysconfig
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+__all__ = ["bound_method", "is_method", "own_members", "why_left_out"]
+
+_STDLIB = frozenset(Path(path) for name in ("stdlib", "platstdlib") if (path := sysconfig.get_path(name)))
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+
+# Python's own descriptors that hold a value, not a method.
+_VALUES = (property, functools.cached_property, types.MemberDescriptorType, types.GetSetDescriptorType)
+# Methods of other classes or objects, which know nothing of the Api.
+_FOREIGN_METHODS = (
+    types.MethodType,
+    types.MethodDescriptorType,
+    types.WrapperDescriptorType,
+    types.ClassMethodDescriptorType,
+)
+
+
+def own_members(api: type, root: type) -> Iterator[tuple[str, Any, type]]:
+    """
+    Yield the public members that the user's own classes give to an Api, as `(name, member, class)`.
+
+    Arguments:
+        api: the class.
+        root: `Api` itself, whose members are no part of what is offered.
+
+    """
+    classes = [owner for owner in api.__mro__ if owner not in (root, object)]
+    packages = {_package(owner) for owner in classes if issubclass(owner, root)}
+    hidden: set[str] = set()  # what a library's class defines hides what stands behind it
+    for owner in classes:
+        names = [name for name in vars(owner) if not name.startswith("_")]
+        if not issubclass(owner, root) and _package(owner) not in packages and _is_library(owner):
+            hidden.update(names)
+            continue
+        for name in names:
+            member = vars(owner)[name]
+            if name not in hidden and not _is_generated(name, member, classes):
+                yield name, member, owner
+
+
+def is_method(member: Any) -> bool:
+    """Return whether a member of a class is a method: a function, or an object that binds itself as functions do."""
+    if isinstance(member, (staticmethod, classmethod)):
+        return not isinstance(member.__func__, type)
+    if isinstance(member, (types.FunctionType, functools.partialmethod)):
+        return why_left_out(member) is None
+    if isinstance(member, (type, functools.partial, *_VALUES, *_FOREIGN_METHODS)) or not hasattr(
+        type(member), "__get__"
+    ):
+        return False
+    return (callable(member) or _wraps(member)) and why_left_out(member) is None
+
+
+def why_left_out(member: Any) -> str | None:
+    """Return why a member that looks like a method is none that can be served; None for all others."""
+    if isinstance(member, functools.singledispatchmethod):
+        return "it chooses by the type of its first positional argument, and on the bus all arguments go by name"
+    if isinstance(member, functools._lru_cache_wrapper) and inspect.iscoroutinefunction(inspect.unwrap(member)):
+        return "lru_cache keeps the coroutine of an `async def`, and that can be awaited once only"
+    if isinstance(member, (types.FunctionType, staticmethod, classmethod, functools.partialmethod, type, *_VALUES)):
+        return None
+    if isinstance(member, (functools.partial, types.BuiltinFunctionType, *_FOREIGN_METHODS)):
+        return f"it is a {type(member).__name__}, which is not given the Api"
+    if hasattr(type(member), "__get__"):
+        holds_a_value = hasattr(type(member), "__set__") or "property" in type(member).__name__.lower()
+        if callable(member) or _wraps(member) or holds_a_value:
+            return None
+        return f"it is a {type(member).__name__}, of which nobody can say that it is a method"
+    if callable(member) and type(member).__module__.partition(".")[0] != "lightbus":  # a path or a client may be kept
+        return f"it is a {type(member).__name__}, which can be called and is no method"
+    return None
+
+
+def bound_method(api: Any, name: str, member: Any) -> Callable[..., Any]:
+    """
+    Return a method as its callers see it, without `self`.
+
+    Raises:
+        TypeError: it cannot be bound, or does not say what it takes.
+
+    """
+    bound: Callable[..., Any] = getattr(api, name)
+    try:
+        signature = inspect.signature(bound)
+    except ValueError as error:
+        raise TypeError(str(error)) from None
+    first = next(iter(signature.parameters.values()), None)
+    # A decorator that binds in a closure of its own, behind functools.wraps, seems to take `self` still.
+    if (
+        first is not None
+        and first.name == "self"
+        and type(bound) is types.FunctionType
+        and not isinstance(member, staticmethod)
+    ):
+        bound.__signature__ = signature.replace(parameters=[*signature.parameters.values()][1:])  # type: ignore[attr-defined]
+    return bound
+
+
+def _wraps(member: Any) -> bool:
+    return callable(inspect.getattr_static(member, "__wrapped__", None))
+
+
+def _package(owner: type) -> str:
+    return owner.__module__.partition(".")[0]
+
+
+def _is_library(owner: type) -> bool:
+    file = getattr(sys.modules.get(owner.__module__), "__file__", None)
+    if file is None:  # built into Python, or made by a program while it runs
+        return _package(owner) in sys.stdlib_module_names
+    path = Path(file)
+    return not _INSTALLED.isdisjoint(path.parts) or not _STDLIB.isdisjoint(path.parents)
+
+
+def _is_generated(name: str, member: Any, classes: list[type]) -> bool:
+    """Return whether a library's metaclass has put this into a class of the user's, as pydantic does."""
+    made_in = getattr(member, "__module__", None)
+    return any(
+        name in vars(other) and isinstance(made_in, str) and made_in.partition(".")[0] == _package(other)
+        for other in classes
+        if _is_library(other)
+    )
