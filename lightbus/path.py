@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from .exceptions import InvalidEventArguments, InvalidName, InvalidParameters
 from .message import EventMessage
+from .service.reachable import OF_MEMBERS
 from .typing import BusOptions, JsonSchema
 
 if TYPE_CHECKING:
@@ -23,10 +25,15 @@ class BusPath:
     A place on the bus. `lightbus.create()` returns the root; attributes lead on.
 
     The last part is the name of a procedure or an event, what is before it is the name of the API.
-    Arguments are given by name only.
+    Arguments are given by name only. `call`, `fire`, `listen` and their like are there from the second part on; before
+    it they are names as any other: `bus.orders.history(...)` calls a procedure of that name.
     """
 
     __slots__ = ("__dict__", "__weakref__", "_api_name", "_client", "_name", "_parts")
+
+    def __new__(cls, client: BusClient | None = None, parts: tuple[str, ...] = ()) -> Self:
+        """Make it a stem where it cannot be the path of a procedure or an event yet; a copy is what it was."""
+        return object.__new__(cls if client is None or len(parts) > 1 else _stem_of(cls))
 
     def __init__(self, client: BusClient, parts: tuple[str, ...] = ()) -> None:
         self._client = client
@@ -43,11 +50,14 @@ class BusPath:
         return child
 
     def _child(self, name: str) -> BusPath:
-        return type(self)(self._client, (*self._parts, name))
+        kind = getattr(type(self), "_grown", type(self))
+        child: BusPath = kind(self._client, (*self._parts, name))
+        return child
 
     def __dir__(self) -> list[str]:
         """Return what can follow: the methods, and the names known on the bus at the moment."""
-        return sorted({*super().__dir__(), *self._client.completions(self._parts)})
+        own = {*super().__dir__()} - (OF_MEMBERS if len(self._parts) < _STEM_PARTS else set())
+        return sorted({*own, *self._client.completions(self._parts)})
 
     @property
     def client(self) -> BusClient:
@@ -166,8 +176,6 @@ class BusPath:
             DuplicateListenerName: this API has a listener of that name already.
 
         """
-        if not self._api_name:
-            raise InvalidName(f"'{self}' is no event. Name the API and the event: bus.auth.user_registered.listen(...)")
         self._client.listen_for_event(
             self._api_name,
             self._name,
@@ -236,13 +244,45 @@ class BusPath:
         schema.validate_response(self._api_name, self._name, response)
 
     def _check(self, args: tuple[Any, ...], error: type[Exception]) -> None:
-        if args:
-            raise error(
-                f"{self} was given {len(args)} argument(s) by position. On the bus arguments have names: "
-                f"bus.{self}(name=value)"
-            )
+        if args or not self._api_name:
+            raise self._refusal(len(args), error)
+
+    def _refusal(self, positional: int, error: type[Exception]) -> Exception:
+        path = ".".join(("bus", *self._parts))
         if not self._api_name:
-            raise InvalidName(
-                f"{'.'.join(('bus', *self._parts))} cannot be called. Name the API and the procedure: "
-                "bus.auth.check_password()"
+            return InvalidName(f"{path} cannot be called. Name the API and the procedure: bus.auth.check_password()")
+        if len(self._parts) == _STEM_PARTS and self._name in OF_MEMBERS:
+            return InvalidName(
+                f"'{self._api_name}' is no event and no procedure. Name the API and what you mean of it: "
+                f"bus.{self._api_name}.user_registered.{self._name}(...)"
             )
+        return error(
+            f"{self} was given {positional} argument(s) by position. On the bus arguments have names: "
+            f"{path}(name=value)"
+        )
+
+
+_STEM_PARTS = 2  # of the shortest path of a procedure or an event: its API, and its name
+
+
+class _Name:
+    """Stands in a stem for what the path of a procedure or an event has by this name: here it leads on."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, path: Any, owner: Any = None) -> Any:
+        if path is None:
+            return self
+        child = path.__dict__[self._name] = path._child(self._name)
+        return child
+
+
+@functools.cache
+def _stem_of(grown: Any) -> Any:
+    """Return the class of the root and the first parts: a BusPath for which the names of methods are names."""
+    names = {name: _Name(name) for name in OF_MEMBERS}
+    return type("_Stem", (grown,), {"__slots__": (), "__module__": __name__, "_grown": grown, **names})
+
+
+_Stem = _stem_of(BusPath)

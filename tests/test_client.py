@@ -121,25 +121,6 @@ def test_methods_that_are_no_procedures_are_named(bus: BusPath, caplog: pytest.L
     ]
 
 
-def test_names_that_a_path_does_not_lead_to(bus: BusPath, caplog: pytest.LogCaptureFixture) -> None:
-    """A procedure or event named like a method of a path is reported when it is registered: one cannot get at it."""
-
-    class Stream(Api):
-        listen = Event()
-
-        class Meta:
-            name = "stream"
-
-        def fire(self) -> None: ...
-        def schema(self) -> None: ...
-
-    bus.client.register_api(Stream())
-    assert [record.getMessage() for record in caplog.records] == [
-        "stream.fire and stream.listen cannot be reached as bus.stream.fire, which is a method of every path. "
-        "Rename it, or use bus.client.call_rpc_remote() and its like"
-    ]
-
-
 def test_registering_while_running(served: BusPath, caller: BusPath, door: Door) -> None:
     """An API registered after the start is served at once, and a caller finds it."""
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import copy
 import gc
+import importlib
 import inspect
 import pickle
+import pkgutil
 import weakref
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from helpers import Door, wait_until
 
 import lightbus
 from lightbus import (
@@ -26,6 +29,9 @@ from lightbus import (
     SchemaNotFound,
     ValidationError,
 )
+from lightbus.service.hooks import HOOKS
+from lightbus.service.reachable import OF_MEMBERS
+from lightbus.testing import bus_mocker, memory_bus
 
 
 class ShopApi(Api):
@@ -108,18 +114,142 @@ def test_positional_arguments_of_an_event(bus: BusPath, form: str) -> None:
         _finish(getattr(bus.shop.orders.sold, form)("tea", 1))
 
 
-@pytest.mark.parametrize("form", ["__call__", "call", "call_async", "fire", "fire_async"])
-def test_path_without_an_api(bus: BusPath, form: str) -> None:
-    """The root, or a single name, can be neither called nor fired."""
-    for path, name in ((bus, "bus"), (bus.shop, r"bus\.shop")):
-        with pytest.raises(InvalidName, match=rf"^{name} cannot be (called|fired)\. Name the API and"):
-            _finish(getattr(path, form)())
+def test_path_without_an_api(bus: BusPath) -> None:
+    """The root, or a single name, cannot be called."""
+    for path, name in ((bus, "bus"), (bus.shop, r"bus\.shop"), (bus.call, r"bus\.call")):
+        with pytest.raises(InvalidName, match=rf"^{name} cannot be called\. Name the API and"):
+            path()
 
 
-def test_listening_without_an_api(bus: BusPath) -> None:
-    """A single name cannot be listened to."""
-    with pytest.raises(InvalidName, match=r"'shop' is no event\. Name the API and the event"):
-        bus.shop.listen(print)
+@pytest.mark.parametrize("form", ["listen", "call", "fire"])
+def test_an_api_is_no_event(bus: BusPath, form: str) -> None:
+    """Whoever forgets the name of the event, or of the procedure, is told so."""
+    with pytest.raises(InvalidName, match=r"'shop' is no event and no procedure\. Name the API and what you mean"):
+        getattr(bus.shop, form)(print)
+
+
+def test_names_that_paths_have_themselves(door: Door) -> None:
+    """A procedure or an event may be named like a method of the paths, and so may an API."""
+
+    def method(self: Any, value: int) -> int:
+        return value
+
+    members = {name: method for name in OF_MEMBERS - {"listen"}}
+    meta = type("Meta", (), {"name": "stream"})
+    api = type("StreamApi", (Api,), {"Meta": meta, **members, "listen": Event(["value"])})()
+    history = type("HistoryApi", (Api,), {"Meta": type("Meta", (), {"name": "history"}), "call": method})()
+    heard: list[Any] = []
+    with memory_bus() as hub:
+        bus = hub.create(service_name="stream")
+        for each in (api, history):
+            bus.client.register_api(each)
+        bus.stream.listen.listen(lambda event: heard.append(event.kwargs), listener_name="it")
+        hub.start(bus)
+        for name in members:
+            assert door.call(getattr(bus.stream, name), value=3) == 3
+        assert door.call(bus.history.call, value=4) == 4
+        assert door.fire(bus.stream.listen, value=5).canonical_name == "stream.listen"
+        wait_until(lambda: heard == [{"value": 5}])
+        assert bus.stream.history.parameter_schema["required"] == ["value"]
+        assert bus.stream.listen.history()[0].kwargs == {"value": 5}
+        assert "history" in dir(bus.stream)
+        assert "history" not in dir(bus.shop)
+
+
+def test_subclasses_have_the_same_names() -> None:
+    """A path class of the user's leads where ours does, and a copy of a path where the path does."""
+
+    class Path(BusPath):
+        pass
+
+    bus = lightbus.create(service_name="shop", node_class=Path)
+    assert isinstance(bus.stream.fire, Path)
+    assert isinstance(bus.stream.seen.fire_async.__self__, Path)  # type: ignore[attr-defined]
+    assert isinstance(copy.copy(bus.stream).fire, Path)
+    assert copy.copy(bus.stream.seen).fire.__self__.api_name == "stream"
+    bus.client.close()
+
+
+def every_name() -> list[str]:
+    """Return the names of all parameters of all functions of the package, and a few that users may think of."""
+    names = {"class", "from", "lambda", "id", "type", "event", "error", "größe", "__class__", "model_config", "Meta"}
+    for module in pkgutil.walk_packages(lightbus.__path__, "lightbus."):
+        if "__main__" in module.name or "demo_services" in module.name:
+            continue
+        for value in vars(importlib.import_module(module.name)).values():
+            for function in (value, *(vars(value).values() if inspect.isclass(value) else ())):
+                if inspect.isfunction(function):
+                    names.update(inspect.signature(function).parameters)
+    return sorted(names - {"bus_options"})
+
+
+def test_a_parameter_may_have_any_name(door: Door) -> None:
+    """No name of an argument is in the way of one that the library uses inside: in calls, hooks, events, listeners."""
+    names = every_name()
+    assert len(names) > 300
+    values = {name: f"{name}!" for name in names}
+    seen: list[tuple[str, Any]] = []
+    members = {
+        "echo": staticmethod(lambda **given: given),
+        "echo_async": staticmethod(_echo_async),
+        "seen": Event([Parameter(name, str) for name in names]),
+    }
+    api = type("NamesApi", (Api,), {"Meta": type("Meta", (), {"name": "names"}), **members})()
+    with memory_bus() as hub:
+        bus = hub.create(service_name="names")
+        bus.client.register_api(api)
+        for hook in HOOKS:
+            getattr(bus.client, hook)(lambda **told: seen.append(("hook", None)))
+        for listener in (_first_and_all(seen), _first_and_all_async(seen)):
+            bus.names.seen.listen(listener, listener_name=listener.__name__)
+        hub.start(bus)
+        for one in (bus, hub.create()):
+            assert door.call(one.names.echo, **values) == values
+            assert door.call(one.names.echo_async, **values) == values
+            door.fire(one.names.seen, **values)
+        wait_until(lambda: len([kind for kind, _ in seen if kind != "hook"]) == 4)
+        assert [given for kind, given in seen if kind != "hook"] == [values] * 4
+        assert bus.names.seen.history()[0].kwargs == values
+    with bus_mocker(bus) as mock:
+        mock.mock_rpc_call("names.echo", result=lambda **given: given)
+        mock.mock_event_firing("names.seen")
+        assert door.call(bus.names.echo, **values) == values
+        assert door.fire(bus.names.seen, **values).kwargs == values
+    bus.client.close()
+
+
+async def _echo_async(**given: Any) -> Any:
+    return given
+
+
+def _first_and_all(seen: list[tuple[str, Any]]) -> Any:
+    def listener(_: lightbus.EventMessage, /, **given: Any) -> None:
+        seen.append(("def", given))
+
+    return listener
+
+
+def _first_and_all_async(seen: list[tuple[str, Any]]) -> Any:
+    async def listener_async(_: lightbus.EventMessage, /, **given: Any) -> None:
+        seen.append(("async def", given))
+
+    return listener_async
+
+
+@pytest.mark.parametrize("name", ["function", "message", "kwargs", "timeout", "name", "event_message", "self", "args"])
+def test_typed_parameters_of_inside_names(door: Door, name: str) -> None:
+    """A method's own parameter may have such a name, with an annotation and checked as any other."""
+    first = "this" if name == "self" else "self"
+    scope: dict[str, Any] = {}
+    exec(f"def echo({first}, {name}: int) -> int:\n    return {name}", scope)  # noqa: S102 - the name is drawn
+    api = type("NamesApi", (Api,), {"Meta": type("Meta", (), {"name": "names"}), "echo": scope["echo"]})()
+    with memory_bus() as hub:
+        bus = hub.create(service_name="names")
+        bus.client.register_api(api)
+        hub.start(bus)
+        assert door.call(hub.create().names.echo, **{name: 3}) == 3
+        with pytest.raises(ValidationError, match=f"{name} is 'x'"):
+            door.call(bus.names.echo, **{name: "x"})
 
 
 def test_listen_hands_on(bus: BusPath) -> None:

@@ -22,6 +22,7 @@ from ..runtime.listening import Listener
 from ..scheduling import Timetable
 from ..service.api import Api, ApiRegistry, left_out
 from ..service.hooks import HOOKS, HookDecorator, HookRegistry, decorator
+from ..service.reachable import check_reachable
 from ..service.schema import Schema
 from ..worker import Worker
 from .leaving import CLIENTS
@@ -32,21 +33,6 @@ logger = logging.getLogger("lightbus.client")
 
 CHANGE_TIMEOUT = 2.0
 """Seconds for which a thread waits for a running worker to take in what is new."""
-
-PATH_METHODS = frozenset(
-    {"call", "call_async", "fire", "fire_async", "listen", "api_name", "fully_qualified_name"}
-    | {
-        "history",
-        "history_async",
-        "lag",
-        "lag_async",
-        "parameter_schema",
-        "response_schema",
-        "validate_parameters",
-        "validate_response",
-    }
-)
-"""What a path answers itself, so that no procedure of that name can be reached through it."""
 
 EngineState: TypeAlias = tuple[Engine | None, BlockingDoor | None, bool]
 """The engine, its door for plain threads, and whether the bus was closed."""
@@ -170,11 +156,12 @@ class ClientCore:
         Offer an API: its procedures can be called, and its events fired.
 
         A running worker advertises it at once. Raises InvalidApiRegistryEntry where `api` is no instance of an Api
-        class, or the name is taken.
+        class, or the name is taken, and InvalidName where `bus.api.name` could not lead to one of its names.
         """
+        if isinstance(api, Api):  # what is none is refused by the registry
+            check_reachable(api)
         self.api_registry.add(api)
         self.schema.add_api(api)
-        self._report_hidden(api)
         for name, why in left_out(api).items():
             logger.warning(
                 "%s.%s is no procedure: %s. Write a `def` that calls it, or begin its name with an underscore",
@@ -183,18 +170,6 @@ class ClientCore:
                 why,
             )
         self._change_worker(lambda worker: worker.api_registered())
-
-    def _report_hidden(self, api: Api) -> None:
-        name = api.meta.name
-        hidden = [member for member in (*api.procedures, *api.events) if member in PATH_METHODS]
-        if hidden:
-            logger.warning(
-                "%s cannot be reached as bus.%s.%s, which is a method of every path. "
-                "Rename it, or use bus.client.call_rpc_remote() and its like",
-                " and ".join(f"{name}.{member}" for member in hidden),
-                name,
-                hidden[0],
-            )
 
     def _change_worker(self, make: Callable[[Worker], Coroutine[Any, Any, None]]) -> None:
         """Have a running worker take in what is new; in a plain thread, return when it has."""

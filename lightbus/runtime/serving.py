@@ -447,7 +447,7 @@ class Server:
         if self._hooks.has(name):
             self._hooks.run_blocking(name, **self._details(job, kwargs, *result))
 
-    async def call_sync(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    async def call_sync(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run a `def` function of the user's in a thread, with the context of the caller."""
         context = contextvars.copy_context()
         return await self._loop.run_in_executor(self._executor, lambda: context.run(function, *args, **kwargs))

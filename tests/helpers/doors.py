@@ -15,11 +15,11 @@ class Door(Protocol):
     The path's own errors come through unchanged, at either door.
     """
 
-    def call(self, path: Any, **kwargs: Any) -> Any:
+    def call(self, path: Any, /, **kwargs: Any) -> Any:
         """Call the procedure at `path` and return its result."""
         ...
 
-    def fire(self, path: Any, **kwargs: Any) -> Any:
+    def fire(self, path: Any, /, **kwargs: Any) -> Any:
         """Fire the event at `path` and return its message."""
         ...
 
@@ -27,11 +27,11 @@ class Door(Protocol):
 class SyncDoor:
     """`bus.auth.x(...)` in a plain thread."""
 
-    def call(self, path: Any, **kwargs: Any) -> Any:
+    def call(self, path: Any, /, **kwargs: Any) -> Any:
         """Call and block."""
         return path(**kwargs)
 
-    def fire(self, path: Any, **kwargs: Any) -> Any:
+    def fire(self, path: Any, /, **kwargs: Any) -> Any:
         """Fire and block."""
         return path.fire(**kwargs)
 
@@ -39,11 +39,11 @@ class SyncDoor:
 class AsyncDoor:
     """`await bus.auth.x.call_async(...)`, each time on a loop of its own, as a script with `asyncio.run` does."""
 
-    def call(self, path: Any, **kwargs: Any) -> Any:
+    def call(self, path: Any, /, **kwargs: Any) -> Any:
         """Run the call's coroutine."""
         return asyncio.run(self._awaited(path.call_async, kwargs))
 
-    def fire(self, path: Any, **kwargs: Any) -> Any:
+    def fire(self, path: Any, /, **kwargs: Any) -> Any:
         """Run the firing's coroutine."""
         return asyncio.run(self._awaited(path.fire_async, kwargs))
 

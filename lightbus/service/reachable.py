@@ -1,0 +1,56 @@
+"""Which names of APIs, procedures and events a path (`bus.auth.check_password`) leads to, and which it has for itself."""
+
+from __future__ import annotations
+
+from ..exceptions import InvalidName
+from .api import Api
+
+__all__ = ["OF_EVERY_PATH", "OF_MEMBERS", "OF_THE_ROOT", "check_reachable"]
+
+OF_THE_ROOT = frozenset({"client", "schema"})
+"""What `bus` has itself: no name of an API begins with one of these."""
+
+OF_EVERY_PATH = frozenset({"api_name", "fully_qualified_name"})
+"""What every path has itself."""
+
+OF_MEMBERS = frozenset(
+    ("call", "call_async", "fire", "fire_async", "listen", "history", "history_async", "lag", "lag_async")
+    + ("parameter_schema", "response_schema", "validate_parameters", "validate_response")
+)
+"""
+What the path of a procedure or an event has: `bus.auth.check_password.call`. Such a path has two parts at least, so
+behind fewer these are names like any other: `bus.orders.history()` calls a procedure.
+"""
+
+
+def check_reachable(api: Api) -> None:
+    """
+    Check that a path leads to every procedure and event of an Api.
+
+    Raises:
+        InvalidName: a name is one that the path has for itself; the message proposes a better one.
+
+    """
+    parts = api.meta.name.split(".")
+    if parts[0] in OF_THE_ROOT:
+        raise InvalidName(
+            f"The name of the API '{api.meta.name}' begins with '{parts[0]}', and bus.{parts[0]} is something else. "
+            f"Rename it, to '{parts[0]}s' for one."
+        )
+    for each in parts:
+        if each.startswith("_"):
+            raise InvalidName(f"The API '{api.meta.name}' has a part that begins with an underscore. Rename it.")
+    for name in (*api.procedures, *api.events):
+        _check(api.meta.name, (*parts, name))
+
+
+def _check(api_name: str, parts: tuple[str, ...]) -> None:
+    for place, part in enumerate(parts):
+        if part in OF_EVERY_PATH or (place > 1 and part in OF_MEMBERS):
+            what = f"'{part}' of the API '{api_name}'" if place == len(parts) - 1 else f"the API '{api_name}'"
+            here = ".".join(("bus", *parts[:place]))
+            better = f"{parts[place - 1] if place else 'my'}_{part}".replace("-", "_")
+            raise InvalidName(
+                f"{here}.{part} cannot lead to {what}: this name belongs to the paths of procedures and events "
+                f"themselves. Rename it, to '{better}' for one."
+            )
