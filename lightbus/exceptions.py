@@ -440,7 +440,12 @@ def safely(show: Callable[[Any], str], value: Any) -> str:
     try:
         return show(value).encode(errors="backslashreplace").decode()
     except Exception as error:
-        return f"<{show.__name__}() of a {type(value).__name__} raised {type(error).__name__}>"
+        return f"<{show.__name__}() of {with_article(type(value).__name__)} raised {type(error).__name__}>"
+
+
+def with_article(name: str) -> str:
+    """Return "an int", "a str": for names of types in sentences."""
+    return f"{'an' if name[:1].lower() in tuple('aeiou') else 'a'} {name}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from .exceptions import InvalidEventArguments, InvalidName, InvalidParameters
 from .message import EventMessage
@@ -19,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["BusPath"]
 
+_SHORTEST = 2
+"""Parts of the shortest path of a procedure or an event: the name of its API, and its own."""
+
 
 class BusPath:
     """
@@ -31,15 +33,13 @@ class BusPath:
 
     __slots__ = ("__dict__", "__weakref__", "_api_name", "_client", "_name", "_parts")
 
-    def __new__(cls, client: BusClient | None = None, parts: tuple[str, ...] = ()) -> Self:
-        """Make it a stem where it cannot be the path of a procedure or an event yet; a copy is what it was."""
-        return object.__new__(cls if client is None or len(parts) > 1 else _stem_of(cls))
-
     def __init__(self, client: BusClient, parts: tuple[str, ...] = ()) -> None:
         self._client = client
         self._parts = parts
         self._api_name = ".".join(parts[:-1])
         self._name = parts[-1] if parts else ""
+        if len(parts) < _SHORTEST:  # what is found here comes before the methods
+            self.__dict__.update({name: self._child(name) for name in OF_MEMBERS})
 
     # Names
 
@@ -50,14 +50,11 @@ class BusPath:
         return child
 
     def _child(self, name: str) -> BusPath:
-        kind = getattr(type(self), "_grown", type(self))
-        child: BusPath = kind(self._client, (*self._parts, name))
-        return child
+        return type(self)(self._client, (*self._parts, name))
 
     def __dir__(self) -> list[str]:
         """Return what can follow: the methods, and the names known on the bus at the moment."""
-        own = {*super().__dir__()} - (OF_MEMBERS if len(self._parts) < _STEM_PARTS else set())
-        return sorted({*own, *self._client.completions(self._parts)})
+        return sorted({*super().__dir__(), *self._client.completions(self._parts)})
 
     @property
     def client(self) -> BusClient:
@@ -251,7 +248,7 @@ class BusPath:
         path = ".".join(("bus", *self._parts))
         if not self._api_name:
             return InvalidName(f"{path} cannot be called. Name the API and the procedure: bus.auth.check_password()")
-        if len(self._parts) == _STEM_PARTS and self._name in OF_MEMBERS:
+        if len(self._parts) == _SHORTEST and self._name in OF_MEMBERS:
             return InvalidName(
                 f"'{self._api_name}' is no event and no procedure. Name the API and what you mean of it: "
                 f"bus.{self._api_name}.user_registered.{self._name}(...)"
@@ -260,29 +257,3 @@ class BusPath:
             f"{self} was given {positional} argument(s) by position. On the bus arguments have names: "
             f"{path}(name=value)"
         )
-
-
-_STEM_PARTS = 2  # of the shortest path of a procedure or an event: its API, and its name
-
-
-class _Name:
-    """Stands in a stem for what the path of a procedure or an event has by this name: here it leads on."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __get__(self, path: Any, owner: Any = None) -> Any:
-        if path is None:
-            return self
-        child = path.__dict__[self._name] = path._child(self._name)
-        return child
-
-
-@functools.cache
-def _stem_of(grown: Any) -> Any:
-    """Return the class of the root and the first parts: a BusPath for which the names of methods are names."""
-    names = {name: _Name(name) for name in OF_MEMBERS}
-    return type("_Stem", (grown,), {"__slots__": (), "__module__": __name__, "_grown": grown, **names})
-
-
-_Stem = _stem_of(BusPath)

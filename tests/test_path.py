@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from helpers import Door, wait_until
 
 import lightbus
+from helpers import Door, wait_until
 from lightbus import (
     Api,
     BusPath,
@@ -134,7 +134,7 @@ def test_names_that_paths_have_themselves(door: Door) -> None:
     def method(self: Any, value: int) -> int:
         return value
 
-    members = {name: method for name in OF_MEMBERS - {"listen"}}
+    members = dict.fromkeys(OF_MEMBERS - {"listen"}, method)
     meta = type("Meta", (), {"name": "stream"})
     api = type("StreamApi", (Api,), {"Meta": meta, **members, "listen": Event(["value"])})()
     history = type("HistoryApi", (Api,), {"Meta": type("Meta", (), {"name": "history"}), "call": method})()
@@ -150,10 +150,9 @@ def test_names_that_paths_have_themselves(door: Door) -> None:
         assert door.call(bus.history.call, value=4) == 4
         assert door.fire(bus.stream.listen, value=5).canonical_name == "stream.listen"
         wait_until(lambda: heard == [{"value": 5}])
-        assert bus.stream.history.parameter_schema["required"] == ["value"]
+        assert bus.stream.history.parameter_schema["properties"]["value"] == {"type": "integer"}
         assert bus.stream.listen.history()[0].kwargs == {"value": 5}
-        assert "history" in dir(bus.stream)
-        assert "history" not in dir(bus.shop)
+        assert bus.stream.call_async.api_name == "stream"
 
 
 def test_subclasses_have_the_same_names() -> None:
@@ -163,10 +162,9 @@ def test_subclasses_have_the_same_names() -> None:
         pass
 
     bus = lightbus.create(service_name="shop", node_class=Path)
-    assert isinstance(bus.stream.fire, Path)
-    assert isinstance(bus.stream.seen.fire_async.__self__, Path)  # type: ignore[attr-defined]
-    assert isinstance(copy.copy(bus.stream).fire, Path)
-    assert copy.copy(bus.stream.seen).fire.__self__.api_name == "stream"
+    assert type(bus.stream.fire) is type(bus.history.fire) is type(copy.copy(bus.stream).fire) is Path
+    assert inspect.ismethod(bus.stream.seen.fire)
+    assert inspect.ismethod(copy.copy(bus.stream.seen).fire)
     bus.client.close()
 
 
@@ -241,7 +239,7 @@ def test_typed_parameters_of_inside_names(door: Door, name: str) -> None:
     """A method's own parameter may have such a name, with an annotation and checked as any other."""
     first = "this" if name == "self" else "self"
     scope: dict[str, Any] = {}
-    exec(f"def echo({first}, {name}: int) -> int:\n    return {name}", scope)  # noqa: S102 - the name is drawn
+    exec(f"def echo({first}, {name}: int) -> int:\n    return {name}", scope)
     api = type("NamesApi", (Api,), {"Meta": type("Meta", (), {"name": "names"}), "echo": scope["echo"]})()
     with memory_bus() as hub:
         bus = hub.create(service_name="names")

@@ -20,6 +20,7 @@ from ..exceptions import (
     UnknownApi,
     UnknownProcedure,
     did_you_mean,
+    with_article,
 )
 from .declared import ApiMeta, Delivery, Event, Procedure, check_name
 from .exposing import bound_method, is_method, own_members, why_left_out
@@ -117,7 +118,7 @@ class Api:
         if procedure is None:
             if name in self.events:
                 raise UnknownProcedure(f"{self.meta.name}.{name} is no procedure: '{name}' is an event: fire it.")
-            raise UnknownProcedure(_unknown("procedure", name, self.meta.name, self.procedures))
+            raise UnknownProcedure(_unknown("procedure", name, self, self.procedures))
         return procedure
 
     def get_event(self, name: str) -> Event:
@@ -130,7 +131,9 @@ class Api:
         """
         event = self._declared.events.get(name)
         if event is None:
-            raise EventNotFound(_unknown("event", name, self.meta.name, self.events))
+            if name in self.procedures:
+                raise EventNotFound(f"{self.meta.name}.{name} is no event: '{name}' is a procedure: call it.")
+            raise EventNotFound(_unknown("event", name, self, self.events))
         return event
 
     def __repr__(self) -> str:
@@ -248,7 +251,7 @@ def _read(api: Api) -> _Declared:
             try:
                 procedures[name] = _procedure(meta, name, bound_method(api, name, member), vars(type(api)))
             except TypeError as error:
-                reasons[name] = f"it is a {type(member).__name__} that cannot be called by name: {error}"
+                reasons[name] = f"it is {with_article(type(member).__name__)} that cannot be called by name: {error}"
     events = {name: member.bound(meta, name) for name, member in members.items() if isinstance(member, Event)}
     return _Declared(
         meta=meta,
@@ -292,6 +295,13 @@ def _name_of(value: Any) -> str:
     return type(value).__qualname__.rpartition("<locals>.")[2]
 
 
-def _unknown(kind: str, name: str, api_name: str, known: Mapping[str, Any]) -> str:
+def _unknown(kind: str, name: str, api: Api, known: Mapping[str, Any]) -> str:
+    near = did_you_mean(name, known)
     there = ", ".join(known) or "none"
-    return f"The Api '{api_name}' has no {kind} '{name}'.{did_you_mean(name, known)} It has: {there}."
+    text = f"The Api '{api.meta.name}' has no {kind} '{name}'.{near} It has: {there}."
+    if near:
+        return text
+    # Whoever writes `bus.orders.order_placed()` need not know which of both it is.
+    other, others = ("event", api.events) if kind == "procedure" else ("procedure", api.procedures)
+    near = did_you_mean(name, others)
+    return f"{text} It has {with_article(other)} of a similar name.{near}" if near else text

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..exceptions import with_article
+
 __all__ = ["bound_method", "is_method", "own_members", "why_left_out"]
 
 _STDLIB = frozenset(Path(path) for name in ("stdlib", "platstdlib") if (path := sysconfig.get_path(name)))
@@ -77,14 +79,14 @@ def why_left_out(member: Any) -> str | None:
     if isinstance(member, (types.FunctionType, staticmethod, classmethod, functools.partialmethod, type, *_VALUES)):
         return None
     if isinstance(member, (functools.partial, types.BuiltinFunctionType, *_FOREIGN_METHODS)):
-        return f"it is a {type(member).__name__}, which is not given the Api"
+        return f"it is {_a(member)}, which is not given the Api"
     if hasattr(type(member), "__get__"):
         holds_a_value = hasattr(type(member), "__set__") or "property" in type(member).__name__.lower()
         if callable(member) or _wraps(member) or holds_a_value:
             return None
-        return f"it is a {type(member).__name__}, of which nobody can say that it is a method"
+        return f"it is {_a(member)}, of which nobody can say that it is a method"
     if callable(member) and type(member).__module__.partition(".")[0] != "lightbus":  # a path or a client may be kept
-        return f"it is a {type(member).__name__}, which can be called and is no method"
+        return f"it is {_a(member)}, which can be called and is no method"
     return None
 
 
@@ -111,6 +113,10 @@ def bound_method(api: Any, name: str, member: Any) -> Callable[..., Any]:
     ):
         bound.__signature__ = signature.replace(parameters=[*signature.parameters.values()][1:])  # type: ignore[attr-defined]
     return bound
+
+
+def _a(member: Any) -> str:
+    return with_article(type(member).__name__)
 
 
 def _wraps(member: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Which names of APIs, procedures and events a path (`bus.auth.check_password`) leads to, and which it has for itself."""
+"""Which names of APIs, procedures and events a path (`bus.auth.check_password`) leads to, and which are its own."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ __all__ = ["OF_EVERY_PATH", "OF_MEMBERS", "OF_THE_ROOT", "check_reachable"]
 OF_THE_ROOT = frozenset({"client", "schema"})
 """What `bus` has itself: no name of an API begins with one of these."""
 
-OF_EVERY_PATH = frozenset({"api_name", "fully_qualified_name"})
+OF_EVERY_PATH = frozenset({"api_name", "fully_qualified_name", "parameter_schema", "response_schema"})
 """What every path has itself."""
 
 OF_MEMBERS = frozenset(
-    ("call", "call_async", "fire", "fire_async", "listen", "history", "history_async", "lag", "lag_async")
-    + ("parameter_schema", "response_schema", "validate_parameters", "validate_response")
+    (
+        *("call", "call_async", "fire", "fire_async", "listen", "history", "history_async", "lag", "lag_async"),
+        *("validate_parameters", "validate_response"),
+    )
 )
 """
 What the path of a procedure or an event has: `bus.auth.check_password.call`. Such a path has two parts at least, so

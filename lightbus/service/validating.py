@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..exceptions import InvalidSchema, ValidationError
+from ..exceptions import InvalidSchema, ValidationError, with_article
 from ..wire.codec import json_form
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def elided(value: Any) -> str:
     try:
         return _ELIDING.repr(value)
     except Exception:  # an integer of more digits than Python prints
-        return f"a {type(value).__name__}"
+        return with_article(type(value).__name__)
 
 
 def _path_text(path: Sequence[str | int]) -> str:

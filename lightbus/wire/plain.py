@@ -17,7 +17,7 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
-from ..exceptions import DeformError
+from ..exceptions import DeformError, with_article
 
 __all__ = ["EXTENSION_TYPES", "MAX_DEPTH", "explain", "json_form", "to_plain"]
 
@@ -90,7 +90,7 @@ def to_plain(value: Any) -> Any:
             value = value.value
         else:
             return _plain_structure(value)
-    raise _NotCarried(f"a {_type_name(value)} whose `__to_bus__` returns objects with `__to_bus__` without end")
+    raise _NotCarried(f"{_a(value)} whose `__to_bus__` returns objects with `__to_bus__` without end")
 
 
 def _plain_structure(value: Any) -> Any:
@@ -105,7 +105,7 @@ def _plain_structure(value: Any) -> Any:
     for base, convert in _BASES:
         if isinstance(value, base):
             return convert(value)
-    raise _NotCarried(f"a {_type_name(value)}, which cannot be sent")
+    raise _NotCarried(f"{_a(value)}, which cannot be sent")
 
 
 def json_form(value: Any, *, finite: bool = False) -> Any:
@@ -195,7 +195,7 @@ def _checked(part: Any, check: Callable[[Any], object]) -> Any:
     for key in plain if type(plain) is dict else ():
         plain_key = to_plain(key)
         if type(plain_key) in (list, dict):
-            raise _NotCarried(f"a dict with the key {reprlib.repr(key)}, a {_type_name(key)}, where a scalar is wanted")
+            raise _NotCarried(f"a dict with the key {reprlib.repr(key)}, {_a(key)}, where a scalar is wanted")
         check(plain_key)
     return plain
 
@@ -213,12 +213,12 @@ def _children(plain: Any, path: str, names: Sequence[str]) -> Iterator[tuple[Any
 def _reason(part: Any, cause: Exception) -> str:
     if isinstance(cause, _NotCarried):
         return str(cause)
-    return f"a {_type_name(part)} that cannot be sent: {type(cause).__name__}: {cause}"
+    return f"{_a(part)} that cannot be sent: {type(cause).__name__}: {cause}"
 
 
 def _elided(path: str) -> str:
     return path if len(path) <= _MAX_PATH else f"{path[: _MAX_PATH // 2]} ... {path[-_MAX_PATH // 2 :]}"
 
 
-def _type_name(value: Any) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+def _a(value: Any) -> str:
+    return with_article(f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins."))

@@ -266,3 +266,22 @@ def test_what_cannot_be_registered() -> None:
     registry.add(AuthApi())
     with pytest.raises(InvalidApiRegistryEntry, match="'auth' is registered already"):
         registry.add(AuthApi())
+
+
+def test_a_wrong_name_is_met_with_names_of_the_other_kind() -> None:
+    """Whoever misspells an event in the form that calls both is told of the event, and the other way round."""
+
+    class Orders(Api):
+        order_placed = Event()
+
+        class Meta:
+            name = "orders"
+
+        def place(self) -> None: ...
+
+    with pytest.raises(UnknownProcedure, match=r"It has: place\. It has an event .* Did you mean 'order_placed'\?"):
+        Orders().get_procedure("order_plcaed")
+    with pytest.raises(EventNotFound, match=r"It has a procedure of a similar name\. Did you mean 'place'\?"):
+        Orders().get_event("plcae")
+    with pytest.raises(EventNotFound, match=r"'place' is a procedure: call it"):
+        Orders().get_event("place")

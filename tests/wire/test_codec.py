@@ -171,20 +171,20 @@ def test_the_error_gives_the_path_to_the_value() -> None:
     kwargs = {"items": [1, 2, {"9 lives": Point(1, {"when": object()})}]}
     with pytest.raises(DeformError) as caught:
         encode(["auth", kwargs], names=("api_name", "kwargs"))
-    assert str(caught.value).startswith("kwargs.items[2]['9 lives'].y.when is a object, which cannot be sent. ")
+    assert str(caught.value).startswith("kwargs.items[2]['9 lives'].y.when is an object, which cannot be sent. ")
     assert "__to_bus__" in str(caught.value)
 
 
 def test_the_path_starts_at_the_given_name() -> None:
     """Without names of its items, the value has a name of its own."""
-    with pytest.raises(DeformError, match=r"^result\[1\] is a object"):
+    with pytest.raises(DeformError, match=r"^result\[1\] is an object"):
         encode([1, object()], name="result")
 
 
 def test_integers_have_a_limit() -> None:
     """The largest integer passes, one byte more is refused, by the sender and by the receiver."""
     assert decode(encode([_LARGEST_INT])) == [_LARGEST_INT]
-    with pytest.raises(DeformError, match=r"value\[0\] is a int .*over the limit of 1024"):
+    with pytest.raises(DeformError, match=r"value\[0\] is an int .*over the limit of 1024"):
         encode([_LARGEST_INT + 1])
     with pytest.raises(ProtocolError):
         decode(msgpack.packb(msgpack.ExtType(8, b"\x01" * (MAX_INT_BYTES + 1))))

@@ -268,9 +268,9 @@ def test_a_short_frame_has_no_call_id() -> None:
 def test_what_cannot_be_sent_is_named() -> None:
     """The path to the value begins at the message's own field."""
     request = Request("t", "auth", "check", 1.0, "c", [], None, 0, {"when": {"deep": object()}})
-    with pytest.raises(DeformError, match=r"kwargs\.when\.deep is a object"):
+    with pytest.raises(DeformError, match=r"kwargs\.when\.deep is an object"):
         encode(request)
-    with pytest.raises(DeformError, match=r"kwargs\.user is a object"):
+    with pytest.raises(DeformError, match=r"kwargs\.user is an object"):
         encode_record(Record("id", 1, 0.0, {"user": object()}))
 
 

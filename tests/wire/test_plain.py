@@ -175,7 +175,7 @@ def test_json_form_of_numbers_json_does_not_have() -> None:
 
 def test_json_form_names_what_it_cannot_turn() -> None:
     """The error is the one of encoding, with the path."""
-    with pytest.raises(DeformError, match=r"value\.a\[1\] is a object"):
+    with pytest.raises(DeformError, match=r"value\.a\[1\] is an object"):
         json_form({"a": [1, object()]})
 
 
