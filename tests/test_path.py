@@ -221,14 +221,14 @@ async def _echo_async(**given: Any) -> Any:
 
 
 def _first_and_all(seen: list[tuple[str, Any]]) -> Any:
-    def listener(_: lightbus.EventMessage, /, **given: Any) -> None:
+    def listener(_first_of_all: lightbus.EventMessage, **given: Any) -> None:
         seen.append(("def", given))
 
     return listener
 
 
 def _first_and_all_async(seen: list[tuple[str, Any]]) -> Any:
-    async def listener_async(_: lightbus.EventMessage, /, **given: Any) -> None:
+    async def listener_async(_first_of_all: lightbus.EventMessage, **given: Any) -> None:
         seen.append(("async def", given))
 
     return listener_async

@@ -137,12 +137,12 @@ class Listener:
 
 def _signatures(listener: Listener) -> tuple[Signature, Signature]:
     """Return what the handler takes besides the message, and what it takes where it is not given the message."""
-    first = accepts_message(listener.function)
-    parameters, _ = of_function(listener.function, label=listener.name, namespace={}, by_position=first)
+    parameters, _ = of_function(listener.function, label=listener.name, namespace={})
 
     def signature(taken: Iterable[Parameter]) -> Signature:
         return Signature(kind="Event", api_name=listener.api, name=listener.name, parameters=taken)
 
+    first = accepts_message(listener.function)
     return signature(p for p in parameters if p.name != first), signature(parameters)
 
 
@@ -252,7 +252,6 @@ class Listening:
         self._is_async = listener.is_async
         self._first = accepts_message(listener.function)
         parameters = inspect.signature(listener.function).parameters.values()
-        self._first_by_position = any(p.kind is p.POSITIONAL_ONLY for p in parameters)
         self._takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
         self._names = frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
         self._with_message, self._without_message = _signatures(listener)
@@ -545,7 +544,7 @@ class Listening:
         kwargs = message.kwargs
         if turn.check is not None:
             kwargs = message.kwargs = turn.check(kwargs)
-        takes_message = self._first_by_position or (self._first is not None and self._first not in kwargs)
+        takes_message = self._first is not None and self._first not in kwargs
         signature = self._with_message if takes_message else self._without_message
         if not self._casts or not signature.passes(kwargs):
             if not self._takes_all and not self._names >= kwargs.keys():

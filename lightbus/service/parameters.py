@@ -24,8 +24,6 @@ empty = inspect.Parameter.empty
 # `bus.auth.check_password(..., bus_options={"timeout": 3})`: this one never reaches the procedure.
 _RESERVED = frozenset({"bus_options"})
 
-_POSITIONAL = inspect.Parameter.POSITIONAL_ONLY
-
 _MAX_WRAPPERS = 100  # a decorator may say that it wraps itself
 
 _BUILTINS = frozenset({str, int, float, bool, bytes, list, dict, type(None)})
@@ -82,7 +80,7 @@ class WildcardParameter(Parameter):
 
 
 def of_function(
-    function: Callable[..., Any], *, label: str, namespace: Mapping[str, Any], by_position: str | None = None
+    function: Callable[..., Any], *, label: str, namespace: Mapping[str, Any]
 ) -> tuple[tuple[Parameter, ...], Any]:
     """
     Return the parameters of a function and the annotation of its result.
@@ -93,10 +91,9 @@ def of_function(
         function: as a caller sees it, without `self`.
         label: what log and errors call it.
         namespace: names that annotations may use beside the globals of the function's module.
-        by_position: the parameter that is given by position, if there is one.
 
     Raises:
-        InvalidDeclaration: another required parameter cannot be given by name.
+        InvalidDeclaration: a required parameter cannot be given by name.
         InvalidName: a parameter has a reserved name.
 
     """
@@ -106,8 +103,7 @@ def of_function(
     def resolved(name: str, annotation: Any) -> Any:
         return _resolved(annotation, f"{name} of {label}", where, namespace)
 
-    by_name = [each for each in plain.parameters.values() if each.name != by_position or each.kind is not _POSITIONAL]
-    parameters = tuple(_read(by_name, resolved, label))
+    parameters = tuple(_read(plain.parameters.values(), resolved, label))
     return parameters, resolved("the result", plain.return_annotation)
 
 
