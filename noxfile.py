@@ -16,7 +16,8 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_external_run = True
 nox.options.sessions = ["lint", "types", "coverage"]
 
-DEV = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]["dev"]
+EXTRAS = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]
+DEV, DOCS = EXTRAS["dev"], EXTRAS["docs"]
 TESTING = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "coverage", "flask", "gunicorn")
 
 
@@ -82,6 +83,13 @@ def chaos(session: nox.Session) -> None:
     """Kill, stop and restart processes while events flow, and show that none is lost (`--minutes`, `--seed`)."""
     _install_wheel(session)
     session.run("python", "tests/chaos", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documents as a site, in site/; a warning is an error."""
+    session.install("-e", ".", *DOCS)
+    session.run("mkdocs", "build", *session.posargs, env={"NO_MKDOCS_2_WARNING": "1"})
 
 
 def _dev(*names: str) -> list[str]:
