@@ -11,17 +11,22 @@ docs/architecture.md). The fixed head is readable even where the rest is not, so
 Receivers ignore fields that they do not know at the end of the array, and take the default of one that is missing there
 (the class gives it), so that fields can be added within a version.
 `docs/protocol.md` shows this table with test vectors.
+
+A message is added here and nowhere else: its number in `Kind`, its class, and its name in `Message`. What a field may
+hold stands beside it, as a type and a range (`fields.py`), and is checked before anybody sees the message.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`: the checks are read from the fields' annotations when this is imported,
+# and to evaluate them from text would take longer than all the rest of it.
 
+import reprlib
 import struct
 from collections.abc import Callable, Sequence
 from enum import IntEnum
-from typing import Any, NamedTuple, TypeAlias
+from typing import Annotated, Any, NamedTuple, TypeAlias, get_args
 
 from ..exceptions import ProtocolError
-from . import codec
+from . import codec, fields
 from .announcement import PROTOCOL_VERSION
 
 __all__ = [
@@ -84,9 +89,76 @@ PRESENCE_PREFIX = b"\xfe"
 MARKER_PREFIX = b"\xff"
 """Markers sort after every topic: libzmq sends subscriptions in order, so a marker seen means all are in place."""
 
+MAX_NAME = 512
+"""Characters of a name: of an API, a procedure, a group, a service or a process."""
+
+MAX_NAMES = 4096
+"""Names of events in one message: more than an API can announce, since some are given to a group once more."""
+
+MAX_ROWS = 65_536
+"""Positions and topics in one message: about as many as a consumer remembers."""
+
+MAX_RECORDS = 10_000
+"""Events in one message."""
+
+MAX_PEERS = 4096
+MAX_CHAIN = 64
+"""Calls nested in each other: more than a worker executes, so that it can say that."""
+
+MAX_TRACE = 64
+MAX_BYTES = 2**32
+"""No bound by itself: what a message may have in all is `network.max_message_size`."""
+
 EVENT_TOPIC_PARTS = 3
 _MARKER_TOPIC_LENGTH = 1 + 16
 _HEAD = struct.Struct(">BBQ")
+
+# What fields hold. The type is for who reads the code, the check for what peers send.
+Instance: TypeAlias = Annotated[str, fields.instance_id]
+"""Who somebody is: 16 lowercase hexadecimal digits."""
+AnyInstance: TypeAlias = Annotated[str, fields.no_instance_or_id]
+JournalId: TypeAlias = Annotated[str, fields.instance_id]
+AnyJournal: TypeAlias = Annotated[str, fields.no_instance_or_id]
+Name: TypeAlias = Annotated[str, fields.text(MAX_NAME)]
+EventName: TypeAlias = Annotated[str, fields.text(2 * MAX_NAME + 16)]
+"""An event's name may be followed by the group that it is given to once more."""
+Digest: TypeAlias = Annotated[str, fields.text(64)]
+Prose: TypeAlias = Annotated[str, fields.prose(1024 * 1024)]
+Bool: TypeAlias = Annotated[bool, fields.flag]
+Whole: TypeAlias = Annotated[int, fields.whole(0, fields.MAX_INT)]
+"""A count or a sequence."""
+Number: TypeAlias = Annotated[int, fields.whole(0, 2**31 - 1)]
+Partition: TypeAlias = Annotated[int, fields.whole(0, PARTITIONS - 1)]
+Moment: TypeAlias = Annotated[float, fields.number(-fields.MAX_SECONDS, fields.MAX_SECONDS)]
+"""Seconds since 1970."""
+Seconds: TypeAlias = Annotated[float, fields.number(-fields.MAX_SECONDS, fields.MAX_SECONDS)]
+Arguments: TypeAlias = Annotated[dict[str, Any], fields.is_arguments]
+AnyMap: TypeAlias = Annotated[dict[str, Any] | None, fields.optional(fields.is_arguments)]
+Bytes: TypeAlias = Annotated[bytes, fields.binary(MAX_BYTES)]
+Anything: TypeAlias = Annotated[Any, fields.anything]
+Since: TypeAlias = Annotated[Any, fields.since]
+Partitions: TypeAlias = Annotated[list[Any], fields.listing(Partition, PARTITIONS)]
+EventNames: TypeAlias = Annotated[list[Any], fields.listing(EventName, MAX_NAMES)]
+Positions: TypeAlias = Annotated[
+    list[Any], fields.listing(fields.row(JournalId, EventName, Partition, Whole), MAX_ROWS)
+]
+StreamRows: TypeAlias = Annotated[
+    list[Any], fields.listing(fields.row(JournalId, EventName, Partition, Whole, Whole, Whole), MAX_ROWS)
+]
+Chain: TypeAlias = Annotated[list[str], fields.listing(fields.text(64), MAX_CHAIN)]
+Trace: TypeAlias = Annotated[dict[str, Any] | None, fields.optional(fields.string_map(MAX_TRACE))]
+Key: TypeAlias = Annotated[str | None, fields.optional(fields.prose(MAX_BYTES))]
+WaitFor: TypeAlias = Annotated[str, fields.one_of("journal", "ack")]
+PeerRows: TypeAlias = Annotated[list[Any], fields.listing(fields.row(fields.is_arguments, Seconds), MAX_PEERS)]
+Instances: TypeAlias = Annotated[list[Any], fields.listing(fields.instance_id, MAX_PEERS)]
+Presence: TypeAlias = Annotated[bytes, fields.binary(64)]
+GroupRows: TypeAlias = Annotated[list[Any], fields.listing(fields.row(Name, Name), MAX_ROWS)]
+LastError: TypeAlias = Annotated[str, fields.prose(10_000)]
+MemberStates: TypeAlias = Annotated[
+    list[Any], fields.listing(fields.either(fields.row(Whole, Partitions), fields.row(Whole)), MAX_ROWS)
+]
+Records: TypeAlias = Annotated[list[Any], fields.published_records(MAX_RECORDS)]
+PageRecords: TypeAlias = Annotated[list[Any], fields.published_records(MAX_RECORDS, or_sizes=True)]
 
 
 class Kind(IntEnum):
@@ -126,64 +198,64 @@ class Kind(IntEnum):
 class Hello(NamedTuple):
     """Engine to worker: who I am, and whom I believe to be speaking to. Repeated, it is the heartbeat."""
 
-    bus: str
-    target: str
+    bus: Name
+    target: AnyInstance
     """The instance id that is expected here; empty when only the address is known (a seed)."""
-    instance: str
-    service: str
-    process: str
-    peers_digest: str
+    instance: Instance
+    service: Name
+    process: Name
+    peers_digest: Digest
     """Of the instance ids that the sender has verified itself."""
-    announcement: dict[str, Any] | None
+    announcement: AnyMap
     """What the sender announces, where it is a worker itself."""
-    max_message_size: int = 0
+    max_message_size: Whole = 0
     """Bytes that a message to the sender may have; 0: it does not say."""
 
 
 class Welcome(NamedTuple):
     """Worker to engine: the answer to HELLO. Only this makes a peer count as up."""
 
-    announcement: dict[str, Any]
-    peers_digest: str
-    clock: float
+    announcement: Arguments
+    peers_digest: Digest
+    clock: Moment
     """The worker's wall clock, seconds since 1970."""
-    draining: bool
+    draining: Bool
 
 
 class Request(NamedTuple):
     """Caller to worker: execute a procedure."""
 
-    target: str
+    target: AnyInstance
     """The instance that is meant; another one refuses."""
-    api: str
-    procedure: str
-    left: float
+    api: Name
+    procedure: Name
+    left: Seconds
     """Seconds left until the caller's deadline."""
-    caller: str
+    caller: Instance
     """The calling process's instance id."""
-    chain: list[str]
+    chain: Chain
     """The instances in which a call is waiting for this one (nested calls), outermost first."""
-    trace: dict[str, Any] | None
+    trace: Trace
     """Trace context (W3C names), passed on untouched."""
-    epoch: int
+    epoch: Whole
     """0, or the number that the worker gave when it refused this call because it had stood still."""
-    kwargs: dict[str, Any]
+    kwargs: Arguments
 
 
 class Result(NamedTuple):
     """Worker to caller: what the procedure returned."""
 
-    value: Any
+    value: Anything
 
 
 class Error(NamedTuple):
     """Worker to caller: why there is no result."""
 
-    code: str
-    message: str
-    started: bool
+    code: Name
+    message: Prose
+    started: Bool
     """False: it was certainly not executed, another peer may be asked."""
-    details: dict[str, Any]
+    details: Arguments
 
 
 class Cancel(NamedTuple):
@@ -193,29 +265,29 @@ class Cancel(NamedTuple):
 class Fire(NamedTuple):
     """Process without a publisher of its own to a worker: publish this event for me (hand-off)."""
 
-    target: str
-    api: str
-    event: str
-    left: float
-    key: str | None
-    record: bytes
-    wait_for: str
+    target: AnyInstance
+    api: Name
+    event: EventName
+    left: Seconds
+    key: Key
+    record: Bytes
+    wait_for: WaitFor
     """`"journal"`: answer when it is on disk; `"ack"`: when every group has handled it, too."""
 
 
 class Accepted(NamedTuple):
     """Publisher to the process that handed off: the event is on disk (best-effort ones: published)."""
 
-    native_id: str
-    publisher: str
+    native_id: Name
+    publisher: Instance
 
 
 class Peers(NamedTuple):
     """Worker to the engines connected to it: who came and who went, as the sender has seen itself."""
 
-    joined: list[Any]
+    joined: PeerRows
     """Pairs of an announcement and its age in seconds."""
-    left: list[Any]
+    left: Instances
 
 
 class Drain(NamedTuple):
@@ -229,74 +301,74 @@ class Drained(NamedTuple):
 class Goodbye(NamedTuple):
     """Either way: the sender is leaving now."""
 
-    instance: str
+    instance: Instance
 
 
 class Join(NamedTuple):
     """Consumer to publisher: this process is a member of this group; which partitions are mine? Sent again to renew."""
 
-    target: str
+    target: AnyInstance
     """The instance that is meant; another one refuses."""
-    api: str
-    group: str
+    api: Name
+    group: Name
     """Empty: no group, but whatever is published while we are connected."""
-    events: list[Any]
+    events: EventNames
     """The events' names; `"*"` is every event of the API."""
-    member: str
+    member: Instance
     """The consuming process's instance id."""
-    host: str
+    host: Name
     """The consumer's host: a publisher of the same host has the same clock."""
-    presence: bytes
+    presence: Presence
     """A topic to which the consumer is subscribed for as long as it is connected, and nobody else."""
-    created_at: float
+    created_at: Moment
     """When the group was created, as far as its members know, by the consumer's clock."""
-    clock: float
+    clock: Moment
     """The consumer's wall clock, seconds since 1970."""
-    digest: str
+    digest: Digest
     """Of the listener's module and name: two programs under one group name can be told apart."""
-    since: Any
+    since: Since
     """Where a group that is new begins: nil, `"0"`, `"$"`, an event's id or a time."""
-    positions: list[Any]
+    positions: Positions
     """What this process has handled already, `[journal, event, partition, sequence]` each."""
-    max_message_size: int = 0
+    max_message_size: Whole = 0
     """Bytes that a message to the consumer may have; 0: it does not say."""
 
 
 class Assign(NamedTuple):
     """Publisher to consumer: these are your partitions from now on. Those that are missing are to be released."""
 
-    api: str
-    group: str
-    generation: int
-    partitions: list[Any]
-    events: list[Any]
+    api: Name
+    group: Name
+    generation: Whole
+    partitions: Partitions
+    events: EventNames
     """The events that the group is owed here, `"*"` expanded."""
-    created_at: float
+    created_at: Moment
     """When the group was created, by the publisher's clock."""
-    clock: float
+    clock: Moment
     """The publisher's wall clock."""
 
 
 class Open(NamedTuple):
     """Consumer to publisher: I am subscribed to these partitions; where do I begin?"""
 
-    api: str
-    group: str
-    generation: int
-    partitions: list[Any]
-    events: list[Any]
-    since: Any
+    api: Name
+    group: Name
+    generation: Whole
+    partitions: Partitions
+    events: EventNames
+    since: Since
     """As in Join; asked by those without a group only."""
 
 
 class Streams(NamedTuple):
     """Publisher to consumer: where each topic of a journal stands for you. Also sent unasked, for another journal."""
 
-    api: str
-    group: str
-    generation: int
-    partitions: list[Any]
-    streams: list[Any]
+    api: Name
+    group: Name
+    generation: Whole
+    partitions: Partitions
+    streams: StreamRows
     """`[journal, event, partition, cursor, head, doubtful]` each: all up to `cursor` was handled, `head` is the newest,
     and up to `doubtful` events may have been given to somebody who did not finish them."""
 
@@ -304,102 +376,102 @@ class Streams(NamedTuple):
 class Fetch(NamedTuple):
     """Consumer to publisher: give me what follows in this topic of a journal."""
 
-    api: str
-    journal: str
-    event: str
-    partition: int
-    after: int
-    limit: int
-    max_message_size: int = 0
+    api: Name
+    journal: JournalId
+    event: EventName
+    partition: Partition
+    after: Whole
+    limit: Whole
+    max_message_size: Whole = 0
     """Bytes that the answer may have; 0: the consumer does not say."""
 
 
 class Page(NamedTuple):
     """Publisher to consumer: the answer to FETCH."""
 
-    records: list[Any]
+    records: PageRecords
     """As in Events. One that is too large for the consumer is left out: its record is a number, of its bytes."""
-    through: int
+    through: Whole
     """Everything up to this sequence was given."""
-    more: bool
-    trimmed: int
+    more: Bool
+    trimmed: Whole
     """How many events behind `after` retention has deleted."""
 
 
 class Ack(NamedTuple):
     """Consumer to publisher: everything up to here was handled."""
 
-    api: str
-    group: str
-    generation: int
-    positions: list[Any]
+    api: Name
+    group: Name
+    generation: Whole
+    positions: Positions
     """`[journal, event, partition, sequence]` each."""
 
 
 class Acked(NamedTuple):
     """Publisher to consumer: the answer to ACK, BURY and LEAVE, once it is on disk."""
 
-    refused: list[Any]
+    refused: Partitions
     """The partitions that are not this member's (any more)."""
 
 
 class Start(NamedTuple):
     """Consumer to publisher: I am about to handle an event that may have been given to somebody before. Count that."""
 
-    api: str
-    group: str
-    generation: int
-    journal: str
-    event: str
-    partition: int
-    sequence: int
-    at_least: int
+    api: Name
+    group: Name
+    generation: Whole
+    journal: JournalId
+    event: EventName
+    partition: Partition
+    sequence: Whole
+    at_least: Number
     """The number that this delivery has at least."""
 
 
 class Started(NamedTuple):
     """Publisher to consumer: the answer to START, once it is on disk."""
 
-    deliveries: int
+    deliveries: Number
     """Which delivery this is; 0: the partition is not this member's (any more)."""
 
 
 class Bury(NamedTuple):
     """Consumer to publisher: set this event aside, it was given often enough. Acknowledges it, too."""
 
-    api: str
-    group: str
-    generation: int
-    journal: str
-    event: str
-    partition: int
-    sequence: int
-    deliveries: int
-    error: str
+    api: Name
+    group: Name
+    generation: Whole
+    journal: JournalId
+    event: EventName
+    partition: Partition
+    sequence: Whole
+    deliveries: Number
+    error: LastError
 
 
 class Release(NamedTuple):
     """Consumer to publisher: I have finished with these partitions, give them to somebody else."""
 
-    api: str
-    group: str
-    generation: int
-    partitions: list[Any]
+    api: Name
+    group: Name
+    generation: Whole
+    partitions: Partitions
 
 
 class Leave(NamedTuple):
     """Consumer to publisher: I have finished with everything, and leave the group."""
 
-    api: str
-    group: str
+    api: Name
+    group: Name
 
 
 class Beat(NamedTuple):
     """Consumer to publisher: I am alive. And back: of these groups you are a member."""
 
-    groups: list[Any]
+    groups: GroupRows
     """`[api, group]` each."""
-    states: list[Any] = []  # noqa: RUF012 - nobody changes a message
+    states: MemberStates = []  # noqa: RUF012 - nobody changes a message
     """
     For each of the groups what the sender believes. Of a consumer: the generation it was assigned last, and the
     partitions that it has not given back. Of a publisher: the number of its latest STREAMS that went to all members.
@@ -409,26 +481,26 @@ class Beat(NamedTuple):
 class Events(NamedTuple):
     """Publisher to subscribers: events of one topic, in order."""
 
-    journal: str
+    journal: AnyJournal
     """Empty: of best effort, no journal holds them."""
-    publisher: str
-    records: list[Any]
+    publisher: Instance
+    records: Records
     """`[sequence, sequence of the one before in this (event, partition), record]` each."""
 
 
 class Marker(NamedTuple):
     """Publisher to one subscriber: all your subscriptions sent before this one are in force from here on."""
 
-    journal: str
-    head: int
+    journal: AnyJournal
+    head: Whole
     """The sequence of the newest event published before this marker."""
 
 
 class Head(NamedTuple):
     """Publisher to subscribers, now and then: the newest event of a topic, for whoever missed it."""
 
-    journal: str
-    sequence: int
+    journal: JournalId
+    sequence: Whole
 
 
 class Record(NamedTuple):
@@ -474,44 +546,10 @@ Message: TypeAlias = (
 
 _new = tuple.__new__  # makes a NamedTuple of its fields in half the time
 
-_ANY = object
-_NUMBER = (float, int)
-_OPTIONAL_MAP = (dict, type(None))
-_GROUP = (str, str, int)
-_TOPIC = (str, str, int)
-
-# One row a message: its class, and for each field the types that may arrive. A missing kind is an error.
+# One row a message: its class, and a check for each of its fields. A missing kind is an error.
 # Fields with a default may be missing at the end: they were added later.
-_TABLE: dict[int, tuple[Callable[..., Message], tuple[Any, ...]]] = {
-    Kind.HELLO: (Hello, (str, str, str, str, str, str, _OPTIONAL_MAP, int)),
-    Kind.WELCOME: (Welcome, (dict, str, _NUMBER, bool)),
-    Kind.REQUEST: (Request, (str, str, str, _NUMBER, str, list, _OPTIONAL_MAP, int, dict)),
-    Kind.RESULT: (Result, (_ANY,)),
-    Kind.ERROR: (Error, (str, str, bool, dict)),
-    Kind.CANCEL: (Cancel, ()),
-    Kind.FIRE: (Fire, (str, str, str, _NUMBER, (str, type(None)), bytes, str)),
-    Kind.ACCEPTED: (Accepted, (str, str)),
-    Kind.PEERS: (Peers, (list, list)),
-    Kind.DRAIN: (Drain, ()),
-    Kind.DRAINED: (Drained, ()),
-    Kind.GOODBYE: (Goodbye, (str,)),
-    Kind.JOIN: (Join, (str, str, str, list, str, str, bytes, _NUMBER, _NUMBER, str, _ANY, list, int)),
-    Kind.ASSIGN: (Assign, (*_GROUP, list, list, _NUMBER, _NUMBER)),
-    Kind.OPEN: (Open, (*_GROUP, list, list, _ANY)),
-    Kind.STREAMS: (Streams, (*_GROUP, list, list)),
-    Kind.FETCH: (Fetch, (str, *_TOPIC, int, int, int)),
-    Kind.PAGE: (Page, (list, int, bool, int)),
-    Kind.ACK: (Ack, (*_GROUP, list)),
-    Kind.ACKED: (Acked, (list,)),
-    Kind.START: (Start, (*_GROUP, *_TOPIC, int, int)),
-    Kind.STARTED: (Started, (int,)),
-    Kind.BURY: (Bury, (*_GROUP, *_TOPIC, int, int, str)),
-    Kind.RELEASE: (Release, (*_GROUP, list)),
-    Kind.LEAVE: (Leave, (str, str)),
-    Kind.BEAT: (Beat, (list, list)),
-    Kind.EVENTS: (Events, (str, str, list)),
-    Kind.MARKER: (Marker, (str, int)),
-    Kind.HEAD: (Head, (str, int)),
+_TABLE: dict[int, tuple[Callable[..., Message], tuple[fields.Check, ...]]] = {
+    Kind[cls.__name__.upper()]: (cls, fields.checks_of(cls)) for cls in get_args(Message)
 }
 _DEFAULTS: dict[int, list[Any]] = {
     kind: [*getattr(cls, "_field_defaults", {}).values()] for kind, (cls, _) in _TABLE.items()
@@ -543,26 +581,35 @@ def decode(frame: bytes) -> tuple[int, Message]:
     row = _TABLE.get(kind)
     if row is None:
         raise ProtocolError(f"Unknown kind of message: {kind}.")
-    cls, types = row
-    fields = codec.decode(memoryview(frame)[_HEAD.size :])
-    if type(fields) is not list:
-        raise ProtocolError(f"A {Kind(kind).name} message needs an array of {len(types)} fields.")
-    if len(fields) != len(types):
-        _fit(kind, fields, len(types))
-    if not all(map(isinstance, fields, types)):
-        raise ProtocolError(f"A {Kind(kind).name} message has a field of the wrong type.")
-    return call_id, cls(*fields)
+    cls, checks = row
+    values = codec.decode(memoryview(frame)[_HEAD.size :])
+    if type(values) is not list:
+        raise ProtocolError(f"A {Kind(kind).name} message needs an array of {len(checks)} fields.")
+    if len(values) != len(checks):
+        _fit(kind, values, len(checks))
+    if not fields.passes(checks, values):
+        raise _wrong_field(kind, checks, values)
+    return call_id, cls(*values)
 
 
-def _fit(kind: int, fields: list[Any], number: int) -> None:
+def _wrong_field(kind: int, checks: tuple[fields.Check, ...], values: list[Any]) -> ProtocolError:
+    number = [check(value) for check, value in zip(checks, values, strict=True)].index(False)
+    name = _TABLE[kind][0]._fields[number]  # type: ignore[attr-defined]
+    return ProtocolError(
+        f"A {Kind(kind).name} message has a field of the wrong type, or out of its range: "
+        f"`{name}` is {reprlib.repr(values[number])}."
+    )
+
+
+def _fit(kind: int, values: list[Any], number: int) -> None:
     """Leave out fields of a later version, and fill in those that an earlier one does not have."""
     defaults = _DEFAULTS[kind]
-    missing = number - len(fields)
+    missing = number - len(values)
     if missing > len(defaults):
         raise ProtocolError(f"A {Kind(kind).name} message needs an array of {number} fields.")
     if missing > 0:
-        fields += defaults[-missing:]
-    del fields[number:]
+        values += defaults[-missing:]
+    del values[number:]
 
 
 def event_topic(api: str, event: str, partition: int) -> bytes:
@@ -623,13 +670,21 @@ def decode_records(data: Sequence[bytes]) -> list[Record]:
     """
     # One array of all. Bytes that are not one value each may come apart elsewhere than where they were joined: in a
     # publisher's own records that is no more than what it could have sent anyway.
-    return [_record(fields) for fields in codec.decode(b"\xdd%b%b" % (len(data).to_bytes(4, "big"), b"".join(data)))]
+    return [_record(values) for values in codec.decode(b"\xdd%b%b" % (len(data).to_bytes(4, "big"), b"".join(data)))]
 
 
-def _record(fields: Any) -> Record:
-    if type(fields) is list and len(fields) >= 4:
-        id, version, published_at, kwargs = fields if len(fields) == 4 else fields[:4]
+def _record(values: Any) -> Record:
+    if type(values) is list and len(values) >= 4:
+        id, version, published_at, kwargs = values if len(values) == 4 else values[:4]
         # Written out: this runs once per event at each consumer.
-        if type(id) is str and type(version) is int and type(kwargs) is dict and isinstance(published_at, _NUMBER):
+        if (
+            type(id) is str
+            and len(id) <= MAX_NAME
+            and type(version) is int
+            and 0 <= version <= fields.MAX_INT
+            and (type(published_at) is float or type(published_at) is int)
+            and -fields.MAX_SECONDS <= published_at <= fields.MAX_SECONDS
+            and fields.is_arguments(kwargs)
+        ):
             return _new(Record, (id, version, published_at, kwargs))
     raise ProtocolError("An event's record needs an id, a version, a time and a mapping of arguments.")

@@ -601,8 +601,8 @@ def test_events_of_a_known_api_are_complete_and_checked(run: Callable[[Test], No
         envelope.encode_published(envelope.event_topic("auth", "seen", 3), Events("j", A, [7])),
         envelope.encode_published(envelope.event_topic("auth", "seen", 3), Events("j", A, [[1, 0]])),
         envelope.encode_published(envelope.event_topic("auth", "seen", 3), Events("j", A, [[1, "x", b""]])),
-        envelope.encode_published(b"\xc3(\0seen\0" + b"03\0", Events("j", A, [])),
-        envelope.encode_published(b"auth\0seen\0" + b"zz\0", Events("j", A, [])),
+        envelope.encode_published(b"\xc3(\0seen\0" + b"03\0", Events("0" * 16, A, [])),
+        envelope.encode_published(b"auth\0seen\0" + b"zz\0", Events("0" * 16, A, [])),
     ],
     ids=str,
 )
@@ -630,7 +630,7 @@ def test_a_record_that_is_none(run: Callable[[Test], None]) -> None:
         listens = Listens(hub, B)
         seen = await listens.listen("seen")
         topic = envelope.event_topic("auth", "seen", 3)
-        hub.subs[0]._on_message(envelope.encode_published(topic, Events("j", A, [[1, 0, b"\xc1"]])))
+        hub.subs[0]._on_message(envelope.encode_published(topic, Events("0" * 16, A, [[1, 0, b"\xc1"]])))
         [listening] = listens.consumer.listenings
         await wait_until_async(lambda: listening.counts["invalid"] == 1)
         await publisher.fire("seen", n=1)
@@ -648,7 +648,9 @@ def test_other_messages_are_none_of_a_subscribers(run: Callable[[Test], None]) -
         listens = Listens(hub, B)
         seen = await listens.listen("seen")
         hub.subs[0]._on_message(envelope.event_topic("auth", "seen", 3) + envelope.encode(Drain()))
-        hub.subs[0]._on_message(envelope.encode_published(envelope.event_topic("auth", "seen", 3), Events("j", A, [])))
+        hub.subs[0]._on_message(
+            envelope.encode_published(envelope.event_topic("auth", "seen", 3), Events("0" * 16, A, []))
+        )
         assert (seen, dict(listens.consumer.counts)) == ([], {})
         await listens.stop()
 

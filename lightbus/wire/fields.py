@@ -1,0 +1,200 @@
+"""
+What a field of a message may hold: its type and its range. A check takes any value and says whether it will do.
+
+`envelope.py` writes them beside the fields. What has passed here needs no second look: numbers are numbers (and no
+bool, Decimal or NaN), texts have a length, lists a number of items, and their items a form of their own.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeAlias, get_type_hints
+
+__all__ = [
+    "MAX_INT",
+    "MAX_SECONDS",
+    "Check",
+    "anything",
+    "binary",
+    "checks_of",
+    "either",
+    "flag",
+    "instance_id",
+    "is_arguments",
+    "listing",
+    "no_instance_or_id",
+    "number",
+    "one_of",
+    "optional",
+    "passes",
+    "prose",
+    "published_records",
+    "row",
+    "since",
+    "string_map",
+    "text",
+    "whole",
+]
+
+Check: TypeAlias = Callable[[Any], bool]
+
+MAX_INT = 2**63 - 1
+"""The largest number that SQLite stores, and so the largest sequence."""
+
+MAX_SECONDS = 253_402_300_799.0
+"""The last second of the year 9999, since 1970: no `datetime` is later."""
+
+MAX_SINCE = 512
+"""Characters of an event's id that somebody wants to begin with."""
+
+_HEX = frozenset("0123456789abcdef")
+
+
+def anything(value: Any) -> bool:
+    """Take whatever the codec gives."""
+    return True
+
+
+def flag(value: Any) -> bool:
+    """Take a bool."""
+    return value is True or value is False
+
+
+def text(most: int, *, least: int = 0) -> Check:
+    """Take a text of so many characters, without NUL: that ends names in a topic."""
+
+    def check(value: Any) -> bool:
+        return type(value) is str and least <= len(value) <= most and "\0" not in value
+
+    return check
+
+
+def prose(most: int) -> Check:
+    """Take a text of so many characters, whatever they are."""
+    return lambda value: type(value) is str and len(value) <= most
+
+
+def one_of(*values: str) -> Check:
+    """Take one of a few texts."""
+    return lambda value: type(value) is str and value in values
+
+
+def instance_id(value: Any) -> bool:
+    """Take 16 lowercase hexadecimal digits."""
+    return type(value) is str and len(value) == 16 and _HEX.issuperset(value)
+
+
+def binary(most: int) -> Check:
+    """Take so many bytes."""
+    return lambda value: type(value) is bytes and len(value) <= most
+
+
+def whole(low: int, high: int) -> Check:
+    """Take an integer in a range, both ends included."""
+    return lambda value: type(value) is int and low <= value <= high
+
+
+def number(low: float, high: float) -> Check:
+    """Take an integer or a float in a range, both ends included. NaN is in none."""
+    return lambda value: type(value) in (float, int) and low <= value <= high
+
+
+def optional(kind: Any) -> Check:
+    """Take nil besides. Here and below a kind is a check, or a type with its check: `Annotated[type, check]`."""
+    check = _check_of(kind)
+    return lambda value: value is None or check(value)
+
+
+def no_instance_or_id(value: Any) -> bool:
+    """Take an empty text besides."""
+    return value == "" or instance_id(value)
+
+
+def either(*kinds: Any) -> Check:
+    """Take what one of these takes."""
+    checks = tuple(map(_check_of, kinds))
+    return lambda value: any(check(value) for check in checks)
+
+
+def listing(kind: Any, most: int) -> Check:
+    """Take a list of so many items of one kind."""
+    check = _check_of(kind)
+    return lambda value: type(value) is list and len(value) <= most and all(map(check, value))
+
+
+def row(*kinds: Any) -> Check:
+    """Take a list that has an item of each of these kinds, in order, and no more."""
+    checks = tuple(map(_check_of, kinds))
+    count = len(checks)
+    return lambda value: type(value) is list and len(value) == count and passes(checks, value)
+
+
+def passes(checks: tuple[Check, ...], values: list[Any]) -> bool:
+    """Return whether each value passes its check."""
+    return all(map(operator.call, checks, values))
+
+
+def is_arguments(value: Any) -> bool:
+    """Take a map whose keys are texts: its values are the user's, or of a later version."""
+    if type(value) is not dict:
+        return False
+    for key in value:  # noqa: SIM110 - a generator costs more than most maps have keys
+        if type(key) is not str:
+            return False
+    return True
+
+
+def string_map(most: int) -> Check:
+    """Take a map of so many entries whose keys are texts."""
+    return lambda value: is_arguments(value) and len(value) <= most
+
+
+def since(value: Any) -> bool:
+    """Take where a group begins: nil, `"0"`, `"$"`, an event's id, seconds since 1970 or a datetime."""
+    if value is None:
+        return True
+    if type(value) is str:
+        return 0 < len(value) <= MAX_SINCE
+    if type(value) is datetime:
+        try:
+            value = value.timestamp()
+        except (OverflowError, ValueError, OSError):  # at the ends of the calendar, in some zone
+            return False
+    return type(value) in (float, int) and -MAX_SECONDS <= value <= MAX_SECONDS
+
+
+def published_records(most: int, *, or_sizes: bool = False) -> Check:
+    """Take a list of `[sequence, sequence of the one before, record]`, in order; or the size instead of a record."""
+
+    def check(value: Any) -> bool:  # written out: it looks at each event that arrives
+        if type(value) is not list or len(value) > most:
+            return False
+        last = 0
+        for each in value:
+            if type(each) is not list or len(each) != 3:
+                return False
+            sequence, previous, record = each
+            if type(sequence) is not int or type(previous) is not int:
+                return False
+            if type(record) is not bytes and not (or_sizes and type(record) is int and 0 <= record <= MAX_INT):
+                return False
+            if not 0 <= previous < sequence or sequence <= last:
+                return False
+            last = sequence
+        return last <= MAX_INT
+
+    return check
+
+
+def _check_of(kind: Any) -> Check:
+    return kind.__metadata__[0] if hasattr(kind, "__metadata__") else kind  # type: ignore[no-any-return]
+
+
+def checks_of(cls: type) -> tuple[Check, ...]:
+    """Return the checks that stand beside the fields of a message: each is `Annotated[type, check]`."""
+    hints = get_type_hints(cls, include_extras=True)
+    if missing := [name for name, hint in hints.items() if not hasattr(hint, "__metadata__")]:
+        raise TypeError(f"{cls.__name__}: no check stands beside the type of {', '.join(missing)}")
+    return tuple(map(_check_of, hints.values()))
