@@ -15,10 +15,20 @@ from uuid import UUID
 
 from msgpack import ExtType, Packer, unpackb
 
-from ..exceptions import ProtocolError
+from ..exceptions import DeformError, ProtocolError
 from .plain import EXTENSION_TYPES, MAX_DEPTH, explain, json_form, to_plain
 
-__all__ = ["MAX_DEPTH", "MAX_EQUAL_HASHES", "MAX_INT_BYTES", "decode", "encode", "json_form"]
+__all__ = [
+    "MAX_CONTAINERS",
+    "MAX_DECIMAL_EXPONENT",
+    "MAX_DEPTH",
+    "MAX_EQUAL_HASHES",
+    "MAX_INT_BYTES",
+    "MAX_VALUES",
+    "decode",
+    "encode",
+    "json_form",
+]
 
 MAX_INT_BYTES = 1024
 """
@@ -32,6 +42,28 @@ Keys of one dict that may have a hash that others have, too. Text and bytes hash
 of a number or a UUID can be chosen, and 55,000 equal ones, 1 MiB, would keep a worker busy for minutes.
 """
 
+MAX_DECIMAL_EXPONENT = 10_000
+"""
+How far a Decimal may be from 1, in powers of ten, and the digits that it may have. `Decimal("1e999999999")` has eleven
+bytes, and whoever makes an integer of it, or formats it, takes all memory there is.
+"""
+
+MAX_CONTAINERS = 500_000
+"""
+Lists, maps and values of extension types in one message. Each takes a byte on the wire, and 60 to 300 here, and the
+time to make it: 16 MiB of empty lists would be 1.2 GB and half a minute. So many are about 130 MB and a third of a
+second, and room for a table of as many rows.
+"""
+
+MAX_VALUES = 4_000_000
+"""Values of any kind in one message: a list of as many numbers is unpacked in a tenth of a second."""
+
+_FEW = 256 * 1024
+"""Bytes below which a message is not worth counting: it may be that many empty lists, which are 16 MB."""
+
+# What begins a list, a map or an extension value in msgpack. Such bytes are found within texts and numbers, too.
+_BEGINNINGS = bytes([*range(0x80, 0xA0), *range(0xDC, 0xE0), 0xC7, 0xC8, 0xC9, *range(0xD4, 0xD9)])
+
 # A Packer allocates this much and grows it when needed; its own default of 256 KiB suits streams, not messages.
 _FIRST_BUFFER = 1024
 
@@ -40,6 +72,12 @@ _idle_packers: list[Packer] = []
 
 _LARGE = 64 * 1024
 """Bytes of a message above which its packer, whose buffer has grown to that, is not kept."""
+
+_LONGEST_ISO = 64
+_LONGEST_DECIMAL = MAX_DECIMAL_EXPONENT + 32
+"""Bytes of the longest texts in extension values: the digits, and what stands around them."""
+_MAX_PLAIN_DECIMAL = 100
+"""Bytes of a Decimal that is as harmless as it looks, unless it has an exponent."""
 
 _TWO_DOUBLES = Struct(">dd")
 _THREE_INTS = Struct(">iii")
@@ -72,7 +110,21 @@ def encode(value: Any, *, name: str = "value", names: Sequence[str] = ()) -> byt
         raise explain(value, error, name=name, names=names, check=_check_scalar) from error
     if len(packed) < _LARGE:
         _idle_packers.append(packer)
+    elif len(packed) > _FEW:
+        _see_that_it_can_be_decoded(packed, name)
     return packed
+
+
+def _see_that_it_can_be_decoded(packed: bytes, name: str) -> None:
+    # To count is to unpack. Mostly that so few bytes could begin something is enough, which is seen at a glance.
+    if len(packed) <= MAX_VALUES and len(packed) - len(packed.translate(None, _BEGINNINGS)) <= MAX_CONTAINERS:
+        return
+    try:
+        _unpack(packed)
+    except (_TooMuch, ValueError):
+        raise DeformError(
+            f"{name} cannot be sent in one message: {_TOO_MUCH}. Send it in parts, or as bytes."
+        ) from None
 
 
 def decode(data: bytes | memoryview) -> Any:
@@ -86,7 +138,7 @@ def decode(data: bytes | memoryview) -> Any:
     try:
         return _unpack(data)
     except Exception as error:  # strangers' bytes: each failure is theirs, whatever class it has
-        reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+        reason = f"{type(error).__name__}: {error!s:.200}".removesuffix(": ")
         raise ProtocolError(
             f"{memoryview(data).nbytes} bytes from a peer cannot be decoded ({reason}). "
             "They were cut short, or their sender does not speak this version of the protocol."
@@ -95,13 +147,61 @@ def decode(data: bytes | memoryview) -> Any:
 
 def _unpack(data: bytes | memoryview) -> Any:
     # A timestamp of msgpack's own (never sent by us) becomes an aware datetime: `timestamp=3`.
+    few = memoryview(data).nbytes <= _FEW
     try:
-        return unpackb(data, ext_hook=_restore, timestamp=3)
+        if few:
+            return unpackb(data, ext_hook=_restore, timestamp=3)
+        work = _Work()
+        return work.unpack(data, object_hook=work.add_map)
     except ValueError as error:
         if type(error) is not ValueError:  # a subclass: broken in any case
             raise
     # Perhaps there are keys other than text and bytes. Those make dicts in Python code, which looks at their hashes.
-    return unpackb(data, ext_hook=_restore, timestamp=3, strict_map_key=False, object_pairs_hook=_dict_of)
+    if few:
+        return unpackb(data, ext_hook=_restore, timestamp=3, strict_map_key=False, object_pairs_hook=_dict_of)
+    work = _Work()
+    return work.unpack(data, strict_map_key=False, object_pairs_hook=work.add_pairs)
+
+
+class _TooMuch(ProtocolError):
+    """More values than anybody has to unpack."""
+
+
+_TOO_MUCH = f"it is made of more than {MAX_VALUES:,} values, or {MAX_CONTAINERS:,} lists, maps and the like"
+
+
+class _Work:
+    """What one large message has made us do: each list, map and extension value is counted as it is made."""
+
+    def __init__(self) -> None:
+        self._containers = 0
+        self._values = 0
+
+    def unpack(self, data: bytes | memoryview, **hooks: Any) -> Any:
+        limits = {"max_array_len": MAX_VALUES, "max_map_len": MAX_VALUES // 2}
+        return unpackb(data, ext_hook=self.add_extension, list_hook=self.add_list, timestamp=3, **limits, **hooks)
+
+    def add_list(self, made: list[Any]) -> list[Any]:
+        self._count(len(made))
+        return made
+
+    def add_map(self, made: dict[Any, Any]) -> dict[Any, Any]:
+        self._count(2 * len(made))
+        return made
+
+    def add_pairs(self, pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+        self._count(2 * len(pairs))
+        return _dict_of(pairs)
+
+    def add_extension(self, code: int, data: bytes) -> Any:
+        self._count(0)
+        return _restore(code, data)
+
+    def _count(self, values: int) -> None:
+        self._containers += 1
+        self._values += values
+        if self._containers > MAX_CONTAINERS or self._values > MAX_VALUES:
+            raise _TooMuch(_TOO_MUCH)
 
 
 def _dict_of(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
@@ -174,11 +274,35 @@ def _unpack_int(data: bytes) -> int:
 
 
 def _pack_text(value: Any) -> bytes:
-    return (str(value) if isinstance(value, Decimal) else value.isoformat()).encode()
+    return value.isoformat().encode()  # type: ignore[no-any-return]
 
 
 def _text(data: bytes) -> str:
+    if len(data) > _LONGEST_ISO:
+        raise ValueError(f"a time of {len(data)} bytes")
     return data.decode("ascii")
+
+
+def _pack_decimal(value: Decimal) -> bytes:
+    _check_decimal(value)
+    return str(value).encode()
+
+
+def _unpack_decimal(data: bytes) -> Decimal:
+    if len(data) > _LONGEST_DECIMAL:
+        raise ValueError(f"a Decimal of {len(data)} bytes")
+    value = Decimal(data.decode("ascii"))
+    if len(data) > _MAX_PLAIN_DECIMAL or b"E" in data.upper():
+        _check_decimal(value)
+    return value
+
+
+def _check_decimal(value: Decimal) -> None:
+    _, digits, exponent = value.as_tuple()
+    if len(digits) > MAX_DECIMAL_EXPONENT or (isinstance(exponent, int) and abs(exponent) > MAX_DECIMAL_EXPONENT):
+        raise ValueError(
+            f"a Decimal of {len(digits)} digits and the exponent {exponent}; {MAX_DECIMAL_EXPONENT} is the most of both"
+        )
 
 
 # Part of the protocol: never give a code a new meaning. Of a time zone only the offset travels, not its name; of a
@@ -194,7 +318,7 @@ _EXTENSIONS: tuple[tuple[int, type, Callable[[Any], bytes], Callable[[bytes], An
         lambda data: timedelta(*_THREE_INTS.unpack(data)),
     ),
     (5, UUID, lambda value: value.bytes, lambda data: UUID(bytes=data)),
-    (6, Decimal, _pack_text, lambda data: Decimal(_text(data))),
+    (6, Decimal, _pack_decimal, _unpack_decimal),
     (
         7,
         complex,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lightbus.exceptions import DeformError, ProtocolError
-from lightbus.wire.codec import MAX_DEPTH, MAX_INT_BYTES, decode, encode
+from lightbus.wire.codec import MAX_CONTAINERS, MAX_DEPTH, MAX_INT_BYTES, MAX_VALUES, decode, encode
 
 _LARGEST_INT = 2 ** (8 * MAX_INT_BYTES - 1) - 1
 
@@ -284,3 +285,79 @@ def test_threads_and_failures_share_no_packer() -> None:
             done.result()
     large = b"x" * 200_000
     assert decode(encode(large)) == large
+
+
+MANY = MAX_CONTAINERS + 1
+
+
+def array(count: int, item: bytes) -> bytes:
+    """Return an array of so many equal items."""
+    return b"\xdd" + count.to_bytes(4, "big") + item * count
+
+
+@pytest.mark.parametrize(
+    "item",
+    [b"\x90", b"\x80", b"\x81\xa0\x01", b"\x81\x01\x01", b"\xd4\x061", b"\x91\x90", b"\xd8\x05" + bytes(16)],
+    ids=["lists", "maps", "maps of one", "maps with a number for a key", "Decimals", "nested lists", "UUIDs"],
+)
+def test_what_takes_too_much_work_is_refused(item: bytes) -> None:
+    """Lists, maps and extension values are counted while they are made: a byte each on the wire, much more here."""
+    with pytest.raises(ProtocolError, match=f"made of more than .* {MAX_CONTAINERS:,} lists"):
+        decode(array(MANY, item))
+
+
+def test_too_many_values_are_refused() -> None:
+    """An array or a map of too many items is not begun; several that are too many together are not finished."""
+    with pytest.raises(ProtocolError, match=f"{MAX_VALUES + 1} exceeds max_array_len"):
+        decode(array(MAX_VALUES + 1, b"\x01"))
+    with pytest.raises(ProtocolError, match=f"made of more than {MAX_VALUES:,} values"):
+        decode(b"\x92" + 2 * array(MAX_VALUES // 2, b"\x01"))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: [*range(2_000_000)],
+        lambda: b"\x90" * 8_000_000,
+        lambda: "\u0090" * 1_000_000,
+        lambda: [{"id": n, "name": "n", "tags": []} for n in range(100_000)],
+        lambda: {"columns": [[1.5] * 1_000_000, ["name"] * 1_000_000]},
+        lambda: {n: n for n in range(200_000)},
+    ],
+    ids=["numbers", "bytes", "text", "rows", "columns", "map of numbers"],
+)
+def test_much_data_passes(make: Callable[[], Any]) -> None:
+    """Bulk data is not mistaken for an attack, whatever its bytes look like."""
+    value = make()
+    assert decode(encode(value)) == value
+
+
+@pytest.mark.parametrize("value", [[[]] * MANY, [{}] * MANY, [date(2026, 1, 2)] * MANY, [1] * (MAX_VALUES + 1)])
+def test_data_that_nobody_would_decode_is_not_sent(value: Any) -> None:
+    """The sender is told, with a remedy."""
+    with pytest.raises(
+        DeformError, match=r"value cannot be sent in one message: it is made of more than .* Send it in"
+    ):
+        encode(value)
+
+
+@pytest.mark.parametrize("text", ["1E+99999", "1E-99999", "1" * 20_000, "9E+999999999999999999", "1e10001"])
+def test_a_decimal_that_is_out_of_proportion(text: str) -> None:
+    """A few bytes may stand for a number that fills all memory when it is printed: neither sent nor taken."""
+    with pytest.raises(DeformError, match="a Decimal of"):
+        encode(Decimal(text))
+    with pytest.raises(ProtocolError, match="a Decimal of"):
+        decode(b"\xc8" + len(text).to_bytes(2, "big") + b"\x06" + text.encode())
+
+
+@pytest.mark.parametrize("text", ["1E+9999", "-1E-9999", "1" * 9_999, "NaN", "-Infinity", "sNaN", "0.1", "-0"])
+def test_other_decimals_pass(text: str) -> None:
+    """Whatever Python's own default context can compute with is sent."""
+    assert str(decode(encode(Decimal(text)))) == text
+
+
+def test_an_error_does_not_repeat_what_it_is_about() -> None:
+    """What strangers sent is not in a log line, however long it is."""
+    with pytest.raises(ProtocolError, match="cannot be decoded") as caught:
+        decode(b"\xc8\xff\xff\x01" + b"2" * 65535)
+    assert len(str(caught.value)) < 500
