@@ -86,6 +86,13 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def steady(session: nox.Session) -> None:
+    """Restart processes every few seconds, and show that those beside them do not grow (`--minutes`, `--every`)."""
+    _install_wheel(session)
+    session.run("python", "tests/chaos/steady.py", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the documents as a site, in site/; a warning is an error."""
     session.install("-e", ".", *DOCS)
