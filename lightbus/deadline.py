@@ -1,4 +1,6 @@
-"""The moment by which a call must be answered. It is made once, at the front door, and handed down.
+"""The moment by which a call must be answered, and what else the code that serves a call inherits from it.
+
+A deadline is made once, at the front door, and handed down.
 
 Across the wire goes the time left and not the moment: the clocks of two hosts do not agree.
 """
@@ -9,7 +11,9 @@ import time
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-__all__ = ["LONGEST", "Deadline", "Inherited", "current_deadline"]
+from .typing import InstanceId
+
+__all__ = ["LONGEST", "Deadline", "ServedCall", "current_call", "current_chain"]
 
 LONGEST = 366 * 24 * 3600.0
 """Seconds that a deadline may be away: the number comes from strangers, too, and may be too large for a float."""
@@ -24,9 +28,14 @@ class Deadline:
     @classmethod
     def after(cls, seconds: float) -> Deadline:
         """Return the deadline `seconds` from now, or the one of the call being served, if that is sooner."""
-        own = cls(time.monotonic() + min(seconds, LONGEST))
-        inherited = current_deadline.get()
-        return own if inherited is None or inherited.deadline is None else min(own, inherited.deadline)
+        own = cls.in_seconds(seconds)
+        served = current_call.get()
+        return own if served is None or served.deadline is None else min(own, served.deadline)
+
+    @classmethod
+    def in_seconds(cls, seconds: float) -> Deadline:
+        """Return the deadline `seconds` from now, whatever is being served here."""
+        return cls(time.monotonic() + min(seconds, LONGEST))
 
     def left(self) -> float:
         """Return the seconds left; never below zero."""
@@ -40,22 +49,36 @@ class Deadline:
         return f"{self.left():.3f} s left"
 
 
-class Inherited:
+class ServedCall:
     """
-    The deadline of a call that is being served, until it is answered.
+    What the code that serves a call inherits from it, until it is answered.
 
-    A task that a handler leaves behind has a copy of the handler's context, and must not be held to a moment long past.
+    A task that a handler leaves behind has a copy of the handler's context. It is no part of the call any more: it must
+    not be held to a moment long past, and nobody waits for what it calls.
+
+    Attributes:
+        deadline: by when it must be answered; None once it is.
+        chain: the instances in which a call waits for this one, outermost first, and this one; one may be there
+            repeatedly. Empty once it is answered.
+
     """
 
-    __slots__ = ("deadline",)
+    __slots__ = ("chain", "deadline")
 
-    def __init__(self, deadline: Deadline) -> None:
+    def __init__(self, deadline: Deadline, chain: tuple[InstanceId, ...] = ()) -> None:
         self.deadline: Deadline | None = deadline
+        self.chain = chain
 
     def end(self) -> None:
-        """Bind nobody any more."""
-        self.deadline = None
+        """Bind nobody any more: it is answered."""
+        self.deadline, self.chain = None, ()
 
 
-current_deadline: ContextVar[Inherited | None] = ContextVar("lightbus_deadline", default=None)
-"""The deadline of the call this code is serving; calls made on the way inherit it."""
+current_call: ContextVar[ServedCall | None] = ContextVar("lightbus_call", default=None)
+"""The call that this code is serving. Calls made on the way inherit its deadline, and say who waits for them."""
+
+
+def current_chain() -> tuple[InstanceId, ...]:
+    """Return the instances that wait for the call being served here; none where none is."""
+    served = current_call.get()
+    return () if served is None else served.chain

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .exceptions import InvalidSchedule
+from .runtime.execution import check_ran, is_cancelled, name_of
+from .runtime.failures import report
 
 __all__ = ["Timetable", "every", "next_beat", "scheduled"]
 
@@ -49,7 +51,7 @@ class Timetable:
     also_run_immediately: bool
 
     async def follow(self, run: RunUser) -> None:
-        """Run the function by the clock until cancelled. An exception in it is logged and ends nothing."""
+        """Run the function by the clock until cancelled. Whatever it raises is logged, and ends nothing."""
         if self.also_run_immediately:
             await self._run(run)
         for wait in self.waits():
@@ -58,13 +60,12 @@ class Timetable:
 
     async def _run(self, run: RunUser) -> None:
         try:
-            await run(self.function)
-        except Exception:
-            logger.exception("The scheduled function %s failed; it runs again at its next time", _name(self.function))
-
-
-def _name(function: Callable[..., Any]) -> str:
-    return getattr(function, "__qualname__", repr(function))
+            check_ran(self.function, await run(self.function))
+        except BaseException as error:
+            if is_cancelled():
+                raise  # it is we who are to end
+            text = "The scheduled function %s failed; it runs again at its next time"
+            report(logger, logging.ERROR, error, text, name_of(self.function))
 
 
 def next_beat(started: float, now: float, interval: float) -> float:

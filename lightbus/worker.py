@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,8 @@ from .runtime.binding import Binding, Endpoints
 from .runtime.consuming import Consumer
 from .runtime.coordinating import Coordinator
 from .runtime.events_api import EventsApi, group_of_wire
+from .runtime.execution import Execution, close_unused, is_cancelled, runs_on_loop
+from .runtime.failures import as_exception, report
 from .runtime.listening import Listener
 from .runtime.node import Node
 from .runtime.peer_api import Parts, PeerApi
@@ -26,6 +27,7 @@ from .runtime.publishing import Publisher
 from .runtime.serving import Server
 from .runtime.shelf import Care
 from .runtime.watchdog import Watchdog
+from .scheduling import Timetable
 from .wire.announcement import Announcement, ApiInfo
 
 if TYPE_CHECKING:
@@ -57,6 +59,8 @@ class Worker:
         self.left_behind = 0
         """Handlers that were still running when their time at shutdown was over."""
         self.loop = asyncio.get_running_loop()
+        self._life = Execution(self.loop, self.engine.executor)
+        """What the hooks of this run's start and end share."""
         self.server: Server | None = None
         self.consumer: Consumer | None = None
         self._node: Node | None = None
@@ -65,7 +69,9 @@ class Worker:
         self._watchdog: Watchdog | None = None
         self._learning: set[asyncio.Task[None]] = set()
         self._added: list[Listener] = []
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._followed: list[Timetable] = []
+        self._runs_tasks = False
 
     # Life
 
@@ -83,8 +89,8 @@ class Worker:
         await self._start_listeners()
         await node.advertise(self._api_infos())
         await node.announce()
-        if Feature.TASKS in self.features:
-            self._start_tasks()
+        self._runs_tasks = True
+        await self.start_tasks()
         self._log_start(node)
 
     async def stop(self) -> None:
@@ -94,6 +100,7 @@ class Worker:
         if node is None:
             return
         self.stopping.set()
+        self._runs_tasks = False
         for task in (*self._tasks, *self._learning):
             task.cancel()
         if self._watchdog is not None:
@@ -109,14 +116,15 @@ class Worker:
                 self.left_behind,
                 settings.shutdown_timeout,
             )
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._hook("on_stop")
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=settings.shutdown_timeout)
+        await self._last_hook("on_stop")
         self.engine.publisher = None
         if self._care is not None:
             await self._care.stop()
         await self.engine.release()
         self.engine.shelf.release()
-        await self._hook("after_worker_stopped")
+        await self._last_hook("after_worker_stopped")
         logger.info("Stopped %s", self.engine.identity)
 
     def _gone(self) -> None:
@@ -179,7 +187,7 @@ class Worker:
             apis=client.api_registry,
             hooks=client.hooks,
             client=client,
-            call_sync=self.server.call_sync,
+            executor=engine.executor,
             on_fatal=self._on_fatal,
         )
         assert self.coordinator is not None
@@ -300,34 +308,69 @@ class Worker:
     def _publishers_of(self, api: str) -> Sequence[Any]:
         return self.engine.snapshot.by_api.get(api, ())
 
-    def _start_tasks(self) -> None:
+    async def start_tasks(self) -> None:
+        """Start the schedules and background tasks that were declared and do not run yet."""
         client = self.client
+        if Feature.TASKS not in self.features or not self._runs_tasks:
+            return
         for timetable in client.timetables:
-            self._tasks.append(self.loop.create_task(timetable.follow(self.run_user)))
-        for coroutine in client.take_background_tasks():
-            self._tasks.append(self.loop.create_task(self._background(coroutine)))
+            if all(each is not timetable for each in self._followed):
+                self._followed.append(timetable)
+                self._add_task(timetable.follow(self.run_user))
+        for awaitable in client.take_background_tasks():
+            task = self._add_task(self._background(awaitable))
+            task.add_done_callback(partial(_close, awaitable))  # where it is cancelled before it has begun
 
-    async def _background(self, coroutine: Any) -> None:
+    def _add_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self.loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+        return task
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            report(logger, logging.CRITICAL, error, "A schedule has ended, and its function is run no more")
+            self.request_stop(1)
+
+    async def _background(self, awaitable: Awaitable[Any]) -> None:
+        execution = Execution(self.loop, self.engine.executor)
         try:
-            await coroutine
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            logger.exception("A background task failed; the worker stops, since it may be half a worker now")
+            await execution.apart(execution.finish(awaitable))
+        except BaseException as error:
+            if is_cancelled():
+                raise
+            text = "A background task failed; the worker stops, since it may be half a worker now"
+            report(logger, logging.CRITICAL, error, text)
             self.request_stop(1)
 
     async def run_user(self, function: Callable[..., Any]) -> Any:
-        """Run a function of the user's: `async def` here, `def` in a thread."""
-        if inspect.iscoroutinefunction(function):
-            return await function()
-        assert self.server is not None
-        return await self.server.call_sync(function)
+        """Run a function of the user's in a context and a task of its own."""
+        execution = Execution(self.loop, self.engine.executor)
+        return await execution.apart(execution.call(function, on_loop=runs_on_loop(function)))
 
     # Telling
 
     async def _hook(self, name: str) -> None:
-        if not self.publishes_only:
-            await self.client.run_hook(name)
+        """Run a hook of our life. Raises what goes wrong in it, as an Exception."""
+        if self.publishes_only:
+            return
+        try:
+            await self.client.hooks.run(name, self._life.call, client=self.client)
+            return
+        except BaseException as error:
+            if is_cancelled():
+                raise
+            failure = as_exception(f"The hook {name}", error)
+        raise failure
+
+    async def _last_hook(self, name: str) -> None:
+        """Run a hook at our end, which comes whatever goes wrong in it."""
+        try:
+            await self._hook(name)
+        except Exception as error:
+            report(logger, logging.ERROR, error, "The hook %s failed; the worker leaves all the same", name)
+            self.exit_code = max(self.exit_code, 1)
 
     def _on_fatal(self, listener: Listener, error: Exception) -> None:
         logger.error(
@@ -353,3 +396,7 @@ class Worker:
             logger.info("Listening: %s", listener)
         where = engine.snapshot.peers[engine.identity.instance].endpoint
         logger.info("Serving %s at %s as %s. Ready.", served, where, engine.identity)
+
+
+def _close(awaitable: Awaitable[Any], task: asyncio.Task[None]) -> None:
+    close_unused(awaitable)

@@ -6,7 +6,7 @@ import contextvars
 
 import pytest
 
-from lightbus.deadline import LONGEST, Deadline, Inherited, current_deadline
+from lightbus.deadline import LONGEST, Deadline, ServedCall, current_call
 
 
 @pytest.fixture
@@ -29,11 +29,11 @@ def test_time_runs_out(clock: list[float]) -> None:
     assert (deadline.left(), deadline.passed(), str(deadline)) == (0.0, True, "0.000 s left")
 
 
-def within(inherited: Inherited, seconds: float) -> Deadline:
+def within(inherited: ServedCall, seconds: float) -> Deadline:
     """Return the deadline that code which serves a call gets."""
 
     def serve() -> Deadline:
-        current_deadline.set(inherited)
+        current_call.set(inherited)
         return Deadline.after(seconds)
 
     return contextvars.copy_context().run(serve)
@@ -41,7 +41,7 @@ def within(inherited: Inherited, seconds: float) -> Deadline:
 
 def test_the_sooner_one_is_inherited(clock: list[float]) -> None:
     """A call made while another is served ends with that one at the latest, and earlier if it says so."""
-    inherited = Inherited(Deadline(103.0))
+    inherited = ServedCall(Deadline(103.0))
     assert within(inherited, 10.0) == Deadline(103.0)
     assert within(inherited, 1.0) == Deadline(101.0)
     assert Deadline.after(10.0) == Deadline(110.0)
@@ -49,7 +49,7 @@ def test_the_sooner_one_is_inherited(clock: list[float]) -> None:
 
 def test_a_call_that_is_answered_binds_nobody(clock: list[float]) -> None:
     """What a handler leaves running is not held to the deadline of the call it began in."""
-    inherited = Inherited(Deadline(103.0))
+    inherited = ServedCall(Deadline(103.0))
     inherited.end()
     assert within(inherited, 10.0) == Deadline(110.0)
 

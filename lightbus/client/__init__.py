@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..blocking import forbid_in_loop
-from ..deadline import Deadline, Inherited, current_deadline
+from ..deadline import Deadline, ServedCall, current_call, current_chain
 from ..exceptions import NotReachable
 from ..typing import BusOptions, Kwargs
 from .calls import CALL_OPTIONS, check_options, timeout_of
@@ -51,15 +51,15 @@ class BusClient(Past, Firing, Listening, Timing, Life):
             check_options(options, (*CALL_OPTIONS, *FIRE_OPTIONS[1:]), f"{api_name}.{name}")
         seconds = timeout_of(options or {}, self.config.api(api_name).rpc_timeout, f"{api_name}.{name}")
         # One deadline for both steps: what looking for the API takes, the call no longer has.
-        whole = Inherited(Deadline.after(seconds))
-        token = current_deadline.set(whole)
+        whole = ServedCall(Deadline.after(seconds), current_chain())
+        token = current_call.set(whole)
         try:
             assert whole.deadline is not None
             if self._is_event_after_looking(api_name, name, whole.deadline):
                 return self.fire_event_blocking(api_name, name, kwargs, options)
             return self.call_rpc_blocking(api_name, name, kwargs, options)
         finally:
-            current_deadline.reset(token)
+            current_call.reset(token)
 
     def _is_event_after_looking(self, api_name: str, name: str, deadline: Deadline) -> bool:
         try:

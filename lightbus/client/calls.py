@@ -55,16 +55,14 @@ class Calls(ClientCore):
         if not hooks.has("before_rpc_call") and not hooks.has("after_rpc_call"):
             return self._result(outgoing, self._door().request(outgoing))
         message = RpcMessage(api_name=api_name, procedure_name=name, kwargs=kwargs, id=engine.event_ids.next())
-        hooks.run_blocking("before_rpc_call", client=self, rpc_message=message)
+        self.run_hook_blocking("before_rpc_call", rpc_message=message)
         try:
             value = self._result(outgoing, self._door().request(outgoing))
         except LightbusException as error:
             failure = _error_message(message, error)
-            hooks.run_blocking("after_rpc_call", client=self, rpc_message=message, result_message=failure)
+            self.run_hook_blocking("after_rpc_call", rpc_message=message, result_message=failure)
             raise
-        hooks.run_blocking(
-            "after_rpc_call", client=self, rpc_message=message, result_message=_result_message(message, value)
-        )
+        self.run_hook_blocking("after_rpc_call", rpc_message=message, result_message=_result_message(message, value))
         return value
 
     def _outgoing_call(

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeAlias
 
 from ..blocking import BlockingDoor, wait_at_exit
@@ -18,6 +16,7 @@ from ..exceptions import BusAlreadyClosed
 from ..io.outbox import Outbox
 from ..runtime.context import Identity
 from ..runtime.engine import Engine
+from ..runtime.execution import CallersContext
 from ..runtime.listening import Listener
 from ..scheduling import Timetable
 from ..service.api import Api, ApiRegistry, left_out
@@ -68,7 +67,7 @@ class ClientCore:
         self._kept: Counter[str] = Counter()
         """Per registered API the events that this process has put into the outbox since it last began to publish."""
         self._outbox: Outbox | None = None
-        self._background_tasks: list[Coroutine[Any, Any, Any]] = []
+        self._background_tasks: list[Awaitable[Any]] = []
         self._engine: Engine | None = None
         self._blocking: BlockingDoor | None = None
         self._worker: Worker | None = None
@@ -181,16 +180,22 @@ class ClientCore:
             with contextlib.suppress(TimeoutError):  # it goes on by itself
                 change.result(CHANGE_TIMEOUT)
 
+    def take_background_tasks(self) -> list[Awaitable[Any]]:
+        """Return the background tasks that were added, and forget them: a coroutine runs once."""
+        taken, self._background_tasks = self._background_tasks, []
+        return taken
+
     # Hooks and plugins
 
     async def run_hook(self, name: str, **details: Any) -> None:
-        """Run the functions and plugins of a hook; `def` functions in a thread, so that they may block."""
+        """Run the functions and plugins of a hook for a caller, in its context; `def` functions in a thread."""
         if self.hooks.has(name):
-            await self.hooks.run(name, call_sync=self._call_sync, client=self, **details)
+            await self.hooks.run(name, CallersContext(self.engine.executor).call, client=self, **details)
 
-    async def _call_sync(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        run = partial(contextvars.copy_context().run, function, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self.engine.executor, run)
+    def run_hook_blocking(self, name: str, **details: Any) -> None:
+        """Do the same in a plain thread."""
+        if self.hooks.has(name):
+            self.hooks.run_blocking(name, CallersContext.call_blocking, client=self, **details)
 
     def load_plugins(self) -> None:
         """Load the plugins that the settings enable, once."""

@@ -83,7 +83,7 @@ class Firing(Keeping):
             return self._keep_unknown(engine, api_name, name, kwargs, wait_for, error)
         message = self._new_event(engine, event, api_name, name, kwargs, settings)
         if self.hooks.has("before_event_sent"):
-            self.hooks.run_blocking("before_event_sent", client=self, event_message=message)
+            self.run_hook_blocking("before_event_sent", event_message=message)
         if publisher is not None and event is not None:
             place = publisher.publish(message, event)
             if wait_for == "ack" and place is not None:
@@ -98,7 +98,7 @@ class Firing(Keeping):
             except NotReachable as error:
                 self._keep(message, event, wait_for, error)
         if self.hooks.has("after_event_sent"):
-            self.hooks.run_blocking("after_event_sent", client=self, event_message=message)
+            self.run_hook_blocking("after_event_sent", event_message=message)
         return message
 
     def _terms(
@@ -163,9 +163,9 @@ class Firing(Keeping):
         if not self._is_known(api_name, name):
             raise error
         message = self._new_event(engine, None, api_name, name, kwargs, self.config.api(api_name))
-        self.hooks.run_blocking("before_event_sent", client=self, event_message=message)
+        self.run_hook_blocking("before_event_sent", event_message=message)
         self._keep(message, None, wait_for, error)
-        self.hooks.run_blocking("after_event_sent", client=self, event_message=message)
+        self.run_hook_blocking("after_event_sent", event_message=message)
         return message
 
 

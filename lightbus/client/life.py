@@ -16,6 +16,7 @@ from ..blocking import forbid_in_loop, is_exiting
 from ..config import Feature
 from ..exceptions import LightbusServerMustStartInMainThread, UnsupportedUse
 from ..io.memory import keep_freed_memory
+from ..runtime.execution import close_unused, name_of
 from ..worker import Worker
 from .core import CHANGE_TIMEOUT
 from .keeping import Keeping
@@ -206,6 +207,7 @@ class Life(Keeping):
         with self._lock:
             self._closed = True
             engine, self._engine = self._engine, None
+        self._drop_background_tasks()
         if engine is not None:
             engine.close(at_exit=is_exiting())
 
@@ -218,8 +220,15 @@ class Life(Keeping):
         with self._lock:
             self._closed = True
             engine, self._engine = self._engine, None
+        self._drop_background_tasks()
         if engine is not None:
             await engine.close_async()
+
+    def _drop_background_tasks(self) -> None:
+        """Say which background tasks were never run, and close them."""
+        for coroutine in self.take_background_tasks():
+            logger.warning("The background task %s was never run: no worker has started", name_of(coroutine))
+            close_unused(coroutine)
 
     def _publish_no_more(self) -> None:
         with self._lock:

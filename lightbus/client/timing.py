@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+import inspect
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from ..exceptions import InvalidSchedule
+from ..exceptions import InvalidDeclaration, InvalidSchedule
+from ..runtime.execution import name_of, runs_on_loop
 from ..scheduling import ScheduleJob, Timetable, every, scheduled
 from .core import ClientCore
 
@@ -46,14 +48,39 @@ class Timing(ClientCore):
 
         return decorate
 
-    def add_background_task(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Run a coroutine beside the worker; it is cancelled when the worker stops."""
-        self._background_tasks.append(coroutine)
+    def add_background_task(self, coroutine: Awaitable[Any]) -> None:
+        """
+        Run a coroutine, once, beside the worker: from its start on, or at once where it runs.
 
-    def take_background_tasks(self) -> list[Coroutine[Any, Any, Any]]:
-        """Return the background tasks that were added, and forget them: a coroutine runs once."""
-        taken, self._background_tasks = self._background_tasks, []
-        return taken
+        It is cancelled when the worker stops. If it raises, that is logged, and the worker stops with exit code 1.
+
+        Args:
+            coroutine: as an `async def` function returns it, when it is called; or another awaitable.
+
+        Raises:
+            InvalidDeclaration: it is a function, or anything else that cannot be awaited.
+
+        """
+        if not inspect.isawaitable(coroutine):
+            raise InvalidDeclaration(_no_background_task(coroutine))
+        self._background_tasks.append(coroutine)
+        self._change_worker(lambda worker: worker.start_tasks())
 
     def _add_timetable(self, timetable: Timetable) -> None:
         self.timetables.append(timetable)
+        self._change_worker(lambda worker: worker.start_tasks())
+
+
+def _no_background_task(given: Any) -> str:
+    if not callable(given):
+        return f"add_background_task() needs a coroutine, and {given!r:.100} is none."
+    name = name_of(given)
+    if runs_on_loop(given):
+        return (
+            f"add_background_task() needs a coroutine, and {name} is the function that makes one. "
+            f"Call it: add_background_task({name.rpartition('.')[2]}())."
+        )
+    return (
+        f"add_background_task() needs a coroutine, and {name} is a function. Make it an `async def` and call it: "
+        f"add_background_task({name.rpartition('.')[2]}()); or have it run by the clock, with every() or schedule()."
+    )

@@ -10,6 +10,7 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 from ..core.registry import Peer
@@ -22,6 +23,8 @@ from ..typing import Kwargs
 from ..wire.envelope import Assign
 from .claims import Claim, Key
 from .context import Identity
+from .execution import Execution
+from .failures import report
 from .feeds import Feed
 from .listening import Listener, Listening
 
@@ -57,7 +60,7 @@ class Consumer:
         identity: who we are.
         transport: makes the connections.
         config, apis, hooks, client: as for the server.
-        call_sync: runs a `def` function in a thread.
+        executor: the threads in which `def` functions run.
         on_fatal: called when a listener fails whose policy is to stop the worker.
 
     """
@@ -71,14 +74,14 @@ class Consumer:
         apis: ApiRegistry,
         hooks: HookRegistry,
         client: Any,
-        call_sync: Callable[..., Any],
+        executor: Executor | None,
         on_fatal: Callable[[Listener, Exception], None],
     ) -> None:
         self.identity = identity
         self.counts: Counter[str] = Counter()
         """gaps, unreadable, fetched, lost, refused_acks, standstills."""
         self.on_fatal = on_fatal
-        self.call_sync = call_sync
+        self.executor = executor
         self.listenings: list[Listening] = []
         self.hooks = hooks
         self.client = client
@@ -97,6 +100,7 @@ class Consumer:
         self._beat = self._loop.time()
         self._timer = self._loop.call_later(TICK, self._tick)
         self._stopped = False
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def add(self, listener: Listener, peers: Iterable[Peer]) -> None:
         """
@@ -249,19 +253,18 @@ class Consumer:
             "Raise journal.max_events or journal.max_bytes there, or have the group's processes run more often.",
             count, claim.api, stream.key[1], claim.feed.peer.announcement, claim.group,
         )  # fmt: skip
-        hook = self.hooks.run(
-            "on_events_lost",
-            call_sync=self.call_sync,
-            client=self.client,
-            api_name=claim.api,
-            event_name=stream.key[1],
-            group=claim.group,
-            count=count,
-        )
         if self.hooks.has("on_events_lost"):
-            self._loop.create_task(hook)
-        else:
-            hook.close()
+            told = {"api_name": claim.api, "event_name": stream.key[1], "group": claim.group, "count": count}
+            task = self._loop.create_task(self._tell_lost(told))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
+    async def _tell_lost(self, told: dict[str, Any]) -> None:
+        execution = Execution(self._loop, self.executor)
+        try:
+            await self.hooks.run("on_events_lost", execution.call, client=self.client, **told)
+        except BaseException as error:
+            report(logger, logging.ERROR, error, "The hook on_events_lost failed")
 
     def casts(self, api: str) -> bool:
         """Return whether handlers are given the types that they are annotated with."""

@@ -1,22 +1,18 @@
-"""What the code that serves a call inherits from it, besides the deadline: who waits for whom."""
+"""Who a process is on the bus, and how deep its calls may be nested."""
 
 from __future__ import annotations
 
 import os
 import socket
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from ..typing import InstanceId
 from ..wire.announcement import new_instance_id
 
-__all__ = ["MAX_CHAIN", "Identity", "current_chain"]
+__all__ = ["MAX_CHAIN", "Identity"]
 
 MAX_CHAIN = 32
-"""Calls nested in each other beyond which somebody surely calls in a circle."""
-
-current_chain: ContextVar[tuple[InstanceId, ...]] = ContextVar("lightbus_chain", default=())
-"""The instances in which a call waits for the one being served here, outermost first; one may be there repeatedly."""
+"""Calls that wait for each other, one nested in the other: who is deeper goes in a circle, or should not wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,8 @@ import itertools
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable
+from concurrent.futures import Executor
+from contextvars import Context
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
@@ -23,6 +25,8 @@ from ..service.signature import Signature
 from ..typing import Kwargs
 from ..wire import envelope
 from ..wire.envelope import Record
+from .execution import Execution, begin, check_ran, in_thread, runs_on_loop
+from .failures import as_exception, report, show
 from .publishing import native_id
 
 __all__ = ["EACH_FOR_ITSELF", "Listener", "Listening", "OnError", "StreamOwner", "Surroundings", "wants_beyond"]
@@ -43,6 +47,8 @@ TURN = 64
 
 FIRST_BACKOFF = 1.0
 LONGEST_BACKOFF = 300.0
+
+LONGEST_SLEEP = 365 * 24 * 3600.0
 
 EACH_FOR_ITSELF = ""
 """The group of listeners that share nothing: each is given everything, as long as it is connected."""
@@ -111,10 +117,7 @@ class Listener:
     @property
     def is_async(self) -> bool:
         """Whether it is run on the loop and not in a thread."""
-        function = self.function
-        return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-            getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
-        )
+        return runs_on_loop(self.function)
 
     @property
     def digest(self) -> str:
@@ -151,7 +154,7 @@ class Surroundings(Protocol):
 
     hooks: HookRegistry
     client: Any
-    call_sync: Callable[..., Any]
+    executor: Executor | None
     on_fatal: Callable[[Listener, Exception], None]
 
     def casts(self, api: str) -> bool:
@@ -255,9 +258,11 @@ class Listening:
         self._takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
         self._names = frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
         self._with_message, self._without_message = _signatures(listener)
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         self._one_at_a_time = asyncio.Lock()
         """Held while an event is given again: should this process end meanwhile, no other is taken for the reason."""
+        self._sentinel = loop.create_task(asyncio.sleep(LONGEST_SLEEP))
+        """Is cancelled by us, or with everything else when the loop ends, but by no handler."""
         self._tasks = [loop.create_task(self._work()) for _ in range(listener.concurrency)]
         for task in self._tasks:
             task.add_done_callback(self._ended)
@@ -326,6 +331,7 @@ class Listening:
             task.cancel()
         if late:
             await asyncio.wait(late, timeout=1.0)
+        self._sentinel.cancel()
         for stream in list(self._again):
             self.forget(stream)
         return not late
@@ -377,6 +383,7 @@ class Listening:
         self._at_hand[stream.key] = stream
         count, going_on = 0, True
         turn = self._new_turn(stream)
+        cancelling = _current_task().cancelling
         if (again := self._again.pop(stream, None)) is not None:
             count = 1
             going_on = await self._redeliver(stream, again.entry, again.deliveries + 1, again.backoff, turn)
@@ -396,12 +403,17 @@ class Listening:
                 except LightbusException:
                     going_on = await self._handle(stream, entry, 1, FIRST_BACKOFF, turn)
                     continue
+                context = Context()
                 try:
-                    await turn.function(*args, **kwargs)
+                    rest = begin(context, context.run(turn.function, *args, **kwargs))
+                    if rest is not None:
+                        await rest
                 except BaseException as error:
                     going_on = await self._raised(stream, entry, message, error, FIRST_BACKOFF)
                 else:
                     self._done(stream, entry)
+                    if cancelling():
+                        await self._shake_off_cancelling()
         self._took(0, 0)
         if count and stream.is_noted and not stream.busy and stream.head <= stream.position:  # else `_done` said it
             stream.owner.handled(stream)
@@ -479,15 +491,26 @@ class Listening:
     async def _raised(
         self, stream: Stream, entry: Entry, message: EventMessage, error: BaseException, backoff: float
     ) -> bool:
-        if isinstance(error, Exception):
-            return await self._failed(stream, entry, message, error, backoff)
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise error
-        # The handler's own: it must neither end this task, unnoticed, nor the loop.
-        odd = RuntimeError(f"{self.listener.name} raised {type(error).__name__}: {safely(str, error)}")
-        odd.__cause__ = error
-        return await self._failed(stream, entry, message, odd, backoff)
+        if _current_task().cancelling():
+            if self._is_ending:
+                raise error
+            await self._shake_off_cancelling()
+        return await self._failed(stream, entry, message, as_exception(self.listener.name, error), backoff)
+
+    @property
+    def _is_ending(self) -> bool:
+        """Whether our tasks are cancelled by ourselves, or by the end of the loop."""
+        return self._stopping or self._sentinel.done() or self._sentinel.cancelling() > 0
+
+    async def _shake_off_cancelling(self) -> None:
+        """Go on although a handler has cancelled the task that it ran in: what it did is its own matter."""
+        task = _current_task()
+        if self._is_ending:
+            return  # the cancelling takes effect where we wait next
+        while task.uncancel():
+            pass
+        with contextlib.suppress(asyncio.CancelledError):  # which may come only now
+            await asyncio.sleep(0)
 
     def _note_invalid(self, stream: Stream, entry: Entry, error: LightbusException) -> None:
         self.counts["invalid"] += 1
@@ -498,11 +521,11 @@ class Listening:
     ) -> bool:
         policy, deliveries = self.listener.on_error, message.deliveries
         self.counts["failed"] += 1
-        logger.error("The listener %s failed on %r", self.listener.name, message, exc_info=error)
+        report(logger, logging.ERROR, error, "The listener %s failed on %s", self.listener.name, safely(repr, message))
         if policy is OnError.ACKNOWLEDGE_AND_LOG:
             return self._done(stream, entry)
         if deliveries >= self.listener.max_deliveries:
-            going_on = await self._bury(stream, entry, deliveries, f"{type(error).__name__}: {safely(str, error)}")
+            going_on = await self._bury(stream, entry, deliveries, show(error))
         elif policy is OnError.RETRY and not self._stopping:
             self._try_again_later(stream, _Again(entry, deliveries, min(2 * backoff, LONGEST_BACKOFF)), backoff)
             return False
@@ -558,24 +581,40 @@ class Listening:
         return self._hooks.has("before_event_execution") or self._hooks.has("after_event_execution")
 
     async def _execute(self, message: EventMessage, args: tuple[EventMessage, ...], kwargs: Kwargs) -> None:
-        if self._hooks.has("before_event_execution"):
-            await self._hook("before_event_execution", message)
-        if self._is_async:
-            await self.listener.function(*args, **kwargs)
+        executor, function = self._surroundings.executor, self.listener.function
+        execution = Execution(self._loop, executor)
+        if not self._is_async and self._is_hooked:
+            # All in one thread: what a `def` hook does to its thread is there for the handler.
+            given = execution, message, args, kwargs
+            await in_thread(self._loop, executor, self._execute_blocking, *given)
+        elif not self._is_hooked:
+            check_ran(function, await execution.call(function, args, kwargs, on_loop=self._is_async))
         else:
-            await self._surroundings.call_sync(self.listener.function, *args, **kwargs)
-        if self._hooks.has("after_event_execution"):
-            await self._hook("after_event_execution", message)
+            details = self._details(message)
+            await self._hooks.run("before_event_execution", execution.call, **details)
+            await execution.call(function, args, kwargs, on_loop=True)
+            await self._hooks.run("after_event_execution", execution.call, **details)
+        if _current_task().cancelling():
+            await self._shake_off_cancelling()
 
-    async def _hook(self, name: str, message: EventMessage) -> None:
-        surroundings = self._surroundings
-        await self._hooks.run(
-            name,
-            call_sync=surroundings.call_sync,
-            client=surroundings.client,
-            event_message=message,
-            listener_name=self.listener.name,
-        )
+    def _execute_blocking(
+        self, execution: Execution, message: EventMessage, args: tuple[EventMessage, ...], kwargs: Kwargs
+    ) -> None:
+        details = self._details(message)
+        self._hooks.run_blocking("before_event_execution", execution.call_blocking, **details)
+        check_ran(self.listener.function, execution.call_blocking(self.listener.function, args, kwargs))
+        self._hooks.run_blocking("after_event_execution", execution.call_blocking, **details)
+
+    def _details(self, message: EventMessage) -> dict[str, Any]:
+        """Return what hooks are told."""
+        client, name = self._surroundings.client, self.listener.name
+        return {"client": client, "event_message": message, "listener_name": name}
+
+
+def _current_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
 
 
 def _decode(entry: Entry, stream: Stream, turn: _Turn) -> Record:

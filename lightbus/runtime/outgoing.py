@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 from ..core.partitions import rendezvous
 from ..core.registry import Peer, Snapshot
 from ..core.resolver import choose
-from ..deadline import Deadline
+from ..deadline import Deadline, current_call, current_chain
 from ..exceptions import (
     DeformError,
     LightbusException,
@@ -28,7 +28,7 @@ from ..exceptions import (
 from ..io.transport import Transport
 from ..wire import envelope
 from ..wire.envelope import Accepted, Error, Fire, Message, Request, Result
-from .context import Identity, current_chain
+from .context import Identity
 
 __all__ = ["Doorway", "NotStarted", "Outgoing", "OutgoingCall", "OutgoingEvent"]
 
@@ -65,7 +65,10 @@ class Outgoing:
 
     """
 
-    __slots__ = ("_epochs", "_limit", "_refusal", "_tried", "api", "deadline", "idempotent", "identity", "name")
+    __slots__ = (
+        "_epochs", "_given", "_is_inherited", "_limit", "_refusal", "_tried",
+        "api", "deadline", "idempotent", "identity", "name",
+    )  # fmt: skip
 
     answer: ClassVar[type[Message]] = Result
     """What it is answered with, where it is not an Error."""
@@ -78,6 +81,9 @@ class Outgoing:
         self.name = name
         self.deadline = deadline
         self.idempotent = idempotent
+        served = current_call.get()
+        self._is_inherited = served is not None and served.deadline is deadline
+        self._given = deadline.left()
         self._limit = doorway.max_message_size
         self._tried: frozenset[str] = frozenset()
         self._epochs: dict[str, int] = {}
@@ -163,12 +169,16 @@ class Outgoing:
         """Return the error for a passed deadline."""
         if not sent:
             return PeerUnreachable(
-                f"{self} was not sent: no connection to {peer.announcement} at {peer.endpoint} within the time given. "
-                "Is its port open to this host?"
+                f"{self} was not sent: no connection to {peer.announcement} at {peer.endpoint} within "
+                f"{self._given:.3g} s. Is its port open to this host?"
             )
+        if self._is_inherited:
+            remedy = "That was all that is left of the call in which it was made: give that one more time."
+        else:
+            remedy = f"Raise `{self.setting}` (or bus_options={{'timeout': seconds}}) if it needs longer."
         return LightbusTimeout(
-            f"{peer.announcement} did not answer {self} in time. It may or may not have been executed. "
-            f"Raise `{self.setting}` (or bus_options={{'timeout': seconds}}) if it needs longer."
+            f"{peer.announcement} did not answer {self} within {self._given:.3g} s. "
+            f"It may or may not have been executed. {remedy}"
         )
 
     def lost(self, peer: Peer, reason: str) -> PeerLost:
@@ -235,7 +245,7 @@ class OutgoingCall(Outgoing):
             self.name,
             self.deadline.left(),
             self.identity.instance,
-            [*current_chain.get()],
+            [*current_chain()],
             self.trace,
             self._epochs.get(peer.instance, 0),
             self.kwargs,

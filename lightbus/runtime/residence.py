@@ -7,6 +7,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError, Future
+from contextvars import Context
 from typing import Any, Protocol, TypeVar
 
 from ..core.registry import Peer
@@ -79,7 +80,8 @@ class Residence:
             node, loop = self.ensure()
             coroutine = make(node)
             try:
-                return asyncio.run_coroutine_threadsafe(coroutine, loop)
+                # Not in the context of whoever asks: what runs there goes on, and is not theirs.
+                return Context().run(asyncio.run_coroutine_threadsafe, coroutine, loop)
             except RuntimeError:  # closed just now
                 coroutine.close()
 

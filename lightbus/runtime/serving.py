@@ -6,23 +6,19 @@ Whatever it is, it is answered; nothing a peer sends stops a worker.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
-import inspect
 import logging
 import time
-import traceback
 from collections import Counter, deque
 from collections.abc import Callable
-from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import CancelledError, Executor
+from typing import TYPE_CHECKING, Any, cast
 
-from ..deadline import Deadline, Inherited, current_deadline
+from ..deadline import Deadline, ServedCall
 from ..exceptions import (
     DeformError,
     InvalidArguments,
     LightbusException,
-    LightbusWorkerError,
     PayloadTooLarge,
     PeerBusy,
     PeerRefused,
@@ -32,9 +28,11 @@ from ..exceptions import (
 from ..message import ResultMessage, RpcMessage
 from ..service.api import ApiRegistry, Procedure
 from ..service.hooks import HookRegistry
-from ..wire import codec, envelope
+from ..wire import envelope
 from ..wire.envelope import Error, Request, Result
-from .context import MAX_CHAIN, Identity, current_chain
+from .context import MAX_CHAIN, Identity
+from .execution import Execution
+from .failures import describe, encode_error, is_a, report, trace_of
 from .usage import OTHERS, Usage
 from .watched import CallWatch, WatchedCall
 
@@ -47,13 +45,6 @@ logger = logging.getLogger("lightbus.serving")
 
 DOUBT = 0.5
 """Seconds after a standstill in which requests may still be old: the network's buffers hold some, too."""
-
-
-MAX_TEXT = 20_000
-MAX_TRACE = 100_000
-MAX_ARG = 1_000
-MAX_ARGS = 50
-"""What a caller is told of a handler's exception where that is long: characters, and how many of its `args`."""
 
 MAX_CALLERS = 4096
 """Calling processes whose service is remembered."""
@@ -70,12 +61,13 @@ class _Job:
         "counted",
         "deadline",
         "executed",
+        "execution",
         "failed",
         "in_user_code",
-        "inherited",
         "procedure",
         "request",
         "routing_id",
+        "served",
         "task",
     )
 
@@ -85,9 +77,10 @@ class _Job:
         self.request = request
         self.procedure = procedure
         self.arrived = time.monotonic()
-        self.deadline = Deadline.after(request.left)
-        self.inherited = Inherited(self.deadline)
+        self.deadline = Deadline.in_seconds(request.left)
+        self.served = ServedCall(self.deadline, (*request.chain, request.target))
         self.task: asyncio.Task[None] | None = None
+        self.execution: Execution | None = None
         self.cancelled = False
         self.counted = False
         self.executed = False
@@ -215,8 +208,8 @@ class Server:
         if job in self._queue:
             self._queue.remove(job)
             self._jobs.pop((routing_id, call_id))
-        elif job.task is not None and job.executed:  # a task that has not begun would end without a word to us
-            job.task.cancel()
+        elif job.executed:  # a task that has not begun would end without a word to us
+            self._interrupt(job)
 
     @property
     def executing(self) -> int:
@@ -239,9 +232,14 @@ class Server:
             await asyncio.wait_for(self._idle.wait(), seconds)
         except TimeoutError:
             for job in list(self._jobs.values()):
-                if job.task is not None:
-                    job.task.cancel()
+                self._interrupt(job)
         return len(self._jobs)
+
+    def _interrupt(self, job: _Job) -> None:
+        if job.task is not None:
+            job.task.cancel()
+        elif job.execution is not None:
+            job.execution.cancel()
 
     # Refusals
 
@@ -262,10 +260,7 @@ class Server:
             text = f"{me} serves no calls: it runs without the feature 'rpcs' (--only, --skip)."
             return Error(PeerUnreachable.code, text, False, {"elsewhere": True})
         if len(request.chain) >= MAX_CHAIN:
-            text = (
-                f"{request.api}.{request.procedure} is {len(request.chain)} nested calls deep. Do they go in a circle?"
-            )
-            return Error(PeerRefused.code, text, False, {})
+            return Error(PeerRefused.code, _too_deep(request), False, {})
         return None
 
     def _refuse_busy(self, job: _Job) -> None:
@@ -299,46 +294,35 @@ class Server:
             self._executor.submit(contextvars.Context().run, self._run_blocking, job)
 
     async def _run_async(self, job: _Job) -> None:
-        if job.cancelled:
-            self._finished(job, b"")
-            return
+        frame = b""
         try:
-            self._enter(job)
-            kwargs = self._arguments(job)
-            job.executed = job.in_user_code = True
-            if self._hooks.has("before_rpc_execution"):
-                await self._hook("before_rpc_execution", job, kwargs)
-            try:
-                value = await job.procedure.function(**kwargs)
-            except Exception as error:
-                if self._hooks.has("after_rpc_execution"):
-                    await self._hook("after_rpc_execution", job, kwargs, error)
-                raise
-            if self._hooks.has("after_rpc_execution"):
-                await self._hook("after_rpc_execution", job, kwargs, value)
-            job.in_user_code = False
-            frame = self._result_frame(job, value)
-        except BaseException as error:
-            # SystemExit in a handler, too, must end neither the worker nor the wait of its caller.
+            if not job.cancelled:
+                frame = self._result_frame(job, await self._execute(job))
+        except BaseException as error:  # SystemExit, too, must end neither the worker nor the wait of its caller
             frame = self._error_frame(job, error)
-        self._finished(job, frame)
+        finally:
+            self._finished(job, frame)
+
+    async def _execute(self, job: _Job) -> Any:
+        hooks, kwargs, execution = self._hooks, *self._begin(job)
+        if hooks.has("before_rpc_execution"):
+            await hooks.run("before_rpc_execution", execution.call, **self._details(job, kwargs))
+        try:
+            value = await execution.call(job.procedure.function, (), kwargs, on_loop=True)
+        except BaseException as error:
+            if hooks.has("after_rpc_execution") and not job.cancelled:
+                details = self._details(job, kwargs, error, failed=True)
+                await hooks.run("after_rpc_execution", execution.call, **details)
+            raise
+        if hooks.has("after_rpc_execution"):
+            await hooks.run("after_rpc_execution", execution.call, **self._details(job, kwargs, value, failed=False))
+        job.in_user_code = False
+        return value
 
     def _run_blocking(self, job: _Job) -> None:
+        frame = b""
         try:
-            self._enter(job)
-            kwargs = self._arguments(job)
-            job.executed = job.in_user_code = True
-            self._hook_blocking("before_rpc_execution", job, kwargs)
-            try:
-                value = job.procedure.function(**kwargs)
-                if inspect.iscoroutine(value):  # an `async def` behind a decorator that does not show it
-                    value = asyncio.run_coroutine_threadsafe(value, self._loop).result()
-            except Exception as error:
-                self._hook_blocking("after_rpc_execution", job, kwargs, error)
-                raise
-            self._hook_blocking("after_rpc_execution", job, kwargs, value)
-            job.in_user_code = False
-            frame = self._result_frame(job, value)
+            frame = self._result_frame(job, self._execute_blocking(job))
         except BaseException as error:
             frame = self._error_frame(job, error)
         try:
@@ -346,9 +330,30 @@ class Server:
         except RuntimeError:
             logger.warning("%s ended after the worker had stopped; its caller gets no answer", job.name)
 
-    def _enter(self, job: _Job) -> None:
-        current_deadline.set(job.inherited)
-        current_chain.set((*job.request.chain, self.identity.instance))
+    def _execute_blocking(self, job: _Job) -> Any:
+        """Do as `_execute` does, all in this thread: what a `def` hook does to its thread is there for the handler."""
+        hooks, kwargs, execution = self._hooks, *self._begin(job)
+        if hooks.has("before_rpc_execution"):
+            hooks.run_blocking("before_rpc_execution", execution.call_blocking, **self._details(job, kwargs))
+        try:
+            value = execution.call_blocking(job.procedure.function, (), kwargs)
+        except BaseException as error:
+            if hooks.has("after_rpc_execution") and not job.cancelled:
+                details = self._details(job, kwargs, error, failed=True)
+                hooks.run_blocking("after_rpc_execution", execution.call_blocking, **details)
+            raise
+        if hooks.has("after_rpc_execution"):
+            details = self._details(job, kwargs, value, failed=False)
+            hooks.run_blocking("after_rpc_execution", execution.call_blocking, **details)
+        job.in_user_code = False
+        return value
+
+    def _begin(self, job: _Job) -> tuple[dict[str, Any], Execution]:
+        """Return the arguments, and the execution that serves the call. Raises where they do not fit."""
+        kwargs = self._arguments(job)
+        job.execution = Execution(self._loop, self._executor, job.served)
+        job.executed = job.in_user_code = True
+        return kwargs, job.execution
 
     def _arguments(self, job: _Job) -> dict[str, Any]:
         settings = self._config.api(job.request.api)
@@ -374,32 +379,36 @@ class Server:
         return frame
 
     def _error_frame(self, job: _Job, error: BaseException) -> bytes:
-        if job.cancelled and isinstance(error, asyncio.CancelledError):
+        if job.cancelled and (is_a(error, asyncio.CancelledError) or is_a(error, CancelledError)):
             return b""
         job.failed = True
-        message = _describe(job, error)
-        if message.code == LightbusWorkerError.code:
+        if is_a(error, InvalidArguments) and not job.in_user_code:  # our own complaint about the call as such
+            message = Error(cast(InvalidArguments, error).code, safely(str, error), job.executed, {})
+        else:
+            message = describe(job.name, error)
             self.counts["failed"] += 1
-            logger.warning("%s", message.message, exc_info=error)
-        with contextlib.suppress(DeformError):
-            frame = envelope.encode(message, job.call_id)
-            if len(frame) <= self._config.network.max_message_size:
-                return frame
-        args = [_sendable(arg) for arg in error.args[:MAX_ARGS]]
-        return envelope.encode(message._replace(details={**message.details, "args": args}), job.call_id)
+            report(logger, logging.WARNING, error, "%s", message.message)
+        return encode_error(message, job.call_id, self._config.network.max_message_size)
 
     def _finished(self, job: _Job, frame: bytes) -> None:
         self._jobs.pop((job.routing_id, job.call_id), None)
-        job.inherited.end()
+        job.served.end()
         self.counts["served"] += 1
-        if frame and not job.cancelled:
-            self._reply_to(job.routing_id, frame)
-            self._note_usage(job)
         if job.counted:
             self.running -= 1
+        try:
+            self._answer(job, frame)
+        except Exception:
+            logger.exception("The end of %s could not be noted: this is a fault of ours", job.name)
+        if job.counted:
             self._start_next()
         if not self._jobs:
             self._idle.set()
+
+    def _answer(self, job: _Job, frame: bytes) -> None:
+        if frame and not job.cancelled:
+            self._reply_to(job.routing_id, frame)
+            self._note_usage(job)
         if job.arguments is not None:
             self._note_watched(job.request, job.arrived, job.arguments, b"" if job.cancelled else frame)
 
@@ -438,61 +447,27 @@ class Server:
             self._count(job)
             self._start(job)
 
-    # Hooks
-
-    async def _hook(self, name: str, job: _Job, kwargs: dict[str, Any], *result: Any) -> None:
-        await self._hooks.run(name, call_sync=self.call_sync, **self._details(job, kwargs, *result))
-
-    def _hook_blocking(self, name: str, job: _Job, kwargs: dict[str, Any], *result: Any) -> None:
-        if self._hooks.has(name):
-            self._hooks.run_blocking(name, **self._details(job, kwargs, *result))
-
-    async def call_sync(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Run a `def` function of the user's in a thread, with the context of the caller."""
-        context = contextvars.copy_context()
-        return await self._loop.run_in_executor(self._executor, lambda: context.run(function, *args, **kwargs))
-
-    def _details(self, job: _Job, kwargs: dict[str, Any], *result: Any) -> dict[str, Any]:
+    def _details(self, job: _Job, kwargs: dict[str, Any], result: Any = None, *, failed: bool | None = None) -> Any:
+        """Return what hooks are told: of the call, and of its result once it is known whether it `failed`."""
         message = RpcMessage(
             api_name=job.request.api, procedure_name=job.request.procedure, kwargs=kwargs, id=str(job.call_id)
         )
         details: dict[str, Any] = {"client": self._client, "rpc_message": message}
-        if result:
+        if failed is not None:
             details["result_message"] = ResultMessage(
-                result=result[0],
+                result=result,
                 rpc_message_id=message.id,
                 api_name=message.api_name,
                 procedure_name=message.procedure_name,
-                error=isinstance(result[0], Exception),
-                trace=safely(_trace, result[0]) if isinstance(result[0], Exception) else "",
+                error=failed,
+                trace=trace_of(result) if failed else "",
             )
         return details
 
 
-def _describe(job: _Job, error: BaseException) -> Error:
-    """Return what the caller is told: our own complaints about the call as such, anything else as the handler's."""
-    if isinstance(error, InvalidArguments) and not job.in_user_code:
-        return Error(error.code, str(error), job.executed, {})
-    kind = type(error)
-    return Error(
-        LightbusWorkerError.code,
-        f"{job.name} raised {kind.__name__}: {safely(str, error)[:MAX_TEXT]}",
-        True,
-        {
-            "type": f"{kind.__module__}.{kind.__qualname__}",
-            "args": list(error.args),
-            "trace": safely(_trace, error)[-MAX_TRACE:],
-        },
-    )
-
-
-def _sendable(arg: Any) -> Any:
-    """Return an argument of an exception, or its `repr` where it is too long or of no type that can be sent."""
-    with contextlib.suppress(DeformError):
-        if len(codec.encode(arg)) <= MAX_ARG:
-            return arg
-    return safely(repr, arg)[:MAX_ARG]
-
-
-def _trace(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))
+def _too_deep(request: Request) -> str:
+    depth, instances = len(request.chain), len({*request.chain})
+    text = f"{request.api}.{request.procedure} is {depth} calls deep, each of which waits for the next; no more may. "
+    if instances < depth:
+        text += f"They go round among {instances} processes: is it a circle? If not, "
+    return text + "have a handler answer first, and do the rest in a task of its own, or for an event that it fires."

@@ -1,21 +1,20 @@
 """Hooks: functions of the user and methods of plugins, called at fixed points in the life of a bus and of a message.
 
 This file knows which hooks there are, what each is told, and in which order functions come. It neither knows
-plugins (they are added by whoever loads them) nor threads (whoever runs a hook says how to call a sync function).
+plugins (they are added by whoever loads them) nor threads (whoever runs a hook says how functions are called).
 """
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, overload
 
 from ..exceptions import InvalidDeclaration, did_you_mean
 
-__all__ = ["HOOKS", "CallSync", "HookDecorator", "HookRegistry", "decorator"]
+__all__ = ["HOOKS", "Call", "CallBlocking", "HookDecorator", "HookRegistry", "decorator"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,12 +38,18 @@ HOOKS: Mapping[str, tuple[str, ...]] = {
 _BEFORE_PLUGINS, _PLUGIN, _AFTER_PLUGINS = range(3)
 
 
-class CallSync(Protocol):
-    """How a `def` hook is called from asynchronous code; the runtime's way is a thread, so that it may block."""
+class Call(Protocol):
+    """How a function is called from asynchronous code: in which context, and in which thread where it is a `def`."""
 
-    def __call__(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Awaitable[Any]:
-        """Call `function` and return what it returned, once it has."""
+    def __call__(
+        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], /, *, on_loop: bool
+    ) -> Awaitable[Any]:
+        """Call `function`, await what it returns where that is to be awaited, and return the result."""
         ...
+
+
+CallBlocking = Callable[[Callable[..., Any], Sequence[Any], Mapping[str, Any]], Any]
+"""How it is called in a thread, to the same end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,24 +112,15 @@ class HookRegistry:
         """Return what is called, in order: functions before the plugins, plugins by priority, the other functions."""
         return tuple(entry.function for entry in self._entries.get(name, ()))
 
-    async def run(self, name: str, *, call_sync: CallSync, **details: Any) -> None:
-        """Call the functions one after another: `async def` here on the loop, `def` by `call_sync`."""
+    async def run(self, name: str, call: Call, /, **details: Any) -> None:
+        """Call the functions one after another; `call` says how."""
         for entry in self._entries.get(name, ()):
-            arguments = entry.arguments(details)
-            if entry.is_async:
-                await entry.function(**arguments)
-            elif inspect.isawaitable(result := await call_sync(entry.function, **arguments)):
-                await result  # a lambda or a partial around an async function
+            _check_ran(entry, await call(entry.function, (), entry.arguments(details), on_loop=entry.is_async))
 
-    def run_blocking(self, name: str, **details: Any) -> None:
-        """
-        Call the functions one after another in this thread; an async one runs to its end in a loop of its own.
-
-        Only for a thread in which no loop runs; the sync doors see to that before they come here.
-        """
+    def run_blocking(self, name: str, call: CallBlocking, /, **details: Any) -> None:
+        """Do the same in this thread, in which no loop runs; the sync doors see to that before they come here."""
         for entry in self._entries.get(name, ()):
-            if inspect.isawaitable(result := entry.function(**entry.arguments(details))):
-                asyncio.run(_finish(result))
+            _check_ran(entry, call(entry.function, (), entry.arguments(details)))
 
     def _add(self, name: str, function: Callable[..., Any], place: tuple[int, int]) -> None:
         entry = _Entry(function=function, wants=_wants(name, function), is_async=_is_async(function), place=place)
@@ -140,8 +136,12 @@ class HookRegistry:
             self._entries.pop(name, None)
 
 
-async def _finish(awaitable: Awaitable[Any]) -> None:
-    await awaitable
+def _check_ran(entry: _Entry, value: Any) -> None:
+    if inspect.isgenerator(value) or inspect.isasyncgen(value):
+        raise InvalidDeclaration(
+            f"The hook {_label(entry.function)} has a `yield` in it, so that calling it runs nothing of it. "
+            "Write it as a plain function."
+        )
 
 
 def _is_async(function: Callable[..., Any]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -293,13 +292,9 @@ class Listens:
             apis=registry,
             hooks=self.hooks,
             client="the client",
-            call_sync=self.call_sync,
+            executor=None,
             on_fatal=lambda listener, error: self.fatal.append(error),
         )
-
-    async def call_sync(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Run a `def` function in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(None, functools.partial(function, *args, **kwargs))
 
     async def listen(
         self,

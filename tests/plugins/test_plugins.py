@@ -15,6 +15,7 @@ import pytest
 from lightbus.config import Config
 from lightbus.exceptions import InvalidConfiguration
 from lightbus.plugins import LightbusPlugin, load_plugins, register_plugin
+from lightbus.runtime.execution import CallersContext
 from lightbus.service.hooks import HOOKS, HookRegistry
 
 
@@ -103,7 +104,8 @@ def test_plugin_is_called() -> None:
     """A registered plugin's method is awaited with the details of the hook."""
     registry, meter = HookRegistry(), Meter()
     register_plugin(registry, meter)
-    asyncio.run(registry.run("before_rpc_call", call_sync=asyncio.to_thread, client="the client", rpc_message="a call"))
+    call = CallersContext(None).call
+    asyncio.run(registry.run("before_rpc_call", call, client="the client", rpc_message="a call"))
     assert meter.seen == [("a call", "the client")]
 
 

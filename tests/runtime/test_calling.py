@@ -12,7 +12,7 @@ import pytest
 from helpers import MS, wait_until_async
 from helpers.calling import ME, A, B, FakeDoorway, call, peer, refusal, run, snapshot
 from lightbus.core.peers import PeerState
-from lightbus.deadline import Deadline
+from lightbus.deadline import Deadline, ServedCall, current_call
 from lightbus.exceptions import (
     DeformError,
     InvalidParameters,
@@ -30,7 +30,6 @@ from lightbus.exceptions import (
 from lightbus.io.security import HostSecurity
 from lightbus.io.transport import Transport
 from lightbus.runtime.calling import Caller
-from lightbus.runtime.context import current_chain
 from lightbus.runtime.outgoing import OutgoingEvent
 from lightbus.wire import envelope
 from lightbus.wire.envelope import Accepted, Cancel, Error, Fire, Message, Request, Result, Welcome
@@ -43,7 +42,7 @@ def test_a_call_and_its_result() -> None:
 
     async def test(doorway: FakeDoorway, caller: Caller) -> None:
         doorway.replies[A] = lambda message: Result(True)
-        current_chain.set((B,))
+        current_call.set(ServedCall(Deadline.in_seconds(9.0), (B,)))
         assert await caller.request(call(doorway, trace={"traceparent": "00"})) is True
         [request] = doorway.sent(A)
         assert isinstance(request, Request)

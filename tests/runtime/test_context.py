@@ -6,7 +6,7 @@ import os
 import re
 import socket
 
-from lightbus.runtime.context import Identity, current_chain
+from lightbus.runtime.context import Identity
 
 
 def test_an_identity_is_new_each_time() -> None:
@@ -21,8 +21,3 @@ def test_an_identity_reads_well() -> None:
     """In a log it is service, process and the beginning of the instance id."""
     identity = Identity(bus="b", service="auth", process="calm-otter", instance="4f2a001122334455", host="web-1")
     assert str(identity) == "auth calm-otter (4f2a… on web-1)"
-
-
-def test_outside_of_a_call_nobody_waits() -> None:
-    """The chain begins empty."""
-    assert current_chain.get() == ()

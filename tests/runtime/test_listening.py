@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -35,13 +34,9 @@ class Surroundings:
         self.client: Any = "the client"
         self.fatal: list[tuple[str, Exception]] = []
         self.caught_up_count = 0
-        self.call_sync: Callable[..., Any] = self._call_sync
+        self.executor = None
         self.on_fatal: Callable[[Listener, Exception], None] = self._on_fatal
         self._casts = casts
-
-    async def _call_sync(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        call = functools.partial(function, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(None, call)
 
     def _on_fatal(self, listener: Listener, error: Exception) -> None:
         self.fatal.append((listener.name, error))

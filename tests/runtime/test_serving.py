@@ -16,11 +16,12 @@ import pytest
 
 from helpers import MS, wait_until_async
 from lightbus.config import Config
-from lightbus.deadline import Deadline, current_deadline
+from lightbus.deadline import Deadline, current_call, current_chain
 from lightbus.exceptions import InvalidParameters, UnknownApi
 from lightbus.message import ResultMessage, RpcMessage
-from lightbus.runtime.context import MAX_CHAIN, Identity, current_chain
-from lightbus.runtime.serving import DOUBT, MAX_TRACE, Server
+from lightbus.runtime.context import MAX_CHAIN, Identity
+from lightbus.runtime.failures import MAX_TRACE
+from lightbus.runtime.serving import DOUBT, Server
 from lightbus.service.api import Api, ApiRegistry
 from lightbus.service.hooks import HookRegistry
 from lightbus.wire import envelope
@@ -96,13 +97,13 @@ class Worked(Api):
         return "done"
 
     async def context(self) -> None:
-        self.chain = current_chain.get()
-        inherited = current_deadline.get()
+        self.chain = current_chain()
+        inherited = current_call.get()
         self.deadline = None if inherited is None else inherited.deadline
 
     def context_in_thread(self) -> None:
-        self.chain = current_chain.get()
-        inherited = current_deadline.get()
+        self.chain = current_chain()
+        inherited = current_call.get()
         self.deadline = None if inherited is None else inherited.deadline
 
     async def fail(self, kind: str) -> None:
@@ -294,8 +295,8 @@ def test_a_handler_inherits_deadline_and_chain(procedure: str, chain: list[str])
         assert bench.api.chain == (*chain, ME)
         assert bench.api.deadline is not None
         assert 0.0 < bench.api.deadline.left() <= 2.0
-        assert current_chain.get() == ()
-        assert current_deadline.get() is None
+        assert current_chain() == ()
+        assert current_call.get() is None
 
     serve(test)
 
@@ -818,15 +819,5 @@ def test_finish_with_nothing_to_do() -> None:
         assert await bench.server.finish(0.0) == 0
         await bench.value("echo")
         assert await bench.server.finish(0.0) == 0
-
-    serve(test)
-
-
-def test_a_plain_function_is_called_with_our_context() -> None:
-    """What hooks and listeners of the user's run in a thread sees the deadline and the chain of its caller."""
-
-    async def test(bench: Bench) -> None:
-        current_chain.set(("b" * 16,))
-        assert await bench.server.call_sync(lambda mark: (mark, current_chain.get()), mark=1) == (1, ("b" * 16,))
 
     serve(test)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -16,17 +17,24 @@ from lightbus.service.hooks import HOOKS, HookRegistry, decorator
 CLIENT, CALL, RESULT = object(), object(), object()
 
 
-async def in_thread(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    """Call a sync function as the runtime does."""
-    return await asyncio.to_thread(function, *args, **kwargs)
+async def call(function: Callable[..., Any], args: Any, kwargs: Any, /, *, on_loop: bool) -> Any:
+    """Call a function as the runtime does, in a thread where it may block."""
+    value = function(*args, **kwargs) if on_loop else await asyncio.to_thread(function, *args, **kwargs)
+    return await value if inspect.isawaitable(value) else value
+
+
+def call_blocking(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Do the same in this thread."""
+    value = function(*args, **kwargs)
+    return asyncio.run(value) if inspect.iscoroutine(value) else value
 
 
 def run(registry: HookRegistry, name: str, **details: Any) -> None:
-    asyncio.run(registry.run(name, call_sync=in_thread, **details))
+    asyncio.run(registry.run(name, call, **details))
 
 
 def run_blocking(registry: HookRegistry, name: str, **details: Any) -> None:
-    registry.run_blocking(name, **details)
+    registry.run_blocking(name, call_blocking, **details)
 
 
 both_doors = pytest.mark.parametrize("door", [run, run_blocking])
@@ -247,7 +255,7 @@ def test_exception_reaches_whoever_runs_the_hook(door: Callable[..., None], asyn
 
 
 def test_async_function_runs_on_the_loop_and_sync_one_where_told() -> None:
-    """`async def` hooks run on the loop; `def` hooks by `call_sync`, so that they may block."""
+    """`async def` hooks run on the loop; `def` hooks as it is said, so that they may block."""
     registry, threads = HookRegistry(), list[bool]()
 
     def sync() -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from lightbus.deadline import Deadline, Inherited, current_deadline
+from lightbus.deadline import Deadline, ServedCall, current_call
 from lightbus.exceptions import CannotBlockHere, LightbusTimeout
 from lightbus.utilities.async_tools import block
 
@@ -79,12 +79,12 @@ def test_future_is_refused_inside_a_running_loop() -> None:
 def test_deadline_is_inherited() -> None:
     """The coroutine sees the context of its caller, and so the deadline of the call being served."""
 
-    async def left() -> Inherited | None:
-        return current_deadline.get()
+    async def left() -> ServedCall | None:
+        return current_call.get()
 
-    deadline = Inherited(Deadline.after(5))
-    token = current_deadline.set(deadline)
+    deadline = ServedCall(Deadline.after(5))
+    token = current_call.set(deadline)
     try:
         assert block(left()) is deadline
     finally:
-        current_deadline.reset(token)
+        current_call.reset(token)

@@ -1,0 +1,288 @@
+"""How the user's code is run: in a context made for it, to the end of what it returns, and with its faults its own.
+
+A call, an event, a scheduled run, a background task, the hooks of a worker's life: each is one `Execution`. The
+functions that belong to it (a hook before, the handler, a hook after) share its context, whether they are `def` or
+`async def`, and nobody else sees what they put there.
+
+A task that is cancelled enters its context at once, though a thread may still be in that, and Python allows one at a
+time. So no task of ours has an execution's context as its own: the steps of the user's code are put into it one by one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextvars import Context, copy_context
+from functools import partial
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any
+
+from ..deadline import ServedCall, current_call
+from ..exceptions import safely
+
+__all__ = [
+    "CallersContext",
+    "Execution",
+    "InContext",
+    "begin",
+    "check_ran",
+    "close_unused",
+    "in_thread",
+    "is_awaitable",
+    "is_cancelled",
+    "name_of",
+    "runs_on_loop",
+]
+
+NOTHING: Mapping[str, Any] = {}
+
+_UNSET = object()
+
+
+def runs_on_loop(function: Callable[..., Any]) -> bool:
+    """
+    Return whether a function is plainly `async def`, so that calling it does not block.
+
+    Any other is called in a thread. What is awaited does not depend on it: that is decided by what is returned.
+    """
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def is_awaitable(value: Any) -> bool:
+    """Return whether a value is something to wait for: a coroutine, a future (of threads, too), an awaitable object."""
+    if value is None or type(value) in (bool, int, str, dict, list):  # as nearly always
+        return False
+    return inspect.isawaitable(value) or isinstance(value, concurrent.futures.Future)
+
+
+def check_ran(function: Callable[..., Any], value: Any) -> None:
+    """Raise TypeError where calling a function has run nothing of it, since it is a generator."""
+    if isinstance(value, (GeneratorType, AsyncGeneratorType)):
+        raise TypeError(
+            f"{name_of(function)} has a `yield` in it, so that calling it runs nothing of it. "
+            "Write it as a plain function."
+        )
+
+
+def name_of(function: Any) -> str:
+    """Return what a function, or an object that is called like one, is called in messages."""
+    while isinstance(function, partial):
+        function = function.func
+    return safely(lambda named: getattr(named, "__qualname__", "") or repr(named), function)
+
+
+def close_unused(value: Any) -> None:
+    """Close a coroutine that nobody is going to await, so that Python does not complain of it."""
+    if isinstance(value, CoroutineType):
+        value.close()
+
+
+def begin(context: Context, coroutine: Coroutine[Any, Any, Any]) -> InContext | None:
+    """
+    Run a coroutine up to where it first waits; return what is to be awaited for the rest, None where it has ended.
+
+    For those whose result does not matter: most listeners never wait, and cost no more than their own code.
+    """
+    if type(coroutine) is not CoroutineType:
+        return InContext(context, _wait_for(coroutine))
+    try:
+        waited_for = context.run(coroutine.send, None)
+    except StopIteration:
+        return None
+    return InContext(context, coroutine, waited_for)
+
+
+class InContext:
+    """An awaitable: a coroutine that runs in the awaiting task, but in a context of its own."""
+
+    __slots__ = ("_context", "_coroutine", "_waited_for")
+
+    def __init__(self, context: Context, coroutine: Coroutine[Any, Any, Any], waited_for: Any = _UNSET) -> None:
+        self._context = context
+        self._coroutine = coroutine
+        self._waited_for = waited_for
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        run, coroutine, waited_for = self._context.run, self._coroutine, self._waited_for
+        try:
+            if waited_for is _UNSET:
+                waited_for = run(coroutine.send, None)
+            while True:
+                try:
+                    sent = yield waited_for
+                except BaseException as error:
+                    waited_for = run(coroutine.throw, error)
+                else:
+                    waited_for = run(coroutine.send, sent)
+        except StopIteration as end:
+            return end.value
+
+
+class Execution:
+    """
+    One execution of the user's code: functions that share a context, one after another.
+
+    Either in a task of the loop (`call`), where plain functions run in threads, or all in one thread (`call_blocking`),
+    where what has to be awaited is awaited on the loop.
+
+    Args:
+        loop: where things are awaited.
+        executor: the threads for plain functions; None means those of the loop.
+        served: the call that is served by it, whose deadline and chain are inherited.
+
+    """
+
+    __slots__ = ("_awaited", "_executor", "_loop", "context")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, executor: Executor | None, served: ServedCall | None = None
+    ) -> None:
+        self.context = Context()
+        if served is not None:
+            self.context.run(current_call.set, served)
+        self._loop = loop
+        self._executor = executor
+        self._awaited: concurrent.futures.Future[Any] | None = None
+
+    async def call(
+        self,
+        function: Callable[..., Any],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] = NOTHING,
+        *,
+        on_loop: bool = False,
+    ) -> Any:
+        """Call a function, on the loop or in a thread, await what it returns, and return the result of that."""
+        if on_loop:
+            value = self.context.run(function, *args, **kwargs)
+        else:
+            run = partial(self.context.run, function, *args, **kwargs)
+            value = await in_thread(self._loop, self._executor, run)
+        if type(value) is CoroutineType:
+            return await InContext(self.context, value)
+        return await self.finish(value) if is_awaitable(value) else value
+
+    async def finish(self, awaitable: Awaitable[Any]) -> Any:
+        """Await something in the context."""
+        return await InContext(self.context, _wait_for(awaitable))
+
+    def call_blocking(
+        self, function: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] = NOTHING
+    ) -> Any:
+        """Do as `call` does, in this thread, which is not the loop's."""
+        value = self.context.run(function, *args, **kwargs)
+        if not is_awaitable(value):
+            return value
+        outcome = _outcome(self.finish(value))
+        try:
+            self._awaited = asyncio.run_coroutine_threadsafe(outcome, self._loop)
+        except RuntimeError:  # the loop is closed
+            outcome.close()
+            close_unused(value)
+            raise
+        result, error = self._awaited.result()
+        if error is not None:
+            raise error
+        return result
+
+    def cancel(self) -> None:
+        """Cancel what a thread awaits on the loop, if it does."""
+        if self._awaited is not None:
+            self._awaited.cancel()
+
+    async def apart(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Await one of the above in a task of its own: a function may cancel that, and not ours."""
+        try:
+            result, error = await self._loop.create_task(_outcome(coroutine))
+        finally:
+            coroutine.close()  # where the task was cancelled before it had begun
+        if is_cancelled():
+            raise asyncio.CancelledError  # it was passed on to the other task, and ended there
+        if error is not None:
+            raise error
+        return result
+
+
+def is_cancelled() -> bool:
+    """Return whether the running task is to end: somebody else wants it to, or what runs in it does."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+class CallersContext:
+    """The hooks around a call or a firing at the caller: they are part of the caller's code, and run in its context."""
+
+    def __init__(self, executor: Executor | None) -> None:
+        self._executor = executor
+
+    async def call(
+        self,
+        function: Callable[..., Any],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] = NOTHING,
+        *,
+        on_loop: bool = False,
+    ) -> Any:
+        """Call a function, on the loop or in a thread, await what it returns, and return the result of that."""
+        if on_loop:
+            value = function(*args, **kwargs)
+        else:
+            context = copy_context()  # the caller's own is entered by its task, and a thread cannot enter it, too
+            run = partial(context.run, function, *args, **kwargs)
+            value = await in_thread(asyncio.get_running_loop(), self._executor, run)
+            _take_over(context)
+        return await _wait_for(value) if is_awaitable(value) else value
+
+    @staticmethod
+    def call_blocking(
+        function: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] = NOTHING
+    ) -> Any:
+        """Do the same in a thread without a loop; what is to be awaited is, on a loop made for it."""
+        value = function(*args, **kwargs)
+        if not is_awaitable(value):
+            return value
+        context = copy_context()
+        with asyncio.Runner() as runner:
+            result = runner.run(_wait_for(value), context=context)
+        _take_over(context)
+        return result
+
+
+async def in_thread(loop: asyncio.AbstractEventLoop, executor: Executor | None, /, run: Any, *args: Any) -> Any:
+    """Return what `run(*args)` returns in a thread, or raise what it raises."""
+
+    def attempt() -> tuple[Any, BaseException | None]:
+        try:
+            return run(*args), None
+        except BaseException as error:  # a future takes no StopIteration: whoever awaits it would wait for ever
+            return None, error
+
+    value, error = await loop.run_in_executor(executor, attempt)
+    if error is not None:
+        raise error
+    return value
+
+
+async def _outcome(coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
+    """Return the result of a coroutine, or what it raised: a task that raises SystemExit would end the loop."""
+    try:
+        return await coroutine, None
+    except BaseException as error:
+        return None, error
+
+
+async def _wait_for(awaitable: Any) -> Any:
+    if isinstance(awaitable, concurrent.futures.Future):
+        awaitable = asyncio.wrap_future(awaitable)
+    return await awaitable
+
+
+def _take_over(context: Context) -> None:
+    """Set here what was set in a copy of this context."""
+    here = copy_context()
+    for variable, value in context.items():
+        if here.get(variable, _UNSET) is not value:
+            variable.set(value)
