@@ -55,10 +55,11 @@ class Firing(Keeping):
             if publisher.waiting > CROWD:
                 await asyncio.sleep(0)
             if wait_for == "ack" and place is not None:
+                seconds = deadline.left()
                 try:
-                    await asyncio.wait_for(asyncio.wrap_future(publisher.handled_by_all(place)), deadline.left())
+                    await asyncio.wait_for(asyncio.wrap_future(publisher.handled_by_all(place)), seconds)
                 except TimeoutError:
-                    raise _not_handled(message) from None
+                    raise _not_handled(message, seconds) from None
         else:
             outgoing = self._hand_off(engine, event, message, deadline, wait_for)
             try:
@@ -87,10 +88,11 @@ class Firing(Keeping):
         if publisher is not None and event is not None:
             place = publisher.publish(message, event)
             if wait_for == "ack" and place is not None:
+                seconds = deadline.left()
                 try:
-                    publisher.handled_by_all(place).result(deadline.left())
+                    publisher.handled_by_all(place).result(seconds)
                 except TimeoutError:
-                    raise _not_handled(message) from None
+                    raise _not_handled(message, seconds) from None
         else:
             try:
                 outgoing = self._hand_off(engine, event, message, deadline, wait_for)
@@ -180,10 +182,10 @@ def _fire_options(api_name: str, options: BusOptions, seconds: float) -> tuple[f
     return timeout_of(options, seconds, what), wait_for
 
 
-def _not_handled(message: EventMessage) -> LightbusTimeout:
+def _not_handled(message: EventMessage, seconds: float) -> LightbusTimeout:
     return LightbusTimeout(
-        f"Not every group has handled {message.canonical_name} in time. It is on disk, and they are given it all the "
-        "same. Raise `event_fire_timeout` (or bus_options={'timeout': seconds}) if they need longer."
+        f"Not every group has handled {message.canonical_name} within {seconds:.3g} s. It is on disk, and they are "
+        "given it all the same. Raise `event_fire_timeout` (or bus_options={'timeout': seconds}) if they need longer."
     )
 
 

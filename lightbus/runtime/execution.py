@@ -135,7 +135,7 @@ class Execution:
 
     """
 
-    __slots__ = ("_awaited", "_executor", "_loop", "context")
+    __slots__ = ("_awaited", "_executor", "_is_cancelled", "_loop", "context")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, executor: Executor | None, served: ServedCall | None = None
@@ -146,6 +146,7 @@ class Execution:
         self._loop = loop
         self._executor = executor
         self._awaited: concurrent.futures.Future[Any] | None = None
+        self._is_cancelled = False
 
     async def call(
         self,
@@ -183,13 +184,16 @@ class Execution:
             outcome.close()
             close_unused(value)
             raise
+        if self._is_cancelled:  # before it was known what to cancel
+            self._awaited.cancel()
         result, error = self._awaited.result()
         if error is not None:
             raise error
         return result
 
     def cancel(self) -> None:
-        """Cancel what a thread awaits on the loop, if it does."""
+        """Cancel what a thread awaits on the loop, now or later."""
+        self._is_cancelled = True
         if self._awaited is not None:
             self._awaited.cancel()
 

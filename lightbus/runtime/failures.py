@@ -59,13 +59,21 @@ def report(logger: logging.Logger, level: int, error: BaseException, text: str, 
     """Log an exception with the traceback of the user's code."""
     shorten(error)
     try:
-        if type(type(error)) is type:
-            logger.log(level, text, *args, exc_info=error)
-        else:  # its class may say anything of itself, and formatters ask
+        if _can_be_read(error):
+            logger.log(level, text, *args, exc_info=(type(error), error, _traceback(error)))
+        else:
             logger.log(level, "%s\n%s", text % args, trace_of(error))
     except BaseException:  # a handler or filter of the application's, in trouble with it
         with contextlib.suppress(BaseException):
             logger.log(level, "%s (%s; it cannot be logged as it is)", text % args, class_name(error))
+
+
+def _can_be_read(error: BaseException) -> bool:
+    """Return whether its class says of itself what classes do: formatters of logs and tracebacks ask it."""
+    try:
+        return type(type(error)) is type and error.__class__ is type(error)
+    except BaseException:
+        return False
 
 
 def shorten(error: BaseException) -> None:
@@ -113,7 +121,10 @@ def args_of(error: BaseException) -> list[Any]:
     try:
         return [*error.args]
     except BaseException:
-        return [*BaseException.__getattribute__(error, "args")]
+        return [*_ARGS.__get__(error)]
+
+
+_ARGS = vars(BaseException)["args"]
 
 
 def encode_error(message: Error, call_id: int, limit: int) -> bytes:

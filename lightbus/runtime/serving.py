@@ -469,5 +469,5 @@ def _too_deep(request: Request) -> str:
     depth, instances = len(request.chain), len({*request.chain})
     text = f"{request.api}.{request.procedure} is {depth} calls deep, each of which waits for the next; no more may. "
     if instances < depth:
-        text += f"They go round among {instances} processes: is it a circle? If not, "
+        text += "Some processes are in it more than once: is it a circle? If not, "
     return text + "have a handler answer first, and do the rest in a task of its own, or for an event that it fires."

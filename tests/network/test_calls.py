@@ -209,7 +209,7 @@ def test_endless_recursion_ends(bus: BusPath, serve: Callable[..., Process], doo
     serve("b")
     for other in ("a", "b"):
         began = time.monotonic()
-        with pytest.raises(LightbusWorkerError, match=r"is 32 nested calls deep\. Do they go in a circle\?") as caught:
+        with pytest.raises(LightbusWorkerError, match=r"is 32 calls deep, .* is it a circle\?") as caught:
             door.call(getattr(bus.a, procedure), api=other)
         assert time.monotonic() - began < 4
         assert len(str(caught.value).splitlines()[0]) < 2000

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
 from helpers import MS, wait_until_async
+from helpers.failing import ODD
 from lightbus.core.streams import Entry, Stream
 from lightbus.exceptions import InvalidDeclaration, ValidationError
 from lightbus.message import EventMessage
@@ -151,7 +154,7 @@ def run(
     asyncio.run(main())
 
 
-def given(function: Callable[..., Any], casts: bool = True, **kwargs: Any) -> None:
+def given(function: Callable[..., Any], /, casts: bool = True, **kwargs: Any) -> None:
     """Have a listener handle one event with these arguments."""
 
     async def test(listening: Listening, surroundings: Surroundings) -> None:
@@ -834,3 +837,249 @@ def test_stopping_an_idle_listener() -> None:
         await wait_until_async(lambda: surroundings.caught_up_count)
 
     run(fail, test)
+
+
+# The context of an execution, and what is awaited
+
+
+TENANT: ContextVar[str] = ContextVar("tenant", default="nobody")
+
+
+def undecided(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate as many do: whether the function is `async def` is neither asked nor shown."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+class Object:
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    async def __call__(self, message: EventMessage, n: int) -> None:
+        await self.function(message, n)
+
+
+FORMS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
+    "async def": lambda function: function,
+    "decorated": undecided,
+    "lambda": lambda function: lambda message, n: function(message, n),
+    "partial": lambda function: functools.partial(lambda tag, message, n: function(message, n), "tag"),
+    "object": Object,
+    "partial of an object": lambda function: functools.partial(Object(function)),
+    "method": lambda function: Object(function).__call__,
+    "future": lambda function: undecided(lambda message, n: Promise(function(message, n))),
+}
+
+
+class Promise:
+    def __init__(self, coroutine: Any) -> None:
+        self.coroutine = coroutine
+
+    def __await__(self) -> Any:
+        return self.coroutine.__await__()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("hooked", [False, True])
+def test_what_a_listener_returns_is_awaited(form: str, hooked: bool) -> None:
+    """Whatever form it has: an event counts as handled when what the listener returned has ended, and not before."""
+    gate, seen = asyncio.Event(), list[int]()
+
+    async def function(message: EventMessage, n: int) -> None:
+        seen.append(n)
+        await gate.wait()
+        seen.append(-n)
+
+    async def test(listening: Listening, surroundings: Surroundings) -> None:
+        if hooked:
+            surroundings.hooks.add("before_event_execution", lambda: None)
+        give(listening, n=1)
+        await wait_until_async(lambda: seen)
+        assert (seen, listening.handled) == ([1], 0)
+        gate.set()
+        await wait_until_async(lambda: listening.handled)
+        assert (seen, listening.counts["failed"]) == ([1, -1], 0)
+
+    run(FORMS[form](function), test)
+
+
+def make_listener(form: str, seen: list[str]) -> Callable[..., Any]:
+    """Return a listener that says which tenant it is called for, and then sets another one."""
+
+    def handle(n: int) -> None:
+        seen.append(TENANT.get())
+        TENANT.set(f"left by {n}")
+
+    async def handle_at_once(message: EventMessage, n: int) -> None:
+        handle(n)
+
+    async def handle_later(message: EventMessage, n: int) -> None:
+        await asyncio.sleep(0)
+        handle(n)
+        await asyncio.sleep(0)
+
+    def handle_in_thread(message: EventMessage, n: int) -> None:
+        handle(n)
+
+    forms = {"at once": handle_at_once, "later": handle_later, "def": handle_in_thread}
+    return forms[form] if form in forms else undecided(handle_later)
+
+
+LISTENERS = ["at once", "later", "def", "hidden"]
+
+
+@pytest.mark.parametrize("form", LISTENERS)
+def test_each_event_has_a_context_of_its_own(form: str) -> None:
+    """What a listener sets is seen by no other event, also of its partition, and by nobody around."""
+    seen: list[str] = []
+
+    async def test(listening: Listening, surroundings: Surroundings) -> None:
+        TENANT.set("whoever gives")
+        for n in range(4):
+            give(listening, n=n)
+        await wait_until_async(lambda: listening.handled == 4)
+        assert TENANT.get() == "whoever gives"
+
+    run(make_listener(form, seen), test)
+    assert seen == ["nobody"] * 4
+
+
+@pytest.mark.parametrize("form", LISTENERS)
+@pytest.mark.parametrize("before_is_async", [False, True])
+def test_hooks_share_the_context_of_the_event(form: str, before_is_async: bool) -> None:
+    """What a hook sets, the listener sees, and the hook after it sees what that has set; `def` and `async def`."""
+    seen: list[str] = []
+
+    def before(event_message: EventMessage) -> None:
+        seen.append(TENANT.get())
+        TENANT.set(f"tenant {event_message.kwargs['n']}")
+
+    async def before_async(event_message: EventMessage) -> None:
+        before(event_message)
+
+    async def test(listening: Listening, surroundings: Surroundings) -> None:
+        surroundings.hooks.add("before_event_execution", before_async if before_is_async else before)
+        surroundings.hooks.add("after_event_execution", lambda: seen.append(TENANT.get()))
+        for n in range(2):
+            give(listening, n=n)
+        await wait_until_async(lambda: listening.handled == 2)
+
+    run(make_listener(form, seen), test)
+    assert seen == ["nobody", "tenant 0", "left by 0", "nobody", "tenant 1", "left by 1"]
+
+
+@pytest.mark.parametrize("form", ["async def", "def", "hidden"])
+@pytest.mark.parametrize("kind", ODD)
+def test_whatever_a_listener_raises_it_goes_on(form: str, kind: str) -> None:
+    """Each odd exception is an error of its event, under the policy; the next event is handled."""
+    seen: list[int] = []
+
+    async def fail(message: EventMessage, n: int) -> None:
+        seen.append(n)
+        if n == 0:
+            raise ODD[kind]()
+
+    def fail_in_thread(message: EventMessage, n: int) -> None:
+        seen.append(n)
+        if n == 0:
+            raise ODD[kind]()
+
+    async def test(listening: Listening, surroundings: Surroundings) -> None:
+        for n in range(2):
+            give(listening, n=n)
+        await wait_until_async(lambda: listening.handled == 2)
+        assert listening.counts["failed"] == 1
+
+    run({"async def": fail, "def": fail_in_thread, "hidden": undecided(fail)}[form], test)
+    assert seen == [0, 1]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("hooked", [False, True])
+def test_a_listener_that_cancels_its_task(waits: bool, hooked: bool) -> None:
+    """It ends neither the listener nor what is handled next, whether the cancelling comes out at once or later."""
+    seen: list[int] = []
+
+    async def function(message: EventMessage, n: int) -> None:
+        seen.append(n)
+        if n == 0:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            if waits:
+                await asyncio.sleep(1)
+
+    async def test(listening: Listening, surroundings: Surroundings) -> None:
+        if hooked:
+            surroundings.hooks.add("before_event_execution", lambda: None)
+        for n in range(3):
+            give(listening, n=n)
+        await wait_until_async(lambda: listening.handled == 3)
+        assert listening.counts["failed"] == waits
+        give(listening, n=3)
+        await wait_until_async(lambda: listening.handled == 4)
+
+    run(function, test)
+    assert seen == [0, 1, 2, 3]
+
+
+def test_a_listener_ends_with_its_loop() -> None:
+    """A loop that ends cancels everything; a listener that waits then is cancelled, and holds nothing up."""
+    began: list[str] = []
+
+    async def function(message: EventMessage, n: int) -> None:
+        began.append("waits")
+        await asyncio.sleep(10)
+
+    async def main() -> None:
+        listening = Listening(Surroundings(), listener(function))
+        give(listening, n=0)
+        await wait_until_async(lambda: began)
+
+    asyncio.run(main())
+    assert began == ["waits"]
+
+
+def test_a_listener_that_is_a_generator(caplog: pytest.LogCaptureFixture) -> None:
+    """Calling it runs nothing of it: it has failed, and is not acknowledged as if it had run."""
+
+    def function(message: EventMessage, n: int) -> Any:
+        yield n
+
+    async def test(listening: Listening, surroundings: Surroundings) -> None:
+        give(listening, n=0)
+        await wait_until_async(lambda: listening.handled)
+        assert listening.counts["failed"] == 1
+
+    run(function, test)
+    assert "has a `yield` in it, so that calling it runs nothing of it" in caplog.text
+
+
+def test_the_traceback_is_that_of_the_listener(caplog: pytest.LogCaptureFixture) -> None:
+    """The log does not show how we got there."""
+
+    async def function(message: EventMessage, n: int) -> None:
+        raise ValueError("oh")
+
+    async def test(listening: Listening, surroundings: Surroundings) -> None:
+        give(listening, n=0)
+        await wait_until_async(lambda: listening.handled)
+
+    run(function, test)
+    assert "ValueError: oh" in caplog.text
+    assert "/lightbus/runtime/listening.py" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["function", "self", "message", "kwargs", "args", "timeout", "loop", "executor"])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_arguments_of_any_name(name: str, is_async: bool) -> None:
+    """No argument's name is taken by our own."""
+    seen: list[Any] = []
+    scope: dict[str, Any] = {"seen": seen}
+    exec(f"{'async ' if is_async else ''}def handle(event_message, {name}): seen.append({name})", scope)
+    given(scope["handle"], **{name: 5})
+    assert seen == [5]

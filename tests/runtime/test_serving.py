@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from helpers import MS, wait_until_async
+from helpers.failing import ODD
 from lightbus.config import Config
 from lightbus.deadline import Deadline, current_call, current_chain
 from lightbus.exceptions import InvalidParameters, UnknownApi
@@ -424,7 +426,7 @@ def test_too_many_nested_calls_are_refused() -> None:
     async def test(bench: Bench) -> None:
         error = await bench.error("echo", _chain=["b" * 16] * MAX_CHAIN)
         assert (error.code, error.started, error.details) == ("peer_refused", False, {})
-        assert "32 nested calls deep" in error.message
+        assert "32 calls deep" in error.message
         assert await bench.value("echo", value=1, _chain=["b" * 16] * (MAX_CHAIN - 1)) == 1
 
     serve(test)
@@ -819,5 +821,268 @@ def test_finish_with_nothing_to_do() -> None:
         assert await bench.server.finish(0.0) == 0
         await bench.value("echo")
         assert await bench.server.finish(0.0) == 0
+
+    serve(test)
+
+
+# The context of an execution
+
+
+TENANT: ContextVar[str] = ContextVar("tenant", default="nobody")
+
+
+class Marked(Api):
+    """Handlers that say which tenant they were called for, and then set another one."""
+
+    class Meta:
+        name = "marked"
+
+    async def of_async(self) -> str:
+        seen = TENANT.get()
+        TENANT.set("left by a handler")
+        await asyncio.sleep(0)
+        return seen
+
+    def of_def(self) -> str:
+        seen = TENANT.get()
+        TENANT.set("left by a handler")
+        return seen
+
+    @undecorated
+    async def of_hidden(self, value: Any = None) -> str:
+        return await self.of_async()
+
+    async def fail(self, kind: str) -> None:
+        await asyncio.sleep(0)
+        raise ODD[kind]()
+
+    def fail_def(self, kind: str) -> None:
+        raise ODD[kind]()
+
+    @undecorated
+    async def fail_hidden(self, value: Any) -> None:
+        await self.fail(value)
+
+
+HANDLERS = ["of_async", "of_def", "of_hidden"]
+
+
+def serve_marked(test: Callable[[Bench], Coroutine[Any, Any, None]], **settings: Any) -> None:
+    """Run a test with those handlers."""
+
+    async def with_them(bench: Bench) -> None:
+        bench.server._apis.add(Marked())
+        await test(bench)
+
+    serve(with_them, **settings)
+
+
+@pytest.mark.parametrize("handler", HANDLERS)
+def test_each_call_has_a_context_of_its_own(handler: str) -> None:
+    """What a handler sets is seen by no other call, and by nobody around."""
+
+    async def test(bench: Bench) -> None:
+        TENANT.set("whoever serves")
+        for name in (handler, *HANDLERS, handler):
+            assert await bench.value(name, _api="marked") == "nobody"
+        assert TENANT.get() == "whoever serves"
+
+    serve_marked(test)
+
+
+@pytest.mark.parametrize("handler", HANDLERS)
+@pytest.mark.parametrize("before_is_async", [False, True])
+@pytest.mark.parametrize("after_is_async", [False, True])
+def test_hooks_share_the_context_of_the_call(handler: str, before_is_async: bool, after_is_async: bool) -> None:
+    """What a hook sets, the handler sees, and the hook after it sees what that has set; `def` and `async def`."""
+    seen: list[str] = []
+
+    def before(rpc_message: RpcMessage) -> None:
+        seen.append(TENANT.get())
+        TENANT.set(f"tenant of {rpc_message.id}")
+
+    async def before_async(rpc_message: RpcMessage) -> None:
+        await asyncio.sleep(0)
+        before(rpc_message)
+
+    def after() -> None:
+        seen.append(TENANT.get())
+
+    async def after_async() -> None:
+        await asyncio.sleep(0)
+        after()
+
+    async def test(bench: Bench) -> None:
+        bench.hooks.add("before_rpc_execution", before_async if before_is_async else before)
+        bench.hooks.add("after_rpc_execution", after_async if after_is_async else after)
+        assert [await bench.value(handler, call_id=number, _api="marked") for number in (1, 2)] == [
+            "tenant of 1",
+            "tenant of 2",
+        ]
+
+    serve_marked(test)
+    assert seen == ["nobody", "left by a handler"] * 2
+
+
+def test_a_def_handler_and_its_hooks_have_one_thread() -> None:
+    """What a `def` hook opens for its thread, as a connection of a database, is there for the handler."""
+    threads: list[str] = []
+
+    def note() -> None:
+        threads.append(threading.current_thread().name)
+
+    async def test(bench: Bench) -> None:
+        bench.hooks.add("before_rpc_execution", note)
+        bench.hooks.add("after_rpc_execution", note)
+        name, _ = await bench.value("echo_in_thread")
+        assert threads == [name, name]
+
+    serve(test)
+
+
+@pytest.mark.parametrize("handler", ["fail", "fail_def", "fail_hidden"])
+def test_whatever_is_raised_the_place_is_given_back(handler: str) -> None:
+    """With one place only, the caller of each odd exception gets an answer, and the next call is served."""
+
+    async def test(bench: Bench) -> None:
+        for kind in ODD:
+            with quiet():
+                argument = {"value" if handler == "fail_hidden" else "kind": kind}
+                error = await bench.error(handler, _api="marked", **argument)
+            assert error.message.startswith(f"marked.{handler} raised "), kind
+            assert bench.server.running == 0
+            assert await bench.value("echo", value=kind) == kind
+
+    serve_marked(test, **small())
+
+
+@pytest.mark.parametrize("hook", ["before_rpc_execution", "after_rpc_execution"])
+@pytest.mark.parametrize("handler", HANDLERS)
+def test_whatever_a_hook_raises_is_answered(hook: str, handler: str) -> None:
+    """A hook's exception of an odd kind is the call's, and the worker goes on."""
+
+    async def test(bench: Bench) -> None:
+        for kind in ("SystemExit", "CancelledError", "StopIteration", "no text", "a class that cannot be read"):
+
+            def fail(kind: str = kind) -> None:
+                raise ODD[kind]()
+
+            bench.hooks.add(hook, fail)
+            with quiet():
+                assert (await bench.error(handler, _api="marked")).code == "worker_error"
+            bench.hooks.remove(hook, fail)
+            assert await bench.value(handler, _api="marked") == "nobody"
+
+    serve_marked(test, **small())
+
+
+def test_the_hook_after_is_told_of_every_error() -> None:
+    """Also of SystemExit: a hook that closes what another one has opened is not left out."""
+    told: list[tuple[bool, str]] = []
+
+    async def test(bench: Bench) -> None:
+        bench.hooks.add("after_rpc_execution", lambda result_message: told.append(
+            (result_message.error, type(result_message.result).__name__)))  # fmt: skip
+        for kind in ("SystemExit", "plain"):
+            for handler in ("fail", "fail_def"):
+                with quiet():
+                    await bench.error(handler, _api="marked", kind=kind)
+
+    serve_marked(test)
+    assert told == [(True, "SystemExit")] * 2 + [(True, "ValueError")] * 2
+
+
+@pytest.mark.parametrize("handler", ["fail", "fail_def", "fail_hidden"])
+def test_the_traceback_is_that_of_the_handler(handler: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither the caller nor the log is shown how the worker got there."""
+
+    async def test(bench: Bench) -> None:
+        argument = {"value" if handler == "fail_hidden" else "kind": "plain"}
+        error = await bench.error(handler, _api="marked", **argument)
+        trace = error.details["trace"].splitlines()
+        assert trace[0] == "Traceback (most recent call last):"
+        assert f'File "{__file__}"' in trace[1]
+        assert trace[-1] == "ValueError: oh"
+        assert not any("/runtime/" in line and "tests" not in line for line in trace)
+
+    serve_marked(test)
+    assert "/lightbus/runtime/serving.py" not in caplog.text
+
+
+def test_a_handler_that_cancels_itself() -> None:
+    """Cancelling the task that serves the call is an error of the call, and of no other one."""
+
+    async def test(bench: Bench) -> None:
+        class Cancels(Api):
+            class Meta:
+                name = "cancels"
+
+            async def itself(self) -> None:
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
+                await asyncio.sleep(1)
+
+        bench.server._apis.add(Cancels())
+        with quiet():
+            assert "CancelledError" in (await bench.error("itself", _api="cancels")).message
+        assert await bench.value("echo", value=1) == 1
+
+    serve(test, **small())
+
+
+def test_what_is_left_behind_is_no_part_of_the_call() -> None:
+    """A task that outlives its call has neither its deadline nor its chain any more: it is a caller of its own."""
+
+    async def test(bench: Bench) -> None:
+        answered, tasks = asyncio.Event(), list[asyncio.Task[Any]]()
+
+        async def later() -> Any:
+            before = current_chain()
+            await answered.wait()
+            served = current_call.get()
+            assert served is not None
+            return before, current_chain(), served.deadline
+
+        class Leaves(Api):
+            class Meta:
+                name = "leaves"
+
+            async def behind(self) -> None:
+                tasks.append(asyncio.create_task(later()))
+                await asyncio.sleep(0)
+
+        bench.server._apis.add(Leaves())
+        await bench.value("behind", _api="leaves", _chain=["b" * 16])
+        answered.set()
+        assert await tasks[0] == (("b" * 16, ME), (), None)
+
+    serve(test)
+
+
+def test_a_hidden_coroutine_is_cancelled() -> None:
+    """Whoever gives up a call interrupts what is awaited for it, also where a thread waits for that."""
+
+    async def test(bench: Bench) -> None:
+        started, cancelled = asyncio.Event(), asyncio.Event()
+
+        class Waits(Api):
+            class Meta:
+                name = "waits"
+
+            @undecorated
+            async def long(self, value: Any = None) -> None:
+                started.set()
+                try:
+                    await asyncio.sleep(10)
+                except asyncio.CancelledError:
+                    cancelled.set()
+                    raise
+
+        bench.server._apis.add(Waits())
+        call = bench.request("long", _api="waits")
+        await started.wait()
+        bench.server.cancel(b"one", call)
+        await asyncio.wait_for(cancelled.wait(), 5.0)
 
     serve(test)
