@@ -69,9 +69,9 @@ def report(logger: logging.Logger, level: int, error: BaseException, text: str, 
 
 
 def _can_be_read(error: BaseException) -> bool:
-    """Return whether its class says of itself what classes do: formatters of logs and tracebacks ask it."""
+    """Return whether formatters of logs can ask its class for its name, and files take its text."""
     try:
-        return type(type(error)) is type and error.__class__ is type(error)
+        return type(type(error)) is type and error.__class__ is type(error) and bool(_format(error).encode())
     except BaseException:
         return False
 

@@ -695,7 +695,7 @@ def test_a_result_that_cannot_be_sent(procedure: str) -> None:
         error = await bench.error(procedure)
         assert (error.code, error.started) == ("deform_error", True)
         assert f"The result of work.{procedure} cannot be sent" in error.message
-        assert "[1] is a object" in error.message
+        assert "[1] is an object" in error.message
 
     serve(test)
 
