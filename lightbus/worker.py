@@ -239,7 +239,7 @@ class Worker:
             is_near = peer.announcement.host == self.engine.identity.host
             for value in found:
                 coordinator.merge(group_of_wire(value, is_near=is_near), is_near=is_near)
-        except (LightbusException, KeyError, TypeError, ValueError) as error:
+        except (LightbusException, TypeError, ValueError) as error:
             logger.debug("%s does not tell which groups it knows: %s", peer.announcement, error)
 
     def _published(self) -> set[str]:

@@ -23,6 +23,7 @@ from ..wire.envelope import Cancel, Drain, Drained, Error, Fire, Goodbye, Hello,
 from .connected import ConnectedEngines
 from .context import Identity
 from .coordinating import Coordinator
+from .guard import Guard
 from .publishing import Publisher
 from .serving import Server
 
@@ -81,6 +82,7 @@ class Binding:
         self.draining = False
         self.counts: Counter[str] = Counter()
         """hellos, refused_hellos, unreadable, misplaced."""
+        self.guard = Guard(logger)
         self.server: Server | None = None
         self.publisher: Publisher | None = None
         self.coordinator: Coordinator | None = None
@@ -224,6 +226,12 @@ class Binding:
         except ProtocolError as error:
             self._unreadable(routing_id, frame, error)
             return
+        try:
+            self._handle(routing_id, call_id, message, len(frame))
+        except Exception as error:
+            self.guard.failed(self._named(routing_id), message, error)
+
+    def _handle(self, routing_id: bytes, call_id: int, message: Message, size: int) -> None:
         kind = type(message)
         if kind is Request and self.server is not None:
             self._look_at_clock(time.monotonic())
@@ -285,13 +293,19 @@ class Binding:
 
     def _on_subscription(self, topic: bytes, subscribed: bool) -> None:
         if self.publisher is not None:
-            self.publisher.subscribed(topic, subscribed)
+            try:
+                self.publisher.subscribed(topic, subscribed)
+            except Exception as error:
+                self.guard.failed("a subscriber", "a subscription", error)
 
     def _unreadable(self, routing_id: bytes, frame: bytes, error: ProtocolError) -> None:
         self.counts["unreadable"] += 1
-        if self.counts["unreadable"] in (1, 10, 100) or self.counts["unreadable"] % 1000 == 0:
-            logger.warning("%d unreadable messages so far, the last: %s", self.counts["unreadable"], error)
+        self.guard.unreadable(self._named(routing_id), error)
         self._reply(routing_id, envelope.call_id_of(frame), Error(error.code, str(error), False, {}))
+
+    def _named(self, routing_id: bytes) -> str:
+        """Return who speaks through a connection, for a log line."""
+        return f"the connection {routing_id.hex()}"
 
     # Inside
 

@@ -26,6 +26,7 @@ from .context import Identity
 from .execution import Execution
 from .failures import report
 from .feeds import Feed
+from .guard import Guard
 from .listening import Listener, Listening
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Consumer:
         self.identity = identity
         self.counts: Counter[str] = Counter()
         """gaps, unreadable, fetched, lost, refused_acks, standstills."""
+        self.guard = Guard(logger)
         self.on_fatal = on_fatal
         self.executor = executor
         self.listenings: list[Listening] = []

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Protocol
 from ..core.cursors import Cursors
 from ..core.groups import Assignment
 from ..core.groups import Group as Membership
-from ..exceptions import JournalError, LightbusException, PeerRefused, ProtocolError
+from ..exceptions import JournalError, LightbusException, PeerBusy, PeerRefused, ProtocolError
 from ..io.dead_letters import Dead
 from ..io.journal import Group, Journal, NewEvent, Topic
 from ..service.api import ApiRegistry
@@ -45,6 +45,7 @@ from ..wire.envelope import (
     Streams,
 )
 from .context import Identity
+from .guard import Guard
 
 __all__ = ["Coordinator", "GroupAtWork"]
 
@@ -68,6 +69,12 @@ LOOK_FIRST = 3600.0
 """Seconds after its start in which a publisher forgets no group."""
 MAX_MISSED = 1000
 """Events that are remembered to have been asked for in vain, so that it is said once."""
+
+MAX_GROUPS = 10_000
+"""Groups of one publisher: each is kept on disk, and has a name that a stranger may have chosen."""
+
+MAX_MEMBERS = 1000
+"""Members of one group: to share its partitions out means to look at each."""
 
 SAVE_SEEN_EVERY = 60.0
 """Seconds between two notes in the journal that a group has members."""
@@ -167,7 +174,8 @@ class Coordinator:
     ) -> None:
         self.identity = identity
         self.counts: Counter[str] = Counter()
-        """joined, left, lost, hung, acked, refused_acks, redelivered, buried, pages, given_late."""
+        """joined, left, lost, hung, acked, refused_acks, unbelieved, redelivered, buried, pages, given_late."""
+        self.guard = Guard(logger)
         self.groups: dict[tuple[str, str], GroupAtWork] = {}
         self._missed: set[tuple[str, str]] = set()
         self._apis = apis
@@ -267,10 +275,16 @@ class Coordinator:
             handler(self, routing_id, call_id, message)
         except LightbusException as error:
             self._send(routing_id, call_id, Error(error.code, str(error), False, {}))
-        except (TypeError, ValueError) as error:
-            text = f"a {type(message).__name__} message has fields that do not fit: {error}"
+        except Exception as error:
+            self.guard.failed(self._named(routing_id), message, error)
+            text = f"a {type(message).__name__} message has fields that do not fit: {error!s:.500}"
             self._send(routing_id, call_id, Error(ProtocolError.code, text, False, {}))
         return True
+
+    def _named(self, routing_id: bytes) -> str:
+        """Return who speaks through a connection, for a log line."""
+        member = next((member for (each, _, _), member in self._members.items() if each == routing_id), None)
+        return f"the connection {routing_id.hex()}" if member is None else f"the member {member}"
 
     def _on_join(self, routing_id: bytes, call_id: int, join: Join) -> None:
         if join.target != self.identity.instance:
@@ -282,6 +296,8 @@ class Coordinator:
             self._send(routing_id, call_id, Assign(join.api, "", 0, everything, events, 0.0, time.time()))
             return
         group = self._group_of(join)
+        if len(group.connections) >= MAX_MEMBERS and join.member not in group.connections:
+            raise PeerBusy(f"the group {join.group} of {join.api} has {MAX_MEMBERS} members already.")
         self._believe(group, join.positions)
         self._connect(group, join, routing_id)
         self.counts["joined"] += 1
@@ -314,8 +330,12 @@ class Coordinator:
         group, member = self._speaker(routing_id, ack.api, ack.group)
         refused: set[int] = set()
         for journal, event, partition, sequence in ack.positions:
-            if group.membership.holds(member, ack.generation, partition):
-                self._acknowledge(group, journal, Topic(ack.api, event, partition), sequence)
+            topic = Topic(ack.api, event, partition)
+            if not self._has_reached(group, journal, topic, sequence):
+                self.counts["unbelieved"] += 1
+                refused.add(partition)
+            elif group.membership.holds(member, ack.generation, partition):
+                self._acknowledge(group, journal, topic, sequence)
             else:
                 refused.add(partition)
         group.membership.heard(member, time.monotonic())
@@ -326,10 +346,11 @@ class Coordinator:
     def _on_start(self, routing_id: bytes, call_id: int, start: Start) -> None:
         group, member = self._speaker(routing_id, start.api, start.group)
         journal = self._shelf.get(start.journal)
-        if journal is None or not group.membership.holds(member, start.generation, start.partition):
+        topic = Topic(start.api, start.event, start.partition)
+        is_held = group.membership.holds(member, start.generation, start.partition)
+        if journal is None or not is_held or not self._has_reached(group, start.journal, topic, start.sequence):
             self._send(routing_id, call_id, Started(0))
             return
-        topic = Topic(start.api, start.event, start.partition)
         asked = routing_id, call_id, start.sequence
         before, count = group.counted.get((start.journal, topic), (None, 0))
         if asked != before:  # else its answer was lost, and it counts once
@@ -341,10 +362,11 @@ class Coordinator:
     def _on_bury(self, routing_id: bytes, call_id: int, bury: Bury) -> None:
         group, member = self._speaker(routing_id, bury.api, bury.group)
         journal = self._shelf.get(bury.journal)
-        if journal is None or not group.membership.holds(member, bury.generation, bury.partition):
+        topic = Topic(bury.api, bury.event, bury.partition)
+        is_held = group.membership.holds(member, bury.generation, bury.partition)
+        if journal is None or not is_held or not self._has_reached(group, bury.journal, topic, bury.sequence):
             self._send(routing_id, call_id, Acked([bury.partition]))
             return
-        topic = Topic(bury.api, bury.event, bury.partition)
         if group.has_handled(bury.journal, topic, bury.sequence):  # its answer was lost: it is set aside once
             self._acks.append((routing_id, call_id, []))
             self._save_soon()
@@ -542,12 +564,21 @@ class Coordinator:
         return known
 
     def _create(self, info: Group, since: Any, *, is_near: bool = True) -> GroupAtWork:
+        if len(self.groups) >= MAX_GROUPS:
+            raise PeerBusy(
+                f"{self.identity} has {len(self.groups)} groups already, and takes no further one. "
+                "Remove those that nobody needs: lightbus groups remove."
+            )
         group = self._add(info)
         group.is_estimated = not is_near
         group.has_own_start = since not in (None, "$")
-        self._check_since(info.api, since)
-        for journal in self.journals():
-            self._begin(group, journal, group.owed_since if since is None else since)
+        try:
+            self._check_since(info.api, since)
+            for journal in self.journals():
+                self._begin(group, journal, group.owed_since if since is None else since)
+        except BaseException:
+            del self.groups[info.api, info.name]  # one that has begun in some journals only would be asked for all
+            raise
         self._save_group(group)
         return group
 
@@ -644,8 +675,21 @@ class Coordinator:
         for journal, event, partition, sequence in positions:
             cursors = group.cursors.get(journal)
             topic = Topic(group.info.api, event, partition)
-            if cursors is not None and cursors.believe(topic, sequence):
+            if cursors is None:
+                continue
+            if not self._has_reached(group, journal, topic, sequence):
+                self.counts["unbelieved"] += 1
+            elif cursors.believe(topic, sequence):
                 self._note(journal, group.info.name, topic, sequence)
+
+    def _has_reached(self, group: GroupAtWork, journal: str, topic: Topic, sequence: int) -> bool:
+        """
+        Return whether a topic that the group is owed has come so far: nobody can have handled what is not there yet.
+
+        Who says so is mistaken, and would have the group passed over for what is fired later.
+        """
+        held = self._shelf.get(journal) if journal in group.cursors and group.is_owed(topic.event) else None
+        return held is not None and sequence <= held.last(topic)
 
     def _save_group(self, group: GroupAtWork, journals: Iterable[Journal] | None = None) -> None:
         for journal in self.journals() if journals is None else journals:
@@ -835,7 +879,7 @@ def _position(journal: Journal, topic: Topic, head: int, since: Any, otherwise: 
     if since == "0":
         return 0
     if isinstance(since, _At):
-        return since
+        return min(since, head)
     if isinstance(since, str):
         since = otherwise  # another publisher has it
     if isinstance(since, datetime):
@@ -852,7 +896,7 @@ def _found(journal: Journal, topics: Iterable[Topic], since: Any) -> Any:
     if not isinstance(since, str) or since in ("0", "$"):
         return since
     name, _, number = since.rpartition("-")
-    if name == journal.id and number.isdigit():
+    if name == journal.id and number.isascii() and number.isdigit():
         return _At(number)
     for api, event in {(topic.api, topic.event) for topic in topics}:  # each is read through: once, not per partition
         found = journal.find(lambda record: envelope.decode_record(record).id == since, api, event)

@@ -13,7 +13,7 @@ from typing import Any
 from ..io.dead_letters import Dead
 from ..io.journal import Entry, Group, Journal, Topic
 from ..service.api import Api
-from ..wire import envelope
+from ..wire import envelope, fields
 from .coordinating import AGAIN, Coordinator, GroupAtWork
 from .publishing import native_id
 
@@ -111,7 +111,7 @@ class EventsApi(Api):
         def is_wanted(topic: Topic) -> bool:
             return fnmatchcase(topic.api, api) and fnmatchcase(topic.event.partition(AGAIN)[0], event)
 
-        limit = max(1, min(limit, MAX_PAGE))
+        limit, after = max(1, min(limit, MAX_PAGE)), max(0, min(after, fields.MAX_INT))
         found, through, more = held.kept(is_wanted, after, limit=limit, max_bytes=MAX_PAGE_BYTES)
         return {"events": [_told(held.id, *each) for each in found], "through": through, "more": more}
 
@@ -178,23 +178,40 @@ def group_of_wire(value: dict[str, Any], *, is_near: bool = True) -> Group:
     """
     Return a group as another publisher described it; one that is not `is_near` has another clock.
 
-    Raises KeyError, TypeError or ValueError for what is none.
+    Raises ValueError for what is none.
     """
-    offset = 0.0 if is_near else time.time() - float(value["clock"])
+    if type(value) is not dict or not all(key in value and check(value[key]) for key, check in _OF_GROUP.items()):
+        raise ValueError("no group as a publisher describes one")
+    offset = 0.0 if is_near else time.time() - value["clock"]
     return Group(
-        str(value["api"]),
-        str(value["name"]),
-        tuple(map(str, value["events"])),
-        float(value["created_at"]) + offset,
-        float(value["last_seen"]) + offset,
-        str(value["digest"]),
+        value["api"],
+        value["name"],
+        tuple(value["events"]),
+        value["created_at"] + offset,
+        value["last_seen"] + offset,
+        value["digest"],
     )
+
+
+_moment = fields.number(-fields.MAX_SECONDS, fields.MAX_SECONDS)
+_OF_GROUP: dict[str, fields.Check] = {
+    "api": fields.text(envelope.MAX_NAME, least=1),
+    "name": fields.text(envelope.MAX_NAME, least=1),
+    "events": fields.listing(envelope.EventName, envelope.MAX_NAMES),
+    "created_at": _moment,
+    "last_seen": _moment,
+    "clock": _moment,
+    "digest": fields.text(64),
+}
+"""What another publisher says of a group is a stranger's word, as a message is."""
 
 
 def split_native_id(native_id: str) -> tuple[str, int]:
     """Return journal and sequence of a native id. Raises ValueError for what is none."""
     journal, _, sequence = native_id.rpartition("-")
-    return journal, int(sequence)
+    if not (fields.instance_id(journal) and sequence.isascii() and sequence.isdigit() and len(sequence) <= 19):
+        raise ValueError(f"{native_id!r:.100} is no native id: <journal>-<sequence>")
+    return journal, min(int(sequence), fields.MAX_INT)
 
 
 def _dead(journal: str, dead: Dead) -> dict[str, Any]:

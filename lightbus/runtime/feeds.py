@@ -277,6 +277,7 @@ class Feed:
     # What arrives
 
     def _on_frame(self, frame: bytes) -> None:
+        message: Message | None = None
         try:
             topic, message = envelope.decode_published(frame)
             kind = type(message)
@@ -288,8 +289,8 @@ class Feed:
                 api, event, partition = self._named(topic)
                 for claim in self._claims_of(api, event):
                     claim.head(event, partition, message.journal, message.sequence)  # type: ignore[union-attr]
-        except (ProtocolError, ValueError, TypeError, LookupError) as error:
-            self._unreadable(error)
+        except Exception as error:
+            self._not_handled(message, error)
 
     def _on_events(self, topic: bytes, message: Events) -> None:
         api, event, partition = self._named(topic)
@@ -307,14 +308,15 @@ class Feed:
             self._requests.answered(number, marker)
 
     def _on_message(self, frame: bytes) -> None:
+        message: Message | None = None
         try:
             call_id, message = envelope.decode(frame)
             if isinstance(message, Beat):
                 self._beaten(message)
             elif not self._requests.answered(call_id, message) and isinstance(message, (Assign, Streams)):
                 self._pushed(message)
-        except (ProtocolError, ValueError, TypeError, LookupError) as error:
-            self._unreadable(error)
+        except Exception as error:
+            self._not_handled(message, error)
 
     def _pushed(self, message: Assign | Streams) -> None:
         for claim in self.claims.values():
@@ -324,9 +326,13 @@ class Feed:
                 else:
                     claim.told_streams(message)
 
-    def _unreadable(self, error: Exception) -> None:
+    def _not_handled(self, message: Message | None, error: Exception) -> None:
+        """Note that something that arrived led to nothing; the next message is read as if there had not been any."""
         self.consumer.counts["unreadable"] += 1
-        logger.warning("%s sent something unreadable: %s", self.peer.announcement, error)
+        if message is None or isinstance(error, ProtocolError):
+            self.consumer.guard.unreadable(self.peer.announcement, error)
+        else:
+            self.consumer.guard.failed(self.peer.announcement, message, error)
 
     def missed(self, api: str, key: Any) -> None:
         """Take in that events of best effort were lost on the way."""

@@ -16,10 +16,13 @@ from ..io.transport import LinkState, Transport
 from ..wire import envelope
 from ..wire.announcement import Announcement
 from ..wire.envelope import Drain, Drained, Error, Goodbye, Hello, Message, Peers, Welcome
+from .guard import Guard
 
 __all__ = ["Dial", "Link", "LinkUser"]
 
 logger = logging.getLogger("lightbus.links")
+
+guard = Guard(logger)
 
 HELLO_TIMEOUT = 1.0
 """Seconds that an attempt has to reach somebody, and again as many for an answer to HELLO."""
@@ -130,6 +133,8 @@ class Link:
                     raise ProtocolError(f"A {type(message).__name__} message does not belong on a link.")
         except ProtocolError as error:
             self._end(f"sent something that is no message of ours: {error}")
+        except Exception as error:
+            guard.failed(self.endpoint, "what a peer says of itself and of others", error)
 
     def _on_welcome(self, welcome: Welcome) -> None:
         announcement = Announcement.from_wire(welcome.announcement)

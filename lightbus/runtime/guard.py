@@ -1,0 +1,64 @@
+"""
+The last guard around what strangers send: whatever a message leads to, its handler raises nothing.
+
+It is counted, and logged the first time with its traceback, then in ever longer intervals: a peer that sends nonsense
+must not fill the log.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+__all__ = ["Guard"]
+
+
+class Guard:
+    """
+    Counts and logs what could not be handled, by what it was. Only touched from one loop.
+
+    Args:
+        logger: where it is logged.
+
+    """
+
+    MAX_KINDS = 1000
+    """Kinds of trouble told apart."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    @property
+    def total(self) -> int:
+        """How much there was so far."""
+        return self._counts.total()
+
+    def unreadable(self, who: object, error: Exception) -> None:
+        """Note that a message of somebody's was none."""
+        number = self._number("unreadable", type(error).__name__)
+        if _is_due(number):
+            self._logger.warning("Message %d that cannot be read, of %s: %s", number, who, f"{error!s:.500}")
+
+    def failed(self, who: object, message: object, error: Exception) -> None:
+        """Note that a message could not be handled: a fault of ours, whatever is in it."""
+        what = message if isinstance(message, str) else f"a {type(message).__name__} message"
+        number = self._number(what, type(error).__name__)
+        if _is_due(number):
+            self._logger.error(
+                "Failure %d to handle %s of %s, which is left alone: %s: %s",
+                number, what, who, type(error).__name__, f"{error!s:.500}",
+                exc_info=error if number == 1 else None,
+            )  # fmt: skip
+
+    def _number(self, *what: str) -> int:
+        key = (what[0], what[1])
+        if key not in self._counts and len(self._counts) >= self.MAX_KINDS:
+            key = ("others", "")
+        self._counts[key] += 1
+        return self._counts[key]
+
+
+def _is_due(number: int) -> bool:
+    """Return whether the so manieth time is told: the powers of two."""
+    return number & (number - 1) == 0
