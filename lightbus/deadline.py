@@ -8,10 +8,9 @@ Across the wire goes the time left and not the moment: the clocks of two hosts d
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-
-from .typing import InstanceId
 
 __all__ = ["LONGEST", "Deadline", "ServedCall", "current_call", "current_chain"]
 
@@ -58,27 +57,41 @@ class ServedCall:
 
     Attributes:
         deadline: by when it must be answered; None once it is.
-        chain: the instances in which a call waits for this one, outermost first, and this one; one may be there
-            repeatedly. Empty once it is answered.
+        outer: the marks of the processes in which a call waits for this one, outermost first.
 
     """
 
-    __slots__ = ("chain", "deadline")
+    __slots__ = ("_make_mark", "_mark", "deadline", "outer")
 
-    def __init__(self, deadline: Deadline, chain: tuple[InstanceId, ...] = ()) -> None:
+    def __init__(
+        self, deadline: Deadline, outer: tuple[str, ...] = (), make_mark: Callable[[], str] | None = None
+    ) -> None:
         self.deadline: Deadline | None = deadline
-        self.chain = chain
+        self.outer = outer
+        self._make_mark = make_mark
+        self._mark: tuple[str, ...] = ()
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """
+        The marks of all that wait for what this call calls, its own at the end; none once it is answered.
+
+        Its own is made when it is first asked for: most calls call nobody.
+        """
+        if self._make_mark is not None and not self._mark:
+            self._mark = (self._make_mark(),)
+        return self.outer + self._mark
 
     def end(self) -> None:
         """Bind nobody any more: it is answered."""
-        self.deadline, self.chain = None, ()
+        self.deadline, self.outer, self._mark, self._make_mark = None, (), (), None
 
 
 current_call: ContextVar[ServedCall | None] = ContextVar("lightbus_call", default=None)
 """The call that this code is serving. Calls made on the way inherit its deadline, and say who waits for them."""
 
 
-def current_chain() -> tuple[InstanceId, ...]:
-    """Return the instances that wait for the call being served here; none where none is."""
+def current_chain() -> tuple[str, ...]:
+    """Return the marks of the processes that wait for the call being served here; none where none is."""
     served = current_call.get()
     return () if served is None else served.chain

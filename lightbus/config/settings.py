@@ -188,6 +188,11 @@ class WorkerSettings(Settings):
 
     rpc_concurrency: Limit = Field(default=100, description="Calls executed at the same time.")
     rpc_queue: Count = Field(default=1000, description="Calls waiting beyond these; more are answered BUSY.")
+    max_queue_time: Seconds | None = Field(
+        default=None,
+        description="Seconds a call may wait to be begun; it is answered BUSY where it would wait longer. Not set: "
+        "half as long as calls take, where more come in than can be done.",
+    )
     drain_grace: Wait = Field(default=2.0, description="Seconds a leaving worker waits for its callers to notice.")
     shutdown_timeout: Seconds = Field(default=10.0, description="Seconds a running call may take at shutdown.")
     member_timeout: Seconds = Field(

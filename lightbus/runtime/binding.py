@@ -235,7 +235,7 @@ class Binding:
         kind = type(message)
         if kind is Request and self.server is not None:
             self._look_at_clock(time.monotonic())
-            self.server.handle(routing_id, call_id, message)  # type: ignore[arg-type]
+            self.server.handle(routing_id, call_id, message, size)  # type: ignore[arg-type]
         elif kind is Fire and self.publisher is not None:
             self._hand_off(message, partial(self._reply, routing_id, call_id))  # type: ignore[arg-type]
         elif self.coordinator is None or not self.coordinator.handle(routing_id, call_id, message):

@@ -60,5 +60,5 @@ class Guard:
 
 
 def _is_due(number: int) -> bool:
-    """Return whether the so manieth time is told: the powers of two."""
-    return number & (number - 1) == 0
+    """Return whether the time of this number is told: 1, 10, 100, 1000 and so on."""
+    return str(number).rstrip("0") == "1"

@@ -6,14 +6,17 @@ Whatever it is, it is answered; nothing a peer sends stops a worker.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
+import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor
 from typing import TYPE_CHECKING, Any, cast
 
+from ..core.admission import PROBE_AFTER, Admission
 from ..deadline import Deadline, ServedCall
 from ..exceptions import (
     DeformError,
@@ -46,6 +49,9 @@ logger = logging.getLogger("lightbus.serving")
 DOUBT = 0.5
 """Seconds after a standstill in which requests may still be old: the network's buffers hold some, too."""
 
+MAX_INTERNAL = 256
+"""Calls of `internal.` APIs at the same time; they need no place, and so need a bound of their own."""
+
 MAX_CALLERS = 4096
 """Calling processes whose service is remembered."""
 
@@ -56,29 +62,52 @@ class _Job:
     __slots__ = (
         "arguments",
         "arrived",
+        "began",
         "call_id",
         "cancelled",
         "counted",
         "deadline",
+        "ended",
         "executed",
         "execution",
         "failed",
+        "holder",
         "in_user_code",
+        "mark",
+        "nested",
         "procedure",
         "request",
         "routing_id",
         "served",
+        "size",
         "task",
     )
 
-    def __init__(self, routing_id: bytes, call_id: int, request: Request, procedure: Procedure) -> None:
+    def __init__(
+        self, routing_id: bytes, call_id: int, request: Request, procedure: Procedure, size: int, marks: dict[str, _Job]
+    ) -> None:
         self.routing_id = routing_id
         self.call_id = call_id
         self.request = request
         self.procedure = procedure
-        self.arrived = time.monotonic()
+        self.size = size
+        self.arrived = self.began = time.monotonic()
+        """When it came in, and when it was last begun with: its start was ordered, its handler has its turn."""
         self.deadline = Deadline.in_seconds(request.left)
-        self.served = ServedCall(self.deadline, (*request.chain, request.target))
+        self.holder: _Job | None = None
+        """The call here that waits for this one."""
+        self.nested = 0
+        """How many calls that it waits for are executed here."""
+        self.mark = ""
+
+        def make_mark() -> str:  # nobody can name a call of ours who was not told of it by a call that it made
+            self.mark = f"{request.target}:{os.urandom(8).hex()}"
+            marks[self.mark] = self
+            return self.mark
+
+        self.served = ServedCall(self.deadline, tuple(request.chain), make_mark)
+        self.ended: float | None = None
+        """When its thread had done with it."""
         self.task: asyncio.Task[None] | None = None
         self.execution: Execution | None = None
         self.cancelled = False
@@ -153,7 +182,14 @@ class Server:
         self._serves_calls = serves_calls
         self._loop = asyncio.get_running_loop()
         self._jobs: dict[tuple[bytes, int], _Job] = {}
+        self._marks: dict[str, _Job] = {}
+        """By their marks the calls that have called somebody, who may call back."""
         self._queue: deque[_Job] = deque()
+        self._queued_bytes = 0
+        self._internal = 0
+        """How many calls of `internal.` APIs are executed."""
+        self._admission = Admission(config.worker.rpc_concurrency, config.worker.max_queue_time)
+        self._probe_is_due = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._doubtful_until = 0.0
@@ -168,8 +204,8 @@ class Server:
         self.standstills += 1
         self._doubtful_until = now + DOUBT
 
-    def handle(self, routing_id: bytes, call_id: int, request: Request) -> None:
-        """Take in a request: execute it, queue it or refuse it with the reason."""
+    def handle(self, routing_id: bytes, call_id: int, request: Request, size: int = 0) -> None:
+        """Take in a request of so many bytes: execute it, queue it or refuse it with the reason."""
         if request.left <= 0:
             self.counts["expired"] += 1  # nobody waits for an answer
             return
@@ -181,22 +217,68 @@ class Server:
         except LightbusException as error:
             self._refuse(routing_id, call_id, request, Error(error.code, str(error), False, {}))
             return
-        job = _Job(routing_id, call_id, request, procedure)
+        job = _Job(routing_id, call_id, request, procedure, size, self._marks)
         if self.watch.is_on:
             job.arguments = self.watch.arguments_of(request)
-        if self.identity.instance in request.chain or job.is_internal:
-            # A call back into this process, for one that holds a place already: to have it wait would be a deadlock.
+        if job.is_internal:
             # Questions about the worker are answered by one that is busy, too: that is when they are asked.
-            self._start(job)
-        elif self.running < self._config.worker.rpc_concurrency:
+            self._take_internal(job)
+        elif (holder := self._holder_of(request)) is not None:
+            # A call back into this process, for one that holds a place already: to have it wait would be a deadlock.
+            self._take_nested(job, holder)
+        else:
+            self._admit(job)
+
+    def _take_internal(self, job: _Job) -> None:
+        if self._internal >= MAX_INTERNAL:
+            self._refuse_busy(job, f"answers {MAX_INTERNAL} questions about itself")
+            return
+        self._internal += 1
+        self._start(job)
+
+    def _take_nested(self, job: _Job, holder: _Job) -> None:
+        most = self._config.worker.rpc_concurrency
+        if holder.nested >= most:
+            self._refuse_busy(job, f"executes {most} calls already for which one call of its own waits")
+            return
+        holder.nested += 1
+        job.holder = holder
+        self._start(job)
+
+    def _holder_of(self, request: Request) -> _Job | None:
+        """Return the call of ours that waits for this one; None where none does, whatever the chain claims."""
+        for mark in request.chain:
+            if (job := self._marks.get(mark)) is not None:
+                return job
+        return None
+
+    def _admit(self, job: _Job) -> None:
+        """Execute a call that needs a place, have it wait for one, or refuse it."""
+        admission, now = self._admission, job.arrived
+        admission.arrived(now)
+        if self.running < admission.limit and not self._queue:
             self._count(job)
             self._start(job)
-        elif len(self._queue) < self._config.worker.rpc_queue:
-            self._jobs[routing_id, call_id] = job
-            self._queue.append(job)
-            self._idle.clear()
+        elif (reason := self._reason_not_to_wait(job, now)) is not None:
+            self._probe_later()
+            self._refuse_busy(job, reason)
         else:
-            self._refuse_busy(job)
+            self._jobs[job.routing_id, job.call_id] = job
+            self._queue.append(job)
+            self._queued_bytes += job.size
+            self._idle.clear()
+            admission.queue_is(len(self._queue), now)
+            self._probe_later()
+
+    def _reason_not_to_wait(self, job: _Job, now: float) -> str | None:
+        limit, ahead = self._config.worker, len(self._queue)
+        if ahead >= limit.rpc_queue:
+            return f"runs {self.running} calls and has {ahead} waiting"
+        if ahead and self._queued_bytes + job.size > self._config.network.max_message_size:
+            return f"has {ahead} calls of {self._queued_bytes} bytes waiting"
+        if not self._admission.may_wait(ahead, job.deadline.at - now, now):
+            return f"runs {self.running} calls and has {ahead} waiting, and cannot begin a further one soon enough"
+        return None
 
     def cancel(self, routing_id: bytes, call_id: int) -> None:
         """Take in that nobody waits for a request any more. A `def` handler that runs cannot be stopped."""
@@ -207,6 +289,7 @@ class Server:
         self.counts["cancelled"] += 1
         if job in self._queue:
             self._queue.remove(job)
+            self._left_queue(job)
             self._jobs.pop((routing_id, call_id))
         elif job.executed:  # a task that has not begun would end without a word to us
             self._interrupt(job)
@@ -263,12 +346,11 @@ class Server:
             return Error(PeerRefused.code, _too_deep(request), False, {})
         return None
 
-    def _refuse_busy(self, job: _Job) -> None:
+    def _refuse_busy(self, job: _Job, reason: str) -> None:
         self.counts["refused_busy"] += 1
-        limit = self._config.worker
         text = (
-            f"{self.identity} runs {limit.rpc_concurrency} calls and has {limit.rpc_queue} waiting. "
-            "Start a further worker, or raise worker.rpc_concurrency."
+            f"{self.identity} {reason}. Start a further worker, or have calls wait longer "
+            "(worker.max_queue_time, worker.rpc_queue)."
         )
         error = Error(PeerBusy.code, text, False, {"elsewhere": True})
         self._refuse(job.routing_id, job.call_id, job.request, error)
@@ -288,6 +370,7 @@ class Server:
     def _start(self, job: _Job) -> None:
         self._jobs[job.routing_id, job.call_id] = job
         self._idle.clear()
+        job.began = time.monotonic()
         if job.procedure.is_async:
             job.task = self._loop.create_task(self._run_async(job))
         else:
@@ -295,6 +378,8 @@ class Server:
 
     async def _run_async(self, job: _Job) -> None:
         frame = b""
+        if job.counted:
+            self._note_beginning(job, time.monotonic())
         try:
             if not job.cancelled:
                 frame = self._result_frame(job, await self._execute(job))
@@ -321,10 +406,13 @@ class Server:
 
     def _run_blocking(self, job: _Job) -> None:
         frame = b""
+        if job.counted:
+            self._note_beginning_in_thread(job)
         try:
             frame = self._result_frame(job, self._execute_blocking(job))
         except BaseException as error:
             frame = self._error_frame(job, error)
+        job.ended = time.monotonic()
         try:
             self._loop.call_soon_threadsafe(self._finished, job, frame)
         except RuntimeError:
@@ -400,8 +488,7 @@ class Server:
             self._answer(job, frame)
         except Exception:
             logger.exception("The end of %s could not be noted: this is a fault of ours", job.name)
-        if job.counted:
-            self._start_next()
+        self._give_place_back(job)
         if not self._jobs:
             self._idle.set()
 
@@ -437,15 +524,72 @@ class Server:
         self._services[caller] = service
         return service
 
+    # Places
+
+    def _note_beginning(self, job: _Job, now: float) -> None:
+        """Note that the handler of a call has its turn, and how long that took since its start."""
+        delay, job.began = now - job.began, now
+        if self._admission.began(delay, self.running, now) and self._queue:
+            self._start_next()
+
+    def _note_beginning_in_thread(self, job: _Job) -> None:
+        now = time.monotonic()
+        delay, job.began = now - job.began, now
+        if self._admission.is_content_with(delay) and not self._queue:
+            return  # as nearly always: to tell the loop costs more than all the rest
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is started any more
+            self._loop.call_soon_threadsafe(self._began_in_thread, delay)
+
+    def _began_in_thread(self, delay: float) -> None:
+        if self._admission.began(delay, self.running, time.monotonic()) and self._queue:
+            self._start_next()
+
+    def _give_place_back(self, job: _Job) -> None:
+        if job.mark:
+            self._marks.pop(job.mark, None)
+        if job.counted:
+            now = time.monotonic()
+            if job.ended is not None:
+                self._admission.began(now - job.ended, self.running + 1, now)  # this loop, too, waits for its turn
+            self._admission.finished(now - job.began, now)
+            self._start_next()
+        elif job.holder is not None:
+            job.holder.nested -= 1
+        elif job.is_internal:
+            self._internal -= 1
+
     def _start_next(self) -> None:
-        while self._queue and self.running < self._config.worker.rpc_concurrency:
+        now = time.monotonic()
+        while self._queue and self.running < self._admission.limit:
             job = self._queue.popleft()
+            self._left_queue(job)
             if job.cancelled or job.deadline.passed():
                 self.counts["expired"] += 1
                 self._jobs.pop((job.routing_id, job.call_id), None)
-                continue
-            self._count(job)
-            self._start(job)
+            elif self._admission.has_waited_too_long(now - job.arrived, now):
+                self._jobs.pop((job.routing_id, job.call_id), None)
+                self._refuse_busy(job, f"did not come to this call within {now - job.arrived:.2f} s")
+            else:
+                self._count(job)
+                self._start(job)
+
+    def _left_queue(self, job: _Job) -> None:
+        self._queued_bytes -= job.size
+        self._admission.queue_is(len(self._queue), time.monotonic())
+
+    def _probe_later(self) -> None:
+        """See to it that calls that wait are begun, also where none begins or ends for a while."""
+        if not self._probe_is_due:
+            self._probe_is_due = True
+            self._loop.call_later(PROBE_AFTER, self._probe)
+
+    def _probe(self) -> None:
+        self._probe_is_due = False
+        may_start = self._admission.probe(time.process_time(), time.monotonic())
+        if self._queue:
+            if may_start:
+                self._start_next()
+            self._probe_later()
 
     def _details(self, job: _Job, kwargs: dict[str, Any], result: Any = None, *, failed: bool | None = None) -> Any:
         """Return what hooks are told: of the call, and of its result once it is known whether it `failed`."""
@@ -466,7 +610,7 @@ class Server:
 
 
 def _too_deep(request: Request) -> str:
-    depth, instances = len(request.chain), len({*request.chain})
+    depth, instances = len(request.chain), len({mark[:16] for mark in request.chain})
     text = f"{request.api}.{request.procedure} is {depth} calls deep, each of which waits for the next; no more may. "
     if instances < depth:
         text += "Some processes are in it more than once: is it a circle? If not, "

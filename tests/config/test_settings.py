@@ -52,6 +52,7 @@ def refusal(section: type[settings.Settings], **values: Any) -> str:
             {
                 "rpc_concurrency": 100,
                 "rpc_queue": 1000,
+                "max_queue_time": None,
                 "drain_grace": 2.0,
                 "shutdown_timeout": 10.0,
                 "member_timeout": 10.0,

@@ -56,7 +56,7 @@ class FakeServer:
         self.cancelled: list[int] = []
         self.standstills = 0
 
-    def handle(self, routing_id: bytes, call_id: int, request: Request) -> None:
+    def handle(self, routing_id: bytes, call_id: int, request: Request, size: int = 0) -> None:
         self.handled.append(request)
 
     def cancel(self, routing_id: bytes, call_id: int) -> None:

@@ -16,6 +16,7 @@ from helpers import wait_until_async
 from helpers.publishing import Hub, Listens, Publishes
 from lightbus.exceptions import JournalError
 from lightbus.io.journal import Group, Journal, NewEvent, Topic
+from lightbus.runtime import coordinating
 from lightbus.runtime.coordinating import AGAIN, LOOK_FIRST, MARGIN, Coordinator
 from lightbus.service.api import Api, Event
 from lightbus.wire import envelope
@@ -762,3 +763,79 @@ def test_whatever_strangers_send_is_answered_and_harms_nobody(
         assert len(opened.streams) == 1
 
     run(tmp_path_factory.mktemp("hostile"), test)
+
+
+FAR = 2**62
+
+
+def test_nothing_beyond_the_head_is_believed(tmp_path: Path) -> None:
+    """Whoever says to have handled what is not there yet is mistaken; its group is given what is fired later."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        await publisher.fire("seen", n=1)
+        journal = publisher.shelf.own()
+        everywhere = [[journal.id, event, p, FAR] for p in range(16) for event in ("seen", "unheard")]
+        assigned = await talk.join(positions=everywhere)
+        assert isinstance(assigned, Assign)
+        ack = await talk.ask(Ack("auth", "shop", assigned.generation, everywhere))
+        assert ack == Acked(list(range(16)))
+        for partition in range(16):
+            where = (assigned.generation, journal.id, "seen", partition, FAR)
+            assert await talk.ask(Start("auth", "shop", *where, 1)) == Started(0)
+            assert await talk.ask(Bury("auth", "shop", *where, 1, "E")) == Acked([partition])
+        assert publisher.coordinator.counts["unbelieved"] == 64
+        await publisher.fire("seen", n=2)
+        group = publisher.coordinator.groups["auth", "shop"]
+        assert publisher.coordinator.lag(group) == 1
+
+    run(tmp_path, test)
+
+
+def test_a_group_that_begins_beyond_the_head(tmp_path: Path) -> None:
+    """The native id of an event that is not there yet is that of the newest one at most."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        await publisher.fire("seen", n=1)
+        await talk.join(since=f"{publisher.shelf.own().id}-{FAR}")
+        for n in range(40):
+            await publisher.fire("seen", n=n)
+        assert publisher.coordinator.lag(publisher.coordinator.groups["auth", "shop"]) == 40
+
+    run(tmp_path, test)
+
+
+def test_a_group_that_cannot_begin_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its beginning fails it has begun nowhere; questions about the others are answered, and it may try again."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        await publisher.fire("seen", n=1)
+        with monkeypatch.context() as broken:
+            broken.setattr(publisher.coordinator, "_begin", lambda *args: 1 / 0)
+            answer = await talk.join()
+        assert isinstance(answer, Error)
+        assert (answer.code, publisher.coordinator.groups) == ("protocol_error", {})
+        assert publisher.coordinator.guard.total == 1
+        assert isinstance(await talk.join(), Assign)
+
+    run(tmp_path, test)
+
+
+def test_groups_and_members_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their names come from outside, and are kept on disk."""
+    monkeypatch.setattr(coordinating, "MAX_GROUPS", 2)
+    monkeypatch.setattr(coordinating, "MAX_MEMBERS", 2)
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        assert [type(await talk.join(group=group)) for group in ("one", "two", "three", "one")] == [
+            Assign, Assign, Error, Assign,
+        ]  # fmt: skip
+        assert {type(await talk.join(member=member * 16, group="one")) for member in "bc"} == {Assign}
+        refused = await talk.join(member="d" * 16, group="one")
+        assert isinstance(refused, Error)
+        assert refused.code == "peer_busy"
+
+    run(tmp_path, test)

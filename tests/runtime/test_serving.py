@@ -21,6 +21,7 @@ from lightbus.config import Config
 from lightbus.deadline import Deadline, current_call, current_chain
 from lightbus.exceptions import InvalidParameters, UnknownApi
 from lightbus.message import ResultMessage, RpcMessage
+from lightbus.runtime import serving
 from lightbus.runtime.context import MAX_CHAIN, Identity
 from lightbus.runtime.failures import MAX_TRACE
 from lightbus.runtime.serving import DOUBT, Server
@@ -89,6 +90,7 @@ class Worked(Api):
         return "no number"  # type: ignore[return-value]
 
     async def wait(self, number: int = 0) -> str:
+        self.chain = current_chain()
         self.started.append(number)
         await self.gate.wait()
         return "done"
@@ -294,7 +296,8 @@ def test_a_handler_inherits_deadline_and_chain(procedure: str, chain: list[str])
 
     async def test(bench: Bench) -> None:
         await bench.value(procedure, _chain=chain, _left=2.0)
-        assert bench.api.chain == (*chain, ME)
+        assert bench.api.chain[:-1] == (*chain,)
+        assert bench.api.chain[-1].startswith(f"{ME}:")
         assert bench.api.deadline is not None
         assert 0.0 < bench.api.deadline.left() <= 2.0
         assert current_chain() == ()
@@ -499,8 +502,9 @@ def test_a_call_back_into_the_same_process_has_a_place(procedure: str) -> None:
 
     async def test(bench: Bench) -> None:
         outer = bench.request("wait")
+        await wait_until_async(lambda: bench.api.started == [0])
         waiting = bench.request("echo", value="waits")
-        nested = bench.request(procedure, value="nested", _chain=["b" * 16, ME])
+        nested = bench.request(procedure, value="nested", _chain=[*bench.api.chain, "b" * 16])
         assert isinstance(await bench.answer(nested), Result)
         assert [call_id for _, call_id, _ in bench.replies] == [nested]
         assert bench.server.running == 1
@@ -509,6 +513,103 @@ def test_a_call_back_into_the_same_process_has_a_place(procedure: str) -> None:
         assert await bench.answer(waiting) == Result("waits")
 
     serve(test, **small())
+
+
+@pytest.mark.parametrize("chain", [[ME], [f"{ME}:{'0' * 16}"], ["b" * 16, ME, ME]])
+def test_a_chain_that_only_claims_to_wait_is_none(chain: list[str]) -> None:
+    """Who names this process without having been called by it waits as everybody does."""
+
+    async def test(bench: Bench) -> None:
+        outer = bench.request("wait")
+        await wait_until_async(lambda: bench.api.started == [0])
+        claims = bench.request("echo", value="claims", _chain=chain)
+        assert bench.server.queued == 1
+        bench.api.gate.set()
+        assert await bench.answer(outer) == Result("done")
+        assert await bench.answer(claims) == Result("claims")
+
+    serve(test, **small())
+
+
+def test_a_mark_is_worth_nothing_once_its_call_is_answered() -> None:
+    """A peer that was called by this process may call back as long as that call lasts, and so often."""
+
+    async def test(bench: Bench) -> None:
+        outer = bench.request("wait")
+        await wait_until_async(lambda: bench.api.started == [0])
+        chain = [*bench.api.chain]
+        back = bench.request("wait", number=1, _chain=chain)
+        await wait_until_async(lambda: bench.api.started == [0, 1])
+        assert (await bench.error("echo", _chain=chain)).code == "peer_busy"
+        bench.api.gate.set()
+        assert [await bench.answer(each) for each in (outer, back)] == [Result("done")] * 2
+        assert bench.server._marks == {}
+        bench.api.gate.clear()
+        bench.request("wait", number=2)
+        late = bench.request("echo", value="late", _chain=chain)
+        assert bench.server.queued == 1
+        bench.api.gate.set()
+        assert await bench.answer(late) == Result("late")
+
+    serve(test, **small())
+
+
+def test_questions_about_the_worker_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They need no place, and are refused where there are too many."""
+    monkeypatch.setattr(serving, "MAX_INTERNAL", 2)
+
+    async def test(bench: Bench) -> None:
+        asked = [bench.request("ping", _api="internal.inner") for _ in range(3)]
+        refusal = await bench.answer(asked[2])
+        assert isinstance(refusal, Error)
+        assert (refusal.code, refusal.details) == ("peer_busy", {"elsewhere": True})
+        assert [isinstance(await bench.answer(each), Result) for each in asked[:2]] == [True, True]
+        assert isinstance(await bench.answer(bench.request("ping", _api="internal.inner")), Result)
+
+    serve(test)
+
+
+def test_what_waits_is_bounded_in_bytes() -> None:
+    """Few large requests fill the queue as many small ones do; one may wait in any case."""
+
+    async def test(bench: Bench) -> None:
+        bench.request("wait")
+        size = 40 * 1024 * 1024
+        bench.server.handle(b"peer", 1001, Request(ME, "work", "echo", 5.0, CALLER, [], None, 0, {}), size)
+        bench.server.handle(b"peer", 1002, Request(ME, "work", "echo", 5.0, CALLER, [], None, 0, {}), size)
+        assert bench.server.queued == 1
+        refused = await bench.answer(1002)
+        assert isinstance(refused, Error)
+        assert "1 calls of 41943040 bytes waiting" in refused.message
+        bench.server.cancel(b"peer", 1001)
+        bench.server.handle(b"peer", 1003, Request(ME, "work", "echo", 5.0, CALLER, [], None, 0, {}), size)
+        assert bench.server.queued == 1
+        bench.api.gate.set()
+        await bench.answer(1003)
+
+    serve(test, **small(concurrency=1, queue=9))
+
+
+@pytest.mark.parametrize("procedure", ["wait", "wait_in_thread"])
+def test_a_call_that_would_wait_too_long_is_refused_at_once(procedure: str) -> None:
+    """It was not started, so its caller asks another worker while there is still time."""
+
+    async def test(bench: Bench) -> None:
+        admission = bench.server._admission
+        for number in range(20):
+            admission.finished(0.5, number)
+        bench.request(procedure)
+        assert bench.request("echo", value="waits")
+        refused = await bench.answer(bench.request("echo", value="would wait"))
+        assert isinstance(refused, Error)
+        assert (refused.code, refused.started, refused.details) == ("peer_busy", False, {"elsewhere": True})
+        assert "cannot begin a further one soon enough" in refused.message
+        assert bench.server.counts["refused_busy"] == 1
+        bench.api.gate.set()
+        bench.api.thread_gate.set()
+
+    worker = {"rpc_concurrency": 1, "max_queue_time": 0.7}
+    serve(test, worker=worker)
 
 
 def test_a_deadline_that_passed_in_the_queue() -> None:
@@ -1055,7 +1156,8 @@ def test_what_is_left_behind_is_no_part_of_the_call() -> None:
         bench.server._apis.add(Leaves())
         await bench.value("behind", _api="leaves", _chain=["b" * 16])
         answered.set()
-        assert await tasks[0] == (("b" * 16, ME), (), None)
+        before, *after = await tasks[0]
+        assert (before[0], before[1][:17], after) == ("b" * 16, f"{ME}:", [(), None])
 
     serve(test)
 

@@ -1,0 +1,200 @@
+"""
+How many calls a worker executes at the same time, and how long others may wait. Facts and the time in, decisions out.
+
+Two things are bounded. *Calls at the same time*: handlers that wait for something may be many, handlers that compute
+are quicker one after another. Which they are shows in how long a call that was started waits until its handler has its
+turn: where that is long, fewer are started, where it is not, more, up to `rpc_concurrency`. (The rule is that of TCP:
+one more for each that went well, half as many for one that did not; RFC 5681.)
+
+*Waiting*: a burst may wait until it is worked off. But where more comes in than goes out, waiting only makes all calls
+slow, each by the whole queue: then a call that would wait longer than calls take is refused, and its caller asks
+another worker. (After "controlled delay", ACM Queue 12(8), "Fail at Scale": what matters is not that there is a queue,
+but that it does not get empty.)
+"""
+
+from __future__ import annotations
+
+__all__ = ["Admission"]
+
+FIRST_LIMIT = 4
+"""Calls at the same time before anything is known of them."""
+
+TOLERATED_DELAY = 0.005
+"""Seconds that a handler may wait for its turn in any case: a loop that is busy with short calls comes to that."""
+
+SATURATED = 0.9
+"""Share of one processor above which the handlers of this process take it from each other."""
+
+LEAST_OF_SHORT = 32
+"""Short calls at the same time in any case: to begin them one by one costs more than they do."""
+
+PROBE_AFTER = 0.02
+"""Seconds after which one more is tried where calls wait, though none has just gone well."""
+
+LONGEST_HOLD = 0.3
+"""Seconds after which handlers that were quicker one after another are tried side by side again; ten calls, if less."""
+
+SHORT = 0.005
+SHORT_WAIT = 0.1
+"""Calls that take less than the first are not refused before they would wait for the second: nobody notices less."""
+
+STANDING = 0.05
+"""Seconds for which there must have been a queue before anybody is refused; or twice what a call takes, if longer."""
+
+KNOWN_AFTER = 10
+"""Calls after which it is known how long they take."""
+
+_FALLS, _RISES = 0.2, 0.02
+"""
+How much of what a call took counts for how long calls take. Less where it was long: that may be due to the load, and
+load is not to be a reason to take more.
+"""
+
+
+class Admission:
+    """
+    Decides who may begin, who may wait and who is refused. Only touched from the node's loop.
+
+    Args:
+        concurrency: how many calls may run at the same time at most.
+        max_queue_time: seconds that a call may wait at most; None: half as long as calls take, where more comes in than
+            goes out.
+
+    Attributes:
+        limit: how many calls may run at the same time as things are.
+        seconds: how long calls take, about; 0 as long as nothing is known.
+
+    """
+
+    def __init__(self, concurrency: int, max_queue_time: float | None = None) -> None:
+        self.limit = min(FIRST_LIMIT, concurrency)
+        self.seconds = 0.0
+        self._concurrency = concurrency
+        self._max_queue_time = max_queue_time
+        self._finished = 0
+        self._changed_at = 0.0
+        self._cpu = self._probed_at = 0.0
+        self._was_overloaded = False
+        self._reduced_at = float("-inf")
+        self._queued_since: float | None = None
+        self._period_began = 0.0
+        self._arrivals = self._arrivals_before = 0
+        self._departures = self._departures_before = 0
+
+    # What happens
+
+    def arrived(self, now: float) -> None:
+        """Note that a call came in."""
+        self._turn_over(now)
+        self._arrivals += 1
+
+    def is_content_with(self, delay: float) -> bool:
+        """Return whether such a delay changes nothing. From any thread."""
+        return self.limit >= self._concurrency and delay <= self._tolerated
+
+    def began(self, delay: float, running: int, now: float) -> bool:
+        """Note how long a call that was started had to wait for its turn; return whether more may be started now."""
+        if delay > self._tolerated:
+            if now - delay < self._reduced_at:
+                return False  # it was started before the latest reduction, and says nothing of that
+            least = LEAST_OF_SHORT if self.seconds < SHORT else 1
+            self.limit = max(min(least, self.limit), min(self.limit, running) // 2)
+            self._reduced_at = self._changed_at = now
+            return False
+        if self.limit >= self._concurrency or self._is_held(now):
+            return False
+        self.limit += 1
+        self._changed_at = now
+        return True
+
+    def finished(self, seconds: float, now: float) -> None:
+        """Note that a call is finished, and how long it took from its beginning on."""
+        self._turn_over(now)
+        self._departures += 1
+        self._finished += 1
+        weight = _FALLS if seconds < self.seconds or self._finished < KNOWN_AFTER else _RISES
+        self.seconds = seconds if self._finished == 1 else self.seconds + weight * (seconds - self.seconds)
+
+    def queue_is(self, length: int, now: float) -> None:
+        """Note how many wait now."""
+        if not length:
+            self._queued_since = None
+        elif self._queued_since is None:
+            self._queued_since = now
+
+    def probe(self, cpu: float, now: float) -> bool:
+        """
+        Try more at the same time, where nothing was learned for a while; return whether to start them.
+
+        Or have fewer, where all of a processor is used: more at the same time would then only share it. `cpu` are the
+        seconds of processor time that this process has used so far.
+        """
+        used, self._cpu = cpu - self._cpu, cpu
+        passed, self._probed_at = now - self._probed_at, now
+        if passed < 10 * PROBE_AFTER and used > SATURATED * passed:
+            least = LEAST_OF_SHORT if self.seconds < SHORT else 1
+            self.limit = max(min(least, self.limit), self.limit // 2)
+            self._reduced_at = self._changed_at = now
+            return False
+        if self.limit >= self._concurrency or now - self._changed_at < PROBE_AFTER or self._is_held(now):
+            return False
+        self.limit = min(self._concurrency, self.limit + 1 + self.limit // 2)
+        self._changed_at = now
+        return True
+
+    # What follows from it
+
+    def _is_held(self, now: float) -> bool:
+        """Return whether so few calls run at the same time for a reason, which is not looked into again yet."""
+        return self.limit < FIRST_LIMIT and now - self._reduced_at < min(LONGEST_HOLD, 10 * self.seconds)
+
+    @property
+    def _tolerated(self) -> float:
+        return max(TOLERATED_DELAY, self.seconds / 2)
+
+    @property
+    def longest_wait(self) -> float:
+        """How many seconds a call may wait."""
+        if self._max_queue_time is not None:
+            return self._max_queue_time
+        return self.seconds / 2 if self.seconds >= SHORT else SHORT_WAIT
+
+    def may_wait(self, ahead: int, left: float, now: float) -> bool:
+        """Return whether a call may wait that has so many ahead of it, and so many seconds left."""
+        if self._finished < KNOWN_AFTER:
+            return True
+        expected = (ahead + 1) * self.seconds / self.limit
+        if expected > left:
+            return False
+        return expected <= self.longest_wait or not self._is_strict(now)
+
+    def has_waited_too_long(self, seconds: float, now: float) -> bool:
+        """Return whether a call that has waited for so long is not to be begun any more."""
+        return seconds > self.longest_wait and self._is_strict(now)
+
+    def _is_strict(self, now: float) -> bool:
+        return self._max_queue_time is not None or self._is_overloaded(now)
+
+    def _is_overloaded(self, now: float) -> bool:
+        """Return whether there has been a queue for long, and more comes in than goes out: no burst."""
+        self._turn_over(now)
+        if self._arrivals + self._arrivals_before <= self._departures + self._departures_before:
+            self._was_overloaded = False
+        elif self._queued_since is not None and now - self._queued_since >= self._period:
+            self._was_overloaded = True  # and goes on to be, though the queue is short from now on
+        return self._was_overloaded
+
+    @property
+    def _period(self) -> float:
+        return max(STANDING, 2 * self.seconds)
+
+    def _turn_over(self, now: float) -> None:
+        """Count this period and the one before it; of an older one nothing is known any more."""
+        past = now - self._period_began
+        if past < self._period:
+            return
+        is_next = past < 2 * self._period
+        self._arrivals_before = self._arrivals if is_next else 0
+        self._departures_before = self._departures if is_next else 0
+        self._arrivals = self._departures = 0
+        self._period_began = now

@@ -1,0 +1,142 @@
+"""Who may begin, who may wait and who is refused: a worker's calls, played through with a clock of their own."""
+
+from __future__ import annotations
+
+import pytest
+
+from lightbus.core.admission import FIRST_LIMIT, PROBE_AFTER, SHORT_WAIT, Admission
+
+
+def known(seconds: float, concurrency: int = 100, max_queue_time: float | None = None) -> Admission:
+    """Return one that knows how long calls take."""
+    admission = Admission(concurrency, max_queue_time)
+    for _ in range(20):
+        admission.finished(seconds, 0.0)
+    return admission
+
+
+def test_calls_that_go_well_are_more_and_more_side_by_side() -> None:
+    """Handlers that wait for something are soon as many as are allowed, and no more."""
+    admission = Admission(10)
+    assert admission.limit == FIRST_LIMIT
+    outcome = [admission.began(0.0001, 4, 1.0) for _ in range(10)]
+    assert outcome == [True] * 6 + [False] * 4
+    assert admission.limit == 10
+
+
+def test_handlers_that_compute_run_one_after_another() -> None:
+    """A handler that has long to wait for its turn is a sign of too many; each round of them counts once."""
+    admission = known(0.01)
+    admission.limit = 16
+    assert not admission.began(0.02, 16, 1.02)
+    assert admission.limit == 8
+    admission.began(0.03, 16, 1.03)  # it was started before that
+    assert admission.limit == 8
+    for number in range(1, 4):
+        admission.began(0.02, 16, 1.02 + number)
+    assert admission.limit == 1
+    assert not admission.began(0.0, 1, 4.03), "what was found out is not forgotten at once"
+    assert admission.began(0.0, 1, 5.0)
+    assert admission.limit == 2
+
+
+def test_a_worker_that_uses_a_whole_processor_has_fewer_side_by_side() -> None:
+    """Threads that compute are all begun at once, and take the processor from each other."""
+    admission = known(0.01)
+    admission.limit = 16
+    admission.probe(5.0, 1.0)
+    assert not admission.probe(5.1, 1.1)
+    assert admission.limit == 12
+    admission.probe(5.11, 1.2)
+    assert admission.limit > 12
+
+
+def test_calls_that_wait_are_begun_though_none_ends() -> None:
+    """Where nothing is learned for a while more are tried."""
+    admission = Admission(100)
+    admission.probe(0.0, 1.0)
+    before = admission.limit
+    assert not admission.probe(0.0, 1.0 + PROBE_AFTER / 2)
+    assert admission.probe(0.0, 1.0 + 2 * PROBE_AFTER)
+    assert before < admission.limit <= 100
+
+
+def test_a_burst_may_wait() -> None:
+    """So many calls at once that they take seconds are worked off, where nothing more comes."""
+    admission = known(0.1, concurrency=4)
+    for ahead in range(500):
+        admission.arrived(10.0)
+        admission.queue_is(ahead, 10.0)
+        assert admission.may_wait(ahead, 60.0, 10.0)
+    assert not admission.has_waited_too_long(5.0, 15.0)
+
+
+def overload(admission: Admission, seconds: float, *, until: float = 5.0) -> tuple[list[float], int]:
+    """Play five times as many calls as can be done; return how long those waited that were begun, and the refused."""
+    waits: list[float] = []
+    waiting: list[float] = []
+    refused, now, ends = 0, 1.0, 0.0
+    while now < until:
+        admission.arrived(now)
+        if (ends <= now and not waiting) or admission.may_wait(len(waiting), 5.0, now):
+            waiting.append(now)
+        else:
+            refused += 1
+        while waiting and ends <= now:
+            since = waiting.pop(0)
+            if admission.has_waited_too_long(now - since, now):
+                refused += 1
+                continue
+            waits.append(now - since)
+            ends = now + seconds
+            admission.finished(seconds, now)
+        admission.queue_is(len(waiting), now)
+        now += seconds / 5
+    return waits, refused
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.1])
+def test_under_five_times_the_load_those_who_are_taken_wait_no_longer_than_calls_take(seconds: float) -> None:
+    """Whoever would wait is refused; whoever is not, is served nearly as fast as without load."""
+    admission = known(seconds, concurrency=1)
+    admission.limit = 1
+    waits, refused = overload(admission, seconds)
+    assert max(waits[len(waits) // 2 :]) <= seconds
+    assert sum(wait > seconds for wait in waits) < 0.2 * len(waits), "those of the first moment"
+    assert len(waits) > 0.8 * 4.0 / seconds, "and the worker has always something to do"
+    assert refused > 3 * len(waits)
+
+
+def test_after_an_overload_nobody_is_refused() -> None:
+    """A second without it, and a burst may wait again."""
+    admission = known(0.01, concurrency=1)
+    admission.limit = 1
+    overload(admission, 0.01)
+    admission.queue_is(0, 5.0)
+    for tick in range(100):
+        admission.arrived(5.0 + tick / 100)
+        admission.finished(0.001, 5.0 + tick / 100)
+    assert admission.may_wait(3, 5.0, 6.0)
+
+
+def test_a_call_that_cannot_be_begun_in_time_is_refused() -> None:
+    """Its caller has the time that is left for another worker."""
+    admission = known(0.1, concurrency=1)
+    admission.limit = 1
+    assert admission.may_wait(5, 1.0, 0.0)
+    assert not admission.may_wait(5, 0.5, 0.0)
+
+
+def test_the_setting_holds_in_a_burst_as_well() -> None:
+    """Who sets how long calls may wait means all of them; without measurements nobody is refused for an estimate."""
+    admission = known(0.1, concurrency=1, max_queue_time=0.35)
+    admission.limit = 1
+    assert [admission.may_wait(ahead, 5.0, 0.0) for ahead in range(5)] == [True, True, True, False, False]
+    assert admission.has_waited_too_long(0.4, 0.0)
+    assert Admission(1, 0.35).may_wait(100, 5.0, 0.0)
+
+
+def test_short_calls_wait_a_moment_in_any_case() -> None:
+    """What takes a fraction of a millisecond is not refused for having to wait three times that."""
+    assert known(0.0001).longest_wait == SHORT_WAIT
+    assert known(0.1).longest_wait == pytest.approx(0.05)
