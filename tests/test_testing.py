@@ -12,6 +12,7 @@ import threading
 import unittest
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ import pytest
 import lightbus
 import lightbus.utilities.testing
 from helpers import Door, Processes, wait_until
+from helpers.failing import ODD
 from helpers.surroundings import Surroundings
-from lightbus import Api, BusPath, Event, Parameter
+from lightbus import Api, BusPath, Event, LightbusWorkerError, Parameter
 from lightbus.runtime.consuming import Consumer
 from lightbus.testing import BusMock, BusMocker, MemoryBus, MemoryDiscovery, NotMocked, bus_mocker, memory_bus
 
@@ -615,3 +617,47 @@ def test_examples_of_the_document(processes: Processes, tmp_path: Path) -> None:
     assert run.wait(60) == 0, run.report()
     assert "7 passed" in run.stdout
     wait_until(lambda: not run.running)
+
+
+# --- contexts ----------------------------------------------------------------------------------------
+
+
+TENANT: ContextVar[str] = ContextVar("tenant", default="nobody")
+
+
+async def mocked_async() -> str:
+    return mocked()
+
+
+def mocked() -> str:
+    found = TENANT.get()
+    TENANT.set("the mock's")
+    return found
+
+
+class Promise:
+    def __await__(self) -> Any:
+        return mocked_async().__await__()
+
+
+@pytest.mark.parametrize("function", [mocked, mocked_async, lambda: mocked_async(), Promise])
+def test_a_mock_has_a_context_of_its_own(bus: BusPath, door: Door, function: Any) -> None:
+    """As a handler it neither sees what the caller has set, nor leaves anything behind; what it returns is awaited."""
+
+    def call() -> str:
+        TENANT.set("the caller's")
+        with bus_mocker(bus) as mock:
+            mock.mock_rpc_call("auth.whoami", result=function)
+            assert [door.call(bus.auth.whoami) for _ in range(2)] == ["nobody", "nobody"]
+        return TENANT.get()
+
+    assert Context().run(call) == "the caller's"
+
+
+@pytest.mark.parametrize("kind", ["SystemExit", "CancelledError", "no text", "args that raise", "surrogates"])
+def test_what_a_mock_raises_is_what_a_handler_raises(bus: BusPath, door: Door, kind: str) -> None:
+    """Whatever it is, the caller gets the error that it would get of a handler."""
+    with bus_mocker(bus) as mock:
+        mock.mock_rpc_call("auth.whoami", result=ODD[kind]())
+        with pytest.raises(LightbusWorkerError, match=r"^auth\.whoami raised "):
+            door.call(bus.auth.whoami)

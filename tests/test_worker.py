@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
+from contextvars import Context, ContextVar
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import lightbus
-from helpers import Process, Processes, wait_until, wait_until_async
-from lightbus import Api, BusPath, Event, Feature, LightbusException, NotReachable, PeerLost
+from helpers import Door, Process, Processes, wait_until, wait_until_async
+from helpers.failing import ODD
+from lightbus import Api, BusPath, Event, Feature, InvalidDeclaration, LightbusException, NotReachable, PeerLost
 
 PROGRAMS = Path(__file__).parent / "network" / "programs"
 
@@ -249,3 +254,223 @@ def test_handler_that_never_ends_is_left(processes: Processes, caller: BusPath, 
     worker.signal(signal.SIGTERM)
     assert worker.wait(3) == 0
     worker.wait_for_line("1 of the running handlers did not end within 0.3 s")
+
+
+# What runs by itself, and what goes wrong in it
+
+
+TENANT: ContextVar[str] = ContextVar("tenant", default="nobody")
+
+
+def undecided(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate as many do: whether the function is `async def` is neither asked nor shown."""
+
+    @functools.wraps(function)
+    def wrapper() -> Any:
+        return function()
+
+    return wrapper
+
+
+@pytest.mark.parametrize("form", ["def", "async def", "hidden"])
+@pytest.mark.parametrize("kind", ["plain", "SystemExit", "CancelledError", "StopIteration", "a class that lies"])
+def test_a_schedule_goes_on(bus: BusPath, caplog: pytest.LogCaptureFixture, form: str, kind: str) -> None:
+    """Whatever a scheduled function raises is logged with its traceback, and it runs again; each run anew."""
+    runs: list[str] = []
+
+    def function() -> None:
+        runs.append(TENANT.get())
+        TENANT.set("left by a run")
+        if len(runs) == 1:
+            raise ODD[kind]()
+
+    async def function_async() -> None:
+        await asyncio.sleep(0)
+        function()
+
+    bus.client.every(seconds=0.01)(
+        {"def": function, "async def": function_async, "hidden": undecided(function_async)}[form]
+    )
+    bus.client.start_in_background()
+    wait_until(lambda: len(runs) > 2)
+    assert bus.client.is_worker
+    assert set(runs) == {"nobody"}
+    assert "failed; it runs again at its next time" in caplog.text
+
+
+def test_a_scheduled_function_that_cancels_its_task(bus: BusPath) -> None:
+    """It ends neither its schedule nor the worker."""
+    runs: list[int] = []
+
+    async def function() -> None:
+        runs.append(1)
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(1)
+
+    bus.client.every(seconds=0.01)(function)
+    bus.client.start_in_background()
+    wait_until(lambda: len(runs) > 2)
+
+
+@pytest.mark.parametrize("kind", ["plain", "SystemExit", "CancelledError"])
+def test_a_background_task_that_fails(bus: BusPath, caplog: pytest.LogCaptureFixture, kind: str) -> None:
+    """It is logged with its traceback, and the worker, which may be half a worker now, ends with exit code 1."""
+
+    async def task() -> None:
+        await asyncio.sleep(0)
+        raise ODD[kind]()
+
+    bus.client.add_background_task(task())
+    bus.client.start_in_background()
+    wait_until(lambda: not bus.client.is_worker)
+    assert bus.client.exit_code == 1
+    assert "A background task failed; the worker stops" in caplog.text
+    assert f'File "{__file__}"' in caplog.text
+
+
+def test_background_tasks_and_schedules_of_a_running_worker(bus: BusPath) -> None:
+    """What is added while the worker runs begins at once, in a context of its own; at the end it is cancelled."""
+    seen: list[str] = []
+
+    async def task() -> None:
+        seen.append(TENANT.get())
+        try:
+            await asyncio.sleep(100)
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    bus.client.start_in_background()
+    TENANT.set("whoever adds it")
+    bus.client.add_background_task(task())
+    wait_until(lambda: seen == ["nobody"])
+    bus.client.every(seconds=0.01)(lambda: seen.append("scheduled"))
+    wait_until(lambda: "scheduled" in seen)
+    bus.client.close()
+    assert "cancelled" in seen
+    assert bus.client.exit_code == 0
+
+
+async def poll() -> None:
+    """Be a background task."""
+
+
+def poll_blocking() -> None:
+    """Be none."""
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (poll, r"^add_background_task\(\) needs a coroutine, and poll is the function that makes one\. "
+               r"Call it: add_background_task\(poll\(\)\)\.$"),
+        (poll_blocking, r"poll_blocking is a function\. Make it an `async def` and call it: add_background_task\("
+                        r"poll_blocking\(\)\); or have it run by the clock, with every\(\) or schedule\(\)\.$"),
+        (5, r"^add_background_task\(\) needs a coroutine, and 5 is none\.$"),
+    ],
+)  # fmt: skip
+def test_what_is_no_background_task(bus: BusPath, given: Any, text: str) -> None:
+    """It is refused where it is added, with what to write instead."""
+    with pytest.raises(InvalidDeclaration, match=text):
+        bus.client.add_background_task(given)
+
+
+def test_a_background_task_that_was_never_run(bus: BusPath, caplog: pytest.LogCaptureFixture) -> None:
+    """Without a worker it is closed at the end, and said so; Python has nothing to complain of."""
+    bus.client.add_background_task(poll())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        bus.client.close()
+    assert "The background task poll was never run" in caplog.text
+
+
+def test_a_task_of_the_users_that_exits(bus: BusPath, caller: BusPath, caplog: pytest.LogCaptureFixture) -> None:
+    """SystemExit in a task that a handler has left behind ends that task, and not the worker."""
+
+    async def leave() -> None:
+        raise SystemExit(0)
+
+    class LeavesApi(Api):
+        class Meta:
+            name = "leaves"
+
+        async def behind(self) -> str:
+            self._task = asyncio.create_task(leave())
+            self._task.add_done_callback(lambda task: task.exception())
+            return "answered"
+
+    bus.client.register_api(LeavesApi())
+    bus.client.start_in_background()
+    for _ in range(2):
+        assert caller.leaves.behind() == "answered"
+    wait_until(lambda: "A task raised SystemExit" in caplog.text)
+    assert bus.client.is_worker
+
+
+def test_a_start_hook_that_exits(bus: BusPath) -> None:
+    """The worker does not start, and it is said which hook it was: it is no success, whatever the exit code."""
+
+    @bus.client.on_start
+    def leave() -> None:
+        raise SystemExit(0)
+
+    with pytest.raises(RuntimeError, match=r"^The hook on_start raised SystemExit: 0$"):
+        bus.client.start_in_background()
+    assert not bus.client.is_worker
+
+
+@pytest.mark.parametrize("hook", ["on_stop", "after_worker_stopped"])
+def test_a_stop_hook_that_fails(bus: BusPath, caplog: pytest.LogCaptureFixture, hook: str) -> None:
+    """The worker leaves all the same, with its error in the log and exit code 1."""
+
+    def fail() -> None:
+        raise SystemExit(0)
+
+    getattr(bus.client, hook)(fail)
+    bus.client.start_in_background()
+    bus.client.close()
+    assert f"The hook {hook} failed; the worker leaves all the same" in caplog.text
+    assert bus.client.exit_code == 1
+
+
+def test_contexts_of_worker_and_caller(bus: BusPath, caller: BusPath, door: Door) -> None:
+    """Neither sees what the other sets: handlers, hooks of the worker's life, and who calls, at either door."""
+    seen: list[str] = []
+
+    class MarkedApi(Api):
+        class Meta:
+            name = "marked"
+
+        async def of_async(self) -> str:
+            found = TENANT.get()
+            TENANT.set("a handler's")
+            return found
+
+        def of_def(self) -> str:
+            found = TENANT.get()
+            TENANT.set("a handler's")
+            return found
+
+    @bus.client.on_start
+    async def start() -> None:
+        TENANT.set("the worker's")
+
+    @bus.client.on_stop
+    def stop() -> None:
+        seen.append(TENANT.get())
+
+    bus.client.register_api(MarkedApi())
+
+    def calls() -> None:
+        TENANT.set("the caller's")
+        bus.client.start_in_background()
+        for _ in range(2):
+            seen.append(door.call(caller.marked.of_async))
+            seen.append(door.call(caller.marked.of_def))
+        seen.append(TENANT.get())
+
+    Context().run(calls)
+    bus.client.close()
+    assert seen == ["nobody"] * 4 + ["the caller's", "the worker's"]

@@ -17,6 +17,7 @@ from ..config import Feature
 from ..exceptions import LightbusServerMustStartInMainThread, UnsupportedUse
 from ..io.memory import keep_freed_memory
 from ..runtime.execution import close_unused, name_of
+from ..runtime.failures import run_through
 from ..worker import Worker
 from .core import CHANGE_TIMEOUT
 from .keeping import Keeping
@@ -94,7 +95,7 @@ class Life(Keeping):
             )
         keep_freed_memory()
         with signals_given_back(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(self._run(signals=True))
+            run_through(runner, self._run(signals=True))
         return self.exit_code
 
     def start_in_background(self) -> None:
@@ -142,7 +143,8 @@ class Life(Keeping):
 
     def _run_in_background(self, ready: Future[None], publishes_only: bool) -> None:
         try:
-            asyncio.run(self._run(ready, publishes_only=publishes_only))
+            with asyncio.Runner() as runner:
+                run_through(runner, self._run(ready, publishes_only=publishes_only))
         finally:
             self._background = None
 

@@ -30,6 +30,7 @@ __all__ = [
     "begin",
     "check_ran",
     "close_unused",
+    "in_context",
     "in_thread",
     "is_awaitable",
     "is_cancelled",
@@ -93,6 +94,11 @@ def begin(context: Context, coroutine: Coroutine[Any, Any, Any]) -> InContext | 
     except StopIteration:
         return None
     return InContext(context, coroutine, waited_for)
+
+
+def in_context(context: Context, awaitable: Awaitable[Any]) -> InContext:
+    """Return what is to be awaited instead of an awaitable, so that it runs in a context."""
+    return InContext(context, _wait_for(awaitable))
 
 
 class InContext:
@@ -168,7 +174,7 @@ class Execution:
 
     async def finish(self, awaitable: Awaitable[Any]) -> Any:
         """Await something in the context."""
-        return await InContext(self.context, _wait_for(awaitable))
+        return await in_context(self.context, awaitable)
 
     def call_blocking(
         self, function: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] = NOTHING
@@ -212,7 +218,7 @@ class Execution:
 
 def is_cancelled() -> bool:
     """Return whether the running task is to end: somebody else wants it to, or what runs in it does."""
-    task = asyncio.current_task()
+    task = None if asyncio._get_running_loop() is None else asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 

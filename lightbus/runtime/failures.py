@@ -6,9 +6,11 @@ message holds. Whoever waits is told as much as can be told.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import traceback
+from collections.abc import Coroutine
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +20,9 @@ from ..exceptions import LightbusWorkerError, class_name, safely
 from ..wire import codec, envelope
 from ..wire.envelope import Error
 
-__all__ = ["MAX_TRACE", "as_exception", "describe", "encode_error", "is_a", "report", "show", "trace_of"]
+__all__ = ["MAX_TRACE", "as_exception", "describe", "encode_error", "is_a", "report", "run_through", "show", "trace_of"]
+
+logger = logging.getLogger("lightbus.worker")
 
 MAX_TEXT = 20_000
 MAX_TRACE = 100_000
@@ -74,6 +78,24 @@ def _can_be_read(error: BaseException) -> bool:
         return type(type(error)) is type and error.__class__ is type(error) and bool(_format(error).encode())
     except BaseException:
         return False
+
+
+def run_through(runner: asyncio.Runner, coroutine: Coroutine[Any, Any, None]) -> None:
+    """
+    Run a coroutine to its end on the loop of a runner, whatever the user's tasks do there.
+
+    SystemExit in a task stops the loop that the task is on. It is an error of that task, and the loop goes on.
+    """
+    loop = runner.get_loop()
+    main = loop.create_task(coroutine)
+    while True:
+        try:
+            loop.run_until_complete(main)
+            return
+        except (SystemExit, KeyboardInterrupt) as error:
+            if main.done():
+                raise
+            report(logger, logging.ERROR, error, "A task raised %s, and has ended; the worker goes on", show(error))
 
 
 def shorten(error: BaseException) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from contextvars import Context
 from typing import Any, TypeVar
 
 from ..exceptions import InvalidName
@@ -53,9 +54,10 @@ class BusMock:
 
         Args:
             name: "auth.check_password".
-            result: the value returned. A function is called with the arguments, by name, in the caller's place, and
-                its result returned; it may be `async def`. An exception, or a class of one, is raised: an error of
-                Lightbus as it is, any other as the LightbusWorkerError that the handler's exception would become.
+            result: the value returned. A function is called with the arguments, by name, in the caller's thread or on
+                its loop, and its result returned; it may be `async def`, and has a context of its own, as a handler.
+                An exception, or a class of one, is raised: an error of Lightbus as it is, any other as the
+                LightbusWorkerError that the handler's exception would become.
 
         Raises:
             InvalidName: the name has no dot.
@@ -151,8 +153,12 @@ class BusMock:
 
     # What arrives
 
-    def take_call(self, message: RpcMessage) -> Any:
-        """Note a call, and return its result, or an awaitable of it. Raises NotMocked, or what the mock is to raise."""
+    def take_call(self, message: RpcMessage, context: Context) -> Any:
+        """
+        Note a call, and return its result, or an awaitable of it. Raises NotMocked, or what the mock is to raise.
+
+        A function is called in `context`, and not in the caller's: no handler sees that.
+        """
         name = message.canonical_name
         with self._lock:
             if self._require_mocking and name not in self._results:
@@ -164,7 +170,7 @@ class BusMock:
             self._calls.append(message)
         if isinstance(result, BaseException) or (isinstance(result, type) and issubclass(result, BaseException)):
             raise result
-        return result(**message.kwargs) if callable(result) else result
+        return context.run(result, **message.kwargs) if callable(result) else result
 
     def take_event(self, message: EventMessage) -> None:
         """Note an event. Raises NotMocked."""

@@ -5,24 +5,26 @@ What goes in and what comes out are the frames of a real peer, so a value that c
 
 from __future__ import annotations
 
-import inspect
-import traceback
+import asyncio
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from typing import Any, NoReturn
 
 from ..client import BusClient
 from ..config import expand
 from ..core.peers import Peer, PeerState, Snapshot, Source
 from ..deadline import Deadline
-from ..exceptions import DeformError, LightbusException, LightbusWorkerError, UnsupportedUse
+from ..exceptions import DeformError, LightbusException, UnsupportedUse
 from ..message import EventMessage, RpcMessage
 from ..runtime.context import Identity
+from ..runtime.execution import in_context, is_awaitable, is_cancelled
+from ..runtime.failures import describe, encode_error, is_a
 from ..runtime.outgoing import Outgoing
 from ..runtime.publishing import EventIds
 from ..utilities.async_tools import block
 from ..wire import envelope
 from ..wire.announcement import Announcement
-from ..wire.envelope import Accepted, Error, Fire, Request, Result
+from ..wire.envelope import Accepted, Fire, Request, Result
 from .mock import BusMock
 
 __all__ = ["MockDoor", "MockEngine"]
@@ -93,7 +95,7 @@ class MockEngine:
 
     # What arrives
 
-    def arrived(self, outgoing: Outgoing) -> Any:
+    def arrived(self, outgoing: Outgoing, context: Context) -> Any:
         """Take in a call or an event; return the call's result, or an awaitable of it, or that the event is taken."""
         _, message = envelope.decode(outgoing.frame(self._peer, 0))
         if isinstance(message, Fire):
@@ -117,7 +119,8 @@ class MockEngine:
                 procedure_name=message.procedure,
                 kwargs=message.kwargs,
                 id=self.event_ids.next(),
-            )
+            ),
+            context,
         )
 
     def returned(self, outgoing: Outgoing, value: Any) -> Any:
@@ -130,18 +133,21 @@ class MockEngine:
             raise DeformError(f"The mocked result of {outgoing} cannot be sent: {error}") from None
         return outgoing.outcome(reply, self._peer)
 
-    def raised(self, outgoing: Outgoing, error: Exception) -> Any:
+    def raised(self, outgoing: Outgoing, error: BaseException) -> Any:
         """Raise what the caller gets of an exception."""
-        if isinstance(error, (LightbusException, AssertionError)):
-            raise error  # of the bus, or of the test
-        kind = type(error)
-        details = {
-            "type": f"{kind.__module__}.{kind.__qualname__}",
-            "args": [repr(arg) if not isinstance(arg, (str, int, float)) else arg for arg in error.args],
-            "trace": "".join(traceback.format_exception(error)),
-        }
-        text = f"{outgoing} raised {kind.__name__}: {error}"
-        return outgoing.outcome(Error(LightbusWorkerError.code, text, True, details), self._peer)
+        if not _is_the_handlers(error):
+            raise error
+        frame = encode_error(describe(str(outgoing), error), 0, self.max_message_size)
+        return outgoing.outcome(envelope.decode(frame)[1], self._peer)
+
+
+def _is_the_handlers(error: BaseException) -> bool:
+    """Return whether an exception is one that a handler's caller is told of: no error of the bus, nor of the test."""
+    if is_a(error, asyncio.CancelledError):
+        return not is_cancelled()
+    if is_a(error, LightbusException) or is_a(error, AssertionError):
+        return False
+    return is_a(error, Exception) or is_a(error, SystemExit) or is_a(error, GeneratorExit)
 
 
 class MockDoor:
@@ -156,10 +162,11 @@ class MockDoor:
     def request(self, outgoing: Outgoing) -> Any:
         """Carry out a call or a hand-off."""
         try:
-            value = self._engine.arrived(outgoing)
-            if inspect.isawaitable(value):
-                value = block(value)
-        except Exception as error:
+            context = Context()
+            value = self._engine.arrived(outgoing, context)
+            if is_awaitable(value):
+                value = block(in_context(context, value))
+        except BaseException as error:
             return self._engine.raised(outgoing, error)
         return self._engine.returned(outgoing, value)
 
@@ -173,10 +180,11 @@ class _AsyncDoor:
     async def request(self, outgoing: Outgoing) -> Any:
         """Carry out a call or a hand-off."""
         try:
-            value = self._engine.arrived(outgoing)
-            if inspect.isawaitable(value):
-                value = await value
-        except Exception as error:
+            context = Context()
+            value = self._engine.arrived(outgoing, context)
+            if is_awaitable(value):
+                value = await in_context(context, value)
+        except BaseException as error:
             return self._engine.raised(outgoing, error)
         return self._engine.returned(outgoing, value)
 
