@@ -152,7 +152,7 @@ def test_names_that_paths_have_themselves(door: Door) -> None:
         wait_until(lambda: heard == [{"value": 5}])
         assert bus.stream.history.parameter_schema["properties"]["value"] == {"type": "integer"}
         assert bus.stream.listen.history()[0].kwargs == {"value": 5}
-        assert bus.stream.call_async.api_name == "stream"
+        assert bus.stream.call.api_name == "stream"
 
 
 def test_subclasses_have_the_same_names() -> None:

@@ -23,6 +23,7 @@ from ..service.api import Api, ApiRegistry, left_out
 from ..service.hooks import HOOKS, HookDecorator, HookRegistry, decorator
 from ..service.reachable import check_reachable
 from ..service.schema import Schema
+from ..service.sendable import check_sendable
 from ..worker import Worker
 from .leaving import CLIENTS
 
@@ -154,11 +155,17 @@ class ClientCore:
         """
         Offer an API: its procedures can be called, and its events fired.
 
-        A running worker advertises it at once. Raises InvalidApiRegistryEntry where `api` is no instance of an Api
-        class, or the name is taken, and InvalidName where `bus.api.name` could not lead to one of its names.
+        A running worker advertises it at once.
+
+        Raises:
+            InvalidApiRegistryEntry: `api` is no instance of an Api class, or the name is taken.
+            InvalidName: `bus.<api>.<name>` could not lead to one of its names.
+            InvalidDeclaration: an annotation names what cannot be sent.
+
         """
         if isinstance(api, Api):  # what is none is refused by the registry
             check_reachable(api)
+            check_sendable(api)
         self.api_registry.add(api)
         self.schema.add_api(api)
         for name, why in left_out(api).items():

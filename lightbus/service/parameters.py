@@ -71,12 +71,12 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class WildcardParameter(Parameter):
-    """Stands for any further arguments of an event, by whatever name."""
+    """Stands for any further arguments, by whatever name; with an annotation, for those of that type."""
 
     name: str = "kwargs"
 
     def __str__(self) -> str:
-        return f"**{self.name}"
+        return f"**{self.name}" if self.annotation is empty else f"**{self.name}: {annotation_text(self.annotation)}"
 
 
 def of_function(
@@ -124,7 +124,9 @@ def _read(
 ) -> Iterator[Parameter]:
     for each in declared:
         if each.kind is each.VAR_KEYWORD:
-            yield WildcardParameter(each.name)
+            annotation = resolved(each.name, each.annotation)
+            says_nothing = annotation is Any or typing.get_origin(annotation) is typing.Unpack
+            yield WildcardParameter(each.name, empty if says_nothing else annotation)
         elif each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD):
             annotation = resolved(each.name, each.annotation)
             # `name: str = None` is how many write `name: str | None = None`.

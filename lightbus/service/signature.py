@@ -10,6 +10,7 @@ import copy
 import functools
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..exceptions import DeformError, InvalidEventArguments, InvalidParameters, ValidationError, did_you_mean
@@ -67,6 +68,8 @@ class Signature:
         # That many arguments of those are all there are. Never true where a wildcard lets others be counted.
         self._complete = len(self._exact) if self.wildcard is None and len(self._exact) == len(exact) else -1
         self._exact_result = exact_types(returns)
+        # The same for arguments of other names: None where there are none, or each needs a closer look.
+        self._exact_rest = None if self.wildcard is None else exact_types(self.wildcard.annotation)
 
     @classmethod
     def of_function(
@@ -108,7 +111,7 @@ class Signature:
             "type": "object",
             "properties": properties,
             "required": [each.name for each in self.parameters if each.is_required],
-            "additionalProperties": self.wildcard is not None,
+            "additionalProperties": self._rest_schema,
             **({"$defs": self._arguments.definitions} if self._arguments.definitions else {}),
         }
 
@@ -162,7 +165,23 @@ class Signature:
             ValidationError: an argument cannot become what its annotation says.
 
         """
-        return kwargs if self.passes(kwargs) else self._cast(self._arguments, kwargs)
+        if self.passes(kwargs):
+            return kwargs
+        cast = self._cast(self._arguments, kwargs)
+        wildcard = self.wildcard
+        if wildcard is None or wildcard.annotation is empty:
+            return cast
+        rest = {name: value for name, value in kwargs.items() if name not in self._names}
+        return {**cast, **{name: self._cast_rest(wildcard.name, name, value) for name, value in rest.items()}}
+
+    def _cast_rest(self, wildcard: str, name: str, value: Any) -> Any:
+        from .casting import CastFailed
+
+        try:
+            return self._arguments.cast({wildcard: value})[wildcard]
+        except CastFailed as error:
+            problem = error.problem
+            raise self._invalid(replace(problem, path=(name, *problem.path[1:]))) from error
 
     def cast_result(self, value: Any) -> Any:
         """
@@ -188,7 +207,8 @@ class Signature:
         for name, value in kwargs.items():
             kinds = exact.get(name)
             if kinds is None:
-                if self.wildcard is None or name in self._names:
+                rest = self._exact_rest
+                if rest is None or name in self._names or (rest and type(value) not in rest):
                     return False
             elif kinds and type(value) not in kinds:
                 return False
@@ -229,6 +249,14 @@ class Signature:
         return {**schema, "default": default}
 
     @property
+    def _rest_schema(self) -> bool | JsonSchema:
+        """What arguments of other names have to be; False where there are none, True where anything is accepted."""
+        if self.wildcard is None or self.wildcard.annotation is empty:
+            return self.wildcard is not None
+        schema: JsonSchema = self._arguments.properties[self.wildcard.name]
+        return schema
+
+    @property
     def _label(self) -> str:
         return f"{self.api_name}.{self.name}"
 
@@ -244,7 +272,8 @@ class Signature:
     def _arguments(self) -> Caster:
         from .casting import Caster
 
-        annotations = {each.name: Any if each.annotation is empty else each.annotation for each in self.parameters}
+        all_of_them = (*self.parameters, *((self.wildcard,) if self.wildcard is not None else ()))
+        annotations = {each.name: Any if each.annotation is empty else each.annotation for each in all_of_them}
         return Caster(annotations, what=self._label)
 
     @functools.cached_property

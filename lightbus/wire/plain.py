@@ -5,11 +5,12 @@ Knows nothing of bytes. The way back, plain values -> objects, needs annotations
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import reprlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -19,7 +20,7 @@ from uuid import UUID
 
 from ..exceptions import DeformError, with_article
 
-__all__ = ["EXTENSION_TYPES", "MAX_DEPTH", "explain", "json_form", "to_plain"]
+__all__ = ["EXTENSION_TYPES", "MAX_DEPTH", "explain", "is_carried", "json_form", "to_plain"]
 
 MAX_DEPTH = 500
 """
@@ -64,7 +65,50 @@ _BASES: tuple[tuple[type | tuple[type, ...], Callable[[Any], Any]], ...] = (
 
 
 class _NotCarried(TypeError):
-    """Says what the value is; the path to it and the remedy are added by `explain`."""
+    """Says what the value is, and what to send instead; the path to it is added by `explain`."""
+
+    def __init__(self, what: str, remedy: str = _REMEDY) -> None:
+        super().__init__(f"{what}. {remedy}")
+
+
+def _pattern(value: Any) -> Any:
+    if sys.modules["re"].compile(value.pattern).flags != value.flags:
+        raise _NotCarried("a re.Pattern with flags, which do not travel", "Write them into it, as '(?i)a+'.")
+    return value.pattern
+
+
+def _secret(value: Any) -> Any:
+    return value.get_secret_value()
+
+
+# Classes of modules that cost time to import, and without which there can be no value of them. The text of a secret
+# is sent as it is: what must not be read on the way needs a bus with a key.
+_ELSEWHERE: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
+    ("pathlib", "PurePath", str),
+    ("collections", "deque", list),
+    ("ipaddress", "_IPAddressBase", str),
+    *(("pydantic.types", name, _secret) for name in ("SecretStr", "SecretBytes", "Secret")),
+    ("pydantic.networks", "_BaseUrl", str),
+    ("pydantic.networks", "_BaseMultiHostUrl", str),
+    ("pydantic_core", "Url", str),
+    ("pydantic_core", "MultiHostUrl", str),
+    ("pydantic_core._pydantic_core", "SerializationIterator", list),
+    ("fractions", "Fraction", str),
+    ("zoneinfo", "ZoneInfo", lambda value: value.key),
+    ("re", "Pattern", _pattern),
+)
+
+
+def is_carried(cls: type) -> bool:
+    """Return whether values of a class are carried as they are, or by a form that is given here."""
+    return cls in _PLAIN or any(issubclass(cls, base) for base, _ in (*_BASES, *_elsewhere()))
+
+
+def _elsewhere() -> Iterator[tuple[type, Callable[[Any], Any]]]:
+    for module, name, convert in _ELSEWHERE:
+        base = getattr(sys.modules.get(module), name, None)
+        if isinstance(base, type):
+            yield base, convert
 
 
 def to_plain(value: Any) -> Any:
@@ -89,7 +133,7 @@ def to_plain(value: Any) -> Any:
         elif isinstance(value, Enum):
             value = value.value
         else:
-            return _plain_structure(value)
+            value = _plain_structure(value)
     raise _NotCarried(f"{_a(value)} whose `__to_bus__` returns objects with `__to_bus__` without end")
 
 
@@ -101,11 +145,44 @@ def _plain_structure(value: Any) -> Any:
     # A model can only be here if pydantic was imported by whoever made it.
     model = getattr(sys.modules.get("pydantic.main"), "BaseModel", None)
     if model is not None and isinstance(value, model):
-        return value.model_dump(by_alias=True, round_trip=True)
-    for base, convert in _BASES:
-        if isinstance(value, base):
-            return convert(value)
-    raise _NotCarried(f"{_a(value)}, which cannot be sent")
+        return value.model_dump(by_alias=True, round_trip=True)  # of a RootModel that is any value
+    for bases in (_BASES, _elsewhere()):
+        for base, convert in bases:
+            if isinstance(value, base):
+                return convert(value)
+    kind: Any = type(value)
+    adapter = _adapter(kind)
+    if adapter is not None:
+        return adapter.dump_python(value, mode="json")
+    raise _not_carried(value)
+
+
+def _not_carried(value: Any) -> _NotCarried:
+    if isinstance(value, type):
+        return _NotCarried(
+            f"the class {value.__qualname__}, which cannot be sent", "Send an instance of it, or its name."
+        )
+    if isinstance(value, (Iterator, AsyncIterator)):
+        return _NotCarried(f"{_a(value)}, which cannot be sent", "It is read once: send a list of what it gives.")
+    if isinstance(value, Awaitable):
+        return _NotCarried(f"{_a(value)}, which cannot be sent", "Await it, and send its result.")
+    old_model = getattr(sys.modules.get("pydantic.v1.main"), "BaseModel", None)
+    if old_model is not None and isinstance(value, old_model):
+        return _NotCarried(
+            f"{_a(value)}, a model of pydantic.v1", "Derive it from pydantic.BaseModel, or send .dict()."
+        )
+    return _NotCarried(f"{_a(value)}, which cannot be sent")
+
+
+@functools.lru_cache(maxsize=256)
+def _adapter(kind: type) -> Any:
+    """Return what writes values of a class that has told pydantic how that is done; None where it has not."""
+    if not hasattr(kind, "__get_pydantic_core_schema__"):
+        return None
+    try:
+        return sys.modules["pydantic"].TypeAdapter(kind)
+    except Exception:  # whatever that method of the user's raises: then nothing is known of the class
+        return None
 
 
 def json_form(value: Any, *, finite: bool = False) -> Any:
@@ -183,7 +260,7 @@ def explain(
         try:
             plain = _checked(part, check)
         except Exception as cause:
-            return DeformError(f"{_elided(path)} is {_reason(part, cause)}. {_REMEDY}")
+            return DeformError(f"{_elided(path)} is {_reason(part, cause)}")
         children = [*_children(plain, path, () if depth else names)]
         waiting.extend((child, child_path, depth + 1) for child, child_path in reversed(children))
     return DeformError(f"{name} cannot be carried: {type(error).__name__}: {error}")
@@ -195,7 +272,8 @@ def _checked(part: Any, check: Callable[[Any], object]) -> Any:
     for key in plain if type(plain) is dict else ():
         plain_key = to_plain(key)
         if type(plain_key) in (list, dict):
-            raise _NotCarried(f"a dict with the key {reprlib.repr(key)}, {_a(key)}, where a scalar is wanted")
+            what = f"a dict with the key {reprlib.repr(key)}, {_a(key)}, where a scalar is wanted"
+            raise _NotCarried(what, "Send a list of pairs, of key and value.")
         check(plain_key)
     return plain
 
@@ -213,7 +291,11 @@ def _children(plain: Any, path: str, names: Sequence[str]) -> Iterator[tuple[Any
 def _reason(part: Any, cause: Exception) -> str:
     if isinstance(cause, _NotCarried):
         return str(cause)
-    return f"{_a(part)} that cannot be sent: {type(cause).__name__}: {cause}"
+    if isinstance(cause, UnicodeEncodeError):
+        remedy = " Send its bytes: text.encode('utf-8', 'surrogateescape')."
+    else:
+        remedy = ""
+    return f"{_a(part)} that cannot be sent: {type(cause).__name__}: {str(cause).rstrip('.')}.{remedy}"
 
 
 def _elided(path: str) -> str:

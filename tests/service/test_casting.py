@@ -256,11 +256,11 @@ def test_a_dataclass_with_a_form_of_its_own_has_the_schema_of_that() -> None:
 
 
 def test_a_named_tuple_is_an_object() -> None:
-    """A NamedTuple travels as a dict, and so says its schema."""
+    """A NamedTuple travels as a dict, or inside of a model as a list, and so says its schema."""
     made = caster(Pair)
     assert made.properties["it"] == {"$ref": "#/$defs/Pair"}
     form = made.definitions["Pair"]
-    assert (form["type"], form["required"]) == ("object", ["left"])
+    assert (form["type"], form["required"]) == (["object", "array"], ["left"])
     assert form["properties"]["left"]["type"] == "integer"
     assert form["properties"]["right"]["anyOf"] == [{"type": "integer"}, {"type": "null"}]
 

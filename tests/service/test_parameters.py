@@ -31,7 +31,7 @@ def test_a_function_is_read_with_annotations_and_defaults() -> None:
         Parameter("a", int),
         Parameter("b"),
         Parameter("c", Account | None, default=None),
-        WildcardParameter("rest"),
+        WildcardParameter("rest", int),
     )
     assert returns == list[Account]
 

@@ -53,6 +53,7 @@ def test_names_of_members_that_are_reached(name: str, member: Any) -> None:
         (api("shop.orders", fire=Event()), "'orders_fire'"),
         (api("my-shop", api_name=method), "'my_shop_api_name'"),
         (api("shop", fully_qualified_name=Event()), "'shop_fully_qualified_name'"),
+        (api("shop", call_async=method), "'shop_call_async'"),
     ],
 )
 def test_names_that_are_refused(refused: Api, better: str) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
+import re
+import warnings
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -16,6 +19,7 @@ import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic_core import core_schema
 
 from lightbus.exceptions import DeformError
 from lightbus.wire.codec import decode, encode
@@ -197,3 +201,52 @@ def test_a_failure_without_a_culprit_is_still_explained() -> None:
     error = explain({"a": 1}, MemoryError("too much"), name="kwargs")
     assert isinstance(error, DeformError)
     assert str(error) == "kwargs cannot be carried: MemoryError: too much"
+
+
+@pytest.mark.parametrize(
+    ("value", "remedy"),
+    [
+        (Order, "the class Order, which cannot be sent. Send an instance of it, or its name."),
+        ((each for each in ()), "a generator, which cannot be sent. It is read once: send a list"),
+        ({(1, 2): 3}, "a dict with the key (1, 2), a tuple, where a scalar is wanted. Send a list of pairs"),
+        (re.compile("a", re.IGNORECASE), "a re.Pattern with flags, which do not travel. Write them into it"),
+        (object(), "an object, which cannot be sent. Send a built-in type"),
+    ],
+)
+def test_the_remedy_is_one_for_the_value(value: Any, remedy: str) -> None:
+    """What to do about a value that cannot be sent depends on what it is."""
+    assert str(explain({"it": value}, TypeError())).startswith(f"value.it is {remedy}")
+
+
+def test_models_of_other_versions() -> None:
+    """A model of pydantic.v1 is no pydantic model, and nobody is told to send it as one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            v1 = importlib.import_module("pydantic.v1")
+        except Exception:  # not for the Pythons that it does not support
+            pytest.skip("there is no pydantic.v1 here")
+    made = type("Old", (v1.BaseModel,), {"__module__": "shop"})()
+    assert "Derive it from pydantic.BaseModel, or send .dict()." in str(explain(made, TypeError()))
+
+
+def test_classes_that_told_pydantic_their_form() -> None:
+    """A class that pydantic can write in JSON is sent so."""
+
+    class Ref:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        @classmethod
+        def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+            return core_schema.no_info_plain_validator_function(
+                lambda value: value if isinstance(value, cls) else cls(int(value[1:])),
+                serialization=core_schema.plain_serializer_function_ser_schema(lambda value: f"#{value.number}"),
+            )
+
+    assert to_plain(Ref(3)) == "#3"
+
+
+def test_secrets_are_sent_in_clear() -> None:
+    """The text of a SecretStr is sent as it is, not the stars that stand for it."""
+    assert [to_plain(each) for each in (pydantic.SecretStr("x"), pydantic.SecretBytes(b"x"))] == ["x", b"x"]

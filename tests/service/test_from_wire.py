@@ -1,0 +1,127 @@
+"""What is sent comes back: every kind of annotation, over the wire's form and through the schema both ways."""
+
+from __future__ import annotations
+
+import ipaddress
+import pathlib
+import sys
+import zoneinfo
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+import pydantic
+import pytest
+
+from helpers.values import (
+    STRICT,
+    VALUES,
+    Access,
+    Aliased,
+    BothAliases,
+    ByName,
+    Choices,
+    Colour,
+    Level,
+    Pair,
+    Place,
+    Point,
+    ReadAlias,
+    Strict,
+    Typed,
+    WriteAlias,
+)
+from lightbus.exceptions import ValidationError
+from lightbus.service.parameters import Parameter
+from lightbus.service.signature import Signature
+from lightbus.wire.codec import decode, encode
+
+
+def there_and_back(annotation: Any, value: Any) -> tuple[Any, Any]:
+    """Return what a value is as an argument, and as a result, after all that is done with one on its way."""
+    parameter = Parameter("value", annotation)
+    signature = Signature(kind="RPC", api_name="api", name="f", parameters=(parameter,), returns=annotation)
+    signature.validate({"value": value})
+    signature.validate_response(value)
+    arrived = decode(encode({"value": value}))
+    signature.validate(arrived)
+    signature.validate_response(arrived["value"])
+    return signature.cast(arrived)["value"], signature.cast_result(arrived["value"])
+
+
+@pytest.mark.parametrize(("annotation", "value"), VALUES, ids=lambda each: str(each)[:60])
+def test_what_is_sent_comes_back(annotation: Any, value: Any) -> None:
+    """It is equal to what was sent, and of the same class."""
+    for got in there_and_back(annotation, value):
+        assert got == value
+        assert type(got) is type(value) or isinstance(value, bytearray)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "given", "value"),
+    [
+        (ReadAlias, {"userId": 1}, ReadAlias.model_validate({"userId": 1})),
+        (WriteAlias, {"user_id": 1}, WriteAlias(user_id=1)),
+        (BothAliases, {"readId": 1}, BothAliases.model_validate({"readId": 1})),
+        (Choices, {"userId": 1}, Choices.model_validate({"uid": 1})),
+        (Choices, {"ids": [1]}, Choices.model_validate({"uid": 1})),
+        (ByName, {"userId": 1}, ByName(user_id=1)),
+        (Aliased, {"userId": 1}, Aliased(userId=1)),  # type: ignore[call-arg]
+        (Point, {"x": 1}, Point(1)),
+        (Pair, [1, "blue"], Pair(1, Colour.BLUE)),
+        (Strict, {**decode(encode(STRICT)), "point": {"x": 1}}, STRICT.model_copy(update={"point": Point(1)})),
+    ],
+)
+def test_plain_values_are_taken(annotation: Any, given: Any, value: Any) -> None:
+    """Who has no such class sends its plain form, by the names under which the class reads it."""
+    assert there_and_back(annotation, given)[0] == value
+
+
+@pytest.mark.parametrize(
+    ("annotation", "wrong"),
+    [
+        (Strict, {**decode(encode(STRICT)), "pair": ["1", "x"]}),
+        (Strict, {**decode(encode(STRICT)), "colour": "green"}),
+        (ReadAlias, {}),
+        (Choices, {"other": 1}),
+        (Place, [1, 1]),
+        (Literal[Colour.RED], "blue"),
+        (Access, "READ"),
+        (dict[Level, str], {3: "a"}),
+        (pathlib.Path, 3),
+        (ipaddress.IPv4Address, "10.0.0.256"),
+        (pydantic.HttpUrl, "no url"),
+        (Typed, {"size": 1}),
+        (Typed, {"colour": "red", "size": 0}),
+    ],
+)
+def test_wrong_values_are_refused(annotation: Any, wrong: Any) -> None:
+    """Constraints hold as before, those of strict models, too."""
+    with pytest.raises(ValidationError):
+        there_and_back(annotation, wrong)
+
+
+def test_not_a_number() -> None:
+    """NaN and the infinities travel."""
+    for value in (float("nan"), float("inf"), Decimal("NaN")):
+        for got in there_and_back(type(value) if isinstance(value, float) else Any, value):
+            assert str(got) == str(value)
+
+
+def test_time_zones_travel_as_offsets() -> None:
+    """A moment arrives as the same moment, with the offset of its zone; which of two equal hours it was is in that."""
+    berlin = zoneinfo.ZoneInfo("Europe/Berlin")
+    for fold in (0, 1):
+        value = datetime(2026, 10, 25, 2, 30, tzinfo=berlin, fold=fold)
+        for got in there_and_back(datetime, value):
+            assert got.timestamp() == value.timestamp()
+            assert got.utcoffset() == value.utcoffset()
+
+
+if sys.version_info >= (3, 12):  # pragma: no cover - of later versions
+
+    def test_type_statements() -> None:
+        """An alias made with `type` is what it stands for."""
+        scope: dict[str, Any] = {}
+        exec("type Numbers = list[int]", scope)
+        assert there_and_back(scope["Numbers"], [1])[0] == [1]

@@ -1,0 +1,169 @@
+"""Annotations whose values cannot be sent are refused, with the remedy that helps."""
+
+from __future__ import annotations
+
+import enum
+import io
+import sys
+import typing
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import pydantic
+import pytest
+
+from helpers.values import VALUES
+from lightbus import Api, Event, InvalidDeclaration, Parameter, create
+from lightbus.service.sendable import why_not_sendable
+
+T = TypeVar("T")
+
+AS_CLASS = "Make it a dataclass or a pydantic model, or give it `__to_bus__` and `__from_bus__`"
+
+
+class Opaque:
+    pass
+
+
+class Generically(Generic[T]):
+    pass
+
+
+class Place(enum.Enum):
+    HOME = (1, 2)
+
+
+class Holder(enum.Enum):
+    IT = object()
+
+
+@dataclass
+class Part:
+    inner: list[Opaque]
+
+
+class Model(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+    inner: dict[str, Opaque]
+
+
+class Crossed(pydantic.BaseModel):
+    left: int = pydantic.Field(validation_alias="right")
+    right: int = pydantic.Field(validation_alias="left")
+
+
+class Withheld(pydantic.BaseModel):
+    secret: int = pydantic.Field(exclude=True)
+
+
+class Known:
+    def __to_bus__(self) -> str:
+        return ""
+
+
+class Loop(pydantic.BaseModel):
+    again: Loop | None = None
+
+
+class Old(typing.TypedDict):
+    it: int
+
+
+@dataclass
+class AroundOld:
+    old: Old
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="later versions of Python have one TypedDict")
+def test_typed_dicts_inside_of_classes() -> None:
+    """Of the two TypedDicts of Python 3.11 pydantic reads one: the error says which."""
+    assert "take `typing_extensions`'s" in str(why_not_sendable(AroundOld))
+    assert why_not_sendable(list[Old]) is None
+
+
+@pytest.mark.parametrize(
+    ("annotation", "why"),
+    [
+        (Opaque, f"an Opaque cannot be sent. {AS_CLASS}"),
+        (list[Opaque], f"an Opaque cannot be sent. {AS_CLASS}"),
+        (Opaque | None, AS_CLASS),
+        (Annotated[Opaque, "note"], AS_CLASS),
+        (tuple[int, Opaque], AS_CLASS),
+        (Mapping[str, Sequence[Opaque]], AS_CLASS),
+        (Generically[int], "a Generically cannot be sent"),
+        (Part, "of its part Part.inner, an Opaque cannot be sent"),
+        (Model, "of its part Model.inner, an Opaque cannot be sent"),
+        (Crossed, "Crossed.left is written as 'left', which is read as 'right'. Give each field one name"),
+        (Withheld, "Withheld.secret is required and never sent"),
+        (Holder, "cannot be sent: value is an object"),
+        (Callable, "a function cannot be sent"),
+        (Callable[[int], str], "a function cannot be sent"),
+        (type[int], "a class cannot be sent: send its name"),
+        (Iterator[int], "read once, and by one reader: write list"),
+        (AsyncIterator[int], "read once"),
+        (Awaitable[int], "read once"),
+        (io.StringIO, "a StringIO cannot be sent"),
+        (range, "a range cannot be sent"),
+        (dict[tuple[int, int], str], "keys of tuple[int, int], and on the bus a key is text"),
+        (dict[frozenset[int] | str, str], "keys of frozenset[int]"),
+        (dict[Place, str], "write list[tuple[key, value]]"),
+        (dict[Loop, str], "keys of Loop"),
+    ],
+    ids=str,
+)
+def test_refused(annotation: Any, why: str) -> None:
+    """The reason names the part that cannot be sent, and what to write instead."""
+    assert why in str(why_not_sendable(annotation))
+
+
+@pytest.mark.parametrize("annotation", [annotation for annotation, _ in VALUES], ids=lambda each: str(each)[:60])
+def test_what_comes_back_is_not_refused(annotation: Any) -> None:
+    """Whatever is tested to come back can be declared."""
+    assert why_not_sendable(annotation) is None
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        *(Any, object, None, T, "Missing", Known, Loop, Place, Literal[Place.HOME], Iterable[int], Iterable, Sequence),
+        *(list, dict, dict[Any, int], typing.List, typing.Hashable, typing.AnyStr, str),  # noqa: UP006
+        *(Annotated[Opaque, pydantic.SkipValidation], pydantic.BaseModel, enum.Enum),
+    ],
+    ids=str,
+)
+def test_what_nobody_can_say_is_not_refused(annotation: Any) -> None:
+    """Annotations that leave it open are no reason to keep a service from starting."""
+    assert why_not_sendable(annotation) is None
+
+
+def _api(**members: Any) -> Api:
+    made: Api = type("Made", (Api,), {"Meta": type("Meta", (), {"name": "shop"}), **members})()
+    return made
+
+
+def _taking(self: Any, it: list[Opaque]) -> None: ...
+
+
+def _returning(self: Any) -> Iterator[int]: ...  # type: ignore[empty-body]
+
+
+def _taking_more(self: Any, **rest: Opaque) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("members", "text"),
+    [
+        ({"f": _taking}, r"shop\.f: 'it' is annotated with list\[Opaque\], and an Opaque cannot be sent"),
+        ({"f": _returning}, r"shop\.f: the result is annotated with .*Iterator\[int\], and it is read once"),
+        ({"f": _taking_more}, r"shop\.f: 'rest' is annotated with Opaque"),
+        ({"e": Event([Parameter("it", Opaque)])}, r"shop\.e: 'it' is annotated with Opaque"),
+    ],
+)
+def test_refused_when_it_is_registered(members: Any, text: str) -> None:
+    """Parameters, results, further arguments and events: nothing of such an Api is registered."""
+    bus = create(service_name="shop")
+    with pytest.raises(InvalidDeclaration, match=text):
+        bus.client.register_api(_api(**members))
+    assert not bus.client.api_registry.all()
+    assert not bus.schema.api_names
