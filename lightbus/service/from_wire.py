@@ -27,6 +27,9 @@ _building = threading.Lock()
 # Parts of a core schema that hold values and functions of the user's, and no schemas.
 _OPAQUE = frozenset({"metadata", "serialization", "default", "default_factory", "expected", "members", "cls", "config"})
 
+# Dicts of schemas by names of the user's: a field may be called "type", or "default".
+_BY_NAME = frozenset({"fields", "choices"})
+
 # What is something else on the wire than in Python, and so cannot be had in strict mode.
 _NEVER_STRICT = frozenset(
     {
@@ -94,10 +97,13 @@ def _changed(schema: Any, config: Mapping[str, Any], known: bool) -> Any:
             return _bus_type(cls, schema.get("ref"))
     config = schema.get("config") or config
     inside = known or kind in _OF_KNOWN_CLASSES
-    changed = {
-        key: part if key in _OPAQUE else _changed(part, config, inside and key not in _PARTS_OF_VALUES)
-        for key, part in schema.items()
-    }
+    changed: dict[str, Any] = {}
+    for key, part in schema.items():
+        still_known = inside and key not in _PARTS_OF_VALUES
+        if key in _BY_NAME and isinstance(part, dict):
+            changed[key] = {name: _changed(each, config, False) for name, each in part.items()}
+        else:
+            changed[key] = part if key in _OPAQUE else _changed(part, config, still_known)
     change = _CHANGES.get(kind) if isinstance(kind, str) else None
     if kind in _NEVER_STRICT:
         changed["strict"] = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import pathlib
 import sys
@@ -99,6 +100,16 @@ def test_wrong_values_are_refused(annotation: Any, wrong: Any) -> None:
     """Constraints hold as before, those of strict models, too."""
     with pytest.raises(ValidationError):
         there_and_back(annotation, wrong)
+
+
+@pytest.mark.parametrize("name", ["type", "default", "metadata", "cls", "config", "fields", "schema", "strict", "ref"])
+def test_fields_named_like_parts_of_schemas(name: str) -> None:
+    """A field may be named like anything in the schemas that pydantic makes."""
+    make: Any = pydantic.create_model
+    model = make("Model", __config__=pydantic.ConfigDict(strict=True, protected_namespaces=()), **{name: (Place, ...)})
+    assert there_and_back(model, model(**{name: Place.HOME}))[0] == model(**{name: Place.HOME})
+    made = dataclasses.make_dataclass("Made", [(name, Place)])
+    assert there_and_back(made, made(Place.HOME))[0] == made(Place.HOME)
 
 
 def test_not_a_number() -> None:
