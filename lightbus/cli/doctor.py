@@ -20,6 +20,7 @@ import click
 from ..core.peers import Peer
 from ..deadline import Deadline
 from ..exceptions import JournalError, LightbusException
+from ..io.descriptors import connection_limit, hard_descriptor_limit
 from ..io.interfaces import explain
 from ..io.journals import data_directory
 from ..io.probing import multicast_problem, port_problem
@@ -37,6 +38,9 @@ MULTICAST_SECONDS = 1.0
 
 NEAR_CAP = 0.9
 """How full a journal may be before it is a finding."""
+
+FEW_CONNECTIONS = 1024
+"""Connections that a worker can have, and that may be too few for it."""
 
 STUCK_SECONDS = 2.0
 """For how long a group that has something to do may acknowledge nothing."""
@@ -187,6 +191,20 @@ async def _directories(examination: Examination) -> AsyncIterator[Finding]:
         yield Finding(level=Level.OK, check="data directory", text=f"{directory} can be written to.")
     else:
         yield Finding(level=Level.OK, check="data directory", text=f"{directory} will be made with the first event.")
+
+
+async def _open_files(examination: Examination) -> AsyncIterator[Finding]:
+    most = connection_limit(hard_descriptor_limit())
+    if most >= FEW_CONNECTIONS:
+        yield Finding(level=Level.OK, check="open files", text="a worker may have thousands of connections.")
+        return
+    yield Finding(
+        level=Level.WARNING,
+        check="open files",
+        text=f"a process of this user may have {hard_descriptor_limit()}, so a worker takes {most} connections.",
+        remedy="Each caller has about three. Raise the hard limit: `ulimit -Hn`, LimitNOFILE= of systemd, or "
+        "/etc/security/limits.conf.",
+    )
 
 
 # Peers
@@ -392,6 +410,7 @@ CHECKS: dict[str, Check] = {
     "port 5353": _port,
     "multicast": _multicast,
     "the data directory": _directories,
+    "open files": _open_files,
     "fixed peers": _seeds,
     "peers": _peers,
     "names": _names,

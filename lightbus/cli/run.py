@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..config.features import ALL_FEATURES, Feature
+from ..io.descriptors import raise_descriptor_limit
 from .first_process import leave_to_a_child
 from .options import ENVIRONMENT, bus_options, take_over
 
@@ -102,6 +103,9 @@ def run(
     """
     features = _chosen(only, skip)
     leave_to_a_child()
+    before, now = raise_descriptor_limit()  # this process is ours: what it runs is a worker
+    if now != before:
+        logger.debug("Raised the limit of open files (ulimit -n) from %d to %d", before, now)
     from .bus_module import file_of, load_bus
     from .logs import ApplicationLogging
 

@@ -15,6 +15,8 @@ import select
 import socket
 from contextlib import suppress
 
+from .borrowing import borrowed
+
 __all__ = ["LOOK_EVERY", "MAX_BACKLOG", "Backlogs"]
 
 logger = logging.getLogger("lightbus.transport")
@@ -99,11 +101,8 @@ class Backlogs:
         with suppress(OSError):
             if os.fstat(descriptor).st_ino != connection.inode:  # another one has this number by now
                 return
-            borrowed = socket.socket(fileno=descriptor)
-            try:
-                borrowed.shutdown(socket.SHUT_RDWR)
-            finally:
-                borrowed.detach()
+            with borrowed(descriptor) as ended:
+                ended.shutdown(socket.SHUT_RDWR)
             self.closed += 1
             if self.closed & (self.closed - 1) == 0:  # the first, and then after twice as many
                 logger.warning(

@@ -107,22 +107,22 @@ class Transport:
         self.heartbeat_interval = heartbeat_interval
         self.heartbeat_timeout = heartbeat_timeout
         self.gate: Gate | None = None
-        """Who admits others to our bound sockets; made with the first of them, where the mode has keys."""
+        """Who admits others to our bound sockets; made with the first of them."""
         self._context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
 
     def router(self, on_message: Callable[[bytes, bytes], None]) -> Router:
         """Return a ROUTER that calls `on_message(routing id, frame)`. Needs a running loop."""
-        socket, unwatch = self._server_socket(zmq.ROUTER)
+        socket, gate = self._server_socket(zmq.ROUTER)
         socket.set(zmq.ROUTER_MANDATORY, 1)  # a reply to somebody who left is an error that we can count
-        return Router(socket, on_message, unwatch)
+        return Router(socket, on_message, gate)
 
     def publisher(self, on_subscription: Callable[[bytes, bool], None]) -> Publisher:
         """Return an XPUB that calls `on_subscription(topic, subscribed)`. Needs a running loop."""
-        socket, unwatch = self._server_socket(zmq.XPUB)
+        socket, gate = self._server_socket(zmq.XPUB)
         self._without_heartbeats(socket)
         socket.set(zmq.XPUB_VERBOSE, 1)  # or who asks for nothing that others have not asked for would not be heard of
-        return Publisher(socket, on_subscription, unwatch)
+        return Publisher(socket, on_subscription, gate)
 
     def dealer(
         self,
@@ -173,20 +173,26 @@ class Transport:
         """How many connections to our bound sockets were refused, by reason."""
         return {} if self.gate is None else self.gate.refusals
 
+    @property
+    def crowding(self) -> str | None:
+        """A sentence with the remedy where there is room for few more connections to our bound sockets; else None."""
+        return None if self.gate is None else self.gate.crowding
+
     def close(self) -> None:
         """Close the context and every socket of it that is still open. What was not sent yet is dropped."""
         if self.gate is not None:
             self.gate.stop()
         self._context.destroy(linger=0)
 
-    def _server_socket(self, kind: int) -> tuple[zmq.Socket[bytes], Callable[[], None]]:
-        """Return a socket to bind, and what is to be called before it is closed."""
-        if self.gate is None and self.security.admitted is not None:
+    def _server_socket(self, kind: int) -> tuple[zmq.Socket[bytes], Gate]:
+        """Return a socket to bind, and who watches it."""
+        if self.gate is None:
             self.gate = Gate(self._context, self.security.admitted)
         socket = self._socket(kind)
         socket.set(zmq.BACKLOG, BACKLOG)
         self.security.prepare_server(socket)
-        return socket, self.gate.watch(socket) if self.gate is not None else _nothing_to_do
+        self.gate.watch(socket)
+        return socket, self.gate
 
     def _without_heartbeats(self, socket: zmq.Socket[bytes]) -> None:
         """
@@ -346,27 +352,27 @@ class _LoopSocket:
             self._look_again()
 
 
-def _nothing_to_do() -> None:
-    """Stand in for the end of a watch that nobody keeps."""
-
-
 class _BoundSocket(_LoopSocket):
-    """One that others connect to. `unwatch` is called before it is closed, in whatever way."""
+    """One that others connect to. The gate watches it until right before it is closed, in whatever way."""
 
-    def __init__(self, socket: zmq.Socket[bytes], unwatch: Callable[[], None]) -> None:
-        self._unwatch = unwatch
+    def __init__(self, socket: zmq.Socket[bytes], gate: Gate) -> None:
+        self._gate = gate
         super().__init__(socket)
 
+    def unbind(self, endpoint: str) -> None:
+        self._gate.before_unbind(self._socket, endpoint)
+        super().unbind(endpoint)
+
     def close(self) -> None:
-        self._unwatch()
+        self._gate.unwatch(self._socket)
         super().close()
 
     def flush_and_close(self, milliseconds: int) -> None:
-        self._unwatch()
+        self._gate.unwatch(self._socket)
         super().flush_and_close(milliseconds)
 
     def abandon(self) -> None:
-        self._unwatch()
+        self._gate.unwatch(self._socket)
         super().abandon()
 
 
@@ -377,10 +383,10 @@ class Router(_BoundSocket):
         self,
         socket: zmq.Socket[bytes],
         on_message: Callable[[bytes, bytes], None],
-        unwatch: Callable[[], None] = _nothing_to_do,
+        gate: Gate,
     ) -> None:
         self._on_message = on_message
-        super().__init__(socket, unwatch)
+        super().__init__(socket, gate)
 
     def send(self, routing_id: bytes, frame: bytes) -> bool:
         """Send to one of those we heard from; False (and counted) where it is gone or does not read."""
@@ -523,11 +529,11 @@ class Publisher(_BoundSocket):
         self,
         socket: zmq.Socket[bytes],
         on_subscription: Callable[[bytes, bool], None],
-        unwatch: Callable[[], None] = _nothing_to_do,
+        gate: Gate,
     ) -> None:
         self._on_subscription = on_subscription
         self.backlogs = Backlogs()
-        super().__init__(socket, unwatch)
+        super().__init__(socket, gate)
 
     def send(self, frame: bytes) -> None:
         """Publish. A subscriber that is too far behind misses it and sees the gap; nobody waits for it."""

@@ -215,8 +215,13 @@ class Binding:
 
     @property
     def refused_connections(self) -> dict[str, int]:
-        """How many connections were refused, by reason (`io.gate`); none without keys."""
+        """How many connections were refused, by reason (`io.gate`)."""
         return self._transport.refused
+
+    @property
+    def crowding(self) -> str | None:
+        """A sentence with the remedy where there is room for few more connections; else None."""
+        return self._transport.crowding
 
     # Hearing from them
 

@@ -182,6 +182,8 @@ def _problems(parts: Parts) -> list[str]:
         problems.append("It is shutting down, and takes nothing new.")
     if parts.server.is_doubtful:
         problems.append("Its event loop has just stood still: something blocks it, or the process was stopped.")
+    if (crowding := parts.binding.crowding) is not None:
+        problems.append(crowding)
     if parts.server.queued:
         problems.append(f"{parts.server.queued} calls wait for their turn: worker.rpc_concurrency is reached.")
     for each in parts.consumer.listenings:

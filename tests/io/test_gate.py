@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import re
-import resource
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 import zmq
@@ -32,16 +32,20 @@ def security(*keys: BusKey) -> KeySecurity:
 class Place:
     """A bound ROUTER with a gate in front of it."""
 
-    def __init__(self, mode: KeySecurity, *, limit: int | None = None) -> None:
+    def __init__(
+        self, mode: KeySecurity | None, *, limit: int | None = None, endpoint: str = "tcp://127.0.0.1:*"
+    ) -> None:
         self.now = 100.0
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        assert mode.admitted is not None
-        self.gate = Gate(self.context, mode.admitted, limit=limit, clock=lambda: self.now)
+        admitted = None if mode is None else mode.admitted
+        self.gate = Gate(self.context, admitted, limit=limit, clock=lambda: self.now)
         self.router = self.context.socket(zmq.ROUTER)
-        mode.prepare_server(self.router)
+        if mode is not None:
+            mode.prepare_server(self.router)
         self.unwatch = self.gate.watch(self.router)
         self.router.set(zmq.HANDSHAKE_IVL, 300)
-        self.port = self.router.bind_to_random_port("tcp://127.0.0.1")
+        self.router.bind(endpoint)
+        self.endpoint = self.router.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
         self._stack = ExitStack()
         self._strangers = self._stack.enter_context(zmq.Context())
 
@@ -53,8 +57,13 @@ class Place:
         dealer.set(zmq.IMMEDIATE, 1)
         if mode is not None:
             mode.prepare_client(dealer, "")
-        dealer.connect(f"tcp://127.0.0.1:{self.port}")
+        dealer.connect(self.endpoint)
         return dealer
+
+    @property
+    def port(self) -> int:
+        """The port, where it is TCP."""
+        return int(self.endpoint.rpartition(":")[2])
 
     def close(self) -> None:
         self._stack.close()
@@ -183,18 +192,67 @@ def test_connections_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
             assert place.router.poll(5000)
             place.router.recv_multipart()
         holders[0].close()
-        wait_until(lambda: sum(map(len, place.gate._monitors.values())) == 2)
+        wait_until(lambda: place.gate.connections == 2)
         place.knock(security(OURS)).send(b"hello")
         assert place.router.poll(5000)
     finally:
         place.close()
 
 
-@pytest.mark.parametrize(("soft", "expected"), [(1024, 768), (256, 128), (resource.RLIM_INFINITY, sys.maxsize)])
-def test_how_many_connections(soft: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Descriptors are left for what else the process does."""
-    monkeypatch.setattr(resource, "getrlimit", lambda which: (soft, soft))
-    assert module._connections() == expected
+def test_it_says_when_there_is_little_room(place: Place) -> None:
+    """Before connections are refused there is a sentence about it, with the remedy."""
+    assert place.gate.crowding is None
+    place.gate._limit = 4
+    holders = [place.knock(security(OURS)) for _ in range(4)]
+    wait_until(lambda: place.gate.connections == len(holders))
+    crowding = place.gate.crowding
+    assert crowding is not None
+    assert crowding.startswith("It has 4 connections and room for 0 more; beyond that they are refused.")
+    assert "ulimit -n" in crowding
+
+
+@pytest.mark.parametrize("scheme", ["ipc", "tcp"])
+@pytest.mark.parametrize("mode", [None, security(OURS)], ids=["no key", "key"])
+def test_a_flood_of_connections(scheme: str, mode: KeySecurity | None, tmp_path: Path) -> None:
+    """However quickly they come, no more are taken than there is room for, and others once there is room again."""
+    place = Place(mode, limit=20, endpoint=f"ipc://{tmp_path}/r" if scheme == "ipc" else "tcp://127.0.0.1:*")
+    floods: list[socket.socket] = []
+    try:
+        floods.append(_connected(place.endpoint))
+        wait_until(lambda: place.gate.connections == 1)  # the gate knows where it stands
+        before = len(os.listdir("/proc/self/fd"))
+        floods += [_connected(place.endpoint) for _ in range(200)]
+        assert len(os.listdir("/proc/self/fd")) <= before + len(floods) + 20
+        wait_until(lambda: place.gate.counts["too_many"] >= 20)
+        for each in floods:
+            each.close()
+        wait_until(lambda: place.gate.connections == 0)
+        place.knock(mode).send(b"hello")
+        assert place.router.poll(5000)
+    finally:
+        for each in floods:
+            each.close()
+        place.close()
+
+
+def _connected(endpoint: str) -> socket.socket:
+    if endpoint.startswith("ipc://"):
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(endpoint.removeprefix("ipc://"))
+        return connection
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    return socket.create_connection((host, int(port)))
+
+
+def test_a_socket_listens_elsewhere(place: Place) -> None:
+    """An endpoint that is given up is left alone, and its successor is watched as it was."""
+    place.gate._limit = 3
+    for _ in range(20):
+        place.gate.before_unbind(place.router, place.endpoint)
+        place.router.unbind(place.endpoint)
+        place.endpoint = f"tcp://127.0.0.1:{place.router.bind_to_random_port('tcp://127.0.0.1')}"
+    place.knock(security(OURS)).send(b"hello")
+    assert place.router.poll(5000)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +300,7 @@ def test_a_socket_is_closed_while_others_go_on(place: Place) -> None:
     router = place.context.socket(zmq.ROUTER)
     mode.prepare_server(router)
     unwatch = place.gate.watch(router)
-    place.port = router.bind_to_random_port("tcp://127.0.0.1")
+    place.endpoint = f"tcp://127.0.0.1:{router.bind_to_random_port('tcp://127.0.0.1')}"
     place.knock(mode).send(b"hello")
     assert router.poll(5000)
     place.knock(security(OTHER))

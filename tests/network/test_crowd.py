@@ -1,0 +1,123 @@
+"""A worker that may have few descriptors, and is connected to by many: it lives, and serves those who are in."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from helpers import Door, Process, Processes, scaled, wait_until
+
+from .conftest import SERVICES, Network
+
+LIMIT = 160
+RUN = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv.pop(1)), int(sys.argv.pop(1))))
+from lightbus.cli import main
+main(prog_name="lightbus")
+"""
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="descriptors are counted in /proc")
+
+
+@pytest.fixture
+def start(processes: Processes) -> Callable[..., Process]:
+    """Return what starts a worker with a soft and a hard limit of descriptors."""
+
+    def start(soft: int, hard: int) -> Process:
+        worker = processes.python("-c", RUN, str(soft), str(hard), "run", "--bus", "peer", cwd=SERVICES)
+        worker.wait_for_line("Ready")
+        return worker
+
+    return start
+
+
+class Crowd:
+    """Connections that say nothing."""
+
+    def __init__(self, worker: Process) -> None:
+        self._addresses = _listens_at(worker)
+        self._connections: list[socket.socket] = []
+
+    def come(self, count: int) -> None:
+        """Connect so many times, as quickly as can be."""
+        for number in range(count):
+            address = self._addresses[number % len(self._addresses)]
+            connection = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
+            self._connections.append(connection)
+            connection.settimeout(1)
+            try:
+                connection.connect(address)
+            except (BlockingIOError, TimeoutError, ConnectionResetError):  # more wait already than the kernel lets
+                continue
+
+    def go(self) -> None:
+        """Close all."""
+        for connection in self._connections:
+            connection.close()
+        self._connections.clear()
+
+
+def _listens_at(worker: Process) -> list[str | tuple[str, int]]:
+    match = worker.wait_for_line(r"Serving .* at (ipc://(.*)\.rpc|tcp://)")
+    if match[2]:
+        return [f"{match[2]}.rpc", f"{match[2]}.pub"]
+    descriptors = Path(f"/proc/{worker.pid}/fd")
+    sockets = {os.readlink(each) for each in descriptors.iterdir()}
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+    ports = [row[1].removeprefix("0100007F:") for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets]
+    return [("127.0.0.1", int(port, 16)) for port in ports]
+
+
+@pytest.fixture
+def crowd() -> Iterator[Callable[[Process], Crowd]]:
+    """Return what makes a crowd for a worker; it goes with the test."""
+    crowds: list[Crowd] = []
+
+    def make(worker: Process) -> Crowd:
+        crowds.append(Crowd(worker))
+        return crowds[-1]
+
+    yield make
+    for each in crowds:
+        each.go()
+
+
+def descriptors(worker: Process) -> int:
+    """Return how many descriptors a process has."""
+    return len(os.listdir(f"/proc/{worker.pid}/fd"))
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("mode", ["host", "insecure", "bus_key"])
+def test_a_crowd_at_the_door(
+    network: Network, start: Callable[..., Process], crowd: Callable[[Process], Crowd], mode: str, door: Door
+) -> None:
+    """Whoever is in is served on, the others are refused, which is said, and newcomers get in once there is room."""
+    network.use(mode)
+    worker = start(LIMIT, LIMIT)
+    bus = network.bus()
+    assert door.call(bus.work.who) == worker.pid
+    many = crowd(worker)
+    many.come(scaled(5000, least=2 * LIMIT))
+    for _ in range(100):
+        assert door.call(bus.work.who) == worker.pid
+    assert descriptors(worker) < LIMIT
+    worker.wait_for_line("refused 1 connections so far, .*: as many as this process can hold are open")
+    many.go()
+    newcomer = network.bus()
+    wait_until(lambda: descriptors(worker) < LIMIT // 2, what="the crowd has gone")
+    assert newcomer.work.who(bus_options={"timeout": 20}) == worker.pid
+
+
+def test_the_limit_is_raised(start: Callable[..., Process]) -> None:
+    """`lightbus run` takes as many descriptors as its process may have."""
+    worker = start(100, 400)
+    limits = Path(f"/proc/{worker.pid}/limits").read_text()
+    assert re.search(r"^Max open files\s+400\s+400", limits, re.MULTILINE)
