@@ -26,6 +26,7 @@ from .runtime.peer_api import Parts, PeerApi
 from .runtime.publishing import Publisher
 from .runtime.serving import Server
 from .runtime.shelf import Care
+from .runtime.sizes import Receivers
 from .runtime.watchdog import Watchdog
 from .scheduling import Timetable
 from .wire.announcement import Announcement, ApiInfo
@@ -178,6 +179,7 @@ class Worker:
             reply=binding.reply,
             serves_calls=Feature.RPCS in self.features,
             service_of=binding.engines.service_of,
+            max_message_size_of=binding.engines.max_message_size_of,
         )
         self._make_publisher(binding)
         self.consumer = node.consumer = Consumer(
@@ -205,11 +207,12 @@ class Worker:
     def _make_publisher(self, binding: Binding) -> None:
         engine, apis = self.engine, self.client.api_registry
         shelf = engine.shelf
+        receivers = Receivers(engine.max_message_size)
         coordinator = binding.coordinator = Coordinator(
-            engine.identity, apis, shelf, binding.reply, member_timeout=engine.config.worker.member_timeout
+            engine.identity, apis, shelf, binding.reply, receivers, member_timeout=engine.config.worker.member_timeout
         )
         publisher = binding.publisher = Publisher(
-            engine.identity, apis, binding.publish, shelf, max_message_size=engine.max_message_size
+            engine.identity, apis, binding.publish, shelf, receivers, max_message_size=engine.max_message_size
         )
         publisher.when_handled = coordinator.when_handled
         publisher.on_subscription = coordinator.subscribed

@@ -62,6 +62,9 @@ BURST = 0.00005
 BACKLOG = 1024
 """Connections that wait to be taken: over the system's own limit, or with few, callers that come at once wait 1 s."""
 
+ENCRYPTED = 64
+"""Bytes that encryption adds to a message, at most: libzmq measures what it reads (RFC 26)."""
+
 MAX_SOCKETS = 8192
 LOOK_EVERY_MS = 50
 """A blocking receive wakes so often to look whether its peer is still there."""
@@ -230,7 +233,7 @@ class Transport:
         socket.set(zmq.LINGER, 0)
         socket.set(zmq.SNDHWM, HIGH_WATER)
         socket.set(zmq.RCVHWM, HIGH_WATER)
-        socket.set(zmq.MAXMSGSIZE, self.max_message_size)
+        socket.set(zmq.MAXMSGSIZE, self.max_message_size + ENCRYPTED)
         socket.set(zmq.HEARTBEAT_IVL, int(self.heartbeat_interval * 1000))
         socket.set(zmq.HEARTBEAT_TIMEOUT, int(self.heartbeat_timeout * 1000))
         socket.set(zmq.HEARTBEAT_TTL, int(self.heartbeat_timeout * 1000))

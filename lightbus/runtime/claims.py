@@ -32,6 +32,7 @@ from ..wire.envelope import (
     Streams,
 )
 from .listening import MAX_QUEUED, Listening
+from .sizes import stand_in
 
 if TYPE_CHECKING:
     from .feeds import Feed
@@ -142,6 +143,7 @@ class Claim:
             listener.digest,
             listener.since,
             consumer.positions_of(self.api, self.group),
+            self.feed.max_message_size,
         )
 
     def join_again(self) -> None:
@@ -332,7 +334,7 @@ class Claim:
         after = stream.wanted()
         if after is not None:
             journal, event, partition = stream.key
-            message = Fetch(self.api, journal, event, partition, after, PAGE)
+            message = Fetch(self.api, journal, event, partition, after, PAGE, self.feed.max_message_size)
             self.feed.ask(lambda: message if self._has(stream) else None, lambda answer: self._page(stream, answer))
 
     def tick(self) -> None:
@@ -352,7 +354,8 @@ class Claim:
         if not self._has(stream):
             return
         size, trimmed = stream.size, stream.trimmed
-        taken = stream.page(answer.records, answer.through, trimmed=answer.trimmed)
+        records = [row if type(row[2]) is bytes else [row[0], row[1], stand_in(row[2])] for row in answer.records]
+        taken = stream.page(records, answer.through, trimmed=answer.trimmed)
         self.feed.consumer.counts["fetched"] += len(answer.records)
         if stream.trimmed > trimmed:
             self.feed.consumer.lost(self, stream, stream.trimmed - trimmed)

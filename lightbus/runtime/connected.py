@@ -24,6 +24,8 @@ class ConnectedEngine:
     instance: str
     service: str
     process: str
+    max_message_size: int = 0
+    """Bytes that a message to it may have; 0: it did not say."""
 
     def __str__(self) -> str:
         return f"{self.service!r:.80} {self.process!r:.80}"  # in the words of somebody who may be a stranger
@@ -83,11 +85,22 @@ class ConnectedEngines:
         """Return the service that an instance said it belongs to; None where it is not connected."""
         return next((engine.service for engine in self._engines.values() if engine.instance == instance), None)
 
+    def max_message_size_of(self, instance: str) -> int:
+        """
+        Return the bytes that a message to an instance may have; 0 where it did not say, or is not connected.
+
+        From any thread.
+        """
+        return next((each.max_message_size for each in list(self._engines.values()) if each.instance == instance), 0)
+
     def heard(self, routing_id: bytes, hello: Hello, now: float) -> bool:
         """Note a HELLO; return whether it was the first of this process."""
         is_new = routing_id not in self._engines
         self._engines[routing_id] = ConnectedEngine(
-            instance=hello.instance, service=hello.service, process=hello.process
+            instance=hello.instance,
+            service=hello.service,
+            process=hello.process,
+            max_message_size=hello.max_message_size,
         )
         self._liveness.heard(routing_id, now)
         if is_new and self._draining:

@@ -87,6 +87,7 @@ class Consumer:
         self.listenings: list[Listening] = []
         self.hooks = hooks
         self.client = client
+        self.max_message_size = config.network.max_message_size
         self._transport = transport
         self._config = config
         self._apis = apis

@@ -46,6 +46,7 @@ from ..wire.envelope import (
 )
 from .context import Identity
 from .guard import Guard
+from .sizes import Receivers, fitting
 
 __all__ = ["Coordinator", "GroupAtWork"]
 
@@ -159,6 +160,7 @@ class Coordinator:
         apis: whose events we publish.
         shelf: the journals.
         reply: sends a frame to a routing id.
+        receivers: who is subscribed, and how large a message it takes.
         member_timeout: seconds without a sign of life after which a member loses its partitions.
 
     """
@@ -169,6 +171,7 @@ class Coordinator:
         apis: ApiRegistry,
         shelf: Shelf,
         reply: Callable[[bytes, bytes], bool],
+        receivers: Receivers,
         *,
         member_timeout: float = 10.0,
     ) -> None:
@@ -181,6 +184,7 @@ class Coordinator:
         self._apis = apis
         self._shelf = shelf
         self._reply_to = reply
+        self._receivers = receivers
         self._member_timeout = member_timeout
         self._members: dict[tuple[bytes, str, str], str] = {}
         """Who speaks through a connection for a group: routing id, API, group -> member."""
@@ -290,6 +294,7 @@ class Coordinator:
         if join.target != self.identity.instance:
             raise PeerRefused(f"the group was meant for the instance {join.target}, and this is {self.identity}.")
         self._apis.get(join.api)
+        self._receivers.joined(join.presence, join.max_message_size)
         if not join.group:
             everything = list(range(PARTITIONS))
             events = self._events(join.api, join.events)
@@ -323,8 +328,9 @@ class Coordinator:
         limit = max(1, min(fetch.limit, MAX_PAGE))
         page = journal.page(topic, fetch.after, limit=limit, max_bytes=MAX_PAGE_BYTES)
         self.counts["pages"] += 1
-        records = [[entry.sequence, entry.previous, entry.record] for entry in page.entries]
-        self._send(routing_id, call_id, Page(records, page.through, page.more, page.trimmed))
+        records, are_all = fitting(page.entries, self._receivers.most(fetch.max_message_size))
+        through = page.through if are_all else records[-1][0]
+        self._send(routing_id, call_id, Page(records, through, page.more or not are_all, page.trimmed))
 
     def _on_ack(self, routing_id: bytes, call_id: int, ack: Ack) -> None:
         group, member = self._speaker(routing_id, ack.api, ack.group)
@@ -444,6 +450,7 @@ class Coordinator:
     def subscribed(self, topic: bytes, subscribed: bool) -> None:
         """Take in that a subscription ended: where it was a member's sign of presence, the member is gone."""
         if not subscribed:
+            self._receivers.left(topic)
             for api, name, member in list(self._presences.get(topic, ())):
                 self._lose(self.groups[api, name], member, "is gone")
                 self.counts["lost"] += 1

@@ -76,6 +76,8 @@ class Feed:
         self._sub = transport.subscriber(peer.event_endpoint, self._on_frame, fingerprint=fingerprint)
         self._dealer = transport.dealer(peer.endpoint, self._on_message, fingerprint=fingerprint)
         self._sub.subscribe(self.presence)
+        self.max_message_size = transport.max_message_size
+        """Bytes that a message to us may have: the publisher is told."""
 
     def claim(self, listening: Listening, group: str) -> Claim:
         """Have a listener follow this publisher; return its claim, the same one if it does already."""

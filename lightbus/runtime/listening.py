@@ -17,7 +17,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from ..core.streams import Entry, Stream
-from ..exceptions import LightbusException, ProtocolError, safely
+from ..exceptions import LightbusException, PayloadTooLarge, ProtocolError, safely
 from ..message import EventMessage, event_message
 from ..service.hooks import HookRegistry
 from ..service.parameters import Parameter, of_function
@@ -28,6 +28,7 @@ from ..wire.envelope import Record
 from .execution import Execution, begin, check_ran, in_thread, runs_on_loop
 from .failures import as_exception, report, show
 from .publishing import native_id
+from .sizes import size_left_out
 
 __all__ = ["EACH_FOR_ITSELF", "Listener", "Listening", "OnError", "StreamOwner", "Surroundings", "wants_beyond"]
 
@@ -156,6 +157,8 @@ class Surroundings(Protocol):
     client: Any
     executor: Executor | None
     on_fatal: Callable[[Listener, Exception], None]
+    max_message_size: int
+    """Bytes that a message to this process may have."""
 
     def casts(self, api: str) -> bool:
         """Return whether handlers are given the types that they are annotated with."""
@@ -472,6 +475,10 @@ class Listening:
     async def _handle(self, stream: Stream, entry: Entry, deliveries: int, backoff: float, turn: _Turn) -> bool:
         try:
             message = self._message(stream, entry, deliveries, turn)
+        except PayloadTooLarge as error:
+            # Set aside, for when this process takes more: it is told from there to try again.
+            self._note_invalid(stream, entry, error)
+            return await self._bury(stream, entry, deliveries, f"{type(error).__name__}: {error}")
         except LightbusException as error:
             self._note_invalid(stream, entry, error)
             return self._done(stream, entry)
@@ -557,10 +564,22 @@ class Listening:
         sequence = entry[0]
         record = turn.ahead.pop(sequence, None)
         if record is None:
-            record = _decode(entry, stream, turn)
+            try:
+                record = _decode(entry, stream, turn)
+            except ProtocolError:
+                self._refuse_left_out(entry)
+                raise
         id, version, published_at, kwargs = record
         where = (turn.journal, sequence)
         return event_message(turn.api, turn.event, kwargs, version, id, where, deliveries, published_at, turn.publisher)
+
+    def _refuse_left_out(self, entry: Entry) -> None:
+        size = size_left_out(entry.record)
+        if size is not None:
+            raise PayloadTooLarge(
+                f"It takes {size} bytes, and a message to this process may have {self._surroundings.max_message_size}. "
+                "Raise network.max_message_size here, and have it tried again: lightbus dead retry."
+            ) from None
 
     def _arguments(self, message: EventMessage, turn: _Turn) -> tuple[tuple[EventMessage, ...], Kwargs]:
         """Return what the handler is called with. Raises ValidationError where that does not fit its annotations."""

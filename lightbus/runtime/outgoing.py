@@ -121,7 +121,7 @@ class Outgoing:
         return choose(peers, in_flight, host=self.identity.host, tried=self._tried)
 
     def frame(self, peer: Peer, call_id: int) -> bytes:
-        """Return the frame for `peer`. Raises DeformError or PayloadTooLarge."""
+        """Return the frame for `peer`. Raises DeformError, PayloadTooLarge, or NotStarted where only `peer` refuses."""
         try:
             frame = envelope.encode(self.message(peer), call_id)
         except DeformError as error:
@@ -131,7 +131,16 @@ class Outgoing:
                 f"The arguments of {self} take {len(frame)} bytes; a message may have {self._limit}. "
                 "Send less, or raise network.max_message_size on both sides."
             )
+        if 0 < peer.announcement.max_message_size < len(frame):
+            raise NotStarted(Error(PayloadTooLarge.code, self._too_large_for(peer, len(frame)), False, {}))
         return frame
+
+    def _too_large_for(self, peer: Peer, size: int) -> str:
+        return (
+            f"The arguments of {self} take {size} bytes; {peer.announcement} takes messages of "
+            f"{peer.announcement.max_message_size} bytes, and this process may send {self._limit}. "
+            "Send less, or raise network.max_message_size there."
+        )
 
     def message(self, peer: Peer) -> Message:
         """Return the message for `peer`."""
@@ -191,6 +200,8 @@ class Outgoing:
     def _all_refused(self, refusal: NotStarted) -> LightbusException:
         error = refusal.error
         kind = error_for_code(error.code)
+        if issubclass(kind, PayloadTooLarge):
+            return kind(error.message)
         text = f"No peer takes {self}: {error.message}"
         return kind(text) if issubclass(kind, (PeerBusy, PeerUnreachable)) else PeerBusy(text)
 

@@ -33,6 +33,7 @@ from ..service.api import ApiRegistry, Event
 from ..wire import codec, envelope
 from ..wire.envelope import MARKER_PREFIX, PARTITIONS, Accepted, Error, Events, Fire, Head, Marker, Message, Record
 from .context import Identity
+from .sizes import RECORD_OVERHEAD, Receivers
 
 __all__ = ["Publisher", "Subscriptions", "WhenHandled", "key_of", "native_id"]
 
@@ -47,8 +48,8 @@ number is published: who listens fetches it from the journal when it comes to it
 FRAME_OVERHEAD = 1024
 """Bytes of a frame besides its record: topic, names, numbers."""
 
-RECORD_OVERHEAD = 32
-"""Bytes of a record's entry besides the record: two numbers, and what msgpack notes of their kinds and lengths."""
+FRAME_LEAST = 128
+"""The same without the topic."""
 
 TURN_AFTER = 16
 """Events without a key that go to one partition before the next has its turn, within one tick of the loop."""
@@ -137,6 +138,7 @@ class Publisher:
         apis: whose events may be fired.
         send: publishes a frame.
         journals: has the journal of this process.
+        receivers: who is subscribed, and how large a message it takes.
         max_message_size: bytes that a frame may have.
 
     """
@@ -147,13 +149,14 @@ class Publisher:
         apis: ApiRegistry,
         send: Callable[[bytes], None],
         journals: OwnJournal,
+        receivers: Receivers,
         *,
         max_message_size: int,
     ) -> None:
         self.identity = identity
         self.max_message_size = max_message_size
         self.counts: Counter[str] = Counter()
-        """published, stored, handed_off (to us), repeated, refused, markers, journal_errors."""
+        """published, stored, handed_off (to us), repeated, refused, markers, journal_errors, too_large."""
         self.published: Counter[tuple[str, str]] = Counter()
         """Per (API, event): how many were published."""
         self.published_bytes: Counter[tuple[str, str]] = Counter()
@@ -165,6 +168,7 @@ class Publisher:
         self._apis = apis
         self._send = send
         self._journals = journals
+        self._receivers = receivers
         self._lock = threading.Lock()
         self._pending: dict[bytes, list[list[Any]]] = {}
         self._pending_live: dict[bytes, list[list[Any]]] = {}
@@ -460,11 +464,15 @@ class Publisher:
         return topics
 
     def _send_all(self, batch: dict[bytes, list[list[Any]]], journal: str) -> None:
-        limit = min(MAX_BYTES, self.max_message_size - FRAME_OVERHEAD)
+        smallest = self._receivers.smallest
+        limit = min(MAX_BYTES, smallest - FRAME_OVERHEAD)
         for topic, entries in batch.items():
             for records in _portions(entries, limit):
-                if journal and len(records[0][2]) > limit:  # a subscriber keeps only few messages, and none so large
+                size = len(records[0][2])
+                if journal and size > limit:  # a subscriber keeps only few messages, and none so large
                     self._send(envelope.encode_published(topic, Head(journal, records[0][0])))
+                elif size > smallest - len(topic) - FRAME_LEAST:
+                    self._note_dropped(topic, size)
                 else:
                     self._send(envelope.encode_published(topic, Events(journal, self.identity.instance, records)))
             api, event, _, _ = topic.split(b"\0")
@@ -473,6 +481,16 @@ class Publisher:
             self.published_bytes[name] += sum([len(entry[2]) for entry in entries])
             if journal and (topic in self._heads or len(self._heads) < MAX_HEADS):
                 self._heads[topic] = entries[-1][0], time.monotonic() + FIRST_HEAD, FIRST_HEAD
+
+    def _note_dropped(self, topic: bytes, size: int) -> None:
+        """Count an event of best effort that a subscriber cannot take, whose connection would be broken off by it."""
+        self.counts["too_large"] += 1
+        if (count := self.counts["too_large"]) in (1, 10, 100) or count % 1000 == 0:
+            logger.warning(
+                "%d events of best effort were dropped so far, since a subscriber takes no messages over %d bytes; the "
+                "last one, of %s, takes %d. Raise network.max_message_size there, or send less.",
+                count, self._receivers.smallest, ".".join(envelope.split_topic(topic)[:2]), size,
+            )  # fmt: skip
 
     def _record(self, message: EventMessage) -> bytes:
         record = record_of(message)

@@ -36,6 +36,7 @@ from ..wire.envelope import Error, Request, Result
 from .context import MAX_CHAIN, Identity
 from .execution import Execution
 from .failures import describe, encode_error, is_a, report, trace_of
+from .sizes import LEAST, most
 from .usage import OTHERS, Usage
 from .watched import CallWatch, WatchedCall
 
@@ -144,6 +145,7 @@ class Server:
         reply: sends a frame to a routing id.
         serves_calls: whether calls are executed at all; those of `internal.` APIs are in any case.
         service_of: returns the service of a calling instance, or None; asked once for each.
+        max_message_size_of: returns the bytes that a message to a calling instance may have, or 0; from any thread.
 
     """
 
@@ -159,6 +161,7 @@ class Server:
         reply: Callable[[bytes, bytes], bool],
         serves_calls: bool = True,
         service_of: Callable[[str], str | None] = lambda instance: None,
+        max_message_size_of: Callable[[str], int] = lambda instance: 0,
     ) -> None:
         self.identity = identity
         self.draining = False
@@ -173,6 +176,7 @@ class Server:
         """Who is shown the calls; those of `internal.` APIs are not."""
         self._services: dict[str, str] = {}
         self._service_of = service_of
+        self._max_message_size_of = max_message_size_of
         self._config = config
         self._apis = apis
         self._hooks = hooks
@@ -458,13 +462,19 @@ class Server:
             frame = envelope.encode(Result(value), job.call_id)
         except DeformError as error:
             raise DeformError(f"The result of {job.name} cannot be sent: {error}") from None
-        limit = self._config.network.max_message_size
-        if len(frame) > limit:
+        if len(frame) > LEAST and len(frame) > (limit := self._most(job)):
+            own = self._config.network.max_message_size
+            who = "the caller takes messages of" if limit < own else "a message may have"
+            ours = f" (this process may send {own})" if limit < own else ""
             raise PayloadTooLarge(
-                f"The result of {job.name} takes {len(frame)} bytes; a message may have {limit}. "
+                f"The result of {job.name} takes {len(frame)} bytes; {who} {limit}{ours}. "
                 "Return less, or raise network.max_message_size on both sides."
             )
         return frame
+
+    def _most(self, job: _Job) -> int:
+        """Return the bytes that the answer to a call may have."""
+        return most(self._config.network.max_message_size, self._max_message_size_of(job.request.caller))
 
     def _error_frame(self, job: _Job, error: BaseException) -> bytes:
         if job.cancelled and (is_a(error, asyncio.CancelledError) or is_a(error, CancelledError)):
@@ -476,7 +486,7 @@ class Server:
             message = describe(job.name, error)
             self.counts["failed"] += 1
             report(logger, logging.WARNING, error, "%s", message.message)
-        return encode_error(message, job.call_id, self._config.network.max_message_size)
+        return encode_error(message, job.call_id, self._most(job))
 
     def _finished(self, job: _Job, frame: bytes) -> None:
         self._jobs.pop((job.routing_id, job.call_id), None)

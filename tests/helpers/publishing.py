@@ -17,6 +17,7 @@ from lightbus.runtime.context import Identity
 from lightbus.runtime.coordinating import Coordinator
 from lightbus.runtime.listening import Listener
 from lightbus.runtime.publishing import Publisher
+from lightbus.runtime.sizes import Receivers
 from lightbus.service.api import Api, ApiRegistry
 from lightbus.service.hooks import HookRegistry
 from lightbus.wire import envelope
@@ -75,6 +76,7 @@ class Publishes:
         *apis: Api,
         member_timeout: float = 10.0,
         journal: str = "0000000000000001",
+        max_message_size: int = 2**26,
     ) -> None:
         self.instance = instance
         self.identity = Identity(bus="b", service="pub", process="p", instance=instance, host="h")
@@ -91,8 +93,13 @@ class Publishes:
         self._hub = hub
         self._subs: list[_Sub] = []
         self._dealers: dict[bytes, _Dealer] = {}
-        self.publisher = Publisher(self.identity, self.apis, self._publish, self.shelf, max_message_size=2**26)
-        self.coordinator = Coordinator(self.identity, self.apis, self.shelf, self._reply, member_timeout=member_timeout)
+        receivers = Receivers(max_message_size)
+        self.publisher = Publisher(
+            self.identity, self.apis, self._publish, self.shelf, receivers, max_message_size=max_message_size
+        )
+        self.coordinator = Coordinator(
+            self.identity, self.apis, self.shelf, self._reply, receivers, member_timeout=member_timeout
+        )
         self.publisher.when_handled = self.coordinator.when_handled
         self.publisher.on_subscription = self.coordinator.subscribed
 
@@ -252,6 +259,8 @@ class Hub:
         self.subs: list[_Sub] = []
         self.losing = Losing()
         """Which frames get lost, in either direction."""
+        self.broken_off: list[int] = []
+        """Sizes of the messages that were larger than who connected takes: libzmq would end its connection."""
         self._connections = 0
 
     def publish(self, instance: str, directory: Path, *apis: Api, **options: Any) -> Publishes:
@@ -259,13 +268,13 @@ class Hub:
         made = self.publishers[instance] = Publishes(self, instance, directory, *apis, **options)
         return made
 
-    def subscriber(self, endpoint: str, on_message: Callable[[bytes], None], *, fingerprint: str) -> _Sub:
-        """Connect to a publisher's events, as a Transport does."""
+    def connect_sub(self, endpoint: str, on_message: Callable[[bytes], None]) -> _Sub:
+        """Connect to a publisher's events."""
         self.subs.append(made := _Sub(self._at(endpoint), on_message))
         return made
 
-    def dealer(self, endpoint: str, on_message: Callable[[bytes], None], *, fingerprint: str) -> _Dealer:
-        """Connect to a publisher's ROUTER, as a Transport does."""
+    def connect_dealer(self, endpoint: str, on_message: Callable[[bytes], None]) -> _Dealer:
+        """Connect to a publisher's ROUTER."""
         self._connections += 1
         return _Dealer(self._at(endpoint), on_message, self._connections.to_bytes(4, "big"))
 
@@ -273,22 +282,60 @@ class Hub:
         return self.publishers.get(endpoint.removeprefix("mem://").partition(".")[0])
 
 
+class Connects:
+    """What a process connects with, as a Transport does; it takes messages up to a size."""
+
+    def __init__(self, hub: Hub, max_message_size: int) -> None:
+        self.max_message_size = max_message_size
+        self._hub = hub
+
+    def subscriber(self, endpoint: str, on_message: Callable[[bytes], None], *, fingerprint: str) -> _Sub:
+        """Connect to a publisher's events."""
+        return self._hub.connect_sub(endpoint, self._within(on_message))
+
+    def dealer(self, endpoint: str, on_message: Callable[[bytes], None], *, fingerprint: str) -> _Dealer:
+        """Connect to a publisher's ROUTER."""
+        return self._hub.connect_dealer(endpoint, self._within(on_message))
+
+    def _within(self, on_message: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        def on(frame: bytes) -> None:
+            if len(frame) > self.max_message_size:
+                self._hub.broken_off.append(len(frame))
+            else:
+                on_message(frame)
+
+        return on
+
+
 class Listens:
     """A process that listens. What its handlers were given is in `seen`, by listener."""
 
-    def __init__(self, hub: Hub, instance: str, *apis: Api, service: str = "shop", **settings: Any) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        instance: str,
+        *apis: Api,
+        service: str = "shop",
+        max_message_size: int = 2**26,
+        **settings: Any,
+    ) -> None:
         self.seen: dict[str, list[EventMessage]] = {}
         self.fatal: list[Exception] = []
         self.hooks = HookRegistry()
         registry = ApiRegistry()
         for api in apis:
             registry.add(api)
-        transport: Any = hub
+        transport: Any = Connects(hub, max_message_size)
         self._hub = hub
         self.consumer = Consumer(
             identity=Identity(bus="b", service=service, process="p", instance=instance, host="h"),
             transport=transport,
-            config=Config.model_validate({"apis": {"default": {"event_listener_setup_timeout": 0.2, **settings}}}),
+            config=Config.model_validate(
+                {
+                    "apis": {"default": {"event_listener_setup_timeout": 0.2, **settings}},
+                    "network": {"max_message_size": max_message_size},
+                }
+            ),
             apis=registry,
             hooks=self.hooks,
             client="the client",

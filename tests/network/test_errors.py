@@ -252,14 +252,32 @@ def test_payload_over_the_limit(bus: BusPath, door: Door) -> None:
 
 
 def test_reply_over_the_callers_limit(worker: Process, door: Door) -> None:
-    """A caller that takes less than a worker sends loses that one reply, and the next call works again."""
+    """Where a caller takes less than a worker would send, that is an error at once, with both limits."""
     small = lightbus.create({"network": {"max_message_size": 100_000}}, service_name="caller")
+    both = r"200\d{3} bytes; the caller takes messages of 100000 \(this process may send 500000\)\. .*max_message_size"
     try:
-        with pytest.raises(LightbusTimeout, match="did not answer"):
-            door.call(small.trouble.large, size=200_000, bus_options={"timeout": 0.3})
+        with pytest.raises(PayloadTooLarge, match=rf"^The result of trouble\.large takes {both}"):
+            door.call(small.trouble.large, size=200_000)
         assert door.call(small.trouble.add, a=1) == 2
+        assert len(door.call(small.trouble.large, size=99_000)) == 99_000
     finally:
         small.client.close()
+
+
+def test_arguments_over_the_workers_limit(worker: Process, door: Door) -> None:
+    """Where a worker takes less than a caller would send, that is an error at once, with both limits."""
+    large = lightbus.create({"network": {"max_message_size": 2 * LIMIT}}, service_name="caller")
+    both = (
+        r"take 6\d{5} bytes; .* takes messages of 500000 bytes, and this process may send 1000000\. .*max_message_size"
+    )
+    try:
+        with pytest.raises(PayloadTooLarge, match=rf"^The arguments of trouble\.size {both}"):
+            door.call(large.trouble.size, data=b"x" * 600_000)
+        with pytest.raises(PayloadTooLarge, match=rf"^The arguments of trouble\.anything {both}"):
+            door.fire(large.trouble.anything, value=b"x" * 600_000)
+        assert door.call(large.trouble.size, data=b"x" * 400_000) == 400_000
+    finally:
+        large.client.close()
 
 
 class _Named:

@@ -145,13 +145,7 @@ class Play:
 @contextmanager
 def ticking(play: Play) -> Iterator[None]:
     """Do what the publisher does every second, meanwhile."""
-
-    async def tick() -> None:
-        while True:
-            play.publisher.tick()
-            await asyncio.sleep(0.02)
-
-    task = asyncio.get_running_loop().create_task(tick())
+    task = asyncio.get_running_loop().create_task(_tick(play.publisher))
     try:
         yield
     finally:
@@ -261,3 +255,60 @@ def test_to_join_again_while_joining_is_not_forgotten(tmp_path: Path) -> None:
         publisher.close()
 
     asyncio.run(main())
+
+
+LARGE = 40_000
+
+
+@pytest.mark.parametrize("group", ["{service_name}-greeter", None])
+@pytest.mark.parametrize("is_live", [True, False], ids=["live", "replayed"])
+def test_an_event_that_is_too_large_for_a_member(tmp_path: Path, is_live: bool, group: str | None) -> None:
+    """Its listener says so and sets it aside, whatever comes behind it arrives; who takes more is given all of it."""
+
+    async def main() -> None:
+        hub = Hub()
+        publisher = hub.publish(A, tmp_path / "a", Auth())
+        small, large = Listens(hub, B, max_message_size=20_000), Listens(hub, C, service="other")
+        seen: dict[Listens, list[int]] = {small: [], large: []}
+
+        async def listen(member: Listens) -> None:
+            async def function(message: EventMessage) -> None:
+                seen[member].append(message.kwargs["n"])
+
+            await member.listen("keyed", function=function, group=group, since="0")
+
+        async def fire() -> None:
+            for n in range(60):
+                # More than one message may have, in small pieces, too.
+                key = "x" * (LARGE if n == 30 else 4000)
+                await publisher.fire("keyed", key=key, n=n, at=time.time())
+
+        if not is_live:
+            await fire()
+        for member in (small, large):
+            await listen(member)
+        if is_live:
+            await fire()
+        everything = set(range(60))
+        task = asyncio.create_task(_tick(publisher))
+        await wait_until_async(lambda: set(seen[large]) == everything and set(seen[small]) == everything - {30}, 15)
+        task.cancel()
+        if group is not None:
+            journal = publisher.shelf.own()
+            await wait_until_async(lambda: journal.dead_letters.all())
+            [dead] = journal.dead_letters.all()
+            assert dead.group == "shop-greeter"
+            assert "PayloadTooLarge: It takes 40" in dead.error
+            assert "a message to this process may have 20000. Raise network.max_message_size here" in dead.error
+        assert hub.broken_off == []
+        for member in (small, large):
+            await member.stop()
+        publisher.close()
+
+    asyncio.run(main())
+
+
+async def _tick(publisher: Publishes) -> None:
+    while True:
+        publisher.tick()
+        await asyncio.sleep(0.02)

@@ -18,6 +18,7 @@ from lightbus.exceptions import JournalError
 from lightbus.io.journal import Group, Journal, NewEvent, Topic
 from lightbus.runtime import coordinating
 from lightbus.runtime.coordinating import AGAIN, LOOK_FIRST, MARGIN, Coordinator
+from lightbus.runtime.sizes import Receivers
 from lightbus.service.api import Api, Event
 from lightbus.wire import envelope
 from lightbus.wire.envelope import (
@@ -633,7 +634,7 @@ def test_what_was_held_is_doubtful_after_a_restart(tmp_path: Path) -> None:
         await publisher.fire("seen", n=1)
         journal = publisher.shelf.own()
         [(topic, head)] = journal.topics("auth").items()
-        again = Coordinator(publisher.identity, publisher.apis, publisher.shelf, publisher._reply)
+        again = Coordinator(publisher.identity, publisher.apis, publisher.shelf, publisher._reply, Receivers(2**26))
         group = again.groups["auth", "shop"]
         assert group.cursors[journal.id].standing(topic, head).doubtful == head
         again._believe(group, [[journal.id, "seen", topic.partition, 0]])

@@ -35,6 +35,7 @@ class Surroundings:
     def __init__(self, casts: bool = True) -> None:
         self.hooks = HookRegistry()
         self.client: Any = "the client"
+        self.max_message_size = 2**26
         self.fatal: list[tuple[str, Exception]] = []
         self.caught_up_count = 0
         self.executor = None

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
-from helpers.calling import ME, A, B, FakeDoorway, call, peer, refusal
+from helpers.calling import ME, A, B, FakeDoorway, call, peer, refusal, snapshot
 from lightbus.core.partitions import rendezvous
 from lightbus.deadline import Deadline
 from lightbus.exceptions import DeformError, PayloadTooLarge, PeerUnreachable
@@ -58,6 +59,22 @@ def test_an_event_that_cannot_be_sent() -> None:
     odd = OutgoingEvent(doorway, "auth", "seen", Deadline(time.monotonic()), object(), None)  # type: ignore[arg-type]
     with pytest.raises(DeformError):
         odd.frame(peer(A), 1)
+
+
+def test_an_event_that_only_some_take() -> None:
+    """It goes to a peer that takes it; where none does, both limits are said."""
+    small, large = peer(A), peer(B)
+    small = replace(small, announcement=replace(small.announcement, max_message_size=1500))
+    event = OutgoingEvent(FakeDoorway(small, large), "auth", "seen", Deadline.after(5.0), b"x" * 2000, None)
+    with pytest.raises(NotStarted) as refusal:
+        event.frame(small, 1)
+    event.refused(small, refusal.value)
+    assert event.pick(snapshot(small, large), {}) is large
+    assert event.frame(large, 1)
+    with pytest.raises(
+        PayloadTooLarge, match=r"take 20\d\d bytes; .* of 1500 bytes, and this process may send 10000\."
+    ):
+        event.pick(snapshot(small), {})
 
 
 def test_a_bare_outgoing_has_no_message() -> None:

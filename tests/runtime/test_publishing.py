@@ -34,6 +34,7 @@ from lightbus.runtime.publishing import (
     key_of,
     record_of,
 )
+from lightbus.runtime.sizes import Receivers
 from lightbus.service.api import Api, ApiRegistry, Event, Parameter
 from lightbus.wire import codec, envelope
 from lightbus.wire.envelope import PARTITIONS, Accepted, Error, Events, Fire, Head, Marker, Message, Record
@@ -77,11 +78,13 @@ class Out:
         self.sizes: list[int] = []
         self.apis = ApiRegistry()
         self.apis.add(Auth())
+        self.receivers = Receivers(max_message_size)
         self.publisher = Publisher(
             Identity(bus="b", service="s", process="p", instance=ME, host="h"),
             self.apis,
             self.send,
             self.journals,
+            self.receivers,
             max_message_size=max_message_size,
         )
 

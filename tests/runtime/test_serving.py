@@ -813,6 +813,22 @@ def test_a_result_over_the_limit() -> None:
     serve(test, network={"max_message_size": 1500})
 
 
+def test_an_answer_over_the_callers_limit() -> None:
+    """A caller may take less than this process sends: then both limits are said, and errors are shortened to fit."""
+
+    async def test(bench: Bench) -> None:
+        bench.server._max_message_size_of = {CALLER: 1100}.get  # type: ignore[assignment]
+        error = await bench.error("echo", value="x" * 1200)
+        assert (error.code, error.started) == ("payload_too_large", True)
+        assert "takes 1214 bytes; the caller takes messages of 1100 (this process may send 67108864)" in error.message
+        assert await bench.value("echo", value="x" * 1000) == "x" * 1000
+        for kind in ("plain", "unserialisable", "large"):
+            assert "work.fail raised ValueError" in (await bench.error("fail", kind=kind)).message
+        assert max(bench.sizes) <= 1100
+
+    serve(test)
+
+
 def test_a_result_of_the_wrong_type() -> None:
     """A result that is not what the procedure promises is an error; it was executed."""
 

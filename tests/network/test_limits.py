@@ -1,0 +1,73 @@
+"""Processes that take messages of different sizes: each is sent what it can take, and the rest is an error at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import lightbus
+from helpers import Door, Process, Processes, wait_until
+
+from .conftest import Network
+
+PROGRAMS = Path(__file__).parent / "programs"
+SMALL, LARGE = 200_000, 10_000_000
+
+
+@pytest.fixture
+def start(processes: Processes, network: Network) -> Callable[[str, int], Process]:
+    """Return what starts a worker that takes messages of so many bytes."""
+
+    def start(module: str, size: int) -> Process:
+        config = network.config(network={"max_message_size": size})
+        process = processes.worker(module, cwd=PROGRAMS, env={"LIGHTBUS_CONFIG": config})
+        process.wait_for_line("Ready")
+        return process
+
+    return start
+
+
+def took(process: Process) -> list[str]:
+    """Return what a listener has handled."""
+    return re.findall(r"^took (\d\d)\.$", process.stdout, re.MULTILINE)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("mode", ["host", "bus_key"])
+@pytest.mark.parametrize("is_live", [True, False], ids=["live", "replayed"])
+def test_events_of_which_one_is_too_large(
+    network: Network,
+    processes: Processes,
+    start: Callable[[str, int], Process],
+    door: Door,
+    mode: str,
+    is_live: bool,
+) -> None:
+    """A listener that takes less sets that one aside, with the reason, and handles all others, fired as they may be."""
+    network.use(mode)
+    start("trouble", LARGE)
+    listener = start("takes", SMALL)
+    listener.wait_for_line(r"Events of .* arrive")
+    if not is_live:
+        listener.ask_to_end()
+        listener.wait()
+    bus = lightbus.create({"network": {"max_message_size": LARGE}}, service_name="fires")
+    try:
+        for number in range(60):
+            size = 500_000 if number == 30 else 50_000
+            door.fire(bus.trouble.anything, value=b"%02d" % number + b"x" * size)
+        if not is_live:
+            listener = start("takes", SMALL)
+        everything = {f"{number:02d}" for number in range(60)} - {"30"}
+        wait_until(lambda: set(took(listener)) == everything, 30, what="all others are handled")
+        listener.wait_for_line(
+            f"It takes 500.* a message to this process may have {SMALL}. Raise network.max_message_size"
+        )
+        dead = processes.lightbus("dead", "list", "--json")
+        assert dead.wait() == 0
+        assert "PayloadTooLarge: It takes 500" in dead.stdout
+    finally:
+        bus.client.close()
