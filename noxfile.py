@@ -80,7 +80,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def chaos(session: nox.Session) -> None:
-    """Kill, stop and restart processes while events flow, and show that none is lost (`--minutes`, `--seed`)."""
+    """Kill, stop, restart and beset processes while events flow, and show that none is lost (`--minutes`, `--seed`)."""
     _install_wheel(session)
     session.run("python", "tests/chaos", *session.posargs)
 

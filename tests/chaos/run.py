@@ -16,6 +16,7 @@ from pathlib import Path
 
 from helpers import Process, Processes, wait_until
 
+from .harms import Harms
 from .ledger import Line, lines
 
 __all__ = ["Outcome", "Plan", "run"]
@@ -24,6 +25,9 @@ PROGRAMS = Path(__file__).parent / "programs"
 GROUPS = ("mail", "audit", "index")
 MEMBER_TIMEOUT = 3.0
 """Seconds after which a member that stands still loses its partitions: short, so that it happens often."""
+
+HARM = 0.25
+"""The part of the blows that fall on all at once."""
 
 DRAIN = 90.0
 """Seconds for what is still owed, once nothing is done to anybody any more."""
@@ -41,6 +45,7 @@ class Plan:
     members: int = 3
     scripts: int = 2
     groups: tuple[str, ...] = GROUPS
+    harms: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -60,9 +65,13 @@ class Outcome:
         return (
             f"events {self.events}, groups {len(plan.groups)}, handled {self.handled}, lost {self.lost}, "
             f"duplicates {self.duplicates}, kills {self.blows['kill']}, stops {self.blows['stop']}, "
-            f"restarts {self.blows['restart']}, order {'kept' if not self._disorder else 'broken'}, "
+            f"restarts {self.blows['restart']}, {self._harms(plan)}order {'kept' if not self._disorder else 'broken'}, "
             f"minutes {self.seconds / 60:.1f}, seed {plan.seed}"
         )
+
+    def _harms(self, plan: Plan) -> str:
+        counted = [f"{name} {self.blows[name]}" if self.blows[name] else name for name in plan.harms]
+        return "".join(f"{each}, " for each in counted)
 
     @property
     def _disorder(self) -> bool:
@@ -105,15 +114,21 @@ def run(plan: Plan, directory: Path) -> Outcome:
         each.mkdir(mode=0o700)
     processes = Processes(logs)
     outcome = Outcome()
+    harms = Harms(plan.harms, directory)
     try:
-        actors = _cast(plan, directory, processes)
+        env = _environment(plan, directory, harms)
+        actors = _cast(plan, env, processes)
         _await_groups(plan, actors)
         (ledgers / "go").touch()
         began = time.monotonic()
         while (left := began + plan.seconds - time.monotonic()) > 0:
             _pause(min(left, chance.expovariate(1 / plan.pause)), actors)
             if time.monotonic() < began + plan.seconds:
-                _blow(chance, actors, outcome)
+                if harms.blows and chance.random() < HARM:
+                    outcome.blows[name := chance.choice(harms.blows)] += 1
+                    harms.strike(name, chance, processes, env)
+                else:
+                    _blow(chance, actors, outcome)
         outcome.seconds = time.monotonic() - began
         _settle(actors, ledgers, plan)
         _reckon(plan, ledgers, outcome)
@@ -121,13 +136,15 @@ def run(plan: Plan, directory: Path) -> Outcome:
             outcome.problems += [line for actor in actors for line in actor.history]
     finally:
         processes.end()
+        harms.end()
     return outcome
 
 
-def _cast(plan: Plan, directory: Path, processes: Processes) -> list[_Actor]:
+def _environment(plan: Plan, directory: Path, harms: Harms) -> dict[str, str]:
     config = directory / "config.json"
     config.write_text(json.dumps({"worker": {"member_timeout": MEMBER_TIMEOUT}, "bus": {"log_level": "info"}}))
-    base = {
+    return {
+        **harms.environment(plan.seed),
         "LIGHTBUS_BUS": f"chaos-{os.getpid()}",
         "LIGHTBUS_DATA_DIR": str(directory / "data"),
         "LIGHTBUS_CONFIG": str(config),
@@ -135,6 +152,9 @@ def _cast(plan: Plan, directory: Path, processes: Processes) -> list[_Actor]:
         "CHAOS_LEDGERS": str(directory / "ledgers"),
         "PYTHONPATH": str(Path(__file__).parents[1]),
     }
+
+
+def _cast(plan: Plan, base: Mapping[str, str], processes: Processes) -> list[_Actor]:
     each = max(1, plan.rate // (plan.publishers + plan.scripts))
     firing = {**base, "CHAOS_RATE": str(each)}
     actors = [_Actor(f"publisher-{n}", processes, "store", firing) for n in range(plan.publishers)]

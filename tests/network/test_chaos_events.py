@@ -1,4 +1,4 @@
-"""A short run of chaos: processes are killed, stopped and restarted while events flow, and none is lost."""
+"""A short run of chaos: processes are killed, stopped and restarted, frames get lost, and no event is."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def test_no_event_is_lost(chaos: random.Random) -> None:
         members=2,
         scripts=1,
         groups=("mail", "audit"),
+        harms=("drop", "clocks", "groups"),
     )
     try:
         outcome = run(plan, directory)

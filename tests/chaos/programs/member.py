@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 
 import lightbus
+from chaos import beset
 from chaos.ledger import Ledger
 from lightbus import EventMessage, OnError
 
+beset.begin()
 bus = lightbus.create(service_name=os.environ["CHAOS_GROUP"])
 ledger = Ledger("handled")
 

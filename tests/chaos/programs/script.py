@@ -7,8 +7,10 @@ import sys
 import time
 
 import lightbus
+from chaos import beset
 from chaos.ledger import Ledger, go
 
+beset.begin()
 bus = lightbus.create(service_name="script")
 PACE = 1 / float(os.environ["CHAOS_RATE"])
 KEYS = 10
