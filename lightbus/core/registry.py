@@ -6,7 +6,7 @@ An announcement is a hint: it makes somebody worth dialling, and only a WELCOME 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from enum import Enum
 from types import MappingProxyType
@@ -43,6 +43,12 @@ MAX_REFUSED = 3
 """Refused connections (nobody listens there) in a row after which a candidate is forgotten at once."""
 
 TOMBSTONES = 4096
+
+CROWD = 16
+"""Peers beyond which those that never answered are tried less often, the more there are."""
+
+USUAL_ADDRESSES = 4
+"""Addresses that a peer mostly has at most. One that is announced with more costs more to try, and makes room first."""
 
 _HINTS = (PeerState.REFUSED, PeerState.QUARANTINED, PeerState.UNVERIFIED)
 """States of somebody who has not answered; in a crowd the first of them make room first."""
@@ -105,11 +111,13 @@ class Registry:
 
     Args:
         own: our own instance id: our own announcement, heard back, is not a peer.
+        fingerprints: of our keys. Hints with one of them count for more than others; without any all count the same.
 
     """
 
-    def __init__(self, own: InstanceId = "") -> None:
+    def __init__(self, own: InstanceId = "", fingerprints: Collection[str] = ()) -> None:
         self.own = own
+        self._fingerprints = frozenset(fingerprints)
         self.peers: dict[InstanceId, Peer] = {}
         self._evicted: dict[InstanceId, None] = {}
         self.ignored: dict[str, int] = {"own": 0, "evicted": 0, "full": 0}
@@ -122,7 +130,7 @@ class Registry:
         known = self.peers.get(announcement.instance)
         if known is not None:
             return self._announced_again(known, announcement, source, now)
-        if (reason := self._reason_to_ignore(announcement.instance, source)) is not None:
+        if (reason := self._reason_to_ignore(announcement, source)) is not None:
             self.ignored[reason] += 1
             return []
         self.peers[announcement.instance] = Peer(
@@ -229,6 +237,15 @@ class Registry:
 
     # Out
 
+    def is_doubtful(self, peer: Peer) -> bool:
+        """Return whether a peer never answered, and is announced as ours are not."""
+        return not peer.endpoint and self._worth(peer.announcement) != (True, True)
+
+    def rank(self, peer: Peer) -> tuple[bool | int, ...]:
+        """Return a key that sorts those first whom it is best to try: who answered before, and has our key."""
+        has_our_key, is_usual = self._worth(peer.announcement)
+        return not peer.endpoint, not has_our_key, not is_usual, peer.failures
+
     def due(self, now: float) -> list[Peer]:
         """Return who may be dialled now: everybody that is not live and whose pause is over."""
         return [peer for peer in self.peers.values() if not peer.is_live and peer.retry_at <= now]
@@ -273,27 +290,39 @@ class Registry:
 
     # Inside
 
-    def _reason_to_ignore(self, instance: InstanceId, source: Source) -> str | None:
-        if instance == self.own:
+    def _reason_to_ignore(self, announcement: Announcement, source: Source) -> str | None:
+        if announcement.instance == self.own:
             return "own"
-        if source is Source.HEARSAY and instance in self._evicted:
+        if source is Source.HEARSAY and announcement.instance in self._evicted:
             return "evicted"
-        return None if self._make_room() else "full"
+        return None if self._make_room(self._worth(announcement)) else "full"
 
-    def _make_room(self) -> bool:
+    def _make_room(self, worth: tuple[bool, bool] = (True, True)) -> bool:
         """
-        Return whether there is room. The oldest hint has to make some: first one that was dialled in vain.
+        Return whether there is room for somebody of this worth. Hints that are worth no more have to make some.
 
-        A newcomer counts for more, since a real peer is dialled at once, and what then is left are mostly ghosts.
+        First those that were dialled in vain, the oldest of them. Of those that were not tried those in the middle:
+        whoever came before a flood of strangers stays, and who comes in it has time to be tried.
         """
         if len(self.peers) < MAX_PEERS:
             return True
         for state in _HINTS:
             hints = [peer for peer in self.peers.values() if peer.state is state]
-            if hints:
-                del self.peers[min(hints, key=lambda peer: peer.heard_at).instance]
+            least = min((self._worth(peer.announcement) for peer in hints), default=(True, True))
+            if hints and least <= worth:
+                hints = [peer for peer in hints if self._worth(peer.announcement) == least]
+                hints.sort(key=lambda peer: peer.heard_at)
+                first = len(hints) // 2 if state is PeerState.UNVERIFIED else 0
+                # Several at a time: in a flood each is looked at seldom.
+                for peer in hints[first : first + max(1, MAX_PEERS // 64)]:
+                    del self.peers[peer.instance]
                 return True
         return False
+
+    def _worth(self, announcement: Announcement) -> tuple[bool, bool]:
+        """Return what a hint is worth beside others: strangers can announce what they like, at no cost."""
+        has_our_key = not self._fingerprints or announcement.fingerprint in self._fingerprints
+        return has_our_key, len(announcement.addresses) <= USUAL_ADDRESSES
 
     def _announced_again(self, known: Peer, announcement: Announcement, source: Source, now: float) -> list[Fact]:
         if known.is_live:
@@ -324,7 +353,7 @@ class Registry:
             state=_TRANSITIONS[peer.state, what],
             failures=peer.failures + 1,
             refused=peer.refused + 1 if refused else 0,
-            retry_at=now + retry_delay(peer.failures + 1),
+            retry_at=now + retry_delay(peer.failures + 1) * self._patience_with(peer),
             problem=reason,
         )
         if failed.state is not peer.state:
@@ -334,6 +363,10 @@ class Registry:
         if failed.refused >= MAX_REFUSED:
             facts += self.left(instance, "refuses connections")
         return facts
+
+    def _patience_with(self, peer: Peer) -> float:
+        """Return by how much longer a peer is left alone: in a crowd of strangers all together cost what few would."""
+        return 1.0 if peer.endpoint else max(1.0, len(self.peers) / CROWD)
 
     def _evict_predecessors(self, instance: InstanceId, endpoint: str) -> list[Fact]:
         """One endpoint is one process: a new instance id there means that the old one is gone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import resource
 import sys
 
@@ -56,15 +57,15 @@ def raise_descriptor_limit() -> tuple[int, int]:
     return before, descriptor_limit()
 
 
-def descriptors_left(descriptor: int) -> int:
+def descriptors_left() -> int:
     """
-    Return how many further descriptors connections may take; `descriptor` is any one that is open.
+    Return how many further descriptors connections may take.
 
     It may be too few where a low number happens to be free and higher ones are, too; never too many by more than the
-    process has taken beyond `LEFT_FREE`. It takes a microsecond.
+    process has taken beyond `LEFT_FREE`. It takes some microseconds.
     """
     # The kernel gives the lowest number that is free: that says how full the table is, without counting.
-    lowest: int = _libc.dup(descriptor)
+    lowest: int = _libc.open(os.fsencode(os.devnull), os.O_RDONLY | os.O_CLOEXEC)
     if lowest < 0:
         return 0
     _libc.close(lowest)

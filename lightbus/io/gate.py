@@ -135,7 +135,6 @@ class Gate:
         self._clock = clock
         self._door = _Door.OPEN
         self._zap = context.socket(zmq.REP)
-        self._descriptor = int(self._zap.FD)
         try:
             self._zap.bind(ZAP_ENDPOINT)
         except zmq.ZMQError:
@@ -163,7 +162,7 @@ class Gate:
     @property
     def crowding(self) -> str | None:
         """A sentence with the remedy where there is room for few more connections, or none; else None."""
-        left = min(self._limit - self.connections, descriptors_left(self._descriptor))
+        left = min(self._limit - self.connections, descriptors_left())
         if left > self._limit * (1 - NEAR_LIMIT):
             return None
         return (
@@ -267,7 +266,7 @@ class Gate:
             poller.register(monitor, zmq.POLLIN)
 
     def _open_as_far_as_there_is_room(self) -> None:
-        left = min(self._limit - self.connections, descriptors_left(self._descriptor))
+        left = min(self._limit - self.connections, descriptors_left())
         door = _Door.OPEN if left > AMPLE else _Door.ONE_BY_ONE if left > 0 else _Door.SHUT
         if door is not self._door or door is _Door.ONE_BY_ONE:
             self._door = door

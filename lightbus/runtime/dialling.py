@@ -8,10 +8,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Protocol
 
 from ..core.registry import Peer, Registry, Source, retry_delay
+from ..io.descriptors import descriptor_limit, descriptors_left
 from ..io.interfaces import dial_order
 from ..io.transport import Transport
 from ..wire.announcement import Announcement
@@ -30,6 +32,20 @@ EVERYTHING = "*"
 MAX_DIALS = 32
 """Peers tried at a time. Each takes a few descriptors, and strangers can announce any number of ghosts."""
 
+FOR_ASKED = 8
+"""Further peers tried at a time, for which somebody waits."""
+
+AT_ONCE = 4
+"""Addresses of a peer that are tried at a time; the next attempt is at the next ones."""
+
+MAX_ADDRESSES_TRIED = 64
+"""Addresses tried at a time, of all peers: each takes four descriptors while it is. Of a small limit less."""
+
+LIMIT_SHARE = 16
+"""The part of its limit of descriptors that a process uses for attempts, as a divisor."""
+
+WARN_EVERY = 600.0
+"""Seconds between two warnings that no further peer can be connected to."""
 
 WARN_AFTER = 3
 """Failures of a fixed peer after which somebody is told: it may be starting just as we are, or be ourselves."""
@@ -102,6 +118,8 @@ class Dialler:
         self._directory = directory
         self.be_at(networks)
         self._fingerprints = fingerprints
+        self._addresses_tried = min(MAX_ADDRESSES_TRIED, max(AT_ONCE, descriptor_limit() // LIMIT_SHARE))
+        self._warned_at = 0.0
         self._dials: dict[str, Dial] = {}
         self._to_confirm: list[Peer] = []
         self._closed = False
@@ -129,15 +147,21 @@ class Dialler:
             if not seed.instance and not seed.is_ourselves and seed.retry_at <= now:
                 fingerprint = self._fingerprints[seed.failures % len(self._fingerprints)]
                 self._dial(seed.endpoint, "", [seed.endpoint], fingerprint)
-        while self._to_confirm and self._has_room:
+        while self._to_confirm and self._has_room():
             self.dial(self._to_confirm.pop())
-        due = self._registry.due(now)
-        due.reverse()  # the latest first: whoever came before a flood of ghosts was dialled before it
-        for peer in sorted(due, key=lambda peer: peer.failures):
-            if not self._has_room:
+        if self._has_room():
+            for peer in self._ordered(filter(self._is_wanted, self._registry.due(now))):
+                if not self._has_room_for(peer):
+                    break  # doubtful ones come last
+                if self._is_wanted(peer):
+                    self.dial(peer)
+
+    def dial_asked(self, peers: Iterable[Peer]) -> None:
+        """Try peers for which somebody waits: there is room for some of them whoever else is tried."""
+        for peer in self._ordered(peers):
+            if not self._has_room_for(peer, FOR_ASKED):
                 break
-            if self._is_wanted(peer):
-                self.dial(peer)
+            self.dial(peer, more=FOR_ASKED)
 
     def consider(self, instance: str, now: float) -> None:
         """Try a peer that was heard of just now, if it is wanted and may be tried. It looks at no other peer."""
@@ -145,15 +169,20 @@ class Dialler:
         if peer is not None and not peer.is_live and peer.retry_at <= now and self._is_wanted(peer):
             self.dial(peer)
 
-    def dial(self, peer: Peer) -> None:
-        """Try a peer, unless we are connected to it or at it, or there is no room."""
+    def dial(self, peer: Peer, *, more: int = 0) -> None:
+        """Try a peer, unless we are connected to it or at it, or there is no room (for so many more than usual)."""
         announcement = peer.announcement
-        if peer.instance in self._links or peer.instance == self._registry.own or not self._has_room:
+        if peer.instance in self._links or peer.instance == self._registry.own:
+            return
+        if not self._has_room_for(peer, more):
             return
         if self._directory is not None:
             endpoints = announcement.rpc_endpoints(self._directory)
         else:
             ordered = dial_order(announcement.addresses, self._networks)
+            if len(ordered) > AT_ONCE:
+                first = AT_ONCE * peer.failures % len(ordered)
+                ordered = (*ordered, *ordered)[first : first + AT_ONCE]
             endpoints = tuple(f"tcp://{_bracketed(address)}:{announcement.rpc_port}" for address in ordered)
         self._dial(peer.instance, peer.instance, endpoints, announcement.fingerprint)
 
@@ -211,9 +240,35 @@ class Dialler:
 
     # Inside
 
-    @property
-    def _has_room(self) -> bool:
-        return len(self._dials) < MAX_DIALS
+    def _has_room_for(self, peer: Peer, more: int = 0) -> bool:
+        # Doubtful ones never take all the room: somebody better may be announced at any moment.
+        return self._has_room(more, share=0.5 if self._registry.is_doubtful(peer) else 1.0)
+
+    def _has_room(self, more: int = 0, *, share: float = 1.0) -> bool:
+        dials, addresses = share * (MAX_DIALS + more), share * (self._addresses_tried + AT_ONCE * more)
+        if len(self._dials) >= dials or sum([len(dial.endpoints) for dial in self._dials.values()]) >= addresses:
+            return False
+        if descriptors_left():
+            return True
+        now = time.monotonic()
+        if now >= self._warned_at:
+            self._warned_at = now + WARN_EVERY
+            logger.warning(
+                "Nobody new is connected to: this process may have %d open files, and has. Raise the limit (ulimit -n)",
+                descriptor_limit(),
+            )
+        return False
+
+    def _ordered(self, peers: Iterable[Peer]) -> list[Peer]:
+        """
+        Return peers in the order in which they are worth to be tried.
+
+        Among equals the latest and the earliest take turns: whoever comes amid a flood of strangers is tried soon, and
+        so is who was there before it.
+        """
+        rank = self._registry.rank
+        equals = sorted(sorted(peers, key=lambda peer: peer.heard_at), key=rank)
+        return [peer for _, group in groupby(equals, key=rank) for peer in _from_both_ends(list(group))]
 
     def _is_wanted(self, peer: Peer) -> bool:
         names = peer.announcement.api_names
@@ -261,6 +316,12 @@ class Dialler:
 
     def _seeds_at(self, endpoints: Sequence[str]) -> list[_Seed]:
         return [seed for seed in self._seeds if seed.endpoint in endpoints]
+
+
+def _from_both_ends(peers: list[Peer]) -> list[Peer]:
+    """Return the last, the first, the last but one, and so on."""
+    both = [peer for pair in zip(reversed(peers), peers, strict=True) for peer in pair]
+    return both[: len(peers)]
 
 
 def address_of(endpoint: str) -> str:

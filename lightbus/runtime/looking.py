@@ -77,8 +77,8 @@ class Lookup:
         self._wanted.add(api)
         asked_at = time.monotonic()
         self._dialler.dial_due(asked_at)
-        for peer in sorted(self._registry.advertising(api), key=lambda peer: peer.failures):
-            self._dialler.dial(peer)  # quarantined or not: somebody asks, so it is worth an attempt
+        # Quarantined or not: somebody asks, so it is worth an attempt.
+        self._dialler.dial_asked(self._registry.advertising(api))
         while not self._is_up(api):
             left = min(self._patience(api, asked_at), deadline.left())
             if left <= 0:

@@ -96,7 +96,7 @@ class Node:
         self.identity = identity
         self.transport = transport
         self.discovery = discovery
-        self.registry = Registry(own=identity.instance)
+        self.registry = Registry(own=identity.instance, fingerprints=transport.security.fingerprints)
         self.links: dict[str, Link] = {}
         self.binding: Binding | None = None
         self.consumer: Consumer | None = None

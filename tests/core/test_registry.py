@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -39,6 +40,12 @@ def announced(instance: str, *apis: ApiInfo, **fields: Any) -> Announcement:
 def hint(instance: str, *names: str) -> Announcement:
     """Return what a TXT record says: names only."""
     return announced(instance, apis=None, api_names=names)
+
+
+def at_addresses(instance: str) -> Announcement:
+    """Return the announcement of somebody at very many addresses."""
+    addresses = tuple(f"10.0.0.{number}" for number in range(1, 17))
+    return replace(hint(instance, "auth"), rpc_port=7001, event_port=7002, addresses=addresses)
 
 
 def up(registry: Registry, instance: str, *apis: ApiInfo, now: float = 0.0, **kwargs: Any) -> list[Fact]:
@@ -507,7 +514,7 @@ def test_only_so_many_peers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_hints_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest hint gives up its place, first of all one that was dialled in vain; whoever is up keeps its own."""
+    """Hints that were dialled in vain give up their places, then one in the middle; whoever is up keeps its own."""
     monkeypatch.setattr(module, "MAX_PEERS", 4)
     registry = Registry()
     up(registry, E)
@@ -519,7 +526,61 @@ def test_hints_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     for now, instance in enumerate((D, F, B, C), 6):
         registry.announced(hint(instance, "auth"), Source.DISCOVERY, float(now))
         left.append(list(registry.peers))
-    assert left == [[E, A, C, D], [E, A, D, F], [E, D, F, B], [E, F, B, C]]
+    assert left == [[E, A, C, D], [E, A, D, F], [E, A, F, B], [E, A, B, C]]
+
+
+@pytest.mark.parametrize("fingerprint", ["ours", ""])
+def test_a_flood_of_strangers_takes_no_place(monkeypatch: pytest.MonkeyPatch, fingerprint: str) -> None:
+    """Whoever was announced before it stays, and who comes in it has time; with our key's fingerprint for good."""
+    monkeypatch.setattr(module, "MAX_PEERS", 100)
+    registry = Registry(fingerprints=["ours"])
+    early, late = (replace(hint(instance, "auth"), fingerprint=fingerprint) for instance in (A, B))
+    registry.announced(early, Source.DISCOVERY, 0.0)
+    for number in range(5000):
+        registry.announced(hint(f"{number:016x}", "auth"), Source.DISCOVERY, 1.0 + number)
+        if number == 2500:
+            registry.announced(late, Source.DISCOVERY, 1.0 + number)
+        if number == 2530 or (number > 2530 and fingerprint):
+            assert B in registry.peers
+        assert A in registry.peers
+    assert len(registry.peers) <= 100
+
+
+def test_hints_with_many_addresses_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They cost most, and take no place from others."""
+    monkeypatch.setattr(module, "MAX_PEERS", 3)
+    registry = Registry()
+    for instance in (A, B, C):
+        registry.announced(hint(instance, "auth"), Source.DISCOVERY, 0.0)
+    registry.announced(at_addresses(D), Source.DISCOVERY, 1.0)
+    assert set(registry.peers) == {A, B, C}
+    assert registry.ignored["full"] == 1
+
+
+def test_who_is_tried_first() -> None:
+    """Who answered before, then who has our key's fingerprint, then who has few addresses, then who failed less."""
+    registry = Registry(fingerprints=["ours"])
+    up(registry, A)
+    registry.lost(A, 1.0, "went away")
+    registry.announced(replace(at_addresses(B), fingerprint="ours"), Source.DISCOVERY, 1.0)
+    registry.announced(hint(C, "auth"), Source.DISCOVERY, 1.0)
+    registry.announced(at_addresses(D), Source.DISCOVERY, 1.0)
+    registry.announced(hint(E, "auth"), Source.DISCOVERY, 1.0)
+    registry.silent(E, 2.0, "does not answer")
+    ranked = sorted((registry.peers[each] for each in (E, D, C, B, A)), key=registry.rank)
+    assert [peer.instance for peer in ranked] == [A, B, C, E, D]
+
+
+def test_in_a_crowd_strangers_are_tried_less_often() -> None:
+    """Together they cost what few would; who answered before is tried as ever."""
+    registry = Registry()
+    up(registry, A)
+    registry.lost(A, 1.0, "went away")
+    for number in range(2 * module.CROWD):
+        registry.announced(hint(f"{number:016x}", "auth"), Source.DISCOVERY, 0.0)
+    registry.silent(f"{0:016x}", 1.0, "does not answer")
+    assert registry.peers[A].retry_at == 1.0 + retry_delay(1)
+    assert registry.peers[f"{0:016x}"].retry_at >= 1.0 + 2 * retry_delay(1)
 
 
 def test_who_refuses_us_makes_room_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,17 @@ import pytest
 
 from lightbus.core.registry import Peer, Registry, Source, retry_delay
 from lightbus.runtime import dialling as module
-from lightbus.runtime.dialling import EVERYTHING, EXCHANGE_PARTNERS, MAX_DIALS, WARN_AFTER, Dialler, address_of
+from lightbus.runtime.dialling import (
+    AT_ONCE,
+    EVERYTHING,
+    EXCHANGE_PARTNERS,
+    FOR_ASKED,
+    MAX_ADDRESSES_TRIED,
+    MAX_DIALS,
+    WARN_AFTER,
+    Dialler,
+    address_of,
+)
 from lightbus.wire.announcement import Announcement
 
 SEED = "tcp://10.0.0.7:7000"
@@ -174,6 +184,57 @@ def test_all_addresses_of_a_peer(place: Place) -> None:
     (dial,) = place.dials
     assert dial.endpoints == ("tcp://127.0.0.5:7001", "tcp://10.0.0.1:7001", "tcp://[fe80::1]:7001")
     assert (dial.target, dial.fingerprint) == (instance(1), "print")
+
+
+def test_some_addresses_of_a_peer_at_a_time(place: Place) -> None:
+    """Of many addresses only some are tried at once, and with the next attempt the next ones."""
+    made = replace(announcement(1), addresses=tuple(f"10.0.0.{number}" for number in range(1, 7)))
+    place.announce(made)
+    for _ in range(3):
+        place.dialler.dial(place.registry.peers[instance(1)])
+        place.dials[-1].fail()
+        place.registry.silent(instance(1), 0.0, "does not answer")
+    tried = [[address_of(endpoint).rpartition(".")[2] for endpoint in dial.endpoints] for dial in place.dials]
+    assert tried == [list("1234"), list("5612"), list("3456")]
+
+
+def test_addresses_tried_are_bounded(place: Place) -> None:
+    """However many addresses strangers announce, half of the room is left for others; more where somebody waits."""
+    many = tuple(f"10.0.0.{number}" for number in range(1, 17))
+    place.wanted.add("auth")
+    peers = [place.announce(replace(announcement(number), addresses=many)) for number in range(1, 100)]
+    place.dialler.dial_due(0.0)
+    assert sum(len(dial.endpoints) for dial in place.dials) == MAX_ADDRESSES_TRIED // 2
+    place.dialler.dial_asked(peers)
+    assert sum(len(dial.endpoints) for dial in place.dials) == (MAX_ADDRESSES_TRIED + AT_ONCE * FOR_ASKED) // 2
+    place.announce(announcement(100))
+    place.dialler.consider(instance(100), 0.0)
+    assert place.targets[-1] == instance(100)
+
+
+def test_the_first_and_the_last_are_tried_first(place: Place) -> None:
+    """In a flood of strangers, who was there before it and who came last; it is not known who is real."""
+    place.wanted.add("auth")
+    for number in range(1, 100):
+        place.announce(announcement(number))
+    place.dialler.dial_due(0.0)
+    assert place.targets[:4] == [instance(99), instance(1), instance(98), instance(2)]
+
+
+def test_without_descriptors_nobody_is_tried(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the process has no descriptors left nobody new is tried, which is said once, and again once it has."""
+    place.wanted.add("auth")
+    place.announce(announcement(1))
+    monkeypatch.setattr(module, "descriptors_left", lambda: 0)
+    place.dialler.dial_due(0.0)
+    place.dialler.dial_due(0.0)
+    assert place.dials == []
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["Nobody new is connected to"]
+    monkeypatch.setattr(module, "descriptors_left", lambda: 1)
+    place.dialler.dial_due(0.0)
+    assert place.targets == [instance(1)]
 
 
 def test_a_peer_of_this_host(place: Place, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, cast
 
 import pytest
@@ -33,8 +33,8 @@ class FakeDialler:
         self.refusing: list[str] = []
         self.untried_seed = False
 
-    def dial(self, peer: Peer) -> None:
-        self.dialled.append(peer.instance)
+    def dial_asked(self, peers: Iterable[Peer]) -> None:
+        self.dialled += [peer.instance for peer in peers]
 
     def dial_due(self, now: float) -> None:
         self.looks += 1

@@ -1,0 +1,120 @@
+"""A stranger announces thousands of peers that are none: real ones are found and called, and little is spent on it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from helpers import Door, scaled, wait_until
+from lightbus import BusPath
+from lightbus.runtime.dialling import AT_ONCE, FOR_ASKED, MAX_ADDRESSES_TRIED
+from lightbus.wire.announcement import Announcement
+
+from .conftest import Network
+
+ADDRESSES = tuple(f"127.0.0.{number}" for number in range(2, 18))
+PER_ADDRESS = 4
+"""Descriptors that an attempt at one address takes."""
+
+
+class BlackHole:
+    """Takes connections at sixteen addresses, and says nothing."""
+
+    def __init__(self) -> None:
+        self.tried = 0
+        self._stack = ExitStack()
+        self.port = 0
+        listeners = [self._listen(address) for address in ADDRESSES]
+        self._threads = [threading.Thread(target=self._take, args=(each,), daemon=True) for each in listeners]
+        for thread in self._threads:
+            thread.start()
+
+    def _listen(self, address: str) -> socket.socket:
+        listener = self._stack.enter_context(socket.create_server((address, self.port)))
+        self.port = listener.getsockname()[1]
+        listener.settimeout(0.2)
+        return listener
+
+    def _take(self, listener: socket.socket) -> None:
+        while listener.fileno() >= 0:
+            try:
+                connection, _ = listener.accept()
+            except (TimeoutError, OSError):
+                continue
+            self.tried += 1
+            self._stack.enter_context(connection)
+
+    def close(self) -> None:
+        self._stack.close()
+        for thread in self._threads:
+            thread.join()
+
+
+@pytest.fixture
+def black_hole() -> Iterator[BlackHole]:
+    """Give a host that is there, and answers nobody."""
+    made = BlackHole()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def flood(black_hole: BlackHole) -> Callable[[BusPath], None]:
+    """Return what announces fakes of the API `work` to a process, as a stranger on its network would."""
+
+    def flood(bus: BusPath) -> None:
+        engine = bus.client.engine
+        node, loop = engine.ensure()
+        on_host = engine.directory is not None
+        for number in range(scaled(5000, least=1200)):
+            fake = Announcement(
+                bus=engine.identity.bus,
+                instance=f"{number:016x}",
+                service="fake",
+                process="fake",
+                host="fake",
+                api_names=("work",),
+                addresses=() if on_host else ADDRESSES,
+                rpc_port=0 if on_host else black_hole.port,
+                event_port=0 if on_host else black_hole.port,
+            )
+            loop.call_soon_threadsafe(node._found, fake)
+
+    return flood
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")
+@pytest.mark.parametrize("mode", ["host", "insecure", "bus_key"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_flood_of_announcements(
+    network: Network, flood: Callable[[BusPath], None], black_hole: BlackHole, mode: str, when: str, door: Door
+) -> None:
+    """The first call is answered whether the worker was announced before the fakes or after them; all is bounded."""
+    network.use(mode)
+    bus = network.bus()
+    before = len(os.listdir("/proc/self/fd"))
+    if when == "before":
+        worker = network.start()
+        wait_until(lambda: _known(bus, 1))
+        flood(bus)
+    else:
+        flood(bus)
+        wait_until(lambda: _known(bus, 900) or mode == "host")
+        worker = network.start()
+    assert door.call(bus.work.who, bus_options={"timeout": 5}) == worker.pid
+    for _ in range(20):
+        assert door.call(bus.work.who) == worker.pid
+        most = before + PER_ADDRESS * (MAX_ADDRESSES_TRIED + AT_ONCE * FOR_ASKED) + black_hole.tried + 64
+        assert len(os.listdir("/proc/self/fd")) <= most
+
+
+def _known(bus: BusPath, count: int) -> bool:
+    node, _ = bus.client.engine.ensure()
+    return len(node.registry.peers) >= count
