@@ -120,7 +120,7 @@ def test_arguments_that_cannot_be_sent() -> None:
     """The caller reads which argument it is; nothing was sent."""
 
     async def test(doorway: FakeDoorway, caller: Caller) -> None:
-        with pytest.raises(DeformError, match=r"arguments of auth\.check cannot be sent: kwargs\.user is a object"):
+        with pytest.raises(DeformError, match=r"arguments of auth\.check cannot be sent: kwargs\.user is an object"):
             await caller.request(call(doorway, kwargs={"user": object()}))
         with pytest.raises(PayloadTooLarge, match=r"arguments of auth\.check take \d+ bytes; a message may have 10000"):
             await caller.request(call(doorway, kwargs={"user": "x" * 10_000}))

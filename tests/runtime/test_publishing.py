@@ -484,7 +484,7 @@ def test_what_cannot_be_published_is_refused() -> None:
         with pytest.raises(PayloadTooLarge, match=r"arguments of auth\.seen take 30\d\d bytes; .* have 3000"):
             out.publisher.publish(large, event)
         odd = EventMessage(api_name="auth", event_name="seen", kwargs={"what": object()})
-        with pytest.raises(DeformError, match=r"arguments of auth\.seen cannot be sent: kwargs\.what is a object"):
+        with pytest.raises(DeformError, match=r"arguments of auth\.seen cannot be sent: kwargs\.what is an object"):
             out.publisher.publish(odd, event)
         assert (out.journals.journal.size, out.publisher.waiting) == ((0, 0), 0)
 
