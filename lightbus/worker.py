@@ -265,8 +265,8 @@ class Worker:
 
     def _open(self, binding: Binding) -> Endpoints:
         engine = self.engine
-        if engine.directory is not None:
-            return binding.bind_host(engine.directory)
+        if engine.places is not None:
+            return binding.bind_host(engine.places)
         network = engine.config.network
         return binding.bind_tcp(engine.addresses, network.rpc_port, network.event_port)
 
@@ -282,6 +282,7 @@ class Worker:
             addresses=addresses if endpoints.rpc_port else (),
             rpc_port=endpoints.rpc_port,
             event_port=endpoints.event_port,
+            directory=endpoints.directory,
             fingerprint=engine.security.fingerprints[0],
             apis=self._api_infos(),
             max_message_size=engine.max_message_size,

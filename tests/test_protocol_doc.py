@@ -174,7 +174,7 @@ def test_keys_of_an_announcement() -> None:
     text = part("Announcement")
     names: dict[str, Any] = {"bus": "b", "instance": "4f2a00112233445d", "service": "s", "process": "p", "host": "h"}
     ports: dict[str, Any] = {"addresses": ("127.0.0.1",), "rpc_port": 1, "event_port": 2, "fingerprint": "f"}
-    full = Announcement(**names, **ports, apis=(ApiInfo(name="auth"),))
+    full = Announcement(**names, **ports, apis=(ApiInfo(name="auth"),), directory="/run/lightbus")
     partial = Announcement(**names, **ports, api_names=("auth",))
     txt = [key for key, _ in rows(text, "key")]
     further = [key for key, _ in rows(text.partition("these besides:")[2], "key")]

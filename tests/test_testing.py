@@ -523,9 +523,9 @@ def test_long_temporary_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         hub.start(auth)
         assert hub.create().auth.whoami()
         assert not list(deep.iterdir())
-        directory = auth.client.engine.directory
-    assert directory is not None
-    assert not os.path.exists(directory)
+        places = auth.client.engine.places
+    assert places is not None
+    assert not any(map(os.path.exists, places.candidates()))
 
 
 def listening_bus() -> tuple[BusPath, queue.Queue[str]]:

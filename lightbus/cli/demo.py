@@ -92,14 +92,14 @@ def _signals_that_raise() -> Iterator[None]:
 
 @contextmanager
 def _own_directory(bus_name: str) -> Iterator[None]:
-    """Remove the directory for the sockets of this bus at the end: no other demo will have one of this name."""
-    from ..io.security import runtime_directory
+    """Remove the directories for the sockets of this bus at the end: no other demo will have one of this name."""
+    from ..io.places import places_of_user
 
-    directory = runtime_directory(bus_name)
     try:
         yield
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        for directory in places_of_user(bus_name, None).there():
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 # What is shown

@@ -23,6 +23,7 @@ from ..exceptions import JournalError, LightbusException
 from ..io.descriptors import connection_limit, hard_descriptor_limit
 from ..io.interfaces import explain
 from ..io.journals import data_directory
+from ..io.places import REMEDY, Places
 from ..io.probing import multicast_problem, port_problem
 from ..runtime.forwarding import refusals
 from .catalogue import served_apis
@@ -89,7 +90,7 @@ class Examination:
     @property
     def on_host_only(self) -> bool:
         """Whether this bus stays on this host."""
-        return self.bus.client.engine.directory is not None
+        return self.bus.client.engine.places is not None
 
 
 Check = Callable[[Examination], AsyncIterator[Finding]]
@@ -139,13 +140,15 @@ async def _bus(examination: Examination) -> AsyncIterator[Finding]:
 
 async def _interfaces(examination: Examination) -> AsyncIterator[Finding]:
     if examination.on_host_only:
-        yield Finding(level=Level.OK, check="interfaces", text="only loopback is used: this bus stays on this host.")
+        yield Finding(level=Level.OK, check="interfaces", text="none is used: this bus stays on this host.")
         return
     for report in explain(examination.bus.client.config.network.interfaces):
         yield Finding(level=Level.OK, check="interfaces", text=f"{report}.")
 
 
 async def _port(examination: Examination) -> AsyncIterator[Finding]:
+    if examination.on_host_only:
+        return  # nobody is found by it who would not be found without
     problem = port_problem()
     if problem is None:
         yield Finding(level=Level.OK, check="port 5353", text="can be shared.")
@@ -159,6 +162,8 @@ async def _port(examination: Examination) -> AsyncIterator[Finding]:
 
 
 async def _multicast(examination: Examination) -> AsyncIterator[Finding]:
+    if examination.on_host_only:
+        return
     if not examination.bus.client.config.discovery.mdns:
         yield Finding(level=Level.OK, check="multicast", text="discovery.mdns is off: only fixed peers are found.")
         return
@@ -174,6 +179,26 @@ async def _multicast(examination: Examination) -> AsyncIterator[Finding]:
                 text=f"does not work at {address}: {problem}.",
                 remedy="Allow UDP port 5353 to 224.0.0.251 there, use another interface (LIGHTBUS_INTERFACES), "
                 "or name a peer: LIGHTBUS_PEERS=host:port.",
+            )
+
+
+async def _sockets(examination: Examination) -> AsyncIterator[Finding]:
+    """Look at the directories in which processes meet in mode host; one that can be used is enough."""
+    places = examination.bus.client.engine.places
+    if places is None:
+        return
+    problems = places.problems()
+    usable = [path for path, problem in problems.items() if not problem]
+    if usable:
+        text = f"are looked for, and made, in {', '.join(map(str, usable))}."
+        yield Finding(level=Level.OK, check="sockets", text=text)
+    for problem in problems.values():
+        if problem and (not usable or "cannot be made" not in problem):
+            yield Finding(
+                level=Level.WARNING if usable else Level.ERROR,
+                check="sockets",
+                text=f"{problem}.",
+                remedy="" if usable else f"{REMEDY[0].upper()}{REMEDY[1:]}.",
             )
 
 
@@ -235,16 +260,19 @@ async def _peers(examination: Examination) -> AsyncIterator[Finding]:
         )
     for sighting in examination.sightings:
         if sighting.rtt is None:
-            yield _silent(sighting)
+            yield _silent(sighting, bus.client.engine.places)
     if examination.live:
         slowest = max(sighting.rtt or 0.0 for sighting in examination.live)
         text = f"{len(examination.live)} answer, the slowest in {duration(slowest)}."
         yield Finding(level=Level.OK, check="peers", text=text)
 
 
-def _silent(sighting: Sighting) -> Finding:
+def _silent(sighting: Sighting, places: Places | None) -> Finding:
     text = f"{sighting.peer.announcement} is announced, and does not answer ({sighting.state})."
     remedy = "Has it ended, or does a firewall keep its TCP ports from this host?"
+    if places is not None:
+        why = places.why_not(sighting.peer.instance, sighting.peer.announcement.directory)
+        remedy = f"{why[0].upper()}{why[1:]}." if why else "Has it ended, or was it stopped?"
     if sighting.state == "draining":
         return Finding(level=Level.OK, check="peers", text=f"{sighting.peer.announcement} is shutting down.")
     if sighting.state == "refused":
@@ -409,6 +437,7 @@ CHECKS: dict[str, Check] = {
     "interfaces": _interfaces,
     "port 5353": _port,
     "multicast": _multicast,
+    "the sockets": _sockets,
     "the data directory": _directories,
     "open files": _open_files,
     "fixed peers": _seeds,

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeAlias
 
-from ..blocking import BlockingDoor, wait_at_exit
+from ..blocking import BlockingDoor, is_exiting, wait_at_exit
 from ..config import Config, Feature, expand
 from ..exceptions import BusAlreadyClosed
 from ..io.outbox import Outbox
@@ -103,7 +103,12 @@ class ClientCore:
             return engine
         if self._closed:
             wait_at_exit()
-            raise BusAlreadyClosed("This bus was closed. Make a new one with lightbus.create().")
+            raise BusAlreadyClosed(
+                "This bus was closed, since the program ends: an exit handler that uses it has to be registered (atexit) "
+                "after lightbus.create(), so that it runs before that."
+                if is_exiting()
+                else "This bus was closed. Make a new one with lightbus.create()."
+            )
         with self._lock:
             if self._engine is None:
                 identity = Identity(

@@ -50,7 +50,13 @@ def choose(
 
 
 def explain(
-    api: str, snapshot: Snapshot, *, waited: float, where: str = "", refusals: Sequence[str] = ()
+    api: str,
+    snapshot: Snapshot,
+    *,
+    waited: float,
+    where: str = "",
+    refusals: Sequence[str] = (),
+    hint: Callable[[Peer], str] = lambda peer: "Is the process still running?",
 ) -> LightbusException:
     """
     Return the error that says why no peer can be asked for `api`, and what there is instead.
@@ -61,6 +67,7 @@ def explain(
         waited: seconds spent waiting for it.
         where: how peers were looked for: `"zeroconf on 127.0.0.1, 1 fixed peer"`.
         refusals: a clause about each other process that does not let us in, and may have it.
+        hint: returns a sentence on why a peer may not answer, and what to do, for the way in which it is reached.
 
     """
     looked = f"looked for {waited:.1f} s" + (f" ({where})" if where else "")
@@ -68,10 +75,7 @@ def explain(
         peers = ", ".join(str(peer) for peer in known[:3])
         if any(peer.state is PeerState.REFUSED for peer in known):
             return PeerRefused(f"No peer that advertises the API '{api}' lets us in: {peers}; {looked}.")
-        return PeerUnreachable(
-            f"No peer that advertises the API '{api}' answers: {peers}; {looked}. "
-            "Is the process still running, and is its port open to this host?"
-        )
+        return PeerUnreachable(f"No peer that advertises the API '{api}' answers: {peers}; {looked}. {hint(known[0])}")
     names = snapshot.api_names()
     if refusals:
         return PeerRefused(

@@ -88,6 +88,9 @@ class Discovery(Protocol):
     async def announce(self, announcement: Announcement) -> None:
         """Make ourselves known, after `start`. Called again, it replaces what was announced before."""
 
+    def look(self) -> None:
+        """Look again at once, where that costs next to nothing; what is new has been told when this returns."""
+
     async def move(self, addresses: Sequence[str], announcement: Announcement | None) -> None:
         """Go on at other addresses of this host, after `start`, and announce this there."""
 
@@ -108,6 +111,9 @@ class NoDiscovery:
 
     async def announce(self, announcement: Announcement) -> None:
         """Tell nobody."""
+
+    def look(self) -> None:
+        """See nobody."""
 
     async def move(self, addresses: Sequence[str], announcement: Announcement | None) -> None:
         """Tell nobody, still."""
@@ -173,6 +179,9 @@ class MemoryDiscovery:
         self._own, self._ear.own = announcement, announcement.instance
         self._hub.publish(announcement, gone=False)
 
+    def look(self) -> None:
+        """Do nothing: what is new is told at once."""
+
     async def move(self, addresses: Sequence[str], announcement: Announcement | None) -> None:
         """Tell all members of the hub."""
         if announcement is not None:
@@ -209,15 +218,19 @@ class ZeroconfDiscovery:
         bus: announcements of other buses are ignored.
         addresses: own addresses whose interfaces take part; loopback alone for mode host.
         max_peers: peers kept at a time.
+        is_needed: whether peers are found by nothing else: then what goes wrong is a warning.
 
     Attributes:
         ignored: what was heard and not told, by reason.
 
     """
 
-    def __init__(self, bus: str, *, addresses: Sequence[str] = (LOOPBACK,), max_peers: int = MAX_PEERS) -> None:
+    def __init__(
+        self, bus: str, *, addresses: Sequence[str] = (LOOPBACK,), max_peers: int = MAX_PEERS, is_needed: bool = True
+    ) -> None:
         self.problem: str | None = None
         self._bus = bus
+        self._is_needed = is_needed
         self._addresses = tuple(addresses)
         self._ear = _Ear(max_peers)
         self._zeroconf: AsyncZeroconf | None = None
@@ -262,6 +275,9 @@ class ZeroconfDiscovery:
             else:
                 repeats = await self._zeroconf.async_update_service(info)
             await self._send(repeats)
+
+    def look(self) -> None:
+        """Do nothing: a question costs everybody an answer, and what is new was told."""
 
     async def move(self, addresses: Sequence[str], announcement: Announcement | None) -> None:
         """Take part on the interfaces of these addresses; where nothing worked at the start, try again."""
@@ -344,7 +360,7 @@ class ZeroconfDiscovery:
                 f"zeroconf cannot {verb} on {', '.join(self._addresses)} ({reason}), so peers do not find each other; "
                 "see that UDP port 5353 is shared and multicast allowed, or name a peer: LIGHTBUS_PEERS=host:port"
             )
-            logger.warning("%s", self.problem)
+            logger.log(logging.WARNING if self._is_needed else logging.DEBUG, "%s", self.problem)
 
     def _changed(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
         """Take what the browser tells, in the middle of its work: only enqueue. The argument names are zeroconf's."""
@@ -435,6 +451,10 @@ class _Ear:
                 self._forget_oldest()
             self._known[instance] = announcement
             _tell(self._found, announcement)
+
+    def forget(self, instance: InstanceId) -> None:
+        """Take the next word of somebody for news."""
+        self._known.pop(instance, None)
 
     def _forget_oldest(self) -> None:
         # And not the newcomer: a flood of strangers must not keep real peers out, who were told of long before it.

@@ -11,10 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from ..exceptions import PeerRefused, ProtocolError, TransportError
-from ..io.security import remove_stale
+from ..io.places import Places
 from ..io.transport import Publisher as PublisherSocket
 from ..io.transport import Router, Transport
 from ..wire import envelope
@@ -24,6 +23,7 @@ from .connected import ConnectedEngines
 from .context import Identity
 from .coordinating import Coordinator
 from .guard import Guard
+from .host_sockets import HostSockets
 from .publishing import Publisher
 from .serving import Server
 
@@ -51,6 +51,12 @@ class Endpoints:
     event_port: int
     rpc: str
     event: str
+
+    @property
+    def directory(self) -> str:
+        """The directory of the sockets in mode host; empty where it cannot be told others."""
+        path = self.rpc.removeprefix("ipc://").rpartition("/")[0]
+        return path if self.rpc.startswith("ipc://") and path.isprintable() else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,20 +98,27 @@ class Binding:
         self._xpub: PublisherSocket = transport.publisher(self._on_subscription)
         self.engines = ConnectedEngines(self._router.send)
         self._beat = time.monotonic()
-        self._files: list[Path] = []
+        self._files: HostSockets | None = None
         self._bound: set[str] = set()
         """The addresses we listen at; none in mode host."""
 
     # Opening and closing
 
-    def bind_host(self, directory: Path) -> Endpoints:
-        """Bind to files in the user's directory."""
-        remove_stale(directory)
-        rpc, event = directory / f"{self.identity.instance}.rpc", directory / f"{self.identity.instance}.pub"
-        self._files = [rpc, event]
-        return Endpoints(
-            rpc_port=0, event_port=0, rpc=self._router.bind(f"ipc://{rpc}"), event=self._xpub.bind(f"ipc://{event}")
-        )
+    def bind_host(self, places: Places) -> Endpoints:
+        """Bind to files in the user's directories. Raises InvalidConfiguration where none of them can be used."""
+        self._files = HostSockets(self.identity.instance, places, self._router, self._xpub)
+        self._files.open()
+        return self._host_endpoints(self._files)
+
+    def look_after_files(self, now: float) -> Endpoints | None:
+        """Bind anew what was removed in mode host; return where we are now, if that has changed."""
+        if self._files is None or not self._files.look(now):
+            return None
+        return self._host_endpoints(self._files)
+
+    def _host_endpoints(self, files: HostSockets) -> Endpoints:
+        rpc, event = files.paths()
+        return Endpoints(rpc_port=0, event_port=0, rpc=f"ipc://{rpc}", event=f"ipc://{event}")
 
     def bind_tcp(self, addresses: Iterable[str], rpc_port: int, event_port: int) -> Endpoints:
         """Bind to the same two ports at every address. Raises TransportError."""
@@ -170,15 +183,15 @@ class Binding:
         """Close, and remove the socket files."""
         self._router.flush_and_close(200)
         self._xpub.flush_and_close(200)
-        for file in self._files:
-            file.unlink(missing_ok=True)
+        if self._files is not None:
+            self._files.remove()
 
     def abandon(self) -> None:
         """Close, on a loop that is closed."""
         self._router.abandon()
         self._xpub.abandon()
-        for file in self._files:
-            file.unlink(missing_ok=True)
+        if self._files is not None:
+            self._files.remove()
 
     # Telling those who are connected
 

@@ -9,12 +9,12 @@ import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import Protocol
 
 from ..core.registry import Peer, Registry, Source, retry_delay
 from ..io.descriptors import descriptor_limit, descriptors_left
 from ..io.interfaces import dial_order
+from ..io.places import Places
 from ..io.transport import Transport
 from ..wire.announcement import Announcement
 from .links import Dial, Link, LinkUser
@@ -54,7 +54,7 @@ WARN_AFTER = 3
 class DialUser(LinkUser, Protocol):
     """Who is told how attempts end: the node. It hears of a success as the user of the link."""
 
-    def unreachable(self, instance: str, reason: str, *, refused: bool) -> None:
+    def unreachable(self, instance: str, reason: str, *, refused: bool = False) -> None:
         """An attempt to reach a peer failed; `refused`: there is certainly nobody at its address."""
 
     def denied(self, instance: str, reason: str) -> None:
@@ -90,7 +90,7 @@ class Dialler:
         links: the peers that we are connected to, by instance.
         wanted: the APIs that this process uses.
         seeds: endpoints of fixed peers.
-        directory: where the sockets of peers are, in mode host; None in the others.
+        places: where the sockets of peers are, in mode host; None in the others.
         networks: our own addresses with prefix lengths; peers in them are dialled first.
         fingerprints: of our keys. Which of them a fixed peer speaks is found out by trying, the first one first.
 
@@ -105,7 +105,7 @@ class Dialler:
         wanted: set[str],
         *,
         seeds: Iterable[str] = (),
-        directory: Path | None = None,
+        places: Places | None = None,
         networks: Sequence[str] = (),
         fingerprints: Sequence[str] = ("",),
     ) -> None:
@@ -115,7 +115,7 @@ class Dialler:
         self._links = links
         self._wanted = wanted
         self._seeds = [_Seed(endpoint) for endpoint in seeds]
-        self._directory = directory
+        self._places = places
         self.be_at(networks)
         self._fingerprints = fingerprints
         self._addresses_tried = min(MAX_ADDRESSES_TRIED, max(AT_ONCE, descriptor_limit() // LIMIT_SHARE))
@@ -133,9 +133,9 @@ class Dialler:
         """
         Return whether a peer's sockets are of a kind that we use.
 
-        In mode host only files in our own directory are trusted: behind a port could be another user's process.
+        In mode host only files in our own directories are trusted: behind a port could be another user's process.
         """
-        return announcement.on_host_only == (self._directory is not None)
+        return announcement.on_host_only == (self._places is not None)
 
     def confirm(self, peers: Iterable[Peer]) -> None:
         """Have peers dialled that are taken to be up, and are connected to nobody here yet."""
@@ -176,8 +176,15 @@ class Dialler:
             return
         if not self._has_room_for(peer, more):
             return
-        if self._directory is not None:
-            endpoints = announcement.rpc_endpoints(self._directory)
+        if self._places is not None:
+            endpoints = self._places.endpoints(peer.instance, announcement.directory)
+            if not peer.failures:
+                endpoints = endpoints[:1]  # they all lead to one process
+            if not endpoints:
+                is_gone = self._places.would_see(announcement.directory)
+                why = self._places.why_not(peer.instance, announcement.directory)
+                self._user.unreachable(peer.instance, why, refused=is_gone)
+                return
         else:
             ordered = dial_order(announcement.addresses, self._networks)
             if len(ordered) > AT_ONCE:
@@ -185,6 +192,13 @@ class Dialler:
                 ordered = (*ordered, *ordered)[first : first + AT_ONCE]
             endpoints = tuple(f"tcp://{_bracketed(address)}:{announcement.rpc_port}" for address in ordered)
         self._dial(peer.instance, peer.instance, endpoints, announcement.fingerprint)
+
+    def hint(self, peer: Peer) -> str:
+        """Return a sentence on why a peer may not answer, and what to do about it here."""
+        if self._places is None:
+            return "Is the process still running, and is its port open to this host?"
+        why = self._places.why_not(peer.instance, peer.announcement.directory)
+        return f"{why[0].upper()}{why[1:]}." if why else "Is the process still running, and not stopped?"
 
     def may_find(self, api: str) -> bool:
         """Return whether an attempt is on its way at somebody who may advertise an API."""

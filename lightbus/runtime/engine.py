@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +21,9 @@ from ..exceptions import LightbusShutdownInProgress, LightbusTimeout
 from ..io.curve import KeySecurity
 from ..io.discovery import Discovery, NoDiscovery, ZeroconfDiscovery
 from ..io.interfaces import follow_addresses, usable_addresses
-from ..io.security import HostSecurity, InsecureSecurity, Security, check_platform, runtime_directory
+from ..io.nearby import HostDiscovery, NearbyDiscovery
+from ..io.places import Places, places_of_user
+from ..io.security import HostSecurity, InsecureSecurity, Security, check_platform
 from ..io.transport import Transport
 from ..wire.announcement import new_instance_id
 from .calling import Caller
@@ -56,7 +59,7 @@ class Engine:
         config: the settings.
         identity: who this process is.
         discovery: makes another way of finding peers than the settings say, anew for each node (tests).
-        directory: where the sockets of mode host are, instead of the user's own directory (tests).
+        directory: where the sockets of mode host are, instead of the user's own directories (tests).
 
     """
 
@@ -78,7 +81,8 @@ class Engine:
         self.doors = Doors()
         self.publisher: Publisher | None = None
         """Publishes for this process, while it is a worker."""
-        self.directory = directory
+        self.places = None if directory is None else Places.only(directory)
+        """Where sockets are, in mode host; None in the others."""
         self.addresses: tuple[str, ...] = ("127.0.0.1",)
         self.security = self._make_security()
         self.transport = Transport(
@@ -275,7 +279,7 @@ class Engine:
     # Parts
 
     def _new_node(self, known: Sequence[Peer]) -> Node:
-        if self.directory is None:
+        if self.places is None:
             self.addresses = self._follow(self.addresses)  # they may have changed since the last one
         discovery = self._make_discovery()
         return Node(
@@ -284,8 +288,8 @@ class Engine:
             self.transport,
             discovery,
             seeds=self.config.discovery.peers,
-            directory=self.directory,
-            whereabouts=Whereabouts(self.addresses, self._follow) if self.directory is None else None,
+            places=self.places,
+            whereabouts=Whereabouts(self.addresses, self._follow) if self.places is None else None,
             wait=self.config.discovery.wait,
             looked=lambda: self._how_it_looks(discovery),
             strangers=discovery.strangers if isinstance(discovery, ZeroconfDiscovery) else lambda api: [],
@@ -294,8 +298,8 @@ class Engine:
 
     def _make_security(self) -> Security:
         if self.config.security.mode == "host":
-            self.directory = self.directory or runtime_directory(self.identity.bus)
-            return HostSecurity(directory=self.directory)
+            self.places = self.places or places_of_user(self.identity.bus, self.config.journal.data_dir)
+            return HostSecurity(places=self.places)
         self.addresses = usable_addresses(self.config.network.interfaces)
         if self.config.security.mode == "bus_key":
             return KeySecurity(keys=self.config.security.keys, addresses=self.addresses)
@@ -306,13 +310,19 @@ class Engine:
 
     def _how_it_looks(self, discovery: Discovery) -> str:
         if isinstance(discovery, ZeroconfDiscovery):
-            where = f"zeroconf on {', '.join(discovery.addresses)}"
-            return where if self.directory is None else f"{where}, sockets in {self.directory}"
+            return f"zeroconf on {', '.join(discovery.addresses)}"
+        if isinstance(discovery, HostDiscovery):
+            return f"sockets in {self.places}"
         return "zeroconf switched off" if isinstance(discovery, NoDiscovery) else f"by {type(discovery).__name__}"
 
     def _make_discovery(self) -> Discovery:
         if self._discovery is not None:
             return self._discovery()
+        if self.places is not None:
+            multicast = partial(ZeroconfDiscovery, self.identity.bus, is_needed=False)
+            return HostDiscovery(
+                NearbyDiscovery(self.identity.bus, self.places), multicast if self.config.discovery.mdns else None
+            )
         if not self.config.discovery.mdns:
             return NoDiscovery()
         return ZeroconfDiscovery(self.identity.bus, addresses=self.addresses)

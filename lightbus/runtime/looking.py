@@ -40,6 +40,7 @@ class Lookup:
         wait: seconds that a name nobody advertises is waited for, from now on.
         where: says how peers are looked for, for messages.
         strangers: returns a clause about each peer of another bus that has a name, for messages.
+        look: has discovery look at once for what is new.
 
     """
 
@@ -52,8 +53,10 @@ class Lookup:
         wait: float,
         where: Callable[[], str],
         strangers: Callable[[str], list[str]] = lambda api: [],
+        look: Callable[[], None] = lambda: None,
     ) -> None:
         self._registry = registry
+        self._look = look
         self._dialler = dialler
         self._wanted = wanted
         self._wait = wait
@@ -76,6 +79,8 @@ class Lookup:
         """
         self._wanted.add(api)
         asked_at = time.monotonic()
+        if not self._is_up(api):
+            self._look()
         self._dialler.dial_due(asked_at)
         # Quarantined or not: somebody asks, so it is worth an attempt.
         self._dialler.dial_asked(self._registry.advertising(api))
@@ -174,7 +179,7 @@ class Lookup:
         waited = time.monotonic() - self._started_at
         snapshot = self._registry.snapshot()
         refusals = [*self._dialler.refusals(), *self._strangers(api)]
-        return explain(api, snapshot, waited=waited, where=self._where(), refusals=refusals)
+        return explain(api, snapshot, waited=waited, where=self._where(), refusals=refusals, hint=self._dialler.hint)
 
     async def _change(self, seconds: float) -> None:
         if self._stopped:

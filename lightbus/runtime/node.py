@@ -10,15 +10,16 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import os
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Protocol
 
 from ..core.registry import Fact, Peer, PeerJoined, PeerLeft, PeerState, Registry, Snapshot, Source
 from ..exceptions import ProtocolError
 from ..io.discovery import Discovery
+from ..io.places import Places
 from ..io.transport import Transport
 from ..wire.announcement import Announcement, ApiInfo
 from ..wire.envelope import Drain, Goodbye, Hello, Message, Peers, Welcome
@@ -39,8 +40,6 @@ TICK = 0.1
 
 REFRESH_AFTER = 0.05
 """Seconds in which announcements share one new snapshot: none of them alone changes what can be called."""
-
-NOWHERE = Path("/nonexistent")
 
 
 class NodeUser(Protocol):
@@ -68,7 +67,7 @@ class Node:
         transport: makes the sockets.
         discovery: finds and announces.
         seeds: endpoints of fixed peers.
-        directory: where ipc sockets are, in mode host.
+        places: where sockets are, in mode host.
         whereabouts: our own addresses, as they change.
         looked: returns how `discovery` looks for peers, for messages: "zeroconf on 127.0.0.1".
         strangers: returns a clause about each peer of another bus that `discovery` heard of with an API, for messages.
@@ -85,7 +84,7 @@ class Node:
         discovery: Discovery,
         *,
         seeds: Sequence[str] = (),
-        directory: Path | None = None,
+        places: Places | None = None,
         whereabouts: Whereabouts | None = None,
         wait: float = 1.0,
         looked: Callable[[], str] = str,
@@ -102,7 +101,7 @@ class Node:
         self.consumer: Consumer | None = None
         self.on_joined: Callable[[Peer], None] | None = None
         """Is told of every peer that is up now."""
-        self._directory = directory or NOWHERE
+        self._places = places
         self._looked = looked
         self._whereabouts = whereabouts or Whereabouts()
         self._announcement = _silent_announcement(identity)
@@ -123,12 +122,18 @@ class Node:
             self.links,
             user.wanted,
             seeds=seeds,
-            directory=directory,
+            places=places,
             networks=self._whereabouts.networks,
             fingerprints=transport.security.fingerprints,
         )
         self._lookup = Lookup(
-            self.registry, self._dialler, user.wanted, wait=wait, where=self.where, strangers=strangers
+            self.registry,
+            self._dialler,
+            user.wanted,
+            wait=wait,
+            where=self.where,
+            strangers=strangers,
+            look=discovery.look,
         )
         self.resolve, self.resolve_all = self._lookup.resolve, self._lookup.resolve_all
         self.wait_for = self._lookup.wait_for
@@ -266,20 +271,27 @@ class Node:
             link.close()  # found by its address and by its announcement: one link is enough
             return
         self.links[announcement.instance] = link
+        endpoint = self._seen_at(link, announcement)
         try:
-            event_endpoint = announcement.event_endpoint(self._directory, address=address_of(link.endpoint))
+            event_endpoint = announcement.event_endpoint(endpoint, address=address_of(endpoint))
         except (ProtocolError, ValueError, IndexError):
             event_endpoint = ""
         facts = self.registry.answered(
             announcement,
             time.monotonic(),
-            endpoint=link.endpoint,
+            endpoint=endpoint,
             event_endpoint=event_endpoint,
             draining=welcome.draining,
         )
         self._apply(facts)
         if self._announced and not link.introduced:
             link.say_hello()  # it went out before we had anything to announce
+
+    def _seen_at(self, link: Link, announcement: Announcement) -> str:
+        """Return where further connections to a peer lead: a link outlives the file that it was made by."""
+        if self._places is None or os.path.exists(link.endpoint.removeprefix("ipc://")):
+            return link.endpoint
+        return next(iter(self._places.endpoints(announcement.instance, announcement.directory)), link.endpoint)
 
     def told(self, link: Link, message: Message) -> None:
         """Take in what a peer pushed."""
@@ -306,7 +318,7 @@ class Node:
         else:
             self._apply(self.registry.lost(link.instance, time.monotonic(), reason))
 
-    def unreachable(self, instance: str, reason: str, *, refused: bool) -> None:
+    def unreachable(self, instance: str, reason: str, *, refused: bool = False) -> None:
         """Take in that an attempt to reach a peer failed."""
         self._apply(self.registry.silent(instance, time.monotonic(), reason, refused=refused))
 
@@ -424,6 +436,8 @@ class Node:
         self._timer = self._loop.call_later(TICK, self._tick)  # first: it must go on whatever happens below
         if self.binding is not None:
             self.binding.tick(now)
+            if (endpoints := self.binding.look_after_files(now)) is not None:
+                self._sockets_moved(endpoints)
         if self._whereabouts.have_changed(now):
             self._spawn(self._move(self._whereabouts.addresses))
         self._dialler.dial_due(now)
@@ -432,6 +446,14 @@ class Node:
             self.registry.forget_silent(now)
             for link in list(self.links.values()):
                 link.say_hello()
+
+    def _sockets_moved(self, endpoints: Endpoints) -> None:
+        """Be known where our sockets are now: directories came, or somebody removed some."""
+        self._endpoints = endpoints
+        self._announcement = replace(self._announcement, directory=endpoints.directory)
+        self._know_ourselves()
+        if self._announced:
+            self._spawn(self.announce())
 
     async def _move(self, addresses: tuple[str, ...]) -> None:
         """Go on at other addresses of this host: interfaces came or went."""

@@ -177,9 +177,11 @@ class Outgoing:
     def timed_out(self, peer: Peer, *, sent: bool) -> LightbusException:
         """Return the error for a passed deadline."""
         if not sent:
+            is_near = peer.endpoint.startswith("ipc://")
             return PeerUnreachable(
                 f"{self} was not sent: no connection to {peer.announcement} at {peer.endpoint} within "
-                f"{self._given:.3g} s. Is its port open to this host?"
+                f"{self._given:.3g} s. "
+                f"{'Is its process stopped, or too busy?' if is_near else 'Is its port open to this host?'}"
             )
         if self._is_inherited:
             remedy = "That was all that is left of the call in which it was made: give that one more time."

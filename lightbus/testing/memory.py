@@ -18,7 +18,7 @@ from ..creation import create
 from ..deadline import Deadline
 from ..exceptions import LightbusTimeout, UnsupportedUse
 from ..io.discovery import MemoryDiscovery, MemoryHub
-from ..io.security import LONGEST_NAME, MAX_SOCKET_PATH
+from ..io.places import LONGEST_NAME, MAX_SOCKET_PATH
 from ..path import BusPath
 from ..runtime.context import Identity
 from ..runtime.engine import Engine

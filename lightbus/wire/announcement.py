@@ -10,6 +10,7 @@ A TXT record (DNS-SD, RFC 6763 section 6) has the keys
     bus   bus name                 host  host name                             h     digest of the API set
     id    instance id              pub   port of its events, 0 in mode host    apis  API names, comma-separated,
     svc   service name                                                               only while they all fit
+    dir   directory of its sockets in mode host, if it fits
 
 and the port of its calls is the one of the SRV record. The value in HELLO and INFO is a map with the same keys, and
 `rpc` and `addr` beside them; there `apis` is a list of whole `ApiInfo`s, and `names` stands for it where only the
@@ -65,6 +66,7 @@ _MAX_PROCESS = 64
 _MAX_HOST = 64  # Linux: HOST_NAME_MAX
 _MAX_FINGERPRINT = 48
 _MAX_DIGEST = 16
+_MAX_DIRECTORY = 107  # unix(7): no socket has a longer path
 _MAX_NAME = 128
 _HEX = frozenset("0123456789abcdef")
 
@@ -147,6 +149,7 @@ class Announcement:
     Attributes:
         instance: 16 lowercase hexadecimal digits, new at each start of the process.
         host: its host name, to tell "same host".
+        directory: where its sockets are, in mode host; empty where it is not known.
         addresses: IP addresses it can be dialled at, as it prefers them; empty in mode host.
         rpc_port, event_port: TCP ports; both 0 in mode host, where sockets are files named after the instance.
         fingerprint: of its key, and never the key itself; empty without keys.
@@ -174,6 +177,7 @@ class Announcement:
     apis: tuple[ApiInfo, ...] | None = None
     digest: str = ""
     max_message_size: int = 0
+    directory: str = ""
 
     def __post_init__(self) -> None:
         _check_int("protocol version", self.protocol, 1, 255)
@@ -189,6 +193,7 @@ class Announcement:
         if self.api_names is not None:
             _check_names("API names", self.api_names)
         _check_text("digest of the API set", self.digest, _MAX_DIGEST, empty=True)
+        _check_text("directory of the sockets", self.directory, _MAX_DIRECTORY, empty=True)
         _check_int("size of a message", self.max_message_size, 0, 2**63 - 1)
 
     def _derive_from_apis(self, apis: tuple[ApiInfo, ...]) -> None:
@@ -208,20 +213,14 @@ class Announcement:
         """Whether it has no TCP port: a peer in mode host, or one that only connects."""
         return self.rpc_port == 0
 
-    def rpc_endpoints(self, directory: str | os.PathLike[str]) -> tuple[str, ...]:
-        """
-        Return the endpoints of its ROUTER, one for each address: dial them in parallel, one socket each.
-
-        `directory` is our own runtime directory (mode host): a path never comes from an announcement.
-        """
-        if self.on_host_only:
-            return (f"ipc://{os.fspath(directory)}/{self.instance}.rpc",)
+    def rpc_endpoints(self) -> tuple[str, ...]:
+        """Return the endpoints of its ROUTER, one for each address; none in mode host, where they are looked for."""
         return tuple(_tcp(address, self.rpc_port) for address in self.addresses)
 
-    def event_endpoint(self, directory: str | os.PathLike[str], *, address: str = "") -> str:
-        """Return the endpoint of its PUB at `address`, the one whose HELLO was answered (else the first)."""
+    def event_endpoint(self, rpc_endpoint: str, *, address: str = "") -> str:
+        """Return the endpoint of its PUB beside that of its ROUTER, whose HELLO was answered at `address`."""
         if self.on_host_only:
-            return f"ipc://{os.fspath(directory)}/{self.instance}.pub"
+            return f"{rpc_endpoint.rpartition('/')[0]}/{self.instance}.pub"
         return _tcp(address or self.addresses[0], self.event_port)
 
     def to_txt(self) -> dict[bytes, bytes]:
@@ -245,6 +244,9 @@ class Announcement:
             size = len(b"apis=") + len(names)
             if size <= MAX_PAIR_BYTES and _txt_size(pairs) + 1 + size <= MAX_TXT_BYTES:
                 pairs[b"apis"] = names
+        directory = {b"dir": self.directory.encode()}
+        if self.directory and _txt_size(pairs) + _txt_size(directory) <= MAX_TXT_BYTES:
+            pairs.update(directory)
         return pairs
 
     @classmethod
@@ -275,6 +277,7 @@ class Announcement:
                 event_port=_txt_int(properties, b"pub"),
                 fingerprint=_txt_text(properties, b"fp"),
                 digest=_txt_text(properties, b"h"),
+                directory=_txt_text(properties, b"dir"),
                 api_names=None if properties.get(b"apis") is None else tuple(names.split(",")) if names else (),
             )
 
@@ -294,6 +297,8 @@ class Announcement:
             "h": self.digest,
             "max": self.max_message_size,
         }
+        if self.directory:
+            wire["dir"] = self.directory
         if self.apis is not None:
             wire["apis"] = [api.to_wire() for api in self.apis]
         elif self.api_names is not None:
@@ -320,6 +325,7 @@ class Announcement:
                 event_port=field.get("pub", 0),
                 fingerprint=field.get("fp", ""),
                 digest=field.get("h", ""),
+                directory=field.get("dir", ""),
                 max_message_size=field.get("max", 0),
                 api_names=None if names is None or apis is not None else _as_tuple("API names", names),
                 apis=None if apis is None else tuple(ApiInfo.from_wire(api) for api in _as_tuple("APIs", apis)),

@@ -145,8 +145,8 @@ def test_somebody_else_refuses_us() -> None:
 def test_it_is_advertised_and_nobody_answers() -> None:
     """A peer that was announced and does not answer is named, with what became of it; of many the first three."""
     ghosts = tuple(peer(number << 60, state=PeerState.QUARANTINED) for number in range(1, 6))
-    error = explain("auth", Snapshot(announced={"auth": ghosts}), waited=2.0)
+    error = explain("auth", Snapshot(announced={"auth": ghosts}), waited=2.0, hint=lambda peer: "Is its port open?")
     assert type(error) is PeerUnreachable
     assert "auth-service 1000… on host far (quarantined), auth-service 2000… on host far (quarantined)" in str(error)
     assert "4000…" not in str(error)
-    assert str(error).endswith("Is the process still running, and is its port open to this host?")
+    assert str(error).endswith("looked for 2.0 s. Is its port open?")

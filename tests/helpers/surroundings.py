@@ -51,7 +51,7 @@ class Surroundings:
 @contextmanager
 def own_surroundings() -> Iterator[Surroundings]:
     """Make surroundings, lead the process there, and remove them. No LIGHTBUS_* setting of the user's gets in."""
-    root = Path(tempfile.mkdtemp(prefix="lb-", dir=SHORT))
+    made, root = None, Path(tempfile.mkdtemp(prefix="lb-", dir=SHORT))
     try:
         made = Surroundings(root)
         with pytest.MonkeyPatch.context() as patch:
@@ -64,3 +64,5 @@ def own_surroundings() -> Iterator[Surroundings]:
             yield made
     finally:
         shutil.rmtree(root, ignore_errors=True)
+        if made is not None:  # the sockets of what was killed
+            shutil.rmtree(f"{SHORT}/lightbus-{os.geteuid()}/{made.bus}", ignore_errors=True)

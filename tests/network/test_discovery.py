@@ -241,8 +241,10 @@ def ghosts(network: Network, mode: str, what: str) -> Iterator[None]:
     with ExitStack() as stack:
         if mode == "host":
             found = [of_host(bus) for _ in range(3)]
-            directory = network.bus().client.engine.directory
-            assert directory is not None
+            places = network.bus().client.engine.places
+            assert places is not None
+            directory = places.candidates()[0]
+            places.make(directory)
             if what is SILENT:
                 for announcement in found:
                     stack.enter_context(silent_file(directory / f"{announcement.instance}.rpc"))

@@ -91,28 +91,31 @@ def test_mode_host_opens_no_port(network: Network) -> None:
 def test_directory_of_sockets_is_private(network: Network) -> None:
     """The sockets are in a directory that only this user can enter, and go with their worker."""
     worker = network.start()
-    directory = network.bus().client.engine.directory
-    assert directory is not None
-    for path in (directory, directory.parent):
-        assert stat.S_IMODE(path.stat().st_mode) == 0o700
-    assert sorted(path.suffix for path in directory.iterdir()) == [".pub", ".rpc"]
+    places = network.bus().client.engine.places
+    assert places is not None
+    assert len(places.there()) >= 3
+    for directory in places.there():
+        for path in (directory, directory.parent):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o700
+        assert sorted(path.suffix for path in directory.iterdir()) == [".peer", ".pub", ".rpc"]
     worker.ask_to_end()
     assert worker.wait() == 0
-    assert list(directory.iterdir()) == []
+    assert [file for directory in places.there() for file in directory.iterdir()] == []
 
 
 def test_sockets_of_a_killed_worker_are_removed_by_the_next(network: Network) -> None:
     """A worker that starts removes what one that was killed left behind, and nothing of one that lives."""
     killed, living = network.start_all("host", "work", "other")
-    directory = network.bus().client.engine.directory
-    assert directory is not None
+    places = network.bus().client.engine.places
+    assert places is not None
+    directory = places.there()[0]
     killed.kill()
     left = set(directory.iterdir())
     for path in left:
         os.utime(path, (time.time() - 60,) * 2)  # else it could be one that binds just now
     worker = network.start()
     kept = left & set(directory.iterdir())
-    assert (len(left), len(kept)) == (4, 2)
+    assert (len(left), len(kept)) == (6, 3)
     bus = network.bus()
     assert (bus.work.who(), bus.other.who()) == (worker.pid, living.pid)
 

@@ -18,6 +18,7 @@ from helpers.surroundings import Surroundings
 from lightbus.config.keys import BusKey
 from lightbus.exceptions import TransportError
 from lightbus.io.curve import KeySecurity
+from lightbus.io.places import Places
 from lightbus.io.security import HostSecurity
 from lightbus.io.transport import Transport
 from lightbus.runtime import binding as module
@@ -106,7 +107,7 @@ class Place:
     """A binding with its surroundings."""
 
     def __init__(self, directory: Path) -> None:
-        self.transport = Transport(HostSecurity(directory=directory))
+        self.transport = Transport(HostSecurity(places=Places.only(directory)))
         self.directory = directory
         self.claims: list[Announcement] = []
         self.known: list[tuple[Announcement, float]] = []
@@ -147,7 +148,7 @@ class Place:
             self.bind()
             try:
                 if bound:
-                    self.endpoints = self.binding.bind_host(self.directory)
+                    self.endpoints = self.binding.bind_host(Places.only(self.directory))
                 await scenario()
             finally:
                 for caller in self.callers:
@@ -200,7 +201,7 @@ def test_files_of_an_abandoned_binding(place: Place) -> None:
 
     async def scenario() -> None:
         place.bind()
-        place.binding.bind_host(place.directory)
+        place.binding.bind_host(Places.only(place.directory))
 
     asyncio.run(scenario())
     place.binding.abandon()

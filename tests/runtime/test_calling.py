@@ -27,6 +27,7 @@ from lightbus.exceptions import (
     ProtocolError,
     UnknownApi,
 )
+from lightbus.io.places import Places
 from lightbus.io.security import HostSecurity
 from lightbus.io.transport import Transport
 from lightbus.runtime.calling import Caller
@@ -492,7 +493,7 @@ def test_a_given_up_frame_stays_on_a_real_socket(tmp_path: Path) -> None:
     """A peer that comes up after its caller has given up is sent nothing but what is asked now."""
 
     async def main() -> None:
-        transport = Transport(HostSecurity(directory=tmp_path))
+        transport = Transport(HostSecurity(places=Places.only(tmp_path)))
         endpoint = f"ipc://{tmp_path}/rpc"
         doorway = FakeDoorway(peer(A, endpoint=endpoint))
         doorway.transport = transport

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from lightbus.core.registry import Peer, Registry, Source, retry_delay
+from lightbus.io.places import Places
 from lightbus.runtime import dialling as module
 from lightbus.runtime.dialling import (
     AT_ONCE,
@@ -100,13 +101,13 @@ class Place:
             self.links,
             self.wanted,
             seeds=seeds,
-            directory=directory,
+            places=None if directory is None else Places.only(directory),
             networks=networks,
             fingerprints=fingerprints,
         )
         return self.dialler
 
-    def unreachable(self, instance: str, reason: str, *, refused: bool) -> None:
+    def unreachable(self, instance: str, reason: str, *, refused: bool = False) -> None:
         self.failed.append((instance, reason, refused))
 
     def denied(self, instance: str, reason: str) -> None:
@@ -239,6 +240,7 @@ def test_without_descriptors_nobody_is_tried(
 
 def test_a_peer_of_this_host(place: Place, tmp_path: Path) -> None:
     """In mode host the path is made of our own directory and the instance, and of nothing that was announced."""
+    (tmp_path / f"{instance(1)}.rpc").touch()
     place.make(directory=tmp_path).dial(place.announce(announcement(1, port=0)))
     assert [dial.endpoints for dial in place.dials] == [(f"ipc://{tmp_path}/{instance(1)}.rpc",)]
 
@@ -289,8 +291,22 @@ def test_what_refused_means(place: Place, addresses: tuple[str, ...], certain: b
     assert place.failed == [(instance(1), "is not there", certain)]
 
 
+def test_a_peer_whose_files_are_not_seen(place: Place, tmp_path: Path) -> None:
+    """Nobody is dialled, and the reason names both directories: it may be in a directory that only it has."""
+    dialler = place.make(directory=tmp_path)
+    peer = place.announce(replace(announcement(1, port=0), directory="/somewhere/else"))
+    dialler.dial(peer)
+    assert place.dials == []
+    ((failed, reason, refused),) = place.failed
+    assert (failed, refused) == (instance(1), False)
+    assert "its sockets are in /somewhere/else" in reason
+    assert f"nor in {tmp_path}" in reason
+    assert "set XDG_RUNTIME_DIR to the same one for both" in dialler.hint(peer)
+
+
 def test_refused_by_a_file(place: Place, tmp_path: Path) -> None:
     """A socket file that nobody listens at is certain."""
+    (tmp_path / f"{instance(1)}.rpc").touch()
     place.make(directory=tmp_path).dial(place.announce(announcement(1, port=0)))
     place.dials[0].fail("is not there", refused=True)
     assert place.failed == [(instance(1), "is not there", True)]

@@ -28,6 +28,7 @@ from lightbus import (
 )
 from lightbus.deadline import Deadline
 from lightbus.io.discovery import MemoryDiscovery, MemoryHub
+from lightbus.io.places import Places
 from lightbus.runtime.context import Identity
 from lightbus.runtime.engine import Engine
 from lightbus.runtime.node import Node
@@ -60,7 +61,7 @@ class Place:
         said = Announcement(
             bus="b", instance=me.instance, service=me.service, process=me.process, host=me.host, apis=infos
         )
-        node.bind(lambda endpoints: said, lambda binding: binding.bind_host(self.directory))
+        node.bind(lambda endpoints: said, lambda binding: binding.bind_host(Places.only(self.directory)))
         await node.announce()
         return node
 

@@ -16,6 +16,7 @@ from helpers import MS, scaled, wait_until_async
 from helpers.surroundings import Surroundings
 from lightbus.config.keys import BusKey
 from lightbus.io.curve import KeySecurity
+from lightbus.io.places import Places
 from lightbus.io.security import HostSecurity, Security
 from lightbus.io.transport import LinkState, Router, Transport
 from lightbus.runtime import links as module
@@ -80,7 +81,7 @@ class Place:
 
     def __init__(self, directory: Path, security: Security | None = None) -> None:
         self.transport = Transport(
-            security or HostSecurity(directory=directory), heartbeat_interval=0.1, heartbeat_timeout=0.5
+            security or HostSecurity(places=Places.only(directory)), heartbeat_interval=0.1, heartbeat_timeout=0.5
         )
         self.node = FakeNode()
         self._directory = directory

@@ -33,6 +33,9 @@ class FakeDialler:
         self.refusing: list[str] = []
         self.untried_seed = False
 
+    def hint(self, peer: Peer) -> str:
+        return "Is it there?"
+
     def dial_asked(self, peers: Iterable[Peer]) -> None:
         self.dialled += [peer.instance for peer in peers]
 

@@ -17,6 +17,7 @@ from lightbus.core.registry import Peer, PeerLeft, Snapshot
 from lightbus.deadline import Deadline
 from lightbus.exceptions import PeerUnreachable, UnknownApi
 from lightbus.io.discovery import MemoryDiscovery, MemoryHub
+from lightbus.io.places import Places
 from lightbus.io.security import HostSecurity
 from lightbus.io.transport import Transport
 from lightbus.runtime import node as module
@@ -68,9 +69,9 @@ class Place:
         """Make a node of a process that uses some APIs."""
         user = User()
         user.wanted.update(wanted)
-        security = HostSecurity(directory=self.directory)
+        security = HostSecurity(places=Places.only(self.directory))
         self._transports.append(Transport(security, heartbeat_interval=0.1, heartbeat_timeout=0.5))
-        options = {"directory": self.directory, "wait": 200 * MS, **options}
+        options = {"places": Places.only(self.directory), "wait": 200 * MS, **options}
         made = Node(
             user,
             Identity(bus="b", service="shop", process="p"),
@@ -112,7 +113,7 @@ class Place:
         )
 
     def _open(self, binding: Binding) -> Endpoints:
-        return binding.bind_host(self.directory)
+        return binding.bind_host(Places.only(self.directory))
 
     def run(self, scenario: Callable[[], Awaitable[None]]) -> None:
         """Run a scenario, and stop what it started."""
@@ -582,10 +583,10 @@ def test_a_worker_moves_with_its_host(
 
     async def scenario() -> None:
         here = Whereabouts(addresses, lambda before: tuple(addresses))
-        worker = await place.client(directory=None, whereabouts=here)
+        worker = await place.client(places=None, whereabouts=here)
         worker.bind(lambda endpoints: announcement(worker, endpoints), lambda made: made.bind_tcp(addresses, 0, 0))
         await worker.announce()
-        client, instance = await place.client("work", directory=None), worker.identity.instance
+        client, instance = await place.client("work", places=None), worker.identity.instance
         if not advertised:
             await knows(client, "work", worker)
         addresses[:] = ["127.0.0.2"]

@@ -1,0 +1,81 @@
+"""Failures that recur are said once, when they change, and after pauses that double."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from lightbus.recurring import CHANGE_PAUSE, FIRST_PAUSE, LONGEST_PAUSE, MOST_KEYS, RecurringLog
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def log(clock: Clock, caplog: pytest.LogCaptureFixture) -> RecurringLog:
+    caplog.set_level(logging.INFO, "test.recurring")
+    return RecurringLog(logging.getLogger("test.recurring"), clock=clock)
+
+
+def test_said_once(log: RecurringLog, caplog: pytest.LogCaptureFixture) -> None:
+    """The same words about one thing are said once; another thing is another matter."""
+    assert log.say("disk", logging.ERROR, "%s is full", "/data")
+    assert not log.say("disk", logging.ERROR, "%s is full", "/data")
+    assert log.say("network", logging.WARNING, "it is down")
+    assert [(each.levelname, each.message) for each in caplog.records] == [
+        ("ERROR", "/data is full"),
+        ("WARNING", "it is down"),
+    ]
+
+
+def test_a_day_of_a_failure(log: RecurringLog, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """What fails every three seconds for a day is said about a dozen times, and tells how often it was not said."""
+    for _ in range(86_400 // 3):
+        log.say("disk", logging.ERROR, "it is full")
+        clock.now += 3.0
+    assert len(caplog.records) < 15
+    assert caplog.records[1].message == f"it is full ({FIRST_PAUSE / 3 - 1:.0f} times more since it was said last)"
+
+
+def test_pauses_end_growing(log: RecurringLog, clock: Clock) -> None:
+    """It is never forgotten altogether."""
+    for _ in range(30):
+        assert log.say("disk", logging.ERROR, "it is full")
+        clock.now += LONGEST_PAUSE
+
+
+def test_a_change_is_said(log: RecurringLog, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """Other words are news; words that differ each time are not."""
+    log.say("disk", logging.ERROR, "it is full")
+    clock.now += CHANGE_PAUSE
+    assert log.say("disk", logging.ERROR, "it is gone")
+    assert not any(log.say("disk", logging.ERROR, "attempt %d", number) for number in range(100))
+    assert len(caplog.records) == 2
+
+
+def test_it_works_again(log: RecurringLog) -> None:
+    """After it has worked the next failure is said at once."""
+    assert not log.over("disk")
+    log.say("disk", logging.ERROR, "it is full")
+    assert log.over("disk")
+    assert log.say("disk", logging.ERROR, "it is full")
+
+
+def test_what_is_remembered_is_bounded(log: RecurringLog) -> None:
+    """However many things fail."""
+    for number in range(MOST_KEYS + 10):
+        log.say(number, logging.ERROR, "it failed")
+    assert len(log._said) == MOST_KEYS
