@@ -104,8 +104,8 @@ class ClientCore:
         if self._closed:
             wait_at_exit()
             raise BusAlreadyClosed(
-                "This bus was closed, since the program ends: an exit handler that uses it has to be registered (atexit) "
-                "after lightbus.create(), so that it runs before that."
+                "This bus was closed, since the program ends: register an exit handler that uses it after "
+                "lightbus.create(), so that it runs before that."
                 if is_exiting()
                 else "This bus was closed. Make a new one with lightbus.create()."
             )
