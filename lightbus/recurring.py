@@ -51,18 +51,20 @@ class RecurringLog:
         self._said: dict[object, _Said] = {}
         self._lock = threading.Lock()
 
-    def say(self, key: object, level: int, text: str, *arguments: object) -> bool:
+    def say(
+        self, key: object, level: int, text: str, *arguments: object, exc_info: BaseException | None = None
+    ) -> bool:
         """
         Log a message about `key` (what fails), unless it was said lately; return whether it was logged.
 
-        One that was held back meanwhile is counted at the end of the next.
+        Those that were held back meanwhile are counted at the end of the next. A traceback is part of the first only.
         """
         words = text % arguments if arguments else text
         held_back = self._held_back(key, words)
         if held_back is None:
             return False
         again = f" ({held_back} times more since it was said last)" if held_back else ""
-        self._logger.log(level, "%s%s", words, again)
+        self._logger.log(level, "%s%s", words, again, exc_info=None if held_back else exc_info)
         return True
 
     def over(self, key: object) -> bool:

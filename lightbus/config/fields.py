@@ -88,7 +88,10 @@ def _bus_keys(value: Any) -> tuple[SecretStr, ...]:
 
 
 def _directory(value: Path) -> Path:
-    return value.expanduser().absolute()  # a later chdir must not move it
+    try:
+        return value.expanduser().absolute()  # a later chdir must not move it
+    except RuntimeError:
+        raise ValueError(f"begins with ~, and there is no such home directory: {str(value)!r}") from None
 
 
 # The last of an annotation's validators sees the value first; bounds in front of it apply to the number itself.

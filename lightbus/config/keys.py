@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..exceptions import InvalidConfiguration
+from .surroundings import home_directory
 
 __all__ = [
     "MAX_KEYS",
@@ -136,13 +137,15 @@ def default_key_file(environ: Mapping[str, str]) -> Path | None:
     It is `bus.key` in `$XDG_CONFIG_HOME/lightbus` (XDG Base Directory Specification), else in
     `~/.config/lightbus`, on macOS in `~/Library/Application Support/lightbus`.
     """
-    base, home = environ.get("XDG_CONFIG_HOME", ""), environ.get("HOME", "")
+    base, given = environ.get("XDG_CONFIG_HOME", ""), environ.get("HOME", "")
     if os.path.isabs(base):
         return Path(base) / "lightbus" / "bus.key"
-    if not os.path.isabs(home):
-        return None
     usual = "Library/Application Support" if sys.platform == "darwin" else ".config"
-    return Path(home) / usual / "lightbus" / "bus.key"
+    usual = f"{usual}/lightbus/bus.key"
+    if not os.path.isabs(given):
+        return None
+    # A file that is there is read, whoever it belongs to; one that is made is made in our own home.
+    return (Path(given) if os.path.exists(os.path.join(given, usual)) else home_directory(environ)) / usual
 
 
 def read_key_file(path: Path) -> tuple[BusKey, ...] | None:

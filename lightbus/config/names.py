@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..exceptions import InvalidConfiguration, did_you_mean
+from .surroundings import home_directory, host_name, shorten_name
 
 __all__ = [
     "MAX_NAME_LENGTH",
@@ -63,7 +63,7 @@ def _random(digits: int) -> Callable[[], str]:
 
 
 _PLACEHOLDERS: dict[str, Callable[[], str]] = {
-    "hostname": lambda: socket.gethostname().lower(),
+    "hostname": lambda: host_name().lower(),
     "pid": lambda: str(os.getpid()),
     "random4": _random(4),
     "random8": _random(8),
@@ -83,7 +83,19 @@ def expand(template: str) -> str:
     problem = problem_with(template)
     if problem is not None:
         raise InvalidConfiguration(f"The name '{template}' {problem}")
-    return _PLACEHOLDER.sub(lambda found: _PLACEHOLDERS[found[1]](), template)
+    expanded = _PLACEHOLDER.sub(lambda found: _PLACEHOLDERS[found[1]](), template)
+    return expanded if len(expanded.encode()) <= MAX_NAME_LENGTH else _with_short_host_name(template, expanded)
+
+
+def _with_short_host_name(template: str, expanded: str) -> str:
+    """Return a name that is too long with as much of the host's name as there is room for."""
+    host = _PLACEHOLDERS["hostname"]()
+    count = template.count("{hostname}")
+    if not count:
+        return expanded
+    over = len(expanded.encode()) - MAX_NAME_LENGTH
+    shorter = shorten_name(host, max(1, len(host.encode()) - -(-over // count)))
+    return expanded.replace(host, shorter)
 
 
 def problem_with(template: str) -> str | None:
@@ -134,7 +146,7 @@ def default_service_name(module_file: str | None) -> ServiceName:
 def _is_shared(directory: Path) -> bool:
     """Return whether programs that have nothing to do with each other may live in this directory."""
     installed = {"site-packages", "dist-packages"} & set(directory.parts)
-    somebodys_home = str(directory.parent) in {"/home", "/Users"} or str(directory) == os.path.expanduser("~")
+    somebodys_home = str(directory.parent) in {"/home", "/Users"} or directory == home_directory()
     return bool(installed) or somebodys_home
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
+from ..config.surroundings import home_directory
 from ..exceptions import JournalError
 from .journal import Group, Journal, group_of_row
 from .journal_file import DAMAGED, journal_error
@@ -39,10 +40,21 @@ def data_directory(configured: Path | None, environ: Mapping[str, str] | None = 
     if configured is not None:
         return configured
     environ = os.environ if environ is None else environ
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "lightbus"
     base = Path(environ.get("XDG_DATA_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".local" / "share") / "lightbus"
+    if base.is_absolute() and sys.platform != "darwin":
+        return base / "lightbus"
+    usual = Path("Library", "Application Support") if sys.platform == "darwin" else Path(".local", "share")
+    given = Path(environ.get("HOME", "")) / usual / "lightbus"
+    if given.is_absolute() and _is_ours(given):  # whoever has begun there goes on there
+        return given
+    return home_directory(environ) / usual / "lightbus"
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return path.stat().st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def safe_name(name: str) -> str:

@@ -76,6 +76,8 @@ class Places:
             base / name: (base, base / name) for base, name in named if name is not None
         }
 
+        self.too_long = [base for base, name in named if name is None]
+        """Directories that are none of the places, since the paths of sockets in them would be too long."""
         self.last_resort = next((path for path in self._private if path.parent in last), None)
 
     @classmethod

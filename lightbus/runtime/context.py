@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import socket
 from dataclasses import dataclass, field
 
+from ..config.surroundings import host_name
 from ..typing import InstanceId
 from ..wire.announcement import new_instance_id
 
@@ -23,7 +23,7 @@ class Identity:
     service: str
     process: str
     instance: InstanceId = field(default_factory=new_instance_id)
-    host: str = field(default_factory=socket.gethostname)
+    host: str = field(default_factory=host_name)
     pid: int = field(default_factory=os.getpid)
 
     def __str__(self) -> str:

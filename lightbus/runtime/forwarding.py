@@ -15,6 +15,7 @@ from ..core.registry import Peer, Snapshot
 from ..deadline import Deadline
 from ..exceptions import EventNotFound, InvalidArguments, LightbusException, ProtocolError
 from ..io.outbox import Outbox, Waiting
+from ..recurring import RecurringLog
 from .calling import Caller
 from .outgoing import Doorway, OutgoingEvent
 
@@ -54,6 +55,7 @@ class Forwarder:
         self._engine = engine
         self._directory = directory
         self._outbox = Outbox(directory)
+        self._failures = RecurringLog(logger)
         self._empty_state: object = None
         """How the file looked when nothing waited: as long as it looks so, nothing does."""
         self._loop = asyncio.get_running_loop()
@@ -85,7 +87,9 @@ class Forwarder:
         try:
             await self._empty()
         except LightbusException as error:
-            logger.warning("The outbox %s is not emptied: %s", self._outbox.path, error)
+            self._failures.say("outbox", logging.WARNING, "The outbox %s is not emptied: %s", self._outbox.path, error)
+        else:
+            self._failures.over("outbox")
         finally:
             self._task = None
 
@@ -135,7 +139,8 @@ class Forwarder:
                 refused.append((event, error))
             except LightbusException as error:
                 stuck.add(event.api)
-                logger.info("The events of %s go on waiting in the outbox: %s", event.api, error)
+                text = "The events of %s go on waiting in the outbox: %s"
+                self._failures.say(event.api, logging.INFO, text, event.api, error)
         loop, executor = asyncio.get_running_loop(), self._engine.executor
         if done:
             await loop.run_in_executor(executor, self._outbox.delivered, done)

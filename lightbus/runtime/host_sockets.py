@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..exceptions import InvalidConfiguration, TransportError
-from ..io.places import EVENTS, PEER, REMEDY, RPC, Places, tidy
+from ..io.places import EVENTS, MAX_SOCKET_PATH, PEER, REMEDY, RPC, Places, tidy
 from ..io.transport import Publisher, Router
 from ..recurring import RecurringLog
 
@@ -61,7 +61,8 @@ class HostSockets:
             if self._bind(place):
                 tidy(place)
         if not self._bound:
-            problems = "; ".join(self._problems.values()) or "their paths would be too long"
+            limit = f"is too long a path: sockets in it would have over {MAX_SOCKET_PATH} bytes"
+            problems = "; ".join([*self._problems.values(), *(f"{base} {limit}" for base in self._places.too_long)])
             raise InvalidConfiguration(f"There is no directory for the sockets of this worker: {problems}; {REMEDY}")
 
     def paths(self) -> tuple[Path, Path]:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from ..exceptions import JournalError
 from ..io.journal import Group, Journal, Topic
 from ..io.journals import JournalDirectory, data_directory, has_events, throw_away
+from ..recurring import RecurringLog
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -112,8 +113,8 @@ class Shelf:
     def adopt(self) -> list[Journal]:
         """Take over the journals of this service that nobody holds any more, and return them."""
         with self._lock:
-            if self._closed:
-                return []
+            if self._closed or not (self.path / self._identity.service).is_dir():
+                return []  # who only answers calls needs no disk
             adopted = self._open_directory().adopt()
             self._adopted = {**self._adopted, **{journal.id: journal for journal in adopted}}
         for journal in adopted:
@@ -207,6 +208,7 @@ class Care:
         self._coordinator = coordinator
         self._config = config
         self._executor = executor
+        self._failures = RecurringLog(logger)
         self._adopt_at = self._trim_at = 0.0
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
@@ -241,10 +243,12 @@ class Care:
                 await self._trim()
             for journal in self._shelf.all():
                 await self._in_thread(journal.checkpoint)
+            self._failures.over("care")
         except JournalError as error:
-            logger.error("%s", error)
-        except Exception:
-            logger.exception("Looking after the journals failed; it is tried again")
+            self._failures.say("care", logging.ERROR, "%s", error)
+        except Exception as error:
+            text = "Looking after the journals failed (%r); it is tried again"
+            self._failures.say("care", logging.ERROR, text, error, exc_info=error)
         finally:
             self._task = None
 

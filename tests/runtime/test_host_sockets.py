@@ -211,3 +211,13 @@ def test_a_directory_that_is_removed_amid_the_start(one: Path, monkeypatch: pyte
         assert await worker.is_reached_at(worker.places.candidates()[0])
 
     run(scenario, one)
+
+
+def test_too_long_a_path(one: Path) -> None:
+    """A directory that was named, and cannot be used, is not passed over in silence."""
+
+    async def scenario(worker: Worker) -> None:
+        with pytest.raises(InvalidConfiguration, match=r"/d{80}/lightbus is too long a path"):
+            worker.sockets.open()
+
+    run(scenario, one / ("d" * 80))

@@ -1,0 +1,76 @@
+"""What this host and this user are, as far as the system tells: a name and a home, where it has none, too."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+__all__ = ["MAX_HOST_NAME", "NO_HOME", "home_directory", "host_name", "shorten_name"]
+
+MAX_HOST_NAME = 64
+"""Bytes: the most that Linux takes (HOST_NAME_MAX)."""
+
+NO_HOME = Path("/no-home-directory")
+"""Stands in messages for the home of a user who has none. It is not there."""
+
+_DIGEST = 6
+
+
+def host_name() -> str:
+    """Return the name of this host, fit for announcements, paths and logs: 1 to 64 printable bytes, without blanks."""
+    given = socket.gethostname().encode(errors="surrogateescape").decode(errors="replace")
+    name = re.sub(r"[^\w.-]+", "-", given).strip(".-")
+    return shorten_name(name, MAX_HOST_NAME) if name else f"unnamed{_machine()}"
+
+
+def shorten_name(name: str, limit: int) -> str:
+    """Return a name in at most so many bytes; where it is cut off, a digest keeps it apart from others."""
+    encoded = name.encode()
+    if len(encoded) <= limit:
+        return name
+    digest = hashlib.sha256(encoded).hexdigest()[:_DIGEST]
+    return f"{encoded[: max(0, limit - _DIGEST - 1)].decode(errors='ignore')}-{digest}"[-limit:]
+
+
+def home_directory(environ: Mapping[str, str] | None = None) -> Path:
+    """
+    Return the home of the user that this process runs as; `NO_HOME` where there is none.
+
+    `HOME` says it, unless it is another user's, as `sudo` may leave it: what is written there that one could not read.
+    """
+    environ = os.environ if environ is None else environ
+    given = environ.get("HOME", "")
+    own = _home_of_user()
+    if os.path.isabs(given) and (own is None or not _is_another_users(given)):
+        return Path(given)
+    return own or NO_HOME
+
+
+def _is_another_users(home: str) -> bool:
+    try:
+        owner = os.stat(home).st_uid
+    except OSError:
+        return False
+    return owner != os.geteuid() and (os.geteuid() == 0 or not os.access(home, os.W_OK))
+
+
+def _home_of_user() -> Path | None:
+    """Return the home that the system's list of users has; None for a user that it does not have, or without one."""
+    import pwd  # Linux and macOS only, as everything here
+
+    with contextlib.suppress(KeyError):
+        home = pwd.getpwuid(os.geteuid()).pw_dir
+        if os.path.isabs(home) and os.path.isdir(home):
+            return Path(home)
+    return None
+
+
+def _machine() -> str:
+    with contextlib.suppress(OSError):
+        return "-" + hashlib.sha256(Path("/etc/machine-id").read_bytes()).hexdigest()[:_DIGEST]
+    return ""

@@ -1,0 +1,74 @@
+"""A host's name and a user's home, however strange they are, or where there is none."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from lightbus.config import surroundings
+from lightbus.config.surroundings import MAX_HOST_NAME, NO_HOME, home_directory, host_name, shorten_name
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("web-1", "web-1"),
+        ("Web-1.example.com", "Web-1.example.com"),
+        ("büro", "büro"),
+        ("my host/\n", "my-host"),
+        (os.fsdecode(b"b\xfcro"), "b-ro"),
+        ("..", None),
+        ("", None),
+        ("(none)", "none"),
+    ],
+)
+def test_host_name(monkeypatch: pytest.MonkeyPatch, given: str, expected: str | None) -> None:
+    """What can be printed stays; a host without a name is called so, the same each time."""
+    monkeypatch.setattr(socket, "gethostname", lambda: given)
+    name = host_name()
+    assert name == host_name()
+    assert name.isprintable()
+    if expected is None:
+        assert name.startswith("unnamed")
+    else:
+        assert name == expected
+
+
+@pytest.mark.parametrize("given", ["h" * 64, "h" * 255, "ü" * 64])
+def test_long_host_name(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    """64 bytes are the most; two long names that begin alike stay apart."""
+    monkeypatch.setattr(socket, "gethostname", lambda: given)
+    name = host_name()
+    assert len(name.encode()) <= MAX_HOST_NAME
+    if len(given.encode()) > MAX_HOST_NAME:
+        monkeypatch.setattr(socket, "gethostname", lambda: given + "x")
+        assert host_name() != name
+
+
+@pytest.mark.parametrize("limit", range(1, 20))
+def test_shortened_name_fits(limit: int) -> None:
+    """However little room there is."""
+    assert 0 < len(shorten_name("a-long-name-of-ü-host", limit).encode()) <= limit
+
+
+def test_home_is_home(tmp_path: Path) -> None:
+    """HOME says it, where it is this user's."""
+    assert home_directory({"HOME": str(tmp_path)}) == tmp_path
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a directory away")
+def test_home_of_another_user(tmp_path: Path) -> None:
+    """What `sudo` leaves there is not written to: our own home is in the list of users."""
+    os.chown(tmp_path, 12345, 12345)
+    assert home_directory({"HOME": str(tmp_path)}) == Path("/root")
+
+
+@pytest.mark.parametrize("home", [{}, {"HOME": ""}, {"HOME": "relative"}])
+def test_no_home(monkeypatch: pytest.MonkeyPatch, home: dict[str, str]) -> None:
+    """A user that the system does not know has none, unless HOME says one."""
+    monkeypatch.setattr(surroundings, "_home_of_user", lambda: None)
+    assert home_directory(home) == NO_HOME
+    assert not NO_HOME.exists()
