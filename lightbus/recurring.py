@@ -52,15 +52,22 @@ class RecurringLog:
         self._lock = threading.Lock()
 
     def say(
-        self, key: object, level: int, text: str, *arguments: object, exc_info: BaseException | None = None
+        self,
+        key: object,
+        level: int,
+        text: str,
+        *arguments: object,
+        changes: bool = True,
+        exc_info: BaseException | None = None,
     ) -> bool:
         """
         Log a message about `key` (what fails), unless it was said lately; return whether it was logged.
 
         Those that were held back meanwhile are counted at the end of the next. A traceback is part of the first only.
+        Without `changes`, other words (a number of seconds, say) are no news.
         """
         words = text % arguments if arguments else text
-        held_back = self._held_back(key, words)
+        held_back = self._held_back(key, words if changes else "")
         if held_back is None:
             return False
         again = f" ({held_back} times more since it was said last)" if held_back else ""

@@ -66,6 +66,23 @@ def test_a_change_is_said(log: RecurringLog, clock: Clock, caplog: pytest.LogCap
     assert len(caplog.records) == 2
 
 
+def test_numbers_are_no_news(log: RecurringLog, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """Where the words differ each time and mean the same, they are as one."""
+    for seconds in range(10):
+        log.say("loop", logging.WARNING, "it stood still for %d s", seconds, changes=False)
+        clock.now += 2 * CHANGE_PAUSE
+    assert caplog.records[0].message == "it stood still for 0 s"
+    assert len(caplog.records) == 2
+
+
+def test_the_traceback_is_told_once(log: RecurringLog, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """It is long, and the same each time."""
+    for _ in range(3):
+        log.say("care", logging.ERROR, "it failed", exc_info=ValueError())
+        clock.now += FIRST_PAUSE / 2
+    assert [each.exc_info is not None for each in caplog.records] == [True, False]
+
+
 def test_it_works_again(log: RecurringLog) -> None:
     """After it has worked the next failure is said at once."""
     assert not log.over("disk")

@@ -25,10 +25,10 @@ __all__ = ["HostDiscovery", "NearbyDiscovery"]
 
 logger = logging.getLogger("lightbus.discovery")
 
-LOOK_EVERY = 0.25
-"""Seconds between two looks whether a directory has changed."""
+LOOK_EVERY = 0.05
+"""Seconds between two looks whether a directory has changed; one takes about 10 us."""
 
-READ_EVERY = 20
+READ_EVERY = 100
 """Looks after which a directory is read even if it looks unchanged: its time is only as fine as the system's ticks."""
 
 MAX_BYTES = 256 * 1024
@@ -66,6 +66,7 @@ class NearbyDiscovery:
     def __init__(self, bus: str, places: Places) -> None:
         self._bus = bus
         self._places = places
+        self._candidates = places.candidates()
         self._ear = _Ear(MAX_PEERS)
         self._directories: dict[Path, _Directory] = {}
         self._names: set[str] = set()
@@ -122,25 +123,27 @@ class NearbyDiscovery:
     def _look(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look)
         self._looks += 1
-        there = self._places.there()
-        is_changed = [self._look_into(place) for place in there]
-        for place in self._directories.keys() - {*there}:
-            del self._directories[place]
-            is_changed.append(True)
-        if any(is_changed):
+        changed = [place for place in self._candidates if self._look_into(place)]
+        if changed:
             self._forget()
 
     def _look_into(self, place: Path) -> bool:
-        """Read a directory that has changed, and return whether it was read."""
-        known = self._directories.setdefault(place, _Directory())
-        with contextlib.suppress(OSError):  # removed just now
+        """Read a directory that has changed, or is gone, and return whether it has."""
+        known = self._directories.get(place)
+        try:
             changed = os.stat(place).st_mtime_ns
-            if changed != known.changed or known.is_unsure or self._looks % READ_EVERY == 0:
-                known.is_unsure = changed != known.changed
-                known.changed = changed
-                self._read(place, known)
-                return True
-        return False
+            if known is not None and changed == known.changed and not known.is_unsure and self._looks % READ_EVERY:
+                return False
+            if not self._places.is_usable(place):
+                return self._directories.pop(place, None) is not None
+            if known is None:
+                known = self._directories[place] = _Directory()
+            known.is_unsure = changed != known.changed
+            known.changed = changed
+            self._read(place, known)
+        except OSError:  # it is not there, or was removed just now
+            return self._directories.pop(place, None) is not None
+        return True
 
     def _read(self, place: Path, known: _Directory) -> None:
         before, known.files = known.files, {}

@@ -93,7 +93,11 @@ class Places:
 
     def there(self) -> list[Path]:
         """Return those that are there, and are this user's alone."""
-        return [path for path, private in self._private.items() if not any(map(_problem, private)) and path.is_dir()]
+        return [path for path in self._private if self.is_usable(path)]
+
+    def is_usable(self, path: Path) -> bool:
+        """Return whether one of the candidates is there, and is this user's alone."""
+        return not any(map(_problem, self._private[path])) and path.is_dir()
 
     def problems(self) -> dict[Path, str]:
         """Return for each candidate why it cannot be used, as far as can be told without making it; else no text."""

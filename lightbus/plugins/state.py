@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..config.fields import Seconds
+from ..recurring import RecurringLog
 from ..service.api import Api, Event, Parameter
 from . import LightbusPlugin
 
@@ -80,6 +81,7 @@ class StatePlugin(LightbusPlugin):
     def __init__(self, *, ping_enabled: bool = True, ping_interval: float = 60.0) -> None:
         self.ping_enabled = ping_enabled
         self.ping_interval = ping_interval
+        self._failures = RecurringLog(logger)
         self._reporting: asyncio.Task[None] | None = None  # of the running worker
 
     @classmethod
@@ -132,4 +134,6 @@ class StatePlugin(LightbusPlugin):
         try:
             await client.fire_event(StateApi.Meta.name, name, {**who, **kwargs})
         except Exception as error:  # whatever it is, a hook of the user's included: the worker has other things to do
-            logger.warning("%s.%s was not fired: %s", StateApi.Meta.name, name, error)
+            self._failures.say(name, logging.WARNING, "%s.%s was not fired: %s", StateApi.Meta.name, name, error)
+        else:
+            self._failures.over(name)

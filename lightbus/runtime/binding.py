@@ -16,6 +16,7 @@ from ..exceptions import PeerRefused, ProtocolError, TransportError
 from ..io.places import Places
 from ..io.transport import Publisher as PublisherSocket
 from ..io.transport import Router, Transport
+from ..recurring import RecurringLog
 from ..wire import envelope
 from ..wire.announcement import Announcement
 from ..wire.envelope import Cancel, Drain, Drained, Error, Fire, Goodbye, Hello, Message, Peers, Request, Welcome
@@ -98,6 +99,7 @@ class Binding:
         self._xpub: PublisherSocket = transport.publisher(self._on_subscription)
         self.engines = ConnectedEngines(self._router.send)
         self._beat = time.monotonic()
+        self._failures = RecurringLog(logger)
         self._files: HostSockets | None = None
         self._bound: set[str] = set()
         """The addresses we listen at; none in mode host."""
@@ -330,7 +332,8 @@ class Binding:
     def _look_at_clock(self, now: float) -> None:
         # A process that was stopped finds requests waiting before its timers run: so each request looks, too.
         if now - self._beat > STANDSTILL:
-            logger.warning("The event loop stood still for %.1f s; what waited meanwhile is refused", now - self._beat)
+            text = "The event loop stood still for %.1f s; what waited meanwhile is refused"
+            self._failures.say("clock", logging.WARNING, text, now - self._beat, changes=False)
             self._beat = now
             if self.server is not None:
                 self.server.stood_still(now)

@@ -17,6 +17,7 @@ from ..core.registry import Peer
 from ..core.streams import LiveStream, Stream
 from ..exceptions import LightbusTimeout, did_you_mean
 from ..io.transport import Transport
+from ..recurring import RecurringLog
 from ..service.api import ApiRegistry
 from ..service.hooks import HookRegistry
 from ..typing import Kwargs
@@ -80,6 +81,7 @@ class Consumer:
     ) -> None:
         self.identity = identity
         self.counts: Counter[str] = Counter()
+        self._failures = RecurringLog(logger)
         """gaps, unreadable, fetched, lost, refused_acks, standstills."""
         self.guard = Guard(logger)
         self.on_fatal = on_fatal
@@ -341,7 +343,8 @@ class Consumer:
         if stood_still:
             # Others have our partitions by now. What waits here is theirs; what we say of it would be refused.
             self.counts["standstills"] += 1
-            logger.warning("The event loop stood still for long; events that waited meanwhile are others' matter now")
+            text = "The event loop stood still for long; events that waited meanwhile are others' matter now"
+            self._failures.say("clock", logging.WARNING, text)
         for feed in list(self._feeds.values()):
             for claim in list(feed.claims.values()) if stood_still else ():
                 claim.join_again()

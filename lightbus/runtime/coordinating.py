@@ -23,6 +23,7 @@ from ..core.groups import Group as Membership
 from ..exceptions import JournalError, LightbusException, PeerBusy, PeerRefused, ProtocolError
 from ..io.dead_letters import Dead
 from ..io.journal import Group, Journal, NewEvent, Topic
+from ..recurring import RecurringLog
 from ..service.api import ApiRegistry
 from ..wire import envelope
 from ..wire.envelope import (
@@ -198,6 +199,7 @@ class Coordinator:
         self._waiting: dict[Topic, list[tuple[int, Callable[[], None]]]] = {}
         self._acks: list[tuple[bytes, int, list[int]]] = []
         self._writes: dict[str, dict[tuple[str, Topic], int]] = {}
+        self._failures = RecurringLog(logger)
         self._save_is_due = False
         self._unsaved: defaultdict[str, _Unsaved] = defaultdict(_Unsaved)
         """By journal."""
@@ -623,7 +625,8 @@ class Coordinator:
                 self._give_late(group, end)
             self._save_group(group)
         except JournalError as error:
-            logger.error("The group %s of %s is not given what it missed: %s", info.name, info.api, error)
+            text = "The group %s of %s is not given what it missed: %s"
+            self._failures.say((info.api, info.name), logging.ERROR, text, info.name, info.api, error)
             group.info, group.is_estimated = info, was_estimated  # to be tried again when it joins
 
     def _give_late(self, group: GroupAtWork, end: float) -> None:
@@ -847,7 +850,7 @@ class Coordinator:
                     journal.save(cursors=[(group, topic, at) for (group, topic), at in cursors.items()])
                 except JournalError as error:
                     # Not answered: the consumers go on to their bound, and acknowledge again what is not confirmed.
-                    logger.error("Acknowledgements were not stored: %s", error)
+                    self._failures.say(name, logging.ERROR, "Acknowledgements were not stored: %s", error)
                     self._writes[name] = cursors
                     acks = []
         for routing_id, call_id, refused in acks:

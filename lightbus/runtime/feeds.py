@@ -14,6 +14,7 @@ from ..core.peers import Peer
 from ..core.streams import UNCONFIRMED, Stream
 from ..exceptions import ProtocolError
 from ..io.transport import Transport
+from ..recurring import RecurringLog
 from ..wire import envelope
 from ..wire.envelope import (
     PRESENCE_PREFIX,
@@ -58,6 +59,7 @@ class Feed:
         self.peer = peer
         self.consumer = consumer
         self.claims: dict[Listening, Claim] = {}
+        self._failures = RecurringLog(logger)
         self.presence = PRESENCE_PREFIX + os.urandom(16)
         self._by_event: dict[tuple[str, str], tuple[Claim, ...]] = {}
         self._topics: dict[bytes, tuple[str, str, int]] = {}
@@ -339,10 +341,8 @@ class Feed:
     def missed(self, api: str, key: Any) -> None:
         """Take in that events of best effort were lost on the way."""
         self.consumer.counts["gaps"] += 1
-        logger.warning(
-            "Events of %s.%s from %s were lost on the way: this process reads too slowly",
-            api, key[1], self.peer.announcement,
-        )  # fmt: skip
+        text = "Events of %s.%s from %s were lost on the way: this process reads too slowly"
+        self._failures.say((api, key[1]), logging.WARNING, text, api, key[1], self.peer.announcement)
 
     def _named(self, topic: bytes) -> tuple[str, str, int]:
         named = self._topics.get(topic)

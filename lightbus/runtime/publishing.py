@@ -29,6 +29,7 @@ from ..exceptions import (
 )
 from ..io.journal import Journal, NewEvent, Stored, Topic
 from ..message import EventMessage
+from ..recurring import RecurringLog
 from ..service.api import ApiRegistry, Event
 from ..wire import codec, envelope
 from ..wire.envelope import MARKER_PREFIX, PARTITIONS, Accepted, Error, Events, Fire, Head, Marker, Message, Record
@@ -157,6 +158,7 @@ class Publisher:
         self.max_message_size = max_message_size
         self.counts: Counter[str] = Counter()
         """published, stored, handed_off (to us), repeated, refused, markers, journal_errors, too_large."""
+        self._failures = RecurringLog(logger)
         self.published: Counter[tuple[str, str]] = Counter()
         """Per (API, event): how many were published."""
         self.published_bytes: Counter[tuple[str, str]] = Counter()
@@ -382,7 +384,7 @@ class Publisher:
             [stored] = self._own_journal().append([event])
         except JournalError as error:
             self.counts["journal_errors"] += 1
-            logger.error("An event was not stored: %s", error)
+            self._failures.say("journal", logging.ERROR, "An event was not stored: %s", error)
             raise
         self.counts["stored"] += 1
         if stored.is_new:
@@ -417,7 +419,7 @@ class Publisher:
         except JournalError as error:
             self.counts["journal_errors"] += 1
             self._count -= count
-            logger.error("%d events were not stored: %s", count, error)
+            self._failures.say("journal", logging.ERROR, "Events were not stored: %s", error)
             return [error] * count
         self.counts["stored"] += count
         pending = self._pending

@@ -10,6 +10,8 @@ import time
 import traceback
 from types import FrameType
 
+from ..recurring import RecurringLog
+
 __all__ = ["Watchdog", "culprit"]
 
 logger = logging.getLogger("lightbus.watchdog")
@@ -46,6 +48,7 @@ class Watchdog:
 
     def __init__(self) -> None:
         self.reports = 0
+        self._log = RecurringLog(logger)
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._beat_at = time.monotonic()
@@ -79,9 +82,9 @@ class Watchdog:
 
     def _report(self, seconds: float) -> None:
         self.reports += 1
-        logger.warning(
+        found = culprit(sys._current_frames().get(self._loop_thread))
+        text = (
             "The event loop is blocked for %.1f s now, by %s. While it is, nothing is served: "
-            "make the handler a `def` (it then runs in a thread), or await what takes long.",
-            seconds,
-            culprit(sys._current_frames().get(self._loop_thread)),
+            "make the handler a `def` (it then runs in a thread), or await what takes long."
         )
+        self._log.say(found, logging.WARNING, text, seconds, found, changes=False)
