@@ -32,7 +32,7 @@ from ..wire.envelope import (
     Streams,
 )
 from .listening import MAX_QUEUED, Listening
-from .sizes import stand_in
+from .sizes import most, stand_in
 
 if TYPE_CHECKING:
     from .feeds import Feed
@@ -46,6 +46,9 @@ Key: TypeAlias = tuple[str, str, int]
 
 PAGE = 500
 """Events asked for at a time."""
+
+POSITION_BYTES = 1024
+"""Bytes of one of the positions that a JOIN tells, at most."""
 
 JOIN_AGAIN_AFTER = 0.5
 """Seconds between two attempts to join a group at a publisher that refuses."""
@@ -130,6 +133,7 @@ class Claim:
         if self._closed:
             return None
         consumer, listener = self.feed.consumer, self.listening.listener
+        room = most(self.feed.max_message_size, self.feed.peer.announcement.max_message_size) // POSITION_BYTES
         return Join(
             self.publisher,
             self.api,
@@ -142,7 +146,7 @@ class Claim:
             time.time(),
             listener.digest,
             listener.since,
-            consumer.positions_of(self.api, self.group),
+            consumer.positions_of(self.api, self.group)[-room:],  # of what is left out some is handled twice
             self.feed.max_message_size,
         )
 
@@ -209,19 +213,20 @@ class Claim:
         events = sorted({event for event, _ in pairs})
         partitions = sorted({partition for _, partition in pairs})
         since = None if self.group else self.listening.listener.since
-        return Open(self.api, self.group, self.generation, partitions, events, "$" if since is None else since)
+        since = "$" if since is None else since
+        return Open(self.api, self.group, self.generation, partitions, events, since, self.feed.max_message_size)
 
     def _opened(self, attempt: object, answer: Message | None) -> None:
         pairs = self._attempted(attempt)
         for pair in pairs:
             del self._asking[pair]
         if isinstance(answer, Streams):
-            # What the publisher does not take for ours is not in the answer. It is asked for again, or assigned anew.
+            # What the publisher does not take for ours, or has no room for, is not in the answer, and asked for again.
             answered = set(answer.partitions)
             self._open |= {pair for pair in pairs if pair[1] in answered}
             self.told_streams(answer)
-            if self.is_complete:
-                self._now_live()
+            if answered or self.is_complete:
+                self._follow()
         elif answer is not None and pairs:
             asyncio.get_running_loop().call_later(JOIN_AGAIN_AFTER, self._join_after, self.generation)
 
@@ -235,14 +240,21 @@ class Claim:
         if not is_due or self._is_catching_up or not self._open:
             return
 
-        def answered(answer: Message | None) -> None:
-            self._is_catching_up = False
-            if isinstance(answer, Streams) and not self._closed:
-                self._edition, self._caught_up_at = edition, self.feed.now()
-                self.told_streams(answer)
-
         self._is_catching_up = True
-        self.feed.ask(lambda: self._open_message(self._open), answered)
+        self._catch_up_with(set(self._open), edition)
+
+    def _catch_up_with(self, pairs: set[tuple[str, int]], edition: int) -> None:
+        def answered(answer: Message | None) -> None:
+            if isinstance(answer, Streams) and not self._closed:
+                self.told_streams(answer)
+                rest = {pair for pair in pairs & self._open if pair[1] not in answer.partitions}
+                if rest and answer.partitions:
+                    self._catch_up_with(rest, edition)
+                    return
+                self._edition, self._caught_up_at = edition, self.feed.now()
+            self._is_catching_up = False
+
+        self.feed.ask(lambda: self._open_message(pairs & self._open), answered)
 
     def told_streams(self, message: Streams) -> None:
         """Take in where topics stand for us."""

@@ -47,7 +47,7 @@ from ..wire.envelope import (
 )
 from .context import Identity
 from .guard import Guard
-from .sizes import Receivers, fitting
+from .sizes import Receivers, fitting, fitting_partitions
 
 __all__ = ["Coordinator", "GroupAtWork"]
 
@@ -102,6 +102,8 @@ class _Connection:
     routing_id: bytes
     presence: bytes
     digest: str
+    max_message_size: int
+    """Bytes that it takes."""
     generation: int = 0
     events: list[str] = field(default_factory=list)
 
@@ -320,7 +322,10 @@ class Coordinator:
             held = [p for p in message.partitions if group.membership.holds(member, message.generation, p)]
             message = message._replace(partitions=held)
             streams = self._streams(group, held, self.journals())
-        self._send(routing_id, call_id, _streams_message(message, streams))
+        size = self._receivers.most(message.max_message_size)
+        partitions, streams = fitting_partitions(message.partitions, streams, size)
+        answer = Streams(message.api, message.group, message.generation, partitions, streams)
+        self._send(routing_id, call_id, answer)
 
     def _on_fetch(self, routing_id: bytes, call_id: int, fetch: Fetch) -> None:
         journal = self._shelf.get(fetch.journal)
@@ -711,7 +716,9 @@ class Coordinator:
     def _connect(self, group: GroupAtWork, join: Join, routing_id: bytes) -> None:
         api, name = group.info.api, group.info.name
         self._disconnect(group, join.member)
-        group.connections[join.member] = _Connection(routing_id, join.presence, join.digest)
+        group.connections[join.member] = _Connection(
+            routing_id, join.presence, join.digest, self._receivers.most(join.max_message_size)
+        )
         self._members[routing_id, api, name] = join.member
         self._presences.setdefault(join.presence, set()).add((api, name, join.member))
 
@@ -815,8 +822,10 @@ class Coordinator:
     def _tell_streams(self, group: GroupAtWork, member: str, partitions: list[int], journals: list[Journal]) -> None:
         info, connection = group.info, group.connections[member]
         streams = self._streams(group, partitions, journals)
-        message = Streams(info.api, info.name, group.membership.generation, partitions, streams)
-        self._send(connection.routing_id, 0, message)
+        taken, _ = fitting_partitions(partitions, streams, connection.max_message_size)
+        if len(taken) == len(partitions):  # else it is told by the next beat, and asks for as much as it takes
+            message = Streams(info.api, info.name, group.membership.generation, partitions, streams)
+            self._send(connection.routing_id, 0, message)
 
     # Acknowledging
 
@@ -869,10 +878,6 @@ class Coordinator:
 
     def _send(self, routing_id: bytes, call_id: int, message: Message) -> None:
         self._reply_to(routing_id, envelope.encode(message, call_id))
-
-
-def _streams_message(message: Open, streams: list[Any]) -> Streams:
-    return Streams(message.api, message.group, message.generation, message.partitions, streams)
 
 
 def _again(topic: Topic, group: str, journal: str, sequence: int, record: bytes) -> NewEvent:

@@ -7,7 +7,17 @@ from typing import Any
 
 from ..wire import codec
 
-__all__ = ["LEAST", "PAGE_OVERHEAD", "RECORD_OVERHEAD", "Receivers", "fitting", "most", "size_left_out", "stand_in"]
+__all__ = [
+    "LEAST",
+    "PAGE_OVERHEAD",
+    "RECORD_OVERHEAD",
+    "Receivers",
+    "fitting",
+    "fitting_partitions",
+    "most",
+    "size_left_out",
+    "stand_in",
+]
 
 LEAST = 1024
 """Bytes that everybody takes: nobody can set less."""
@@ -17,6 +27,9 @@ RECORD_OVERHEAD = 32
 
 PAGE_OVERHEAD = 64
 """Bytes of a PAGE besides its records."""
+
+STREAM_OVERHEAD = 64
+"""Bytes of what is said of a topic in STREAMS, besides the event's name."""
 
 MAX_RECEIVERS = 10_000
 
@@ -83,6 +96,30 @@ def fitting(entries: Iterable[tuple[int, int, bytes]], size: int) -> tuple[list[
         rows.append([sequence, previous, len(record) if is_left_out else record])
         left -= taken
     return rows, True
+
+
+def fitting_partitions(
+    partitions: Iterable[int], streams: Iterable[list[Any]], size: int
+) -> tuple[list[int], list[list[Any]]]:
+    """
+    Return the partitions of which everything is said in a STREAMS that may have so many bytes, and what is said.
+
+    It is at least one: the others are asked for again.
+    """
+    by_partition: dict[int, list[list[Any]]] = {}
+    for stream in streams:
+        by_partition.setdefault(stream[2], []).append(stream)
+    taken: list[int] = []
+    rows: list[list[Any]] = []
+    left = size - LEAST // 2
+    for partition in partitions:
+        mine = by_partition.get(partition, [])
+        left -= sum(STREAM_OVERHEAD + len(stream[1].encode()) for stream in mine)
+        if taken and left < 0:
+            break
+        taken.append(partition)
+        rows += mine
+    return taken, rows
 
 
 def stand_in(size: int) -> bytes:

@@ -359,6 +359,8 @@ class Open(NamedTuple):
     events: EventNames
     since: Since
     """As in Join; asked by those without a group only."""
+    max_message_size: Whole = 0
+    """Bytes that the answer may have; 0: the consumer does not say."""
 
 
 class Streams(NamedTuple):

@@ -308,6 +308,36 @@ def test_an_event_that_is_too_large_for_a_member(tmp_path: Path, is_live: bool, 
     asyncio.run(main())
 
 
+def test_more_topics_than_one_message_takes(tmp_path: Path) -> None:
+    """A member that takes little is told of its topics in several answers, at the start and when something is new."""
+
+    async def main() -> None:
+        hub = Hub()
+        publisher = hub.publish(A, tmp_path / "a", Auth())
+        other = hub.publish(D, tmp_path / "d", Auth(), journal=OTHER_JOURNAL)
+        for n in range(200):
+            await publisher.fire("keyed", key=str(n), n=n, at=time.time())
+            await other.fire("keyed", key=str(n), n=200 + n, at=time.time())
+        other.close()
+        handled: list[int] = []
+
+        async def function(message: EventMessage) -> None:
+            handled.append(message.kwargs["n"])
+
+        member = Listens(hub, B, max_message_size=1500)
+        await member.listen("keyed", function=function, since="0")
+        await wait_until_async(lambda: sorted(handled) == list(range(200)), 15)
+        publisher.adopt(tmp_path / "d", OTHER_JOURNAL)
+        [group] = publisher.coordinator.groups.values()
+        group.cursors[OTHER_JOURNAL].acked.clear()  # it is owed all of it
+        await wait_until_async(lambda: sorted(handled) == list(range(400)), 15)
+        assert hub.broken_off == []
+        await member.stop()
+        publisher.close()
+
+    asyncio.run(main())
+
+
 async def _tick(publisher: Publishes) -> None:
     while True:
         publisher.tick()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from helpers import wait_until_async
+from helpers import scaled, wait_until_async
 from helpers.publishing import Hub, Listens, Publishes
 from lightbus.core.peers import PeerState
 from lightbus.message import EventMessage
@@ -421,6 +422,54 @@ def test_a_member_that_is_gone(run: Callable[[Test], None]) -> None:
         gate.set()
         await first.stop()
         await second.stop()
+
+    run(test)
+
+
+@pytest.mark.timeout(300)
+def test_nothing_is_missing_after_many_rebalances(run: Callable[[Test], None], chaos: random.Random) -> None:
+    """Members come, leave in order or vanish while events flow; soon after the last of it everything is handled."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        handled: set[int] = set()
+        fired: set[int] = set()
+        is_over = asyncio.Event()
+
+        async def handle(message: EventMessage) -> None:
+            await asyncio.sleep(0)
+            handled.add(message.kwargs["n"])
+
+        async def fire() -> None:
+            while not is_over.is_set():
+                n = len(fired)
+                await publisher.fire("keyed", key=str(n % 97), n=n)
+                fired.add(n)
+                publisher.tick()
+                await asyncio.sleep(0.001)
+
+        async def come(number: int) -> Listens:
+            member = Listens(hub, f"{number:016x}")
+            await member.listen("keyed", function=handle)
+            return member
+
+        members = [await come(0)]
+        firing = asyncio.create_task(fire())
+        for number in range(1, scaled(200, least=20)):
+            await asyncio.sleep(chaos.uniform(0.0, 0.05))
+            if len(members) > 1 and (len(members) == 4 or chaos.random() < 0.5):
+                member = members.pop(chaos.randrange(len(members)))
+                if chaos.random() < 0.5:
+                    await member.stop()
+                else:
+                    member.vanish()
+            else:
+                members.append(await come(number))
+        is_over.set()
+        await firing
+        await wait_until_async(lambda: handled == fired, 10.0, what="all events are handled")
+        for member in members:
+            await member.stop()
 
     run(test)
 
