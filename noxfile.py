@@ -99,6 +99,13 @@ def docs(session: nox.Session) -> None:
     session.run("mkdocs", "build", *session.posargs, env={"NO_MKDOCS_2_WARNING": "1"})
 
 
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Give 10,000,000 damaged messages to decoders and handlers (`--inputs`, `--seed`); takes an hour."""
+    _install_wheel(session)
+    session.run("python", "tests/fuzz", *session.posargs)
+
+
 def _dev(*names: str) -> list[str]:
     """Return the requirements of these packages as the `dev` extra has them."""
     found = [entry for entry in DEV if entry.rstrip("*.,<>=0123456789") in names]

@@ -421,7 +421,7 @@ class Coordinator:
             member = self._members.get((routing_id, api, name))
             if group is None or member is None or not group.membership.heard(member, now):
                 continue
-            if state is None or self._compare(group, member, *state):
+            if state is None or len(state) != 2 or self._compare(group, member, *state):
                 mine.append([api, name])
         self._send(routing_id, call_id, Beat(mine, [[self._edition]] * len(mine)))
 

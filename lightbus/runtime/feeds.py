@@ -189,7 +189,10 @@ class Feed:
             self.send(Beat([[api, group] for api, group in claims], [claim.state for claim in claims.values()]))
 
     def _beaten(self, answer: Beat) -> None:
-        known = {(api, group): state for (api, group), state in zip_longest(answer.groups, answer.states)}
+        known = {
+            (api, group): state
+            for (api, group), state in zip_longest(answer.groups, answer.states[: len(answer.groups)])
+        }
         for claim in list(self.claims.values()):
             name = (claim.api, claim.group)
             if name in known:

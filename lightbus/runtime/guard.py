@@ -12,6 +12,8 @@ from collections import Counter
 
 __all__ = ["Guard"]
 
+UNREADABLE = "unreadable"
+
 
 class Guard:
     """
@@ -34,9 +36,14 @@ class Guard:
         """How much there was so far."""
         return self._counts.total()
 
+    @property
+    def failures(self) -> int:
+        """How much of that was a fault of ours: messages that could be read, and not be handled."""
+        return sum(number for (what, _), number in self._counts.items() if what != UNREADABLE)
+
     def unreadable(self, who: object, error: Exception) -> None:
         """Note that a message of somebody's was none."""
-        number = self._number("unreadable", type(error).__name__)
+        number = self._number(UNREADABLE, type(error).__name__)
         if _is_due(number):
             self._logger.warning("Message %d that cannot be read, of %s: %s", number, who, f"{error!s:.500}")
 

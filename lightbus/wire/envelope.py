@@ -625,9 +625,15 @@ def subscription(api: str, event: str) -> bytes:
 
 
 def split_topic(topic: bytes) -> tuple[str, str, int]:
-    """Return the API, the event and the partition of a topic. Raises ValueError for what is none."""
-    api, event, partition, _ = topic.split(b"\0")
-    return api.decode(), event.decode(), int(partition, 16)
+    """Return the API, the event and the partition of a topic. Any bytes give that or ProtocolError, nothing else."""
+    try:
+        api, event, partition, _ = topic.split(b"\0")
+        number = int(partition, 16)
+        if 0 <= number < PARTITIONS:
+            return api.decode(), event.decode(), number
+    except ValueError:
+        pass
+    raise ProtocolError("A published message has no topic of the form `api NUL event NUL partition NUL`.")
 
 
 def marker_topic(unique: bytes) -> bytes:

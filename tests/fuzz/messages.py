@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import typing
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -138,6 +139,7 @@ _MADE: dict[Any, Callable[[Random], Any]] = {
 """For what a field holds, something that it may hold. What is new in the table is missing here, and fails at once."""
 
 
+@functools.cache
 def kinds_of(cls: type) -> list[Any]:
     """Return what each field of a message holds, in order."""
     return list(typing.get_type_hints(cls, include_extras=True).values())
@@ -146,7 +148,8 @@ def kinds_of(cls: type) -> list[Any]:
 def any_message(random: Random, kind: Kind) -> Message:
     """Return some message of a kind."""
     make: Callable[..., Message] = CLASSES[kind]
-    return make(*(_MADE[held](random) for held in kinds_of(CLASSES[kind])))
+    held = kinds_of(CLASSES[kind])  # type: ignore[arg-type]
+    return make(*(_MADE[each](random) for each in held))
 
 
 def any_record(random: Random) -> Record:

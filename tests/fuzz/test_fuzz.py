@@ -1,0 +1,25 @@
+"""Whatever strangers send, a decoder says ProtocolError, and a handler raises nothing."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from fuzz.run import fuzz, replay
+from helpers import scaled
+
+
+@pytest.mark.timeout(600)
+def test_damaged_messages_raise_nothing() -> None:
+    """Decoders and live handlers alike, of a worker and of a listener. A seed that finds something is told."""
+    seed = int.from_bytes(os.urandom(4), "big")
+    found = fuzz(seed, scaled(1_000_000))
+    assert found.faults == [], f"python tests/fuzz --seed {seed} --inputs {found.inputs}"
+
+
+def test_what_found_something_once_finds_nothing_now() -> None:
+    """The inputs of the corpus do no harm any more."""
+    found = replay()
+    assert found.inputs > 0
+    assert found.faults == []
