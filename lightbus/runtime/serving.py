@@ -50,6 +50,10 @@ logger = logging.getLogger("lightbus.serving")
 DOUBT = 0.5
 """Seconds after a standstill in which requests may still be old: the network's buffers hold some, too."""
 
+MAX_NESTED = 100
+MAX_NESTED_IN_ALL = 1000
+"""Calls at the same time for which one call of ours waits, and for which any do: they need no place, either."""
+
 MAX_INTERNAL = 256
 """Calls of `internal.` APIs at the same time; they need no place, and so need a bound of their own."""
 
@@ -190,6 +194,8 @@ class Server:
         """By their marks the calls that have called somebody, who may call back."""
         self._queue: deque[_Job] = deque()
         self._queued_bytes = 0
+        self._nested = 0
+        """How many calls are executed for which calls of ours wait."""
         self._internal = 0
         """How many calls of `internal.` APIs are executed."""
         self._admission = Admission(config.worker.rpc_concurrency, config.worker.max_queue_time)
@@ -241,17 +247,17 @@ class Server:
         self._start(job)
 
     def _take_nested(self, job: _Job, holder: _Job) -> None:
-        most = self._config.worker.rpc_concurrency
-        if holder.nested >= most:
-            self._refuse_busy(job, f"executes {most} calls already for which one call of its own waits")
+        if holder.nested >= MAX_NESTED or self._nested >= MAX_NESTED_IN_ALL:
+            self._refuse_busy(job, f"executes {self._nested} calls already for which calls of its own wait")
             return
         holder.nested += 1
+        self._nested += 1
         job.holder = holder
         self._start(job)
 
     def _holder_of(self, request: Request) -> _Job | None:
         """Return the call of ours that waits for this one; None where none does, whatever the chain claims."""
-        for mark in request.chain:
+        for mark in reversed(request.chain):
             if (job := self._marks.get(mark)) is not None:
                 return job
         return None
@@ -352,10 +358,7 @@ class Server:
 
     def _refuse_busy(self, job: _Job, reason: str) -> None:
         self.counts["refused_busy"] += 1
-        text = (
-            f"{self.identity} {reason}. Start a further worker, or have calls wait longer "
-            "(worker.max_queue_time, worker.rpc_queue)."
-        )
+        text = f"{self.identity} {reason}. Start a further worker, or raise worker.rpc_concurrency."
         error = Error(PeerBusy.code, text, False, {"elsewhere": True})
         self._refuse(job.routing_id, job.call_id, job.request, error)
 
@@ -565,6 +568,7 @@ class Server:
             self._start_next()
         elif job.holder is not None:
             job.holder.nested -= 1
+            self._nested -= 1
         elif job.is_internal:
             self._internal -= 1
 

@@ -531,8 +531,9 @@ def test_a_chain_that_only_claims_to_wait_is_none(chain: list[str]) -> None:
     serve(test, **small())
 
 
-def test_a_mark_is_worth_nothing_once_its_call_is_answered() -> None:
+def test_a_mark_is_worth_nothing_once_its_call_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that was called by this process may call back as long as that call lasts, and so often."""
+    monkeypatch.setattr(serving, "MAX_NESTED", 1)
 
     async def test(bench: Bench) -> None:
         outer = bench.request("wait")
