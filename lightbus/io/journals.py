@@ -13,7 +13,8 @@ import os
 import sqlite3
 import stat
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -25,6 +26,9 @@ from .journal_file import DAMAGED, journal_error
 __all__ = ["JournalDirectory", "data_directory", "has_events", "safe_name", "throw_away"]
 
 logger = logging.getLogger("lightbus.journal")
+
+LEFT_FOR = 600.0
+"""Seconds for which a journal that was given back is left to a process that starts; then it is looked after again."""
 
 PASSING = frozenset({"overlay", "tmpfs", "ramfs", "aufs"})
 """File systems that are gone with the container, or with the machine's next start."""
@@ -127,6 +131,8 @@ class JournalDirectory:
         self._machine = _machine_id()
         self._durability = durability
         self._refused: set[str] = set()
+        self._given_back: dict[Path, tuple[float, tuple[int, int]]] = {}
+        """By file when it was given back, by time.monotonic(), and what it was like."""
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -139,14 +145,29 @@ class JournalDirectory:
         return self._create()
 
     def adopt(self) -> list[Journal]:
-        """Return all journals that nobody holds, to be served. Those without anything in them are removed."""
+        """
+        Return all journals that nobody holds, to be served. Those without anything in them are removed.
+
+        One that was given back is left to the next process that starts, until somebody has written to it, or for
+        `LEFT_FOR` seconds.
+        """
         adopted = []
-        for journal in self._free():
+        for journal in self._free(self._is_left):
+            self._given_back.pop(journal.path, None)
             if journal.all_topics():
                 adopted.append(journal)
             else:
                 self._remove(journal)
         return adopted
+
+    def give_back(self, journal: Journal) -> None:
+        """Close an adopted journal in which nobody is owed anything: a process that starts continues it."""
+        journal.close()
+        self._given_back[journal.path] = time.monotonic(), _looks(journal.path)
+
+    def _is_left(self, file: Path) -> bool:
+        at, looked = self._given_back.get(file, (-LEFT_FOR, (0, 0)))
+        return time.monotonic() - at < LEFT_FOR and _looks(file) == looked
 
     def siblings_groups(self) -> list[Group]:
         """Return the groups that any journal of the service knows, whoever holds it: the earliest creation counts."""
@@ -161,9 +182,9 @@ class JournalDirectory:
     def _files(self) -> list[Path]:
         return sorted(self.path.glob("*.sqlite"))
 
-    def _free(self) -> Iterator[Journal]:
+    def _free(self, leave: Callable[[Path], bool] = lambda file: False) -> Iterator[Journal]:
         for file in self._files():
-            if (lock := self._take(file)) is None:
+            if leave(file) or (lock := self._take(file)) is None:
                 continue
             journal = None
             try:
@@ -268,6 +289,14 @@ class JournalDirectory:
                 file.with_suffix(suffix).unlink(missing_ok=True)  # each attempt on a full disk would leave one more
             os.close(lock)
             raise
+
+
+def _looks(file: Path) -> tuple[int, int]:
+    """Return what changes when somebody writes to a journal; zeros where it is gone."""
+    with contextlib.suppress(OSError):
+        found = file.stat()
+        return found.st_mtime_ns, found.st_size
+    return 0, 0
 
 
 def _take(path: Path) -> int | None:

@@ -36,6 +36,12 @@ T = TypeVar("T")
 ADOPT_EVERY = 3.0
 """Seconds between two looks for journals whose process has ended, give or take a third: not all look at once."""
 
+MAX_ADOPTED = 8
+"""
+Adopted journals that are kept open though nobody is owed anything in them: their events can be asked for. Each takes
+eight descriptors, and with each restart beside us there may be one more; the next process to start continues one.
+"""
+
 CHECKPOINT_EVERY = 1.0
 TRIM_EVERY = 30.0
 
@@ -127,6 +133,13 @@ class Shelf:
             self._adopted = {name: each for name, each in self._adopted.items() if each is not journal}
             journal.delete()
         logger.info("Deleted the journal %s: it is not owed to anybody any more", journal.path)
+
+    def give_back(self, journal: Journal) -> None:
+        """Close an adopted journal in which nobody is owed anything now, and leave it to a process that starts."""
+        with self._lock:
+            self._adopted = {name: each for name, each in self._adopted.items() if each is not journal}
+            self._open_directory().give_back(journal)
+        logger.info("Closed the journal %s: all groups have handled it, and many are open", journal.path)
 
     def release(self) -> None:
         """Close all journals, so that others may adopt them; the next use opens them again."""
@@ -255,6 +268,22 @@ class Care:
     async def _adopt(self) -> None:
         for journal in await self._in_thread(self._shelf.adopt):
             self._coordinator.journal_added(journal)
+        adopted = [journal for journal in self._shelf.all() if journal is not self._shelf.opened]
+        for journal in adopted:
+            if len(adopted) > MAX_ADOPTED and self._is_settled(journal):
+                adopted = [each for each in adopted if each is not journal]
+                self._coordinator.journal_removed(journal)
+                await self._in_thread(partial(self._shelf.give_back, journal))
+
+    def _is_settled(self, journal: Journal) -> bool:
+        """Return whether every group has handled all of a journal, and nothing was set aside in it."""
+        if journal.dead_letters.all(limit=1):
+            return False
+        return all(
+            acked >= last
+            for topic, last in journal.lasts.items()
+            for acked in self._coordinator.owed(journal, topic).values()
+        )
 
     async def _trim(self) -> None:
         settings = self._config.journal

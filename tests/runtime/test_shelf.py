@@ -217,6 +217,61 @@ def test_journals_are_adopted_and_dropped_when_drained(shelf: Shelf, tmp_path: P
     assert own.path.exists()
 
 
+async def nothing_to_trim(care: Care) -> None:
+    """Delete nothing, as where all events are new."""
+
+
+def test_many_adopted_journals_are_given_back(
+    shelf: Shelf, tmp_path: Path, often: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of those that everybody has handled only some are kept open; a process that starts continues one that is not."""
+    monkeypatch.setattr(module, "MAX_ADOPTED", 3)
+    monkeypatch.setattr(Care, "_trim", nothing_to_trim)
+    store(shelf.own())
+
+    async def test() -> None:
+        async with cared_for(shelf) as coordinates:
+            for _ in range(5):
+                name = leave_one(tmp_path)
+                await wait_until_async(lambda name=name: name in coordinates.added)
+            assert (len(shelf.all()), coordinates.removed) == (6, [])
+            coordinates.handled = 2**62
+            await wait_until_async(lambda: len(shelf.all()) == 4)
+            given_back = coordinates.removed[:]
+            starts = made(tmp_path)
+            assert starts.own().id in given_back
+            name = starts.own().id
+            store(starts.own())
+            starts.close()
+            await wait_until_async(lambda: coordinates.added.count(name) == 2)  # there is something new in it
+            assert len(coordinates.added) == 6
+
+    asyncio.run(test())
+
+
+def test_what_is_not_handled_is_kept_open(
+    shelf: Shelf, tmp_path: Path, often: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many they are: a journal of which somebody is owed something, or in which something was set aside."""
+    monkeypatch.setattr(module, "MAX_ADOPTED", 0)
+    monkeypatch.setattr(Care, "_trim", nothing_to_trim)
+
+    async def test() -> None:
+        async with cared_for(shelf) as coordinates:
+            name = leave_one(tmp_path)
+            await wait_until_async(lambda: coordinates.added == [name])
+            adopted = shelf.get(name)
+            assert adopted is not None
+            assert adopted.dead_letters.add("shop", TOPIC, adopted.lasts[TOPIC], 1, "an error", 1.0)
+            coordinates.handled = adopted.head
+            shelf.own()
+            late = leave_one(tmp_path)
+            await wait_until_async(lambda: late in coordinates.added)
+            assert name not in coordinates.removed
+
+    asyncio.run(test())
+
+
 def test_the_log_is_written_back(shelf: Shelf, often: None) -> None:
     """A journal's write-ahead log is in its file soon."""
     before = shelf.own().path.stat().st_size
