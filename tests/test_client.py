@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +211,28 @@ def test_event_message_of_fire(served: BusPath, caller: BusPath, door: Door) -> 
     handed_off = door.fire(caller.auth.user_registered, username="sally")
     assert handed_off.publisher == message.publisher
     assert handed_off.id != message.id
+
+
+class DatedApi(Api):
+    booked = Event([Parameter("on", date), Parameter("note", str, default=None)])
+
+    class Meta:
+        name = "dated"
+
+    def book(self, on: date) -> None: ...
+
+
+def test_a_text_that_is_no_date_is_refused_where_it_is_sent(served: BusPath, caller: BusPath, door: Door) -> None:
+    """Fired by the publisher, handed off, or in a call. A text that is a date is taken, as is a default of None."""
+    served.client.register_api(DatedApi())
+    caller.client.wait_for_apis("dated")
+    for bus in (served, caller):
+        with pytest.raises(lightbus.ValidationError, match="on is 'yesterday'"):
+            door.fire(bus.dated.booked, on="yesterday")
+        with pytest.raises(lightbus.ValidationError, match="on is 'yesterday'"):
+            door.call(bus.dated.book, on="yesterday")
+        assert door.fire(bus.dated.booked, on="2026-01-31", note=None).native_id
+        door.call(bus.dated.book, on="2026-01-31")
 
 
 def test_an_event_is_taken_though_nothing_is_remembered(served: BusPath, door: Door, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from .from_wire import from_wire, validator_of
 from .json_forms import json_schema_of
 from .validating import Problem
 
-__all__ = ["CastFailed", "Caster"]
+__all__ = ["CastFailed", "Caster", "is_text_of"]
 
 logger = logging.getLogger("lightbus.service")
 
@@ -78,6 +78,20 @@ class Caster:
         except Exception as error:  # a `__post_init__` of the user's, for one
             problem = Problem(path=(), got=known, reason=f"casting raised {type(error).__name__}: {error}")
             raise CastFailed(problem) from error
+
+
+@functools.cache
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(annotation)
+
+
+def is_text_of(annotation: Any, text: str) -> bool:
+    """Return whether a text can be cast to what a type stands for: "2026-01-31" to a date."""
+    try:
+        _adapter(annotation).validate_python(text)
+    except PydanticError:
+        return False
+    return True
 
 
 def _reason(message: str) -> str:

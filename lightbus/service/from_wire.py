@@ -104,6 +104,9 @@ def _changed(schema: Any, config: Mapping[str, Any], known: bool) -> Any:
             changed[key] = {name: _changed(each, config, False) for name, each in part.items()}
         else:
             changed[key] = part if key in _OPAQUE else _changed(part, config, still_known)
+    if kind == "default" and schema.get("default", ...) is None:
+        # `name: str = None` in a class is what its objects hold, so it is sent, too.
+        changed["schema"] = core_schema.nullable_schema(changed["schema"])
     change = _CHANGES.get(kind) if isinstance(kind, str) else None
     if kind in _NEVER_STRICT:
         changed["strict"] = False

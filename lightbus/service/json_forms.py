@@ -11,6 +11,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from ..typing import JsonSchema
 from ..wire.codec import json_form
+from .formats import COMPLEX, DECIMAL
 from .from_wire import names_read
 
 __all__ = ["json_schema_of"]
@@ -39,7 +40,12 @@ class _BusJsonSchema(GenerateJsonSchema):
         form = super().decimal_schema(schema)
         for choice in form.get("anyOf", ()):
             choice.pop("pattern", None)
+            if choice.get("type") == "string":
+                choice["format"] = DECIMAL
         return form
+
+    def complex_schema(self, schema: Any) -> JsonSchemaValue:
+        return {"type": "string", "format": COMPLEX}
 
     def named_tuple_schema(self, schema: Any) -> JsonSchemaValue:
         # To the bus a NamedTuple is a dict, and an array, as pydantic has it, where it is inside of a model.

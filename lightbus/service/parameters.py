@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import logging
@@ -37,7 +38,8 @@ class Parameter:
     Attributes:
         name: its name, an identifier.
         annotation: the type of its values; without one, anything is accepted.
-        default: what it is when whoever fires the event leaves it out; without one, it is required.
+        default: what it is when whoever fires the event leaves it out; without one, it is required. Where it is
+            None, None may be given, too.
 
     Raises:
         InvalidName: the name cannot be that of an argument, or is reserved.
@@ -56,6 +58,12 @@ class Parameter:
                 f"A parameter cannot be named '{self.name}': with it callers give the bus their options. "
                 "Rename it, to 'options' for one."
             )
+        if self.default is None and self.annotation is not empty:
+            # `name: str = None` is how many write `name: str | None = None`.
+            with contextlib.suppress(TypeError):  # an annotation that is no type at all is somebody else's matter
+                annotation = self.annotation
+                annotation = Optional[annotation]  # noqa: UP045 - not every annotation has the operator |
+                object.__setattr__(self, "annotation", annotation)
 
     @property
     def is_required(self) -> bool:
@@ -128,12 +136,7 @@ def _read(
             says_nothing = annotation is Any or typing.get_origin(annotation) is typing.Unpack
             yield WildcardParameter(each.name, empty if says_nothing else annotation)
         elif each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD):
-            annotation = resolved(each.name, each.annotation)
-            # `name: str = None` is how many write `name: str | None = None`.
-            implied = each.default is None and annotation is not empty
-            if implied:
-                annotation = Optional[annotation]  # noqa: UP045 - not every annotation has the operator |
-            yield Parameter(each.name, annotation, default=each.default)
+            yield Parameter(each.name, resolved(each.name, each.annotation), default=each.default)
         elif each.kind is each.POSITIONAL_ONLY and each.default is empty:
             raise InvalidDeclaration(
                 f"{label} takes '{each.name}' by position only, and on the bus all arguments go by name. "

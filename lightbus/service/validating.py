@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..exceptions import InvalidSchema, ValidationError, with_article
 from ..wire.codec import json_form
+from .formats import FORMATS
 
 if TYPE_CHECKING:
     from jsonschema_rs import Draft202012Validator
@@ -44,7 +45,9 @@ class CompiledSchema:
 
         self._what = what
         try:
-            self._validator: Draft202012Validator = Draft202012Validator(schema, mask="it", retriever=_refuse)
+            self._validator: Draft202012Validator = Draft202012Validator(
+                schema, mask="it", retriever=_refuse, formats=FORMATS, validate_formats=True
+            )
         except Exception as error:  # a schema may come from a stranger; the library raises several classes
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InvalidSchema(

@@ -15,7 +15,10 @@ from uuid import UUID
 import pydantic
 import pytest
 
+from lightbus.exceptions import ValidationError
 from lightbus.service.casting import Caster, CastFailed
+from lightbus.service.parameters import Parameter
+from lightbus.service.signature import Signature
 from lightbus.wire.codec import decode, encode
 
 
@@ -175,6 +178,42 @@ def test_text_becomes_what_it_stands_for(annotation: Any, text: str, value: Any)
     assert caster(annotation).cast({"it": text}) == {"it": value}
 
 
+@dataclass
+class Defaulted:
+    note: str = None  # type: ignore[assignment]
+    lines: list[int] = None  # type: ignore[assignment]
+
+
+class DefaultedTuple(NamedTuple):
+    note: str = None  # type: ignore[assignment]
+
+
+class DefaultedModel(pydantic.BaseModel):
+    note: str = None  # type: ignore[assignment]
+    inner: Defaulted = None  # type: ignore[assignment]
+
+
+@pydantic.dataclasses.dataclass
+class DefaultedPydantic:
+    note: str = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [Defaulted(), DefaultedTuple(), DefaultedModel(), DefaultedModel(inner=Defaulted()), DefaultedPydantic()],
+    ids=lambda value: type(value).__name__,
+)
+def test_none_as_a_default_can_be_sent(value: Any) -> None:
+    """An object that was made without the field is sent and comes back, alone and in a list."""
+    kind = type(value)
+    for annotation, sent in ((kind, value), (list[kind], [value]), (kind | None, value)):  # type: ignore[valid-type]
+        signature = Signature(kind="RPC", api_name="a", name="f", parameters=[Parameter("it", annotation)])
+        signature.validate({"it": sent})
+        assert signature.cast(decode(encode({"it": sent}))) == {"it": sent}
+        with pytest.raises(ValidationError, match="note"):
+            signature.cast({"it": [{"note": 5}] if isinstance(sent, list) else {"note": 5}})
+
+
 def test_objects_that_are_right_already_stay_themselves() -> None:
     """Casting twice changes nothing."""
     money = Money(3)
@@ -233,7 +272,7 @@ def test_an_exception_in_the_users_code_is_a_failure() -> None:
         (Any, {}),
         (Money, {"type": "integer"}),
         (list[Money], {"type": "array", "items": {"type": "integer"}}),
-        (Decimal, {"anyOf": [{"type": "number"}, {"type": "string"}]}),
+        (Decimal, {"anyOf": [{"type": "number"}, {"type": "string", "format": "decimal"}]}),
         (Literal["a", "b"], {"type": "string", "enum": ["a", "b"]}),
         (
             tuple[int, str],
@@ -267,7 +306,10 @@ def test_a_named_tuple_is_an_object() -> None:
 
 def test_a_decimal_with_constraints_takes_exponents() -> None:
     """Text that str(Decimal) writes satisfies the schema of a constrained Decimal."""
-    assert schema_of(Annotated[Decimal, pydantic.Field(max_digits=5)])["anyOf"][1] == {"type": "string"}
+    assert schema_of(Annotated[Decimal, pydantic.Field(max_digits=5)])["anyOf"][1] == {
+        "type": "string",
+        "format": "decimal",
+    }
 
 
 def test_an_annotation_of_no_use_counts_as_any(caplog: pytest.LogCaptureFixture) -> None:

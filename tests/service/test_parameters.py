@@ -44,6 +44,15 @@ def test_a_default_of_none_implies_optional() -> None:
     assert read(f)[0] == (Parameter("name", str | None, default=None),)
 
 
+def test_a_default_of_none_may_be_given_in_an_event() -> None:
+    """The same of an event's parameter; without an annotation, and where None is allowed anyway, nothing changes."""
+    assert Parameter("note", str, default=None).annotation == str | None
+    assert Parameter("note", str | None, default=None).annotation == str | None
+    assert Parameter("note", default=None).annotation is empty
+    assert Parameter("note", str, default="").annotation is str
+    assert str(Parameter("note", str, default=None)) == "note: str | None = None"
+
+
 def test_further_positional_arguments_are_left_out() -> None:
     """`*args` cannot be given on the bus, and need not be."""
 

@@ -1,0 +1,81 @@
+"""Texts that stand for something else: which of them a `format` of a JSON Schema accepts.
+
+A text is accepted where a handler annotated with the type would be given a value of it, and refused where it would not:
+so who fires is told what otherwise every listener would find out. JSON Schema's own rules are other ones: they refuse
+a datetime without a time zone, and know no Decimal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal, InvalidOperation
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+__all__ = ["COMPLEX", "DECIMAL", "FORMATS"]
+
+DECIMAL = "decimal"
+COMPLEX = "complex"
+"""Formats of ours: pydantic describes both types as a text and no more."""
+
+_TYPES: dict[str, Any] = {
+    "date-time": datetime,
+    "date": date,
+    "time": time,
+    "duration": timedelta,
+    "uuid": UUID,
+    "uuid4": UUID,
+    "ipv4": ipaddress.IPv4Address,
+    "ipv6": ipaddress.IPv6Address,
+}
+
+_UNCHECKED = (
+    "email", "idn-email", "hostname", "idn-hostname", "uri", "uri-reference", "iri", "iri-reference", "uri-template",
+    "json-pointer", "relative-json-pointer", "regex",
+)  # fmt: skip
+"""What jsonschema_rs would hold against the RFCs, and no type of Python does in the same way."""
+
+
+_DURATION = re.compile(r"-?PT\d+(\.\d+)?S")
+
+
+def _is_a(annotation: Any, text: str) -> bool:
+    from .casting import is_text_of  # pydantic is loaded when the first such text is checked
+
+    return is_text_of(annotation, text) or _is_of_a_value(annotation, text)
+
+
+def _is_of_a_value(annotation: Any, text: str) -> bool:
+    """Return whether it is how a value is written (`json_form`): pydantic does not read back all of those."""
+    if annotation is timedelta:
+        return _DURATION.fullmatch(text) is not None
+    if annotation not in (datetime, time):
+        return False
+    with contextlib.suppress(ValueError):
+        return bool(annotation.fromisoformat(text).isoformat() == text)  # a zone with seconds, for one
+    return False
+
+
+def _made_by(kind: Callable[[str], Any], text: str) -> bool:
+    with contextlib.suppress(ValueError, InvalidOperation):
+        kind(text)
+        return True
+    return False
+
+
+def _anything(text: str) -> bool:
+    return True
+
+
+FORMATS: dict[str, Callable[[str], bool]] = {
+    **dict.fromkeys(_UNCHECKED, _anything),
+    **{name: partial(_is_a, annotation) for name, annotation in _TYPES.items()},
+    DECIMAL: partial(_made_by, Decimal),
+    COMPLEX: partial(_made_by, complex),
+}
+"""Per format whether a text is one of it. They raise nothing."""
