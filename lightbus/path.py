@@ -166,7 +166,8 @@ class BusPath:
             max_deliveries: how often an event is given to the group before it is set aside (`lightbus dead`).
             bus_options: `since`: where a group begins that is new: an event's id, a datetime or its ISO text, "0" for
                 everything that is kept, "$" for what comes from now on.
-            on_error: what happens when it raises: OnError.SHUTDOWN (the default), ACKNOWLEDGE_AND_LOG or RETRY.
+            on_error: what happens when it raises: OnError.STOP_LISTENER (the default), RETRY,
+                ACKNOWLEDGE_AND_LOG or SHUTDOWN.
 
         Raises:
             InvalidEventListener: it cannot be called, or not with what it would be given.

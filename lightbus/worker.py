@@ -20,6 +20,7 @@ from .runtime.coordinating import Coordinator
 from .runtime.events_api import EventsApi, group_of_wire
 from .runtime.execution import Execution, close_unused, is_cancelled, runs_on_loop
 from .runtime.failures import as_exception, report
+from .runtime.fitting import Fitting
 from .runtime.listening import Listener
 from .runtime.node import Node
 from .runtime.peer_api import Parts, PeerApi
@@ -69,6 +70,7 @@ class Worker:
         self._care: Care | None = None
         self._watchdog: Watchdog | None = None
         self._learning: set[asyncio.Task[None]] = set()
+        self._fitting = Fitting(client.schema, self._ask_schema)
         self._added: list[Listener] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._followed: list[Timetable] = []
@@ -163,7 +165,9 @@ class Worker:
             return
         self._added.append(listener)  # what `on_start` declares comes here twice: at once, and with the others
         self.engine.wanted.add(listener.api)
-        await self.consumer.add(listener, self._publishers_of(listener.api))
+        publishers = self._publishers_of(listener.api)
+        await self.consumer.add(listener, publishers)
+        self._learn(self._fitting.check([listener], publishers))
 
     # Parts
 
@@ -191,6 +195,7 @@ class Worker:
             client=client,
             executor=engine.executor,
             on_fatal=self._on_fatal,
+            on_stopped=self._on_stopped,
         )
         assert self.coordinator is not None
         assert binding.publisher is not None
@@ -224,13 +229,25 @@ class Worker:
         engine.wanted.update(self._published())  # others that publish the same tell which groups there are
 
     def _peer_joined(self, peer: Peer) -> None:
-        """Learn from another publisher of our events which groups there are: what is fired here is owed to them."""
+        """
+        Learn from another publisher of our events which groups there are: what is fired here is owed to them.
+
+        And from one of the events that we listen to whether they fit their listeners.
+        """
         shared = self._published().intersection(peer.announcement.api_names or ())
         if shared and peer.instance != self.engine.identity.instance:
             for api in shared:
-                task = self.loop.create_task(self._learn_groups(peer, api))
-                self._learning.add(task)
-                task.add_done_callback(self._learning.discard)
+                self._learn(self._learn_groups(peer, api))
+        if self._added:
+            self._learn(self._fitting.check(self._added, [peer]))
+
+    def _learn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(coroutine)
+        self._learning.add(task)
+        task.add_done_callback(self._learning.discard)
+
+    async def _ask_schema(self, peer: Peer, api: str) -> Any:
+        return await self.client.call_rpc_remote(PeerApi.Meta.name, "schema", {"api": api}, {"peer": peer.instance})
 
     async def _learn_groups(self, peer: Peer, api: str) -> None:
         coordinator = self.coordinator
@@ -379,10 +396,19 @@ class Worker:
     def _on_fatal(self, listener: Listener, error: Exception) -> None:
         logger.error(
             "The worker stops, since the listener %s failed and its on_error is SHUTDOWN. "
-            "Use on_error=OnError.ACKNOWLEDGE_AND_LOG or RETRY to go on.",
+            "Use on_error=OnError.STOP_LISTENER, RETRY or ACKNOWLEDGE_AND_LOG to go on.",
             listener.name,
         )
         self.request_stop(1)
+
+    def _on_stopped(self, listener: Listener, error: str) -> None:
+        logger.critical(
+            "The listener %s has stopped, since its handler failed: %s. The worker goes on without it, and will exit "
+            "with code 1. Its events go to the other processes of its group, or wait. Mend the handler, look at "
+            "lightbus dead list, and start the worker again.",
+            listener, error,
+        )  # fmt: skip
+        self.exit_code = max(self.exit_code, 1)
 
     def _log_start(self, node: Node) -> None:
         engine = self.engine

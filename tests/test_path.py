@@ -259,7 +259,7 @@ def test_listen_hands_on(bus: BusPath) -> None:
     bus.shop.orders.sold.listen(listener, listener_name="named", on_error=OnError.ACKNOWLEDGE_AND_LOG)
     getattr(bus.shop.orders, "*").listen(listener, listener_name="all", on_error=OnError.RETRY, bus_options={})
     first, named, all_ = bus.client.listeners
-    assert (first.events, first.on_error) == (("sold",), OnError.SHUTDOWN)
+    assert (first.events, first.on_error) == (("sold",), OnError.STOP_LISTENER)
     assert (named.name, named.on_error) == ("named", OnError.ACKNOWLEDGE_AND_LOG)
     assert (all_.api, all_.events, all_.on_error) == ("shop.orders", ("*",), OnError.RETRY)
 

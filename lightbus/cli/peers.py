@@ -51,6 +51,7 @@ LISTENERS = (
     Column(title="WAITING", right=True),
     Column(title="FAILED", right=True),
     Column(title="DROPPED", right=True),
+    Column(title="STATE"),
 )
 
 STYLES = {"up": "green", "draining": "yellow", "suspect": "yellow", "refused": "red", "unverified": "red"}
@@ -102,6 +103,7 @@ class Sighting:
             "concurrency": stats.get("concurrency"),
             "rtt": self.rtt,
             "state": self.state,
+            "stopped_listeners": self.stopped,
             "found_by": self.peer.source.value,
         }
 
@@ -119,8 +121,19 @@ class Sighting:
             str(info.get("version", "")),
             f"{stats['running'] + stats['queued']}/{stats['concurrency']}" if stats else "",
             duration(self.rtt),
-            (self.state, STYLES.get(self.state, "")),
+            self._state_cell(),
         ]
+
+    @property
+    def stopped(self) -> list[str]:
+        """Return its listeners that have stopped, since their handlers failed."""
+        return [each["name"] for each in self.stats.get("listeners", ()) if each.get("stopped")]
+
+    def _state_cell(self) -> Cell:
+        if self.stopped:
+            count = len(self.stopped)
+            return f"{self.state}, {count} {'listener' if count == 1 else 'listeners'} stopped", "red"
+        return self.state, STYLES.get(self.state, "")
 
 
 @click.group(invoke_without_command=True)
@@ -234,4 +247,5 @@ def _procedure(each: dict[str, Any]) -> list[Cell]:
 def _listener(each: dict[str, Any]) -> list[Cell]:
     events = ", ".join(f"{each['api']}.{event}" for event in each["events"])
     counts = sum(each["handled"].values()), each["waiting"], each["failed"], each["dropped"]
-    return [each["name"], events, *map(number, counts)]
+    state: Cell = ("stopped", "red") if each.get("stopped") else "runs"
+    return [each["name"], events, *map(number, counts), state]

@@ -9,8 +9,15 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from ..exceptions import DuplicateListenerName, InvalidEventListener, NothingToListenFor
-from ..runtime.listening import Listener, OnError, wants_beyond
+from ..exceptions import (
+    DuplicateListenerName,
+    InvalidDeclaration,
+    InvalidEventListener,
+    NothingToListenFor,
+    did_you_mean,
+)
+from ..runtime.listening import Listener, OnError
+from ..service.handlers import Handler
 from ..typing import BusOptions
 from .calls import check_options
 from .core import ClientCore
@@ -76,9 +83,10 @@ class Listening(ClientCore):
         """
         if not callable(listener):
             raise InvalidEventListener(f"{listener!r} cannot listen: it is not callable. Pass the function itself.")
+        handler = _handler(listener)
         by_api: dict[str, list[str]] = {}
         for api_name, name in events:
-            self._check_event(api_name, name, listener)
+            self._check_event(api_name, name, handler)
             by_api.setdefault(api_name, []).append(name)
         if not by_api:
             raise NothingToListenFor(f"{listener} was given no event to listen for. Pass (api name, event name) pairs.")
@@ -125,18 +133,17 @@ class Listening(ClientCore):
         self.listeners.append(listener)
         self._change_worker(lambda worker: worker.add_listener(listener))
 
-    def _check_event(self, api_name: str, name: str, listener: Callable[..., Any]) -> None:
+    def _check_event(self, api_name: str, name: str, handler: Handler) -> None:
         api = self.api_registry.find(api_name)
         if api is None or name == "*":
             return
         signature = api.get_event(name).signature
-        if signature.wildcard is None:
-            wanted = wants_beyond(listener, {parameter.name for parameter in signature.parameters})
-            if wanted is not None:
-                raise InvalidEventListener(
-                    f"{_name_of(listener)} wants an argument '{wanted}', which {api_name}.{name} does not have. "
-                    f"It is declared as {signature.describe()}."
-                )
+        names = [parameter.name for parameter in signature.parameters]
+        if signature.wildcard is None and handler.is_certain and (lacking := handler.lacking(names)):
+            raise InvalidEventListener(
+                f"{handler.name} wants an argument '{lacking[0]}', which {api_name}.{name} does not have."
+                f"{did_you_mean(lacking[0], names)} It is declared as {signature.describe()}."
+            )
 
     def _check_group(self, name: str) -> None:
         default = self.config.default_name
@@ -197,12 +204,20 @@ def moment(text: str) -> str | datetime:
 
 def _policy(on_error: OnError | str | None, name: str) -> OnError:
     if on_error is None:
-        return OnError.SHUTDOWN
+        return OnError.STOP_LISTENER
     try:
         return OnError(on_error)
     except ValueError:
         known = ", ".join(f"OnError.{policy.name}" for policy in OnError)
         raise InvalidEventListener(f"on_error of the listener {name} is {on_error!r}. There are: {known}.") from None
+
+
+def _handler(listener: Callable[..., Any]) -> Handler:
+    name = _name_of(listener)
+    try:
+        return Handler(listener, name=name, casts=False)
+    except InvalidDeclaration as error:
+        raise InvalidEventListener(str(error)) from None
 
 
 def _name_of(listener: Callable[..., Any]) -> str:

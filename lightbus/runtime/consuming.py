@@ -64,6 +64,7 @@ class Consumer:
         config, apis, hooks, client: as for the server.
         executor: the threads in which `def` functions run.
         on_fatal: called when a listener fails whose policy is to stop the worker.
+        on_stopped: called when a listener has stopped, and what it failed with.
 
     """
 
@@ -78,6 +79,7 @@ class Consumer:
         client: Any,
         executor: Executor | None,
         on_fatal: Callable[[Listener, Exception], None],
+        on_stopped: Callable[[Listener, str], None],
     ) -> None:
         self.identity = identity
         self.counts: Counter[str] = Counter()
@@ -106,6 +108,8 @@ class Consumer:
         self._timer = self._loop.call_later(TICK, self._tick)
         self._stopped = False
         self._telling: set[asyncio.Task[None]] = set()
+        self._on_stopped = on_stopped
+        self._leaving: set[asyncio.Task[None]] = set()
 
     async def add(self, listener: Listener, peers: Iterable[Peer]) -> None:
         """
@@ -158,10 +162,25 @@ class Consumer:
             feed.pause()
         self._report_dropped()
         await asyncio.gather(*(listening.stop(seconds) for listening in self.listenings))
+        await asyncio.gather(*self._leaving)
         await asyncio.gather(*(feed.leave(LEAVE_TIMEOUT) for feed in self._feeds.values()))
         for feed in self._feeds.values():
             feed.close()
         self._feeds.clear()
+
+    def stop_listener(self, listening: Listening) -> None:
+        """Have a listener that has failed leave its groups, once what else it has at hand is finished."""
+        assert listening.stopped_by is not None
+        self._on_stopped(listening.listener, listening.stopped_by)
+        task = self._loop.create_task(self._let_leave(listening))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    async def _let_leave(self, listening: Listening) -> None:
+        await listening.stop(None)
+        for feed in self._feeds.values():
+            feed.drop(listening)
+        self.caught_up()  # nobody has to wait for it any more
 
     def _report_dropped(self) -> None:
         for feed in self._feeds.values():
@@ -295,7 +314,7 @@ class Consumer:
 
     def _follow(self, peer: Peer) -> None:
         names = peer.announcement.api_names or ()
-        listenings = [listening for listening in self.listenings if listening.listener.api in names]
+        listenings = [each for each in self.listenings if each.listener.api in names and each.stopped_by is None]
         if not listenings or not peer.event_endpoint or self._stopped:
             return
         feed = self._feeds.get(peer.instance)

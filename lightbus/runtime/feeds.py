@@ -90,6 +90,17 @@ class Feed:
             claim.join()
         return claim
 
+    def drop(self, listening: Listening) -> None:
+        """Have a listener follow this publisher no more: what it has handled is acknowledged, and its group left."""
+        claim = self.claims.pop(listening, None)
+        if claim is not None:
+            self._by_event.clear()
+            self.flush()
+            if claim.group:
+                message = Leave(claim.api, claim.group)
+                self.ask(lambda: message, lambda _: None)
+            claim.close()
+
     @property
     def is_live(self) -> bool:
         """Whether all that is assigned to our listeners arrives."""

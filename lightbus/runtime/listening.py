@@ -9,7 +9,7 @@ import inspect
 import itertools
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable
 from concurrent.futures import Executor
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -19,9 +19,8 @@ from typing import Any, Protocol
 from ..core.streams import Entry, Stream
 from ..exceptions import LightbusException, PayloadTooLarge, ProtocolError, safely
 from ..message import EventMessage, event_message
+from ..service.handlers import Handler
 from ..service.hooks import HookRegistry
-from ..service.parameters import Parameter, of_function
-from ..service.signature import Signature
 from ..typing import Kwargs
 from ..wire import envelope
 from ..wire.envelope import Record
@@ -30,7 +29,7 @@ from .failures import as_exception, report, show
 from .publishing import native_id
 from .sizes import size_left_out
 
-__all__ = ["EACH_FOR_ITSELF", "Listener", "Listening", "OnError", "StreamOwner", "Surroundings", "wants_beyond"]
+__all__ = ["EACH_FOR_ITSELF", "Listener", "Listening", "OnError", "StreamOwner", "Surroundings"]
 
 logger = logging.getLogger("lightbus.consuming")
 
@@ -58,33 +57,17 @@ EACH_FOR_ITSELF = ""
 class OnError(Enum):
     """What happens when a listener's handler raises."""
 
+    STOP_LISTENER = "stop_listener"
+    """The default. Try the event again as with RETRY; after `max_deliveries` it is set aside, and this listener stops,
+    for whatever comes next may fail as well. It leaves its group: the group's other processes go on with its share, and
+    where there is none, events wait. The worker goes on, and ends with exit code 1: a human has to look."""
     SHUTDOWN = "shutdown"
-    """Stop the worker (upstream's default): a human has to look."""
+    """Stop the worker at once, with exit code 1 (the default of Lightbus 1.x)."""
     ACKNOWLEDGE_AND_LOG = "acknowledge_and_log"
     """Log it, and go on with the next event."""
     RETRY = "retry"
     """Try the event again after a pause of a second, which doubles up to five minutes; what comes behind it in its
     partition waits. After `max_deliveries` it is set aside."""
-
-
-def accepts_message(function: Callable[..., Any]) -> str | None:
-    """Return the name of the first positional parameter, where the EventMessage goes; None where there is none."""
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            return parameter.name
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            return "*" + parameter.name
-    return None
-
-
-def wants_beyond(function: Callable[..., Any], names: Container[str]) -> str | None:
-    """Return the first argument that a function must be given and that is none of `names`, nor the EventMessage."""
-    first = accepts_message(function)
-    for parameter in inspect.signature(function).parameters.values():
-        by_name = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        if by_name and parameter.default is parameter.empty and parameter.name != first and parameter.name not in names:
-            return parameter.name
-    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +92,7 @@ class Listener:
     events: tuple[str, ...]
     name: str
     function: Callable[..., Any]
-    on_error: OnError = OnError.SHUTDOWN
+    on_error: OnError = OnError.STOP_LISTENER
     group: str | None = None
     concurrency: int = 1
     max_deliveries: int = 5
@@ -139,17 +122,6 @@ class Listener:
         return f"{self.name} of {', '.join(f'{self.api}.{event}' for event in self.events)}"
 
 
-def _signatures(listener: Listener) -> tuple[Signature, Signature]:
-    """Return what the handler takes besides the message, and what it takes where it is not given the message."""
-    parameters, _ = of_function(listener.function, label=listener.name, namespace={})
-
-    def signature(taken: Iterable[Parameter]) -> Signature:
-        return Signature(kind="Event", api_name=listener.api, name=listener.name, parameters=taken)
-
-    first = accepts_message(listener.function)
-    return signature(p for p in parameters if p.name != first), signature(parameters)
-
-
 class Surroundings(Protocol):
     """What a listener at work needs of the consumer it belongs to."""
 
@@ -159,6 +131,9 @@ class Surroundings(Protocol):
     on_fatal: Callable[[Listener, Exception], None]
     max_message_size: int
     """Bytes that a message to this process may have."""
+
+    def stop_listener(self, listening: Listening) -> None:
+        """Have a listener that has failed leave its group."""
 
     def casts(self, api: str) -> bool:
         """Return whether handlers are given the types that they are annotated with."""
@@ -235,6 +210,8 @@ class Listening:
         """failed, retried, redelivered, buried, dropped, invalid."""
         self.handled_by: Counter[str] = Counter()
         """How many were handled, by event."""
+        self.stopped_by: str | None = None
+        """What it failed with, where it has stopped for that."""
         self.is_slow = False
         """Whether it did not keep up lately, and is no longer waited for."""
         self.backlog = 0
@@ -244,7 +221,9 @@ class Listening:
         """Without a group: up to where topics were handled that are not followed at the moment, by their keys."""
         self._surroundings = surroundings
         self._hooks = surroundings.hooks
-        self._casts = surroundings.casts(listener.api)
+        self._handler = Handler(
+            listener.function, name=listener.name, api_name=listener.api, casts=surroundings.casts(listener.api)
+        )
         self._runnable: deque[Stream] = deque()
         self._again: dict[Stream, _Again] = {}
         self._at_hand: dict[Any, Stream] = {}
@@ -256,11 +235,6 @@ class Listening:
         self._wake = asyncio.Event()
         self._stopping = False
         self._is_async = listener.is_async
-        self._first = accepts_message(listener.function)
-        parameters = inspect.signature(listener.function).parameters.values()
-        self._takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
-        self._names = frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
-        self._with_message, self._without_message = _signatures(listener)
         loop = self._loop = asyncio.get_running_loop()
         self._one_at_a_time = asyncio.Lock()
         """Held while an event is given again: should this process end meanwhile, no other is taken for the reason."""
@@ -323,8 +297,8 @@ class Listening:
             logger.warning("The listener %s is too slow: %d events wait, %d were dropped",
                            self.listener, self.backlog, dropped)  # fmt: skip
 
-    async def stop(self, seconds: float) -> bool:
-        """Finish the events being handled, at most so long, and stop; return whether all were finished."""
+    async def stop(self, seconds: float | None) -> bool:
+        """Finish the events being handled, at most so long if at all, and stop; return whether all were finished."""
         self._stopping = True
         self._wake.set()
         for timer in self._timers:
@@ -355,9 +329,15 @@ class Listening:
         error = None if task.cancelled() else task.exception()
         if error is not None and not self._stopping:
             logger.critical("The listener %s cannot go on: this is a fault of ours", self.listener.name, exc_info=error)
-            self._surroundings.on_fatal(
-                self.listener, error if isinstance(error, Exception) else RuntimeError(repr(error))
-            )
+            self._give_up(error)
+
+    def _give_up(self, error: BaseException) -> None:
+        """Handle nothing more, and leave the group, so that others are given what waits."""
+        if self.stopped_by is not None:
+            return
+        self._stopping = True
+        self.stopped_by = f"{type(error).__name__}: {safely(str, error)}"
+        self._surroundings.stop_listener(self)
 
     # The work
 
@@ -485,10 +465,7 @@ class Listening:
         try:
             args, kwargs = self._arguments(message, turn)
         except LightbusException as error:
-            # Whoever is wrong, sender or listener, trying again does not help: `on_error` is not asked, nothing a peer
-            # sends stops us, and the event is set aside for when one of them was mended.
-            self._note_invalid(stream, entry, error)
-            return await self._bury(stream, entry, deliveries, f"{type(error).__name__}: {error}")
+            return await self._misfit(stream, entry, deliveries, error)
         try:
             await self._execute(message, args, kwargs)
         except BaseException as error:
@@ -502,6 +479,8 @@ class Listening:
             if self._is_ending:
                 raise error
             await self._shake_off_cancelling()
+        if (misfit := self._handler.misfit(error, message.kwargs)) is not None:
+            return await self._misfit(stream, entry, message.deliveries, misfit)
         return await self._failed(stream, entry, message, as_exception(self.listener.name, error), backoff)
 
     @property
@@ -519,6 +498,16 @@ class Listening:
         with contextlib.suppress(asyncio.CancelledError):  # which may come only now
             await asyncio.sleep(0)
 
+    async def _misfit(self, stream: Stream, entry: Entry, deliveries: int, error: LightbusException) -> bool:
+        """
+        Set an event aside that does not fit.
+
+        Whoever is wrong, sender or listener, trying again does not help: `on_error` is not asked, nothing a peer sends
+        stops us, and the event is kept for when one of them was mended.
+        """
+        self._note_invalid(stream, entry, error)
+        return await self._bury(stream, entry, deliveries, f"{type(error).__name__}: {error}")
+
     def _note_invalid(self, stream: Stream, entry: Entry, error: LightbusException) -> None:
         self.counts["invalid"] += 1
         logger.error("%s is not given to the listener %s: %s", _where(stream, entry), self.listener.name, error)
@@ -526,24 +515,37 @@ class Listening:
     async def _failed(
         self, stream: Stream, entry: Entry, message: EventMessage, error: Exception, backoff: float
     ) -> bool:
-        policy, deliveries = self.listener.on_error, message.deliveries
+        policy, deliveries, most = self.listener.on_error, message.deliveries, self.listener.max_deliveries
+        retries = policy in (OnError.RETRY, OnError.STOP_LISTENER) and not self._stopping
         self.counts["failed"] += 1
-        report(logger, logging.ERROR, error, "The listener %s failed on %s", self.listener.name, safely(repr, message))
         if policy is OnError.ACKNOWLEDGE_AND_LOG:
+            self._log_failure(message, error, "It counts as handled.")
             return self._done(stream, entry)
-        if deliveries >= self.listener.max_deliveries:
+        if deliveries >= most:
+            kept = "set aside (lightbus dead list)" if self.listener.group else "dropped, as there is no group"
+            self._log_failure(message, error, f"It was the last one: the event is {kept}.")
             going_on = await self._bury(stream, entry, deliveries, show(error))
-        elif policy is OnError.RETRY and not self._stopping:
+        elif retries:
+            self._log_failure(message, error, f"It is tried again in {backoff:g} s, and its partition waits for it.")
             self._try_again_later(stream, _Again(entry, deliveries, min(2 * backoff, LONGEST_BACKOFF)), backoff)
             return False
         else:
+            self._log_failure(message, error, "It is given to the group again.")
             if deliveries == 1:  # the others are on record
                 await stream.owner.start(stream, entry, 1)
             going_on = self._put_back(stream)
         if policy is OnError.SHUTDOWN:
             self._surroundings.on_fatal(self.listener, error)
             self._stopping = True
+        elif policy is OnError.STOP_LISTENER and deliveries >= most:
+            self._give_up(error)
         return going_on
+
+    def _log_failure(self, message: EventMessage, error: Exception, what_next: str) -> None:
+        report(
+            logger, logging.ERROR, error, "The listener %s failed on %s, delivery %d of %d. %s",
+            self.listener.name, safely(repr, message), message.deliveries, self.listener.max_deliveries, what_next,
+        )  # fmt: skip
 
     def _try_again_later(self, stream: Stream, again: _Again, seconds: float) -> None:
         self.counts["retried"] += 1
@@ -582,18 +584,10 @@ class Listening:
             ) from None
 
     def _arguments(self, message: EventMessage, turn: _Turn) -> tuple[tuple[EventMessage, ...], Kwargs]:
-        """Return what the handler is called with. Raises ValidationError where that does not fit its annotations."""
-        kwargs = message.kwargs
+        """Return what the handler is called with. Raises LightbusException where that does not fit it."""
         if turn.check is not None:
-            kwargs = message.kwargs = turn.check(kwargs)
-        takes_message = self._first is not None and self._first not in kwargs
-        signature = self._with_message if takes_message else self._without_message
-        if not self._casts or not signature.passes(kwargs):
-            if not self._takes_all and not self._names >= kwargs.keys():
-                kwargs = {name: value for name, value in kwargs.items() if name in self._names}
-            if self._casts:
-                kwargs = signature.cast(kwargs)
-        return (message,) if takes_message else (), kwargs
+            message.kwargs = turn.check(message.kwargs)
+        return self._handler.arguments(message)
 
     @property
     def _is_hooked(self) -> bool:

@@ -172,6 +172,7 @@ def _listener(listening: Listening) -> dict[str, Any]:
         "events": list(listener.events),
         "handled": dict(listening.handled_by),
         "waiting": listening.backlog,
+        "stopped": listening.stopped_by,
         **{what: counts[what] for what in ("failed", "retried", "dropped", "invalid")},
     }
 
@@ -187,7 +188,12 @@ def _problems(parts: Parts) -> list[str]:
     if parts.server.queued:
         problems.append(f"{parts.server.queued} calls wait for their turn: worker.rpc_concurrency is reached.")
     for each in parts.consumer.listenings:
-        if each.is_slow:
+        if each.stopped_by is not None:
+            problems.append(
+                f"The listener {each.listener} has stopped, since its handler failed: {each.stopped_by}. "
+                "Mend it, look at `lightbus dead list`, and start the worker again."
+            )
+        elif each.is_slow:
             problems.append(f"The listener {each.listener} does not keep up: {each.backlog} events wait.")
     return problems
 

@@ -8,14 +8,14 @@ import inspect
 import logging
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
 from ..exceptions import InvalidDeclaration, InvalidName
 from .validating import elided
 
-__all__ = ["Parameter", "WildcardParameter", "annotation_text", "empty", "exact_types", "of_function"]
+__all__ = ["Parameter", "WildcardParameter", "annotation_text", "by_name", "empty", "exact_types", "of_function"]
 
 logger = logging.getLogger("lightbus.service")
 
@@ -106,13 +106,29 @@ def of_function(
 
     """
     plain = inspect.signature(function)
-    where = getattr(_innermost(function), "__globals__", {})
+    resolved = _resolver(function, label, namespace)
+    parameters = tuple(_read(plain.parameters.values(), resolved, label))
+    return parameters, resolved("the result", plain.return_annotation)
+
+
+def by_name(
+    function: Callable[..., Any], declared: Iterable[inspect.Parameter], *, label: str
+) -> tuple[Parameter, ...]:
+    """Return those of a function's declared parameters that can be given by name, with their annotations."""
+    named = [each for each in declared if each.kind is not each.POSITIONAL_ONLY]
+    return tuple(_read(named, _resolver(function, label, {}), label))
+
+
+def _resolver(function: Callable[..., Any], label: str, namespace: Mapping[str, Any]) -> Callable[[str, Any], Any]:
+    inner = _innermost(function)
+    if not hasattr(inner, "__globals__"):
+        inner = _innermost(getattr(type(inner), "__call__", inner))  # noqa: B004 - an object that can be called
+    where = getattr(inner, "__globals__", {})
 
     def resolved(name: str, annotation: Any) -> Any:
         return _resolved(annotation, f"{name} of {label}", where, namespace)
 
-    parameters = tuple(_read(plain.parameters.values(), resolved, label))
-    return parameters, resolved("the result", plain.return_annotation)
+    return resolved
 
 
 def _innermost(function: Any) -> Any:
@@ -128,7 +144,7 @@ def _innermost(function: Any) -> Any:
 
 
 def _read(
-    declared: typing.Iterable[inspect.Parameter], resolved: Callable[[str, Any], Any], label: str
+    declared: Iterable[inspect.Parameter], resolved: Callable[[str, Any], Any], label: str
 ) -> Iterator[Parameter]:
     for each in declared:
         if each.kind is each.VAR_KEYWORD:

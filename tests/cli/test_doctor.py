@@ -89,6 +89,23 @@ def test_stuck_group(commands: Commands) -> None:
     assert "RETRY" in findings[0]["remedy"]
 
 
+def test_a_listener_that_has_stopped(commands: Commands) -> None:
+    """It is a warning that says what it failed with; `peers` shows it, too, as do the peer's own statistics."""
+    commands.services()
+    mail = commands.serve("mail", replace=("RETRY", "STOP_LISTENER"))
+    mail.wait_for_line("Events of auth .* arrive")
+    commands.run("fire", "auth.user_registered", "username=sally")
+    mail.wait_for_line("The listener fails of auth.user_registered has stopped")
+    [finding] = [each for each in commands.json("doctor", code=1) if each["check"] == "health"]
+    assert (
+        "fails of auth.user_registered has stopped, since its handler failed: ValueError: no sally" in finding["text"]
+    )
+    told = {each["service"]: each for each in commands.json("peers")}
+    assert (told["mail"]["stopped_listeners"], told["auth"]["stopped_listeners"]) == (["fails"], [])
+    assert "up, 1 listener stopped" in commands.text("peers")
+    assert "stopped" in commands.text("peers", "info", "mail")
+
+
 def test_data_directory(commands: Commands, tmp_path: Path) -> None:
     """A directory that is not there yet is no finding where it can be made; the default one is looked at, too."""
     home = tmp_path / "home"

@@ -321,6 +321,7 @@ class Listens:
     ) -> None:
         self.seen: dict[str, list[EventMessage]] = {}
         self.fatal: list[Exception] = []
+        self.stopped: list[str] = []
         self.hooks = HookRegistry()
         registry = ApiRegistry()
         for api in apis:
@@ -341,6 +342,7 @@ class Listens:
             client="the client",
             executor=None,
             on_fatal=lambda listener, error: self.fatal.append(error),
+            on_stopped=lambda listener, error: self.stopped.append(error),
         )
 
     async def listen(

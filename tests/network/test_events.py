@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -328,10 +329,28 @@ def fragile(request: pytest.FixtureRequest, processes: Processes) -> Callable[..
     return start
 
 
-@pytest.mark.parametrize("policy", ["", "SHUTDOWN"])
-def test_failing_listener_stops_the_worker(fragile: Callable[..., Process], bus: BusPath, policy: str) -> None:
-    """By default, as upstream, a listener that fails stops its worker, with exit code 1 and words that say why."""
-    worker = fragile(policy)
+def test_failing_listener_stops_alone(fragile: Callable[..., Process], bus: BusPath, door: Door) -> None:
+    """By default a listener that fails to the last stops; its worker serves on, says so, and ends with exit code 1."""
+    worker = fragile(MAX_DELIVERIES="2")
+    door.fire(bus.fragile.dropped, number=-1)
+    worker.wait_for_line(r"The listener handler of fragile\.dropped has stopped, since its handler failed: ValueError")
+    door.fire(bus.fragile.dropped, number=1)
+    wait_until(lambda: door.call(bus.fragile.heard_by_another) == [-1, 1])
+    assert door.call(bus.fragile.heard) == []
+    [instance] = [peer.instance for peer in bus.client.engine.snapshot.by_api["fragile"]]
+    told = _at(bus.internal.peer.health, instance)
+    assert [text for text in door.call(told)["problems"] if "has stopped" in text]
+    stats = door.call(_at(bus.internal.peer.stats, instance))
+    assert {each["name"]: each["stopped"] for each in stats["listeners"]} == {
+        "handler": "ValueError: dropped on the floor", "another": None
+    }  # fmt: skip
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 1
+
+
+def test_failing_listener_stops_the_worker(fragile: Callable[..., Process], bus: BusPath) -> None:
+    """With SHUTDOWN, as upstream, a listener that fails stops its worker, with exit code 1 and words that say why."""
+    worker = fragile("SHUTDOWN")
     bus.fragile.dropped(number=1)
     wait_until(lambda: bus.fragile.heard() == [[1, 1, False]])
     bus.fragile.dropped(number=-1)

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from helpers import scaled, wait_until_async
+from helpers import MS, scaled, wait_until_async
 from helpers.publishing import Hub, Listens, Publishes
 from lightbus.core.peers import PeerState
 from lightbus.message import EventMessage
 from lightbus.runtime import consuming as module
+from lightbus.runtime import listening as listening_module
 from lightbus.runtime.listening import OnError
 from lightbus.service.api import Api, Event, Parameter, WildcardParameter
 from lightbus.wire import envelope
@@ -470,6 +471,41 @@ def test_nothing_is_missing_after_many_rebalances(run: Callable[[Test], None], c
         await wait_until_async(lambda: handled == fired, 10.0, what="all events are handled")
         for member in members:
             await member.stop()
+
+    run(test)
+
+
+def test_a_member_whose_handler_fails(run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leaves the group, and only it: the others are given its partitions, and the event that failed is set aside."""
+    monkeypatch.setattr(listening_module, "FIRST_BACKOFF", 1 * MS)
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+
+        async def fail(message: EventMessage) -> None:
+            raise ValueError("no luck")
+
+        first, second = Listens(hub, B), Listens(hub, C)
+        await first.listen("seen", function=fail, on_error=OnError.STOP_LISTENER, max_deliveries=2)
+        other = await first.listen("anything", name="other", group="{service_name}-other")
+        seen = await second.listen("seen")
+        await wait_until_async(lambda: first.consumer.is_live_at(A) and second.consumer.is_live_at(A))
+        for n in range(200):
+            await publisher.fire("seen", n=n)
+            await publisher.fire("anything", n=n)
+        await wait_until_async(lambda: first.stopped and len(seen) + publisher.coordinator.counts["buried"] == 200)
+        [group] = [each for (_, name), each in publisher.coordinator.groups.items() if name == "shop-greeter"]
+        assert (group.membership.members.keys(), publisher.coordinator.counts["lost"]) == ({C}, 0)
+        assert first.stopped == ["ValueError: no luck"]
+        assert publisher.coordinator.counts["buried"] == 1
+        await wait_until_async(lambda: len(other) == 200)
+        late = hub.publish(D, path / "d", Auth())
+        first.consumer.peer_is_up(late.peer)  # a publisher that comes later is not followed by it either
+        second.consumer.peer_is_up(late.peer)
+        await late.fire("seen", n=200)
+        await wait_until_async(lambda: 200 in numbers(seen))
+        await first.stop()
+        await second.stop()
 
     run(test)
 

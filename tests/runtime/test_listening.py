@@ -15,10 +15,10 @@ import pytest
 from helpers import MS, wait_until_async
 from helpers.failing import ODD
 from lightbus.core.streams import Entry, Stream
-from lightbus.exceptions import InvalidDeclaration, ValidationError
+from lightbus.exceptions import ValidationError
 from lightbus.message import EventMessage
 from lightbus.runtime import listening as module
-from lightbus.runtime.listening import Listener, Listening, OnError, accepts_message
+from lightbus.runtime.listening import Listener, Listening, OnError
 from lightbus.service.hooks import HookRegistry
 from lightbus.wire import envelope
 from lightbus.wire.envelope import Record
@@ -37,6 +37,7 @@ class Surroundings:
         self.client: Any = "the client"
         self.max_message_size = 2**26
         self.fatal: list[tuple[str, Exception]] = []
+        self.stopped: list[Listening] = []
         self.caught_up_count = 0
         self.executor = None
         self.on_fatal: Callable[[Listener, Exception], None] = self._on_fatal
@@ -44,6 +45,9 @@ class Surroundings:
 
     def _on_fatal(self, listener: Listener, error: Exception) -> None:
         self.fatal.append((listener.name, error))
+
+    def stop_listener(self, listening: Listening) -> None:
+        self.stopped.append(listening)
 
     def casts(self, api: str) -> bool:
         return self._casts
@@ -275,33 +279,6 @@ def test_an_object_with_an_async_call() -> None:
 
     assert listener(Greeter()).is_async
     assert not listener(lambda: None).is_async
-
-
-@pytest.mark.parametrize(
-    ("function", "first"),
-    [
-        (lambda event_message, x: None, "event_message"),
-        (lambda *messages: None, "*messages"),
-        (lambda *, x: None, None),
-        (lambda **kwargs: None, None),
-        (lambda: None, None),
-    ],
-)
-def test_where_the_message_goes(function: Callable[..., Any], first: str | None) -> None:
-    """It is the first parameter that can be given by position."""
-    assert accepts_message(function) == first
-
-
-def test_positional_only_parameters_are_refused() -> None:
-    """The error says what to remove."""
-
-    def function(message: EventMessage, /) -> None: ...
-
-    async def main() -> None:
-        with pytest.raises(InvalidDeclaration, match="Remove the '/'"):
-            Listening(Surroundings(), listener(function))
-
-    asyncio.run(main())
 
 
 def test_a_listener_is_named_in_a_log() -> None:
@@ -589,6 +566,73 @@ def test_a_retry_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
     run(function, test, OnError.RETRY)
 
 
+def test_a_listener_stops_after_its_deliveries(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With STOP_LISTENER an event is tried again, then set aside; nothing more is handled, and the worker goes on."""
+    monkeypatch.setattr(module, "FIRST_BACKOFF", 1 * MS)
+
+    async def test(listening: Listening, surroundings: Surroundings) -> None:
+        give(listening, 1)
+        give(listening, 2)
+        await wait_until_async(lambda: surroundings.stopped)
+        owner = feeder(listening).owner
+        assert owner.buried == [(1, 5, "ValueError: no luck")]
+        assert (listening.stopped_by, surroundings.stopped) == ("ValueError: no luck", [listening])
+        await listening.stop(None)
+        assert (listening.handled, listening.backlog, surroundings.fatal) == (1, 1, [])
+        for number in range(1, 5):
+            assert f"delivery {number} of 5. It is tried again in {2 ** (number - 1) / 1000:g} s" in caplog.text
+        assert "delivery 5 of 5. It was the last one" in caplog.text
+
+    run(fail, test, OnError.STOP_LISTENER)
+
+
+def test_several_at_once_stop_a_listener_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With more than one at hand the first that fails for good stops it; the others are left to the group."""
+    monkeypatch.setattr(module, "FIRST_BACKOFF", 1 * MS)
+
+    async def test(_: Listening, surroundings: Surroundings) -> None:
+        listening = Listening(surroundings, replace(listener(fail, OnError.STOP_LISTENER), concurrency=4))
+        for partition in range(4):
+            feeder(listening).give(partition=partition)
+        await wait_until_async(lambda: surroundings.stopped)
+        await listening.stop(None)
+        owner = feeder(listening).owner
+        assert surroundings.stopped == [listening]
+        assert owner.buried
+        assert len(owner.buried) + owner.let_go_of == 4
+
+    run(fail, test)
+
+
+@pytest.mark.parametrize("policy", [OnError.SHUTDOWN, OnError.STOP_LISTENER, OnError.RETRY])
+@pytest.mark.parametrize("decorated", [False, True])
+def test_an_event_that_lacks_an_argument(policy: OnError, decorated: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """It is set aside at once, whatever the policy, with the name of what it lacks; the next one is handled."""
+    seen: list[str] = []
+
+    async def function(message: EventMessage, username: str, email: str) -> None:
+        seen.append(email)
+
+    @functools.wraps(function)
+    async def wrapper(*args: Any, **kwargs: Any) -> None:
+        await function(*args, **kwargs)
+
+    async def test(listening: Listening, surroundings: Surroundings) -> None:
+        give(listening, 1, username="sally")
+        give(listening, 2, username="harry", email="h@x")
+        await wait_until_async(lambda: listening.handled == 2)
+        [(sequence, deliveries, error)] = feeder(listening).owner.buried
+        assert (sequence, deliveries) == (1, 1)
+        assert error.startswith("InvalidEventArguments: greeter needs the argument 'email', which the event does not")
+        assert (seen, surroundings.fatal, surroundings.stopped) == (["h@x"], [], [])
+        assert dict(listening.counts) == {"invalid": 1, "buried": 1}
+        assert "is not given to the listener greeter: greeter needs the argument 'email'" in caplog.text
+
+    run(wrapper if decorated else function, test, policy)
+
+
 @pytest.mark.parametrize("policy", [OnError.RETRY, OnError.SHUTDOWN])
 def test_deliveries_end(monkeypatch: pytest.MonkeyPatch, policy: OnError) -> None:
     """A poisonous event is set aside after five deliveries, with its error, and holds nothing up for ever."""
@@ -668,7 +712,7 @@ def test_an_error_without_words(monkeypatch: pytest.MonkeyPatch, kind: type[Base
 
 
 def test_a_fault_of_ours_is_not_silent(caplog: pytest.LogCaptureFixture) -> None:
-    """Should a listener's task end by an error, the worker is told: it must not go on as if it listened."""
+    """Should a listener's task end by an error, it leaves its group: it must not go on as if it listened."""
 
     async def test(listening: Listening, surroundings: Surroundings) -> None:
         def broken(stream: Stream) -> None:
@@ -676,8 +720,9 @@ def test_a_fault_of_ours_is_not_silent(caplog: pytest.LogCaptureFixture) -> None
 
         feeder(listening).owner.handled = broken  # type: ignore[method-assign]
         give(listening, 1)
-        await wait_until_async(lambda: surroundings.fatal)
+        await wait_until_async(lambda: surroundings.stopped)
         assert "The listener greeter cannot go on: this is a fault of ours" in caplog.text
+        assert listening.stopped_by == "KeyError: 'our own'"
 
     run(lambda message: None, test)
 

@@ -11,6 +11,7 @@ from lightbus import Api, Event, EventMessage, OnError, Parameter
 bus = lightbus.create(service_name="fragile")
 policy = OnError[os.environ["POLICY"]] if "POLICY" in os.environ else None
 heard: list[list[Any]] = []
+heard_by_another: list[int] = []
 attempts: dict[int, int] = {}
 
 
@@ -26,6 +27,9 @@ class FragileApi(Api):
 
     async def heard(self) -> list[Any]:
         return heard
+
+    async def heard_by_another(self) -> list[int]:
+        return sorted(heard_by_another)
 
     async def drop(self, number: Any) -> None:
         await bus.fragile.dropped.fire_async(number=number)
@@ -49,5 +53,9 @@ async def handle_async(message: EventMessage, number: int) -> None:
 
 bus.client.register_api(FragileApi())
 bus.fragile.dropped.listen(
-    handle_async if os.environ.get("ASYNC") else handle, listener_name="handler", on_error=policy
+    handle_async if os.environ.get("ASYNC") else handle,
+    listener_name="handler",
+    on_error=policy,
+    max_deliveries=int(os.environ.get("MAX_DELIVERIES", "5")),
 )
+bus.fragile.dropped.listen(lambda message, number: heard_by_another.append(number), listener_name="another")

@@ -1,0 +1,192 @@
+"""What the function of a listener takes of an event. Whether an event fits is known before the function is called.
+
+A function says by its signature what it takes. One that is decorated says what the function inside takes, and what is
+around that may give it something: there it is known for certain only when it was tried.
+"""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+import types
+import typing
+from collections.abc import Callable, Collection, Iterable, Iterator
+from enum import Enum
+from typing import Any, Union
+
+from ..exceptions import InvalidDeclaration, InvalidEventArguments, did_you_mean, safely
+from ..message import EventMessage
+from ..typing import Kwargs
+from .parameters import Parameter, by_name, empty
+from .signature import Signature
+
+__all__ = ["Handler"]
+
+_BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_MESSAGE_ALONE = inspect.Signature([inspect.Parameter("event_message", inspect.Parameter.POSITIONAL_ONLY)])
+
+
+class _First(Enum):
+    """What a function's first parameter is for."""
+
+    MESSAGE = "the EventMessage"
+    EITHER = "an argument of the event that has its name, else the EventMessage"
+    ARGUMENT = "an argument"
+
+
+class Handler:
+    """
+    The function of a listener, as far as events have to fit it.
+
+    Attributes:
+        name: what errors call it.
+
+    Arguments:
+        function: anything that can be called.
+        name: what errors call it.
+        api_name: the API whose events it handles.
+        casts: whether it is given the types that it is annotated with.
+
+    Raises:
+        InvalidDeclaration: it wants an argument by position, and events have theirs by name.
+
+    """
+
+    def __init__(self, function: Callable[..., Any], *, name: str, api_name: str = "", casts: bool = True) -> None:
+        declared, own = _signatures(function)
+        self._inner = None if own is declared else inspect.unwrap(function)
+        """The function inside of one that may give it arguments: what it lacks is found when it is called."""
+        self.name = name
+        self._casts = casts
+        self._first, self._of_first = "", _First.ARGUMENT
+        annotated = {each.name: each for each in by_name(function, declared.parameters.values(), label=name)}
+        for position, each in enumerate(declared.parameters.values()):
+            if position == 0 and each.kind in (*_BY_POSITION, each.VAR_POSITIONAL):
+                self._first = each.name
+                self._of_first = (
+                    _meant_by(annotated[each.name].annotation) if each.name in annotated else _First.MESSAGE
+                )
+            elif each.kind is each.POSITIONAL_ONLY and each.default is empty:
+                raise InvalidDeclaration(
+                    f"{name} takes '{each.name}' by position only, and events have their arguments by name. "
+                    "Move the '/' behind the first parameter, or remove it."
+                )
+
+        def signature(taken: Iterable[Parameter]) -> Signature:
+            return Signature(kind="Event", api_name=api_name, name=name, parameters=taken)
+
+        self._without_message = signature(annotated.values())
+        self._with_message = signature(each for each in annotated.values() if each.name != self._first)
+        self._takes_all = self._without_message.wildcard is not None
+        is_shadowed = self._takes_all and self._of_first is _First.MESSAGE and self._first in annotated
+        self._shadowed = self._first if is_shadowed else None
+        """The argument that cannot be given, since the message takes its place."""
+
+    def takes_message(self, names: Collection[str]) -> bool:
+        """Return whether it is given the message, where an event has arguments of these names."""
+        kind = self._of_first
+        return kind is _First.MESSAGE or (kind is _First.EITHER and self._first not in names)
+
+    def lacking(self, names: Collection[str]) -> list[str]:
+        """Return the arguments that it must be given and that are none of these, in the order of its parameters."""
+        signature = self._with_message if self.takes_message(names) else self._without_message
+        return [each.name for each in signature.parameters if each.is_required and each.name not in names]
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether what it lacks is really missing: nothing around it may give it arguments of its own."""
+        return self._inner is None
+
+    def arguments(self, message: EventMessage) -> tuple[tuple[EventMessage, ...], Kwargs]:
+        """
+        Return what it is to be called with for an event.
+
+        Raises:
+            InvalidEventArguments: an argument that it must be given is missing.
+            ValidationError: an argument cannot become what its annotation says.
+
+        """
+        kwargs = message.kwargs
+        kind = self._of_first
+        with_message = kind is _First.MESSAGE or (kind is _First.EITHER and self._first not in kwargs)
+        signature = self._with_message if with_message else self._without_message
+        if not self._casts or not signature.passes(kwargs) or self._shadowed in kwargs:
+            kwargs = self._fitted(signature, kwargs)
+        return (message,) if with_message else (), kwargs
+
+    def _fitted(self, signature: Signature, kwargs: Kwargs) -> Kwargs:
+        if self.is_certain and (lacking := self.lacking(kwargs)):
+            raise self._misfit(lacking, kwargs)
+        if not self._takes_all:
+            kwargs = {each.name: kwargs[each.name] for each in signature.parameters if each.name in kwargs}
+        elif self._shadowed in kwargs:
+            kwargs = {name: value for name, value in kwargs.items() if name != self._shadowed}
+        return signature.cast(kwargs) if self._casts else kwargs
+
+    def misfit(self, error: BaseException, kwargs: Kwargs) -> InvalidEventArguments | None:
+        """
+        Return what an exception really says: that the function inside was never entered, for want of an argument.
+
+        None where the exception is the function's own.
+        """
+        if self._inner is None or not (lacking := self.lacking(kwargs)):
+            return None
+        code = getattr(self._inner, "__code__", None)
+        for each in _chain(error):
+            frames = [frame.f_code for frame, _ in traceback.walk_tb(each.__traceback__)]
+            if isinstance(each, TypeError) and code not in frames and f"'{lacking[0]}'" in safely(str, each):
+                return self._misfit(lacking, kwargs)
+        return None
+
+    def _misfit(self, lacking: list[str], kwargs: Kwargs) -> InvalidEventArguments:
+        near = did_you_mean(lacking[0], kwargs)
+        has = ", ".join(kwargs) or "none"
+        return InvalidEventArguments(
+            f"{self.name} needs the argument '{lacking[0]}', which the event does not have.{near} It has: {has}."
+        )
+
+
+def _signatures(function: Callable[..., Any]) -> tuple[inspect.Signature, inspect.Signature]:
+    """
+    Return what a function says that it takes, and what is to be said of its outermost one: the same, mostly.
+
+    A wrapper that takes anything passes it on to what it wraps; one that does not is called with what it takes itself.
+    """
+    try:
+        declared = inspect.signature(function)
+        own = inspect.signature(function, follow_wrapped=False)
+    except (ValueError, TypeError):  # of a builtin that does not say
+        return _MESSAGE_ALONE, _MESSAGE_ALONE
+    if declared == own or not any(each.kind is each.VAR_KEYWORD for each in own.parameters.values()):
+        return own, own
+    return declared, own
+
+
+def _meant_by(annotation: Any) -> _First:
+    """Return what a first parameter with this annotation is for. A text never is the message, whatever its name."""
+    if annotation is EventMessage:
+        return _First.MESSAGE
+    return _First.EITHER if _may_be_the_message(annotation) else _First.ARGUMENT
+
+
+def _may_be_the_message(annotation: Any) -> bool:
+    if annotation in (empty, Any) or isinstance(annotation, (str, typing.TypeVar, typing.ForwardRef)):
+        return True
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _may_be_the_message(arguments[0])
+    if origin in (Union, types.UnionType):
+        return any(_may_be_the_message(each) for each in arguments)
+    kind = annotation if origin is None else origin
+    if not isinstance(kind, type):
+        return kind is not None and not callable(kind)
+    return getattr(kind, "_is_protocol", False) or issubclass(EventMessage, kind)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception, and those that it came from."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
