@@ -88,7 +88,7 @@ class Binding:
         self.identity = identity
         self.draining = False
         self.counts: Counter[str] = Counter()
-        """hellos, refused_hellos, unreadable, misplaced."""
+        """hellos, refused_hellos, ignored_hellos, unreadable, misplaced."""
         self.guard = Guard(logger)
         self.server: Server | None = None
         self.publisher: Publisher | None = None
@@ -282,7 +282,11 @@ class Binding:
             self.counts["refused_hellos"] += 1
             self._reply(routing_id, 0, Error(PeerRefused.code, refusal, False, {}))
             return
-        is_new = self.engines.heard(routing_id, hello, time.monotonic())
+        now = time.monotonic()
+        is_new = self.engines.heard(routing_id, hello, now)
+        if self.engines.is_flooding(routing_id, now):
+            self.counts["ignored_hellos"] += 1  # answers that nobody reads would fill our memory
+            return
         self.counts["hellos"] += is_new
         self._reply(routing_id, 0, self._welcome())
         if hello.peers_digest != self._knowledge.peers_digest():
@@ -292,13 +296,17 @@ class Binding:
             self._reply(routing_id, 0, Drain())
         if hello.announcement is not None:
             with contextlib.suppress(ProtocolError):
-                self._knowledge.claimed(Announcement.from_wire(hello.announcement))
+                announcement = Announcement.from_wire(hello.announcement)
+                if announcement.instance == hello.instance:  # nobody announces others
+                    self._knowledge.claimed(announcement)
 
     def _reason_to_refuse(self, routing_id: bytes, hello: Hello) -> str | None:
         if hello.bus != self.identity.bus:
             return f"this is the bus '{self.identity.bus}', not '{hello.bus}'."
         if hello.target not in ("", self.identity.instance):
             return f"this is the instance {self.identity.instance}, not {hello.target}."
+        if self.engines.instance_of(routing_id) not in (None, hello.instance):
+            return f"through this connection the instance {self.engines.instance_of(routing_id)} has said HELLO."
         if len(self.engines) >= MAX_ENGINES and routing_id not in self.engines:
             return f"{len(self.engines)} processes are connected already."
         return None

@@ -16,6 +16,9 @@ __all__ = ["HELLO_EVERY", "ConnectedEngine", "ConnectedEngines"]
 HELLO_EVERY = 5.0
 """Seconds between the HELLOs of a connected engine."""
 
+MAX_HELLOS = 20
+"""HELLOs of one engine that are answered within a second: each answer may be large, and waits until it is read."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectedEngine:
@@ -74,6 +77,8 @@ class ConnectedEngines:
         self._drained = _Confirmations()
         self._parted = _Confirmations()
         self._draining = False
+        self._paces: dict[bytes, tuple[float, int]] = {}
+        """Per engine since when its HELLOs are counted, and how many there were."""
 
     def __len__(self) -> int:
         return len(self._engines)
@@ -93,6 +98,11 @@ class ConnectedEngines:
         """
         return next((each.max_message_size for each in list(self._engines.values()) if each.instance == instance), 0)
 
+    def instance_of(self, routing_id: bytes) -> str | None:
+        """Return who said HELLO through a connection; None where nobody did."""
+        engine = self._engines.get(routing_id)
+        return None if engine is None else engine.instance
+
     def heard(self, routing_id: bytes, hello: Hello, now: float) -> bool:
         """Note a HELLO; return whether it was the first of this process."""
         is_new = routing_id not in self._engines
@@ -106,6 +116,14 @@ class ConnectedEngines:
         if is_new and self._draining:
             self._drained.expect_also(routing_id)
         return is_new
+
+    def is_flooding(self, routing_id: bytes, now: float) -> bool:
+        """Count a HELLO; return whether there were too many of this engine within a second."""
+        since, count = self._paces.get(routing_id, (now, 0))
+        if now - since > 1.0:
+            since, count = now, 0
+        self._paces[routing_id] = since, count + 1
+        return count >= MAX_HELLOS
 
     def tick(self, now: float) -> None:
         """Forget those that were not heard of for long."""
@@ -141,6 +159,7 @@ class ConnectedEngines:
         """Note that one is gone, known or not."""
         self._engines.pop(routing_id, None)
         self._liveness.forget(routing_id)
+        self._paces.pop(routing_id, None)
         self._drained.note(routing_id)
         self._parted.note(routing_id)
 

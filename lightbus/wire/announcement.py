@@ -58,6 +58,10 @@ MAX_ADDRESSES = 16
 MAX_APIS = 1024
 """APIs of one peer, and procedures or events of one API."""
 
+MAX_NAMES = 8192
+MAX_NAME_CHARACTERS = 256 * 1024
+"""Procedures and events of all APIs of one peer, and characters of their names: each peer is kept in memory."""
+
 # In bytes of UTF-8. Together they leave at least 17 bytes of MAX_TXT_BYTES for the process name, the only one
 # that is ever shortened: no decision depends on it.
 _MAX_BUS = 64
@@ -197,6 +201,13 @@ class Announcement:
         _check_int("size of a message", self.max_message_size, 0, 2**63 - 1)
 
     def _derive_from_apis(self, apis: tuple[ApiInfo, ...]) -> None:
+        count = sum(len(api.procedures) + len(api.events) for api in apis)
+        size = sum(len(name) for api in apis for name in (api.name, *api.procedures, *api.events))
+        if count > MAX_NAMES or size > MAX_NAME_CHARACTERS:
+            raise InvalidConfiguration(
+                f"there are {count} procedures and events, of {size} characters in all; at most {MAX_NAMES} and "
+                f"{MAX_NAME_CHARACTERS} can be announced"
+            )
         names = tuple(api.name for api in apis)
         if self.api_names not in (None, names):
             raise InvalidConfiguration("the API names differ from the names of the APIs")

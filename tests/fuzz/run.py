@@ -26,6 +26,7 @@ import msgpack
 from helpers.publishing import Hub, Listens, Publishes
 from lightbus.config import Config
 from lightbus.exceptions import DeformError, ProtocolError
+from lightbus.io.places import Places
 from lightbus.io.security import HostSecurity
 from lightbus.io.transport import Transport
 from lightbus.runtime.binding import Binding, Knowledge
@@ -140,7 +141,7 @@ class Worker:
         self.hub = Hub()
         self.publisher: Publishes = self.hub.publish(IDS[0], directory / "journals", Auth())
         self.listens = Listens(self.hub, IDS[1])
-        self.transport = Transport(HostSecurity(directory=directory))
+        self.transport = Transport(HostSecurity(places=Places.only(directory)))
         me = self.publisher.identity
         announcement = Announcement(bus="b", instance=me.instance, service="s", process="p", host="h", apis=())
         knowledge = Knowledge(

@@ -22,6 +22,7 @@ from lightbus.io.places import Places
 from lightbus.io.security import HostSecurity
 from lightbus.io.transport import Transport
 from lightbus.runtime import binding as module
+from lightbus.runtime import connected
 from lightbus.runtime.binding import STANDSTILL, Binding, Endpoints, Knowledge
 from lightbus.runtime.context import Identity
 from lightbus.wire import codec, envelope
@@ -342,6 +343,38 @@ def test_connections_are_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) 
         assert error.message == "1 processes are connected already."
         first.say(HELLO)
         await first.hears(Welcome)
+
+    place.run(scenario)
+
+
+def test_a_connection_is_one_process(place: Place) -> None:
+    """Nobody says HELLO for many, nor announces others: what is remembered is bounded by the connections."""
+
+    async def scenario() -> None:
+        caller = await place.introduced()
+        caller.say(HELLO._replace(instance="c" * 16))
+        [error] = await caller.hears(Error)
+        assert isinstance(error, Error)
+        assert error.message == f"through this connection the instance {OTHER} has said HELLO."
+        caller.say(HELLO._replace(announcement=announcement("c" * 16).to_wire()))
+        await caller.hears(Welcome)
+        assert (place.claims, len(place.binding.engines)) == ([], 1)
+
+    place.run(scenario)
+
+
+def test_a_flood_of_hellos_is_not_answered(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers that nobody reads would wait here; after a second the process is answered again."""
+    monkeypatch.setattr(connected, "MAX_HELLOS", 3)
+
+    async def scenario() -> None:
+        caller = place.caller()
+        for _ in range(50):
+            caller.say(HELLO)
+        await wait_until_async(lambda: place.binding.counts["ignored_hellos"] > 0, what="some are ignored")
+        await wait_until_async(lambda: len(caller.heard) >= 3, what="the first are answered")
+        [routing_id] = place.binding.engines._engines
+        assert not place.binding.engines.is_flooding(routing_id, time.monotonic() + 2.0)
 
     place.run(scenario)
 

@@ -407,3 +407,12 @@ def test_malformed_value_is_refused(value: object, message: str) -> None:
         Announcement.from_wire(value)
 
     assert message in str(raised.value)
+
+
+def test_the_names_of_all_apis_together_are_bounded() -> None:
+    """A thousand APIs of a thousand names each, every one within its bound, would be hundreds of megabytes."""
+    many = tuple(ApiInfo(name=f"a{n}", procedures=tuple(f"p{m}" for m in range(1000))) for n in range(9))
+    long = tuple(ApiInfo(name=f"a{n}", procedures=tuple(f"{m:0120}" for m in range(900))) for n in range(3))
+    for apis in (many, long):
+        with pytest.raises(InvalidConfiguration, match=r"procedures and events, of .* characters in all; at most 8192"):
+            announcement(apis=apis, api_names=None)
