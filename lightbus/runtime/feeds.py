@@ -51,6 +51,9 @@ MUCH = 16
 MAX_MARKERS = 4
 """Markers that are waited for at a time by one who asks for them again and again: each of them would do."""
 
+MAX_TOPICS = 10_000
+"""Topics whose parts are remembered."""
+
 
 class Feed:
     """Our connection to one publisher. Only touched from the node's loop."""
@@ -361,6 +364,9 @@ class Feed:
     def _named(self, topic: bytes) -> tuple[str, str, int]:
         named = self._topics.get(topic)
         if named is None:
+            if len(self._topics) >= MAX_TOPICS:  # no publisher has so many: it makes them up
+                self._topics.clear()
+                self._by_event.clear()
             named = self._topics[topic] = envelope.split_topic(topic)
         return named
 

@@ -24,6 +24,9 @@ QUIET = 0.2
 
 LOOK_EVERY = 0.05
 
+MAX_UNKNOWN = 256
+"""Names that nobody has and that are looked for all the same, should somebody come."""
+
 
 class NodeStopped(Exception):
     """The node left this loop meanwhile; ask the one that followed it."""
@@ -63,6 +66,8 @@ class Lookup:
         self._where = where
         self._strangers = strangers
         self._started_at = time.monotonic()
+        self._unknown: dict[str, None] = {}
+        """Names that were asked for in vain, the latest last."""
         self._waiters: set[asyncio.Future[None]] = set()
         self._stopped = False
 
@@ -87,6 +92,7 @@ class Lookup:
         while not self._is_up(api):
             left = min(self._patience(api, asked_at), deadline.left())
             if left <= 0:
+                self._note_unknown(api)
                 raise self._explain(api)
             await self._change(left)
 
@@ -153,6 +159,16 @@ class Lookup:
     def _is_busy(self) -> bool:
         untried = any(peer.state is PeerState.UNVERIFIED for peer in self._registry.peers.values())
         return untried or self._dialler.has_untried_seed()
+
+    def _note_unknown(self, api: str) -> None:
+        """Go on looking for a name that nobody has, but not for all that were ever asked for: they may be anybody's."""
+        if not self._registry.advertising(api):
+            self._unknown[api] = None
+            if len(self._unknown) > MAX_UNKNOWN:
+                oldest = next(iter(self._unknown))
+                del self._unknown[oldest]
+                if not self._registry.advertising(oldest):
+                    self._wanted.discard(oldest)
 
     def _is_up(self, api: str) -> bool:
         return any(peer.is_up for peer in self._registry.advertising(api))

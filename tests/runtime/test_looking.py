@@ -157,6 +157,19 @@ def test_a_name_that_does_not_come() -> None:
     run(test, wait=20 * MS)
 
 
+def test_names_that_nobody_has_are_not_looked_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is asked for any name remembers the latest of those that nobody has, and all others."""
+    monkeypatch.setattr(module, "MAX_UNKNOWN", 3)
+
+    async def test(place: Place) -> None:
+        for name in ("a", "b", "c", "d", "e"):
+            with pytest.raises(UnknownApi):
+                await place.lookup.resolve(name, Deadline.after(0.01))
+        assert place.wanted == {"c", "d", "e"}
+
+    run(test)
+
+
 def test_everybody_who_has_a_name() -> None:
     """Whoever wants all of them waits until discovery has had its time, and no longer; where there is none it fails."""
 
