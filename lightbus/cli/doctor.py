@@ -245,7 +245,10 @@ async def _seeds(examination: Examination) -> AsyncIterator[Finding]:
                 level=Level.ERROR,
                 check="fixed peers",
                 text=f"{endpoint} does not answer.",
-                remedy="Is a worker running there with this network.rpc_port, and is the port open to this host?",
+                remedy="Is a worker running there? Its file has another name after each start: leave the fixed peer "
+                "out, workers of this user find each other."
+                if endpoint.startswith("ipc://")
+                else "Is a worker running there with this network.rpc_port, and is the port open to this host?",
             )
 
 

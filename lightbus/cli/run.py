@@ -66,7 +66,7 @@ def _serve(client: BusClient) -> int:
     except TransportError as error:
         network = client.config.network
         fixed = [name for name in ("rpc_port", "event_port") if getattr(network, name)]
-        if not fixed:
+        if not fixed or client.config.security.mode == "host":  # which has no ports
             raise
         ports = " and ".join(f"network.{name} ({getattr(network, name)})" for name in fixed)
         raise TransportError(

@@ -261,9 +261,10 @@ class _LoopSocket:
         try:
             self._socket.bind(endpoint)
         except zmq.ZMQError as error:
-            raise TransportError(
-                f"Cannot listen at {endpoint}: {error}. Is another process using it, and is the address this host's?"
-            ) from error
+            is_file = endpoint.startswith("ipc://")
+            port = "Is another process using it, and is the address this host's?"
+            question = "May this user make files there?" if is_file else port
+            raise TransportError(f"Cannot listen at {endpoint}: {error}. {question}") from error
         return self._socket.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()  # type: ignore[union-attr]
 
     def unbind(self, endpoint: str) -> None:

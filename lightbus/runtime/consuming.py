@@ -83,8 +83,8 @@ class Consumer:
     ) -> None:
         self.identity = identity
         self.counts: Counter[str] = Counter()
-        self._failures = RecurringLog(logger)
         """gaps, unreadable, fetched, lost, refused_acks, standstills."""
+        self._failures = RecurringLog(logger)
         self.guard = Guard(logger)
         self.on_fatal = on_fatal
         self.executor = executor

@@ -17,7 +17,9 @@ import pytest
 
 import lightbus
 from helpers import Door, Process, Processes, scaled, wait_until
+from helpers.surroundings import Surroundings
 from lightbus import Api, BusAlreadyClosed, BusPath, CannotBlockHere, Event, LightbusShutdownInProgress
+from lightbus.io.outbox import Outbox
 
 PROGRAMS = Path(__file__).parent / "programs"
 DESCRIPTORS = Path("/proc/self/fd")
@@ -366,3 +368,36 @@ def test_interrupted_script_exits_promptly(processes: Processes, worker: Process
 
 async def _echo(bus: BusPath, value: int) -> Any:
     return await bus.work.echo.call_async(value=value)
+
+
+AT_EXIT = """
+import atexit, sys, time
+def late():
+    print(bus.shop.ordered.fire(n=1).canonical_name, flush=True)
+{before}
+import lightbus
+bus = lightbus.create(service_name="shop")
+{after}
+class ShopApi(lightbus.Api):
+    ordered = lightbus.Event(["n"])
+    class Meta:
+        name = "shop"
+bus.client.register_api(ShopApi())
+{use}
+"""
+
+
+@pytest.mark.parametrize("use", ["", "bus.shop.ordered.fire(n=0)"], ids=["unused", "used"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_event_of_an_exit_handler(processes: Processes, surroundings: Surroundings, when: str, use: str) -> None:
+    """It is kept where the bus is closed later, and where it was closed before, refused with what to do; none hangs."""
+    places = {"before": "", "after": "", when: "atexit.register(late)"}
+    script = processes.python("-c", AT_EXIT.format(**places, use=use))
+    assert script.wait(20) == 0
+    if when == "after":
+        assert script.stdout == "shop.ordered\n"
+        outbox = Outbox(surroundings.data / surroundings.bus)
+        assert sum(outbox.counts().values()) == 1 + bool(use)
+    else:
+        assert script.stdout == ""
+        assert "register an exit handler that uses it after lightbus.create()" in script.stderr
