@@ -229,7 +229,7 @@ def test_multicast_port_is_taken(
 @pytest.mark.network
 def test_mode_host_does_not_speak_on_the_lan(in_a_namespace: Callable[..., str]) -> None:
     """On a host with a network, mode host joins the multicast group, a moment after its start, on loopback only."""
-    joined = "until grep -q FB0000E0 /proc/net/igmp; do sleep 0.1; done"
+    joined = "until grep -q FB0000E0 /proc/net/igmp; do sleep 0.1; done; "
     output = in_a_namespace(LAN, WORKER, CALL, joined, "cat /proc/net/igmp; echo; ", END)
     assert re.search(r"^called \d+$", output, re.MULTILINE)
     assert _groups(output)["lo"] >= {MDNS_GROUP}
