@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from ..exceptions import JournalError
 from .dead_letters import DeadLetters
 from .journal_file import EPOCH_BITS, JournalFile, Row, Topic, journal_error
+from .locks import JournalLock
 from .retention import Retention
 from .rows import MAX_APART, MAX_EVENTS, MAX_SIZE, Entry, entries_of, joined
 
@@ -94,7 +95,12 @@ class Journal(JournalFile):
     """
 
     def __init__(
-        self, path: Path, *, durability: str = "process", lock: int | None = None, new: Mapping[str, str] | None = None
+        self,
+        path: Path,
+        *,
+        durability: str = "process",
+        lock: JournalLock | None = None,
+        new: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(path, durability=durability, lock=lock, new=new)
         self.dead_letters = DeadLetters(self)

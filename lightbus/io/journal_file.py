@@ -10,18 +10,22 @@ import errno
 import logging
 import os
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from ..exceptions import JournalError
+from .locks import JournalLock
 from .rows import LENGTH_SIZE, row_with, size_of
 
-__all__ = ["DAMAGED", "EPOCH_BITS", "JournalFile", "Row", "Topic", "journal_error"]
+__all__ = ["DAMAGED", "EPOCH_BITS", "JournalFile", "Row", "Topic", "is_locked", "is_removed", "journal_error"]
 
 logger = logging.getLogger("lightbus.journal")
+
+T = TypeVar("T")
 
 APPLICATION_ID = 0x4C427573
 """What marks a file as a journal of ours: "LBus"."""
@@ -39,6 +43,20 @@ MAX_EPOCH = 2 ** (63 - EPOCH_BITS) - 1
 
 DAMAGED = (sqlite3.Error, TypeError, ValueError)
 """What reading a damaged file may raise: a number is none any more, a text is not UTF-8."""
+
+SUFFIXES = ("", "-wal", "-shm")
+"""The files of a journal: SQLite has two beside the first."""
+
+PATIENCE = 5.0
+"""Seconds for which an event waits for another program that has the journal locked; off the loop, see `patiently`."""
+
+READ_PATIENCE = 0.1
+"""Seconds for which a read waits: readers are locked out for moments only, unless somebody means it."""
+
+RETRY_EVERY = 0.02
+
+GROWN_WAL = 64 * 1024 * 1024
+"""Bytes of the write-ahead log from which on it is said that somebody keeps it from being written back."""
 
 LARGE_WAL = 16 * 1024 * 1024
 """Bytes of the write-ahead log above which its file is cut down again."""
@@ -104,17 +122,33 @@ Row: TypeAlias = tuple[int, int, int, float, bytes, int]
 def journal_error(path: Path, what: str, error: Exception) -> JournalError:
     """Return the error for what went wrong with a journal's file, with what to do about it."""
     text = str(error)
-    if "full" in text or getattr(error, "errno", None) == 28:
+    if is_locked(error):
+        remedy = (
+            "It is locked by another program (a database browser, a script?): have that end its transaction. "
+            "It is tried again for a while."
+        )
+    elif "full" in text or getattr(error, "errno", None) == 28:
         remedy = "The disk is full: make room."
     elif isinstance(error, FileNotFoundError):
-        remedy = (
-            "It was removed while it was in use: what is in it is lost. Restart this process, so that it begins anew."
-        )
+        remedy = "It was removed while it was in use, and is written anew as soon as that is possible."
     elif "readonly" in text or "unable to open" in text or isinstance(error, PermissionError):
         remedy = "May this user write there? Another place is set by LIGHTBUS_DATA_DIR (journal.data_dir)."
     else:
         remedy = "Is the disk all right?"
     return JournalError(f"The journal {path} {what}: {text}. {remedy}")
+
+
+def is_locked(error: BaseException | None) -> bool:
+    """Return whether an error, or what is behind it, says that another program has a database locked."""
+    if isinstance(error, JournalError):
+        error = error.__cause__
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return isinstance(error, sqlite3.OperationalError) and code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def is_removed(error: BaseException | None) -> bool:
+    """Return whether an error says that a journal was removed while it was in use."""
+    return isinstance(error, JournalError) and isinstance(error.__cause__, FileNotFoundError)
 
 
 class JournalFile:
@@ -124,7 +158,7 @@ class JournalFile:
     Args:
         path: the SQLite file; it is made where there is none.
         durability: "process": what was stored survives a crash of every process; "power": and a power cut.
-        lock: the descriptor whose lock says that the journal is ours; it is closed with it.
+        lock: what says that the journal is ours; it is closed with it.
         new: what to note in a journal that is made: its host.
 
     Raises:
@@ -133,11 +167,16 @@ class JournalFile:
     """
 
     def __init__(
-        self, path: Path, *, durability: str = "process", lock: int | None = None, new: Mapping[str, str] | None = None
+        self,
+        path: Path,
+        *,
+        durability: str = "process",
+        lock: JournalLock | None = None,
+        new: Mapping[str, str] | None = None,
     ) -> None:
         self.path = path
         self.id = path.stem
-        self._lock_descriptor = lock
+        self._lock = lock
         self.writing = threading.Lock()
         self._reading = threading.Lock()
         self._keeping = threading.Lock()
@@ -159,19 +198,31 @@ class JournalFile:
         """The newest sequence of each topic. With the writing lock held; replaced as a whole for a new topic."""
         self.floors: dict[Topic, int] = {}
         """Up to where each topic was trimmed."""
+        self._log_is_large = False
+        """Whether it was said that the write-ahead log grows."""
+        self._files: dict[str, int] = {}
+        """By suffix the inode of each file: what others find under its name should be the same."""
+        self._connect(dict(new or {}))
+
+    def _connect(self, new: dict[str, str]) -> None:
+        path = self.path
         with contextlib.ExitStack() as opened:
             try:
                 self._write, self._read, self._keep = (
                     opened.enter_context(contextlib.closing(_connect(path))) for _ in range(3)
                 )
-                self._write.execute(f"PRAGMA synchronous={'FULL' if durability == 'power' else 'NORMAL'}")
+                self._write.execute(f"PRAGMA synchronous={'NORMAL' if self.is_quick else 'FULL'}")
                 self._write.execute("PRAGMA wal_autocheckpoint=0")  # no append pays for it: see checkpoint()
-                self._begin_epoch(dict(new or {}))
+                self._begin_epoch(new)
                 self._load_topics()
+                # From now on nobody waits for another program inside of SQLite: see `patiently`.
+                for connection, seconds in ((self._write, 0), (self._keep, 0), (self._read, READ_PATIENCE)):
+                    connection.execute(f"PRAGMA busy_timeout={int(seconds * 1000)}")
             except DAMAGED as error:
                 raise journal_error(path, "cannot be opened", error) from error
             opened.pop_all()
         self._inode = os.stat(path).st_ino
+        self._files = {suffix: os.stat(f"{path}{suffix}").st_ino for suffix in SUFFIXES}
 
     def __repr__(self) -> str:
         return f"<Journal {self.id} head={self.head & (2**EPOCH_BITS - 1)}>"
@@ -218,29 +269,77 @@ class JournalFile:
             self._roll_back()
             raise
 
+    def patiently(self, action: Callable[[], T], seconds: float = PATIENCE) -> T:
+        """
+        Do what changes the journal, again and again while another program has it locked, and return what it returns.
+
+        Never on a loop: it may take so many seconds, and then raises the JournalError. What was removed is mended.
+        """
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                return action()
+            except JournalError as error:
+                if not (is_locked(error) or is_removed(error)) or time.monotonic() > end:
+                    raise
+                removed = is_removed(error)
+            if removed:
+                self.see_to_files()
+            time.sleep(RETRY_EVERY)
+
     @contextlib.contextmanager
     def reader(self) -> Iterator[sqlite3.Connection]:
-        with self._reading:
-            if self._closed:
-                raise JournalError(f"The journal {self.path} is closed: the bus stops.")
-            try:
-                yield self._read
-            except DAMAGED as error:
-                raise journal_error(self.path, "cannot be read", error) from error
+        """Read what is found by an index, and soon: also the loop does."""
+        with self._reading, self._reads():
+            yield self._read
+
+    @contextlib.contextmanager
+    def slow_reader(self) -> Iterator[sqlite3.Connection]:
+        """Read what may take longer; never on a loop. It holds up the looking after the journal, and nothing else."""
+        with self._keeping, self._reads():
+            yield self._keep
+
+    @contextlib.contextmanager
+    def _reads(self) -> Iterator[None]:
+        if self._closed:
+            raise JournalError(f"The journal {self.path} is closed: the bus stops.")
+        try:
+            yield
+        except DAMAGED as error:
+            raise journal_error(self.path, "cannot be read", error) from error
 
     # Writing it back
 
     def checkpoint(self) -> None:
-        """Write the write-ahead log back into the file; from a thread that may wait for the disk."""
+        """
+        Write the write-ahead log back into the file; from a thread that may wait for the disk.
+
+        No commit waits for that, nor does it wait for anybody: it goes as far as readers from outside allow. Only where
+        all is written back the log is cut down, with the writing lock held for that moment.
+        """
         with self._keeping:
             size = self.log_size
             if self._closed or not size:
                 return
-            mode = "TRUNCATE" if size > LARGE_WAL else "PASSIVE"
             try:
-                self._keep.execute(f"PRAGMA wal_checkpoint({mode})")
+                _, frames, done = self._keep.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                if size > LARGE_WAL and frames == done:
+                    with self.writing:
+                        self._keep.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             except sqlite3.Error as error:
-                raise journal_error(self.path, "was not written back", error) from error
+                if not is_locked(error):
+                    raise journal_error(self.path, "was not written back", error) from error
+        self._warn_of_log()
+
+    def _warn_of_log(self) -> None:
+        size = self.log_size
+        if size > GROWN_WAL and not self._log_is_large:
+            logger.warning(
+                "The log of the journal %s has grown to %d MiB: another program has been reading the journal for long "
+                "(a backup, a database browser?). Nothing waits for it but the disk; the log is cut down once it ends.",
+                self.path, size // 2**20,
+            )  # fmt: skip
+        self._log_is_large = size > (LARGE_WAL if self._log_is_large else GROWN_WAL)
 
     @property
     def has_large_log(self) -> bool:
@@ -249,40 +348,100 @@ class JournalFile:
 
     @property
     def log_size(self) -> int:
+        """Bytes of the write-ahead log."""
         try:
             return os.stat(f"{self.path}-wal").st_size
         except OSError:
             return 0
 
+    # Its files
+
+    def see_to_files(self) -> None:
+        """
+        Write anew what was removed of the journal while it was in use (by a cleaner of old files, say).
+
+        SQLite would go on in files that nobody finds any more. From a thread: those who write and read wait meanwhile.
+        Raises JournalError where that is not possible, or another process has the journal now.
+        """
+        with self._keeping, self.writing, self._reading:
+            if self._closed:
+                return
+            try:
+                if gone := [suffix for suffix in SUFFIXES if self._is_gone(suffix)]:
+                    self._write_anew()
+                    logger.warning(
+                        "Files of the journal %s were removed while it was in use (%s), by a cleaner of old files "
+                        "perhaps: it is written anew, and nothing of it is lost. Except it from cleaning.",
+                        self.path, ", ".join(f"{self.path.name}{suffix}" for suffix in gone),
+                    )  # fmt: skip
+                is_ours = self._lock is None or self._lock.renew()
+            except (*DAMAGED, OSError) as error:
+                raise journal_error(self.path, "was removed, and cannot be written anew", error) from error
+        if not is_ours:
+            self.close()
+            raise JournalError(
+                f"The lock of the journal {self.path} was removed, and another process has the journal now. "
+                "This one begins another. Except the directory from the cleaning of old files."
+            )
+
+    def _is_gone(self, suffix: str) -> bool:
+        try:
+            return os.stat(f"{self.path}{suffix}").st_ino != self._files[suffix]
+        except FileNotFoundError:
+            return True
+
+    def _write_anew(self) -> None:
+        """Copy all there is into a new file and go on with that. With all locks held."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        copy = self.path.with_suffix(".anew")
+        copy.unlink(missing_ok=True)
+        self._write.execute("VACUUM INTO ?", (str(copy),))
+        copy.chmod(0o600)
+        self._close_connections()  # which removes the files beside it
+        for suffix in SUFFIXES[1:]:
+            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.move_to(copy)
+        copy.replace(self.path)
+        self._connect({})
+
+    def _close_connections(self) -> None:
+        for connection in (self._keep, self._read, self._write):
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is closed, or was given up."""
+        return self._closed
+
     # The end
 
     def close(self) -> None:
         """Close the file, and let others have the journal."""
-        with self.writing, self._reading, self._keeping:
+        with self._keeping, self.writing, self._reading:
             if self._closed:
                 return
             self._closed = True
-            for connection in (self._keep, self._read, self._write):
-                with contextlib.suppress(sqlite3.Error):
-                    connection.close()
-            if self._lock_descriptor is not None:
-                os.close(self._lock_descriptor)
+            self._close_connections()
+            if self._lock is not None:
+                self._lock.close()
 
     def delete(self) -> None:
         """Close and remove the file; the lock goes last. Once closed it may be somebody else's, and is left alone."""
-        with self.writing, self._reading, self._keeping:
+        with self._keeping, self.writing, self._reading:
             if self._closed:
                 return
             self._closed = True
             try:
                 for connection in (self._keep, self._read, self._write):
                     connection.close()
-                for suffix in ("", "-wal", "-shm"):
+                for suffix in SUFFIXES:
                     Path(f"{self.path}{suffix}").unlink(missing_ok=True)
                 self.path.with_suffix(".lock").unlink(missing_ok=True)
             finally:
-                if self._lock_descriptor is not None:
-                    os.close(self._lock_descriptor)
+                if self._lock is not None:
+                    self._lock.close()
 
     def pause(self, seconds: float) -> Callable[[], None]:
         """
@@ -291,7 +450,7 @@ class JournalFile:
         SQLite has locks of its own that a child would inherit taken, and nobody there releases. Gives up after so many
         seconds for each.
         """
-        taken = [lock for lock in (self.writing, self._reading, self._keeping) if lock.acquire(timeout=seconds)]
+        taken = [lock for lock in (self._keeping, self.writing, self._reading) if lock.acquire(timeout=seconds)]
 
         def resume() -> None:
             for lock in taken:
@@ -303,10 +462,10 @@ class JournalFile:
         """Let go of a journal that the parent of this forked process holds, without touching it."""
         # The lock belongs to the open file that both have: only our copy of the descriptor goes, the lock stays.
         # The connections are kept and not closed: closing them would take the parent's file for ours.
-        if self._lock_descriptor is not None:
+        if self._lock is not None:
             with contextlib.suppress(OSError):
-                os.close(self._lock_descriptor)
-            self._lock_descriptor = None
+                self._lock.close()
+            self._lock = None
 
     # Inside
 
@@ -378,6 +537,8 @@ class JournalFile:
 
     def _roll_back(self) -> None:
         """Undo what is under way. Where it was on disk already, and only not noted by us, it is noted now."""
+        if not self._write.in_transaction and not self._added and is_locked(sys.exception()):
+            return  # nothing was begun
         with contextlib.suppress(sqlite3.Error):
             self._write.execute("ROLLBACK")
         for topic in self._added:

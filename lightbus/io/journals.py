@@ -1,17 +1,15 @@
 """The directory of a service's journals: whose turn it is with which file, and where on disk all of that is.
 
-A journal is held by the `flock` on a file beside it. The kernel gives that back when its process ends, however it ends;
-then the next publisher of the service continues the journal, or one that lives adopts it.
+A journal is held by locks (`locks.py`), which are free when its process ends, however it ends; then the next publisher
+of the service continues the journal, or one that lives adopts it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import sqlite3
-import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +20,7 @@ from ..config.surroundings import home_directory
 from ..exceptions import JournalError
 from .journal import Group, Journal, group_of_row
 from .journal_file import DAMAGED, journal_error
+from .locks import JournalLock
 
 __all__ = ["JournalDirectory", "data_directory", "has_events", "safe_name", "throw_away"]
 
@@ -137,6 +136,7 @@ class JournalDirectory:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise journal_error(path, "(its directory) cannot be made", error) from error
+        self._guards = not is_shared(path)
 
     def open_own(self) -> Journal:
         """Return a journal to append to: one that nobody holds, in a new epoch, else a new one. Raises JournalError."""
@@ -190,18 +190,16 @@ class JournalDirectory:
             try:
                 if file.exists():
                     journal = self._open(file, lock)
-                else:  # it was removed by whoever had the lock before, and the lock was made by us
-                    file.with_suffix(".lock").unlink(missing_ok=True)
             finally:
                 if journal is None:
-                    os.close(lock)
+                    lock.close()
             if journal is not None:
                 yield journal
 
-    def _take(self, file: Path) -> int | None:
-        """Return what holds the lock of a journal; None where somebody else does, or where we may not have it."""
+    def _take(self, file: Path) -> JournalLock | None:
+        """Return the lock of a journal; None where somebody else has it, or where we may not have it."""
         try:
-            return _take(file.with_suffix(".lock"))
+            return JournalLock.take(file, guards=self._guards)
         except OSError as error:
             self._refuse(file, "%s", journal_error(file, "cannot be held", error))
             return None
@@ -218,7 +216,7 @@ class JournalDirectory:
             self._refused.add(file.name)
             logger.error(text, *map(str, arguments))  # an error has its cursors, and so the file, in its hands
 
-    def _open(self, file: Path, lock: int) -> Journal | None:
+    def _open(self, file: Path, lock: JournalLock) -> Journal | None:
         if not self._is_ours(file):
             return None
         try:
@@ -275,7 +273,7 @@ class JournalDirectory:
         id = os.urandom(8).hex()
         file = self.path / f"{id}.sqlite"
         try:
-            lock = _take(file.with_suffix(".lock"))  # first: a journal without a lock looks like a free one
+            lock = JournalLock.take(file, guards=self._guards, is_new=True)
         except OSError as error:
             raise journal_error(file, "cannot be made", error) from error
         if lock is None:
@@ -287,7 +285,7 @@ class JournalDirectory:
         except BaseException:
             for suffix in (".sqlite", ".sqlite-wal", ".sqlite-shm", ".lock"):
                 file.with_suffix(suffix).unlink(missing_ok=True)  # each attempt on a full disk would leave one more
-            os.close(lock)
+            lock.close()
             raise
 
 
@@ -297,26 +295,6 @@ def _looks(file: Path) -> tuple[int, int]:
         found = file.stat()
         return found.st_mtime_ns, found.st_size
     return 0, 0
-
-
-def _take(path: Path) -> int | None:
-    """Return a descriptor that holds the lock file; None where somebody else does. Raises OSError."""
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, stat.S_IRUSR | stat.S_IWUSR)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever removed a journal has removed its lock, too: then ours is of a file that nobody finds any more.
-            if os.fstat(descriptor).st_ino == path.stat().st_ino:
-                return descriptor
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        except FileNotFoundError:
-            pass
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
 
 
 def _read_only(file: Path) -> sqlite3.Connection:

@@ -40,13 +40,13 @@ class Retention:
 
     def lost(self) -> list[tuple[str, Topic, int, float]]:
         """Return what retention took from groups: group, topic, how many events, and when last."""
-        with self._file.reader() as read:
+        with self._file.slow_reader() as read:
             rows = read.execute("SELECT grp, topic, number, at FROM lost").fetchall()
         return [(group, self._file.names[topic], number, at) for group, topic, number, at in rows]
 
     def lost_by(self, group: str) -> int:
         """Return how many events retention took from a group that it had not handled."""
-        with self._file.reader() as read:
+        with self._file.slow_reader() as read:
             query = "SELECT coalesce(sum(number), 0) FROM lost WHERE grp = ?"
             return int(read.execute(query, (group,)).fetchone()[0])
 
@@ -89,7 +89,7 @@ class Retention:
 
     def is_drained(self) -> bool:
         """Return whether there is nothing left in it: no event (see `trim`), and none that was set aside."""
-        with self._file.reader() as read:
+        with self._file.slow_reader() as read:
             return all(
                 read.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None for table in ("events", "dead")
             )
@@ -103,7 +103,7 @@ class Retention:
         while True:
             gone = Gone()
             goes_on = False
-            with self._file.reader() as read:
+            with self._file.slow_reader() as read:
                 for sequence, count, size, at, previous, data in read.execute(query, (number, handled)):
                     # The first that is too young ends it, so that the young are not all looked at each time. One from
                     # the future does not: a clock was wrong.
@@ -133,7 +133,7 @@ class Retention:
         floors: dict[Topic, int] = {}
         cuts: dict[Topic, int] = {}
         losses: dict[tuple[str, Topic], int] = {}
-        with self._file.reader() as read:
+        with self._file.slow_reader() as read:
             for number, sequence, events, size in read.execute(query, (count,)).fetchall():
                 spared = max(0, events - (count - gone.count))
                 if spared:

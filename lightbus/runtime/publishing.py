@@ -28,6 +28,7 @@ from ..exceptions import (
     ProtocolError,
 )
 from ..io.journal import Journal, NewEvent, Stored, Topic
+from ..io.journal_file import PATIENCE, is_locked, is_removed
 from ..message import EventMessage
 from ..recurring import RecurringLog
 from ..service.api import ApiRegistry, Event
@@ -61,6 +62,9 @@ LAST_HEAD = 30.0
 
 AT_ONCE = 16
 """Events in a row that one task has stored one by one, before the rest of the loop has its turn."""
+
+LATE_TIMEOUT = 4 * PATIENCE
+"""Seconds after which a thread that fires gives up, where what it waits for is not answered at all."""
 
 MAX_HEADS = 10_000
 """Topics that do so: the others' newest events are found when the next one comes."""
@@ -187,6 +191,8 @@ class Publisher:
         self._heads: dict[bytes, tuple[int, float, float]] = {}
         """Per topic its newest sequence, when to say so next, and the pause before that."""
         self._journal: Journal | None = None
+        self._late: _Batch | None = None
+        """What a thread is storing, since another program had the journal locked. What is fired meanwhile waits."""
 
     # In: from this process
 
@@ -199,6 +205,29 @@ class Publisher:
         Raises DeformError where an argument cannot be put on the wire, PayloadTooLarge where all are too much for it,
         JournalError where it cannot be stored.
         """
+        begun = self._begin(message, event)
+        if begun is None:
+            return None
+        journal, name, stored = begun
+        if isinstance(stored, Future):
+            try:
+                stored = stored.result(LATE_TIMEOUT)
+            except TimeoutError:
+                raise JournalError(f"The journal {journal.path} did not take the event: its worker stops.") from None
+        return self._published(message, journal, name, stored)
+
+    async def _publish_elsewhere(self, message: EventMessage, event: Event) -> Place | None:
+        """Do the same on another loop than the node's."""
+        begun = self._begin(message, event)
+        if begun is None:
+            return None
+        journal, name, stored = begun
+        if isinstance(stored, Future):
+            stored = await asyncio.wait_for(asyncio.wrap_future(stored), LATE_TIMEOUT)
+        return self._published(message, journal, name, stored)
+
+    def _begin(self, message: EventMessage, event: Event) -> tuple[Journal, Topic, Stored | Future[Stored]] | None:
+        """Store an event, or have it stored as soon as the journal lets it; None for one of best effort."""
         record = self._record(message)
         key = key_of(event, message.kwargs)
         if event.delivery == "best_effort":
@@ -208,12 +237,32 @@ class Publisher:
         with self._lock:
             journal = self._own_journal()
             topic, name = self._topic(message.api_name, message.event_name, key)
-            [stored] = journal.append([NewEvent(name, record, message.published_at)])
-            self.counts["stored"] += 1
-            self._queue(topic, stored, record)
+            new = NewEvent(name, record, message.published_at)
+            stored: Stored | Future[Stored] | None = self._store_now(journal, topic, new)
+            if stored is None:  # behind what waits already
+                stored = Future()
+                self._add(topic, new, partial(_settle, stored))
+                self._flush_soon()
+        return journal, name, stored
+
+    def _published(self, message: EventMessage, journal: Journal, name: Topic, stored: Stored) -> Place:
         message.native_id = journal.id, stored.sequence
         message.publisher = self.identity.instance
         return name, stored.sequence
+
+    def _store_now(self, journal: Journal, topic: bytes, event: NewEvent) -> Stored | None:
+        """Store an event; None where it has to wait for another program. With the lock held, from any thread."""
+        if self._late is not None and not self._is_on_loop():
+            return None
+        try:
+            [stored] = journal.append([event])
+        except JournalError as error:
+            if self._is_on_loop() or not (is_locked(error) or is_removed(error)):
+                raise
+            return None
+        self.counts["stored"] += 1
+        self._queue(topic, stored, event.record)
+        return stored
 
     async def publish_async(self, message: EventMessage, event: Event) -> Place | None:
         """
@@ -223,15 +272,16 @@ class Publisher:
         once, each by its own commit. Not where a commit waits for the disk (`durability: power`).
         """
         if event.delivery == "best_effort" or not self._is_on_loop():
-            return self.publish(message, event)
+            return await self._publish_elsewhere(message, event)
         record = self._record(message)
         with self._lock:
             key = None if event.key is None else key_of(event, message.kwargs)
             topic, name = self._topic(message.api_name, message.event_name, key)
             new = _new(NewEvent, (name, record, message.published_at, ""))
+            stored: Stored | asyncio.Future[Stored] | None = None
             if self._stores_at_once and self._may_store_at_once(asyncio.current_task(self.loop)):
-                stored: Stored | asyncio.Future[Stored] = self._store_at_once(topic, new)
-            else:
+                stored = self._store_at_once(topic, new)
+            if stored is None:
                 stored = self.loop.create_future()
                 self._enqueue(topic, new, stored)
         if isinstance(stored, asyncio.Future):
@@ -270,13 +320,15 @@ class Publisher:
         with self._lock:
             topic, name = self._topic(fire.api, fire.event, key)
             new, answer = NewEvent(name, data, time.time(), id), partial(self._answer, fire, name, reply)
-            if not self._stores_at_once or not self._may_store_at_once(fire):
+            outcome: Stored | JournalError | None = None
+            if self._stores_at_once and self._may_store_at_once(fire):
+                try:
+                    outcome = self._store_at_once(topic, new)
+                except JournalError as error:
+                    outcome = error
+            if outcome is None:
                 self._enqueue(topic, new, answer)
                 return
-            try:
-                outcome: Stored | JournalError = self._store_at_once(topic, new)
-            except JournalError as error:
-                outcome = error
         answer(outcome)
 
     def _received(self, fire: Fire) -> tuple[Event, dict[str, Any], bytes, str]:
@@ -317,19 +369,15 @@ class Publisher:
         The events of one topic share messages.
         """
         with self._lock:
-            batch, self._batch = self._batch, _Batch()
             self._flush_is_due = False
-            self._stores_at_once = len(batch.events) < 2
-            outcome = self._store(batch) if batch.events else []
+            batch, outcome = self._store_batch()
             pending, self._pending = self._pending, {}
             live, self._pending_live = self._pending_live, {}
-            count, self._count = self._count, 0
-            self._turn += 1 + count // TURN_AFTER
+            self._turn += 1 + self._count // TURN_AFTER
+            self._count = 0
         self._send_all(pending, self._journal_id)
         self._send_all(live, "")
-        self.counts["published"] += count
-        for waiter, each in zip(batch.waiters, outcome, strict=True):
-            _tell(waiter, each)
+        _tell_all(batch, outcome)
         return 0 if self._journal is None else self._journal.head
 
     def subscribed(self, topic: bytes, subscribed: bool) -> None:
@@ -361,13 +409,13 @@ class Publisher:
         return "" if self._journal is None else self._journal.id
 
     def _own_journal(self) -> Journal:
-        if self._journal is None:
+        if self._journal is None or self._journal.is_closed:
             self._journal = self._journals.own()
         return self._journal
 
     def _may_store_at_once(self, who: object) -> bool:
         """Return whether the event of a task, or of a hand-off, need not wait for others. With the lock held."""
-        if self._batch.events:
+        if self._batch.events or self._late is not None:
             return False
         if not self._flush_is_due:
             self._run = who, 1
@@ -378,11 +426,17 @@ class Publisher:
             self._run = firing, count + 1
         return self._journal is not None and self._journal.is_quick
 
-    def _store_at_once(self, topic: bytes, event: NewEvent) -> Stored:
-        """Store one event and queue it for publishing. With the lock held, on the node's loop. Raises JournalError."""
+    def _store_at_once(self, topic: bytes, event: NewEvent) -> Stored | None:
+        """
+        Store one event and queue it for publishing. With the lock held, on the node's loop. Raises JournalError.
+
+        None where another program has the journal locked: then it is to be enqueued.
+        """
         try:
             [stored] = self._own_journal().append([event])
         except JournalError as error:
+            if is_locked(error) or is_removed(error):
+                return None
             self.counts["journal_errors"] += 1
             self._failures.say("journal", logging.ERROR, "An event was not stored: %s", error)
             raise
@@ -399,29 +453,70 @@ class Publisher:
 
     def _enqueue(self, topic: bytes, event: NewEvent, waiter: _Waiter) -> None:
         """Add an event to this tick's batch. With the lock held, on the node's loop."""
+        self._add(topic, event, waiter)
+        self._count += 1
+        self._flush_on_loop()
+
+    def _add(self, topic: bytes, event: NewEvent, waiter: _Waiter) -> None:
         batch = self._batch
         batch.topics.append(topic)
         batch.events.append(event)
         batch.waiters.append(waiter)
-        self._count += 1
-        self._flush_on_loop()
 
     def _flush_on_loop(self) -> None:
         if not self._flush_is_due:
             self._flush_is_due = True
             self.loop.call_soon(self.flush)
 
-    def _store(self, batch: _Batch) -> Sequence[Stored | JournalError]:
-        """Store a batch and queue it for publishing; return what became of each event. With the lock held."""
-        count = len(batch.events)
+    def _store_batch(self) -> tuple[_Batch, Sequence[Stored | JournalError]]:
+        """Store what was fired within this tick and queue it; return it with what became of each event."""
+        batch = self._batch
+        if self._late is not None:  # then it goes on waiting
+            return _Batch(), []
+        self._batch = _Batch()
+        self._stores_at_once = len(batch.events) < 2
+        if not batch.events:
+            return batch, []
         try:
-            outcome = self._own_journal().append(batch.events)
+            return batch, self._stored(batch, self._own_journal().append(batch.events))
         except JournalError as error:
-            self.counts["journal_errors"] += 1
-            self._count -= count
-            self._failures.say("journal", logging.ERROR, "Events were not stored: %s", error)
-            return [error] * count
-        self.counts["stored"] += count
+            if is_locked(error) or is_removed(error):
+                self._store_late(batch)
+                return _Batch(), []
+            return batch, self._failed(batch, error)
+
+    def _store_late(self, batch: _Batch) -> None:
+        """Have a thread store a batch as soon as the journal lets it. With the lock held."""
+        self._late = batch
+        journal = self._own_journal()
+        append = partial(journal.patiently, partial(journal.append, batch.events))
+        logger.info("The journal %s is locked by another program or was removed; events wait for it", journal.path)
+        self.loop.run_in_executor(None, append).add_done_callback(partial(self._stored_late, batch))
+
+    def _stored_late(self, batch: _Batch, done: asyncio.Future[list[Stored]]) -> None:
+        if done.cancelled():
+            outcome: Sequence[Stored | JournalError] = [JournalError("The bus stops.")] * len(batch.events)
+        else:
+            error = done.exception()
+            with self._lock:
+                self._late = None
+                if error is None:
+                    outcome = self._stored(batch, done.result())
+                else:
+                    wrapped = error if isinstance(error, JournalError) else JournalError(f"It was not stored: {error}")
+                    outcome = self._failed(batch, wrapped)
+            self.flush()
+        _tell_all(batch, outcome)
+
+    def _failed(self, batch: _Batch, error: JournalError) -> Sequence[JournalError]:
+        count = len(batch.events)
+        self.counts["journal_errors"] += 1
+        self._failures.say("journal", logging.ERROR, "Events were not stored: %s", error)
+        return [error] * count
+
+    def _stored(self, batch: _Batch, outcome: list[Stored]) -> list[Stored]:
+        """Queue the events of a batch that was stored for publishing. With the lock held."""
+        self.counts["stored"] += len(batch.events)
         pending = self._pending
         last, entries = b"", list[Any]()
         for topic, event, (sequence, previous, is_new) in zip(batch.topics, batch.events, outcome, strict=True):
@@ -479,6 +574,7 @@ class Publisher:
                     self._send(envelope.encode_published(topic, Events(journal, self.identity.instance, records)))
             api, event, _, _ = topic.split(b"\0")
             name = api.decode(), event.decode()
+            self.counts["published"] += len(entries)
             self.published[name] += len(entries)
             self.published_bytes[name] += sum([len(entry[2]) for entry in entries])
             if journal and (topic in self._heads or len(self._heads) < MAX_HEADS):
@@ -505,6 +601,18 @@ class Publisher:
             f"The arguments of {what} take {len(record)} bytes; a message may have {self.max_message_size}. "
             "Send less, or raise network.max_message_size on both sides."
         )
+
+
+def _tell_all(batch: _Batch, outcome: Sequence[Stored | JournalError]) -> None:
+    for waiter, each in zip(batch.waiters, outcome, strict=True):
+        _tell(waiter, each)
+
+
+def _settle(future: Future[Stored], outcome: Stored | JournalError) -> None:
+    if isinstance(outcome, JournalError):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
 
 
 def _tell(waiter: _Waiter, outcome: Stored | JournalError) -> None:

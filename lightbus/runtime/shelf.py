@@ -76,10 +76,10 @@ class Shelf:
     def own(self) -> Journal:
         """Return the journal of this process; at first use one that nobody holds is continued, or a new one made."""
         own = self._own
-        if own is not None:
+        if own is not None and not own.is_closed:
             return own
         with self._lock:
-            if self._own is None:
+            if self._own is None or self._own.is_closed:
                 if self._closed:
                     raise JournalError("The bus was closed: nothing is stored any more.")
                 directory = self._open_directory()
@@ -109,7 +109,8 @@ class Shelf:
     def all(self) -> list[Journal]:
         """Return all journals that are open, our own first."""
         own = self._own
-        return [*([] if own is None else [own]), *self._adopted.values()]
+        journals = [*([] if own is None else [own]), *self._adopted.values()]
+        return [journal for journal in journals if not journal.is_closed]
 
     def get(self, journal: str) -> Journal | None:
         """Return the open journal of this name."""
@@ -255,7 +256,7 @@ class Care:
                 self._trim_at = now + TRIM_EVERY
                 await self._trim()
             for journal in self._shelf.all():
-                await self._in_thread(journal.checkpoint)
+                await self._in_thread(partial(self._look_after, journal))
             self._failures.over("care")
         except JournalError as error:
             self._failures.say("care", logging.ERROR, "%s", error)
@@ -264,6 +265,14 @@ class Care:
             self._failures.say("care", logging.ERROR, text, error, exc_info=error)
         finally:
             self._task = None
+
+    def _look_after(self, journal: Journal) -> None:
+        try:
+            journal.see_to_files()
+        finally:
+            if journal.is_closed:  # another process has it
+                self._loop.call_soon_threadsafe(self._coordinator.journal_removed, journal)
+        journal.checkpoint()
 
     async def _adopt(self) -> None:
         for journal in await self._in_thread(self._shelf.adopt):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from helpers import scaled
 from lightbus.exceptions import JournalError
 from lightbus.io import retention as module
 from lightbus.io.journal import EPOCH_BITS, Entry, Group, Journal, NewEvent, Page, Topic
+from lightbus.io.locks import JournalLock
 
 ONE, TWO = Topic("auth", "seen", 1), Topic("auth", "seen", 2)
 DAY = 86_400.0
@@ -491,7 +491,7 @@ def test_a_journal_that_was_removed_takes_nothing(journal: Journal, replaced: bo
     journal.path.unlink()
     if replaced:
         journal.path.touch()
-    with pytest.raises(JournalError, match=r"It was removed while it was in use: .* Restart this process"):
+    with pytest.raises(JournalError, match="It was removed while it was in use, and is written anew"):
         journal.append([event()])
 
 
@@ -603,11 +603,13 @@ def test_deleting_leaves_nothing(journal: Journal) -> None:
 def test_deleting_what_is_closed_leaves_it_alone(journal: Journal, path: Path) -> None:
     """Once it is closed it may be somebody else's: neither its file goes, nor what its descriptor's number now is."""
     journal.close()
-    lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT)
-    journal._lock_descriptor = lock
+    lock = JournalLock.take(path)
+    assert lock is not None
+    journal._lock = lock
     journal.delete()
     assert path.exists()
-    os.close(lock)  # raises, were it closed already
+    assert JournalLock.take(path) is None  # it is held still
+    lock.close()
 
 
 @settings(max_examples=scaled(300, least=30))

@@ -20,6 +20,7 @@ from lightbus.exceptions import JournalError
 from lightbus.io import journals as module
 from lightbus.io.journal import EPOCH_BITS, Group, Journal, NewEvent, Topic
 from lightbus.io.journals import JournalDirectory, data_directory, has_events, is_shared, safe_name, throw_away
+from lightbus.io.locks import lock_file
 
 TOPIC = Topic("auth", "seen", 1)
 NOBODY = 65_534
@@ -261,7 +262,7 @@ time.sleep(60)
 
 
 def _is_free(path: Path, id: str) -> bool:
-    lock = module._take(path / "shop" / "auth" / f"{id}.lock")
+    lock = lock_file(path / "shop" / "auth" / f"{id}.lock")
     if lock is not None:
         os.close(lock)
     return lock is not None
@@ -270,11 +271,11 @@ def _is_free(path: Path, id: str) -> bool:
 def test_a_lock_that_was_removed_is_none(tmp_path: Path) -> None:
     """Whoever waits for the lock of a journal that is deleted meanwhile has a lock that nobody else finds."""
     path = tmp_path / "x.lock"
-    first = module._take(path)
+    first = lock_file(path)
     assert first is not None
-    assert module._take(path) is None
+    assert lock_file(path) is None
     path.unlink()
-    second = module._take(path)
+    second = lock_file(path)
     assert second is not None
     os.close(first)
     os.close(second)

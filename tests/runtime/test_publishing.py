@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 import tempfile
 import threading
 import time
@@ -727,3 +729,56 @@ def test_a_record_holds_the_event() -> None:
     """A message becomes the record that every receiver reads."""
     message = EventMessage(api_name="auth", event_name="seen", kwargs={"what": 1}, id="i", version=3, published_at=2.5)
     assert envelope.decode_record(record_of(message)) == Record("i", 3, 2.5, {"what": 1})
+
+
+def test_events_wait_off_the_loop_for_a_program_that_locks_the_journal() -> None:
+    """By every door: each is accepted and published in order once the other program is done, and the loop is free."""
+
+    async def test(out: Out) -> None:
+        loop, event = asyncio.get_running_loop(), out.apis.get("auth").get_event("kept")
+
+        def message(what: str) -> EventMessage:
+            return EventMessage(api_name="auth", event_name="kept", kwargs={"what": what, "key": "k"})
+
+        out.fire(1)
+        with contextlib.closing(sqlite3.connect(out.journals.journal.path, isolation_level=None)) as outsider:
+            outsider.execute("BEGIN IMMEDIATE")
+            doors = [
+                loop.create_task(out.publisher.publish_async(message("async"), event)),
+                loop.run_in_executor(None, out.publisher.publish, message("sync"), event),
+                loop.run_in_executor(None, lambda: asyncio.run(out.publisher.publish_async(message("other"), event))),
+                loop.create_task(out.hand_off("kept", kwargs={"what": "handed", "key": "k"})),
+            ]
+            await wait_until_async(lambda: out.publisher._late is not None)
+            late = loop.create_task(out.publisher.publish_async(message("late"), event))
+            done, _ = await asyncio.wait([*doors, late], timeout=0.1)
+            assert done == set()
+            outsider.execute("ROLLBACK")
+        await asyncio.gather(*doors, late)
+        await out.hand_off("kept", id="id-2", kwargs={"what": "afterwards", "key": "k"})
+        await wait_until_async(lambda: sum(map(len, out.records.values())) == 7)
+        [entries] = out.records.values()
+        assert [entry[0] for entry in entries] == list(range(1, 8))
+        assert [entry[1] for entry in entries] == list(range(7))
+
+    run(test)
+
+
+def test_a_program_that_never_ends_is_an_error_for_who_fires() -> None:
+    """It is said what it is; what is fired afterwards is stored."""
+
+    async def test(out: Out) -> None:
+        event = out.apis.get("auth").get_event("kept")
+        message = EventMessage(api_name="auth", event_name="kept", kwargs={"what": "x", "key": "k"})
+        patiently = out.journals.journal.patiently
+        out.journals.journal.patiently = lambda action: patiently(action, 0.05)  # type: ignore
+        with contextlib.closing(sqlite3.connect(out.journals.journal.path, isolation_level=None)) as outsider:
+            outsider.execute("BEGIN IMMEDIATE")
+            with pytest.raises(JournalError, match="It is locked by another program"):
+                await out.publisher.publish_async(message, event)
+            with pytest.raises(JournalError, match="It is locked by another program"):
+                await asyncio.to_thread(out.publisher.publish, message, event)
+        await out.publisher.publish_async(message, event)
+        assert out.publisher.counts["stored"] == 1
+
+    run(test)
