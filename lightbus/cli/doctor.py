@@ -20,6 +20,7 @@ import click
 from ..core.peers import Peer
 from ..deadline import Deadline
 from ..exceptions import JournalError, LightbusException
+from ..io.aside import aside_sentences
 from ..io.descriptors import connection_limit, hard_descriptor_limit
 from ..io.interfaces import explain
 from ..io.journals import data_directory
@@ -352,10 +353,11 @@ async def _health(examination: Examination) -> AsyncIterator[Finding]:
 
 def _refused_here(examination: Examination) -> list[str]:
     engine = examination.bus.client.engine
+    aside = aside_sentences(engine.shelf.path, engine.identity.host)
     try:
-        return refusals(engine.shelf.path, engine.identity.host)
+        return refusals(engine.shelf.path, engine.identity.host) + aside
     except JournalError as error:
-        return [str(error)]
+        return [str(error), *aside]
 
 
 async def _groups(examination: Examination) -> AsyncIterator[Finding]:

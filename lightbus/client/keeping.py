@@ -104,7 +104,7 @@ class Keeping(ClientCore):
         if not self._kept:
             return
         with outbox.hold() as is_ours:
-            waiting = outbox.waiting(dict.fromkeys(_published(self), ""), MOST_TAKEN) if is_ours else []
+            waiting = outbox.waiting(dict.fromkeys(_published(self), ""), MOST_TAKEN) if is_ours() else []
             taken: list[str] = []
             for event in waiting:
                 fire = Fire(instance, event.api, event.event, 0.0, event.key, event.record, "journal")

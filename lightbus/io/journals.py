@@ -18,11 +18,12 @@ from urllib.parse import quote
 
 from ..config.surroundings import home_directory
 from ..exceptions import JournalError
+from .aside import is_damage, put_aside
 from .journal import Group, Journal, group_of_row
 from .journal_file import DAMAGED, journal_error
 from .locks import JournalLock
 
-__all__ = ["JournalDirectory", "data_directory", "has_events", "safe_name", "throw_away"]
+__all__ = ["JournalDirectory", "data_directory", "has_events", "is_shared", "safe_name", "throw_away"]
 
 logger = logging.getLogger("lightbus.journal")
 
@@ -222,7 +223,7 @@ class JournalDirectory:
         try:
             return Journal(file, durability=self._durability, lock=lock)
         except JournalError as error:
-            if not _is_corrupt(error):
+            if not is_damage(error.__cause__):
                 self._refuse(file, "%s", error)
             else:
                 try:
@@ -257,12 +258,7 @@ class JournalDirectory:
         return False
 
     def _set_aside(self, file: Path, error: JournalError) -> None:
-        number = 1
-        while (aside := file.with_name(f"{file.name}.corrupt-{number}")).exists():
-            number += 1
-        for suffix in ("-wal", "-shm", ""):
-            with contextlib.suppress(FileNotFoundError):
-                Path(f"{file}{suffix}").rename(f"{aside}{suffix}")
+        aside = put_aside(file)
         file.with_suffix(".lock").unlink(missing_ok=True)
         logger.error(
             "%s It is put aside as %s, and what is in it is not served; `sqlite3 %s .recover` may read more of it.",
@@ -299,11 +295,6 @@ def _looks(file: Path) -> tuple[int, int]:
 
 def _read_only(file: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=1.0)
-
-
-def _is_corrupt(error: JournalError) -> bool:
-    cause = error.__cause__
-    return isinstance(cause, DAMAGED) and not isinstance(cause, sqlite3.OperationalError)
 
 
 def _merged(one: Group, other: Group) -> Group:

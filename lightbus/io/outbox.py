@@ -8,19 +8,35 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
-from .journal_file import DAMAGED, journal_error
+from .aside import put_aside
+from .journal_file import DAMAGED, is_locked, journal_error
+from .journals import is_shared
+from .locks import is_there, lock_file
+from .machine_time import machine_time
 
 __all__ = ["Outbox", "Refused", "Waiting"]
 
+logger = logging.getLogger("lightbus.outbox")
+
+T = TypeVar("T")
+
 NAME = "outbox.sqlite"
+COLUMNS = 8
+"""Of the table `waiting`."""
+
+RETRY_EVERY = 0.02
+
+DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 BUSY_TIMEOUT = 5.0
 """Seconds for which one process waits for another that writes."""
 
@@ -31,7 +47,7 @@ why it was refused, and of several publishers another one may be asked."""
 _TABLES = """
     CREATE TABLE IF NOT EXISTS waiting (
         number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, api TEXT NOT NULL, event TEXT NOT NULL, key TEXT,
-        record BLOB NOT NULL, at REAL NOT NULL
+        record BLOB NOT NULL, at REAL NOT NULL, service TEXT NOT NULL DEFAULT ''
     );
     CREATE TABLE IF NOT EXISTS refused (id TEXT PRIMARY KEY, form TEXT NOT NULL, error TEXT NOT NULL, at REAL NOT NULL)
         WITHOUT ROWID;
@@ -42,7 +58,15 @@ _IS_DUE = "(api = ? AND NOT (refused.form IS NOT NULL AND refused.form = ? AND r
 
 
 class Waiting(NamedTuple):
-    """An event that waits: `at` in seconds since 1970, `refused` the form of its API in which it was refused last."""
+    """
+    An event that waits.
+
+    Attributes:
+        at: when it was put in, in seconds since 1970.
+        refused: the form of its API in which it was refused last.
+        service: whose process, one that has registered its API, put it in; empty where it was another one's.
+
+    """
 
     id: str
     api: str
@@ -51,6 +75,7 @@ class Waiting(NamedTuple):
     record: bytes
     at: float
     refused: str | None = None
+    service: str = ""
 
 
 class Refused(NamedTuple):
@@ -86,17 +111,18 @@ class Outbox:
         """Return what changes when anything is put in or taken out; None where there is none that we could look at."""
         try:
             found = self.path.stat()
-            return found.st_mtime_ns, found.st_size
         except OSError:
             return None
+        with contextlib.suppress(OSError):
+            log = os.stat(f"{self.path}-wal")
+            return found.st_mtime_ns, found.st_size, log.st_mtime_ns, log.st_size
+        return found.st_mtime_ns, found.st_size
 
-    def put(self, *, id: str, api: str, event: str, key: str | None, record: bytes) -> None:
+    def put(self, *, id: str, api: str, event: str, key: str | None, record: bytes, service: str = "") -> None:
         """Keep an event; it is on disk when this returns. Raises JournalError."""
-        row = (id, api, event, key, record, time.time())
-        with self._open("did not take an event") as connection:
-            connection.execute(
-                "INSERT OR IGNORE INTO waiting (id, api, event, key, record, at) VALUES (?, ?, ?, ?, ?, ?)", row
-            )
+        row = (id, api, event, key, record, time.time(), service)
+        query = "INSERT OR IGNORE INTO waiting (id, api, event, key, record, at, service) VALUES (?, ?, ?, ?, ?, ?, ?)"
+        self._use("did not take an event", lambda connection: connection.execute(query, row))
 
     def waiting(self, published: Mapping[str, str] | None = None, limit: int = 100) -> list[Waiting]:
         """
@@ -108,31 +134,34 @@ class Outbox:
             limit: how many at most.
 
         """
-        columns = "waiting.id, api, event, key, record, waiting.at, refused.form"
+        columns = "waiting.id, api, event, key, record, waiting.at, refused.form, service"
         wanted, arguments = "", []
         if published is not None:
-            now = time.time()
+            now = machine_time()
             wanted = "WHERE " + (" OR ".join([_IS_DUE] * len(published)) or "false")
             for api, form in published.items():
                 arguments += [api, form, now - TRY_AGAIN_AFTER, now]
         query = f"SELECT {columns} FROM waiting LEFT JOIN refused USING (id) {wanted} ORDER BY number LIMIT ?"
-        with self._open("cannot be read") as connection:
-            return [Waiting(*row) for row in connection.execute(query, (*arguments, limit))]
+        arguments.append(limit)
+        return self._all(Waiting._make, query, arguments)
 
     def delivered(self, ids: Iterable[str]) -> None:
         """Take out what was handed off."""
         rows = [(id,) for id in ids]
-        with self._open("was not changed") as connection:
+
+        def take_out(connection: sqlite3.Connection) -> None:
             connection.executemany("DELETE FROM waiting WHERE id = ?", rows)
             connection.executemany("DELETE FROM refused WHERE id = ?", rows)
 
+        self._use("was not changed", take_out)
+
     def refuse(self, refusals: Iterable[tuple[str, str, str]]) -> None:
         """Note that events were refused, each given by its id, the form of its API at the time, and the error."""
-        now = time.time()
-        with self._open("was not changed") as connection:
-            connection.executemany(
-                "INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?)", [(*refusal, now) for refusal in refusals]
-            )
+        # By the machine's time, so that it is tried again soon also where the time of day is put right meanwhile.
+        now = machine_time()
+        rows = [(*refusal, now) for refusal in refusals]
+        query = "INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?)"
+        self._use("was not changed", lambda connection: connection.executemany(query, rows))
 
     def refused(self) -> list[Refused]:
         """Return what waits since its publishers refused it."""
@@ -140,53 +169,102 @@ class Outbox:
             "SELECT api, event, count(*), error, max(refused.at) FROM waiting JOIN refused USING (id) "
             "GROUP BY api, event ORDER BY api, event"
         )
-        with self._open("cannot be read") as connection:
-            return [Refused(*row[:4]) for row in connection.execute(query)]
+        return self._all(lambda row: Refused(*row[:4]), query)
 
     def counts(self) -> dict[str, int]:
         """Return how many events wait, by API."""
-        with self._open("cannot be read") as connection:
-            return dict(connection.execute("SELECT api, count(*) FROM waiting GROUP BY api").fetchall())
+        return dict(self._all(tuple, "SELECT api, count(*) FROM waiting GROUP BY api"))
+
+    def services(self) -> dict[str, str]:
+        """Return which service put the events of an API in, for those that a process of their own service put in."""
+        return dict(self._all(tuple, "SELECT DISTINCT api, service FROM waiting WHERE service != ''"))
 
     def note_seen(self, api: str, event: str) -> None:
         """Remember that there is an event of this name."""
-        with self._open("was not changed") as connection:
-            connection.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (api, event))
+        query = "INSERT OR IGNORE INTO seen VALUES (?, ?)"
+        self._use("was not changed", lambda connection: connection.execute(query, (api, event)))
 
     def seen(self, api: str) -> set[str]:
         """Return the events of an API that there are, as far as this host has seen."""
-        with self._open("cannot be read") as connection:
-            return {row[0] for row in connection.execute("SELECT event FROM seen WHERE api = ?", (api,))}
+        return {event for (event,) in self._all(tuple, "SELECT event FROM seen WHERE api = ?", (api,))}
 
     @contextlib.contextmanager
-    def hold(self) -> Iterator[bool]:
-        """Be the one process that hands off, while this lasts: true; false where another one is."""
+    def hold(self) -> Iterator[Callable[[], bool]]:
+        """
+        Be the one process that hands off, while this lasts. Raises JournalError where that cannot be.
+
+        What is given tells whether we are: not where another process is, nor once the lock's file was taken away.
+        """
+        path = self.path.with_suffix(".lock")
         try:
-            descriptor = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = lock_file(path)
         except OSError as error:
             raise journal_error(self.path, "cannot be held", error) from error
+        if descriptor is None:
+            yield lambda: False
+            return
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+            yield partial(is_there, descriptor, path)
         finally:
             os.close(descriptor)
 
-    @contextlib.contextmanager
-    def _open(self, what: str) -> Iterator[sqlite3.Connection]:
+    def _all(self, made: Callable[[Any], T], query: str, arguments: Sequence[Any] = ()) -> list[T]:
+        return self._use(
+            "cannot be read", lambda connection: [made(row) for row in connection.execute(query, arguments).fetchall()]
+        )
+
+    def _use(self, what: str, action: Callable[[sqlite3.Connection], T]) -> T:
+        """
+        Do something with it by one commit, and return what that returns. Raises JournalError.
+
+        Again and again while others have it locked. One that is damaged is put aside, and a new one takes its place.
+        """
+        end = time.monotonic() + BUSY_TIMEOUT
+        aside = None
+        while True:
+            inode = self._inode()
+            try:
+                return self._do(action)
+            except (*DAMAGED, OSError) as error:
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGE and aside is None:
+                    aside = self._put_aside(inode, error)
+                elif not is_locked(error) or time.monotonic() > end:
+                    raise journal_error(self.path, what, error) from error
+            time.sleep(RETRY_EVERY)
+
+    def _do(self, action: Callable[[sqlite3.Connection], T]) -> T:
         """Open it anew for each use: that takes a millisecond, is rare, and leaves nothing to a forked child."""
         with Outbox.lock:
-            try:
-                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None)
-                with contextlib.closing(connection):
-                    # At once, and no WAL: a lock that is taken later, or with the log's files, is not waited for.
-                    connection.execute("BEGIN IMMEDIATE")
-                    for statement in _TABLES.split(";"):
-                        connection.execute(statement)
-                    yield connection
-                    connection.execute("COMMIT")
-            except (*DAMAGED, OSError) as error:
-                raise journal_error(self.path, what, error) from error
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            connection = sqlite3.connect(self.path, timeout=0.5, isolation_level=None)
+            with contextlib.closing(connection):
+                if not is_shared(self.path.parent):  # so that who only reads holds up nobody
+                    connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("BEGIN IMMEDIATE")
+                for statement in _TABLES.split(";"):
+                    connection.execute(statement)
+                if len(connection.execute("PRAGMA table_info(waiting)").fetchall()) < COLUMNS:  # of a version before
+                    connection.execute("ALTER TABLE waiting ADD COLUMN service TEXT NOT NULL DEFAULT ''")
+                result = action(connection)
+                connection.execute("COMMIT")
+                return result
+
+    def _inode(self) -> int:
+        try:
+            return self.path.stat().st_ino
+        except OSError:
+            return 0
+
+    def _put_aside(self, inode: int, error: Exception) -> bool:
+        """Put it aside where it is the file that was found to be damaged, and not what somebody made in its place."""
+        with Outbox.lock, open(self.path, "rb") as damaged:
+            fcntl.flock(damaged, fcntl.LOCK_EX)  # of several that find it damaged, one at a time
+            if self._inode() != inode or not is_there(damaged.fileno(), self.path):
+                return False
+            aside = put_aside(self.path)
+        logger.error(
+            "The outbox %s is damaged (%s). It is put aside as %s, and what waits in it is not handed off; "
+            "`sqlite3 %s .recover` may read some of it. What is fired from now on is kept in a new one.",
+            self.path, error, aside, aside,
+        )  # fmt: skip
+        return True

@@ -102,7 +102,7 @@ class Forwarder:
         self._engine.wanted.update(apis)
         stuck: set[str] = set()
         with self._outbox.hold() as is_ours:
-            while is_ours and (published := self._published(apis, stuck)):
+            while is_ours() and (published := self._published(apis, stuck)):
                 waiting = await loop.run_in_executor(executor, self._outbox.waiting, published)
                 if not waiting:
                     return

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from ..config.features import Feature
 from ..exceptions import JournalError
+from ..io.aside import aside_sentences
 from ..service.api import Api, ApiRegistry
 from ..service.description import describe_api
 from ..service.schema import Schema
@@ -118,7 +119,8 @@ class PeerApi(Api):
         """
         Return whether this worker does what it is there for, what it does not, and what was lost since its start.
 
-        And which events wait on its host, in the outbox that its processes share, since their publishers refuse them.
+        And which events wait on its host, in the outbox that its processes share, since their publishers refuse them,
+        and which files of events there are damaged and were put aside.
         """
         problems = _problems(self._parts)
         engine = self._client.engine
@@ -127,6 +129,8 @@ class PeerApi(Api):
             refused = await asyncio.get_running_loop().run_in_executor(engine.executor, look)
         except JournalError as error:
             refused = [str(error)]
+        look = partial(aside_sentences, engine.shelf.path, engine.identity.host)
+        refused += await asyncio.get_running_loop().run_in_executor(engine.executor, look)
         losses = _losses(self._parts)
         return {"healthy": not problems, "problems": problems, "losses": losses, "refused": refused}
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightbus.exceptions import JournalError
+from lightbus.io.aside import aside_sentences
 from lightbus.io.outbox import Outbox
 
 
@@ -91,9 +95,18 @@ def test_one_hands_off_at_a_time(tmp_path: Path) -> None:
     """The second is told no, until the first has finished."""
     put(Outbox(tmp_path), "a")
     with Outbox(tmp_path).hold() as first, Outbox(tmp_path).hold() as second:
-        assert (first, second) == (True, False)
+        assert (first(), second()) == (True, False)
     with Outbox(tmp_path).hold() as third:
-        assert third
+        assert third()
+
+
+def test_who_hands_off_notices_that_the_lock_was_taken_away(tmp_path: Path) -> None:
+    """A cleaner of old files makes no two that hand off for long: the first ends when it looks."""
+    put(Outbox(tmp_path), "a")
+    with Outbox(tmp_path).hold() as first:
+        (tmp_path / "outbox.lock").unlink()
+        with Outbox(tmp_path).hold() as second:
+            assert (first(), second()) == (False, True)
 
 
 def test_processes_share_it(tmp_path: Path) -> None:
@@ -182,6 +195,78 @@ def test_an_outbox_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "shop").write_text("a file")
     with pytest.raises(JournalError, match=r"outbox\.sqlite did not take an event"):
         put(Outbox(tmp_path / "shop"), "a")
-    (tmp_path / "outbox.sqlite").write_bytes(b"no database" * 1000)
-    with pytest.raises(JournalError, match=r"outbox\.sqlite cannot be read"):
-        Outbox(tmp_path).waiting()
+
+
+def _zero(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _cut_to_a_page(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:4096])
+
+
+def _overwrite(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:100] + b"\xff" * (len(data) - 100))
+
+
+@pytest.mark.parametrize("damage", [_zero, _cut, _cut_to_a_page, _overwrite])
+def test_a_damaged_outbox_is_put_aside(
+    tmp_path: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is named and said once, and what is put in afterwards waits in a new one; doctor tells of it."""
+    outbox = Outbox(tmp_path)
+    for number in range(100):
+        outbox.put(id=str(number), api="auth", event="seen", key=None, record=b"x" * 1000)
+    damage(outbox.path)
+    put(outbox, "a")
+    put(Outbox(tmp_path), "b")
+    assert [each.id for each in Outbox(tmp_path).waiting()][-2:] == ["a", "b"]
+    [aside] = tmp_path.glob("*.corrupt-1")
+    assert len([each for each in caplog.messages if "is put aside as" in each and str(aside) in each]) == 1
+    [told] = aside_sentences(tmp_path, "host")
+    assert str(aside) in told
+
+
+def test_a_reader_from_outside_holds_up_nobody(tmp_path: Path) -> None:
+    """A backup that is in the middle of it costs nothing, and what is put in meanwhile is noticed."""
+    outbox = Outbox(tmp_path)
+    put(outbox, "a")
+    with contextlib.closing(sqlite3.connect(outbox.path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM waiting").fetchone()
+        before = outbox.state()
+        put(outbox, "b")
+        assert outbox.state() != before
+        assert [each.id for each in outbox.waiting()] == ["a", "b"]
+
+
+def test_a_writer_from_outside_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who puts something in waits for a while, and is told why it was not taken."""
+    monkeypatch.setattr("lightbus.io.outbox.BUSY_TIMEOUT", 0.1)
+    outbox = Outbox(tmp_path)
+    put(outbox, "a")
+    with contextlib.closing(sqlite3.connect(outbox.path, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        with pytest.raises(JournalError, match="It is locked by another program"):
+            put(outbox, "b")
+    put(outbox, "b")
+
+
+def test_an_outbox_of_the_version_before_goes_on(tmp_path: Path) -> None:
+    """What waits in it has no service yet."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "outbox.sqlite")) as old:
+        old.execute(
+            "CREATE TABLE waiting (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, api TEXT NOT NULL, "
+            "event TEXT NOT NULL, key TEXT, record BLOB NOT NULL, at REAL NOT NULL)"
+        )
+        old.execute("INSERT INTO waiting VALUES (1, 'a', 'auth', 'seen', NULL, x'00', 1.0)")
+        old.commit()
+    outbox = Outbox(tmp_path)
+    outbox.put(id="b", api="mail", event="seen", key=None, record=b"b", service="post")
+    assert [(each.id, each.service) for each in outbox.waiting()] == [("a", ""), ("b", "post")]
+    assert outbox.services() == {"mail": "post"}

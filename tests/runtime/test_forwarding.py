@@ -150,11 +150,13 @@ def test_an_outbox_that_cannot_be_read(tmp_path: Path, caplog: pytest.LogCapture
     """It is said, and tried again."""
     put(tmp_path, "auth.seen 1")
     whole = Outbox(tmp_path).path.read_bytes()
-    Outbox(tmp_path).path.write_bytes(b"no database" * 1000)
+    Outbox(tmp_path).path.unlink()
+    Outbox(tmp_path).path.mkdir()
     engine = Engine("auth")
 
     async def test(forwarder: Forwarder) -> None:
         await wait_until_async(lambda: "is not emptied" in caplog.text and forwarder._task is None)
+        Outbox(tmp_path).path.rmdir()
         Outbox(tmp_path).path.write_bytes(whole)
         forwarder.peers_changed()
         await wait_until_async(lambda: engine.taken == ["auth.seen 1"])
