@@ -202,7 +202,12 @@ class Worker:
         parts = Parts(binding=binding, server=self.server, publisher=binding.publisher, consumer=self.consumer)
         peer_api = PeerApi(client, parts, version=__about__.version())
         journal = engine.config.journal
-        events_api = EventsApi(self.coordinator, max_events=journal.max_events, max_bytes=journal.max_bytes)
+        events_api = EventsApi(
+            self.coordinator,
+            max_events=journal.max_events,
+            max_bytes=journal.max_bytes,
+            executor=engine.executor,
+        )
         for api in (peer_api, events_api):
             if api.meta.name in client.api_registry.names():  # of a worker that this process was forked from
                 client.api_registry.remove(api.meta.name)

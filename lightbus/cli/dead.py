@@ -16,6 +16,9 @@ from .publishers import ask_publishers, groups_on_bus, no_such_group
 
 __all__ = ["dead"]
 
+AT_A_TIME = 200
+"""Events that a publisher is asked to go through at once."""
+
 COLUMNS = (
     Column(title="NATIVE ID"),
     Column(title="EVENT"),
@@ -70,13 +73,13 @@ async def show(bus: Connection, native_id: str, group: str) -> None:
 @_on_one("retry", "Give one event to its group again, or `all`. It is kept and delivered as any other, to that group.")
 async def retry(bus: Connection, native_id: str, group: str) -> None:
     """Have the events given again."""
-    await _do(bus, "retry_dead", "is given again to", native_id, group)
+    await _do(bus, "retry_dead_events", "is given again to", native_id, group)
 
 
 @_on_one("drop", "Forget one event, or `all`.")
 async def drop(bus: Connection, native_id: str, group: str) -> None:
     """Have the events forgotten."""
-    await _do(bus, "drop_dead", "is dropped for", native_id, group)
+    await _do(bus, "drop_dead_events", "is dropped for", native_id, group)
 
 
 async def _list(bus: Connection, group: str) -> None:
@@ -105,16 +108,28 @@ async def _list(bus: Connection, group: str) -> None:
 
 async def _do(bus: Connection, procedure: str, what: str, native_id: str, group: str) -> None:
     chosen = await _chosen(bus, native_id, group)
+    portions: dict[tuple[str, str], list[str]] = {}
+    for instance, each in chosen:
+        portions.setdefault((instance, each["group"]), []).append(each["native_id"])
     with bus.output.progress("Going through them", len(chosen)) as advance:
-        for number, (instance, each) in enumerate(chosen, 1):
-            arguments = {"group": each["group"], "native_id": each["native_id"]}
-            done = await bus.client.call_rpc_remote("internal.events", procedure, arguments, {"peer": instance})
-            advance(number, "")
-            if bus.output.as_json:
-                bus.output.record({**arguments, "done": bool(done)})
-            else:
-                text = f"{each['native_id']} {what} {each['group']}"
-                bus.output.line(text if done else f"{each['native_id']} is gone")
+        number = 0
+        for (instance, name), ids in portions.items():
+            for start in range(0, len(ids), AT_A_TIME):
+                portion = ids[start : start + AT_A_TIME]
+                arguments = {"group": name, "native_ids": portion}
+                answer = await bus.client.call_rpc_remote("internal.events", procedure, arguments, {"peer": instance})
+                done = set(answer)
+                number += len(portion)
+                advance(number, "")
+                _say(bus, name, portion, done, what)
+
+
+def _say(bus: Connection, group: str, native_ids: list[str], done: set[str], what: str) -> None:
+    for each in native_ids:
+        if bus.output.as_json:
+            bus.output.record({"group": group, "native_id": each, "done": each in done})
+        else:
+            bus.output.line(f"{each} {what} {group}" if each in done else f"{each} is gone")
 
 
 async def _all(bus: Connection, group: str) -> list[tuple[str, dict[str, Any]]]:

@@ -6,13 +6,14 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from ..blocking import forbid_in_loop
 from ..deadline import Deadline
 from ..exceptions import InvalidParameters, UnknownListener
 from ..message import EventMessage
-from ..runtime.events_api import MAX_HISTORY
+from ..runtime.events_api import MAX_HISTORY, newest_of
 from .firing import check_remote_event
 from .names import Names
 
@@ -133,7 +134,10 @@ def _seconds(when: datetime | float | None) -> float | None:
 
 
 def _messages(answers: Iterable[list[dict[str, Any]]], limit: int) -> list[EventMessage]:
-    found = sorted((each for answer in answers for each in answer), key=lambda each: float(each["published_at"]))
+    by_journal: dict[str, list[dict[str, Any]]] = {}
+    for each in chain(*answers):
+        by_journal.setdefault(each["native_id"].rpartition("-")[0], []).append(each)
+    found = newest_of(list(by_journal.values()), limit)
     return [
         EventMessage(
             api_name=each["api"],
@@ -144,7 +148,7 @@ def _messages(answers: Iterable[list[dict[str, Any]]], limit: int) -> list[Event
             native_id=each["native_id"],
             published_at=each["published_at"],
         )
-        for each in found[-limit:]
+        for each in found
     ]
 
 

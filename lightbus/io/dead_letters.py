@@ -48,10 +48,11 @@ class DeadLetters:
         with self._file.reader() as read:
             return [self._dead(row) for row in read.execute(query, (group,) if group else ())]
 
-    def count(self, group: str) -> int:
-        """Return how many events are set aside for a group."""
+    def count(self, group: str | None = None) -> int:
+        """Return how many events are set aside, for one group or for all."""
+        query = f"SELECT count(*) FROM dead {'WHERE grp = ?' if group else ''}"
         with self._file.reader() as read:
-            return int(read.execute("SELECT count(*) FROM dead WHERE grp = ?", (group,)).fetchone()[0])
+            return int(read.execute(query, (group,) if group else ()).fetchone()[0])
 
     def has(self, group: str, sequence: int) -> bool:
         """Return whether the event of a sequence was set aside for a group, and still is."""

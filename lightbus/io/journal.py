@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,9 @@ logger = logging.getLogger("lightbus.journal")
 
 MAX_EXAMINED = 5000
 """Events that one page of all topics goes through: a few milliseconds."""
+
+MAX_HISTORY_ROWS = 200
+"""Rows that are read at a time for a history."""
 
 _new = tuple.__new__  # makes a NamedTuple of its fields in half the time
 
@@ -225,20 +228,35 @@ class Journal(JournalFile):
         numbers = {
             n: topic for topic, n in list(self.numbers.items()) if topic.api == api and event in ("*", topic.event)
         }
-        if not numbers:
-            return []
-        query = (
-            f"SELECT topic, sequence, previous, count, record FROM events WHERE topic IN "
-            f"({','.join('?' * len(numbers))}) AND {_LATEST} >= ? AND {_EARLIEST} <= ? ORDER BY sequence DESC LIMIT ?"
-        )
-        arguments = (*numbers, -1e300 if start is None else start, 1e300 if stop is None else stop, limit)
+        lower, upper = -1e300 if start is None else start, 1e300 if stop is None else stop
         entries: list[tuple[Topic, Entry]] = []
-        with self.reader() as read:
-            for topic, *row in read.execute(query, arguments):
-                entries += [(numbers[topic], entry) for entry in reversed(entries_of(*row))]
-                if len(entries) >= limit:
-                    break
+        before: int | None = self.head + 1 if numbers else None
+        while before is not None and len(entries) < limit:
+            rows, before = self._rows_before(before, numbers, lower, upper)
+            for number, *row in rows:
+                entries += [(numbers[number], entry) for entry in reversed(entries_of(*row))]
         return entries[:limit][::-1]
+
+    def _rows_before(
+        self, before: int, topics: Container[int], start: float, stop: float
+    ) -> tuple[list[tuple[Any, ...]], int | None]:
+        """
+        Return those rows of topics, of the latest `MAX_EXAMINED` in front of a sequence, that may be of a time.
+
+        And in front of which sequence it goes on: None where it does not. So nobody else who reads waits for long.
+        """
+        query = (
+            f"SELECT sequence, topic, {_LATEST} >= ?2 AND {_EARLIEST} <= ?3 FROM events WHERE sequence < ?1 "
+            "ORDER BY sequence DESC LIMIT ?4"
+        )
+        with self.slow_reader() as read:
+            examined = read.execute(query, (before, start, stop, MAX_EXAMINED)).fetchall()
+            wanted = [sequence for sequence, topic, is_of_time in examined if is_of_time and topic in topics]
+            query = "SELECT topic, sequence, previous, count, record FROM events WHERE sequence = ?"
+            rows = [read.execute(query, (sequence,)).fetchone() for sequence in wanted[:MAX_HISTORY_ROWS]]
+        if len(wanted) > MAX_HISTORY_ROWS:
+            return rows, int(wanted[MAX_HISTORY_ROWS - 1])
+        return rows, int(examined[-1][0]) if len(examined) == MAX_EXAMINED else None
 
     def kept(
         self, is_wanted: Callable[[Topic], bool], after: int, *, limit: int, max_bytes: int
@@ -258,7 +276,7 @@ class Journal(JournalFile):
         )
         entries: list[tuple[Topic, Entry]] = []
         through, size, examined = after, 0, 0
-        with self.reader() as read:
+        with self.slow_reader() as read:
             for number, sequence, previous, count, data in read.execute(query, (after, MAX_EXAMINED)):
                 for entry in () if data is None else entries_of(sequence, previous, count, data):
                     if entry.sequence > after:
@@ -285,17 +303,38 @@ class Journal(JournalFile):
             found = read.execute(query, (number, at)).fetchone()[0]
         return max(found or 0, self.floors.get(topic, 0))
 
-    def find(self, is_it: Callable[[bytes], bool], api: str, event: str) -> tuple[Topic, int] | None:
-        """Return topic and sequence of the event whose record is the one looked for; None where there is none."""
-        query = "SELECT sequence, previous, count, record FROM events WHERE topic = ? ORDER BY sequence DESC"
-        for topic, number in list(self.numbers.items()):
-            if (topic.api, topic.event) == (api, event):
-                with self.reader() as read:
-                    for row in read.execute(query, (number,)):
-                        for entry in reversed(entries_of(*row)):
-                            if is_it(entry.record):
-                                return topic, entry.sequence
+    def find(self, is_it: Callable[[bytes], bool], within: bytes, api: str) -> tuple[Topic, int] | None:
+        """
+        Return topic and sequence of an event, the latest that is it; None where there is none. From a thread.
+
+        Args:
+            is_it: whether a record is the one that is looked for.
+            within: bytes that such a record has: what has not got them is passed over without being read.
+            api: whose event it is.
+
+        """
+        topics = {number: topic for topic, number in list(self.numbers.items()) if topic.api == api}
+        before: int | None = self.head + 1 if topics else None
+        while before is not None:
+            rows, before = self._rows_with(before, topics, within)
+            for number, *row in rows:
+                for entry in reversed(entries_of(*row)):
+                    if is_it(entry.record):
+                        return topics[number], entry.sequence
         return None
+
+    def _rows_with(
+        self, before: int, topics: Container[int], within: bytes
+    ) -> tuple[list[tuple[Any, ...]], int | None]:
+        """Return those rows of topics that have some bytes, as `_rows_before` does those of a time."""
+        query = (
+            "SELECT topic, sequence, previous, count, CASE WHEN instr(record, ?2) THEN record END FROM events "
+            "WHERE sequence < ?1 ORDER BY sequence DESC LIMIT ?3"
+        )
+        with self.slow_reader() as read:
+            examined = read.execute(query, (before, within, MAX_EXAMINED)).fetchall()
+        rows = [row for row in examined if row[4] is not None and row[0] in topics]
+        return rows, int(examined[-1][1]) if len(examined) == MAX_EXAMINED else None
 
     def count_after(self, topic: Topic, sequence: int) -> int:
         """Return how many events of a topic are behind a sequence."""
@@ -303,7 +342,7 @@ class Journal(JournalFile):
             return 0
         # Of the row that has the sequence, what is behind it.
         query = "SELECT coalesce(sum(min(count, sequence - ?2)), 0) FROM events WHERE topic = ?1 AND sequence > ?2"
-        with self.reader() as read:
+        with self.slow_reader() as read:
             return int(read.execute(query, (self.numbers[topic], sequence)).fetchone()[0])
 
     # Groups

@@ -49,7 +49,7 @@ from .context import Identity
 from .guard import Guard
 from .sizes import Receivers, fitting, fitting_partitions
 
-__all__ = ["Coordinator", "GroupAtWork"]
+__all__ = ["AGAIN", "Coordinator", "GroupAtWork", "count_lag"]
 
 logger = logging.getLogger("lightbus.groups")
 
@@ -69,6 +69,9 @@ MAX_PAGE = 1000
 MAX_PAGE_BYTES = 1024 * 1024
 LOOK_FIRST = 3600.0
 """Seconds after its start in which a publisher forgets no group."""
+MAX_SEARCHES = 100
+"""Questions that wait at a time for an event to be found by its id."""
+
 MAX_MISSED = 1000
 """Events that are remembered to have been asked for in vain, so that it is said once."""
 
@@ -184,6 +187,10 @@ class Coordinator:
         self.guard = Guard(logger)
         self.groups: dict[tuple[str, str], GroupAtWork] = {}
         self._missed: set[tuple[str, str]] = set()
+        self._sought: dict[tuple[str, str], dict[str, int]] = {}
+        """Per API and id of an event its sequence in each journal in which it was looked for; 0 where it is not."""
+        self._searching: set[asyncio.Task[None]] = set()
+        self._one_search = asyncio.Lock()
         self._apis = apis
         self._shelf = shelf
         self._reply_to = reply
@@ -276,18 +283,56 @@ class Coordinator:
 
     def handle(self, routing_id: bytes, call_id: int, message: Message) -> bool:
         """Answer a consumer; return whether it was a consumer's message."""
-        handler = self._HANDLERS.get(type(message))
-        if handler is None:
+        if type(message) not in self._HANDLERS:
             return False
+        if isinstance(message, (Join, Open)) and (journals := self._unsearched(message)):
+            self._search(journals, routing_id, call_id, message)
+        else:
+            self._handle(routing_id, call_id, message)
+        return True
+
+    def _handle(self, routing_id: bytes, call_id: int, message: Message) -> None:
         try:
-            handler(self, routing_id, call_id, message)
+            self._HANDLERS[type(message)](self, routing_id, call_id, message)
         except LightbusException as error:
             self._send(routing_id, call_id, Error(error.code, str(error), False, {}))
         except Exception as error:
             self.guard.failed(self._named(routing_id), message, error)
             text = f"a {type(message).__name__} message has fields that do not fit: {error!s:.500}"
             self._send(routing_id, call_id, Error(ProtocolError.code, text, False, {}))
-        return True
+
+    def _unsearched(self, message: Join | Open) -> list[Journal]:
+        """Return the journals in which the event is still to be looked for that somebody wants to begin with."""
+        since = message.since
+        if not isinstance(since, str) or since in ("0", "$"):
+            return []
+        known = self._sought.get((message.api, since), {})
+        return [each for each in self.journals() if each.id not in known and _native(each, since) is None]
+
+    def _search(self, journals: list[Journal], routing_id: bytes, call_id: int, message: Join | Open) -> None:
+        """Look for an event by its id, in a thread, and go on with the message then."""
+        name = message.api, str(message.since)
+        if len(self._searching) >= MAX_SEARCHES:
+            text = f"{self.identity} looks for {MAX_SEARCHES} events already: ask again later"
+            self._send(routing_id, call_id, Error(PeerRefused.code, text, False, {}))
+            return
+
+        async def search() -> None:
+            async with self._one_search:
+                for journal in journals:
+                    if journal.id not in self._sought.get(name, {}):
+                        found = await asyncio.to_thread(_sequence_of, journal, *name)
+                        self._note_sought(name, journal, found)
+            self._handle(routing_id, call_id, message)
+
+        task = asyncio.get_running_loop().create_task(search())
+        self._searching.add(task)
+        task.add_done_callback(self._searching.discard)
+
+    def _note_sought(self, name: tuple[str, str], journal: Journal, found: int) -> None:
+        if name not in self._sought and len(self._sought) >= MAX_MISSED:
+            del self._sought[next(iter(self._sought))]
+        self._sought.setdefault(name, {})[journal.id] = found
 
     def _named(self, routing_id: bytes) -> str:
         """Return who speaks through a connection, for a log line."""
@@ -466,6 +511,8 @@ class Coordinator:
         """Take the partitions of members that hang, note which groups have members, and store what was not taken."""
         for journal in self.journals():
             self._save_unsaved(journal)
+        if self._writes:
+            self._save_soon()
         for group in list(self.groups.values()):
             for member in group.membership.silent(now, self._member_timeout):
                 self._lose(group, member, f"gave no sign of life for {self._member_timeout:g} s")
@@ -514,26 +561,46 @@ class Coordinator:
 
     def retry_dead(self, group: str, journal: str, sequence: int) -> bool:
         """Have an event that was set aside given to its group again; return whether there is such a thing."""
-        held = self._shelf.get(journal)
-        dead = (
-            next((dead for dead in held.dead_letters.all(group) if dead.sequence == sequence), None) if held else None
-        )
-        if dead is None:
-            return False
-        # First it is stored, and then taken out; if only the first came to pass, the next attempt stores nothing new.
-        self._shelf.own().append([_again(dead.topic, group, journal, sequence, dead.record)])
-        self.drop_dead(group, journal, sequence)
-        if (known := self.groups.get((dead.topic.api, group))) is not None:
-            self._renew(known, [self._shelf.own()])
-        return True
+        return bool(self.renew_retried(group, self.store_dead(group, [(journal, sequence)])))
+
+    def store_dead(self, group: str, which: Iterable[tuple[str, int]]) -> list[tuple[str, str, int]]:
+        """
+        Store events that were set aside for a group once more, and take them out; return API, journal and sequence.
+
+        From any thread; the group's members learn of it by `renew_retried`. Raises JournalError.
+        """
+        found = []
+        for name, sequence in which:
+            journal = self._shelf.get(name)
+            dead = None if journal is None else journal.dead_letters.get(group, sequence)
+            if journal is not None and dead is not None:
+                found.append((journal, dead))
+        if found:
+            # First they are stored, then taken out; if only the first came to pass, the next attempt stores nothing.
+            again = [_again(dead.topic, group, journal.id, dead.sequence, dead.record) for journal, dead in found]
+            self._shelf.own().append(again)
+        for journal in {journal.id: journal for journal, _ in found}.values():
+            journal.dead_letters.remove([(group, dead.sequence) for held, dead in found if held is journal])
+        return [(dead.topic.api, journal.id, dead.sequence) for journal, dead in found]
+
+    def renew_retried(self, group: str, stored: list[tuple[str, str, int]]) -> list[tuple[str, int]]:
+        """Have the members of a group learn of what was stored for it; return journals and sequences."""
+        for api in {api for api, _, _ in stored}:
+            if (known := self.groups.get((api, group))) is not None:
+                self._renew(known, [self._shelf.own()])
+        return [(journal, sequence) for _, journal, sequence in stored]
 
     def lag(self, group: GroupAtWork) -> int:
         """Return how many events a group has not handled yet."""
-        return sum(
-            journal.count_after(topic, group.cursors[journal.id].acked.get(topic, 0))
+        return count_lag(self.positions(group))
+
+    def positions(self, group: GroupAtWork) -> list[tuple[Journal, Topic, int]]:
+        """Return up to where a group has handled each topic that it is owed: what its lag is counted from."""
+        return [
+            (journal, topic, group.cursors[journal.id].acked.get(topic, 0))
             for journal in self.journals()
             for topic, _ in self._topics(group, range(PARTITIONS), journal)
-        )
+        ]
 
     def expired(self, now: float, group_expiry: float) -> list[Group]:
         """
@@ -596,12 +663,19 @@ class Coordinator:
         self._save_group(group)
         return group
 
+    def _found(self, journal: Journal, api: str, since: Any) -> Any:
+        """Return the sequence of an event that is given by its id or native id; anything else, or unknown, as it is."""
+        if not isinstance(since, str) or since in ("0", "$"):
+            return since
+        found = _native(journal, since) or self._sought.get((api, since), {}).get(journal.id)
+        return _At(found) if found else since
+
     def _check_since(self, api: str, since: Any) -> None:
         """Warn of an event that somebody wants to begin with, and that no journal here has. Once for each."""
         if not isinstance(since, str) or since in ("0", "$") or (api, since) in self._missed:
             return
         for journal in self.journals():
-            found = _found(journal, journal.topics(api), since)
+            found = self._found(journal, api, since)
             if isinstance(found, _At) and journal.record(found) is not None:
                 return
         if len(self._missed) < MAX_MISSED:
@@ -668,7 +742,7 @@ class Coordinator:
         """Have a group begin in a journal that does not know it yet."""
         cursors = group.cursors[journal.id] = Cursors({})
         topics = self._topics(group, range(PARTITIONS), journal)
-        since = _found(journal, [topic for topic, _ in topics], since)
+        since = self._found(journal, group.info.api, since)
         for topic, head in topics:
             position = _position(journal, topic, head, since, group.info.created_at)
             if cursors.begin(topic, position):
@@ -813,7 +887,7 @@ class Coordinator:
                 for topic, head in journal.topics(message.api).items()
                 if topic.event in message.events and topic.partition in message.partitions
             }
-            since = _found(journal, topics, message.since)
+            since = self._found(journal, message.api, message.since)
             for topic, head in topics.items():
                 position = _position(journal, topic, head, since)
                 rows.append([journal.id, topic.event, topic.partition, position, head, 0])
@@ -880,6 +954,11 @@ class Coordinator:
         self._reply_to(routing_id, envelope.encode(message, call_id))
 
 
+def count_lag(positions: Iterable[tuple[Journal, Topic, int]]) -> int:
+    """Return how many events are behind these positions. Where they are many this takes its time: from a thread."""
+    return sum(journal.count_after(topic, acked) for journal, topic, acked in positions)
+
+
 def _again(topic: Topic, group: str, journal: str, sequence: int, record: bytes) -> NewEvent:
     """Return an event of a journal as it is given to one group. However often it is stored, it is there once."""
     event = topic.event.partition(AGAIN)[0]
@@ -906,15 +985,17 @@ class _At(int):
     """The sequence that an id stands for."""
 
 
-def _found(journal: Journal, topics: Iterable[Topic], since: Any) -> Any:
-    """Return the sequence of an event, given by its id or its native id; anything else, or unknown here, as it is."""
-    if not isinstance(since, str) or since in ("0", "$"):
-        return since
+def _native(journal: Journal, since: str) -> int | None:
+    """Return the sequence of an event that is given by its native id; None where that is another journal's, or none."""
     name, _, number = since.rpartition("-")
-    if name == journal.id and number.isascii() and number.isdigit():
-        return _At(number)
-    for api, event in {(topic.api, topic.event) for topic in topics}:  # each is read through: once, not per partition
-        found = journal.find(lambda record: envelope.decode_record(record).id == since, api, event)
-        if found is not None:
-            return _At(found[1])
-    return since
+    return int(number) if name == journal.id and number.isascii() and number.isdigit() else None
+
+
+def _sequence_of(journal: Journal, api: str, id: str) -> int:
+    """Return the sequence of the event of an id; 0 where it is not there. From a thread."""
+    try:
+        found = journal.find(lambda record: envelope.decode_record(record).id == id, id.encode(), api)
+    except JournalError as error:
+        logger.error("The event %s is not looked for: %s", id, error)
+        return 0
+    return 0 if found is None else found[1]

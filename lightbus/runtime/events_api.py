@@ -5,23 +5,31 @@ Ask one particular publisher with `bus_options={"peer": instance id}`: each answ
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable
+from concurrent.futures import Executor
 from datetime import datetime
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeVar
 
 from ..io.dead_letters import Dead
 from ..io.journal import Entry, Group, Journal, Topic
 from ..service.api import Api
 from ..wire import envelope, fields
-from .coordinating import AGAIN, Coordinator, GroupAtWork
+from .coordinating import AGAIN, Coordinator, GroupAtWork, count_lag
 from .publishing import native_id
 
-__all__ = ["MAX_HISTORY", "EventsApi", "group_of_wire", "split_native_id"]
+__all__ = ["MAX_HISTORY", "EventsApi", "group_of_wire", "newest_of", "split_native_id"]
+
+T = TypeVar("T")
 
 MAX_HISTORY = 1000
 MAX_HISTORY_BYTES = 16 * 1024 * 1024
 """Events that are answered at a time, and about how many bytes of them."""
+
+DEAD_AT_A_TIME = 100
+"""Events that are read at once of those that were set aside."""
 
 MAX_PAGE = 500
 MAX_PAGE_BYTES = 1024 * 1024
@@ -35,19 +43,31 @@ class EventsApi(Api):
         name = "internal.events"
         internal = True
 
-    def __init__(self, coordinator: Coordinator, *, max_events: int, max_bytes: int) -> None:
+    def __init__(
+        self, coordinator: Coordinator, *, max_events: int, max_bytes: int, executor: Executor | None = None
+    ) -> None:
         self._coordinator = coordinator
         self._max_events, self._max_bytes = max_events, max_bytes
+        self._executor = executor
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        """Read what may take longer than the loop has."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function)
 
     async def groups(self, api: str = "") -> list[dict[str, Any]]:
         """Return the consumer groups (of one API): who is in them, how far they have come, what they have lost."""
-        groups = self._coordinator.groups.values()
-        return [self._described(group) for group in groups if api in ("", group.info.api)]
+        groups = [group for group in self._coordinator.groups.values() if api in ("", group.info.api)]
+        journals = self._coordinator.journals()
+        asked = [(self._described(group), self._coordinator.positions(group)) for group in groups]
+        return await self._in_thread(lambda: [_counted(*each, journals) for each in asked])
 
     async def lag(self, api: str, group: str) -> int | None:
         """Return how many events a group has not handled yet; null where it is not known."""
         known = self._coordinator.groups.get((api, group))
-        return None if known is None else self._coordinator.lag(known)
+        if known is None:
+            return None
+        positions = self._coordinator.positions(known)
+        return await self._in_thread(lambda: count_lag(positions))
 
     async def remove_group(self, api: str, group: str) -> bool:
         """Forget a group: nothing is kept for it any more. Return whether it was known."""
@@ -60,24 +80,29 @@ class EventsApi(Api):
         Oldest first by journal, behind the first `skip`, and as many as one answer holds: none where there are no more.
         """
         journals = self._coordinator.journals()
-        found = [(journal.id, dead) for journal in journals for dead in journal.dead_letters.all(group or None)][
-            max(0, skip) :
-        ]
-        count = size = 0
-        for _, each in found[:MAX_HISTORY]:
-            size += len(each.record) + len(each.error)
-            if count and size > MAX_HISTORY_BYTES:
-                break
-            count += 1
-        return [_dead(journal, each) for journal, each in found[:count]]
+        return await self._in_thread(lambda: _dead_page(journals, group, max(0, skip)))
 
     async def retry_dead(self, group: str, native_id: str) -> bool:
         """Give an event that was set aside to its group again, and to no other. Return whether there is one."""
-        return self._coordinator.retry_dead(group, *split_native_id(native_id))
+        return bool(await self.retry_dead_events(group, [native_id]))
+
+    async def retry_dead_events(self, group: str, native_ids: list[str]) -> list[str]:
+        """Do so for several, up to a thousand at a time; return those that there are."""
+        which = [split_native_id(each) for each in native_ids[:MAX_HISTORY]]
+        stored = await self._in_thread(lambda: self._coordinator.store_dead(group, which))
+        return [native_id(*each) for each in self._coordinator.renew_retried(group, stored)]
 
     async def drop_dead(self, group: str, native_id: str) -> bool:
         """Forget an event that was set aside. Return whether there is such an event."""
-        return self._coordinator.drop_dead(group, *split_native_id(native_id)) is not None
+        return bool(await self.drop_dead_events(group, [native_id]))
+
+    async def drop_dead_events(self, group: str, native_ids: list[str]) -> list[str]:
+        """Do so for several, up to a thousand at a time; return those that there were."""
+        which = [(each, *split_native_id(each)) for each in native_ids[:MAX_HISTORY]]
+        drop = self._coordinator.drop_dead
+        return await self._in_thread(
+            lambda: [native for native, journal, sequence in which if drop(group, journal, sequence) is not None]
+        )
 
     async def history(
         self,
@@ -88,13 +113,17 @@ class EventsApi(Api):
         limit: int = MAX_HISTORY,
     ) -> list[dict[str, Any]]:
         """Return the newest events between two times, oldest first; the event `"*"` means every one of the API."""
-        found: list[dict[str, Any]] = []
         limit = max(1, min(limit, MAX_HISTORY))
-        for journal in self._coordinator.journals():
-            for topic, entry in journal.history(api, event, start=start, stop=stop, limit=limit):
-                found.append(_told(journal.id, topic, entry))
-        found.sort(key=lambda each: (each["published_at"], each["native_id"]))
-        return _within(found[-limit:])
+        journals = self._coordinator.journals()
+
+        def read() -> list[dict[str, Any]]:
+            found = [
+                [_told(journal.id, *each) for each in journal.history(api, event, start=start, stop=stop, limit=limit)]
+                for journal in journals
+            ]
+            return _within(newest_of(found, limit))
+
+        return await self._in_thread(read)
 
     async def kept(
         self, journal: str, after: int = 0, api: str = "*", event: str = "*", limit: int = MAX_PAGE
@@ -112,8 +141,12 @@ class EventsApi(Api):
             return fnmatchcase(topic.api, api) and fnmatchcase(topic.event.partition(AGAIN)[0], event)
 
         limit, after = max(1, min(limit, MAX_PAGE)), max(0, min(after, fields.MAX_INT))
-        found, through, more = held.kept(is_wanted, after, limit=limit, max_bytes=MAX_PAGE_BYTES)
-        return {"events": [_told(held.id, *each) for each in found], "through": through, "more": more}
+
+        def read() -> dict[str, Any]:
+            found, through, more = held.kept(is_wanted, after, limit=limit, max_bytes=MAX_PAGE_BYTES)
+            return {"events": [_told(held.id, *each) for each in found], "through": through, "more": more}
+
+        return await self._in_thread(read)
 
     async def handled(self, native_ids: list[str]) -> dict[str, dict[str, str]]:
         """
@@ -122,15 +155,20 @@ class EventsApi(Api):
         Events that are not kept here (any more) are left out. Raises ValueError for what is no native id.
         """
         journals = {journal.id: journal for journal in self._coordinator.journals()}
-        found = {}
-        for native in native_ids[:MAX_HISTORY]:
-            name, sequence = split_native_id(native)
-            journal = journals.get(name)
-            topic = None if journal is None else journal.topic_of(sequence)
-            if journal is not None and topic is not None:
-                owed = self._coordinator.owed(journal, topic)
-                found[native] = {group: _status(journal, group, sequence, acked) for group, acked in owed.items()}
-        return found
+        asked = [(native, *split_native_id(native)) for native in native_ids[:MAX_HISTORY]]
+        known = [(native, journals[name], sequence) for native, name, sequence in asked if name in journals]
+        topics = await self._in_thread(lambda: [journal.topic_of(sequence) for _, journal, sequence in known])
+        owed = [
+            (native, journal, sequence, self._coordinator.owed(journal, topic))
+            for (native, journal, sequence), topic in zip(known, topics, strict=True)
+            if topic is not None
+        ]
+        return await self._in_thread(
+            lambda: {
+                native: {group: _status(journal, group, sequence, acked) for group, acked in groups.items()}
+                for native, journal, sequence, groups in owed
+            }
+        )
 
     async def journals(self) -> list[dict[str, Any]]:
         """Return the journals that this process serves: where, how full of what it may hold, and what groups lost."""
@@ -152,20 +190,59 @@ class EventsApi(Api):
 
     def _described(self, group: GroupAtWork) -> dict[str, Any]:
         info = group.info
-        journals = self._coordinator.journals()
         return {
             **info._asdict(),
             "events": list(info.events),
             "clock": time.time(),
             "members": {member: group.membership.held_by(member) for member in group.connections},
-            "lag": self._coordinator.lag(group),
             "acks": group.acks,
-            "dead": sum(journal.dead_letters.count(info.name) for journal in journals),
-            "lost": sum(
-                count for journal in journals for name, _, count, _ in journal.retention.lost() if name == info.name
-            ),
             "mixed": len({connection.digest for connection in group.connections.values()}) > 1,
         }
+
+
+def _counted(
+    described: dict[str, Any], positions: list[tuple[Journal, Topic, int]], journals: list[Journal]
+) -> dict[str, Any]:
+    name = described["name"]
+    return {
+        **described,
+        "lag": count_lag(positions),
+        "dead": sum(journal.dead_letters.count(name) for journal in journals),
+        "lost": sum(journal.retention.lost_by(name) for journal in journals),
+    }
+
+
+def _dead_page(journals: list[Journal], group: str, skip: int) -> list[dict[str, Any]]:
+    told: list[dict[str, Any]] = []
+    size = 0
+    for journal in journals:
+        count = journal.dead_letters.count(group or None)
+        while skip < count and len(told) < MAX_HISTORY:
+            for each in journal.dead_letters.all(group or None, skip=skip, limit=DEAD_AT_A_TIME):
+                size += len(each.record) + len(each.error)
+                if told and (size > MAX_HISTORY_BYTES or len(told) == MAX_HISTORY):
+                    return told
+                told.append(_dead(journal.id, each))
+            skip += DEAD_AT_A_TIME
+        skip = max(0, skip - count)
+    return told
+
+
+def newest_of(parts: list[list[dict[str, Any]]], limit: int) -> list[dict[str, Any]]:
+    """
+    Return the newest of what several journals have, oldest first.
+
+    Those of one journal stay in its order; the times at which they were fired, by whatever clock, decide only whose
+    turn it is.
+    """
+    found: list[dict[str, Any]] = []
+    left = [list(part) for part in parts if part]
+    while left and len(found) < limit:
+        newest = max(left, key=lambda part: (part[-1]["published_at"], part[-1]["native_id"]))
+        found.append(newest.pop())
+        if not newest:
+            left.remove(newest)
+    return found[::-1]
 
 
 def _status(journal: Journal, group: str, sequence: int, acked: int) -> str:

@@ -119,8 +119,8 @@ def test_history_and_positions(journal: Journal) -> None:
     assert journal.history("auth", "other") == []
     assert journal.position_before(ONE, 3.0) == stored[0].sequence
     assert journal.position_before(ONE, 1.0) == 0
-    assert journal.find(lambda record: record == b"b", "auth", "seen") == (TWO, stored[1].sequence)
-    assert journal.find(lambda record: False, "auth", "seen") is None
+    assert journal.find(lambda record: record == b"b", b"b", "auth") == (TWO, stored[1].sequence)
+    assert journal.find(lambda record: False, b"b", "auth") is None
     assert journal.record(stored[2].sequence) == b"c"
     assert journal.record(7) is None
     assert [journal.count_after(ONE, after) for after in (0, stored[0].sequence, journal.head)] == [2, 1, 0]
@@ -427,7 +427,7 @@ def test_what_shares_a_row_is_found_by_itself(journal: Journal) -> None:
     assert [journal.record(each) for each in (a - 1, a, b, d, d + 1)] == [None, b"a", b"bb", b"d", None]
     assert [journal.topic_of(each) for each in (a - 1, a, d, d + 1)] == [None, ONE, ONE, None]
     assert [journal.count_after(ONE, each) for each in (0, a, b, c, d)] == [4, 3, 2, 1, 0]
-    assert journal.find(lambda record: record == b"c", "auth", "seen") == (ONE, c)
+    assert journal.find(lambda record: record == b"c", b"c", "auth") == (ONE, c)
     assert [entry.record for entry in page(journal, after=b).entries] == [b"c", b"d"]
     part = page(journal, after=a, limit=2)
     assert ([entry.record for entry in part.entries], part.through, part.more) == ([b"bb", b"c"], c, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -606,7 +607,7 @@ def test_a_dead_letter_is_not_lost_when_it_cannot_be_stored(tmp_path: Path) -> N
         journal, coordinator = publisher.shelf.own(), publisher.coordinator
         [(topic, head)] = journal.topics("auth").items()
         journal.dead_letters.add("shop", topic, head, 5, "x", 1.0)
-        append, take = journal.append, journal.dead_letters.take
+        append, take = journal.append, journal.dead_letters.remove
 
         def full(*_: Any) -> Any:
             raise JournalError("the disk is full")
@@ -615,10 +616,10 @@ def test_a_dead_letter_is_not_lost_when_it_cannot_be_stored(tmp_path: Path) -> N
         with pytest.raises(JournalError):
             coordinator.retry_dead("shop", journal.id, head)
         assert len(journal.dead_letters.all()) == 1
-        journal.append, journal.dead_letters.take = append, full  # type: ignore[method-assign]
+        journal.append, journal.dead_letters.remove = append, full  # type: ignore[method-assign]
         with pytest.raises(JournalError):
             coordinator.retry_dead("shop", journal.id, head)
-        journal.dead_letters.take = take  # type: ignore[method-assign]
+        journal.dead_letters.remove = take  # type: ignore[method-assign]
         assert coordinator.retry_dead("shop", journal.id, head)
         assert (len(journal.dead_letters.all()), journal.size[0]) == (0, 2)
 
@@ -838,5 +839,40 @@ def test_groups_and_members_are_bounded(tmp_path: Path, monkeypatch: pytest.Monk
         refused = await talk.join(member="d" * 16, group="one")
         assert isinstance(refused, Error)
         assert refused.code == "peer_busy"
+
+
+def test_an_event_is_looked_for_by_its_id_off_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are: once for all who want to begin with it, and others are answered meanwhile."""
+
+    async def test(publisher: Publishes) -> None:
+        for n in range(5):
+            await publisher.fire("seen", n=n)
+        journal = publisher.shelf.own()
+        id = next(
+            envelope.decode_record(entry.record).id
+            for _, entry in journal.history("auth", "seen")
+            if envelope.decode_record(entry.record).kwargs == {"n": 2}
+        )
+        find, go_on, found = journal.find, threading.Event(), []
+
+        def slow(*arguments: Any) -> Any:
+            assert go_on.wait(30.0)
+            found.append(find(*arguments))
+            return found[-1]
+
+        monkeypatch.setattr(journal, "find", slow)
+        one, two, other = (Talk(publisher, name) for name in (b"one", b"two", b"other"))
+        asked = [
+            asyncio.ensure_future(one.join(B, group="one", since=id)),
+            asyncio.ensure_future(two.ask(Open("auth", "", 0, list(range(16)), ["seen"], id))),
+        ]
+        assert isinstance(await other.join(C, group="other"), Assign)
+        assert not any(each.done() for each in asked)
+        go_on.set()
+        await asyncio.gather(*asked)
+        assert isinstance(one.heard[0], Assign)
+        assert len(found) == 1
+        group = publisher.coordinator.groups["auth", "one"]
+        assert publisher.coordinator.lag(group) == 2
 
     run(tmp_path, test)
