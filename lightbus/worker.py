@@ -21,6 +21,7 @@ from .runtime.events_api import EventsApi, group_of_wire
 from .runtime.execution import Execution, close_unused, is_cancelled, runs_on_loop
 from .runtime.failures import as_exception, report
 from .runtime.fitting import Fitting
+from .runtime.left_behind import LeftBehind
 from .runtime.listening import Listener
 from .runtime.node import Node
 from .runtime.peer_api import Parts, PeerApi
@@ -68,6 +69,7 @@ class Worker:
         self._node: Node | None = None
         self.coordinator: Coordinator | None = None
         self._care: Care | None = None
+        self._left_behind: LeftBehind | None = None
         self._watchdog: Watchdog | None = None
         self._learning: set[asyncio.Task[None]] = set()
         self._fitting = Fitting(client.schema, self._ask_schema)
@@ -227,7 +229,14 @@ class Worker:
         publisher.when_handled = coordinator.when_handled
         publisher.on_subscription = coordinator.subscribed
         shelf.on_opened = partial(self._journal_opened, coordinator)
-        self._care = Care(shelf, coordinator, engine.config, engine.executor)
+        self._left_behind = LeftBehind(
+            shelf,
+            coordinator,
+            services=self._services_here,
+            published=lambda: engine.snapshot.by_api,
+            on_changed=self._kept_changed,
+        )
+        self._care = Care(shelf, coordinator, engine.config, engine.executor, self._left_behind.look)
         self.coordinator = coordinator
         self._open_journal()
         self.client.take_over(publisher)
@@ -266,6 +275,18 @@ class Worker:
                 coordinator.merge(group_of_wire(value, is_near=is_near), is_near=is_near)
         except (LightbusException, TypeError, ValueError) as error:
             logger.debug("%s does not tell which groups it knows: %s", peer.announcement, error)
+
+    def _services_here(self) -> set[str]:
+        """Return the services of which a worker runs on this host."""
+        me, peers = self.engine.identity, self.engine.snapshot.peers.values()
+        others = (peer.announcement for peer in peers if peer.is_live and peer.instance != me.instance)
+        return {me.service, *(each.service for each in others if each.host == me.host)}
+
+    def _kept_changed(self) -> None:
+        """Say that other APIs are kept here than before."""
+        task = self.loop.create_task(self.api_registered())
+        self._learning.add(task)
+        task.add_done_callback(self._learning.discard)
 
     def _published(self) -> set[str]:
         return {api.meta.name for api in self.client.api_registry.all() if api.events}
@@ -312,7 +333,11 @@ class Worker:
 
     def _api_infos(self) -> tuple[ApiInfo, ...]:
         serves = Feature.RPCS in self.features
+        registered = self.client.api_registry.names()
+        kept = {} if self._left_behind is None else self._left_behind.apis()
         return tuple(
+            ApiInfo(name=api, events=events, keeps=True) for api, events in kept.items() if api not in registered
+        ) + tuple(
             ApiInfo(
                 name=api.meta.name,
                 procedures=tuple(sorted(api.procedures)) if serves else (),
@@ -332,7 +357,7 @@ class Worker:
             await asyncio.gather(*(self.add_listener(listener) for listener in self.client.listeners))
 
     def _publishers_of(self, api: str) -> Sequence[Any]:
-        return self.engine.snapshot.by_api.get(api, ())
+        return self.engine.snapshot.publishers(api)
 
     async def start_tasks(self) -> None:
         """Start the schedules and background tasks that were declared and do not run yet."""

@@ -66,7 +66,9 @@ class Keeping(ClientCore):
                 publisher.publish(message, event)
                 return
             key = key_of(event, message.kwargs)
-            outbox.put(id=message.id, api=message.api_name, event=message.event_name, key=key, record=record)
+            service = "" if event is None else self.engine.identity.service
+            api, name = message.api_name, message.event_name
+            outbox.put(id=message.id, api=api, event=name, key=key, record=record, service=service)
             if event is not None:
                 self._kept[message.api_name] += 1
                 self._publish_soon()

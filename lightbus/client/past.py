@@ -115,7 +115,7 @@ class Past(Names):
                 "a publisher keeps that does not answer" if len(silent) == 1 else "publishers keep that do not answer",
                 ", ".join(map(str, silent)),
             )
-        return [peer.instance for peer in snapshot.by_api.get(api_name, ())]
+        return [peer.instance for peer in snapshot.publishers(api_name)]
 
 
 def _question(

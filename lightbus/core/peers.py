@@ -128,6 +128,8 @@ class Snapshot:
     """Peers that are up, per API they advertise."""
     serving: Mapping[str, tuple[Peer, ...]] = field(default_factory=dict)
     """Those of them that serve procedures of it: others only publish its events."""
+    keeping: Mapping[str, tuple[Peer, ...]] = field(default_factory=dict)
+    """Peers that are up and only keep events of an API that ended processes of its service left behind."""
     announced: Mapping[str, tuple[Peer, ...]] = field(default_factory=dict)
     """Peers that are not up, per API they are announced with."""
     events: frozenset[tuple[str, str]] = frozenset()
@@ -137,6 +139,10 @@ class Snapshot:
         """Return whether a peer is (still) up or finishing its work."""
         peer = self.peers.get(instance)
         return peer is not None and peer.is_live
+
+    def publishers(self, api: str) -> tuple[Peer, ...]:
+        """Return the peers that are up and have events of an API: those that advertise it, and those that keep some."""
+        return (*self.by_api.get(api, ()), *self.keeping.get(api, ()))
 
     def api_names(self) -> list[str]:
         """Return the public APIs that peers which are up advertise."""

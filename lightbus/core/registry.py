@@ -267,10 +267,12 @@ class Registry:
     def snapshot(self) -> Snapshot:
         """Return what the doors may see."""
         by_api: dict[str, list[Peer]] = {}
+        keeping: dict[str, list[Peer]] = {}
         announced: dict[str, list[Peer]] = {}
         for peer in self.peers.values():
-            where = by_api if peer.is_up else announced
+            kept = {api.name for api in peer.announcement.apis or () if api.keeps}
             for name in peer.announcement.api_names or ():
+                where = announced if not peer.is_up else keeping if name in kept else by_api
                 where.setdefault(name, []).append(peer)
         serving = {name: [peer for peer in peers if _serves(peer, name)] for name, peers in by_api.items()}
         events = frozenset(
@@ -278,12 +280,14 @@ class Registry:
             for peer in self.peers.values()
             if peer.is_up
             for api in peer.announcement.apis or ()
+            if not api.keeps
             for event in api.events
         )
         return Snapshot(
             peers=dict(self.peers),
             by_api=_frozen(by_api),
             serving=_frozen(serving),
+            keeping=_frozen(keeping),
             announced=_frozen(announced),
             events=events,
         )

@@ -75,10 +75,12 @@ SHARED = frozenset(
 
 def has_events(path: Path) -> bool:
     """Return whether any journal in a service's directory has events in it, whoever holds it. It changes nothing."""
-    for file in sorted(path.glob("*.sqlite")):
-        with contextlib.suppress(*DAMAGED), contextlib.closing(_read_only(file)) as connection:
-            if connection.execute("SELECT 1 FROM events LIMIT 1").fetchone() is not None:
-                return True
+    return any(map(_has_events, sorted(path.glob("*.sqlite"))))
+
+
+def _has_events(file: Path) -> bool:
+    with contextlib.suppress(*DAMAGED), contextlib.closing(_read_only(file)) as connection:
+        return connection.execute("SELECT 1 FROM events LIMIT 1").fetchone() is not None
     return False
 
 
@@ -169,6 +171,10 @@ class JournalDirectory:
     def _is_left(self, file: Path) -> bool:
         at, looked = self._given_back.get(file, (-LEFT_FOR, (0, 0)))
         return time.monotonic() - at < LEFT_FOR and _looks(file) == looked
+
+    def adopt_filled(self) -> list[Journal]:
+        """Return those that nobody holds and that have events in them; the others are left to their own service."""
+        return list(self._free(lambda file: self._is_left(file) or not _has_events(file)))
 
     def siblings_groups(self) -> list[Group]:
         """Return the groups that any journal of the service knows, whoever holds it: the earliest creation counts."""

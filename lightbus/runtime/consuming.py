@@ -328,7 +328,7 @@ class Consumer:
     def _warn_of_unknown(self, listener: Listener, peer: Peer) -> None:
         """Say so where a listener waits for an event that its API does not have: a typo would wait for ever."""
         info = next((api for api in peer.announcement.apis or () if api.name == listener.api), None)
-        if info is None:
+        if info is None or info.keeps:
             return
         for event in {*listener.events} - {*info.events, "*"} - self._warned_of[listener.name]:
             self._warned_of[listener.name].add(event)

@@ -97,6 +97,9 @@ class Shelf(Protocol):
     def get(self, journal: str) -> Journal | None:
         """Return the one of this name."""
 
+    def others(self) -> list[Journal]:
+        """Return those that belong to other services."""
+
 
 @dataclass(slots=True)
 class _Connection:
@@ -229,8 +232,37 @@ class Coordinator:
         for group in self.groups.values():
             if journal.id not in group.cursors:
                 self._begin(group, journal, group.owed_since)
-                self._save_group(group, [journal])
+                if self._concerns(group, journal):
+                    self._save_group(group, [journal])
             self._renew(group, [journal])  # what one group alone was given again is an event of a name of its own
+
+    def journal_grew(self, journal: Journal) -> None:
+        """Take in that events were stored in a journal that are not published live: members are told of them."""
+        apis = {topic.api for topic in journal.all_topics()}
+        for group in list(self.groups.values()):
+            if group.info.api in apis:
+                self._renew(group, [journal])
+
+    def _concerns(self, group: GroupAtWork, journal: Journal) -> bool:
+        """Return whether a journal is to know a group: one of another service knows those of its own APIs."""
+        is_ours = journal not in self._shelf.others()
+        return bool(journal.topics(group.info.api)) or (is_ours and self._apis.find(group.info.api) is not None)
+
+    def _target(self, journal: Journal) -> Journal:
+        """Return where the events of a journal are stored once more: what is another service's stays with it."""
+        return journal if journal in self._shelf.others() else self._shelf.own()
+
+    def is_owed(self, journal: Journal) -> bool:
+        """Return whether any group has something left to handle in a journal."""
+        return any(
+            acked < journal.last(topic)
+            for topic in journal.all_topics()
+            for acked in self.owed(journal, topic).values()
+        )
+
+    def _keeps(self, api: str) -> bool:
+        """Return whether events of an API are kept here: of one of ours, or for a service that has no worker here."""
+        return self._apis.find(api) is not None or any(journal.topics(api) for journal in self.journals())
 
     def journal_removed(self, journal: Journal) -> None:
         """Serve one less: nobody is owed anything in it."""
@@ -262,7 +294,7 @@ class Coordinator:
         info = info._replace(created_at=max(info.created_at, self._removed.get((info.api, info.name), 0.0)))
         if known is not None:
             self._learn_creation(known, info.created_at, is_near=is_near)
-        elif self._apis.find(info.api) is not None:
+        elif self._keeps(info.api):
             self._create(info, None, is_near=is_near)
 
     def forget(self, api: str, name: str) -> bool:
@@ -342,7 +374,8 @@ class Coordinator:
     def _on_join(self, routing_id: bytes, call_id: int, join: Join) -> None:
         if join.target != self.identity.instance:
             raise PeerRefused(f"the group was meant for the instance {join.target}, and this is {self.identity}.")
-        self._apis.get(join.api)
+        if not self._keeps(join.api):
+            self._apis.get(join.api)  # raises UnknownApi
         self._receivers.joined(join.presence, join.max_message_size)
         if not join.group:
             everything = list(range(PARTITIONS))
@@ -575,19 +608,19 @@ class Coordinator:
             dead = None if journal is None else journal.dead_letters.get(group, sequence)
             if journal is not None and dead is not None:
                 found.append((journal, dead))
-        if found:
-            # First they are stored, then taken out; if only the first came to pass, the next attempt stores nothing.
-            again = [_again(dead.topic, group, journal.id, dead.sequence, dead.record) for journal, dead in found]
-            self._shelf.own().append(again)
         for journal in {journal.id: journal for journal, _ in found}.values():
-            journal.dead_letters.remove([(group, dead.sequence) for held, dead in found if held is journal])
+            dead_here = [dead for held, dead in found if held is journal]
+            # First they are stored, then taken out; if only the first came to pass, the next attempt stores nothing.
+            again = [_again(dead.topic, group, journal.id, dead.sequence, dead.record) for dead in dead_here]
+            self._target(journal).append(again)
+            journal.dead_letters.remove([(group, dead.sequence) for dead in dead_here])
         return [(dead.topic.api, journal.id, dead.sequence) for journal, dead in found]
 
     def renew_retried(self, group: str, stored: list[tuple[str, str, int]]) -> list[tuple[str, int]]:
         """Have the members of a group learn of what was stored for it; return journals and sequences."""
         for api in {api for api, _, _ in stored}:
             if (known := self.groups.get((api, group))) is not None:
-                self._renew(known, [self._shelf.own()])
+                self._renew(known, self.journals())
         return [(journal, sequence) for _, journal, sequence in stored]
 
     def lag(self, group: GroupAtWork) -> int:
@@ -718,14 +751,14 @@ class Coordinator:
                     page = journal.page(topic, after, limit=MAX_PAGE, max_bytes=MAX_PAGE_BYTES)
                     missed = [entry for entry in page.entries if entry.sequence <= last]
                     again = [_again(topic, name, journal.id, sequence, record) for sequence, _, record in missed]
-                    self._shelf.own().append(again)
+                    self._target(journal).append(again)
                     after = page.through
                     count += len(missed)
         if count:
             self.counts["given_late"] += count
             logger.info("The group %s of %s is older than was known here: it is given %d events more",
                         name, group.info.api, count)  # fmt: skip
-            self._renew(group, [self._shelf.own()])
+            self._renew(group, self.journals())
 
     def _renew(self, group: GroupAtWork, journals: list[Journal]) -> None:
         """Have the members of a group learn of events in journals that are published to nobody."""
@@ -781,7 +814,9 @@ class Coordinator:
         return held is not None and sequence <= held.last(topic)
 
     def _save_group(self, group: GroupAtWork, journals: Iterable[Journal] | None = None) -> None:
-        for journal in self.journals() if journals is None else journals:
+        if journals is None:
+            journals = [journal for journal in self.journals() if self._concerns(group, journal)]
+        for journal in journals:
             self._unsaved[journal.id].groups[group.info.api, group.info.name] = group.info
             self._save_unsaved(journal)
 

@@ -12,11 +12,11 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Container
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from ..exceptions import JournalError
 from ..io.journal import Group, Journal, Topic
@@ -32,6 +32,9 @@ __all__ = ["Care", "Shelf", "directory_of"]
 logger = logging.getLogger("lightbus.journal")
 
 T = TypeVar("T")
+
+InThread: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
+"""Runs a function in a thread."""
 
 ADOPT_EVERY = 3.0
 """Seconds between two looks for journals whose process has ended, give or take a third: not all look at once."""
@@ -70,6 +73,10 @@ class Shelf:
         self._directory: JournalDirectory | None = None
         self._own: Journal | None = None
         self._adopted: dict[str, Journal] = {}
+        self._others: dict[str, JournalDirectory] = {}
+        """The directories of other services, of which we serve what they left behind."""
+        self._services: dict[str, str] = {}
+        """Per journal of another service which one that is."""
         self._lock = threading.Lock()
         self._closed = False
 
@@ -128,19 +135,79 @@ class Shelf:
             logger.info("Serving the journal %s too, whose process has ended", journal.path)
         return adopted
 
+    # Other services
+
+    def others(self) -> list[Journal]:
+        """Return the journals of other services that we serve."""
+        return [journal for journal in self.all() if journal.id in self._services]
+
+    def service_of(self, journal: Journal) -> str:
+        """Return whose journal it is."""
+        return self._services.get(journal.id, self._identity.service)
+
+    def adopt_others(self, here: Container[str]) -> list[Journal]:
+        """Take over what has events and nobody holds of services that are not `here` on this host, and return it."""
+        adopted: list[Journal] = []
+        with self._lock:
+            paths = sorted(self.path.glob("*/")) if not self._closed and self.path.is_dir() else []
+            for service in (path.name for path in paths):
+                if service != self._identity.service and service not in here and has_events(self.path / service):
+                    adopted += self._take_in(service, self._directory_of(service).adopt_filled())
+        for journal in adopted:
+            logger.info("Serving the journal %s, whose service has no worker on this host", journal.path)
+        return adopted
+
+    def journal_of(self, service: str) -> Journal:
+        """Return a journal of another service to store its events in. Raises JournalError."""
+        with self._lock:
+            if self._closed:
+                raise JournalError("The bus was closed: nothing is stored any more.")
+            for journal in self.others():
+                if self._services[journal.id] == service:
+                    return journal
+            directory = self._directory_of(service)
+            journal = directory.open_own()
+            for group in directory.siblings_groups():
+                journal.save_group(group)
+            self._take_in(service, [journal])
+        logger.info(
+            "Events of the service '%s', which has no worker on this host, are kept in %s", service, journal.path
+        )
+        return journal
+
+    def _directory_of(self, service: str) -> JournalDirectory:
+        if service not in self._others:
+            durability = self._config.journal.durability
+            path = self.path / service
+            self._others[service] = JournalDirectory(path, host=self._identity.host, durability=durability)
+        return self._others[service]
+
+    def _take_in(self, service: str, journals: list[Journal]) -> list[Journal]:
+        self._adopted = {**self._adopted, **{journal.id: journal for journal in journals}}
+        self._services.update((journal.id, service) for journal in journals)
+        return journals
+
     def drop(self, journal: Journal) -> None:
-        """Delete an adopted journal in which nobody is owed anything any more."""
+        """Delete an adopted journal in which nobody is owed anything any more; one of another service is given back."""
+        if journal.id in self._services:  # it may be the only one that knows the groups of its service
+            self.give_back(journal)
+            return
         with self._lock:
             self._adopted = {name: each for name, each in self._adopted.items() if each is not journal}
             journal.delete()
         logger.info("Deleted the journal %s: it is not owed to anybody any more", journal.path)
 
     def give_back(self, journal: Journal) -> None:
-        """Close an adopted journal in which nobody is owed anything now, and leave it to a process that starts."""
+        """Close an adopted journal in which nobody is owed anything now, and leave it to a process of its service."""
         with self._lock:
             self._adopted = {name: each for name, each in self._adopted.items() if each is not journal}
-            self._open_directory().give_back(journal)
-        logger.info("Closed the journal %s: all groups have handled it, and many are open", journal.path)
+            service = self._services.pop(journal.id, None)
+            directory = self._open_directory() if service is None else self._directory_of(service)
+            directory.give_back(journal)
+        if service is None:
+            logger.info("Closed the journal %s: all groups have handled it, and many are open", journal.path)
+        else:
+            logger.info("The journal %s is left to its own service", journal.path)
 
     def release(self) -> None:
         """Close all journals, so that others may adopt them; the next use opens them again."""
@@ -217,12 +284,21 @@ class Care:
     Files are touched in threads, one at a time, so that no event waits for it.
     """
 
-    def __init__(self, shelf: Shelf, coordinator: Owing, config: Config, executor: Executor) -> None:
+    def __init__(
+        self,
+        shelf: Shelf,
+        coordinator: Owing,
+        config: Config,
+        executor: Executor,
+        looks_after: Callable[[InThread], Awaitable[None]] | None = None,
+    ) -> None:
         self._shelf = shelf
         self._coordinator = coordinator
         self._config = config
         self._executor = executor
         self._failures = RecurringLog(logger)
+        self._looks_after = looks_after
+        """What else is looked after whenever journals are adopted."""
         self._adopt_at = self._trim_at = 0.0
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
@@ -283,6 +359,8 @@ class Care:
                 adopted = [each for each in adopted if each is not journal]
                 self._coordinator.journal_removed(journal)
                 await self._in_thread(partial(self._shelf.give_back, journal))
+        if self._looks_after is not None:
+            await self._looks_after(self._in_thread)
 
     def _is_settled(self, journal: Journal) -> bool:
         """Return whether every group has handled all of a journal, and nothing was set aside in it."""

@@ -85,6 +85,8 @@ class ApiInfo:
         internal: whether it is hidden from listings (`Meta.internal`).
         digest: digest of its schema; empty while unknown.
         best_effort: those of `events` that are not journaled.
+        keeps: whether it only serves what ended processes of the API's own service left behind: it takes no calls and
+            no events of it.
 
     Raises:
         InvalidConfiguration: a name or a number that cannot be announced.
@@ -98,6 +100,7 @@ class ApiInfo:
     internal: bool = False
     digest: str = ""
     best_effort: tuple[str, ...] = ()
+    keeps: bool = False
 
     def __post_init__(self) -> None:
         _check_name("API name", self.name)
@@ -108,6 +111,8 @@ class ApiInfo:
         _check_text(f"schema digest of {self.name}", self.digest, _MAX_FINGERPRINT, empty=True)
         if type(self.internal) is not bool:
             raise InvalidConfiguration(f"the mark 'internal' of {self.name} is {self.internal!r:.40}, no boolean")
+        if type(self.keeps) is not bool:
+            raise InvalidConfiguration(f"the mark 'keeps' of {self.name} is {self.keeps!r:.40}, no boolean")
         if not set(self.best_effort) <= set(self.events):
             raise InvalidConfiguration(f"the best-effort events of {self.name} are not all among its events")
 
@@ -124,16 +129,17 @@ class ApiInfo:
             self.internal,
             self.digest,
             list(self.best_effort),
+            *([True] if self.keeps else []),
         ]
 
     @classmethod
     def from_wire(cls, value: object) -> ApiInfo:
-        """Read what `to_wire` wrote; items after the seventh are a later version's. Raise ProtocolError."""
+        """Read what `to_wire` wrote; items after the eighth are a later version's. Raise ProtocolError."""
         with _reading("the description of an API"):
             items = _as_tuple("fields of an API", value)
             if len(items) < 7:
                 raise ProtocolError(f"the description of an API has {len(items)} items instead of 7")
-            name, procedures, events, version, internal, digest, best_effort, *_ = items
+            name, procedures, events, version, internal, digest, best_effort, *more = items
             return cls(
                 name=name,
                 procedures=_as_tuple("procedures", procedures),
@@ -142,6 +148,7 @@ class ApiInfo:
                 internal=internal,
                 digest=digest,
                 best_effort=_as_tuple("best-effort events", best_effort),
+                keeps=bool(more) and more[0] is True,
             )
 
 

@@ -47,6 +47,10 @@ class Shelf:
         """Return all that are open, its own first."""
         return [*([] if self._own is None else [self._own]), *self.adopted]
 
+    def others(self) -> list[Journal]:
+        """Return none: all are of our own service."""
+        return []
+
     def get(self, journal: str) -> Journal | None:
         """Return the one of this name."""
         return next((each for each in self.all() if each.id == journal), None)

@@ -416,3 +416,11 @@ def test_the_names_of_all_apis_together_are_bounded() -> None:
     for apis in (many, long):
         with pytest.raises(InvalidConfiguration, match=r"procedures and events, of .* characters in all; at most 8192"):
             announcement(apis=apis, api_names=None)
+
+
+def test_who_only_keeps_events_says_so() -> None:
+    """As an item of its own behind the others, which older versions skip."""
+    info = ApiInfo(name="auth", events=("seen",), keeps=True)
+    assert ApiInfo.from_wire(info.to_wire()) == info
+    assert len(ApiInfo(name="auth").to_wire()) == 7
+    assert not ApiInfo.from_wire([*ApiInfo(name="auth").to_wire(), 1]).keeps
