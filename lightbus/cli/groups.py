@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import click
 
 from .connection import Connection, on_bus
@@ -57,7 +55,6 @@ async def _list(bus: Connection, api: str) -> None:
         for group in found:
             bus.output.record(group)
         return
-    now = time.time()
     rows: list[list[Cell]] = [
         [
             group["api"],
@@ -68,7 +65,7 @@ async def _list(bus: Connection, api: str) -> None:
             (str(group["lag"]), "yellow" if group["lag"] else ""),
             (str(group["dead"]), "red" if group["dead"] else ""),
             (str(group["lost"]), "red" if group["lost"] else ""),
-            "now" if group["members"] else ago(group["last_seen"], now),
+            "now" if group["members"] else ago(group["last_seen"], group["clock"]),
         ]
         for group in found
     ]

@@ -117,7 +117,7 @@ class Sighting:
             self.peer.endpoint,
             ", ".join(self.apis) or "-",
             ", ".join(_listeners(info)) or "-",
-            ago(info["started_at"], time.time()) if info else "",
+            _running(info) if info else "",
             str(info.get("version", "")),
             f"{stats['running'] + stats['queued']}/{stats['concurrency']}" if stats else "",
             duration(self.rtt),
@@ -230,7 +230,7 @@ def _facts(sighting: Sighting, health: dict[str, Any]) -> Iterator[tuple[str, st
     yield "state", f"{sighting.state}, answers in {duration(sighting.rtt)}" if sighting.rtt else sighting.state
     yield "version", f"lightbus {fields['version']}, does {', '.join(sighting.info.get('features', [])) or 'nothing'}"
     if sighting.info:
-        yield "up for", ago(sighting.info["started_at"], time.time())
+        yield "up for", _running(sighting.info)
     yield "apis", ", ".join(f"{api.name} (version {api.version})" for api in sighting.peer.announcement.apis or ())
     yield "load", f"{fields['running']} calls run, {fields['queued']} wait, {fields['concurrency']} may run at a time"
     for problem in [each for what in ("problems", "losses", "refused") for each in health.get(what, [])] or ["none"]:
@@ -249,3 +249,8 @@ def _listener(each: dict[str, Any]) -> list[Cell]:
     counts = sum(each["handled"].values()), each["waiting"], each["failed"], each["dropped"]
     state: Cell = ("stopped", "red") if each.get("stopped") else "runs"
     return [each["name"], events, *map(number, counts), state]
+
+
+def _running(info: dict[str, Any]) -> str:
+    """Return for how long a peer has run, by what it has counted itself: clocks may differ, or be put right."""
+    return ago(0.0, info["uptime"]) if "uptime" in info else ago(info["started_at"], time.time())

@@ -33,7 +33,7 @@ MAX_HISTORY_ROWS = 200
 
 _new = tuple.__new__  # makes a NamedTuple of its fields in half the time
 
-_INSERT_ROW = "INSERT INTO events (sequence, topic, previous, at, record, count) VALUES (?, ?, ?, ?, ?, ?)"
+_INSERT_ROW = "INSERT INTO events (sequence, topic, previous, at, record, count, seen) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _LATEST = f"(at + {MAX_APART} * (count > 1))"
 _EARLIEST = f"(at - {MAX_APART} * (count > 1))"
 """When an event of a row may have been fired at the latest, and at the earliest."""
@@ -75,7 +75,12 @@ class Page(NamedTuple):
 
 
 class Group(NamedTuple):
-    """A consumer group of an API, as the journals remember it. Times are in seconds since 1970."""
+    """
+    A consumer group of an API, as the journals remember it.
+
+    Its times are moments of the machine's time (`machine_time`), and less than 0 where they were before its start: the
+    time of day may be put right at any time.
+    """
 
     api: str
     name: str
@@ -124,7 +129,7 @@ class Journal(JournalFile):
                     topic, record, at, _ = events[0]
                     head = self.head + 1
                     outcome = [Stored(head, self.lasts.get(topic, 0))]
-                    rows = [(head, self.numbers[topic], outcome[0].previous, at, record, 1)]
+                    rows = [(head, self.numbers[topic], outcome[0].previous, at, record, 1, self.time())]
                     self._write.execute(_INSERT_ROW, rows[0])
                     lasts = {topic: head}
                 else:
@@ -150,7 +155,7 @@ class Journal(JournalFile):
         latest: Topic | None = None
         records: list[bytes] = []  # of the row at hand, with all that is to be known of it
         number = before = size = 0
-        first = 0.0
+        first, seen = 0.0, self.time()
         for topic, record, at, id in events:
             if id and (known := ids.get(id) or self._handed_off(id)) is not None:
                 outcome.append(known._replace(is_new=False))
@@ -164,7 +169,7 @@ class Journal(JournalFile):
                 or id
             ):
                 if latest is not None:
-                    rows.append((head, number, before, first, joined(records), len(records)))
+                    rows.append((head, number, before, first, joined(records), len(records), seen))
                     lasts[latest] = previous
                 number = self.numbers.get(topic) or self._add_topic(topic)
                 latest, first, records = topic, at, []
@@ -177,7 +182,7 @@ class Journal(JournalFile):
             if id:
                 ids[id] = stored
         if latest is not None:
-            rows.append((head, number, before, first, joined(records), len(records)))
+            rows.append((head, number, before, first, joined(records), len(records), seen))
             lasts[latest] = previous
         self._write.executemany(_INSERT_ROW, rows)
         if ids:
@@ -293,7 +298,7 @@ class Journal(JournalFile):
 
     def position_before(self, topic: Topic, at: float) -> int:
         """
-        Return the sequence of the newest event of a topic that is older than a time; 0 where there is none.
+        Return the sequence of the newest event of a topic that is older than a time of day; 0 where there is none.
 
         Where events share a row it may be an older one by the 0.1 seconds that they may be apart: rather more is given.
         """
@@ -302,6 +307,25 @@ class Journal(JournalFile):
         with self.reader() as read:
             found = read.execute(query, (number, at)).fetchone()[0]
         return max(found or 0, self.floors.get(topic, 0))
+
+    def position_since(self, topic: Topic, at: float) -> int:
+        """Return the sequence of the newest event of a topic that was stored before a moment of the machine's time."""
+        number, moment = self.numbers.get(topic), at + self.offset
+        query = "SELECT sequence, seen FROM events WHERE topic = ? AND sequence <= ? ORDER BY sequence DESC LIMIT 1"
+        found, low, high = 0, 0, self.lasts.get(topic, 0)
+        with self.reader() as read:
+            # The journal's own time never goes back: what is not up to `low`, and not behind `high`, is halved.
+            middle = high
+            while low < high:
+                row = read.execute(query, (number, middle)).fetchone()
+                if row is None or row[0] <= low:
+                    low = middle
+                elif row[1] < moment:
+                    low, found = middle, int(row[0])
+                else:
+                    high = int(row[0]) - 1
+                middle = (low + high + 1) // 2
+        return max(found, self.floors.get(topic, 0))
 
     def find(self, is_it: Callable[[bytes], bool], within: bytes, api: str) -> tuple[Topic, int] | None:
         """
@@ -350,11 +374,12 @@ class Journal(JournalFile):
     def groups(self) -> list[Group]:
         """Return the groups that events are kept for."""
         with self.reader() as read:
-            return [group_of_row(row) for row in read.execute("SELECT * FROM groups")]
+            return [group_of_row(row, self.offset) for row in read.execute("SELECT * FROM groups")]
 
     def save_group(self, group: Group) -> None:
         """Note a group, or what is new of it."""
-        row = (group.api, group.name, json.dumps(group.events), group.created_at, group.last_seen, group.digest)
+        times = group.created_at + self.offset, group.last_seen + self.offset
+        row = (group.api, group.name, json.dumps(group.events), *times, group.digest)
         self.change(("INSERT OR REPLACE INTO groups VALUES (?, ?, ?, ?, ?, ?)", [row]))
 
     def remove_group(self, api: str, name: str) -> None:
@@ -448,7 +473,8 @@ class Journal(JournalFile):
         return int(read.execute(query, (number, after)).fetchone()[0])
 
 
-def group_of_row(row: tuple[Any, ...]) -> Group:
-    """Return a group as the table `groups` has it."""
+def group_of_row(row: tuple[Any, ...], offset: float) -> Group:
+    """Return a group as the table `groups` has it, of a journal whose time is so much ahead of the machine's."""
     api, name, events, created_at, last_seen, digest = row
-    return Group(api, name, tuple(json.loads(events)), created_at, last_seen, digest)
+    times = round(created_at - offset, 6), round(last_seen - offset, 6)
+    return Group(api, name, tuple(json.loads(events)), *times, digest)

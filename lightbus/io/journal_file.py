@@ -19,9 +19,20 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from ..exceptions import JournalError
 from .locks import JournalLock
+from .machine_time import boot_id, machine_time
 from .rows import LENGTH_SIZE, row_with, size_of
 
-__all__ = ["DAMAGED", "EPOCH_BITS", "JournalFile", "Row", "Topic", "is_locked", "is_removed", "journal_error"]
+__all__ = [
+    "DAMAGED",
+    "EPOCH_BITS",
+    "JournalFile",
+    "Row",
+    "Topic",
+    "is_locked",
+    "is_removed",
+    "journal_error",
+    "offset_of",
+]
 
 logger = logging.getLogger("lightbus.journal")
 
@@ -30,16 +41,21 @@ T = TypeVar("T")
 APPLICATION_ID = 0x4C427573
 """What marks a file as a journal of ours: "LBus"."""
 
-VERSION = 2
+VERSION = 3
 EPOCH_BITS = 40
 """An epoch has room for a million million events."""
 
 EPOCH_UNIT = 600.0
 """
 Seconds. An epoch is at least the time since 1970 in this unit, so that a journal that was set back to a copy of itself
-does not give its numbers out a second time: consumers would take what has them for handled.
+does not give its numbers out a second time: consumers would take what has them for handled. Where that time is wrong it
+does no more harm than that: epochs only count up, and it may use up half of them.
 """
 MAX_EPOCH = 2 ** (63 - EPOCH_BITS) - 1
+MAX_EPOCH_BY_CLOCK = MAX_EPOCH // 2
+
+NOTE_TIME_EVERY = 600.0
+"""Seconds between two notes of the journal's own time: so many of them a power cut may take."""
 
 DAMAGED = (sqlite3.Error, TypeError, ValueError)
 """What reading a damaged file may raise: a number is none any more, a text is not UTF-8."""
@@ -73,7 +89,7 @@ _TABLES = """
     );
     CREATE TABLE events (
         sequence INTEGER PRIMARY KEY, topic INTEGER NOT NULL, previous INTEGER NOT NULL, at REAL NOT NULL,
-        count INTEGER NOT NULL, record BLOB NOT NULL
+        count INTEGER NOT NULL, record BLOB NOT NULL, seen REAL NOT NULL DEFAULT 0
     );
     CREATE INDEX by_topic ON events (topic, sequence, count);
     CREATE TABLE handed_off (id TEXT PRIMARY KEY, sequence INTEGER NOT NULL) WITHOUT ROWID;
@@ -115,8 +131,11 @@ class Topic(NamedTuple):
     partition: int
 
 
-Row: TypeAlias = tuple[int, int, int, float, bytes, int]
-"""Sequence of its last event, number of the topic, previous of its first event, time, records, number of events."""
+Row: TypeAlias = tuple[int, int, int, float, bytes, int, float]
+"""
+Sequence of its last event, number of the topic, previous of its first event, time of day, records, number of events,
+and the journal's own time.
+"""
 
 
 def journal_error(path: Path, what: str, error: Exception) -> JournalError:
@@ -136,6 +155,13 @@ def journal_error(path: Path, what: str, error: Exception) -> JournalError:
     else:
         remedy = "Is the disk all right?"
     return JournalError(f"The journal {path} {what}: {text}. {remedy}")
+
+
+def offset_of(about: Mapping[str, str]) -> float:
+    """Return what a journal's own time is ahead of the machine's, as it has noted it; at least that."""
+    if about.get("boot") and about["boot"] == boot_id():
+        return float(about.get("offset", 0.0))
+    return float(about.get("time", 0.0)) - machine_time()
 
 
 def is_locked(error: BaseException | None) -> bool:
@@ -198,6 +224,9 @@ class JournalFile:
         """The newest sequence of each topic. With the writing lock held; replaced as a whole for a new topic."""
         self.floors: dict[Topic, int] = {}
         """Up to where each topic was trimmed."""
+        self.offset = 0.0
+        """What the journal's own time is ahead of the machine's."""
+        self._time_noted_at = 0.0
         self._log_is_large = False
         """Whether it was said that the write-ahead log grows."""
         self._files: dict[str, int] = {}
@@ -423,6 +452,8 @@ class JournalFile:
             if self._closed:
                 return
             self._closed = True
+            with contextlib.suppress(sqlite3.Error):
+                self._note_time(self._write)
             self._close_connections()
             if self._lock is not None:
                 self._lock.close()
@@ -480,7 +511,7 @@ class JournalFile:
             write.execute(f"PRAGMA user_version={VERSION}")
             write.executemany("INSERT INTO about VALUES (?, ?)", {"epoch": "0", **new}.items())
             write.execute("INSERT INTO size VALUES (0, 0, 0)")
-        elif version not in (1, VERSION) or write.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        elif version not in (1, 2, VERSION) or write.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
             write.execute("ROLLBACK")
             raise JournalError(
                 f"The journal {self.path} is of version {version}, and this Lightbus knows version {VERSION}. "
@@ -490,9 +521,21 @@ class JournalFile:
             write.execute("ALTER TABLE events ADD COLUMN count INTEGER NOT NULL DEFAULT 1")
             write.execute("DROP INDEX by_topic")
             write.execute("CREATE INDEX by_topic ON events (topic, sequence, count)")
+        if version in (1, 2):  # the times of groups were those of the clock; what is there was before everything else
+            write.execute("ALTER TABLE events ADD COLUMN seen REAL NOT NULL DEFAULT 0")
+            now = time.time()
+            write.execute(
+                "UPDATE groups SET created_at = min(0, created_at - ?1), last_seen = min(0, last_seen - ?1)", (now,)
+            )
             write.execute(f"PRAGMA user_version={VERSION}")
+        self._begin_time()
         before = int(write.execute("SELECT value FROM about WHERE key = 'epoch'").fetchone()[0])
-        epoch = min(max(before + 1, int(time.time() / EPOCH_UNIT)), MAX_EPOCH)
+        if before >= MAX_EPOCH:
+            write.execute("ROLLBACK")
+            raise JournalError(
+                f"The journal {self.path} was opened so often that it has no numbers left. Move it away."
+            )
+        epoch = max(before + 1, min(int(time.time() / EPOCH_UNIT), MAX_EPOCH_BY_CLOCK))
         write.execute("UPDATE about SET value = ? WHERE key = 'epoch'", (str(epoch),))
         self._failing = write.execute("SELECT 1 FROM deliveries LIMIT 1").fetchone() is not None
         count, size, through = write.execute("SELECT * FROM size").fetchone()
@@ -502,6 +545,35 @@ class JournalFile:
         write.execute("UPDATE size SET count = ?, bytes = ?, through = ?", (*self.size, self.head))
         write.execute("COMMIT")
         self.epoch = epoch
+
+    def _begin_time(self) -> None:
+        """
+        Go on with the journal's own time, which whoever moves the time of day does not change.
+
+        While the machine runs it goes on whether the journal is open or not. From one start of the machine to the next
+        it stands still: how long that took, only a clock could tell.
+        """
+        about = dict(self._write.execute("SELECT key, value FROM about"))
+        newest = self._write.execute("SELECT seen FROM events ORDER BY sequence DESC LIMIT 1").fetchone()
+        least = max(float(about.get("time", 0.0)), 0.0 if newest is None else float(newest[0]))
+        self.offset = max(offset_of(about), least - machine_time())
+        self._note_time(self._write)
+
+    def _note_time(self, write: sqlite3.Connection) -> None:
+        self._time_noted_at = self.time()
+        values = {"boot": boot_id(), "offset": repr(self.offset), "time": repr(self._time_noted_at)}
+        write.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", values.items())
+
+    def note_time(self) -> None:
+        """Have the journal's own time on disk, now and then. Raises JournalError."""
+        if self.time() - self._time_noted_at > NOTE_TIME_EVERY:
+            with self.writing:
+                self._time_noted_at = self.time()
+                self.commit((("UPDATE about SET value = ? WHERE key = 'time'", [(repr(self._time_noted_at),)]),))
+
+    def time(self) -> float:
+        """Return the journal's own time: the seconds that it has seen pass."""
+        return machine_time() + self.offset
 
     def _load_topics(self) -> None:
         lasts: dict[Topic, int] = {}

@@ -20,7 +20,7 @@ from ..config.surroundings import home_directory
 from ..exceptions import JournalError
 from .aside import is_damage, put_aside
 from .journal import Group, Journal, group_of_row
-from .journal_file import DAMAGED, journal_error
+from .journal_file import DAMAGED, journal_error, offset_of
 from .locks import JournalLock
 
 __all__ = ["JournalDirectory", "data_directory", "has_events", "is_shared", "safe_name", "throw_away"]
@@ -181,7 +181,9 @@ class JournalDirectory:
         found: dict[tuple[str, str], Group] = {}
         for file in self._files():
             with contextlib.suppress(*DAMAGED), contextlib.closing(_read_only(file)) as connection:
-                for group in map(group_of_row, connection.execute("SELECT * FROM groups")):
+                offset = offset_of(dict(connection.execute("SELECT key, value FROM about")))
+                for row in connection.execute("SELECT * FROM groups"):
+                    group = group_of_row(row, offset)
                     known = found.get((group.api, group.name))
                     found[group.api, group.name] = group if known is None else _merged(known, group)
         return list(found.values())

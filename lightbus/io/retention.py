@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..exceptions import JournalError
 from .journal_file import SIZE, JournalFile, Topic
-from .rows import MAX_APART, MAX_EVENTS, Gone, entries_of, row_with
+from .rows import MAX_EVENTS, Gone, entries_of, row_with
 
 __all__ = ["Retention"]
 
@@ -29,7 +30,6 @@ _DELETE_OLDEST_CUT = f"""
     DELETE FROM cuts WHERE topic = ?1 AND through = (SELECT min(through) FROM cuts WHERE topic = ?1)
         AND (SELECT count(*) FROM cuts WHERE topic = ?1) > {MAX_CUTS}
 """
-_LATEST = f"(at + {MAX_APART} * (count > 1))"
 
 
 class Retention:
@@ -53,7 +53,6 @@ class Retention:
     def trim(
         self,
         *,
-        now: float,
         min_age: float,
         max_events: int,
         max_bytes: int,
@@ -63,8 +62,7 @@ class Retention:
         Delete what is older than `min_age` seconds and handled by all, and whatever is over a cap, oldest first.
 
         Args:
-            now: seconds since 1970.
-            min_age: seconds for which events are kept in any case, up to the caps.
+            min_age: seconds for which events are kept in any case, up to the caps: of the journal's own time.
             max_events, max_bytes: the caps.
             owed: per topic how far each group that is owed it has come. Topics that are not in it are too new for this.
 
@@ -74,17 +72,18 @@ class Retention:
         """
         for topic, groups in owed.items():
             handled = min(groups.values(), default=self._file.lasts.get(topic, 0))
-            self._delete_old(topic, self._file.numbers[topic], handled, now - min_age, now)
+            self._delete_old(topic, self._file.numbers[topic], handled, self._file.time() - min_age)
             if self._file.has_large_log:
                 self._file.checkpoint()
         lost: dict[tuple[str, Topic], int] = {}
         events, size = self._file.size
         while (events > max_events or size > max_bytes) and events:
             self._delete_oldest(
-                min(CHUNK, max(1, events - max_events)) if events > max_events else CHUNK // 10, now, owed, lost
+                min(CHUNK, max(1, events - max_events)) if events > max_events else CHUNK // 10, owed, lost
             )
             events, size = self._file.size
         self._note_size()
+        self._file.note_time()
         return [(group, topic, count) for (group, topic), count in lost.items()]
 
     def is_drained(self) -> bool:
@@ -94,25 +93,23 @@ class Retention:
                 read.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None for table in ("events", "dead")
             )
 
-    def _delete_old(self, topic: Topic, number: int, handled: int, before: float, now: float) -> None:
+    def _delete_old(self, topic: Topic, number: int, handled: int, before: float) -> None:
         # The last row may have events that were handled, and such that were not.
         query = (
-            f"SELECT sequence, count, {SIZE}, {_LATEST}, previous, CASE WHEN sequence > ?2 THEN record END "
+            f"SELECT sequence, count, {SIZE}, seen, previous, CASE WHEN sequence > ?2 THEN record END "
             f"FROM events WHERE topic = ?1 AND sequence < ?2 + {MAX_EVENTS} AND sequence - count < ?2 ORDER BY sequence"
         )
         while True:
             gone = Gone()
             goes_on = False
             with self._file.slow_reader() as read:
-                for sequence, count, size, at, previous, data in read.execute(query, (number, handled)):
-                    # The first that is too young ends it, so that the young are not all looked at each time. One from
-                    # the future does not: a clock was wrong.
-                    if at < before and data is None:
-                        gone.row(sequence, count, size)
-                    elif at < before:
-                        gone.part(entries_of(sequence, previous, count, data), handled)
-                    elif at <= now:
+                for sequence, count, size, seen, previous, data in read.execute(query, (number, handled)):
+                    if seen >= before:  # and all behind it are as young
                         break
+                    if data is None:
+                        gone.row(sequence, count, size)
+                    else:
+                        gone.part(entries_of(sequence, previous, count, data), handled)
                     if len(gone.rows) == CHUNK or gone.size >= CHUNK_BYTES:
                         goes_on = True
                         break
@@ -124,7 +121,6 @@ class Retention:
     def _delete_oldest(
         self,
         count: int,
-        now: float,
         owed: Mapping[Topic, Mapping[str, int]],
         lost: dict[tuple[str, Topic], int],
     ) -> None:
@@ -156,7 +152,7 @@ class Retention:
             floors,
             (
                 "INSERT INTO lost VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET number = number + ?3, at = ?4",
-                [(group, self._file.numbers[topic], number, now) for (group, topic), number in losses.items()],
+                [(group, self._file.numbers[topic], number, time.time()) for (group, topic), number in losses.items()],
             ),
             (_INSERT_CUT, cut),
             (_JOIN_OLDEST_CUTS, [row[:1] for row in cut]),

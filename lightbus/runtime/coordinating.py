@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -23,6 +24,7 @@ from ..core.groups import Group as Membership
 from ..exceptions import JournalError, LightbusException, PeerBusy, PeerRefused, ProtocolError
 from ..io.dead_letters import Dead
 from ..io.journal import Group, Journal, NewEvent, Topic
+from ..io.machine_time import machine_time
 from ..recurring import RecurringLog
 from ..service.api import ApiRegistry
 from ..wire import envelope
@@ -49,7 +51,7 @@ from .context import Identity
 from .guard import Guard
 from .sizes import Receivers, fitting, fitting_partitions
 
-__all__ = ["AGAIN", "Coordinator", "GroupAtWork", "count_lag"]
+__all__ = ["AGAIN", "Coordinator", "GroupAtWork", "Moment", "count_lag", "created_of"]
 
 logger = logging.getLogger("lightbus.groups")
 
@@ -64,6 +66,9 @@ AGAIN = " for "
 What makes the name of an event that one group is given again, or late: "user_registered for shop-send_mail". No event's
 own name has a blank; so such an event is kept, followed and acknowledged as any other, by that group alone.
 """
+
+MAX_WAY = 60.0
+"""Seconds that a message may have been on its way, where its sender's clock is ours: more means that it was moved."""
 
 MAX_PAGE = 1000
 MAX_PAGE_BYTES = 1024 * 1024
@@ -101,6 +106,10 @@ class Shelf(Protocol):
         """Return those that belong to other services."""
 
 
+class Moment(float):
+    """A moment of the machine's time (`machine_time`); a time that is none is one of day, in seconds since 1970."""
+
+
 @dataclass(slots=True)
 class _Connection:
     """A member's connection, and what the member was told last."""
@@ -135,9 +144,9 @@ class GroupAtWork:
     """Whether it began where its listener said (`since`), and not with its creation."""
 
     @property
-    def owed_since(self) -> float:
-        """Since when it is owed events, in seconds since 1970."""
-        return self.info.created_at - (MARGIN if self.is_estimated else 0.0)
+    def owed_since(self) -> Moment:
+        """Since when it is owed events."""
+        return Moment(self.info.created_at - (MARGIN if self.is_estimated else 0.0))
 
     def has_handled(self, journal: str, topic: Topic, sequence: int) -> bool:
         """Return whether everything up to a sequence was acknowledged."""
@@ -207,7 +216,7 @@ class Coordinator:
         """How often all members of groups were to be told of something new to them. Beats say which they have heard."""
         self._removed: dict[tuple[str, str], float] = {}
         """Per (API, group) when it was removed: if it comes back, it begins anew."""
-        self._since = time.time()
+        self._since = machine_time()
         self._waiting: dict[Topic, list[tuple[int, Callable[[], None]]]] = {}
         self._acks: list[tuple[bytes, int, list[int]]] = []
         self._writes: dict[str, dict[tuple[str, Topic], int]] = {}
@@ -291,7 +300,7 @@ class Coordinator:
 
         """
         known = self.groups.get((info.api, info.name))
-        info = info._replace(created_at=max(info.created_at, self._removed.get((info.api, info.name), 0.0)))
+        info = info._replace(created_at=max(info.created_at, self._removed.get((info.api, info.name), -math.inf)))
         if known is not None:
             self._learn_creation(known, info.created_at, is_near=is_near)
         elif self._keeps(info.api):
@@ -305,7 +314,7 @@ class Coordinator:
         for journal in self.journals():
             self._unsaved[journal.id].groups.pop((api, name), None)
             journal.remove_group(api, name)
-        self._removed[api, name] = time.time()
+        self._removed[api, name] = machine_time()
         del self.groups[api, name]
         for member in list(group.connections):
             self._disconnect(group, member)
@@ -552,7 +561,7 @@ class Coordinator:
                 self.counts["hung"] += 1
             if group.connections and now - group.saved_at > SAVE_SEEN_EVERY:
                 group.saved_at = now
-                group.info = group.info._replace(last_seen=time.time())
+                group.info = group.info._replace(last_seen=machine_time())
                 self._save_group(group)
 
     def _lose(self, group: GroupAtWork, member: str, what: str) -> None:
@@ -637,7 +646,7 @@ class Coordinator:
 
     def expired(self, now: float, group_expiry: float) -> list[Group]:
         """
-        Return the groups that were not seen for longer than `group_expiry` seconds (`now` as of time.time()).
+        Return the groups that were not seen for longer than `group_expiry` seconds (`now` as of machine_time()).
 
         None is until this process has looked for an hour itself, or `group_expiry`: while it was down it saw nobody.
         """
@@ -650,10 +659,10 @@ class Coordinator:
 
     def _group_of(self, join: Join) -> GroupAtWork:
         is_near = join.host == self.identity.host
-        created_at = join.created_at if is_near else time.time() - (join.clock - join.created_at)
-        created_at = max(created_at, self._removed.get((join.api, join.group), 0.0))
+        created_at = created_of(join.created_at, join.clock, is_near=is_near)
+        created_at = max(created_at, self._removed.get((join.api, join.group), -math.inf))
         events = tuple(str(event) for event in join.events)
-        info = Group(join.api, join.group, events, min(created_at, time.time()), time.time(), join.digest)
+        info = Group(join.api, join.group, events, created_at, machine_time(), join.digest)
         known = self.groups.get((join.api, join.group))
         if known is None:
             return self._create(info, join.since, is_near=is_near)
@@ -746,7 +755,7 @@ class Coordinator:
         name, count = group.info.name, 0
         for journal in self.journals():
             for topic, _ in self._topics(group, range(PARTITIONS), journal):
-                after, last = (journal.position_before(topic, at) for at in (group.owed_since, end))
+                after, last = (journal.position_since(topic, at) for at in (group.owed_since, end))
                 while after < last and AGAIN not in topic.event:
                     page = journal.page(topic, after, limit=MAX_PAGE, max_bytes=MAX_PAGE_BYTES)
                     missed = [entry for entry in page.entries if entry.sequence <= last]
@@ -777,7 +786,7 @@ class Coordinator:
         topics = self._topics(group, range(PARTITIONS), journal)
         since = self._found(journal, group.info.api, since)
         for topic, head in topics:
-            position = _position(journal, topic, head, since, group.info.created_at)
+            position = _position(journal, topic, head, since, Moment(group.info.created_at))
             if cursors.begin(topic, position):
                 self._note(journal.id, group.info.name, topic, position)
 
@@ -857,9 +866,14 @@ class Coordinator:
         self._save_held(group, assignment.partitions, is_held=True)
         events = self._events(info.api, info.events, info.name)
         partitions = list(assignment.partitions)
-        message = Assign(info.api, info.name, assignment.generation, partitions, events, info.created_at, time.time())
+        message = Assign(info.api, info.name, assignment.generation, partitions, events, *self.times_of(info))
         connection.generation, connection.events = assignment.generation, events
         self._send(connection.routing_id, call_id, message)
+
+    def times_of(self, info: Group) -> tuple[float, float]:
+        """Return when a group was created and what time it is, in seconds since 1970, as our clock counts them now."""
+        clock = time.time()
+        return clock - (machine_time() - info.created_at), clock
 
     def _save_held(self, group: GroupAtWork, partitions: Iterable[int], *, is_held: bool) -> None:
         for journal in self.journals():
@@ -989,6 +1003,18 @@ class Coordinator:
         self._reply_to(routing_id, envelope.encode(message, call_id))
 
 
+def created_of(created_at: float, clock: float, *, is_near: bool) -> float:
+    """
+    Return since which moment of this machine a group exists, of which somebody tells by the clock that it has.
+
+    Only what that clock has counted meanwhile is believed, and on the same host (`is_near`) for how long the message
+    was on its way: whatever the time of day is, and whenever it is put right.
+    """
+    age = max(0.0, clock - created_at)
+    way = time.time() - clock if is_near else 0.0
+    return machine_time() - age - (way if 0.0 < way < MAX_WAY else 0.0)
+
+
 def count_lag(positions: Iterable[tuple[Journal, Topic, int]]) -> int:
     """Return how many events are behind these positions. Where they are many this takes its time: from a thread."""
     return sum(journal.count_after(topic, acked) for journal, topic, acked in positions)
@@ -1001,7 +1027,7 @@ def _again(topic: Topic, group: str, journal: str, sequence: int, record: bytes)
     return NewEvent(topic._replace(event=f"{event}{AGAIN}{group}"), record, time.time(), id=id)
 
 
-def _position(journal: Journal, topic: Topic, head: int, since: Any, otherwise: float | None = None) -> int:
+def _position(journal: Journal, topic: Topic, head: int, since: Any, otherwise: Moment | None = None) -> int:
     """Return behind which sequence somebody begins who is owed what was fired since an event, or since a time."""
     if since == "$":
         return head
@@ -1011,6 +1037,8 @@ def _position(journal: Journal, topic: Topic, head: int, since: Any, otherwise: 
         return min(since, head)
     if isinstance(since, str):
         since = otherwise  # another publisher has it
+    if isinstance(since, Moment):
+        return journal.position_since(topic, since)
     if isinstance(since, datetime):
         since = since.timestamp()
     return head if since is None else journal.position_before(topic, float(since))

@@ -6,7 +6,6 @@ Ask one particular publisher with `bus_options={"peer": instance id}`: each answ
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from datetime import datetime
@@ -15,9 +14,10 @@ from typing import Any, TypeVar
 
 from ..io.dead_letters import Dead
 from ..io.journal import Entry, Group, Journal, Topic
+from ..io.machine_time import machine_time
 from ..service.api import Api
 from ..wire import envelope, fields
-from .coordinating import AGAIN, Coordinator, GroupAtWork, count_lag
+from .coordinating import AGAIN, Coordinator, GroupAtWork, count_lag, created_of
 from .publishing import native_id
 
 __all__ = ["MAX_HISTORY", "EventsApi", "group_of_wire", "newest_of", "split_native_id"]
@@ -190,10 +190,13 @@ class EventsApi(Api):
 
     def _described(self, group: GroupAtWork) -> dict[str, Any]:
         info = group.info
+        created_at, clock = self._coordinator.times_of(info)
         return {
             **info._asdict(),
             "events": list(info.events),
-            "clock": time.time(),
+            "created_at": created_at,
+            "last_seen": clock - (machine_time() - info.last_seen),
+            "clock": clock,
             "members": {member: group.membership.held_by(member) for member in group.connections},
             "acks": group.acks,
             "mixed": len({connection.digest for connection in group.connections.values()}) > 1,
@@ -259,13 +262,12 @@ def group_of_wire(value: dict[str, Any], *, is_near: bool = True) -> Group:
     """
     if type(value) is not dict or not all(key in value and check(value[key]) for key, check in _OF_GROUP.items()):
         raise ValueError("no group as a publisher describes one")
-    offset = 0.0 if is_near else time.time() - value["clock"]
     return Group(
         value["api"],
         value["name"],
         tuple(value["events"]),
-        value["created_at"] + offset,
-        value["last_seen"] + offset,
+        created_of(value["created_at"], value["clock"], is_near=is_near),
+        created_of(value["last_seen"], value["clock"], is_near=is_near),
         value["digest"],
     )
 

@@ -66,7 +66,6 @@ class PeerApi(Api):
         self._client = client
         self._parts = parts
         self._version = version
-        self._started_at = time.time()
         self._started = time.monotonic()
 
     async def ping(self) -> float:
@@ -74,8 +73,8 @@ class PeerApi(Api):
         return time.time()
 
     async def info(self) -> dict[str, Any]:
-        """Return who this is, what it runs, what it listens to and since when it runs (seconds since 1970)."""
-        me = self._client.engine.identity
+        """Return who this is, what it runs, what it listens to and since when it runs, by its own clock."""
+        me, uptime = self._client.engine.identity, time.monotonic() - self._started
         return {
             "bus": me.bus,
             "instance": me.instance,
@@ -85,7 +84,8 @@ class PeerApi(Api):
             "pid": me.pid,
             "version": self._version,
             "features": sorted(feature.value for feature in self._client.features),
-            "started_at": self._started_at,
+            "started_at": time.time() - uptime,
+            "uptime": uptime,
             "listeners": [
                 {
                     "api": listener.api,

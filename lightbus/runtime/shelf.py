@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 from ..exceptions import JournalError
 from ..io.journal import Group, Journal, Topic
 from ..io.journals import JournalDirectory, data_directory, has_events, throw_away
+from ..io.machine_time import machine_time
 from ..recurring import RecurringLog
 
 if TYPE_CHECKING:
@@ -374,7 +375,7 @@ class Care:
 
     async def _trim(self) -> None:
         settings = self._config.journal
-        for info in self._coordinator.expired(time.time(), settings.group_expiry):
+        for info in self._coordinator.expired(machine_time(), settings.group_expiry):
             logger.warning(
                 "The group %s of %s was not seen for %d days and is forgotten: nothing is kept for it any more",
                 info.name, info.api, settings.group_expiry / 86_400,
@@ -388,7 +389,6 @@ class Care:
         settings = self._config.journal
         trim = partial(
             journal.retention.trim,
-            now=time.time(),
             min_age=settings.min_age,
             max_events=settings.max_events,
             max_bytes=settings.max_bytes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sqlite3
 import subprocess
 import sys
@@ -22,8 +23,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from helpers import scaled
 from lightbus.exceptions import JournalError
 from lightbus.io import retention as module
-from lightbus.io.journal import EPOCH_BITS, Entry, Group, Journal, NewEvent, Page, Topic
+from lightbus.io.journal import EPOCH_BITS, Entry, Group, Journal, NewEvent, Page, Stored, Topic
 from lightbus.io.locks import JournalLock
+from lightbus.io.machine_time import machine_time
 
 ONE, TWO = Topic("auth", "seen", 1), Topic("auth", "seen", 2)
 DAY = 86_400.0
@@ -208,7 +210,7 @@ def test_dead_letters(journal: Journal) -> None:
 
 def test_what_is_gone_is_not_set_aside(journal: Journal) -> None:
     """Retention may take an event that is still tried; what was set aside before that stays as it is."""
-    [stored] = journal.append([event(record=b"poison", at=0.0)])
+    [stored] = store(journal, event(record=b"poison", at=0.0))
     assert journal.dead_letters.add("shop", ONE, stored.sequence, 5, "ValueError", 9.0)
     trim(journal, handled={}, now=9 * DAY)
     assert not journal.dead_letters.add("shop", ONE, stored.sequence, 6, "again", 10.0)
@@ -221,14 +223,24 @@ def test_what_is_gone_is_not_set_aside(journal: Journal) -> None:
 
 def trim(journal: Journal, *, handled: dict[str, int], now: float = 2 * DAY, events: int = 10**6, size: int = 10**9):
     """Trim with one day of least age."""
+    journal.time = lambda: now  # type: ignore[method-assign]
     return journal.retention.trim(
-        now=now, min_age=DAY, max_events=events, max_bytes=size, owed=dict.fromkeys(journal.all_topics(), handled)
+        min_age=DAY, max_events=events, max_bytes=size, owed=dict.fromkeys(journal.all_topics(), handled)
     )
+
+
+def store(journal: Journal, *events: NewEvent) -> list[Stored]:
+    """Store events, those of one time at a time: the journal's own time is that of the event."""
+    stored: list[Stored] = []
+    for at, those in itertools.groupby(events, lambda each: each.at):
+        journal.time = lambda at=at: at  # type: ignore[method-assign, misc]
+        stored += journal.append(list(those))
+    return stored
 
 
 def test_old_and_handled_events_are_deleted(journal: Journal) -> None:
     """Neither what somebody is still owed goes, nor what is younger; an id that went may come again."""
-    stored = journal.append([event(at=0.0, id="a"), event(at=0.0), event(at=1.9 * DAY)])
+    stored = store(journal, event(at=0.0, id="a"), event(at=0.0), event(at=1.9 * DAY))
     assert trim(journal, handled={"shop": stored[0].sequence, "mail": stored[2].sequence}) == []
     assert [entry.sequence for entry in page(journal).entries] == [each.sequence for each in stored[1:]]
     assert trim(journal, handled={"shop": stored[2].sequence}) == []
@@ -240,8 +252,8 @@ def test_old_and_handled_events_are_deleted(journal: Journal) -> None:
 
 def test_a_topic_that_began_meanwhile_stays(journal: Journal) -> None:
     """Who is owed it was not asked yet: however old its events seem to be, they are not deleted."""
-    journal.append([event(at=0.0)])
-    assert journal.retention.trim(now=2 * DAY, min_age=DAY, max_events=10, max_bytes=10**9, owed={}) == []
+    store(journal, event(at=0.0))
+    assert journal.retention.trim(min_age=-DAY, max_events=10, max_bytes=10**9, owed={}) == []
     assert journal.size[0] == 1
 
 
@@ -266,7 +278,7 @@ def test_a_journal_that_is_set_back_gives_no_number_twice(tmp_path: Path, monkey
 
 def test_without_a_group_age_decides(journal: Journal) -> None:
     """What nobody is owed is kept for its time, and no longer."""
-    journal.append([event(at=0.0), event(at=1.9 * DAY)])
+    store(journal, event(at=0.0), event(at=1.9 * DAY))
     trim(journal, handled={})
     assert journal.size == (1, 1)
     assert not journal.retention.is_drained()
@@ -277,7 +289,7 @@ def test_without_a_group_age_decides(journal: Journal) -> None:
 @pytest.mark.parametrize("cap", [{"events": 4}, {"size": 40}])
 def test_a_cap_wins_and_the_loss_is_told(journal: Journal, cap: dict[str, int]) -> None:
     """The oldest go, also those a group had not handled; that is counted for it, and told whoever asks for them."""
-    stored = journal.append([event(record=b"x" * 10, at=1.9 * DAY) for _ in range(10)])
+    stored = store(journal, *(event(record=b"x" * 10, at=1.9 * DAY) for _ in range(10)))
     handled = {"shop": stored[1].sequence, "mail": stored[-1].sequence}
     lost = trim(journal, handled=handled, **cap)
     kept = journal.size[0]
@@ -289,17 +301,19 @@ def test_a_cap_wins_and_the_loss_is_told(journal: Journal, cap: dict[str, int]) 
     assert page(journal, after=stored[-1].sequence).trimmed == 0
 
 
-def test_a_wrong_clock_holds_nothing_up(journal: Journal) -> None:
-    """An event from the future stays until its time; the old ones behind it go nevertheless."""
-    stored = journal.append([event(at=0.0), event(at=9 * DAY), event(at=0.0), event(at=1.9 * DAY), event(at=0.0)])
-    trim(journal, handled={})
-    assert [entry.sequence for entry in page(journal).entries] == [stored[n].sequence for n in (1, 3, 4)]
+def test_the_time_of_day_deletes_nothing_and_keeps_nothing(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However it is moved while events are stored and trimmed: the journal goes by the time that it has seen pass."""
+    for n, clock in enumerate((1.8e9, 4e9, 0.0, 1.8e9, 1.8e9)):
+        monkeypatch.setattr(time, "time", lambda clock=clock: clock)
+        store(journal, event(at=n * DAY / 2))
+        trim(journal, handled={}, now=n * DAY / 2)
+        assert journal.size[0] == min(n + 1, 3)
 
 
 def test_cuts_are_bounded(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """However often a cap wins, not more is remembered than says about how many events somebody missed: no fewer."""
     monkeypatch.setattr(module, "CHUNK", 2)
-    stored = journal.append([event(at=1.9 * DAY) for _ in range(200)])
+    stored = store(journal, *(event(at=1.9 * DAY) for _ in range(200)))
     assert trim(journal, handled={"shop": 0}, events=20) == [("shop", ONE, 180)]
     with contextlib.closing(sqlite3.connect(journal.path)) as connection:
         assert connection.execute("SELECT count(*), sum(number) FROM cuts").fetchone() == (module.MAX_CUTS, 180)
@@ -309,7 +323,7 @@ def test_cuts_are_bounded(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_size_is_known_without_counting(journal: Journal, path: Path) -> None:
     """It follows what is stored, deleted and undone, and is right again after a crash."""
-    journal.append([event(record=b"x" * 10, at=0.0, id="a"), event(record=b"x" * 20, at=1.9 * DAY)])
+    store(journal, event(record=b"x" * 10, at=0.0, id="a"), event(record=b"x" * 20, at=1.9 * DAY))
     journal.append([event(record=b"x" * 99, id="a")])
     assert journal.size == (2, 30)
     trim(journal, handled={})
@@ -324,7 +338,7 @@ def test_the_size_is_known_without_counting(journal: Journal, path: Path) -> Non
 
 def test_a_trimmed_topic_remembers_its_newest(journal: Journal, path: Path) -> None:
     """When all events of a topic are gone, the next one still names the last of them, also after a new opening."""
-    [stored] = journal.append([event(at=0.0)])
+    [stored] = store(journal, event(at=0.0))
     trim(journal, handled={})
     journal.close()
     reopened = Journal(path)
@@ -332,6 +346,17 @@ def test_a_trimmed_topic_remembers_its_newest(journal: Journal, path: Path) -> N
     assert page(reopened) == Page([], stored.sequence, False, 0)
     assert reopened.append([event()])[0].previous == stored.sequence
     reopened.close()
+
+
+def test_where_a_moment_is(journal: Journal) -> None:
+    """The newest event that was stored before it, in each topic, whatever the time of day was said to be."""
+    offset = journal.offset
+    stored = store(journal, *(event(ONE if n % 3 else TWO, at=float(n)) for n in range(40)))
+    for n in range(41):
+        for topic in (ONE, TWO):
+            before = [each.sequence for k, each in enumerate(stored[:n]) if (ONE if k % 3 else TWO) == topic]
+            assert journal.position_since(topic, n - 0.5 - offset) == (before[-1] if before else 0)
+    assert journal.position_since(Topic("auth", "none", 1), 5.0) == 0
 
 
 # The file
@@ -379,23 +404,33 @@ def test_a_newer_version_is_left_alone(journal: Journal, path: Path) -> None:
     """A file that a later Lightbus wrote is not touched, and the error says so."""
     journal.close()
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version=3")
+        connection.execute("PRAGMA user_version=4")
     before = path.read_bytes()
-    with pytest.raises(JournalError, match="is of version 3, and this Lightbus knows version 2"):
+    with pytest.raises(JournalError, match="is of version 4, and this Lightbus knows version 3"):
         Journal(path)
     assert path.read_bytes() == before
 
 
-def test_a_journal_of_version_1_goes_on(journal: Journal, path: Path) -> None:
-    """Its events, which have a row each, are there as before, and new ones follow on them."""
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_journal_of_version_1_goes_on(journal: Journal, path: Path, version: int) -> None:
+    """Its events, which have a row each, are there as before, new ones follow on them, and groups keep their age."""
     old = [journal.append([event(record=record)])[0].sequence for record in (b"a", b"b")]
     journal.close()
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("DROP INDEX by_topic")
-        connection.execute("ALTER TABLE events DROP COLUMN count")
-        connection.execute("CREATE INDEX by_topic ON events (topic, sequence)")
-        connection.execute("PRAGMA user_version=1")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        if version == 1:
+            connection.execute("DROP INDEX by_topic")
+            connection.execute("ALTER TABLE events DROP COLUMN count")
+            connection.execute("CREATE INDEX by_topic ON events (topic, sequence)")
+        connection.execute("ALTER TABLE events DROP COLUMN seen")
+        connection.execute("DELETE FROM about WHERE key IN ('boot', 'offset', 'time')")
+        now = time.time()
+        connection.execute("INSERT INTO groups VALUES ('auth', 'shop', '[]', ?, ?, 'd')", (now - 50, now + 1e9))
+        connection.execute(f"PRAGMA user_version={version}")
     again = Journal(path)
+    [known] = again.groups()
+    assert machine_time() - known.created_at == pytest.approx(50.0, abs=5.0)
+    assert machine_time() - known.last_seen == pytest.approx(0.0, abs=5.0)  # a clock was wrong
+    assert again.position_since(ONE, known.created_at) == 0  # it is owed rather more
     assert again.size == (2, 2)
     new = [each.sequence for each in again.append([event(record=b"c"), event(record=b"d")])]
     assert [entry.record for entry in page(again).entries] == [b"a", b"b", b"c", b"d"]
@@ -689,7 +724,7 @@ class AgainstAModel(RuleBasedStateMachine):
     def trim(self) -> None:
         gone = {topic: self.acked.get(topic, 0) for topic in self.model}
         owed = {topic: {"g": at} for topic, at in gone.items()}
-        self.journal.retention.trim(now=10.0, min_age=5.0, max_events=10**6, max_bytes=10**9, owed=owed)
+        self.journal.retention.trim(min_age=-1.0, max_events=10**6, max_bytes=10**9, owed=owed)
         for topic, entries in self.model.items():
             entries[:] = [entry for entry in entries if entry.sequence > gone[topic]]
         self.know_ids()
@@ -706,7 +741,7 @@ class AgainstAModel(RuleBasedStateMachine):
         gone = everything[: max(0, len(everything) - most)]
         missed = Counter(topic for sequence, topic in gone if sequence > self.acked.get(topic, 0))
         owed = {topic: {"g": self.acked.get(topic, 0)} for topic in self.model}
-        told = self.journal.retention.trim(now=10.0, min_age=50.0, max_events=most, max_bytes=10**9, owed=owed)
+        told = self.journal.retention.trim(min_age=DAY, max_events=most, max_bytes=10**9, owed=owed)
         assert {topic: count for _, topic, count in told} == missed
         for topic, entries in self.model.items():
             assert self.journal.page(topic, self.acked.get(topic, 0), limit=1, max_bytes=9).trimmed >= missed[topic]

@@ -171,3 +171,68 @@ def test_it_is_looked_after_while_it_is_used(journal: Journal, caplog: pytest.Lo
     thread.join(30.0)
     assert journal.size[0] == len(stored)
     assert records(journal) == min(len(stored), 1000)
+
+
+class Machine:
+    """A machine whose time a test lets pass, and which it starts anew."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.boot = 1000.0, "first"
+        monkeypatch.setattr("lightbus.io.journal_file.machine_time", lambda: self.now)
+        monkeypatch.setattr("lightbus.io.journal_file.boot_id", lambda: self.boot)
+
+
+def test_a_journal_sees_time_pass_while_the_machine_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it is open or not, and however it was closed; a start of the machine sets it on, and never back."""
+    machine, path = Machine(monkeypatch), tmp_path / "00000000000000aa.sqlite"
+    journal = Journal(path)
+    began = journal.time()
+    machine.now += 50.0
+    store(journal)
+    assert journal.time() == began + 50.0
+    crashed = tmp_path / "00000000000000bb.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as connection:  # as it is when its process is killed
+        connection.execute("VACUUM INTO ?", (str(crashed),))
+    journal.close()
+    machine.now += 1000.0
+    for file in (path, crashed):
+        with contextlib.closing(Journal(file)) as again:
+            assert again.time() == began + 1050.0
+    machine.now, machine.boot = 5.0, "second"
+    with contextlib.closing(Journal(path)) as again:
+        assert again.time() == began + 1050.0
+        machine.now += 10.0
+        assert again.time() == began + 1060.0
+    machine.boot = ""  # where it is not told, nothing is believed
+    machine.now += 1e9
+    with contextlib.closing(Journal(path)) as again:
+        assert again.time() == began + 1060.0
+
+
+def test_a_killed_process_takes_no_time_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the newest event knows counts, where the machine went down before the time was noted."""
+    machine, path = Machine(monkeypatch), tmp_path / "00000000000000aa.sqlite"
+    journal = Journal(path)
+    machine.now += 300.0
+    store(journal)
+    seen = journal.time()
+    crashed = tmp_path / "00000000000000bb.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("VACUUM INTO ?", (str(crashed),))
+    journal.close()
+    machine.now, machine.boot = 1.0, "second"
+    with contextlib.closing(Journal(crashed)) as again:
+        assert again.time() == seen
+
+
+@pytest.mark.parametrize("clock", [0.0, 4.1e9, 1e11])
+def test_no_clock_uses_up_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: float) -> None:
+    """However far off it is: sequences go on upwards at each opening."""
+    path = tmp_path / "00000000000000aa.sqlite"
+    found: list[int] = []
+    for at in (1.8e9, clock, 1.8e9, clock):
+        monkeypatch.setattr("lightbus.io.journal_file.time.time", lambda at=at: at)
+        with contextlib.closing(Journal(path)) as journal:
+            found += [each.sequence for each in journal.append([NewEvent(ONE, b"r", at)])]
+    assert found == sorted(set(found))
+    assert found[-1] < 2**62 + 2**50

@@ -17,6 +17,7 @@ from helpers import wait_until_async
 from helpers.publishing import Hub, Listens, Publishes
 from lightbus.exceptions import JournalError
 from lightbus.io.journal import Group, Journal, NewEvent, Topic
+from lightbus.io.machine_time import machine_time
 from lightbus.runtime import coordinating
 from lightbus.runtime.coordinating import AGAIN, LOOK_FIRST, MARGIN, Coordinator
 from lightbus.runtime.sizes import Receivers
@@ -83,6 +84,13 @@ class Talk:
             "positions": [],
         }  # fmt: skip
         return await self.ask(Join(**{**values, **fields}))
+
+
+def store_ago(journal: Journal, seconds: float, *events: NewEvent) -> None:
+    """Store events as if that had been so many seconds ago."""
+    journal.time = lambda: machine_time() - seconds + journal.offset  # type: ignore[method-assign]
+    journal.append(events)
+    del journal.time
 
 
 def run(path: Path, test: Callable[[Publishes], Awaitable[None]], **options: Any) -> None:
@@ -269,11 +277,11 @@ def test_clocks(tmp_path: Path) -> None:
         await talk.join(group="far", host="other", created_at=now + 200, clock=now + 300)
         await talk.join(group="future", created_at=now + 500, clock=now)
         groups = {name: group.info.created_at for (_, name), group in publisher.coordinator.groups.items()}
-        assert groups["near"] == now - 100
-        assert groups["far"] == pytest.approx(now - 100, abs=0.3)
+        assert groups["near"] == pytest.approx(machine_time() - 100, abs=0.5)
+        assert groups["far"] == pytest.approx(machine_time() - 100, abs=0.5)
         far = publisher.coordinator.groups["auth", "far"]
         assert far.owed_since == far.info.created_at - MARGIN
-        assert groups["future"] == pytest.approx(now, abs=0.5)
+        assert groups["future"] == pytest.approx(machine_time(), abs=0.5)
 
     run(tmp_path, test)
 
@@ -283,14 +291,15 @@ def test_a_group_learned_late_is_owed_by_time(tmp_path: Path) -> None:
 
     async def test(publisher: Publishes) -> None:
         journal = publisher.shelf.own()
-        for n, at in enumerate((10.0, 20.0, 30.0)):
-            journal.append([NewEvent(Topic("auth", "seen", 1), b"r%d" % n, at)])
-        publisher.coordinator.merge(Group("auth", "mail", ("seen",), 15.0, 40.0, "d"))
-        publisher.coordinator.merge(Group("else", "mail", ("seen",), 15.0, 40.0, "d"))  # no API of ours
+        for n, seconds in enumerate((40.0, 30.0, 20.0)):  # whatever the clock said
+            store_ago(journal, seconds, NewEvent(Topic("auth", "seen", 1), b"r%d" % n, 1e9 * (3 - n)))
+        now = machine_time()
+        publisher.coordinator.merge(Group("auth", "mail", ("seen",), now - 35, now, "d"))
+        publisher.coordinator.merge(Group("else", "mail", ("seen",), now - 35, now, "d"))  # no API of ours
         group = publisher.coordinator.groups["auth", "mail"]
         assert publisher.coordinator.lag(group) == 2
-        publisher.coordinator.merge(group.info._replace(created_at=5.0))
-        assert publisher.coordinator.groups["auth", "mail"].info.created_at == 5.0
+        publisher.coordinator.merge(group.info._replace(created_at=now - 45))
+        assert publisher.coordinator.groups["auth", "mail"].info.created_at == now - 45
         assert set(publisher.coordinator.groups) == {("auth", "mail")}
 
     run(tmp_path, test)
@@ -300,11 +309,11 @@ def test_a_group_that_is_older_than_was_known(tmp_path: Path, caplog: pytest.Log
     """It began too late here: what it was passed over for is given to it, once, and to nobody else."""
 
     async def test(publisher: Publishes) -> None:
-        hub, now = publisher._hub, time.time()
+        hub, now = publisher._hub, machine_time()
         journal = publisher.shelf.own()
         records = [envelope.encode_record(Record(f"id-{n}", 1, 1.0, {"n": n})) for n in range(4)]
-        for record, at in zip(records, (now - 40, now - 30, now - 20, now - 10), strict=True):
-            journal.append([NewEvent(Topic("auth", "seen", 1), record, at)])
+        for record, seconds in zip(records, (40, 30, 20, 10), strict=True):
+            store_ago(journal, seconds, NewEvent(Topic("auth", "seen", 1), record, 1.0))
         listens, other = Listens(hub, B), Listens(hub, C, service="mail")
         seen, others = await listens.listen("seen"), await other.listen("seen")
         group = publisher.coordinator.groups["auth", "shop-greeter"]
@@ -364,13 +373,13 @@ def test_an_earlier_member_that_joins_late(tmp_path: Path, since: str | None, la
     async def test(publisher: Publishes) -> None:
         now = time.time()
         journal = publisher.shelf.own()
-        for at in (now - 40, now - 30, now - 20):
-            journal.append([NewEvent(Topic("auth", "seen", 1), b"r", at)])
+        for seconds in (40, 30, 20):
+            store_ago(journal, seconds, NewEvent(Topic("auth", "seen", 1), b"r", 1.0))
         await Talk(publisher, b"one").join(B, created_at=now - 10, since=since)
         await Talk(publisher, b"two").join(C, created_at=now - 35, since=since)
         assert publisher.coordinator.counts["given_late"] == late
         group = publisher.coordinator.groups["auth", "shop"]
-        assert group.info.created_at == now - 35
+        assert group.info.created_at == pytest.approx(machine_time() - 35, abs=2.0)
         await Talk(publisher, b"one").join(B, created_at=now - 35, since=since)
         assert publisher.coordinator.lag(group) == (3 if since == "0" else 2)
 
@@ -381,7 +390,7 @@ def test_a_publisher_that_was_away_forgets_nobody_at_once(tmp_path: Path) -> Non
     """While it was down it saw no member: before a group is forgotten it has the time to come."""
 
     async def test(publisher: Publishes) -> None:
-        now = time.time()
+        now = machine_time()
         publisher.coordinator.merge(Group("auth", "mail", ("seen",), 1.0, now - 100 * 86_400, "d"))
         month = 30 * 86_400.0
         assert publisher.coordinator.expired(now, month) == []
@@ -503,10 +512,11 @@ def test_an_adopted_journal(tmp_path: Path) -> None:
 
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)
-        await talk.join(created_at=5.0)
+        await talk.join(created_at=time.time() - 20)
         other = Journal(tmp_path / "00000000000000ff.sqlite")
-        other.append([NewEvent(Topic("auth", "seen", 3), b"old", 1.0), NewEvent(Topic("auth", "seen", 3), b"new", 9.0)])
-        other.save_group(Group("auth", "mail", ("seen",), 1.0, 2.0, "d"))
+        store_ago(other, 30, NewEvent(Topic("auth", "seen", 3), b"old", 9.0))
+        store_ago(other, 10, NewEvent(Topic("auth", "seen", 3), b"new", 1.0))
+        other.save_group(Group("auth", "mail", ("seen",), machine_time() - 40, machine_time(), "d"))
         publisher.shelf.adopted.append(other)
         publisher.coordinator.journal_added(other)
         assert publisher.coordinator.lag(publisher.coordinator.groups["auth", "mail"]) == 2
@@ -523,11 +533,11 @@ def test_a_group_that_only_an_adopted_journal_knows(tmp_path: Path) -> None:
     """It is owed what is in ours too, and is on record there when the adopted one is gone."""
 
     async def test(publisher: Publishes) -> None:
-        await publisher.fire("seen", n=1)  # at 1.5
+        await publisher.fire("seen", n=1)
         other = Journal(tmp_path / "00000000000000ff.sqlite")
         other.append([NewEvent(Topic("auth", "seen", 3), b"new", 9.0)])
-        for name, created_at in (("mail", 1.0), ("late", 5.0)):
-            other.save_group(Group("auth", name, ("seen",), created_at, 2.0, "d"))
+        for name, created_at in (("mail", machine_time() - 100), ("late", machine_time())):
+            other.save_group(Group("auth", name, ("seen",), created_at, machine_time(), "d"))
         publisher.shelf.adopted.append(other)
         publisher.coordinator.journal_added(other)
         groups = publisher.coordinator.groups
@@ -590,7 +600,7 @@ def test_an_event_that_retention_deleted_while_it_was_tried(tmp_path: Path, capl
         await publisher.fire("seen", n=1)
         journal = publisher.shelf.own()
         [(topic, head)] = journal.topics("auth").items()
-        journal.retention.trim(now=2.0, min_age=9.0, max_events=0, max_bytes=0, owed={})
+        journal.retention.trim(min_age=9.0, max_events=0, max_bytes=0, owed={})
         bury = Bury("auth", "shop", assigned.generation, journal.id, "seen", topic.partition, head, 5, "ValueError")
         assert await talk.ask(bury) == Acked([])
         assert (journal.dead_letters.all(), journal.cursors("auth", "shop")) == ([], {topic: head})
@@ -683,9 +693,9 @@ def test_groups_are_forgotten(tmp_path: Path) -> None:
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)
         await talk.join()
-        assert publisher.coordinator.expired(time.time() + 100, 10) == []  # it has a member
+        assert publisher.coordinator.expired(machine_time() + 100, 10) == []  # it has a member
         await talk.ask(Leave("auth", "shop"))
-        assert [info.name for info in publisher.coordinator.expired(time.time() + 100, 10)] == ["shop"]
+        assert [info.name for info in publisher.coordinator.expired(machine_time() + 100, 10)] == ["shop"]
         assert publisher.coordinator.forget("auth", "shop")
         assert not publisher.coordinator.forget("auth", "shop")
         assert publisher.shelf.own().groups() == []
