@@ -86,9 +86,16 @@ class Peer:
         return self.state in (PeerState.UP, PeerState.DRAINING)
 
     def advertises(self, api: str) -> bool | None:
-        """Return whether it advertises an API; None while it has not told."""
+        """Return whether it advertises an API, and not only keeps events of it; None while it has not told."""
         names = self.announcement.api_names
-        return None if names is None else api in names
+        if names is None:
+            return None
+        return api in names and api not in self.keeps
+
+    @property
+    def keeps(self) -> frozenset[str]:
+        """The APIs of which it only keeps events that others left behind, as far as it has told."""
+        return frozenset(api.name for api in self.announcement.apis or () if api.keeps)
 
     def __str__(self) -> str:
         return f"{self.announcement} ({self.state.value}{self.problem and f': {self.problem}'})"

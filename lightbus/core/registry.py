@@ -270,7 +270,7 @@ class Registry:
         keeping: dict[str, list[Peer]] = {}
         announced: dict[str, list[Peer]] = {}
         for peer in self.peers.values():
-            kept = {api.name for api in peer.announcement.apis or () if api.keeps}
+            kept = peer.keeps
             for name in peer.announcement.api_names or ():
                 where = announced if not peer.is_up else keeping if name in kept else by_api
                 where.setdefault(name, []).append(peer)

@@ -322,6 +322,24 @@ def test_a_peer_that_answered_is_offered() -> None:
     assert registry.due(99.0) == []
 
 
+def test_who_only_keeps_events_is_nobody_to_call() -> None:
+    """Neither calls nor new events go to it; who listens, or asks for what was fired, finds it beside the others."""
+    registry = Registry()
+    [keeper] = up(registry, A, ApiInfo(name="auth", events=("seen",), keeps=True))
+    snapshot = registry.snapshot()
+    assert (snapshot.by_api, snapshot.events, snapshot.api_names(), registry.advertising("auth")) == (
+        {},
+        frozenset(),
+        [],
+        [],
+    )
+    assert snapshot.publishers("auth") == (keeper.peer,)
+    [worker] = up(registry, B, AUTH)
+    snapshot = registry.snapshot()
+    assert snapshot.by_api == {"auth": (worker.peer,)}
+    assert snapshot.publishers("auth") == (worker.peer, keeper.peer)
+
+
 def test_internal_apis_are_not_listed() -> None:
     """Names of people's lists leave out what is only the bus's own."""
     registry = Registry()
