@@ -33,7 +33,7 @@ from ..message import EventMessage
 from ..recurring import RecurringLog
 from ..service.api import ApiRegistry, Event
 from ..wire import codec, envelope
-from ..wire.envelope import MARKER_PREFIX, PARTITIONS, Accepted, Error, Events, Fire, Head, Marker, Message, Record
+from ..wire.envelope import PARTITIONS, Accepted, Error, Events, Fire, Head, Marker, Message, Record
 from .context import Identity
 from .sizes import RECORD_OVERHEAD, Receivers
 
@@ -387,7 +387,7 @@ class Publisher:
         libzmq passes subscriptions on in the order they were made, so when the marker's arrives all before it are in
         force. What is queued goes out first: those events are older than the marker, and older ones are not live.
         """
-        if subscribed and topic.startswith(MARKER_PREFIX):
+        if subscribed and envelope.is_marker_topic(topic):
             head = self.flush()
             self.counts["markers"] += 1
             self._send(envelope.encode_published(topic, Marker(self._journal_id, head)))

@@ -75,6 +75,7 @@ __all__ = [
     "encode_published",
     "encode_record",
     "event_topic",
+    "is_marker_topic",
     "marker_topic",
     "split_topic",
     "subscription",
@@ -639,6 +640,11 @@ def split_topic(topic: bytes) -> tuple[str, str, int]:
 def marker_topic(unique: bytes) -> bytes:
     """Return the topic on which a subscriber asks for its marker; `unique` are 16 random bytes."""
     return MARKER_PREFIX + unique
+
+
+def is_marker_topic(topic: bytes) -> bool:
+    """Return whether a topic is one of a marker: anything else that begins alike is a stranger's."""
+    return topic.startswith(MARKER_PREFIX) and len(topic) == _MARKER_TOPIC_LENGTH
 
 
 def encode_published(topic: bytes, message: Events | Marker | Head) -> bytes:
