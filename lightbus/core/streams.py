@@ -7,9 +7,13 @@ memory.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from .ordering import Order, Watermark
 
 __all__ = ["HIGH", "LOW", "UNCONFIRMED", "Entry", "Stream"]
 
@@ -24,6 +28,10 @@ UNCONFIRMED = 256
 Events that are handled before the publisher has confirmed that they are acknowledged. When a consumer is lost, so many
 behind its cursor are given out one at a time, since any of them may be the one that it was lost over.
 """
+
+
+MAX_FAILURES = 3
+"""Times that what is missing was asked for in vain, until nobody waits for it any more."""
 
 
 class Entry(NamedTuple):
@@ -59,16 +67,19 @@ class Stream:
         "_told",
         "busy",
         "doubtful",
+        "failures",
         "handled",
         "head",
         "is_noted",
         "key",
+        "order",
         "owner",
         "position",
         "queued",
         "ready",
         "size",
         "trimmed",
+        "watermark",
     )  # fmt: skip
 
     def __init__(self, key: Any, owner: Any = None, *, cursor: int, head: int = 0, doubtful: int = 0) -> None:
@@ -89,6 +100,11 @@ class Stream:
         """Whether it waits for its turn; kept by whoever gives turns."""
         self.is_noted = False
         """Whether it is noted that there is something to tell the publisher; kept by whoever tells it."""
+        self.order: Order | None = None
+        """Where it waits for its turn, if it is merged with the others of its journal; kept by whoever gives turns."""
+        self.watermark: Watermark | None = None
+        self.failures = 0
+        """How often in a row it was asked in vain for more."""
         self.trimmed = 0
         """Events that were deleted before this consumer could have them."""
         self._asked: int | None = None
@@ -136,6 +152,7 @@ class Stream:
 
     def page(self, entries: Sequence[Any], through: int, *, trimmed: int = 0) -> int:
         """Take in the answer to what was asked for; return how many events were taken."""
+        self.failures = 0
         asked, self._asked = self._asked, None
         aside, self._aside = self._aside, deque()
         if asked is None or asked > self.position:
@@ -157,6 +174,7 @@ class Stream:
 
     def failed_to_ask(self) -> None:
         """Take in that what was asked for will not be answered."""
+        self.failures += 1
         self._asked = None
         self._aside.clear()
 
@@ -174,10 +192,17 @@ class Stream:
         """Whether an event may be handed out now."""
         return bool(self.ready) and not self.busy and self._done - self._confirmed < UNCONFIRMED
 
-    def take(self) -> Entry | None:
-        """Hand the next event out; None where that may not be now."""
+    @property
+    def is_lacking(self) -> bool:
+        """Whether there is more of it, and nothing of that is here: others are to wait for it, but not for ever."""
+        return self.head > self.position and not self.ready and not self.busy and self.failures < MAX_FAILURES
+
+    def take(self, before: float = math.inf) -> Entry | None:
+        """Hand the next event out, if it comes before a sequence; None where that may not be now."""
         ready = self.ready
         if not ready or self.busy or self._done - self._confirmed >= UNCONFIRMED:  # can_go_on, written out
+            return None
+        if ready[0][0] >= before:
             return None
         self.busy = True
         entry = ready.popleft()

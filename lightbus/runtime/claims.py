@@ -22,6 +22,7 @@ from ..wire.envelope import (
     Error,
     Events,
     Fetch,
+    Head,
     Join,
     Message,
     Open,
@@ -33,6 +34,7 @@ from ..wire.envelope import (
 )
 from .listening import MAX_QUEUED, Listening
 from .sizes import most, stand_in
+from .sorting import Sorting
 
 if TYPE_CHECKING:
     from .feeds import Feed
@@ -87,6 +89,9 @@ class Claim:
         self._early: dict[Key, int] = {}
         self._releasing: dict[Stream, frozenset[int]] = {}
         self._subscribed: set[tuple[str, int]] = set()
+        self._sorting = Sorting() if listening.listener.concurrency == 1 else None
+        """Where one event is handled at a time, also of different partitions."""
+        self._is_asking_where = False
         self._closed = False
         self._is_joining = False
         self._is_outdated = False
@@ -181,6 +186,8 @@ class Claim:
         gone, before = self.partitions - partitions, self._pairs
         self.partitions, self.events = partitions, events
         self._unsubscribe(before - self._pairs)
+        if self._sorting is not None:
+            self._sorting.assigned(partitions)
         if gone:
             self._release(gone)
         self._follow()
@@ -227,12 +234,43 @@ class Claim:
             self.told_streams(answer)
             if answered or self.is_complete:
                 self._follow()
+            self._ask_what_is_lacking()
         elif answer is not None and pairs:
             asyncio.get_running_loop().call_later(JOIN_AGAIN_AFTER, self._join_after, self.generation)
 
     def _join_after(self, generation: int) -> None:
         if self.generation == generation:
             self.join_again()
+
+    def _ask_what_is_lacking(self) -> None:
+        """Ask where all topics stand, where something did not arrive of which we do not know the topic."""
+        sorting = self._sorting
+        if sorting is None or not sorting.lacks or self._is_asking_where or not self.is_complete:
+            return
+
+        def message() -> Open | None:
+            made = self._open_message(self._open)
+            # A topic that we do not know yet began after we had asked first: all of it is ours.
+            return made if made is None or self.group else made._replace(since="0")
+
+        def answered(answer: Message | None) -> None:
+            self._is_asking_where = False
+            if self._closed:
+                return
+            if isinstance(answer, Streams):
+                self.told_streams(answer)
+            if sorting.lacks:
+                sorting.failed()  # and asked again by the next tick
+                self._sorted()
+
+        self._is_asking_where = True
+        self.feed.ask(message, answered)
+
+    def _sorted(self) -> None:
+        """Hand out what may be handed out by now."""
+        if self._sorting is not None:
+            for order in self._sorting.orders:
+                self.listening.queue(order)
 
     def catch_up(self, edition: int) -> None:
         """Ask where our topics stand, if the publisher told its members something of that and we may have missed it."""
@@ -267,8 +305,16 @@ class Claim:
                 cursor = max(cursor, self.listening.positions.get(key, 0))
                 stream = Stream(key, self, cursor=cursor, head=head, doubtful=doubtful)
                 stream.heard_of(self._early.pop(key, 0))
-                self.streams[key] = stream
+                self._add(stream)
                 self.look(stream)
+        if self._sorting is not None:
+            self._sorting.told(message)
+            self._sorted()
+
+    def _add(self, stream: Stream) -> None:
+        self.streams[stream.key] = stream
+        if self._sorting is not None and stream.key[0]:
+            self._sorting.place(stream)
 
     def _now_live(self) -> None:
         if not self.live_at.done():
@@ -310,6 +356,8 @@ class Claim:
             return  # another listener's, of the same process
         records = message.records
         key = (message.journal, event, partition)
+        if self._sorting is not None and message.journal:
+            self._follows(message.journal, event, message.follows, message.complete)
         stream = self.streams.get(key)
         if stream is None and (stream := self._unknown(key, records)) is None:
             return
@@ -326,9 +374,21 @@ class Claim:
         if stream.head > stream.position:
             self.look(stream)
 
-    def head(self, event: str, partition: int, journal: str, sequence: int) -> None:
+    def _follows(self, journal: str, event: str, follows: int, complete: int) -> None:
+        """Take in how what was published follows on what was before: only together are topics in order."""
+        assert self._sorting is not None
+        if self._sorting.published(journal, event, follows, complete):
+            self._sorted()
+        elif self._sorting.lacks:
+            self._ask_what_is_lacking()
+
+    def head(self, event: str, partition: int, message: Head) -> None:
         """Take in which event of a topic is the newest."""
+        journal, sequence = message.journal, message.sequence
         if partition in self.partitions:
+            if self._sorting is not None:
+                bounds = (message.follows, message.complete) if message.complete else (sequence, sequence)
+                self._follows(journal, event, *bounds)
             stream = self.streams.get((journal, event, partition))
             if stream is None:
                 stream = self._unknown((journal, event, partition), [[sequence]])
@@ -340,7 +400,9 @@ class Claim:
         """Ask for more of a topic, where there is more and little waits."""
         if not self._has(stream):
             return
-        if self.listening.is_full:
+        if stream.order is not None:
+            stream.order.note(stream)
+        if self.listening.is_full and (stream.ready or stream.order is None):  # else others wait for this one
             self.listening.starve(stream)
             return
         after = stream.wanted()
@@ -353,6 +415,7 @@ class Claim:
         """Ask again for what is missing, and acknowledge again what was not confirmed."""
         if not self.is_complete:
             self._follow()
+        self._ask_what_is_lacking()
         for stream in list(self.streams.values()):
             if stream.head > stream.position:
                 self.look(stream)
@@ -362,6 +425,7 @@ class Claim:
     def _page(self, stream: Stream, answer: Message | None) -> None:
         if not isinstance(answer, Page):
             stream.failed_to_ask()
+            self.listening.go_on(stream)
             return
         if not self._has(stream):
             return
@@ -373,8 +437,7 @@ class Claim:
             self.feed.consumer.lost(self, stream, stream.trimmed - trimmed)
         if answer.more:
             stream.heard_of(answer.through + 1)
-        if taken > 0:
-            self.listening.ready(stream, taken, stream.size - size)
+        self.listening.ready(stream, max(0, taken), stream.size - size)
         self._mark(stream)
         self.look(stream)
 
@@ -400,7 +463,7 @@ class Claim:
         else:
             self._early[key] = records[-1][0]
             return None
-        self.streams[key] = stream
+        self._add(stream)
         return stream
 
     # What was handled
@@ -516,6 +579,8 @@ class Claim:
         self._early.clear()
         self._releasing.clear()
         self._subscribed.clear()
+        if self._sorting is not None:
+            self._sorting.clear()
         self.feed.subscriptions_of(self, [])
         streams, self.streams = self.streams, {}
         for stream in streams.values():

@@ -216,7 +216,9 @@ class Consumer:
 
     def caught_up(self) -> None:
         """Take in that a listener has nothing left to do: go on reading when that is true of all that are not slow."""
-        if self._pause is not None and not any(each.backlog and not each.is_slow for each in self.listenings):
+        if self._pause is not None and not any(
+            each.backlog and not each.is_slow and not each.waits for each in self.listenings
+        ):
             self._resume()
 
     def _go_on_without_the_slow(self) -> None:

@@ -309,7 +309,7 @@ class Feed:
             elif kind is Head:
                 api, event, partition = self._named(topic)
                 for claim in self._claims_of(api, event):
-                    claim.head(event, partition, message.journal, message.sequence)  # type: ignore[union-attr]
+                    claim.head(event, partition, message)  # type: ignore[arg-type]
         except Exception as error:
             self._not_handled(message, error)
 

@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import itertools
 import logging
+import math
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
+from ..core.ordering import Order
 from ..core.streams import Entry, Stream
 from ..exceptions import LightbusException, PayloadTooLarge, ProtocolError, safely
 from ..message import EventMessage, event_message
@@ -187,6 +189,7 @@ class _Turn:
         is_plain: whether nothing else is to be done than to await it.
         ahead: events that were decoded ahead of their turn, by their sequences.
         decodes_ahead: whether that is tried: not again where one of them was no event.
+        count: how many they were until now.
 
     """
 
@@ -199,6 +202,7 @@ class _Turn:
     is_plain: bool
     ahead: dict[int, Record] = field(default_factory=dict)
     decodes_ahead: bool = True
+    count: int = 0
 
 
 class Listening:
@@ -224,7 +228,11 @@ class Listening:
         self._handler = Handler(
             listener.function, name=listener.name, api_name=listener.api, casts=surroundings.casts(listener.api)
         )
-        self._runnable: deque[Stream] = deque()
+        self.waits = False
+        """Whether nothing of what waits may be handed out now: it is to be read what comes in front of it."""
+        self._runnable: deque[Stream | Order] = deque()
+        self._turns: dict[Stream, _Turn] = {}
+        """Of streams that wait for others to be handled between their own events."""
         self._again: dict[Stream, _Again] = {}
         self._at_hand: dict[Any, Stream] = {}
         """Per key the stream whose event is being handled: never two of one key, even if a claim was renewed."""
@@ -263,10 +271,21 @@ class Listening:
         self.go_on(stream)
 
     def go_on(self, stream: Stream) -> None:
-        """Give a stream its turn, if an event of it may be handed out."""
-        if not stream.queued and stream.can_go_on and not self._stopping:
+        """Give a stream its turn, if an event of it may be handed out; or another one that waited for it."""
+        if stream.order is not None:
+            stream.order.note(stream)
+            self.queue(stream.order)
+        elif not stream.queued and stream.can_go_on and not self._stopping:
             stream.queued = True
             self._runnable.append(stream)
+            if not self._wake.is_set():
+                self._wake.set()
+
+    def queue(self, order: Order) -> None:
+        """Give its turn to the next one of the streams of a journal."""
+        if not order.queued and not self._stopping:
+            order.queued = True
+            self._runnable.append(order)
             if not self._wake.is_set():
                 self._wake.set()
 
@@ -278,6 +297,11 @@ class Listening:
         """Drop what waits of a stream: it is in the journal, and somebody else's matter now."""
         self._drop_waiting(stream)
         stream.drop()
+        self._turns.pop(stream, None)
+        order, stream.order = stream.order, None
+        if order is not None:
+            order.forget(stream)
+            self.queue(order)  # others may have waited for it
         if self._again.pop(stream, None) is not None:
             self._at_hand.pop(stream.key, None)
             stream.put_back()
@@ -347,30 +371,45 @@ class Listening:
         while not self._stopping:
             if not runnable:
                 wake.clear()
+                self.waits = self.listener.concurrency == 1
                 if not self.backlog:
                     self.is_slow = False
                     self._surroundings.caught_up()
                 await wake.wait()
+                self.waits = False
                 continue
-            handled += await self._turn(runnable.popleft())
+            handled += await self._next_turn(runnable.popleft())
             if handled >= TURN:
                 handled = 0
                 await asyncio.sleep(0)
 
-    async def _turn(self, stream: Stream) -> int:
-        """Handle events of a stream; return how many."""
+    async def _next_turn(self, whose: Stream | Order) -> int:
+        """Handle events of a stream, or of the one of a journal whose turn it is; return how many."""
+        if isinstance(whose, Stream):
+            # One in order that comes here by itself is to be given its event again, and no more than that.
+            return await self._turn(whose, math.inf if whose.order is None else 0)
+        whose.queued = False
+        found = whose.next()
+        if found is None:
+            return 0
+        count = await self._turn(*found)
+        self.queue(whose)
+        return count
+
+    async def _turn(self, stream: Stream, before: float) -> int:
+        """Handle events of a stream, those before a sequence; return how many."""
         stream.queued = False
         if self._at_hand.get(stream.key, stream) is not stream:
             self._blocked[stream.key] = stream
             return 0
         self._at_hand[stream.key] = stream
         count, going_on = 0, True
-        turn = self._new_turn(stream)
+        turn = self._turns.pop(stream, None) or self._new_turn(stream)
         cancelling = _current_task().cancelling
         if (again := self._again.pop(stream, None)) is not None:
             count = 1
             going_on = await self._redeliver(stream, again.entry, again.deliveries + 1, again.backoff, turn)
-        while going_on and count < TURN and not self._stopping and (entry := stream.take()) is not None:
+        while going_on and count < TURN and not self._stopping and (entry := stream.take(before)) is not None:
             count += 1
             self.backlog -= 1
             self.backlog_bytes -= len(entry[2])
@@ -400,6 +439,9 @@ class Listening:
         self._took(0, 0)
         if count and stream.is_noted and not stream.busy and stream.head <= stream.position:  # else `_done` said it
             stream.owner.handled(stream)
+        turn.count += count
+        if stream.order is not None and stream.ready and turn.count < TURN:
+            self._turns[stream] = turn
         if going_on or not stream.busy:
             self._at_hand.pop(stream.key, None)
             self.go_on(stream)

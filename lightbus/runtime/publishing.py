@@ -190,6 +190,9 @@ class Publisher:
         self._topics: dict[tuple[str, str], list[tuple[bytes, Topic]]] = {}
         self._heads: dict[bytes, tuple[int, float, float]] = {}
         """Per topic its newest sequence, when to say so next, and the pause before that."""
+        self._complete_of = ""
+        self._complete: dict[bytes, int] = {}
+        """Per event up to which sequence everything was published. Only touched from the node's loop."""
         self._journal: Journal | None = None
         self._late: _Batch | None = None
         """What a thread is storing, since another program had the journal locked. What is fired meanwhile waits."""
@@ -563,15 +566,21 @@ class Publisher:
     def _send_all(self, batch: dict[bytes, list[list[Any]]], journal: str) -> None:
         smallest = self._receivers.smallest
         limit = min(MAX_BYTES, smallest - FRAME_OVERHEAD)
+        portions = [(topic, records) for topic, entries in batch.items() for records in _portions(entries, limit)]
+        if journal and journal != self._complete_of:
+            self._complete_of, self._complete = journal, {}
+        bounds = self._bounds(portions) if journal else [(0, 0)] * len(portions)
+        for (topic, records), (follows, complete) in zip(portions, bounds, strict=True):
+            size = len(records[0][2])
+            if journal and size > limit:  # a subscriber keeps only few messages, and none so large
+                message: Events | Head = Head(journal, records[0][0], follows, complete)
+            elif size > smallest - len(topic) - FRAME_LEAST:
+                self._note_dropped(topic, size)
+                continue
+            else:
+                message = Events(journal, self.identity.instance, records, follows, complete)
+            self._send(envelope.encode_published(topic, message))
         for topic, entries in batch.items():
-            for records in _portions(entries, limit):
-                size = len(records[0][2])
-                if journal and size > limit:  # a subscriber keeps only few messages, and none so large
-                    self._send(envelope.encode_published(topic, Head(journal, records[0][0])))
-                elif size > smallest - len(topic) - FRAME_LEAST:
-                    self._note_dropped(topic, size)
-                else:
-                    self._send(envelope.encode_published(topic, Events(journal, self.identity.instance, records)))
             api, event, _, _ = topic.split(b"\0")
             name = api.decode(), event.decode()
             self.counts["published"] += len(entries)
@@ -589,6 +598,32 @@ class Publisher:
                 "last one, of %s, takes %d. Raise network.max_message_size there, or send less.",
                 count, self._receivers.smallest, ".".join(envelope.split_topic(topic)[:2]), size,
             )  # fmt: skip
+
+    def _bounds(self, portions: list[tuple[bytes, list[Any]]]) -> list[tuple[int, int]]:
+        """
+        Sort messages by their first events; return for each up to where its event was published before, and is with it.
+
+        So a subscriber to all partitions can put their events in order, and sees that a message is missing though the
+        next one is of another topic.
+        """
+        portions.sort(key=lambda portion: portion[1][0][0])
+        ahead: dict[bytes, int] = {}
+        """Per event the first sequence of the messages that follow: all before it were published then."""
+        newest: dict[bytes, int] = {}
+        bounds: list[tuple[int, int]] = []
+        for topic, records in portions:
+            event = topic[:-3]
+            newest[event] = max(records[-1][0], newest.get(event, 0))
+        for topic, records in reversed(portions):
+            event = topic[:-3]
+            bounds.append((0, ahead.get(event, newest[event] + 1) - 1))
+            ahead[event] = records[0][0]
+        bounds.reverse()
+        for number, ((topic, _), (_, complete)) in enumerate(zip(portions, bounds, strict=True)):
+            event = topic[:-3]
+            bounds[number] = self._complete.get(event, 0), complete
+            self._complete[event] = complete
+        return bounds
 
     def _record(self, message: EventMessage) -> bytes:
         record = record_of(message)

@@ -77,6 +77,9 @@ class Handler:
 
         self._without_message = signature(annotated.values())
         self._with_message = signature(each for each in annotated.values() if each.name != self._first)
+        self._always = self._of_first is _First.MESSAGE
+        self._unless = self._first if self._of_first is _First.EITHER else None
+        """The argument instead of which it is given the message."""
         self._takes_all = self._without_message.wildcard is not None
         is_shadowed = self._takes_all and self._of_first is _First.MESSAGE and self._first in annotated
         self._shadowed = self._first if is_shadowed else None
@@ -84,8 +87,7 @@ class Handler:
 
     def takes_message(self, names: Collection[str]) -> bool:
         """Return whether it is given the message, where an event has arguments of these names."""
-        kind = self._of_first
-        return kind is _First.MESSAGE or (kind is _First.EITHER and self._first not in names)
+        return self._always or (self._unless is not None and self._unless not in names)
 
     def lacking(self, names: Collection[str]) -> list[str]:
         """Return the arguments that it must be given and that are none of these, in the order of its parameters."""
@@ -107,8 +109,7 @@ class Handler:
 
         """
         kwargs = message.kwargs
-        kind = self._of_first
-        with_message = kind is _First.MESSAGE or (kind is _First.EITHER and self._first not in kwargs)
+        with_message = self._always or (self._unless is not None and self._unless not in kwargs)
         signature = self._with_message if with_message else self._without_message
         if not self._casts or not signature.passes(kwargs) or self._shadowed in kwargs:
             kwargs = self._fitted(signature, kwargs)

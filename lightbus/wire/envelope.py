@@ -489,6 +489,10 @@ class Events(NamedTuple):
     publisher: Instance
     records: Records
     """`[sequence, sequence of the one before in this (event, partition), record]` each."""
+    follows: Whole = 0
+    """All of this event (of all partitions) up to this sequence were published before, by this publisher."""
+    complete: Whole = 0
+    """With this message all up to here are; 0: it does not say."""
 
 
 class Marker(NamedTuple):
@@ -504,6 +508,9 @@ class Head(NamedTuple):
 
     journal: JournalId
     sequence: Whole
+    follows: Whole = 0
+    complete: Whole = 0
+    """Both as in Events, where this stands for an event that is too large to be published; else 0."""
 
 
 class Record(NamedTuple):

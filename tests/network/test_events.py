@@ -271,6 +271,28 @@ def test_events_of_a_key_stay_in_order(
         assert [number for other, number in heard if other == key] == list(range(each))
 
 
+def test_events_without_a_key_stay_in_order(
+    publish: Callable[[], Process], listen: Callable[..., Process], bus: BusPath, door: Door
+) -> None:
+    """One process that listens is given them as they were fired: in bulk, one by one, handed off, or missed first."""
+    publish()
+    count = scaled(1000)
+    numbers = list(range(2 * count))
+    listener = listen()
+    door.call(bus.stream.fire_each, event="ticked", arguments=[{"number": n} for n in numbers[:count]])
+    heard = by(door, bus.heard, "asynchronous", count)
+    assert [number for _, number in heard] == numbers[:count]
+    listener.signal(signal.SIGTERM)
+    assert listener.wait() == 0
+    for number in numbers[count : count + 50]:
+        door.fire(bus.stream.ticked, number=number)
+    door.call(bus.stream.fire_each_def, event="ticked", arguments=[{"number": n} for n in numbers[count + 50 :]])
+    listen()
+    for name in ("asynchronous", "with_message", "arguments_only"):
+        heard = by(door, bus.heard, name, count)
+        assert [number for *_, number in heard] == numbers[count:]
+
+
 def test_best_effort_events(
     publish: Callable[[], Process], listen: Callable[..., Process], bus: BusPath, door: Door
 ) -> None:

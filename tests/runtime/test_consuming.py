@@ -14,6 +14,7 @@ import pytest
 
 from helpers import MS, scaled, wait_until_async
 from helpers.publishing import Hub, Listens, Publishes
+from lightbus.core.partitions import partition_of
 from lightbus.core.peers import PeerState
 from lightbus.message import EventMessage
 from lightbus.runtime import consuming as module
@@ -21,7 +22,7 @@ from lightbus.runtime import listening as listening_module
 from lightbus.runtime.listening import OnError
 from lightbus.service.api import Api, Event, Parameter, WildcardParameter
 from lightbus.wire import envelope
-from lightbus.wire.envelope import Drain, Events, Fetch, Join
+from lightbus.wire.envelope import PARTITIONS, Drain, Events, Fetch, Join
 
 A, B, C, D = "a" * 16, "b" * 16, "c" * 16, "d" * 16
 Test = Callable[[Hub, Path], Awaitable[None]]
@@ -473,6 +474,108 @@ def test_nothing_is_missing_after_many_rebalances(run: Callable[[Test], None], c
     run(test)
 
 
+def is_published(frame: bytes) -> bool:
+    """Return whether a frame is of events, or says which is the newest; and no marker."""
+    return not frame.startswith(envelope.MARKER_PREFIX)
+
+
+@pytest.mark.parametrize("event", ["seen", "keyed"])
+@pytest.mark.parametrize("group", ["{service_name}-greeter", None])
+@pytest.mark.parametrize("trouble", ["", "catches up", "losses", "slow"])
+def test_events_come_in_the_order_of_firing(run: Callable[[Test], None], event: str, group: str, trouble: str) -> None:
+    """One process with one event at a time is given them by sequence, whatever the partition and what happens."""
+    chance = random.Random(7)
+    handled: list[int] = []
+
+    async def handle(message: EventMessage) -> None:
+        handled.append(message.kwargs["n"])
+        if trouble == "slow" and len(handled) % 5 == 0:
+            await asyncio.sleep(0)
+
+    def some(first: int, count: int) -> list[dict[str, Any]]:
+        return [
+            {"n": n, **({"key": chance.randrange(99)} if event == "keyed" else {})} for n in range(first, first + count)
+        ]
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        listens = Listens(hub, B)
+        if trouble == "losses":
+            publisher.loses = lambda frame: is_published(frame) and chance.random() < 0.3
+        if trouble != "catches up":
+            await listens.listen(event, group=group, function=handle)
+        for first in range(0, 1500, 30):
+            await asyncio.gather(*(publisher.fire(event, **each) for each in some(first, 25)))
+            for each in some(first + 25, 5):
+                await publisher.fire(event, **each)
+        if trouble == "catches up":
+            await listens.listen(event, group=group, function=handle, since="0")
+        publisher.loses = lambda frame: False
+        await publisher.fire(event, **some(1500, 1)[0])
+        await wait_until_async(lambda: len(handled) == 1501)
+        assert handled == list(range(1501))
+        await listens.stop()
+
+    run(test)
+
+
+def test_order_when_others_have_left(run: Callable[[Test], None]) -> None:
+    """Once a process is the only one of its group, what is fired then is in order; and after it was started again."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        first, second = Listens(hub, B), Listens(hub, C)
+        await first.listen("seen")
+        seen = await second.listen("seen")
+        await wait_until_async(lambda: first.consumer.is_live_at(A) and second.consumer.is_live_at(A))
+        for n in range(100):
+            await publisher.fire("seen", n=n)
+        await first.stop()
+        await wait_until_async(lambda: len(seen) + len(first.seen["greeter"]) == 100)
+        for n in range(100, 300):
+            await publisher.fire("seen", n=n)
+        await wait_until_async(lambda: len(seen) + len(first.seen["greeter"]) == 300)
+        assert numbers(seen)[-200:] == list(range(100, 300))
+        await second.stop()
+        for n in range(300, 500):
+            await publisher.fire("seen", n=n)
+        third = Listens(hub, D)
+        again = await third.listen("seen")
+        await publisher.fire("seen", n=500)
+        await wait_until_async(lambda: len(again) == 201)
+        assert numbers(again) == list(range(300, 501))
+        await third.stop()
+
+    run(test)
+
+
+def test_order_goes_on_past_what_is_tried_again(run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event that fails holds up its partition, and no other; all others are in order."""
+    monkeypatch.setattr(listening_module, "FIRST_BACKOFF", 1 * MS)
+    handled: list[tuple[int, str]] = []
+
+    async def handle(message: EventMessage) -> None:
+        if message.kwargs["n"] == 20 and message.deliveries < 4:
+            raise ValueError("not yet")
+        handled.append((message.kwargs["n"], message.native_id))
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        listens = Listens(hub, B)
+        await listens.listen("keyed", function=handle, on_error=OnError.RETRY)
+        for n in range(200):
+            await publisher.fire("keyed", n=n, key="late" if n == 20 else n % 7)
+        await wait_until_async(lambda: len(handled) == 200)
+        late = {
+            n for n in range(200) if n == 20 or partition_of(str(n % 7), PARTITIONS) == partition_of("late", PARTITIONS)
+        }
+        rest = [n for n, _ in handled if n not in late]
+        assert rest == sorted(rest)
+        await listens.stop()
+
+    run(test)
+
+
 def test_a_member_whose_handler_fails(run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """It leaves the group, and only it: the others are given its partitions, and the event that failed is set aside."""
     monkeypatch.setattr(listening_module, "FIRST_BACKOFF", 1 * MS)
@@ -772,8 +875,9 @@ def test_a_slow_listener_holds_nobody_up(run: Callable[[Test], None]) -> None:
     run(test)
 
 
-def test_reading_pauses_for_a_portion(run: Callable[[Test], None]) -> None:
+def test_reading_pauses_for_a_portion(run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """After a portion nothing more is read before the listeners had their turn; no timer outlives the consumer."""
+    monkeypatch.setattr(module, "PATIENCE", 60.0)  # or it would go on by itself, on a busy machine
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())

@@ -1,0 +1,141 @@
+"""In which order the events of one journal are handed out: by their sequences, whatever topic they are of.
+
+For a listener that handles one event at a time and follows all partitions. Its streams are merged: the one whose next
+event has the lowest sequence has its turn, unless another may have an earlier one that has not arrived. That is known
+in two ways. A stream whose newest event is ahead of what it was given *lacks* some. And what is published says which
+event it follows (`Watermark`): so a message that was lost is noticed though the next one is of another topic.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+
+from .streams import Stream
+
+__all__ = ["ATTEMPTS", "Order", "Watermark"]
+
+MAX_LATER = 1000
+"""Messages that follow on something missing of which is remembered how far they go."""
+
+ATTEMPTS = 3
+"""How often it is asked in vain what is missing, until what is there is handed out all the same."""
+
+
+class Watermark:
+    """Up to which sequence all events of one name in one journal are known of. Only touched from its loop."""
+
+    __slots__ = ("_attempts", "_later", "upto")
+
+    def __init__(self, upto: float = 0) -> None:
+        self.begin(upto)
+
+    def begin(self, upto: float) -> None:
+        """Begin anew: infinite where order is not looked after."""
+        self.upto = upto
+        self._later: list[list[int]] = []
+        self._attempts = 0
+
+    @property
+    def lacks(self) -> bool:
+        """Whether something did not arrive, and it is to be asked where the topics stand."""
+        return bool(self._later)
+
+    def published(self, follows: int, complete: int) -> bool:
+        """
+        Note that a message came behind all up to `follows`, and that nothing up to `complete` comes any more.
+
+        Return whether more may be handed out by that.
+        """
+        if follows <= self.upto:
+            is_more = complete > self.upto
+            if is_more:
+                self.upto = complete
+            return is_more
+        if self._later and self._later[-1][1] >= follows:
+            self._later[-1][1] = max(complete, self._later[-1][1])
+        elif len(self._later) < MAX_LATER:
+            self._later.append([follows, complete])
+        return False
+
+    def answered(self, head: int) -> None:
+        """Note that the newest event of all topics has this sequence, and that each stream knows of its own."""
+        self.upto = max(self.upto, head)
+        while self._later and self._later[0][0] <= self.upto:
+            self.upto = max(self.upto, self._later.pop(0)[1])
+            self._attempts = 0
+
+    def failed(self) -> None:
+        """Note that there was no answer of use. After some attempts what is there is handed out as it is."""
+        self._attempts += 1
+        if self._attempts >= ATTEMPTS:
+            self.begin(max([self.upto, *(complete for _, complete in self._later)]))
+
+
+class Order:
+    """The streams of one journal that a listener follows. Only touched from the loop they belong to."""
+
+    __slots__ = ("_first", "_lacking", "_waiting", "queued")
+
+    def __init__(self) -> None:
+        self.queued = False
+        """Whether it waits for its turn; kept by whoever gives turns."""
+        self._waiting: list[tuple[int, int, Stream]] = []
+        self._first: dict[Stream, int] = {}
+        """The sequence with which a stream waits: what else there is of it in the heap is out of date."""
+        self._lacking: set[Stream] = set()
+
+    def note(self, stream: Stream) -> None:
+        """Take in that a stream has more to hand out, or lacks something, or does so no more."""
+        if stream.ready and not stream.busy:
+            first = stream.ready[0][0]
+            self._lacking.discard(stream)
+            if self._first.get(stream) != first:
+                self._first[stream] = first
+                heapq.heappush(self._waiting, (first, id(stream), stream))
+            return
+        self._first.pop(stream, None)
+        if stream.is_lacking:
+            self._lacking.add(stream)
+        else:
+            self._lacking.discard(stream)
+
+    def forget(self, stream: Stream) -> None:
+        """Wait for a stream no more."""
+        self._first.pop(stream, None)
+        self._lacking.discard(stream)
+
+    def next(self) -> tuple[Stream, float] | None:
+        """
+        Return whose turn it is, and the sequence before which its events have theirs; None where nobody's is.
+
+        A stream that is returned has to be noted again.
+        """
+        first = self._front()
+        if first is None:
+            return None
+        stream = first[2]
+        if not stream.can_go_on:
+            return None  # others are not let pass: it goes on once what it has handled is confirmed
+        upto = math.inf if stream.watermark is None else stream.watermark.upto
+        before = min([upto + 1, *(other.position + 1 for other in self._lacking)])
+        if first[0] >= before:
+            return None
+        heapq.heappop(self._waiting)
+        del self._first[stream]
+        second = self._front()
+        return stream, before if second is None else min(before, second[0])
+
+    def _front(self) -> tuple[int, int, Stream] | None:
+        waiting = self._waiting
+        while waiting:
+            first, _, stream = waiting[0]
+            if self._first.get(stream) == first:
+                if stream.ready and stream.ready[0][0] == first and not stream.busy:
+                    return waiting[0]
+                heapq.heappop(waiting)
+                del self._first[stream]
+                self.note(stream)
+            else:
+                heapq.heappop(waiting)
+        return None
