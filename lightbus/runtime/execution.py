@@ -83,16 +83,16 @@ def close_unused(value: Any) -> None:
 
 def begin(context: Context, coroutine: Coroutine[Any, Any, Any]) -> InContext | None:
     """
-    Run a coroutine up to where it first waits; return what is to be awaited for the rest, None where it has ended.
+    Run a coroutine up to where it first waits; return what is to be awaited for the rest, None where there is none.
 
-    For those whose result does not matter: most listeners never wait, and cost no more than their own code.
+    For those who mostly return nothing: most listeners never wait, and cost no more than their own code.
     """
     if type(coroutine) is not CoroutineType:
         return InContext(context, _wait_for(coroutine))
     try:
         waited_for = context.run(coroutine.send, None)
-    except StopIteration:
-        return None
+    except StopIteration as end:
+        return None if end.value is None else InContext(context, _wait_for(end.value))
     return InContext(context, coroutine, waited_for)
 
 
@@ -102,7 +102,11 @@ def in_context(context: Context, awaitable: Awaitable[Any]) -> InContext:
 
 
 class InContext:
-    """An awaitable: a coroutine that runs in the awaiting task, but in a context of its own."""
+    """
+    An awaitable: a coroutine that runs in the awaiting task, but in a context of its own.
+
+    What it returns is awaited, too, where that can be: an `async def` around another may have forgotten to.
+    """
 
     __slots__ = ("_context", "_coroutine", "_waited_for")
 
@@ -113,6 +117,7 @@ class InContext:
 
     def __await__(self) -> Generator[Any, Any, Any]:
         run, coroutine, waited_for = self._context.run, self._coroutine, self._waited_for
+        value: Any = None
         try:
             if waited_for is _UNSET:
                 waited_for = run(coroutine.send, None)
@@ -124,7 +129,10 @@ class InContext:
                 else:
                     waited_for = run(coroutine.send, sent)
         except StopIteration as end:
-            return end.value
+            value = end.value
+        if is_awaitable(value):
+            return (yield from InContext(self._context, _wait_for(value)).__await__())
+        return value
 
 
 class Execution:
@@ -284,10 +292,11 @@ async def _outcome(coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, BaseExcept
         return None, error
 
 
-async def _wait_for(awaitable: Any) -> Any:
-    if isinstance(awaitable, concurrent.futures.Future):
-        awaitable = asyncio.wrap_future(awaitable)
-    return await awaitable
+async def _wait_for(value: Any) -> Any:
+    """Return what comes of a value in the end, however often that is again something to wait for."""
+    while is_awaitable(value):
+        value = await (asyncio.wrap_future(value) if isinstance(value, concurrent.futures.Future) else value)
+    return value
 
 
 def _take_over(context: Context) -> None:

@@ -55,6 +55,7 @@ def as_exception(what: str, error: BaseException) -> Exception:
     if is_a(error, Exception) and not is_a(error, StopIteration):
         return cast(Exception, error)
     made = RuntimeError(f"{what} raised {show(error)}")
+    shorten(error)
     made.__cause__ = error
     return made
 

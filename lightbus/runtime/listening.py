@@ -10,12 +10,12 @@ import itertools
 import logging
 import math
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Executor
 from contextvars import Context
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from ..core.ordering import Order
 from ..core.streams import Entry, Stream
@@ -34,6 +34,8 @@ from .sizes import size_left_out
 __all__ = ["EACH_FOR_ITSELF", "Listener", "Listening", "OnError", "StreamOwner", "Surroundings"]
 
 logger = logging.getLogger("lightbus.consuming")
+
+T = TypeVar("T")
 
 MAX_QUEUED = 10_000
 """Events of best effort that wait for one slow listener before further ones are dropped, counted and reported."""
@@ -350,7 +352,10 @@ class Listening:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """See to it that a worker does not go on as if it listened when its listener's task failed."""
-        error = None if task.cancelled() else task.exception()
+        if not task.cancelled():
+            error = task.exception()
+        else:
+            error = None if self._is_ending else RuntimeError("its task was cancelled")
         if error is not None and not self._stopping:
             logger.critical("The listener %s cannot go on: this is a fault of ours", self.listener.name, exc_info=error)
             self._give_up(error)
@@ -375,13 +380,29 @@ class Listening:
                 if not self.backlog:
                     self.is_slow = False
                     self._surroundings.caught_up()
-                await wake.wait()
+                await self._pause(wake.wait())
                 self.waits = False
                 continue
             handled += await self._next_turn(runnable.popleft())
             if handled >= TURN:
                 handled = 0
-                await asyncio.sleep(0)
+                await self._pause(asyncio.sleep(0))
+
+    async def _pause(self, awaitable: Awaitable[Any]) -> None:
+        """Await something, up to when a handler cancels this task, which it ran in once: that is no end of ours."""
+        try:
+            await awaitable
+        except asyncio.CancelledError:
+            if self._is_ending:
+                raise
+            await self._shake_off_cancelling()
+
+    async def _steadily(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Return the result of a coroutine of ours, whenever a handler cancels this task."""
+        task = self._loop.create_task(coroutine)
+        while not task.done():
+            await self._pause(asyncio.wait([task]))
+        return task.result()
 
     async def _next_turn(self, whose: Stream | Order) -> int:
         """Handle events of a stream, or of the one of a journal whose turn it is; return how many."""
@@ -429,7 +450,7 @@ class Listening:
                 try:
                     rest = begin(context, context.run(turn.function, *args, **kwargs))
                     if rest is not None:
-                        await rest
+                        check_ran(turn.function, await rest)
                 except BaseException as error:
                     going_on = await self._raised(stream, entry, message, error, FIRST_BACKOFF)
                 else:
@@ -476,11 +497,15 @@ class Listening:
         return False
 
     async def _redeliver(self, stream: Stream, entry: Entry, at_least: int, backoff: float, turn: _Turn) -> bool:
-        async with self._one_at_a_time:
+        await self._steadily(self._one_at_a_time.acquire())
+        try:
             return await self._give_again(stream, entry, at_least, backoff, turn)
+        finally:
+            self._one_at_a_time.release()
 
     async def _give_again(self, stream: Stream, entry: Entry, at_least: int, backoff: float, turn: _Turn) -> bool:
-        deliveries = await stream.owner.start(stream, entry, min(at_least, self.listener.max_deliveries))
+        start = stream.owner.start(stream, entry, min(at_least, self.listener.max_deliveries))
+        deliveries = await self._steadily(start)
         if deliveries == 0:
             return self._put_back(stream)
         if deliveries > self.listener.max_deliveries:
@@ -489,7 +514,7 @@ class Listening:
         return await self._handle(stream, entry, max(deliveries, at_least), backoff, turn)
 
     async def _bury(self, stream: Stream, entry: Entry, deliveries: int, error: str) -> bool:
-        if not await stream.owner.bury(stream, entry, deliveries, error):
+        if not await self._steadily(stream.owner.bury(stream, entry, deliveries, error)):
             return self._put_back(stream)
         self.counts["buried"] += 1
         return self._done(stream, entry)
@@ -574,7 +599,7 @@ class Listening:
         else:
             self._log_failure(message, error, "It is given to the group again.")
             if deliveries == 1:  # the others are on record
-                await stream.owner.start(stream, entry, 1)
+                await self._steadily(stream.owner.start(stream, entry, 1))
             going_on = self._put_back(stream)
         if policy is OnError.SHUTDOWN:
             self._surroundings.on_fatal(self.listener, error)

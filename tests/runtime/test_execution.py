@@ -74,6 +74,11 @@ class Promise:
         return self.value
 
 
+async def forgetful(value: int = 1) -> Any:
+    """Is an `async def` around another that does not await it."""
+    return asynchronous(value)
+
+
 def promising(value: int = 1) -> Promise:
     return Promise(value)
 
@@ -106,6 +111,8 @@ FORMS: dict[str, Callable[..., Any]] = {
     "decorated object": undecided(Called()),
     "mock": AsyncMock(side_effect=lambda value: value),
     "awaitable object": promising,
+    "async def that does not await": forgetful,
+    "decorated async def that does not await": undecided(forgetful),
     "future of a thread": in_pool,
 }
 

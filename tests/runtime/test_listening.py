@@ -901,6 +901,23 @@ def undecided(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def forgetful(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate with an `async def` that does not await the function."""
+
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def forgetful_later(function: Callable[..., Any]) -> Callable[..., Any]:
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        await asyncio.sleep(0)
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
 class Object:
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
@@ -912,6 +929,8 @@ class Object:
 FORMS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
     "async def": lambda function: function,
     "decorated": undecided,
+    "async def that does not await": forgetful,
+    "async def that does not await, later": forgetful_later,
     "lambda": lambda function: lambda message, n: function(message, n),
     "partial": lambda function: functools.partial(lambda tag, message, n: function(message, n), "tag"),
     "object": Object,
@@ -1071,6 +1090,47 @@ def test_a_listener_that_cancels_its_task(waits: bool, hooked: bool) -> None:
 
     run(function, test)
     assert seen == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_listener_whose_task_is_cancelled_later(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a timer that a handler forgot, say: it is not deaf from then on, in whatever it is at that moment."""
+    monkeypatch.setattr("lightbus.runtime.listening.FIRST_BACKOFF", 0.02)
+    tasks: list[asyncio.Task[Any]] = []
+    seen: list[int] = []
+
+    async def function(message: EventMessage, n: int) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.append(task)
+        if fails and message.deliveries == 1:
+            raise ValueError
+        seen.append(n)
+
+    async def test(listening: Listening, surroundings: Surroundings) -> None:
+        owner = feeder(listening).owner
+        start, bury = owner.start, owner.bury
+
+        async def slowly(what: Any, *args: Any) -> Any:
+            tasks[-1].cancel()
+            await asyncio.sleep(0)
+            return await what(*args)
+
+        monkeypatch.setattr(owner, "start", functools.partial(slowly, start))
+        monkeypatch.setattr(owner, "bury", functools.partial(slowly, bury))
+        for n in range(3):
+            give(listening, n=n)
+            await wait_until_async(lambda n=n: listening.handled == n + 1)  # type: ignore[misc]
+            await asyncio.sleep(0)
+            tasks[-1].cancel()  # it waits for the next one
+            await asyncio.sleep(0)
+        give(listening, surplus=0)
+        await wait_until_async(lambda: listening.handled == 4)
+        assert listening.counts["buried"] == 1
+        assert listening.stopped_by is None
+
+    run(function, test, OnError.RETRY)
+    assert seen == [0, 1, 2]
 
 
 def test_a_listener_ends_with_its_loop() -> None:
