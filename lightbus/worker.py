@@ -142,10 +142,10 @@ class Worker:
         self._node = None
         if self._watchdog is not None:
             self._watchdog.stop()
+        self.client.worker_is_gone(self)
         for name in (PeerApi.Meta.name, EventsApi.Meta.name):
             if name in self.client.api_registry.names():
                 self.client.api_registry.remove(name)
-        self.client.worker_is_gone(self)
 
     def request_stop(self, exit_code: int = 0) -> None:
         """Ask the worker to stop; from any thread."""
@@ -155,7 +155,7 @@ class Worker:
     # Changes while running
 
     async def api_registered(self) -> None:
-        """Advertise what was registered just now."""
+        """Advertise what is registered now: an Api was added or removed."""
         if self._node is not None:
             await self._node.advertise(self._api_infos())
 

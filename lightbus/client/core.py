@@ -43,7 +43,7 @@ class ClientCore:
 
     def __init__(self, config: Config, *, plugins: Sequence[Any] | None = None) -> None:
         self.config = config
-        self.api_registry = ApiRegistry()
+        self.api_registry = ApiRegistry(self._api_removed)
         self.schema = Schema(human_readable=config.bus.options.human_readable)
         self._peers_schema = Schema()
         self._asked: dict[str, tuple[str, float]] = {}
@@ -160,7 +160,7 @@ class ClientCore:
         """
         Offer an API: its procedures can be called, and its events fired.
 
-        A running worker advertises it at once.
+        A running worker advertises it at once. `api_registry.remove(name)` takes it back.
 
         Raises:
             InvalidApiRegistryEntry: `api` is no instance of an Api class, or the name is taken.
@@ -180,6 +180,10 @@ class ClientCore:
                 name,
                 why,
             )
+        self._change_worker(lambda worker: worker.api_registered())
+
+    def _api_removed(self, name: str) -> None:
+        self.schema.remove_api(name)
         self._change_worker(lambda worker: worker.api_registered())
 
     def _change_worker(self, make: Callable[[Worker], Coroutine[Any, Any, None]]) -> None:

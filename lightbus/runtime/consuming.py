@@ -315,14 +315,15 @@ class Consumer:
     # Inside
 
     def _follow(self, peer: Peer) -> None:
+        feed = self._feeds.get(peer.instance)
+        if feed is not None:
+            feed.peer = peer  # it may advertise other APIs than it did, also such as nobody listens to yet
         names = peer.announcement.api_names or ()
         listenings = [each for each in self.listenings if each.listener.api in names and each.stopped_by is None]
         if not listenings or not peer.event_endpoint or self._stopped:
             return
-        feed = self._feeds.get(peer.instance)
         if feed is None:
             feed = self._feeds[peer.instance] = Feed(self, self._transport, peer)
-        feed.peer = peer  # it may advertise more than it did
         for listening in listenings:
             self._warn_of_unknown(listening.listener, peer)
             feed.claim(listening, self.group_of(listening.listener))

@@ -146,10 +146,15 @@ class ApiRegistry:
     The Apis that this process has registered, by name.
 
     Changes replace the dict as a whole, so that other threads may read it at any time.
+
+    Arguments:
+        on_removed: called with the name of each Api that was removed.
+
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_removed: Callable[[str], None] = lambda name: None) -> None:
         self._apis: dict[str, Api] = {}
+        self._on_removed = on_removed
 
     def add(self, api: Api) -> None:
         """
@@ -198,7 +203,7 @@ class ApiRegistry:
 
     def remove(self, name: str) -> None:
         """
-        Remove the Api of this name.
+        Remove the Api of this name: a running worker advertises it no more.
 
         Raises:
             UnknownApi: none is registered here by this name.
@@ -206,6 +211,7 @@ class ApiRegistry:
         """
         self.get(name)
         self._apis = {known: api for known, api in self._apis.items() if known != name}
+        self._on_removed(name)
 
     def public(self) -> list[Api]:
         """Return the Apis that are not internal."""

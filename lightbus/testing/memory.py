@@ -171,7 +171,6 @@ class MemoryBus:
         client.timetables[:] = before.timetables
         for name in set(client.api_registry.names()) - before.apis:
             client.api_registry.remove(name)
-            client.schema.remove_api(name)
 
 
 memory_bus = MemoryBus

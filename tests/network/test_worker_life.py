@@ -310,6 +310,45 @@ def test_worker_in_the_background(network: Network) -> None:
     caller.client.wait_for_apis("work", "later")
 
 
+def test_api_that_is_removed_while_running(network: Network, door: Door) -> None:
+    """A worker advertises an API no more that was removed, and goes on with others that come after it."""
+    caller, bus = network.bus(), network.bus()
+    bus.client.register_api(Work())
+    heard: list[str] = []
+    bus.work.happened.listen(lambda message, what: heard.append("removed"), listener_name="of the removed")
+    bus.client.start_in_background()
+    assert caller.work.who() == os.getpid()
+    bus.client.api_registry.remove("work")
+    wait_until(lambda: "work" not in caller.client.engine.snapshot.by_api)
+    with pytest.raises(UnknownApi, match="No peer advertises the API 'work'"):
+        door.call(caller.work.who, bus_options={"timeout": 1})
+    bus.client.register_api(Later())
+    bus.later.happened.listen(lambda message, what: heard.append(what), listener_name="late")
+    door.fire(bus.later.happened, what="x")  # nobody else is there: the worker hears itself
+    wait_until(lambda: heard == ["x"])
+    bus.client.register_api(Work())
+    caller.client.wait_for_apis("work")
+    door.fire(caller.work.happened, what="y")
+    wait_until(lambda: heard == ["x", "removed"])
+
+
+def test_listener_to_what_a_known_publisher_has_now(network: Network, door: Door) -> None:
+    """A publisher whose APIs were exchanged for others that nobody listened to yet is heard by who listens later."""
+    publisher, listener = network.bus(), network.bus()
+    publisher.client.register_api(Work())
+    heard: list[str] = []
+    listener.work.happened.listen(lambda message, what: heard.append("removed"), listener_name="of the removed")
+    publisher.client.start_in_background()
+    listener.client.start_in_background()
+    listener.client.wait_for_apis("work")
+    publisher.client.api_registry.remove("work")
+    publisher.client.register_api(Later())
+    listener.client.wait_for_apis("later")
+    listener.later.happened.listen(lambda message, what: heard.append(what), listener_name="late")
+    door.fire(publisher.later.happened, what="x")
+    wait_until(lambda: heard == ["x"])
+
+
 def test_bus_that_only_listens_comes_first(network: Network) -> None:
     """A listener started before there is any publisher hears it when it comes."""
     bus = network.bus()
