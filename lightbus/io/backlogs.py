@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from .borrowing import borrowed
 
-__all__ = ["LOOK_EVERY", "MAX_BACKLOG", "Backlogs"]
+__all__ = ["GONE", "LOOK_EVERY", "MAX_BACKLOG", "WRITABLE", "Backlogs", "Connection", "is_worth_a_line"]
 
 logger = logging.getLogger("lightbus.transport")
 
@@ -29,15 +29,48 @@ LOOK_EVERY = 1024 * 1024
 
 # Linux lets a socket count as writable while two thirds of its buffer, or more, are free: libzmq, which writes on until
 # nothing more fits, has nothing left for it then (unix_writable in net/unix/af_unix.c, sk_stream_is_writeable).
-_WRITABLE = select.POLLOUT
-_GONE = select.POLLNVAL | select.POLLERR | select.POLLHUP
+WRITABLE = select.POLLOUT
+GONE = select.POLLNVAL | select.POLLERR | select.POLLHUP
 
 
-class _Connection:
-    __slots__ = ("clear_at", "inode")
+class Connection:
+    """
+    One connection of libzmq's, by its descriptor and the inode behind it. Raises OSError where it is gone already.
 
-    def __init__(self, inode: int, clear_at: int) -> None:
-        self.inode = inode
+    Args:
+        descriptor: libzmq's; its number may be another connection's later.
+
+    """
+
+    __slots__ = ("descriptor", "inode")
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.inode = os.fstat(descriptor).st_ino
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the descriptor is still this connection's."""
+        try:
+            return os.fstat(self.descriptor).st_ino == self.inode
+        except OSError:
+            return False
+
+    def close(self) -> bool:
+        """End it, if it is there. The descriptor stays libzmq's, which sees the end of the stream and closes it."""
+        with suppress(OSError):
+            if self.is_there:
+                with borrowed(self.descriptor) as ended:
+                    ended.shutdown(socket.SHUT_RDWR)
+                return True
+        return False
+
+
+class _Subscriber:
+    __slots__ = ("clear_at", "connection")
+
+    def __init__(self, connection: Connection, clear_at: int) -> None:
+        self.connection = connection
         self.clear_at = clear_at
         """How many bytes had been published when nothing waited for it."""
 
@@ -57,7 +90,7 @@ class Backlogs:
         self._most = most
         self._published = 0
         self._look_at = 0
-        self._connections: dict[int, _Connection] = {}
+        self._connections: dict[int, _Subscriber] = {}
         self._poll = select.poll()
 
     def __len__(self) -> int:
@@ -65,12 +98,12 @@ class Backlogs:
 
     def heard(self, descriptor: int) -> None:
         """Note that something came over the connection with this descriptor, which is libzmq's."""
-        with suppress(OSError):  # gone already
-            inode = os.fstat(descriptor).st_ino
+        with suppress(OSError):
+            connection = Connection(descriptor)
             known = self._connections.get(descriptor)
-            if known is None or known.inode != inode:
-                self._connections[descriptor] = _Connection(inode, self._published)
-                self._poll.register(descriptor, _WRITABLE)
+            if known is None or known.connection.inode != connection.inode:
+                self._connections[descriptor] = _Subscriber(connection, self._published)
+                self._poll.register(descriptor, WRITABLE)
 
     def published(self, size: int) -> None:
         """Count what is published to all who want it, and now and then look for those who do not read."""
@@ -81,32 +114,32 @@ class Backlogs:
 
     def _look(self) -> None:
         states = dict(self._poll.poll(0))
-        for descriptor, connection in list(self._connections.items()):
+        for descriptor, subscriber in list(self._connections.items()):
             state = states.get(descriptor, 0)
-            if state & _GONE:
+            if state & GONE:
                 self._forget(descriptor)
-            elif state & _WRITABLE:
-                connection.clear_at = self._published
-            elif self._published - connection.clear_at > self._most:
+            elif state & WRITABLE:
+                subscriber.clear_at = self._published
+            elif self._published - subscriber.clear_at > self._most:
                 self._forget(descriptor)
-                self._close(descriptor, connection)
+                self._close(subscriber.connection)
 
     def _forget(self, descriptor: int) -> None:
         del self._connections[descriptor]
         with suppress(KeyError):
             self._poll.unregister(descriptor)
 
-    def _close(self, descriptor: int, connection: _Connection) -> None:
-        """End a connection. The descriptor stays libzmq's, which sees the end of the stream and closes it."""
-        with suppress(OSError):
-            if os.fstat(descriptor).st_ino != connection.inode:  # another one has this number by now
-                return
-            with borrowed(descriptor) as ended:
-                ended.shutdown(socket.SHUT_RDWR)
+    def _close(self, connection: Connection) -> None:
+        if connection.close():
             self.closed += 1
-            if self.closed & (self.closed - 1) == 0:  # the first, and then after twice as many
+            if is_worth_a_line(self.closed):
                 logger.warning(
                     "A subscriber has not read while %d MiB were published, and was disconnected (%d so far). It "
                     "fetches what it missed from the journal once it reads again; events of best effort are lost to it",
                     self._most // 2**20, self.closed,
                 )  # fmt: skip
+
+
+def is_worth_a_line(count: int) -> bool:
+    """Return whether to log what happened so many times: the first time, and then after twice as many."""
+    return count & (count - 1) == 0

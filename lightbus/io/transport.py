@@ -28,6 +28,7 @@ from ..exceptions import TransportError
 from .backlogs import Backlogs
 from .gate import Gate
 from .security import Security
+from .unread import Unread
 
 __all__ = ["BlockingDealer", "Dealer", "LinkState", "Publisher", "Router", "Subscriber", "Transport", "versions"]
 
@@ -64,6 +65,9 @@ BACKLOG = 1024
 
 ENCRYPTED = 64
 """Bytes that encryption adds to a message, at most: libzmq measures what it reads (RFC 26)."""
+
+LEAST_PAUSE, LONGEST_PAUSE = 0.005, 0.1
+"""Seconds after which it is looked whether a caller for whom results wait has read some; longer where it has not."""
 
 MAX_SOCKETS = 8192
 LOOK_EVERY_MS = 50
@@ -390,10 +394,44 @@ class Router(_BoundSocket):
         gate: Gate,
     ) -> None:
         self._on_message = on_message
+        self.unread = Unread(self._give)
+        self._pause = LEAST_PAUSE
+        self._timer: asyncio.TimerHandle | None = None
         super().__init__(socket, gate)
 
     def send(self, routing_id: bytes, frame: bytes) -> bool:
-        """Send to one of those we heard from; False (and counted) where it is gone or does not read."""
+        """Send to one of those we heard from, or keep it a while; False (and counted) where it is gone."""
+        if not self.unread.takes(routing_id, frame):
+            return self._give(routing_id, frame)
+        if self._timer is None and self.unread:
+            self._hand_over_later(LEAST_PAUSE)
+        return True
+
+    def close(self) -> None:
+        self._stop_handing_over()
+        super().close()
+
+    def flush_and_close(self, milliseconds: int) -> None:
+        self._stop_handing_over()
+        self.unread.flush()
+        super().flush_and_close(milliseconds)
+
+    def _stop_handing_over(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _hand_over_later(self, pause: float) -> None:
+        self._pause = min(pause, LONGEST_PAUSE)
+        self._timer = self.loop.call_later(self._pause, self._hand_over)
+
+    def _hand_over(self) -> None:
+        self._timer = None
+        if not self.closed:
+            anything = self.unread.hand_over()
+            if self.unread:
+                self._hand_over_later(LEAST_PAUSE if anything else 2 * self._pause)
+
+    def _give(self, routing_id: bytes, frame: bytes) -> bool:
         try:
             if self._send(routing_id, _NOBLOCK_MORE) and self._send(frame):
                 return True
@@ -406,7 +444,13 @@ class Router(_BoundSocket):
     def _receive(self) -> None:
         socket = self._socket
         routing_id = socket.recv(_NOBLOCK)
-        frame = socket.recv(_NOBLOCK)
+        if self.unread.knows(routing_id):
+            frame = socket.recv(_NOBLOCK)
+        else:
+            received = socket.recv(_NOBLOCK, copy=False)
+            with contextlib.suppress(zmq.ZMQError):
+                self.unread.heard(routing_id, int(received.get(_SOURCE)))
+            frame = received.bytes
         if socket.getsockopt(_RCVMORE):  # a stranger's: read on, or its next part would be taken for a routing id
             while socket.getsockopt(_RCVMORE):
                 socket.recv(_NOBLOCK)

@@ -1,0 +1,192 @@
+"""
+What callers have not read yet of what they were sent: libzmq bounds it by number, not by bytes.
+
+A hundred results of 4 MiB are 400 MiB for one caller that asks and does not read. So libzmq is given a few MiB for each
+connection, and the next once it could write all of those; the others are kept here, where their bytes are counted. A
+connection that takes nothing while so many more come is closed, as one that does not read events is (`io.backlogs`).
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from .backlogs import GONE, WRITABLE, Connection, is_worth_a_line
+
+__all__ = ["AHEAD", "MAX_UNREAD", "MAX_UNREAD_IN_ALL", "Unread"]
+
+logger = logging.getLogger("lightbus.transport")
+
+AHEAD = 8 * 1024 * 1024
+"""Bytes that libzmq is given for one connection before it is looked whether it could write them."""
+
+MAX_UNREAD = 100 * 1024 * 1024
+"""Bytes that are kept for a connection that takes none before it is closed: a hundred results of 1 MiB may wait."""
+
+MAX_UNREAD_IN_ALL = 256 * 1024 * 1024
+"""Bytes that are kept for all connections before the one with the most of them is closed."""
+
+FEW = 1024
+"""Connections that are known before it is looked, for the first time, which of them are gone."""
+
+
+class _Caller:
+    __slots__ = ("connection", "given", "is_closed", "kept", "kept_bytes", "untaken")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.given = 0
+        """Bytes that libzmq was given since it had nothing left to write."""
+        self.kept: deque[bytes] = deque()
+        self.kept_bytes = 0
+        self.untaken = 0
+        """Bytes that came to be kept since something was taken."""
+        self.is_closed = False
+
+    def state(self) -> int:
+        """Return what `poll` says of the connection now."""
+        if not self.connection.is_there:
+            return GONE
+        poll = select.poll()
+        poll.register(self.connection.descriptor, WRITABLE)
+        return next((state for _, state in poll.poll(0)), 0)
+
+
+class Unread:
+    """
+    What waits for the callers of one ROUTER. Only touched from its loop.
+
+    Args:
+        send: gives libzmq a frame for a routing id.
+        most: bytes that are kept for a connection that takes none.
+        most_in_all: bytes that are kept for all.
+
+    """
+
+    def __init__(
+        self, send: Callable[[bytes, bytes], bool], most: int = MAX_UNREAD, most_in_all: int = MAX_UNREAD_IN_ALL
+    ) -> None:
+        self.closed = 0
+        """How many connections were closed since they did not read."""
+        self.dropped = 0
+        """Frames for connections that were closed, or had gone, before they could be sent."""
+        self.kept_bytes = 0
+        self._send = send
+        self._most = most
+        self._most_in_all = most_in_all
+        self._callers: dict[bytes, _Caller] = {}
+        self._behind: dict[bytes, _Caller] = {}
+        """Those for which something is kept."""
+        self._look_at = FEW
+
+    def __len__(self) -> int:
+        return len(self._callers)
+
+    def __bool__(self) -> bool:
+        """Whether anything is kept."""
+        return bool(self._behind)
+
+    def knows(self, routing_id: bytes) -> bool:
+        """Return whether it is known which connection this is. An id that a caller chose may be another one later."""
+        return routing_id in self._callers and routing_id[0] == 0  # with a zero begin those that libzmq gives
+
+    def heard(self, routing_id: bytes, descriptor: int) -> None:
+        """Note that something came from `routing_id` over the connection with this descriptor, which is libzmq's."""
+        with suppress(OSError):  # it has gone
+            connection = Connection(descriptor)
+            known = self._callers.get(routing_id)
+            if known is None or known.connection.inode != connection.inode:
+                self._forget(routing_id)
+                self._callers[routing_id] = _Caller(connection)
+        if len(self._callers) > self._look_at:
+            for each in [each for each, caller in self._callers.items() if not caller.connection.is_there]:
+                self._forget(each)
+            self._look_at = max(FEW, 2 * len(self._callers))
+
+    def takes(self, routing_id: bytes, frame: bytes) -> bool:
+        """Return whether a frame is seen to here; False: give it to libzmq."""
+        caller = self._callers.get(routing_id)
+        if caller is None:
+            return False
+        caller.given += len(frame)
+        return caller.given > AHEAD and self._keeps(routing_id, caller, frame)
+
+    def hand_over(self) -> bool:
+        """Give libzmq what it can write by now; return whether there was anything."""
+        taken = [self._hand_over(routing_id, caller) for routing_id, caller in list(self._behind.items())]
+        return any(taken)
+
+    def flush(self) -> None:
+        """Give libzmq all that is kept: the socket is about to be closed."""
+        for routing_id, caller in list(self._behind.items()):
+            for frame in self._taken(routing_id, caller, None):
+                self._send(routing_id, frame)
+
+    def _keeps(self, routing_id: bytes, caller: _Caller, frame: bytes) -> bool:
+        if caller.is_closed:
+            self.dropped += 1
+            return True
+        if not caller.kept and caller.state() & WRITABLE:
+            caller.given = len(frame)
+            return False
+        caller.kept.append(frame)
+        caller.kept_bytes += len(frame)
+        caller.untaken += len(frame)
+        self.kept_bytes += len(frame)
+        self._behind[routing_id] = caller
+        self._hand_over(routing_id, caller)
+        if caller.untaken > self._most:
+            self._close(routing_id, caller, caller.untaken)
+        elif self.kept_bytes > self._most_in_all:
+            routing_id, caller = max(self._behind.items(), key=lambda each: each[1].kept_bytes)
+            self._close(routing_id, caller, caller.kept_bytes)
+        return True
+
+    def _hand_over(self, routing_id: bytes, caller: _Caller) -> bool:
+        state = caller.state()
+        if state & GONE:
+            self._forget(routing_id)
+        elif state & WRITABLE:
+            caller.given = caller.untaken = 0
+            for frame in self._taken(routing_id, caller, AHEAD):
+                self._send(routing_id, frame)
+            return True
+        return False
+
+    def _taken(self, routing_id: bytes, caller: _Caller, most: int | None) -> Iterator[bytes]:
+        while caller.kept and (most is None or caller.given < most):
+            frame = caller.kept.popleft()
+            caller.given += len(frame)
+            caller.kept_bytes -= len(frame)
+            self.kept_bytes -= len(frame)
+            yield frame
+        if not caller.kept:
+            self._behind.pop(routing_id, None)
+
+    def _forget(self, routing_id: bytes) -> None:
+        caller = self._callers.pop(routing_id, None)
+        if caller is not None:
+            self._drop(routing_id, caller)
+
+    def _drop(self, routing_id: bytes, caller: _Caller) -> None:
+        self._behind.pop(routing_id, None)
+        self.dropped += len(caller.kept)
+        self.kept_bytes -= caller.kept_bytes
+        caller.kept_bytes = 0
+        caller.kept.clear()
+
+    def _close(self, routing_id: bytes, caller: _Caller, size: int) -> None:
+        """Close a connection. Until it is gone all that is for it is dropped."""
+        self._drop(routing_id, caller)
+        caller.is_closed, caller.given = True, AHEAD
+        caller.connection.close()
+        self.closed += 1
+        if is_worth_a_line(self.closed):
+            logger.warning(
+                "A caller has not read while %d MiB of results came to wait for it, and was disconnected (%d so far). "
+                "The calls whose results it has not read are lost to it",
+                size // 2**20, self.closed,
+            )  # fmt: skip
