@@ -9,6 +9,10 @@ __all__ = ["keep_freed_memory"]
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
+ARENAS = 2
+"""Heaps between which glibc divides the threads: each of them keeps memory that was freed, and it has 16 by default."""
+
 KEPT = 64 * 1024 * 1024
 """Bytes that may stay with the process after they were freed."""
 
@@ -27,4 +31,5 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library than glibc
         return False
-    return bool(mallopt(_M_MMAP_THRESHOLD, KEPT) and mallopt(_M_TRIM_THRESHOLD, KEPT))
+    settings = {_M_MMAP_THRESHOLD: KEPT, _M_TRIM_THRESHOLD: KEPT, _M_ARENA_MAX: ARENAS}
+    return all(mallopt(setting, value) for setting, value in settings.items())
