@@ -11,12 +11,14 @@ import zmq
 
 from helpers import Processes, wait_until_async
 from lightbus.io.backlogs import Backlogs
+from lightbus.io.places import Places
 from lightbus.io.security import HostSecurity, InsecureSecurity, Security
 from lightbus.io.transport import Subscriber, Transport
 
 SUBSCRIBER = """
 import asyncio, sys, time
 from pathlib import Path
+from lightbus.io.places import Places
 from lightbus.io.security import HostSecurity
 from lightbus.io.transport import Transport
 
@@ -72,7 +74,7 @@ def test_a_subscriber_that_does_not_read_for_long_lives(
 
 
 MODES: list[Callable[[Path], tuple[Security, str]]] = [
-    lambda path: (HostSecurity(directory=path), f"ipc://{path}/pub"),
+    lambda path: (HostSecurity(places=Places.only(path)), f"ipc://{path}/pub"),
     lambda path: (InsecureSecurity(bus="test", addresses=("127.0.0.1",)), "tcp://127.0.0.1:*"),
 ]
 
