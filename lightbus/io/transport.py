@@ -121,13 +121,14 @@ class Transport:
     def router(self, on_message: Callable[[bytes, bytes], None]) -> Router:
         """Return a ROUTER that calls `on_message(routing id, frame)`. Needs a running loop."""
         socket, gate = self._server_socket(zmq.ROUTER)
+        self._without_own_heartbeats(socket)
         socket.set(zmq.ROUTER_MANDATORY, 1)  # a reply to somebody who left is an error that we can count
         return Router(socket, on_message, gate)
 
     def publisher(self, on_subscription: Callable[[bytes, bool], None]) -> Publisher:
         """Return an XPUB that calls `on_subscription(topic, subscribed)`. Needs a running loop."""
         socket, gate = self._server_socket(zmq.XPUB)
-        self._without_heartbeats(socket)
+        self._without_own_heartbeats(socket)
         socket.set(zmq.XPUB_VERBOSE, 1)  # or who asks for nothing that others have not asked for would not be heard of
         return Publisher(socket, on_subscription, gate)
 
@@ -147,7 +148,7 @@ class Transport:
 
         Raises PeerRefused where the peer's key, known by its fingerprint, is none of ours.
         """
-        socket = self._client_socket(zmq.DEALER, fingerprint)
+        socket = self._asking_socket(fingerprint)
         socket.set(zmq.IMMEDIATE, 1)  # a frame is queued for a connection that stands, never for a hope
         if on_state is not None:
             socket.set(zmq.RECONNECT_IVL, -1)
@@ -161,7 +162,7 @@ class Transport:
         # Subscriptions are messages too: over a high-water mark they would be dropped without a word.
         socket.set(zmq.SNDHWM, 0)
         socket.set(zmq.RCVHWM, UNREAD)
-        self._without_heartbeats(socket)
+        self._without_own_heartbeats(socket)
         # A connection that is made again gets a queue of its own. Otherwise it is given the old one, and where that was
         # full the next read ends the process, as below: a publisher can have our end time out by the TTL it pings with.
         socket.set(zmq.IMMEDIATE, 1)
@@ -171,7 +172,7 @@ class Transport:
 
     def blocking_dealer(self, endpoint: str, *, fingerprint: str = "") -> BlockingDealer:
         """Return a DEALER for blocking calls from one thread at a time."""
-        socket = self._client_socket(zmq.DEALER, fingerprint)
+        socket = self._asking_socket(fingerprint)
         socket.set(zmq.IMMEDIATE, 1)
         return BlockingDealer(socket, endpoint)
 
@@ -201,15 +202,23 @@ class Transport:
         self.gate.watch(socket)
         return socket, self.gate
 
-    def _without_heartbeats(self, socket: zmq.Socket[bytes]) -> None:
+    def _without_own_heartbeats(self, socket: zmq.Socket[bytes]) -> None:
         """
-        Have the kernel, and not libzmq, look whether the other end of a connection for events is still there.
+        Have the kernel, and not libzmq, look whether the other end of a connection is still there.
 
-        libzmq reads nothing, heartbeats neither, while the queue of a subscriber is full. After the timeout it connects
-        anew (`stream_engine_base_t::timer_event`, `session_base_t::reconnect`), and once somebody reads from the full
-        queue it has the new connection go on with what the old one had stopped (`session_base_t::write_activated`):
-        `Assertion failed: _input_stopped` in `stream_engine_base_t::restart_input`, and the process is gone
-        (libzmq 4.3.5, every transport). The kernel answers the probes of TCP also for a process that does not read.
+        Where a queue may get full, libzmq's heartbeats end the process (libzmq 4.3.5, every transport), in two ways. It
+        reads nothing while the queue is full, heartbeats neither.
+
+        - After the timeout a connecting socket connects anew (`stream_engine_base_t::timer_event`,
+          `session_base_t::reconnect`), and once somebody reads from the full queue it has the new connection go on with
+          what the old one had stopped (`session_base_t::write_activated`): `Assertion failed: _input_stopped` in
+          `stream_engine_base_t::restart_input`.
+        - Where the other end is gone meanwhile, the next heartbeat that is due is written to what is no connection any
+          more (`timer_event`, then `out_event`): `Assertion failed: !_io_error`. A worker that is busy for a second,
+          and a caller that dies behind ten thousand calls, are enough.
+
+        The kernel answers the probes of TCP also for a process that does not read. Who connects to a ROUTER sends
+        heartbeats itself, which are answered, and with the time to live that they carry a dead connection is noticed.
         """
         socket.set(zmq.HEARTBEAT_IVL, 0)
         socket.set(zmq.TCP_KEEPALIVE, 1)
@@ -217,6 +226,13 @@ class Transport:
         socket.set(zmq.TCP_KEEPALIVE_IDLE, interval)
         socket.set(zmq.TCP_KEEPALIVE_INTVL, interval)
         socket.set(zmq.TCP_KEEPALIVE_CNT, max(1, round(self.heartbeat_timeout / interval)))
+
+    def _asking_socket(self, fingerprint: str) -> zmq.Socket[bytes]:
+        """Return a DEALER, whose heartbeats tell whether the peer is there."""
+        socket = self._client_socket(zmq.DEALER, fingerprint)
+        # What arrives has been asked for. A queue that gets full may end the process, see `_without_own_heartbeats`.
+        socket.set(zmq.RCVHWM, 0)
+        return socket
 
     def _client_socket(self, kind: int, fingerprint: str) -> zmq.Socket[bytes]:
         socket = self._socket(kind)

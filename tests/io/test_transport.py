@@ -30,7 +30,7 @@ async def main():
         if frame == b"end":
             done.set()
     done = asyncio.Event()
-    transport = Transport(HostSecurity(directory=Path(".")), heartbeat_interval=0.1, heartbeat_timeout=0.3)
+    transport = Transport(HostSecurity(places=Places.only(Path("."))), heartbeat_interval=0.1, heartbeat_timeout=0.3)
     subscriber = transport.subscriber(sys.argv[1], read)
     subscriber.subscribe(b"")
     await asyncio.sleep(0.2)
@@ -111,3 +111,66 @@ def test_a_subscriber_that_does_not_read_is_disconnected(
         transport.close()
 
     asyncio.run(main())
+
+
+DEAF = """
+import asyncio, sys, time
+from pathlib import Path
+from lightbus.io.places import Places
+from lightbus.io.security import HostSecurity
+from lightbus.io.transport import Transport
+
+async def main():
+    transport = Transport(HostSecurity(places=Places.only(Path("."))), heartbeat_interval=0.1, heartbeat_timeout=5.0)
+    count = 0
+    def read(*frames):
+        nonlocal count
+        count += 1
+    if sys.argv[1] == "router":
+        socket = transport.router(read)
+        print("at", socket.bind(sys.argv[2]), flush=True)
+    else:
+        socket = transport.dealer(sys.argv[2], read)
+        socket.send_later(b"hello")
+        await asyncio.sleep(0.2)
+        print("asked", flush=True)
+    time.sleep(2.0)
+    print("awake", flush=True)
+    while sys.argv[1] == "router" and count < 10_000:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.3)
+    print("read", count, flush=True)
+    socket.close()
+    transport.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("scheme", ["ipc", "tcp"])
+@pytest.mark.parametrize("kind", ["router", "dealer"])
+def test_a_peer_that_dies_before_a_full_queue(processes: Processes, tmp_path: Path, scheme: str, kind: str) -> None:
+    """
+    It sends more than the queue takes while nobody reads, and is gone: the process lives, and a worker reads what came.
+
+    libzmq alone ends the process (abort) when its next heartbeat is due.
+    """
+    endpoint = f"ipc://{tmp_path}/rpc" if scheme == "ipc" else "tcp://127.0.0.1:*"
+    with zmq.Context() as context, context.socket(zmq.DEALER if kind == "router" else zmq.ROUTER) as peer:
+        peer.linger, peer.sndhwm = 0, 0
+        peer.heartbeat_ivl, peer.heartbeat_timeout, peer.heartbeat_ttl = 10, 60_000, 60_000
+        if kind == "router":
+            deaf = processes.python("-c", DEAF, kind, endpoint, cwd=tmp_path)
+            peer.connect(deaf.wait_for_line(r"at (\S+)")[1])
+            start: list[bytes] = []
+        else:
+            peer.bind(endpoint)
+            deaf = processes.python("-c", DEAF, kind, peer.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode(), cwd=tmp_path)
+            assert peer.poll(10_000)
+            start = [peer.recv_multipart()[0]]
+            deaf.wait_for_line("asked")
+        for _ in range(40_000):
+            peer.send_multipart([*start, b"x" * 500])
+        peer.poll(500)  # more than the queue takes, and the kernel: not all of it is ever sent
+    deaf.wait_for_line("awake")
+    assert deaf.wait() == 0, deaf.report()
