@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import signal
 import threading
 import weakref
 from collections import Counter
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..blocking import note_exit
 from ..io.outbox import Outbox
-from .signals import forget_in_child, held_back
+from .signals import forget_in_child, held_back, let_in
 
 if TYPE_CHECKING:
     from .core import ClientCore
@@ -51,17 +50,11 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     for resume in _FORKS.resume:
         resume()
-    _let_signals_in()
-
-
-def _let_signals_in() -> None:
-    if _FORKS.signals is not None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, _FORKS.signals)
+    let_in(_FORKS.signals)
 
 
 def _after_fork_in_child() -> None:
     forget_in_child(has_worker=any(client._worker is not None for client in CLIENTS))
-    _let_signals_in()
     Outbox.lock = threading.Lock()
     for client in list(CLIENTS):
         if client._engine is not None:
@@ -71,6 +64,7 @@ def _after_fork_in_child() -> None:
         client._publishing = client._going_on = client._outbox = None
         client._kept = Counter()
         client._lock = threading.RLock()
+    let_in(_FORKS.signals)  # last: what a handler raises here ends this function
 
 
 def _at_exit() -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio.unix_events
 import contextlib
+import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
+from types import CodeType, FrameType
 from typing import Any
 
-__all__ = ["ENDING", "forget_in_child", "held_back", "signals_given_back"]
+__all__ = ["ENDING", "forget_in_child", "held_back", "let_in", "signals_given_back"]
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
 
@@ -38,6 +42,47 @@ def held_back() -> set[signal.Signals] | None:
     with contextlib.suppress(OSError, ValueError):
         return {signal.Signals(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)}
     return None
+
+
+def let_in(held: set[signal.Signals] | None) -> None:
+    """
+    Let those come again that were held back, at the very end of what is done at a fork.
+
+    What their handlers raise there Python ignores, and KeyboardInterrupt would be lost. So those that came meanwhile
+    are sent again once that is over.
+    """
+    if held is None:
+        return
+    came = [number for number in ENDING if number not in held and callable(signal.getsignal(number)) and _take(number)]
+    signal.pthread_sigmask(signal.SIG_SETMASK, held)
+    if came:
+        inside = {let_in.__code__, sys._getframe(1).f_code}
+        threading.Thread(target=_send_again, args=(came, threading.get_ident(), inside), daemon=True).start()
+
+
+def _take(number: signal.Signals) -> bool:
+    """Return whether a signal that is held back has come, and take it."""
+    if number not in signal.sigpending():
+        return False
+    if hasattr(signal, "sigtimedwait"):
+        return signal.sigtimedwait([number], 0) is not None
+    signal.sigwait([number])
+    return True
+
+
+def _send_again(numbers: list[signal.Signals], ident: int, inside: set[CodeType]) -> None:
+    """Send signals to this process once a thread of it is in none of these functions any more."""
+    while any(frame.f_code in inside for frame in _frames_of(ident)):
+        time.sleep(0.001)
+    for number in numbers:
+        os.kill(os.getpid(), number)
+
+
+def _frames_of(ident: int) -> Iterator[FrameType]:
+    frame = sys._current_frames().get(ident)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
 
 
 def forget_in_child(*, has_worker: bool) -> None:

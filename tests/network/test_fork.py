@@ -329,6 +329,42 @@ def test_a_child_has_no_signal_handlers_of_its_parent(bus: BusPath, video: Proce
     assert bus.video.handlers() == "['SIG_DFL', 'default_int_handler', -1, 0]"
 
 
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("where", ["before", "after_in_child"])
+def test_a_signal_that_comes_during_a_fork(processes: Processes, tmp_path: Path, number: str, where: str) -> None:
+    """What its handler raises comes out of the fork, in the child or in the parent, and is not lost in its midst."""
+    code = """
+import os, signal, sys, time
+number, where = getattr(signal, sys.argv[1]), sys.argv[2]
+os.register_at_fork(**{where: lambda: os.kill(os.getpid(), number)})  # after the library's hold, before its end
+import lightbus
+
+class Ended(BaseException): pass
+
+def end(number, frame):
+    raise Ended
+
+signal.signal(number, end)
+bus = lightbus.create()
+engine = bus.client.engine
+child = None
+try:
+    child = os.fork()
+    if child == 0 and where == "before":
+        os._exit(0)
+    if child != 0 and where == "after_in_child":
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    time.sleep(30)
+except Ended:
+    if child == 0:
+        os._exit(3 if bus.client._engine is None else 4)
+    sys.exit(5)
+"""
+    script = processes.python("-W", "ignore", "-c", code, number, where, cwd=tmp_path)
+    assert script.wait(20) == {"before": 5, "after_in_child": 3}[where]
+    assert script.output == ""
+
+
 def test_signals_are_given_back(processes: Processes, tmp_path: Path) -> None:
     """When `run_forever` returns, a program has the signal handlers that it had before."""
     code = """
