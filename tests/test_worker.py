@@ -386,11 +386,17 @@ def test_a_background_task_that_was_never_run(bus: BusPath, caplog: pytest.LogCa
     assert "The background task poll was never run" in caplog.text
 
 
-def test_a_task_of_the_users_that_exits(bus: BusPath, caller: BusPath, caplog: pytest.LogCaptureFixture) -> None:
-    """SystemExit in a task that a handler has left behind ends that task, and not the worker."""
+@pytest.mark.parametrize("how", ["exits", "stops the loop"])
+def test_a_task_of_the_users_that_exits(
+    bus: BusPath, caller: BusPath, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """SystemExit in a task that a handler has left behind, and `loop.stop()`, end that task, and not the worker."""
 
     async def leave() -> None:
-        raise SystemExit(0)
+        if how == "stops the loop":
+            asyncio.get_running_loop().stop()
+        else:
+            raise SystemExit(0)
 
     class LeavesApi(Api):
         class Meta:
@@ -405,7 +411,10 @@ def test_a_task_of_the_users_that_exits(bus: BusPath, caller: BusPath, caplog: p
     bus.client.start_in_background()
     for _ in range(2):
         assert caller.leaves.behind() == "answered"
-    wait_until(lambda: "A task raised SystemExit" in caplog.text)
+    stopped_by = {"exits": "SystemExit: 0", "stops the loop": "RuntimeError: Event loop stopped"}[how]
+    text = f"The loop was stopped by a task or the handler of a signal ({stopped_by}"
+    wait_until(lambda: caplog.text.count(text) == 2)
+    assert caller.leaves.behind() == "answered"
     assert bus.client.is_worker
 
 

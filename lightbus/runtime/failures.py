@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 import traceback
+from collections import deque
 from collections.abc import Coroutine
 from itertools import islice
 from pathlib import Path
@@ -29,6 +31,9 @@ MAX_TRACE = 100_000
 MAX_ARG = 1_000
 MAX_ARGS = 50
 """What a caller is told of an exception where that is long: characters, and how many of its `args`."""
+
+MAX_STOPS = 100
+"""How often in a second a worker's loop may be stopped by the user's code until the worker ends."""
 
 PACKAGE = Path(__file__).parents[1]
 OURS = (str(PACKAGE / "runtime"), str(PACKAGE / "service"), str(PACKAGE / "worker.py"), str(PACKAGE / "scheduling.py"))
@@ -85,18 +90,22 @@ def run_through(runner: asyncio.Runner, coroutine: Coroutine[Any, Any, None]) ->
     """
     Run a coroutine to its end on the loop of a runner, whatever the user's tasks do there.
 
-    SystemExit in a task stops the loop that the task is on. It is an error of that task, and the loop goes on.
+    SystemExit in a task stops the loop that the task is on, and so do `loop.stop()` and what a handler of a signal
+    raises. It is an error of theirs, and the loop goes on, unless that comes again and again.
     """
     loop = runner.get_loop()
     main = loop.create_task(coroutine)
+    stops: deque[float] = deque(maxlen=MAX_STOPS)
     while True:
         try:
             loop.run_until_complete(main)
             return
-        except (SystemExit, KeyboardInterrupt) as error:
-            if main.done():
+        except BaseException as error:
+            stops.append(time.monotonic())
+            if main.done() or loop.is_closed() or (len(stops) == MAX_STOPS and stops[-1] - stops[0] < 1.0):
                 raise
-            report(logger, logging.ERROR, error, "A task raised %s, and has ended; the worker goes on", show(error))
+            text = "The loop was stopped by a task or the handler of a signal (%s); the worker goes on"
+            report(logger, logging.ERROR, error, text, show(error))
 
 
 def shorten(error: BaseException) -> None:
