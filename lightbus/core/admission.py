@@ -4,7 +4,7 @@ How many calls a worker executes at the same time, and how long others may wait.
 Two things are bounded. *Calls at the same time*: handlers that wait for something may be many, handlers that compute
 are quicker one after another. Which they are shows in how long a call that was started waits until its handler has its
 turn: where that is long, fewer are started, where it is not, more, up to `rpc_concurrency`. (The rule is that of TCP:
-one more for each that went well, half as many for one that did not; RFC 5681.)
+one more for each that went well while as many ran as may, half as many for one that did not; RFC 5681, RFC 7661.)
 
 *Waiting*: a burst may wait until it is worked off. But where more comes in than goes out, waiting only makes all calls
 slow, each by the whole queue: then a call that would wait longer than calls take is refused, and its caller asks
@@ -89,8 +89,8 @@ class Admission:
         self._arrivals += 1
 
     def is_content_with(self, delay: float) -> bool:
-        """Return whether such a delay changes nothing. From any thread."""
-        return self.limit >= self._concurrency and delay <= self._tolerated
+        """Return whether such a delay changes nothing where no call waits. From any thread."""
+        return delay <= self._tolerated
 
     def began(self, delay: float, running: int, now: float) -> bool:
         """Note how long a call that was started had to wait for its turn; return whether more may be started now."""
@@ -101,6 +101,8 @@ class Admission:
             self.limit = max(min(least, self.limit), min(self.limit, running) // 2)
             self._reduced_at = self._changed_at = now
             return False
+        if running < self.limit:
+            return False  # that few go well says nothing of more
         if self.limit >= self._concurrency or self._is_held(now):
             return False
         self.limit += 1

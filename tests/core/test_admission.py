@@ -19,9 +19,16 @@ def test_calls_that_go_well_are_more_and_more_side_by_side() -> None:
     """Handlers that wait for something are soon as many as are allowed, and no more."""
     admission = Admission(10)
     assert admission.limit == FIRST_LIMIT
-    outcome = [admission.began(0.0001, 4, 1.0) for _ in range(10)]
+    outcome = [admission.began(0.0001, admission.limit, 1.0) for _ in range(10)]
     assert outcome == [True] * 6 + [False] * 4
     assert admission.limit == 10
+
+
+def test_calls_one_after_another_do_not_lead_to_more_side_by_side() -> None:
+    """However many of them went well: when many come at once, it is not known yet what so many do to each other."""
+    admission = Admission(100)
+    assert not any(admission.began(0.0001, running, 1.0) for running in range(1, FIRST_LIMIT) for _ in range(1000))
+    assert admission.limit == FIRST_LIMIT
 
 
 def test_handlers_that_compute_run_one_after_another() -> None:
