@@ -178,7 +178,9 @@ class _Work:
         self._values = 0
 
     def unpack(self, data: bytes | memoryview, **hooks: Any) -> Any:
-        limits = {"max_array_len": MAX_VALUES, "max_map_len": MAX_VALUES // 2}
+        # For each list room is made before its items are seen, so none may say that it has more than there are bytes.
+        most = min(MAX_VALUES, memoryview(data).nbytes)
+        limits = {"max_array_len": most, "max_map_len": most // 2}
         return unpackb(data, ext_hook=self.add_extension, list_hook=self.add_list, timestamp=3, **limits, **hooks)
 
     def add_list(self, made: list[Any]) -> list[Any]:

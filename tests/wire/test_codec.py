@@ -306,6 +306,13 @@ def test_what_takes_too_much_work_is_refused(item: bytes) -> None:
         decode(array(MANY, item))
 
 
+@pytest.mark.parametrize("size", [100_000, 300_000], ids=["few bytes", "many"])
+def test_no_list_says_that_it_has_more_than_there_are_bytes(size: int) -> None:
+    """Room is made for the items of a list before they are seen: nested a thousand times, that would be gigabytes."""
+    with pytest.raises(ProtocolError, match="exceeds max_array_len"):
+        decode(1000 * (b"\xdd" + (3_000_000).to_bytes(4, "big")) + bytes(size))
+
+
 def test_too_many_values_are_refused() -> None:
     """An array or a map of too many items is not begun; several that are too many together are not finished."""
     with pytest.raises(ProtocolError, match=f"{MAX_VALUES + 1} exceeds max_array_len"):
