@@ -72,7 +72,7 @@ def test_refused_events(commands: Commands, surroundings: Surroundings) -> None:
     assert warning["check"] == "outbox"
     assert f"1 events of mail.sent are kept in the outbox {outbox.path}" in warning["text"]
     outbox.path.write_bytes(b"no database" * 1000)
-    assert "outbox.sqlite cannot be read" in commands.run("doctor", code=1).stdout
+    assert "outbox.sqlite.corrupt-1" in commands.run("doctor", code=1).stdout
 
 
 @pytest.mark.timeout(90)

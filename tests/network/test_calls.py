@@ -76,13 +76,14 @@ def test_api_names_may_have_dots(bus: BusPath, serve: Callable[..., Process], do
 def test_nested_call_inherits_the_deadline(
     bus: BusPath, serve: Callable[..., Process], door: Door, procedure: str
 ) -> None:
-    """A call with a timeout of 5 s inside one that has 0.5 s left fails after 0.5 s."""
+    """A call with a timeout of 5 s inside one that has 1.5 s left fails with that one."""
     serve("front")
     serve("back")
+    assert door.call(bus.front.log) == []  # and it is connected to
     with contextlib.suppress(LightbusTimeout):  # the handler may return just in time
-        door.call(getattr(bus.front, procedure), api="back", bus_options={"timeout": 0.5})
+        door.call(getattr(bus.front, procedure), api="back", bus_options={"timeout": 1.5})
     log = wait_until(lambda: door.call(bus.front.log), what="the nested call ended")
-    assert 0.3 < float(log[0].removeprefix("timeout ")) < 0.8
+    assert 0 < float(log[0].removeprefix("timeout ")) < 3
     wait_until(lambda: door.call(bus.back.log) == ["started", "cancelled"], what="so did the innermost handler")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -83,12 +84,14 @@ def test_a_script_without_a_worker(processes: Processes, place: Path, service: s
 
 @pytest.mark.timeout(90)
 def test_a_script_that_does_not_find_the_worker(processes: Processes, place: Path) -> None:
-    """What it keeps is handed to the worker that it did not see."""
-    worker(processes, place, "news")
+    """What it keeps is handed to the worker that it did not see, since that stood still."""
+    news = worker(processes, place, "news")
     reader = worker(processes, place, "reader")
     reader.wait_for_line("Events of news .* arrive")
+    news.signal(signal.SIGSTOP)
     script = processes.python("-c", FIRES, "1", cwd=place, env={"LIGHTBUS_CONFIG": _blind(place)})
     assert script.wait(20) == 0
+    news.signal(signal.SIGCONT)
     assert WAITS.search(script.stderr)
     reader.wait_for_line("^read 1 1$", 20)
 
