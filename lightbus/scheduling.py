@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
+import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -77,6 +79,7 @@ def every(function: Callable[..., Any], *, seconds: float, also_run_immediately:
     """Return the timetable of a fixed interval. Raises InvalidSchedule where it is not positive."""
     if not seconds > 0:
         raise InvalidSchedule(f"every() of {function} needs a positive interval, not {seconds} s.")
+    _check_callable(function, "every()")
 
     def waits() -> Iterator[float]:
         started = time.monotonic()
@@ -94,6 +97,7 @@ def scheduled(function: Callable[..., Any], job: ScheduleJob, *, also_run_immedi
             f"schedule() of {function} needs a job of the schedule library, as schedule.every().day.at('07:00'), "
             f"not {job!r}."
         )
+    _check_callable(function, "schedule()")
 
     def waits() -> Iterator[float]:
         job.do(lambda: None)
@@ -102,3 +106,18 @@ def scheduled(function: Callable[..., Any], job: ScheduleJob, *, also_run_immedi
             job.run()
 
     return Timetable(function=function, waits=waits, also_run_immediately=also_run_immediately)
+
+
+def _check_callable(function: Any, by: str) -> None:
+    """Raise InvalidSchedule for what cannot be called, or not without arguments: it would fail each time."""
+    if not callable(function):
+        raise InvalidSchedule(f"{by} runs a function, and {function!r:.100} is none. Use it as a decorator of one.")
+    with contextlib.suppress(ValueError):  # of a builtin that does not say what it takes
+        try:
+            # Of what is really called: a decorator may well give an argument to what is inside.
+            inspect.signature(function, follow_wrapped=False).bind()
+        except TypeError as error:
+            raise InvalidSchedule(
+                f"{by} calls {name_of(function)} without arguments, and it needs some: {error}. "
+                "Give them defaults, or use functools.partial."
+            ) from None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import functools
+import re
 import time
 from collections.abc import Callable
 from itertools import islice
@@ -14,7 +16,7 @@ import schedule
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightbus import InvalidSchedule
+from lightbus import InvalidSchedule, create
 from lightbus.scheduling import Timetable, every, next_beat, scheduled
 
 MOMENTS = st.floats(0, 1e6)
@@ -36,6 +38,48 @@ def test_interval_must_be_positive(seconds: float) -> None:
     """No interval is no timetable."""
     with pytest.raises(InvalidSchedule, match="needs a positive interval"):
         every(print, seconds=seconds, also_run_immediately=False)
+
+
+def _needs_one(value: int) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (5, "runs a function, and 5 is none"),
+        (_needs_one, "calls _needs_one without arguments, and it needs some: missing a required argument: 'value'"),
+    ],
+)
+def test_what_would_fail_at_each_run_is_refused_where_it_is_written(function: Any, message: str) -> None:
+    """What cannot be called without arguments has no timetable; what gets them from a decorator or partial has."""
+
+    @functools.wraps(_needs_one)
+    def gives() -> None:
+        _needs_one(1)
+
+    job = schedule.Scheduler().every(2).seconds
+    with pytest.raises(InvalidSchedule, match=message):
+        every(function, seconds=1, also_run_immediately=False)
+    with pytest.raises(InvalidSchedule, match=message):
+        scheduled(function, job, also_run_immediately=False)
+    for fine in (gives, functools.partial(_needs_one, 1), lambda *args, **kwargs: None, print, dict, tuple):
+        every(fine, seconds=1, also_run_immediately=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "was given nothing"),
+        ({"seconds": -1}, "an interval above 0, as every(minutes=5), and was given seconds=-1."),
+        ({"seconds": float("nan")}, "was given seconds=nan"),
+        ({"minutes": "5"}, "every(minutes='5') is no interval: give a number, as every(minutes=5)"),
+        ({"hours": None}, "every(hours=None) is no interval"),
+    ],
+)
+def test_interval_is_of_numbers(given: dict[str, Any], message: str) -> None:
+    """What is no interval is refused with what was given, in any unit."""
+    with pytest.raises(InvalidSchedule, match=re.escape(message)):
+        create(service_name="timely").client.every(**given)
 
 
 def test_every_does_not_drift(monkeypatch: pytest.MonkeyPatch) -> None:

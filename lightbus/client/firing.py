@@ -193,6 +193,9 @@ def check_remote_event(snapshot: Snapshot, api_name: str, name: str) -> None:
     """Raise EventNotFound where an API is published, and has no such event."""
     if api_name in snapshot.by_api and (api_name, name) not in snapshot.events:
         known = [event for api, event in snapshot.events if api == api_name]
+        infos = (info for peer in snapshot.by_api[api_name] for info in peer.announcement.apis or ())
+        if any(info.name == api_name and name in info.procedures for info in infos):
+            raise EventNotFound(f"{api_name}.{name} is no event: '{name}' is a procedure: call it.")
         raise EventNotFound(
             f"The API '{api_name}' has no event '{name}'.{did_you_mean(name, known)} "
             f"Its events are: {', '.join(sorted(known)) or 'none'}."

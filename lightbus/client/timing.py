@@ -29,9 +29,16 @@ class Timing(ClientCore):
         also_run_immediately: bool = False,
     ) -> Callable[[F], F]:
         """Run the decorated function at a fixed interval, without drift. Raises InvalidSchedule."""
+        given = {"seconds": seconds, "minutes": minutes, "hours": hours, "days": days}
+        for unit, count in given.items():
+            if isinstance(count, bool) or not isinstance(count, (int, float)):
+                raise InvalidSchedule(
+                    f"every({unit}={count!r:.100}) is no interval: give a number, as every({unit}=5)."
+                )
         interval = seconds + 60 * minutes + 3600 * hours + 86400 * days
-        if interval <= 0:
-            raise InvalidSchedule("every() needs an interval, as every(minutes=5).")
+        if not interval > 0:
+            said = ", ".join(f"{unit}={count!r}" for unit, count in given.items() if count) or "nothing"
+            raise InvalidSchedule(f"every() needs an interval above 0, as every(minutes=5), and was given {said}.")
 
         def decorate(function: F) -> F:
             self._add_timetable(every(function, seconds=interval, also_run_immediately=also_run_immediately))

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from ..exceptions import (
     EventNotFound,
+    InvalidApiEventConfiguration,
     InvalidApiRegistryEntry,
     InvalidName,
     UnknownApi,
@@ -276,6 +277,10 @@ def _public_members(api: type[Api]) -> dict[str, Any]:
 
 
 def _check_member(name: str, member: Any, override: Any, owner: type) -> None:
+    if isinstance(member, type) and issubclass(member, Event):
+        raise InvalidApiEventConfiguration(
+            f"{owner.__qualname__}.{name} is the class Event and declares nothing. Write {name} = Event([...])."
+        )
     if name in _OWN_NAMES:
         raise InvalidName(f"{owner.__qualname__}.{name} {_TAKEN}")
     if is_method(member) or isinstance(member, Event):

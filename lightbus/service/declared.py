@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 from ..exceptions import InvalidApiEventConfiguration, InvalidName, MisconfiguredApiOptions, did_you_mean
-from .parameters import Parameter, WildcardParameter
+from .parameters import Parameter, WildcardParameter, annotation_text
 from .signature import Signature
 
 __all__ = ["ApiMeta", "Delivery", "Event", "Procedure", "check_api_name", "check_name"]
@@ -54,15 +54,15 @@ class ApiMeta:
         """
         declared = getattr(api, "Meta", None)
         options = {name: getattr(declared, name) for name in dir(declared) if not name.startswith("_")}
+        for unknown in options.keys() - cls.__slots__:  # first, since it may be a `name` that was misspelt
+            near = did_you_mean(unknown, cls.__slots__)
+            raise MisconfiguredApiOptions(
+                f"{api.__qualname__}.Meta has an unknown option '{unknown}'.{near} Known: {', '.join(cls.__slots__)}."
+            )
         if "name" not in options:
             raise MisconfiguredApiOptions(
                 f"The Api class {api.__qualname__} has no name. "
                 f'Add to it: `class Meta: name = "{api.__name__.removesuffix("Api").lower() or "my_api"}"`.'
-            )
-        for unknown in options.keys() - cls.__slots__:
-            near = did_you_mean(unknown, cls.__slots__)
-            raise MisconfiguredApiOptions(
-                f"{api.__qualname__}.Meta has an unknown option '{unknown}'.{near} Known: {', '.join(cls.__slots__)}."
             )
         return cls(**options)
 
@@ -184,6 +184,11 @@ def _event_parameters(parameters: Iterable[str | Parameter]) -> tuple[Parameter,
         raise InvalidApiEventConfiguration(
             f"Event({parameters!r}) wants a list of parameters. Write Event([{parameters!r}])."
         )
+    if isinstance(parameters, (Mapping, set, frozenset)):
+        raise InvalidApiEventConfiguration(
+            f"Event({parameters!r:.100}) wants a list, whose parameters have an order and say their types themselves. "
+            f"Write Event([{', '.join(_as_written(parameters))}])."
+        )
     made = tuple(Parameter(each) if isinstance(each, str) else each for each in parameters)
     for each in made:
         if not isinstance(each, Parameter):
@@ -194,6 +199,12 @@ def _event_parameters(parameters: Iterable[str | Parameter]) -> tuple[Parameter,
     if len(set(names)) < len(names) or sum(isinstance(each, WildcardParameter) for each in made) > 1:
         raise InvalidApiEventConfiguration(f"Event({names}) has two parameters of one name. Rename one of them.")
     return made
+
+
+def _as_written(parameters: Mapping[Any, Any] | set[Any] | frozenset[Any]) -> list[str]:
+    if isinstance(parameters, Mapping):
+        return [f"Parameter({name!r}, {annotation_text(each)})" for name, each in parameters.items()]
+    return sorted(map(repr, parameters))
 
 
 def _check_event(event: Event) -> None:

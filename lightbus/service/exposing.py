@@ -102,6 +102,8 @@ def bound_method(api: Any, name: str, member: Any) -> Callable[..., Any]:
     try:
         signature = inspect.signature(bound)
     except ValueError as error:
+        if inspect.ismethod(bound):  # it has no first parameter
+            raise TypeError("it takes no `self`") from None
         raise TypeError(str(error)) from None
     first = next(iter(signature.parameters.values()), None)
     # A decorator that binds in a closure of its own, behind functools.wraps, seems to take `self` still.

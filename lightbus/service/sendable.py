@@ -155,9 +155,9 @@ class _Walk:
 
 
 def _is_container(cls: type) -> bool:
-    return cls.__module__ in ("builtins", "collections", "collections.abc", "typing", "abc") and not issubclass(
-        cls, (range, slice)
-    )
+    if cls.__module__ == "builtins":  # the others there are ways to read, errors, and parts of the language
+        return issubclass(cls, (list, tuple, dict, set, frozenset))
+    return cls.__module__ in ("collections", "collections.abc", "typing", "abc")
 
 
 def _is_old_typed_dict(cls: Any) -> bool:

@@ -11,6 +11,7 @@ import pytest
 
 from lightbus.exceptions import (
     EventNotFound,
+    InvalidApiEventConfiguration,
     InvalidApiRegistryEntry,
     InvalidName,
     MisconfiguredApiOptions,
@@ -167,6 +168,19 @@ def test_unknown_names_are_met_with_near_ones() -> None:
         api_named("empty").get_event("any")
 
 
+def test_the_class_of_events_is_no_event() -> None:
+    """Whoever forgets the brackets is told: nothing would be declared."""
+
+    class OrderApi(Api):
+        placed = Event
+
+        class Meta:
+            name = "orders"
+
+    with pytest.raises(InvalidApiEventConfiguration, match=r"OrderApi\.placed is the class Event .* placed = Event\("):
+        OrderApi()
+
+
 def test_a_missing_meta_is_refused_with_what_to_write() -> None:
     """The remedy is in the message; without a Meta at all, at the first instance."""
 
@@ -175,6 +189,12 @@ def test_a_missing_meta_is_refused_with_what_to_write() -> None:
 
     with pytest.raises(MisconfiguredApiOptions, match='Add to it: `class Meta: name = "order"`'):
         OrderApi()
+    with pytest.raises(MisconfiguredApiOptions, match=r"Meta has an unknown option 'nmae'\. Did you mean 'name'\?"):
+
+        class MisspeltApi(Api):
+            class Meta:
+                nmae = "order"
+
     with pytest.raises(MisconfiguredApiOptions, match="has no name"):
 
         class Nameless(Api):

@@ -149,6 +149,9 @@ def test_methods_in_every_form() -> None:
             assert procedure.signature.parameters[0].annotation is str
 
 
+def _without_self() -> None: ...
+
+
 @pytest.mark.parametrize(
     ("member", "why"),
     [
@@ -160,6 +163,7 @@ def test_methods_in_every_form() -> None:
         (Notifier().__call__, "is a method, which is not given the Api"),
         (Lazy(), "is a Lazy, of which nobody can say"),
         (functools.lru_cache(asyncio.sleep), "can be awaited once only"),
+        (_without_self, "it takes no `self`"),
     ],
 )
 def test_what_cannot_be_served_is_named(member: Any, why: str) -> None:

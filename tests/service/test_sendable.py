@@ -105,6 +105,8 @@ def test_typed_dicts_inside_of_classes() -> None:
         (Awaitable[int], "read once"),
         (io.StringIO, "a StringIO cannot be sent"),
         (range, "a range cannot be sent"),
+        (ValueError, "a ValueError cannot be sent"),
+        (zip, "a zip cannot be sent"),
         (dict[tuple[int, int], str], "keys of tuple[int, int], and on the bus a key is text"),
         (dict[frozenset[int] | str, str], "keys of frozenset[int]"),
         (dict[Place, str], "write list[tuple[key, value]]"),
