@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import threading
 import time
@@ -19,6 +20,9 @@ PATIENCE = 20.0
 
 LONG = {"timeout": 120}
 """For procedures that run a whole measurement in the worker."""
+
+OVERLOAD = 5
+"""How many times as many calls are asked for as can be done."""
 
 bus: Any = lightbus.create(service_name="bench-client")
 
@@ -185,11 +189,58 @@ def crowd(count: int) -> dict[str, float]:
     return figures
 
 
+def overload_async(count: int) -> dict[str, float]:
+    """Ask for five times as many calls of a computing `async def` handler as it can do."""
+    return asyncio.run(_overload(bus.auth.compute, count))
+
+
+def overload_def(count: int) -> dict[str, float]:
+    """Do the same with a `def` handler."""
+    return asyncio.run(_overload(bus.auth.compute_def, count))
+
+
+async def _overload(procedure: Any, count: int) -> dict[str, float]:
+    """
+    Return how many times as long the 99th percentile of the calls that are accepted takes as without load: `ratio`.
+
+    The calls are sent in step with the clock, whatever becomes of them. `accepted` is the part that was served, and
+    `after` the ratio of calls one second later.
+    """
+    alone = await _timed(procedure)
+    pause = sum(alone) / len(alone) / OVERLOAD
+    taken: list[float] = []
+
+    async def call() -> None:
+        began = time.perf_counter()
+        with contextlib.suppress(lightbus.LightbusException):
+            await procedure.call_async()
+            taken.append(time.perf_counter() - began)
+
+    calls: list[asyncio.Task[None]] = []
+    began = time.perf_counter()
+    while len(calls) < count:
+        calls += [asyncio.create_task(call()) for _ in range(int((time.perf_counter() - began) / pause) - len(calls))]
+        await asyncio.sleep(0.002)
+    await asyncio.gather(*calls)
+    await asyncio.sleep(1.0)
+    before, under, after = (percentiles(each)["p99"] for each in (alone, taken, await _timed(procedure)))
+    return {"ratio": under / before, "accepted": len(taken) / len(calls), "after": after / before}
+
+
+async def _timed(procedure: Any) -> list[float]:
+    taken = []
+    for _ in range(WARM_UP):
+        began = time.perf_counter()
+        await procedure.call_async()
+        taken.append(time.perf_counter() - began)
+    return taken
+
+
 MEASUREMENTS: dict[str, Any] = {
     function.__name__: function
     for function in (
         hello, sync_async, sync_def, async_one, in_flight, threads, events, kept, fire_handler, fire_handler_kept,
-        fire_script, fire_script_kept, echo, rss, crowd,
+        fire_script, fire_script_kept, echo, rss, crowd, overload_async, overload_def,
     )
 }  # fmt: skip
 

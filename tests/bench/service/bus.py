@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 
 import lightbus
@@ -13,6 +14,9 @@ bus = lightbus.create(service_name="bench")
 
 BREATH = 100
 """Events fired between two turns of the loop, as a busy handler would: the socket's own work needs turns too."""
+
+COMPUTED = 0.01
+"""Seconds of processor time of a call that computes."""
 
 
 class AuthApi(Api):
@@ -34,6 +38,12 @@ class AuthApi(Api):
 
     async def check_password(self, user: str, password: str) -> bool:
         return password == "secret"
+
+    async def compute(self) -> None:
+        _compute()
+
+    def compute_def(self) -> None:
+        _compute()
 
     async def echo(self, data: bytes) -> bytes:
         return data
@@ -68,6 +78,13 @@ class AuthApi(Api):
     async def subscribers(self, run: str) -> int:
         """Return how many subscribers of this run have seen a probe."""
         return self._subscribed[run]
+
+
+def _compute() -> None:
+    """Use so much of a processor, however many share it."""
+    end = time.thread_time() + COMPUTED
+    while time.thread_time() < end:
+        continue
 
 
 bus.client.register_api(AuthApi())
