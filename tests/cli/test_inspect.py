@@ -50,7 +50,7 @@ def test_internal_events() -> None:
 @pytest.mark.timeout(180)
 def test_inspect(commands: Commands) -> None:
     """Every filter finds what it is for, in each form; what is not there is said, and has an exit code."""
-    auth, _ = commands.services()
+    auth, mail = commands.services()
     for name, age in (("sally", 31), ("ada", 36), ("bob", 7)):
         commands.run("fire", "auth.user_registered", f"username={name}", f"age={age}")
     every = commands.json("inspect")
@@ -89,8 +89,9 @@ def test_inspect(commands: Commands) -> None:
     assert following.stdout.count("\n") == 1
     assert other.wait(20) == 0
 
-    auth.ask_to_end()
-    auth.wait()
+    for worker in (mail, auth):  # while one of them is there, it has the journal of the other
+        worker.ask_to_end()
+        worker.wait()
     assert "No journal has such an event" in commands.run("inspect").stderr
 
 
