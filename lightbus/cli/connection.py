@@ -53,12 +53,14 @@ class Connection:
         options: what the command line says.
         output: what is shown goes there.
         client: an ordinary client; `bus.client.engine.snapshot` has the peers that are known.
+        silent: instances of which it was noted that they do not answer.
 
     """
 
     def __init__(self, options: ClientOptions) -> None:
         self.options = options
         self.output = Output(as_json=options.as_json)
+        self.silent: set[str] = set()
         self.client: BusClient = create(_settings(options), service_name=SERVICE).client
 
     @property

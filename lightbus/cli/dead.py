@@ -12,7 +12,7 @@ from ..exceptions import NotReachable
 from .connection import ASK_TIMEOUT, Connection, on_bus
 from .options import ClientOptions, client_options
 from .output import Cell, Column, ago, json_line
-from .publishers import ask_publishers, groups_on_bus, no_such_group
+from .publishers import ask_publishers, groups_on_bus, no_such_group, nothing_shown
 
 __all__ = ["dead"]
 
@@ -103,7 +103,7 @@ async def _list(bus: Connection, group: str) -> None:
     if rows:
         bus.output.table(COLUMNS, rows)
     else:
-        bus.output.note("Nothing was set aside.")
+        bus.output.note(nothing_shown(bus, "Nothing was set aside."))
 
 
 async def _do(bus: Connection, procedure: str, what: str, native_id: str, group: str) -> None:

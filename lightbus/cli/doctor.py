@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 from typing import Any
 
 import click
@@ -24,6 +25,7 @@ from ..io.aside import aside_sentences
 from ..io.descriptors import connection_limit, hard_descriptor_limit
 from ..io.interfaces import explain
 from ..io.journals import data_directory
+from ..io.outbox import Outbox
 from ..io.places import REMEDY, Places
 from ..io.probing import multicast_problem, port_problem
 from ..runtime.forwarding import refusals
@@ -40,6 +42,10 @@ MULTICAST_SECONDS = 1.0
 
 NEAR_CAP = 0.9
 """How full a journal may be before it is a finding."""
+
+LITTLE_ROOM = 64 * 1024 * 1024
+LITTLE_SHARE = 0.05
+"""A disk that has fewer bytes left, and a smaller share of it, is a finding: a small one may be as good as empty."""
 
 FEW_CONNECTIONS = 1024
 """Connections that a worker can have, and that may be too few for it."""
@@ -112,6 +118,7 @@ async def _examine(bus: Connection) -> int:
     with bus.output.progress("Looking for peers", len(CHECKS) + 1) as advance:
         await bus.client.engine.look_around(Deadline.after(bus.options.wait))
         examination = Examination(bus=bus, sightings=await sight(bus, bus.known()))
+        bus.silent.update(each.peer.instance for each in examination.sightings if each.rtt is None)  # a check tells
         findings = []
         for done, (name, check) in enumerate(CHECKS.items(), 1):
             advance(done, f"Checking {name}")
@@ -213,10 +220,29 @@ async def _directories(examination: Examination) -> AsyncIterator[Finding]:
             text=f"{directory} cannot be {'written to' if there == directory else 'made'} by this user.",
             remedy="Give it to the user that runs the workers, or set LIGHTBUS_DATA_DIR.",
         )
+    elif problem := _little_room(there):
+        yield Finding(
+            level=Level.WARNING,
+            check="data directory",
+            text=f"{directory} is on a disk with {problem}: soon no event can be kept.",
+            remedy="Make room there, or set LIGHTBUS_DATA_DIR.",
+        )
     elif there == directory:
         yield Finding(level=Level.OK, check="data directory", text=f"{directory} can be written to.")
     else:
         yield Finding(level=Level.OK, check="data directory", text=f"{directory} will be made with the first event.")
+
+
+def _little_room(path: Path) -> str:
+    """Return what is short on the disk of a path; no text where there is enough."""
+    try:
+        disk = os.statvfs(path)
+    except OSError:
+        return ""
+    left, total = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+    if total and left < min(LITTLE_ROOM, LITTLE_SHARE * total):
+        return f"{left / 2**20:.1f} MiB left"
+    return "no room for another file (inodes)" if disk.f_files and not disk.f_favail else ""
 
 
 async def _open_files(examination: Examination) -> AsyncIterator[Finding]:
@@ -348,7 +374,29 @@ async def _health(examination: Examination) -> AsyncIterator[Finding]:
         for loss in told.get("losses", ()):
             yield Finding(level=Level.WARNING, check="losses", text=f"{peer.announcement}: {loss}")
     for text in sorted(refused):
-        yield Finding(level=Level.WARNING, check="outbox", text=text)
+        yield Finding(level=Level.WARNING, check="outbox" if "outbox.sqlite" in text else "journals", text=text)
+    if not examination.live:
+        async for finding in _left_alone(examination):
+            yield finding
+
+
+async def _left_alone(examination: Examination) -> AsyncIterator[Finding]:
+    """Tell of what waits on this host for somebody who publishes it, where nobody answers who might do that."""
+    engine = examination.bus.client.engine
+    if not Outbox.exists(engine.shelf.path):
+        return
+    outbox = Outbox(engine.shelf.path)
+    try:
+        waiting = await asyncio.to_thread(outbox.counts)
+    except JournalError:
+        return  # it is told already that it cannot be read
+    for api, count in sorted(waiting.items()):
+        yield Finding(
+            level=Level.WARNING,
+            check="outbox",
+            text=f"{count} events of {api} wait on this host, in {outbox.path}, and no worker takes care of them.",
+            remedy="Start any worker of this bus here, as this user and with this LIGHTBUS_DATA_DIR.",
+        )
 
 
 def _refused_here(examination: Examination) -> list[str]:

@@ -7,7 +7,7 @@ import click
 from .connection import Connection, on_bus
 from .options import ClientOptions, client_options
 from .output import Cell, Column, ago
-from .publishers import ask_publishers, groups_on_bus, no_such_group
+from .publishers import ask_publishers, groups_on_bus, no_such_group, nothing_shown
 
 __all__ = ["groups"]
 
@@ -72,7 +72,8 @@ async def _list(bus: Connection, api: str) -> None:
     if rows:
         bus.output.table(COLUMNS, rows)
     else:
-        bus.output.note("No publisher knows a group" + (f" of an API '{api}'." if api else "."))
+        text = "No publisher knows a group" + (f" of an API '{api}'." if api else ".")
+        bus.output.note(nothing_shown(bus, text))
 
 
 async def _remove(bus: Connection, name: str, api: str) -> None:

@@ -9,7 +9,7 @@ import click
 from .connection import Connection, on_bus
 from .options import ClientOptions, client_options
 from .output import Column
-from .publishers import groups_on_bus, no_such_group
+from .publishers import groups_on_bus, no_such_group, nothing_shown
 
 __all__ = ["lag"]
 
@@ -54,7 +54,7 @@ async def _lag(bus: Connection, name: str | None) -> int:
         ]
         bus.output.table(COLUMNS, rows)
     else:
-        bus.output.note("No publisher knows a group.")
+        bus.output.note(nothing_shown(bus, "No publisher knows a group."))
     with_members = {(group["api"], group["name"]) for group in found if group["members"]}
     return int(any(group["lag"] and (group["api"], group["name"]) not in with_members for group in found))
 

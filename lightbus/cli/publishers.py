@@ -10,12 +10,26 @@ from ..core.peers import Peer
 from ..exceptions import LightbusException, NotReachable
 from .connection import ASK_TIMEOUT, Connection
 
-__all__ = ["ask_each", "ask_publishers", "groups_on_bus", "no_such_group"]
+__all__ = ["ask_each", "ask_publishers", "groups_on_bus", "no_such_group", "nothing_shown"]
 
 
 async def ask_publishers(bus: Connection, procedure: str, **kwargs: Any) -> list[tuple[Peer, Any]]:
-    """Ask everybody on the bus; return the answers of those that keep events. Raises NotReachable where nobody is."""
-    return await ask_each(bus, [peer for peer in await bus.look_around() if peer.is_live], procedure, **kwargs)
+    """
+    Ask everybody on the bus; return the answers of those that keep events. Raises NotReachable where nobody is.
+
+    Who is announced and does not answer is noted, once for a command: what it keeps is missing from what is shown.
+    """
+    peers = await bus.look_around()
+    for peer in peers:
+        if not peer.is_live and peer.instance not in bus.silent:
+            bus.silent.add(peer.instance)
+            bus.output.note(f"{peer.announcement} does not answer ({peer.state.value}): what it keeps is not shown.")
+    return await ask_each(bus, [peer for peer in peers if peer.is_live], procedure, **kwargs)
+
+
+def nothing_shown(bus: Connection, text: str) -> str:
+    """Return the remark for a list with nothing in it: of those that answered, where others did not."""
+    return f"{text.removesuffix('.')}, as far as anybody answers." if bus.silent else text
 
 
 async def ask_each(

@@ -146,15 +146,22 @@ def journal_error(path: Path, what: str, error: Exception) -> JournalError:
             "It is locked by another program (a database browser, a script?): have that end its transaction. "
             "It is tried again for a while."
         )
-    elif "full" in text or getattr(error, "errno", None) == 28:
+    elif "full" in text or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         remedy = "The disk is full: make room."
     elif isinstance(error, FileNotFoundError):
         remedy = "It was removed while it was in use, and is written anew as soon as that is possible."
-    elif "readonly" in text or "unable to open" in text or isinstance(error, PermissionError):
+    elif "readonly" in text or "unable to open" in text or _is_of_place(error):
         remedy = "May this user write there? Another place is set by LIGHTBUS_DATA_DIR (journal.data_dir)."
     else:
         remedy = "Is the disk all right?"
     return JournalError(f"The journal {path} {what}: {text}. {remedy}")
+
+
+def _is_of_place(error: Exception) -> bool:
+    """Return whether an error says that a place cannot be used as it is, which is no fault of the disk."""
+    if isinstance(error, (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)):
+        return True
+    return isinstance(error, OSError) and error.errno in (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def offset_of(about: Mapping[str, str]) -> float:

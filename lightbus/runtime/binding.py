@@ -170,7 +170,7 @@ class Binding:
         """
         self._take_nothing_new()
         if missing := await self.engines.drain(seconds):
-            logger.info("Not all confirm that they send nothing new: %s", ", ".join(map(str, missing)))
+            logger.info("Not all confirm that they send nothing new: %s", ", ".join(sorted({*map(str, missing)})))
 
     async def say_goodbye(self) -> None:
         """

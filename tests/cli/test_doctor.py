@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from lightbus.cli.doctor import _little_room
 from lightbus.io.outbox import Outbox
 
 if TYPE_CHECKING:
@@ -118,3 +120,29 @@ def test_data_directory(commands: Commands, tmp_path: Path) -> None:
     assert f"error   data directory: {home}/some/where cannot be made by this user." in text
     text = commands.run("doctor", "--wait", "0.2", code=1, env={"LIGHTBUS_DATA_DIR": "", "HOME": str(home)}).stdout
     assert f"data directory: {home}" in text
+
+
+@pytest.mark.parametrize(
+    ("available", "files", "expected"),
+    [
+        (0, 100, "0.0 MiB left"),
+        (900, 100, ""),
+        (900, 0, "no room for another file (inodes)"),
+        (40, 100, "3.9 MiB left"),
+    ],
+)
+def test_little_room(
+    available: int, files: int, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full, or nearly, is told of, also where only another file has no room."""
+    disk = os.statvfs_result((4096, 102_400, 1000, available, available, 100, files, files, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda path: disk)
+    assert _little_room(tmp_path) == expected
+
+
+def test_events_that_wait_while_no_worker_runs(commands: Commands, surroundings: Surroundings) -> None:
+    """What waits in the outbox of this host while nobody is there is told of, with what starts its way."""
+    outbox = Outbox(surroundings.data / surroundings.bus)
+    outbox.put(id="1", api="mail", event="sent", key=None, record=b"")
+    text = commands.run("doctor", "--wait", "0.2", code=1).stdout
+    assert f"warning outbox: 1 events of mail wait on this host, in {outbox.path}, and no worker" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -53,3 +54,17 @@ def test_groups_and_what_was_set_aside(commands: Commands) -> None:
     assert "shop-greeter of auth is forgotten by 1 publishers" in commands.text("groups", "remove", "shop-greeter")
     error = commands.run("lag", "shop-greeter", code=3).stderr
     assert "No publisher knows the group 'shop-greeter'. There are: mail-fails." in error
+
+
+@pytest.mark.timeout(90)
+def test_publishers_that_do_not_answer(commands: Commands) -> None:
+    """Lists say of whom they show nothing, and do not claim that there is nothing."""
+    auth, _ = commands.services()
+    auth.signal(signal.SIGSTOP)
+    try:
+        for command, claim in ((("lag",), "No publisher knows a group"), (("dead", "list"), "Nothing was set aside")):
+            stderr = commands.run(*command).stderr
+            assert re.search(r"auth \S+ on host \S+ does not answer \(\w+\): what it keeps is not shown", stderr)
+            assert f"{claim}, as far as anybody answers." in stderr
+    finally:
+        auth.signal(signal.SIGCONT)

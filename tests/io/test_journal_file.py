@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ import pytest
 from helpers import wait_until
 from lightbus.exceptions import JournalError
 from lightbus.io.journal import Journal, NewEvent, Topic
-from lightbus.io.journal_file import SUFFIXES, is_locked
+from lightbus.io.journal_file import SUFFIXES, is_locked, journal_error
 from lightbus.io.locks import JournalLock
 
 ONE = Topic("auth", "seen", 1)
@@ -236,3 +238,16 @@ def test_no_clock_uses_up_the_numbers(tmp_path: Path, monkeypatch: pytest.Monkey
             found += [each.sequence for each in journal.append([NewEvent(ONE, b"r", at)])]
     assert found == sorted(set(found))
     assert found[-1] < 2**62 + 2**50
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        *((each, "May this user write there?") for each in (errno.ENOTDIR, errno.EROFS, errno.EACCES, errno.EISDIR)),
+        *((each, "The disk is full") for each in (errno.ENOSPC, errno.EDQUOT)),
+        (errno.EIO, "Is the disk all right?"),
+    ],
+)
+def test_remedies_fit_the_error(number: int, remedy: str, tmp_path: Path) -> None:
+    """The disk is suspected only where it may be at fault."""
+    assert remedy in str(journal_error(tmp_path, "cannot be made", OSError(number, os.strerror(number))))
