@@ -17,12 +17,18 @@ from contextlib import suppress
 
 from .borrowing import borrowed
 
-__all__ = ["GONE", "LOOK_EVERY", "MAX_BACKLOG", "WRITABLE", "Backlogs", "Connection", "is_worth_a_line"]
+__all__ = ["GONE", "LOOK_EVERY", "MAX_BACKLOG", "MAX_TOPICS", "WRITABLE", "Backlogs", "Connection", "is_worth_a_line"]
 
 logger = logging.getLogger("lightbus.transport")
 
 MAX_BACKLOG = 64 * 1024 * 1024
 """Bytes that are published before a connection that takes none of them is closed."""
+
+MAX_TOPICS = 4 * 1024 * 1024
+"""
+Bytes of the topics to which one connection may be subscribed: a hundred thousand, as they are usual. libzmq takes fifty
+times as much memory for topics that have nothing in common.
+"""
 
 LOOK_EVERY = 1024 * 1024
 """Bytes that are published between two looks."""
@@ -67,12 +73,14 @@ class Connection:
 
 
 class _Subscriber:
-    __slots__ = ("clear_at", "connection")
+    __slots__ = ("clear_at", "connection", "topics")
 
     def __init__(self, connection: Connection, clear_at: int) -> None:
         self.connection = connection
         self.clear_at = clear_at
         """How many bytes had been published when nothing waited for it."""
+        self.topics = 0
+        """Bytes of the topics that it is subscribed to."""
 
 
 class Backlogs:
@@ -87,6 +95,8 @@ class Backlogs:
     def __init__(self, most: int = MAX_BACKLOG) -> None:
         self.closed = 0
         """How many connections were closed since they did not read."""
+        self.too_many_topics = 0
+        """How many, since they were subscribed to too much."""
         self._most = most
         self._published = 0
         self._look_at = 0
@@ -96,14 +106,25 @@ class Backlogs:
     def __len__(self) -> int:
         return len(self._connections)
 
-    def heard(self, descriptor: int) -> None:
-        """Note that something came over the connection with this descriptor, which is libzmq's."""
+    def heard(self, descriptor: int, size: int = 0) -> None:
+        """
+        Note that something came over the connection with this descriptor, which is libzmq's.
+
+        Args:
+            descriptor: of the connection.
+            size: bytes of the topic that it subscribes to; negative where that ends.
+
+        """
         with suppress(OSError):
             connection = Connection(descriptor)
             known = self._connections.get(descriptor)
             if known is None or known.connection.inode != connection.inode:
-                self._connections[descriptor] = _Subscriber(connection, self._published)
+                known = self._connections[descriptor] = _Subscriber(connection, self._published)
                 self._poll.register(descriptor, WRITABLE)
+            known.topics += size
+            if known.topics > MAX_TOPICS:
+                self._forget(descriptor)
+                self._close_for_topics(connection)
 
     def published(self, size: int) -> None:
         """Count what is published to all who want it, and now and then look for those who do not read."""
@@ -137,6 +158,15 @@ class Backlogs:
                     "A subscriber has not read while %d MiB were published, and was disconnected (%d so far). It "
                     "fetches what it missed from the journal once it reads again; events of best effort are lost to it",
                     self._most // 2**20, self.closed,
+                )  # fmt: skip
+
+    def _close_for_topics(self, connection: Connection) -> None:
+        if connection.close():
+            self.too_many_topics += 1
+            if is_worth_a_line(self.too_many_topics):
+                logger.warning(
+                    "A connection was subscribed to topics of %d MiB, and was closed (%d so far): no listener is",
+                    MAX_TOPICS // 2**20, self.too_many_topics,
                 )  # fmt: skip
 
 

@@ -75,6 +75,9 @@ BURST = 0.00005
 BACKLOG = 1024
 """Connections that wait to be taken: over the system's own limit, or with few, callers that come at once wait 1 s."""
 
+MAX_SUBSCRIPTION = 16 * 1024
+"""Bytes of a topic that somebody may subscribe to: libzmq takes thirty times as much for it. Names are shorter."""
+
 ENCRYPTED = 64
 """Bytes that encryption adds to a message, at most: libzmq measures what it reads (RFC 26)."""
 
@@ -141,6 +144,8 @@ class Transport:
         """Return an XPUB that calls `on_subscription(topic, subscribed)`. Needs a running loop."""
         socket, gate = self._server_socket(zmq.XPUB)
         self._without_own_heartbeats(socket)
+        socket.set(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION + ENCRYPTED)
+        socket.set(zmq.RCVHWM, UNREAD)  # libzmq takes in all that has come before we are told of any
         socket.set(zmq.XPUB_VERBOSE, 1)  # or who asks for nothing that others have not asked for would not be heard of
         return Publisher(socket, on_subscription, gate)
 
@@ -638,7 +643,8 @@ class Publisher(_BoundSocket):
     def _receive(self) -> None:
         received = self._socket.recv(_NOBLOCK, copy=False)
         with contextlib.suppress(zmq.ZMQError):  # an unsubscription that libzmq makes up comes from nowhere
-            self.backlogs.heard(int(received.get(_SOURCE)))
+            size = len(received) if received.bytes[:1] == b"\1" else -len(received)
+            self.backlogs.heard(int(received.get(_SOURCE)), size)
         message = received.bytes
         if message and message[0] <= 1:  # 1 subscribes, 0 unsubscribes (RFC 29); anything else is a stranger's
             self._on_subscription(message[1:], message[0] == 1)

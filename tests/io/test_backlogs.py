@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lightbus.io.backlogs import LOOK_EVERY, Backlogs
+from lightbus.io.backlogs import LOOK_EVERY, MAX_TOPICS, Backlogs
 
 MOST = 4 * LOOK_EVERY
 
@@ -132,3 +132,19 @@ def test_what_is_no_descriptor_is_ignored(backlogs: Backlogs, connection: Connec
     number = connection.ours.fileno()
     connection.close()
     Backlogs().heard(number)
+
+
+def test_who_is_subscribed_to_too_much_is_disconnected(
+    connection: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Topics count as long as it is subscribed to them."""
+    backlogs = Backlogs(MOST)
+    descriptor = connection.ours.fileno()
+    backlogs.heard(descriptor, MAX_TOPICS)
+    backlogs.heard(descriptor, -1000)
+    backlogs.heard(descriptor, 1000)
+    assert connection.is_open()
+    backlogs.heard(descriptor, 1)
+    assert not connection.is_open()
+    assert backlogs.too_many_topics == 1
+    assert "A connection was subscribed to topics of 4 MiB, and was closed (1 so far)" in caplog.text

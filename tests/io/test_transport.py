@@ -11,7 +11,7 @@ import pytest
 import zmq
 
 from helpers import Processes, wait_until_async
-from lightbus.io.backlogs import Backlogs
+from lightbus.io.backlogs import MAX_TOPICS, Backlogs
 from lightbus.io.places import Places
 from lightbus.io.security import HostSecurity, InsecureSecurity, Security
 from lightbus.io.transport import MORE_AFTER, WAITING, Subscriber, Transport
@@ -209,6 +209,29 @@ def test_few_large_messages_wait_to_be_read(tmp_path: Path) -> None:
                 await asyncio.to_thread(peer.send, b"small")
             await wait_until_async(lambda: len(read) == sent + 502)
         router.close()
+        transport.close()
+
+    asyncio.run(main())
+
+
+def test_topics_that_no_listener_has_are_refused(tmp_path: Path) -> None:
+    """A topic longer than any name, or more of them than any listener has, ends the connection: libzmq keeps none."""
+
+    async def main() -> None:
+        transport = Transport(HostSecurity(places=Places.only(tmp_path)))
+        topics: list[bytes] = []
+        publisher = transport.publisher(lambda topic, subscribed: topics.append(topic) if subscribed else None)
+        publisher.bind(f"ipc://{tmp_path}/pub")
+        with zmq.Context() as context, context.socket(zmq.SUB) as long, context.socket(zmq.SUB) as many:
+            for each in (long, many):
+                each.linger, each.sndhwm, each.reconnect_ivl = 0, 0, -1
+                each.connect(f"ipc://{tmp_path}/pub")
+            long.subscribe(b"x" * 17_000)
+            for number in range(MAX_TOPICS // 10_000 + 50):
+                many.subscribe(b"%010d" % number * 1000)
+            await wait_until_async(lambda: publisher.backlogs.too_many_topics == 1, timeout=20)
+            assert all(len(topic) == 10_000 for topic in topics)
+        publisher.close()
         transport.close()
 
     asyncio.run(main())
