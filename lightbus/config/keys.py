@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..exceptions import InvalidConfiguration
-from .surroundings import home_directory
+from .surroundings import home_directory, make_private
 
 __all__ = [
     "MAX_KEYS",
@@ -194,7 +194,7 @@ def write_key_file(path: Path, keys: Sequence[BusKey], *, replace: bool, note: s
     path = path.resolve() if replace else path
     draft = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(path.parent)
         try:
             _write_private(draft, content.encode())
             if replace:

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["MAX_HOST_NAME", "NO_HOME", "home_directory", "host_name", "shorten_name"]
+__all__ = ["MAX_HOST_NAME", "NO_HOME", "home_directory", "host_name", "make_private", "shorten_name"]
 
 MAX_HOST_NAME = 64
 """Bytes: the most that Linux takes (HOST_NAME_MAX)."""
@@ -49,6 +49,20 @@ def home_directory(environ: Mapping[str, str] | None = None) -> Path:
     if os.path.isabs(given) and (own is None or not _is_another_users(given)):
         return Path(given)
     return own or NO_HOME
+
+
+def make_private(path: Path) -> None:
+    """
+    Make a directory, and those above it that are missing, for this user alone. What is there stays as it is.
+
+    `Path.mkdir` gives a mode to the last one only: with a umask of 0 anybody could put another in its place. Raises
+    OSError.
+    """
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)
+    if not missing:
+        path.mkdir(mode=0o700, exist_ok=True)  # an error where it is no directory
 
 
 def _is_another_users(home: str) -> bool:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
+from ..config.surroundings import make_private
 from ..exceptions import JournalError
 from .locks import JournalLock
 from .machine_time import boot_id, machine_time
@@ -428,7 +429,7 @@ class JournalFile:
 
     def _write_anew(self) -> None:
         """Copy all there is into a new file and go on with that. With all locks held."""
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self.path.parent)
         copy = self.path.with_suffix(".anew")
         copy.unlink(missing_ok=True)
         self._write.execute("VACUUM INTO ?", (str(copy),))

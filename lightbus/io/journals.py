@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from ..config.surroundings import home_directory
+from ..config.surroundings import home_directory, make_private
 from ..exceptions import JournalError
 from .aside import is_damage, put_aside
 from .journal import Group, Journal, group_of_row
@@ -136,7 +136,7 @@ class JournalDirectory:
         self._given_back: dict[Path, tuple[float, tuple[int, int]]] = {}
         """By file when it was given back, by time.monotonic(), and what it was like."""
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(path)
         except OSError as error:
             raise journal_error(path, "(its directory) cannot be made", error) from error
         self._guards = not is_shared(path)

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
+from ..config.surroundings import make_private
 from .aside import put_aside
 from .journal_file import DAMAGED, is_locked, journal_error
 from .journals import is_shared
@@ -235,7 +236,7 @@ class Outbox:
     def _do(self, action: Callable[[sqlite3.Connection], T]) -> T:
         """Open it anew for each use: that takes a millisecond, is rare, and leaves nothing to a forked child."""
         with Outbox.lock:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self.path.parent)
             connection = sqlite3.connect(self.path, timeout=0.5, isolation_level=None)
             with contextlib.closing(connection):
                 if not is_shared(self.path.parent):  # so that who only reads holds up nobody

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ..config.surroundings import make_private
 from ..exceptions import InvalidConfiguration
 from .journals import data_directory, is_shared
 
@@ -233,7 +234,9 @@ def _fits(directory: Path) -> bool:
 
 def _make_private(path: Path) -> None:
     try:
-        path.mkdir(mode=0o700, parents=path.name.startswith(".sockets"))
+        if path.name.startswith(".sockets"):
+            make_private(path.parent)
+        path.mkdir(mode=0o700)
         path.chmod(0o700)  # whatever the umask says
     except FileExistsError:
         pass

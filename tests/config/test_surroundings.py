@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lightbus.config import surroundings
-from lightbus.config.surroundings import MAX_HOST_NAME, NO_HOME, home_directory, host_name, shorten_name
+from lightbus.config.surroundings import MAX_HOST_NAME, NO_HOME, home_directory, host_name, make_private, shorten_name
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,23 @@ def test_no_home(monkeypatch: pytest.MonkeyPatch, home: dict[str, str]) -> None:
     monkeypatch.setattr(surroundings, "_home_of_user", lambda: None)
     assert home_directory(home) == NO_HOME
     assert not NO_HOME.exists()
+
+
+def test_directories_are_private_whatever_the_umask(tmp_path: Path) -> None:
+    """All that are made are this user's alone; those that are there stay as they are; a file is no directory."""
+    there = tmp_path / "there"
+    there.mkdir()
+    there.chmod(0o755)
+    before = os.umask(0)
+    try:
+        make_private(there / "a" / "b")
+        make_private(there / "a" / "b")
+    finally:
+        os.umask(before)
+    modes = [path.stat().st_mode & 0o777 for path in (there, there / "a", there / "a" / "b")]
+    assert modes == [0o755, 0o700, 0o700]
+    (there / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        make_private(there / "file")
+    with pytest.raises(OSError, match="file"):
+        make_private(there / "file" / "a")
