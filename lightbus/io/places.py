@@ -253,7 +253,7 @@ def _why_unusable(private: Sequence[Path]) -> str:
                 return str(_unusable(path, *problem))
         else:
             parent = next(each for each in path.parents if each.exists())
-            can_be_made = parent == path.parent or path.name.startswith(".sockets")
+            can_be_made = parent == path.parent or path.parent in private or path.name.startswith(".sockets")
             if not can_be_made or not os.access(parent, os.W_OK | os.X_OK):
                 return str(_unusable(path, "cannot be made", f"check {parent}"))
     return ""

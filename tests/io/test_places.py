@@ -150,6 +150,14 @@ def test_directory_that_cannot_be_made_is_refused(run: Path) -> None:
     assert not (run / "gone").exists()
 
 
+def test_what_can_be_made_is_no_problem(run: Path) -> None:
+    """Of a user who never ran anything here no directory is there yet, and each can be made."""
+    found = Places("demo", [run / "lightbus"])
+    assert found.problems() == {run / "lightbus" / "demo": ""}
+    found.make(run / "lightbus" / "demo")
+    assert found.problems() == {run / "lightbus" / "demo": ""}
+
+
 # Where an instance is
 
 
