@@ -45,15 +45,20 @@ def own_members(api: type, root: type) -> Iterator[tuple[str, Any, type]]:
     """
     classes = [owner for owner in api.__mro__ if owner not in (root, object)]
     packages = {_package(owner) for owner in classes if issubclass(owner, root)}
+    foreign = [
+        owner
+        for owner in classes
+        if not issubclass(owner, root) and _package(owner) not in packages and _is_library(owner)
+    ]
     hidden: set[str] = set()  # what a library's class defines hides what stands behind it
     for owner in classes:
         names = [name for name in vars(owner) if not name.startswith("_")]
-        if not issubclass(owner, root) and _package(owner) not in packages and _is_library(owner):
+        if owner in foreign:
             hidden.update(names)
             continue
         for name in names:
             member = vars(owner)[name]
-            if name not in hidden and not _is_generated(name, member, classes):
+            if name not in hidden and not _is_generated(name, member, foreign):
                 yield name, member, owner
 
 
@@ -137,11 +142,10 @@ def _is_library(owner: type) -> bool:
     return not _INSTALLED.isdisjoint(path.parts) or not _STDLIB.isdisjoint(path.parents)
 
 
-def _is_generated(name: str, member: Any, classes: list[type]) -> bool:
+def _is_generated(name: str, member: Any, foreign: list[type]) -> bool:
     """Return whether a library's metaclass has put this into a class of the user's, as pydantic does."""
     made_in = getattr(member, "__module__", None)
     return any(
         name in vars(other) and isinstance(made_in, str) and made_in.partition(".")[0] == _package(other)
-        for other in classes
-        if _is_library(other)
+        for other in foreign
     )

@@ -287,8 +287,13 @@ def test_installed_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     def method(self: Any) -> int:
         return 1
 
-    mixin = type("Mixin", (), {"mixed": method, "__module__": "shop_installed"})
-    other = type("Other", (), {"strange": method, "__module__": "other_installed"})
-    base = type("Base", (Api,), {"inherited": method, "__module__": "shop_installed"})
+    def of(package: str) -> Callable[..., Any]:
+        made = types.FunctionType(method.__code__, {"__name__": package})
+        assert made.__module__ == package
+        return made
+
+    mixin = type("Mixin", (), {"mixed": of("shop_installed"), "__module__": "shop_installed"})
+    other = type("Other", (), {"strange": of("other_installed"), "__module__": "other_installed"})
+    base = type("Base", (Api,), {"inherited": of("shop_installed"), "__module__": "shop_installed"})
     api = type("Made", (base, mixin, other), {"Meta": META, "own": method})()
     assert set(api.procedures) == {"own", "inherited", "mixed"}
