@@ -14,9 +14,10 @@ from zmq.utils import z85
 from lightbus.config.keys import BusKey
 from lightbus.exceptions import InvalidConfiguration, PeerRefused, UnsupportedUse
 from lightbus.io.curve import KeySecurity
+from lightbus.io.places import Places
 from lightbus.io.security import HostSecurity, InsecureSecurity, Security
 
-HOST = HostSecurity(directory=Path("/run/user/1000/lightbus/demo"))
+HOST = HostSecurity(places=Places.only(Path("/run/user/1000/lightbus/demo")))
 INSECURE = InsecureSecurity(bus="demo", addresses=("192.0.2.7",))
 KEY = BusKey(bus="0123456789abcdef", secret=bytes(range(32)))
 SERVER_PUBLIC = b"a)-KFJT>.Qx2M2N4wdz7mG0[W<Q]gn.s9F0y!zM4"
