@@ -51,18 +51,6 @@ FAIR_SHARE = 256
 HIGH_WATER = 10_000
 """Messages queued per connection before a sender is told to wait (or a subscriber misses some, and sees the gap)."""
 
-WAITING = 64 * 1024 * 1024
-"""
-Bytes that may wait to be read by a worker, about, of all connections together; at least one message of each. libzmq
-counts messages, so fewer of them may wait while they are large, and their senders wait.
-"""
-
-LARGE = 4096
-"""Bytes of a message that is of no weight in this, ten thousand of which may wait."""
-
-MORE_AFTER = 1.0
-"""Seconds after which twice as many may wait again."""
-
 UNREAD = 64
 """
 Messages that wait in a subscriber, which are large: libzmq counts them, and not their bytes. More of them wait at the
@@ -430,9 +418,6 @@ class Router(_BoundSocket):
         self.unread = Unread(self._give)
         self._pause = LEAST_PAUSE
         self._timer: asyncio.TimerHandle | None = None
-        self.most_waiting = HIGH_WATER
-        """How many messages of each connection may wait to be read."""
-        self._waiting_since = 0.0
         super().__init__(socket, gate)
 
     def send(self, routing_id: bytes, frame: bytes) -> bool:
@@ -491,23 +476,7 @@ class Router(_BoundSocket):
             while socket.getsockopt(_RCVMORE):
                 socket.recv(_NOBLOCK)
             frame = b""
-        if len(frame) > LARGE or self.most_waiting < HIGH_WATER:
-            self._weigh(len(frame))
         self._on_message(routing_id, frame)
-
-    def _weigh(self, size: int) -> None:
-        """Set how many messages of a connection may wait, now that there is one of so many bytes."""
-        now = time.monotonic()
-        most = min(HIGH_WATER, max(1, WAITING // (max(size, LARGE) * max(1, self._gate.connections))))
-        if most >= self.most_waiting:
-            if now - self._waiting_since < MORE_AFTER:
-                return
-            # Twice as many, and no more: libzmq tells a sender that waits that there is room after half as many as may
-            # wait (`pipe_t::compute_lwm`), and those must have been waiting.
-            most = min(most, 2 * self.most_waiting)
-        if most != self.most_waiting:
-            self.most_waiting, self._waiting_since = most, now
-            self._socket.set(zmq.RCVHWM, most)  # for connections that there are, too
 
 
 class Dealer(_LoopSocket):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from helpers import Processes, wait_until_async
 from lightbus.io.backlogs import MAX_TOPICS, Backlogs
 from lightbus.io.places import Places
 from lightbus.io.security import HostSecurity, InsecureSecurity, Security
-from lightbus.io.transport import MORE_AFTER, WAITING, Subscriber, Transport
+from lightbus.io.transport import Subscriber, Transport
 
 SUBSCRIBER = """
 import asyncio, sys, time
@@ -175,43 +174,6 @@ def test_a_peer_that_dies_before_a_full_queue(processes: Processes, tmp_path: Pa
         peer.poll(500)  # more than the queue takes, and the kernel: not all of it is ever sent
     deaf.wait_for_line("awake")
     assert deaf.wait() == 0, deaf.report()
-
-
-def test_few_large_messages_wait_to_be_read(tmp_path: Path) -> None:
-    """While they are large libzmq takes a few of them, the senders wait, and all arrive; then more may wait again."""
-
-    async def main() -> None:
-        transport = Transport(HostSecurity(places=Places.only(tmp_path)))
-        read: list[int] = []
-        router = transport.router(lambda routing_id, frame: read.append(len(frame)))
-        router.bind(f"ipc://{tmp_path}/rpc")
-        with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
-            peer.linger, peer.sndhwm, peer.sndtimeo = 0, 1, 500
-            peer.connect(f"ipc://{tmp_path}/rpc")
-            large = b"x" * (WAITING // 8)
-            peer.send(large)
-            await wait_until_async(lambda: read)
-            sent = 1
-            with contextlib.suppress(zmq.Again):
-                while sent < 100:  # and the loop reads nothing
-                    peer.send(large)
-                    sent += 1
-            assert sent < 20
-            await wait_until_async(lambda: len(read) == sent)
-            assert router.most_waiting <= 8
-            for _ in range(2):
-                before, count = router.most_waiting, len(read)
-                await asyncio.sleep(MORE_AFTER)
-                peer.send(b"small")
-                await wait_until_async(lambda count=count: len(read) == count + 1)
-                assert router.most_waiting == 2 * before
-            for _ in range(500):
-                await asyncio.to_thread(peer.send, b"small")
-            await wait_until_async(lambda: len(read) == sent + 502)
-        router.close()
-        transport.close()
-
-    asyncio.run(main())
 
 
 def test_topics_that_no_listener_has_are_refused(tmp_path: Path) -> None:
