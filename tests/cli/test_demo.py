@@ -240,4 +240,4 @@ def test_other_words_of_a_worker_are_kept(services: Path) -> None:
         message = started.failure("It went wrong.").message
     assert message.startswith("It went wrong.\n--- the worker 'auth' wrote:\n")
     assert "hello\n" in message
-    assert "[1]\n" in message
+    assert "\n[1]" in message

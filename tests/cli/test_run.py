@@ -39,11 +39,15 @@ class AuthApi(lightbus.Api):
         return "done"
 
 bus.client.register_api(AuthApi())
-bus.auth.user_registered.listen(lambda event_message, user: print("heard", user, flush=True), listener_name="ears")
+
+def hear(event_message, user):
+    print(f"heard {user}\\n", end="", flush=True)
+
+bus.auth.user_registered.listen(hear, listener_name="ears")
 
 @bus.client.every(seconds=0.02)
 def tick():
-    print("tick", flush=True)
+    print("tick\\n", end="", flush=True)  # in one piece: threads write side by side
 """
 
 

@@ -111,6 +111,7 @@ def test_port_5353_is_held(processes: Processes, shop: Path) -> None:
 
 
 @ROOT
+@pytest.mark.skipif(Path(sys.prefix).is_relative_to("/tmp"), reason="the Python to test with is below /tmp itself")
 def test_who_cannot_meet_is_told_why(processes: Processes, shop: Path, surroundings: Surroundings) -> None:
     """With a /tmp of its own, and no other directory in common, both sides' directories are named, and what to set."""
     private = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /tmp && cd / && exec "$@"', "sh"]
