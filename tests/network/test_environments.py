@@ -46,7 +46,8 @@ NOWHERE = {
 @pytest.fixture
 def shop(surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the directory of a service that everybody may read."""
-    monkeypatch.delenv("COVERAGE_PROCESS_START", raising=False)  # it would want to write where nobody may
+    for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
+        monkeypatch.delenv(name, raising=False)  # it would want to write where nobody may
     directory = surroundings.runtime / "shop"
     for path in (surroundings.runtime.parent, surroundings.runtime):
         path.chmod(0o755)
