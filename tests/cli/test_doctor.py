@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from helpers.damage import damage
 from lightbus.cli.doctor import _little_room
 from lightbus.io.outbox import Outbox
 
@@ -73,7 +74,7 @@ def test_refused_events(commands: Commands, surroundings: Surroundings) -> None:
     [warning] = [each for each in commands.json("doctor", code=1) if each["level"] != "ok"]
     assert warning["check"] == "outbox"
     assert f"1 events of mail.sent are kept in the outbox {outbox.path}" in warning["text"]
-    outbox.path.write_bytes(b"no database" * 1000)
+    damage(outbox.path)
     assert "outbox.sqlite.corrupt-1" in commands.run("doctor", code=1).stdout
 
 

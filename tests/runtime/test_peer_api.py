@@ -12,6 +12,7 @@ import pytest
 
 import lightbus
 from helpers import Door, wait_until
+from helpers.damage import damage
 from helpers.surroundings import Surroundings
 from lightbus import Api, BusPath, Event, InvalidArguments, LightbusWorkerError, SchemaNotFound
 from lightbus.__about__ import version
@@ -198,7 +199,7 @@ def test_health_of_the_outbox(service: BusPath, bus: BusPath) -> None:
     assert text.startswith(f"1 events of mail.sent are kept in the outbox {outbox.path} on ")
     assert "It has no event 'sent'. It is tried again once the API 'mail' changes" in text
     assert told["healthy"]
-    outbox.path.write_bytes(b"no database" * 1000)
+    damage(outbox.path)
     [text] = bus.internal.peer.health(bus_options=targeted(service))["refused"]
     assert "was damaged and is put aside: what is in it is not delivered" in text
 
