@@ -93,8 +93,8 @@ class BlockingDoor:
             known = outgoing.api in engine.wanted or outgoing.is_targeted
             peer = self._pick(outgoing) if known else None
             if peer is None:
-                engine.resolve_blocking(outgoing.api, outgoing.deadline)
-                if (peer := self._pick(outgoing)) is None:
+                engine.resolve_blocking(outgoing.api, outgoing.deadline, to_call=outgoing.is_call)
+                if (peer := self._pick(outgoing, resolved=True)) is None:
                     continue
             try:
                 return outgoing.outcome(self._ask(peer, outgoing), peer)
@@ -200,9 +200,9 @@ class BlockingDoor:
 
     # The pool
 
-    def _pick(self, outgoing: Outgoing) -> Peer | None:
+    def _pick(self, outgoing: Outgoing, *, resolved: bool = False) -> Peer | None:
         with self._room:
-            peer = outgoing.pick(self._engine.snapshot, self._busy)
+            peer = outgoing.pick(self._engine.snapshot, self._busy, resolved=resolved)
             if peer is not None:
                 self._busy[peer.instance] += 1
                 self._unsent[peer.instance] += 1

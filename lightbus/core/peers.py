@@ -92,6 +92,11 @@ class Peer:
             return None
         return api in names and api not in self.keeps
 
+    def serves(self, api: str) -> bool:
+        """Return whether it serves procedures of an API, or may: others that advertise it only publish its events."""
+        infos = self.announcement.apis
+        return infos is None or any(info.procedures for info in infos if info.name == api)
+
     @property
     def keeps(self) -> frozenset[str]:
         """The APIs of which it only keeps events that others left behind, as far as it has told."""

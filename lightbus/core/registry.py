@@ -274,7 +274,7 @@ class Registry:
             for name in peer.announcement.api_names or ():
                 where = announced if not peer.is_up else keeping if name in kept else by_api
                 where.setdefault(name, []).append(peer)
-        serving = {name: [peer for peer in peers if _serves(peer, name)] for name, peers in by_api.items()}
+        serving = {name: [peer for peer in peers if peer.serves(name)] for name, peers in by_api.items()}
         events = frozenset(
             (api.name, event)
             for peer in self.peers.values()
@@ -385,11 +385,6 @@ class Registry:
 
 def _frozen(groups: dict[str, list[Peer]]) -> Mapping[str, tuple[Peer, ...]]:
     return {name: tuple(peers) for name, peers in groups.items()}
-
-
-def _serves(peer: Peer, api: str) -> bool:
-    infos = peer.announcement.apis
-    return infos is None or any(info.procedures for info in infos if info.name == api)
 
 
 def _difference(old: Peer, new: Peer, reason: str = "left") -> list[Fact]:

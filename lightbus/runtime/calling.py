@@ -43,8 +43,8 @@ class Caller:
             if outgoing.api in self._doorway.wanted or outgoing.is_targeted:
                 peer = outgoing.pick(self._doorway.snapshot, self.pending.in_flight)
             if peer is None:
-                await self._doorway.resolve(outgoing.api, outgoing.deadline)
-                peer = outgoing.pick(self._doorway.snapshot, self.pending.in_flight)
+                await self._doorway.resolve(outgoing.api, outgoing.deadline, to_call=outgoing.is_call)
+                peer = outgoing.pick(self._doorway.snapshot, self.pending.in_flight, resolved=True)
                 if peer is None:
                     continue
             try:

@@ -139,13 +139,18 @@ class Engine:
         self.ensure()
         return self.doors.caller(self)
 
-    async def resolve(self, api: str, deadline: Deadline) -> None:
-        """Return when a peer that advertises `api` is up. Raises what NotReachable there is. From any loop."""
-        await self._ask(lambda node: node.resolve(api, deadline))
+    async def resolve(self, api: str, deadline: Deadline, *, to_call: bool = False) -> None:
+        """
+        Return when a peer that advertises `api` is up; `to_call`: one that serves its procedures, if any may come.
 
-    def resolve_blocking(self, api: str, deadline: Deadline) -> None:
+        Raises what NotReachable there is. From any loop.
+        """
+        await self._ask(lambda node: node.resolve(api, deadline, to_call=to_call))
+
+    def resolve_blocking(self, api: str, deadline: Deadline, *, to_call: bool = False) -> None:
         """Do the same from a plain thread."""
-        self._ask_blocking(lambda node: node.resolve(api, deadline), deadline, f"'{api}' was looked for")
+        what = f"'{api}' was looked for"
+        self._ask_blocking(lambda node: node.resolve(api, deadline, to_call=to_call), deadline, what)
 
     async def resolve_all(self, api: str, deadline: Deadline) -> None:
         """Return when everybody who advertises `api` is known, as far as can be told. Raises what `resolve` raises."""

@@ -71,9 +71,11 @@ class Lookup:
         self._waiters: set[asyncio.Future[None]] = set()
         self._stopped = False
 
-    async def resolve(self, api: str, deadline: Deadline) -> None:
+    async def resolve(self, api: str, deadline: Deadline, *, to_call: bool = False) -> None:
         """
-        Return when a peer that advertises `api` is up.
+        Return when a peer that advertises `api` is up; `to_call`: one that serves its procedures.
+
+        Where it makes no sense to wait for one that does, a peer that only publishes its events is enough.
 
         Raises:
             UnknownApi: nobody advertises it.
@@ -84,13 +86,15 @@ class Lookup:
         """
         self._wanted.add(api)
         asked_at = time.monotonic()
-        if not self._is_up(api):
+        if not self._is_up(api, to_call=to_call):
             self._look()
         self._dialler.dial_due(asked_at)
         # Quarantined or not: somebody asks, so it is worth an attempt.
         self._dialler.dial_asked(self._registry.advertising(api))
-        while not self._is_up(api):
+        while not self._is_up(api, to_call=to_call):
             left = min(self._patience(api, asked_at), deadline.left())
+            if left <= 0 and to_call and self._is_up(api):
+                return
             if left <= 0:
                 self._note_unknown(api)
                 raise self._explain(api)
@@ -170,8 +174,9 @@ class Lookup:
                 if not self._registry.advertising(oldest):
                     self._wanted.discard(oldest)
 
-    def _is_up(self, api: str) -> bool:
-        return any(peer.is_up for peer in self._registry.advertising(api))
+    def _is_up(self, api: str, *, to_call: bool = False) -> bool:
+        peers = self._registry.advertising(api)
+        return any(peer.is_up and (peer.serves(api) or not to_call) for peer in peers)
 
     def _patience(self, api: str, asked_at: float) -> float:
         """Return for how many more seconds it makes sense to wait for an API."""

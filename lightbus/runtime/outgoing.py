@@ -42,7 +42,7 @@ class Doorway(Protocol):
     wanted: set[str]
     max_message_size: int
 
-    async def resolve(self, api: str, deadline: Deadline) -> None:
+    async def resolve(self, api: str, deadline: Deadline, *, to_call: bool = False) -> None:
         """Return when a peer that advertises `api` is up; raise the NotReachable that says why not otherwise."""
 
 
@@ -74,6 +74,8 @@ class Outgoing:
     """What it is answered with, where it is not an Error."""
     setting: ClassVar[str] = "rpc_timeout"
     """The setting that gives it its time."""
+    is_call: ClassVar[bool] = False
+    """Whether only those can carry it out that serve procedures."""
 
     def __init__(self, doorway: Doorway, api: str, name: str, deadline: Deadline, *, idempotent: bool = False) -> None:
         self.identity = doorway.identity
@@ -92,9 +94,13 @@ class Outgoing:
     def __str__(self) -> str:
         return f"{self.api}.{self.name}"
 
-    def pick(self, snapshot: Snapshot, in_flight: Mapping[str, int]) -> Peer | None:
-        """Return the peer to ask next; None where none is known. Raises when all refused or no time is left."""
-        peers = self.candidates(snapshot)
+    def pick(self, snapshot: Snapshot, in_flight: Mapping[str, int], *, resolved: bool = False) -> Peer | None:
+        """
+        Return the peer to ask next; None where none is known. Raises when all refused or no time is left.
+
+        `resolved`: it was just looked for, so that there is no better one than those that are known.
+        """
+        peers = self.candidates(snapshot, resolved=resolved)
         if peers and (self._refusal is None or not self.deadline.passed()):
             peer = self.choose(peers, in_flight)
             if peer is not None:
@@ -103,7 +109,7 @@ class Outgoing:
             raise self._all_refused(self._refusal)
         return None
 
-    def candidates(self, snapshot: Snapshot) -> tuple[Peer, ...]:
+    def candidates(self, snapshot: Snapshot, *, resolved: bool = False) -> tuple[Peer, ...]:
         """Return the peers that may be asked."""
         return snapshot.by_api.get(self.api, ())
 
@@ -213,6 +219,8 @@ class OutgoingCall(Outgoing):
 
     __slots__ = ("kwargs", "only", "trace")
 
+    is_call = True
+
     def __init__(
         self,
         doorway: Doorway,
@@ -230,9 +238,9 @@ class OutgoingCall(Outgoing):
         self.trace = trace
         self.only = only
 
-    def pick(self, snapshot: Snapshot, in_flight: Mapping[str, int]) -> Peer | None:
+    def pick(self, snapshot: Snapshot, in_flight: Mapping[str, int], *, resolved: bool = False) -> Peer | None:
         if self.only is None:
-            return super().pick(snapshot, in_flight)
+            return super().pick(snapshot, in_flight, resolved=resolved)
         if self._refusal is not None and (self.only in self._tried or self.deadline.passed()):
             raise self._all_refused(self._refusal)
         peer = snapshot.peers.get(self.only)
@@ -240,9 +248,10 @@ class OutgoingCall(Outgoing):
             raise PeerUnreachable(f"{self} is meant for the instance {self.only}, and no such peer is up.")
         return peer
 
-    def candidates(self, snapshot: Snapshot) -> tuple[Peer, ...]:
-        # Where nobody serves calls, whoever publishes the events is asked, and says why.
-        return snapshot.serving.get(self.api) or snapshot.by_api.get(self.api, ())
+    def candidates(self, snapshot: Snapshot, *, resolved: bool = False) -> tuple[Peer, ...]:
+        # Where nobody serves calls, nor comes back to do so, whoever publishes the events is asked, and says why.
+        peers = snapshot.serving.get(self.api)
+        return peers or (snapshot.by_api.get(self.api, ()) if resolved else ())
 
     def not_encodable(self, error: DeformError) -> DeformError:
         return DeformError(f"The arguments of {self} cannot be sent: {error}")

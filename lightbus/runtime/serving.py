@@ -350,7 +350,10 @@ class Server:
             text = f"{me} stood still for a while, and does not know how old the call is."
             return Error(PeerBusy.code, text, False, {"elsewhere": True, "epoch": self.standstills})
         if not self._serves_calls and not request.api.startswith("internal."):
-            text = f"{me} serves no calls: it runs without the feature 'rpcs' (--only, --skip)."
+            text = (
+                f"{me} serves no calls: it only publishes events, or runs without the feature 'rpcs' (--only, --skip). "
+                f"Is a worker of the API '{request.api}' running (lightbus run)?"
+            )
             return Error(PeerUnreachable.code, text, False, {"elsewhere": True})
         if len(request.chain) >= MAX_CHAIN:
             return Error(PeerRefused.code, _too_deep(request), False, {})

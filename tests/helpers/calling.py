@@ -37,7 +37,9 @@ def peer(instance: str, state: PeerState = PeerState.UP, endpoint: str = "") -> 
 
 def snapshot(*peers: Peer) -> Snapshot:
     """Return what a door sees when these are known."""
-    return Snapshot(peers={p.instance: p for p in peers}, by_api={"auth": tuple(p for p in peers if p.is_up)})
+    up = tuple(p for p in peers if p.is_up)
+    serving = tuple(p for p in up if p.serves("auth"))
+    return Snapshot(peers={p.instance: p for p in peers}, by_api={"auth": up}, serving={"auth": serving})
 
 
 class FakeDealer:
@@ -104,7 +106,7 @@ class FakeDoorway:
         self.dealers[instance] = made
         return made
 
-    async def resolve(self, api: str, deadline: Deadline) -> None:
+    async def resolve(self, api: str, deadline: Deadline, *, to_call: bool = False) -> None:
         self.resolved.append(api)
         self.on_resolve()
         if api not in self.snapshot.by_api:

@@ -19,7 +19,7 @@ import pytest
 import zmq
 
 from helpers import DOORS, MS, Door, Process, scaled, wait_until
-from lightbus import BusPath, LightbusException, PeerLost
+from lightbus import Api, BusPath, Event, LightbusException, PeerLost
 from lightbus.wire import codec, envelope
 from lightbus.wire.envelope import Cancel, Error, Hello, Kind, Message, Peers, Request, Welcome
 
@@ -107,6 +107,35 @@ def test_call_that_has_nobody_left(network: Network, threads: ThreadPoolExecutor
     restarted = network.start(ready=False)
     bus.client.wait_for_apis("work", timeout=10)
     assert door.call(bus.work.who) == restarted.pid
+
+
+class WorkApi(Api):
+    """What a caller registers that fires the events of `work`."""
+
+    happened = Event(["what"])
+
+    class Meta:
+        name = "work"
+
+    def who(self) -> int:
+        raise NotImplementedError
+
+
+def test_a_caller_that_publishes_waits_for_a_worker(
+    network: Network, monkeypatch: pytest.MonkeyPatch, door: Door
+) -> None:
+    """A process that took to publishing what it fires, since its worker was away, has its calls wait for a worker."""
+    monkeypatch.setenv("LIGHTBUS_CONFIG", network.config(discovery={"wait": 20}))
+    first = network.start()
+    bus = network.bus()
+    bus.client.register_api(WorkApi())
+    assert door.call(bus.work.who) == first.pid
+    first.kill()
+    wait_until(lambda: "work" not in bus.client.engine.snapshot.by_api)
+    door.fire(bus.work.happened, what="fire", bus_options={"timeout": 0.1})
+    wait_until(lambda: "work" in bus.client.engine.snapshot.by_api)
+    second = network.start(ready=False)
+    assert door.call(bus.work.who, bus_options={"timeout": 20}) == second.pid
 
 
 def test_calls_flow_while_a_worker_is_killed(network: Network) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -17,7 +18,7 @@ from lightbus.runtime import looking as module
 from lightbus.runtime.dialling import EVERYTHING, Dialler
 from lightbus.runtime.links import HELLO_TIMEOUT
 from lightbus.runtime.looking import Lookup, NodeStopped
-from lightbus.wire.announcement import Announcement
+from lightbus.wire.announcement import Announcement, ApiInfo
 
 LONG = 30.0
 """Seconds: a test that waits for so long has failed."""
@@ -77,9 +78,10 @@ class Place:
         self.registry.announced(made, Source.DISCOVERY, time.monotonic())
         return made
 
-    def join(self, number: int, *apis: str) -> None:
-        """Have a peer with these APIs answer."""
-        made = self.announce(number, *apis)
+    def join(self, number: int, *apis: str, procedures: tuple[str, ...] = ("call",)) -> None:
+        """Have a peer with these APIs answer; without procedures it only publishes their events."""
+        infos = tuple(ApiInfo(name=api, procedures=procedures, events=("seen",)) for api in apis)
+        made = replace(self.announce(number, *apis), apis=infos, api_names=None)
         self.registry.answered(made, time.monotonic(), endpoint=f"ipc://{number}", event_endpoint="")
         self.lookup.wake()
 
@@ -283,6 +285,34 @@ def test_a_peer_that_restarts(how: str, monkeypatch: pytest.MonkeyPatch) -> None
         await task
 
     run(test)
+
+
+def test_who_only_publishes_does_not_serve_a_call() -> None:
+    """A call waits for its worker to return, though another peer publishes the API's events; an event does not."""
+
+    async def test(place: Place) -> None:
+        place.join(1, "auth")
+        place.registry.lost(f"{1:016x}", time.monotonic(), "went away")
+        place.join(2, "auth", procedures=())
+        await place.lookup.resolve("auth", Deadline.after(LONG))
+        task = await waiting(place.lookup.resolve("auth", Deadline.after(LONG), to_call=True))
+        place.join(1, "auth")
+        await task
+
+    run(test)
+
+
+def test_nobody_who_serves_a_call_is_expected() -> None:
+    """Then whoever publishes the API's events is enough: it says why it does not serve the call."""
+
+    async def test(place: Place) -> None:
+        place.join(1, "auth", procedures=())
+        task = asyncio.ensure_future(place.lookup.resolve("auth", Deadline.after(LONG), to_call=True))
+        await asyncio.sleep(0)
+        assert task.done()
+        assert task.exception() is None
+
+    run(test, wait=0.0)
 
 
 def test_a_peer_that_does_not_return(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from lightbus.core.partitions import rendezvous
 from lightbus.deadline import Deadline
 from lightbus.exceptions import DeformError, PayloadTooLarge, PeerUnreachable
 from lightbus.runtime.outgoing import NotStarted, Outgoing, OutgoingEvent
+from lightbus.wire.announcement import ApiInfo
 
 
 def test_the_least_loaded_is_asked() -> None:
@@ -19,6 +20,20 @@ def test_the_least_loaded_is_asked() -> None:
         chosen = call(doorway).pick(doorway.snapshot, {A: 3, B: 1})
         assert chosen is not None
         assert chosen.instance == B
+
+
+def test_a_call_is_for_those_who_serve_it() -> None:
+    """Whoever only publishes the API's events is asked where nobody else can be found, and an event goes to anybody."""
+    infos = (ApiInfo(name="auth", events=("seen",)),)
+    publisher = peer(A)
+    publisher = replace(publisher, announcement=replace(publisher.announcement, apis=infos, api_names=None))
+    alone, both = FakeDoorway(publisher), FakeDoorway(publisher, peer(B))
+    assert call(alone).pick(alone.snapshot, {}) is None
+    assert call(alone).pick(alone.snapshot, {}, resolved=True) == publisher
+    for resolved in (False, True):
+        assert call(both).pick(both.snapshot, {B: 9}, resolved=resolved) == peer(B)
+    event = OutgoingEvent(alone, "auth", "seen", Deadline.after(5.0), b"", None)
+    assert event.pick(alone.snapshot, {}) == publisher
 
 
 def test_a_key_sticks_to_a_publisher() -> None:
