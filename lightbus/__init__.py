@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .config import ALL_FEATURES, Config, Feature, load_config
     from .creation import configure_logging, create, get_bus, import_bus_module
     from .deadline import Deadline
+    from .events.dispatcher import OnError
     from .exceptions import (
         BusAlreadyClosed,
         CannotBlockHere,
@@ -62,7 +63,6 @@ if TYPE_CHECKING:
     )
     from .message import EventMessage, Message, ResultMessage, RpcMessage
     from .path import BusPath
-    from .runtime.listening import OnError
     from .service.api import Api, Event, Parameter, WildcardParameter
     from .service.schema import Schema
 
@@ -141,7 +141,7 @@ _HOMES = {
     "deadline": {"Deadline"},
     "message": {"EventMessage", "Message", "ResultMessage", "RpcMessage"},
     "path": {"BusPath"},
-    "runtime.listening": {"OnError"},
+    "events.dispatcher": {"OnError"},
     "service.api": {"Api", "Event", "Parameter", "WildcardParameter"},
     "service.schema": {"Schema"},
 }

@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from .adapters.zmq.transport import BlockingDealer
 from .core.registry import Peer
 from .deadline import Deadline
+from .engine.engine import Engine
 from .exceptions import CannotBlockHere, LightbusShutdownInProgress, LightbusTimeout, PeerLost, ProtocolError
-from .io.transport import BlockingDealer
-from .runtime.engine import Engine
-from .runtime.outgoing import NotStarted, Outgoing
+from .rpc.request import NotStarted, Outgoing
 from .wire import envelope
 from .wire.envelope import Cancel, Message
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .exceptions import InvalidSchedule
-from .runtime.execution import check_ran, is_cancelled, name_of
-from .runtime.failures import report
+from .service.execution import check_ran, is_cancelled, name_of
+from .service.failures import report
 
 __all__ = ["Timetable", "every", "next_beat", "scheduled"]
 

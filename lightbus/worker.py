@@ -10,28 +10,28 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import __about__
+from .adapters.sqlite.journal import Journal
 from .config.features import ALL_FEATURES, Feature
 from .core.peers import Peer
+from .engine.binding import Binding, Endpoints
+from .engine.node import Node
+from .engine.peer_api import Parts, PeerApi
+from .engine.watchdog import Watchdog
+from .events.consumer import Consumer
+from .events.coordinator import Coordinator
+from .events.dispatcher import Listener
+from .events.events_api import EventsApi, group_of_wire
+from .events.fitting import Fitting
+from .events.journal_set import Care
+from .events.left_behind import LeftBehind
+from .events.publisher import Publisher
 from .exceptions import JournalError, LightbusException
-from .io.journal import Journal
-from .runtime.binding import Binding, Endpoints
-from .runtime.consuming import Consumer
-from .runtime.coordinating import Coordinator
-from .runtime.events_api import EventsApi, group_of_wire
-from .runtime.execution import Execution, close_unused, is_cancelled, runs_on_loop
-from .runtime.failures import as_exception, report
-from .runtime.fitting import Fitting
-from .runtime.left_behind import LeftBehind
-from .runtime.listening import Listener
-from .runtime.node import Node
-from .runtime.peer_api import Parts, PeerApi
-from .runtime.publishing import Publisher
-from .runtime.serving import Server
-from .runtime.shelf import Care
-from .runtime.sizes import Receivers
-from .runtime.watchdog import Watchdog
+from .rpc.server import Server
 from .scheduling import Timetable
+from .service.execution import Execution, close_unused, is_cancelled, runs_on_loop
+from .service.failures import as_exception, report
 from .wire.announcement import Announcement, ApiInfo
+from .wire.sizes import Receivers
 
 if TYPE_CHECKING:
     from .client import BusClient

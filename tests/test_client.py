@@ -50,7 +50,7 @@ from lightbus import (
     UnknownProcedure,
     UnsupportedUse,
 )
-from lightbus.io.outbox import Outbox
+from lightbus.adapters.sqlite.outbox import Outbox
 from lightbus.plugins import LightbusPlugin
 
 

@@ -25,7 +25,7 @@ from helpers import Door, Processes, wait_until
 from helpers.failing import ODD
 from helpers.surroundings import Surroundings
 from lightbus import Api, BusPath, Event, LightbusWorkerError, Parameter
-from lightbus.runtime.consuming import Consumer
+from lightbus.events.consumer import Consumer
 from lightbus.testing import BusMock, BusMocker, MemoryBus, MemoryDiscovery, NotMocked, bus_mocker, memory_bus
 
 DOCS = Path(__file__).parents[1] / "docs" / "testing.md"

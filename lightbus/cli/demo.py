@@ -93,7 +93,7 @@ def _signals_that_raise() -> Iterator[None]:
 @contextmanager
 def _own_directory(bus_name: str) -> Iterator[None]:
     """Remove the directories for the sockets of this bus at the end: no other demo will have one of this name."""
-    from ..io.places import places_of_user
+    from ..adapters.host.places import places_of_user
 
     try:
         yield

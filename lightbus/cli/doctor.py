@@ -18,17 +18,17 @@ from typing import Any
 
 import click
 
+from ..adapters.host.descriptors import connection_limit, hard_descriptor_limit
+from ..adapters.host.places import REMEDY, Places
+from ..adapters.mdns.interfaces import explain
+from ..adapters.mdns.probe import multicast_problem, port_problem
+from ..adapters.sqlite.aside import aside_sentences
+from ..adapters.sqlite.journal_directory import data_directory
+from ..adapters.sqlite.outbox import Outbox
 from ..core.peers import Peer
 from ..deadline import Deadline
+from ..engine.forwarding import refusals
 from ..exceptions import JournalError, LightbusException
-from ..io.aside import aside_sentences
-from ..io.descriptors import connection_limit, hard_descriptor_limit
-from ..io.interfaces import explain
-from ..io.journals import data_directory
-from ..io.outbox import Outbox
-from ..io.places import REMEDY, Places
-from ..io.probing import multicast_problem, port_problem
-from ..runtime.forwarding import refusals
 from .catalogue import served_apis
 from .connection import Connection, on_bus
 from .options import ClientOptions, client_options

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..adapters.host.descriptors import raise_descriptor_limit
 from ..config.features import ALL_FEATURES, Feature
-from ..io.descriptors import raise_descriptor_limit
 from .first_process import leave_to_a_child
 from .options import ENVIRONMENT, bus_options, take_over
 

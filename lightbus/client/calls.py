@@ -7,10 +7,10 @@ from typing import Any
 
 from ..blocking import forbid_in_loop
 from ..deadline import LONGEST, Deadline
+from ..engine.engine import Engine
 from ..exceptions import InvalidParameters, LightbusException, SchemaNotFound, did_you_mean
 from ..message import ResultMessage, RpcMessage
-from ..runtime.engine import Engine
-from ..runtime.outgoing import OutgoingCall
+from ..rpc.request import OutgoingCall
 from ..typing import BusOptions, Kwargs
 from .core import ClientCore
 

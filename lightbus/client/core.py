@@ -10,16 +10,16 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeAlias
 
+from ..adapters.sqlite.outbox import Outbox
 from ..blocking import BlockingDoor, is_exiting, wait_at_exit
 from ..config import Config, Feature, expand
+from ..engine.engine import Engine
+from ..events.dispatcher import Listener
 from ..exceptions import BusAlreadyClosed
-from ..io.outbox import Outbox
-from ..runtime.context import Identity
-from ..runtime.engine import Engine
-from ..runtime.execution import CallersContext
-from ..runtime.listening import Listener
+from ..membership.context import Identity
 from ..scheduling import Timetable
 from ..service.api import Api, ApiRegistry, left_out
+from ..service.execution import CallersContext
 from ..service.hooks import HOOKS, HookDecorator, HookRegistry, decorator
 from ..service.reachable import check_reachable
 from ..service.schema import Schema

@@ -10,11 +10,11 @@ from ..blocking import forbid_in_loop
 from ..config import ApiSettings
 from ..core.registry import Snapshot
 from ..deadline import Deadline
+from ..engine.engine import Engine
+from ..events.publisher import Publisher, key_of, record_of
 from ..exceptions import EventNotFound, InvalidParameters, LightbusTimeout, NotReachable, did_you_mean
 from ..message import EventMessage, event_message
-from ..runtime.engine import Engine
-from ..runtime.outgoing import OutgoingEvent
-from ..runtime.publishing import Publisher, key_of, record_of
+from ..rpc.request import OutgoingEvent
 from ..service.api import Event
 from ..typing import BusOptions, Kwargs
 from ..wire.envelope import Accepted

@@ -15,13 +15,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from ..adapters.sqlite.outbox import Outbox
 from ..deadline import Deadline
+from ..engine.engine import Engine
+from ..events.journal_set import directory_of
+from ..events.publisher import Publisher, key_of, record_of
 from ..exceptions import JournalError, LightbusException, NotReachable
-from ..io.outbox import Outbox
 from ..message import EventMessage
-from ..runtime.engine import Engine
-from ..runtime.publishing import Publisher, key_of, record_of
-from ..runtime.shelf import directory_of
 from ..service.api import Event
 from ..wire.envelope import Accepted, Fire, Message
 from .core import ClientCore

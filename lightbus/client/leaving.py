@@ -10,8 +10,8 @@ import weakref
 from collections import Counter
 from typing import TYPE_CHECKING, Any, cast
 
+from ..adapters.sqlite.outbox import Outbox
 from ..blocking import note_exit
-from ..io.outbox import Outbox
 from .signals import forget_in_child, held_back, let_in
 
 if TYPE_CHECKING:

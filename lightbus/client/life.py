@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Self, cast
 
+from ..adapters.host.allocator import keep_freed_memory
 from ..blocking import forbid_in_loop, is_exiting
 from ..config import Feature
 from ..exceptions import LightbusServerMustStartInMainThread, UnsupportedUse
-from ..io.memory import keep_freed_memory
-from ..runtime.execution import close_unused, name_of
-from ..runtime.failures import run_through
+from ..service.execution import close_unused, name_of
+from ..service.failures import run_through
 from ..worker import Worker
 from .core import CHANGE_TIMEOUT
 from .keeping import Keeping

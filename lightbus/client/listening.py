@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from ..events.dispatcher import Listener, OnError
 from ..exceptions import (
     DuplicateListenerName,
     InvalidDeclaration,
@@ -16,7 +17,6 @@ from ..exceptions import (
     NothingToListenFor,
     did_you_mean,
 )
-from ..runtime.listening import Listener, OnError
 from ..service.handlers import Handler
 from ..typing import BusOptions
 from .calls import check_options

@@ -11,9 +11,9 @@ from typing import Any
 
 from ..blocking import forbid_in_loop
 from ..deadline import Deadline
+from ..events.events_api import MAX_HISTORY, newest_of
 from ..exceptions import InvalidParameters, UnknownListener
 from ..message import EventMessage
-from ..runtime.events_api import MAX_HISTORY, newest_of
 from .firing import check_remote_event
 from .names import Names
 

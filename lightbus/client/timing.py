@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from ..exceptions import InvalidDeclaration, InvalidSchedule
-from ..runtime.execution import name_of, runs_on_loop
 from ..scheduling import ScheduleJob, Timetable, every, scheduled
+from ..service.execution import name_of, runs_on_loop
 from .core import ClientCore
 
 __all__ = ["Timing"]

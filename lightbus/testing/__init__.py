@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..io.discovery import Discovery, MemoryDiscovery, MemoryHub
+from ..adapters.mdns.discovery import Discovery, MemoryDiscovery, MemoryHub
 from .memory import MemoryBus, memory_bus
 from .mock import BusMock, NotMocked
 from .mocking import BusMocker, bus_mocker

@@ -12,17 +12,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..adapters.host.places import LONGEST_NAME, MAX_SOCKET_PATH
+from ..adapters.mdns.discovery import MemoryDiscovery, MemoryHub
 from ..client import BusClient, EngineState
 from ..config import Config, DiscoverySettings, JournalSettings, SecuritySettings
 from ..creation import create
 from ..deadline import Deadline
+from ..engine.engine import Engine
+from ..events.dispatcher import Listener
 from ..exceptions import LightbusTimeout, UnsupportedUse
-from ..io.discovery import MemoryDiscovery, MemoryHub
-from ..io.places import LONGEST_NAME, MAX_SOCKET_PATH
+from ..membership.context import Identity
 from ..path import BusPath
-from ..runtime.context import Identity
-from ..runtime.engine import Engine
-from ..runtime.listening import Listener
 from ..scheduling import Timetable
 
 __all__ = ["MemoryBus", "memory_bus"]

@@ -14,13 +14,13 @@ from ..client import BusClient
 from ..config import expand
 from ..core.peers import Peer, PeerState, Snapshot, Source
 from ..deadline import Deadline
+from ..events.publisher import EventIds
 from ..exceptions import DeformError, LightbusException, UnsupportedUse
+from ..membership.context import Identity
 from ..message import EventMessage, RpcMessage
-from ..runtime.context import Identity
-from ..runtime.execution import in_context, is_awaitable, is_cancelled
-from ..runtime.failures import describe, encode_error, is_a
-from ..runtime.outgoing import Outgoing
-from ..runtime.publishing import EventIds
+from ..rpc.request import Outgoing
+from ..service.execution import in_context, is_awaitable, is_cancelled
+from ..service.failures import describe, encode_error, is_a
 from ..utilities.async_tools import block
 from ..wire import envelope
 from ..wire.announcement import Announcement

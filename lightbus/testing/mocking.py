@@ -9,8 +9,8 @@ from typing import Any, TypeVar, cast
 
 from ..blocking import BlockingDoor
 from ..client import EngineState
+from ..engine.engine import Engine
 from ..path import BusPath
-from ..runtime.engine import Engine
 from .mock import BusMock
 from .mock_engine import MockDoor, MockEngine
 

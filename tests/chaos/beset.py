@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.losing import kind_of_published
-from lightbus.io import transport
+from lightbus.adapters.zmq import transport
 from lightbus.wire.envelope import Kind
 
 __all__ = ["begin", "clock_file"]

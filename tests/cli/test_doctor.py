@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from helpers.damage import damage
+from lightbus.adapters.sqlite.outbox import Outbox
 from lightbus.cli.doctor import _little_room
-from lightbus.io.outbox import Outbox
 
 if TYPE_CHECKING:
     from helpers.surroundings import Surroundings

@@ -24,13 +24,13 @@ from typing import Any
 import msgpack
 
 from helpers.publishing import Hub, Listens, Publishes
+from lightbus.adapters.host.places import Places
+from lightbus.adapters.zmq.security import HostSecurity
+from lightbus.adapters.zmq.transport import Transport
 from lightbus.config import Config
+from lightbus.engine.binding import Binding, Knowledge
 from lightbus.exceptions import DeformError, ProtocolError
-from lightbus.io.places import Places
-from lightbus.io.security import HostSecurity
-from lightbus.io.transport import Transport
-from lightbus.runtime.binding import Binding, Knowledge
-from lightbus.runtime.serving import Server
+from lightbus.rpc.server import Server
 from lightbus.service.api import Api, Event
 from lightbus.service.hooks import HookRegistry
 from lightbus.wire import codec, envelope

@@ -9,9 +9,9 @@ from typing import Any
 from lightbus.core.peers import Peer, PeerState, Snapshot, Source
 from lightbus.deadline import Deadline
 from lightbus.exceptions import UnknownApi
-from lightbus.runtime.calling import Caller
-from lightbus.runtime.context import Identity
-from lightbus.runtime.outgoing import OutgoingCall
+from lightbus.membership.context import Identity
+from lightbus.rpc.calling import Caller
+from lightbus.rpc.request import OutgoingCall
 from lightbus.wire import envelope
 from lightbus.wire.announcement import Announcement
 from lightbus.wire.envelope import Error, Message

@@ -8,21 +8,21 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from lightbus.adapters.sqlite.journal import Journal
 from lightbus.config import Config
 from lightbus.core.peers import Peer, PeerState, Source
-from lightbus.io.journal import Journal
+from lightbus.events.consumer import Consumer
+from lightbus.events.coordinator import Coordinator
+from lightbus.events.dispatcher import Listener
+from lightbus.events.publisher import Publisher
+from lightbus.membership.context import Identity
 from lightbus.message import EventMessage
-from lightbus.runtime.consuming import Consumer
-from lightbus.runtime.context import Identity
-from lightbus.runtime.coordinating import Coordinator
-from lightbus.runtime.listening import Listener
-from lightbus.runtime.publishing import Publisher
-from lightbus.runtime.sizes import Receivers
 from lightbus.service.api import Api, ApiRegistry
 from lightbus.service.hooks import HookRegistry
 from lightbus.wire import envelope
 from lightbus.wire.announcement import Announcement
 from lightbus.wire.envelope import Fire, Kind, Message
+from lightbus.wire.sizes import Receivers
 
 from .losing import Losing, kind_of_published
 

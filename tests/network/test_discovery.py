@@ -17,7 +17,7 @@ import pytest
 from helpers import DOORS, MS, SCALE, Door, Process, Processes, scaled, wait_until
 from helpers.surroundings import Surroundings
 from lightbus import PeerUnreachable, UnknownApi
-from lightbus.io.discovery import SERVICE_TYPE, ZeroconfDiscovery
+from lightbus.adapters.mdns.discovery import SERVICE_TYPE, ZeroconfDiscovery
 from lightbus.wire.announcement import Announcement, new_instance_id
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import lightbus
 from helpers import Door, Process, Processes, scaled, wait_until
 from helpers.surroundings import Surroundings
 from lightbus import Api, BusAlreadyClosed, BusPath, CannotBlockHere, Event, LightbusShutdownInProgress
-from lightbus.io.outbox import Outbox
+from lightbus.adapters.sqlite.outbox import Outbox
 
 PROGRAMS = Path(__file__).parent / "programs"
 DESCRIPTORS = Path("/proc/self/fd")

@@ -13,7 +13,7 @@ import pytest
 
 from helpers import Door, scaled, wait_until
 from lightbus import BusPath
-from lightbus.runtime.dialling import AT_ONCE, FOR_ASKED, MAX_ADDRESSES_TRIED
+from lightbus.membership.dialer import AT_ONCE, FOR_ASKED, MAX_ADDRESSES_TRIED
 from lightbus.wire.announcement import Announcement
 
 from .conftest import Network

@@ -19,9 +19,9 @@ import pytest
 import lightbus
 from helpers import DOORS, Door, Process, Processes, scaled, wait_until
 from lightbus import BusPath, InvalidConfiguration, PeerRefused
+from lightbus.adapters.mdns.discovery import ZeroconfDiscovery
 from lightbus.config.keys import BusKey
 from lightbus.core.peers import PeerState
-from lightbus.io.discovery import ZeroconfDiscovery
 from lightbus.wire.announcement import Announcement, new_instance_id
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 import zmq
 
 from helpers import Process, Processes
-from lightbus.io.unread import MAX_UNREAD
+from lightbus.adapters.zmq.unread import MAX_UNREAD
 from lightbus.wire import envelope
 from lightbus.wire.announcement import new_instance_id
 from lightbus.wire.envelope import Request

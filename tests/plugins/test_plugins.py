@@ -15,7 +15,7 @@ import pytest
 from lightbus.config import Config
 from lightbus.exceptions import InvalidConfiguration
 from lightbus.plugins import LightbusPlugin, load_plugins, register_plugin
-from lightbus.runtime.execution import CallersContext
+from lightbus.service.execution import CallersContext
 from lightbus.service.hooks import HOOKS, HookRegistry
 
 

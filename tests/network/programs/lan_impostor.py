@@ -16,7 +16,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from lightbus.io.discovery import ZeroconfDiscovery
+from lightbus.adapters.mdns.discovery import ZeroconfDiscovery
 from lightbus.wire.announcement import Announcement, new_instance_id
 
 BUS, FINGERPRINT, OURS, THEIRS, OVERHEARD = sys.argv[1:]

@@ -1,0 +1,258 @@
+"""
+Who is out there on this host: workers write it down beside their sockets, and the others read it.
+
+So processes of one user find each other without any network, whatever becomes of multicast. What is read is a hint, as
+what is heard is; but only this user can have written it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ...exceptions import ProtocolError
+from ...wire.announcement import Announcement
+from ..mdns.discovery import MAX_PEERS, Discovery, Found, Lost, _Ear
+from .places import PEER, RPC, Places
+
+__all__ = ["HostDiscovery", "NearbyDiscovery"]
+
+logger = logging.getLogger("lightbus.discovery")
+
+LOOK_EVERY = 0.05
+"""Seconds between two looks whether a directory has changed; one takes about 10 us."""
+
+READ_EVERY = 100
+"""Looks after which a directory is read even if it looks unchanged: its time is only as fine as the system's ticks."""
+
+MAX_BYTES = 256 * 1024
+"""Bytes of a file that are read: as many as 1024 names of APIs take."""
+
+MULTICAST_AFTER = 0.3
+"""Seconds after which multicast is begun with, in mode host: most processes have found whom they look for, or ended."""
+
+
+class _Directory:
+    """A directory as it was when it was read."""
+
+    __slots__ = ("changed", "files", "is_unsure")
+
+    def __init__(self) -> None:
+        self.changed = 0
+        self.files: dict[str, tuple[int, int, int]] = {}
+        """What each file is called, and what tells whether it is another one now."""
+        self.is_unsure = True
+        """What changes within one tick of the system's clock leaves the time as it was: so it is read once more."""
+
+
+class NearbyDiscovery:
+    """
+    Discovery through the directories of `Places`. Its calls come from one event loop.
+
+    Args:
+        bus: what others wrote of another bus is ignored.
+        places: where the sockets of this bus are.
+
+    """
+
+    problem: str | None = None
+
+    def __init__(self, bus: str, places: Places) -> None:
+        self._bus = bus
+        self._places = places
+        self._candidates = places.candidates()
+        self._ear = _Ear(MAX_PEERS)
+        self._directories: dict[Path, _Directory] = {}
+        self._names: set[str] = set()
+        self._looks = 0
+        self._written: list[Path] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def start(self, found: Found, lost: Lost) -> None:
+        """Read who is there, and go on looking."""
+        self._ear.open(found, lost)
+        self._look()
+
+    def look(self) -> None:
+        """Read what has changed."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._look()
+
+    async def announce(self, announcement: Announcement) -> None:
+        """Write down what we say of ourselves, beside each of our sockets."""
+        self._ear.own = announcement.instance
+        text = json.dumps(replace(announcement, apis=None).to_wire())
+        written = []
+        for place in self._places.there():
+            if (place / f"{announcement.instance}{RPC}").exists():
+                path = place / f"{announcement.instance}{PEER}"
+                with contextlib.suppress(OSError):  # a full disk: the other places may be on another
+                    _write(path, text)
+                    written.append(path)
+        if not written:
+            logger.warning("Nobody on this host can find this worker: it cannot be written down in %s", self._places)
+        self._written = written
+
+    async def move(self, addresses: Sequence[str], announcement: Announcement | None) -> None:
+        """Write down what is new; addresses mean nothing here."""
+        if announcement is not None:
+            await self.announce(announcement)
+
+    async def withdraw(self) -> None:
+        """Take back what was written."""
+        written, self._written = self._written, []
+        for path in written:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+    async def stop(self) -> None:
+        """Withdraw, and look no more."""
+        await self.withdraw()
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        self._ear.close()
+
+    def _look(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look)
+        self._looks += 1
+        changed = [place for place in self._candidates if self._look_into(place)]
+        if changed:
+            self._forget()
+
+    def _look_into(self, place: Path) -> bool:
+        """Read a directory that has changed, or is gone, and return whether it has."""
+        known = self._directories.get(place)
+        try:
+            changed = os.stat(place).st_mtime_ns
+            if known is not None and changed == known.changed and not known.is_unsure and self._looks % READ_EVERY:
+                return False
+            if not self._places.is_usable(place):
+                return self._directories.pop(place, None) is not None
+            if known is None:
+                known = self._directories[place] = _Directory()
+            known.is_unsure = changed != known.changed
+            known.changed = changed
+            self._read(place, known)
+        except OSError:  # it is not there, or was removed just now
+            return self._directories.pop(place, None) is not None
+        return True
+
+    def _read(self, place: Path, known: _Directory) -> None:
+        before, known.files = known.files, {}
+        with os.scandir(place) as entries:
+            for entry in entries:
+                if entry.name.endswith(PEER) and len(known.files) < MAX_PEERS:
+                    found = entry.stat(follow_symlinks=False)
+                    stamp = found.st_ino, found.st_mtime_ns, found.st_size
+                    known.files[entry.name] = stamp
+                    if before.get(entry.name) != stamp:
+                        self._hear(Path(entry.path), is_news=entry.name in before)
+
+    def _forget(self) -> None:
+        names = {name for directory in self._directories.values() for name in directory.files}
+        for name in self._names - names:
+            self._ear.gone(name.removesuffix(PEER))
+        self._names = names
+
+    def _hear(self, path: Path, *, is_news: bool) -> None:
+        try:
+            announcement = _announcement(path)
+        except (OSError, ValueError, ProtocolError) as error:
+            self._ear.ignore("malformed", str(path), str(error))
+            return
+        if announcement is not None and announcement.bus == self._bus:
+            if is_news:
+                self._ear.forget(announcement.instance)  # written anew it is worth an attempt, whatever it says
+            self._ear.heard(announcement)
+
+
+class HostDiscovery:
+    """
+    Discovery in mode host: through directories, and a moment later by multicast on loopback, too.
+
+    That is how a process whose directories are all others (PrivateTmp) is told of those that it cannot reach, and how
+    those of an earlier version are found. Where multicast does not work nothing is missing.
+    """
+
+    problem: str | None = None
+
+    def __init__(self, nearby: NearbyDiscovery, multicast: Callable[[], Discovery] | None) -> None:
+        self._nearby = nearby
+        self._make = multicast
+        self._made: Discovery | None = None
+        self._multicast: Discovery | None = None
+        """The same, once it has started."""
+        self._own: Announcement | None = None
+        self._begin: asyncio.Task[None] | None = None
+
+    async def start(self, found: Found, lost: Lost) -> None:
+        """Read who is there."""
+        await self._nearby.start(found, lost)
+        if self._make is not None:
+            self._begin = asyncio.create_task(self._start_multicast(self._make, found, lost))
+
+    async def _start_multicast(self, make: Callable[[], Discovery], found: Found, lost: Lost) -> None:
+        await asyncio.sleep(MULTICAST_AFTER)
+        multicast = self._made = make()
+        await multicast.start(found, lost)
+        self._multicast = multicast
+        if self._own is not None:
+            await multicast.announce(self._own)
+
+    async def announce(self, announcement: Announcement) -> None:
+        """Write it down, and send it."""
+        self._own = announcement
+        await self._nearby.announce(announcement)
+        if self._multicast is not None:
+            await self._multicast.announce(announcement)
+
+    def look(self) -> None:
+        """Read what has changed."""
+        self._nearby.look()
+
+    async def move(self, addresses: Sequence[str], announcement: Announcement | None) -> None:
+        """Write down what is new."""
+        await self._nearby.move(addresses, announcement)
+
+    async def withdraw(self) -> None:
+        """Take back what was written and sent."""
+        self._own = None
+        await self._nearby.withdraw()
+        if self._multicast is not None:
+            await self._multicast.withdraw()
+
+    async def stop(self) -> None:
+        """Withdraw, and leave nothing running."""
+        self._own = None
+        await self._nearby.stop()
+        if self._begin is not None:
+            self._begin.cancel()
+            await asyncio.gather(self._begin, return_exceptions=True)
+        if self._made is not None:
+            await self._made.stop()
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file so that nobody reads a part of it."""
+    unfinished = path.with_name(f".{path.name}")
+    unfinished.write_text(text, encoding="ascii")
+    unfinished.replace(path)
+
+
+def _announcement(path: Path) -> Announcement | None:
+    """Return what a file says; None where its process is gone. Raises OSError, ValueError, ProtocolError."""
+    if not path.with_suffix(RPC).exists():
+        return None
+    with path.open("rb") as file:
+        announcement = Announcement.from_wire(json.loads(file.read(MAX_BYTES)))
+    if announcement.instance != path.stem:
+        raise ProtocolError(f"it is called otherwise than its instance, {announcement.instance}")
+    return announcement

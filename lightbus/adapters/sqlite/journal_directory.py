@@ -1,0 +1,319 @@
+"""The directory of a service's journals: whose turn it is with which file, and where on disk all of that is.
+
+A journal is held by locks (`locks.py`), which are free when its process ends, however it ends; then the next publisher
+of the service continues the journal, or one that lives adopts it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+from ...config.surroundings import home_directory, make_private
+from ...exceptions import JournalError
+from ..host.locks import JournalLock
+from .aside import is_damage, put_aside
+from .journal import Group, Journal, group_of_row
+from .journal_file import DAMAGED, journal_error, offset_of
+
+__all__ = ["JournalDirectory", "data_directory", "has_events", "is_shared", "safe_name", "throw_away"]
+
+logger = logging.getLogger("lightbus.journal")
+
+LEFT_FOR = 600.0
+"""Seconds for which a journal that was given back is left to a process that starts; then it is looked after again."""
+
+PASSING = frozenset({"overlay", "tmpfs", "ramfs", "aufs"})
+"""File systems that are gone with the container, or with the machine's next start."""
+
+
+def data_directory(configured: Path | None, environ: Mapping[str, str] | None = None) -> Path:
+    """
+    Return where Lightbus keeps what is to stay: `configured`, or the platform's own place for it.
+
+    That is `$XDG_DATA_HOME/lightbus`, else `~/.local/share/lightbus` (XDG Base Directory Specification); on macOS
+    `~/Library/Application Support/lightbus`.
+    """
+    if configured is not None:
+        return configured
+    environ = os.environ if environ is None else environ
+    base = Path(environ.get("XDG_DATA_HOME", ""))
+    if base.is_absolute() and sys.platform != "darwin":
+        return base / "lightbus"
+    usual = Path("Library", "Application Support") if sys.platform == "darwin" else Path(".local", "share")
+    given = Path(environ.get("HOME", "")) / usual / "lightbus"
+    if given.is_absolute() and _is_ours(given):  # whoever has begun there goes on there
+        return given
+    return home_directory(environ) / usual / "lightbus"
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return path.stat().st_uid == os.geteuid()
+    except OSError:
+        return False
+
+
+def safe_name(name: str) -> str:
+    """Return a name as one part of a path: the same for the same name, another for another."""
+    safe = quote(name, safe=" +@=,")
+    return safe.replace(".", "%2E", 1) if safe.startswith(".") else safe
+
+
+SHARED = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "ceph", "lustre", "gfs2", "ocfs2", "afs", "beegfs"}
+)
+"""File systems that several hosts may have in common; so may any of fuse."""
+
+
+def has_events(path: Path) -> bool:
+    """Return whether any journal in a service's directory has events in it, whoever holds it. It changes nothing."""
+    return any(map(_has_events, sorted(path.glob("*.sqlite"))))
+
+
+def _has_events(file: Path) -> bool:
+    with contextlib.suppress(*DAMAGED), contextlib.closing(_read_only(file)) as connection:
+        return connection.execute("SELECT 1 FROM events LIMIT 1").fetchone() is not None
+    return False
+
+
+def throw_away(path: Path, mounts: str = "/proc/mounts") -> str | None:
+    """Return the kind of the file system that a path is on, where that does not stay; None where it does."""
+    kind = _file_system(path, mounts)
+    return kind if kind in PASSING else None
+
+
+def is_shared(path: Path, mounts: str = "/proc/mounts") -> bool:
+    """Return whether other hosts may have a path, too: where that cannot be told, they may."""
+    kind = _file_system(path, mounts)
+    return not kind or kind in SHARED or kind.startswith("fuse")
+
+
+def _file_system(path: Path, mounts: str) -> str:
+    """Return the kind of the file system that a path is on; empty where it cannot be told."""
+    try:
+        lines = Path(mounts).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    found, kind = "", ""
+    target = os.path.realpath(path)
+    for line in lines:
+        fields = line.split(" ")
+        if len(fields) > 2:
+            point = fields[1].replace("\\040", " ")
+            if (target == point or target.startswith(point.rstrip("/") + "/")) and len(point) >= len(found):
+                found, kind = point, fields[2]
+    return kind
+
+
+class JournalDirectory:
+    """
+    The journals of one service. Any thread may use it, one at a time.
+
+    Args:
+        path: `<data directory>/<bus>/<service>`; it is made, for this user alone.
+        host: this host's name: a journal that another host wrote is refused.
+        durability: "process" or "power".
+
+    Raises:
+        JournalError: it cannot be made.
+
+    """
+
+    def __init__(self, path: Path, *, host: str, durability: str = "process") -> None:
+        self.path = path
+        self._host = host
+        self._machine = _machine_id()
+        self._durability = durability
+        self._refused: set[str] = set()
+        self._given_back: dict[Path, tuple[float, tuple[int, int]]] = {}
+        """By file when it was given back, by time.monotonic(), and what it was like."""
+        try:
+            make_private(path)
+        except OSError as error:
+            raise journal_error(path, "(its directory) cannot be made", error) from error
+        self._guards = not is_shared(path)
+
+    def open_own(self) -> Journal:
+        """Return a journal to append to: one that nobody holds, in a new epoch, else a new one. Raises JournalError."""
+        for journal in self._free():
+            return journal
+        return self._create()
+
+    def adopt(self) -> list[Journal]:
+        """
+        Return all journals that nobody holds, to be served. Those without anything in them are removed.
+
+        One that was given back is left to the next process that starts, until somebody has written to it, or for
+        `LEFT_FOR` seconds.
+        """
+        adopted = []
+        for journal in self._free(self._is_left):
+            self._given_back.pop(journal.path, None)
+            if journal.all_topics():
+                adopted.append(journal)
+            else:
+                self._remove(journal)
+        return adopted
+
+    def give_back(self, journal: Journal) -> None:
+        """Close an adopted journal in which nobody is owed anything: a process that starts continues it."""
+        journal.close()
+        self._given_back[journal.path] = time.monotonic(), _looks(journal.path)
+
+    def _is_left(self, file: Path) -> bool:
+        at, looked = self._given_back.get(file, (-LEFT_FOR, (0, 0)))
+        return time.monotonic() - at < LEFT_FOR and _looks(file) == looked
+
+    def adopt_filled(self) -> list[Journal]:
+        """Return those that nobody holds and that have events in them; the others are left to their own service."""
+        return list(self._free(lambda file: self._is_left(file) or not _has_events(file)))
+
+    def siblings_groups(self) -> list[Group]:
+        """Return the groups that any journal of the service knows, whoever holds it: the earliest creation counts."""
+        found: dict[tuple[str, str], Group] = {}
+        for file in self._files():
+            with contextlib.suppress(*DAMAGED), contextlib.closing(_read_only(file)) as connection:
+                offset = offset_of(dict(connection.execute("SELECT key, value FROM about")))
+                for row in connection.execute("SELECT * FROM groups"):
+                    group = group_of_row(row, offset)
+                    known = found.get((group.api, group.name))
+                    found[group.api, group.name] = group if known is None else _merged(known, group)
+        return list(found.values())
+
+    def _files(self) -> list[Path]:
+        return sorted(self.path.glob("*.sqlite"))
+
+    def _free(self, leave: Callable[[Path], bool] = lambda file: False) -> Iterator[Journal]:
+        for file in self._files():
+            if leave(file) or (lock := self._take(file)) is None:
+                continue
+            journal = None
+            try:
+                if file.exists():
+                    journal = self._open(file, lock)
+            finally:
+                if journal is None:
+                    lock.close()
+            if journal is not None:
+                yield journal
+
+    def _take(self, file: Path) -> JournalLock | None:
+        """Return the lock of a journal; None where somebody else has it, or where we may not have it."""
+        try:
+            return JournalLock.take(file, guards=self._guards)
+        except OSError as error:
+            self._refuse(file, "%s", journal_error(file, "cannot be held", error))
+            return None
+
+    def _remove(self, journal: Journal) -> None:
+        try:
+            journal.delete()
+        except OSError as error:
+            self._refuse(journal.path, "%s", journal_error(journal.path, "cannot be removed", error))
+
+    def _refuse(self, file: Path, text: str, *arguments: object) -> None:
+        """Say once why a journal is left alone: it is come across every few seconds."""
+        if file.name not in self._refused:
+            self._refused.add(file.name)
+            logger.error(text, *map(str, arguments))  # an error has its cursors, and so the file, in its hands
+
+    def _open(self, file: Path, lock: JournalLock) -> Journal | None:
+        if not self._is_ours(file):
+            return None
+        try:
+            return Journal(file, durability=self._durability, lock=lock)
+        except JournalError as error:
+            if not is_damage(error.__cause__):
+                self._refuse(file, "%s", error)
+            else:
+                try:
+                    self._set_aside(file, error)
+                except OSError as also:
+                    self._refuse(file, "%s It cannot be put aside: %s", error, also)
+        return None
+
+    def _is_ours(self, file: Path) -> bool:
+        """
+        Return whether a journal may be opened here: not if another host wrote it, and may have it open.
+
+        Locks do not reach other hosts everywhere. On a disk of our own they hold, whatever the host was called: a
+        container has another name each time.
+        """
+        try:
+            with contextlib.closing(_read_only(file)) as connection:
+                about = dict(connection.execute("SELECT key, value FROM about"))
+        except DAMAGED:
+            return True  # opening it tells what is wrong
+        machine = about.get("machine", "")
+        if about.get("host", self._host) == self._host or (machine and machine == self._machine):
+            return True
+        if not is_shared(file):
+            return True
+        self._refuse(
+            file,
+            "The journal %s was written by the host %s and is left alone by this one, %s: two hosts must not share "
+            "a data directory. Start a worker there, or move the file to a directory of that host.",
+            file, about.get("host"), self._host,
+        )  # fmt: skip
+        return False
+
+    def _set_aside(self, file: Path, error: JournalError) -> None:
+        aside = put_aside(file)
+        file.with_suffix(".lock").unlink(missing_ok=True)
+        logger.error(
+            "%s It is put aside as %s, and what is in it is not served; `sqlite3 %s .recover` may read more of it.",
+            str(error), aside, aside,
+        )  # fmt: skip
+
+    def _create(self) -> Journal:
+        id = os.urandom(8).hex()
+        file = self.path / f"{id}.sqlite"
+        try:
+            lock = JournalLock.take(file, guards=self._guards, is_new=True)
+        except OSError as error:
+            raise journal_error(file, "cannot be made", error) from error
+        if lock is None:
+            raise JournalError(f"The journal {file} is held by somebody though its name is new. Try again.")
+        try:
+            return Journal(
+                file, durability=self._durability, lock=lock, new={"host": self._host, "machine": self._machine}
+            )
+        except BaseException:
+            for suffix in (".sqlite", ".sqlite-wal", ".sqlite-shm", ".lock"):
+                file.with_suffix(suffix).unlink(missing_ok=True)  # each attempt on a full disk would leave one more
+            lock.close()
+            raise
+
+
+def _looks(file: Path) -> tuple[int, int]:
+    """Return what changes when somebody writes to a journal; zeros where it is gone."""
+    with contextlib.suppress(OSError):
+        found = file.stat()
+        return found.st_mtime_ns, found.st_size
+    return 0, 0
+
+
+def _read_only(file: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=1.0)
+
+
+def _merged(one: Group, other: Group) -> Group:
+    return one._replace(
+        created_at=min(one.created_at, other.created_at),
+        last_seen=max(one.last_seen, other.last_seen),
+        events=tuple(sorted({*one.events, *other.events})),
+    )
+
+
+def _machine_id() -> str:
+    with contextlib.suppress(OSError):
+        return Path("/etc/machine-id").read_text(encoding="ascii", errors="replace").strip()
+    return ""

@@ -1,0 +1,195 @@
+"""Retention: what is deleted of a journal, when, and what that takes from groups that had not handled it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...exceptions import JournalError
+from .journal_file import SIZE, JournalFile, Topic
+from .rows import MAX_EVENTS, Gone, entries_of, row_with
+
+__all__ = ["Retention"]
+
+CHUNK = 500
+CHUNK_BYTES = 1024 * 1024
+"""Rows deleted by one commit, and bytes that end it sooner: no writer waits longer than that takes."""
+
+MAX_CUTS = 32
+"""Cuts that are remembered of a topic; of more, the oldest two become one."""
+
+_INSERT_CUT = "INSERT INTO cuts VALUES (?, ?, ?)"
+_JOIN_OLDEST_CUTS = f"""
+    UPDATE cuts SET number = number + (SELECT number FROM cuts WHERE topic = ?1 ORDER BY through LIMIT 1)
+    WHERE topic = ?1 AND through = (SELECT through FROM cuts WHERE topic = ?1 ORDER BY through LIMIT 1 OFFSET 1)
+        AND (SELECT count(*) FROM cuts WHERE topic = ?1) > {MAX_CUTS}
+"""
+_DELETE_OLDEST_CUT = f"""
+    DELETE FROM cuts WHERE topic = ?1 AND through = (SELECT min(through) FROM cuts WHERE topic = ?1)
+        AND (SELECT count(*) FROM cuts WHERE topic = ?1) > {MAX_CUTS}
+"""
+
+
+class Retention:
+    """Deletes from one journal. One thread at a time."""
+
+    def __init__(self, file: JournalFile) -> None:
+        self._file = file
+
+    def lost(self) -> list[tuple[str, Topic, int, float]]:
+        """Return what retention took from groups: group, topic, how many events, and when last."""
+        with self._file.slow_reader() as read:
+            rows = read.execute("SELECT grp, topic, number, at FROM lost").fetchall()
+        return [(group, self._file.names[topic], number, at) for group, topic, number, at in rows]
+
+    def lost_by(self, group: str) -> int:
+        """Return how many events retention took from a group that it had not handled."""
+        with self._file.slow_reader() as read:
+            query = "SELECT coalesce(sum(number), 0) FROM lost WHERE grp = ?"
+            return int(read.execute(query, (group,)).fetchone()[0])
+
+    def trim(
+        self,
+        *,
+        min_age: float,
+        max_events: int,
+        max_bytes: int,
+        owed: Mapping[Topic, Mapping[str, int]],
+    ) -> list[tuple[str, Topic, int]]:
+        """
+        Delete what is older than `min_age` seconds and handled by all, and whatever is over a cap, oldest first.
+
+        Args:
+            min_age: seconds for which events are kept in any case, up to the caps: of the journal's own time.
+            max_events, max_bytes: the caps.
+            owed: per topic how far each group that is owed it has come. Topics that are not in it are too new for this.
+
+        Returns:
+            What groups lost: group, topic, how many events it had not handled.
+
+        """
+        for topic, groups in owed.items():
+            handled = min(groups.values(), default=self._file.lasts.get(topic, 0))
+            self._delete_old(topic, self._file.numbers[topic], handled, self._file.time() - min_age)
+            if self._file.has_large_log:
+                self._file.checkpoint()
+        lost: dict[tuple[str, Topic], int] = {}
+        events, size = self._file.size
+        while (events > max_events or size > max_bytes) and events:
+            self._delete_oldest(
+                min(CHUNK, max(1, events - max_events)) if events > max_events else CHUNK // 10, owed, lost
+            )
+            events, size = self._file.size
+        self._note_size()
+        self._file.note_time()
+        return [(group, topic, count) for (group, topic), count in lost.items()]
+
+    def is_drained(self) -> bool:
+        """Return whether there is nothing left in it: no event (see `trim`), and none that was set aside."""
+        with self._file.slow_reader() as read:
+            return all(
+                read.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None for table in ("events", "dead")
+            )
+
+    def _delete_old(self, topic: Topic, number: int, handled: int, before: float) -> None:
+        # The last row may have events that were handled, and such that were not.
+        query = (
+            f"SELECT sequence, count, {SIZE}, seen, previous, CASE WHEN sequence > ?2 THEN record END "
+            f"FROM events WHERE topic = ?1 AND sequence < ?2 + {MAX_EVENTS} AND sequence - count < ?2 ORDER BY sequence"
+        )
+        while True:
+            gone = Gone()
+            goes_on = False
+            with self._file.slow_reader() as read:
+                for sequence, count, size, seen, previous, data in read.execute(query, (number, handled)):
+                    if seen >= before:  # and all behind it are as young
+                        break
+                    if data is None:
+                        gone.row(sequence, count, size)
+                    else:
+                        gone.part(entries_of(sequence, previous, count, data), handled)
+                    if len(gone.rows) == CHUNK or gone.size >= CHUNK_BYTES:
+                        goes_on = True
+                        break
+            if gone.count:
+                self._delete(gone, {topic: gone.through})
+            if not goes_on:
+                return
+
+    def _delete_oldest(
+        self,
+        count: int,
+        owed: Mapping[Topic, Mapping[str, int]],
+        lost: dict[tuple[str, Topic], int],
+    ) -> None:
+        query = f"SELECT topic, sequence, count, {SIZE} FROM events ORDER BY sequence LIMIT ?"
+        gone = Gone()
+        floors: dict[Topic, int] = {}
+        cuts: dict[Topic, int] = {}
+        losses: dict[tuple[str, Topic], int] = {}
+        with self._file.slow_reader() as read:
+            for number, sequence, events, size in read.execute(query, (count,)).fetchall():
+                spared = max(0, events - (count - gone.count))
+                if spared:
+                    gone.part(row_with(read, sequence)[1], sequence - spared)
+                else:
+                    gone.row(sequence, events, size)
+                topic = self._file.names[number]
+                floors[topic] = gone.through
+                most = 0
+                for group, handled in owed.get(topic, {}).items():
+                    if (missed := min(events - spared, gone.through - handled)) > 0:
+                        losses[group, topic] = losses.get((group, topic), 0) + missed
+                        most = max(most, missed)
+                cuts[topic] = cuts.get(topic, 0) + most
+                if gone.count == count:
+                    break
+        cut = [(self._file.numbers[topic], floors[topic], number) for topic, number in cuts.items() if number]
+        self._delete(
+            gone,
+            floors,
+            (
+                "INSERT INTO lost VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET number = number + ?3, at = ?4",
+                [(group, self._file.numbers[topic], number, time.time()) for (group, topic), number in losses.items()],
+            ),
+            (_INSERT_CUT, cut),
+            (_JOIN_OLDEST_CUTS, [row[:1] for row in cut]),
+            (_DELETE_OLDEST_CUT, [row[:1] for row in cut]),
+        )
+        for name, number in losses.items():
+            lost[name] = lost.get(name, 0) + number
+
+    def _delete(
+        self,
+        gone: Gone,
+        floors: dict[Topic, int],
+        *more: tuple[str, Sequence[tuple[Any, ...]]],
+    ) -> None:
+        with self._file.writing:
+            size = (self._file.size[0] - gone.count, self._file.size[1] - gone.size)
+            self._file.commit(
+                (
+                    ("DELETE FROM events WHERE sequence = ?", gone.rows),
+                    ("DELETE FROM handed_off WHERE sequence = ?", gone.rows),
+                    ("UPDATE events SET previous = ?, record = ?, count = ? WHERE sequence = ?", gone.shortened),
+                    (
+                        "UPDATE topics SET floor = ? WHERE id = ?",
+                        [(at, self._file.numbers[topic]) for topic, at in floors.items()],
+                    ),
+                    ("UPDATE size SET count = ?, bytes = ?, through = ?", [(*size, self._file.head)]),
+                    *more,
+                )
+            )
+            self._file.size = size
+            self._file.floors.update(floors)
+
+    def _note_size(self) -> None:
+        """Have it on disk, so that the next opening counts only what comes from now on."""
+        with self._file.writing, contextlib.suppress(JournalError):
+            if self._file.head != self._file.size_noted_at:
+                self._file.commit(
+                    (("UPDATE size SET count = ?, bytes = ?, through = ?", [(*self._file.size, self._file.head)]),)
+                )
+                self._file.size_noted_at = self._file.head

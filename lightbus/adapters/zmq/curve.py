@@ -1,0 +1,142 @@
+"""
+Mode bus_key: what is derived from a bus key, and how sockets encrypt and prove with it (CurveZMQ, RFC 26).
+
+Every holder of a key derives the same, so a change here is a change of the protocol (docs/security.md).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ...config.keys import BusKey
+from ...exceptions import InvalidConfiguration, PeerRefused, UnsupportedUse
+
+if TYPE_CHECKING:
+    import zmq
+
+__all__ = ["KeySecurity", "check_curve"]
+
+ZAP_DOMAIN = b"lightbus"
+
+_DERIVATION = b"lightbus 2, bus_key: "
+"""Stands in front of what each derived key is for (the `info` of HKDF, RFC 5869)."""
+
+
+class KeySecurity:
+    """
+    Mode bus_key: TCP, encrypted (CURVE, RFC 26), for holders of the bus key and nobody else.
+
+    From each key two pairs are derived, for the side that binds and for the side that connects, so that whoever holds
+    the key can do both. All that we hold are accepted; the first is the one that we speak.
+
+    Args:
+        keys: of one bus, the one to speak first.
+        addresses: what a worker listens on.
+
+    Raises:
+        InvalidConfiguration: no address.
+        UnsupportedUse: this libzmq was built without CURVE.
+
+    """
+
+    mode = "bus_key"
+    level = logging.INFO
+
+    def __init__(self, *, keys: Sequence[BusKey], addresses: Sequence[str]) -> None:
+        if not addresses:
+            raise InvalidConfiguration("security 'bus_key' has no address to listen on: set LIGHTBUS_INTERFACES")
+        check_curve()
+        self.addresses = tuple(addresses)
+        self._pairs = {key.fingerprint: _Pairs.derive(key) for key in keys}
+        self.fingerprints: tuple[str, ...] = tuple(self._pairs)
+        self.admitted: Mapping[bytes, str] = {
+            pairs.client_public_raw: fingerprint for fingerprint, pairs in self._pairs.items()
+        }
+
+    def __repr__(self) -> str:
+        return f"KeySecurity(fingerprints={self.fingerprints}, addresses={self.addresses})"
+
+    @property
+    def refusal(self) -> str:
+        """Say whose keys to compare."""
+        return f"it has another key than ours ({', '.join(self.fingerprints)}), or none: compare `lightbus keys show`"
+
+    def prepare_server(self, socket: zmq.Socket[Any]) -> None:
+        """Have the socket let in only whom the gate admits; without a gate it lets in nobody."""
+        import zmq
+
+        socket.set(zmq.CURVE_SERVER, 1)
+        socket.set(zmq.CURVE_SECRETKEY, self._pairs[self.fingerprints[0]].server_secret)
+        socket.set(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
+        socket.set(zmq.ZAP_ENFORCE_DOMAIN, 1)  # or a missing gate would admit everybody
+
+    def prepare_client(self, socket: zmq.Socket[Any], peer_fingerprint: str) -> None:
+        """Have the socket prove that it holds the peer's key, and speak with nobody who does not."""
+        import zmq
+
+        pairs = self._pairs.get(peer_fingerprint or self.fingerprints[0])
+        if pairs is None:
+            raise PeerRefused(f"it has the key {peer_fingerprint:.48}, and ours is {', '.join(self.fingerprints)}")
+        socket.set(zmq.CURVE_PUBLICKEY, pairs.client_public)
+        socket.set(zmq.CURVE_SECRETKEY, pairs.client_secret)
+        socket.set(zmq.CURVE_SERVERKEY, pairs.server_public)
+
+    def describe(self) -> str:
+        """Say who gets in, and where."""
+        spoken, *others = self.fingerprints
+        also = f" (or {', '.join(others)})" if others else ""
+        return (
+            f"encrypted, and only for holders of the key {spoken}{also}: at {', '.join(self.addresses)}; "
+            "to bring the key to another host: lightbus keys show"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pairs:
+    """What CURVE takes, derived from one bus key; texts in Z85 (RFC 32), as libzmq has them."""
+
+    server_public: bytes
+    server_secret: bytes = field(repr=False)
+    client_public: bytes
+    client_secret: bytes = field(repr=False)
+
+    @classmethod
+    def derive(cls, key: BusKey) -> _Pairs:
+        from zmq import curve_public
+        from zmq.utils import z85
+
+        # Any 32 bytes are a secret key of Curve25519 (RFC 7748 section 5): what must be fixed in them it fixes itself.
+        server, client = z85.encode(_derive(key, b"server")), z85.encode(_derive(key, b"client"))
+        return cls(
+            server_public=curve_public(server),
+            server_secret=server,
+            client_public=curve_public(client),
+            client_secret=client,
+        )
+
+    @property
+    def client_public_raw(self) -> bytes:
+        from zmq.utils import z85
+
+        return z85.decode(self.client_public)
+
+
+def _derive(key: BusKey, purpose: bytes) -> bytes:
+    from cryptography.hazmat.primitives.hashes import SHA256  # 10 ms; only this mode pays
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=_DERIVATION + purpose).derive(key.secret)
+
+
+def check_curve() -> None:
+    """Raise UnsupportedUse where this libzmq cannot encrypt."""
+    import zmq
+
+    if not zmq.has("curve"):
+        raise UnsupportedUse(
+            f"security 'bus_key' needs CURVE, and libzmq {zmq.zmq_version()} was built without it; install pyzmq from "
+            "its wheels (pip install --only-binary pyzmq pyzmq), or a libzmq with libsodium"
+        )

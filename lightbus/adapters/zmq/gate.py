@@ -1,0 +1,420 @@
+"""
+The gate in front of the bound sockets of a context: it bounds the connections, and where there are keys it admits
+their holders, and sees who was refused.
+
+It is the one handler of ZAP (RFC 27) that a context has, in a thread of its own, so that neither a busy handler nor a
+blocked loop keeps anybody waiting at the door, or lets strangers' knocking pile up. libzmq itself says nothing of a
+handshake that fails: what the sockets' monitors report is counted here, and logged now and then.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket as sockets
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from enum import Enum
+from functools import partial
+from queue import SimpleQueue
+from weakref import WeakKeyDictionary
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from ..host.descriptors import connection_limit, descriptor_limit, descriptors_left
+from .borrowing import borrowed
+from .turnstile import Turnstile
+
+__all__ = ["Gate", "reason_of"]
+
+logger = logging.getLogger("lightbus.security")
+
+ZAP_ENDPOINT = "inproc://zeromq.zap.01"
+"""Where libzmq asks, by RFC 27. A second handler could not even bind."""
+
+FIRST_PAUSE = 10.0
+LONGEST_PAUSE = 3600.0
+"""Seconds between two lines about refusals, doubling: a stranger must not fill the log."""
+
+STOP_TIMEOUT = 1.0
+
+AMPLE = 2048
+"""Descriptors that are left while all who come are taken; from then on they are taken one by one."""
+
+NEAR_LIMIT = 0.8
+"""The part of the connections that may be open from which on a worker is said to be crowded."""
+
+LOOK_EVERY = 50
+"""Milliseconds between two looks whether there is room again, and who came meanwhile."""
+
+TURNSTILE_WAIT = 0.001
+TURNSTILE_TRIES = 200
+"""How often, with pauses of so many seconds, a socket is looked for in the set that libzmq waits at: it is put there
+by another thread."""
+
+_FAILED = (
+    int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL),
+    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL),
+    int(zmq.EVENT_HANDSHAKE_FAILED_AUTH),
+)
+_WATCHED = (
+    int(zmq.EVENT_LISTENING),
+    int(zmq.EVENT_ACCEPTED),
+    int(zmq.EVENT_ACCEPT_FAILED),
+    int(zmq.EVENT_DISCONNECTED),
+    int(zmq.EVENT_MONITOR_STOPPED),
+)
+
+NOT_SEEN = "from somebody who was gone at once"
+OF_THIS_HOST = "from this host"
+
+REASONS = {
+    "other_key": "it has another key than this bus",
+    "no_key": "it has no key",
+    "malformed": "its handshake is none",
+    "too_slow": "it did not complete the handshake",
+    "broken_off": "it broke off the handshake: it may have no key, or only look whether the port is open",
+    "too_many": "as many as this process can hold are open (ulimit -n)",
+}
+"""Reason by which refusals are counted -> what the log says."""
+
+
+def reason_of(event: int, value: int) -> str:
+    """Return why a handshake failed, one of `REASONS`, given a monitor's event and its value."""
+    if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+        return "other_key"
+    if event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+        return "too_slow" if value == errno.EAGAIN else "broken_off"
+    return {
+        int(zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC): "other_key",
+        int(zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH): "no_key",
+    }.get(value, "malformed")
+
+
+class _Door(Enum):
+    """What becomes of somebody who comes."""
+
+    OPEN = "taken"
+    ONE_BY_ONE = "taken, and the next one when that is known"
+    SHUT = "turned away"
+
+
+class Gate:
+    """
+    Open from the moment it is made until `stop`. Other threads use its public methods only.
+
+    Args:
+        context: of the sockets. There can be one gate to a context.
+        admitted: who may connect: a name for the log and the `User-Id`, by CURVE public key; None: everybody.
+        limit: connections at a time, of all the sockets together; without one, as many as descriptors allow.
+        clock: seconds, for the pauses between log lines.
+
+    Attributes:
+        counts: admitted, and refused by reason (`REASONS`). Only the gate's thread writes.
+
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        admitted: Mapping[bytes, str] | None,
+        *,
+        limit: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self._admitted = dict(admitted or {})
+        self._events = sum((*_WATCHED, *(() if admitted is None else _FAILED)))
+        self._context = context
+        self._limit = connection_limit(descriptor_limit()) if limit is None else limit
+        self._clock = clock
+        self._door = _Door.OPEN
+        self._zap = context.socket(zmq.REP)
+        try:
+            self._zap.bind(ZAP_ENDPOINT)
+        except zmq.ZMQError:
+            self._zap.close(linger=0)
+            raise
+        bell = f"inproc://lightbus-gate-{os.urandom(8).hex()}"
+        self._bell = context.socket(zmq.PAIR)
+        self._bell.bind(bell)
+        self._ring = context.socket(zmq.PAIR)
+        self._ring.connect(bell)
+        self._lock = threading.Lock()  # over `_ring`
+        self._new: SimpleQueue[tuple[zmq.Socket[bytes], _Watch]] = SimpleQueue()
+        self._watched: WeakKeyDictionary[zmq.Socket[bytes], _Watch] = WeakKeyDictionary()
+        self._monitors: dict[zmq.Socket[bytes], _Watch] = {}
+        self._log_at = 0.0
+        self._pause = FIRST_PAUSE
+        self._thread = threading.Thread(target=self._run, name="lightbus-gate", daemon=True)
+        self._thread.start()
+
+    @property
+    def connections(self) -> int:
+        """How many connections to the watched sockets there are."""
+        return sum(map(len, list(self._monitors.values())))
+
+    @property
+    def crowding(self) -> str | None:
+        """A sentence with the remedy where there is room for few more connections, or none; else None."""
+        left = min(self._limit - self.connections, descriptors_left())
+        if left > self._limit * (1 - NEAR_LIMIT):
+            return None
+        return (
+            f"It has {self.connections} connections and room for {max(0, left)} more; beyond that they are refused. "
+            "Raise the limit of open files (ulimit -n; LimitNOFILE= of systemd)."
+        )
+
+    @property
+    def refusals(self) -> dict[str, int]:
+        """How many connections were refused so far, by reason."""
+        return {reason: self.counts[reason] for reason in REASONS if self.counts[reason]}
+
+    @property
+    def refused(self) -> int:
+        """How many connections were refused so far."""
+        return sum(self.refusals.values())
+
+    def watch(self, socket: zmq.Socket[bytes]) -> Callable[[], None]:
+        """Watch a socket that is about to be bound, and return what ends that: to be called before it is closed."""
+        endpoint = f"inproc://lightbus-watch-{os.urandom(8).hex()}"
+        socket.monitor(endpoint, self._events)
+        monitor = self._context.socket(zmq.PAIR)
+        monitor.set(zmq.LINGER, 0)
+        # Without a bound: libzmq would wait at it, and so would who ends the watch, holding the interpreter's lock that
+        # our thread needs to go on reading.
+        monitor.set(zmq.RCVHWM, 0)
+        # Connected here: an event that nobody is connected for would hold up libzmq's thread, and with it everything.
+        monitor.connect(endpoint)
+        watch = self._watched[socket] = _Watch()
+        self._new.put((monitor, watch))
+        self._wake()
+        return partial(self.unwatch, socket)
+
+    def before_unbind(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
+        """Take in that a watched socket is about to stop listening at an endpoint. To be called before it does."""
+        watch = self._watched.get(socket)
+        if watch is not None:
+            watch.stops_listening(endpoint)
+
+    def stop(self) -> None:
+        """End the thread and close its sockets; from then on nobody is admitted any more. Bounded, and once."""
+        for socket in list(self._watched):
+            self.unwatch(socket)
+        self._wake(b"stop")
+        self._thread.join(STOP_TIMEOUT)
+        with self._lock:
+            self._ring.close(linger=0)
+
+    def unwatch(self, socket: zmq.Socket[bytes]) -> None:
+        """Watch a socket no more, if it was watched. To be called before it is closed."""
+        watch = self._watched.pop(socket, None)
+        if watch is not None:
+            watch.end()
+        # Now, while somebody reads the last events, and not when libzmq closes the socket, in a thread of its own.
+        with suppress(zmq.ZMQError):
+            if not socket.closed:
+                socket.monitor(None, 0)
+
+    # In the thread
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._zap, zmq.POLLIN)
+        poller.register(self._bell, zmq.POLLIN)
+        is_open = True
+        while is_open:
+            try:
+                is_open = self._turn(poller)
+            except zmq.ContextTerminated:
+                is_open = False
+            except Exception:  # without this thread nobody would get in, and libzmq would wait for its reader
+                logger.exception("the gate could not take in what happened at a socket; it goes on")
+        self._take_new(poller)
+        for socket in (self._zap, self._bell, *self._monitors):
+            socket.close(linger=0)
+
+    def _turn(self, poller: zmq.Poller) -> bool:
+        """Wait until something happens, take it in, and return whether to go on."""
+        timeout = LOOK_EVERY if self._door is _Door.SHUT else None
+        for socket, _ in poller.poll(timeout):
+            if socket is self._zap:
+                self._answer()
+            elif socket is self._bell:
+                if self._bell.recv() == b"stop":
+                    return False
+                self._take_new(poller)
+            elif not self._look(socket):
+                poller.unregister(socket)
+                del self._monitors[socket]
+                socket.close(linger=0)
+        if self._door is _Door.SHUT:
+            self._open_as_far_as_there_is_room()
+        if self._door is _Door.SHUT:
+            self._turn_away()
+        return True
+
+    def _take_new(self, poller: zmq.Poller) -> None:
+        while not self._new.empty():
+            monitor, watch = self._new.get()
+            self._monitors[monitor] = watch
+            poller.register(monitor, zmq.POLLIN)
+
+    def _open_as_far_as_there_is_room(self) -> None:
+        left = min(self._limit - self.connections, descriptors_left())
+        door = _Door.OPEN if left > AMPLE else _Door.ONE_BY_ONE if left > 0 else _Door.SHUT
+        if door is not self._door or door is _Door.ONE_BY_ONE:
+            self._door = door
+            for watch in self._monitors.values():
+                watch.set_door(door)
+
+    def _turn_away(self) -> None:
+        for watch in self._monitors.values():
+            for address in watch.turn_away():
+                self.counts["too_many"] += 1
+                self._log("too_many", f"from {address}" if address else OF_THIS_HOST)
+
+    def _answer(self) -> None:
+        version, request, _, _, _, mechanism, *credentials = self._zap.recv_multipart()
+        name = self._admitted.get(credentials[0]) if mechanism == b"CURVE" and credentials else None
+        if name is None:
+            self._zap.send_multipart([version, request, b"400", b"not a holder of the key", b"", b""])
+        else:
+            self.counts["admitted"] += 1
+            self._zap.send_multipart([version, request, b"200", b"", name.encode(), b""])
+
+    def _look(self, monitor: zmq.Socket[bytes]) -> bool:
+        """Take in one event of a socket; return whether there can be more."""
+        message = parse_monitor_message(monitor.recv_multipart())
+        event, value = int(message["event"]), int(message["value"])
+        if event == zmq.EVENT_MONITOR_STOPPED:
+            return False
+        watch = self._monitors[monitor]
+        if event == zmq.EVENT_LISTENING:
+            watch.listens(value, message["endpoint"].decode(), self._door)
+            self._open_as_far_as_there_is_room()
+        elif event == zmq.EVENT_ACCEPT_FAILED:
+            self._open_as_far_as_there_is_room()
+        elif event == zmq.EVENT_ACCEPTED:
+            is_full = self.connections >= self._limit
+            watch.accepted(value, message["endpoint"].decode(), is_full=is_full)
+            self._open_as_far_as_there_is_room()
+        elif event in _FAILED:
+            watch.failed = reason_of(event, value)
+        elif event == zmq.EVENT_DISCONNECTED:
+            reason, address = watch.disconnected(value)
+            if reason:
+                self.counts[reason] += 1
+                self._log(reason, address)
+        return True
+
+    def _log(self, reason: str, address: str) -> None:
+        now = self._clock()
+        if now < self._log_at:
+            return
+        self._log_at, self._pause = now + self._pause, min(self._pause * 2, LONGEST_PAUSE)
+        logger.warning("refused %d connections so far, the last %s: %s", self.refused, address, REASONS[reason])
+
+    def _wake(self, what: bytes = b"") -> None:
+        with self._lock, suppress(zmq.ZMQError):  # stopped already
+            if not self._ring.closed:
+                self._ring.send(what, zmq.NOBLOCK)
+
+
+class _Watch:
+    """
+    What the monitor of one socket has told: who is behind a descriptor, and why the latest handshake failed.
+
+    The gate's thread uses it; others only end it.
+    """
+
+    def __init__(self) -> None:
+        self.failed = ""
+        self._addresses: dict[int, str] = {}
+        self._turned_away: set[int] = set()
+        self._turnstiles: dict[str, Turnstile] = {}
+        """By endpoint."""
+        self._is_ended = False
+        # Over the turnstiles: whoever is about to close a listening socket takes care that none is used any more.
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._addresses)
+
+    def listens(self, descriptor: int, endpoint: str, door: _Door) -> None:
+        """Take in that the socket listens, too, at an endpoint."""
+        for _ in range(TURNSTILE_TRIES):
+            with self._lock:
+                if self._is_ended or not _is_at(descriptor, endpoint):
+                    return
+                if (turnstile := Turnstile.at(descriptor)) is not None:
+                    self._turnstiles[endpoint] = turnstile
+                    _set(turnstile, door)
+                    return
+            if not Turnstile.POSSIBLE:
+                return
+            time.sleep(TURNSTILE_WAIT)
+
+    def stops_listening(self, endpoint: str) -> None:
+        """Leave alone from now on what listens at an endpoint."""
+        with self._lock:
+            self._turnstiles.pop(endpoint, None)
+
+    def end(self) -> None:
+        """Leave everything alone from now on that listens."""
+        with self._lock:
+            self._is_ended = True
+            self._turnstiles.clear()
+
+    def set_door(self, door: _Door) -> None:
+        """Have those who come taken, or not."""
+        with self._lock:
+            for turnstile in self._turnstiles.values():
+                _set(turnstile, door)
+
+    def turn_away(self) -> list[str]:
+        """End the connections that wait; return where they came from."""
+        with self._lock:
+            return [address for turnstile in self._turnstiles.values() for address in turnstile.turn_away()]
+
+    def accepted(self, descriptor: int, endpoint: str, *, is_full: bool) -> None:
+        """Take in a connection; where there is no room for it, end it."""
+        self._addresses[descriptor] = NOT_SEEN
+        with suppress(OSError), borrowed(descriptor) as connection:
+            peer = connection.getpeername()
+            self._addresses[descriptor] = f"from {peer[0]}" if isinstance(peer, tuple) else OF_THIS_HOST
+            # By now it may be another one that has this number: it must be one of this socket's, at least.
+            if is_full and _is_at(descriptor, endpoint):
+                self._turned_away.add(descriptor)
+                connection.shutdown(sockets.SHUT_RDWR)
+
+    def disconnected(self, descriptor: int) -> tuple[str, str]:
+        """Return why the connection was refused (empty: it was not), and from where it came."""
+        # One thread of libzmq reports for a socket, and a failure right before the end of its connection.
+        reason, self.failed = self.failed, ""
+        if descriptor in self._turned_away:
+            self._turned_away.remove(descriptor)
+            reason = "too_many"
+        return reason, self._addresses.pop(descriptor, NOT_SEEN)
+
+
+def _set(turnstile: Turnstile, door: _Door) -> None:
+    if door is _Door.OPEN:
+        turnstile.open()
+    elif door is _Door.ONE_BY_ONE:
+        turnstile.let_one_in()
+    else:
+        turnstile.shut()
+
+
+def _is_at(descriptor: int, endpoint: str) -> bool:
+    """Return whether a descriptor is a socket that is bound there, or was taken there."""
+    with suppress(OSError), borrowed(descriptor) as found:
+        name = found.getsockname()
+        return endpoint.endswith(f":{name[1]}") if isinstance(name, tuple) else endpoint == f"ipc://{name}"
+    return False

@@ -1,0 +1,333 @@
+"""The one engine of a bus in a process: its node on a loop, and the doors through which other loops and threads go.
+
+The node runs in a thread of its own, or, in a worker, on the user's loop; it can move. The doors stay: they see the
+registry only as a snapshot, which is replaced as a whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..adapters.host.nearby import HostDiscovery, NearbyDiscovery
+from ..adapters.host.places import Places, places_of_user
+from ..adapters.mdns.discovery import Discovery, NoDiscovery, ZeroconfDiscovery
+from ..adapters.mdns.interfaces import follow_addresses, usable_addresses
+from ..adapters.zmq.curve import KeySecurity
+from ..adapters.zmq.security import HostSecurity, InsecureSecurity, Security, check_platform
+from ..adapters.zmq.transport import Transport
+from ..core.registry import Peer, PeerLeft, Snapshot
+from ..deadline import Deadline
+from ..events.journal_set import Shelf
+from ..events.publisher import EventIds, Publisher
+from ..exceptions import LightbusShutdownInProgress, LightbusTimeout
+from ..membership.context import Identity
+from ..membership.local_addresses import Whereabouts
+from ..membership.lookup import NodeStopped
+from ..rpc.calling import Caller
+from ..rpc.channels import Door, Doors
+from ..wire.announcement import new_instance_id
+from .forwarding import Forwarder
+from .loop_host import Residence
+from .node import Node
+from .threads import HandlerThreads
+
+if TYPE_CHECKING:
+    from ..config import Config
+
+__all__ = ["Door", "Engine"]
+
+T = TypeVar("T")
+
+EXTRA_THREADS = 1000
+"""Threads beyond `rpc_concurrency`, for nested calls, listeners and hooks. They are made only when needed."""
+
+
+class Engine:
+    """
+    Everything of one bus in one process. Making it starts nothing; `ensure` and `adopt` do.
+
+    Any thread may use it; what lives on the node's loop is reached through `run`.
+
+    Args:
+        config: the settings.
+        identity: who this process is.
+        discovery: makes another way of finding peers than the settings say, anew for each node (tests).
+        directory: where the sockets of mode host are, instead of the user's own directories (tests).
+
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        identity: Identity,
+        *,
+        discovery: Callable[[], Discovery] | None = None,
+        directory: Path | None = None,
+    ) -> None:
+        check_platform()
+        self.config = config
+        self.identity = identity
+        self.snapshot = Snapshot()
+        self.wanted: set[str] = set()
+        self.max_message_size = config.network.max_message_size
+        self.event_ids = EventIds(identity.instance)
+        self.doors = Doors()
+        self.publisher: Publisher | None = None
+        """Publishes for this process, while it is a worker."""
+        self.places = None if directory is None else Places.only(directory)
+        """Where sockets are, in mode host; None in the others."""
+        self.addresses: tuple[str, ...] = ("127.0.0.1",)
+        self.security = self._make_security()
+        self.transport = Transport(
+            self.security,
+            max_message_size=config.network.max_message_size,
+            heartbeat_interval=config.network.heartbeat_interval,
+            heartbeat_timeout=config.network.heartbeat_timeout,
+        )
+        self.shelf = Shelf(config, identity)
+        self._discovery = discovery
+        self._residence = Residence(self)
+        self._forwarder: Forwarder | None = None
+        self._was_worker = False
+        self._executor: HandlerThreads | None = None
+        self._executor_lock = threading.Lock()
+        # What concerns the place of the node only.
+        self.ensure, self.run = self._residence.ensure, self._residence.run
+        self.adopt, self.release = self._residence.adopt, self._residence.release
+
+    @property
+    def node(self) -> Node | None:
+        """The node, where there is one."""
+        return self._residence.node
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a node."""
+        return self._residence.is_inhabited
+
+    @property
+    def executor(self) -> HandlerThreads:
+        """Return the threads for `def` functions of the user's, made at first use."""
+        with self._executor_lock:
+            if self._executor is None:
+                limit = self.config.worker.rpc_concurrency + EXTRA_THREADS
+                self._executor = HandlerThreads(limit)
+            return self._executor
+
+    def pause(self, seconds: float) -> Callable[[], None]:
+        """Have the node and its journals stand still, and return what lets them go on: for a fork."""
+        go_on = self._residence.pause(seconds)
+        use_journals = self.shelf.pause(seconds)
+
+        def resume() -> None:
+            use_journals()
+            go_on()
+
+        return resume
+
+    # What doors ask for
+
+    def caller(self) -> Caller:
+        """Return the door of the running loop."""
+        self.ensure()
+        return self.doors.caller(self)
+
+    async def resolve(self, api: str, deadline: Deadline, *, to_call: bool = False) -> None:
+        """
+        Return when a peer that advertises `api` is up; `to_call`: one that serves its procedures, if any may come.
+
+        Raises what NotReachable there is. From any loop.
+        """
+        await self._ask(lambda node: node.resolve(api, deadline, to_call=to_call))
+
+    def resolve_blocking(self, api: str, deadline: Deadline, *, to_call: bool = False) -> None:
+        """Do the same from a plain thread."""
+        what = f"'{api}' was looked for"
+        self._ask_blocking(lambda node: node.resolve(api, deadline, to_call=to_call), deadline, what)
+
+    async def resolve_all(self, api: str, deadline: Deadline) -> None:
+        """Return when everybody who advertises `api` is known, as far as can be told. Raises what `resolve` raises."""
+        await self._ask(lambda node: node.resolve_all(api, deadline))
+
+    def resolve_all_blocking(self, api: str, deadline: Deadline) -> None:
+        """Do the same from a plain thread."""
+        self._ask_blocking(lambda node: node.resolve_all(api, deadline), deadline, f"'{api}' was looked for")
+
+    async def wait_for(self, apis: Sequence[str], deadline: Deadline) -> list[str]:
+        """Return when each of these APIs is advertised by a peer that is up, or the time is over; return the others."""
+        return await self._ask(lambda node: node.wait_for(apis, deadline))
+
+    def wait_for_blocking(self, apis: Sequence[str], deadline: Deadline) -> list[str]:
+        """Do the same from a plain thread."""
+        names = ", ".join(apis)
+        return self._ask_blocking(lambda node: node.wait_for(apis, deadline), deadline, f"it waited for {names}")
+
+    async def look_around(self, deadline: Deadline) -> None:
+        """Know everybody on the bus: return when nobody new is heard of any more, or the time is over."""
+        await self._ask(lambda node: node.look_around(deadline))
+
+    @property
+    def where(self) -> str:
+        """How and where peers are looked for, for messages; empty while there is no node."""
+        return "" if self.node is None else self.node.where()
+
+    def _check_not_closed(self) -> None:
+        if self._residence.closed:
+            raise LightbusShutdownInProgress("The bus was closed while a peer was being looked for.")
+
+    async def _ask(self, make: Callable[[Node], Coroutine[Any, Any, T]]) -> T:
+        while True:
+            node, loop = self.ensure()
+            try:
+                if loop is asyncio.get_running_loop():
+                    return await make(node)
+                return await asyncio.wrap_future(self.run(make))
+            except NodeStopped:  # it moved: ask the next one
+                pass
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise  # it is us who are cancelled, and not what ran on a loop that ended
+            self._check_not_closed()
+
+    def _ask_blocking(self, make: Callable[[Node], Coroutine[Any, Any, T]], deadline: Deadline, what: str) -> T:
+        while True:
+            future = self.run(make)
+            try:
+                return future.result(deadline.left() + 1.0)
+            except (NodeStopped, CancelledError):  # it moved, or its loop ended: ask the next one
+                self._check_not_closed()
+            except TimeoutError as error:
+                if isinstance(error, LightbusTimeout):
+                    raise
+                future.cancel()
+                raise LightbusTimeout(
+                    f"The engine's event loop did not answer while {what}. Does a handler block it?"
+                ) from None
+
+    # As the user of the node
+
+    def peers_changed(self, node: Node, snapshot: Snapshot, left: Sequence[PeerLeft]) -> None:
+        """Take over a new snapshot, and fail what was with those who left. On the node's loop."""
+        if node is not self.node:
+            return  # another one has followed it
+        self.snapshot = snapshot
+        for fact in left:
+            self.doors.peer_left(fact)
+        if self._forwarder is not None:
+            self._forwarder.peers_changed()
+
+    async def doors_have_seen(self, instance: str) -> None:
+        """Return when no door can send anything new to an instance that the snapshot no longer offers."""
+        await self.doors.have_seen(instance)
+
+    async def doors_are_done(self, instance: str) -> None:
+        """Return when no door awaits anything of an instance any more, or after a short while."""
+        await self.doors.are_done(instance)
+
+    # The end
+
+    def close(self, *, at_exit: bool = False) -> None:
+        """
+        Close everything; bounded. From a plain thread (an event loop uses `close_async`).
+
+        With `at_exit` loops that still run, which can only be those of daemon threads, are left alone: they are about
+        to be killed, and would fail with a traceback that nobody needs.
+        """
+        if not self._residence.close():
+            return
+        all_left = self._residence.vacate(at_exit=at_exit)
+        all_closed = self.doors.close(at_exit=at_exit)
+        if self._executor is not None:
+            self._executor.shutdown()
+        self.shelf.close()
+        if all_left and all_closed:
+            self.transport.close()
+
+    async def close_async(self) -> None:
+        """Close everything; bounded. A node on the running loop is stopped on it."""
+        if self.is_running and self.ensure()[1] is asyncio.get_running_loop():
+            await self.release()
+        self.doors.close_own()
+        await asyncio.to_thread(self.close)
+
+    # As the owner of the node
+
+    def make_node(self) -> Node:
+        """Return a node for the running loop, which goes on from what the one before it knew."""
+        if self._was_worker:
+            # Others have seen this instance leave, and would not believe a rumour that it is back.
+            self.identity = replace(self.identity, instance=new_instance_id())
+            self._was_worker = False
+        node = self._new_node([peer for peer in self.snapshot.peers.values() if peer.is_up])
+        self.snapshot = node.registry.snapshot()
+        self._forwarder = Forwarder(self, self.shelf.path)
+        return node
+
+    def node_left(self, known: Sequence[Peer], *, served: bool) -> None:
+        """Take in that there is no node now, which peers it saw up, and whether it was a worker's."""
+        self._was_worker = self._was_worker or served
+        self.publisher = None
+        forwarder, self._forwarder = self._forwarder, None
+        if forwarder is not None:
+            forwarder.stop()
+        # Calls on their way go on. New ones find nobody, and start a node to ask.
+        self.snapshot = Snapshot(peers={peer.instance: peer for peer in known})
+
+    # Parts
+
+    def _new_node(self, known: Sequence[Peer]) -> Node:
+        if self.places is None:
+            self.addresses = self._follow(self.addresses)  # they may have changed since the last one
+        discovery = self._make_discovery()
+        return Node(
+            self,
+            self.identity,
+            self.transport,
+            discovery,
+            seeds=self.config.discovery.peers,
+            places=self.places,
+            whereabouts=Whereabouts(self.addresses, self._follow) if self.places is None else None,
+            wait=self.config.discovery.wait,
+            looked=lambda: self._how_it_looks(discovery),
+            strangers=discovery.strangers if isinstance(discovery, ZeroconfDiscovery) else lambda api: [],
+            known=known,
+        )
+
+    def _make_security(self) -> Security:
+        if self.config.security.mode == "host":
+            self.places = self.places or places_of_user(self.identity.bus, self.config.journal.data_dir)
+            return HostSecurity(places=self.places)
+        self.addresses = usable_addresses(self.config.network.interfaces)
+        if self.config.security.mode == "bus_key":
+            return KeySecurity(keys=self.config.security.keys, addresses=self.addresses)
+        return InsecureSecurity(bus=self.identity.bus, addresses=self.addresses)
+
+    def _follow(self, addresses: Sequence[str]) -> tuple[str, ...]:
+        return follow_addresses(addresses, self.config.network.interfaces)
+
+    def _how_it_looks(self, discovery: Discovery) -> str:
+        if isinstance(discovery, ZeroconfDiscovery):
+            return f"zeroconf on {', '.join(discovery.addresses)}"
+        if isinstance(discovery, HostDiscovery):
+            return f"sockets in {self.places}"
+        return "zeroconf switched off" if isinstance(discovery, NoDiscovery) else f"by {type(discovery).__name__}"
+
+    def _make_discovery(self) -> Discovery:
+        if self._discovery is not None:
+            return self._discovery()
+        if self.places is not None:
+            multicast = partial(ZeroconfDiscovery, self.identity.bus, is_needed=False)
+            return HostDiscovery(
+                NearbyDiscovery(self.identity.bus, self.places), multicast if self.config.discovery.mdns else None
+            )
+        if not self.config.discovery.mdns:
+            return NoDiscovery()
+        return ZeroconfDiscovery(self.identity.bus, addresses=self.addresses)

@@ -1,0 +1,186 @@
+"""Empties the outbox of this host: what waits there is handed off as soon as somebody publishes it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections import defaultdict
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Protocol
+
+from ..adapters.sqlite.outbox import Outbox, Waiting
+from ..core.registry import Peer, Snapshot
+from ..deadline import Deadline
+from ..exceptions import EventNotFound, InvalidArguments, LightbusException, ProtocolError
+from ..recurring import RecurringLog
+from ..rpc.calling import Caller
+from ..rpc.request import Doorway, OutgoingEvent
+
+__all__ = ["Forwarder", "refusals"]
+
+logger = logging.getLogger("lightbus.outbox")
+
+LOOK_EVERY = 3.0
+"""Seconds between two looks whether anything waits, give or take a third."""
+
+SECONDS = 5.0
+"""Seconds in which a publisher is to take an event; then it goes on waiting."""
+
+
+class Forwarding(Doorway, Protocol):
+    """What the forwarder needs of the engine."""
+
+    @property
+    def executor(self) -> Executor:
+        """Threads that may wait for the disk."""
+
+    def caller(self) -> Caller:
+        """Return the door of the running loop."""
+
+
+class Forwarder:
+    """
+    Made and stopped on the node's loop. Any process of the bus does this for all of this host.
+
+    Args:
+        engine: whose doors are used.
+        directory: where the outbox is.
+
+    """
+
+    def __init__(self, engine: Forwarding, directory: Path) -> None:
+        self._engine = engine
+        self._directory = directory
+        self._outbox = Outbox(directory)
+        self._failures = RecurringLog(logger)
+        self._empty_state: object = None
+        """How the file looked when nothing waited: as long as it looks so, nothing does."""
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._stopped = False
+        self._timer: asyncio.Handle = self._loop.call_soon(self._look)
+
+    def stop(self) -> None:
+        """Stop; what waits goes on waiting."""
+        self._stopped = True
+        self._timer.cancel()
+        if self._task is not None:
+            with contextlib.suppress(RuntimeError):  # its loop is closed
+                self._task.cancel()
+
+    def peers_changed(self) -> None:
+        """Look again at once: somebody may be there who publishes what waits."""
+        if not self._stopped:
+            self._timer.cancel()
+            self._look()
+
+    def _look(self) -> None:
+        # Mostly nothing waits: so there is a timer, and a task only where there is something to do.
+        self._timer = self._loop.call_later(LOOK_EVERY * random.uniform(0.67, 1.33), self._look)
+        if self._task is None and self._outbox.state() != self._empty_state:
+            self._task = self._loop.create_task(self._forward())
+
+    async def _forward(self) -> None:
+        try:
+            await self._empty()
+        except LightbusException as error:
+            self._failures.say("outbox", logging.WARNING, "The outbox %s is not emptied: %s", self._outbox.path, error)
+        else:
+            self._failures.over("outbox")
+        finally:
+            self._task = None
+
+    async def _empty(self) -> None:
+        loop, executor = asyncio.get_running_loop(), self._engine.executor
+        apis = await loop.run_in_executor(executor, self._outbox.counts)
+        if not apis:
+            self._empty_state = self._outbox.state()
+            return
+        self._engine.wanted.update(apis)
+        stuck: set[str] = set()
+        with self._outbox.hold() as is_ours:
+            while is_ours() and (published := self._published(apis, stuck)):
+                waiting = await loop.run_in_executor(executor, self._outbox.waiting, published)
+                if not waiting:
+                    return
+                await self._hand_off(waiting, published, stuck)
+
+    def _published(self, apis: dict[str, int], stuck: set[str]) -> dict[str, str]:
+        """Return the APIs that wait and are published, each with what changes when one of its publishers changes it."""
+        snapshot: Snapshot = self._engine.snapshot
+        return {
+            api: ",".join(sorted({_digest(peer, api) for peer in snapshot.by_api[api]}))
+            for api in apis
+            if api in snapshot.by_api and api not in stuck
+        }
+
+    async def _hand_off(self, waiting: list[Waiting], published: dict[str, str], stuck: set[str]) -> None:
+        """
+        Hand events off one after the other.
+
+        Where one is not taken at the moment those of its API wait behind it. One that is refused for what it is, since
+        its API has changed, is set aside: it holds up nobody, and is tried again when the API changes once more.
+        """
+        done: list[str] = []
+        refused: list[tuple[Waiting, LightbusException]] = []
+        for event in waiting:
+            if event.api in stuck:
+                continue
+            outgoing = OutgoingEvent(
+                self._engine, event.api, event.event, Deadline.after(SECONDS), event.record, event.key
+            )
+            try:
+                await self._engine.caller().request(outgoing)
+                done.append(event.id)
+            except (InvalidArguments, EventNotFound, ProtocolError) as error:
+                refused.append((event, error))
+            except LightbusException as error:
+                stuck.add(event.api)
+                text = "The events of %s go on waiting in the outbox: %s"
+                self._failures.say(event.api, logging.INFO, text, event.api, error)
+        loop, executor = asyncio.get_running_loop(), self._engine.executor
+        if done:
+            await loop.run_in_executor(executor, self._outbox.delivered, done)
+            logger.info("%d events that waited in the outbox were handed off", len(done))
+        if refused:
+            notes = [(event.id, published[event.api], str(error)) for event, error in refused]
+            await loop.run_in_executor(executor, self._outbox.refuse, notes)
+            self._warn([each for each in refused if each[0].refused != published[each[0].api]])
+
+    def _warn(self, refused: list[tuple[Waiting, LightbusException]]) -> None:
+        """Say once for each name of an event what was refused now and was not before."""
+        by_name: dict[str, list[tuple[Waiting, LightbusException]]] = defaultdict(list)
+        for event, error in refused:
+            by_name[f"{event.api}.{event.event}"].append((event, error))
+        for name, found in by_name.items():
+            event, error = found[0]
+            others = f" (and {len(found) - 1} others of this name)" if len(found) > 1 else ""
+            logger.warning(
+                "The event %s of %s%s is not taken by who publishes it now, and is kept in the outbox %s: %s %s",
+                event.id, name, others, self._outbox.path, error, _remedy(event.api),
+            )  # fmt: skip
+
+
+def refusals(directory: Path, host: str) -> list[str]:
+    """Return a sentence about each name of an event that waits on this host since its publishers refuse it."""
+    if not Outbox.exists(directory):
+        return []
+    outbox = Outbox(directory)
+    return [
+        f"{each.number} events of {each.api}.{each.event} are kept in the outbox {outbox.path} on {host}, since who "
+        f"publishes them does not take them: {each.error} {_remedy(each.api)}"
+        for each in outbox.refused()
+    ]
+
+
+def _remedy(api: str) -> str:
+    return (
+        f"It is tried again once the API '{api}' changes: have it declare the event, and give new parameters a default."
+    )
+
+
+def _digest(peer: Peer, api: str) -> str:
+    return next((info.digest for info in peer.announcement.apis or () if info.name == api), "")

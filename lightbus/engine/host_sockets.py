@@ -1,0 +1,148 @@
+"""The sockets of a worker in mode host: bound in every directory that it can use, and anew where they are removed.
+
+Who removes them: the end of a login session (with `/run/user/<uid>`), or a cleaner of temporary files. Connections that
+stand go on without the file; only who comes later would not find us.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..adapters.host.places import EVENTS, MAX_SOCKET_PATH, PEER, REMEDY, RPC, Places, tidy
+from ..adapters.zmq.transport import Publisher, Router
+from ..exceptions import InvalidConfiguration, TransportError
+from ..recurring import RecurringLog
+
+__all__ = ["HostSockets"]
+
+logger = logging.getLogger("lightbus.binding")
+
+LOOK_EVERY = 1.0
+
+TRY_EVERY = 5.0
+"""Seconds between two attempts at a directory that could not be used: a login may have made it."""
+
+MOST_ATTEMPTS = 100
+"""How often the sockets in one directory are made anew. Each time costs two descriptors: libzmq 4.3.5 would remove a
+new file, too, when it closes the socket of the old one."""
+
+
+class HostSockets:
+    """
+    Only touched from the node's loop.
+
+    Args:
+        instance: what the files are named after.
+        places: the directories.
+        router, xpub: what is bound there.
+
+    """
+
+    def __init__(self, instance: str, places: Places, router: Router, xpub: Publisher) -> None:
+        self._instance = instance
+        self._places = places
+        self._router = router
+        self._xpub = xpub
+        self._bound: dict[Path, tuple[int, int]] = {}
+        """Per directory what tells whether the files are still ours."""
+        self._attempts: Counter[Path] = Counter()
+        self._problems: dict[Path, str] = {}
+        self._failures = RecurringLog(logger)
+        self._look_at = self._try_at = 0.0
+
+    def open(self) -> None:
+        """Bind wherever it is possible. Raises InvalidConfiguration where it is nowhere."""
+        for place in self._wanted():
+            if self._bind(place):
+                tidy(place)
+        if not self._bound:
+            limit = f"is too long a path: sockets in it would have over {MAX_SOCKET_PATH} bytes"
+            problems = "; ".join([*self._problems.values(), *(f"{base} {limit}" for base in self._places.too_long)])
+            raise InvalidConfiguration(f"There is no directory for the sockets of this worker: {problems}; {REMEDY}")
+
+    def paths(self) -> tuple[Path, Path]:
+        """Return the files of the first directory: that of calls and that of events."""
+        first = next((place for place in self._places.candidates() if place in self._bound), None)
+        assert first is not None
+        return self._files(first)
+
+    def look(self, now: float) -> bool:
+        """Look, if it is time to, whether all is there; return whether something was bound anew, or given up."""
+        if now < self._look_at:
+            return False
+        self._look_at = now + LOOK_EVERY
+        changed = [self._look_after(place) for place in [*self._bound] if self._inodes(place) != self._bound[place]]
+        if now >= self._try_at:
+            self._try_at = now + TRY_EVERY
+            changed += [self._bind(place) for place in self._wanted() if place not in self._bound]
+        return any(changed) and bool(self._bound)
+
+    def remove(self) -> None:
+        """Remove the files, and what was written beside them."""
+        for place in self._bound:
+            for file in (*self._files(place), place / f"{self._instance}{PEER}"):
+                with contextlib.suppress(OSError):
+                    file.unlink(missing_ok=True)
+
+    def _wanted(self) -> Iterator[Path]:
+        for place in self._places.candidates():
+            if place != self._places.last_resort or not self._bound:
+                yield place
+
+    def _look_after(self, place: Path) -> bool:
+        before = self._bound.pop(place)
+        if self._bind(place):
+            logger.warning("The sockets of this worker in %s were removed by somebody, and are made anew", place)
+        elif len(self._bound) > 0:
+            logger.warning(
+                "The sockets of this worker in %s were removed by somebody (%s); who comes later finds it in %s",
+                place, self._problems[place], ", ".join(map(str, self._bound)),
+            )  # fmt: skip
+        else:
+            self._bound[place] = before  # looked after again: there is no other
+            self._failures.say(
+                "unreachable", logging.ERROR,
+                "The sockets of this worker were removed by somebody, and cannot be made anew (%s): nobody new can "
+                "reach it. It is tried again; %s",
+                self._problems[place], REMEDY,
+            )  # fmt: skip
+            return False
+        return True
+
+    def _bind(self, place: Path) -> bool:
+        if self._attempts[place] >= MOST_ATTEMPTS:
+            self._problems[place] = f"they were removed {MOST_ATTEMPTS} times"
+            return False
+        for _ in range(2):  # somebody may have removed the directory just when it was made
+            try:
+                self._places.make(place)
+                rpc, event = self._files(place)
+                self._router.bind(f"ipc://{rpc}")
+                self._attempts[place] += 1
+                self._xpub.bind(f"ipc://{event}")
+            except (InvalidConfiguration, TransportError) as error:
+                self._problems[place] = str(error)
+            else:
+                self._bound[place] = self._inodes(place)
+                return True
+        logger.debug("No sockets in %s: %s", place, self._problems[place])
+        return False
+
+    def _inodes(self, place: Path) -> tuple[int, int]:
+        rpc, event = self._files(place)
+        return _inode(rpc), _inode(event)
+
+    def _files(self, place: Path) -> tuple[Path, Path]:
+        return place / f"{self._instance}{RPC}", place / f"{self._instance}{EVENTS}"
+
+
+def _inode(path: Path) -> int:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0

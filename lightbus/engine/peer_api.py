@@ -1,0 +1,213 @@
+"""What every worker answers about itself, as ordinary calls of an internal API: other tools can use it, too.
+
+Ask one particular peer with `bus_options={"peer": instance id}`. What the procedures return is in docs/cli.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from ..adapters.sqlite.aside import aside_sentences
+from ..config.features import Feature
+from ..events.consumer import Consumer
+from ..events.dispatcher import Listening
+from ..events.publisher import Publisher
+from ..exceptions import JournalError
+from ..rpc.server import Server
+from ..rpc.statistics import Usage
+from ..service.api import Api, ApiRegistry
+from ..service.description import describe_api
+from ..service.schema import Schema
+from .binding import Binding
+from .engine import Engine
+from .forwarding import refusals
+
+__all__ = ["Parts", "PeerApi"]
+
+
+class Described(Protocol):
+    """What is described: the client."""
+
+    api_registry: ApiRegistry
+    schema: Schema
+    features: tuple[Feature, ...]
+
+    @property
+    def engine(self) -> Engine:
+        """The engine."""
+
+    @property
+    def listeners(self) -> list[Any]:
+        """The listeners."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of the worker that count what they do."""
+
+    binding: Binding
+    server: Server
+    publisher: Publisher
+    consumer: Consumer
+
+
+class PeerApi(Api):
+    """`internal.peer`."""
+
+    class Meta:
+        name = "internal.peer"
+        internal = True
+
+    def __init__(self, client: Described, parts: Parts, *, version: str) -> None:
+        self._client = client
+        self._parts = parts
+        self._version = version
+        self._started = time.monotonic()
+
+    async def ping(self) -> float:
+        """Return the worker's wall clock, in seconds since 1970."""
+        return time.time()
+
+    async def info(self) -> dict[str, Any]:
+        """Return who this is, what it runs, what it listens to and since when it runs, by its own clock."""
+        me, uptime = self._client.engine.identity, time.monotonic() - self._started
+        return {
+            "bus": me.bus,
+            "instance": me.instance,
+            "service": me.service,
+            "process": me.process,
+            "host": me.host,
+            "pid": me.pid,
+            "version": self._version,
+            "features": sorted(feature.value for feature in self._client.features),
+            "started_at": time.time() - uptime,
+            "uptime": uptime,
+            "listeners": [
+                {
+                    "api": listener.api,
+                    "events": list(listener.events),
+                    "name": listener.name,
+                    "group": listener.group_of(me.service) or None,
+                }
+                for listener in self._client.listeners
+            ],
+        }
+
+    async def stats(self) -> dict[str, Any]:
+        """Return what this worker has done since its start, and what it is doing. Durations are in seconds."""
+        parts = self._parts
+        return {
+            "uptime": time.monotonic() - self._started,
+            "running": parts.server.executing,
+            "queued": parts.server.queued,
+            "concurrency": self._client.engine.config.worker.rpc_concurrency,
+            "connected": len(parts.binding.engines),
+            "calls": dict(parts.server.counts),
+            "procedures": [_procedure(*key, usage) for key, usage in sorted(parts.server.usage.items())],
+            "events": [
+                {"api": name[0], "event": name[1], "published": count, "bytes": parts.publisher.published_bytes[name]}
+                for name, count in sorted(parts.publisher.published.items())
+            ],
+            "listeners": [_listener(listening) for listening in parts.consumer.listenings],
+        }
+
+    async def health(self) -> dict[str, Any]:
+        """
+        Return whether this worker does what it is there for, what it does not, and what was lost since its start.
+
+        And which events wait on its host, in the outbox that its processes share, since their publishers refuse them,
+        and which files of events there are damaged and were put aside.
+        """
+        problems = _problems(self._parts)
+        engine = self._client.engine
+        look = partial(refusals, engine.shelf.path, engine.identity.host)
+        try:
+            refused = await asyncio.get_running_loop().run_in_executor(engine.executor, look)
+        except JournalError as error:
+            refused = [str(error)]
+        look = partial(aside_sentences, engine.shelf.path, engine.identity.host)
+        refused += await asyncio.get_running_loop().run_in_executor(engine.executor, look)
+        losses = _losses(self._parts)
+        return {"healthy": not problems, "problems": problems, "losses": losses, "refused": refused}
+
+    async def watch_calls(self, watcher: str, after: int = 0) -> dict[str, Any]:
+        """
+        Return the `calls` that were answered since the last question of this watcher, and how many were `noted`.
+
+        Calls are kept only for some seconds from the first question on, and from each further one. A watcher names
+        itself and the number of the last call that it has received; numbers that are missing were too many to keep.
+        """
+        return self._parts.server.watch.take(time.monotonic(), watcher, after)
+
+    async def end_watch(self, watcher: str) -> None:
+        """Keep no more calls for a watcher."""
+        self._parts.server.watch.end(watcher)
+
+    async def schema(self, api: str) -> dict[str, Any]:
+        """Return the schemas of an API, in the form that `lightbus dumpschema` writes."""
+        return self._client.schema.get_api_schema(api)
+
+    async def describe(self, api: str) -> dict[str, Any]:
+        """Return what an API is like, for people: signatures and docstrings."""
+        return describe_api(self._client.api_registry.get(api))
+
+
+def _procedure(api: str, name: str, usage: Usage) -> dict[str, Any]:
+    return {
+        "api": api,
+        "procedure": name,
+        "calls": usage.calls,
+        "errors": usage.errors,
+        "p50": usage.latency(0.5),
+        "p99": usage.latency(0.99),
+        "callers": dict(usage.callers),
+    }
+
+
+def _listener(listening: Listening) -> dict[str, Any]:
+    listener, counts = listening.listener, listening.counts
+    return {
+        "name": listener.name,
+        "api": listener.api,
+        "events": list(listener.events),
+        "handled": dict(listening.handled_by),
+        "waiting": listening.backlog,
+        "stopped": listening.stopped_by,
+        **{what: counts[what] for what in ("failed", "retried", "dropped", "invalid")},
+    }
+
+
+def _problems(parts: Parts) -> list[str]:
+    problems = []
+    if parts.binding.draining:
+        problems.append("It is shutting down, and takes nothing new.")
+    if parts.server.is_doubtful:
+        problems.append("Its event loop has just stood still: something blocks it, or the process was stopped.")
+    if (crowding := parts.binding.crowding) is not None:
+        problems.append(crowding)
+    if parts.server.queued:
+        problems.append(f"{parts.server.queued} calls wait for their turn: worker.rpc_concurrency is reached.")
+    for each in parts.consumer.listenings:
+        if each.stopped_by is not None:
+            problems.append(
+                f"The listener {each.listener} has stopped, since its handler failed: {each.stopped_by}. "
+                "Mend it, look at `lightbus dead list`, and start the worker again."
+            )
+        elif each.is_slow:
+            problems.append(f"The listener {each.listener} does not keep up: {each.backlog} events wait.")
+    return problems
+
+
+def _losses(parts: Parts) -> list[str]:
+    losses = [
+        f"The listener {each.listener} was too slow, and missed {each.counts['dropped']} events."
+        for each in parts.consumer.listenings
+        if each.counts["dropped"]
+    ]
+    if gaps := parts.consumer.counts["gaps"]:
+        losses.append(f"Events were lost on the way here {gaps} times: it reads too slowly.")
+    return losses

@@ -1,0 +1,1 @@
+"""An event's way: fired, kept in a journal, published, followed by groups, handled, acknowledged."""

@@ -1,0 +1,328 @@
+"""What every publisher answers about the events it keeps, as ordinary calls of an internal API: `internal.events`.
+
+Ask one particular publisher with `bus_options={"peer": instance id}`: each answers for the journals that it serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from datetime import datetime
+from fnmatch import fnmatchcase
+from typing import Any, TypeVar
+
+from ..adapters.host.machine_time import machine_time
+from ..adapters.sqlite.dead_letters import Dead
+from ..adapters.sqlite.journal import Entry, Group, Journal, Topic
+from ..service.api import Api
+from ..wire import envelope, fields
+from .coordinator import AGAIN, Coordinator, GroupAtWork, count_lag, created_of
+from .publisher import native_id
+
+__all__ = ["MAX_HISTORY", "EventsApi", "group_of_wire", "newest_of", "split_native_id"]
+
+T = TypeVar("T")
+
+MAX_HISTORY = 1000
+MAX_HISTORY_BYTES = 16 * 1024 * 1024
+"""Events that are answered at a time, and about how many bytes of them."""
+
+DEAD_AT_A_TIME = 100
+"""Events that are read at once of those that were set aside."""
+
+MAX_PAGE = 500
+MAX_PAGE_BYTES = 1024 * 1024
+"""The same for those that are read page by page: reading them takes the loop a few milliseconds."""
+
+
+class EventsApi(Api):
+    """`internal.events`. Times are in seconds since 1970."""
+
+    class Meta:
+        name = "internal.events"
+        internal = True
+
+    def __init__(
+        self, coordinator: Coordinator, *, max_events: int, max_bytes: int, executor: Executor | None = None
+    ) -> None:
+        self._coordinator = coordinator
+        self._max_events, self._max_bytes = max_events, max_bytes
+        self._executor = executor
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        """Read what may take longer than the loop has."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function)
+
+    async def groups(self, api: str = "") -> list[dict[str, Any]]:
+        """Return the consumer groups (of one API): who is in them, how far they have come, what they have lost."""
+        groups = [group for group in self._coordinator.groups.values() if api in ("", group.info.api)]
+        journals = self._coordinator.journals()
+        asked = [(self._described(group), self._coordinator.positions(group)) for group in groups]
+        return await self._in_thread(lambda: [_counted(*each, journals) for each in asked])
+
+    async def lag(self, api: str, group: str) -> int | None:
+        """Return how many events a group has not handled yet; null where it is not known."""
+        known = self._coordinator.groups.get((api, group))
+        if known is None:
+            return None
+        positions = self._coordinator.positions(known)
+        return await self._in_thread(lambda: count_lag(positions))
+
+    async def remove_group(self, api: str, group: str) -> bool:
+        """Forget a group: nothing is kept for it any more. Return whether it was known."""
+        return self._coordinator.forget(api, group)
+
+    async def dead(self, group: str = "", skip: int = 0) -> list[dict[str, Any]]:
+        """
+        Return the events that were set aside (for one group), since they were given as often as they may be.
+
+        Oldest first by journal, behind the first `skip`, and as many as one answer holds: none where there are no more.
+        """
+        journals = self._coordinator.journals()
+        return await self._in_thread(lambda: _dead_page(journals, group, max(0, skip)))
+
+    async def retry_dead(self, group: str, native_id: str) -> bool:
+        """Give an event that was set aside to its group again, and to no other. Return whether there is one."""
+        return bool(await self.retry_dead_events(group, [native_id]))
+
+    async def retry_dead_events(self, group: str, native_ids: list[str]) -> list[str]:
+        """Do so for several, up to a thousand at a time; return those that there are."""
+        which = [split_native_id(each) for each in native_ids[:MAX_HISTORY]]
+        stored = await self._in_thread(lambda: self._coordinator.store_dead(group, which))
+        return [native_id(*each) for each in self._coordinator.renew_retried(group, stored)]
+
+    async def drop_dead(self, group: str, native_id: str) -> bool:
+        """Forget an event that was set aside. Return whether there is such an event."""
+        return bool(await self.drop_dead_events(group, [native_id]))
+
+    async def drop_dead_events(self, group: str, native_ids: list[str]) -> list[str]:
+        """Do so for several, up to a thousand at a time; return those that there were."""
+        which = [(each, *split_native_id(each)) for each in native_ids[:MAX_HISTORY]]
+        drop = self._coordinator.drop_dead
+        return await self._in_thread(
+            lambda: [native for native, journal, sequence in which if drop(group, journal, sequence) is not None]
+        )
+
+    async def history(
+        self,
+        api: str,
+        event: str,
+        start: float | None = None,
+        stop: float | None = None,
+        limit: int = MAX_HISTORY,
+    ) -> list[dict[str, Any]]:
+        """Return the newest events between two times, oldest first; the event `"*"` means every one of the API."""
+        limit = max(1, min(limit, MAX_HISTORY))
+        journals = self._coordinator.journals()
+
+        def read() -> list[dict[str, Any]]:
+            found = [
+                [_told(journal.id, *each) for each in journal.history(api, event, start=start, stop=stop, limit=limit)]
+                for journal in journals
+            ]
+            return _within(newest_of(found, limit))
+
+        return await self._in_thread(read)
+
+    async def kept(
+        self, journal: str, after: int = 0, api: str = "*", event: str = "*", limit: int = MAX_PAGE
+    ) -> dict[str, Any] | None:
+        """
+        Return a page of what a journal keeps behind a sequence, oldest first; null where it is not served here.
+
+        Names may have wildcards. Besides `events` it has `through`, behind which the next page begins, and `more`.
+        """
+        held = next((each for each in self._coordinator.journals() if each.id == journal), None)
+        if held is None:
+            return None
+
+        def is_wanted(topic: Topic) -> bool:
+            return fnmatchcase(topic.api, api) and fnmatchcase(topic.event.partition(AGAIN)[0], event)
+
+        limit, after = max(1, min(limit, MAX_PAGE)), max(0, min(after, fields.MAX_INT))
+
+        def read() -> dict[str, Any]:
+            found, through, more = held.kept(is_wanted, after, limit=limit, max_bytes=MAX_PAGE_BYTES)
+            return {"events": [_told(held.id, *each) for each in found], "through": through, "more": more}
+
+        return await self._in_thread(read)
+
+    async def handled(self, native_ids: list[str]) -> dict[str, dict[str, str]]:
+        """
+        Return what became of events: native id -> group that is owed it -> `waiting`, `acked` or `dead` (set aside).
+
+        Events that are not kept here (any more) are left out. Raises ValueError for what is no native id.
+        """
+        journals = {journal.id: journal for journal in self._coordinator.journals()}
+        asked = [(native, *split_native_id(native)) for native in native_ids[:MAX_HISTORY]]
+        known = [(native, journals[name], sequence) for native, name, sequence in asked if name in journals]
+        topics = await self._in_thread(lambda: [journal.topic_of(sequence) for _, journal, sequence in known])
+        owed = [
+            (native, journal, sequence, self._coordinator.owed(journal, topic))
+            for (native, journal, sequence), topic in zip(known, topics, strict=True)
+            if topic is not None
+        ]
+        return await self._in_thread(
+            lambda: {
+                native: {group: _status(journal, group, sequence, acked) for group, acked in groups.items()}
+                for native, journal, sequence, groups in owed
+            }
+        )
+
+    async def journals(self) -> list[dict[str, Any]]:
+        """Return the journals that this process serves: where, how full of what it may hold, and what groups lost."""
+        return [
+            {
+                "journal": journal.id,
+                "path": str(journal.path),
+                "events": journal.size[0],
+                "bytes": journal.size[1],
+                "max_events": self._max_events,
+                "max_bytes": self._max_bytes,
+                "lost": [
+                    {"group": group, "api": topic.api, "event": topic.event, "count": count, "at": at}
+                    for group, topic, count, at in journal.retention.lost()
+                ],
+            }
+            for journal in self._coordinator.journals()
+        ]
+
+    def _described(self, group: GroupAtWork) -> dict[str, Any]:
+        info = group.info
+        created_at, clock = self._coordinator.times_of(info)
+        return {
+            **info._asdict(),
+            "events": list(info.events),
+            "created_at": created_at,
+            "last_seen": clock - (machine_time() - info.last_seen),
+            "clock": clock,
+            "members": {member: group.membership.held_by(member) for member in group.connections},
+            "acks": group.acks,
+            "mixed": len({connection.digest for connection in group.connections.values()}) > 1,
+        }
+
+
+def _counted(
+    described: dict[str, Any], positions: list[tuple[Journal, Topic, int]], journals: list[Journal]
+) -> dict[str, Any]:
+    name = described["name"]
+    return {
+        **described,
+        "lag": count_lag(positions),
+        "dead": sum(journal.dead_letters.count(name) for journal in journals),
+        "lost": sum(journal.retention.lost_by(name) for journal in journals),
+    }
+
+
+def _dead_page(journals: list[Journal], group: str, skip: int) -> list[dict[str, Any]]:
+    told: list[dict[str, Any]] = []
+    size = 0
+    for journal in journals:
+        count = journal.dead_letters.count(group or None)
+        while skip < count and len(told) < MAX_HISTORY:
+            for each in journal.dead_letters.all(group or None, skip=skip, limit=DEAD_AT_A_TIME):
+                size += len(each.record) + len(each.error)
+                if told and (size > MAX_HISTORY_BYTES or len(told) == MAX_HISTORY):
+                    return told
+                told.append(_dead(journal.id, each))
+            skip += DEAD_AT_A_TIME
+        skip = max(0, skip - count)
+    return told
+
+
+def newest_of(parts: list[list[dict[str, Any]]], limit: int) -> list[dict[str, Any]]:
+    """
+    Return the newest of what several journals have, oldest first.
+
+    Those of one journal stay in its order; the times at which they were fired, by whatever clock, decide only whose
+    turn it is.
+    """
+    found: list[dict[str, Any]] = []
+    left = [list(part) for part in parts if part]
+    while left and len(found) < limit:
+        newest = max(left, key=lambda part: (part[-1]["published_at"], part[-1]["native_id"]))
+        found.append(newest.pop())
+        if not newest:
+            left.remove(newest)
+    return found[::-1]
+
+
+def _status(journal: Journal, group: str, sequence: int, acked: int) -> str:
+    if sequence > acked:
+        return "waiting"
+    return "dead" if journal.dead_letters.has(group, sequence) else "acked"
+
+
+def group_of_wire(value: dict[str, Any], *, is_near: bool = True) -> Group:
+    """
+    Return a group as another publisher described it; one that is not `is_near` has another clock.
+
+    Raises ValueError for what is none.
+    """
+    if type(value) is not dict or not all(key in value and check(value[key]) for key, check in _OF_GROUP.items()):
+        raise ValueError("no group as a publisher describes one")
+    return Group(
+        value["api"],
+        value["name"],
+        tuple(value["events"]),
+        created_of(value["created_at"], value["clock"], is_near=is_near),
+        created_of(value["last_seen"], value["clock"], is_near=is_near),
+        value["digest"],
+    )
+
+
+_moment = fields.number(-fields.MAX_SECONDS, fields.MAX_SECONDS)
+_OF_GROUP: dict[str, fields.Check] = {
+    "api": fields.text(envelope.MAX_NAME, least=1),
+    "name": fields.text(envelope.MAX_NAME, least=1),
+    "events": fields.listing(envelope.EventName, envelope.MAX_NAMES),
+    "created_at": _moment,
+    "last_seen": _moment,
+    "clock": _moment,
+    "digest": fields.text(64),
+}
+"""What another publisher says of a group is a stranger's word, as a message is."""
+
+
+def split_native_id(native_id: str) -> tuple[str, int]:
+    """Return journal and sequence of a native id. Raises ValueError for what is none."""
+    journal, _, sequence = native_id.rpartition("-")
+    if not (fields.instance_id(journal) and sequence.isascii() and sequence.isdigit() and len(sequence) <= 19):
+        raise ValueError(f"{native_id!r:.100} is no native id: <journal>-<sequence>")
+    return journal, min(int(sequence), fields.MAX_INT)
+
+
+def _dead(journal: str, dead: Dead) -> dict[str, Any]:
+    told = _told(journal, dead.topic, Entry(dead.sequence, 0, dead.record))
+    return {**told, "group": dead.group, "deliveries": dead.deliveries, "error": dead.error, "died_at": dead.died_at}
+
+
+def _told(journal: str, topic: Topic, entry: Entry) -> dict[str, Any]:
+    record = envelope.decode_record(entry.record)
+    return {
+        "id": record.id,
+        "native_id": native_id(journal, entry.sequence),
+        "api": topic.api,
+        "event": topic.event.partition(AGAIN)[0],
+        "partition": topic.partition,
+        "version": record.version,
+        "published_at": record.published_at,
+        "kwargs": record.kwargs,
+        "size": len(entry.record),
+    }
+
+
+def _within(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the newest of these that are not too many bytes for one answer."""
+    size = 0
+    for number in range(len(found) - 1, -1, -1):
+        size += found[number]["size"]
+        if size > MAX_HISTORY_BYTES and number < len(found) - 1:
+            return found[number + 1 :]
+    return found
+
+
+def seconds(when: datetime | float | None) -> float | None:
+    """Return a time in seconds since 1970."""
+    return when.timestamp() if isinstance(when, datetime) else when

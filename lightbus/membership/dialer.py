@@ -1,0 +1,349 @@
+"""Whom to try to reach, when and how often: the peers we heard of, and the fixed peers of the settings.
+
+It opens attempts, bounds them and remembers how the fixed peers did. What an answer means is for the node to say.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Protocol
+
+from ..adapters.host.descriptors import descriptor_limit, descriptors_left
+from ..adapters.host.places import Places
+from ..adapters.mdns.interfaces import dial_order
+from ..adapters.zmq.transport import Transport
+from ..core.registry import Peer, Registry, Source, retry_delay
+from ..wire.announcement import Announcement
+from .link import Dial, Link, LinkUser
+
+__all__ = ["EVERYTHING", "EXCHANGE_PARTNERS", "MAX_DIALS", "DialUser", "Dialler", "address_of"]
+
+logger = logging.getLogger("lightbus.dialling")
+
+EXCHANGE_PARTNERS = 3
+"""Peers that we keep connected to though we use none of their APIs: they tell us of the others."""
+
+EVERYTHING = "*"
+"""Stands among the wanted APIs where every peer is to be known, whatever it advertises. No API is called so."""
+
+MAX_DIALS = 32
+"""Peers tried at a time. Each takes a few descriptors, and strangers can announce any number of ghosts."""
+
+FOR_ASKED = 8
+"""Further peers tried at a time, for which somebody waits."""
+
+AT_ONCE = 4
+"""Addresses of a peer that are tried at a time; the next attempt is at the next ones."""
+
+MAX_ADDRESSES_TRIED = 64
+"""Addresses tried at a time, of all peers: each takes four descriptors while it is. Of a small limit less."""
+
+LIMIT_SHARE = 16
+"""The part of its limit of descriptors that a process uses for attempts, as a divisor."""
+
+WARN_EVERY = 600.0
+"""Seconds between two warnings that no further peer can be connected to."""
+
+WARN_AFTER = 3
+"""Failures of a fixed peer after which somebody is told: it may be starting just as we are, or be ourselves."""
+
+
+class DialUser(LinkUser, Protocol):
+    """Who is told how attempts end: the node. It hears of a success as the user of the link."""
+
+    def unreachable(self, instance: str, reason: str, *, refused: bool = False) -> None:
+        """An attempt to reach a peer failed; `refused`: there is certainly nobody at its address."""
+
+    def denied(self, instance: str, reason: str) -> None:
+        """A peer is there, and we have no key in common."""
+
+    def attempt_is_over(self) -> None:
+        """An attempt ended, one way or the other."""
+
+
+class _Seed:
+    """A fixed peer of the settings: an address, behind which somebody is or not."""
+
+    __slots__ = ("endpoint", "failures", "instance", "is_ourselves", "refusal", "retry_at")
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.failures = 0
+        self.instance = ""
+        self.is_ourselves = False
+        self.refusal = ""
+        """Why it does not let us in; empty where it does, or is not there."""
+        self.retry_at = 0.0
+
+
+class Dialler:
+    """
+    Only touched from the node's loop.
+
+    Args:
+        user: the node.
+        transport: makes the sockets.
+        registry: the peers we know.
+        links: the peers that we are connected to, by instance.
+        wanted: the APIs that this process uses.
+        seeds: endpoints of fixed peers.
+        places: where the sockets of peers are, in mode host; None in the others.
+        networks: our own addresses with prefix lengths; peers in them are dialled first.
+        fingerprints: of our keys. Which of them a fixed peer speaks is found out by trying, the first one first.
+
+    """
+
+    def __init__(
+        self,
+        user: DialUser,
+        transport: Transport,
+        registry: Registry,
+        links: Mapping[str, Link],
+        wanted: set[str],
+        *,
+        seeds: Iterable[str] = (),
+        places: Places | None = None,
+        networks: Sequence[str] = (),
+        fingerprints: Sequence[str] = ("",),
+    ) -> None:
+        self._user = user
+        self._transport = transport
+        self._registry = registry
+        self._links = links
+        self._wanted = wanted
+        self._seeds = [_Seed(endpoint) for endpoint in seeds]
+        self._places = places
+        self.be_at(networks)
+        self._fingerprints = fingerprints
+        self._addresses_tried = min(MAX_ADDRESSES_TRIED, max(AT_ONCE, descriptor_limit() // LIMIT_SHARE))
+        self._warned_at = 0.0
+        self._dials: dict[str, Dial] = {}
+        self._to_confirm: list[Peer] = []
+        self._closed = False
+
+    def be_at(self, networks: Sequence[str]) -> None:
+        """Take in our own addresses, with their prefix lengths."""
+        self._networks = networks
+        self._own_addresses = {network.partition("/")[0] for network in networks}
+
+    def can_reach(self, announcement: Announcement) -> bool:
+        """
+        Return whether a peer's sockets are of a kind that we use.
+
+        In mode host only files in our own directories are trusted: behind a port could be another user's process.
+        """
+        return announcement.on_host_only == (self._places is not None)
+
+    def confirm(self, peers: Iterable[Peer]) -> None:
+        """Have peers dialled that are taken to be up, and are connected to nobody here yet."""
+        self._to_confirm.extend(peers)
+
+    def dial_due(self, now: float) -> None:
+        """Try whoever may be tried now, as far as there is room; those that failed before come last."""
+        for seed in self._seeds:
+            if not seed.instance and not seed.is_ourselves and seed.retry_at <= now:
+                fingerprint = self._fingerprints[seed.failures % len(self._fingerprints)]
+                self._dial(seed.endpoint, "", [seed.endpoint], fingerprint)
+        while self._to_confirm and self._has_room():
+            self.dial(self._to_confirm.pop())
+        if self._has_room():
+            for peer in self._ordered(filter(self._is_wanted, self._registry.due(now))):
+                if not self._has_room_for(peer):
+                    break  # doubtful ones come last
+                if self._is_wanted(peer):
+                    self.dial(peer)
+
+    def dial_asked(self, peers: Iterable[Peer]) -> None:
+        """Try peers for which somebody waits: there is room for some of them whoever else is tried."""
+        for peer in self._ordered(peers):
+            if not self._has_room_for(peer, FOR_ASKED):
+                break
+            self.dial(peer, more=FOR_ASKED)
+
+    def consider(self, instance: str, now: float) -> None:
+        """Try a peer that was heard of just now, if it is wanted and may be tried. It looks at no other peer."""
+        peer = self._registry.peers.get(instance)
+        if peer is not None and not peer.is_live and peer.retry_at <= now and self._is_wanted(peer):
+            self.dial(peer)
+
+    def dial(self, peer: Peer, *, more: int = 0) -> None:
+        """Try a peer, unless we are connected to it or at it, or there is no room (for so many more than usual)."""
+        announcement = peer.announcement
+        if peer.instance in self._links or peer.instance == self._registry.own:
+            return
+        if not self._has_room_for(peer, more):
+            return
+        if self._places is not None:
+            endpoints = self._places.endpoints(peer.instance, announcement.directory)
+            if not peer.failures:
+                endpoints = endpoints[:1]  # they all lead to one process
+            if not endpoints:
+                is_gone = self._places.would_see(announcement.directory)
+                why = self._places.why_not(peer.instance, announcement.directory)
+                self._user.unreachable(peer.instance, why, refused=is_gone)
+                return
+        else:
+            ordered = dial_order(announcement.addresses, self._networks)
+            if len(ordered) > AT_ONCE:
+                first = AT_ONCE * peer.failures % len(ordered)
+                ordered = (*ordered, *ordered)[first : first + AT_ONCE]
+            endpoints = tuple(f"tcp://{_bracketed(address)}:{announcement.rpc_port}" for address in ordered)
+        self._dial(peer.instance, peer.instance, endpoints, announcement.fingerprint)
+
+    def hint(self, peer: Peer) -> str:
+        """Return a sentence on why a peer may not answer, and what to do about it here."""
+        if self._places is None:
+            return "Is the process still running, and is its port open to this host?"
+        why = self._places.why_not(peer.instance, peer.announcement.directory)
+        return f"{why[0].upper()}{why[1:]}." if why else "Is the process still running, and not stopped?"
+
+    def may_find(self, api: str) -> bool:
+        """Return whether an attempt is on its way at somebody who may advertise an API."""
+        return any(self._may_advertise(api, dial) for dial in self._dials.values())
+
+    def has_untried_seed(self) -> bool:
+        """Return whether a fixed peer was neither reached nor failed so far."""
+        return any(not seed.instance and not seed.is_ourselves and not seed.failures for seed in self._seeds)
+
+    def linked(self, link: Link, *, ourselves: bool = False) -> None:
+        """Take in that a peer answered: a fixed peer that it is need not be tried any more."""
+        for seed in self._seeds:
+            if seed.endpoint == link.endpoint:
+                seed.instance, seed.failures, seed.is_ourselves = link.instance, 0, ourselves
+                seed.refusal = ""
+
+    def unlinked(self, instance: str) -> None:
+        """Take in that a connection ended: a fixed peer that it was is tried again."""
+        for seed in self._seeds:
+            if seed.instance == instance:
+                seed.instance, seed.retry_at = "", time.monotonic() + retry_delay(1)
+
+    def describe_seeds(self) -> str:
+        """Return how the fixed peers do, for a message; empty where there are none."""
+        if not self._seeds:
+            return ""
+        answering = sum(bool(seed.instance) for seed in self._seeds)
+        return f"{answering} of {len(self._seeds)} fixed peers answer"
+
+    def refusals(self) -> list[str]:
+        """Return a clause about each fixed peer that does not let us in; none where one does, which tells of all."""
+        if any(seed.instance for seed in self._seeds):
+            return []
+        return [f"the fixed peer {seed.endpoint} {seed.refusal}" for seed in self._seeds if seed.refusal]
+
+    def fixed_peers(self) -> dict[str, bool]:
+        """Return the endpoints of the fixed peers, and whether each answers."""
+        return {seed.endpoint: bool(seed.instance) or seed.is_ourselves for seed in self._seeds}
+
+    def close(self) -> None:
+        """Give up all attempts, and begin none."""
+        self._closed = True
+        for dial in self._dials.values():
+            dial.close()
+        self._dials.clear()
+
+    def abandon(self) -> None:
+        """Give up all attempts of a loop that is closed."""
+        self._closed = True
+        for dial in self._dials.values():
+            dial.abandon()
+        self._dials.clear()
+
+    # Inside
+
+    def _has_room_for(self, peer: Peer, more: int = 0) -> bool:
+        # Doubtful ones never take all the room: somebody better may be announced at any moment.
+        return self._has_room(more, share=0.5 if self._registry.is_doubtful(peer) else 1.0)
+
+    def _has_room(self, more: int = 0, *, share: float = 1.0) -> bool:
+        dials, addresses = share * (MAX_DIALS + more), share * (self._addresses_tried + AT_ONCE * more)
+        if len(self._dials) >= dials or sum([len(dial.endpoints) for dial in self._dials.values()]) >= addresses:
+            return False
+        if descriptors_left():
+            return True
+        now = time.monotonic()
+        if now >= self._warned_at:
+            self._warned_at = now + WARN_EVERY
+            logger.warning(
+                "Nobody new is connected to: this process may have %d open files, and has. Raise the limit (ulimit -n)",
+                descriptor_limit(),
+            )
+        return False
+
+    def _ordered(self, peers: Iterable[Peer]) -> list[Peer]:
+        """
+        Return peers in the order in which they are worth to be tried.
+
+        Among equals the latest and the earliest take turns: whoever comes amid a flood of strangers is tried soon, and
+        so is who was there before it.
+        """
+        rank = self._registry.rank
+        equals = sorted(sorted(peers, key=lambda peer: peer.heard_at), key=rank)
+        return [peer for _, group in groupby(equals, key=rank) for peer in _from_both_ends(list(group))]
+
+    def _is_wanted(self, peer: Peer) -> bool:
+        names = peer.announcement.api_names
+        if names is None or EVERYTHING in self._wanted or not self._wanted.isdisjoint(names):
+            return True
+        # Who introduced itself to us relies on us to tell others of it, and we tell only of whom we have seen.
+        return peer.source is Source.CLAIM or len(self._links) + len(self._dials) < EXCHANGE_PARTNERS
+
+    def _may_advertise(self, api: str, dial: Dial) -> bool:
+        if dial.target:
+            peer = self._registry.peers.get(dial.target)
+            return peer is None or peer.advertises(api) is not False
+        return all(seed.failures < len(self._fingerprints) for seed in self._seeds_at(dial.endpoints))
+
+    def _dial(self, key: str, target: str, endpoints: Sequence[str], fingerprint: str) -> None:
+        if key not in self._dials and not self._closed:
+            self._dials[key] = Dial(
+                self._user, self._transport, endpoints, self._dialled, target=target, fingerprint=fingerprint
+            )
+
+    def _dialled(self, dial: Dial, link: Link | None, reason: str, refused: bool) -> None:
+        self._dials.pop(dial.target or dial.endpoints[0], None)
+        if link is None:
+            self._note_seed_failure(dial, reason)
+            if dial.target and dial.denied:
+                self._user.denied(dial.target, reason)
+            elif dial.target:
+                certain = refused and all(map(self._is_local, dial.endpoints))
+                self._user.unreachable(dial.target, reason, refused=certain)
+        self._user.attempt_is_over()
+
+    def _note_seed_failure(self, dial: Dial, reason: str) -> None:
+        for seed in self._seeds_at(dial.endpoints):
+            seed.failures += 1
+            # While one key replaces another the next of ours may be the right one: no pause before all were tried.
+            rounds = seed.failures // len(self._fingerprints)
+            seed.retry_at = time.monotonic() + (retry_delay(rounds) if rounds else 0.0)
+            seed.refusal = reason if dial.denied else ""
+            log = logger.warning if seed.failures == WARN_AFTER else logger.debug
+            log("The fixed peer %s %s; it goes on being tried", seed.endpoint, reason.rstrip("."))
+
+    def _is_local(self, endpoint: str) -> bool:
+        # From another host a "refused" may be our own network's: unplugged, or asleep.
+        return endpoint.startswith("ipc://") or address_of(endpoint) in self._own_addresses
+
+    def _seeds_at(self, endpoints: Sequence[str]) -> list[_Seed]:
+        return [seed for seed in self._seeds if seed.endpoint in endpoints]
+
+
+def _from_both_ends(peers: list[Peer]) -> list[Peer]:
+    """Return the last, the first, the last but one, and so on."""
+    both = [peer for pair in zip(reversed(peers), peers, strict=True) for peer in pair]
+    return both[: len(peers)]
+
+
+def address_of(endpoint: str) -> str:
+    """Return the host of a `tcp://` endpoint, brackets and all taken off; empty for ipc."""
+    if not endpoint.startswith("tcp://"):
+        return ""
+    return endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address

@@ -1,0 +1,285 @@
+"""One monitored connection to a worker's ROUTER: how we learn that a peer is there, and that it no longer is.
+
+A `Dial` tries every address of a peer at once, a connection each, and keeps the first that answers HELLO with the
+right instance id. (One DEALER connected to several addresses would spread its messages over them.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from ..adapters.zmq.transport import LinkState, Transport
+from ..exceptions import LightbusException, PeerRefused, ProtocolError
+from ..wire import envelope
+from ..wire.announcement import Announcement
+from ..wire.envelope import Drain, Drained, Error, Goodbye, Hello, Message, Peers, Welcome
+from .guard import Guard
+
+__all__ = ["Dial", "Link", "LinkUser"]
+
+logger = logging.getLogger("lightbus.links")
+
+guard = Guard(logger)
+
+HELLO_TIMEOUT = 1.0
+"""Seconds that an attempt has to reach somebody, and again as many for an answer to HELLO."""
+
+ROUND_TRIPS = 5
+"""From the connection of TCP on to the answer: greeting (RFC 37), two of CurveZMQ (RFC 26), HELLO, and one repeated."""
+
+
+class LinkUser(Protocol):
+    """Who is told what happens on a link."""
+
+    def hello(self, target: str) -> Hello:
+        """Return what to introduce ourselves with."""
+
+    def welcomed(self, link: Link, announcement: Announcement, welcome: Welcome) -> None:
+        """The peer answered HELLO, for the first time or again."""
+
+    def told(self, link: Link, message: Message) -> None:
+        """The peer pushed a Peers, Drain or Goodbye message."""
+
+    def over(self, link: Link, reason: str, *, refused: bool) -> None:
+        """The link is of no use any more, and closed."""
+
+
+class Link:
+    """
+    One connection. Only touched from the node's loop.
+
+    Attributes:
+        endpoint: where it leads.
+        instance: whose it is; empty until the first WELCOME where only the address was known.
+        introduced: whether our latest HELLO said what we announce.
+        denied: whether it ended since we have no key in common.
+
+    """
+
+    def __init__(
+        self,
+        user: LinkUser,
+        transport: Transport,
+        endpoint: str,
+        *,
+        target: str = "",
+        fingerprint: str = "",
+        on_reached: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.instance = target
+        self.welcomed = False
+        self.introduced = False
+        self.denied = False
+        self._user = user
+        self._closed = False
+        self._on_reached = on_reached
+        self._fingerprint = fingerprint
+        self._refusal = transport.security.refusal
+        self._dealer = transport.dealer(endpoint, self._on_message, fingerprint=fingerprint, on_state=self._on_state)
+        self.say_hello()
+
+    def say_hello(self) -> None:
+        """Introduce ourselves; repeated, it tells the worker that we are still there."""
+        hello = self._user.hello(self.instance)
+        self._bus = hello.bus
+        self.introduced = hello.announcement is not None
+        self._send(hello)
+
+    def hand_over(self, user: LinkUser) -> None:
+        """Tell somebody else from now on."""
+        self._user = user
+
+    def drained(self) -> None:
+        """Confirm that none of our doors will send anything new."""
+        self._send(Drained())
+
+    def close(self, goodbye: str = "") -> None:
+        """Close; with our instance id in `goodbye`, say so first."""
+        if self._closed:
+            return
+        self._closed = True
+        if goodbye and self.welcomed:
+            self._dealer.send(envelope.encode(Goodbye(goodbye)))
+            self._dealer.flush_and_close(100)
+        else:
+            self._dealer.close()
+
+    def abandon(self) -> None:
+        """Close a link whose loop was closed before it."""
+        self._closed = True
+        self._dealer.abandon()
+
+    def _send(self, message: Message) -> None:
+        frame = envelope.encode(message)
+        if not self._dealer.send(frame):
+            self._dealer.send_later(frame)
+
+    def _on_message(self, frame: bytes) -> None:
+        try:
+            _, message = envelope.decode(frame)
+            match message:
+                case Welcome():
+                    self._on_welcome(message)
+                case Peers() | Drain() | Goodbye():
+                    if self.welcomed:
+                        self._user.told(self, message)
+                case Error():
+                    self._end(f"refused us: {message.message}")
+                case _:
+                    raise ProtocolError(f"A {type(message).__name__} message does not belong on a link.")
+        except ProtocolError as error:
+            self._end(f"sent something that is no message of ours: {error}")
+        except Exception as error:
+            guard.failed(self.endpoint, "what a peer says of itself and of others", error)
+
+    def _on_welcome(self, welcome: Welcome) -> None:
+        announcement = Announcement.from_wire(welcome.announcement)
+        if self.instance and announcement.instance != self.instance:
+            self._end("is another process now", refused=True)
+            return
+        if announcement.bus != self._bus:
+            self._end(f"is on the bus '{announcement.bus}'")
+            return
+        if self._fingerprint not in ("", announcement.fingerprint):  # our other sockets are made by what it says
+            self._end(f"says that its key is {announcement.fingerprint or 'none'}, and speaks {self._fingerprint}")
+            return
+        self.instance = announcement.instance
+        self.welcomed = True
+        self._user.welcomed(self, announcement, welcome)
+
+    def _on_state(self, state: LinkState) -> None:
+        if state is LinkState.CONNECTED:
+            return
+        if state is LinkState.REACHED:
+            self._on_reached()
+            return
+        if state is LinkState.REFUSED:
+            self._end("is not there: nobody listens at its address", refused=True)
+        elif state is LinkState.DENIED and self.endpoint.startswith("tcp://"):  # a file of mode host asks for no key
+            self.denied = True
+            self._end(f"breaks off the handshake: {self._refusal}")
+        else:
+            self._end("went away" if self.welcomed else f"cannot be spoken with ({state.value})")
+
+    def _end(self, reason: str, *, refused: bool = False) -> None:
+        if not self._closed:
+            self.close()
+            self._user.over(self, reason, refused=refused)
+
+
+class Dial:
+    """
+    One attempt to reach a peer, at all of its addresses at once. Only touched from the node's loop.
+
+    Args:
+        user: the node; it is told only of the winner.
+        target: the instance id expected, or empty.
+        endpoints: where to try.
+        on_done: called once with the winning link and None, or with None and the reason, and whether all refused.
+
+    Attributes:
+        denied: whether somebody is there with whom we have no key in common.
+
+    """
+
+    def __init__(
+        self,
+        user: LinkUser,
+        transport: Transport,
+        endpoints: Sequence[str],
+        on_done: Callable[[Dial, Link | None, str, bool], None],
+        *,
+        target: str = "",
+        fingerprint: str = "",
+    ) -> None:
+        self.target = target
+        self.endpoints = tuple(endpoints)
+        self._user = user
+        self._on_done = on_done
+        self._reason = "does not answer"
+        self._all_refused = True
+        self.denied = False
+        self._done = False
+        loop = self._loop = asyncio.get_running_loop()
+        self._began = loop.time()
+        self._timer = loop.call_later(HELLO_TIMEOUT, self._give_up)
+        self._links: list[Link] = []
+        for endpoint in endpoints:
+            try:
+                self._links.append(self._link(transport, endpoint, fingerprint))
+            except PeerRefused as error:
+                self.denied, self._reason = True, f"is not asked: {error}"
+            except LightbusException as error:
+                self._reason = str(error)
+        if not self._links:
+            loop.call_soon(self._give_up)
+
+    def _link(self, transport: Transport, endpoint: str, fingerprint: str) -> Link:
+        return Link(
+            self, transport, endpoint, target=self.target, fingerprint=fingerprint, on_reached=self._has_reached
+        )
+
+    def _has_reached(self) -> None:
+        """Be as patient as the way is long: how long one round trip takes is known now, and there are more to come."""
+        if not self._done:
+            round_trip = self._loop.time() - self._began
+            self._timer.cancel()
+            self._timer = self._loop.call_later(HELLO_TIMEOUT + ROUND_TRIPS * round_trip, self._give_up)
+
+    def close(self) -> None:
+        """Stop trying."""
+        self._done = True
+        self._timer.cancel()
+        for link in self._links:
+            link.close()
+        self._links.clear()
+
+    def abandon(self) -> None:
+        """Stop trying, on a loop that is closed."""
+        self._done = True
+        for link in self._links:
+            link.abandon()
+        self._links.clear()
+
+    # As the user of its links, until one of them wins
+
+    def hello(self, target: str) -> Hello:
+        """Introduce ourselves as the node would."""
+        return self._user.hello(target)
+
+    def welcomed(self, link: Link, announcement: Announcement, welcome: Welcome) -> None:
+        """The first to answer wins."""
+        if self._done:
+            return
+        self._links.remove(link)
+        self.close()
+        link.hand_over(self._user)
+        self._on_done(self, link, "", False)
+        self._user.welcomed(link, announcement, welcome)
+
+    def told(self, link: Link, message: Message) -> None:
+        """Nothing is pushed before WELCOME."""
+
+    def over(self, link: Link, reason: str, *, refused: bool) -> None:
+        """One address is out; when the last one is, the attempt is over."""
+        if self._done:
+            return
+        if link.denied or not self.denied:  # whoever refuses us is there: that counts for more than who is not
+            self._reason = reason
+        self.denied = self.denied or link.denied
+        self._all_refused = self._all_refused and refused
+        self._links.remove(link)
+        if not self._links:
+            self._finish(self._all_refused)
+
+    def _give_up(self) -> None:
+        if not self._done:
+            self._finish(False)
+
+    def _finish(self, refused: bool) -> None:
+        self.close()
+        self._on_done(self, None, self._reason, refused)

@@ -1,0 +1,45 @@
+"""At which of its host's addresses a process is, as interfaces come and go. The operating system is asked in `io`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..adapters.mdns.interfaces import networks_of
+
+__all__ = ["LOOK_EVERY", "Whereabouts"]
+
+LOOK_EVERY = 2.0
+"""Seconds between two looks. What both see counts: an address that is renewed is away for a moment."""
+
+
+class Whereabouts:
+    """
+    Only touched from the node's loop.
+
+    Args:
+        addresses: where we are at the start; none in mode host, which nothing is looked for.
+        look: returns where we are to be, given where we are (`io.interfaces.follow_addresses`).
+
+    """
+
+    def __init__(self, addresses: Sequence[str] = (), look: Callable[[Sequence[str]], tuple[str, ...]] = tuple) -> None:
+        self.addresses = tuple(addresses)
+        self._look = look
+        self._seen = self.addresses
+        self._look_at = 0.0
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Our addresses with their prefix length, `"192.0.2.7/24"`: whoever is in them is dialled first."""
+        return networks_of(self.addresses) if self.addresses else ()
+
+    def have_changed(self, now: float) -> bool:
+        """Look, if it is time to; return whether we are somewhere else from now on."""
+        if not self.addresses or now < self._look_at:
+            return False
+        self._look_at = now + LOOK_EVERY
+        before, self._seen = self._seen, self._look(self.addresses)
+        if self._seen == self.addresses or self._seen != before:
+            return False
+        self.addresses = self._seen
+        return True

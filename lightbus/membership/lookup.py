@@ -1,0 +1,215 @@
+"""Waiting until a name is advertised, and giving up as soon as there is nothing left to wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+from ..core.registry import PeerState, Registry
+from ..core.resolver import explain
+from ..deadline import Deadline
+from ..exceptions import LightbusException
+from .dialer import EVERYTHING, Dialler
+from .link import HELLO_TIMEOUT
+
+__all__ = ["Lookup", "NodeStopped"]
+
+RETURN_TIME = 5.0
+"""Seconds after a peer was lost, or began to leave, for which its successor is worth waiting for."""
+
+
+QUIET = 0.2
+"""Seconds without news after which whoever looks around has seen everybody: peers tell each other at once."""
+
+LOOK_EVERY = 0.05
+
+MAX_UNKNOWN = 256
+"""Names that nobody has and that are looked for all the same, should somebody come."""
+
+
+class NodeStopped(Exception):
+    """The node left this loop meanwhile; ask the one that followed it."""
+
+
+class Lookup:
+    """
+    Who waits for which name. Only touched from the node's loop.
+
+    Args:
+        registry: the peers we know.
+        dialler: tries those that may have the name.
+        wanted: the APIs that this process uses; those asked for are added.
+        wait: seconds that a name nobody advertises is waited for, from now on.
+        where: says how peers are looked for, for messages.
+        strangers: returns a clause about each peer of another bus that has a name, for messages.
+        look: has discovery look at once for what is new.
+
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        dialler: Dialler,
+        wanted: set[str],
+        *,
+        wait: float,
+        where: Callable[[], str],
+        strangers: Callable[[str], list[str]] = lambda api: [],
+        look: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._registry = registry
+        self._look = look
+        self._dialler = dialler
+        self._wanted = wanted
+        self._wait = wait
+        self._where = where
+        self._strangers = strangers
+        self._started_at = time.monotonic()
+        self._unknown: dict[str, None] = {}
+        """Names that were asked for in vain, the latest last."""
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._stopped = False
+
+    async def resolve(self, api: str, deadline: Deadline, *, to_call: bool = False) -> None:
+        """
+        Return when a peer that advertises `api` is up; `to_call`: one that serves its procedures.
+
+        Where it makes no sense to wait for one that does, a peer that only publishes its events is enough.
+
+        Raises:
+            UnknownApi: nobody advertises it.
+            PeerUnreachable: somebody does, and does not answer.
+            PeerRefused: somebody does, or may, and does not let us in.
+            NodeStopped: the node left this loop.
+
+        """
+        self._wanted.add(api)
+        asked_at = time.monotonic()
+        if not self._is_up(api, to_call=to_call):
+            self._look()
+        self._dialler.dial_due(asked_at)
+        # Quarantined or not: somebody asks, so it is worth an attempt.
+        self._dialler.dial_asked(self._registry.advertising(api))
+        while not self._is_up(api, to_call=to_call):
+            left = min(self._patience(api, asked_at), deadline.left())
+            if left <= 0 and to_call and self._is_up(api):
+                return
+            if left <= 0:
+                self._note_unknown(api)
+                raise self._explain(api)
+            await self._change(left)
+
+    async def resolve_all(self, api: str, deadline: Deadline) -> None:
+        """
+        Return when everybody who advertises `api` is up or has failed, as far as can be told by then.
+
+        That is `wait` after the start of the node, and no attempt is on its way. Raises what `resolve` raises.
+        """
+        asked_at = time.monotonic()
+        await self.resolve(api, deadline)
+        while True:
+            until = self._started_at + self._wait
+            if self._dialler.may_find(api) or self._is_untried(api):
+                until = max(until, asked_at + HELLO_TIMEOUT)
+            left = min(until - time.monotonic(), deadline.left())
+            if left <= 0:
+                return
+            await self._change(left)
+
+    async def wait_for(self, apis: Sequence[str], deadline: Deadline) -> list[str]:
+        """Return when each of these APIs is advertised by a peer that is up, or the time is over; return the others."""
+        self._wanted.update(apis)
+        self._dialler.dial_due(time.monotonic())
+        while True:
+            missing = [api for api in apis if not self._is_up(api)]
+            if not missing or deadline.passed():
+                return missing
+            await self._change(deadline.left())
+
+    async def look_around(self, deadline: Deadline) -> None:
+        """
+        Dial everybody, and return when each peer that was heard of has answered or failed, and nothing new comes.
+
+        Where nobody is heard of, that takes until the deadline.
+        """
+        self._wanted.add(EVERYTHING)
+        seen, quiet_since = self._picture(), time.monotonic()
+        while not deadline.passed():
+            now = time.monotonic()
+            self._dialler.dial_due(now)
+            if self._picture() != seen or self._is_busy():
+                seen, quiet_since = self._picture(), now
+            elif seen and now - quiet_since >= QUIET:
+                return
+            await self._change(min(LOOK_EVERY, deadline.left()))
+
+    def wake(self) -> None:
+        """Have everybody look again."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def stop(self) -> None:
+        """Send everybody to the node that follows."""
+        self._stopped = True
+        self.wake()
+
+    # Inside
+
+    def _picture(self) -> dict[str, PeerState]:
+        return {peer.instance: peer.state for peer in self._registry.peers.values()}
+
+    def _is_busy(self) -> bool:
+        untried = any(peer.state is PeerState.UNVERIFIED for peer in self._registry.peers.values())
+        return untried or self._dialler.has_untried_seed()
+
+    def _note_unknown(self, api: str) -> None:
+        """Go on looking for a name that nobody has, but not for all that were ever asked for: they may be anybody's."""
+        if not self._registry.advertising(api):
+            self._unknown[api] = None
+            if len(self._unknown) > MAX_UNKNOWN:
+                oldest = next(iter(self._unknown))
+                del self._unknown[oldest]
+                if not self._registry.advertising(oldest):
+                    self._wanted.discard(oldest)
+
+    def _is_up(self, api: str, *, to_call: bool = False) -> bool:
+        peers = self._registry.advertising(api)
+        return any(peer.is_up and (peer.serves(api) or not to_call) for peer in peers)
+
+    def _patience(self, api: str, asked_at: float) -> float:
+        """Return for how many more seconds it makes sense to wait for an API."""
+        now = time.monotonic()
+        until = self._started_at + self._wait
+        if self._dialler.may_find(api) or self._is_untried(api):
+            until = max(until, asked_at + HELLO_TIMEOUT)  # by then an attempt that was on its way has ended
+        if self._may_return(api, now):
+            until = max(until, asked_at + self._wait)
+        return until - now
+
+    def _is_untried(self, api: str) -> bool:
+        return any(peer.state is PeerState.UNVERIFIED for peer in self._registry.advertising(api))
+
+    def _may_return(self, api: str, now: float) -> bool:
+        leaving = (PeerState.SUSPECT, PeerState.DRAINING)
+        peers = self._registry.advertising(api)
+        return any(peer.state in leaving and now - peer.changed_at < RETURN_TIME for peer in peers)
+
+    def _explain(self, api: str) -> LightbusException:
+        waited = time.monotonic() - self._started_at
+        snapshot = self._registry.snapshot()
+        refusals = [*self._dialler.refusals(), *self._strangers(api)]
+        return explain(api, snapshot, waited=waited, where=self._where(), refusals=refusals, hint=self._dialler.hint)
+
+    async def _change(self, seconds: float) -> None:
+        if self._stopped:
+            raise NodeStopped
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            await asyncio.wait([waiter], timeout=max(0.001, seconds))
+        finally:
+            self._waiters.discard(waiter)
+        if self._stopped:
+            raise NodeStopped

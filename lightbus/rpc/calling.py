@@ -1,0 +1,161 @@
+"""The door of an event loop: send what is on its way, await the reply, give up in time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from ..adapters.zmq.transport import Dealer
+from ..core.calls import PendingCall, PendingCalls
+from ..core.registry import Peer
+from ..exceptions import LightbusShutdownInProgress, PeerLost, ProtocolError
+from ..wire import envelope
+from ..wire.envelope import Cancel, Message
+from .request import Doorway, NotStarted, Outgoing
+
+__all__ = ["Caller"]
+
+SWEEP_EVERY = 0.02
+"""Seconds between looks at the deadlines of all calls: one timer for all costs next to nothing."""
+
+
+class Caller:
+    """
+    The door of one event loop: a DEALER per peer. Only touched from that loop.
+
+    A reply is matched to its call by id, so calls of any number of tasks share a socket.
+    """
+
+    def __init__(self, doorway: Doorway) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.pending: PendingCalls[tuple[asyncio.Future[Message], Outgoing, Peer]] = PendingCalls()
+        self.protocol_errors = 0
+        self._doorway = doorway
+        self._dealers: dict[str, Dealer] = {}
+        self._sweeping = False
+        self._closed = False
+
+    async def request(self, outgoing: Outgoing) -> Any:
+        """Carry out a call or a hand-off and return what it came to. Raises what went wrong."""
+        while True:
+            peer = None
+            if outgoing.api in self._doorway.wanted or outgoing.is_targeted:
+                peer = outgoing.pick(self._doorway.snapshot, self.pending.in_flight)
+            if peer is None:
+                await self._doorway.resolve(outgoing.api, outgoing.deadline, to_call=outgoing.is_call)
+                peer = outgoing.pick(self._doorway.snapshot, self.pending.in_flight, resolved=True)
+                if peer is None:
+                    continue
+            try:
+                return outgoing.outcome(await self._ask(peer, outgoing), peer)
+            except NotStarted as refusal:
+                outgoing.refused(peer, refusal)
+            except _NeverSent:
+                outgoing.not_sent(peer)
+            except PeerLost:
+                if not outgoing.idempotent:
+                    raise
+                outgoing.not_sent(peer)
+
+    def peer_lost(self, peer: Peer, reason: str) -> None:
+        """Fail what a peer had of us, and drop the connection to it."""
+        if (dealer := self._dealers.pop(peer.instance, None)) is not None:
+            dealer.close()
+        for _, call in self.pending.peer_lost(peer.instance):
+            future, outgoing, _ = call.waiter
+            if not future.done():
+                future.set_exception(outgoing.lost(peer, reason) if call.sent else _NeverSent())
+
+    def awaits(self, instance: str) -> bool:
+        """Return whether an answer of this instance is waited for. From any thread."""
+        return self.pending.in_flight.get(instance, 0) > 0
+
+    def close(self) -> None:
+        """Close the sockets; calls that still wait fail."""
+        self._closed = True
+        for _, call in self.pending.all():
+            future, outgoing, _ = call.waiter
+            if not future.done():
+                future.set_exception(LightbusShutdownInProgress(f"The bus was closed while {outgoing} was on its way."))
+        for dealer in self._dealers.values():
+            dealer.close()
+        self._dealers.clear()
+
+    def abandon(self) -> None:
+        """Close the sockets of a loop that is closed already."""
+        for dealer in self._dealers.values():
+            dealer.abandon()
+        self._dealers.clear()
+
+    async def _ask(self, peer: Peer, outgoing: Outgoing) -> Message:
+        if self._closed:
+            raise LightbusShutdownInProgress(f"The bus was closed before {outgoing} was sent.")
+        dealer = self._dealers.get(peer.instance) or self._connect(peer)
+        future: asyncio.Future[Message] = self.loop.create_future()
+        call_id = self.pending.add(peer.instance, outgoing.deadline.at, (future, outgoing, peer))
+        try:
+            frame = outgoing.frame(peer, call_id)
+            if not dealer.send(frame):
+                self.pending.mark_sent(call_id, sent=False)
+                # Once it is given up it must not leave any more: whoever waited was told that it was not executed.
+                dealer.send_later(
+                    frame, lambda: self.pending.mark_sent(call_id), wanted=lambda: call_id in self.pending
+                )
+            if not self._sweeping:
+                self._sweeping = True
+                self.loop.call_later(SWEEP_EVERY, self._sweep)
+            return await future
+        except BaseException:
+            self._give_up(call_id)
+            raise
+
+    def _connect(self, peer: Peer) -> Dealer:
+        dealer = self._doorway.transport.dealer(
+            peer.endpoint, self._on_message, fingerprint=peer.announcement.fingerprint
+        )
+        self._dealers[peer.instance] = dealer
+        return dealer
+
+    def _on_message(self, frame: bytes) -> None:
+        try:
+            call_id, reply = envelope.decode(frame)
+        except ProtocolError as error:
+            self._unreadable(frame, error)
+            return
+        call = self.pending.answered(call_id)
+        if call is not None and not call.waiter[0].done():
+            call.waiter[0].set_result(reply)
+
+    def _unreadable(self, frame: bytes, error: ProtocolError) -> None:
+        self.protocol_errors += 1
+        call = self.pending.forget(envelope.call_id_of(frame))
+        if call is not None and not call.waiter[0].done():
+            call.waiter[0].set_exception(error)
+
+    def _give_up(self, call_id: int) -> None:
+        """Nobody waits any more, for whatever reason; where the call is still open, its peer is told so."""
+        if (call := self.pending.forget(call_id)) is not None:
+            self._cancel_remote(call_id, call)
+
+    def _cancel_remote(self, call_id: int, call: PendingCall[Any]) -> None:
+        dealer = self._dealers.get(call.peer)
+        if dealer is not None and call.sent:
+            dealer.send(envelope.encode(Cancel(), call_id))
+
+    def _sweep(self) -> None:
+        self._sweeping = False
+        if self._closed:
+            return
+        for call_id, call in self.pending.expired(time.monotonic()):
+            future, outgoing, peer = call.waiter
+            self._cancel_remote(call_id, call)
+            if not future.done():
+                future.set_exception(outgoing.timed_out(peer, sent=call.sent))
+        if len(self.pending):
+            self._sweeping = True
+            self.loop.call_later(SWEEP_EVERY, self._sweep)
+
+
+class _NeverSent(Exception):
+    """The connection broke before the frame left."""

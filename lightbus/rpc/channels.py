@@ -1,0 +1,166 @@
+"""The doors of a process: one for each event loop that calls (`Caller`), and one for its plain threads.
+
+The engine tells all of them what becomes of peers, from the node's loop; each acts in a loop or thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from functools import partial
+from typing import Protocol
+
+from ..core.registry import Peer, PeerLeft
+from .calling import Caller
+from .request import Doorway
+
+__all__ = ["Door", "Doors"]
+
+SEEN_TIMEOUT = 1.0
+"""Seconds in which every loop has had a turn, or is too busy to send anything either."""
+
+DONE_TIMEOUT = 0.5
+"""Seconds in which a reply that was on its way is read."""
+
+LOOK_EVERY = 0.005
+CLOSE_TIMEOUT = 1.0
+
+
+class Door(Protocol):
+    """A way in for something else than an event loop (`lightbus.blocking` for plain threads)."""
+
+    def peer_lost(self, peer: Peer, reason: str) -> None:
+        """Drop the connections to a peer that left."""
+
+    def when_sent(self, instance: str, callback: Callable[[], None]) -> None:
+        """Call back once nothing that chose this instance already is still unsent."""
+
+    def awaits(self, instance: str) -> bool:
+        """Return whether an answer of this instance is waited for. From any thread."""
+
+    def close(self) -> None:
+        """Close the idle connections, and have the busy ones raise."""
+
+
+class Doors:
+    """All doors of an engine. Any thread may use it."""
+
+    def __init__(self) -> None:
+        self._callers: dict[asyncio.AbstractEventLoop, Caller] = {}
+        self._others: list[Door] = []
+        self._lock = threading.Lock()  # over the callers
+
+    def add(self, door: Door) -> None:
+        """Add the door of something else than an event loop."""
+        self._others.append(door)
+
+    def caller(self, doorway: Doorway) -> Caller:
+        """Return the door of the running loop, made at first use; those of loops that are closed are dropped."""
+        loop = asyncio.get_running_loop()
+        caller = self._callers.get(loop)
+        if caller is None:
+            with self._lock:
+                for closed in [loop for loop in self._callers if loop.is_closed()]:
+                    self._callers.pop(closed).abandon()
+                caller = self._callers[loop] = Caller(doorway)
+        return caller
+
+    def peer_left(self, fact: PeerLeft) -> None:
+        """Fail what was with a peer that left: at once on the running loop, soon on the others."""
+        here = asyncio.get_running_loop()
+        for caller in self._all_callers():
+            if caller.loop is here:
+                caller.peer_lost(fact.peer, fact.reason)
+            else:
+                with contextlib.suppress(RuntimeError):  # that loop is closed
+                    caller.loop.call_soon_threadsafe(caller.peer_lost, fact.peer, fact.reason)
+        for door in self._others:
+            door.peer_lost(fact.peer, fact.reason)
+
+    async def have_seen(self, instance: str) -> None:
+        """Return when no door can send anything new to an instance that the snapshot no longer offers."""
+        here = asyncio.get_running_loop()
+        waits: list[asyncio.Future[None]] = []
+        for caller in self._all_callers():
+            seen = here.create_future()
+            with contextlib.suppress(RuntimeError):  # that loop is closed
+                caller.loop.call_soon_threadsafe(_set_from_any_thread, here, seen)
+                waits.append(seen)
+        for door in self._others:
+            waits.append(here.create_future())
+            door.when_sent(instance, partial(_set_from_any_thread, here, waits[-1]))
+        if waits:
+            await asyncio.wait(waits, timeout=SEEN_TIMEOUT)
+
+    async def are_done(self, instance: str) -> None:
+        """Return when no door awaits anything of an instance any more, or after a short while."""
+        until = time.monotonic() + DONE_TIMEOUT
+        while self._awaits(instance) and time.monotonic() < until:  # noqa: ASYNC110 - no call is to pay for an event
+            await asyncio.sleep(LOOK_EVERY)
+
+    def close_own(self) -> None:
+        """Close the door of the running loop."""
+        with self._lock:
+            caller = self._callers.pop(asyncio.get_running_loop(), None)
+        if caller is not None:
+            caller.close()
+
+    def close(self, *, at_exit: bool = False) -> bool:
+        """
+        Close all of them, each in its own loop, and wait for that; bounded. From a plain thread.
+
+        With `at_exit` those of loops that still run are left alone. Return whether there was none.
+        """
+        left_alone = [caller for caller in self._all_callers() if at_exit and caller.loop.is_running()]
+        callers = [caller for caller in self._all_callers() if caller not in left_alone]
+        closing = [future for caller in callers if (future := _close_caller(caller)) is not None]
+        for door in self._others:
+            door.close()
+        wait(closing, timeout=CLOSE_TIMEOUT)
+        with self._lock:
+            self._callers.clear()
+        return not left_alone
+
+    def _all_callers(self) -> list[Caller]:
+        with self._lock:
+            return list(self._callers.values())
+
+    def _awaits(self, instance: str) -> bool:
+        return any(caller.awaits(instance) for caller in self._all_callers()) or any(
+            door.awaits(instance) for door in self._others
+        )
+
+
+def _close_caller(caller: Caller) -> Future[None] | None:
+    """Have a caller closed where nobody else uses its sockets: in its loop, or here when that does not run."""
+    if caller.loop.is_closed():
+        caller.abandon()
+        return None
+    if not caller.loop.is_running():
+        caller.close()
+        return None
+    closed: Future[None] = Future()
+
+    def close() -> None:
+        caller.close()
+        closed.set_result(None)
+
+    with contextlib.suppress(RuntimeError):  # closed just now
+        caller.loop.call_soon_threadsafe(close)
+        return closed
+    caller.abandon()
+    return None
+
+
+def _set_from_any_thread(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
+    with contextlib.suppress(RuntimeError):  # whoever waited is gone
+        loop.call_soon_threadsafe(_set, future)
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

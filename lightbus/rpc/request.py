@@ -1,0 +1,327 @@
+"""One call or hand-off on its way: which peer is asked next, what the frame is, what a reply means.
+
+It decides and knows no socket. The two doors carry it out (`calling.py` for event loops, `lightbus.blocking` for plain
+threads), and so behave alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+from ..adapters.zmq.transport import Transport
+from ..core.partitions import rendezvous
+from ..core.registry import Peer, Snapshot
+from ..core.resolver import choose
+from ..deadline import Deadline, current_call, current_chain
+from ..exceptions import (
+    DeformError,
+    LightbusException,
+    LightbusTimeout,
+    LightbusWorkerError,
+    PayloadTooLarge,
+    PeerBusy,
+    PeerLost,
+    PeerUnreachable,
+    ProtocolError,
+    error_for_code,
+)
+from ..membership.context import Identity
+from ..wire import envelope
+from ..wire.envelope import Accepted, Error, Fire, Message, Request, Result
+
+__all__ = ["Doorway", "NotStarted", "Outgoing", "OutgoingCall", "OutgoingEvent"]
+
+
+class Doorway(Protocol):
+    """What a door needs of the engine behind it."""
+
+    identity: Identity
+    transport: Transport
+    snapshot: Snapshot
+    wanted: set[str]
+    max_message_size: int
+
+    async def resolve(self, api: str, deadline: Deadline, *, to_call: bool = False) -> None:
+        """Return when a peer that advertises `api` is up; raise the NotReachable that says why not otherwise."""
+
+
+class NotStarted(Exception):
+    """A peer says that it certainly did not execute the call. `code` says why."""
+
+    def __init__(self, error: Error) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class Outgoing:
+    """
+    One call or hand-off on its way.
+
+    Attributes:
+        api, name: what is called or fired.
+        deadline: by when it must be answered.
+        idempotent: whether it may be repeated when it is unclear whether it was executed.
+
+    """
+
+    __slots__ = (
+        "_epochs", "_given", "_is_inherited", "_limit", "_refusal", "_tried",
+        "api", "deadline", "idempotent", "identity", "name",
+    )  # fmt: skip
+
+    answer: ClassVar[type[Message]] = Result
+    """What it is answered with, where it is not an Error."""
+    setting: ClassVar[str] = "rpc_timeout"
+    """The setting that gives it its time."""
+    is_call: ClassVar[bool] = False
+    """Whether only those can carry it out that serve procedures."""
+
+    def __init__(self, doorway: Doorway, api: str, name: str, deadline: Deadline, *, idempotent: bool = False) -> None:
+        self.identity = doorway.identity
+        self.api = api
+        self.name = name
+        self.deadline = deadline
+        self.idempotent = idempotent
+        served = current_call.get()
+        self._is_inherited = served is not None and served.deadline is deadline
+        self._given = deadline.left()
+        self._limit = doorway.max_message_size
+        self._tried: frozenset[str] = frozenset()
+        self._epochs: dict[str, int] = {}
+        self._refusal: NotStarted | None = None
+
+    def __str__(self) -> str:
+        return f"{self.api}.{self.name}"
+
+    def pick(self, snapshot: Snapshot, in_flight: Mapping[str, int], *, resolved: bool = False) -> Peer | None:
+        """
+        Return the peer to ask next; None where none is known. Raises when all refused or no time is left.
+
+        `resolved`: it was just looked for, so that there is no better one than those that are known.
+        """
+        peers = self.candidates(snapshot, resolved=resolved)
+        if peers and (self._refusal is None or not self.deadline.passed()):
+            peer = self.choose(peers, in_flight)
+            if peer is not None:
+                return peer
+        if self._refusal is not None:
+            raise self._all_refused(self._refusal)
+        return None
+
+    def candidates(self, snapshot: Snapshot, *, resolved: bool = False) -> tuple[Peer, ...]:
+        """Return the peers that may be asked."""
+        return snapshot.by_api.get(self.api, ())
+
+    def not_encodable(self, error: DeformError) -> DeformError:
+        """Return the error for a message that cannot be put on the wire."""
+        return error
+
+    @property
+    def is_targeted(self) -> bool:
+        """Whether one particular peer is meant, whatever it advertises."""
+        return False
+
+    def choose(self, peers: tuple[Peer, ...], in_flight: Mapping[str, int]) -> Peer | None:
+        """Return the one of `peers` to ask, or None where all were tried."""
+        return choose(peers, in_flight, host=self.identity.host, tried=self._tried)
+
+    def frame(self, peer: Peer, call_id: int) -> bytes:
+        """Return the frame for `peer`. Raises DeformError, PayloadTooLarge, or NotStarted where only `peer` refuses."""
+        try:
+            frame = envelope.encode(self.message(peer), call_id)
+        except DeformError as error:
+            raise self.not_encodable(error) from None
+        if len(frame) > self._limit:
+            raise PayloadTooLarge(
+                f"The arguments of {self} take {len(frame)} bytes; a message may have {self._limit}. "
+                "Send less, or raise network.max_message_size on both sides."
+            )
+        if 0 < peer.announcement.max_message_size < len(frame):
+            raise NotStarted(Error(PayloadTooLarge.code, self._too_large_for(peer, len(frame)), False, {}))
+        return frame
+
+    def _too_large_for(self, peer: Peer, size: int) -> str:
+        return (
+            f"The arguments of {self} take {size} bytes; {peer.announcement} takes messages of "
+            f"{peer.announcement.max_message_size} bytes, and this process may send {self._limit}. "
+            "Send less, or raise network.max_message_size there."
+        )
+
+    def message(self, peer: Peer) -> Message:
+        """Return the message for `peer`."""
+        raise NotImplementedError
+
+    def outcome(self, reply: Message, peer: Peer) -> Any:
+        """Return the value a reply carries. Raises the error it carries; NotStarted where another peer may be asked."""
+        if type(reply) is self.answer:
+            return reply.value if type(reply) is Result else reply
+        if type(reply) is Error:
+            if not reply.started and reply.details.get("elsewhere"):
+                raise NotStarted(reply)
+            raise _remote_error(reply, peer)
+        raise ProtocolError(f"{peer.announcement} answered {self} with a {type(reply).__name__} message.")
+
+    def refused(self, peer: Peer, refusal: NotStarted) -> None:
+        """Take in that `peer` did not start it."""
+        self._refusal = refusal
+        instance = peer.instance
+        # A process that stood still refuses what may be old. Sent again with its number, it knows that it is not.
+        epoch = refusal.error.details.get("epoch")
+        if isinstance(epoch, int) and self._epochs.get(instance) != epoch:
+            self._epochs[instance] = epoch
+        else:
+            self._tried |= {instance}
+
+    def not_sent(self, peer: Peer) -> None:
+        """Take in that the connection to `peer` broke before the frame left."""
+        self._tried |= {peer.instance}
+        self._refusal = NotStarted(
+            Error(PeerUnreachable.code, f"{peer.announcement} went away before {self} was sent.", False, {})
+        )
+
+    def timed_out(self, peer: Peer, *, sent: bool) -> LightbusException:
+        """Return the error for a passed deadline."""
+        if not sent:
+            is_near = peer.endpoint.startswith("ipc://")
+            return PeerUnreachable(
+                f"{self} was not sent: no connection to {peer.announcement} at {peer.endpoint} within "
+                f"{self._given:.3g} s. "
+                f"{'Is its process stopped, or too busy?' if is_near else 'Is its port open to this host?'}"
+            )
+        if self._is_inherited:
+            remedy = "That was all that is left of the call in which it was made: give that one more time."
+        else:
+            remedy = f"Raise `{self.setting}` (or bus_options={{'timeout': seconds}}) if it needs longer."
+        return LightbusTimeout(
+            f"{peer.announcement} did not answer {self} within {self._given:.3g} s. "
+            f"It may or may not have been executed. {remedy}"
+        )
+
+    def lost(self, peer: Peer, reason: str) -> PeerLost:
+        """Return the error for a peer that left while it had this."""
+        return PeerLost(
+            f"{peer.announcement} {reason} while {self} was with it. It may or may not have been executed, "
+            "and is not repeated: call again if that is safe."
+        )
+
+    def _all_refused(self, refusal: NotStarted) -> LightbusException:
+        error = refusal.error
+        kind = error_for_code(error.code)
+        if issubclass(kind, PayloadTooLarge):
+            return kind(error.message)
+        text = f"No peer takes {self}: {error.message}"
+        return kind(text) if issubclass(kind, (PeerBusy, PeerUnreachable)) else PeerBusy(text)
+
+
+class OutgoingCall(Outgoing):
+    """A procedure call."""
+
+    __slots__ = ("kwargs", "only", "trace")
+
+    is_call = True
+
+    def __init__(
+        self,
+        doorway: Doorway,
+        api: str,
+        name: str,
+        deadline: Deadline,
+        kwargs: dict[str, Any],
+        *,
+        idempotent: bool = False,
+        trace: dict[str, Any] | None = None,
+        only: str | None = None,
+    ) -> None:
+        super().__init__(doorway, api, name, deadline, idempotent=idempotent)
+        self.kwargs = kwargs
+        self.trace = trace
+        self.only = only
+
+    def pick(self, snapshot: Snapshot, in_flight: Mapping[str, int], *, resolved: bool = False) -> Peer | None:
+        if self.only is None:
+            return super().pick(snapshot, in_flight, resolved=resolved)
+        if self._refusal is not None and (self.only in self._tried or self.deadline.passed()):
+            raise self._all_refused(self._refusal)
+        peer = snapshot.peers.get(self.only)
+        if peer is None or not peer.is_up:
+            raise PeerUnreachable(f"{self} is meant for the instance {self.only}, and no such peer is up.")
+        return peer
+
+    def candidates(self, snapshot: Snapshot, *, resolved: bool = False) -> tuple[Peer, ...]:
+        # Where nobody serves calls, nor comes back to do so, whoever publishes the events is asked, and says why.
+        peers = snapshot.serving.get(self.api)
+        return peers or (snapshot.by_api.get(self.api, ()) if resolved else ())
+
+    def not_encodable(self, error: DeformError) -> DeformError:
+        return DeformError(f"The arguments of {self} cannot be sent: {error}")
+
+    @property
+    def is_targeted(self) -> bool:
+        return self.only is not None
+
+    def message(self, peer: Peer) -> Request:
+        return Request(
+            peer.instance,
+            self.api,
+            self.name,
+            self.deadline.left(),
+            self.identity.instance,
+            [*current_chain()],
+            self.trace,
+            self._epochs.get(peer.instance, 0),
+            self.kwargs,
+        )
+
+
+class OutgoingEvent(Outgoing):
+    """
+    The hand-off of an event to a peer that publishes it.
+
+    It is repeated when it is unclear what became of it: the event's id tells the publisher's journal that it has it.
+    """
+
+    __slots__ = ("key", "record", "wait_for")
+
+    answer = Accepted
+    setting = "event_fire_timeout"
+
+    def __init__(
+        self,
+        doorway: Doorway,
+        api: str,
+        name: str,
+        deadline: Deadline,
+        record: bytes,
+        key: str | None,
+        wait_for: str = "journal",
+    ) -> None:
+        super().__init__(doorway, api, name, deadline, idempotent=True)
+        self.record = record
+        self.key = key
+        self.wait_for = wait_for
+
+    def choose(self, peers: tuple[Peer, ...], in_flight: Mapping[str, int]) -> Peer | None:
+        # One key always goes to one publisher, since order is promised per publisher only; without a key
+        # everything of this process goes to one, so that it stays in order as long as that one lives.
+        left = {peer.instance: peer for peer in peers if peer.instance not in self._tried}
+        chosen = rendezvous(self.key if self.key is not None else self.identity.instance, left)
+        return None if chosen is None else left[chosen]
+
+    def message(self, peer: Peer) -> Fire:
+        return Fire(peer.instance, self.api, self.name, self.deadline.left(), self.key, self.record, self.wait_for)
+
+
+def _remote_error(error: Error, peer: Peer) -> LightbusException:
+    kind = error_for_code(error.code)
+    if kind is LightbusWorkerError:
+        details = error.details
+        args = details.get("args")
+        return LightbusWorkerError(
+            f"{error.message} (raised by {peer.announcement})",
+            remote_type=str(details.get("type", "")),
+            remote_args=args if isinstance(args, list) else (),
+            trace=str(details.get("trace", "")),
+            peer=str(peer.announcement),
+        )
+    return kind(f"{error.message} (says {peer.announcement})")

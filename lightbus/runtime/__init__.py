@@ -1,1 +1,0 @@
-"""Where core, service and io meet, on asyncio: one file per path a message takes."""

@@ -1,0 +1,196 @@
+"""What is told of an exception of the user's code, to its caller and in the log. Nothing here raises, whatever it is.
+
+An exception may have a `__str__`, an `args` or a class of its own that raise, text that is no UTF-8, arguments that no
+message holds. Whoever waits is told as much as can be told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+import traceback
+from collections import deque
+from collections.abc import Coroutine
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+from ..exceptions import LightbusWorkerError, class_name, safely
+from ..wire import codec, envelope
+from ..wire.envelope import Error
+
+__all__ = ["MAX_TRACE", "as_exception", "describe", "encode_error", "is_a", "report", "run_through", "show", "trace_of"]
+
+logger = logging.getLogger("lightbus.worker")
+
+MAX_TEXT = 20_000
+MAX_TRACE = 100_000
+MAX_ARG = 1_000
+MAX_ARGS = 50
+"""What a caller is told of an exception where that is long: characters, and how many of its `args`."""
+
+MAX_STOPS = 100
+"""How often in a second a worker's loop may be stopped by the user's code until the worker ends."""
+
+PACKAGE = Path(__file__).parents[1]
+OURS = tuple(str(PACKAGE / name) for name in ("rpc", "events", "engine", "service", "worker.py", "scheduling.py"))
+"""Where the code is that calls the user's."""
+
+
+def is_a(error: BaseException, kind: type[BaseException]) -> bool:
+    """Return whether an exception is of a kind. `isinstance` would ask its `__class__`, which may be anything."""
+    return issubclass(type(error), kind)
+
+
+def show(error: BaseException) -> str:
+    """Return `"ValueError: too late"`."""
+    text = safely(str, error)[:MAX_TEXT]
+    return f"{class_name(error)}: {text}" if text else class_name(error)
+
+
+def as_exception(what: str, error: BaseException) -> Exception:
+    """
+    Return an exception of the user's code as an Exception.
+
+    SystemExit, a CancelledError of its own making and their like end neither the process nor what runs it.
+    """
+    if is_a(error, Exception) and not is_a(error, StopIteration):
+        return cast(Exception, error)
+    made = RuntimeError(f"{what} raised {show(error)}")
+    shorten(error)
+    made.__cause__ = error
+    return made
+
+
+def report(logger: logging.Logger, level: int, error: BaseException, text: str, *args: Any) -> None:
+    """Log an exception with the traceback of the user's code."""
+    shorten(error)
+    try:
+        if _can_be_read(error):
+            logger.log(level, text, *args, exc_info=(type(error), error, _traceback(error)))
+        else:
+            logger.log(level, "%s\n%s", text % args, trace_of(error))
+    except BaseException:  # a handler or filter of the application's, in trouble with it
+        with contextlib.suppress(BaseException):
+            logger.log(level, "%s (%s; it cannot be logged as it is)", text % args, class_name(error))
+
+
+def _can_be_read(error: BaseException) -> bool:
+    """Return whether formatters of logs can ask its class for its name, and files take its text."""
+    try:
+        return type(type(error)) is type and error.__class__ is type(error) and bool(_format(error).encode())
+    except BaseException:
+        return False
+
+
+def run_through(runner: asyncio.Runner, coroutine: Coroutine[Any, Any, None]) -> None:
+    """
+    Run a coroutine to its end on the loop of a runner, whatever the user's tasks do there.
+
+    SystemExit in a task stops the loop that the task is on, and so do `loop.stop()` and what a handler of a signal
+    raises. It is an error of theirs, and the loop goes on, unless that comes again and again.
+    """
+    loop = runner.get_loop()
+    main = loop.create_task(coroutine)
+    stops: deque[float] = deque(maxlen=MAX_STOPS)
+    while True:
+        try:
+            loop.run_until_complete(main)
+            return
+        except BaseException as error:
+            stops.append(time.monotonic())
+            if main.done() or loop.is_closed() or (len(stops) == MAX_STOPS and stops[-1] - stops[0] < 1.0):
+                raise
+            text = "The loop was stopped by a task or the handler of a signal (%s); the worker goes on"
+            report(logger, logging.ERROR, error, text, show(error))
+
+
+def shorten(error: BaseException) -> None:
+    """Cut off the frames of ours that come before those of the user's code; where there are only ours, keep them."""
+    with contextlib.suppress(Exception):
+        found = _from_user_code(_traceback(error))
+        if found is not None:
+            BaseException.with_traceback(error, found)
+
+
+def _from_user_code(trace: TracebackType | None) -> TracebackType | None:
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(OURS):
+        trace = trace.tb_next
+    return trace
+
+
+def trace_of(error: BaseException) -> str:
+    """Return the traceback as text, the end of it where it is long."""
+    shorten(error)
+    return safely(_format, error)[-MAX_TRACE:]
+
+
+def _format(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(type(error), error, _traceback(error)))
+    except Exception:  # its class cannot be read
+        return "".join([*traceback.format_tb(_traceback(error)), show(error)])
+
+
+def _traceback(error: BaseException) -> TracebackType | None:
+    trace: TracebackType | None = BaseException.__getattribute__(error, "__traceback__")
+    return trace
+
+
+def describe(what: str, error: BaseException) -> Error:
+    """Return what a caller is told of an exception of a handler."""
+    kind = class_name(error)
+    text = f"{what} raised {kind}: {safely(str, error)[:MAX_TEXT]}"
+    details = {"type": class_name(error, qualified=True), "args": args_of(error), "trace": trace_of(error)}
+    return Error(LightbusWorkerError.code, text, True, details)
+
+
+def args_of(error: BaseException) -> list[Any]:
+    """Return the `args` of an exception, its own or those of its base where they are none."""
+    try:
+        return [*error.args]
+    except BaseException:
+        return [*_ARGS.__get__(error)]
+
+
+_ARGS = vars(BaseException)["args"]
+
+
+def encode_error(message: Error, call_id: int, limit: int) -> bytes:
+    """Return the frame of an error, with as much of it as can be sent and fits into `limit` bytes."""
+    for reduce in (_whole, _with_short_args, _with_short_trace, _without_details):
+        with contextlib.suppress(BaseException):
+            frame = envelope.encode(reduce(message), call_id)
+            if len(frame) <= limit:
+                return frame
+    bare = Error(message.code, "It raised an exception of which nothing can be told.", message.started, {})
+    return envelope.encode(bare, call_id)
+
+
+def _whole(message: Error) -> Error:
+    return message
+
+
+def _with_short_args(message: Error) -> Error:
+    args = [_sendable(arg) for arg in islice(message.details.get("args", ()), MAX_ARGS)]
+    return message._replace(details={**message.details, "args": args})
+
+
+def _with_short_trace(message: Error) -> Error:
+    details = {**message.details, "args": [], "trace": message.details.get("trace", "")[-MAX_ARG:]}
+    return message._replace(message=message.message[:MAX_ARG], details=details)
+
+
+def _without_details(message: Error) -> Error:
+    return message._replace(message=message.message[:MAX_ARG], details={})
+
+
+def _sendable(arg: Any) -> Any:
+    """Return an argument of an exception, or its `repr` where it is too long or of no type that can be sent."""
+    with contextlib.suppress(BaseException):
+        if len(codec.encode(arg)) <= MAX_ARG:
+            return arg
+    return safely(repr, arg)[:MAX_ARG]

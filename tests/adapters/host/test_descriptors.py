@@ -1,0 +1,52 @@
+"""Limits of descriptors: how many there may be, and whether there is room."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+
+import pytest
+
+from helpers import Processes
+from lightbus.adapters.host.descriptors import connection_limit, descriptors_left
+
+RAISE = """
+import resource
+from lightbus.adapters.host.descriptors import descriptor_limit, raise_descriptor_limit
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+assert raise_descriptor_limit() == (100, descriptor_limit())
+assert descriptor_limit() > 100
+assert raise_descriptor_limit() == (descriptor_limit(), descriptor_limit())
+"""
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(1024, 768), (256, 128), (sys.maxsize, sys.maxsize)])
+def test_how_many_connections(limit: int, expected: int) -> None:
+    """Descriptors are left for what else the process does."""
+    assert connection_limit(limit) == expected
+
+
+def test_the_limit_is_raised(processes: Processes) -> None:
+    """A process raises its soft limit to what it may have."""
+    raised = processes.python("-c", RAISE)
+    assert raised.wait() == 0, raised.report()
+
+
+def test_how_many_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each descriptor that is taken is one less, down to those that are left for others."""
+    limit = 64 + max(map(int, os.listdir("/proc/self/fd")))
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
+    reader, writer = os.pipe()
+    taken = [reader, writer]
+    try:
+        before = descriptors_left()
+        assert 0 < before <= 64
+        taken += [os.dup(reader) for _ in range(10)]
+        assert descriptors_left() == before - 10
+        taken += [os.dup(reader) for _ in range(54)]
+        assert descriptors_left() == 0
+    finally:
+        for each in taken:
+            os.close(each)

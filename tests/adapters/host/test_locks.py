@@ -1,0 +1,86 @@
+"""Locks on files: who has a journal, whatever is done to the files that say so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lightbus.adapters.host.locks import JournalLock, is_there, lock_file
+from lightbus.adapters.sqlite.journal import Journal, NewEvent, Topic
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where a journal is."""
+    return tmp_path / "00000000000000aa.sqlite"
+
+
+def taken(path: Path, *, guards: bool = True) -> JournalLock:
+    """Return the lock of a journal that is made."""
+    lock = JournalLock.take(path, guards=guards, is_new=True)
+    assert lock is not None
+    path.touch()
+    return lock
+
+
+def test_a_lock_file_that_was_removed_is_noticed(path: Path) -> None:
+    """A descriptor is of the file that others find, or of one that is gone."""
+    descriptor = lock_file(path)
+    assert descriptor is not None
+    with open(descriptor, "wb"):
+        assert is_there(descriptor, path)
+        assert lock_file(path) is None
+        path.unlink()
+        assert not is_there(descriptor, path)
+        path.touch()
+        assert not is_there(descriptor, path)
+
+
+def test_without_its_lock_file_a_journal_is_held_still(path: Path) -> None:
+    """Whoever takes the lock file away gives the journal to nobody, also in the same process; the lock is made anew."""
+    lock = taken(path)
+    for _ in range(2):
+        path.with_suffix(".lock").unlink()
+        assert JournalLock.take(path) is None
+        assert lock.renew()
+        assert JournalLock.take(path) is None
+    lock.close()
+    again = JournalLock.take(path)
+    assert again is not None
+    again.close()
+
+
+def test_where_only_the_lock_file_counts_it_is_lost_with_it(path: Path) -> None:
+    """On a file system of the network the journal itself is not locked: who finds another holder gives it up."""
+    lock = taken(path, guards=False)
+    path.with_suffix(".lock").unlink()
+    other = JournalLock.take(path, guards=False)
+    assert other is not None
+    assert not lock.renew()
+    lock.close()
+    other.close()
+
+
+def test_a_journal_that_is_gone_has_no_lock(path: Path) -> None:
+    """Nothing is made for it, and nothing left."""
+    assert JournalLock.take(path) is None
+    assert list(path.parent.iterdir()) == []
+
+
+def test_looking_at_a_held_journal_takes_no_lock_of_sqlite_away(path: Path) -> None:
+    """To be refused the lock leaves the journal's own locks in the kernel as they were."""
+    lock = taken(path)
+    journal = Journal(path, lock=lock)
+    journal.append([NewEvent(Topic("auth", "seen", 1), b"r", 1.0)])
+    inode = path.stat().st_ino
+
+    def locks() -> list[str]:
+        return [line for line in Path("/proc/locks").read_text().splitlines() if f":{inode} " in line]
+
+    before = [line.split()[1] for line in locks()]
+    path.with_suffix(".lock").unlink()
+    assert JournalLock.take(path) is None
+    assert [line.split()[1] for line in locks()] == before
+    assert "POSIX" in before
+    journal.close()

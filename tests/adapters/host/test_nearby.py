@@ -1,0 +1,233 @@
+"""Finding each other through directories: what is written beside the sockets, and what is made of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from helpers import wait_until_async
+from lightbus.adapters.host.nearby import HostDiscovery, NearbyDiscovery
+from lightbus.adapters.host.places import Places
+from lightbus.adapters.mdns.discovery import Discovery, Found, Lost, NoDiscovery
+from lightbus.wire.announcement import Announcement, ApiInfo
+
+
+def announcement(number: int, *apis: str, bus: str = "demo") -> Announcement:
+    """Return what a worker says of itself."""
+    return Announcement(
+        bus=bus, instance=f"{number:016x}", service="auth", process="p", host="here",
+        apis=tuple(ApiInfo(name=api) for api in apis),
+    )  # fmt: skip
+
+
+class Side:
+    """One process: its discovery, and what it was told."""
+
+    def __init__(self, *directories: Path) -> None:
+        self.places = Places("demo", [directory.parent for directory in directories])
+        self.discovery = NearbyDiscovery("demo", self.places)
+        self.found: list[Announcement] = []
+        self.lost: list[str] = []
+
+    async def start(self) -> None:
+        await self.discovery.start(self.found.append, self.lost.append)
+
+    async def bind(self, said: Announcement) -> None:
+        """Have sockets in each of the places, as a worker has, and announce them."""
+        for place in self.places.candidates():
+            self.places.make(place)
+            (place / f"{said.instance}.rpc").touch()
+        await self.discovery.announce(said)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> list[Path]:
+    """Return two places of the bus `demo`; they are not there yet."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir(mode=0o700)
+    return [tmp_path / "one" / "demo", tmp_path / "two" / "demo"]
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    """Run it on a loop of its own."""
+
+    async def bounded() -> None:
+        await asyncio.wait_for(scenario(), 30)
+
+    asyncio.run(bounded())
+
+
+@pytest.mark.parametrize("first", ["worker", "caller"])
+def test_who_is_there(places: list[Path], first: str) -> None:
+    """A worker is found at once by who comes later, and soon by who was there before; once, with all of its APIs."""
+
+    async def scenario() -> None:
+        worker, caller, said = Side(*places), Side(*places), announcement(1, "auth", "shop")
+        if first == "caller":
+            await caller.start()
+        await worker.start()
+        await worker.bind(said)
+        if first == "worker":
+            await caller.start()
+            assert len(caller.found) == 1
+        await wait_until_async(lambda: caller.found)
+        assert [(each.instance, each.api_names) for each in caller.found] == [(said.instance, ("auth", "shop"))]
+        assert worker.found == []
+        for side in (worker, caller):
+            await side.discovery.stop()
+        assert [file for place in places for file in place.glob("*.peer")] == []
+
+    run(scenario)
+
+
+def test_one_place_in_common_is_enough(places: list[Path], tmp_path: Path) -> None:
+    """Processes that differ in the others find each other."""
+
+    async def scenario() -> None:
+        worker, caller = Side(*places), Side(tmp_path / "three" / "demo", places[1])
+        await worker.bind(announcement(1, "auth"))
+        await caller.start()
+        assert [each.instance for each in caller.found] == [announcement(1).instance]
+        for side in (worker, caller):
+            await side.discovery.stop()
+
+    run(scenario)
+
+
+def test_what_changes_is_told(places: list[Path]) -> None:
+    """New APIs are heard of, and the end; a place that is removed ends nobody who is seen in another."""
+
+    async def scenario() -> None:
+        worker, caller = Side(*places), Side(*places)
+        await caller.start()
+        await worker.bind(announcement(1, "auth"))
+        await wait_until_async(lambda: caller.found)
+        await worker.discovery.announce(announcement(1, "auth", "shop"))
+        await wait_until_async(lambda: caller.found[-1].api_names == ("auth", "shop"))
+        for file in [*places[0].iterdir()]:
+            file.unlink()
+        places[0].rmdir()
+        await worker.discovery.announce(announcement(1, "shop"))
+        await wait_until_async(lambda: caller.found[-1].api_names == ("shop",))
+        assert caller.lost == []
+        await worker.discovery.withdraw()
+        await wait_until_async(lambda: caller.lost == [announcement(1).instance])
+        await caller.discovery.stop()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "malformed"),
+        ("{", "malformed"),
+        ("[]", "malformed"),
+        ('{"v": "x"}', "malformed"),
+        ("\x00\xff", "malformed"),
+    ],
+)
+def test_what_cannot_be_read_is_counted(places: list[Path], text: str, complaint: str) -> None:
+    """A file that says nothing is ignored, and stops nobody."""
+
+    async def scenario() -> None:
+        caller = Side(places[0])
+        caller.places.make(places[0])
+        (places[0] / "x.rpc").touch()
+        (places[0] / "x.peer").write_text(text)
+        await caller.start()
+        assert caller.found == []
+        assert caller.discovery._ear.ignored["malformed"] == 1
+        await caller.discovery.stop()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("why", ["another bus", "another name", "no socket", "open to others"])
+def test_who_is_not_heard(places: list[Path], why: str) -> None:
+    """Whoever is on another bus, is called otherwise than its file, has no socket, or is where others may write."""
+
+    async def scenario() -> None:
+        caller, said = Side(places[0]), announcement(1, "auth", bus="other" if why == "another bus" else "demo")
+        caller.places.make(places[0])
+        name = "2" * 16 if why == "another name" else said.instance
+        (places[0] / f"{name}.peer").write_text(json.dumps(said.to_wire()))
+        if why != "no socket":
+            (places[0] / f"{name}.rpc").touch()
+        if why == "open to others":
+            places[0].chmod(0o770)
+        await caller.start()
+        assert caller.found == []
+        await caller.discovery.stop()
+
+    run(scenario)
+
+
+def test_a_change_within_one_tick_is_seen(places: list[Path]) -> None:
+    """What leaves the directory's time as it was is found with a later look."""
+
+    async def scenario() -> None:
+        worker, caller = Side(places[0]), Side(places[0])
+        caller.places.make(places[0])
+        await caller.start()
+        before = os.stat(places[0])
+        await worker.bind(announcement(1, "auth"))
+        os.utime(places[0], ns=(before.st_atime_ns, before.st_mtime_ns))
+        await wait_until_async(lambda: caller.found)
+        for side in (worker, caller):
+            await side.discovery.stop()
+
+    run(scenario)
+
+
+class FakeMulticast(NoDiscovery):
+    """Remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def start(self, found: Found, lost: Lost) -> None:
+        self.asked.append("start")
+
+    async def announce(self, announcement: Announcement) -> None:
+        self.asked.append("announce")
+
+    async def stop(self) -> None:
+        self.asked.append("stop")
+
+
+def test_multicast_follows(places: list[Path]) -> None:
+    """In mode host multicast comes a moment later, and announces what was announced before; it ends with the rest."""
+
+    async def scenario() -> None:
+        side, multicast = Side(*places), FakeMulticast()
+        discovery: Discovery = HostDiscovery(side.discovery, lambda: multicast)
+        await discovery.start(side.found.append, side.lost.append)
+        assert multicast.asked == []
+        await side.bind(announcement(1))
+        await discovery.announce(announcement(1))
+        await wait_until_async(lambda: multicast.asked == ["start", "announce"])
+        await discovery.stop()
+        assert multicast.asked == ["start", "announce", "stop"]
+        assert discovery.problem is None
+
+    run(scenario)
+
+
+def test_multicast_is_not_begun_with_for_a_moment(places: list[Path]) -> None:
+    """A process that ends before does not have to load it."""
+
+    async def scenario() -> None:
+        made: list[Discovery] = []
+        side = Side(*places)
+        discovery = HostDiscovery(side.discovery, lambda: made.append(NoDiscovery()) or made[0])  # type: ignore[func-returns-value]
+        await discovery.start(side.found.append, side.lost.append)
+        await discovery.stop()
+        assert made == []
+
+    run(scenario)

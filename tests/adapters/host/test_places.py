@@ -1,0 +1,291 @@
+"""The directories in which a user's processes meet: which they are, that nobody else gets in, what is left there."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import zmq
+
+from helpers.surroundings import Surroundings
+from lightbus.adapters.host import places
+from lightbus.adapters.host.places import (
+    LONGEST_NAME,
+    MAX_SOCKET_PATH,
+    Places,
+    is_trusted,
+    places_of_user,
+    remove_stale,
+    tidy,
+)
+from lightbus.exceptions import InvalidConfiguration
+
+LATER = 60.0
+"""Seconds after which a socket file made in a test is old enough to be looked at."""
+
+INSTANCE = "4f2a00112233445d"
+
+
+@pytest.fixture
+def run(surroundings: Surroundings) -> Path:
+    """Return a directory with a path short enough for sockets."""
+    return surroundings.runtime
+
+
+def mode_of(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def made(run: Path, bus: str = "demo") -> Path:
+    """Make the place of a bus below `run`, and return it."""
+    found = Places(bus, [run / "lightbus"])
+    (place,) = found.candidates()
+    found.make(place)
+    return place
+
+
+# Which they are
+
+
+def test_places_of_a_user(run: Path) -> None:
+    """The lasting ones come first: /tmp, beside what is kept, then those of the login, then TMPDIR's."""
+    uid = os.geteuid()
+    environ = {"XDG_RUNTIME_DIR": str(run), "TMPDIR": str(run / "tmp")}
+    found = places_of_user("demo", run / "data", environ)
+    assert found.last_resort == run / "tmp" / f"lightbus-{uid}" / "demo"
+    assert found.candidates() == [
+        Path(f"/tmp/lightbus-{uid}/demo"),
+        run / "data" / f".sockets-{uid}" / "demo",
+        run / "lightbus" / "demo",
+        Path(f"/run/user/{uid}/lightbus/demo"),
+        run / "tmp" / f"lightbus-{uid}" / "demo",
+    ]
+
+
+@pytest.mark.parametrize("environ", [{}, {"XDG_RUNTIME_DIR": "relative", "TMPDIR": "relative"}, {"HOME": "/nowhere"}])
+def test_one_place_does_not_depend_on_the_environment(run: Path, environ: dict[str, str]) -> None:
+    """Whatever a process was started with, it looks where the others are."""
+    one = places_of_user("demo", run / "data", environ).candidates()
+    other = places_of_user("demo", run / "elsewhere", {"XDG_RUNTIME_DIR": str(run), "TMPDIR": str(run)}).candidates()
+    assert {*one} & {*other} >= {Path(f"/tmp/lightbus-{os.geteuid()}/demo")}
+
+
+def test_runtime_directory_of_somebody_else_is_not_used(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `sudo` leaves in the environment does not lead into another user's directory."""
+    monkeypatch.setattr(places.os, "geteuid", lambda: os.getuid() + 1)
+    found = places_of_user("demo", run / "data", {"XDG_RUNTIME_DIR": str(run)}).candidates()
+    assert run / "lightbus" / "demo" not in found
+
+
+def test_data_that_other_hosts_may_have_is_no_place(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody behind a socket that another host has made would be taken for ended."""
+    monkeypatch.setattr(places, "is_shared", lambda path: True)
+    assert not [path for path in places_of_user("demo", run, {}).candidates() if path.is_relative_to(run)]
+
+
+@pytest.mark.parametrize("bus", ["../escape", "a/b", ".", "..", "", "~0123456789ab", "naïve", "nul\0", "x" * 200])
+def test_bus_name_that_is_no_file_name_is_replaced(run: Path, bus: str) -> None:
+    """A bus name never leads out of the directory, nor to a path too long for a socket."""
+    place = made(run, bus)
+    assert place.parent == run / "lightbus"
+    assert place.name.startswith("~")
+    assert place.name != bus
+    assert len(os.fsencode(place / LONGEST_NAME)) <= MAX_SOCKET_PATH
+
+
+def test_buses_do_not_share_a_directory(run: Path) -> None:
+    """Names that are replaced stay apart."""
+    assert made(run, "x" * 200) != made(run, "x" * 201)
+
+
+def test_path_too_long_for_any_socket_is_left_out(run: Path) -> None:
+    """Where not even a digest fits, there is no such place; the others are used."""
+    assert Places("demo", [run / ("d" * 80), run]).candidates() == [run / "demo"]
+
+
+# Nobody else gets in
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077, 0o277])
+def test_directories_are_private(run: Path, umask: int) -> None:
+    """Both levels are this user's alone, whatever the umask."""
+    before = os.umask(umask)
+    try:
+        place = made(run)
+    finally:
+        os.umask(before)
+    assert [mode_of(place), mode_of(place.parent)] == [0o700, 0o700]
+    assert Places("demo", [run / "lightbus"]).there() == [place]
+
+
+def test_directory_open_to_others_is_refused(run: Path) -> None:
+    """A directory that others can enter is not used, nor looked into; the message says how to close it."""
+    place = made(run)
+    (run / "lightbus").chmod(0o750)
+    with pytest.raises(InvalidConfiguration, match="is open to other users; run: chmod 700"):
+        made(run)
+    found = Places("demo", [run / "lightbus"])
+    assert found.there() == []
+    assert "is open to other users" in found.problems()[place]
+
+
+def test_symlink_is_refused(run: Path) -> None:
+    """A symlink where the directory should be is somebody's trap."""
+    (run / "elsewhere").mkdir(mode=0o700)
+    (run / "lightbus").symlink_to(run / "elsewhere")
+    with pytest.raises(InvalidConfiguration, match="is a symlink or a file; remove it"):
+        made(run)
+
+
+def test_directory_of_somebody_else_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory that another user made first is not used."""
+    made(run)
+    user = os.geteuid()
+    monkeypatch.setattr(places.os, "geteuid", lambda: user + 1)
+    with pytest.raises(InvalidConfiguration, match=f"belongs to user {user}, not to {user + 1}"):
+        places._make_private(run / "lightbus")
+
+
+def test_directory_that_cannot_be_made_is_refused(run: Path) -> None:
+    """What the file system says is in the message; where a login's directory has gone it is not made."""
+    with pytest.raises(InvalidConfiguration, match=r"cannot be made \(No such file or directory\)"):
+        made(run / "gone")
+    assert not (run / "gone").exists()
+
+
+def test_what_can_be_made_is_no_problem(run: Path) -> None:
+    """Of a user who never ran anything here no directory is there yet, and each can be made."""
+    found = Places("demo", [run / "lightbus"])
+    assert found.problems() == {run / "lightbus" / "demo": ""}
+    found.make(run / "lightbus" / "demo")
+    assert found.problems() == {run / "lightbus" / "demo": ""}
+
+
+# Where an instance is
+
+
+def test_sockets_are_looked_for_everywhere(run: Path) -> None:
+    """Each place that has a socket of an instance is an endpoint, in the order of the places."""
+    found = Places("demo", [run / "one", run / "two"])
+    for place in found.candidates():
+        found.make(place)
+    assert found.endpoints(INSTANCE) == ()
+    (run / "two" / "demo" / f"{INSTANCE}.rpc").touch()
+    assert found.endpoints(INSTANCE) == (f"ipc://{run}/two/demo/{INSTANCE}.rpc",)
+
+
+def test_where_it_says_it_is_is_looked_into(run: Path) -> None:
+    """The directory that an instance announces is used where nobody else can have put a socket there."""
+    (run / "theirs").mkdir(mode=0o700)
+    (run / "theirs" / f"{INSTANCE}.rpc").touch()
+    found = Places("demo", [run / "mine"])
+    assert found.endpoints(INSTANCE, str(run / "theirs")) == (f"ipc://{run}/theirs/{INSTANCE}.rpc",)
+    assert found.why_not(INSTANCE, str(run / "theirs")) == ""
+    (run / "theirs").chmod(0o755)
+    assert found.endpoints(INSTANCE, str(run / "theirs")) == ()
+
+
+def test_a_directory_that_others_can_move_is_not_trusted(run: Path) -> None:
+    """Each directory above it is root's or ours, and nobody else may write there; /tmp is as it should be."""
+    inner = run / "open" / "inner"
+    inner.mkdir(parents=True)
+    inner.chmod(0o700)
+    (run / "open").chmod(0o700)
+    assert is_trusted(str(inner))
+    (run / "open").chmod(0o777)
+    assert not is_trusted(str(inner))
+
+
+def test_why_it_is_not_reached(run: Path) -> None:
+    """Both directories are named, and what to set; another user's is called so."""
+    found = Places("demo", [run / "mine"])
+    said = found.why_not(INSTANCE, "/somewhere/else")
+    assert "/somewhere/else" in said
+    assert str(run / "mine" / "demo") in said
+    assert "XDG_RUNTIME_DIR" in said
+    assert "PrivateTmp" in said
+    if os.geteuid() == 0:
+        os.chown(run, 12345, 12345)
+        assert "which belongs to user 12345" in found.why_not(INSTANCE, str(run))
+
+
+# What is left
+
+
+@pytest.fixture
+def live(run: Path) -> Iterator[Path]:
+    """Return the path of a socket that somebody listens at."""
+    with closing(socket.socket(socket.AF_UNIX)) as listening:
+        listening.bind(str(run / "live.rpc"))
+        listening.listen(1)
+        yield run / "live.rpc"
+
+
+def abandoned(path: Path) -> Path:
+    """Leave the socket file of an ended process at `path`."""
+    with closing(socket.socket(socket.AF_UNIX)) as dead:
+        dead.bind(str(path))
+        dead.listen(1)
+    return path
+
+
+def test_stale_files_are_removed_and_live_ones_are_not(run: Path, live: Path) -> None:
+    """Removed are the sockets nobody listens at any more, and what was written beside those; nothing else."""
+    dead = abandoned(run / "dead.rpc")
+    (run / "notes.rpc").write_text("no socket")
+    (run / "gone.peer").write_text("{}")
+    (run / "live.peer").write_text("{}")
+    (run / "link.rpc").symlink_to(dead)
+
+    removed = remove_stale(run, now=time.time() + LATER)
+
+    assert sorted(removed) == [dead, run / "gone.peer"]
+    assert sorted(path.name for path in run.iterdir()) == ["link.rpc", "live.peer", "live.rpc", "notes.rpc"]
+
+
+def test_other_buses_are_tidied(run: Path) -> None:
+    """What was killed on a bus that nobody uses any more is removed by others; its directory when it is old."""
+    place, other, old = (made(run, bus) for bus in ("demo", "other", "old"))
+    dead = abandoned(other / "dead.rpc")
+    os.utime(dead, (time.time() - LATER,) * 2)
+    os.utime(old, (time.time() - 2 * places.EMPTY_FOR,) * 2)
+    tidy(place)
+    assert not dead.exists()
+    assert sorted(path.name for path in place.parent.iterdir()) == ["demo", "other"]
+
+
+def test_socket_with_a_full_backlog_is_live(run: Path, live: Path) -> None:
+    """A worker too busy to accept connections keeps its socket."""
+    with closing(socket.socket(socket.AF_UNIX)) as first, closing(socket.socket(socket.AF_UNIX)) as second:
+        for waiting in (first, second):
+            waiting.setblocking(False)
+            waiting.connect(str(live))
+
+        assert remove_stale(run, now=time.time() + LATER) == []
+
+
+def test_young_socket_is_left_alone(run: Path) -> None:
+    """A socket that was bound a moment ago may be about to listen."""
+    young = abandoned(run / "young.rpc")
+
+    assert remove_stale(run) == []
+    assert young.exists()
+
+
+def test_zeromq_socket_in_the_directory_is_live(run: Path) -> None:
+    """A bound ZeroMQ socket answers the look, and serves on after it."""
+    place = made(run)
+    endpoint = f"ipc://{place}/{INSTANCE}.rpc"
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router, context.socket(zmq.DEALER) as dealer:
+        dealer.linger = router.linger = 0
+        router.bind(endpoint)
+
+        assert remove_stale(place, now=time.time() + LATER) == []
+        dealer.connect(endpoint)
+        dealer.send(b"still there")
+        assert router.poll(5000)

@@ -1,0 +1,686 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from zeroconf import DNSOutgoing, DNSPointer
+from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
+
+import lightbus
+from helpers import MS, scaled, wait_until_async
+from helpers.surroundings import Surroundings
+from lightbus.adapters.mdns import discovery
+from lightbus.adapters.mdns.discovery import (
+    SERVICE_TYPE,
+    Discovery,
+    MemoryDiscovery,
+    MemoryHub,
+    NoDiscovery,
+    ZeroconfDiscovery,
+    instance_name,
+)
+from lightbus.wire.announcement import Announcement, new_instance_id
+
+Make: TypeAlias = Callable[[str], Discovery]
+LOOPBACK = "127.0.0.1"
+
+
+class Ears:
+    """What one discovery was told."""
+
+    def __init__(self) -> None:
+        self.found: list[Announcement] = []
+        self.lost: list[str] = []
+
+    async def hear(self, *expected: Announcement) -> None:
+        """Wait until as many were found as expected, and compare."""
+        await wait_until_async(lambda: len(self.found) >= len(expected), what=f"{len(expected)} found: {self.found}")
+        assert self.found == list(expected)
+
+    async def lose(self, *expected: Announcement) -> None:
+        """Wait until as many were lost as expected, and compare."""
+        await wait_until_async(lambda: len(self.lost) >= len(expected), what=f"{len(expected)} lost: {self.lost}")
+        assert self.lost == [announcement.instance for announcement in expected]
+
+
+@asynccontextmanager
+async def listening(made: Discovery) -> AsyncIterator[Ears]:
+    """Start a discovery, and stop it in the end."""
+    ears = Ears()
+    await made.start(ears.found.append, ears.lost.append)
+    try:
+        yield ears
+    finally:
+        await made.stop()
+
+
+def announcement(bus: str, **fields: Any) -> Announcement:
+    """Return what a worker in mode host announces."""
+    own = {"instance": new_instance_id(), "service": "auth-service", "process": "p", "host": "web-1"}
+    return Announcement(**{"bus": bus, **own, "api_names": ("auth",), **fields})
+
+
+@pytest.fixture(params=["memory", "zeroconf"])
+def make(request: pytest.FixtureRequest) -> Make:
+    """Return what makes discoveries that hear each other: all implementations take the same exam."""
+    hub = MemoryHub()
+    if request.param == "memory":
+        return lambda bus: MemoryDiscovery(bus, hub)
+    return ZeroconfDiscovery
+
+
+@pytest.fixture
+def bus(surroundings: Surroundings) -> str:
+    """Return a bus name that nobody else on this host uses."""
+    return surroundings.bus
+
+
+def test_peers_are_found_whoever_comes_first(make: Make, bus: str) -> None:
+    """A peer is told of those that were there before it, and of those that come after it."""
+
+    async def scenario() -> None:
+        early, late = announcement(bus), announcement(bus)
+        first, second = make(bus), make(bus)
+        async with listening(first) as first_ears:
+            await first.announce(early)
+            async with listening(second) as second_ears:
+                await second_ears.hear(early)
+                await second.announce(late)
+                await first_ears.hear(late)
+                assert [first.problem, second.problem] == [None, None]
+
+    asyncio.run(scenario())
+
+
+def test_own_announcement_is_not_told(make: Make, bus: str) -> None:
+    """Nobody is told of himself."""
+
+    async def scenario() -> None:
+        own, other = announcement(bus), announcement(bus)
+        first, second = make(bus), make(bus)
+        async with listening(first) as ears, listening(second):
+            await first.announce(own)
+            await second.announce(other)
+            await ears.hear(other)
+
+    asyncio.run(scenario())
+
+
+def test_other_bus_is_not_told(make: Make, bus: str) -> None:
+    """Buses of different names do not see each other."""
+
+    async def scenario() -> None:
+        stranger, friend = make(f"{bus}-other"), make(bus)
+        ours = announcement(bus)
+        async with listening(make(bus)) as ears, listening(stranger), listening(friend):
+            await stranger.announce(announcement(f"{bus}-other"))
+            await friend.announce(ours)
+            await ears.hear(ours)
+
+    asyncio.run(scenario())
+
+
+def test_change_is_told_and_repetition_is_not(make: Make, bus: str) -> None:
+    """What a peer announces anew is told when it differs, and not when it is the same."""
+
+    async def scenario() -> None:
+        before = announcement(bus)
+        after = replace(before, api_names=("auth", "customers"))
+        peer = make(bus)
+        async with listening(make(bus)) as ears, listening(peer):
+            for announced in (before, before, after):
+                await peer.announce(announced)
+            await ears.hear(before, after)
+
+    asyncio.run(scenario())
+
+
+def test_goodbye_is_told(make: Make, bus: str) -> None:
+    """A peer that withdraws, or stops, is lost to the others, once; it can announce itself again."""
+
+    async def scenario() -> None:
+        announced = announcement(bus)
+        peer = make(bus)
+        async with listening(make(bus)) as ears:
+            async with listening(peer):
+                await peer.withdraw()  # nothing to withdraw yet
+                await peer.announce(announced)
+                await ears.hear(announced)
+                await peer.withdraw()
+                await peer.withdraw()
+                await ears.lose(announced)
+                await peer.announce(announced)
+                await ears.hear(announced, announced)
+            await ears.lose(announced, announced)
+
+    asyncio.run(scenario())
+
+
+def test_nothing_is_told_after_stop(make: Make, bus: str) -> None:
+    """A discovery that was stopped, even twice, tells nothing more."""
+
+    async def scenario() -> None:
+        announced = announcement(bus)
+        peer, stopped, witness = make(bus), make(bus), make(bus)
+        async with listening(peer), listening(witness) as witness_ears:
+            async with listening(stopped) as ears:
+                await stopped.stop()
+            await peer.announce(announced)
+            await witness_ears.hear(announced)
+            assert ears.found == []
+
+    asyncio.run(scenario())
+
+
+def test_failing_callback_stops_nothing(make: Make, bus: str, caplog: pytest.LogCaptureFixture) -> None:
+    """An error in a callback is logged, and the next peer is told all the same."""
+
+    async def scenario() -> None:
+        first, second = announcement(bus), announcement(bus)
+        told: list[Announcement] = []
+
+        def found(peer: Announcement) -> None:
+            told.append(peer)
+            if peer == first:
+                raise ValueError("no room")
+
+        listener, peers = make(bus), [make(bus), make(bus)]
+        await listener.start(found, lambda instance: None)
+        async with listening(peers[0]), listening(peers[1]):
+            await peers[0].announce(first)
+            await peers[1].announce(second)
+            await wait_until_async(lambda: len(told) == 2)
+        await listener.stop()
+
+    asyncio.run(scenario())
+    assert "a callback of discovery failed for auth-service" in caplog.text
+
+
+def test_memory_hub_spans_threads(bus: str) -> None:
+    """Discoveries in memory hear each other from different loops and threads."""
+    hub, heard = MemoryHub(), threading.Event()
+    announced = announcement(bus)
+
+    async def listen() -> None:
+        async with listening(MemoryDiscovery(bus, hub)) as ears:
+            await ears.hear(announced)
+            heard.set()
+            await ears.lose(announced)
+
+    async def speak() -> None:
+        peer = MemoryDiscovery(bus, hub)
+        async with listening(peer):
+            await peer.announce(announced)
+            await asyncio.to_thread(heard.wait, 10)
+
+    thread = threading.Thread(target=asyncio.run, args=(listen(),))
+    thread.start()
+    asyncio.run(speak())
+    thread.join(10)
+    assert heard.is_set()
+
+
+def test_memory_hub_forgives_a_closed_loop(bus: str) -> None:
+    """A member whose loop ended without `stop` does not keep the others from hearing."""
+    hub, announced = MemoryHub(), announcement(bus)
+    asyncio.run(MemoryDiscovery(bus, hub).start(lambda peer: None, lambda instance: None))
+
+    async def scenario() -> None:
+        peer = MemoryDiscovery(bus, hub)
+        async with listening(MemoryDiscovery(bus, hub)) as ears, listening(peer):
+            await peer.announce(announced)
+            await ears.hear(announced)
+
+    asyncio.run(scenario())
+
+
+def test_no_discovery_hears_and_tells_nothing(bus: str) -> None:
+    """Switched off, discovery takes every call and does nothing, which is no problem."""
+
+    async def scenario() -> None:
+        off = NoDiscovery()
+        async with listening(off) as ears:
+            await off.announce(announcement(bus))
+            await off.withdraw()
+        assert [ears.found, ears.lost, off.problem] == [[], [], None]
+
+    asyncio.run(scenario())
+
+
+def test_each_newcomer_finds_all_at_once(bus: str) -> None:
+    """Newcomers in quick succession find all four workers, each long before mDNS would repeat an answer (1 s)."""
+
+    async def scenario() -> None:
+        workers = [ZeroconfDiscovery(bus) for _ in range(4)]
+        for worker in workers:
+            await worker.start(lambda peer: None, lambda instance: None)
+            await worker.announce(announcement(bus))
+        for _ in range(scaled(20, least=3)):
+            start = time.monotonic()
+            async with listening(ZeroconfDiscovery(bus)) as ears:
+                await wait_until_async(lambda ears=ears: len(ears.found) == 4)
+            assert time.monotonic() - start < 500 * MS
+        for worker in workers:
+            await worker.stop()
+
+    asyncio.run(scenario())
+
+
+def test_tcp_announcement_comes_with_its_addresses(bus: str) -> None:
+    """A peer with TCP ports is found with its ports and its own addresses."""
+
+    async def scenario() -> None:
+        announced = announcement(bus, addresses=("192.0.2.7", "192.0.2.8"), rpc_port=5000, event_port=5001)
+        peer = ZeroconfDiscovery(bus)
+        async with listening(ZeroconfDiscovery(bus)) as ears, listening(peer):
+            await peer.announce(announced)
+            await wait_until_async(lambda: ears.found)
+            (got,) = ears.found
+            assert replace(got, addresses=tuple(sorted(got.addresses))) == announced
+
+    asyncio.run(scenario())
+
+
+def test_addresses_move(bus: str) -> None:
+    """On other interfaces it hears others and is heard, and announces its new addresses, at once."""
+
+    async def scenario() -> None:
+        before = announcement(bus, addresses=("127.0.0.1",), rpc_port=5000, event_port=5001)
+        after, other = replace(before, addresses=("127.0.0.2",)), announcement(bus)
+        moving, staying = ZeroconfDiscovery(bus), ZeroconfDiscovery(bus)
+        async with listening(moving) as its_ears, listening(staying) as ears:
+            await moving.announce(before)
+            await ears.hear(before)
+            await moving.move(["127.0.0.2"], after)
+            assert moving.addresses == ("127.0.0.2",)
+            # That it is not at the old one any more is known a second later (RFC 6762 section 10.2).
+            await wait_until_async(lambda: "127.0.0.2" in ears.found[-1].addresses)
+            await staying.announce(other)
+            await its_ears.hear(other)
+            assert moving.problem is None
+
+    asyncio.run(scenario())
+
+
+def test_a_move_makes_good_for_a_start_that_failed(bus: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing worked at the start, it works once there is an address; after the end, nothing begins again."""
+
+    async def scenario() -> None:
+        announced = announcement(bus)
+        late = ZeroconfDiscovery(bus, addresses=["192.0.2.99"])
+        async with listening(ZeroconfDiscovery(bus)) as ears, listening(late):
+            assert "zeroconf cannot listen on 192.0.2.99" in str(late.problem)
+            await late.move([LOOPBACK], announced)
+            await ears.hear(announced)
+            assert late.problem is None
+        await late.move(["127.0.0.2"], announced)
+
+    asyncio.run(scenario())
+
+
+def test_announcement_is_not_repeated_after_the_goodbye(bus: str) -> None:
+    """An announcement is sent three times in half a second; a goodbye meanwhile is the last word."""
+
+    async def scenario() -> None:
+        announced = announcement(bus)
+        peer = ZeroconfDiscovery(bus)
+        async with listening(ZeroconfDiscovery(bus)) as ears, listening(peer):
+            await peer.announce(announced)
+            await ears.hear(announced)
+            await peer.withdraw()
+            await ears.lose(announced)
+            await asyncio.sleep(500 * MS)  # the absence of something cannot be awaited
+            await ears.hear(announced)
+
+    asyncio.run(scenario())
+
+
+def test_renamed_service_replaces_the_old_name(bus: str) -> None:
+    """A process that announces itself under another service name is not left behind under the old one."""
+
+    async def scenario() -> None:
+        before = announcement(bus)
+        after = replace(before, service="customers-service")
+        peer = ZeroconfDiscovery(bus)
+        async with listening(ZeroconfDiscovery(bus)) as ears, listening(peer):
+            await peer.announce(before)
+            await ears.hear(before)
+            await peer.announce(after)
+            await ears.hear(before, after)
+            assert ears.lost == [before.instance]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("service", "label"),
+    [
+        ("auth-service", "auth-service"),
+        ("my.service (1)", "my-service-1"),
+        ("_x_", "x"),
+        ("日本", "peer"),
+        ("s" * 128, "s" * 46),
+    ],
+)
+def test_instance_name(service: str, label: str) -> None:
+    """The DNS name is readable, of plain characters, and its first label has 63 bytes at most."""
+    announced = announcement("test", service=service)
+
+    name = instance_name(announced)
+
+    assert name == f"{label}-{announced.instance}.{SERVICE_TYPE}"
+    assert len(name.partition(".")[0]) <= 63
+
+
+# --- strangers, ghosts and broken networks ------------------------------------------------------------
+
+
+@asynccontextmanager
+async def stranger() -> AsyncIterator[AsyncZeroconf]:
+    """Speak mDNS on loopback without our own code."""
+    zeroconf = AsyncZeroconf(interfaces=[LOOPBACK])
+    await zeroconf.zeroconf.async_wait_for_start()
+    try:
+        yield zeroconf
+    finally:
+        await zeroconf.async_close()
+
+
+def service_info(announced: Announcement, *, name: str = "", **changed: bytes) -> AsyncServiceInfo:
+    """Return the DNS-SD service of `announced`, with some pairs of its TXT record changed."""
+    properties = {**announced.to_txt(), **{key.encode(): value for key, value in changed.items()}}
+    name = name or instance_name(announced)
+    return AsyncServiceInfo(SERVICE_TYPE, name, port=0, properties=properties, parsed_addresses=[LOOPBACK])
+
+
+def pointer(name: str, ttl: int = 4500) -> DNSOutgoing:
+    """Return a packet with a pointer to a service, and nothing of the service itself."""
+    out = DNSOutgoing(0x8400)  # an authoritative response
+    out.add_answer_at_time(DNSPointer(SERVICE_TYPE, 12, 1, ttl, name), 0)
+    return out
+
+
+def serve_silently(speaker: AsyncZeroconf, announced: Announcement) -> None:
+    """Send only the name of a service; the rest is for those who ask."""
+    info = service_info(announced)
+    info.set_server_if_missing()
+    speaker.zeroconf.registry.async_add(info)
+    speaker.zeroconf.async_send(pointer(info.name))
+
+
+@pytest.mark.parametrize(
+    ("kind", "warning", "fields"),
+    [
+        ("other bus", "", {"bus": b"somebody-else"}),
+        ("other protocol", "it speaks version b'99' of the protocol", {"v": b"99"}),
+        ("malformed", "is not 16 lowercase hexadecimal digits", {"id": b"../../etc/passwd"}),
+        ("malformed", "its TXT record has 15", {f"x{n}": b"x" * 240 for n in range(6)}),
+        ("malformed", "does not end with its instance id", {"name": f"auth-0123456789abcdef.{SERVICE_TYPE}"}),
+    ],
+)
+def test_useless_announcements_are_counted(
+    bus: str, caplog: pytest.LogCaptureFixture, kind: str, warning: str, fields: dict[str, Any]
+) -> None:
+    """What is not for us or makes no sense is counted, not told, and warned of once unless it is another bus."""
+
+    async def scenario() -> None:
+        announced, friendly = announcement(bus), announcement(bus)
+        made, friend = ZeroconfDiscovery(bus), ZeroconfDiscovery(bus)
+        async with listening(made) as ears, listening(friend), stranger() as speaker:
+            repeats = await speaker.async_register_service(
+                service_info(announced, **fields), cooperating_responders=True
+            )
+            await friend.announce(friendly)
+            await ears.hear(friendly)
+            assert made.ignored[kind] >= 1
+            repeats.cancel()
+
+    with caplog.at_level(logging.WARNING, logger="lightbus.discovery"):
+        asyncio.run(scenario())
+    # Both listeners of this test warn, each once.
+    assert [warning in record.getMessage() for record in caplog.records] == ([True, True] if warning else [])
+
+
+def test_a_peer_with_another_key_is_remembered(bus: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who offers an API on another bus, to holders of its key, can be named in a message, until it leaves."""
+    monkeypatch.setattr(discovery, "MAX_STRANGERS", 2)
+
+    async def scenario() -> None:
+        made = ZeroconfDiscovery(bus)
+        keyed = announcement(
+            "another", fingerprint="f1", api_names=("auth",), addresses=(LOOPBACK,), rpc_port=1, event_port=2
+        )
+        plain = announcement("another", api_names=("auth",))
+        friend = ZeroconfDiscovery("another")
+        async with listening(made) as ears, listening(friend), stranger() as speaker:
+            await speaker.async_register_service(service_info(plain), cooperating_responders=True)
+            await friend.announce(keyed)
+            await wait_until_async(lambda: made.strangers("auth"))
+            [clause] = made.strangers("auth")
+            assert clause == f"{keyed} offers it to holders of the key f1: compare `lightbus keys show`"
+            assert made.strangers("shop") == []
+            await friend.withdraw()
+            await wait_until_async(lambda: not made.strangers("auth"))
+            ghosts = [announcement("another", fingerprint=f"f{number}", api_names=("auth",)) for number in range(3)]
+            for ghost in ghosts:
+                await speaker.async_register_service(service_info(ghost), cooperating_responders=True)
+            friendly = announcement(bus)
+            await speaker.async_register_service(service_info(friendly), cooperating_responders=True)
+            await ears.hear(friendly)  # and so all that was announced before it
+            assert len(made.strangers("auth")) == 2
+
+    asyncio.run(scenario())
+
+
+def test_flood_of_useless_announcements_is_warned_of_once(bus: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever announces nonsense under many names does not fill the log: the rest is a number."""
+
+    async def scenario() -> None:
+        made = ZeroconfDiscovery(bus)
+        async with listening(made), stranger() as speaker:
+            for _ in range(5):
+                info = service_info(announcement(bus), v=b"2")
+                await speaker.async_register_service(info, cooperating_responders=True)
+            await wait_until_async(lambda: made.ignored["other protocol"] == 5)
+
+    with caplog.at_level(logging.WARNING, logger="lightbus.discovery"):
+        asyncio.run(scenario())
+    assert len(caplog.records) == 1
+
+
+def test_number_of_peers_is_bounded(bus: str, caplog: pytest.LogCaptureFixture) -> None:
+    """No more peers are kept than allowed: a newcomer is told, and the oldest is forgotten without a word."""
+
+    async def scenario() -> None:
+        one, two = announcement(bus), announcement(bus)
+        made, first, second = ZeroconfDiscovery(bus, max_peers=1), ZeroconfDiscovery(bus), ZeroconfDiscovery(bus)
+        async with listening(made) as ears, listening(first), listening(second):
+            await first.announce(one)
+            await ears.hear(one)
+            await second.announce(two)
+            await ears.hear(one, two)
+            assert made.ignored["too many peers"] == 1
+            await first.withdraw()
+            await second.withdraw()
+            await ears.lose(two)
+
+    asyncio.run(scenario())
+    assert "1 newer peers are announced" in caplog.text
+
+
+def test_incomplete_announcement_is_asked_about(bus: str) -> None:
+    """Of a peer of which only the name was heard, the rest is asked for."""
+
+    async def scenario() -> None:
+        announced = announcement(bus)
+        async with listening(ZeroconfDiscovery(bus)) as ears, stranger() as speaker:
+            serve_silently(speaker, announced)
+            await ears.hear(announced)
+
+    asyncio.run(scenario())
+
+
+def test_ghost_is_given_up(bus: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name behind which nobody answers is counted after a bounded time, and told to nobody."""
+    monkeypatch.setattr(discovery, "RESOLVE_TIMEOUT", 20 * MS)
+
+    async def scenario() -> None:
+        made = ZeroconfDiscovery(bus)
+        async with listening(made) as ears, stranger() as speaker:
+            speaker.zeroconf.async_send(pointer(f"ghost-{new_instance_id()}.{SERVICE_TYPE}"))
+            await wait_until_async(lambda: made.ignored["unresolved"] == 1)
+            assert ears.found == []
+
+    asyncio.run(scenario())
+
+
+def test_number_of_questions_is_bounded(bus: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While as many names are asked about as allowed, further ones are only counted; a goodbye makes room."""
+    monkeypatch.setattr(discovery, "MAX_RESOLVING", 1)
+
+    async def scenario() -> None:
+        made, announced = ZeroconfDiscovery(bus), announcement(bus)
+        names = [f"ghost-{new_instance_id()}.{SERVICE_TYPE}" for _ in range(2)]
+        async with listening(made) as ears, stranger() as speaker:
+            for name in names:
+                speaker.zeroconf.async_send(pointer(name))
+            await wait_until_async(lambda: made.ignored["unresolved"] == 1)
+            speaker.zeroconf.async_send(pointer(names[0], ttl=0))
+            serve_silently(speaker, announced)
+            await ears.hear(announced)
+
+    asyncio.run(scenario())
+
+
+class Broken:
+    """Stands in for AsyncZeroconf where the operating system refuses."""
+
+    def __init__(self, **options: Any) -> None:
+        raise OSError(99, "Cannot assign requested address")
+
+
+def through_a_whole_life(made: Discovery, bus: str) -> Coroutine[Any, Any, None]:
+    """Start, announce, withdraw and stop."""
+
+    async def life() -> None:
+        async with listening(made):
+            await made.announce(announcement(bus))
+            await made.withdraw()
+
+    return life()
+
+
+def test_failure_is_a_problem_and_stops_nobody(
+    bus: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where zeroconf cannot start, that is a warning with the remedy, and everything goes on."""
+    monkeypatch.setattr("zeroconf.asyncio.AsyncZeroconf", Broken)
+    made = ZeroconfDiscovery(bus)
+
+    asyncio.run(through_a_whole_life(made, bus))
+
+    assert made.problem == (
+        "zeroconf cannot listen on 127.0.0.1 ([Errno 99] Cannot assign requested address), so peers do not find each "
+        "other; see that UDP port 5353 is shared and multicast allowed, or name a peer: LIGHTBUS_PEERS=host:port"
+    )
+    assert [record.getMessage() for record in caplog.records] == [made.problem]
+
+
+@pytest.mark.parametrize("method", ["async_register_service", "async_unregister_service", "async_close"])
+def test_failure_later_is_a_problem_too(bus: str, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    """Whatever fails in the library while we announce, withdraw or stop raises nothing."""
+    closed = AsyncZeroconf.async_close
+
+    async def fail(zeroconf: AsyncZeroconf, *args: Any, **options: Any) -> None:
+        if method == "async_close":
+            await closed(zeroconf)
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(AsyncZeroconf, method, fail)
+    made = ZeroconfDiscovery(bus)
+
+    asyncio.run(through_a_whole_life(made, bus))
+
+    assert "(out of order)" in str(made.problem)
+
+
+IN_A_NAMESPACE = """
+import asyncio, socket, sys
+from lightbus.adapters.mdns.discovery import ZeroconfDiscovery
+from lightbus.wire.announcement import Announcement, new_instance_id
+
+def announcement(address):
+    return Announcement(
+        bus="t", instance=new_instance_id(), service="s", process="p", host="h",
+        addresses=(address,), rpc_port=5000, event_port=5001,
+    )
+
+async def port_taken(*addresses):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("", 5353))
+        await alone(*addresses)
+
+async def alone(*addresses):
+    made = ZeroconfDiscovery("t", addresses=addresses)
+    await made.start(print, print)
+    await made.announce(announcement(addresses[0]))
+    await made.stop()
+    print(made.problem)
+
+async def two(*addresses):
+    found, lost = asyncio.Event(), asyncio.Event()
+    peer, made = ZeroconfDiscovery("t", addresses=addresses), ZeroconfDiscovery("t", addresses=addresses)
+    await made.start(lambda peer: found.set(), lambda instance: lost.set())
+    await peer.start(lambda peer: None, lambda instance: None)
+    await peer.announce(announcement(addresses[0]))
+    await asyncio.wait_for(found.wait(), 5)
+    await peer.stop()
+    await asyncio.wait_for(lost.wait(), 5)
+    await made.stop()
+    print(made.problem)
+
+asyncio.run(globals()[sys.argv[1]](*sys.argv[2:]))
+"""
+
+LINK = "ip link set lo up && ip link add lan0 type veth peer name lan1 && ip addr add 192.0.2.7/24 dev lan0 && "
+LINK += "ip link set lan0 up && ip link set lan1 up && "
+
+
+def in_a_namespace(setup: str, *args: str) -> str:
+    """Run `IN_A_NAMESPACE` in a network namespace of its own, after `setup`; return what it prints at the end."""
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-rn", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this user may not make network namespaces")
+    if setup and shutil.which("ip") is None:
+        pytest.skip("there is no `ip` to set up a network with")
+    package = Path(lightbus.__path__[0]).parent
+    command = [unshare, "-rn", "sh", "-c", f'{setup} exec "$@"', "sh", sys.executable, "-c", IN_A_NAMESPACE, *args]
+    done = subprocess.run(command, cwd=package, check=True, capture_output=True, text=True, timeout=30)
+    return done.stdout.strip()
+
+
+@pytest.mark.network
+@pytest.mark.parametrize(
+    ("setup", "what", "addresses", "expected"),
+    [
+        ("", "alone", [LOOPBACK], "zeroconf cannot listen on 127.0.0.1 ([Errno 19] No such device)"),
+        ("", "port_taken", [LOOPBACK], "zeroconf cannot listen on 127.0.0.1 ([Errno 98] Address already in use)"),
+        (LINK, "two", ["192.0.2.7"], "None"),
+        (LINK, "two", ["192.0.2.7", "198.51.100.9"], "None"),
+    ],
+    ids=["no network", "port taken", "lan", "one interface gone"],
+)
+def test_real_networks(setup: str, what: str, addresses: list[str], expected: str) -> None:
+    """Without a network, or with the port taken, there is a problem and no error; on a LAN peers come and go."""
+    assert in_a_namespace(setup, what, *addresses).startswith(expected)

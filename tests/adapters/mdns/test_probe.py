@@ -1,0 +1,39 @@
+"""Whether multicast works here, on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+from lightbus.adapters.mdns import probe
+from lightbus.adapters.mdns.probe import multicast_problem, port_problem
+
+
+def test_multicast_comes_back() -> None:
+    """What is sent on loopback is heard there."""
+    assert port_problem() is None
+    assert asyncio.run(multicast_problem("127.0.0.1", 10.0)) is None
+
+
+def test_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing comes back the time is over; here since what comes is something else."""
+    monkeypatch.setattr(probe, "_question", lambda name: b"something else")
+    assert asyncio.run(multicast_problem("127.0.0.1", 0.05)) == "what was sent did not come back within 0.05 s"
+
+
+def test_address_of_nobody() -> None:
+    """An address that is none of ours takes no part in multicast, and the reason is the system's."""
+    problem = asyncio.run(multicast_problem("192.0.2.1", 1.0))
+    assert problem is not None
+    assert "No such device" in problem or "requested address" in problem
+
+
+def test_port_that_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that another program holds for itself is a problem that both report."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as holder:
+        holder.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(probe, "MDNS_PORT", holder.getsockname()[1])
+        assert "Address already in use" in str(port_problem())
+        assert "Address already in use" in str(asyncio.run(multicast_problem("127.0.0.1", 1.0)))

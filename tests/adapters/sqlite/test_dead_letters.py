@@ -1,0 +1,35 @@
+"""The dead letters of a journal: found by what they are, told in portions, in the order in which they came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lightbus.adapters.sqlite.journal import Journal, NewEvent, Topic
+
+ONE = Topic("auth", "seen", 1)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    """Return a new journal."""
+    made = Journal(tmp_path / "00000000000000aa.sqlite")
+    yield made
+    made.close()
+
+
+def test_they_are_told_in_the_order_in_which_they_came(journal: Journal) -> None:
+    """Whatever the clock said; in portions, for one group or for all."""
+    stored = journal.append([NewEvent(ONE, b"%d" % n, 1.0) for n in range(6)])
+    for n, each in enumerate(stored):
+        journal.dead_letters.add("shop" if n % 2 else "mail", ONE, each.sequence, 5, "error", 100.0 - n)
+    letters = journal.dead_letters
+    assert [each.record for each in letters.all()] == [b"0", b"1", b"2", b"3", b"4", b"5"]
+    assert [each.record for each in letters.all("shop", skip=1, limit=1)] == [b"3"]
+    assert (letters.count(), letters.count("shop"), letters.count("none")) == (6, 3, 0)
+    assert letters.get("shop", stored[1].sequence) == letters.all("shop")[0]
+    assert letters.get("mail", stored[1].sequence) is None
+    letters.remove([("shop", stored[1].sequence), ("shop", stored[3].sequence), ("shop", 7)])
+    assert [each.record for each in letters.all("shop")] == [b"5"]

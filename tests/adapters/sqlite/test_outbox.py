@@ -1,0 +1,272 @@
+"""The outbox: what is put in waits for all processes of the host, in order, and goes out once."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightbus.adapters.sqlite.aside import aside_sentences
+from lightbus.adapters.sqlite.outbox import Outbox
+from lightbus.exceptions import JournalError
+
+
+def put(outbox: Outbox, id: str, api: str = "auth") -> None:
+    """Put an event in."""
+    outbox.put(id=id, api=api, event="seen", key=None, record=id.encode())
+
+
+def test_what_is_put_in_waits_in_order(tmp_path: Path) -> None:
+    """Also for another process; the same id once; what was delivered is out."""
+    for id in ("b", "a", "c", "a"):
+        put(Outbox(tmp_path / "shop"), id)
+    put(Outbox(tmp_path / "shop"), "x", api="other")
+    other = Outbox(tmp_path / "shop")
+    assert [each.record for each in other.waiting({"auth": ""})] == [b"b", b"a", b"c"]
+    assert [each.id for each in other.waiting(limit=2)] == ["b", "a"]
+    assert other.counts() == {"auth": 3, "other": 1}
+    other.delivered(["a", "b"])
+    assert [each.id for each in other.waiting()] == ["c", "x"]
+
+
+def test_what_was_refused_waits_for_another_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not given out again while its API has the form in which it was refused, or not for a while; it stays."""
+    outbox = Outbox(tmp_path)
+    for id in ("a", "b", "c"):
+        put(outbox, id)
+    put(outbox, "x", api="mail")
+    assert outbox.waiting({}) == []
+    outbox.refuse([("a", "1", "first"), ("b", "1", "second")])
+    outbox.refuse([("b", "2", "third"), ("taken meanwhile", "2", "")])
+    assert [each.id for each in outbox.waiting({"auth": "1"})] == ["b", "c"]
+    assert [each.id for each in outbox.waiting({"auth": "2"})] == ["a", "c"]
+    assert [each.id for each in outbox.waiting({"auth": "3", "mail": "1"})] == ["a", "b", "c", "x"]
+    assert [(each.id, each.refused) for each in outbox.waiting()] == [("a", "1"), ("b", "2"), ("c", None), ("x", None)]
+    [refused] = outbox.refused()
+    assert refused[:3] == ("auth", "seen", 2)
+    monkeypatch.setattr("lightbus.adapters.sqlite.outbox.TRY_AGAIN_AFTER", -1.0)
+    assert [each.id for each in outbox.waiting({"auth": "1"})] == ["a", "b", "c"]
+    outbox.delivered(["a", "b"])
+    assert outbox.refused() == []
+    put(outbox, "a")
+    assert outbox.waiting()[-1].refused is None
+
+
+def test_a_look_costs_nothing_and_makes_nothing(tmp_path: Path) -> None:
+    """Whether there is an outbox is seen without opening one, and so is whether it changed."""
+    outbox = Outbox(tmp_path)
+    assert (Outbox.exists(tmp_path), outbox.state()) == (False, None)
+    put(outbox, "a")
+    before = outbox.state()
+    assert Outbox.exists(tmp_path)
+    assert outbox.waiting()
+    assert outbox.state() == before
+    put(outbox, "b")
+    assert outbox.state() != before
+
+
+def test_an_outbox_that_cannot_be_looked_at(tmp_path: Path) -> None:
+    """Below something that is no directory there is none: looking raises nothing, putting something in does."""
+    (tmp_path / "file").touch()
+    outbox = Outbox(tmp_path / "file" / "shop")
+    assert outbox.state() is None
+    with pytest.raises(JournalError, match="outbox"):
+        put(outbox, "a")
+
+
+def test_what_was_seen_is_remembered(tmp_path: Path) -> None:
+    """That there is such an event is known to every process, and once is enough."""
+    for _ in range(2):
+        Outbox(tmp_path).note_seen("auth", "seen")
+    assert Outbox(tmp_path).seen("auth") == {"seen"}
+    assert Outbox(tmp_path).seen("other") == set()
+
+
+def test_one_hands_off_at_a_time(tmp_path: Path) -> None:
+    """The second is told no, until the first has finished."""
+    put(Outbox(tmp_path), "a")
+    with Outbox(tmp_path).hold() as first, Outbox(tmp_path).hold() as second:
+        assert (first(), second()) == (True, False)
+    with Outbox(tmp_path).hold() as third:
+        assert third()
+
+
+def test_who_hands_off_notices_that_the_lock_was_taken_away(tmp_path: Path) -> None:
+    """A cleaner of old files makes no two that hand off for long: the first ends when it looks."""
+    put(Outbox(tmp_path), "a")
+    with Outbox(tmp_path).hold() as first:
+        (tmp_path / "outbox.lock").unlink()
+        with Outbox(tmp_path).hold() as second:
+            assert (first(), second()) == (False, True)
+
+
+def test_processes_share_it(tmp_path: Path) -> None:
+    """Many put events in at the same time while another takes them out: each comes out once, in order, and none waits
+    for long.
+    """
+    code = """
+import sys
+from pathlib import Path
+from lightbus.adapters.sqlite.outbox import Outbox
+input()
+for number in range(25):
+    Outbox(Path(sys.argv[1])).put(id=f"{sys.argv[2]}-{number:02}", api="auth", event="seen", key=None, record=b"r")
+"""
+    racing = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name], stdin=subprocess.PIPE) for name in "abcdef"
+    ]
+    for process in racing:
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        process.stdin.close()
+    taken: list[str] = []
+    while any(process.poll() is None for process in racing) or Outbox(tmp_path).counts():
+        waiting = Outbox(tmp_path).waiting(limit=7)
+        Outbox(tmp_path).delivered([each.id for each in waiting])
+        taken += [each.id for each in waiting]
+    assert [process.returncode for process in racing] == [0] * 6
+    assert len(set(taken)) == len(taken) == 150
+    for name in "abcdef":
+        mine = [id for id in taken if id.startswith(name)]
+        assert mine == sorted(mine)
+
+
+def test_what_was_put_in_survives_a_kill(tmp_path: Path) -> None:
+    """It is on disk when that is said, whenever the process ends."""
+    code = """
+import sys
+from pathlib import Path
+from lightbus.adapters.sqlite.outbox import Outbox
+for number in range(10**6):
+    Outbox(Path(sys.argv[1])).put(id=str(number), api="auth", event="seen", key=None, record=b"r")
+    print(number, flush=True)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    said = [process.stdout.readline().strip() for _ in range(20)]
+    process.kill()
+    *whole, _ = process.stdout.read().split("\n")
+    process.stdout.close()
+    process.wait()
+    waiting = [each.id for each in Outbox(tmp_path).waiting(limit=10**6)]
+    assert waiting[: len(said) + len(whole)] == said + whole
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["put", "deliver", "look"]), st.integers(0, 5), st.sampled_from(["auth", "mail"])),
+        max_size=15,
+    )
+)
+def test_it_is_an_ordered_set(steps: list[tuple[str, int, str]]) -> None:
+    """Whatever is put in and taken out in whatever order: an id is in once, where it was put in first."""
+    model: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        outbox = Outbox(Path(directory))
+        for what, number, api in steps:
+            if what == "put":
+                put(outbox, str(number), api)
+                model.setdefault(str(number), api)
+            elif what == "deliver":
+                outbox.delivered([str(number)])
+                model.pop(str(number), None)
+            assert [(each.id, each.api) for each in outbox.waiting()] == list(model.items())
+            assert [each.id for each in outbox.waiting({api: ""})] == [id for id, of in model.items() if of == api]
+            assert outbox.counts() == Counter(model.values())
+
+
+def test_an_outbox_that_cannot_be_held(tmp_path: Path) -> None:
+    """Where it cannot be, whoever wanted to empty it is told why."""
+    with pytest.raises(JournalError, match=r"outbox\.sqlite cannot be held"), Outbox(tmp_path / "none").hold():
+        pass
+
+
+def test_an_outbox_that_cannot_be_used(tmp_path: Path) -> None:
+    """The error names it and says what to do."""
+    (tmp_path / "shop").write_text("a file")
+    with pytest.raises(JournalError, match=r"outbox\.sqlite did not take an event"):
+        put(Outbox(tmp_path / "shop"), "a")
+
+
+def _zero(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _cut_to_a_page(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:4096])
+
+
+def _overwrite(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:100] + b"\xff" * (len(data) - 100))
+
+
+@pytest.mark.parametrize("damage", [_zero, _cut, _cut_to_a_page, _overwrite])
+def test_a_damaged_outbox_is_put_aside(
+    tmp_path: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is named and said once, and what is put in afterwards waits in a new one; doctor tells of it."""
+    outbox = Outbox(tmp_path)
+    for number in range(100):
+        outbox.put(id=str(number), api="auth", event="seen", key=None, record=b"x" * 1000)
+    damage(outbox.path)
+    put(outbox, "a")
+    put(Outbox(tmp_path), "b")
+    assert [each.id for each in Outbox(tmp_path).waiting()][-2:] == ["a", "b"]
+    [aside] = tmp_path.glob("*.corrupt-1")
+    assert len([each for each in caplog.messages if "is put aside as" in each and str(aside) in each]) == 1
+    [told] = aside_sentences(tmp_path, "host")
+    assert str(aside) in told
+
+
+def test_a_reader_from_outside_holds_up_nobody(tmp_path: Path) -> None:
+    """A backup that is in the middle of it costs nothing, and what is put in meanwhile is noticed."""
+    outbox = Outbox(tmp_path)
+    put(outbox, "a")
+    with contextlib.closing(sqlite3.connect(outbox.path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM waiting").fetchone()
+        before = outbox.state()
+        put(outbox, "b")
+        assert outbox.state() != before
+        assert [each.id for each in outbox.waiting()] == ["a", "b"]
+
+
+def test_a_writer_from_outside_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who puts something in waits for a while, and is told why it was not taken."""
+    monkeypatch.setattr("lightbus.adapters.sqlite.outbox.BUSY_TIMEOUT", 0.1)
+    outbox = Outbox(tmp_path)
+    put(outbox, "a")
+    with contextlib.closing(sqlite3.connect(outbox.path, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        with pytest.raises(JournalError, match="It is locked by another program"):
+            put(outbox, "b")
+    put(outbox, "b")
+
+
+def test_an_outbox_of_the_version_before_goes_on(tmp_path: Path) -> None:
+    """What waits in it has no service yet."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "outbox.sqlite")) as old:
+        old.execute(
+            "CREATE TABLE waiting (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, api TEXT NOT NULL, "
+            "event TEXT NOT NULL, key TEXT, record BLOB NOT NULL, at REAL NOT NULL)"
+        )
+        old.execute("INSERT INTO waiting VALUES (1, 'a', 'auth', 'seen', NULL, x'00', 1.0)")
+        old.commit()
+    outbox = Outbox(tmp_path)
+    outbox.put(id="b", api="mail", event="seen", key=None, record=b"b", service="post")
+    assert [(each.id, each.service) for each in outbox.waiting()] == [("a", ""), ("b", "post")]
+    assert outbox.services() == {"mail": "post"}

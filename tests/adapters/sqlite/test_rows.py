@@ -1,0 +1,47 @@
+"""Rows of a journal, and the events in them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightbus.adapters.sqlite.rows import MAX_EVENTS, Entry, entries_of, joined, size_of
+
+records = st.lists(st.binary(max_size=50), min_size=1, max_size=40)
+
+
+@given(records=records, first=st.integers(1, 2**60), before=st.integers(0, 2**60))
+def test_what_was_joined_comes_apart_again(records: list[bytes], first: int, before: int) -> None:
+    """Each event has its sequence, and names the one before it; the first of the row the one it was stored with."""
+    data = joined(records)
+    entries = entries_of(first + len(records) - 1, before, len(records), data)
+    assert entries == [
+        Entry(first + number, first + number - 1 if number else before, record) for number, record in enumerate(records)
+    ]
+    assert size_of(data, len(records)) == sum(map(len, records))
+
+
+def test_a_single_event_is_as_it_is() -> None:
+    """It costs nothing more than its own bytes: as in journals of version 1."""
+    assert joined([b"abc"]) == b"abc"
+    assert entries_of(7, 3, 1, b"abc") == [Entry(7, 3, b"abc")]
+
+
+@given(records=records, count=st.integers(-1, MAX_EVENTS + 1), cut=st.integers(0, 20))
+def test_what_does_not_fit_is_an_error(records: list[bytes], count: int, cut: int) -> None:
+    """Any bytes give as many events as there should be, of as many bytes in all, or ValueError."""
+    data = joined(records)[cut:]
+    try:
+        entries = entries_of(9, 0, count, data)
+    except ValueError as error:
+        assert str(count) in str(error)
+    else:
+        assert len(entries) == count
+        assert sum(len(entry.record) for entry in entries) == size_of(data, count)
+
+
+def test_a_number_of_events_that_cannot_be() -> None:
+    """A damaged number does not have us take up memory."""
+    with pytest.raises(ValueError, match="has not 1000000000 events"):
+        entries_of(9, 0, 10**9, b"x" * 100)

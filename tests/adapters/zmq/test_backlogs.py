@@ -1,0 +1,150 @@
+"""Connections that do not read what is published: found, and closed before much waits for them."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from lightbus.adapters.zmq.backlogs import LOOK_EVERY, MAX_TOPICS, Backlogs
+
+MOST = 4 * LOOK_EVERY
+
+
+class Connection:
+    """One connection as a publisher has it: `ours` is the end that libzmq would write to."""
+
+    def __init__(self) -> None:
+        self.ours, self.theirs = socket.socketpair()
+        self.ours.setblocking(False)
+        self.theirs.setblocking(False)
+
+    def fill(self) -> None:
+        """Write until nothing more fits."""
+        try:
+            while True:
+                self.ours.send(b"x" * 4096)
+        except BlockingIOError:
+            return
+
+    def read(self) -> bytes:
+        """Read all there is; empty at the end of the stream."""
+        found = b""
+        try:
+            while part := self.theirs.recv(1 << 20):
+                found += part
+        except BlockingIOError:
+            return found
+        return b""
+
+    def is_open(self) -> bool:
+        """Whether the other end has not been told of an end, beyond what it has not read."""
+        try:
+            while self.theirs.recv(1 << 20):
+                continue
+        except BlockingIOError:
+            return True
+        return False
+
+    def close(self) -> None:
+        self.ours.close()
+        self.theirs.close()
+
+
+@pytest.fixture
+def connection() -> Iterator[Connection]:
+    """Give a connection of a publisher."""
+    made = Connection()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def backlogs(connection: Connection) -> Backlogs:
+    """Return the backlogs of a publisher that heard of one connection."""
+    made = Backlogs(MOST)
+    made.heard(connection.ours.fileno())
+    return made
+
+
+def publish(backlogs: Backlogs, size: int) -> None:
+    """Publish so many bytes, in several messages."""
+    for _ in range(size // LOOK_EVERY):
+        backlogs.published(LOOK_EVERY)
+
+
+def test_a_connection_that_takes_nothing_is_closed(
+    backlogs: Backlogs, connection: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is closed once so much was published since it last had room, and not before; it is said."""
+    publish(backlogs, MOST)
+    connection.fill()
+    publish(backlogs, MOST)
+    assert backlogs.closed == 0
+    publish(backlogs, LOOK_EVERY)
+    assert (backlogs.closed, len(backlogs)) == (1, 0)
+    assert not connection.is_open()
+    assert "A subscriber has not read while 4 MiB were published, and was disconnected (1 so far)" in caplog.text
+
+
+def test_a_connection_that_is_read_now_and_then_stays(backlogs: Backlogs, connection: Connection) -> None:
+    """Each time it has room counts."""
+    for _ in range(4):
+        connection.fill()
+        publish(backlogs, MOST - LOOK_EVERY)
+        connection.read()
+        publish(backlogs, LOOK_EVERY)
+    assert (backlogs.closed, len(backlogs)) == (0, 1)
+    assert connection.is_open()
+
+
+def test_a_connection_that_ended_is_forgotten(backlogs: Backlogs, connection: Connection) -> None:
+    """Whether its descriptor is closed, or its other end."""
+    other = Connection()
+    backlogs.heard(other.ours.fileno())
+    other.theirs.close()
+    connection.ours.close()
+    publish(backlogs, LOOK_EVERY)
+    assert len(backlogs) == 0
+    other.close()
+
+
+def test_a_number_that_is_used_again_is_another_connection(backlogs: Backlogs, connection: Connection) -> None:
+    """What has the descriptor's number by now is never closed in its place."""
+    connection.fill()
+    publish(backlogs, MOST)
+    other = Connection()
+    other.fill()
+    number = connection.ours.fileno()
+    os.dup2(other.ours.fileno(), number)
+    publish(backlogs, 2 * LOOK_EVERY)
+    assert other.is_open()
+    assert (backlogs.closed, len(backlogs)) == (0, 0)
+    backlogs.heard(number)
+    assert len(backlogs) == 1
+    other.close()
+
+
+def test_what_is_no_descriptor_is_ignored(backlogs: Backlogs, connection: Connection) -> None:
+    """A connection may be gone before anybody is told what came over it."""
+    number = connection.ours.fileno()
+    connection.close()
+    Backlogs().heard(number)
+
+
+def test_who_is_subscribed_to_too_much_is_disconnected(
+    connection: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Topics count as long as it is subscribed to them."""
+    backlogs = Backlogs(MOST)
+    descriptor = connection.ours.fileno()
+    backlogs.heard(descriptor, MAX_TOPICS)
+    backlogs.heard(descriptor, -1000)
+    backlogs.heard(descriptor, 1000)
+    assert connection.is_open()
+    backlogs.heard(descriptor, 1)
+    assert not connection.is_open()
+    assert backlogs.too_many_topics == 1
+    assert "A connection was subscribed to topics of 4 MiB, and was closed (1 so far)" in caplog.text

@@ -1,0 +1,347 @@
+"""The gate in front of bound sockets: who is admitted, who is refused, and what is seen of it."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import zmq
+
+from helpers import wait_until
+from lightbus.adapters.zmq import gate as module
+from lightbus.adapters.zmq.curve import KeySecurity
+from lightbus.adapters.zmq.gate import FIRST_PAUSE, REASONS, Gate, reason_of
+from lightbus.config.keys import BusKey
+
+OURS, OTHER = BusKey.generate(), BusKey.generate()
+
+
+def security(*keys: BusKey) -> KeySecurity:
+    """Return the mode with these keys."""
+    return KeySecurity(keys=keys, addresses=["127.0.0.1"])
+
+
+class Place:
+    """A bound ROUTER with a gate in front of it."""
+
+    def __init__(
+        self, mode: KeySecurity | None, *, limit: int | None = None, endpoint: str = "tcp://127.0.0.1:*"
+    ) -> None:
+        self.now = 100.0
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        admitted = None if mode is None else mode.admitted
+        self.gate = Gate(self.context, admitted, limit=limit, clock=lambda: self.now)
+        self.router = self.context.socket(zmq.ROUTER)
+        if mode is not None:
+            mode.prepare_server(self.router)
+        self.unwatch = self.gate.watch(self.router)
+        self.router.set(zmq.HANDSHAKE_IVL, 300)
+        self.router.bind(endpoint)
+        self.endpoint = self.router.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
+        self._stack = ExitStack()
+        self._strangers = self._stack.enter_context(zmq.Context())
+
+    def knock(self, mode: KeySecurity | None) -> zmq.Socket[bytes]:
+        """Connect once, from another context, with a mode's key or none."""
+        dealer = self._stack.enter_context(self._strangers.socket(zmq.DEALER))
+        dealer.set(zmq.LINGER, 0)
+        dealer.set(zmq.RECONNECT_IVL, -1)
+        dealer.set(zmq.IMMEDIATE, 1)
+        if mode is not None:
+            mode.prepare_client(dealer, "")
+        dealer.connect(self.endpoint)
+        return dealer
+
+    @property
+    def port(self) -> int:
+        """The port, where it is TCP."""
+        return int(self.endpoint.rpartition(":")[2])
+
+    def close(self) -> None:
+        self._stack.close()
+        if not self.router.closed:
+            self.unwatch()
+            self.router.close(linger=0)
+        self.gate.stop()
+        self.context.destroy(linger=0)
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    """Give a socket that holders of one key may connect to."""
+    made = Place(security(OURS))
+    yield made
+    made.close()
+
+
+def test_a_holder_is_admitted(place: Place) -> None:
+    """Who has the key is let in, and the messages say whose key it was."""
+    place.knock(security(OURS)).send(b"hello")
+    assert place.router.poll(5000)
+    message = place.router.recv_multipart(copy=False)
+    assert message[1].get("User-Id") == OURS.fingerprint
+    assert (place.gate.counts["admitted"], place.gate.refused) == (1, 0)
+
+
+def test_all_keys_that_are_held_are_accepted() -> None:
+    """While a key is replaced, who still speaks the other one is let in as well."""
+    new = BusKey.generate(OURS.bus)
+    place = Place(security(new, OURS))
+    dealer = place._strangers.socket(zmq.DEALER)
+    try:
+        dealer.linger = 0
+        security(OURS, new).prepare_client(dealer, new.fingerprint)
+        dealer.connect(f"tcp://127.0.0.1:{place.port}")
+        dealer.send(b"hello")
+        assert place.router.poll(5000)
+    finally:
+        dealer.close()
+        place.close()
+
+
+@pytest.mark.parametrize(
+    ("mode", "reasons"),
+    [(security(OTHER), {"other_key"}), (None, {"no_key", "broken_off"})],
+    ids=["another key", "no key"],
+)
+def test_others_are_refused(
+    place: Place, mode: KeySecurity | None, reasons: set[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who has another key or none is not let in; it is counted, and a line says from where and why."""
+    dealer = place.knock(mode)
+    wait_until(lambda: caplog.records)
+    assert place.gate.refused == 1
+    assert set(place.gate.refusals) <= reasons
+    assert sum(place.gate.refusals.values()) == 1
+    assert not dealer.poll(50, zmq.POLLOUT)
+    assert not place.router.poll(50)
+    [record] = caplog.records
+    assert (record.name, record.levelname) == ("lightbus.security", "WARNING")
+    assert re.fullmatch(
+        r"refused 1 connections so far, the last from (127.0.0.1|somebody who was gone at once): it .*",
+        record.getMessage(),
+    )
+
+
+def test_a_client_key_of_its_own_is_refused(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """Knowing our public key, which no stranger does, would not be enough: the client's own must be the key's."""
+    dealer = place._strangers.socket(zmq.DEALER)
+    dealer.linger = 0
+    security(OURS).prepare_client(dealer, "")
+    dealer.curve_publickey, dealer.curve_secretkey = zmq.curve_keypair()
+    dealer.set(zmq.RECONNECT_IVL, -1)
+    dealer.connect(f"tcp://127.0.0.1:{place.port}")
+    wait_until(lambda: place.gate.counts["other_key"] == 1)
+    wait_until(lambda: caplog.records)
+    assert place.gate.counts["admitted"] == 0
+    dealer.close()
+
+
+def test_silence_is_refused_in_time(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """A connection that says nothing is closed when the time for the handshake is over."""
+    with socket.create_connection(("127.0.0.1", place.port)) as connection:
+        connection.settimeout(5)
+        while connection.recv(100):
+            continue
+    wait_until(lambda: place.gate.counts["too_slow"] == 1)
+    assert "it did not complete the handshake" in caplog.text
+
+
+def test_the_log_is_not_filled(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """Of many refusals the first is logged, and one after each pause, which grows; the number tells of the others."""
+    for number in range(1, 6):
+        place.knock(security(OTHER))
+        wait_until(lambda: place.gate.refused == number)  # noqa: B023 - called at once
+    wait_until(lambda: caplog.records)
+    place.now += FIRST_PAUSE
+    place.knock(security(OTHER))
+    wait_until(lambda: len(caplog.records) == 2)
+    assert caplog.records[1].getMessage().startswith("refused 6 connections so far")
+    place.now += FIRST_PAUSE
+    place.knock(security(OTHER))
+    wait_until(lambda: place.gate.refused == 7)
+    place.now += FIRST_PAUSE
+    place.knock(security(OTHER))
+    wait_until(lambda: len(caplog.records) == 3)
+
+
+def test_connections_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever comes when as many as may be are connected is turned away; those who are there stay."""
+    place = Place(security(OURS), limit=3)
+    try:
+        holders = [place.knock(security(OURS)) for _ in range(3)]
+        for holder in holders:
+            holder.send(b"hello")
+            assert place.router.poll(5000)
+            place.router.recv_multipart()
+        with socket.create_connection(("127.0.0.1", place.port)) as late:
+            late.settimeout(5)
+            assert b"" in (late.recv(100), late.recv(100))
+        wait_until(lambda: place.gate.counts["too_many"] == 1)
+        assert "as many as this process can hold are open" in caplog.text
+        for holder in holders:
+            holder.send(b"still there")
+            assert place.router.poll(5000)
+            place.router.recv_multipart()
+        holders[0].close()
+        wait_until(lambda: place.gate.connections == 2)
+        place.knock(security(OURS)).send(b"hello")
+        assert place.router.poll(5000)
+    finally:
+        place.close()
+
+
+def test_it_says_when_there_is_little_room(place: Place) -> None:
+    """Before connections are refused there is a sentence about it, with the remedy."""
+    assert place.gate.crowding is None
+    place.gate._limit = 4
+    holders = [place.knock(security(OURS)) for _ in range(4)]
+    wait_until(lambda: place.gate.connections == len(holders))
+    crowding = place.gate.crowding
+    assert crowding is not None
+    assert crowding.startswith("It has 4 connections and room for 0 more; beyond that they are refused.")
+    assert "ulimit -n" in crowding
+
+
+@pytest.mark.parametrize("scheme", ["ipc", "tcp"])
+@pytest.mark.parametrize("mode", [None, security(OURS)], ids=["no key", "key"])
+def test_a_flood_of_connections(scheme: str, mode: KeySecurity | None, tmp_path: Path) -> None:
+    """However quickly they come, no more are taken than there is room for, and others once there is room again."""
+    place = Place(mode, limit=20, endpoint=f"ipc://{tmp_path}/r" if scheme == "ipc" else "tcp://127.0.0.1:*")
+    floods: list[socket.socket] = []
+    try:
+        floods.append(_connected(place.endpoint))
+        wait_until(lambda: place.gate.connections == 1)  # the gate knows where it stands
+        before = len(os.listdir("/proc/self/fd"))
+        floods += [_connected(place.endpoint) for _ in range(200)]
+        assert len(os.listdir("/proc/self/fd")) <= before + len(floods) + 20
+        wait_until(lambda: place.gate.counts["too_many"] >= 20)
+        for each in floods:
+            each.close()
+        wait_until(lambda: place.gate.connections == 0)
+        place.knock(mode).send(b"hello")
+        assert place.router.poll(5000)
+    finally:
+        for each in floods:
+            each.close()
+        place.close()
+
+
+def _connected(endpoint: str) -> socket.socket:
+    if endpoint.startswith("ipc://"):
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(endpoint.removeprefix("ipc://"))
+        return connection
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    return socket.create_connection((host, int(port)))
+
+
+def test_a_socket_listens_elsewhere(place: Place) -> None:
+    """An endpoint that is given up is left alone, and its successor is watched as it was."""
+    place.gate._limit = 3
+    for _ in range(20):
+        place.gate.before_unbind(place.router, place.endpoint)
+        place.router.unbind(place.endpoint)
+        place.endpoint = f"tcp://127.0.0.1:{place.router.bind_to_random_port('tcp://127.0.0.1')}"
+    place.knock(security(OURS)).send(b"hello")
+    assert place.router.poll(5000)
+
+
+@pytest.mark.parametrize(
+    ("event", "value", "reason"),
+    [
+        (zmq.EVENT_HANDSHAKE_FAILED_AUTH, 400, "other_key"),
+        (zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC, "other_key"),
+        (zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH, "no_key"),
+        (zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.PROTOCOL_ERROR_ZMTP_MALFORMED_COMMAND_HELLO, "malformed"),
+        (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, errno.EAGAIN, "too_slow"),
+        (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, errno.EPIPE, "broken_off"),
+    ],
+)
+def test_reasons(event: int, value: int, reason: str) -> None:
+    """What libzmq reports is told apart, as far as it can be."""
+    assert reason_of(event, value) == reason
+    assert REASONS[reason]
+
+
+def test_there_is_one_gate_to_a_context(place: Place) -> None:
+    """A second one cannot take the place of the first."""
+    with pytest.raises(zmq.ZMQError, match="Address already in use"):
+        Gate(place.context, {})
+
+
+def test_without_a_gate_nobody_gets_in() -> None:
+    """Where the gate is missing a socket admits nobody, not even who has the key."""
+    mode = security(OURS)
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router, context.socket(zmq.DEALER) as dealer:
+        router.linger = dealer.linger = 0
+        mode.prepare_server(router)
+        mode.prepare_client(dealer, "")
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+        dealer.connect(f"tcp://127.0.0.1:{port}")
+        dealer.send(b"hello")
+        assert not router.poll(300)
+
+
+def test_a_socket_is_closed_while_others_go_on(place: Place) -> None:
+    """A socket that is not watched any more leaves no trace, and the gate goes on for the next one."""
+    place.unwatch()
+    place.router.close(linger=0)
+    wait_until(lambda: not place.gate._monitors)
+    mode = security(OURS)
+    router = place.context.socket(zmq.ROUTER)
+    mode.prepare_server(router)
+    unwatch = place.gate.watch(router)
+    place.endpoint = f"tcp://127.0.0.1:{router.bind_to_random_port('tcp://127.0.0.1')}"
+    place.knock(mode).send(b"hello")
+    assert router.poll(5000)
+    place.knock(security(OTHER))
+    wait_until(lambda: place.gate.refused == 1)
+    unwatch()
+    router.close(linger=0)
+
+
+def test_stop_ends_the_thread(place: Place) -> None:
+    """It can be stopped with sockets that are still watched, twice, and no thread is left."""
+    assert "lightbus-gate" in {thread.name for thread in threading.enumerate()}
+    place.gate.stop()
+    place.gate.stop()
+    assert "lightbus-gate" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_context_that_is_terminated_ends_the_thread() -> None:
+    """Should somebody end the context first, the thread notices by itself."""
+    place = Place(security(OURS))
+    place.router.close(linger=0)
+    place._stack.close()
+    place.gate._ring.close(linger=0)
+    place.context.term()
+    wait_until(lambda: not place.gate._thread.is_alive())
+    place.gate.stop()
+
+
+def test_the_gate_survives_a_fault_of_its_own(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error in the gate is logged, and the next one is let in or refused all the same."""
+    faults = iter([RuntimeError("a fault")])
+
+    def reason(event: int, value: int) -> str:
+        for fault in faults:
+            raise fault
+        return reason_of(event, value)
+
+    monkeypatch.setattr(module, "reason_of", reason)
+    caplog.set_level(logging.ERROR, "lightbus.security")
+    place.knock(security(OTHER))
+    wait_until(lambda: "a fault" in caplog.text)
+    place.knock(security(OURS)).send(b"hello")
+    assert place.router.poll(5000)

@@ -1,0 +1,113 @@
+"""One connection at a time: libzmq takes as many as it is let."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from helpers import wait_until
+from lightbus.adapters.zmq.turnstile import Turnstile
+
+pytestmark = pytest.mark.skipif(not Turnstile.POSSIBLE, reason="the set that libzmq waits at is shown by Linux only")
+
+
+class Place:
+    """A ROUTER that listens at a unix socket, and the events of its monitor."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.router = self.context.socket(zmq.ROUTER)
+        self.monitor = self.router.get_monitor_socket(zmq.EVENT_LISTENING | zmq.EVENT_ACCEPTED)
+        self.router.bind(f"ipc://{path}")
+        self.descriptor = int(recv_monitor_message(self.monitor)["value"])
+        self.turnstile = wait_until(lambda: Turnstile.at(self.descriptor))
+        self.connections: list[socket.socket] = []
+
+    def come(self, count: int) -> None:
+        """Have so many connect."""
+        for _ in range(count):
+            connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(5)
+            connection.connect(self.path)
+            self.connections.append(connection)
+
+    def taken(self, count: int) -> bool:
+        """Return whether libzmq takes just so many."""
+        for _ in range(count):
+            if not self.monitor.poll(5000):
+                return False
+            recv_monitor_message(self.monitor)
+        return not self.monitor.poll(50)
+
+    def close(self) -> None:
+        for connection in self.connections:
+            connection.close()
+        self.router.disable_monitor()
+        self.monitor.close()
+        self.router.close(linger=0)
+        self.context.term()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """Give a place where others can connect."""
+    made = Place(f"{tmp_path}/r")
+    yield made
+    made.close()
+
+
+def test_one_by_one_and_all(place: Place) -> None:
+    """Each permission is for one; without any, all wait; opened, all are taken."""
+    place.turnstile.shut()
+    place.come(5)
+    assert place.taken(0)
+    for _ in range(2):
+        place.turnstile.let_one_in()
+        assert place.taken(1)
+    place.turnstile.open()
+    assert place.taken(3)
+    place.come(1)
+    assert place.taken(1)
+
+
+def test_those_who_wait_are_turned_away(place: Place) -> None:
+    """Their connections are closed; who is in stays, and who comes later is taken again."""
+    place.come(1)
+    assert place.taken(1)
+    place.turnstile.shut()
+    place.come(3)
+    assert place.turnstile.turn_away() == ["", "", ""]
+    assert [each.recv(100) for each in place.connections[1:]] == [b"", b"", b""]
+    assert place.turnstile.turn_away() == []
+    assert place.connections[0].recv(1) != b""
+    place.turnstile.open()
+    place.come(1)
+    assert place.taken(1)
+
+
+def test_something_else_has_no_turnstile(place: Place) -> None:
+    """A connection has none, nor has what is closed, or what libzmq does not wait at."""
+    place.come(1)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        for descriptor in (place.connections[0].fileno(), listener.fileno(), 10_000):
+            assert Turnstile.at(descriptor) is None
+
+
+def test_another_one_with_its_number_is_left_alone(place: Place) -> None:
+    """Once its listener is closed nothing is done by its number."""
+    turnstile = Turnstile(os.dup(place.descriptor), 0, 0)
+    reader, writer = os.pipe()
+    os.dup2(reader, turnstile.descriptor)
+    turnstile.shut()
+    assert turnstile.turn_away() == []
+    for each in (reader, writer, turnstile.descriptor):
+        os.close(each)

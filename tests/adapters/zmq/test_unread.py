@@ -1,0 +1,190 @@
+"""What waits for callers that do not read: bounded in bytes, and closed where nothing of it is taken."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from lightbus.adapters.zmq.unread import AHEAD, FEW, Unread
+
+ID = b"\x00\x00\x00\x00\x01"
+OTHER = b"\x00\x00\x00\x00\x02"
+LARGE = b"x" * (AHEAD // 2)
+MOST = 2 * AHEAD
+
+
+class Wire:
+    """A connection, as libzmq has it: `ours` is the end that it would write to."""
+
+    def __init__(self) -> None:
+        self.ours, self.theirs = socket.socketpair()
+        self.ours.setblocking(False)
+        self.theirs.setblocking(False)
+
+    def fill(self) -> None:
+        """Write until nothing more fits."""
+        try:
+            while True:
+                self.ours.send(b"x" * 4096)
+        except BlockingIOError:
+            return
+
+    def is_over(self) -> bool:
+        """Read all there is; return whether the stream ends then."""
+        try:
+            while self.theirs.recv(1 << 20):
+                continue
+        except BlockingIOError:
+            return False
+        return True
+
+    def close(self) -> None:
+        self.ours.close()
+        self.theirs.close()
+
+
+class Kept(Unread):
+    """Notes what libzmq was given."""
+
+    def __init__(self, most: int = MOST, most_in_all: int = 10 * MOST) -> None:
+        self.sent: list[bytes] = []
+        super().__init__(self._note, most, most_in_all)
+
+    def _note(self, routing_id: bytes, frame: bytes) -> bool:
+        self.sent.append(frame)
+        return True
+
+    def give(self, routing_id: bytes, frame: bytes) -> None:
+        """Do as the socket does."""
+        if not self.takes(routing_id, frame):
+            self._note(routing_id, frame)
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    """Give a connection."""
+    made = Wire()
+    yield made
+    made.close()
+
+
+def test_what_is_read_is_not_kept(wire: Wire) -> None:
+    """However much it is; and of connections that are not known nothing is."""
+    unread = Kept()
+    unread.heard(ID, wire.ours.fileno())
+    for _ in range(20):
+        unread.give(ID, LARGE)
+        unread.give(OTHER, LARGE)
+    assert (len(unread.sent), unread.kept_bytes, bool(unread)) == (40, 0, False)
+
+
+def test_what_is_not_read_is_kept_and_handed_over_in_its_order(wire: Wire) -> None:
+    """A few MiB are given to libzmq, the next when it could write those."""
+    unread = Kept()
+    unread.heard(ID, wire.ours.fileno())
+    wire.fill()
+    frames = [LARGE, LARGE, b"1", LARGE, b"2", LARGE]
+    for frame in frames:
+        unread.give(ID, frame)
+    assert (unread.sent, unread.kept_bytes) == (frames[:2], sum(map(len, frames[2:])))
+    assert not unread.hand_over()
+    assert not wire.is_over()
+    assert unread.hand_over()
+    assert (unread.sent, unread.kept_bytes, bool(unread)) == (frames, 0, False)
+
+
+def test_who_takes_nothing_is_disconnected(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    """At the bound, and not before; what is sent to it later is dropped, and others are not concerned."""
+    unread, other = Kept(), Wire()
+    unread.heard(ID, wire.ours.fileno())
+    unread.heard(OTHER, other.ours.fileno())
+    wire.fill()
+    for _ in range(2 + MOST // len(LARGE)):
+        unread.give(ID, LARGE)
+    assert (unread.closed, unread.kept_bytes) == (0, MOST)
+    unread.give(ID, b"y")
+    assert (unread.closed, unread.kept_bytes, bool(unread)) == (1, 0, False)
+    assert wire.is_over()
+    assert "has not read while 16 MiB of results came to wait for it, and was disconnected (1 so far)" in caplog.text
+    dropped = unread.dropped
+    unread.give(ID, b"z")
+    assert unread.dropped == dropped + 1
+    assert not other.is_over()
+    other.close()
+
+
+def test_who_takes_something_now_and_then_is_not(wire: Wire) -> None:
+    """What counts is what came to be kept since something was taken."""
+    unread = Kept()
+    unread.heard(ID, wire.ours.fileno())
+    for _ in range(6):
+        wire.fill()
+        for _ in range(MOST // len(LARGE)):
+            unread.give(ID, LARGE)
+        assert not wire.is_over()
+        unread.hand_over()
+    assert unread.closed == 0
+
+
+def test_all_together_are_bounded(wire: Wire) -> None:
+    """The connection with the most is closed, whoever brought it over the bound."""
+    unread, other = Kept(most=10 * MOST, most_in_all=MOST), Wire()
+    for routing_id, each in ((ID, wire), (OTHER, other)):
+        unread.heard(routing_id, each.ours.fileno())
+        each.fill()
+    for _ in range(2 + 3):
+        unread.give(ID, LARGE)
+    for _ in range(2 + 2):
+        unread.give(OTHER, LARGE)
+    assert (unread.closed, unread.kept_bytes) == (1, 2 * len(LARGE))
+    assert wire.is_over()
+    assert not other.is_over()
+    other.close()
+
+
+def test_all_is_given_away_at_the_end(wire: Wire) -> None:
+    """Before a socket is closed, which has libzmq send what it has for a while."""
+    unread = Kept()
+    unread.heard(ID, wire.ours.fileno())
+    wire.fill()
+    for _ in range(6):
+        unread.give(ID, LARGE)
+    unread.flush()
+    assert (len(unread.sent), unread.kept_bytes, bool(unread)) == (6, 0, False)
+
+
+def test_connections_that_are_gone_are_forgotten(wire: Wire) -> None:
+    """With what is kept for them; or, where nothing is, when many came."""
+    unread = Kept()
+    gone = Wire()
+    unread.heard(ID, gone.ours.fileno())
+    gone.fill()
+    for _ in range(4):
+        unread.give(ID, LARGE)
+    gone.close()
+    assert not unread.hand_over()
+    assert (len(unread), unread.dropped, unread.kept_bytes, bool(unread)) == (0, 2, 0, False)
+    for number in range(3 * FEW):
+        passing = socket.socket()
+        unread.heard(b"\x00%d" % number, passing.fileno())
+        passing.close()
+        unread.heard(OTHER, passing.fileno())
+    assert len(unread) <= FEW + 1
+
+
+def test_an_id_that_a_caller_chose_may_be_of_another_connection_later(wire: Wire) -> None:
+    """Those that libzmq gives begin with a zero, and come once."""
+    unread, other = Kept(), Wire()
+    for routing_id in (ID, b"mine"):
+        assert not unread.knows(routing_id)
+        unread.heard(routing_id, other.ours.fileno())
+    assert unread.knows(ID)
+    assert not unread.knows(b"mine")
+    unread.heard(b"mine", wire.ours.fileno())
+    wire.fill()
+    for _ in range(3):
+        unread.give(b"mine", LARGE)
+    assert unread.kept_bytes == len(LARGE)
+    other.close()

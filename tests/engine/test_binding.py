@@ -1,0 +1,602 @@
+"""What a worker binds: introductions, requests and strangers at the ROUTER, and leaving in order."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import struct
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers import MS, scaled, wait_until_async
+from helpers.surroundings import Surroundings
+from lightbus.adapters.host.places import Places
+from lightbus.adapters.zmq.curve import KeySecurity
+from lightbus.adapters.zmq.security import HostSecurity
+from lightbus.adapters.zmq.transport import Transport
+from lightbus.config.keys import BusKey
+from lightbus.engine import binding as module
+from lightbus.engine.binding import STANDSTILL, Binding, Endpoints, Knowledge
+from lightbus.exceptions import TransportError
+from lightbus.membership import connected
+from lightbus.membership.context import Identity
+from lightbus.wire import codec, envelope
+from lightbus.wire.announcement import Announcement
+from lightbus.wire.envelope import (
+    Cancel,
+    Drain,
+    Drained,
+    Error,
+    Fire,
+    Goodbye,
+    Hello,
+    Kind,
+    Message,
+    Peers,
+    Request,
+    Result,
+    Welcome,
+)
+
+OWN, OTHER = ("0" * 16, "a" * 16)
+HELLO = Hello("b", OWN, OTHER, "s", "p", "same", None)
+REQUEST = Request(OWN, "work", "who", 5.0, OTHER, [], None, 0, {})
+FIRE = Fire(OWN, "work", "happened", 5.0, None, b"", "journal")
+
+
+class FakeServer:
+    """Remembers requests, and answers none."""
+
+    def __init__(self) -> None:
+        self.draining = False
+        self.handled: list[Request] = []
+        self.cancelled: list[int] = []
+        self.standstills = 0
+
+    def handle(self, routing_id: bytes, call_id: int, request: Request, size: int = 0) -> None:
+        self.handled.append(request)
+
+    def cancel(self, routing_id: bytes, call_id: int) -> None:
+        self.cancelled.append(call_id)
+
+    def stood_still(self, now: float) -> None:
+        self.standstills += 1
+
+
+class FakePublisher:
+    """Takes every event."""
+
+    def __init__(self) -> None:
+        self.subscriptions: list[tuple[bytes, bool]] = []
+
+    def hand_off(self, fire: Fire, reply: Callable[[Message], None]) -> None:
+        reply(Result("taken"))
+
+    def tick(self, now: float) -> None: ...
+
+    def subscribed(self, topic: bytes, subscribed: bool) -> None:
+        self.subscriptions.append((topic, subscribed))
+
+
+class Caller:
+    """A process connected to the binding."""
+
+    def __init__(self, place: Place) -> None:
+        self.heard: list[Message] = []
+        self.dealer = place.transport.dealer(
+            place.endpoints.rpc, lambda frame: self.heard.append(envelope.decode(frame)[1])
+        )
+
+    def say(self, message: Message | bytes) -> None:
+        """Send a message, or any bytes."""
+        self.dealer.send_later(message if isinstance(message, bytes) else envelope.encode(message, 7))
+
+    async def hears(self, *kinds: type) -> list[Message]:
+        """Wait for as many messages, see that they are of these kinds, and take them."""
+        await wait_until_async(lambda: len(self.heard) >= len(kinds), what=f"{kinds} are heard: {self.heard}")
+        assert [type(message) for message in self.heard] == list(kinds)
+        taken, self.heard = self.heard, []
+        return taken
+
+
+class Place:
+    """A binding with its surroundings."""
+
+    def __init__(self, directory: Path) -> None:
+        self.transport = Transport(HostSecurity(places=Places.only(directory)))
+        self.directory = directory
+        self.claims: list[Announcement] = []
+        self.known: list[tuple[Announcement, float]] = []
+        self.server, self.publisher = FakeServer(), FakePublisher()
+        self.said = announcement(OWN)
+        self.callers: list[Caller] = []
+
+    def bind(self) -> None:
+        """Make the binding, and bind it to files."""
+        knowledge = Knowledge(
+            announcement=lambda: self.said,
+            peers_digest=lambda: "same",
+            verified=lambda: self.known,
+            claimed=self.claims.append,
+        )
+        identity = Identity(bus="b", service="shop", process="p", instance=OWN)
+        self.binding = Binding(identity, self.transport, knowledge)
+        server: Any = self.server
+        publisher: Any = self.publisher
+        self.binding.server, self.binding.publisher = server, publisher
+
+    def caller(self) -> Caller:
+        """Connect somebody."""
+        self.callers.append(Caller(self))
+        return self.callers[-1]
+
+    async def introduced(self) -> Caller:
+        """Connect somebody who has said HELLO."""
+        caller = self.caller()
+        caller.say(HELLO)
+        await caller.hears(Welcome)
+        return caller
+
+    def run(self, scenario: Callable[[], Awaitable[None]], *, bound: bool = True) -> None:
+        """Run a scenario, and close everything."""
+
+        async def main() -> None:
+            self.bind()
+            try:
+                if bound:
+                    self.endpoints = self.binding.bind_host(Places.only(self.directory))
+                await scenario()
+            finally:
+                for caller in self.callers:
+                    caller.dealer.close()
+                self.binding.close()
+
+        try:
+            asyncio.run(main())
+        finally:
+            self.transport.close()
+
+
+@pytest.fixture
+def place(surroundings: Surroundings) -> Place:
+    """Return a place for a binding."""
+    return Place(surroundings.runtime)
+
+
+def announcement(instance: str) -> Announcement:
+    """Return what somebody says of himself."""
+    return Announcement(bus="b", instance=instance, service="shop", process="p", host="h", apis=())
+
+
+def is_open(endpoint: str) -> bool:
+    """Return whether somebody listens at a TCP endpoint."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", int(endpoint.rpartition(":")[2]))) == 0
+
+
+# Opening and closing
+
+
+def test_files_come_and_go(place: Place) -> None:
+    """In mode host there is a file for calls and one for events while the binding is open."""
+
+    async def scenario() -> None:
+        files = [place.directory / f"{OWN}.pub", place.directory / f"{OWN}.rpc"]
+        assert place.endpoints == Endpoints(
+            rpc_port=0, event_port=0, rpc=f"ipc://{files[1]}", event=f"ipc://{files[0]}"
+        )
+        assert sorted(place.directory.iterdir()) == files
+        place.binding.close()
+        assert list(place.directory.iterdir()) == []
+
+    place.run(scenario)
+
+
+def test_files_of_an_abandoned_binding(place: Place) -> None:
+    """A binding whose loop was closed is closed from outside, files and all."""
+
+    async def scenario() -> None:
+        place.bind()
+        place.binding.bind_host(Places.only(place.directory))
+
+    asyncio.run(scenario())
+    place.binding.abandon()
+    place.transport.close()
+    assert list(place.directory.iterdir()) == []
+
+
+def test_ports_are_chosen(place: Place) -> None:
+    """Ports that are not fixed are any that are free, and said."""
+
+    async def scenario() -> None:
+        endpoints = place.binding.bind_tcp(["127.0.0.1"], 0, 0)
+        assert endpoints.rpc == f"tcp://127.0.0.1:{endpoints.rpc_port}"
+        assert endpoints.event == f"tcp://127.0.0.1:{endpoints.event_port}"
+        for port in (endpoints.rpc_port, endpoints.event_port):
+            socket.create_connection(("127.0.0.1", port)).close()
+
+    place.run(scenario, bound=False)
+
+
+def test_fixed_ports(place: Place) -> None:
+    """A fixed port is that one; if it is taken, the error names it."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        async def scenario() -> None:
+            with pytest.raises(TransportError, match=f"Cannot listen at tcp://127.0.0.1:{port}"):
+                place.binding.bind_tcp(["127.0.0.1"], port, 0)
+
+        place.run(scenario, bound=False)
+
+
+def test_addresses_move(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """A worker listens at the addresses its host has now, too, at the same ports, as far as it can."""
+
+    async def scenario() -> None:
+        endpoints = place.binding.bind_tcp(["127.0.0.1"], 0, 0)
+        ports = endpoints.rpc_port, endpoints.event_port
+
+        def taken() -> set[str]:
+            return {f"127.0.0.{n}" for n in (1, 2, 3) for port in ports if not is_free(f"127.0.0.{n}", port)}
+
+        assert place.binding.move(["127.0.0.1", "127.0.0.2"], endpoints) == ("127.0.0.1", "127.0.0.2")
+        assert taken() == {"127.0.0.1", "127.0.0.2"}
+        assert place.binding.move(["127.0.0.2"], endpoints) == ("127.0.0.2",)
+        assert taken() == {"127.0.0.1", "127.0.0.2"}
+        with socket.create_server(("127.0.0.3", endpoints.event_port)):
+            assert place.binding.move(["127.0.0.2", "127.0.0.3"], endpoints) == ("127.0.0.2",)
+            await wait_until_async(lambda: is_free("127.0.0.3", endpoints.rpc_port))
+        assert "not reachable at the new address 127.0.0.3: Cannot listen at" in caplog.text
+
+    place.run(scenario)
+
+
+def is_free(address: str, port: int) -> bool:
+    """Return whether nobody listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex((address, port)) != 0
+
+
+def test_one_port_at_several_addresses(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that is free at some of the addresses only is given back, and another one tried, so often and no more."""
+    monkeypatch.setattr(module, "PORT_ATTEMPTS", 3)
+
+    async def scenario() -> None:
+        taken: list[str] = []
+        router: Any = place.binding._router
+        bind = router.bind
+
+        def watched(endpoint: str) -> str:
+            taken.append(endpoint)
+            return str(bind(endpoint))
+
+        monkeypatch.setattr(router, "bind", watched)
+        # The same address twice stands for two of which the second is always taken.
+        with pytest.raises(TransportError, match=r"No port is free at all of 127\.0\.0\.1, 127\.0\.0\.1\. The last"):
+            place.binding.bind_tcp(["127.0.0.1", "127.0.0.1"], 0, 0)
+        assert len(taken) == 2 * 3
+        # libzmq gives them back in its own time.
+        await wait_until_async(lambda: not any(map(is_open, taken)))
+
+    place.run(scenario, bound=False)
+
+
+# Introductions
+
+
+def test_hello_is_answered(place: Place) -> None:
+    """Who says HELLO hears who we are, and of the peers we know where it knows others; a repetition is nothing new."""
+
+    async def scenario() -> None:
+        caller = place.caller()
+        place.known = [(announcement(OTHER), 1.5)]
+        caller.say(HELLO)
+        [welcome] = await caller.hears(Welcome)
+        assert isinstance(welcome, Welcome)
+        assert Announcement.from_wire(welcome.announcement) == place.said
+        assert (welcome.peers_digest, welcome.draining) == ("same", False)
+        assert abs(welcome.clock - time.time()) < 5
+        caller.say(HELLO._replace(peers_digest="other", target=""))
+        _, peers = await caller.hears(Welcome, Peers)
+        assert peers == Peers([[announcement(OTHER).to_wire(), 1.5]], [])
+        assert place.binding.counts["hellos"] == len(place.binding.engines) == 1
+
+    place.run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("hello", "reason"),
+    [
+        (HELLO._replace(bus="x"), "this is the bus 'b', not 'x'."),
+        (HELLO._replace(target=OTHER), f"this is the instance {OWN}, not {OTHER}."),
+    ],
+    ids=["bus", "instance"],
+)
+def test_hello_is_refused(place: Place, hello: Hello, reason: str) -> None:
+    """Who wants another bus, or another instance, is told what we are, and is not one of ours."""
+
+    async def scenario() -> None:
+        caller = place.caller()
+        caller.say(hello)
+        [error] = await caller.hears(Error)
+        assert error == Error("peer_refused", reason, False, {})
+        assert (place.binding.counts["refused_hellos"], len(place.binding.engines)) == (1, 0)
+
+    place.run(scenario)
+
+
+def test_connections_are_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is a limit to the processes that are remembered; those that are go on."""
+    monkeypatch.setattr(module, "MAX_ENGINES", 1)
+
+    async def scenario() -> None:
+        first, second = await place.introduced(), place.caller()
+        second.say(HELLO)
+        [error] = await second.hears(Error)
+        assert isinstance(error, Error)
+        assert error.message == "1 processes are connected already."
+        first.say(HELLO)
+        await first.hears(Welcome)
+
+    place.run(scenario)
+
+
+def test_a_connection_is_one_process(place: Place) -> None:
+    """Nobody says HELLO for many, nor announces others: what is remembered is bounded by the connections."""
+
+    async def scenario() -> None:
+        caller = await place.introduced()
+        caller.say(HELLO._replace(instance="c" * 16))
+        [error] = await caller.hears(Error)
+        assert isinstance(error, Error)
+        assert error.message == f"through this connection the instance {OTHER} has said HELLO."
+        caller.say(HELLO._replace(announcement=announcement("c" * 16).to_wire()))
+        await caller.hears(Welcome)
+        assert (place.claims, len(place.binding.engines)) == ([], 1)
+
+    place.run(scenario)
+
+
+def test_a_flood_of_hellos_is_not_answered(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers that nobody reads would wait here; after a second the process is answered again."""
+    monkeypatch.setattr(connected, "MAX_HELLOS", 3)
+
+    async def scenario() -> None:
+        caller = place.caller()
+        for _ in range(50):
+            caller.say(HELLO)
+        await wait_until_async(lambda: place.binding.counts["ignored_hellos"] > 0, what="some are ignored")
+        await wait_until_async(lambda: len(caller.heard) >= 3, what="the first are answered")
+        [routing_id] = place.binding.engines._engines
+        assert not place.binding.engines.is_flooding(routing_id, time.monotonic() + 2.0)
+
+    place.run(scenario)
+
+
+def test_claims_are_passed_on(place: Place) -> None:
+    """What a process announces with its HELLO is passed on, each time, as far as it makes sense."""
+
+    async def scenario() -> None:
+        caller = await place.introduced()
+        for said in (announcement(OTHER).to_wire(), {"nonsense": 1}, announcement(OTHER).to_wire()):
+            caller.say(HELLO._replace(announcement=said))
+        await caller.hears(Welcome, Welcome, Welcome)
+        assert place.claims == [announcement(OTHER)] * 2
+
+    place.run(scenario)
+
+
+def test_everybody_is_told(place: Place) -> None:
+    """Who we are now, and who came and went, is pushed to all who said HELLO."""
+
+    async def scenario() -> None:
+        callers = [await place.introduced() for _ in range(3)]
+        stranger = place.caller()
+        stranger.say(Cancel())
+        place.said = announcement(OWN)
+        place.binding.announce()
+        place.binding.tell_peers([announcement(OTHER)], ["b" * 16])
+        for caller in callers:
+            _, peers = await caller.hears(Welcome, Peers)
+            assert peers == Peers([[announcement(OTHER).to_wire(), 0.0]], ["b" * 16])
+        assert stranger.heard == []
+
+    place.run(scenario)
+
+
+# What is for others
+
+
+def test_messages_find_their_way(place: Place) -> None:
+    """Requests and cancellations go to the server, events to the publisher, subscriptions too."""
+
+    async def scenario() -> None:
+        caller = place.caller()
+        caller.say(REQUEST)
+        caller.say(Cancel())
+        caller.say(FIRE)
+        assert await caller.hears(Result) == [Result("taken")]
+        assert (place.server.handled, place.server.cancelled) == ([REQUEST], [7])
+        heard: list[bytes] = []
+        subscriber = place.transport.subscriber(place.endpoints.event, heard.append)
+        subscriber.subscribe(b"topic")
+        await wait_until_async(lambda: place.publisher.subscriptions == [(b"topic", True)])
+        place.binding.publish(b"topic and more")
+        await wait_until_async(lambda: heard == [b"topic and more"])
+        subscriber.close()
+
+    place.run(scenario)
+
+
+@pytest.mark.parametrize("message", [Result(1), Drain(), Welcome({}, "", 0.0, False), Peers([], [])])
+def test_misplaced_messages(place: Place, message: Message) -> None:
+    """Messages of the protocol that no worker is sent are answered with an error, and counted."""
+
+    async def scenario() -> None:
+        caller = place.caller()
+        caller.say(message)
+        [error] = await caller.hears(Error)
+        assert isinstance(error, Error)
+        assert error.message.startswith(f"a {type(message).__name__} message is not for a worker like shop p")
+        assert place.binding.counts["misplaced"] == 1
+
+    place.run(scenario)
+
+
+def test_nonsense_is_counted(place: Place, chaos: random.Random, caplog: pytest.LogCaptureFixture) -> None:
+    """Bytes that are no message are answered where they can be, counted, and warned of now and then only."""
+
+    async def scenario() -> None:
+        caller = place.caller()
+        count = scaled(2000, least=100)
+        for _ in range(count):
+            head = struct.pack(">BBQ", chaos.choice([*Kind]), chaos.choice([0, 9]), 7)
+            caller.say(head[: chaos.randrange(1, 11)] + codec.encode([]))
+        await wait_until_async(lambda: len(caller.heard) == count)
+        assert {type(message) for message in caller.heard} == {Error}
+        assert place.binding.counts["unreadable"] == count
+        caller.heard.clear()
+        caller.say(HELLO)
+        await caller.hears(Welcome)
+
+    place.run(scenario)
+    assert len(caplog.records) <= 5
+
+
+def test_reply_to_nobody(place: Place) -> None:
+    """A reply to somebody who is gone is counted."""
+
+    async def scenario() -> None:
+        assert not place.binding.reply(b"nobody", b"x")
+        assert place.binding.dropped == 1
+
+    place.run(scenario)
+
+
+# Standing still, and leaving
+
+
+def test_standstill_is_noticed_by_the_clock(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """A beat that comes too late is a standstill, told to the server once; one in time is none."""
+
+    async def scenario() -> None:
+        now = time.monotonic()
+        place.binding.tick(now + STANDSTILL / 2)
+        assert place.server.standstills == 0
+        place.binding.tick(now + 3 * STANDSTILL)
+        place.binding.tick(now + 3.5 * STANDSTILL)
+        assert place.server.standstills == 1
+
+    place.run(scenario)
+    assert "stood still for 2.5 s" in caplog.text
+
+
+def test_standstill_is_noticed_by_a_request(place: Place) -> None:
+    """Requests that are found waiting before the clock was looked at are known to be old."""
+
+    async def scenario() -> None:
+        caller = await place.introduced()
+        caller.say(REQUEST)
+        time.sleep(STANDSTILL + 100 * MS)  # the loop stands still
+        await wait_until_async(lambda: place.server.handled)
+        assert place.server.standstills == 1
+
+    place.run(scenario)
+
+
+def test_draining(place: Place) -> None:
+    """Draining takes nothing new and is over when all have confirmed; who comes meanwhile is told so, too."""
+
+    async def scenario() -> None:
+        first = await place.introduced()
+        draining = asyncio.create_task(place.binding.drain(30))
+        await first.hears(Drain)
+        late = place.caller()
+        late.say(HELLO)
+        welcome, _ = await late.hears(Welcome, Drain)
+        assert isinstance(welcome, Welcome)
+        assert welcome.draining
+        first.say(FIRE)
+        assert await first.hears(Error) == [
+            Error("peer_busy", f"{place.binding.identity} is shutting down.", False, {"elsewhere": True})
+        ]
+        first.say(Drained())
+        assert not draining.done()
+        late.say(Goodbye(OTHER))
+        await draining
+        assert (place.binding.draining, place.server.draining) == (True, True)
+
+    place.run(scenario)
+
+
+def test_draining_is_bounded(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever does not confirm is named, and waited for no longer than the time given."""
+    caplog.set_level("INFO")
+
+    async def scenario() -> None:
+        await place.introduced()
+        started = time.monotonic()
+        await place.binding.drain(100 * MS)
+        assert 100 * MS <= time.monotonic() - started < 1
+
+    place.run(scenario)
+    assert "Not all confirm that they send nothing new: 's' 'p'" in caplog.text
+
+
+def test_goodbye(place: Place) -> None:
+    """We say goodbye, and everybody has read what came before it when we are done waiting."""
+
+    async def scenario() -> None:
+        caller = await place.introduced()
+        caller.say(REQUEST)
+        await wait_until_async(lambda: place.server.handled)
+        parting = asyncio.create_task(place.binding.say_goodbye())
+        assert await caller.hears(Goodbye) == [Goodbye(OWN)]
+        assert not parting.done()
+        caller.say(Goodbye(OTHER))
+        await parting
+        assert len(place.binding.engines) == 0
+
+    place.run(scenario)
+
+
+def test_goodbye_is_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who does not answer a goodbye holds nobody up for long."""
+    monkeypatch.setattr(module, "FAREWELL", 100 * MS)
+
+    async def scenario() -> None:
+        await place.introduced()
+        started = time.monotonic()
+        await place.binding.say_goodbye()
+        assert 100 * MS <= time.monotonic() - started < 1
+
+    place.run(scenario)
+
+
+# Keys
+
+
+def test_connections_that_are_refused(surroundings: Surroundings, place: Place) -> None:
+    """With a key, who has none is not let in, and counted."""
+    place.transport.close()
+    place.transport = Transport(KeySecurity(keys=[BusKey.generate()], addresses=["127.0.0.1"]))
+
+    async def scenario() -> None:
+        assert place.binding.refused_connections == {}
+        place.endpoints = place.binding.bind_tcp(["127.0.0.1"], 0, 0)
+        caller = place.caller()
+        caller.say(HELLO)
+        await caller.hears(Welcome)
+        port = place.endpoints.event_port
+        with socket.create_connection(("127.0.0.1", port)) as stranger:
+            stranger.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"NULL".ljust(52, b"\0"))
+            await wait_until_async(lambda: place.binding.refused_connections)
+        assert place.binding.refused_connections == {"no_key": 1}
+
+    place.run(scenario, bound=False)

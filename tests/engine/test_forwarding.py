@@ -1,0 +1,164 @@
+"""The outbox is emptied when somebody publishes what waits there, and what is not taken holds up nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers import wait_until_async
+from helpers.calling import A, FakeDoorway, peer
+from lightbus.adapters.sqlite.outbox import Outbox
+from lightbus.engine.forwarding import Forwarder
+from lightbus.exceptions import EventNotFound, InvalidEventArguments, PeerUnreachable, ProtocolError
+from lightbus.rpc.request import OutgoingEvent
+from lightbus.wire.announcement import ApiInfo
+
+
+class Engine(FakeDoorway):
+    """An engine whose publisher takes what it is given, or raises what it is told to."""
+
+    def __init__(self, *apis: str) -> None:
+        super().__init__(peer(A))
+        self.snapshot = replace(self.snapshot, by_api=dict.fromkeys(apis, (peer(A),)))
+        self.executor = ThreadPoolExecutor(1)
+        self.taken: list[str] = []
+        self.refuses: Callable[[OutgoingEvent], Exception | None] = lambda event: None
+
+    def publish(self, api: str, digest: str) -> None:
+        """Have an API published in a form that has this digest."""
+        announcement = replace(peer(A).announcement, apis=(ApiInfo(name=api, digest=digest),), api_names=None)
+        by_api = {**self.snapshot.by_api, api: (replace(peer(A), announcement=announcement),)}
+        self.snapshot = replace(self.snapshot, by_api=by_api)
+
+    def caller(self) -> Any:
+        return self
+
+    async def request(self, event: OutgoingEvent) -> None:
+        if (error := self.refuses(event)) is not None:
+            raise error
+        self.taken.append(event.record.decode())
+
+
+def put(directory: Path, *names: str) -> None:
+    """Put events in: `"auth.seen 1"`."""
+    for name in names:
+        api, event = name.split(" ")[0].split(".")
+        Outbox(directory).put(id=name, api=api, event=event, key=None, record=name.encode())
+
+
+def run(engine: Engine, directory: Path, test: Callable[[Forwarder], Any]) -> None:
+    """Run a test with a forwarder at work."""
+
+    async def main() -> None:
+        forwarder = Forwarder(engine, directory)
+        try:
+            await test(forwarder)
+        finally:
+            forwarder.stop()
+            await wait_until_async(lambda: forwarder._task is None)
+
+    try:
+        asyncio.run(main())
+    finally:
+        engine.executor.shutdown()
+
+
+def test_what_waits_is_handed_off_in_order(tmp_path: Path) -> None:
+    """Once somebody publishes it, all of it, and it is out then; what nobody publishes goes on waiting."""
+    engine = Engine("auth")
+    names = [f"auth.seen {number}" for number in range(150)]
+    put(tmp_path, "mail.sent 1", *names)
+
+    async def test(forwarder: Forwarder) -> None:
+        await wait_until_async(lambda: Outbox(tmp_path).counts() == {"mail": 1})
+        assert engine.taken == names
+        assert engine.wanted == {"auth", "mail"}
+
+    run(engine, tmp_path, test)
+
+
+def test_what_is_not_taken_holds_up_its_api_only(tmp_path: Path) -> None:
+    """Behind an event that is not taken the others of its API wait, in order; those of other APIs go."""
+    engine = Engine("auth", "mail")
+    engine.refuses = lambda event: PeerUnreachable("gone") if event.api == "auth" else None
+    put(tmp_path, *[f"auth.seen {number}" for number in range(120)], "mail.sent 1", "mail.sent 2")
+
+    async def test(forwarder: Forwarder) -> None:
+        await wait_until_async(lambda: Outbox(tmp_path).counts() == {"auth": 120})
+        assert engine.taken == ["mail.sent 1", "mail.sent 2"]
+        await wait_until_async(lambda: forwarder._task is None)
+        engine.refuses = lambda event: None
+        forwarder.peers_changed()
+        await wait_until_async(lambda: Outbox(tmp_path).counts() == {})
+        assert engine.taken[2:] == [f"auth.seen {number}" for number in range(120)]
+
+    run(engine, tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    "error", [InvalidEventArguments("n is missing"), EventNotFound("gone"), ProtocolError("no record")], ids=repr
+)
+def test_what_is_refused_for_what_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception) -> None:
+    """It is kept, said once, and holds up nobody, of its API neither; when its API changes it is tried again."""
+    engine = Engine("auth", "mail")
+    engine.publish("auth", "digest 1")
+    asked: list[str] = []
+
+    def refuses(event: OutgoingEvent) -> Exception | None:
+        asked.append(event.record.decode())
+        return error if event.name == "gone" else None
+
+    engine.refuses = refuses
+    put(tmp_path, "auth.gone 1", "auth.gone 2", "auth.seen 1", "mail.sent 1")
+    outbox = Outbox(tmp_path)
+
+    async def idle(forwarder: Forwarder) -> None:
+        forwarder.peers_changed()
+        await wait_until_async(lambda: forwarder._task is None)
+
+    async def test(forwarder: Forwarder) -> None:
+        await wait_until_async(lambda: outbox.counts() == {"auth": 2} and outbox.refused() != [])
+        assert engine.taken == ["auth.seen 1", "mail.sent 1"]
+        assert outbox.refused() == [("auth", "gone", 2, str(error))]
+        for _ in range(3):
+            await idle(forwarder)
+        assert len(asked) == 4
+        engine.publish("auth", "digest 2")
+        await idle(forwarder)
+        assert asked[4:] == ["auth.gone 1", "auth.gone 2"]
+        engine.publish("auth", "digest 1")
+        engine.refuses = lambda event: None
+        await idle(forwarder)
+        assert engine.taken[2:] == ["auth.gone 1", "auth.gone 2"]
+        assert outbox.counts() == {}
+
+    run(engine, tmp_path, test)
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 2  # one for each form of the API
+    assert warnings[0].startswith("The event auth.gone 1 of auth.gone (and 1 others of this name) is not taken by who ")
+    assert f"{error} It is tried again once the API 'auth' changes" in warnings[0]
+
+
+def test_an_outbox_that_cannot_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is said, and tried again."""
+    put(tmp_path, "auth.seen 1")
+    whole = Outbox(tmp_path).path.read_bytes()
+    Outbox(tmp_path).path.unlink()
+    Outbox(tmp_path).path.mkdir()
+    engine = Engine("auth")
+
+    async def test(forwarder: Forwarder) -> None:
+        await wait_until_async(lambda: "is not emptied" in caplog.text and forwarder._task is None)
+        Outbox(tmp_path).path.rmdir()
+        Outbox(tmp_path).path.write_bytes(whole)
+        forwarder.peers_changed()
+        await wait_until_async(lambda: engine.taken == ["auth.seen 1"])
+
+    run(engine, tmp_path, test)

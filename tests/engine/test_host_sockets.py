@@ -1,0 +1,223 @@
+"""The sockets of a worker in mode host: wherever they can be, and there again when somebody removed them."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from helpers.surroundings import Surroundings
+from lightbus.adapters.host.places import Places
+from lightbus.adapters.zmq.security import HostSecurity
+from lightbus.adapters.zmq.transport import Transport
+from lightbus.engine import host_sockets as module
+from lightbus.engine.host_sockets import HostSockets
+from lightbus.exceptions import InvalidConfiguration, TransportError
+
+INSTANCE = "4f2a00112233445d"
+
+
+class Worker:
+    """The sockets of a worker, with clock and directories in the test's hands."""
+
+    def __init__(self, places: Places) -> None:
+        self.places = places
+        self.now = 100.0
+        self.heard: list[bytes] = []
+        self.transport = Transport(HostSecurity(places=places))
+        self.router = self.transport.router(lambda routing_id, frame: self.heard.append(frame))
+        self.xpub = self.transport.publisher(lambda topic, subscribed: None)
+        self.sockets = HostSockets(INSTANCE, places, self.router, self.xpub)
+
+    def look(self) -> bool:
+        """Look when it is time to do so, all that there is to look at."""
+        self.now += module.TRY_EVERY
+        return self.sockets.look(self.now)
+
+    async def is_reached_at(self, place: Path) -> bool:
+        """Return whether what is sent to a file of ours arrives."""
+        before = len(self.heard)
+        dealer = self.transport.dealer(f"ipc://{place}/{INSTANCE}.rpc", lambda frame: None)
+        dealer.send_later(b"hello")
+        for _ in range(200):
+            await asyncio.sleep(0.01)
+            if len(self.heard) > before:
+                break
+        dealer.close()
+        return len(self.heard) > before
+
+    def close(self) -> None:
+        self.sockets.remove()
+        self.router.close()
+        self.xpub.close()
+        self.transport.close()
+
+
+@pytest.fixture
+def one(surroundings: Surroundings) -> Path:
+    """Return a directory in which a place can be made; its path is short enough for sockets."""
+    (surroundings.runtime / "one").mkdir()
+    return surroundings.runtime / "one"
+
+
+@pytest.fixture
+def two(surroundings: Surroundings) -> Path:
+    """Return another."""
+    (surroundings.runtime / "two").mkdir()
+    return surroundings.runtime / "two"
+
+
+def run(scenario: Callable[[Worker], Awaitable[None]], *bases: Path, last_resort: Path | None = None) -> None:
+    """Run a scenario with a worker that has these bases for its places."""
+
+    async def main() -> None:
+        worker = Worker(Places("b", [base / "lightbus" for base in bases], last_resort))
+        try:
+            await asyncio.wait_for(scenario(worker), 30)
+        finally:
+            worker.close()
+
+    asyncio.run(main())
+
+
+def test_every_place_leads_here(one: Path, two: Path) -> None:
+    """The worker is reached at its file in each place; nothing is left of it at the end."""
+
+    async def scenario(worker: Worker) -> None:
+        worker.sockets.open()
+        for place in worker.places.candidates():
+            assert await worker.is_reached_at(place)
+        assert worker.sockets.paths()[0] == one / "lightbus" / "b" / f"{INSTANCE}.rpc"
+        assert not worker.look()
+
+    run(scenario, one, two)
+    assert [path for base in (one, two) for path in base.rglob(f"{INSTANCE}*")] == []
+
+
+@pytest.mark.parametrize("what", ["sockets", "directory", "all"])
+def test_what_is_removed_is_bound_anew(one: Path, two: Path, what: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Whether a cleaner took the files, their directory or more: they are there again, and it is said once."""
+
+    async def scenario(worker: Worker) -> None:
+        worker.sockets.open()
+        place = worker.places.candidates()[0]
+        if what == "sockets":
+            for file in place.iterdir():
+                file.unlink()
+        else:
+            shutil.rmtree(place if what == "directory" else place.parent)
+        assert worker.look()
+        assert await worker.is_reached_at(place)
+        assert not worker.look()
+        assert [each.message for each in caplog.records if "removed by somebody" in each.message] == [
+            f"The sockets of this worker in {place} were removed by somebody, and are made anew"
+        ]
+
+    run(scenario, one, two)
+
+
+def test_a_directory_that_comes_back(one: Path, two: Path) -> None:
+    """What the end of a login removes is done without until the next login; the other place is told of meanwhile."""
+
+    async def scenario(worker: Worker) -> None:
+        worker.sockets.open()
+        first, second = worker.places.candidates()
+        shutil.rmtree(one)
+        assert worker.look()
+        assert worker.sockets.paths()[0].parent == second
+        assert not worker.look()
+        one.mkdir()
+        assert worker.look()
+        assert worker.sockets.paths()[0].parent == first
+        assert await worker.is_reached_at(first)
+
+    run(scenario, one, two)
+
+
+def test_the_only_directory_is_waited_for(one: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where there is no other place the worker says once that nobody new can reach it, and goes on trying."""
+
+    async def scenario(worker: Worker) -> None:
+        worker.sockets.open()
+        (place,) = worker.places.candidates()
+        shutil.rmtree(one)
+        assert [worker.look() for _ in range(5)] == [False] * 5
+        assert sum("nobody new can reach it" in each.message for each in caplog.records) == 1
+        one.mkdir()
+        assert worker.look()
+        assert await worker.is_reached_at(place)
+
+    run(scenario, one)
+
+
+def test_the_last_resort(one: Path, two: Path) -> None:
+    """It is used where no other place can be, and not otherwise."""
+
+    async def with_another(worker: Worker) -> None:
+        worker.sockets.open()
+        worker.look()
+        assert not (two / "lightbus").exists()
+
+    async def alone(worker: Worker) -> None:
+        worker.sockets.open()
+        assert await worker.is_reached_at(two / "lightbus" / "b")
+
+    run(with_another, one, last_resort=two / "lightbus")
+    run(alone, one / "missing", last_resort=two / "lightbus")
+
+
+def test_no_place_at_all(one: Path) -> None:
+    """One line says what was tried, and what to set."""
+
+    async def scenario(worker: Worker) -> None:
+        with pytest.raises(InvalidConfiguration, match=r"no directory for the sockets.*missing.*set XDG_RUNTIME_DIR"):
+            worker.sockets.open()
+
+    run(scenario, one / "missing")
+
+
+def test_it_ends_where_they_are_removed_for_ever(one: Path, two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time costs descriptors: a place that is emptied again and again is given up, where there is another."""
+    monkeypatch.setattr(module, "MOST_ATTEMPTS", 3)
+
+    async def scenario(worker: Worker) -> None:
+        worker.sockets.open()
+        for _ in range(6):
+            shutil.rmtree(one / "lightbus", ignore_errors=True)
+            worker.look()
+        assert not (one / "lightbus").exists()
+        assert worker.sockets.paths()[0].parent.is_relative_to(two)
+
+    run(scenario, one, two)
+
+
+def test_a_directory_that_is_removed_amid_the_start(one: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that ends may remove the empty directory in which another is about to bind: that makes it again."""
+
+    async def scenario(worker: Worker) -> None:
+        bind, failed = worker.router.bind, []
+
+        def fail_once(endpoint: str) -> str:
+            if not failed:
+                failed.append(endpoint)
+                raise TransportError("gone")
+            return bind(endpoint)
+
+        monkeypatch.setattr(worker.router, "bind", fail_once)
+        worker.sockets.open()
+        assert await worker.is_reached_at(worker.places.candidates()[0])
+
+    run(scenario, one)
+
+
+def test_too_long_a_path(one: Path) -> None:
+    """A directory that was named, and cannot be used, is not passed over in silence."""
+
+    async def scenario(worker: Worker) -> None:
+        with pytest.raises(InvalidConfiguration, match=r"/d{80}/lightbus is too long a path"):
+            worker.sockets.open()
+
+    run(scenario, one / ("d" * 80))

@@ -1,0 +1,602 @@
+"""Nodes that find each other in memory and speak over real sockets: who is up, who is not, and who is told."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers import MS, scaled, wait_until_async
+from helpers.surroundings import Surroundings
+from lightbus.adapters.host.places import Places
+from lightbus.adapters.mdns.discovery import MemoryDiscovery, MemoryHub
+from lightbus.adapters.zmq.security import HostSecurity
+from lightbus.adapters.zmq.transport import Transport
+from lightbus.core.registry import Peer, PeerLeft, Snapshot
+from lightbus.deadline import Deadline
+from lightbus.engine import node as module
+from lightbus.engine.binding import Binding, Endpoints
+from lightbus.engine.node import Node
+from lightbus.exceptions import PeerUnreachable, UnknownApi
+from lightbus.membership import local_addresses
+from lightbus.membership.context import Identity
+from lightbus.membership.dialer import EXCHANGE_PARTNERS, FOR_ASKED, MAX_DIALS
+from lightbus.membership.local_addresses import Whereabouts
+from lightbus.membership.lookup import NodeStopped
+from lightbus.wire.announcement import Announcement, ApiInfo, new_instance_id
+
+AT_ONCE = 500 * MS
+
+
+class User:
+    """Takes what a node tells, as the engine does."""
+
+    def __init__(self) -> None:
+        self.wanted: set[str] = set()
+        self.snapshot = Snapshot()
+        self.left: list[tuple[str, str]] = []
+        self.refreshed = 0
+        self.pending = asyncio.Event()
+        self.pending.set()
+
+    def peers_changed(self, node: Node, snapshot: Snapshot, left: Sequence[PeerLeft]) -> None:
+        self.snapshot = snapshot
+        self.refreshed += 1
+        self.left += [(fact.peer.instance, fact.reason) for fact in left]
+
+    async def doors_have_seen(self, instance: str) -> None:
+        await self.pending.wait()
+
+    async def doors_are_done(self, instance: str) -> None:
+        await self.pending.wait()
+
+
+class Place:
+    """Several nodes in one event loop, each with a transport of its own, as processes have."""
+
+    def __init__(self, directory: Path) -> None:
+        self.hub = MemoryHub()
+        self.directory = directory
+        self.nodes: list[Node] = []
+        self._transports: list[Transport] = []
+
+    def node(self, *wanted: str, hub: MemoryHub | None = None, **options: Any) -> Node:
+        """Make a node of a process that uses some APIs."""
+        user = User()
+        user.wanted.update(wanted)
+        security = HostSecurity(places=Places.only(self.directory))
+        self._transports.append(Transport(security, heartbeat_interval=0.1, heartbeat_timeout=0.5))
+        options = {"places": Places.only(self.directory), "wait": 200 * MS, **options}
+        made = Node(
+            user,
+            Identity(bus="b", service="shop", process="p"),
+            self._transports[-1],
+            MemoryDiscovery("b", self.hub if hub is None else hub),
+            **options,
+        )
+        self.nodes.append(made)
+        return made
+
+    async def client(self, *wanted: str, **options: Any) -> Node:
+        """Start a node that only calls."""
+        made = self.node(*wanted, **options)
+        await made.start()
+        return made
+
+    async def worker(self, *apis: str, announced: bool = True, **options: Any) -> Node:
+        """Start a node that serves APIs."""
+        made = await self.client(**options)
+        made.bind(lambda endpoints: self._announcement(made, endpoints, apis), self._open)
+        if announced:
+            await made.announce()
+        return made
+
+    def crash(self, node: Node) -> None:
+        """Do to a node what `kill -9` does: its connections end, and nobody says a word."""
+        self.nodes.remove(node)
+        node.retire()
+        assert node.binding is not None
+        node.binding.close()
+        for link in node.links.values():
+            link.close()
+
+    def _announcement(self, node: Node, endpoints: Endpoints, apis: Sequence[str]) -> Announcement:
+        me = node.identity
+        infos = tuple(ApiInfo(name=name, procedures=("who",), events=("happened",)) for name in apis)
+        return Announcement(
+            bus=me.bus, instance=me.instance, service=me.service, process=me.process, host=me.host, apis=infos
+        )
+
+    def _open(self, binding: Binding) -> Endpoints:
+        return binding.bind_host(Places.only(self.directory))
+
+    def run(self, scenario: Callable[[], Awaitable[None]]) -> None:
+        """Run a scenario, and stop what it started."""
+
+        async def main() -> None:
+            try:
+                await scenario()
+            finally:
+                await asyncio.gather(*(node.stop() for node in self.nodes))
+
+        try:
+            asyncio.run(main())
+        finally:
+            for transport in self._transports:
+                transport.close()
+
+
+@pytest.fixture
+def place(surroundings: Surroundings) -> Place:
+    """Return a place for nodes."""
+    return Place(surroundings.runtime)
+
+
+def user_of(node: Node) -> User:
+    """Return whom a node tells."""
+    assert isinstance(node.user, User)
+    return node.user
+
+
+def offered(node: Node, api: str) -> list[str]:
+    """Return the instances that a node offers for an API."""
+    return [peer.instance for peer in user_of(node).snapshot.by_api.get(api, ())]
+
+
+async def knows(node: Node, api: str, *workers: Node) -> None:
+    """Wait until a node offers exactly these workers for an API."""
+    instances = {worker.identity.instance for worker in workers}
+    await wait_until_async(lambda: set(offered(node, api)) == instances, what=f"{api} is served by {instances}")
+
+
+def ghost(*apis: str, **fields: Any) -> Announcement:
+    """Return the announcement of somebody who is not there."""
+    values = {"bus": "b", "instance": new_instance_id(), "service": "ghost", "process": "p", "host": "h"}
+    return Announcement(**{**values, "api_names": apis, **fields})
+
+
+# Finding
+
+
+def test_those_of_use_are_up(place: Place) -> None:
+    """A process is connected to the peers whose APIs it uses, and to a few others for what they know."""
+
+    async def scenario() -> None:
+        others = [await place.worker(f"other{number}") for number in range(EXCHANGE_PARTNERS + 3)]
+        worker = await place.worker("auth")
+        client = await place.client("auth")
+        await knows(client, "auth", worker)
+        assert worker.identity.instance in client.links
+        assert len(client.links) <= EXCHANGE_PARTNERS + 1
+        await client.resolve("other0", Deadline.after(5))
+        await client.resolve("other5", Deadline.after(5))
+        assert {others[0].identity.instance, others[5].identity.instance} <= set(client.links)
+
+    place.run(scenario)
+
+
+def test_a_worker_is_its_own_peer(place: Place) -> None:
+    """What this process serves itself is offered to it, at once."""
+
+    async def scenario() -> None:
+        worker = await place.worker("auth", announced=False)
+        assert offered(worker, "auth") == [worker.identity.instance]
+        assert ("auth", "happened") in user_of(worker).snapshot.events
+
+    place.run(scenario)
+
+
+def test_nothing_is_offered_before_it_is_announced(place: Place) -> None:
+    """Who finds a worker before it is ready is told of no API; ready, it says so to all that are connected."""
+
+    async def scenario() -> None:
+        worker = await place.worker("auth", announced=False)
+        seed = f"ipc://{place.directory}/{worker.identity.instance}.rpc"
+        client = await place.client("auth", hub=MemoryHub(), seeds=[seed])
+        await wait_until_async(lambda: worker.identity.instance in client.links)
+        assert offered(client, "auth") == []
+        await worker.announce()
+        await knows(client, "auth", worker)
+
+    place.run(scenario)
+
+
+def test_what_is_advertised_can_change(place: Place) -> None:
+    """A worker that advertises something else says so to those connected, and to those who come later."""
+
+    async def scenario() -> None:
+        worker = await place.worker("auth")
+        client = await place.client("auth", "shop")
+        await knows(client, "auth", worker)
+        await worker.advertise([ApiInfo(name="shop")])
+        late = await place.client("shop")
+        for node in (client, late):
+            await knows(node, "shop", worker)
+            await knows(node, "auth")
+
+    place.run(scenario)
+
+
+@pytest.mark.parametrize("seeds_first", [True, False])
+def test_one_fixed_peer_is_enough(place: Place, seeds_first: bool) -> None:
+    """Where nobody hears anybody, all who know one fixed peer know each other, whatever the number and the order."""
+
+    async def scenario() -> None:
+        alone = MemoryHub()
+        seed = await place.worker("seed", hub=alone) if seeds_first else None
+        endpoint = f"ipc://{place.directory}/seed.rpc"
+        if seed is not None:
+            (place.directory / "seed.rpc").symlink_to(place.directory / f"{seed.identity.instance}.rpc")
+        workers = [
+            await place.worker(f"api{number}", hub=MemoryHub(), seeds=[endpoint])
+            for number in range(EXCHANGE_PARTNERS + 3)
+        ]
+        if seed is None:
+            seed = await place.worker("seed", hub=alone)
+            (place.directory / "seed.rpc").symlink_to(place.directory / f"{seed.identity.instance}.rpc")
+        client = await place.client(hub=MemoryHub(), seeds=[endpoint])
+        names = [f"api{number}" for number in range(len(workers))]
+        assert await client.wait_for([*names, "seed"], Deadline.after(5)) == []
+        assert await workers[0].wait_for(names, Deadline.after(5)) == []
+
+    place.run(scenario)
+
+
+def test_fixed_peer_that_is_ourselves(place: Place) -> None:
+    """A worker that is its own fixed peer does not connect to itself."""
+
+    async def scenario() -> None:
+        endpoint = f"ipc://{place.directory}/me.rpc"
+        worker = await place.worker("auth", seeds=[endpoint])
+        (place.directory / "me.rpc").symlink_to(place.directory / f"{worker.identity.instance}.rpc")
+        await asyncio.sleep(400 * MS)
+        assert worker.links == {}
+        assert offered(worker, "auth") == [worker.identity.instance]
+
+    place.run(scenario)
+
+
+def test_wait_for_names(place: Place) -> None:
+    """Waiting for several names ends when all are there, or says which are not."""
+
+    async def scenario() -> None:
+        client = await place.client()
+        waiting = asyncio.create_task(client.wait_for(["auth", "shop"], Deadline.after(5)))
+        await place.worker("auth")
+        await place.worker("shop")
+        assert await waiting == []
+        assert await client.wait_for(["auth", "nothing"], Deadline.after(50 * MS)) == ["nothing"]
+
+    place.run(scenario)
+
+
+def test_nobody_advertises_it(place: Place) -> None:
+    """A name that nobody advertises is waited for once, while discovery settles, and after that not at all."""
+
+    async def scenario() -> None:
+        await place.worker("auth")
+        client = await place.client()
+        for least, most in ((0, 200 * MS + AT_ONCE), (0, 100 * MS)):
+            started = time.monotonic()
+            with pytest.raises(UnknownApi, match=r"'auht'; .*Did you mean 'auth'"):
+                await client.resolve("auht", Deadline.after(5))
+            assert least <= time.monotonic() - started < most
+
+    place.run(scenario)
+
+
+# Losing
+
+
+@pytest.mark.parametrize("how", ["stop", "crash"])
+def test_loss_is_told_at_once(place: Place, how: str) -> None:
+    """A peer that says goodbye, or is gone without a word, is not offered any more, at once."""
+
+    async def scenario() -> None:
+        worker, other = await place.worker("auth"), await place.worker("auth")
+        client = await place.client("auth")
+        await knows(client, "auth", worker, other)
+        if how == "stop":
+            await worker.stop()
+        else:
+            place.crash(worker)
+        await wait_until_async(lambda: user_of(client).left, AT_ONCE)
+        assert offered(client, "auth") == [other.identity.instance]
+        [(instance, reason)] = user_of(client).left
+        assert instance == worker.identity.instance
+        assert reason in (("said goodbye", "has left") if how == "stop" else ("went away",))
+
+    place.run(scenario)
+
+
+def test_lost_connection_is_made_again(place: Place) -> None:
+    """A peer whose connection broke, and that is still there, is soon offered again."""
+
+    async def scenario() -> None:
+        worker = await place.worker("auth")
+        client = await place.client("auth")
+        await knows(client, "auth", worker)
+        link = client.links[worker.identity.instance]
+        link._end("broke")
+        assert user_of(client).left == [(worker.identity.instance, "broke")]
+        await knows(client, "auth", worker)
+        assert client.links[worker.identity.instance] is not link
+
+    place.run(scenario)
+
+
+def test_rumours_end_rumours_only(place: Place) -> None:
+    """That a third party lost somebody does not count where we are connected to him ourselves."""
+
+    async def scenario() -> None:
+        worker, other = await place.worker("auth"), await place.worker("shop")
+        client = await place.client("auth", "shop")
+        await knows(client, "auth", worker)
+        await knows(client, "shop", other)
+        assert other.binding is not None
+        other.binding.tell_peers([], [worker.identity.instance])
+        other.binding.tell_peers([ghost("news")], [])
+        await wait_until_async(lambda: "news" in user_of(client).snapshot.announced)
+        assert offered(client, "auth") == [worker.identity.instance]
+
+    place.run(scenario)
+
+
+def test_worker_that_drains_is_offered_no_more(place: Place) -> None:
+    """A worker that drains is left alone by everybody before it ends, once their doors have seen it."""
+
+    async def scenario() -> None:
+        worker, other = await place.worker("auth"), await place.worker("auth")
+        client = await place.client("auth")
+        await knows(client, "auth", worker, other)
+        user_of(client).pending.clear()  # a door has something unsent
+        draining = asyncio.create_task(worker.drain(30))
+        await knows(client, "auth", other)
+        assert user_of(client).left == []  # what it executes goes on
+        assert user_of(client).snapshot.is_up(worker.identity.instance)
+        assert offered(worker, "auth") == [other.identity.instance] or offered(worker, "auth") == []
+        assert not draining.done()
+        user_of(client).pending.set()
+        await draining
+
+    place.run(scenario)
+
+
+def test_goodbye_waits_for_what_is_on_its_way(place: Place) -> None:
+    """After a goodbye nothing new goes to a peer; what its answers are waited for is failed only when it is gone."""
+
+    async def scenario() -> None:
+        worker = await place.worker("auth")
+        client = await place.client("auth")
+        await knows(client, "auth", worker)
+        user_of(client).pending.clear()  # a door awaits an answer
+        stopping = asyncio.create_task(worker.stop())
+        await knows(client, "auth")
+        assert user_of(client).left == []
+        assert not stopping.done()
+        user_of(client).pending.set()
+        await stopping
+        await wait_until_async(lambda: user_of(client).left == [(worker.identity.instance, "said goodbye")])
+
+    place.run(scenario)
+
+
+# Those who are not there
+
+
+def test_ghosts_are_given_up(place: Place) -> None:
+    """Behind a ghost is nobody: it is tried, found out, and forgotten."""
+
+    async def scenario() -> None:
+        client = await place.client("auth")
+        place.hub.publish(ghost("auth"), gone=False)
+        await wait_until_async(lambda: client.registry.peers)
+        with pytest.raises(PeerUnreachable):
+            await client.resolve("auth", Deadline.after(5))
+        await wait_until_async(lambda: not client.registry.peers)
+        with pytest.raises(UnknownApi):
+            await client.resolve("auth", Deadline.after(5))
+
+    place.run(scenario)
+
+
+def test_withdrawn_hints_are_forgotten(place: Place) -> None:
+    """Somebody who was only announced, and is so no more, is not remembered."""
+
+    async def scenario() -> None:
+        others = [await place.worker(f"other{number}") for number in range(EXCHANGE_PARTNERS)]
+        client = await place.client(*(f"other{number}" for number in range(EXCHANGE_PARTNERS)))
+        for number, other in enumerate(others):
+            await knows(client, f"other{number}", other)
+        hint = ghost("unused")
+        place.hub.publish(hint, gone=False)
+        await wait_until_async(lambda: hint.instance in client.registry.peers)
+        place.hub.publish(hint, gone=True)
+        await wait_until_async(lambda: hint.instance not in client.registry.peers)
+
+    place.run(scenario)
+
+
+def test_ports_mean_nothing_in_mode_host(place: Place) -> None:
+    """In mode host an announcement with a port is not for us, whoever says it."""
+
+    async def scenario() -> None:
+        client = await place.client("auth")
+        place.hub.publish(ghost("auth", addresses=("127.0.0.1",), rpc_port=1, event_port=1), gone=False)
+        place.hub.publish(ghost("marker"), gone=False)
+        await wait_until_async(lambda: client.registry.peers)
+        assert [peer.announcement.api_names for peer in client.registry.peers.values()] == [("marker",)]
+
+    place.run(scenario)
+
+
+@pytest.mark.parametrize("api", ["auth", "other"])
+def test_flood_of_ghosts(place: Place, monkeypatch: pytest.MonkeyPatch, api: str) -> None:
+    """Thousands of announcements cost memory and sockets within bounds, and keep no real peer out."""
+    monkeypatch.setattr("lightbus.core.registry.MAX_PEERS", 300)
+
+    async def scenario() -> None:
+        client = await place.client("auth")
+        dials = 0
+
+        async def flood() -> None:
+            nonlocal dials
+            for _ in range(scaled(5000, least=1000)):
+                place.hub.publish(ghost(api), gone=False)
+                dials = max(dials, len(client._dialler._dials))
+                await asyncio.sleep(0)
+
+        flooding = asyncio.create_task(flood())
+        await asyncio.sleep(50 * MS)
+        worker = await place.worker("auth")
+        started = time.monotonic()
+        await client.resolve("auth", Deadline.after(10))
+        assert time.monotonic() - started < 2
+        await flooding
+        await knows(client, "auth", worker)
+        assert len(client.registry.peers) <= 300
+        assert 0 < dials <= MAX_DIALS + FOR_ASKED
+
+    place.run(scenario)
+
+
+def test_announcements_share_a_snapshot(place: Place) -> None:
+    """A crowd of announcements, none of which changes what can be called, is told as one."""
+
+    async def scenario() -> None:
+        client = await place.client()
+        before = user_of(client).refreshed
+        for _ in range(100):
+            client._found(ghost("auth"))
+        await wait_until_async(lambda: len(user_of(client).snapshot.announced.get("auth", ())) >= 90)
+        assert user_of(client).refreshed - before < 20
+
+    place.run(scenario)
+
+
+# A node's end, and the one that follows
+
+
+def test_whoever_waits_is_sent_on(place: Place) -> None:
+    """A node that stops sends those who wait for a name to the one that follows it."""
+
+    async def scenario() -> None:
+        client = await place.client(wait=30.0)
+        waiting = [
+            asyncio.create_task(client.resolve("auth", Deadline.after(30))),
+            asyncio.create_task(client.wait_for(["auth"], Deadline.after(30))),
+        ]
+        await asyncio.sleep(0)
+        await client.stop()
+        for result in await asyncio.gather(*waiting, return_exceptions=True):
+            assert isinstance(result, NodeStopped)
+
+    place.run(scenario)
+
+
+def test_node_that_follows_knows_the_peers(place: Place) -> None:
+    """What a retired node saw up is up for the next one from the start; it looks whether that is true."""
+
+    async def scenario() -> None:
+        living, dying = await place.worker("auth"), await place.worker("shop")
+        first = await place.client("auth", "shop")
+        await knows(first, "auth", living)
+        await knows(first, "shop", dying)
+        known = first.retire()
+        await first.stop()
+        place.crash(dying)
+        second = place.node("auth", "shop", hub=MemoryHub(), known=known)
+        assert sorted(peer.instance for peer in second.registry.snapshot().peers.values()) == sorted(
+            node.identity.instance for node in (living, dying)
+        )
+        await second.start()
+        await wait_until_async(lambda: user_of(second).left)
+        assert [instance for instance, _ in user_of(second).left] == [dying.identity.instance]
+        assert offered(second, "auth") == [living.identity.instance]
+        await wait_until_async(lambda: living.identity.instance in second.links)
+
+    place.run(scenario)
+
+
+def test_retired_node_is_silent(place: Place) -> None:
+    """A node that was retired tells nothing any more; our own part in it is over before."""
+
+    async def scenario() -> None:
+        other = await place.worker("shop")
+        worker = await place.worker("auth")
+        user_of(worker).wanted.add("shop")
+        await worker.resolve("shop", Deadline.after(5))
+        known = worker.retire()
+        assert [peer.instance for peer in known] == [other.identity.instance]
+        assert user_of(worker).left == [(worker.identity.instance, "has stopped")]
+        refreshed = user_of(worker).refreshed
+        place.hub.publish(ghost("news"), gone=False)
+        await other.stop()
+        await asyncio.sleep(100 * MS)
+        assert user_of(worker).refreshed == refreshed
+        assert worker.retire() == []
+
+    place.run(scenario)
+
+
+def test_clock_goes_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake in one beat of a node's clock does not stop the next one."""
+    monkeypatch.setattr(module, "TICK", 10 * MS)
+
+    async def scenario() -> None:
+        failures = 0
+
+        def fail(now: float) -> list[Peer]:
+            nonlocal failures
+            failures += 1
+            raise RuntimeError("a mistake")
+
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+        client = place.node()
+        monkeypatch.setattr(client._dialler, "dial_due", fail)
+        with pytest.raises(RuntimeError):
+            await client.start()
+        await wait_until_async(lambda: failures > 3)
+
+    place.run(scenario)
+
+
+# Elsewhere
+
+
+@pytest.mark.parametrize("advertised", [(), ("127.0.0.9",)], ids=["its own", "advertised"])
+def test_a_worker_moves_with_its_host(
+    place: Place, monkeypatch: pytest.MonkeyPatch, advertised: tuple[str, ...]
+) -> None:
+    """At another address of its host a worker is the same one: it is announced and found there, and by itself."""
+    monkeypatch.setattr(local_addresses, "LOOK_EVERY", 20 * MS)
+    addresses = ["127.0.0.1"]
+
+    def announcement(node: Node, endpoints: Endpoints) -> Announcement:
+        ports = {"rpc_port": endpoints.rpc_port, "event_port": endpoints.event_port}
+        return replace(place._announcement(node, endpoints, ["work"]), addresses=advertised or ("127.0.0.1",), **ports)
+
+    async def scenario() -> None:
+        here = Whereabouts(addresses, lambda before: tuple(addresses))
+        worker = await place.client(places=None, whereabouts=here)
+        worker.bind(lambda endpoints: announcement(worker, endpoints), lambda made: made.bind_tcp(addresses, 0, 0))
+        await worker.announce()
+        client, instance = await place.client("work", places=None), worker.identity.instance
+        if not advertised:
+            await knows(client, "work", worker)
+        addresses[:] = ["127.0.0.2"]
+        await wait_until_async(lambda: (instance, "has another address") in user_of(worker).left)
+        assert user_of(worker).snapshot.peers[instance].endpoint.startswith("tcp://127.0.0.2:")
+        told = user_of(worker).snapshot.peers[instance].announcement.addresses
+        assert told == (advertised or ("127.0.0.2",))
+        if not advertised:
+            await wait_until_async(lambda: user_of(client).snapshot.peers[instance].announcement.addresses == told)
+            client.over(client.links[instance], "went away", refused=False)
+            await knows(client, "work", worker)
+
+    place.run(scenario)

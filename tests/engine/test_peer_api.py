@@ -1,0 +1,226 @@
+"""What every worker says about itself when it is asked."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import lightbus
+from helpers import Door, wait_until
+from helpers.damage import damage
+from helpers.surroundings import Surroundings
+from lightbus import Api, BusPath, Event, InvalidArguments, LightbusWorkerError, SchemaNotFound
+from lightbus.__about__ import version
+from lightbus.adapters.sqlite.outbox import Outbox
+from lightbus.engine.peer_api import PeerApi
+from lightbus.message import EventMessage
+
+SETTINGS = {"security": {"mode": "host"}}
+
+
+class AuthApi(Api):
+    user_registered = Event(["username"])
+
+    class Meta:
+        name = "auth"
+
+    def check_password(self, user: str, password: str) -> bool:
+        return password == "secret"
+
+    async def fail(self) -> None:
+        raise RuntimeError("as it should")
+
+
+def greet(event_message: EventMessage) -> None:
+    """Listen."""
+
+
+@pytest.fixture
+def service() -> Iterator[BusPath]:
+    """Run a worker in this process, on sockets of its own."""
+    bus = lightbus.create(SETTINGS, service_name="auth-service", process_name="calm-otter")
+    bus.client.register_api(AuthApi())
+    bus.auth.user_registered.listen(greet, listener_name="greeter")
+    bus.client.start_in_background()
+    yield bus
+    bus.client.close()
+
+
+@pytest.fixture
+def bus(service: BusPath) -> Iterator[BusPath]:
+    """Return a caller that has found the worker."""
+    caller = lightbus.create(SETTINGS, service_name="caller")
+    caller.client.wait_for_apis("auth")
+    yield caller
+    caller.client.close()
+
+
+def targeted(service: BusPath) -> dict[str, str]:
+    """Return the options that lead a call to this worker."""
+    return {"peer": service.client.engine.identity.instance}
+
+
+def test_ping(service: BusPath, bus: BusPath, door: Door) -> None:
+    """It answers with its wall clock, in seconds since 1970."""
+    before = time.time()
+    told = door.call(bus.internal.peer.ping, bus_options=targeted(service))
+    assert before <= told <= time.time()
+
+
+def test_info(service: BusPath, bus: BusPath, surroundings: Surroundings) -> None:
+    """It says who it is, since when it runs, and what it listens to."""
+    info = bus.internal.peer.info(bus_options=targeted(service))
+    started_at = info.pop("started_at")
+    assert 0.0 <= info.pop("uptime") < 60
+    assert time.time() - 60 < started_at <= time.time()
+    assert info == {
+        "bus": surroundings.bus,
+        "instance": service.client.engine.identity.instance,
+        "service": "auth-service",
+        "process": "calm-otter",
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "version": version(),
+        "features": ["events", "rpcs", "tasks"],
+        "listeners": [
+            {"api": "auth", "events": ["user_registered"], "name": "greeter", "group": "auth-service-greeter"}
+        ],
+    }
+
+
+def test_calls_are_told_to_who_watches(service: BusPath, bus: BusPath, door: Door) -> None:
+    """From the first question on calls are told, with what came of them; not those of others who watch."""
+
+    def watch(after: int = 0) -> dict[str, Any]:
+        told: dict[str, Any] = bus.internal.peer.watch_calls(watcher="me", after=after, bus_options=targeted(service))
+        return told
+
+    bus.auth.check_password(user="ada", password="early")
+    assert watch() == {"calls": [], "noted": 0}
+    assert door.call(bus.auth.check_password, user="admin", password="secret")
+    with pytest.raises(LightbusWorkerError):
+        door.call(bus.auth.fail)
+    stats(service, bus)
+    checked, failed = watch()["calls"]
+    assert (checked["procedure"], checked["kwargs"]) == ("check_password", {"user": "admin", "password": "secret"})
+    assert (checked["result"], checked["error"], checked["caller_service"]) == (True, None, "caller")
+    assert checked["caller"] == bus.client.engine.identity.instance
+    assert time.time() - 60 < checked["at"] <= time.time()
+    assert 0 < checked["seconds"] < 60
+    assert (failed["error"], failed["message"]) == (
+        "builtins.RuntimeError",
+        "auth.fail raised RuntimeError: as it should",
+    )
+    assert watch(after=2) == {"calls": [], "noted": 2}
+    bus.internal.peer.end_watch(watcher="me", bus_options=targeted(service))
+    door.call(bus.auth.check_password, user="ada", password="late")
+    assert watch(after=2) == {"calls": [], "noted": 0}
+
+
+def test_info_of_what_changed(service: BusPath, bus: BusPath) -> None:
+    """A listener declared meanwhile is told at the next call."""
+    bus.internal.peer.info(bus_options=targeted(service))
+    service.auth.user_registered.listen(greet, listener_name="late")
+    info = bus.internal.peer.info(bus_options=targeted(service))
+    assert [listener["name"] for listener in info["listeners"]] == ["greeter", "late"]
+
+
+def stats(service: BusPath, bus: BusPath) -> dict[str, Any]:
+    """Return what the worker tells of what it does."""
+    told: dict[str, Any] = bus.internal.peer.stats(bus_options=targeted(service))
+    return told
+
+
+def test_stats_of_calls(service: BusPath, bus: BusPath, door: Door) -> None:
+    """Calls, errors, latency and the callers' services are told per procedure; its own procedures are left out."""
+    before = time.monotonic()
+    for password in ("secret", "guess"):
+        door.call(bus.auth.check_password, user="admin", password=password)
+    with pytest.raises(InvalidArguments):
+        door.call(bus.auth.check_password, user="admin")
+    with pytest.raises(LightbusWorkerError):
+        door.call(bus.auth.fail)
+    check, fail = stats(service, bus)["procedures"]
+    assert 0 < check.pop("p50") <= check.pop("p99") < time.monotonic() - before
+    assert check == {
+        "api": "auth", "procedure": "check_password", "calls": 3, "errors": 1, "callers": {"caller": 3}
+    }  # fmt: skip
+    assert (fail["procedure"], fail["calls"], fail["errors"]) == ("fail", 1, 1)
+
+
+def test_stats_at_rest(service: BusPath, bus: BusPath) -> None:
+    """A worker that nobody called does nothing: the question itself does not count."""
+    told = stats(service, bus)
+    assert (told["running"], told["queued"], told["concurrency"], told["procedures"]) == (0, 0, 100, [])
+    assert 0 < told["uptime"] < 60
+    assert told["connected"] >= 1
+
+
+def test_stats_of_events(service: BusPath, bus: BusPath) -> None:
+    """Published and handled events are told per event."""
+    for username in ("sally", "ada"):
+        bus.auth.user_registered(username=username)
+    wait_until(lambda: stats(service, bus)["listeners"][0]["handled"] == {"user_registered": 2})
+    told = stats(service, bus)
+    [events] = told["events"]
+    assert events.pop("bytes") > len("sally") + len("ada")
+    assert events == {"api": "auth", "event": "user_registered", "published": 2}
+    [listener] = told["listeners"]
+    assert (listener["name"], listener["api"], listener["events"]) == ("greeter", "auth", ["user_registered"])
+    assert [listener[what] for what in ("waiting", "failed", "retried", "dropped", "invalid")] == [0] * 5
+
+
+def test_health(service: BusPath, bus: BusPath) -> None:
+    """A worker that does what it is there for says so; one that has just stood still names that as a problem."""
+    well = {"healthy": True, "problems": [], "losses": [], "refused": []}
+    assert bus.internal.peer.health(bus_options=targeted(service)) == well
+    worker = service.client._worker
+    assert worker is not None
+    assert worker.server is not None
+    worker.server._doubtful_until = time.monotonic() + 60
+    told = bus.internal.peer.health(bus_options=targeted(service))
+    assert not told["healthy"]
+    assert "stood still" in told["problems"][0]
+
+
+def test_health_of_the_outbox(service: BusPath, bus: BusPath) -> None:
+    """What waits on the host since its publishers refuse it is told, with the reason, and no fault of the worker's."""
+    outbox = Outbox(service.client.engine.shelf.path)
+    outbox.put(id="1", api="mail", event="sent", key=None, record=b"")
+    assert bus.internal.peer.health(bus_options=targeted(service))["refused"] == []
+    outbox.refuse([("1", "a digest", "It has no event 'sent'.")])
+    told = bus.internal.peer.health(bus_options=targeted(service))
+    [text] = told["refused"]
+    assert text.startswith(f"1 events of mail.sent are kept in the outbox {outbox.path} on ")
+    assert "It has no event 'sent'. It is tried again once the API 'mail' changes" in text
+    assert told["healthy"]
+    damage(outbox.path)
+    [text] = bus.internal.peer.health(bus_options=targeted(service))["refused"]
+    assert "was damaged and is put aside: what is in it is not delivered" in text
+
+
+def test_schema(service: BusPath, bus: BusPath) -> None:
+    """It gives the schemas of an API, as they are where the API is declared."""
+    told = bus.internal.peer.schema(api="auth", bus_options=targeted(service))
+    assert told == service.schema.get_api_schema("auth")
+    assert list(told["rpcs"]) == ["check_password", "fail"]
+    assert list(told["events"]) == ["user_registered"]
+
+
+def test_schema_of_what_it_has_not(service: BusPath, bus: BusPath) -> None:
+    """The caller is told that there is none."""
+    with pytest.raises((SchemaNotFound, LightbusWorkerError), match="nothing"):
+        bus.internal.peer.schema(api="nothing", bus_options=targeted(service))
+
+
+def test_it_is_not_advertised(service: BusPath, bus: BusPath) -> None:
+    """Every worker has it, so nobody announces it; it is no public API, and no part of `bus.schema`."""
+    assert list(bus.client.engine.snapshot.by_api) == ["auth"]
+    assert [api.meta.name for api in service.client.api_registry.public()] == ["auth"]
+    assert isinstance(service.client.api_registry.get("internal.peer"), PeerApi)
+    assert service.schema.api_names == ["auth"]

@@ -1,0 +1,155 @@
+"""The threads in which `def` functions of the user's run."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future, wait
+
+import pytest
+
+from helpers import wait_until
+from lightbus.engine.threads import HandlerThreads
+
+LIMIT = 3
+
+
+@pytest.fixture
+def threads() -> Iterator[HandlerThreads]:
+    """Return three threads at most."""
+    made = HandlerThreads(LIMIT)
+    yield made
+    made.shutdown()
+
+
+def handlers() -> list[threading.Thread]:
+    """Return the threads that there are."""
+    return [thread for thread in threading.enumerate() if thread.name == "lightbus-handler"]
+
+
+def occupy(threads: HandlerThreads, count: int) -> tuple[threading.Event, list[Future[bool]]]:
+    """Have so many jobs run until the event is set."""
+    go_on, running = threading.Event(), threading.Semaphore(0)
+
+    def job() -> bool:
+        running.release()
+        return go_on.wait(10)
+
+    futures = [threads.submit(job) for _ in range(count)]
+    for _ in range(min(count, LIMIT)):
+        assert running.acquire(timeout=10)
+    return go_on, futures
+
+
+def test_a_result(threads: HandlerThreads) -> None:
+    """Arguments are handed on, by position and by name, and the result comes back."""
+    assert threads.submit(divmod, 17, 5).result(5) == (3, 2)
+    assert threads.submit(sorted, [1, 3, 2], reverse=True).result(5) == [3, 2, 1]
+
+
+@pytest.mark.parametrize("error", [ValueError("no luck"), SystemExit(3), KeyboardInterrupt()])
+def test_an_error(threads: HandlerThreads, error: BaseException) -> None:
+    """Whatever a function raises is the future's, and the thread goes on."""
+
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        threads.submit(fail).result(5)
+    assert caught.value is error
+    assert threads.submit(int, "5").result(5) == 5
+    assert len(handlers()) == 1
+
+
+def test_they_do_not_hold_the_interpreter(threads: HandlerThreads) -> None:
+    """They are daemons, and named."""
+    thread = threads.submit(threading.current_thread).result(5)
+    assert (thread.daemon, thread.name) == (True, "lightbus-handler")
+
+
+def test_none_before_there_is_something_to_do(threads: HandlerThreads) -> None:
+    """Making it starts none; jobs one after another share one."""
+    assert handlers() == []
+    for _ in range(20):
+        threads.submit(int).result(5)
+    assert len(handlers()) == 1
+
+
+def test_as_many_as_are_needed(threads: HandlerThreads) -> None:
+    """Jobs at a time have a thread each, up to the limit; what goes beyond waits, and is done in order."""
+    go_on, futures = occupy(threads, LIMIT)
+    assert len(handlers()) == LIMIT
+    done: list[int] = []
+    waiting = [threads.submit(done.append, number) for number in range(10)]
+    assert len(handlers()) == LIMIT
+    assert not any(future.running() or future.done() for future in waiting)
+    go_on.set()
+    wait(futures, 5)
+    wait(waiting, 5)
+    assert sorted(done) == list(range(10))
+    assert len(handlers()) == LIMIT
+
+
+def test_a_job_may_wait_for_another(threads: HandlerThreads) -> None:
+    """As long as the limit is not reached, a job that waits for one it submitted itself does not hang."""
+
+    def outer() -> int:
+        return threads.submit(lambda: threads.submit(int, "5").result(5)).result(5)
+
+    assert threads.submit(outer).result(5) == 5
+    assert len(handlers()) == LIMIT
+
+
+def test_a_cancelled_job_does_not_run(threads: HandlerThreads) -> None:
+    """What was cancelled while it waited is skipped, and takes no thread away from others."""
+    go_on, futures = occupy(threads, LIMIT)
+    done: list[int] = []
+    dropped, kept = threads.submit(done.append, 1), threads.submit(done.append, 2)
+    assert dropped.cancel()
+    go_on.set()
+    wait(futures, 5)
+    kept.result(5)
+    assert done == [2]
+
+
+def test_arguments_are_let_go(threads: HandlerThreads) -> None:
+    """A thread that waits for work does not keep the last caller's objects alive."""
+
+    class Large:
+        pass
+
+    large = Large()
+    seen = weakref.ref(large)
+    threads.submit(id, large).result(5)
+    del large
+
+    def is_gone() -> bool:
+        gc.collect()
+        return seen() is None
+
+    wait_until(is_gone)
+
+
+def test_shutdown(threads: HandlerThreads) -> None:
+    """What waits is cancelled, what runs is finished, nobody waits, and the threads end."""
+    go_on, futures = occupy(threads, LIMIT)
+    waiting = threads.submit(int)
+    threads.shutdown(wait=True)
+    with pytest.raises(CancelledError):
+        waiting.result(5)
+    assert not any(future.done() for future in futures)
+    go_on.set()
+    assert [future.result(5) for future in futures] == [True] * LIMIT
+    wait_until(lambda: handlers() == [])
+
+
+def test_after_shutdown(threads: HandlerThreads) -> None:
+    """Nothing is taken any more, and a second shutdown changes nothing."""
+    threads.submit(int).result(5)
+    threads.shutdown()
+    threads.shutdown()
+    with pytest.raises(RuntimeError, match="was closed"):
+        threads.submit(int)
+    wait_until(lambda: handlers() == [])

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+import pytest
+
+from lightbus.engine import watchdog
+from lightbus.engine.watchdog import Watchdog
+
+
+def block(watching: Watchdog) -> None:
+    """Stand in the way of the loop until the watchdog has seen it."""
+    end = time.monotonic() + 10
+    while not watching.reports and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+def test_blocking_code_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    """A function that blocks the loop is reported once, by its name and place."""
+
+    async def handler(watching: Watchdog) -> None:
+        await asyncio.sleep(0)
+        block(watching)
+
+    async def main() -> Watchdog:
+        watching = Watchdog()
+        try:
+            await asyncio.create_task(handler(watching))
+        finally:
+            watching.stop()
+        return watching
+
+    with caplog.at_level(logging.WARNING, "lightbus.watchdog"):
+        assert asyncio.run(main()).reports == 1
+    (record,) = [
+        record for record in caplog.records if record.name == "lightbus.watchdog"
+    ]  # asyncio's debug mode tells it, too
+    assert "by handler (" in record.getMessage()
+    assert "test_watchdog.py" in record.getMessage()
+
+
+def test_idle_loop_is_not_reported() -> None:
+    """A loop that has nothing to do is not blocked."""
+
+    async def main() -> int:
+        watching = Watchdog()
+        looks = asyncio.Event()
+        asyncio.get_running_loop().call_later(watchdog.BLOCKED_AFTER + 3 * watchdog.LOOK_EVERY, looks.set)
+        await looks.wait()
+        watching.stop()
+        return watching.reports
+
+    assert asyncio.run(main()) == 0
+
+
+def test_stopping_ends_the_thread() -> None:
+    """Nothing of the watchdog is left once it was stopped."""
+
+    async def main() -> Watchdog:
+        watching = Watchdog()
+        watching.stop()
+        return watching
+
+    assert not asyncio.run(main())._thread.is_alive()

@@ -1,0 +1,92 @@
+"""`internal.events`: what a publisher answers about the events it keeps is bounded, and can be had in full."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.publishing import Hub
+from lightbus.adapters.sqlite.journal import NewEvent, Topic
+from lightbus.events import events_api as module
+from lightbus.events.events_api import EventsApi
+from lightbus.service.api import Api, Event
+from lightbus.wire import envelope
+from lightbus.wire.envelope import Record
+
+TOPIC = Topic("auth", "seen", 1)
+
+
+class Auth(Api):
+    seen = Event(["text"])
+
+    class Meta:
+        name = "auth"
+
+
+@pytest.mark.parametrize(("size", "most"), [(10, 1000), (400, 2), (5000, 1)])
+def test_what_was_set_aside_is_told_in_portions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, most: int
+) -> None:
+    """However large they are together, each is in an answer, and no answer is larger than one event must be."""
+    monkeypatch.setattr(module, "MAX_HISTORY_BYTES", 1000)
+
+    async def main() -> None:
+        publisher = Hub().publish("a" * 16, tmp_path / "a", Auth())
+        journal = publisher.shelf.own()
+        for n in range(5):
+            record = envelope.encode_record(Record(f"id-{n}", 1, 1.0, {"text": "x" * size}))
+            [stored] = journal.append([NewEvent(TOPIC, record, 1.0)])
+            journal.dead_letters.add("shop", TOPIC, stored.sequence, 5, "no luck", float(n))
+        api = EventsApi(publisher.coordinator, max_events=10, max_bytes=10)
+        found: list[str] = []
+        while answer := await api.dead("shop", len(found)):
+            assert len(answer) <= most
+            found += [each["id"] for each in answer]
+        assert found == [f"id-{n}" for n in range(5)]
+        assert await api.dead("else") == []
+        publisher.close()
+
+    asyncio.run(main())
+
+
+def test_many_are_given_again_at_once(tmp_path: Path) -> None:
+    """Those that there are, each once, by one commit for all; what is asked for again is not there any more."""
+
+    async def main() -> None:
+        publisher = Hub().publish("a" * 16, tmp_path / "a", Auth())
+        journal = publisher.shelf.own()
+        records = [envelope.encode_record(Record(f"id-{n}", 1, 1.0, {"text": "x"})) for n in range(1500)]
+        stored = journal.append([NewEvent(TOPIC, record, 1.0) for record in records])
+        for each in stored:
+            journal.dead_letters.add("shop", TOPIC, each.sequence, 5, "no luck", 1.0)
+        api = EventsApi(publisher.coordinator, max_events=10, max_bytes=10)
+        ids = [f"{journal.id}-{each.sequence}" for each in stored]
+        assert await api.retry_dead_events("shop", [*ids[:700], f"{journal.id}-7", f"{'f' * 16}-1"]) == ids[:700]
+        assert await api.retry_dead_events("shop", ids[:700]) == []
+        assert not await api.retry_dead("shop", ids[0])
+        assert await api.retry_dead("shop", ids[700])
+        assert await api.drop_dead_events("shop", ids[700:800]) == ids[701:800]
+        assert journal.dead_letters.count("shop") == 700
+        assert journal.size[0] == 1500 + 701
+        publisher.close()
+
+    asyncio.run(main())
+
+
+def test_what_a_journal_has_stays_in_its_order() -> None:
+    """A clock that was put back makes no event of a journal older than the one before it, and hides none."""
+
+    def part(journal: str, *times: float) -> list[dict[str, Any]]:
+        return [{"published_at": at, "native_id": f"{journal}-{n}"} for n, at in enumerate(times)]
+
+    def told(parts: list[list[dict[str, Any]]], limit: int = 10) -> list[str]:
+        return [each["native_id"] for each in module.newest_of(parts, limit)]
+
+    assert told([part("a", 1.0, 3.0), part("b", 2.0, 4.0)]) == ["a-0", "b-0", "a-1", "b-1"]
+    assert told([part("a", 1.0, 3.0), part("b", 2.0, 4.0)], 2) == ["a-1", "b-1"]
+    assert told([part("a", 5e9, 6e9, 1.0)]) == ["a-0", "a-1", "a-2"]
+    assert told([part("a", 5e9, 6e9, 1.0)], 1) == ["a-2"]
+    assert told([]) == []

@@ -1,0 +1,122 @@
+"""Listeners that can never be given their events: said at the start, with the argument and near names."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lightbus.core.peers import Peer, PeerState, Source
+from lightbus.events.dispatcher import Listener
+from lightbus.events.fitting import Fitting
+from lightbus.exceptions import PeerUnreachable
+from lightbus.message import EventMessage
+from lightbus.service.api import Api, Event, Parameter
+from lightbus.service.parameters import WildcardParameter
+from lightbus.service.schema import Schema
+from lightbus.wire.announcement import Announcement, ApiInfo
+
+
+class Shop(Api):
+    registered = Event([Parameter("username", str), Parameter("e_mail", str)])
+    anything = Event([WildcardParameter()])
+
+    class Meta:
+        name = "shop"
+
+
+def schema() -> Schema:
+    made = Schema()
+    made.add_api(Shop())
+    return made
+
+
+SCHEMA = schema().get_api_schema("shop")
+
+
+def peer(digest: str = "1" * 12) -> Peer:
+    """Return a peer that publishes the events of the shop, in a schema of this digest."""
+    info = ApiInfo(name="shop", procedures=(), events=("registered",), digest=digest)
+    announcement = Announcement(bus="b", instance="a" * 16, service="shop", process="p", host="h", apis=(info,))
+    return Peer(announcement=announcement, state=PeerState.UP, source=Source.SEED, changed_at=0.0, heard_at=0.0)
+
+
+def listener(function: Callable[..., Any], *events: str, api: str = "shop") -> Listener:
+    return Listener(api=api, events=events or ("registered",), name="greeter", function=function)
+
+
+def check(schema: Schema, *listeners: Listener, peers: list[Peer] | None = None, told: Any = SCHEMA) -> int:
+    """Have listeners checked twice; return how often a peer was asked for its schema."""
+    asked: list[str] = []
+
+    async def ask(peer: Peer, api: str) -> Any:
+        asked.append(api)
+        if isinstance(told, Exception):
+            raise told
+        return told
+
+    async def main() -> None:
+        fitting = Fitting(schema, ask)
+        for _ in range(2):
+            await fitting.check(listeners, [peer()] if peers is None else peers)
+
+    asyncio.run(main())
+    return len(asked)
+
+
+def wrong(message: EventMessage, username: str, email: str) -> None: ...
+
+
+@pytest.mark.parametrize("known", ["registered", "loaded", "told"])
+def test_a_listener_that_can_never_fit(known: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Wherever the schema comes from, one warning names the argument, near names, and what will follow."""
+    here = schema() if known == "registered" else Schema()
+    if known == "loaded":
+        here.add_foreign("shop", SCHEMA)
+    assert check(here, listener(wrong)) == (known == "told")
+    [warning] = caplog.messages
+    where = "shop p (aaaa) at h" if known == "told" else "this process"
+    assert warning.startswith("The listener greeter wants the argument 'email', and shop.registered of ")
+    assert where.split()[0] in warning
+    assert "Did you mean 'e_mail'? It has: username, e_mail." in warning
+    assert "set aside (lightbus dead list)" in warning
+
+
+def test_listeners_that_may_fit(caplog: pytest.LogCaptureFixture) -> None:
+    """No warning where arguments have defaults, where the event takes any, and of other APIs."""
+    check(
+        Schema(),
+        listener(lambda message, username, email="?": None),
+        listener(wrong, "anything"),
+        listener(wrong, "not_there"),
+        listener(wrong, api="another"),
+    )
+    assert caplog.messages == []
+    check(Schema(), listener(wrong, "*"))
+    assert len(caplog.messages) == 1
+
+
+def test_what_a_decorator_may_give(caplog: pytest.LogCaptureFixture) -> None:
+    """The warning says that it may be so."""
+
+    @functools.wraps(wrong)
+    def wrapper(*args: Any, **kwargs: Any) -> None:
+        wrong(*args, email="s@x", **kwargs)
+
+    check(Schema(), listener(wrapper))
+    assert "Unless a decorator gives it" in caplog.text
+
+
+@pytest.mark.parametrize("told", [None, 5, {}, {"events": 5}, {"events": {"registered": {}}}, PeerUnreachable("away")])
+def test_a_peer_that_tells_nothing_of_use(told: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A stranger's answer may be anything, or none."""
+    check(Schema(), listener(wrong), told=told)
+    assert caplog.messages == []
+
+
+def test_peers_of_one_schema_are_asked_once() -> None:
+    """However many publish it."""
+    assert check(Schema(), listener(wrong), peers=[peer(), peer(), peer("2" * 12)]) == 2

@@ -1,0 +1,328 @@
+"""The journals of a process: opened once, adopted, looked after, given away; and never held without being served."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers import wait_until_async
+from lightbus.adapters.sqlite.journal import Group, Journal, NewEvent, Topic
+from lightbus.adapters.sqlite.retention import Retention
+from lightbus.config import Config
+from lightbus.events import journal_set as module
+from lightbus.events.journal_set import Care, Shelf, directory_of
+from lightbus.exceptions import JournalError
+from lightbus.membership.context import Identity
+
+TOPIC = Topic("auth", "seen", 1)
+SHOP = Group("auth", "shop", ("seen",), 1.0, 2.0, "d")
+
+
+def made(path: Path, **journal: Any) -> Shelf:
+    """Return the shelf of one more process of a service."""
+    config = Config.model_validate({"journal": {"data_dir": path / "data", **journal}})
+    return Shelf(config, Identity(bus="b", service="auth", process="p", instance="a" * 16, host="here"))
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Iterator[Shelf]:
+    """Return a shelf whose journals keep nothing that was handled."""
+    shelf = made(tmp_path, min_age=0.001)
+    yield shelf
+    shelf.close()
+
+
+def store(journal: Journal, at: float = 1.0) -> int:
+    """Store an event."""
+    return journal.append([NewEvent(TOPIC, b"r", at)])[0].sequence
+
+
+def leave_one(path: Path, *groups: Group) -> str:
+    """Leave a journal with an event that nobody holds; return its name."""
+    other = made(path)
+    store(other.own())
+    for group in groups:
+        other.own().save_group(group)
+    name = other.own().id
+    other.close()
+    return name
+
+
+def test_it_opens_nothing_before_it_is_needed(shelf: Shelf, tmp_path: Path) -> None:
+    """No directory is made before something is to be kept; then there is one journal, however many threads ask."""
+    opened: list[Journal] = []
+    shelf.on_opened = opened.append
+    assert (shelf.all(), shelf.opened, (tmp_path / "data").exists()) == ([], None, False)
+    with ThreadPoolExecutor(8) as threads:
+        journals = {id(each) for each in threads.map(lambda _: shelf.own(), range(8))}
+    assert journals == {id(shelf.opened)}
+    assert {each.id for each in opened} == {shelf.own().id}
+    assert shelf.get(shelf.own().id) is shelf.own()
+    assert shelf.get("none") is None
+    assert shelf.own().path.parent == directory_of(shelf._config, "b") / "auth"
+
+
+def test_a_new_journal_learns_the_groups(shelf: Shelf, tmp_path: Path) -> None:
+    """Those of all others of the service, whoever holds them: what is fired from now on is owed to them, too."""
+    other = made(tmp_path)
+    other.own().save_group(SHOP)
+    assert shelf.own().groups() == [SHOP]
+    other.close()
+
+
+def test_a_journal_that_cannot_be_written_is_not_kept(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When it fails behind the opening, the journal is let go of: somebody else may adopt it, or we the next time."""
+    name = leave_one(tmp_path, SHOP)
+
+    def full(*_: Any) -> None:
+        raise JournalError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "save_group", full)
+        with pytest.raises(JournalError, match="the disk is full"):
+            shelf.own()
+    other = made(tmp_path)
+    assert [journal.id for journal in other.adopt()] == [name]
+    other.close()
+
+
+def test_what_is_adopted_is_served_and_given_back(shelf: Shelf, tmp_path: Path) -> None:
+    """It is among the open journals behind our own, until it is dropped; released ones are free for others."""
+    name = leave_one(tmp_path)
+    own = shelf.own()  # continues the one that is free
+    assert own.id == name
+    name = leave_one(tmp_path)
+    assert [journal.id for journal in shelf.adopt()] == [name]
+    assert [journal.id for journal in shelf.all()] == [own.id, name]
+    adopted = shelf.get(name)
+    assert adopted is not None
+    shelf.drop(adopted)
+    assert (shelf.all(), adopted.path.exists()) == ([own], False)
+    shelf.release()
+    other = made(tmp_path)
+    store(other.own())
+    assert other.own().id == own.id
+    assert shelf.own().id != own.id  # it opens again
+    other.close()
+
+
+def test_dropping_what_was_released_meanwhile(shelf: Shelf, tmp_path: Path) -> None:
+    """It may be somebody else's by then, with events in it: the file stays."""
+    shelf.own()
+    name = leave_one(tmp_path)
+    [adopted] = shelf.adopt()
+    shelf.release()
+    other = made(tmp_path)
+    taken = [other.own(), *other.adopt()]
+    shelf.drop(adopted)
+    assert name in {journal.id for journal in taken}
+    assert adopted.path.exists()
+    other.close()
+
+
+def test_a_closed_shelf(shelf: Shelf, tmp_path: Path) -> None:
+    """Nothing is opened any more, and the error says so."""
+    leave_one(tmp_path)
+    shelf.close()
+    with pytest.raises(JournalError, match="The bus was closed"):
+        shelf.own()
+    assert shelf.adopt() == []
+
+
+def test_a_file_system_that_does_not_stay(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A warning says so, once, with the setting that leads elsewhere."""
+    monkeypatch.setattr(module, "throw_away", lambda path: "tmpfs")
+    shelf.own()
+    shelf.adopt()
+    assert caplog.text.count("which is on tmpfs: they are gone when that is. Set LIGHTBUS_DATA_DIR") == 1
+
+
+class Coordinates:
+    """Who knows what groups are owed."""
+
+    def __init__(self) -> None:
+        self.added: list[str] = []
+        self.removed: list[str] = []
+        self.forgotten: list[str] = []
+        self.losses: list[tuple[str, int]] = []
+        self.handled = 0
+        self.idle: list[Group] = []
+
+    def journal_added(self, journal: Journal) -> None:
+        self.added.append(journal.id)
+
+    def journal_removed(self, journal: Journal) -> None:
+        self.removed.append(journal.id)
+
+    def owed(self, journal: Journal, topic: Topic) -> dict[str, int]:
+        return {"shop": self.handled}
+
+    def expired(self, now: float, group_expiry: float) -> list[Group]:
+        idle, self.idle = self.idle, []
+        return [info for info in idle if now - info.last_seen > group_expiry]
+
+    def forget(self, api: str, name: str) -> bool:
+        self.forgotten.append(name)
+        return True
+
+    def lost(self, group: str, api: str, event: str, count: int) -> None:
+        self.losses.append((group, count))
+
+
+@contextlib.asynccontextmanager
+async def cared_for(shelf: Shelf) -> AsyncIterator[Coordinates]:
+    """Have the journals of a shelf looked after."""
+    coordinates = Coordinates()
+    with ThreadPoolExecutor(1) as threads:
+        care = Care(shelf, coordinates, shelf._config, threads)
+        try:
+            yield coordinates
+        finally:
+            await care.stop()
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have journals looked after all the time."""
+    for name in ("ADOPT_EVERY", "CHECKPOINT_EVERY", "TRIM_EVERY"):
+        monkeypatch.setattr(module, name, 0.01)
+
+
+def test_journals_are_adopted_and_dropped_when_drained(shelf: Shelf, tmp_path: Path, often: None) -> None:
+    """One whose process has ended is served until its events are old and handled, and then it is gone."""
+    own = shelf.own()
+    store(own)
+
+    async def test() -> None:
+        async with cared_for(shelf) as coordinates:
+            name = leave_one(tmp_path)
+            await wait_until_async(lambda: coordinates.added == [name])
+            adopted = shelf.get(name)
+            assert adopted is not None
+            coordinates.handled = adopted.head
+            await wait_until_async(lambda: coordinates.removed == [name] and not adopted.path.exists())
+            await wait_until_async(lambda: shelf.all() == [own] and own.size == (0, 0))
+
+    asyncio.run(test())
+    assert own.path.exists()
+
+
+async def nothing_to_trim(care: Care) -> None:
+    """Delete nothing, as where all events are new."""
+
+
+def test_many_adopted_journals_are_given_back(
+    shelf: Shelf, tmp_path: Path, often: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of those that everybody has handled only some are kept open; a process that starts continues one that is not."""
+    monkeypatch.setattr(module, "MAX_ADOPTED", 3)
+    monkeypatch.setattr(Care, "_trim", nothing_to_trim)
+    store(shelf.own())
+
+    async def test() -> None:
+        async with cared_for(shelf) as coordinates:
+            for _ in range(5):
+                name = leave_one(tmp_path)
+                await wait_until_async(lambda name=name: name in coordinates.added)
+            assert (len(shelf.all()), coordinates.removed) == (6, [])
+            coordinates.handled = 2**62
+            await wait_until_async(lambda: len(shelf.all()) == 4)
+            given_back = coordinates.removed[:]
+            starts = made(tmp_path)
+            assert starts.own().id in given_back
+            name = starts.own().id
+            store(starts.own())
+            starts.close()
+            await wait_until_async(lambda: coordinates.added.count(name) == 2)  # there is something new in it
+            assert len(coordinates.added) == 6
+
+    asyncio.run(test())
+
+
+def test_what_is_not_handled_is_kept_open(
+    shelf: Shelf, tmp_path: Path, often: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many they are: a journal of which somebody is owed something, or in which something was set aside."""
+    monkeypatch.setattr(module, "MAX_ADOPTED", 0)
+    monkeypatch.setattr(Care, "_trim", nothing_to_trim)
+
+    async def test() -> None:
+        async with cared_for(shelf) as coordinates:
+            name = leave_one(tmp_path)
+            await wait_until_async(lambda: coordinates.added == [name])
+            adopted = shelf.get(name)
+            assert adopted is not None
+            assert adopted.dead_letters.add("shop", TOPIC, adopted.lasts[TOPIC], 1, "an error", 1.0)
+            coordinates.handled = adopted.head
+            shelf.own()
+            late = leave_one(tmp_path)
+            await wait_until_async(lambda: late in coordinates.added)
+            assert name not in coordinates.removed
+
+    asyncio.run(test())
+
+
+def test_the_log_is_written_back(shelf: Shelf, often: None) -> None:
+    """A journal's write-ahead log is in its file soon."""
+    before = shelf.own().path.stat().st_size
+    shelf.own().append([NewEvent(TOPIC, b"x" * 100_000, 1e12)])
+
+    async def test() -> None:
+        async with cared_for(shelf):
+            await wait_until_async(lambda: shelf.own().path.stat().st_size > before + 100_000)
+
+    asyncio.run(test())
+
+
+def test_losses_and_groups_that_are_gone(tmp_path: Path, often: None, caplog: pytest.LogCaptureFixture) -> None:
+    """What a cap took from a group is told, and a group that was not seen for its time is forgotten with a warning."""
+    shelf = made(tmp_path, max_events=1)
+
+    async def test() -> None:
+        async with cared_for(shelf) as coordinates:
+            coordinates.idle = [SHOP._replace(last_seen=-1e9), SHOP._replace(name="seen", last_seen=1e12)]
+            for _ in range(3):
+                store(shelf.own(), at=1e12)
+            await wait_until_async(lambda: sum(count for _, count in coordinates.losses) == 2)
+            await wait_until_async(lambda: coordinates.forgotten == ["shop"])
+
+    asyncio.run(test())
+    assert "The group shop of auth was not seen for 30 days and is forgotten" in caplog.text
+    shelf.close()
+
+
+@pytest.mark.parametrize("error", [JournalError("the disk is full"), RuntimeError("a mistake")])
+def test_what_fails_is_tried_again(
+    shelf: Shelf, often: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    """Whatever goes wrong is logged, and does not end the looking after."""
+    shelf.own()
+    store(shelf.own())
+    trim: Callable[..., Any] = Retention.trim
+    failed: list[int] = []
+
+    def fails_once(retention: Retention, **options: Any) -> Any:
+        if not failed:
+            failed.append(1)
+            raise error
+        return trim(retention, **options)
+
+    monkeypatch.setattr(Retention, "trim", fails_once)
+
+    async def test() -> None:
+        async with cared_for(shelf) as coordinates:
+            coordinates.handled = shelf.own().head
+            await wait_until_async(lambda: shelf.own().size == (0, 0))
+
+    asyncio.run(test())
+    assert str(error) in caplog.text

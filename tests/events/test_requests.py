@@ -1,0 +1,73 @@
+"""Asking until it is answered, or not wanted any more."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from lightbus.events.requests import LONGEST_PATIENCE, PATIENCE, Requests
+from lightbus.wire.envelope import Acked, Message
+
+
+class Asker:
+    """Somebody who asks one thing."""
+
+    def __init__(self) -> None:
+        self.requests = Requests()
+        self.said: list[int] = []
+        self.answers: list[Message | None] = []
+        self.is_wanted = True
+
+    def ask(self, now: float = 0.0) -> None:
+        """Ask."""
+        self.requests.ask(self._say, self.answers.append, now)
+
+    def _say(self, number: int) -> bool:
+        if self.is_wanted:
+            self.said.append(number)
+        return self.is_wanted
+
+
+def test_an_answer_reaches_who_asked() -> None:
+    """Once: a second one is nobody's."""
+    asker = Asker()
+    asker.ask()
+    assert asker.requests.answered(1, Acked([]))
+    assert not asker.requests.answered(1, Acked([]))
+    assert (asker.said, asker.answers, len(asker.requests)) == ([1], [Acked([])], 0)
+
+
+def test_it_is_asked_again_under_its_number() -> None:
+    """After a pause that doubles up to the longest; a late answer to the first time is taken."""
+    asker = Asker()
+    asker.ask()
+    times = []
+    for tenths in range(1, 400):
+        before = len(asker.said)
+        asker.requests.tick(tenths / 10)
+        if len(asker.said) > before:
+            times.append(tenths / 10)
+    assert times[:3] == [PATIENCE, 3 * PATIENCE, 7 * PATIENCE]
+    assert {round(later - earlier, 1) for earlier, later in pairwise(times[2:])} == {LONGEST_PATIENCE}
+    assert set(asker.said) == {1}
+    assert asker.requests.answered(1, Acked([]))
+
+
+def test_what_is_not_wanted_any_more_is_given_up() -> None:
+    """At once where it never was, else when it would be asked again."""
+    asker = Asker()
+    asker.ask()
+    asker.is_wanted = False
+    asker.requests.tick(PATIENCE / 2)
+    assert asker.answers == []
+    asker.requests.tick(PATIENCE)
+    asker.ask()
+    assert (asker.said, asker.answers, len(asker.requests)) == ([1], [None, None], 0)
+
+
+def test_closing_tells_everybody() -> None:
+    """Whoever waits is told that there will be no answer; an answer may ask anew."""
+    asker = Asker()
+    asker.ask()
+    asker.ask()
+    asker.requests.close()
+    assert asker.answers == [None, None]

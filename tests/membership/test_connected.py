@@ -1,0 +1,147 @@
+"""Who is connected to a worker: told, waited for, and forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from helpers import MS
+from lightbus.membership.connected import HELLO_EVERY, ConnectedEngines
+from lightbus.wire import envelope
+from lightbus.wire.envelope import Drain, Goodbye, Hello, Message, Peers
+
+ONE, TWO = b"one", b"two"
+SOON = 50 * MS
+LONG = 30.0
+
+
+class Line:
+    """What was sent to whom; some are gone."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[bytes, Message]] = []
+        self.gone: set[bytes] = set()
+        self.engines = ConnectedEngines(self._send)
+
+    def _send(self, routing_id: bytes, frame: bytes) -> bool:
+        self.sent.append((routing_id, envelope.decode(frame)[1]))
+        return routing_id not in self.gone
+
+    def hello(self, *routing_ids: bytes, now: float = 0.0) -> list[bool]:
+        """Have processes introduce themselves."""
+        return [
+            self.engines.heard(routing_id, Hello("b", "", "0" * 16, "shop", str(routing_id), "", None), now)
+            for routing_id in routing_ids
+        ]
+
+
+def run(scenario: Any) -> None:
+    """Run a scenario with a line of its own."""
+    asyncio.run(scenario(Line()))
+
+
+def test_hello_counts_once() -> None:
+    """The first HELLO of a process is told from its later ones."""
+
+    async def scenario(line: Line) -> None:
+        assert line.hello(ONE, TWO, ONE) == [True, True, False]
+        assert len(line.engines) == 2
+        assert ONE in line.engines
+        assert b"three" not in line.engines
+        assert (line.engines.service_of("0" * 16), line.engines.service_of("1" * 16)) == ("shop", None)
+
+    run(scenario)
+
+
+def test_all_are_told() -> None:
+    """What is pushed goes to everybody; who turns out to be gone is forgotten."""
+
+    async def scenario(line: Line) -> None:
+        line.hello(ONE, TWO)
+        line.gone = {ONE}
+        message = Peers([], [])
+        line.engines.push(message)
+        line.engines.push(message)
+        assert line.sent == [(ONE, message), (TWO, message), (TWO, message)]
+        assert ONE not in line.engines
+
+    run(scenario)
+
+
+def test_silence() -> None:
+    """Whoever has missed several HELLOs in a row is forgotten, and one who speaks again is new."""
+
+    async def scenario(line: Line) -> None:
+        line.hello(ONE, TWO)
+        line.hello(TWO, now=3 * HELLO_EVERY)
+        line.engines.tick(6 * HELLO_EVERY)
+        assert (ONE in line.engines, TWO in line.engines) == (False, True)
+        assert line.hello(ONE, now=6 * HELLO_EVERY) == [True]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("phase", ["drain", "part"])
+def test_everybody_is_waited_for(phase: str) -> None:
+    """Draining and parting are over when the last of those connected has confirmed, or is gone."""
+
+    async def scenario(line: Line) -> None:
+        line.hello(ONE, TWO)
+        waiting = asyncio.create_task(
+            line.engines.drain(LONG) if phase == "drain" else line.engines.part("0" * 16, LONG)
+        )
+        await asyncio.sleep(0)
+        message = Drain() if phase == "drain" else Goodbye("0" * 16)
+        assert line.sent == [(ONE, message), (TWO, message)]
+        confirm = line.engines.has_drained if phase == "drain" else line.engines.forget
+        confirm(ONE)
+        confirm(ONE)
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        line.engines.forget(TWO)
+        assert await waiting == []
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("phase", ["drain", "part"])
+def test_waiting_is_bounded(phase: str) -> None:
+    """Who does not confirm in time is named, in quotes: it says itself what it is called."""
+
+    async def scenario(line: Line) -> None:
+        line.hello(ONE, TWO)
+        line.gone = {TWO}
+        missing = await (line.engines.drain(SOON) if phase == "drain" else line.engines.part("0" * 16, SOON))
+        assert [str(engine) for engine in missing] == ["""'shop' "b'one'\""""]
+
+    run(scenario)
+
+
+def test_nobody_to_wait_for() -> None:
+    """With nobody connected, draining and parting take no time."""
+
+    async def scenario(line: Line) -> None:
+        assert await line.engines.drain(LONG) == []
+        assert await line.engines.part("0" * 16, LONG) == []
+
+    run(scenario)
+
+
+def test_parting_follows_draining() -> None:
+    """Those that confirmed to drain, and who has come since, are waited for once more when it comes to parting."""
+
+    async def scenario(line: Line) -> None:
+        line.hello(ONE)
+        draining = asyncio.create_task(line.engines.drain(LONG))
+        await asyncio.sleep(0)
+        line.hello(TWO)
+        line.engines.has_drained(ONE)
+        await asyncio.sleep(0)
+        assert not draining.done()
+        line.engines.has_drained(TWO)
+        assert await draining == []
+        assert len(await line.engines.part("0" * 16, SOON)) == 2
+
+    run(scenario)

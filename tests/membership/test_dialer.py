@@ -1,0 +1,592 @@
+"""Whom to try to reach, when and how often."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightbus.adapters.host.places import Places
+from lightbus.core.registry import Peer, Registry, Source, retry_delay
+from lightbus.membership import dialer as module
+from lightbus.membership.dialer import (
+    AT_ONCE,
+    EVERYTHING,
+    EXCHANGE_PARTNERS,
+    FOR_ASKED,
+    MAX_ADDRESSES_TRIED,
+    MAX_DIALS,
+    WARN_AFTER,
+    Dialler,
+    address_of,
+)
+from lightbus.wire.announcement import Announcement
+
+SEED = "tcp://10.0.0.7:7000"
+OWN = "127.0.0.1/8"
+
+
+class FakeDial:
+    """One attempt, whose end the test decides."""
+
+    def __init__(
+        self,
+        user: Any,
+        transport: Any,
+        endpoints: Sequence[str],
+        on_done: Any,
+        *,
+        target: str = "",
+        fingerprint: str = "",
+    ) -> None:
+        self.endpoints = tuple(endpoints)
+        self.target = target
+        self.fingerprint = fingerprint
+        self.ended = ""
+        self.denied = False
+        self._on_done = on_done
+
+    def succeed(self) -> None:
+        self._on_done(self, FakeLink(self.target, self.endpoints[0]), "", False)
+
+    def fail(self, reason: str = "does not answer.", *, refused: bool = False) -> None:
+        self._on_done(self, None, reason, refused)
+
+    def close(self) -> None:
+        self.ended = "close"
+
+    def abandon(self) -> None:
+        self.ended = "abandon"
+
+
+class FakeLink:
+    """What is left of an attempt that succeeded."""
+
+    def __init__(self, instance: str, endpoint: str) -> None:
+        self.instance = instance
+        self.endpoint = endpoint
+
+
+class Place:
+    """A dialler, what it is made from, and the attempts it opened."""
+
+    def __init__(self, dials: list[FakeDial]) -> None:
+        self.dials = dials
+        self.registry = Registry(own=instance(0))
+        self.links: dict[str, Any] = {}
+        self.wanted: set[str] = set()
+        self.failed: list[tuple[str, str, bool]] = []
+        self.refusing: list[tuple[str, str]] = []
+        self.ended = 0
+        self.dialler = self.make()
+
+    def make(
+        self,
+        seeds: Sequence[str] = (),
+        directory: Path | None = None,
+        networks: Sequence[str] = (),
+        fingerprints: Sequence[str] = ("",),
+    ) -> Dialler:
+        """Return a dialler in this place."""
+        user: Any = self
+        transport: Any = None
+        self.dialler = Dialler(
+            user,
+            transport,
+            self.registry,
+            self.links,
+            self.wanted,
+            seeds=seeds,
+            places=None if directory is None else Places.only(directory),
+            networks=networks,
+            fingerprints=fingerprints,
+        )
+        return self.dialler
+
+    def unreachable(self, instance: str, reason: str, *, refused: bool = False) -> None:
+        self.failed.append((instance, reason, refused))
+
+    def denied(self, instance: str, reason: str) -> None:
+        self.refusing.append((instance, reason))
+
+    def attempt_is_over(self) -> None:
+        self.ended += 1
+
+    def announce(self, made: Announcement, source: Source = Source.DISCOVERY) -> Peer:
+        """Have somebody announced, and return what the registry made of it."""
+        self.registry.announced(made, source, 0.0)
+        return self.registry.peers[made.instance]
+
+    @property
+    def targets(self) -> list[str]:
+        """Whom the attempts are to reach, in order: instances, or fixed peers' endpoints."""
+        return [dial.target or dial.endpoints[0] for dial in self.dials]
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Replace the clock: `now[0]` is the time."""
+    time = [100.0]
+
+    class Clock:
+        @staticmethod
+        def monotonic() -> float:
+            return time[0]
+
+    monkeypatch.setattr(module, "time", Clock)
+    return time
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch, now: list[float]) -> Place:
+    """Return a place where attempts are the fake ones."""
+    dials: list[FakeDial] = []
+
+    def dial(*args: Any, **kwargs: Any) -> FakeDial:
+        dials.append(FakeDial(*args, **kwargs))
+        return dials[-1]
+
+    monkeypatch.setattr(module, "Dial", dial)
+    return Place(dials)
+
+
+def instance(number: int) -> str:
+    """Return an instance id."""
+    return f"{number:016x}"
+
+
+def announcement(number: int, *, apis: tuple[str, ...] | None = ("auth",), port: int = 7001) -> Announcement:
+    """Return what a peer with a TCP port says of itself."""
+    return Announcement(
+        bus="b",
+        instance=instance(number),
+        service="auth-service",
+        process="p",
+        host="h",
+        addresses=("10.0.0.1",) if port else (),
+        rpc_port=port,
+        event_port=port and port + 1,
+        fingerprint="print",
+        api_names=apis,
+    )
+
+
+# --- one peer ---------------------------------------------------------------------------------------
+
+
+def test_all_addresses_of_a_peer(place: Place) -> None:
+    """Each is tried, those in our own networks first, IPv6 in brackets, with the fingerprint that was announced."""
+    made = replace(announcement(1), addresses=("10.0.0.1", "fe80::1", "127.0.0.5"))
+    place.make(networks=[OWN]).dial(place.announce(made))
+    (dial,) = place.dials
+    assert dial.endpoints == ("tcp://127.0.0.5:7001", "tcp://10.0.0.1:7001", "tcp://[fe80::1]:7001")
+    assert (dial.target, dial.fingerprint) == (instance(1), "print")
+
+
+def test_some_addresses_of_a_peer_at_a_time(place: Place) -> None:
+    """Of many addresses only some are tried at once, and with the next attempt the next ones."""
+    made = replace(announcement(1), addresses=tuple(f"10.0.0.{number}" for number in range(1, 7)))
+    place.announce(made)
+    for _ in range(3):
+        place.dialler.dial(place.registry.peers[instance(1)])
+        place.dials[-1].fail()
+        place.registry.silent(instance(1), 0.0, "does not answer")
+    tried = [[address_of(endpoint).rpartition(".")[2] for endpoint in dial.endpoints] for dial in place.dials]
+    assert tried == [list("1234"), list("5612"), list("3456")]
+
+
+def test_addresses_tried_are_bounded(place: Place) -> None:
+    """However many addresses strangers announce, half of the room is left for others; more where somebody waits."""
+    many = tuple(f"10.0.0.{number}" for number in range(1, 17))
+    place.wanted.add("auth")
+    peers = [place.announce(replace(announcement(number), addresses=many)) for number in range(1, 100)]
+    place.dialler.dial_due(0.0)
+    assert sum(len(dial.endpoints) for dial in place.dials) == MAX_ADDRESSES_TRIED // 2
+    place.dialler.dial_asked(peers)
+    assert sum(len(dial.endpoints) for dial in place.dials) == (MAX_ADDRESSES_TRIED + AT_ONCE * FOR_ASKED) // 2
+    place.announce(announcement(100))
+    place.dialler.consider(instance(100), 0.0)
+    assert place.targets[-1] == instance(100)
+
+
+def test_the_first_and_the_last_are_tried_first(place: Place) -> None:
+    """In a flood of strangers, who was there before it and who came last; it is not known who is real."""
+    place.wanted.add("auth")
+    for number in range(1, 100):
+        place.announce(announcement(number))
+    place.dialler.dial_due(0.0)
+    assert place.targets[:4] == [instance(99), instance(1), instance(98), instance(2)]
+
+
+def test_without_descriptors_nobody_is_tried(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the process has no descriptors left nobody new is tried, which is said once, and again once it has."""
+    place.wanted.add("auth")
+    place.announce(announcement(1))
+    monkeypatch.setattr(module, "descriptors_left", lambda: 0)
+    place.dialler.dial_due(0.0)
+    place.dialler.dial_due(0.0)
+    assert place.dials == []
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["Nobody new is connected to"]
+    monkeypatch.setattr(module, "descriptors_left", lambda: 1)
+    place.dialler.dial_due(0.0)
+    assert place.targets == [instance(1)]
+
+
+def test_a_peer_of_this_host(place: Place, tmp_path: Path) -> None:
+    """In mode host the path is made of our own directory and the instance, and of nothing that was announced."""
+    (tmp_path / f"{instance(1)}.rpc").touch()
+    place.make(directory=tmp_path).dial(place.announce(announcement(1, port=0)))
+    assert [dial.endpoints for dial in place.dials] == [(f"ipc://{tmp_path}/{instance(1)}.rpc",)]
+
+
+@pytest.mark.parametrize(
+    ("in_mode_host", "port", "expected"), [(True, 0, True), (True, 7001, False), (False, 0, False), (False, 7001, True)]
+)
+def test_whom_we_can_reach(place: Place, tmp_path: Path, in_mode_host: bool, port: int, expected: bool) -> None:
+    """Files in mode host, ports in the others: never both."""
+    dialler = place.make(directory=tmp_path if in_mode_host else None)
+    assert dialler.can_reach(announcement(1, port=port)) is expected
+
+
+def test_whom_not_to_try(place: Place) -> None:
+    """Not ourselves, nobody we are connected to, and nobody twice at a time."""
+    peer, linked = place.announce(announcement(1)), place.announce(announcement(2))
+    place.links[instance(2)] = "a link"
+    for each in (peer, peer, linked, replace(peer, announcement=announcement(0))):
+        place.dialler.dial(each)
+    assert place.targets == [instance(1)]
+
+
+def test_a_failed_attempt_may_be_repeated(place: Place) -> None:
+    """The node is told why it failed and that it is over, and the peer can be tried again."""
+    peer = place.announce(announcement(1))
+    place.dialler.dial(peer)
+    place.dials[0].fail("does not answer")
+    assert (place.failed, place.ended) == ([(instance(1), "does not answer", False)], 1)
+    place.dialler.dial(peer)
+    assert place.targets == [instance(1)] * 2
+
+
+def test_a_success_is_for_the_link_to_tell(place: Place) -> None:
+    """The node is told that the attempt is over, and nothing of a failure."""
+    place.dialler.dial(place.announce(announcement(1)))
+    place.dials[0].succeed()
+    assert (place.failed, place.ended) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "certain"),
+    [(("127.0.0.1",), True), (("127.0.0.1", "10.0.0.1"), False), (("10.0.0.1",), False)],
+)
+def test_what_refused_means(place: Place, addresses: tuple[str, ...], certain: bool) -> None:
+    """Only at our own addresses is nobody certainly nobody: elsewhere a cable may be unplugged."""
+    place.make(networks=[OWN]).dial(place.announce(replace(announcement(1), addresses=addresses)))
+    place.dials[0].fail("is not there", refused=True)
+    assert place.failed == [(instance(1), "is not there", certain)]
+
+
+def test_a_peer_whose_files_are_not_seen(place: Place, tmp_path: Path) -> None:
+    """Nobody is dialled, and the reason names both directories: it may be in a directory that only it has."""
+    dialler = place.make(directory=tmp_path)
+    peer = place.announce(replace(announcement(1, port=0), directory="/somewhere/else"))
+    dialler.dial(peer)
+    assert place.dials == []
+    ((failed, reason, refused),) = place.failed
+    assert (failed, refused) == (instance(1), False)
+    assert "its sockets are in /somewhere/else" in reason
+    assert f"nor in {tmp_path}" in reason
+    assert "set XDG_RUNTIME_DIR to the same one for both" in dialler.hint(peer)
+
+
+def test_refused_by_a_file(place: Place, tmp_path: Path) -> None:
+    """A socket file that nobody listens at is certain."""
+    (tmp_path / f"{instance(1)}.rpc").touch()
+    place.make(directory=tmp_path).dial(place.announce(announcement(1, port=0)))
+    place.dials[0].fail("is not there", refused=True)
+    assert place.failed == [(instance(1), "is not there", True)]
+
+
+# --- whoever is due ---------------------------------------------------------------------------------
+
+
+def test_peers_of_use_are_tried(place: Place) -> None:
+    """Who advertises what we use is tried, and who has not told what it has; the others for exchange only."""
+    for number in range(EXCHANGE_PARTNERS):
+        place.links[instance(100 + number)] = "a link"
+    place.wanted.add("auth")
+    place.announce(announcement(1, apis=("auth", "shop")))
+    place.announce(announcement(2, apis=("shop",)))
+    place.announce(announcement(3, apis=None))
+    place.dialler.dial_due(0.0)
+    assert place.targets == [instance(3), instance(1)]  # the latest first
+
+
+def test_who_was_heard_of_just_now(place: Place) -> None:
+    """It is tried at once if it is wanted and may be tried, and nobody else is looked at."""
+    place.wanted.add("auth")
+    for number in range(EXCHANGE_PARTNERS):
+        place.links[instance(100 + number)] = "a link"
+    for number, apis in ((1, ("auth",)), (2, ("auth",)), (3, ("shop",))):
+        place.announce(announcement(number, apis=apis))
+    place.registry.silent(instance(2), 0.0, "does not answer")
+    for number in (2, 3, 4):
+        place.dialler.consider(instance(number), 0.0)
+    assert place.targets == []
+    place.dialler.consider(instance(1), 0.0)
+    place.dialler.consider(instance(2), retry_delay(1))
+    assert place.targets == [instance(1), instance(2)]
+
+
+def test_exchange_partners(place: Place) -> None:
+    """A few peers are connected to though nothing of theirs is used: attempts count as connections."""
+    place.links[instance(100)] = "a link"
+    for number in range(1, 6):
+        place.announce(announcement(number, apis=("shop",)))
+    place.dialler.dial_due(0.0)
+    assert len(place.dials) == EXCHANGE_PARTNERS - 1
+
+
+def test_everybody_is_tried(place: Place) -> None:
+    """Where everything is wanted, peers are tried whatever they advertise."""
+    place.wanted.add(EVERYTHING)
+    for number in range(EXCHANGE_PARTNERS):
+        place.links[instance(100 + number)] = "a link"
+    for number in range(1, 6):
+        place.announce(announcement(number, apis=("shop",)))
+    place.dialler.dial_due(0.0)
+    assert len(place.dials) == 5
+
+
+def test_who_introduced_itself_is_tried(place: Place) -> None:
+    """It relies on us to tell others of it, and we tell only of whom we have seen."""
+    for number in range(EXCHANGE_PARTNERS):
+        place.links[instance(100 + number)] = "a link"
+    place.announce(announcement(1, apis=()), Source.CLAIM)
+    place.dialler.dial_due(0.0)
+    assert place.targets == [instance(1)]
+
+
+def test_a_pause_after_a_failure(place: Place) -> None:
+    """Who did not answer is left alone until its pause is over; those that failed more often come later."""
+    place.wanted.add("auth")
+    for number in (1, 2):
+        place.announce(announcement(number))
+    place.registry.silent(instance(1), 0.0, "does not answer")
+    place.dialler.dial_due(0.0)
+    assert place.targets == [instance(2)]
+    place.dials[0].fail()
+    place.dialler.dial_due(retry_delay(1))
+    assert place.targets == [instance(2), instance(2), instance(1)]
+
+
+def test_attempts_are_bounded(place: Place) -> None:
+    """However many strangers are announced, only so many are tried at a time; each that ends makes room for one."""
+    place.wanted.add("auth")
+    for number in range(1, MAX_DIALS + 10):
+        place.announce(announcement(number))
+    place.dialler.dial_due(0.0)
+    assert len(place.dials) == MAX_DIALS
+    place.dialler.dial(place.registry.peers[instance(MAX_DIALS + 5)])
+    assert len(place.dials) == MAX_DIALS
+    place.dials[0].fail()
+    place.dialler.dial_due(0.0)
+    assert len(place.dials) == MAX_DIALS + 1
+
+
+def test_confirming(place: Place) -> None:
+    """Peers that are taken to be up are tried as well, once, before others and as far as there is room."""
+    peers = [place.announce(announcement(number)) for number in range(1, MAX_DIALS + 3)]
+    for peer in peers:
+        place.registry.answered(peer.announcement, 0.0, endpoint=peer.instance, event_endpoint="")
+    place.dialler.confirm(peers)
+    place.dialler.dial_due(0.0)
+    assert len(place.dials) == MAX_DIALS
+    for dial in place.dials[:]:
+        place.links[dial.target] = "a link"
+        dial.succeed()
+    place.dialler.dial_due(0.0)
+    place.dialler.dial_due(0.0)
+    assert sorted(place.targets) == sorted(peer.instance for peer in peers)
+
+
+# --- fixed peers ------------------------------------------------------------------------------------
+
+
+def test_a_fixed_peer_that_answers(place: Place) -> None:
+    """It is tried at its address, by no instance, and once it answered no more; until it is gone, and after a pause."""
+    dialler = place.make([SEED])
+    assert dialler.has_untried_seed()
+    dialler.dial_due(100.0)
+    dialler.dial_due(100.0)
+    (dial,) = place.dials
+    assert dialler.fixed_peers() == {SEED: False}
+    assert (dial.endpoints, dial.target) == ((SEED,), "")
+    dial.succeed()
+    link: Any = FakeLink(instance(1), SEED)
+    dialler.linked(link)
+    assert (dialler.has_untried_seed(), dialler.fixed_peers()) == (False, {SEED: True})
+    dialler.dial_due(1000.0)
+    assert len(place.dials) == 1
+    dialler.unlinked(instance(2))
+    dialler.unlinked(instance(1))
+    dialler.dial_due(100.0)
+    assert len(place.dials) == 1
+    dialler.dial_due(100.0 + retry_delay(1))
+    assert place.targets == [SEED, SEED]
+
+
+def test_a_fixed_peer_that_does_not_answer(place: Place, now: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    """It goes on being tried, at growing intervals, and there is one warning, not at the first failure."""
+    caplog.set_level(logging.DEBUG, "lightbus.dialling")
+    dialler = place.make([SEED])
+    for failures in range(1, WARN_AFTER + 2):
+        dialler.dial_due(now[0])
+        assert len(place.dials) == failures
+        place.dials[-1].fail("does not answer.")
+        now[0] += retry_delay(failures) * 0.9
+        dialler.dial_due(now[0])
+        assert len(place.dials) == failures
+        now[0] += retry_delay(failures) * 0.2
+    assert [record.levelname for record in caplog.records] == [*["DEBUG"] * (WARN_AFTER - 1), "WARNING", "DEBUG"]
+    assert caplog.records[0].getMessage() == f"The fixed peer {SEED} does not answer; it goes on being tried"
+    assert place.failed == []
+    assert place.ended == WARN_AFTER + 1
+
+
+def test_a_fixed_peer_that_is_ourselves(place: Place) -> None:
+    """A list of all hosts, the same on each, has us in it: we are tried once, and never again."""
+    dialler = place.make([SEED])
+    dialler.dial_due(100.0)
+    place.dials[0].succeed()
+    link: Any = FakeLink("", SEED)
+    dialler.linked(link, ourselves=True)
+    dialler.dial_due(1000.0)
+    assert len(place.dials) == 1
+
+
+def test_how_the_fixed_peers_do(place: Place) -> None:
+    """A message can say how many of them answer; without any it says nothing."""
+    assert place.make().describe_seeds() == ""
+    dialler = place.make([SEED, "tcp://10.0.0.8:7000"])
+    assert dialler.describe_seeds() == "0 of 2 fixed peers answer"
+    link: Any = FakeLink(instance(1), SEED)
+    dialler.linked(link)
+    assert dialler.describe_seeds() == "1 of 2 fixed peers answer"
+
+
+# --- whether it is worth waiting --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("apis", "expected"), [(("auth",), True), (("shop",), False), (None, True)])
+def test_an_attempt_at_a_peer(place: Place, apis: tuple[str, ...] | None, expected: bool) -> None:
+    """It may lead to a name that the peer is announced with, or where it has not told; while it lasts."""
+    assert not place.dialler.may_find("auth")
+    place.dialler.dial(place.announce(announcement(1, apis=apis)))
+    assert place.dialler.may_find("auth") is expected
+    place.dials[0].fail()
+    assert not place.dialler.may_find("auth")
+
+
+def test_an_attempt_at_a_fixed_peer(place: Place) -> None:
+    """The first one may lead to anything; one that failed before is not waited for again."""
+    dialler = place.make([SEED])
+    dialler.dial_due(100.0)
+    assert dialler.may_find("auth")
+    place.dials[0].fail()
+    dialler.dial_due(1000.0)
+    assert len(place.dials) == 2
+    assert not dialler.may_find("auth")
+
+
+# --- the end ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["close", "abandon"])
+def test_the_end(place: Place, how: str) -> None:
+    """All attempts end, and no other begins."""
+    dialler = place.make([SEED])
+    peer = place.announce(announcement(1))
+    dialler.dial(peer)
+    getattr(dialler, how)()
+    assert [dial.ended for dial in place.dials] == [how]
+    dialler.confirm([peer])
+    dialler.dial(peer)
+    dialler.dial_due(1000.0)
+    assert len(place.dials) == 1
+    assert not dialler.may_find("auth")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "address"),
+    [
+        ("tcp://10.0.0.1:7000", "10.0.0.1"),
+        ("tcp://[fe80::1]:7000", "fe80::1"),
+        ("tcp://host-1:7000", "host-1"),
+        ("ipc:///run/user/1000/lightbus/b/x.rpc", ""),
+    ],
+)
+def test_the_address_of_an_endpoint(endpoint: str, address: str) -> None:
+    """Its host without brackets and port; a file has none."""
+    assert address_of(endpoint) == address
+
+
+# --- keys -------------------------------------------------------------------------------------------
+
+
+def test_a_peer_that_refuses_us(place: Place) -> None:
+    """The node is told so, and not that nobody answers."""
+    place.dialler.dial(place.announce(announcement(1)))
+    (dial,) = place.dials
+    dial.denied = True
+    dial.fail("has another key")
+    assert (place.refusing, place.failed, place.ended) == ([(instance(1), "has another key")], [], 1)
+
+
+def test_a_fixed_peer_that_refuses_us(place: Place, now: list[float]) -> None:
+    """It is a reason while it lasts: a later failure of another kind, or an answer, ends it."""
+    dialler = place.make([SEED])
+    for denied, expected in ((True, [f"the fixed peer {SEED} has another key"]), (False, [])):
+        dialler.dial_due(now[0])
+        place.dials[-1].denied = denied
+        place.dials[-1].fail("has another key")
+        assert dialler.refusals() == expected
+        now[0] += 100.0
+    dialler.dial_due(now[0])
+    place.dials[-1].denied = True
+    place.dials[-1].fail("has another key")
+    assert dialler.refusals() != []
+    link: Any = FakeLink(instance(1), SEED)
+    dialler.linked(link)
+    assert dialler.refusals() == []
+
+
+def test_one_of_two_fixed_peers_refuses_us(place: Place, now: list[float]) -> None:
+    """Where the other one answers it is no reason: that one tells of everybody."""
+    dialler = place.make([SEED, "tcp://10.0.0.8:7000"])
+    dialler.dial_due(now[0])
+    place.dials[0].denied = True
+    place.dials[0].fail("has another key")
+    assert len(dialler.refusals()) == 1
+    link: Any = FakeLink(instance(1), "tcp://10.0.0.8:7000")
+    dialler.linked(link)
+    assert dialler.refusals() == []
+
+
+def test_which_key_a_fixed_peer_speaks(place: Place, now: list[float]) -> None:
+    """Each of our keys is tried at it, one right after the other, and then there is a pause."""
+    dialler = place.make([SEED], fingerprints=["new", "old"])
+    for _ in range(2):
+        dialler.dial_due(now[0])
+        assert dialler.may_find("auth")
+        place.dials[-1].fail("has another key")
+    dialler.dial_due(now[0])
+    assert [dial.fingerprint for dial in place.dials] == ["new", "old"]
+    now[0] += retry_delay(1)
+    dialler.dial_due(now[0])
+    assert place.dials[-1].fingerprint == "new"

@@ -1,0 +1,528 @@
+"""Connections to a worker's ROUTER: how it answers, how it is lost, and which of its addresses wins."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers import MS, scaled, wait_until_async
+from helpers.surroundings import Surroundings
+from lightbus.adapters.host.places import Places
+from lightbus.adapters.zmq.curve import KeySecurity
+from lightbus.adapters.zmq.security import HostSecurity, Security
+from lightbus.adapters.zmq.transport import LinkState, Router, Transport
+from lightbus.config.keys import BusKey
+from lightbus.membership import link as module
+from lightbus.membership.link import Dial, Link
+from lightbus.wire import envelope
+from lightbus.wire.announcement import Announcement
+from lightbus.wire.envelope import Drain, Drained, Error, Goodbye, Hello, Message, Peers, Result, Welcome
+
+OWN, THEIR, OTHER = ("0" * 16, "a" * 16, "b" * 16)
+AT_ONCE = 500 * MS
+
+
+class FakeNode:
+    """Introduces us, and remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.announces: dict[str, Any] | None = None
+        self.welcomes: list[Link] = []
+        self.pushed: list[Message] = []
+        self.ended: list[tuple[str, bool]] = []
+        self.dialled: list[tuple[Link | None, str, bool]] = []
+
+    def hello(self, target: str) -> Hello:
+        return Hello("b", target, OWN, "s", "p", "", self.announces)
+
+    def welcomed(self, link: Link, announcement: Announcement, welcome: Welcome) -> None:
+        self.welcomes.append(link)
+
+    def told(self, link: Link, message: Message) -> None:
+        self.pushed.append(message)
+
+    def over(self, link: Link, reason: str, *, refused: bool) -> None:
+        self.ended.append((reason, refused))
+
+    def done(self, dial: Dial, link: Link | None, reason: str, refused: bool) -> None:
+        self.dialled.append((link, reason, refused))
+
+
+class FakeWorker:
+    """A ROUTER that answers each message with what it is told to."""
+
+    def __init__(self, place: Place, endpoint: str, *answers: bytes | Message) -> None:
+        self.heard: list[Message] = []
+        self.answers = [answer if isinstance(answer, bytes) else envelope.encode(answer) for answer in answers]
+        self.router: Router = place.transport.router(self._on_message)
+        self.endpoint = self.router.bind(endpoint)
+        self._from = b""
+
+    def say(self, message: Message) -> None:
+        """Push a message to whoever wrote last."""
+        self.router.send(self._from, envelope.encode(message))
+
+    def _on_message(self, routing_id: bytes, frame: bytes) -> None:
+        self._from = routing_id
+        self.heard.append(envelope.decode(frame)[1])
+        for answer in self.answers:
+            self.router.send(routing_id, answer)
+
+
+class Place:
+    """What a test of one event loop needs; `run` closes what was made in it."""
+
+    def __init__(self, directory: Path, security: Security | None = None) -> None:
+        self.transport = Transport(
+            security or HostSecurity(places=Places.only(directory)), heartbeat_interval=0.1, heartbeat_timeout=0.5
+        )
+        self.node = FakeNode()
+        self._directory = directory
+        self._opened: list[Any] = []
+
+    def file(self, name: str) -> str:
+        """Return the endpoint of a socket file."""
+        return f"ipc://{self._directory}/{name}"
+
+    def worker(self, *answers: bytes | Message, endpoint: str = "tcp://127.0.0.1:*") -> FakeWorker:
+        """Bind a worker."""
+        made = FakeWorker(self, endpoint, *answers)
+        self._opened.append(made.router)
+        return made
+
+    def link(self, endpoint: str, target: str = THEIR, fingerprint: str = "") -> Link:
+        """Open a link."""
+        made = Link(self.node, self.transport, endpoint, target=target, fingerprint=fingerprint)
+        self._opened.append(made)
+        return made
+
+    def dial(self, *endpoints: str, target: str = THEIR) -> Dial:
+        """Try a peer."""
+        made = Dial(self.node, self.transport, endpoints, self.node.done, target=target)
+        self._opened.append(made)
+        return made
+
+    def run(self, scenario: Callable[[], Awaitable[None]]) -> None:
+        """Run a scenario, and close everything."""
+
+        async def main() -> None:
+            try:
+                await scenario()
+            finally:
+                for opened in [*self._opened, *self.node.welcomes]:
+                    opened.close()
+
+        try:
+            asyncio.run(main())
+        finally:
+            self.transport.close()
+
+
+@pytest.fixture
+def place(surroundings: Surroundings) -> Place:
+    """Return a place with a directory for socket files."""
+    return Place(surroundings.runtime)
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """Return the endpoint of somebody who takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture(params=["ipc", "tcp"])
+def nobody(request: pytest.FixtureRequest, place: Place) -> str:
+    """Return an endpoint at which nobody listens."""
+    return place.file("nobody.rpc") if request.param == "ipc" else "tcp://127.0.0.1:1"
+
+
+def welcome(instance: str = THEIR, bus: str = "b") -> Welcome:
+    """Return the answer to HELLO."""
+    said = Announcement(bus=bus, instance=instance, service="s", process="p", host="h", apis=())
+    return Welcome(said.to_wire(), "", 0.0, False)
+
+
+# One connection
+
+
+@pytest.mark.parametrize("kind", ["ipc", "tcp"])
+@pytest.mark.parametrize("target", ["", THEIR])
+def test_worker_answers(place: Place, kind: str, target: str) -> None:
+    """A worker that answers HELLO is reported, with its instance; what it pushes then is passed on."""
+
+    async def scenario() -> None:
+        worker = place.worker(welcome(), endpoint=place.file("x.rpc") if kind == "ipc" else "tcp://127.0.0.1:*")
+        link = place.link(worker.endpoint, target)
+        await wait_until_async(lambda: place.node.welcomes)
+        assert worker.heard == [Hello("b", target, OWN, "s", "p", "", None)]
+        assert (place.node.welcomes, link.instance, link.welcomed) == ([link], THEIR, True)
+        pushed: list[Message] = [Peers([], [OTHER]), Drain(), Goodbye(THEIR)]
+        for message in pushed:
+            worker.say(message)
+        await wait_until_async(lambda: len(place.node.pushed) == len(pushed))
+        assert place.node.pushed == pushed
+
+    place.run(scenario)
+
+
+def test_what_a_link_says(place: Place) -> None:
+    """HELLO is repeated on demand, with what we announce by then; drained and goodbye are said as such."""
+
+    async def scenario() -> None:
+        worker = place.worker(welcome())
+        link = place.link(worker.endpoint)
+        await wait_until_async(lambda: place.node.welcomes)
+        assert not link.introduced
+        place.node.announces = {"v": 1}
+        link.say_hello()
+        assert link.introduced
+        link.drained()
+        link.close(OWN)
+        link.close(OWN)
+        await wait_until_async(lambda: len(worker.heard) == 4)
+        assert worker.heard[1:] == [Hello("b", THEIR, OWN, "s", "p", "", {"v": 1}), Drained(), Goodbye(OWN)]
+
+    place.run(scenario)
+
+
+def test_nobody_listens(place: Place, nobody: str) -> None:
+    """Where nobody listens it is known at once, and for certain."""
+
+    async def scenario() -> None:
+        place.link(nobody)
+        await wait_until_async(lambda: place.node.ended, AT_ONCE)
+        assert place.node.ended == [("is not there: nobody listens at its address", True)]
+
+    place.run(scenario)
+
+
+def test_socket_file_of_the_dead(place: Place) -> None:
+    """A socket file whose process is gone is as good as none."""
+
+    async def scenario() -> None:
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(place.file("dead.rpc").removeprefix("ipc://"))
+        place.link(place.file("dead.rpc"))
+        await wait_until_async(lambda: place.node.ended, AT_ONCE)
+        assert place.node.ended == [("is not there: nobody listens at its address", True)]
+
+    place.run(scenario)
+
+
+def test_somebody_else_listens(place: Place) -> None:
+    """Something that does not speak our protocol ends the link."""
+
+    async def scenario() -> None:
+        async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" * 3)
+            await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(speak, "127.0.0.1", 0)
+        async with server:
+            place.link(f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            await wait_until_async(lambda: place.node.ended, AT_ONCE)
+        [(reason, refused)] = place.node.ended
+        # libzmq may take it for a peer of ZMTP 1.0, which had no handshake.
+        assert reason.startswith(("breaks off the handshake: it may want a key", "sent something that is no message"))
+        assert not refused
+
+    place.run(scenario)
+
+
+@pytest.mark.parametrize("kind", ["ipc", "tcp"])
+def test_worker_goes_away(place: Place, kind: str) -> None:
+    """The end of a connection is reported at once, and once."""
+
+    async def scenario() -> None:
+        worker = place.worker(welcome(), endpoint=place.file("x.rpc") if kind == "ipc" else "tcp://127.0.0.1:*")
+        place.link(worker.endpoint)
+        await wait_until_async(lambda: place.node.welcomes)
+        worker.router.close()
+        await wait_until_async(lambda: place.node.ended, AT_ONCE)
+        place.worker(welcome(), endpoint=worker.endpoint)  # a link does not come back: it is made anew
+        await asyncio.sleep(100 * MS)
+        assert place.node.ended == [("went away", False)]
+        assert len(place.node.welcomes) == 1
+
+    place.run(scenario)
+
+
+def test_silence_after_the_handshake(place: Place, silent: str) -> None:
+    """Somebody who never completes the handshake is given up after the time of a heartbeat."""
+
+    async def scenario() -> None:
+        place.link(silent)
+        await wait_until_async(lambda: place.node.ended, 3)
+        assert [refused for _, refused in place.node.ended] == [False]
+
+    place.run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "refused"),
+    [
+        (welcome(OTHER), "is another process now", True),
+        (welcome(bus="other"), "is on the bus 'other'", False),
+        (Error("peer_refused", "go away.", False, {}), "refused us: go away.", False),
+        (Result(1), "sent something that is no message of ours: A Result message does not belong", False),
+        (Welcome({}, "", 0.0, False), "sent something that is no message of ours: ", False),
+        (b"nonsense", "sent something that is no message of ours: ", False),
+    ],
+    ids=["instance", "bus", "refusal", "misplaced", "announcement", "nonsense"],
+)
+def test_wrong_answer(place: Place, answer: bytes | Message, reason: str, refused: bool) -> None:
+    """Whoever answers anything but the right WELCOME is not the peer; the reason is said."""
+
+    async def scenario() -> None:
+        worker = place.worker(answer)
+        place.link(worker.endpoint)
+        await wait_until_async(lambda: place.node.ended)
+        [(said, was_refused)] = place.node.ended
+        assert said.startswith(reason)
+        assert was_refused is refused
+        assert place.node.welcomes == []
+
+    place.run(scenario)
+
+
+def test_nothing_counts_before_the_welcome(place: Place) -> None:
+    """What is pushed by somebody who has not answered HELLO is passed over."""
+
+    async def scenario() -> None:
+        worker = place.worker(Drain(), Peers([], [OTHER]), welcome())
+        place.link(worker.endpoint)
+        await wait_until_async(lambda: place.node.welcomes)
+        assert place.node.pushed == []
+
+    place.run(scenario)
+
+
+# One attempt, at several addresses
+
+
+def test_first_to_answer_wins(place: Place, nobody: str, silent: str) -> None:
+    """Of several addresses that with the right answer wins, whatever the others do; it is reported once."""
+
+    async def scenario() -> None:
+        liar, worker = place.worker(welcome(OTHER)), place.worker(welcome())
+        place.dial(nobody, silent, liar.endpoint, worker.endpoint)
+        await wait_until_async(lambda: place.node.dialled, AT_ONCE)
+        [(link, reason, refused)] = place.node.dialled
+        assert (place.node.welcomes, reason, refused) == ([link], "", False)
+        assert link is not None
+        assert link.endpoint == worker.endpoint
+        worker.router.close()  # from now on the node is told
+        await wait_until_async(lambda: place.node.ended, AT_ONCE)
+        assert len(place.node.dialled) == 1
+
+    place.run(scenario)
+
+
+def test_nobody_at_any_address(place: Place, nobody: str) -> None:
+    """An attempt at addresses where nobody listens ends at once, and for certain."""
+
+    async def scenario() -> None:
+        place.dial(nobody, place.file("neither.rpc"), "tcp://127.0.0.1:2")
+        await wait_until_async(lambda: place.node.dialled, AT_ONCE)
+        assert place.node.dialled == [(None, "is not there: nobody listens at its address", True)]
+
+    place.run(scenario)
+
+
+def test_one_address_is_silent(place: Place, nobody: str, silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as one address may still answer the attempt goes on; its time over, nothing is certain."""
+    monkeypatch.setattr(module, "HELLO_TIMEOUT", 200 * MS)
+
+    async def scenario() -> None:
+        started = asyncio.get_running_loop().time()
+        place.dial(nobody, silent)
+        await wait_until_async(lambda: place.node.dialled)
+        assert asyncio.get_running_loop().time() - started >= 200 * MS
+        [(link, _, refused)] = place.node.dialled
+        assert (link, refused) == (None, False)
+
+    place.run(scenario)
+
+
+def test_patience_grows_with_the_way(place: Place, silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt waits for as many round trips as it takes to be answered, once it is known how long one takes."""
+    monkeypatch.setattr(module, "HELLO_TIMEOUT", 100 * MS)
+    round_trip, dealer = 40 * MS, place.transport.dealer
+
+    def far_away(endpoint: str, on_message: Any, *, on_state: Callable[[LinkState], None], **options: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        return dealer(
+            endpoint, on_message, on_state=lambda state: loop.call_later(round_trip, on_state, state), **options
+        )
+
+    async def scenario() -> None:
+        began = time.monotonic()
+        monkeypatch.setattr(place.transport, "dealer", far_away)
+        place.dial(silent)
+        await wait_until_async(lambda: place.node.dialled)
+        assert time.monotonic() - began >= module.HELLO_TIMEOUT + (1 + module.ROUND_TRIPS) * round_trip
+
+    place.run(scenario)
+
+
+@pytest.mark.parametrize("endpoints", [(), ("no endpoint",)], ids=["none", "impossible"])
+def test_no_address_at_all(place: Place, endpoints: tuple[str, ...]) -> None:
+    """An attempt without an address that can be tried fails like any other, and not at once in its maker's hands."""
+
+    async def scenario() -> None:
+        place.dial(*endpoints)
+        assert place.node.dialled == []
+        await wait_until_async(lambda: place.node.dialled)
+        [(link, _, refused)] = place.node.dialled
+        assert (link, refused) == (None, False)
+
+    place.run(scenario)
+
+
+def test_attempt_that_is_closed_is_silent(place: Place, nobody: str) -> None:
+    """A closed attempt reports nothing any more."""
+
+    async def scenario() -> None:
+        worker = place.worker(welcome())
+        place.dial(worker.endpoint).close()
+        place.dial(nobody).close()
+        await asyncio.sleep(100 * MS)
+        assert place.node.dialled == []
+
+    place.run(scenario)
+
+
+@pytest.mark.timeout(60)
+def test_links_closed_at_any_moment(place: Place, nobody: str) -> None:
+    """However a closing meets what happens on a connection, nothing hangs (libzmq's thread once did)."""
+
+    async def scenario() -> None:
+        worker = place.worker(welcome())
+        for number in range(scaled(2000)):
+            with ExitStack() as stack:
+                for endpoint in (worker.endpoint, nobody):
+                    stack.callback(Link(place.node, place.transport, endpoint, target=THEIR).close)
+                await asyncio.sleep(0.0002 * (number % 10))
+
+    place.run(scenario)
+
+
+def test_links_of_a_closed_loop(place: Place, silent: str) -> None:
+    """What a loop leaves open when it is closed can be closed from outside."""
+
+    async def scenario() -> tuple[FakeWorker, Dial]:
+        worker = FakeWorker(place, "tcp://127.0.0.1:*", welcome())
+        Link(place.node, place.transport, worker.endpoint, target=THEIR)
+        await wait_until_async(lambda: place.node.welcomes)
+        return worker, Dial(place.node, place.transport, [silent], place.node.done)
+
+    worker, dial = asyncio.run(scenario())
+    dial.abandon()
+    place.node.welcomes[0].abandon()
+    worker.router.abandon()
+    place.transport.close()
+    assert place.node.dialled == []
+
+
+# --- keys -------------------------------------------------------------------------------------------
+
+OUR_KEY, OTHER_KEY = BusKey.generate(), BusKey.generate()
+
+
+@pytest.fixture
+def keyed(surroundings: Surroundings) -> Place:
+    """Return a place in mode bus_key."""
+    return Place(surroundings.runtime, KeySecurity(keys=[OUR_KEY], addresses=["127.0.0.1"]))
+
+
+@pytest.fixture
+def other(surroundings: Surroundings) -> Iterator[Place]:
+    """Give a place with another key."""
+    made = Place(surroundings.runtime, KeySecurity(keys=[OTHER_KEY], addresses=["127.0.0.1"]))
+    yield made
+    made.transport.close()
+
+
+def test_a_worker_with_our_key(keyed: Place) -> None:
+    """Who has the key is welcomed as without one."""
+
+    async def scenario() -> None:
+        worker = keyed.worker(welcome())
+        link = keyed.link(worker.endpoint)
+        await wait_until_async(lambda: keyed.node.welcomes)
+        assert keyed.node.welcomes == [link]
+        assert not link.denied
+
+    keyed.run(scenario)
+
+
+@pytest.mark.parametrize("kind", ["another key", "no key"])
+def test_a_worker_with_another_key_or_none(keyed: Place, other: Place, place: Place, kind: str) -> None:
+    """The link ends at once, and says whose keys to compare."""
+
+    async def scenario() -> None:
+        worker = (other if kind == "another key" else place).worker(welcome())
+        link = keyed.link(worker.endpoint)
+        await wait_until_async(lambda: keyed.node.ended, AT_ONCE)
+        [(reason, refused)] = keyed.node.ended
+        fingerprint = OUR_KEY.fingerprint
+        assert reason.startswith(f"breaks off the handshake: it has another key than ours ({fingerprint}), or none")
+        assert (refused, link.denied) == (False, True)
+        assert keyed.node.welcomes == []
+        worker.router.close()
+
+    keyed.run(scenario)
+    place.transport.close()
+
+
+def test_a_worker_that_says_it_has_another_key(keyed: Place) -> None:
+    """Who speaks our key and says that it has another one, or none, is not taken in: nobody could connect to it."""
+
+    async def scenario() -> None:
+        worker = keyed.worker(welcome())
+        keyed.link(worker.endpoint, fingerprint=OUR_KEY.fingerprint)
+        await wait_until_async(lambda: keyed.node.ended)
+        assert keyed.node.ended == [(f"says that its key is none, and speaks {OUR_KEY.fingerprint}", False)]
+
+    keyed.run(scenario)
+
+
+def test_an_attempt_that_is_denied(keyed: Place, other: Place) -> None:
+    """That somebody is there and refuses us counts for more than that nobody is at another address."""
+
+    async def scenario() -> None:
+        worker = other.worker(welcome())
+        dial = keyed.dial("tcp://127.0.0.1:1", worker.endpoint)
+        await wait_until_async(lambda: keyed.node.dialled)
+        [(link, reason, refused)] = keyed.node.dialled
+        assert (link, refused, dial.denied) == (None, False, True)
+        assert reason.startswith("breaks off the handshake")
+        worker.router.close()
+
+    keyed.run(scenario)
+
+
+def test_a_key_that_we_do_not_have_is_not_tried(keyed: Place) -> None:
+    """A peer that is announced with another key is not connected to at all."""
+
+    async def scenario() -> None:
+        worker = keyed.worker(welcome())
+        dial = Dial(keyed.node, keyed.transport, [worker.endpoint], keyed.node.done, fingerprint=OTHER_KEY.fingerprint)
+        await wait_until_async(lambda: keyed.node.dialled)
+        [(link, reason, _)] = keyed.node.dialled
+        assert (link, dial.denied) == (None, True)
+        assert reason == (f"is not asked: it has the key {OTHER_KEY.fingerprint}, and ours is {OUR_KEY.fingerprint}")
+        assert worker.heard == []
+        assert keyed.transport.gate is not None
+        assert keyed.transport.gate.refused == 0
+
+    keyed.run(scenario)

@@ -1,0 +1,49 @@
+"""At which addresses a process is: what two looks see counts, and nothing else is asked of the operating system."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lightbus.membership.local_addresses import LOOK_EVERY, Whereabouts
+
+HOME, AWAY = ("127.0.0.1",), ("192.0.2.9",)
+
+
+class Host:
+    """Has the addresses that the test says, and counts who asks."""
+
+    def __init__(self) -> None:
+        self.addresses: tuple[str, ...] = HOME
+        self.looks = 0
+
+    def look(self, before: Sequence[str]) -> tuple[str, ...]:
+        self.looks += 1
+        return self.addresses
+
+
+def test_a_change_counts_when_it_lasts() -> None:
+    """What is seen once may be a moment; seen twice in a row it is so, and told once."""
+    host = Host()
+    here = Whereabouts(HOME, host.look)
+    assert not here.have_changed(0.0)
+    for at, seen, expected in [(1, AWAY, False), (2, HOME, False), (3, AWAY, False), (4, AWAY, True), (5, AWAY, False)]:
+        host.addresses = seen
+        assert here.have_changed(at * LOOK_EVERY) is expected
+    assert here.addresses == AWAY
+
+
+def test_looks_are_rare() -> None:
+    """The host is asked every two seconds, and in mode host never."""
+    host = Host()
+    here = Whereabouts(HOME, host.look)
+    for tenth in range(int(20 * LOOK_EVERY)):
+        here.have_changed(tenth / 10)
+    assert host.looks == 2
+    assert not Whereabouts(look=host.look).have_changed(0.0)
+    assert host.looks == 2
+
+
+def test_networks() -> None:
+    """Our networks are those of our addresses; without addresses there are none."""
+    assert Whereabouts(HOME).networks == ("127.0.0.1/8",)
+    assert Whereabouts().networks == ()

@@ -1,0 +1,295 @@
+"""The doors of a process: each is told what becomes of peers, and closed, in a loop or thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from helpers import MS, wait_until, wait_until_async
+from lightbus.core.registry import Peer, PeerLeft, PeerState, Source
+from lightbus.rpc import channels as module
+from lightbus.rpc.channels import Doors
+from lightbus.wire.announcement import Announcement
+
+INSTANCE = "00000000000000aa"
+PEER = Peer(
+    announcement=Announcement(bus="b", instance=INSTANCE, service="auth", process="p", host="h"),
+    state=PeerState.UP,
+    source=Source.SEED,
+    changed_at=0.0,
+    heard_at=0.0,
+)
+LEFT = PeerLeft(PEER, "went away")
+LOST = ("lost", INSTANCE, "went away")
+DOORWAY: Any = None
+"""Callers hand it on, and the ones below do without."""
+
+
+class FakeCaller:
+    """The door of a loop, with a memory of what it was told, and in which thread."""
+
+    def __init__(self, doorway: Any) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.told: list[Any] = []
+        self.threads: list[threading.Thread] = []
+        self.in_flight = 0
+
+    def peer_lost(self, peer: Peer, reason: str) -> None:
+        self._note(("lost", peer.instance, reason))
+
+    def awaits(self, instance: str) -> bool:
+        return instance == INSTANCE and self.in_flight > 0
+
+    def close(self) -> None:
+        self._note("close")
+
+    def abandon(self) -> None:
+        self._note("abandon")
+
+    def _note(self, what: Any) -> None:
+        self.told.append(what)
+        self.threads.append(threading.current_thread())
+
+
+class FakeDoor:
+    """The door of plain threads, with a memory."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+        self.callbacks: list[Callable[[], None]] = []
+        self.in_flight = 0
+
+    def peer_lost(self, peer: Peer, reason: str) -> None:
+        self.told.append(("lost", peer.instance, reason))
+
+    def when_sent(self, instance: str, callback: Callable[[], None]) -> None:
+        self.callbacks.append(callback)
+
+    def awaits(self, instance: str) -> bool:
+        return instance == INSTANCE and self.in_flight > 0
+
+    def close(self) -> None:
+        self.told.append("close")
+
+
+@pytest.fixture
+def doors(monkeypatch: pytest.MonkeyPatch) -> Doors:
+    """Return doors whose callers are the ones above."""
+    monkeypatch.setattr(module, "Caller", FakeCaller)
+    return Doors()
+
+
+async def made(doors: Doors) -> Any:
+    """Return the door of the running loop."""
+    return doors.caller(DOORWAY)
+
+
+@contextmanager
+def loop_in_a_thread() -> Iterator[asyncio.AbstractEventLoop]:
+    """Run a loop in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def caller_on(loop: asyncio.AbstractEventLoop, doors: Doors) -> Any:
+    """Return the door of a loop that runs in another thread."""
+    return asyncio.run_coroutine_threadsafe(made(doors), loop).result(5)
+
+
+# --- one for each loop ------------------------------------------------------------------------------
+
+
+def test_one_for_each_loop(doors: Doors) -> None:
+    """A loop has one door, made at its first use; another loop has another one."""
+
+    async def main() -> None:
+        mine = await made(doors)
+        assert await made(doors) is mine
+        with loop_in_a_thread() as loop:
+            assert caller_on(loop, doors) is not mine
+
+    asyncio.run(main())
+
+
+def test_doors_of_closed_loops_are_dropped(doors: Doors) -> None:
+    """A program that runs one loop after another keeps no sockets of the former ones."""
+    former = asyncio.run(made(doors))
+    latter = asyncio.run(made(doors))
+    assert (former.told, latter.told) == (["abandon"], [])
+
+
+# --- a peer left ------------------------------------------------------------------------------------
+
+
+def test_all_are_told_of_a_loss(doors: Doors) -> None:
+    """The running loop's door at once, those of other loops in their own thread, and plain threads' too."""
+    door = FakeDoor()
+    doors.add(door)
+
+    async def main() -> None:
+        mine = await made(doors)
+        with loop_in_a_thread() as loop:
+            other = caller_on(loop, doors)
+            doors.peer_left(LEFT)
+            assert (mine.told, door.told) == ([LOST], [LOST])
+            await wait_until_async(lambda: other.told == [LOST])
+            assert other.threads != mine.threads == [threading.current_thread()]
+
+    asyncio.run(main())
+
+
+def test_a_loss_with_a_closed_loop(doors: Doors) -> None:
+    """A loop that was closed meanwhile keeps nobody else from being told."""
+    door = FakeDoor()
+    former = asyncio.run(made(doors))
+    doors.add(door)
+
+    async def main() -> None:
+        doors.peer_left(LEFT)
+        await doors.have_seen(INSTANCE)
+
+    door.when_sent = lambda instance, callback: callback()  # type: ignore[method-assign]
+    asyncio.run(main())
+    assert (former.told, door.told) == ([], [LOST])
+
+
+# --- a peer is about to leave -----------------------------------------------------------------------
+
+
+def test_everybody_has_seen_it(doors: Doors) -> None:
+    """It is over when each loop had a turn and nothing of plain threads is still unsent, and not before."""
+    door = FakeDoor()
+    doors.add(door)
+
+    async def main() -> None:
+        await made(doors)
+        with loop_in_a_thread() as loop:
+            caller_on(loop, doors)
+            busy = threading.Event()
+            loop.call_soon_threadsafe(busy.wait, 10)
+            seen = asyncio.ensure_future(doors.have_seen(INSTANCE))
+            await wait_until_async(lambda: door.callbacks)
+            threading.Thread(target=door.callbacks[0]).start()
+            for _ in range(5):
+                await asyncio.sleep(1 * MS)
+            assert not seen.done()
+            busy.set()
+            await asyncio.wait_for(seen, module.SEEN_TIMEOUT * 0.9)
+
+    asyncio.run(main())
+
+
+def test_nobody_has_to_see_it(doors: Doors) -> None:
+    """Without doors there is nothing to wait for."""
+    asyncio.run(asyncio.wait_for(doors.have_seen(INSTANCE), module.SEEN_TIMEOUT * 0.9))
+
+
+def test_seeing_it_is_bounded(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A door that never tells holds nobody up for ever, and may tell when nobody asks any more."""
+    monkeypatch.setattr(module, "SEEN_TIMEOUT", 10 * MS)
+    door = FakeDoor()
+    doors.add(door)
+    asyncio.run(asyncio.wait_for(doors.have_seen(INSTANCE), 5))
+    door.callbacks[0]()
+
+
+@pytest.mark.parametrize("who", ["loop", "threads"])
+def test_everybody_is_done(doors: Doors, who: str) -> None:
+    """It waits for replies of this one peer, whoever waits for them."""
+    door = FakeDoor()
+    doors.add(door)
+
+    async def main() -> None:
+        waiting = await made(doors) if who == "loop" else door
+        waiting.in_flight = 1
+        await asyncio.wait_for(doors.are_done("another"), module.DONE_TIMEOUT / 2)
+        done = asyncio.ensure_future(doors.are_done(INSTANCE))
+        await asyncio.sleep(0)
+        assert not done.done()
+        waiting.in_flight = 0
+        await asyncio.wait_for(done, module.DONE_TIMEOUT * 0.9)
+
+    asyncio.run(main())
+
+
+def test_being_done_is_bounded(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reply that does not come is not waited for any longer than a short while."""
+    monkeypatch.setattr(module, "DONE_TIMEOUT", 10 * MS)
+    door = FakeDoor()
+    door.in_flight = 1
+    doors.add(door)
+    asyncio.run(asyncio.wait_for(doors.are_done(INSTANCE), 5))
+
+
+# --- the end ----------------------------------------------------------------------------------------
+
+
+def test_closing_the_own_one(doors: Doors) -> None:
+    """The running loop's door is closed, once, and the next use makes another; a loop without one has none."""
+
+    async def main() -> None:
+        doors.close_own()
+        mine = await made(doors)
+        doors.close_own()
+        doors.close_own()
+        assert mine.told == ["close"]
+        assert await made(doors) is not mine
+
+    asyncio.run(main())
+
+
+def test_closing_all(doors: Doors) -> None:
+    """Each is closed where nobody else uses its sockets: in its loop, or here where that does not run any more."""
+    door = FakeDoor()
+    doors.add(door)
+    resting = asyncio.new_event_loop()
+    idle = resting.run_until_complete(made(doors))
+    with loop_in_a_thread() as loop:
+        busy = caller_on(loop, doors)
+        assert doors.close()
+        assert busy.told == idle.told == door.told == ["close"]
+        assert busy.threads != idle.threads == [threading.current_thread()]
+        assert caller_on(loop, doors) is not busy
+    resting.close()
+
+
+def test_closing_the_door_of_a_closed_loop(doors: Doors) -> None:
+    """Its sockets are given up without touching the loop."""
+    former = asyncio.run(made(doors))
+    assert doors.close()
+    assert former.told == ["abandon"]
+
+
+def test_closing_is_bounded(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop that a handler blocks is not waited for; it closes its door when it can."""
+    monkeypatch.setattr(module, "CLOSE_TIMEOUT", 10 * MS)
+    busy = threading.Event()
+    with loop_in_a_thread() as loop:
+        caller = caller_on(loop, doors)
+        loop.call_soon_threadsafe(busy.wait, 10)
+        assert doors.close()
+        assert caller.told == []
+        busy.set()
+        wait_until(lambda: caller.told == ["close"])
+
+
+def test_closing_at_exit(doors: Doors) -> None:
+    """Loops that still run, which can only be those of daemon threads, are left alone, and that is told."""
+    former, door = asyncio.run(made(doors)), FakeDoor()
+    doors.add(door)
+    with loop_in_a_thread() as loop:
+        running = caller_on(loop, doors)
+        assert not doors.close(at_exit=True)
+        assert (running.told, former.told, door.told) == ([], ["abandon"], ["close"])

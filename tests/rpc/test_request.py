@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from helpers.calling import ME, A, B, FakeDoorway, call, peer, refusal, snapshot
+from lightbus.core.partitions import rendezvous
+from lightbus.deadline import Deadline
+from lightbus.exceptions import DeformError, PayloadTooLarge, PeerUnreachable
+from lightbus.rpc.request import NotStarted, Outgoing, OutgoingEvent
+from lightbus.wire.announcement import ApiInfo
+
+
+def test_the_least_loaded_is_asked() -> None:
+    """Of two peers the one with fewer calls of ours gets the next."""
+    doorway = FakeDoorway(peer(A), peer(B))
+    for _ in range(20):
+        chosen = call(doorway).pick(doorway.snapshot, {A: 3, B: 1})
+        assert chosen is not None
+        assert chosen.instance == B
+
+
+def test_a_call_is_for_those_who_serve_it() -> None:
+    """Whoever only publishes the API's events is asked where nobody else can be found, and an event goes to anybody."""
+    infos = (ApiInfo(name="auth", events=("seen",)),)
+    publisher = peer(A)
+    publisher = replace(publisher, announcement=replace(publisher.announcement, apis=infos, api_names=None))
+    alone, both = FakeDoorway(publisher), FakeDoorway(publisher, peer(B))
+    assert call(alone).pick(alone.snapshot, {}) is None
+    assert call(alone).pick(alone.snapshot, {}, resolved=True) == publisher
+    for resolved in (False, True):
+        assert call(both).pick(both.snapshot, {B: 9}, resolved=resolved) == peer(B)
+    event = OutgoingEvent(alone, "auth", "seen", Deadline.after(5.0), b"", None)
+    assert event.pick(alone.snapshot, {}) == publisher
+
+
+def test_a_key_sticks_to_a_publisher() -> None:
+    """Events of one key go to one publisher, whatever its load; without it to another, and then back."""
+    peers = (peer(A), peer(B))
+    doorway = FakeDoorway(*peers)
+    event = OutgoingEvent(doorway, "auth", "seen", Deadline.after(5.0), b"", "customer-1")
+    first = rendezvous("customer-1", [A, B])
+    chosen = event.pick(doorway.snapshot, {A: 9, B: 9})
+    assert chosen is not None
+    assert chosen.instance == first
+    event.refused(chosen, NotStarted(refusal()))
+    other = event.pick(doorway.snapshot, {})
+    assert other is not None
+    assert other.instance != first
+    event.not_sent(other)
+    with pytest.raises(PeerUnreachable, match=r"No peer takes auth\.seen: .* went away before auth\.seen was sent"):
+        event.pick(doorway.snapshot, {})
+
+
+def test_events_without_a_key_stick_to_a_publisher() -> None:
+    """Without a key all events of a process go one way, so that they stay in order."""
+    doorway = FakeDoorway(peer(A), peer(B))
+    expected = rendezvous(ME.instance, [A, B])
+    for _ in range(5):
+        event = OutgoingEvent(doorway, "auth", "seen", Deadline.after(5.0), b"", None)
+        chosen = event.pick(doorway.snapshot, {A: 9})
+        assert chosen is not None
+        assert chosen.instance == expected
+
+
+def test_an_event_that_cannot_be_sent() -> None:
+    """A hand-off is bounded like a call."""
+    doorway = FakeDoorway(peer(A), max_message_size=100)
+    event = OutgoingEvent(doorway, "auth", "seen", Deadline.after(5.0), b"x" * 100, None)
+    with pytest.raises(PayloadTooLarge, match=r"arguments of auth\.seen take \d+ bytes; a message may have 100"):
+        event.frame(peer(A), 1)
+    odd = OutgoingEvent(doorway, "auth", "seen", Deadline(time.monotonic()), object(), None)  # type: ignore[arg-type]
+    with pytest.raises(DeformError):
+        odd.frame(peer(A), 1)
+
+
+def test_an_event_that_only_some_take() -> None:
+    """It goes to a peer that takes it; where none does, both limits are said."""
+    small, large = peer(A), peer(B)
+    small = replace(small, announcement=replace(small.announcement, max_message_size=1500))
+    event = OutgoingEvent(FakeDoorway(small, large), "auth", "seen", Deadline.after(5.0), b"x" * 2000, None)
+    with pytest.raises(NotStarted) as refusal:
+        event.frame(small, 1)
+    event.refused(small, refusal.value)
+    assert event.pick(snapshot(small, large), {}) is large
+    assert event.frame(large, 1)
+    with pytest.raises(
+        PayloadTooLarge, match=r"take 20\d\d bytes; .* of 1500 bytes, and this process may send 10000\."
+    ):
+        event.pick(snapshot(small), {})
+
+
+def test_a_bare_outgoing_has_no_message() -> None:
+    """What is sent is up to calls and hand-offs."""
+    with pytest.raises(NotImplementedError):
+        Outgoing(FakeDoorway(), "auth", "check", Deadline.after(1.0)).message(peer(A))

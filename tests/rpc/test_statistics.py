@@ -1,0 +1,67 @@
+"""What is counted of a procedure."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightbus.rpc.statistics import LATEST, MAX_CALLERS, OTHERS, Usage, percentile
+
+
+@pytest.mark.parametrize(
+    ("values", "share", "expected"),
+    [
+        ([], 0.5, None),
+        ([7], 0.0, 7),
+        ([7], 0.99, 7),
+        ([1, 2], 0.5, 1),
+        ([1, 2, 3], 0.5, 2),
+        ([*range(1, 101)], 0.5, 50),
+        ([*range(1, 101)], 0.99, 99),
+        ([*range(1, 101)], 1.0, 100),
+    ],
+)
+def test_percentile(values: list[float], share: float, expected: float | None) -> None:
+    """It is the nearest rank: the smallest value that so large a share does not exceed."""
+    assert percentile(values, share) == expected
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0, 1))
+def test_percentile_is_one_of_the_values(values: list[float], share: float) -> None:
+    """At least the share asked for is not greater, whatever the values are."""
+    values.sort()
+    found = percentile(values, share)
+    assert found in values
+    assert sum(value <= found for value in values if found is not None) >= share * len(values)
+
+
+def test_counts() -> None:
+    """Calls, errors and callers are counted."""
+    usage = Usage()
+    usage.note(0.1, "web", failed=False)
+    usage.note(0.3, "web", failed=True)
+    usage.note(0.2, "shop", failed=False)
+    assert (usage.calls, usage.errors, usage.callers) == (3, 1, {"web": 2, "shop": 1})
+    assert (usage.latency(0.5), usage.latency(1.0)) == (0.2, 0.3)
+
+
+def test_latency_is_that_of_the_latest_calls() -> None:
+    """What was slow long ago does not count any more."""
+    usage = Usage()
+    usage.note(10.0, "web", failed=False)
+    for _ in range(LATEST):
+        usage.note(0.1, "web", failed=False)
+    assert usage.latency(1.0) == 0.1
+
+
+def test_callers_are_bounded() -> None:
+    """However many names come in, some are told apart and the others counted together."""
+    usage = Usage()
+    for number in range(MAX_CALLERS + 50):
+        usage.note(0.1, f"service-{number}", failed=False)
+    usage.note(0.1, "service-0", failed=False)
+    assert len(usage.callers) == MAX_CALLERS + 1
+    assert usage.callers[OTHERS] == 50
+    assert usage.callers["service-0"] == 2
+    assert sum(usage.callers.values()) == usage.calls

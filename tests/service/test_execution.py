@@ -1,0 +1,414 @@
+"""How the user's code is run: its context, what is awaited, and whose matter its faults are."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import functools
+import threading
+from collections.abc import Awaitable, Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context, ContextVar, Token
+from typing import Any
+from unittest.mock import AsyncMock
+
+import pytest
+
+from lightbus.deadline import Deadline, ServedCall, current_call, current_chain
+from lightbus.service.execution import (
+    CallersContext,
+    Execution,
+    begin,
+    check_ran,
+    in_thread,
+    is_awaitable,
+    name_of,
+    runs_on_loop,
+)
+
+TENANT: ContextVar[str] = ContextVar("tenant", default="nobody")
+
+
+def run(test: Callable[[Execution], Awaitable[Any]], served: ServedCall | None = None) -> Any:
+    """Run a test with an execution on a loop, in a context in which somebody is the tenant."""
+
+    async def main() -> Any:
+        TENANT.set("whoever started the loop")
+        return await test(Execution(asyncio.get_running_loop(), None, served))
+
+    return asyncio.run(main())
+
+
+async def asynchronous(value: int = 1) -> int:
+    await asyncio.sleep(0)
+    return value
+
+
+def plain(value: int = 1) -> int:
+    return value
+
+
+def undecided(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate as many do: whether the function is `async def` is neither asked nor shown."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+class Called:
+    async def __call__(self, value: int = 1) -> int:
+        return await asynchronous(value)
+
+
+class Promise:
+    """An awaitable that is no coroutine."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __await__(self) -> Generator[Any, Any, int]:
+        yield from asyncio.sleep(0).__await__()
+        return self.value
+
+
+async def forgetful(value: int = 1) -> Any:
+    """Is an `async def` around another that does not await it."""
+    return asynchronous(value)
+
+
+def promising(value: int = 1) -> Promise:
+    return Promise(value)
+
+
+THREADS = ThreadPoolExecutor(1)
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Any:
+    global THREADS
+    THREADS = ThreadPoolExecutor(1)
+    yield
+    THREADS.shutdown()
+
+
+def in_pool(value: int = 1) -> Any:
+    return THREADS.submit(plain, value)
+
+
+FORMS: dict[str, Callable[..., Any]] = {
+    "def": plain,
+    "async def": asynchronous,
+    "decorated": undecided(asynchronous),
+    "decorated twice": undecided(undecided(asynchronous)),
+    "lambda": lambda value: asynchronous(value),
+    "partial": functools.partial(asynchronous),
+    "partial of an object": functools.partial(Called()),
+    "object": Called(),
+    "bound method": Called().__call__,
+    "decorated object": undecided(Called()),
+    "mock": AsyncMock(side_effect=lambda value: value),
+    "awaitable object": promising,
+    "async def that does not await": forgetful,
+    "decorated async def that does not await": undecided(forgetful),
+    "future of a thread": in_pool,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("blocking", [False, True])
+def test_what_is_awaited_is_decided_by_the_result(form: str, blocking: bool) -> None:
+    """Whatever form a function has: what it returns is awaited, on the loop, before it counts as done."""
+    function = FORMS[form]
+
+    async def test(execution: Execution) -> int:
+        if blocking:
+            return await asyncio.to_thread(execution.call_blocking, function, (), {"value": 5})
+        result: int = await execution.call(function, (), {"value": 5}, on_loop=runs_on_loop(function))
+        return result
+
+    assert run(test) == 5
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+def test_functions_of_an_execution_share_a_context(blocking: bool) -> None:
+    """A hook, the handler and another hook, `def` and `async def` in any mix, see what the one before has set."""
+    seen: list[str] = []
+    tokens: list[Token[str]] = []
+
+    def before() -> None:
+        tokens.append(TENANT.set("alice"))
+
+    async def more() -> None:
+        seen.append(TENANT.get())
+        await asyncio.sleep(0)
+        TENANT.set(f"{TENANT.get()} of sales")
+
+    def handler() -> None:
+        seen.append(TENANT.get())
+
+    async def after() -> None:
+        seen.append(TENANT.get())
+        TENANT.reset(tokens[0])
+
+    async def test(execution: Execution) -> None:
+        assert execution.context.get(TENANT) is None
+        for function in (before, more, handler, undecided(more), after):
+            if blocking:
+                await asyncio.to_thread(execution.call_blocking, function)
+            else:
+                await execution.call(function, on_loop=runs_on_loop(function))
+        assert TENANT.get() == "whoever started the loop"
+
+    run(test)
+    assert seen == ["alice", "alice of sales", "alice of sales", "alice of sales of sales"]
+
+
+def test_tasks_of_a_function_have_its_context() -> None:
+    """What it awaits in tasks of its own sees what it has set, and changes nothing for it."""
+
+    async def sub() -> str:
+        seen = TENANT.get()
+        TENANT.set("the task's")
+        return seen
+
+    async def function() -> list[str]:
+        TENANT.set("alice")
+        await asyncio.sleep(0)
+        return [*await asyncio.gather(sub(), sub()), TENANT.get()]
+
+    assert run(lambda execution: execution.call(function, on_loop=True)) == ["alice"] * 3
+
+
+def test_deadline_and_chain_of_a_call() -> None:
+    """They are those of the call that is served, also in tasks that are awaited; once it is answered, nobody's."""
+    served = ServedCall(Deadline.in_seconds(2.0), ("a", "b"))
+
+    async def sub() -> tuple[bool, tuple[str, ...]]:
+        return Deadline.after(50.0) == served.deadline, current_chain()
+
+    async def test(execution: Execution) -> None:
+        async def function() -> Any:
+            later.append(asyncio.create_task(left_behind()))
+            return await asyncio.gather(sub(), sub())
+
+        async def left_behind() -> Any:
+            await answered.wait()
+            return await sub()
+
+        answered, later = asyncio.Event(), list[asyncio.Task[Any]]()
+        assert await execution.call(function, on_loop=True) == [(True, ("a", "b"))] * 2
+        assert await execution.call(lambda: (Deadline.after(50.0) == served.deadline, current_chain()))
+        served.end()
+        answered.set()
+        assert await later[0] == (False, ())
+
+    run(test, served)
+    assert current_call.get() is None
+
+
+@pytest.mark.parametrize("kind", [ValueError, SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError,
+                                  StopAsyncIteration])  # fmt: skip
+@pytest.mark.parametrize("form", ["def", "async def", "decorated"])
+@pytest.mark.parametrize("blocking", [False, True])
+def test_what_a_function_raises_reaches_who_runs_it(kind: type[BaseException], form: str, blocking: bool) -> None:
+    """The loop goes on, and no thread is waited for in vain."""
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise kind("oh")
+
+    def fail_at_once() -> None:
+        raise kind("oh")
+
+    function = {"def": fail_at_once, "async def": fail, "decorated": undecided(fail)}[form]
+
+    async def test(execution: Execution) -> str:
+        try:
+            if blocking:
+                await in_thread(asyncio.get_running_loop(), None, execution.call_blocking, function)
+            else:
+                await execution.call(function, on_loop=runs_on_loop(function))
+        except BaseException as error:
+            return type(error).__name__
+        return "nothing"
+
+    assert run(test) in (kind.__name__, "CancelledError")
+
+
+@pytest.mark.parametrize("function", [lambda: next(iter(())), FORMS["lambda"]], ids=["def", "lambda"])
+def test_a_thread_that_raises_stop_iteration(function: Callable[..., Any]) -> None:
+    """A future takes no StopIteration; the error arrives all the same."""
+
+    async def test(execution: Execution) -> None:
+        with pytest.raises((RuntimeError, TypeError)):
+            await asyncio.wait_for(execution.call(function), 5.0)
+
+    run(test)
+
+
+def test_apart_from_our_task() -> None:
+    """A function that cancels the task it runs in ends nobody but itself."""
+
+    async def cancels_itself() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    async def test(execution: Execution) -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await execution.apart(execution.call(cancels_itself, on_loop=True))
+        await asyncio.sleep(0)
+
+    run(test)
+
+
+def test_cancelling_reaches_what_runs_apart() -> None:
+    """Whoever cancels us cancels the function, and it is us who end, whatever the function makes of it."""
+    cancelled: list[str] = []
+
+    async def stubborn() -> str:
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            cancelled.append("yes")
+        return "went on"
+
+    async def test(execution: Execution) -> None:
+        task = asyncio.create_task(execution.apart(execution.call(stubborn, on_loop=True)))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(test)
+    assert cancelled == ["yes"]
+
+
+def test_a_thread_waits_no_longer_than_it_is_to() -> None:
+    """What a thread awaits on the loop can be cancelled."""
+
+    async def test(execution: Execution) -> None:
+        started = asyncio.Event()
+
+        async def wait() -> None:
+            started.set()
+            await asyncio.sleep(10)
+
+        loop = asyncio.get_running_loop()
+        thread = asyncio.create_task(in_thread(loop, None, execution.call_blocking, undecided(wait)))
+        await started.wait()
+        execution.cancel()
+        with pytest.raises(concurrent.futures.CancelledError):
+            await thread
+
+    run(test)
+
+
+def test_a_cancelled_execution_whose_thread_goes_on() -> None:
+    """The context is the thread's until that is done; the task that was cancelled ends without it."""
+    go_on, done = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        go_on.wait(5.0)
+        TENANT.set("alice")
+        done.set()
+
+    async def test(execution: Execution) -> None:
+        task = asyncio.create_task(execution.call(wait))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go_on.set()
+        await asyncio.to_thread(done.wait, 5.0)
+
+    run(test)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_begin(waits: bool) -> None:
+    """A coroutine that never waits has ended; of another one the rest is to be awaited, in the same context."""
+    seen: list[str] = []
+
+    async def function() -> None:
+        TENANT.set("alice")
+        if waits:
+            await asyncio.sleep(0)
+        seen.append(TENANT.get())
+
+    async def main() -> None:
+        context = Context()
+        rest = begin(context, function())
+        assert (rest is not None) == waits
+        assert seen == ([] if waits else ["alice"])
+        if rest is not None:
+            await rest
+        assert context[TENANT] == "alice"
+        assert TENANT.get() == "nobody"
+
+    asyncio.run(main())
+    assert seen == ["alice"]
+
+
+def generator() -> Generator[int, None, None]:
+    yield 1
+
+
+async def async_generator() -> Any:
+    yield 1
+
+
+@pytest.mark.parametrize("function", [generator, async_generator])
+def test_a_generator_was_not_run(function: Callable[..., Any]) -> None:
+    """Calling it runs nothing: that is an error and not a success."""
+    with pytest.raises(TypeError, match=rf"^{function.__name__} has a `yield` in it, so that calling it runs nothing"):
+        check_ran(function, function())
+    check_ran(plain, plain())
+
+
+@pytest.mark.parametrize("value", [None, True, 1, "a", {}, [], (), b"", object()])
+def test_what_is_no_awaitable(value: Any) -> None:
+    """A value is a result."""
+    assert not is_awaitable(value)
+
+
+def test_names() -> None:
+    """A function is called what it is; an object by its repr."""
+    assert name_of(plain) == "plain"
+    assert name_of(functools.partial(functools.partial(plain, 1), 2)) == "plain"
+    assert name_of(Called()).startswith("<runtime.test_execution.Called") or "Called" in name_of(Called())
+
+
+# The caller's own context
+
+
+async def set_async(value: str) -> None:
+    await asyncio.sleep(0)
+    TENANT.set(value)
+
+
+def set_plain(value: str) -> None:
+    TENANT.set(value)
+
+
+@pytest.mark.parametrize("function", [set_async, set_plain, undecided(set_async)], ids=["async def", "def", "hidden"])
+@pytest.mark.parametrize("blocking", [False, True])
+def test_hooks_of_a_caller_are_its_code(function: Callable[..., Any], blocking: bool) -> None:
+    """They see what the caller has set, and it sees what they set, at both doors."""
+
+    async def at_the_async_door() -> str:
+        await CallersContext(None).call(function, ("alice",), {}, on_loop=runs_on_loop(function))
+        return TENANT.get()
+
+    def at_the_sync_door() -> str:
+        CallersContext.call_blocking(function, ("alice",), {})
+        return TENANT.get()
+
+    def caller() -> str:
+        return at_the_sync_door() if blocking else asyncio.run(at_the_async_door())
+
+    assert Context().run(caller) == "alice"

@@ -1,0 +1,56 @@
+"""How large a message may be where the sides have different limits."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightbus.wire import envelope
+from lightbus.wire.envelope import Page, Record
+from lightbus.wire.sizes import LEAST, PAGE_OVERHEAD, RECORD_OVERHEAD, Receivers, fitting, most, size_left_out, stand_in
+
+
+def test_the_smallest_of_all_counts() -> None:
+    """As long as it is there; who takes as much as we send, or does not say, changes nothing."""
+    receivers = Receivers(10_000)
+    for presence, size in ((b"a", 0), (b"b", 10_000), (b"c", 90_000)):
+        receivers.joined(presence, size)
+    assert receivers.smallest == 10_000
+    receivers.joined(b"d", 5000)
+    receivers.joined(b"e", 3000)
+    assert (receivers.smallest, receivers.most(3000), receivers.most(0)) == (3000, 3000, 10_000)
+    receivers.left(b"e")
+    receivers.left(b"e")
+    assert receivers.smallest == 5000
+    receivers.joined(b"d", 20_000)
+    assert receivers.smallest == 10_000
+    receivers.joined(b"f", 1)
+    assert receivers.smallest == LEAST
+
+
+def test_who_takes_less_counts() -> None:
+    """Of two limits the smaller; nobody takes less than can be set."""
+    assert [most(5000, other) for other in (0, 1, 4000, 6000)] == [5000, LEAST, 4000, 5000]
+
+
+@given(sizes=st.lists(st.integers(0, 5000), min_size=1), limit=st.integers(LEAST, 6000))
+def test_what_fits_into_a_page(sizes: list[int], limit: int) -> None:
+    """A page is within its limit, nothing is skipped, at least one is in it, and of what is left out the size."""
+    entries = [(2**61 + number, 2**61 + number - 1, b"r" * size) for number, size in enumerate(sizes)]
+    rows, are_all = fitting(entries, limit)
+    assert 0 < len(rows) <= len(entries)
+    assert are_all == (len(rows) == len(entries))
+    for (sequence, previous, record), row in zip(entries, rows, strict=False):
+        fits = len(record) + RECORD_OVERHEAD + PAGE_OVERHEAD <= limit
+        assert row == [sequence, previous, record if fits else len(record)]
+    # As many rows as a page has: what is left out adds nothing but a number.
+    if len(rows) * RECORD_OVERHEAD < limit - PAGE_OVERHEAD:
+        assert len(envelope.encode(Page(rows, 2**62, True, 2**40), 2**63)) <= limit
+
+
+def test_what_stands_for_a_record() -> None:
+    """It says how large the record was; no record is taken for such a thing."""
+    assert size_left_out(stand_in(123_456)) == 123_456
+    record = envelope.encode_record(Record("i", 1, 0.5, {}))
+    assert size_left_out(record) is None
+    assert size_left_out(b"x" * 5000) is None
