@@ -9,6 +9,7 @@ from __future__ import annotations
 from .doors import DOORS, Door
 from .processes import Process, Processes
 from .scale import MS, SCALE, scaled
+from .stopwatch import Stopwatch
 from .terminal import Terminal, on_terminal
 from .waiting import wait_until, wait_until_async
 
@@ -19,6 +20,7 @@ __all__ = [
     "Door",
     "Process",
     "Processes",
+    "Stopwatch",
     "Terminal",
     "on_terminal",
     "scaled",

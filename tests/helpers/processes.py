@@ -102,9 +102,10 @@ class Process:
     def wait(self, timeout: float = 10.0) -> int:
         """Return the exit code (negative: the signal that ended it); AssertionError after `timeout` seconds."""
         try:
-            return self._popen.wait(timeout * PATIENCE)
-        except subprocess.TimeoutExpired:
+            wait_until(lambda: not self.running, timeout)
+        except AssertionError:
             raise AssertionError(f"still running after {timeout * PATIENCE:g} s: {self!r}\n{self.report()}") from None
+        return self._popen.wait()
 
     def signal(self, number: int) -> None:
         """Send the signal to the program (not to its children)."""

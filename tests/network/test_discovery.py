@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import socket
 import threading
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from helpers import DOORS, MS, SCALE, Door, Process, Processes, scaled, wait_until
+from helpers import DOORS, MS, Door, Process, Processes, Stopwatch, scaled, wait_until
 from helpers.surroundings import Surroundings
 from lightbus import PeerUnreachable, UnknownApi
 from lightbus.adapters.mdns.discovery import SERVICE_TYPE, ZeroconfDiscovery
@@ -34,8 +33,9 @@ REFUSED, SILENT = "nobody listens", "nobody answers"
 
 
 def knows_after(processes: Processes, *apis: str) -> tuple[float, float]:
-    """Return the seconds after which a new process knows these APIs, and how many of them it waited for others."""
-    newcomer = processes.python("knows.py", *apis, cwd=SERVICES, name="newcomer")
+    """Return the seconds after which a new process knows these APIs, and those of them that it was kept waiting."""
+    env = {"PYTHONPATH": str(SERVICES.parents[1])}  # it uses helpers
+    newcomer = processes.python("knows.py", *apis, cwd=SERVICES, env=env, name="newcomer")
     assert newcomer.wait() == 0
     seconds, waited = map(float, newcomer.stdout.split())
     return seconds, waited
@@ -49,9 +49,7 @@ def test_newcomer_knows_four_workers_at_once(network: Network, processes: Proces
     found = [knows_after(processes, *APIS) for _ in range(scaled(20))]
     print(f"known after, in {mode}: {sorted(found)}")
     # What it computes meanwhile, imports above all, takes as long as the machine makes it.
-    # And beside other tests it waits for the processor: each keeps to it in the full counts, which run alone.
-    worst = max if SCALE >= 1 else min
-    assert worst(waited for _, waited in found) < AT_ONCE
+    assert max(waited for _, waited in found) < AT_ONCE
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -147,25 +145,24 @@ def test_unknown_api_is_said_soon(network: Network, door: Door) -> None:
     """A fresh process waits a second for an API that nobody advertises, a settled one not at all; both say what is."""
     network.start("warehouse")
     bus = network.bus()
-    started = time.monotonic()
+    watch = Stopwatch()
     with pytest.raises(UnknownApi, match=r"'warehose'; .*Did you mean 'warehouse'\? Advertised are: warehouse\."):
         door.call(bus.warehose.who)
-    fresh = time.monotonic() - started
-    started = time.monotonic()
+    assert watch.elapsed > 0.5
+    assert watch.seconds < 1 + AT_ONCE
+    watch = Stopwatch()
     with pytest.raises(UnknownApi):
         door.call(bus.nothing.who)
-    settled = time.monotonic() - started
-    assert 0.5 < fresh < 1 + AT_ONCE
-    assert settled < AT_ONCE
+    assert watch.seconds < AT_ONCE
 
 
 def test_the_wait_is_a_setting(network: Network, monkeypatch: pytest.MonkeyPatch, door: Door) -> None:
     """`discovery.wait` says how long a fresh process waits for a name."""
     monkeypatch.setenv("LIGHTBUS_CONFIG", network.config(discovery={"wait": 0}))
-    started = time.monotonic()
+    watch = Stopwatch()
     with pytest.raises(UnknownApi, match="No peer advertises anything"):
         door.call(network.bus().work.who)
-    assert time.monotonic() - started < AT_ONCE
+    assert watch.seconds < AT_ONCE
 
 
 # Those who lie
@@ -266,9 +263,9 @@ def test_ghosts_cost_nothing_where_there_is_a_worker(network: Network, mode: str
     with ghosts(network, mode, what):
         bus = network.bus()
         for door in [*DOORS.values()] * 5:
-            started = time.monotonic()
+            watch = Stopwatch()
             assert door.call(bus.work.who) == worker.pid
-            assert time.monotonic() - started < AT_ONCE
+            assert watch.seconds < AT_ONCE
 
 
 @pytest.mark.parametrize("mode", ["host", "insecure"])
@@ -279,11 +276,11 @@ def test_ghosts_alone_cost_one_attempt(network: Network, mode: str, what: str) -
     with ghosts(network, mode, what):
         bus = network.bus()
         for door in [*DOORS.values()] * 2:
-            started = time.monotonic()
+            watch = Stopwatch()
             # Where nobody listens there was nobody: three times so, and they are forgotten.
             with pytest.raises(PeerUnreachable if what is SILENT else (PeerUnreachable, UnknownApi), match="'work'"):
                 door.call(bus.work.who)
-            assert time.monotonic() - started < 1 + AT_ONCE
+            assert watch.seconds < 1 + AT_ONCE
 
 
 def test_lying_announcement_is_never_called(network: Network, processes: Processes) -> None:

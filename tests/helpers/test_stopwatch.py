@@ -1,0 +1,89 @@
+"""The stopwatch of the tests: it leaves out what the machine lacked, and bounds what is waited for all the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from helpers import Stopwatch, stopwatch, wait_until, waiting
+
+
+class FakeTime:
+    """Stands in for `time`: it passes only where somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Machine:
+    """A machine that tells how long programs waited for it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.paths = (directory / "cpu", directory / "io")
+        self.lack()
+
+    def lack(self, *, processor: float = 0.0, disk: float = 0.0) -> None:
+        """Have had so many seconds of each in which somebody waited."""
+        for path, seconds in zip(self.paths, (processor, disk), strict=True):
+            numbers = f"avg10=1.00 avg60=0.30 avg300=0.06 total={round(seconds * 1e6)}"
+            path.write_text(f"some {numbers}\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=5\n")
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
+    """Have time pass as the test says."""
+    made = FakeTime()
+    monkeypatch.setattr(stopwatch, "time", made)
+    monkeypatch.setattr(waiting, "time", made)
+    return made
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """Have the stopwatch look at another machine than this one."""
+    made = Machine(tmp_path)
+    monkeypatch.setattr(stopwatch, "_PRESSURE", made.paths)
+    monkeypatch.setattr(stopwatch, "_stolen", lambda: 0.0)
+    return made
+
+
+def test_it_stands_still_while_somebody_waits_for_the_machine(time: FakeTime, machine: Machine) -> None:
+    """What passed meanwhile is elapsed, and does not count."""
+    machine.lack(processor=50.0)
+    watch = Stopwatch()
+    time.now += 3.0
+    machine.lack(processor=51.5, disk=0.5)
+    assert watch.elapsed == 3.0
+    assert watch.seconds == pytest.approx(1.0)
+    machine.lack(processor=90.0)
+    assert watch.seconds == 0.0
+
+
+def test_a_machine_that_does_not_tell(time: FakeTime, machine: Machine) -> None:
+    """Then all seconds count."""
+    for path in machine.paths:
+        path.unlink()
+    watch = Stopwatch()
+    time.now += 3.0
+    assert watch.seconds == watch.elapsed == 3.0
+
+
+@pytest.mark.parametrize(("lacked", "least", "most"), [(0.0, 1.0, 1.1), (1.0, 2.0, 2.1), (1000.0, 4.0, 4.1)])
+def test_waiting_is_bounded(time: FakeTime, machine: Machine, lacked: float, least: float, most: float) -> None:
+    """What the machine lacked is added to the time of whoever waits, up to a few times that."""
+
+    def condition() -> bool:
+        machine.lack(processor=lacked)
+        return False
+
+    watch = Stopwatch()
+    with pytest.raises(AssertionError, match="it never comes"):
+        wait_until(condition, 1.0, "it never comes")
+    assert least <= watch.elapsed <= most
