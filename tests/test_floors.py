@@ -42,9 +42,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 TOGETHER = {0, 8, 9}
 """Floors on which rooms may know each other: words, what users touch, the command line. On the others they do not."""
 
-DOORS = {("adapters.host", "adapters.mdns"), ("adapters.host", "adapters.sqlite")}
-"""Rooms of which the first may import from the second although it is not below: to be closed."""
-
 ONLY_IN = {
     "zmq": {"adapters.zmq"},
     "zeroconf": {"adapters.mdns"},
@@ -114,8 +111,6 @@ def violations(source: str, module: str, modules: set[str]) -> list[str]:
 
 def may_know(room: str, other: str) -> bool:
     """Return whether a module of `room` may import from `other`, another room."""
-    if (room, other) in DOORS:
-        return True
     if floor_of(other) == floor_of(room):
         return floor_of(room) in TOGETHER
     return floor_of(other) < floor_of(room)

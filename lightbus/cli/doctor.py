@@ -19,11 +19,11 @@ from typing import Any
 import click
 
 from ..adapters.host.descriptors import connection_limit, hard_descriptor_limit
+from ..adapters.host.directories import data_directory
 from ..adapters.host.places import REMEDY, Places
 from ..adapters.mdns.interfaces import explain
 from ..adapters.mdns.probe import multicast_problem, port_problem
 from ..adapters.sqlite.aside import aside_sentences
-from ..adapters.sqlite.journal_directory import data_directory
 from ..adapters.sqlite.outbox import Outbox
 from ..core.peers import Peer
 from ..deadline import Deadline

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..adapters.host.nearby import HostDiscovery, NearbyDiscovery
 from ..adapters.host.places import Places, places_of_user
-from ..adapters.mdns.discovery import Discovery, NoDiscovery, ZeroconfDiscovery
+from ..adapters.mdns.discovery import ZeroconfDiscovery
 from ..adapters.mdns.interfaces import follow_addresses, usable_addresses
+from ..adapters.memory.discovery import NoDiscovery
 from ..adapters.zmq.curve import KeySecurity
 from ..adapters.zmq.security import HostSecurity, InsecureSecurity, Security, check_platform
 from ..adapters.zmq.transport import Transport
@@ -30,6 +31,7 @@ from ..exceptions import LightbusShutdownInProgress, LightbusTimeout
 from ..membership.context import Identity
 from ..membership.local_addresses import Whereabouts
 from ..membership.lookup import NodeStopped
+from ..ports.discovery import Discovery
 from ..rpc.calling import Caller
 from ..rpc.channels import Door, Doors
 from ..wire.announcement import new_instance_id

@@ -17,7 +17,6 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from ..adapters.host.places import Places
-from ..adapters.mdns.discovery import Discovery
 from ..adapters.zmq.transport import Transport
 from ..core.registry import Fact, Peer, PeerJoined, PeerLeft, PeerState, Registry, Snapshot, Source
 from ..events.consumer import Consumer
@@ -28,6 +27,7 @@ from ..membership.dialer import Dialler, address_of
 from ..membership.link import Link
 from ..membership.local_addresses import Whereabouts
 from ..membership.lookup import Lookup
+from ..ports.discovery import Discovery
 from ..wire.announcement import Announcement, ApiInfo
 from ..wire.envelope import Drain, Goodbye, Hello, Message, Peers, Welcome
 from .binding import Binding, Endpoints, Knowledge

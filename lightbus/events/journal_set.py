@@ -18,9 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
+from ..adapters.host.directories import data_directory, volatile_filesystem
 from ..adapters.host.machine_time import machine_time
 from ..adapters.sqlite.journal import Group, Journal, Topic
-from ..adapters.sqlite.journal_directory import JournalDirectory, data_directory, has_events, throw_away
+from ..adapters.sqlite.journal_directory import JournalDirectory, has_events
 from ..exceptions import JournalError
 from ..recurring import RecurringLog
 
@@ -245,7 +246,7 @@ class Shelf:
         if self._directory is None:
             settings, me = self._config.journal, self._identity
             directory = JournalDirectory(self.path / me.service, host=me.host, durability=settings.durability)
-            kind = throw_away(self.path)
+            kind = volatile_filesystem(self.path)
             if kind is not None:
                 logger.warning(
                     "Events are kept in %s, which is on %s: they are gone when that is. "

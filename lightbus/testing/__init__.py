@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..adapters.mdns.discovery import Discovery, MemoryDiscovery, MemoryHub
+from ..adapters.memory.discovery import MemoryDiscovery, MemoryHub
+from ..ports.discovery import Discovery
 from .memory import MemoryBus, memory_bus
 from .mock import BusMock, NotMocked
 from .mocking import BusMocker, bus_mocker

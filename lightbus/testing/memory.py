@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..adapters.host.places import LONGEST_NAME, MAX_SOCKET_PATH
-from ..adapters.mdns.discovery import MemoryDiscovery, MemoryHub
+from ..adapters.memory.discovery import MemoryDiscovery, MemoryHub
 from ..client import BusClient, EngineState
 from ..config import Config, DiscoverySettings, JournalSettings, SecuritySettings
 from ..creation import create

@@ -27,7 +27,7 @@ from lightbus import (
     load_config,
 )
 from lightbus.adapters.host.places import Places
-from lightbus.adapters.mdns.discovery import MemoryDiscovery, MemoryHub
+from lightbus.adapters.memory.discovery import MemoryDiscovery, MemoryHub
 from lightbus.deadline import Deadline
 from lightbus.engine.engine import Engine
 from lightbus.engine.node import Node

@@ -13,7 +13,7 @@ import pytest
 from helpers import MS, Stopwatch, scaled, wait_until_async
 from helpers.surroundings import Surroundings
 from lightbus.adapters.host.places import Places
-from lightbus.adapters.mdns.discovery import MemoryDiscovery, MemoryHub
+from lightbus.adapters.memory.discovery import MemoryDiscovery, MemoryHub
 from lightbus.adapters.zmq.security import HostSecurity
 from lightbus.adapters.zmq.transport import Transport
 from lightbus.core.registry import Peer, PeerLeft, Snapshot

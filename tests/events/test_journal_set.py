@@ -141,7 +141,7 @@ def test_a_file_system_that_does_not_stay(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A warning says so, once, with the setting that leads elsewhere."""
-    monkeypatch.setattr(module, "throw_away", lambda path: "tmpfs")
+    monkeypatch.setattr(module, "volatile_filesystem", lambda path: "tmpfs")
     shelf.own()
     shelf.adopt()
     assert caplog.text.count("which is on tmpfs: they are gone when that is. Set LIGHTBUS_DATA_DIR") == 1

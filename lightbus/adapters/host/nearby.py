@@ -17,8 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...exceptions import ProtocolError
+from ...ports.announcement_table import MAX_PEERS, AnnouncementTable
+from ...ports.discovery import Discovery, Found, Lost
 from ...wire.announcement import Announcement
-from ..mdns.discovery import MAX_PEERS, Discovery, Found, Lost, _Ear
 from .places import PEER, RPC, Places
 
 __all__ = ["HostDiscovery", "NearbyDiscovery"]
@@ -67,7 +68,7 @@ class NearbyDiscovery:
         self._bus = bus
         self._places = places
         self._candidates = places.candidates()
-        self._ear = _Ear(MAX_PEERS)
+        self._table = AnnouncementTable()
         self._directories: dict[Path, _Directory] = {}
         self._names: set[str] = set()
         self._looks = 0
@@ -76,7 +77,7 @@ class NearbyDiscovery:
 
     async def start(self, found: Found, lost: Lost) -> None:
         """Read who is there, and go on looking."""
-        self._ear.open(found, lost)
+        self._table.open(found, lost)
         self._look()
 
     def look(self) -> None:
@@ -87,7 +88,7 @@ class NearbyDiscovery:
 
     async def announce(self, announcement: Announcement) -> None:
         """Write down what we say of ourselves, beside each of our sockets."""
-        self._ear.own = announcement.instance
+        self._table.own = announcement.instance
         text = json.dumps(replace(announcement, apis=None).to_wire())
         written = []
         for place in self._places.there():
@@ -118,7 +119,7 @@ class NearbyDiscovery:
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
-        self._ear.close()
+        self._table.close()
 
     def _look(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look)
@@ -159,19 +160,19 @@ class NearbyDiscovery:
     def _forget(self) -> None:
         names = {name for directory in self._directories.values() for name in directory.files}
         for name in self._names - names:
-            self._ear.gone(name.removesuffix(PEER))
+            self._table.gone(name.removesuffix(PEER))
         self._names = names
 
     def _hear(self, path: Path, *, is_news: bool) -> None:
         try:
             announcement = _announcement(path)
         except (OSError, ValueError, ProtocolError) as error:
-            self._ear.ignore("malformed", str(path), str(error))
+            self._table.ignore("malformed", str(path), str(error))
             return
         if announcement is not None and announcement.bus == self._bus:
             if is_news:
-                self._ear.forget(announcement.instance)  # written anew it is worth an attempt, whatever it says
-            self._ear.heard(announcement)
+                self._table.forget(announcement.instance)  # written anew it is worth an attempt, whatever it says
+            self._table.heard(announcement)
 
 
 class HostDiscovery:

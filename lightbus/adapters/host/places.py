@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ...config.surroundings import make_private
 from ...exceptions import InvalidConfiguration
-from ..sqlite.journal_directory import data_directory, is_shared
+from .directories import data_directory, is_shared
 
 __all__ = [
     "EVENTS",

@@ -1,7 +1,6 @@
 """
-Who is out there: announcing ourselves and hearing of others, over zeroconf (mDNS), in memory, or not at all.
+Who is out there, by multicast DNS: announcing ourselves and hearing of others over zeroconf (RFC 6762, RFC 6763).
 
-What is heard is a hint. Whether a peer is really there is for HELLO to say; whom to dial is decided in `core`.
 All calls of one object come from one event loop, and its state is only touched there.
 """
 
@@ -13,12 +12,13 @@ import logging
 import os
 import re
 import socket
-import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from collections.abc import Awaitable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ...exceptions import ProtocolError
+from ...ports.announcement_table import MAX_PEERS, AnnouncementTable
+from ...ports.discovery import Found, Lost
 from ...typing import InstanceId
 from ...wire.announcement import MAX_FOREIGN_TXT_BYTES, PROTOCOL_VERSION, Announcement
 
@@ -27,30 +27,16 @@ if TYPE_CHECKING:
     from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 __all__ = [
-    "MAX_PEERS",
     "SERVICE_TYPE",
-    "Discovery",
-    "Found",
-    "Lost",
-    "MemoryDiscovery",
-    "MemoryHub",
-    "NoDiscovery",
     "ZeroconfDiscovery",
     "instance_name",
 ]
 
 logger = logging.getLogger("lightbus.discovery")
 
-T = TypeVar("T")
-Found: TypeAlias = Callable[[Announcement], None]
-Lost: TypeAlias = Callable[[InstanceId], None]
-
 SERVICE_TYPE = "_lightbus._tcp.local."
 LOOPBACK = "127.0.0.1"
 MDNS_GROUP, MDNS_PORT = "224.0.0.251", 5353  # RFC 6762 section 3
-
-MAX_PEERS = 1024
-"""Peers kept at a time: anybody on the network can announce any number."""
 
 MAX_RESOLVING = 32
 """Incomplete announcements asked about at a time; that of a real peer comes complete, in one packet."""
@@ -58,10 +44,6 @@ MAX_RESOLVING = 32
 MAX_STRANGERS = 64
 """Peers with another key that are remembered, for messages."""
 
-MAX_WARNED = 256
-"""Sources of useless announcements that are warned of; what comes from further ones is only counted."""
-
-WARN_EVERY = 1.0
 RESOLVE_TIMEOUT = 3.0
 START_TIMEOUT = 5.0
 STOP_TIMEOUT = 2.0
@@ -69,145 +51,6 @@ STOP_TIMEOUT = 2.0
 
 GOODBYE_TIME = 0.3
 """Seconds that python-zeroconf takes for the three goodbyes it sends, as packets get lost on a LAN."""
-
-
-class Discovery(Protocol):
-    """A way to announce ourselves and to hear of others. No method raises because of the network: see `problem`."""
-
-    @property
-    def problem(self) -> str | None:
-        """A sentence with the remedy while discovery does not work; None while it does."""
-
-    async def start(self, found: Found, lost: Lost) -> None:
-        """
-        Listen. `found` is called for each peer of our bus, and again when what it announces changes; `lost` when it
-        says goodbye or its announcement runs out. Both are called on this loop, never for ourselves, and not after
-        `stop`; they must not block.
-        """
-
-    async def announce(self, announcement: Announcement) -> None:
-        """Make ourselves known, after `start`. Called again, it replaces what was announced before."""
-
-    def look(self) -> None:
-        """Look again at once, where that costs next to nothing; what is new has been told when this returns."""
-
-    async def move(self, addresses: Sequence[str], announcement: Announcement | None) -> None:
-        """Go on at other addresses of this host, after `start`, and announce this there."""
-
-    async def withdraw(self) -> None:
-        """Say goodbye: when it returns the others have been told. Nothing if nothing is announced."""
-
-    async def stop(self) -> None:
-        """Withdraw, and leave nothing running. Takes a few seconds at most."""
-
-
-class NoDiscovery:
-    """Discovery switched off: peers are found through fixed peers only."""
-
-    problem: str | None = None
-
-    async def start(self, found: Found, lost: Lost) -> None:
-        """Hear of nobody."""
-
-    async def announce(self, announcement: Announcement) -> None:
-        """Tell nobody."""
-
-    def look(self) -> None:
-        """See nobody."""
-
-    async def move(self, addresses: Sequence[str], announcement: Announcement | None) -> None:
-        """Tell nobody, still."""
-
-    async def withdraw(self) -> None:
-        """There is nothing to take back."""
-
-    async def stop(self) -> None:
-        """There is nothing to stop."""
-
-
-class MemoryHub:
-    """A network in memory: every `MemoryDiscovery` on it hears the others, from whatever loop and thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # over both fields: members live in several threads
-        self._members: list[MemoryDiscovery] = []
-        self._announced: dict[InstanceId, Announcement] = {}
-
-    def join(self, member: MemoryDiscovery) -> None:
-        """Let `member` hear of everything announced, now and from now on."""
-        with self._lock:
-            self._members.append(member)
-            for announcement in self._announced.values():
-                member.deliver(announcement, gone=False)
-
-    def leave(self, member: MemoryDiscovery) -> None:
-        """Tell `member` nothing more."""
-        with self._lock, contextlib.suppress(ValueError):
-            self._members.remove(member)
-
-    def publish(self, announcement: Announcement, *, gone: bool) -> None:
-        """Tell every member of a peer that came, changed or went."""
-        with self._lock:
-            if gone:
-                self._announced.pop(announcement.instance, None)
-            else:
-                self._announced[announcement.instance] = announcement
-            for member in self._members:
-                member.deliver(announcement, gone=gone)
-
-
-class MemoryDiscovery:
-    """Discovery in memory, for tests and the in-memory bus: the promises of the real one, at once and without loss."""
-
-    problem: str | None = None
-
-    def __init__(self, bus: str, hub: MemoryHub) -> None:
-        self._bus = bus
-        self._hub = hub
-        self._ear = _Ear(MAX_PEERS)
-        self._own: Announcement | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    async def start(self, found: Found, lost: Lost) -> None:
-        """Join the hub."""
-        self._loop = asyncio.get_running_loop()
-        self._ear.open(found, lost)
-        self._hub.join(self)
-
-    async def announce(self, announcement: Announcement) -> None:
-        """Tell all members of the hub."""
-        self._own, self._ear.own = announcement, announcement.instance
-        self._hub.publish(announcement, gone=False)
-
-    def look(self) -> None:
-        """Do nothing: what is new is told at once."""
-
-    async def move(self, addresses: Sequence[str], announcement: Announcement | None) -> None:
-        """Tell all members of the hub."""
-        if announcement is not None:
-            await self.announce(announcement)
-
-    async def withdraw(self) -> None:
-        """Tell all members of the hub that we are gone."""
-        own, self._own = self._own, None
-        if own is not None:
-            self._hub.publish(own, gone=True)
-
-    async def stop(self) -> None:
-        """Withdraw and leave the hub."""
-        await self.withdraw()
-        self._hub.leave(self)
-        self._ear.close()
-
-    def deliver(self, announcement: Announcement, *, gone: bool) -> None:
-        """Take what the hub tells, in whatever thread, over to our own loop."""
-        if announcement.bus != self._bus or self._loop is None:
-            return
-        with contextlib.suppress(RuntimeError):  # the loop was closed without `stop`
-            if gone:
-                self._loop.call_soon_threadsafe(self._ear.gone, announcement.instance)
-            else:
-                self._loop.call_soon_threadsafe(self._ear.heard, announcement)
 
 
 class ZeroconfDiscovery:
@@ -232,7 +75,7 @@ class ZeroconfDiscovery:
         self._bus = bus
         self._is_needed = is_needed
         self._addresses = tuple(addresses)
-        self._ear = _Ear(max_peers)
+        self._table = AnnouncementTable(max_peers)
         self._zeroconf: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
         self._own: AsyncServiceInfo | None = None
@@ -249,11 +92,11 @@ class ZeroconfDiscovery:
     @property
     def ignored(self) -> Counter[str]:
         """What was heard and not told, by reason: a number for statistics and `doctor`."""
-        return self._ear.ignored
+        return self._table.ignored
 
     async def start(self, found: Found, lost: Lost) -> None:
         """Join the multicast group and ask who is there. Known peers are heard within milliseconds."""
-        self._ear.open(found, lost)
+        self._table.open(found, lost)
         self._stopped = False
         with self._troubles("listen"):
             await self._open()
@@ -265,7 +108,7 @@ class ZeroconfDiscovery:
         info = _service_info(announcement, self._addresses)
         if self._own is not None and self._own.name != info.name:
             await self.withdraw()
-        self._ear.own = announcement.instance
+        self._table.own = announcement.instance
         known, self._own = self._own, info
         with self._troubles("announce"):
             if known is None:
@@ -311,7 +154,7 @@ class ZeroconfDiscovery:
         await self.withdraw()
         if self._sending is not None and set(self._addresses) != {LOOPBACK}:  # there, one goodbye is enough
             await asyncio.wait([self._sending], timeout=GOODBYE_TIME)
-        self._ear.close()
+        self._table.close()
         await _end([task for task in (self._sending, *self._resolving.values()) if task is not None])
         zeroconf, self._zeroconf = self._zeroconf, None
         if zeroconf is not None:
@@ -375,7 +218,7 @@ class ZeroconfDiscovery:
         if self._zeroconf is None:
             return
         if gone:
-            self._ear.gone(_instance_in(name))
+            self._table.gone(_instance_in(name))
             self._strangers.pop(_instance_in(name), None)
             return
         info = AsyncServiceInfo(SERVICE_TYPE, name)
@@ -384,7 +227,7 @@ class ZeroconfDiscovery:
         elif len(self._resolving) < MAX_RESOLVING:
             self._resolving[name] = asyncio.create_task(self._resolve(self._zeroconf.zeroconf, info))
         else:
-            self._ear.ignored["unresolved"] += 1
+            self._table.ignored["unresolved"] += 1
 
     async def _resolve(self, zeroconf: Zeroconf, info: AsyncServiceInfo) -> None:
         from zeroconf import DNSQuestionType
@@ -394,7 +237,7 @@ class ZeroconfDiscovery:
         if complete:
             self._heard(info)
         else:
-            self._ear.ignored["unresolved"] += 1
+            self._table.ignored["unresolved"] += 1
 
     def _note_stranger(self, info: AsyncServiceInfo) -> None:
         """Remember a peer with another key, for a message only: two hosts whose keys differ would find no reason."""
@@ -405,75 +248,21 @@ class ZeroconfDiscovery:
 
     def _heard(self, info: AsyncServiceInfo) -> None:
         if len(info.text) > MAX_FOREIGN_TXT_BYTES:
-            return self._ear.ignore("malformed", info.name, f"its TXT record has {len(info.text)} bytes")
+            return self._table.ignore("malformed", info.name, f"its TXT record has {len(info.text)} bytes")
         properties = info.properties
         if properties.get(b"bus") != self._bus.encode():
-            self._ear.ignored["other bus"] += 1
+            self._table.ignored["other bus"] += 1
             self._note_stranger(info)
             return None
         version = properties.get(b"v") or b""
         if version != b"%d" % PROTOCOL_VERSION:
-            return self._ear.ignore("other protocol", info.name, f"it speaks version {version[:9]!r} of the protocol")
+            return self._table.ignore("other protocol", info.name, f"it speaks version {version[:9]!r} of the protocol")
         try:
             announcement = _announcement(info)
         except ProtocolError as error:
-            return self._ear.ignore("malformed", info.name, str(error))
-        self._ear.heard(announcement)
+            return self._table.ignore("malformed", info.name, str(error))
+        self._table.heard(announcement)
         return None
-
-
-class _Ear:
-    """What was heard, told once and again when it changes: one owner's state, on its loop."""
-
-    def __init__(self, max_peers: int) -> None:
-        self.own: InstanceId | None = None
-        self.ignored: Counter[str] = Counter()
-        self._max_peers = max_peers
-        self._known: dict[InstanceId, Announcement] = {}
-        self._found: Found | None = None
-        self._lost: Lost | None = None
-        self._warned: set[str] = set()
-        self._warn_at = 0.0
-
-    def open(self, found: Found, lost: Lost) -> None:
-        self._found, self._lost = found, lost
-
-    def close(self) -> None:
-        self._found = self._lost = None
-        self._known.clear()
-
-    def heard(self, announcement: Announcement) -> None:
-        instance = announcement.instance
-        if instance == self.own:
-            self.ignored["own"] += 1
-        elif self._known.get(instance) != announcement:
-            if instance not in self._known and len(self._known) >= self._max_peers:
-                self._forget_oldest()
-            self._known[instance] = announcement
-            _tell(self._found, announcement)
-
-    def forget(self, instance: InstanceId) -> None:
-        """Take the next word of somebody for news."""
-        self._known.pop(instance, None)
-
-    def _forget_oldest(self) -> None:
-        # And not the newcomer: a flood of strangers must not keep real peers out, who were told of long before it.
-        oldest = next(iter(self._known))
-        del self._known[oldest]
-        self.ignore("too many peers", oldest, f"{self._max_peers} newer peers are announced")
-
-    def gone(self, instance: InstanceId) -> None:
-        if self._known.pop(instance, None) is not None:
-            _tell(self._lost, instance)
-
-    def ignore(self, kind: str, source: str, reason: str) -> None:
-        """Count it, and warn once per source; not in a flood, and not for ever."""
-        self.ignored[kind] += 1
-        now = asyncio.get_running_loop().time()
-        if source not in self._warned and len(self._warned) < MAX_WARNED and now >= self._warn_at:
-            self._warned.add(source)
-            self._warn_at = now + WARN_EVERY
-            logger.warning("ignored the announcement of %.80r: %s", source, reason)
 
 
 def instance_name(announcement: Announcement) -> str:
@@ -559,12 +348,3 @@ async def _end(tasks: Sequence[asyncio.Future[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _tell(callback: Callable[[T], None] | None, value: T) -> None:
-    """Call back, unless stopped. An error there is not the network's, and stops no discovery."""
-    if callback is not None:
-        try:
-            callback(value)
-        except Exception:
-            logger.exception("a callback of discovery failed for %s", value)

@@ -10,67 +10,25 @@ import contextlib
 import logging
 import os
 import sqlite3
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from ...config.surroundings import home_directory, make_private
+from ...config.surroundings import make_private
 from ...exceptions import JournalError
+from ..host.directories import is_shared
 from ..host.locks import JournalLock
 from .aside import is_damage, put_aside
 from .journal import Group, Journal, group_of_row
 from .journal_file import DAMAGED, journal_error, offset_of
 
-__all__ = ["JournalDirectory", "data_directory", "has_events", "is_shared", "safe_name", "throw_away"]
+__all__ = ["JournalDirectory", "has_events", "safe_name"]
 
 logger = logging.getLogger("lightbus.journal")
 
 LEFT_FOR = 600.0
 """Seconds for which a journal that was given back is left to a process that starts; then it is looked after again."""
-
-PASSING = frozenset({"overlay", "tmpfs", "ramfs", "aufs"})
-"""File systems that are gone with the container, or with the machine's next start."""
-
-
-def data_directory(configured: Path | None, environ: Mapping[str, str] | None = None) -> Path:
-    """
-    Return where Lightbus keeps what is to stay: `configured`, or the platform's own place for it.
-
-    That is `$XDG_DATA_HOME/lightbus`, else `~/.local/share/lightbus` (XDG Base Directory Specification); on macOS
-    `~/Library/Application Support/lightbus`.
-    """
-    if configured is not None:
-        return configured
-    environ = os.environ if environ is None else environ
-    base = Path(environ.get("XDG_DATA_HOME", ""))
-    if base.is_absolute() and sys.platform != "darwin":
-        return base / "lightbus"
-    usual = Path("Library", "Application Support") if sys.platform == "darwin" else Path(".local", "share")
-    given = Path(environ.get("HOME", "")) / usual / "lightbus"
-    if given.is_absolute() and _is_ours(given):  # whoever has begun there goes on there
-        return given
-    return home_directory(environ) / usual / "lightbus"
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        return path.stat().st_uid == os.geteuid()
-    except OSError:
-        return False
-
-
-def safe_name(name: str) -> str:
-    """Return a name as one part of a path: the same for the same name, another for another."""
-    safe = quote(name, safe=" +@=,")
-    return safe.replace(".", "%2E", 1) if safe.startswith(".") else safe
-
-
-SHARED = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "ceph", "lustre", "gfs2", "ocfs2", "afs", "beegfs"}
-)
-"""File systems that several hosts may have in common; so may any of fuse."""
 
 
 def has_events(path: Path) -> bool:
@@ -84,33 +42,10 @@ def _has_events(file: Path) -> bool:
     return False
 
 
-def throw_away(path: Path, mounts: str = "/proc/mounts") -> str | None:
-    """Return the kind of the file system that a path is on, where that does not stay; None where it does."""
-    kind = _file_system(path, mounts)
-    return kind if kind in PASSING else None
-
-
-def is_shared(path: Path, mounts: str = "/proc/mounts") -> bool:
-    """Return whether other hosts may have a path, too: where that cannot be told, they may."""
-    kind = _file_system(path, mounts)
-    return not kind or kind in SHARED or kind.startswith("fuse")
-
-
-def _file_system(path: Path, mounts: str) -> str:
-    """Return the kind of the file system that a path is on; empty where it cannot be told."""
-    try:
-        lines = Path(mounts).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    found, kind = "", ""
-    target = os.path.realpath(path)
-    for line in lines:
-        fields = line.split(" ")
-        if len(fields) > 2:
-            point = fields[1].replace("\\040", " ")
-            if (target == point or target.startswith(point.rstrip("/") + "/")) and len(point) >= len(found):
-                found, kind = point, fields[2]
-    return kind
+def safe_name(name: str) -> str:
+    """Return a name as one part of a path: the same for the same name, another for another."""
+    safe = quote(name, safe=" +@=,")
+    return safe.replace(".", "%2E", 1) if safe.startswith(".") else safe
 
 
 class JournalDirectory:

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from ...config.surroundings import make_private
+from ..host.directories import is_shared
 from ..host.locks import is_there, lock_file
 from ..host.machine_time import machine_time
 from .aside import put_aside
-from .journal_directory import is_shared
 from .journal_file import DAMAGED, is_locked, journal_error
 
 __all__ = ["Outbox", "Refused", "Waiting"]

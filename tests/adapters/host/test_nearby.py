@@ -13,7 +13,8 @@ import pytest
 from helpers import wait_until_async
 from lightbus.adapters.host.nearby import HostDiscovery, NearbyDiscovery
 from lightbus.adapters.host.places import Places
-from lightbus.adapters.mdns.discovery import Discovery, Found, Lost, NoDiscovery
+from lightbus.adapters.memory.discovery import NoDiscovery
+from lightbus.ports.discovery import Discovery, Found, Lost
 from lightbus.wire.announcement import Announcement, ApiInfo
 
 
@@ -142,7 +143,7 @@ def test_what_cannot_be_read_is_counted(places: list[Path], text: str, complaint
         (places[0] / "x.peer").write_text(text)
         await caller.start()
         assert caller.found == []
-        assert caller.discovery._ear.ignored["malformed"] == 1
+        assert caller.discovery._table.ignored["malformed"] == 1
         await caller.discovery.stop()
 
     run(scenario)

@@ -5,12 +5,11 @@ import logging
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 from zeroconf import DNSOutgoing, DNSPointer
@@ -18,243 +17,20 @@ from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 import lightbus
 from helpers import MS, Stopwatch, scaled, wait_until_async
+from helpers.discovering import announcement, listening
 from helpers.surroundings import Surroundings
 from lightbus.adapters.mdns import discovery
-from lightbus.adapters.mdns.discovery import (
-    SERVICE_TYPE,
-    Discovery,
-    MemoryDiscovery,
-    MemoryHub,
-    NoDiscovery,
-    ZeroconfDiscovery,
-    instance_name,
-)
+from lightbus.adapters.mdns.discovery import SERVICE_TYPE, ZeroconfDiscovery, instance_name
+from lightbus.ports.discovery import Discovery
 from lightbus.wire.announcement import Announcement, new_instance_id
 
-Make: TypeAlias = Callable[[str], Discovery]
 LOOPBACK = "127.0.0.1"
-
-
-class Ears:
-    """What one discovery was told."""
-
-    def __init__(self) -> None:
-        self.found: list[Announcement] = []
-        self.lost: list[str] = []
-
-    async def hear(self, *expected: Announcement) -> None:
-        """Wait until as many were found as expected, and compare."""
-        await wait_until_async(lambda: len(self.found) >= len(expected), what=f"{len(expected)} found: {self.found}")
-        assert self.found == list(expected)
-
-    async def lose(self, *expected: Announcement) -> None:
-        """Wait until as many were lost as expected, and compare."""
-        await wait_until_async(lambda: len(self.lost) >= len(expected), what=f"{len(expected)} lost: {self.lost}")
-        assert self.lost == [announcement.instance for announcement in expected]
-
-
-@asynccontextmanager
-async def listening(made: Discovery) -> AsyncIterator[Ears]:
-    """Start a discovery, and stop it in the end."""
-    ears = Ears()
-    await made.start(ears.found.append, ears.lost.append)
-    try:
-        yield ears
-    finally:
-        await made.stop()
-
-
-def announcement(bus: str, **fields: Any) -> Announcement:
-    """Return what a worker in mode host announces."""
-    own = {"instance": new_instance_id(), "service": "auth-service", "process": "p", "host": "web-1"}
-    return Announcement(**{"bus": bus, **own, "api_names": ("auth",), **fields})
-
-
-@pytest.fixture(params=["memory", "zeroconf"])
-def make(request: pytest.FixtureRequest) -> Make:
-    """Return what makes discoveries that hear each other: all implementations take the same exam."""
-    hub = MemoryHub()
-    if request.param == "memory":
-        return lambda bus: MemoryDiscovery(bus, hub)
-    return ZeroconfDiscovery
 
 
 @pytest.fixture
 def bus(surroundings: Surroundings) -> str:
     """Return a bus name that nobody else on this host uses."""
     return surroundings.bus
-
-
-def test_peers_are_found_whoever_comes_first(make: Make, bus: str) -> None:
-    """A peer is told of those that were there before it, and of those that come after it."""
-
-    async def scenario() -> None:
-        early, late = announcement(bus), announcement(bus)
-        first, second = make(bus), make(bus)
-        async with listening(first) as first_ears:
-            await first.announce(early)
-            async with listening(second) as second_ears:
-                await second_ears.hear(early)
-                await second.announce(late)
-                await first_ears.hear(late)
-                assert [first.problem, second.problem] == [None, None]
-
-    asyncio.run(scenario())
-
-
-def test_own_announcement_is_not_told(make: Make, bus: str) -> None:
-    """Nobody is told of himself."""
-
-    async def scenario() -> None:
-        own, other = announcement(bus), announcement(bus)
-        first, second = make(bus), make(bus)
-        async with listening(first) as ears, listening(second):
-            await first.announce(own)
-            await second.announce(other)
-            await ears.hear(other)
-
-    asyncio.run(scenario())
-
-
-def test_other_bus_is_not_told(make: Make, bus: str) -> None:
-    """Buses of different names do not see each other."""
-
-    async def scenario() -> None:
-        stranger, friend = make(f"{bus}-other"), make(bus)
-        ours = announcement(bus)
-        async with listening(make(bus)) as ears, listening(stranger), listening(friend):
-            await stranger.announce(announcement(f"{bus}-other"))
-            await friend.announce(ours)
-            await ears.hear(ours)
-
-    asyncio.run(scenario())
-
-
-def test_change_is_told_and_repetition_is_not(make: Make, bus: str) -> None:
-    """What a peer announces anew is told when it differs, and not when it is the same."""
-
-    async def scenario() -> None:
-        before = announcement(bus)
-        after = replace(before, api_names=("auth", "customers"))
-        peer = make(bus)
-        async with listening(make(bus)) as ears, listening(peer):
-            for announced in (before, before, after):
-                await peer.announce(announced)
-            await ears.hear(before, after)
-
-    asyncio.run(scenario())
-
-
-def test_goodbye_is_told(make: Make, bus: str) -> None:
-    """A peer that withdraws, or stops, is lost to the others, once; it can announce itself again."""
-
-    async def scenario() -> None:
-        announced = announcement(bus)
-        peer = make(bus)
-        async with listening(make(bus)) as ears:
-            async with listening(peer):
-                await peer.withdraw()  # nothing to withdraw yet
-                await peer.announce(announced)
-                await ears.hear(announced)
-                await peer.withdraw()
-                await peer.withdraw()
-                await ears.lose(announced)
-                await peer.announce(announced)
-                await ears.hear(announced, announced)
-            await ears.lose(announced, announced)
-
-    asyncio.run(scenario())
-
-
-def test_nothing_is_told_after_stop(make: Make, bus: str) -> None:
-    """A discovery that was stopped, even twice, tells nothing more."""
-
-    async def scenario() -> None:
-        announced = announcement(bus)
-        peer, stopped, witness = make(bus), make(bus), make(bus)
-        async with listening(peer), listening(witness) as witness_ears:
-            async with listening(stopped) as ears:
-                await stopped.stop()
-            await peer.announce(announced)
-            await witness_ears.hear(announced)
-            assert ears.found == []
-
-    asyncio.run(scenario())
-
-
-def test_failing_callback_stops_nothing(make: Make, bus: str, caplog: pytest.LogCaptureFixture) -> None:
-    """An error in a callback is logged, and the next peer is told all the same."""
-
-    async def scenario() -> None:
-        first, second = announcement(bus), announcement(bus)
-        told: list[Announcement] = []
-
-        def found(peer: Announcement) -> None:
-            told.append(peer)
-            if peer == first:
-                raise ValueError("no room")
-
-        listener, peers = make(bus), [make(bus), make(bus)]
-        await listener.start(found, lambda instance: None)
-        async with listening(peers[0]), listening(peers[1]):
-            await peers[0].announce(first)
-            await peers[1].announce(second)
-            await wait_until_async(lambda: len(told) == 2)
-        await listener.stop()
-
-    asyncio.run(scenario())
-    assert "a callback of discovery failed for auth-service" in caplog.text
-
-
-def test_memory_hub_spans_threads(bus: str) -> None:
-    """Discoveries in memory hear each other from different loops and threads."""
-    hub, heard = MemoryHub(), threading.Event()
-    announced = announcement(bus)
-
-    async def listen() -> None:
-        async with listening(MemoryDiscovery(bus, hub)) as ears:
-            await ears.hear(announced)
-            heard.set()
-            await ears.lose(announced)
-
-    async def speak() -> None:
-        peer = MemoryDiscovery(bus, hub)
-        async with listening(peer):
-            await peer.announce(announced)
-            await asyncio.to_thread(heard.wait, 10)
-
-    thread = threading.Thread(target=asyncio.run, args=(listen(),))
-    thread.start()
-    asyncio.run(speak())
-    thread.join(10)
-    assert heard.is_set()
-
-
-def test_memory_hub_forgives_a_closed_loop(bus: str) -> None:
-    """A member whose loop ended without `stop` does not keep the others from hearing."""
-    hub, announced = MemoryHub(), announcement(bus)
-    asyncio.run(MemoryDiscovery(bus, hub).start(lambda peer: None, lambda instance: None))
-
-    async def scenario() -> None:
-        peer = MemoryDiscovery(bus, hub)
-        async with listening(MemoryDiscovery(bus, hub)) as ears, listening(peer):
-            await peer.announce(announced)
-            await ears.hear(announced)
-
-    asyncio.run(scenario())
-
-
-def test_no_discovery_hears_and_tells_nothing(bus: str) -> None:
-    """Switched off, discovery takes every call and does nothing, which is no problem."""
-
-    async def scenario() -> None:
-        off = NoDiscovery()
-        async with listening(off) as ears:
-            await off.announce(announcement(bus))
-            await off.withdraw()
-        assert [ears.found, ears.lost, off.problem] == [[], [], None]
-
-    asyncio.run(scenario())
 
 
 def test_each_newcomer_finds_all_at_once(bus: str) -> None:

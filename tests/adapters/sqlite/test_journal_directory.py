@@ -21,11 +21,8 @@ from lightbus.adapters.sqlite import journal_directory as module
 from lightbus.adapters.sqlite.journal import EPOCH_BITS, Group, Journal, NewEvent, Topic
 from lightbus.adapters.sqlite.journal_directory import (
     JournalDirectory,
-    data_directory,
     has_events,
-    is_shared,
     safe_name,
-    throw_away,
 )
 from lightbus.exceptions import JournalError
 
@@ -515,41 +512,6 @@ def test_groups_of_siblings(tmp_path: Path) -> None:
     assert set(found) == {"shop", "mail"}
     one.close()
     two.close()
-
-
-@pytest.mark.parametrize(
-    ("platform", "environ", "expected"),
-    [
-        ("linux", {"XDG_DATA_HOME": "/data"}, "/data/lightbus"),
-        ("linux", {"XDG_DATA_HOME": "relative"}, "{home}/.local/share/lightbus"),
-        ("linux", {}, "{home}/.local/share/lightbus"),
-        ("darwin", {"XDG_DATA_HOME": "/data"}, "{home}/Library/Application Support/lightbus"),
-    ],
-)
-def test_data_directory(monkeypatch: pytest.MonkeyPatch, platform: str, environ: dict[str, str], expected: str) -> None:
-    """It is the platform's own, unless one is configured."""
-    monkeypatch.setattr(sys, "platform", platform)
-    assert data_directory(None, environ) == Path(expected.format(home=Path.home()))
-    assert data_directory(Path("/mine"), environ) == Path("/mine")
-
-
-def test_file_systems_that_do_not_stay(tmp_path: Path) -> None:
-    """The longest mount point above a path decides; where mounts cannot be read, nothing is said."""
-    mounts = tmp_path / "mounts"
-    mounts.write_text(
-        "/dev/sda / ext4 rw 0 0\ntmpfs /run tmpfs rw 0 0\noverlay /box overlay rw 0 0\n/dev/b /box/kept xfs rw\n"
-    )
-    found = [throw_away(Path(path), str(mounts)) for path in ("/srv", "/run/user", "/runner", "/box/a", "/box/kept/a")]
-    assert found == [None, "tmpfs", None, "overlay", None]
-    assert throw_away(Path("/srv"), str(tmp_path / "none")) is None
-
-
-def test_file_systems_that_hosts_share(tmp_path: Path) -> None:
-    """A network's may be another host's, too, and so may one of which we cannot tell."""
-    mounts = tmp_path / "mounts"
-    mounts.write_text("/dev/sda / ext4 rw 0 0\nnas:/x /nas nfs4 rw 0 0\nssh /far fuse.sshfs rw 0 0\n")
-    assert [is_shared(Path(path), str(mounts)) for path in ("/srv", "/nas/a", "/far/b")] == [False, True, True]
-    assert is_shared(Path("/srv"), str(tmp_path / "none"))
 
 
 def test_names_become_paths() -> None:

@@ -1,0 +1,105 @@
+"""What a discovery has heard and told: for all implementations of `ports.discovery`, so that they tell alike."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import TypeVar
+
+from ..typing import InstanceId
+from ..wire.announcement import Announcement
+from .discovery import Found, Lost
+
+__all__ = ["MAX_PEERS", "AnnouncementTable"]
+
+logger = logging.getLogger("lightbus.discovery")
+
+T = TypeVar("T")
+
+MAX_PEERS = 1024
+"""Peers kept at a time: anybody on the network can announce any number."""
+
+MAX_WARNED = 256
+"""Sources of useless announcements that are warned of; what comes from further ones is only counted."""
+
+WARN_EVERY = 1.0
+"""Seconds."""
+
+
+class AnnouncementTable:
+    """
+    Who is announced, as one discovery has heard it: told once, and again when it changes. For one event loop.
+
+    Args:
+        max_peers: peers kept at a time; beyond it the oldest is forgotten.
+
+    Attributes:
+        own: the instance id of this process: it is not told of itself.
+        ignored: what was heard and not told, by reason.
+
+    """
+
+    def __init__(self, max_peers: int = MAX_PEERS) -> None:
+        self.own: InstanceId | None = None
+        self.ignored: Counter[str] = Counter()
+        self._max_peers = max_peers
+        self._known: dict[InstanceId, Announcement] = {}
+        self._found: Found | None = None
+        self._lost: Lost | None = None
+        self._warned: set[str] = set()
+        self._warn_at = 0.0
+
+    def open(self, found: Found, lost: Lost) -> None:
+        """Call back from now on."""
+        self._found, self._lost = found, lost
+
+    def close(self) -> None:
+        """Call back no more, and forget everybody."""
+        self._found = self._lost = None
+        self._known.clear()
+
+    def heard(self, announcement: Announcement) -> None:
+        """Tell of a peer that is new, or announces something else than before."""
+        instance = announcement.instance
+        if instance == self.own:
+            self.ignored["own"] += 1
+        elif self._known.get(instance) != announcement:
+            if instance not in self._known and len(self._known) >= self._max_peers:
+                self._forget_oldest()
+            self._known[instance] = announcement
+            _tell(self._found, announcement)
+
+    def forget(self, instance: InstanceId) -> None:
+        """Tell the next announcement of somebody as if it were new."""
+        self._known.pop(instance, None)
+
+    def _forget_oldest(self) -> None:
+        # And not the newcomer: a flood of strangers must not keep real peers out, who were told of long before it.
+        oldest = next(iter(self._known))
+        del self._known[oldest]
+        self.ignore("too many peers", oldest, f"{self._max_peers} newer peers are announced")
+
+    def gone(self, instance: InstanceId) -> None:
+        """Tell that a peer said goodbye, or that its announcement ran out, if it was told of."""
+        if self._known.pop(instance, None) is not None:
+            _tell(self._lost, instance)
+
+    def ignore(self, kind: str, source: str, reason: str) -> None:
+        """Count it, and warn once per source; not in a flood, and not for ever."""
+        self.ignored[kind] += 1
+        now = asyncio.get_running_loop().time()
+        if source not in self._warned and len(self._warned) < MAX_WARNED and now >= self._warn_at:
+            self._warned.add(source)
+            self._warn_at = now + WARN_EVERY
+            logger.warning("ignored the announcement of %.80r: %s", source, reason)
+
+
+def _tell(callback: Callable[[T], None] | None, value: T) -> None:
+    """Call back, unless stopped. An error there is not the network's, and stops no discovery."""
+    if callback is not None:
+        try:
+            callback(value)
+        except Exception:
+            logger.exception("a callback of discovery failed for %s", value)

@@ -1,0 +1,50 @@
+"""
+Discovery: how the peers of a bus hear of each other, whatever carries it.
+
+What is heard is a hint. Whether a peer is really there is for HELLO to say; whom to dial is decided in `core`.
+All calls of one object come from one event loop, and its state is only touched there. Every implementation passes
+`tests/ports/test_discovery.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
+
+from ..typing import InstanceId
+from ..wire.announcement import Announcement
+
+__all__ = ["Discovery", "Found", "Lost"]
+
+Found: TypeAlias = Callable[[Announcement], None]
+Lost: TypeAlias = Callable[[InstanceId], None]
+
+
+class Discovery(Protocol):
+    """A way to announce ourselves and to hear of others. No method raises because of the network: see `problem`."""
+
+    @property
+    def problem(self) -> str | None:
+        """A sentence with the remedy while discovery does not work; None while it does."""
+
+    async def start(self, found: Found, lost: Lost) -> None:
+        """
+        Listen. `found` is called for each peer of our bus, and again when what it announces changes; `lost` when it
+        says goodbye or its announcement runs out. Both are called on this loop, never for ourselves, and not after
+        `stop`; they must not block.
+        """
+
+    async def announce(self, announcement: Announcement) -> None:
+        """Make ourselves known, after `start`. Called again, it replaces what was announced before."""
+
+    def look(self) -> None:
+        """Look again at once, where that costs next to nothing; what is new has been told when this returns."""
+
+    async def move(self, addresses: Sequence[str], announcement: Announcement | None) -> None:
+        """Go on at other addresses of this host, after `start`, and announce this there."""
+
+    async def withdraw(self) -> None:
+        """Say goodbye: when it returns the others have been told. Nothing if nothing is announced."""
+
+    async def stop(self) -> None:
+        """Withdraw, and leave nothing running. Takes a few seconds at most."""

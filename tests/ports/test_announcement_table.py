@@ -1,0 +1,74 @@
+"""What a discovery has heard and told."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from helpers.discovering import announcement
+from lightbus.ports.announcement_table import AnnouncementTable
+from lightbus.wire.announcement import Announcement
+
+
+def open_table(max_peers: int = 10) -> tuple[AnnouncementTable, list[Announcement], list[str]]:
+    """Return a table, and what it tells."""
+    found: list[Announcement] = []
+    lost: list[str] = []
+    table = AnnouncementTable(max_peers)
+    table.open(found.append, lost.append)
+    return table, found, lost
+
+
+def test_change_is_told_and_repetition_is_not() -> None:
+    """A peer is told of once, and again when what it announces has changed, or it was to be told anew."""
+    table, found, _ = open_table()
+    before = announcement("demo")
+    after = replace(before, api_names=("auth", "customers"))
+    for heard in (before, before, after, after):
+        table.heard(heard)
+    assert found == [before, after]
+    table.forget(before.instance)
+    table.heard(after)
+    assert found == [before, after, after]
+
+
+def test_only_who_was_told_of_is_lost() -> None:
+    """A goodbye is told once, and not of somebody unknown, or of ourselves."""
+    table, found, lost = open_table()
+    peer, own = announcement("demo"), announcement("demo")
+    table.own = own.instance
+    for heard in (peer, own):
+        table.heard(heard)
+    for gone in (peer, peer, own, announcement("demo")):
+        table.gone(gone.instance)
+    assert (found, lost) == ([peer], [peer.instance])
+    assert table.ignored == {"own": 1}
+
+
+def test_the_oldest_makes_room(caplog: pytest.LogCaptureFixture) -> None:
+    """Beyond the bound the oldest is forgotten, counted and warned of."""
+
+    async def scenario() -> None:
+        table, found, lost = open_table(max_peers=2)
+        peers = [announcement("demo") for _ in range(3)]
+        for peer in peers:
+            table.heard(peer)
+        table.gone(peers[0].instance)
+        assert (found, lost) == (peers, [])
+        assert table.ignored == {"too many peers": 1}
+
+    asyncio.run(scenario())
+    assert "2 newer peers are announced" in caplog.text
+
+
+def test_a_closed_table_tells_nothing() -> None:
+    """After `close` nobody is called back."""
+    table, found, lost = open_table()
+    peer = announcement("demo")
+    table.heard(peer)
+    table.close()
+    table.heard(announcement("demo"))
+    table.gone(peer.instance)
+    assert (found, lost) == ([peer], [])

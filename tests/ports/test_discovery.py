@@ -1,0 +1,180 @@
+"""The contract of discovery: every implementation passes it, those of others, too."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from helpers import wait_until_async
+from helpers.discovering import announcement, listening
+from helpers.surroundings import Surroundings
+from lightbus.adapters.host.nearby import NearbyDiscovery
+from lightbus.adapters.host.places import Places
+from lightbus.adapters.mdns.discovery import ZeroconfDiscovery
+from lightbus.adapters.memory.discovery import MemoryDiscovery, MemoryHub
+from lightbus.ports.discovery import Discovery
+from lightbus.wire.announcement import Announcement
+
+Make: TypeAlias = Callable[[str], Discovery]
+
+
+class Neighbour(NearbyDiscovery):
+    """Discovery through directories, of a process whose socket is there as soon as it announces itself."""
+
+    def __init__(self, bus: str, directory: Path) -> None:
+        self.places = Places(bus, [directory])
+        super().__init__(bus, self.places)
+
+    async def announce(self, announcement: Announcement) -> None:
+        """Make the file of a socket, and announce it."""
+        for place in self.places.candidates():
+            self.places.make(place)
+            (place / f"{announcement.instance}.rpc").touch()
+        await super().announce(announcement)
+
+
+@pytest.fixture(params=["memory", "zeroconf", "directories"])
+def make(request: pytest.FixtureRequest) -> Iterator[Make]:
+    """Return what makes discoveries that hear each other: all implementations take the same exam."""
+    if request.param == "memory":
+        hub = MemoryHub()
+        yield lambda bus: MemoryDiscovery(bus, hub)
+    elif request.param == "directories":
+        with tempfile.TemporaryDirectory() as directory:  # a short path: there are to be sockets in it
+            yield lambda bus: Neighbour(bus, Path(directory))
+    else:
+        yield ZeroconfDiscovery
+
+
+@pytest.fixture
+def bus(surroundings: Surroundings) -> str:
+    """Return a bus name that nobody else on this host uses."""
+    return surroundings.bus
+
+
+def test_peers_are_found_whoever_comes_first(make: Make, bus: str) -> None:
+    """A peer is told of those that were there before it, and of those that come after it."""
+
+    async def scenario() -> None:
+        early, late = announcement(bus), announcement(bus)
+        first, second = make(bus), make(bus)
+        async with listening(first) as first_ears:
+            await first.announce(early)
+            async with listening(second) as second_ears:
+                await second_ears.hear(early)
+                await second.announce(late)
+                await first_ears.hear(late)
+                assert [first.problem, second.problem] == [None, None]
+
+    asyncio.run(scenario())
+
+
+def test_own_announcement_is_not_told(make: Make, bus: str) -> None:
+    """Nobody is told of himself."""
+
+    async def scenario() -> None:
+        own, other = announcement(bus), announcement(bus)
+        first, second = make(bus), make(bus)
+        async with listening(first) as ears, listening(second):
+            await first.announce(own)
+            await second.announce(other)
+            await ears.hear(other)
+
+    asyncio.run(scenario())
+
+
+def test_other_bus_is_not_told(make: Make, bus: str) -> None:
+    """Buses of different names do not see each other."""
+
+    async def scenario() -> None:
+        stranger, friend = make(f"{bus}-other"), make(bus)
+        ours = announcement(bus)
+        async with listening(make(bus)) as ears, listening(stranger), listening(friend):
+            await stranger.announce(announcement(f"{bus}-other"))
+            await friend.announce(ours)
+            await ears.hear(ours)
+
+    asyncio.run(scenario())
+
+
+def test_change_is_told(make: Make, bus: str) -> None:
+    """What a peer announces anew is told when it differs. Whether it is told when it is the same is left open."""
+
+    async def scenario() -> None:
+        before = announcement(bus)
+        after = replace(before, api_names=("auth", "customers"))
+        peer = make(bus)
+        async with listening(make(bus)) as ears, listening(peer):
+            await peer.announce(before)
+            await ears.hear(before)
+            await peer.announce(after)
+            await ears.hear(before, after)
+
+    asyncio.run(scenario())
+
+
+def test_goodbye_is_told(make: Make, bus: str) -> None:
+    """A peer that withdraws, or stops, is lost to the others, once; it can announce itself again."""
+
+    async def scenario() -> None:
+        announced = announcement(bus)
+        peer = make(bus)
+        async with listening(make(bus)) as ears:
+            async with listening(peer):
+                await peer.withdraw()  # nothing to withdraw yet
+                await peer.announce(announced)
+                await ears.hear(announced)
+                await peer.withdraw()
+                await peer.withdraw()
+                await ears.lose(announced)
+                await peer.announce(announced)
+                await ears.hear(announced, announced)
+            await ears.lose(announced, announced)
+
+    asyncio.run(scenario())
+
+
+def test_nothing_is_told_after_stop(make: Make, bus: str) -> None:
+    """A discovery that was stopped, even twice, tells nothing more."""
+
+    async def scenario() -> None:
+        announced = announcement(bus)
+        peer, stopped, witness = make(bus), make(bus), make(bus)
+        async with listening(peer), listening(witness) as witness_ears:
+            async with listening(stopped) as ears:
+                await stopped.stop()
+            await peer.announce(announced)
+            await witness_ears.hear(announced)
+            assert ears.found == []
+
+    asyncio.run(scenario())
+
+
+def test_failing_callback_stops_nothing(make: Make, bus: str, caplog: pytest.LogCaptureFixture) -> None:
+    """An error in a callback is logged, and the next peer is told all the same."""
+
+    async def scenario() -> None:
+        first, second = announcement(bus), announcement(bus)
+        told: list[Announcement] = []
+
+        def found(peer: Announcement) -> None:
+            told.append(peer)
+            if peer == first:
+                raise ValueError("no room")
+
+        listener, peers = make(bus), [make(bus), make(bus)]
+        await listener.start(found, lambda instance: None)
+        async with listening(peers[0]), listening(peers[1]):
+            await peers[0].announce(first)
+            await peers[1].announce(second)
+            await wait_until_async(lambda: len(told) == 2)
+        await listener.stop()
+
+    asyncio.run(scenario())
+    assert "a callback of discovery failed for auth-service" in caplog.text
