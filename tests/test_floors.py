@@ -1,4 +1,4 @@
-"""The house plan of docs/architecture.md, held: who may import whom, and who may touch the world."""
+"""The house plan of docs/architecture/house.md, held: who may import whom, and who may touch the world."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def floor_of(room: str) -> int:
     for number, rooms in enumerate(FLOORS):
         if room in rooms:
             return number
-    raise AssertionError(f"lightbus/{room} stands on no floor: add it to FLOORS and to docs/architecture.md")
+    raise AssertionError(f"lightbus/{room} stands on no floor: add it to FLOORS and to docs/architecture/house.md")
 
 
 def room_of(module: str) -> str:

@@ -142,4 +142,4 @@ ROWS: tuple[Row, ...] = (
     _unrated("handshakes", "200 connections at once, until answered", "conn/s", "crowd", "per_s", lower=False),
     _unrated("connection", "worker's memory for each of 200 connections", "kB", "crowd", "kb_each", lower=True),
 )
-"""The targets are the project's own (docs/architecture.md); those of 1->8 were set for events that are kept."""
+"""The targets are the project's own; those of 1->8 were set for events that are kept."""
