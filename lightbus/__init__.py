@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from .config import ALL_FEATURES, Config, Feature, load_config
     from .creation import configure_logging, create, get_bus, import_bus_module
     from .deadline import Deadline
-    from .events.dispatcher import OnError
     from .exceptions import (
         BusAlreadyClosed,
         CannotBlockHere,
@@ -61,6 +60,7 @@ if TYPE_CHECKING:
         UsageError,
         ValidationError,
     )
+    from .listener import OnError
     from .message import EventMessage, Message, ResultMessage, RpcMessage
     from .path import BusPath
     from .service.api import Api, Event, Parameter, WildcardParameter
@@ -141,7 +141,7 @@ _HOMES = {
     "deadline": {"Deadline"},
     "message": {"EventMessage", "Message", "ResultMessage", "RpcMessage"},
     "path": {"BusPath"},
-    "events.dispatcher": {"OnError"},
+    "listener": {"OnError"},
     "service.api": {"Api", "Event", "Parameter", "WildcardParameter"},
     "service.schema": {"Schema"},
 }

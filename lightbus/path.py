@@ -13,7 +13,7 @@ from .typing import BusOptions, JsonSchema
 
 if TYPE_CHECKING:
     from .client import BusClient
-    from .events.dispatcher import OnError
+    from .listener import OnError
     from .service.schema import Schema
 
 __all__ = ["BusPath"]

@@ -19,13 +19,13 @@ from .engine.peer_api import Parts, PeerApi
 from .engine.watchdog import Watchdog
 from .events.consumer import Consumer
 from .events.coordinator import Coordinator
-from .events.dispatcher import Listener
 from .events.events_api import EventsApi, group_of_wire
 from .events.fitting import Fitting
 from .events.journal_set import Care
 from .events.left_behind import LeftBehind
 from .events.publisher import Publisher
 from .exceptions import JournalError, LightbusException
+from .listener import Listener
 from .rpc.server import Server
 from .scheduling import Timetable
 from .service.execution import Execution, close_unused, is_cancelled, runs_on_loop

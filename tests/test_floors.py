@@ -13,7 +13,7 @@ import lightbus
 PACKAGE = Path(lightbus.__path__[0])
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("exceptions", "typing", "deadline", "message", "recurring", "config"),
+    ("exceptions", "typing", "deadline", "message", "listener", "recurring", "config"),
     ("wire",),
     ("core", "service", "ports"),
     ("adapters.host",),

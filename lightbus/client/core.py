@@ -14,8 +14,8 @@ from ..adapters.sqlite.outbox import Outbox
 from ..blocking import BlockingDoor, is_exiting, wait_at_exit
 from ..config import Config, Feature, expand
 from ..engine.engine import Engine
-from ..events.dispatcher import Listener
 from ..exceptions import BusAlreadyClosed
+from ..listener import Listener
 from ..membership.context import Identity
 from ..scheduling import Timetable
 from ..service.api import Api, ApiRegistry, left_out

@@ -9,7 +9,6 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from ..events.dispatcher import Listener, OnError
 from ..exceptions import (
     DuplicateListenerName,
     InvalidDeclaration,
@@ -17,6 +16,7 @@ from ..exceptions import (
     NothingToListenFor,
     did_you_mean,
 )
+from ..listener import Listener, OnError
 from ..service.handlers import Handler
 from ..typing import BusOptions
 from .calls import check_options

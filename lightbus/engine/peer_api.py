@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from ..adapters.sqlite.aside import aside_sentences
 from ..config.features import Feature
 from ..events.consumer import Consumer
-from ..events.dispatcher import Listening
+from ..events.listener_runner import Listening
 from ..events.publisher import Publisher
 from ..exceptions import JournalError
 from ..rpc.server import Server

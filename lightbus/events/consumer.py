@@ -17,6 +17,7 @@ from ..adapters.zmq.transport import Transport
 from ..core.registry import Peer
 from ..core.streams import LiveStream, Stream
 from ..exceptions import LightbusTimeout, did_you_mean
+from ..listener import Listener
 from ..membership.context import Identity
 from ..membership.guard import Guard
 from ..recurring import RecurringLog
@@ -26,7 +27,7 @@ from ..service.failures import report
 from ..service.hooks import HookRegistry
 from ..typing import Kwargs
 from ..wire.envelope import Assign
-from .dispatcher import Listener, Listening
+from .listener_runner import Listening
 from .publisher_connection import Feed
 from .subscription import Claim, Key
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from ..core.peers import Peer
 from ..exceptions import InvalidDeclaration, LightbusException, did_you_mean
+from ..listener import Listener
 from ..service.handlers import Handler
 from ..service.schema import Schema
-from .dispatcher import Listener
 
 __all__ = ["Fitting"]
 

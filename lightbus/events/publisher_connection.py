@@ -30,7 +30,7 @@ from ..wire.envelope import (
     Message,
     Streams,
 )
-from .dispatcher import Listening
+from .listener_runner import Listening
 from .requests import Answer, Requests
 from .subscription import Claim
 

@@ -33,7 +33,7 @@ from ..wire.envelope import (
     Streams,
 )
 from ..wire.sizes import most, stand_in
-from .dispatcher import MAX_QUEUED, Listening
+from .listener_runner import MAX_QUEUED, Listening
 from .sorting import Sorting
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from ..config import Config, DiscoverySettings, JournalSettings, SecuritySetting
 from ..creation import create
 from ..deadline import Deadline
 from ..engine.engine import Engine
-from ..events.dispatcher import Listener
 from ..exceptions import LightbusTimeout, UnsupportedUse
+from ..listener import Listener
 from ..membership.context import Identity
 from ..path import BusPath
 from ..scheduling import Timetable

@@ -17,8 +17,8 @@ from helpers.publishing import Hub, Listens, Publishes
 from lightbus.core.partitions import partition_of
 from lightbus.core.peers import PeerState
 from lightbus.events import consumer as module
-from lightbus.events import dispatcher as listening_module
-from lightbus.events.dispatcher import OnError
+from lightbus.events import listener_runner as runner_module
+from lightbus.listener import OnError
 from lightbus.message import EventMessage
 from lightbus.service.api import Api, Event, Parameter, WildcardParameter
 from lightbus.wire import envelope
@@ -551,7 +551,7 @@ def test_order_when_others_have_left(run: Callable[[Test], None]) -> None:
 
 def test_order_goes_on_past_what_is_tried_again(run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """An event that fails holds up its partition, and no other; all others are in order."""
-    monkeypatch.setattr(listening_module, "FIRST_BACKOFF", 1 * MS)
+    monkeypatch.setattr(runner_module, "FIRST_BACKOFF", 1 * MS)
     handled: list[tuple[int, str]] = []
 
     async def handle(message: EventMessage) -> None:
@@ -578,7 +578,7 @@ def test_order_goes_on_past_what_is_tried_again(run: Callable[[Test], None], mon
 
 def test_a_member_whose_handler_fails(run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """It leaves the group, and only it: the others are given its partitions, and the event that failed is set aside."""
-    monkeypatch.setattr(listening_module, "FIRST_BACKOFF", 1 * MS)
+    monkeypatch.setattr(runner_module, "FIRST_BACKOFF", 1 * MS)
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from lightbus.core.peers import Peer, PeerState, Source
-from lightbus.events.dispatcher import Listener
 from lightbus.events.fitting import Fitting
 from lightbus.exceptions import PeerUnreachable
+from lightbus.listener import Listener
 from lightbus.message import EventMessage
 from lightbus.service.api import Api, Event, Parameter
 from lightbus.service.parameters import WildcardParameter

@@ -13,8 +13,8 @@ from lightbus.config import Config
 from lightbus.core.peers import Peer, PeerState, Source
 from lightbus.events.consumer import Consumer
 from lightbus.events.coordinator import Coordinator
-from lightbus.events.dispatcher import Listener
 from lightbus.events.publisher import Publisher
+from lightbus.listener import Listener
 from lightbus.membership.context import Identity
 from lightbus.message import EventMessage
 from lightbus.service.api import Api, ApiRegistry

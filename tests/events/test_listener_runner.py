@@ -15,10 +15,12 @@ import pytest
 from helpers import MS, wait_until_async
 from helpers.failing import ODD
 from lightbus.core.streams import Entry, Stream
-from lightbus.events import dispatcher as module
-from lightbus.events.dispatcher import Listener, Listening, OnError
+from lightbus.events import listener_runner as module
+from lightbus.events.listener_runner import Listening
 from lightbus.exceptions import ValidationError
+from lightbus.listener import Listener, OnError
 from lightbus.message import EventMessage
+from lightbus.service.execution import runs_on_loop
 from lightbus.service.hooks import HookRegistry
 from lightbus.wire import envelope
 from lightbus.wire.envelope import Record
@@ -277,8 +279,8 @@ def test_an_object_with_an_async_call() -> None:
     class Greeter:
         async def __call__(self, message: EventMessage) -> None: ...
 
-    assert listener(Greeter()).is_async
-    assert not listener(lambda: None).is_async
+    assert runs_on_loop(listener(Greeter()).function)
+    assert not runs_on_loop(listener(lambda: None).function)
 
 
 def test_a_listener_is_named_in_a_log() -> None:
@@ -1095,7 +1097,7 @@ def test_a_listener_that_cancels_its_task(waits: bool, hooked: bool) -> None:
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_listener_whose_task_is_cancelled_later(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a timer that a handler forgot, say: it is not deaf from then on, in whatever it is at that moment."""
-    monkeypatch.setattr("lightbus.events.dispatcher.FIRST_BACKOFF", 0.02)
+    monkeypatch.setattr("lightbus.events.listener_runner.FIRST_BACKOFF", 0.02)
     tasks: list[asyncio.Task[Any]] = []
     seen: list[int] = []
 
@@ -1177,7 +1179,7 @@ def test_the_traceback_is_that_of_the_listener(caplog: pytest.LogCaptureFixture)
 
     run(function, test)
     assert "ValueError: oh" in caplog.text
-    assert "/lightbus/events/dispatcher.py" not in caplog.text
+    assert "/lightbus/events/listener_runner.py" not in caplog.text
 
 
 @pytest.mark.parametrize("name", ["function", "self", "message", "kwargs", "args", "timeout", "loop", "executor"])
