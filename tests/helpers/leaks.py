@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import threading
 import time
@@ -17,6 +18,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -71,7 +73,8 @@ class Snapshot:
         self._threads = weakref.WeakSet(threading.enumerate())
         self._loops = weakref.WeakSet(_loops)
         self._descriptors = _descriptors()
-        self._processes = _processes(self._mark)
+        self._started = _started()
+        self._processes = _processes(self._mark) if self._started.alive else set()
 
     def leaked(self, patience: float = PATIENCE) -> list[str]:
         """Return a line for each thing that came and stayed; wait up to `patience` seconds for all to go."""
@@ -92,8 +95,27 @@ class Snapshot:
         loops = [f"open event loop {loop!r}" for loop in new_loops if not loop.is_closed()]
         tasks = [f"pending task {task!r}" for loop in new_loops for task in asyncio.all_tasks(loop)]
         descriptors = [f"descriptor {fd} {target}" for fd, target in sorted(_descriptors() - self._descriptors)]
-        processes = [f"process {pid} {line}" for pid, line in sorted(_processes(self._mark) - self._processes)]
-        return threads + loops + tasks + descriptors + processes
+        return threads + loops + tasks + descriptors + self._new_processes()
+
+    def _new_processes(self) -> list[str]:
+        if _started() == self._started:  # most tests start none, and reading about all of the machine takes its time
+            return []
+        return [f"process {pid} {line}" for pid, line in sorted(_processes(self._mark) - self._processes)]
+
+
+class _Started(NamedTuple):
+    """Our children: which there are, and what those that have ended used (which is never nothing)."""
+
+    alive: str
+    faults: int
+
+
+def _started() -> _Started:
+    alive = ""
+    for task in os.scandir(_PROC / "self/task") if _PROC.exists() else ():
+        with suppress(OSError):  # the thread ended while we looked
+            alive += Path(task.path, "children").read_text()
+    return _Started(alive, resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt)
 
 
 def _descriptors() -> set[tuple[int, str]]:
