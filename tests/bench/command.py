@@ -1,4 +1,4 @@
-"""The command line: `python tests/bench [--quick] [--rows NAME,...] [--json FILE] [--security MODES] [--raw-only]`."""
+"""The command line: `python tests/bench [--rows NAME,...] [--security MODES] [--compare REF] [--json FILE]`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import os
 import secrets
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -16,8 +17,8 @@ from helpers import Processes
 from lightbus.config.keys import BusKey
 
 from .programs import Programs
-from .report import print_modes, print_table, write_json
-from .rounds import Notebook, lines, run
+from .report import print_comparison, print_modes, print_table, write_json
+from .rounds import Notebook, lines, run, run_in_turn
 from .rows import ROWS, Row, chosen
 from .sides import Bus, Raw
 
@@ -35,6 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     divisor = QUICK if options.quick else 1
     with ExitStack() as stack:
         programs = [stack.enter_context(_programs(mode, divisor)) for mode in options.security]
+        if options.compare:
+            return _compare(
+                options, stack.enter_context(_older(options.compare, options.security[0], divisor)), programs[0]
+            )
         raw = Notebook("raw", Raw(programs[0]), _say)
         ours, *others = [
             Notebook(mode, None if options.raw_only else Bus(started), _say)
@@ -51,12 +56,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if any(line.failure for each in beside.values() for line in each) else 0
 
 
+def _compare(options: argparse.Namespace, older: Programs, programs: Programs) -> int:
+    """Measure this package and the one of an earlier commit in turn, and print both."""
+    before, now = Notebook(options.compare, Bus(older), _say), Notebook("now", Bus(programs), _say)
+    run_in_turn(options.rows, before, now, rounds=options.rounds)
+    print_comparison(options.rows, before, now, rounds=options.rounds)
+    return 1 if before.failures or now.failures else 0
+
+
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description="Measure the bus against raw ZeroMQ in the same run.")
     parser.add_argument("--rows", type=_rows, default=list(ROWS), metavar="NAME,...", help="only these rows")
     parser.add_argument("--rounds", type=int, help="interleaved rounds (3; with --quick 1)")
     parser.add_argument("--quick", action="store_true", help="short rounds: shows that all runs, not how fast")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table there too")
+    parser.add_argument("--compare", metavar="REF", help="measure the package of this commit in turn with this one")
     parser.add_argument("--raw-only", action="store_true", help="measure the reference alone")
     parser.add_argument(
         "--security",
@@ -90,25 +104,37 @@ def _say(text: str) -> None:
 
 
 @contextmanager
-def _programs(security: str, divisor: int) -> Iterator[Programs]:
+def _older(reference: str, security: str, divisor: int) -> Iterator[Programs]:
+    """Give the same of the package as it was at a commit; its dependencies are those that are installed."""
+    with tempfile.TemporaryDirectory() as directory:
+        archive = subprocess.run(["git", "archive", reference, "lightbus"], cwd=TESTS.parent, capture_output=True)
+        if archive.returncode:
+            raise SystemExit(f"bench: no package at {reference!r}: {archive.stderr.decode().strip()}")
+        subprocess.run(["tar", "-x", "-C", directory], input=archive.stdout, check=True)
+        with _programs(security, divisor, package=directory) as programs:
+            yield programs
+
+
+@contextmanager
+def _programs(security: str, divisor: int, package: str = "") -> Iterator[Programs]:
     """Give what starts the measured programs, with directories of its own; none of either is left."""
     root = Path(tempfile.mkdtemp(prefix="lb-", dir="/tmp"))  # short: a unix socket's path has 107 bytes at most
     processes = Processes(root)
     try:
-        yield Programs(processes, _environment(root, security), divisor)
+        yield Programs(processes, _environment(root, security, package), divisor)
     finally:
         processes.end()
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _environment(root: Path, security: str) -> dict[str, str]:
-    """Return what leads the programs to loopback, to each other and to the package `bench`."""
+def _environment(root: Path, security: str, package: str) -> dict[str, str]:
+    """Return what leads the programs to loopback, to each other, to `bench` and, if given, to another `lightbus`."""
     environment = {
         "LIGHTBUS_SECURITY": security,
         "LIGHTBUS_BUS": f"bench-{secrets.token_hex(4)}",
         "LIGHTBUS_DATA_DIR": str(root / "data"),
         "XDG_RUNTIME_DIR": str(root),
-        "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep),
+        "PYTHONPATH": os.pathsep.join(filter(None, [package, str(TESTS), os.environ.get("PYTHONPATH", "")])),
     }
     if security != "host":
         environment["LIGHTBUS_INTERFACES"] = "127.0.0.1"

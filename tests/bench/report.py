@@ -12,10 +12,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from .rounds import Line
+from .rounds import Line, Notebook
 from .rows import SIDE_BY_SIDE, Row, Verdict
 
-__all__ = ["print_table", "write_json"]
+__all__ = ["print_comparison", "print_modes", "print_table", "write_json"]
 
 COLOURS = {Verdict.GOAL: "green", Verdict.FIRST_STEP: "yellow", Verdict.NO: "red", Verdict.UNRATED: "dim"}
 
@@ -68,6 +68,31 @@ def print_modes(beside: Mapping[str, Sequence[Line]]) -> None:
         for line in found:
             if line.failure:
                 console.print(f"{line.row.name} ({mode}): {line.failure}", style="red", markup=False)
+
+
+SLOWER = 0.05
+"""A row that is worse by more than this part is marked."""
+
+
+def print_comparison(rows: Sequence[Row], before: Notebook, now: Notebook, *, rounds: int) -> None:
+    """Print the best of the rounds of both for each row, and by how much the later is faster or slower."""
+    table = Table(title=f"{before.name} and now, in turn, the best of {rounds} rounds", title_justify="left")
+    table.add_column("row", style="bold", no_wrap=True)
+    table.add_column("what", no_wrap=True)
+    for heading in (before.name, "now", "better by"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        old, new = before.best(row), now.best(row)
+        better = "-"
+        if old and new:
+            gain = (old - new) / old if row.lower else (new - old) / old
+            better = f"[{'red' if gain < -SLOWER else 'default'}]{gain:+.0%}[/]"
+        table.add_row(row.name, f"{row.title} ({row.unit})", _number(old), _number(new), better)
+    console = Console(width=None if os.isatty(1) else 140, highlight=False)
+    console.print(table)
+    for each in (before, now):
+        for measurement, failure in each.failures.items():
+            console.print(f"{measurement} ({each.name}): {failure}", style="red", markup=False)
 
 
 def write_json(lines: Sequence[Line], path: Path, about: dict[str, Any], beside: Mapping[str, Sequence[Line]]) -> None:

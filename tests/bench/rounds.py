@@ -10,7 +10,7 @@ from .programs import Figures, MeasurementFailed
 from .rows import SIDE_BY_SIDE, Figure, Row, Verdict, verdict
 from .sides import Side
 
-__all__ = ["Line", "Notebook", "lines", "run"]
+__all__ = ["Line", "Notebook", "lines", "run", "run_in_turn"]
 
 
 class Notebook:
@@ -38,6 +38,12 @@ class Notebook:
         """Return the figure's median over the rounds; None if it was not measured."""
         taken = self.figures.get(figure.measurement)
         return median(one[figure.name] for one in taken) if taken else None
+
+    def best(self, row: Row) -> float | None:
+        """Return the best of the rounds for a row; None if it was not measured."""
+        taken = self.figures.get(row.ours.measurement)
+        values = [one[row.ours.name] for one in taken or ()]
+        return (min if row.lower else max)(values, default=None)
 
     def total(self, figure: Figure) -> float:
         """Return the figure's sum over the rounds that have it."""
@@ -80,6 +86,15 @@ def run(rows: Iterable[Row], raw: Notebook, ours: Notebook, *, rounds: int, othe
             ours.take(row.ours.measurement, number)
             for other in others if row.name in SIDE_BY_SIDE else ():
                 other.take(row.ours.measurement, number)
+
+
+def run_in_turn(rows: Iterable[Row], before: Notebook, now: Notebook, *, rounds: int) -> None:
+    """Fill both notebooks with what the rows need, one right after the other; who is first changes with each round."""
+    rows = list(rows)
+    for number in range(1, rounds + 1):
+        for row in rows:
+            for each in (before, now) if number % 2 else (now, before):
+                each.take(row.ours.measurement, number)
 
 
 def lines(rows: Iterable[Row], raw: Notebook, ours: Notebook) -> list[Line]:

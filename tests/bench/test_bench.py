@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from bench.command import main
 from bench.measure import percentiles
 from bench.programs import MeasurementFailed, rate
-from bench.rounds import Notebook, lines, run
+from bench.report import print_comparison
+from bench.rounds import Notebook, lines, run, run_in_turn
 from bench.rows import ROWS, Figure, Verdict, chosen, verdict
 
 BY_NAME = {row.name: row for row in ROWS}
@@ -75,6 +77,40 @@ def test_medians_of_interleaved_rounds() -> None:
     run(rows, raw, ours, rounds=3)
     assert [(line.raw, line.value, line.ratio) for line in lines(rows, raw, ours)] == [(200, 50, 0.25), (200, 2, 0.01)]
     assert said[:3] == ["round 1: in_flight (raw)", "round 1: in_flight (ours)", "round 1: threads (ours)"]
+
+
+def test_two_packages_in_turn(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each row is measured of both, the first of a round last in the next; the better of the rounds counts."""
+    rows = [BY_NAME["in_flight"], BY_NAME["sync_async"]]
+    said: list[str] = []
+
+    class Calls(Scripted):
+        def measure(self, measurement: str) -> dict[str, float]:
+            return (
+                {"p50": super().measure(measurement)["per_s"]}
+                if measurement == "sync_async"
+                else super().measure(measurement)
+            )
+
+    before = Notebook("v1", Calls(in_flight=[100, 80], sync_async=[100, 120]), said.append)
+    now = Notebook("now", Calls(in_flight=[90, 50], sync_async=[70, 50]), said.append)
+    run_in_turn(rows, before, now, rounds=2)
+    order = ["v1", "now", "v1", "now", "now", "v1", "now", "v1"]
+    assert [line.rpartition("(")[2].rstrip(")") for line in said] == order
+    print_comparison(rows, before, now, rounds=2)
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[-2] for line in printed if "in_flight" in line or "sync_async" in line] == ["-10%", "+50%"]
+
+
+def test_compare_measures_the_package_of_a_commit(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--compare REF` runs; a commit that there is not is an error that names it."""
+    checkout = Path(__file__).parents[2]
+    if subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True).returncode:
+        pytest.skip("not in a clone with git")
+    assert main(["--quick", "--rows", "sync_async", "--security", "host", "--compare", "HEAD"]) == 0
+    assert "HEAD and now, in turn" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="no package at 'nowhere'"):
+        main(["--compare", "nowhere"])
 
 
 def test_failure_is_kept_and_not_repeated() -> None:
