@@ -114,6 +114,8 @@ class Link:
         self._dealer.abandon()
 
     def _send(self, message: Message) -> None:
+        if self._closed:  # while somebody was waited for, before this was to be said
+            return
         frame = envelope.encode(message)
         if not self._dealer.send(frame):
             self._dealer.send_later(frame)

@@ -174,7 +174,7 @@ def test_worker_answers(place: Place, kind: str, target: str) -> None:
 
 
 def test_what_a_link_says(place: Place) -> None:
-    """HELLO is repeated on demand, with what we announce by then; drained and goodbye are said as such."""
+    """HELLO is repeated on demand, with what we announce by then; drained and goodbye as such; closed, nothing more."""
 
     async def scenario() -> None:
         worker = place.worker(welcome())
@@ -187,6 +187,8 @@ def test_what_a_link_says(place: Place) -> None:
         link.drained()
         link.close(OWN)
         link.close(OWN)
+        link.drained()
+        link.say_hello()
         await wait_until_async(lambda: len(worker.heard) == 4)
         assert worker.heard[1:] == [Hello("b", THEIR, OWN, "s", "p", "", {"v": 1}), Drained(), Goodbye(OWN)]
 
