@@ -96,6 +96,7 @@ def processes(surroundings: Surroundings, tmp_path: Path) -> Iterator[Processes]
     yield started
     started.end()
     print(started.report())  # pytest shows it when the test failed
+    assert not started.faults()
 
 
 @pytest.fixture

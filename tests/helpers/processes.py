@@ -24,6 +24,19 @@ TERM_GRACE = 5.0
 """Seconds a program has to end after SIGTERM before the end of its test kills it."""
 
 
+FAULTS = re.compile(
+    r".*(?:never retrieved|was destroyed but it is pending|was never awaited|ResourceWarning|DeprecationWarning).*"
+)
+"""What Python says of mistakes of ours, where it says anything."""
+
+_SLOW = re.compile(r"^.*Executing <.* took \d+\.\d{3} seconds\n", re.MULTILINE)
+"""What asyncio's debug mode says on a slow machine."""
+
+
+def _without_slow(text: str) -> str:
+    return _SLOW.sub("", text) if " took " in text else text
+
+
 class Process:
     """One program in a process group of its own. `argv[0]` is the program; `logs` the directory for its output."""
 
@@ -67,12 +80,12 @@ class Process:
     @property
     def stdout(self) -> str:
         """Everything it wrote to standard output so far."""
-        return self._out.read_text(errors="replace")
+        return _without_slow(self._out.read_text(errors="replace"))
 
     @property
     def stderr(self) -> str:
         """Everything it wrote to standard error so far."""
-        return self._err.read_text(errors="replace")
+        return _without_slow(self._err.read_text(errors="replace"))
 
     @property
     def output(self) -> str:
@@ -140,6 +153,7 @@ class Processes:
     def __init__(self, logs: Path) -> None:
         self._logs = logs
         self._started: list[Process] = []
+        self._forgiven = False
 
     def start(
         self,
@@ -175,6 +189,16 @@ class Processes:
             process.ask_to_end()
         for process in reversed(self._started):
             process.end()
+
+    def faults(self) -> list[str]:
+        """Return what Python itself complained of in them."""
+        if self._forgiven:
+            return []
+        return [line for process in self._started for line in FAULTS.findall(process.output)]
+
+    def forgive(self) -> None:
+        """Have Python complain of nothing: the test means it."""
+        self._forgiven = True
 
     def report(self) -> str:
         """Return what each of them is and wrote."""

@@ -19,6 +19,9 @@ from pathlib import Path
 
 __all__ = ["Terminal", "on_terminal"]
 
+DEBUG = ("PYTHONDEVMODE", "PYTHONASYNCIODEBUG")
+"""What has a program say more than it does for its users: it would be drawn between its own lines."""
+
 
 class Terminal:
     """A pseudo-terminal, and what a program drew on it."""
@@ -94,7 +97,8 @@ def on_terminal(columns: int, cwd: Path, *args: str) -> Iterator[Terminal]:
     """Run a command on a terminal of so many columns and 24 lines."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    environ = {**os.environ, "TERM": "xterm-256color"}
+    environ = {name: value for name, value in os.environ.items() if name not in DEBUG}
+    environ["TERM"] = "xterm-256color"
     program = subprocess.Popen(
         [sys.executable, "-m", "lightbus", *args],
         stdin=slave, stdout=slave, stderr=slave, cwd=cwd, env=environ, start_new_session=True,

@@ -29,6 +29,17 @@ def test_process_group_ends(processes: Processes) -> None:
     wait_until(lambda: not _runs(child), what="the child is gone")
 
 
+def test_what_python_complains_of(processes: Processes) -> None:
+    """Its words about mistakes of a program are found; those of asyncio's debug mode about slowness are left out."""
+    code = "import asyncio, time\nasync def main(): time.sleep(0.2)\nasyncio.run(main(), debug=True)\nmain()"
+    program = processes.python("-W", "error::DeprecationWarning", "-c", code)
+    assert program.wait() == 0
+    assert "took 0.2" not in program.output
+    [fault] = processes.faults()
+    processes.forgive()
+    assert "coroutine 'main' was never awaited" in fault
+
+
 def _runs(pid: int) -> bool:
     try:
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

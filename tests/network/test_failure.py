@@ -141,8 +141,9 @@ def test_a_caller_that_publishes_waits_for_a_worker(
     assert door.call(bus.work.who, bus_options={"timeout": 20}) == second.pid
 
 
-def test_calls_flow_while_a_worker_is_killed(network: Network) -> None:
+def test_calls_flow_while_a_worker_is_killed(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under a stream of short calls from both doors, a kill fails no more calls than were with that worker."""
+    monkeypatch.setenv("LIGHTBUS_CONFIG", network.config(worker={"max_queue_time": 20}))
     killed, other = network.start_all("host", "work", "work")
     bus = network.bus()
     running(bus, killed, other)

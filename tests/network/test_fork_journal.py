@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ children = []
 for number in range(10):
     child = os.fork()
     if child == 0:
-        message = bus.stream.ticked.fire(number=number)
+        message = bus.stream.ticked.fire(number=number, bus_options={"timeout": 20})
         assert message.native_id, message
         os._exit(0)
     children.append(child)
@@ -37,7 +38,10 @@ bus.client.close()
 
 
 @pytest.mark.timeout(90)
-def test_forks_while_events_are_stored(processes: Processes) -> None:
+def test_forks_while_events_are_stored(processes: Processes, tmp_path: Path) -> None:
     """A process whose threads store events forks: each child fires, and none hangs."""
-    script = processes.python("-W", "ignore", "-c", CODE, cwd=PROGRAMS)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"discovery": {"wait": 20}}))  # a child finds its parent, busy as that is
+    env = {"LIGHTBUS_CONFIG": str(config)}
+    script = processes.python("-W", "ignore", "-c", CODE, cwd=PROGRAMS, env=env)
     assert script.wait(60) == 0, script.report()

@@ -165,6 +165,7 @@ CALL = """
     import lightbus, logging
     logging.basicConfig(level=logging.WARNING)
     bus = lightbus.create(service_name="caller")
+    bus.client.wait_for_apis("work", timeout=20)
     print("called", bus.work.who(), flush=True)
     bus.client.close()
 ' 2>&1
@@ -182,7 +183,7 @@ OCCUPY = """
     print("taken", flush=True)
     time.sleep(60)
 ' > taken & occupier=$!
-while ! grep -q taken taken; do sleep 0.02; done
+while ! grep -qs taken taken; do sleep 0.02; done
 """
 
 LAN = """
