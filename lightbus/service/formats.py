@@ -42,6 +42,7 @@ _UNCHECKED = (
 
 
 _DURATION = re.compile(r"-?PT\d+(\.\d+)?S")
+_ZONE_WITH_SECONDS = re.compile(r"[+-]([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{6})?\Z")
 
 
 def _is_a(annotation: Any, text: str) -> bool:
@@ -54,10 +55,12 @@ def _is_of_a_value(annotation: Any, text: str) -> bool:
     """Return whether it is how a value is written (`json_form`): pydantic does not read back all of those."""
     if annotation is timedelta:
         return _DURATION.fullmatch(text) is not None
-    if annotation not in (datetime, time):
+    zone = _ZONE_WITH_SECONDS.search(text) if annotation in (datetime, time) else None
+    if zone is None:
         return False
+    rest = text[: zone.start()]  # alone: Python itself reads a zone of less than a second as none
     with contextlib.suppress(ValueError):
-        return bool(annotation.fromisoformat(text).isoformat() == text)  # a zone with seconds, for one
+        return bool(annotation.fromisoformat(rest).isoformat() == rest)
     return False
 
 

@@ -82,6 +82,19 @@ def test_every_value_may_be_sent(annotation: Any, values: st.SearchStrategy[Any]
     check()
 
 
+@pytest.mark.parametrize(
+    "offset", [timedelta(microseconds=1), -timedelta(microseconds=1), timedelta(hours=-23, seconds=5)]
+)
+def test_a_zone_of_any_length(offset: timedelta) -> None:
+    """A zone may have seconds and parts of one, also where it has nothing else."""
+    zone = timezone(offset)
+    for value in (datetime(2026, 1, 31, 12, tzinfo=zone), time(12, tzinfo=zone)):
+        assert signature(type(value))._compiled_parameters.problem({"it": value}) is None
+        text = value.isoformat()
+        for wrong in (f"x{text}", f"{text}\n", text.replace("12", "25", 1)):
+            assert signature(type(value))._compiled_parameters.problem({"it": wrong}) is not None
+
+
 @given(st.text())
 def test_a_text_is_accepted_exactly_where_it_can_be_cast(text: str) -> None:
     """What is sent can be handled: the formats and the casts agree about every text."""
