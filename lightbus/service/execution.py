@@ -22,6 +22,7 @@ from typing import Any
 
 from ..deadline import ServedCall, current_call
 from ..exceptions import safely
+from .forks import FORKS, end_child
 
 __all__ = [
     "CallersContext",
@@ -89,10 +90,19 @@ def begin(context: Context, coroutine: Coroutine[Any, Any, Any]) -> InContext | 
     """
     if type(coroutine) is not CoroutineType:
         return InContext(context, _wait_for(coroutine))
+    forks = FORKS.count
     try:
         waited_for = context.run(coroutine.send, None)
     except StopIteration as end:
+        if FORKS.count != forks:
+            end_child()
         return None if end.value is None else InContext(context, _wait_for(end.value))
+    except BaseException as error:
+        if FORKS.count != forks:
+            end_child(error)
+        raise
+    if FORKS.count != forks:
+        end_child()
     return InContext(context, coroutine, waited_for)
 
 
@@ -118,10 +128,13 @@ class InContext:
     def __await__(self) -> Generator[Any, Any, Any]:
         run, coroutine, waited_for = self._context.run, self._coroutine, self._waited_for
         value: Any = None
+        forks = FORKS.count
         try:
             if waited_for is _UNSET:
                 waited_for = run(coroutine.send, None)
             while True:
+                if FORKS.count != forks:
+                    end_child()  # it waits, on a loop that is the parent's
                 try:
                     sent = yield waited_for
                 except BaseException as error:
@@ -130,6 +143,12 @@ class InContext:
                     waited_for = run(coroutine.send, sent)
         except StopIteration as end:
             value = end.value
+        except BaseException as error:
+            if FORKS.count != forks:
+                end_child(error)
+            raise
+        if FORKS.count != forks:
+            end_child()
         if is_awaitable(value):
             return (yield from InContext(self._context, _wait_for(value)).__await__())
         return value
@@ -172,7 +191,7 @@ class Execution:
     ) -> Any:
         """Call a function, on the loop or in a thread, await what it returns, and return the result of that."""
         if on_loop:
-            value = self.context.run(function, *args, **kwargs)
+            value = _run(self.context, function, args, kwargs)
         else:
             run = partial(self.context.run, function, *args, **kwargs)
             value = await in_thread(self._loop, self._executor, run)
@@ -188,7 +207,7 @@ class Execution:
         self, function: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] = NOTHING
     ) -> Any:
         """Do as `call` does, in this thread, which is not the loop's."""
-        value = self.context.run(function, *args, **kwargs)
+        value = _run(self.context, function, args, kwargs)
         if not is_awaitable(value):
             return value
         outcome = _outcome(self.finish(value))
@@ -271,16 +290,36 @@ class CallersContext:
 
 async def in_thread(loop: asyncio.AbstractEventLoop, executor: Executor | None, /, run: Any, *args: Any) -> Any:
     """Return what `run(*args)` returns in a thread, or raise what it raises."""
+    forks = FORKS.count
 
     def attempt() -> tuple[Any, BaseException | None]:
+        value: Any = None
+        failure: BaseException | None = None
         try:
-            return run(*args), None
+            value = run(*args)
         except BaseException as error:  # a future takes no StopIteration: whoever awaits it would wait for ever
-            return None, error
+            failure = error
+        if FORKS.count != forks:
+            end_child(failure)
+        return value, failure
 
     value, error = await loop.run_in_executor(executor, attempt)
     if error is not None:
         raise error
+    return value
+
+
+def _run(context: Context, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Call a function of the user's in its context."""
+    forks = FORKS.count
+    try:
+        value = context.run(function, *args, **kwargs)
+    except BaseException as error:
+        if FORKS.count != forks:
+            end_child(error)
+        raise
+    if FORKS.count != forks:
+        end_child()
     return value
 
 

@@ -21,6 +21,7 @@ from typing import Any, cast
 from ..exceptions import LightbusWorkerError, class_name, safely
 from ..wire import codec, envelope
 from ..wire.envelope import Error
+from .forks import FORKS, end_child, ended_in_child
 
 __all__ = ["MAX_TRACE", "as_exception", "describe", "encode_error", "is_a", "report", "run_through", "show", "trace_of"]
 
@@ -96,11 +97,15 @@ def run_through(runner: asyncio.Runner, coroutine: Coroutine[Any, Any, None]) ->
     loop = runner.get_loop()
     main = loop.create_task(coroutine)
     stops: deque[float] = deque(maxlen=MAX_STOPS)
+    forks = FORKS.count
     while True:
         try:
-            loop.run_until_complete(main)
+            with ended_in_child(loop):
+                loop.run_until_complete(main)
             return
         except BaseException as error:
+            if FORKS.count != forks:
+                end_child(error)
             stops.append(time.monotonic())
             if main.done() or loop.is_closed() or (len(stops) == MAX_STOPS and stops[-1] - stops[0] < 1.0):
                 raise

@@ -1,0 +1,133 @@
+"""Forks by the user's functions: a child that comes back out of one ends there, and its parent goes on."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lightbus
+from helpers import Process, Processes, wait_until
+from lightbus import BusPath
+
+
+@pytest.fixture
+def bus() -> Iterator[BusPath]:
+    """Return a caller's bus."""
+    bus = lightbus.create(service_name="caller")
+    yield bus
+    bus.client.close()
+
+
+FORKER = '''
+import asyncio, os, sys
+import lightbus
+from pathlib import Path
+
+bus = lightbus.create(service_name="forker")
+HERE = os.getpid()
+CODES = Path(os.environ["CODES"])
+
+def leave(how):
+    """What a child does, which believes itself to be a program of its own."""
+    print("a child", flush=True)
+    if how == "exit": sys.exit(3)
+    if how == "text": sys.exit("gone")
+    if how == "raise": raise ValueError("in the child")
+    return how
+
+def child_of(where, how):
+    """Fork; in the parent note how the child ended."""
+    pid = os.fork()
+    if pid == 0:
+        return leave(how)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with CODES.open("a") as file: print(where, code, file=file)
+    return code
+
+def fork(how): return child_of("call", how)
+async def fork_async(how):
+    never = asyncio.get_running_loop().create_future()
+    pid = os.fork()
+    if pid == 0:
+        if how == "wait": await never
+        return leave(how)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+async def fork_later(how):
+    await asyncio.sleep(0)
+    return await fork_async(how)
+async def fork_in_task(how): return await asyncio.create_task(fork_async(how))
+
+class Api(lightbus.Api):
+    done = lightbus.Event(["how"])
+    class Meta: name = "forker"
+    def pid(self): return os.getpid()
+    def fork(self, how: str) -> int: return fork(how)
+    async def fork_async(self, how: str) -> int: return await fork_async(how)
+    async def fork_later(self, how: str) -> int: return await fork_later(how)
+    async def fork_in_task(self, how: str) -> int: return await fork_in_task(how)
+
+bus.client.register_api(Api())
+
+def heard(event): child_of("def listener", event.kwargs["how"])
+async def heard_async(event): child_of("async listener", event.kwargs["how"])
+async def heard_later(event):
+    await asyncio.sleep(0)
+    child_of("late listener", event.kwargs["how"])
+bus.forker.done.listen(heard, listener_name="def")
+bus.forker.done.listen(heard_async, listener_name="async")
+bus.forker.done.listen(heard_later, listener_name="late")
+
+@bus.client.on_start()
+def start(): child_of("def hook", "exit")
+@bus.client.on_start()
+async def start_async(): child_of("async hook", "exit")
+@bus.client.every(seconds=3600, also_run_immediately=True)
+def scheduled(): child_of("schedule", "exit")
+async def background(): child_of("background", "exit")
+bus.client.add_background_task(background())
+'''
+
+
+@pytest.fixture
+def forker(processes: Processes, tmp_path: Path) -> Process:
+    """Start a worker whose functions fork, and whose children come back out of them."""
+    (tmp_path / "forker.py").write_text(FORKER)
+    worker = processes.worker("forker", cwd=tmp_path, env={"CODES": str(tmp_path / "codes")})
+    worker.wait_for_line("Ready")
+    return worker
+
+
+@pytest.mark.parametrize("procedure", ["fork", "fork_async", "fork_later", "fork_in_task"])
+def test_a_child_that_leaves_a_procedure_ends(bus: BusPath, forker: Process, procedure: str) -> None:
+    """Whether it exits, raises or returns: the child ends with the code that belongs to it, and its parent answers."""
+    pid = bus.forker.pid()
+    codes = {"exit": 3, "text": 1, "raise": 1, "return": 0}
+    if procedure == "fork_in_task":
+        codes["raise"] = 0  # the task has it, and nobody awaits that
+    found = {how: getattr(bus.forker, procedure)(how=how) for how in codes}
+    assert found == codes
+    assert bus.forker.pid() == pid
+    forker.signal(signal.SIGTERM)
+    assert forker.wait() == 0
+
+
+def test_a_child_that_waits_on_its_parents_loop_ends(bus: BusPath, forker: Process) -> None:
+    """A child of an `async def` has no loop to wait on: it ends, or its parent would wait for ever."""
+    assert bus.forker.fork_async(how="wait") == 0
+    assert bus.forker.fork_in_task(how="wait") == 0
+
+
+def test_a_child_that_leaves_other_functions_ends(bus: BusPath, forker: Process, tmp_path: Path) -> None:
+    """So do those of listeners, hooks, schedules and background tasks; the parent hears each event once."""
+    started = ["def hook 3", "async hook 3", "schedule 3", "background 3"]
+    wait_until(lambda: len((tmp_path / "codes").read_text().splitlines()) == len(started))
+    for how in ("exit", "raise", "return"):
+        bus.forker.done.fire(how=how)
+    listeners = [f"{kind} listener {code}" for kind in ("def", "async", "late") for code in (3, 1, 0)]
+    wait_until(lambda: len((tmp_path / "codes").read_text().splitlines()) >= len(started + listeners))
+    assert sorted((tmp_path / "codes").read_text().splitlines()) == sorted(started + listeners)
+    forker.signal(signal.SIGTERM)
+    assert forker.wait() == 0
