@@ -7,13 +7,14 @@ import sys
 import time
 
 from lightbus.adapters.mdns import discovery
+from lightbus.wire.announcement import Announcement
 
 
 async def milliseconds(count: int, bus: str) -> float:
     found = set()
     complete = asyncio.Event()
 
-    def hear(announcement) -> None:
+    def hear(announcement: Announcement) -> None:
         found.add(announcement.instance)
         if len(found) == count:
             complete.set()
