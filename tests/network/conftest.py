@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import lightbus
-from helpers import Process, Processes
+from helpers import Process, Processes, wait_until
 from helpers.lan import Lan, lan_problem
 from helpers.surroundings import Surroundings
 from lightbus import BusPath
@@ -93,6 +93,16 @@ class Network:
         self._buses.append(bus)
         return bus
 
+    def wait_for_calls(self, bus: BusPath, count: int) -> None:
+        """Wait until the workers of `work` have so many calls that are not answered yet."""
+        peers = bus.client.engine.snapshot.by_api["work"]
+
+        def have() -> bool:
+            told = [bus.internal.peer.stats(bus_options={"peer": peer.instance}) for peer in peers]
+            return sum(each["running"] + each["queued"] for each in told) == count
+
+        wait_until(have, 20, what=f"the workers have {count} calls")
+
     def close(self) -> None:
         """Close the buses."""
         for bus in self._buses:
@@ -107,6 +117,12 @@ def network(processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     made = Network(processes, directory, monkeypatch)
     yield made
     made.close()
+
+
+@pytest.fixture
+def patient_workers(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have workers let calls wait, however slow the machine is: they refuse none to keep the others quick."""
+    monkeypatch.setenv("LIGHTBUS_CONFIG", network.config(worker={"max_queue_time": 30}))
 
 
 def free_port() -> int:

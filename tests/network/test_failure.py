@@ -8,7 +8,6 @@ import signal
 import socket
 import struct
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -34,15 +33,15 @@ IN_FLIGHT = 12
 class Holding:
     """Calls that are being executed, made through one door from threads of their own."""
 
-    def __init__(self, threads: ThreadPoolExecutor, door: Door, path: BusPath, seconds: float) -> None:
+    def __init__(self, threads: ThreadPoolExecutor, door: Door, path: BusPath, **kwargs: Any) -> None:
         self.watch = Stopwatch()
         self.failures: list[tuple[float, float]] = []
         """For each that failed, what the watch showed: the seconds elapsed, and those that count."""
-        self._calls = [threads.submit(self._call, door, path, seconds) for _ in range(IN_FLIGHT)]
+        self._calls = [threads.submit(self._call, door, path, kwargs) for _ in range(IN_FLIGHT)]
 
-    def _call(self, door: Door, path: BusPath, seconds: float) -> Any:
+    def _call(self, door: Door, path: BusPath, kwargs: dict[str, Any]) -> Any:
         try:
-            return door.call(path, seconds=seconds, bus_options={"timeout": 20})
+            return door.call(path, **kwargs, bus_options={"timeout": 40})
         except LightbusException as error:
             self.failures.append((self.watch.elapsed, self.watch.seconds))
             return error
@@ -50,11 +49,6 @@ class Holding:
     def results(self) -> list[Any]:
         """Return what each came to."""
         return [call.result() for call in self._calls]
-
-    @property
-    def failed(self) -> int:
-        """How many have failed by now."""
-        return len(self.failures)
 
 
 @pytest.fixture
@@ -64,25 +58,38 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield executor
 
 
+@pytest.fixture
+def done(threads: ThreadPoolExecutor, tmp_path: Path) -> Iterator[Path]:
+    """Return the file that ends what waits for it; with the test it does so in any case."""
+    file = tmp_path / "done"
+    yield file
+    file.touch()
+
+
 def running(bus: BusPath, *workers: Process) -> None:
     """Wait until the bus knows these workers."""
     pids = {worker.pid for worker in workers}
     wait_until(lambda: pids <= {bus.work.who() for _ in range(10)}, what="all workers are used")
 
 
+@pytest.mark.usefixtures("patient_workers")
 @pytest.mark.parametrize("mode", ["host", "insecure", "bus_key"])
 @pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
-def test_kill_of_one_of_two_workers(network: Network, threads: ThreadPoolExecutor, mode: str, door: Door) -> None:
+def test_kill_of_one_of_two_workers(
+    network: Network, threads: ThreadPoolExecutor, done: Path, mode: str, door: Door
+) -> None:
     """Calls that the killed one executed fail at once with PeerLost, all others are answered; restarted, it is used."""
     network.use(mode)
     killed, other = network.start_all(mode, "work", "work")
     bus = network.bus()
     running(bus, killed, other)
-    holding = Holding(threads, door, bus.work.hold, 1.5)
-    time.sleep(0.3)  # they are all on their way, and none has ended
+    holding = Holding(threads, door, bus.work.hold_until, file=str(done))
+    network.wait_for_calls(bus, IN_FLIGHT)
     holding.watch = Stopwatch()
     killed.kill()
+    wait_until(lambda: holding.failures)  # a call made before it is noticed may be lost, too
     assert {door.call(bus.work.who) for _ in range(20)} == {other.pid}
+    done.touch()
     results = holding.results()
     lost = [result for result in results if isinstance(result, LightbusException)]
     assert {type(error) for error in lost} == {PeerLost}
@@ -97,14 +104,15 @@ def test_kill_of_one_of_two_workers(network: Network, threads: ThreadPoolExecuto
     assert watch.seconds < 2
 
 
+@pytest.mark.usefixtures("patient_workers")
 @pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
 def test_call_that_has_nobody_left(network: Network, threads: ThreadPoolExecutor, door: Door) -> None:
     """The only worker is killed: its calls fail at once; the next call waits a moment for its return, and finds it."""
     worker = network.start()
     bus = network.bus()
     running(bus, worker)
-    holding = Holding(threads, door, bus.work.hold, 5)
-    time.sleep(0.3)
+    holding = Holding(threads, door, bus.work.hold, seconds=20)
+    network.wait_for_calls(bus, IN_FLIGHT)
     worker.kill()
     assert {type(result) for result in holding.results()} == {PeerLost}
     restarted = network.start(ready=False)
@@ -141,9 +149,9 @@ def test_a_caller_that_publishes_waits_for_a_worker(
     assert door.call(bus.work.who, bus_options={"timeout": 20}) == second.pid
 
 
-def test_calls_flow_while_a_worker_is_killed(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("patient_workers")
+def test_calls_flow_while_a_worker_is_killed(network: Network) -> None:
     """Under a stream of short calls from both doors, a kill fails no more calls than were with that worker."""
-    monkeypatch.setenv("LIGHTBUS_CONFIG", network.config(worker={"max_queue_time": 20}))
     killed, other = network.start_all("host", "work", "work")
     bus = network.bus()
     running(bus, killed, other)
@@ -230,13 +238,14 @@ def _tokens_until_moved(bus: BusPath, door: str) -> tuple[list[str], list[str]]:
     return answered, lost
 
 
-def test_silence_is_noticed_by_default(network: Network, threads: ThreadPoolExecutor) -> None:
+@pytest.mark.usefixtures("patient_workers")
+def test_silence_is_noticed_by_default(network: Network, threads: ThreadPoolExecutor, done: Path) -> None:
     """Without any setting a worker that stands still is given up after three seconds and a bit."""
     stopped = network.start()
     bus = network.bus()
     running(bus, stopped)
-    holding = Holding(threads, DOORS["sync"], bus.work.hold, 0.5)
-    time.sleep(0.2)
+    holding = Holding(threads, DOORS["sync"], bus.work.hold_until, file=str(done))
+    network.wait_for_calls(bus, IN_FLIGHT)
     stopped.signal(signal.SIGSTOP)
     holding.watch = Stopwatch()
     assert {type(result) for result in holding.results()} == {PeerLost}

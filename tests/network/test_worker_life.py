@@ -113,12 +113,11 @@ def terminated(worker: Process) -> float:
 # Leaving
 
 
+@pytest.mark.usefixtures("patient_workers")
 @pytest.mark.parametrize("mode", ["host", "insecure"])
-def test_rolling_restart_loses_no_call(network: Network, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+def test_rolling_restart_loses_no_call(network: Network, mode: str) -> None:
     """Two workers are restarted one after the other under load from threads and a loop: not one call fails."""
     network.use(mode)
-    # So much load is none for them, however slow the machine is: none is refused to keep the others quick.
-    monkeypatch.setenv("LIGHTBUS_CONFIG", network.config(worker={"max_queue_time": 20}))
     workers = network.start_all(mode, "work", "work")
     seconds = []
     with Load(network.bus()) as load:
@@ -132,6 +131,7 @@ def test_rolling_restart_loses_no_call(network: Network, monkeypatch: pytest.Mon
     assert load.errors == []
 
 
+@pytest.mark.usefixtures("patient_workers")
 @pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
 def test_leaving_worker_finishes_what_it_runs(network: Network, door: Door) -> None:
     """Calls that are being executed at SIGTERM are answered; further ones go elsewhere; then it ends with 0."""
@@ -139,8 +139,8 @@ def test_leaving_worker_finishes_what_it_runs(network: Network, door: Door) -> N
     bus = network.bus()
     assert bus.work.who() == leaving.pid
     with ThreadPoolExecutor(4) as threads:
-        held = [threads.submit(door.call, path, seconds=1.0) for path in (bus.work.hold, bus.work.hold_def) * 2]
-        time.sleep(0.3)  # they are all on their way
+        held = [threads.submit(door.call, path, seconds=3.0) for path in (bus.work.hold, bus.work.hold_def) * 2]
+        network.wait_for_calls(bus, 4)
         other = network.start()
         bus.client.wait_for_apis("work")
         wait_until(lambda: other.pid in {bus.work.who() for _ in range(10)})
@@ -416,7 +416,7 @@ def test_close_ends_calls_on_their_way(network: Network) -> None:
     threads = [threading.Thread(target=call, args=(door,)) for door in DOORS.values() for _ in range(4)]
     for thread in threads:
         thread.start()
-    time.sleep(0.3)  # they are all on their way
+    network.wait_for_calls(bus, len(threads))
     watch = Stopwatch()
     bus.client.close()
     for thread in threads:

@@ -32,6 +32,12 @@ class PeerApi(Api):
         await asyncio.sleep(seconds)
         return os.getpid()
 
+    async def hold_until(self, file: str) -> int:
+        """Take until a file is there."""
+        while not Path(file).exists():
+            await asyncio.sleep(0.01)
+        return os.getpid()
+
     def hold_def(self, seconds: float) -> int:
         """Take a while in a thread."""
         time.sleep(seconds)
