@@ -22,7 +22,7 @@ def bus() -> Iterator[BusPath]:
 
 
 FORKER = '''
-import asyncio, os, sys
+import asyncio, os, sys, threading
 import lightbus
 from pathlib import Path
 
@@ -85,8 +85,13 @@ def start(): child_of("def hook", "exit")
 @bus.client.on_start()
 async def start_async(): child_of("async hook", "exit")
 @bus.client.every(seconds=3600, also_run_immediately=True)
-def scheduled(): child_of("schedule", "exit")
-async def background(): child_of("background", "exit")
+def scheduled():
+    child_of("schedule", "exit")
+    was_scheduled.set()
+was_scheduled = threading.Event()
+async def background():
+    while not was_scheduled.is_set(): await asyncio.sleep(0.01)  # two forks at a time wait for each other
+    child_of("background", "exit")
 bus.client.add_background_task(background())
 '''
 
@@ -97,6 +102,7 @@ def forker(processes: Processes, tmp_path: Path) -> Process:
     (tmp_path / "forker.py").write_text(FORKER)
     worker = processes.worker("forker", cwd=tmp_path, env={"CODES": str(tmp_path / "codes")})
     worker.wait_for_line("Ready")
+    wait_until(lambda: "background" in (tmp_path / "codes").read_text())
     return worker
 
 
@@ -123,7 +129,6 @@ def test_a_child_that_waits_on_its_parents_loop_ends(bus: BusPath, forker: Proce
 def test_a_child_that_leaves_other_functions_ends(bus: BusPath, forker: Process, tmp_path: Path) -> None:
     """So do those of listeners, hooks, schedules and background tasks; the parent hears each event once."""
     started = ["def hook 3", "async hook 3", "schedule 3", "background 3"]
-    wait_until(lambda: len((tmp_path / "codes").read_text().splitlines()) == len(started))
     for how in ("exit", "raise", "return"):
         bus.forker.done.fire(how=how)
     listeners = [f"{kind} listener {code}" for kind in ("def", "async", "late") for code in (3, 1, 0)]
