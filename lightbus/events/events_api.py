@@ -16,7 +16,7 @@ from ..adapters.host.machine_time import machine_time
 from ..adapters.sqlite.dead_letters import Dead
 from ..adapters.sqlite.journal import Entry, Group, Journal, Topic
 from ..service.api import Api
-from ..wire import envelope, fields
+from ..wire import envelope, field_types, fields
 from .coordinator import AGAIN, Coordinator, GroupAtWork, count_lag, created_of
 from .publisher import native_id
 
@@ -274,9 +274,9 @@ def group_of_wire(value: dict[str, Any], *, is_near: bool = True) -> Group:
 
 _moment = fields.number(-fields.MAX_SECONDS, fields.MAX_SECONDS)
 _OF_GROUP: dict[str, fields.Check] = {
-    "api": fields.text(envelope.MAX_NAME, least=1),
-    "name": fields.text(envelope.MAX_NAME, least=1),
-    "events": fields.listing(envelope.EventName, envelope.MAX_NAMES),
+    "api": fields.text(field_types.MAX_NAME, least=1),
+    "name": fields.text(field_types.MAX_NAME, least=1),
+    "events": fields.listing(field_types.EventName, field_types.MAX_NAMES),
     "created_at": _moment,
     "last_seen": _moment,
     "clock": _moment,

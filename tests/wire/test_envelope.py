@@ -18,10 +18,8 @@ from fuzz.messages import CLASSES, kinds_of
 from fuzz.messages import any_message as any_message_of
 from fuzz.messages import any_record as some_record
 from lightbus.exceptions import DeformError, ProtocolError
-from lightbus.wire import codec, envelope
+from lightbus.wire import codec, field_types
 from lightbus.wire.envelope import (
-    EVENT_TOPIC_PARTS,
-    MARKER_PREFIX,
     PARTITIONS,
     PROTOCOL_VERSION,
     Cancel,
@@ -41,7 +39,6 @@ from lightbus.wire.envelope import (
     encode_record,
     event_topic,
     marker_topic,
-    subscription,
 )
 
 HEAD = 10
@@ -67,45 +64,70 @@ NO_LIST = [None, "a", {}, 7, [None], ["a", 5], [[]]]
 
 # What a field must not hold, by what it holds.
 REFUSED: dict[Any, list[Any]] = {
-    envelope.Instance: ["", *NO_ID],
-    envelope.AnyInstance: NO_ID,
-    envelope.JournalId: ["", *NO_ID],
-    envelope.AnyJournal: NO_ID,
-    envelope.Name: NO_NAME,
-    envelope.EventName: NO_NAME,
-    envelope.Digest: NO_NAME,
-    envelope.Prose: [*NO_TEXT, "a" * (1024 * 1024 + 1)],
-    envelope.LastError: [*NO_TEXT, "a" * 10_001],
-    envelope.Bool: [None, 0, 1, "true"],
-    envelope.Whole: NO_WHOLE,
-    envelope.Number: [*NO_WHOLE, 2**31],
-    envelope.Partition: [*NO_WHOLE, 16],
-    envelope.Moment: NO_NUMBER,
-    envelope.Seconds: NO_NUMBER,
-    envelope.Arguments: [None, *NO_MAP],
-    envelope.AnyMap: NO_MAP,
-    envelope.Bytes: [None, "a", [1]],
-    envelope.Anything: [],
-    envelope.Since: ["", "a" * 513, True, math.nan, math.inf, Decimal(1), [], {}, b"0", datetime.max, date(2026, 1, 1)],
-    envelope.Partitions: [*NO_LIST, [16], [-1], [1.0], [True], [0] * 17],
-    envelope.EventNames: [*NO_LIST, ["a\0b"], ["a"] * 5000],
-    envelope.Positions: [*NO_LIST, [["a" * 16, "seen", 0]], [["a" * 16, "seen", 16, 1]], [["a" * 16, "seen", 0, -1]]],
-    envelope.StreamRows: [*NO_LIST, [["a" * 16, "seen", 0, 1, 2]], [["a" * 16, "seen", 0, 1, 2, Decimal(3)]]],
-    envelope.Chain: [*NO_LIST, ["a" * 65], ["a"] * 65],
-    envelope.Trace: [*NO_MAP, {str(n): "" for n in range(65)}],
-    envelope.Key: [1, b"a"],
-    envelope.WaitFor: [*NO_TEXT, "", "disk"],
-    envelope.PeerRows: [*NO_LIST, [[{}]], [[{}, math.nan]], [[{}, "1"]], [[[], 1.0]]],
-    envelope.Instances: [*NO_LIST, ["a"], ["a" * 16] * 5000],
-    envelope.Presence: [None, "a", b"a" * 65],
-    envelope.GroupRows: [*NO_LIST, [["auth"]], [["auth", 1]]],
-    envelope.Records: [
-        *NO_LIST, [[1, 0]], [[1, 0, "a"]], [[1, 0, b"", 1]], [[1, 1, b""]], [[0, -1, b""]], [[1.0, 0, b""]],
-        [[True, 0, b""]], [[2, 1, b""], [1, 0, b""]], [[2**63, 0, b""]],
+    field_types.Instance: ["", *NO_ID],
+    field_types.AnyInstance: NO_ID,
+    field_types.JournalId: ["", *NO_ID],
+    field_types.AnyJournal: NO_ID,
+    field_types.Name: NO_NAME,
+    field_types.EventName: NO_NAME,
+    field_types.Digest: NO_NAME,
+    field_types.Prose: [*NO_TEXT, "a" * (1024 * 1024 + 1)],
+    field_types.LastError: [*NO_TEXT, "a" * 10_001],
+    field_types.Bool: [None, 0, 1, "true"],
+    field_types.Whole: NO_WHOLE,
+    field_types.Number: [*NO_WHOLE, 2**31],
+    field_types.Partition: [*NO_WHOLE, 16],
+    field_types.Moment: NO_NUMBER,
+    field_types.Seconds: NO_NUMBER,
+    field_types.Arguments: [None, *NO_MAP],
+    field_types.AnyMap: NO_MAP,
+    field_types.Bytes: [None, "a", [1]],
+    field_types.Anything: [],
+    field_types.Since: [
+        "",
+        "a" * 513,
+        True,
+        math.nan,
+        math.inf,
+        Decimal(1),
+        [],
+        {},
+        b"0",
+        datetime.max,
+        date(2026, 1, 1),
     ],
-    envelope.PageRecords: [*NO_LIST, [[1, 0, "a"]], [[1, 0, -1]], [[1, 0, True]], [[1, 1, b""]]],
-    envelope.MemberStates: [*NO_LIST, [[1, 2]], [[1, [16]]], [[1.0]], [[1, [], 2]]],
-}  # fmt: skip
+    field_types.Partitions: [*NO_LIST, [16], [-1], [1.0], [True], [0] * 17],
+    field_types.EventNames: [*NO_LIST, ["a\0b"], ["a"] * 5000],
+    field_types.Positions: [
+        *NO_LIST,
+        [["a" * 16, "seen", 0]],
+        [["a" * 16, "seen", 16, 1]],
+        [["a" * 16, "seen", 0, -1]],
+    ],
+    field_types.StreamRows: [*NO_LIST, [["a" * 16, "seen", 0, 1, 2]], [["a" * 16, "seen", 0, 1, 2, Decimal(3)]]],
+    field_types.Chain: [*NO_LIST, ["a" * 65], ["a"] * 65],
+    field_types.Trace: [*NO_MAP, {str(n): "" for n in range(65)}],
+    field_types.Key: [1, b"a"],
+    field_types.WaitFor: [*NO_TEXT, "", "disk"],
+    field_types.PeerRows: [*NO_LIST, [[{}]], [[{}, math.nan]], [[{}, "1"]], [[[], 1.0]]],
+    field_types.Instances: [*NO_LIST, ["a"], ["a" * 16] * 5000],
+    field_types.Presence: [None, "a", b"a" * 65],
+    field_types.GroupRows: [*NO_LIST, [["auth"]], [["auth", 1]]],
+    field_types.Records: [
+        *NO_LIST,
+        [[1, 0]],
+        [[1, 0, "a"]],
+        [[1, 0, b"", 1]],
+        [[1, 1, b""]],
+        [[0, -1, b""]],
+        [[1.0, 0, b""]],
+        [[True, 0, b""]],
+        [[2, 1, b""], [1, 0, b""]],
+        [[2**63, 0, b""]],
+    ],
+    field_types.PageRecords: [*NO_LIST, [[1, 0, "a"]], [[1, 0, -1]], [[1, 0, True]], [[1, 1, b""]]],
+    field_types.MemberStates: [*NO_LIST, [[1, 2]], [[1, [16]]], [[1.0]], [[1, [], 2]]],
+}
 
 
 def messages(kind: Kind) -> st.SearchStrategy[Message]:
@@ -141,26 +163,6 @@ def test_decoding_what_was_encoded_gives_the_same_message(message: Message, call
     assert decode(frame) == (call_id, message)
     assert type(decode(frame)[1]) is type(message)
     assert call_id_of(frame) == call_id
-
-
-@given(any_record)
-def test_a_record_survives(record: Record) -> None:
-    """An event encoded once is the same wherever it is read."""
-    assert decode_record(encode_record(record)) == record
-
-
-@given(some=st.lists(any_record, max_size=5))
-def test_records_survive_together(some: list[Record]) -> None:
-    """Decoded at once they are what they are one by one."""
-    assert envelope.decode_records([encode_record(record) for record in some]) == some
-
-
-@given(before=st.lists(any_record, max_size=3), data=st.binary(max_size=20), after=st.lists(any_record, max_size=3))
-def test_records_of_which_one_is_none(before: list[Record], data: bytes, after: list[Record]) -> None:
-    """Any bytes among them give records or ProtocolError, nothing else."""
-    encoded = [encode_record(record) for record in before]
-    with suppress(ProtocolError):
-        envelope.decode_records([*encoded, data, *(encode_record(record) for record in after)])
 
 
 @given(published, names, names, partitions)
@@ -283,43 +285,6 @@ def test_what_cannot_be_sent_is_named() -> None:
         encode_record(Record("id", 1, 0.0, {"user": object()}))
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        None,
-        [],
-        ["id", 1, 0.0],
-        [1, 1, 0.0, {}],
-        ["id", "1", 0.0, {}],
-        ["id", 1, "now", {}],
-        ["id", 1, 0.0, []],
-        ["i" * 513, 1, 0.0, {}],
-        ["id", True, 0.0, {}],
-        ["id", -1, 0.0, {}],
-        ["id", 1, math.nan, {}],
-        ["id", 1, math.inf, {}],
-        ["id", 1, Decimal(1), {}],
-        ["id", 1, 0.0, {1: 2}],
-    ],
-)
-def test_a_record_of_another_form_is_refused(fields: Any) -> None:
-    """A record has an id, a version, a time and arguments."""
-    with pytest.raises(ProtocolError, match="An event's record needs an id"):
-        decode_record(codec.encode(fields))
-
-
-def test_a_record_of_a_later_version() -> None:
-    """Fields added behind are ignored."""
-    assert decode_record(codec.encode(["id", 1, 0.5, {"a": 1}, "later"])) == Record("id", 1, 0.5, {"a": 1})
-
-
-@pytest.mark.parametrize("value", [0, 0.0, -1, 253_402_300_799])
-def test_numbers_at_the_edge(value: float) -> None:
-    """Seconds may be a whole number, and negative."""
-    request = Request("a" * 16, "a", "p", value, "c" * 16, [], None, 0, {})
-    assert decode(encode(request)) == (0, request)
-
-
 @given(st.data())
 def test_any_value_in_any_field_is_read_or_refused(data: st.DataObject) -> None:
     """Whatever stands in a field of a valid message, there is a message or a ProtocolError."""
@@ -327,43 +292,6 @@ def test_any_value_in_any_field_is_read_or_refused(data: st.DataObject) -> None:
     values_of = [*data.draw(messages(kind))]
     values_of[data.draw(st.integers(0, len(values_of) - 1))] = data.draw(values)
     reads(encode(sample(kind))[:HEAD] + codec.encode(values_of), decode)
-
-
-@given(names, names, partitions)
-def test_a_subscription_matches_its_event(api: str, event: str, partition: int) -> None:
-    """A subscription to an event covers all of its partitions, and one to `*` all events of the API."""
-    topic = event_topic(api, event, partition)
-    assert topic.startswith(subscription(api, event))
-    assert topic.startswith(subscription(api, "*"))
-    assert topic.count(b"\0") == EVENT_TOPIC_PARTS
-
-
-@given(names, names, names, names, partitions)
-@example("auth", "user", "auth2", "user", 0)
-@example("auth", "user", "auth", "user_registered", 0)
-@example("auth2", "user", "auth", "user", 0)
-@example("auth", "user_registered", "auth", "user", 15)
-def test_a_subscription_matches_nothing_else(api: str, event: str, other: str, fired: str, partition: int) -> None:
-    """A name that begins like another one is another one, though subscriptions are prefixes."""
-    topic = event_topic(other, fired, partition)
-    assert topic.startswith(subscription(api, event)) is ((api, event) == (other, fired))
-    assert topic.startswith(subscription(api, "*")) is (api == other)
-
-
-@given(names, names, partitions, st.binary(min_size=16, max_size=16))
-def test_markers_come_after_every_topic(api: str, event: str, partition: int, unique: bytes) -> None:
-    """Subscriptions reach a publisher in order, so its marker tells that all are in force; no event looks like one."""
-    marker = marker_topic(unique)
-    assert marker > event_topic(api, event, partition)
-    assert marker > subscription(api, event)
-    assert marker.startswith(MARKER_PREFIX)
-    assert not event_topic(api, event, partition).startswith(MARKER_PREFIX)
-
-
-def test_topics_have_fixed_width_partitions() -> None:
-    """Partition 1 is no prefix of partition 16."""
-    assert event_topic("auth", "seen", 1) == b"auth\0seen\0" + b"01\0"
-    assert event_topic("auth", "seen", 15) == b"auth\0seen\0" + b"0f\0"
 
 
 @pytest.mark.parametrize("frame", [b"auth", b"auth\0seen", b"auth\0seen\0" + b"01"])
@@ -377,3 +305,10 @@ def test_messages_read_well_in_a_log() -> None:
     """A message shows its kind and its fields by name."""
     assert repr(Error("busy", "no", False, {})) == "Error(code='busy', message='no', started=False, details={})"
     assert Hello("b", "", "i", "s", "p", "", None).target == ""
+
+
+@pytest.mark.parametrize("value", [0, 0.0, -1, 253_402_300_799])
+def test_numbers_at_the_edge(value: float) -> None:
+    """Seconds may be a whole number, and negative."""
+    request = Request("a" * 16, "a", "p", value, "c" * 16, [], None, 0, {})
+    assert decode(encode(request)) == (0, request)

@@ -1,0 +1,118 @@
+"""
+What the fields of messages hold: a type, for who reads the code, and a check of what peers send (`fields.py`), in one.
+
+Bounds of their sizes stand here as well.
+"""
+
+from typing import Annotated, Any, TypeAlias
+
+from . import fields
+
+__all__ = [
+    "MAX_NAME",
+    "PARTITIONS",
+    "AnyInstance",
+    "AnyJournal",
+    "AnyMap",
+    "Anything",
+    "Arguments",
+    "Bool",
+    "Bytes",
+    "Chain",
+    "Digest",
+    "EventName",
+    "EventNames",
+    "GroupRows",
+    "Instance",
+    "Instances",
+    "JournalId",
+    "Key",
+    "LastError",
+    "MemberStates",
+    "Moment",
+    "Name",
+    "Number",
+    "PageRecords",
+    "Partition",
+    "Partitions",
+    "PeerRows",
+    "Positions",
+    "Presence",
+    "Prose",
+    "Records",
+    "Seconds",
+    "Since",
+    "StreamRows",
+    "Trace",
+    "WaitFor",
+    "Whole",
+]
+
+PARTITIONS = 16
+"""How many partitions an event's stream falls into; part of the protocol, since both sides count with it."""
+
+MAX_NAME = 512
+"""Characters of a name: of an API, a procedure, a group, a service or a process."""
+
+MAX_NAMES = 4096
+"""Names of events in one message: more than an API can announce, since some are given to a group once more."""
+
+MAX_ROWS = 65_536
+"""Positions and topics in one message: about as many as a consumer remembers."""
+
+MAX_RECORDS = 10_000
+"""Events in one message."""
+
+MAX_PEERS = 4096
+MAX_CHAIN = 64
+"""Calls nested in each other: more than a worker executes, so that it can say that."""
+
+MAX_TRACE = 64
+MAX_BYTES = 2**32
+"""No bound by itself: what a message may have in all is `network.max_message_size`."""
+
+Instance: TypeAlias = Annotated[str, fields.instance_id]
+"""Who somebody is: 16 lowercase hexadecimal digits."""
+AnyInstance: TypeAlias = Annotated[str, fields.no_instance_or_id]
+JournalId: TypeAlias = Annotated[str, fields.instance_id]
+AnyJournal: TypeAlias = Annotated[str, fields.no_instance_or_id]
+Name: TypeAlias = Annotated[str, fields.text(MAX_NAME)]
+EventName: TypeAlias = Annotated[str, fields.text(2 * MAX_NAME + 16)]
+"""An event's name may be followed by the group that it is given to once more."""
+Digest: TypeAlias = Annotated[str, fields.text(64)]
+Prose: TypeAlias = Annotated[str, fields.prose(1024 * 1024)]
+Bool: TypeAlias = Annotated[bool, fields.flag]
+Whole: TypeAlias = Annotated[int, fields.whole(0, fields.MAX_INT)]
+"""A count or a sequence."""
+Number: TypeAlias = Annotated[int, fields.whole(0, 2**31 - 1)]
+Partition: TypeAlias = Annotated[int, fields.whole(0, PARTITIONS - 1)]
+Moment: TypeAlias = Annotated[float, fields.number(-fields.MAX_SECONDS, fields.MAX_SECONDS)]
+"""Seconds since 1970."""
+Seconds: TypeAlias = Annotated[float, fields.number(-fields.MAX_SECONDS, fields.MAX_SECONDS)]
+Arguments: TypeAlias = Annotated[dict[str, Any], fields.is_arguments]
+AnyMap: TypeAlias = Annotated[dict[str, Any] | None, fields.optional(fields.is_arguments)]
+Bytes: TypeAlias = Annotated[bytes, fields.binary(MAX_BYTES)]
+Anything: TypeAlias = Annotated[Any, fields.anything]
+Since: TypeAlias = Annotated[Any, fields.since]
+Partitions: TypeAlias = Annotated[list[Any], fields.listing(Partition, PARTITIONS)]
+EventNames: TypeAlias = Annotated[list[Any], fields.listing(EventName, MAX_NAMES)]
+Positions: TypeAlias = Annotated[
+    list[Any], fields.listing(fields.row(JournalId, EventName, Partition, Whole), MAX_ROWS)
+]
+StreamRows: TypeAlias = Annotated[
+    list[Any], fields.listing(fields.row(JournalId, EventName, Partition, Whole, Whole, Whole), MAX_ROWS)
+]
+Chain: TypeAlias = Annotated[list[str], fields.listing(fields.text(64), MAX_CHAIN)]
+Trace: TypeAlias = Annotated[dict[str, Any] | None, fields.optional(fields.string_map(MAX_TRACE))]
+Key: TypeAlias = Annotated[str | None, fields.optional(fields.prose(MAX_BYTES))]
+WaitFor: TypeAlias = Annotated[str, fields.one_of("journal", "ack")]
+PeerRows: TypeAlias = Annotated[list[Any], fields.listing(fields.row(fields.is_arguments, Seconds), MAX_PEERS)]
+Instances: TypeAlias = Annotated[list[Any], fields.listing(fields.instance_id, MAX_PEERS)]
+Presence: TypeAlias = Annotated[bytes, fields.binary(64)]
+GroupRows: TypeAlias = Annotated[list[Any], fields.listing(fields.row(Name, Name), MAX_ROWS)]
+LastError: TypeAlias = Annotated[str, fields.prose(10_000)]
+MemberStates: TypeAlias = Annotated[
+    list[Any], fields.listing(fields.either(fields.row(Whole, Partitions), fields.row(Whole)), MAX_ROWS)
+]
+Records: TypeAlias = Annotated[list[Any], fields.published_records(MAX_RECORDS)]
+PageRecords: TypeAlias = Annotated[list[Any], fields.published_records(MAX_RECORDS, or_sizes=True)]

@@ -1,0 +1,61 @@
+"""Events as bytes: encoded once where they are fired, and carried so through hand-off, journal and PUB."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..exceptions import ProtocolError
+from . import codec, fields
+from .field_types import MAX_NAME
+
+__all__ = ["Record", "decode_record", "decode_records", "encode_record"]
+
+_new = tuple.__new__  # makes a NamedTuple of its fields in half the time
+
+
+class Record(NamedTuple):
+    """One event, encoded once where it was fired and then carried as bytes through hand-off, journal and PUB."""
+
+    id: str
+    version: int
+    published_at: float
+    kwargs: dict[str, Any]
+
+
+def encode_record(record: Record) -> bytes:
+    """Return the event as bytes. Raises DeformError where an argument cannot be put on the wire."""
+    return codec.encode([*record], names=record._fields)
+
+
+def decode_record(data: bytes) -> Record:
+    """Return the event. Any bytes give one or ProtocolError, nothing else."""
+    return _record(codec.decode(data))
+
+
+def decode_records(data: Sequence[bytes]) -> list[Record]:
+    """
+    Return events in half the time that it takes to decode one by one.
+
+    Raises ProtocolError where one of them is none: which one, `decode_record` tells.
+    """
+    # One array of all. Bytes that are not one value each may come apart elsewhere than where they were joined: in a
+    # publisher's own records that is no more than what it could have sent anyway.
+    return [_record(values) for values in codec.decode(b"\xdd%b%b" % (len(data).to_bytes(4, "big"), b"".join(data)))]
+
+
+def _record(values: Any) -> Record:
+    if type(values) is list and len(values) >= 4:
+        id, version, published_at, kwargs = values if len(values) == 4 else values[:4]
+        # Written out: this runs once per event at each consumer.
+        if (
+            type(id) is str
+            and len(id) <= MAX_NAME
+            and type(version) is int
+            and 0 <= version <= fields.MAX_INT
+            and (type(published_at) is float or type(published_at) is int)
+            and -fields.MAX_SECONDS <= published_at <= fields.MAX_SECONDS
+            and fields.is_arguments(kwargs)
+        ):
+            return _new(Record, (id, version, published_at, kwargs))
+    raise ProtocolError("An event's record needs an id, a version, a time and a mapping of arguments.")
