@@ -45,7 +45,7 @@ TOGETHER = {0, 8, 9}
 ONLY_IN = {
     "zmq": {"adapters.zmq"},
     "zeroconf": {"adapters.mdns"},
-    "ifaddr": {"adapters.mdns"},
+    "ifaddr": {"adapters.host"},
     "sqlite3": {"adapters.sqlite"},
     "nats": {"adapters.nats"},
     "msgpack": {"wire"},

@@ -20,8 +20,8 @@ import click
 
 from ..adapters.host.descriptors import connection_limit, hard_descriptor_limit
 from ..adapters.host.directories import data_directory
+from ..adapters.host.interfaces import explain
 from ..adapters.host.places import REMEDY, Places
-from ..adapters.mdns.interfaces import explain
 from ..adapters.mdns.probe import multicast_problem, port_problem
 from ..adapters.sqlite.aside import aside_sentences
 from ..adapters.sqlite.outbox import Outbox

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..adapters.host.places import Places
+from ..adapters.zmq.host_sockets import HostSockets
 from ..adapters.zmq.transport import Publisher as PublisherSocket
 from ..adapters.zmq.transport import Router, Transport
 from ..events.coordinator import Coordinator
@@ -26,7 +27,6 @@ from ..rpc.server import Server
 from ..wire import envelope
 from ..wire.announcement import Announcement
 from ..wire.envelope import Cancel, Drain, Drained, Error, Fire, Goodbye, Hello, Message, Peers, Request, Welcome
-from .host_sockets import HostSockets
 
 __all__ = ["Binding", "Endpoints", "Knowledge"]
 

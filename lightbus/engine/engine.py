@@ -15,12 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..adapters.host.interfaces import follow_addresses, usable_addresses
 from ..adapters.host.nearby import HostDiscovery, NearbyDiscovery
 from ..adapters.host.places import Places, places_of_user
 from ..adapters.mdns.discovery import ZeroconfDiscovery
-from ..adapters.mdns.interfaces import follow_addresses, usable_addresses
 from ..adapters.memory.discovery import NoDiscovery
 from ..adapters.zmq.curve import KeySecurity
+from ..adapters.zmq.local_addresses import Whereabouts
 from ..adapters.zmq.security import HostSecurity, InsecureSecurity, Security, check_platform
 from ..adapters.zmq.transport import Transport
 from ..core.registry import Peer, PeerLeft, Snapshot
@@ -29,7 +30,6 @@ from ..events.journal_set import Shelf
 from ..events.publisher import EventIds, Publisher
 from ..exceptions import LightbusShutdownInProgress, LightbusTimeout
 from ..membership.context import Identity
-from ..membership.local_addresses import Whereabouts
 from ..membership.lookup import NodeStopped
 from ..ports.discovery import Discovery
 from ..rpc.calling import Caller

@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from ..adapters.host.places import Places
+from ..adapters.zmq.local_addresses import Whereabouts
 from ..adapters.zmq.transport import Transport
 from ..core.registry import Fact, Peer, PeerJoined, PeerLeft, PeerState, Registry, Snapshot, Source
 from ..events.consumer import Consumer
@@ -25,7 +26,6 @@ from ..membership.connected import HELLO_EVERY
 from ..membership.context import Identity
 from ..membership.dialer import Dialler, address_of
 from ..membership.link import Link
-from ..membership.local_addresses import Whereabouts
 from ..membership.lookup import Lookup
 from ..ports.discovery import Discovery
 from ..wire.announcement import Announcement, ApiInfo

@@ -12,8 +12,8 @@ from itertools import groupby
 from typing import Protocol
 
 from ..adapters.host.descriptors import descriptor_limit, descriptors_left
+from ..adapters.host.interfaces import dial_order
 from ..adapters.host.places import Places
-from ..adapters.mdns.interfaces import dial_order
 from ..adapters.zmq.transport import Transport
 from ..core.registry import Peer, Registry, Source, retry_delay
 from ..wire.announcement import Announcement

@@ -14,6 +14,8 @@ from helpers import MS, Stopwatch, scaled, wait_until_async
 from helpers.surroundings import Surroundings
 from lightbus.adapters.host.places import Places
 from lightbus.adapters.memory.discovery import MemoryDiscovery, MemoryHub
+from lightbus.adapters.zmq import local_addresses
+from lightbus.adapters.zmq.local_addresses import Whereabouts
 from lightbus.adapters.zmq.security import HostSecurity
 from lightbus.adapters.zmq.transport import Transport
 from lightbus.core.registry import Peer, PeerLeft, Snapshot
@@ -22,10 +24,8 @@ from lightbus.engine import node as module
 from lightbus.engine.binding import Binding, Endpoints
 from lightbus.engine.node import Node
 from lightbus.exceptions import PeerUnreachable, UnknownApi
-from lightbus.membership import local_addresses
 from lightbus.membership.context import Identity
 from lightbus.membership.dialer import EXCHANGE_PARTNERS, FOR_ASKED, MAX_DIALS
-from lightbus.membership.local_addresses import Whereabouts
 from lightbus.membership.lookup import NodeStopped
 from lightbus.wire.announcement import Announcement, ApiInfo, new_instance_id
 

@@ -1,1 +1,1 @@
-"""What the operating system gives: directories, locks, descriptors, the time of the machine, and who else is on it."""
+"""What the operating system gives: directories, locks, descriptors, addresses, time, and who else is on it."""

@@ -1,1 +1,1 @@
-"""Discovery on a network: multicast DNS (RFC 6762) by zeroconf, and the addresses of this host."""
+"""Discovery on a network: multicast DNS (RFC 6762) by zeroconf."""

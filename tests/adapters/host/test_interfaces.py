@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lightbus.adapters.mdns import interfaces
-from lightbus.adapters.mdns.interfaces import (
+from lightbus.adapters.host import interfaces
+from lightbus.adapters.host.interfaces import (
     Interface,
     InterfaceReport,
     dial_order,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lightbus.membership.local_addresses import LOOK_EVERY, Whereabouts
+from lightbus.adapters.zmq.local_addresses import LOOK_EVERY, Whereabouts
 
 HOME, AWAY = ("127.0.0.1",), ("192.0.2.9",)
 

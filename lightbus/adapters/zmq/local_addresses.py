@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..adapters.mdns.interfaces import networks_of
+from ..host.interfaces import networks_of
 
 __all__ = ["LOOK_EVERY", "Whereabouts"]
 
@@ -18,7 +18,7 @@ class Whereabouts:
 
     Args:
         addresses: where we are at the start; none in mode host, which nothing is looked for.
-        look: returns where we are to be, given where we are (`io.interfaces.follow_addresses`).
+        look: returns where we are to be, given where we are (`adapters.host.interfaces.follow_addresses`).
 
     """
 

@@ -11,10 +11,10 @@ import pytest
 
 from helpers.surroundings import Surroundings
 from lightbus.adapters.host.places import Places
+from lightbus.adapters.zmq import host_sockets as module
+from lightbus.adapters.zmq.host_sockets import HostSockets
 from lightbus.adapters.zmq.security import HostSecurity
 from lightbus.adapters.zmq.transport import Transport
-from lightbus.engine import host_sockets as module
-from lightbus.engine.host_sockets import HostSockets
 from lightbus.exceptions import InvalidConfiguration, TransportError
 
 INSTANCE = "4f2a00112233445d"

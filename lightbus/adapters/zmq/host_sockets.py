@@ -13,10 +13,10 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..adapters.host.places import EVENTS, MAX_SOCKET_PATH, PEER, REMEDY, RPC, Places, tidy
-from ..adapters.zmq.transport import Publisher, Router
-from ..exceptions import InvalidConfiguration, TransportError
-from ..recurring import RecurringLog
+from ...exceptions import InvalidConfiguration, TransportError
+from ...recurring import RecurringLog
+from ..host.places import EVENTS, MAX_SOCKET_PATH, PEER, REMEDY, RPC, Places, tidy
+from .transport import Publisher, Router
 
 __all__ = ["HostSockets"]
 
