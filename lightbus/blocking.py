@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from .adapters.zmq.transport import BlockingDealer
 from .core.registry import Peer
 from .deadline import Deadline
 from .engine.engine import Engine
 from .exceptions import CannotBlockHere, LightbusShutdownInProgress, LightbusTimeout, PeerLost, ProtocolError
+from .ports.transport import BlockingSocket
 from .rpc.request import NotStarted, Outgoing
 from .wire import envelope
 from .wire.envelope import Cancel, Message
@@ -68,7 +68,7 @@ class BlockingDoor:
     def __init__(self, engine: Engine) -> None:
         self.late_replies = 0
         self._engine = engine
-        self._idle: dict[str, list[BlockingDealer]] = {}
+        self._idle: dict[str, list[BlockingSocket]] = {}
         self._busy: Counter[str] = Counter()
         self._unsent: Counter[str] = Counter()
         self._on_sent: list[tuple[str, Callable[[], None]]] = []
@@ -151,7 +151,7 @@ class BlockingDoor:
     # One call
 
     def _ask(self, peer: Peer, outgoing: Outgoing) -> Message:
-        dealer: BlockingDealer | None = None
+        dealer: BlockingSocket | None = None
         sent = False
         try:
             dealer, call_id = self._take(peer, outgoing)
@@ -170,7 +170,7 @@ class BlockingDoor:
                 self._note_sent(peer.instance)
             self._put_back(peer.instance, dealer)
 
-    def _await_reply(self, dealer: BlockingDealer, call_id: int, peer: Peer, outgoing: Outgoing) -> Message:
+    def _await_reply(self, dealer: BlockingSocket, call_id: int, peer: Peer, outgoing: Outgoing) -> Message:
         try:
             while True:
                 frame = dealer.receive(outgoing.deadline.left())
@@ -208,7 +208,7 @@ class BlockingDoor:
                 self._unsent[peer.instance] += 1
             return peer
 
-    def _take(self, peer: Peer, outgoing: Outgoing) -> tuple[BlockingDealer, int]:
+    def _take(self, peer: Peer, outgoing: Outgoing) -> tuple[BlockingSocket, int]:
         with self._room:
             self._last_id += 1
             call_id = self._last_id
@@ -226,7 +226,7 @@ class BlockingDoor:
                 self._sockets -= 1
             raise
 
-    def _connect(self, peer: Peer) -> BlockingDealer:
+    def _connect(self, peer: Peer) -> BlockingSocket:
         fingerprint = peer.announcement.fingerprint
         return self._engine.transport.blocking_dealer(peer.endpoint, fingerprint=fingerprint)
 
@@ -244,7 +244,7 @@ class BlockingDoor:
                 "Use fewer threads, or call_async."
             )
 
-    def _put_back(self, instance: str, dealer: BlockingDealer | None) -> None:
+    def _put_back(self, instance: str, dealer: BlockingSocket | None) -> None:
         with self._room:
             self._busy[instance] -= 1
             if self._busy[instance] <= 0:
@@ -257,7 +257,7 @@ class BlockingDoor:
                 self._idle.setdefault(instance, []).append(dealer)
             self._room.notify()
 
-    def _close(self, dealer: BlockingDealer) -> None:
+    def _close(self, dealer: BlockingSocket) -> None:
         dealer.close()
         self._sockets -= 1
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
-__all__ = ["BusOptions", "InstanceId", "JsonSchema", "Kwargs", "MaybeAsync"]
+__all__ = ["BusOptions", "Endpoint", "InstanceId", "JsonSchema", "Kwargs", "MaybeAsync"]
 
 Kwargs: TypeAlias = dict[str, Any]
 """Arguments of a call or an event by name: there are no positional ones on the bus."""
 
 BusOptions: TypeAlias = Mapping[str, Any]
 """What `bus_options=` takes: `timeout` (seconds), and for listeners `since`."""
+
+Endpoint: TypeAlias = str
+"""Where a socket is: a text to show and to compare. Only the transport that made it reads it (`ports.transport`)."""
 
 InstanceId: TypeAlias = str
 """16 hexadecimal digits, new at each start of a process: a restart is never mistaken for its ghost."""

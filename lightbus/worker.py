@@ -13,7 +13,7 @@ from . import __about__
 from .adapters.sqlite.journal import Journal
 from .config.features import ALL_FEATURES, Feature
 from .core.peers import Peer
-from .engine.binding import Binding, Endpoints
+from .engine.binding import Binding
 from .engine.node import Node
 from .engine.peer_api import Parts, PeerApi
 from .engine.watchdog import Watchdog
@@ -26,6 +26,7 @@ from .events.left_behind import LeftBehind
 from .events.publisher import Publisher
 from .exceptions import JournalError, LightbusException
 from .listener import Listener
+from .ports.transport import Endpoints
 from .rpc.server import Server
 from .scheduling import Timetable
 from .service.execution import Execution, close_unused, is_cancelled, runs_on_loop
@@ -87,7 +88,7 @@ class Worker:
         self._watchdog = Watchdog()
         client.load_plugins()
         await self._hook("before_worker_start")
-        binding = node.bind(self._announcement, self._open)
+        binding = node.bind(self._announcement)
         self._make_parts(node, binding)
         # Before the announcement: what `on_start` prepares is there when the first call comes.
         await self._hook("on_start")
@@ -306,16 +307,9 @@ class Worker:
         with contextlib.suppress(RuntimeError):  # the loop was closed just now
             self.loop.call_soon_threadsafe(coordinator.journal_added, journal)
 
-    def _open(self, binding: Binding) -> Endpoints:
-        engine = self.engine
-        if engine.places is not None:
-            return binding.bind_host(engine.places)
-        network = engine.config.network
-        return binding.bind_tcp(engine.addresses, network.rpc_port, network.event_port)
-
     def _announcement(self, endpoints: Endpoints) -> Announcement:
         engine, me = self.engine, self.engine.identity
-        addresses = tuple(engine.config.network.advertise) or engine.addresses
+        addresses = tuple(engine.config.network.advertise) or endpoints.addresses
         return Announcement(
             bus=me.bus,
             instance=me.instance,
@@ -326,7 +320,7 @@ class Worker:
             rpc_port=endpoints.rpc_port,
             event_port=endpoints.event_port,
             directory=endpoints.directory,
-            fingerprint=engine.security.fingerprints[0],
+            fingerprint=engine.transport.security.fingerprints[0],
             apis=self._api_infos(),
             max_message_size=engine.max_message_size,
         )
@@ -449,7 +443,7 @@ class Worker:
         logger.info(
             "Lightbus %s, bus '%s', service '%s'", __about__.version(), engine.identity.bus, engine.identity.service
         )
-        logger.log(engine.security.level, "%s", engine.security.describe())
+        logger.log(engine.transport.security.level, "%s", engine.transport.security.describe())
         if len(self.features) < len(ALL_FEATURES):
             logger.info("Doing only: %s", ", ".join(sorted(feature.value for feature in self.features)) or "nothing")
         for listener in self.client.listeners if Feature.EVENTS in self.features else ():

@@ -177,6 +177,16 @@ def test_readme_programs_run(processes: Processes, tmp_path: Path) -> None:
     assert [*map(without_accidents, auth.stderr.splitlines()[: len(printed)])] == [*map(without_accidents, printed)]
 
 
+@pytest.mark.parametrize("number", range(2), ids=["discovery", "transport"])
+def test_programs_of_the_ports_run(processes: Processes, tmp_path: Path, number: int) -> None:
+    """The programs that bring a discovery and a transport of their own find each other by those, and call."""
+    code = blocks(DOCUMENTS["docs/ports.md"], "python")[number].code
+    (tmp_path / "own.py").write_text(code, encoding="utf-8")
+    program = processes.python("own.py", cwd=tmp_path)
+    assert program.wait(20) == 0, program.report()
+    assert program.stdout == "12\n"
+
+
 REMOTE = """#!/bin/sh
 # Stands in for ssh and scp: the other host is another home on this one.
 case $(basename $0) in

@@ -97,7 +97,7 @@ class Examination:
     @property
     def on_host_only(self) -> bool:
         """Whether this bus stays on this host."""
-        return self.bus.client.engine.places is not None
+        return self.bus.client.engine.network.places is not None
 
 
 Check = Callable[[Examination], AsyncIterator[Finding]]
@@ -143,7 +143,9 @@ def _show(output: Output, finding: Finding) -> None:
 
 async def _bus(examination: Examination) -> AsyncIterator[Finding]:
     engine = examination.bus.client.engine
-    yield Finding(level=Level.OK, check="bus", text=f"'{examination.bus.name}': {engine.security.describe()}.")
+    yield Finding(
+        level=Level.OK, check="bus", text=f"'{examination.bus.name}': {engine.transport.security.describe()}."
+    )
 
 
 async def _interfaces(examination: Examination) -> AsyncIterator[Finding]:
@@ -172,10 +174,12 @@ async def _port(examination: Examination) -> AsyncIterator[Finding]:
 async def _multicast(examination: Examination) -> AsyncIterator[Finding]:
     if examination.on_host_only:
         return
-    if not examination.bus.client.config.discovery.mdns:
-        yield Finding(level=Level.OK, check="multicast", text="discovery.mdns is off: only fixed peers are found.")
+    backend = examination.bus.client.config.discovery.backend
+    if backend != "mdns":
+        found = "only fixed peers are found" if backend == "none" else f"peers are found by '{backend}'"
+        yield Finding(level=Level.OK, check="multicast", text=f"is not used (discovery.backend): {found}.")
         return
-    addresses = examination.bus.client.engine.addresses
+    addresses = examination.bus.client.engine.network.addresses
     problems = await asyncio.gather(*(multicast_problem(each, MULTICAST_SECONDS) for each in addresses))
     for address, problem in zip(addresses, problems, strict=True):
         if problem is None:
@@ -192,7 +196,7 @@ async def _multicast(examination: Examination) -> AsyncIterator[Finding]:
 
 async def _sockets(examination: Examination) -> AsyncIterator[Finding]:
     """Look at the directories in which processes meet in mode host; one that can be used is enough."""
-    places = examination.bus.client.engine.places
+    places = examination.bus.client.engine.network.places
     if places is None:
         return
     problems = places.problems()
@@ -264,7 +268,9 @@ async def _open_files(examination: Examination) -> AsyncIterator[Finding]:
 
 async def _seeds(examination: Examination) -> AsyncIterator[Finding]:
     node = examination.bus.client.engine.node
-    for endpoint, answers in {} if node is None else node.fixed_peers().items():
+    if node is None:
+        return
+    for endpoint, answers in node.fixed_peers().items():
         if answers:
             yield Finding(level=Level.OK, check="fixed peers", text=f"{endpoint} answers.")
         else:
@@ -272,10 +278,7 @@ async def _seeds(examination: Examination) -> AsyncIterator[Finding]:
                 level=Level.ERROR,
                 check="fixed peers",
                 text=f"{endpoint} does not answer.",
-                remedy="Is a worker running there? Its file has another name after each start: leave the fixed peer "
-                "out, workers of this user find each other."
-                if endpoint.startswith("ipc://")
-                else "Is a worker running there with this network.rpc_port, and is the port open to this host?",
+                remedy=node.addressing.remedy(endpoint),
             )
 
 
@@ -290,7 +293,7 @@ async def _peers(examination: Examination) -> AsyncIterator[Finding]:
         )
     for sighting in examination.sightings:
         if sighting.rtt is None:
-            yield _silent(sighting, bus.client.engine.places)
+            yield _silent(sighting, bus.client.engine.network.places)
     if examination.live:
         slowest = max(sighting.rtt or 0.0 for sighting in examination.live)
         text = f"{len(examination.live)} answer, the slowest in {duration(slowest)}."

@@ -129,9 +129,20 @@ class NetworkSettings(Settings):
 class DiscoverySettings(Settings):
     """`discovery`."""
 
-    mdns: bool = Field(default=True, description="Find peers by multicast DNS.")
+    backend: str = Field(
+        default="mdns",
+        description="How peers find each other: mdns (multicast DNS), none, or the name of an entry point in the group "
+        "lightbus_discovery.",
+    )
+    mdns: bool = Field(default=True, description="false: the same as the backend none.")
     peers: Peers = Field(default=[], description="Peers to connect to in any case: host:port or ipc:///path.")
     wait: Wait = Field(default=1.0, description="Seconds to wait for an API that nobody advertises.")
+
+    @model_validator(mode="after")
+    def _without_mdns(self) -> Self:
+        if not self.mdns and self.backend == "mdns":
+            object.__setattr__(self, "backend", "none")  # the one way to fill a field of a frozen model at birth
+        return self
 
 
 class SecuritySettings(Settings):

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from ..adapters.host.places import Places
-from ..adapters.zmq.host_sockets import HostSockets
-from ..adapters.zmq.transport import Publisher as PublisherSocket
-from ..adapters.zmq.transport import Router, Transport
 from ..events.coordinator import Coordinator
 from ..events.publisher import Publisher
-from ..exceptions import PeerRefused, ProtocolError, TransportError
+from ..exceptions import PeerRefused, ProtocolError
 from ..membership.connected import ConnectedEngines
 from ..membership.context import Identity
 from ..membership.guard import Guard
+from ..ports.transport import Addressing, BoundPair, Endpoints, Transport
 from ..recurring import RecurringLog
 from ..rpc.server import Server
 from ..wire import envelope
 from ..wire.announcement import Announcement
 from ..wire.envelope import Cancel, Drain, Drained, Error, Fire, Goodbye, Hello, Message, Peers, Request, Welcome
 
-__all__ = ["Binding", "Endpoints", "Knowledge"]
+__all__ = ["Binding", "Knowledge"]
 
 logger = logging.getLogger("lightbus.binding")
 
@@ -39,25 +34,6 @@ STANDSTILL = 1.0
 """Seconds by which the loop must be late to count as having stood still."""
 
 MAX_ENGINES = 4096
-PORT_ATTEMPTS = 20
-_PORTS = range(20_000, 32_000)
-"""Where a common port for several addresses is looked for: below the range from which Linux takes outgoing ports."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoints:
-    """Where a worker can be reached; the ports are 0 in mode host."""
-
-    rpc_port: int
-    event_port: int
-    rpc: str
-    event: str
-
-    @property
-    def directory(self) -> str:
-        """The directory of the sockets in mode host; empty where it cannot be told others."""
-        path = self.rpc.removeprefix("ipc://").rpartition("/")[0]
-        return path if self.rpc.startswith("ipc://") and path.isprintable() else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +56,14 @@ class Binding:
     Args:
         identity: who we are.
         transport: makes the sockets.
+        addressing: binds them where others find them.
         knowledge: what to say of ourselves and of others.
+
+    Raises TransportError, or InvalidConfiguration, where nobody could connect.
 
     """
 
-    def __init__(self, identity: Identity, transport: Transport, knowledge: Knowledge) -> None:
+    def __init__(self, identity: Identity, transport: Transport, addressing: Addressing, knowledge: Knowledge) -> None:
         self.identity = identity
         self.draining = False
         self.counts: Counter[str] = Counter()
@@ -95,72 +74,35 @@ class Binding:
         self.coordinator: Coordinator | None = None
         self._knowledge = knowledge
         self._transport = transport
-        self._router: Router = transport.router(self._on_message)
-        self._xpub: PublisherSocket = transport.publisher(self._on_subscription)
+        self._router = transport.router(self._on_message)
+        self._xpub = transport.publisher(self._on_subscription)
         self.engines = ConnectedEngines(self._router.send)
         self._beat = time.monotonic()
         self._failures = RecurringLog(logger)
-        self._files: HostSockets | None = None
-        self._bound: set[str] = set()
-        """The addresses we listen at; none in mode host."""
+        self._pair = self._listen(addressing)
 
     # Opening and closing
 
-    def bind_host(self, places: Places) -> Endpoints:
-        """Bind to files in the user's directories. Raises InvalidConfiguration where none of them can be used."""
-        self._files = HostSockets(self.identity.instance, places, self._router, self._xpub)
-        self._files.open()
-        return self._host_endpoints(self._files)
-
-    def look_after_files(self, now: float) -> Endpoints | None:
-        """Bind anew what was removed in mode host; return where we are now, if that has changed."""
-        if self._files is None or not self._files.look(now):
-            return None
-        return self._host_endpoints(self._files)
-
-    def _host_endpoints(self, files: HostSockets) -> Endpoints:
-        rpc, event = files.paths()
-        return Endpoints(rpc_port=0, event_port=0, rpc=f"ipc://{rpc}", event=f"ipc://{event}")
-
-    def bind_tcp(self, addresses: Iterable[str], rpc_port: int, event_port: int) -> Endpoints:
-        """Bind to the same two ports at every address. Raises TransportError."""
-        addresses = list(addresses)
-        rpc_port = _bind_all(self._router, addresses, rpc_port)
-        event_port = _bind_all(self._xpub, addresses, event_port)
-        self._bound = set(addresses)
-        return Endpoints(
-            rpc_port=rpc_port,
-            event_port=event_port,
-            rpc=f"tcp://{addresses[0]}:{rpc_port}",
-            event=f"tcp://{addresses[0]}:{event_port}",
-        )
-
-    def move(self, addresses: Iterable[str], endpoints: Endpoints) -> tuple[str, ...]:
-        """
-        Be reachable at these addresses, too, at the same ports; return those of them that it worked for.
-
-        Nothing is unbound: an address that is gone harms nobody, and may come back. And where something is sent while
-        an endpoint is unbound, libzmq 4.3.5 may leave a connection that answers heartbeats and carries nothing.
-        """
-        addresses = list(addresses)
-        for address in addresses:
-            if address not in self._bound:
-                self._bind_too(address, endpoints)
-        return tuple(address for address in addresses if address in self._bound) or tuple(self._bound)
-
-    def _bind_too(self, address: str, endpoints: Endpoints) -> None:
-        rpc, event = f"tcp://{address}:{endpoints.rpc_port}", f"tcp://{address}:{endpoints.event_port}"
+    def _listen(self, addressing: Addressing) -> BoundPair:
         try:
-            self._router.bind(rpc)
-            try:
-                self._xpub.bind(event)
-            except TransportError:
-                self._router.unbind(rpc)
-                raise
-        except TransportError as error:
-            logger.warning("This worker is not reachable at the new address %s: %s", address, error)
-        else:
-            self._bound.add(address)
+            return addressing.listen(self.identity.instance, self._router, self._xpub)
+        except BaseException:
+            self._router.close()
+            self._xpub.close()
+            raise
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """Where others come in."""
+        return self._pair.endpoints
+
+    def look(self, now: float) -> bool:
+        """Look, if it is time to, whether others can still come in; return whether `endpoints` have changed."""
+        return self._pair.look(now)
+
+    def move(self, addresses: tuple[str, ...]) -> None:
+        """Be reachable at these addresses of this host, too."""
+        self._pair.move(addresses)
 
     async def drain(self, seconds: float) -> None:
         """
@@ -182,18 +124,16 @@ class Binding:
         await self.engines.part(self.identity.instance, FAREWELL)
 
     def close(self) -> None:
-        """Close, and remove the socket files."""
+        """Close, and remove what leads others here."""
         self._router.flush_and_close(200)
         self._xpub.flush_and_close(200)
-        if self._files is not None:
-            self._files.remove()
+        self._pair.close()
 
     def abandon(self) -> None:
         """Close, on a loop that is closed."""
         self._router.abandon()
         self._xpub.abandon()
-        if self._files is not None:
-            self._files.remove()
+        self._pair.close()
 
     # Telling those who are connected
 
@@ -229,7 +169,7 @@ class Binding:
         return self._router.dropped
 
     @property
-    def refused_connections(self) -> dict[str, int]:
+    def refused_connections(self) -> Mapping[str, int]:
         """How many connections were refused, by reason (`io.gate`)."""
         return self._transport.refused
 
@@ -357,23 +297,3 @@ class Binding:
         self.draining = True
         if self.server is not None:
             self.server.draining = True
-
-
-def _bind_all(socket: Router | PublisherSocket, addresses: list[str], port: int) -> int:
-    """Bind to one port at every address; to any port that is free at all of them where `port` is 0."""
-    if port or len(addresses) == 1:
-        bound = [socket.bind(f"tcp://{address}:{port or '*'}") for address in addresses]
-        return int(bound[0].rpartition(":")[2])
-    problem: TransportError | None = None
-    for candidate in random.Random(os.getpid()).sample(_PORTS, PORT_ATTEMPTS):
-        bound = []
-        try:
-            for address in addresses:
-                bound.append(socket.bind(f"tcp://{address}:{candidate}"))
-        except TransportError as error:
-            problem = error
-            for endpoint in bound:
-                socket.unbind(endpoint)
-        else:
-            return candidate
-    raise TransportError(f"No port is free at all of {', '.join(addresses)}. The last attempt: {problem}")

@@ -11,19 +11,10 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..adapters.host.interfaces import follow_addresses, usable_addresses
-from ..adapters.host.nearby import HostDiscovery, NearbyDiscovery
-from ..adapters.host.places import Places, places_of_user
-from ..adapters.mdns.discovery import ZeroconfDiscovery
-from ..adapters.memory.discovery import NoDiscovery
-from ..adapters.zmq.curve import KeySecurity
-from ..adapters.zmq.local_addresses import Whereabouts
-from ..adapters.zmq.security import HostSecurity, InsecureSecurity, Security, check_platform
-from ..adapters.zmq.transport import Transport
+from ..adapters.zmq.security import check_platform
 from ..core.registry import Peer, PeerLeft, Snapshot
 from ..deadline import Deadline
 from ..events.journal_set import Shelf
@@ -31,12 +22,14 @@ from ..events.publisher import EventIds, Publisher
 from ..exceptions import LightbusShutdownInProgress, LightbusTimeout
 from ..membership.context import Identity
 from ..membership.lookup import NodeStopped
-from ..ports.discovery import Discovery
+from ..ports.discovery import DiscoveryFactory
+from ..ports.transport import TransportFactory
 from ..rpc.calling import Caller
 from ..rpc.channels import Door, Doors
 from ..wire.announcement import new_instance_id
 from .forwarding import Forwarder
 from .loop_host import Residence
+from .network import Network
 from .node import Node
 from .threads import HandlerThreads
 
@@ -60,7 +53,8 @@ class Engine:
     Args:
         config: the settings.
         identity: who this process is.
-        discovery: makes another way of finding peers than the settings say, anew for each node (tests).
+        discovery: makes another way of finding peers than the settings say, anew for each node.
+        transport: makes another transport than ZeroMQ's.
         directory: where the sockets of mode host are, instead of the user's own directories (tests).
 
     """
@@ -70,7 +64,8 @@ class Engine:
         config: Config,
         identity: Identity,
         *,
-        discovery: Callable[[], Discovery] | None = None,
+        discovery: DiscoveryFactory | None = None,
+        transport: TransportFactory | None = None,
         directory: Path | None = None,
     ) -> None:
         check_platform()
@@ -83,18 +78,9 @@ class Engine:
         self.doors = Doors()
         self.publisher: Publisher | None = None
         """Publishes for this process, while it is a worker."""
-        self.places = None if directory is None else Places.only(directory)
-        """Where sockets are, in mode host; None in the others."""
-        self.addresses: tuple[str, ...] = ("127.0.0.1",)
-        self.security = self._make_security()
-        self.transport = Transport(
-            self.security,
-            max_message_size=config.network.max_message_size,
-            heartbeat_interval=config.network.heartbeat_interval,
-            heartbeat_timeout=config.network.heartbeat_timeout,
-        )
+        self.network = Network(config, identity.bus, discovery=discovery, transport=transport, directory=directory)
+        self.transport = self.network.transport
         self.shelf = Shelf(config, identity)
-        self._discovery = discovery
         self._residence = Residence(self)
         self._forwarder: Forwarder | None = None
         self._was_worker = False
@@ -286,50 +272,16 @@ class Engine:
     # Parts
 
     def _new_node(self, known: Sequence[Peer]) -> Node:
-        if self.places is None:
-            self.addresses = self._follow(self.addresses)  # they may have changed since the last one
-        discovery = self._make_discovery()
+        network = self.network
+        discovery = network.discovery()
         return Node(
             self,
             self.identity,
             self.transport,
             discovery,
             seeds=self.config.discovery.peers,
-            places=self.places,
-            whereabouts=Whereabouts(self.addresses, self._follow) if self.places is None else None,
             wait=self.config.discovery.wait,
-            looked=lambda: self._how_it_looks(discovery),
-            strangers=discovery.strangers if isinstance(discovery, ZeroconfDiscovery) else lambda api: [],
+            looked=lambda: network.describe(discovery),
+            strangers=network.strangers(discovery),
             known=known,
         )
-
-    def _make_security(self) -> Security:
-        if self.config.security.mode == "host":
-            self.places = self.places or places_of_user(self.identity.bus, self.config.journal.data_dir)
-            return HostSecurity(places=self.places)
-        self.addresses = usable_addresses(self.config.network.interfaces)
-        if self.config.security.mode == "bus_key":
-            return KeySecurity(keys=self.config.security.keys, addresses=self.addresses)
-        return InsecureSecurity(bus=self.identity.bus, addresses=self.addresses)
-
-    def _follow(self, addresses: Sequence[str]) -> tuple[str, ...]:
-        return follow_addresses(addresses, self.config.network.interfaces)
-
-    def _how_it_looks(self, discovery: Discovery) -> str:
-        if isinstance(discovery, ZeroconfDiscovery):
-            return f"zeroconf on {', '.join(discovery.addresses)}"
-        if isinstance(discovery, HostDiscovery):
-            return f"sockets in {self.places}"
-        return "zeroconf switched off" if isinstance(discovery, NoDiscovery) else f"by {type(discovery).__name__}"
-
-    def _make_discovery(self) -> Discovery:
-        if self._discovery is not None:
-            return self._discovery()
-        if self.places is not None:
-            multicast = partial(ZeroconfDiscovery, self.identity.bus, is_needed=False)
-            return HostDiscovery(
-                NearbyDiscovery(self.identity.bus, self.places), multicast if self.config.discovery.mdns else None
-            )
-        if not self.config.discovery.mdns:
-            return NoDiscovery()
-        return ZeroconfDiscovery(self.identity.bus, addresses=self.addresses)

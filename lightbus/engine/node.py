@@ -10,27 +10,24 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-import os
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from ..adapters.host.places import Places
-from ..adapters.zmq.local_addresses import Whereabouts
-from ..adapters.zmq.transport import Transport
 from ..core.registry import Fact, Peer, PeerJoined, PeerLeft, PeerState, Registry, Snapshot, Source
 from ..events.consumer import Consumer
 from ..exceptions import ProtocolError
 from ..membership.connected import HELLO_EVERY
 from ..membership.context import Identity
-from ..membership.dialer import Dialler, address_of
+from ..membership.dialer import Dialler
 from ..membership.link import Link
 from ..membership.lookup import Lookup
 from ..ports.discovery import Discovery
+from ..ports.transport import Endpoints, Transport
 from ..wire.announcement import Announcement, ApiInfo
 from ..wire.envelope import Drain, Goodbye, Hello, Message, Peers, Welcome
-from .binding import Binding, Endpoints, Knowledge
+from .binding import Binding, Knowledge
 
 __all__ = ["Node", "NodeUser"]
 
@@ -67,8 +64,6 @@ class Node:
         transport: makes the sockets.
         discovery: finds and announces.
         seeds: endpoints of fixed peers.
-        places: where sockets are, in mode host.
-        whereabouts: our own addresses, as they change.
         looked: returns how `discovery` looks for peers, for messages: "zeroconf on 127.0.0.1".
         strangers: returns a clause about each peer of another bus that `discovery` heard of with an API, for messages.
         wait: seconds that a name nobody advertises is waited for, from the start of the node on.
@@ -84,8 +79,6 @@ class Node:
         discovery: Discovery,
         *,
         seeds: Sequence[str] = (),
-        places: Places | None = None,
-        whereabouts: Whereabouts | None = None,
         wait: float = 1.0,
         looked: Callable[[], str] = str,
         strangers: Callable[[str], list[str]] = lambda api: [],
@@ -94,6 +87,7 @@ class Node:
         self.user = user
         self.identity = identity
         self.transport = transport
+        self.addressing = transport.addressing()
         self.discovery = discovery
         self.registry = Registry(own=identity.instance, fingerprints=transport.security.fingerprints)
         self.links: dict[str, Link] = {}
@@ -101,9 +95,7 @@ class Node:
         self.consumer: Consumer | None = None
         self.on_joined: Callable[[Peer], None] | None = None
         """Is told of every peer that is up now."""
-        self._places = places
         self._looked = looked
-        self._whereabouts = whereabouts or Whereabouts()
         self._announcement = _silent_announcement(identity)
         self._announced = False
         self._is_at_ours = False
@@ -118,12 +110,11 @@ class Node:
         self._dialler = Dialler(
             self,
             transport,
+            self.addressing,
             self.registry,
             self.links,
             user.wanted,
             seeds=seeds,
-            places=places,
-            networks=self._whereabouts.networks,
             fingerprints=transport.security.fingerprints,
         )
         self._lookup = Lookup(
@@ -190,7 +181,7 @@ class Node:
             link.abandon()
         self.links.clear()
 
-    def bind(self, announcement: Callable[[Endpoints], Announcement], open_: Callable[[Binding], Endpoints]) -> Binding:
+    def bind(self, announcement: Callable[[Endpoints], Announcement]) -> Binding:
         """Become a worker: bind, and be a peer of ourselves. Others are told nothing of our APIs before `announce`."""
         knowledge = Knowledge(
             announcement=self._told_to_others,
@@ -198,12 +189,11 @@ class Node:
             verified=self._verified,
             claimed=lambda other: self._heard(other, Source.CLAIM),
         )
-        self.binding = Binding(self.identity, self.transport, knowledge)
-        self._endpoints = open_(self.binding)
-        self._announcement = announcement(self._endpoints)
-        self._is_at_ours = self._announcement.addresses == self._whereabouts.addresses  # no others are to be dialled
-        self._know_ourselves()
-        return self.binding
+        binding = self.binding = Binding(self.identity, self.transport, self.addressing, knowledge)
+        self._announcement = announcement(binding.endpoints)
+        self._is_at_ours = self._announcement.addresses == self.addressing.addresses  # no others are to be dialled
+        self._know_ourselves(binding)
+        return binding
 
     async def announce(self) -> None:
         """Let others know that we are here, and what we offer."""
@@ -220,7 +210,8 @@ class Node:
     async def advertise(self, apis: Sequence[ApiInfo]) -> None:
         """Change what we advertise; once announced, others are told at once."""
         self._announcement = replace(self._announcement, apis=tuple(apis), api_names=None, digest="")
-        self._know_ourselves()
+        if self.binding is not None:
+            self._know_ourselves(self.binding)
         if self._announced:
             await self.announce()
 
@@ -244,7 +235,7 @@ class Node:
         self._apply(self.registry.withdrawn(instance))
 
     def _heard(self, announcement: Announcement, source: Source) -> None:
-        if self._stopped or announcement.bus != self.identity.bus or not self._dialler.can_reach(announcement):
+        if self._stopped or announcement.bus != self.identity.bus or not self.addressing.can_reach(announcement):
             return
         now = time.monotonic()
         self._apply(self.registry.announced(announcement, source, now))
@@ -271,11 +262,7 @@ class Node:
             link.close()  # found by its address and by its announcement: one link is enough
             return
         self.links[announcement.instance] = link
-        endpoint = self._seen_at(link, announcement)
-        try:
-            event_endpoint = announcement.event_endpoint(endpoint, address=address_of(endpoint))
-        except (ProtocolError, ValueError, IndexError):
-            event_endpoint = ""
+        endpoint, event_endpoint = self.addressing.answered(announcement, link.endpoint)
         facts = self.registry.answered(
             announcement,
             time.monotonic(),
@@ -286,12 +273,6 @@ class Node:
         self._apply(facts)
         if self._announced and not link.introduced:
             link.say_hello()  # it went out before we had anything to announce
-
-    def _seen_at(self, link: Link, announcement: Announcement) -> str:
-        """Return where further connections to a peer lead: a link outlives the file that it was made by."""
-        if self._places is None or os.path.exists(link.endpoint.removeprefix("ipc://")):
-            return link.endpoint
-        return next(iter(self._places.endpoints(announcement.instance, announcement.directory)), link.endpoint)
 
     def told(self, link: Link, message: Message) -> None:
         """Take in what a peer pushed."""
@@ -420,12 +401,12 @@ class Node:
             return self._announcement
         return replace(self._announcement, apis=(), api_names=None, digest="")
 
-    def _know_ourselves(self) -> None:
+    def _know_ourselves(self, binding: Binding) -> None:
         facts = self.registry.answered(
             self._announcement,
             time.monotonic(),
-            endpoint=self._endpoints.rpc,
-            event_endpoint=self._endpoints.event,
+            endpoint=binding.endpoints.rpc,
+            event_endpoint=binding.endpoints.event,
         )
         self._apply(facts)
 
@@ -436,10 +417,10 @@ class Node:
         self._timer = self._loop.call_later(TICK, self._tick)  # first: it must go on whatever happens below
         if self.binding is not None:
             self.binding.tick(now)
-            if (endpoints := self.binding.look_after_files(now)) is not None:
-                self._sockets_moved(endpoints)
-        if self._whereabouts.have_changed(now):
-            self._spawn(self._move(self._whereabouts.addresses))
+            if self.binding.look(now):
+                self._sockets_moved(self.binding)
+        if self.addressing.look(now):
+            self._spawn(self._move(self.addressing.addresses))
         self._dialler.dial_due(now)
         if now - self._last_hello > HELLO_EVERY:
             self._last_hello = now
@@ -447,18 +428,16 @@ class Node:
             for link in list(self.links.values()):
                 link.say_hello()
 
-    def _sockets_moved(self, endpoints: Endpoints) -> None:
+    def _sockets_moved(self, binding: Binding) -> None:
         """Be known where our sockets are now: directories came, or somebody removed some."""
-        self._endpoints = endpoints
-        self._announcement = replace(self._announcement, directory=endpoints.directory)
-        self._know_ourselves()
+        self._announcement = replace(self._announcement, directory=binding.endpoints.directory)
+        self._know_ourselves(binding)
         if self._announced:
             self._spawn(self.announce())
 
     async def _move(self, addresses: tuple[str, ...]) -> None:
         """Go on at other addresses of this host: interfaces came or went."""
         logger.info("The addresses of this host that the bus uses are now %s", ", ".join(addresses))
-        self._dialler.be_at(self._whereabouts.networks)
         if self.binding is not None:
             self._rebind(self.binding, addresses)
         if self._announced:
@@ -466,17 +445,14 @@ class Node:
         await self.discovery.move(addresses, self._announcement if self._announced else None)
 
     def _rebind(self, binding: Binding, addresses: tuple[str, ...]) -> None:
-        ports = self._endpoints
-        bound = binding.move(addresses, ports)
-        if ports.rpc != f"tcp://{bound[0]}:{ports.rpc_port}":
+        before = binding.endpoints.rpc
+        binding.move(addresses)
+        if binding.endpoints.rpc != before:
             # What our own doors had with ourselves went by an address that is no more.
             self._apply(self.registry.lost(self.identity.instance, time.monotonic(), "has another address"))
-            self._endpoints = replace(
-                ports, rpc=f"tcp://{bound[0]}:{ports.rpc_port}", event=f"tcp://{bound[0]}:{ports.event_port}"
-            )
         if self._is_at_ours:
-            self._announcement = replace(self._announcement, addresses=bound)
-        self._know_ourselves()
+            self._announcement = replace(self._announcement, addresses=binding.endpoints.addresses)
+        self._know_ourselves(binding)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(coroutine)

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
-from ..adapters.zmq.transport import Transport
 from ..core.registry import Peer
 from ..core.streams import LiveStream, Stream
 from ..exceptions import LightbusTimeout, did_you_mean
 from ..listener import Listener
 from ..membership.context import Identity
 from ..membership.guard import Guard
+from ..ports.transport import Transport
 from ..recurring import RecurringLog
 from ..service.api import ApiRegistry
 from ..service.execution import Execution

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from ..adapters.zmq.transport import Transport
 from ..core.peers import Peer
 from ..core.streams import UNCONFIRMED, Stream
 from ..exceptions import ProtocolError
+from ..ports.transport import Transport
 from ..recurring import RecurringLog
 from ..wire import envelope
 from ..wire.envelope import (

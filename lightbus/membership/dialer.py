@@ -12,14 +12,11 @@ from itertools import groupby
 from typing import Protocol
 
 from ..adapters.host.descriptors import descriptor_limit, descriptors_left
-from ..adapters.host.interfaces import dial_order
-from ..adapters.host.places import Places
-from ..adapters.zmq.transport import Transport
 from ..core.registry import Peer, Registry, Source, retry_delay
-from ..wire.announcement import Announcement
+from ..ports.transport import MOST_ENDPOINTS, Addressing, Transport
 from .link import Dial, Link, LinkUser
 
-__all__ = ["EVERYTHING", "EXCHANGE_PARTNERS", "MAX_DIALS", "DialUser", "Dialler", "address_of"]
+__all__ = ["EVERYTHING", "EXCHANGE_PARTNERS", "MAX_DIALS", "DialUser", "Dialler"]
 
 logger = logging.getLogger("lightbus.dialling")
 
@@ -34,9 +31,6 @@ MAX_DIALS = 32
 
 FOR_ASKED = 8
 """Further peers tried at a time, for which somebody waits."""
-
-AT_ONCE = 4
-"""Addresses of a peer that are tried at a time; the next attempt is at the next ones."""
 
 MAX_ADDRESSES_TRIED = 64
 """Addresses tried at a time, of all peers: each takes four descriptors while it is. Of a small limit less."""
@@ -86,12 +80,11 @@ class Dialler:
     Args:
         user: the node.
         transport: makes the sockets.
+        addressing: says where a peer is.
         registry: the peers we know.
         links: the peers that we are connected to, by instance.
         wanted: the APIs that this process uses.
         seeds: endpoints of fixed peers.
-        places: where the sockets of peers are, in mode host; None in the others.
-        networks: our own addresses with prefix lengths; peers in them are dialled first.
         fingerprints: of our keys. Which of them a fixed peer speaks is found out by trying, the first one first.
 
     """
@@ -100,13 +93,12 @@ class Dialler:
         self,
         user: DialUser,
         transport: Transport,
+        addressing: Addressing,
         registry: Registry,
         links: Mapping[str, Link],
         wanted: set[str],
         *,
         seeds: Iterable[str] = (),
-        places: Places | None = None,
-        networks: Sequence[str] = (),
         fingerprints: Sequence[str] = ("",),
     ) -> None:
         self._user = user
@@ -115,27 +107,13 @@ class Dialler:
         self._links = links
         self._wanted = wanted
         self._seeds = [_Seed(endpoint) for endpoint in seeds]
-        self._places = places
-        self.be_at(networks)
+        self._addressing = addressing
         self._fingerprints = fingerprints
-        self._addresses_tried = min(MAX_ADDRESSES_TRIED, max(AT_ONCE, descriptor_limit() // LIMIT_SHARE))
+        self._addresses_tried = min(MAX_ADDRESSES_TRIED, max(MOST_ENDPOINTS, descriptor_limit() // LIMIT_SHARE))
         self._warned_at = 0.0
         self._dials: dict[str, Dial] = {}
         self._to_confirm: list[Peer] = []
         self._closed = False
-
-    def be_at(self, networks: Sequence[str]) -> None:
-        """Take in our own addresses, with their prefix lengths."""
-        self._networks = networks
-        self._own_addresses = {network.partition("/")[0] for network in networks}
-
-    def can_reach(self, announcement: Announcement) -> bool:
-        """
-        Return whether a peer's sockets are of a kind that we use.
-
-        In mode host only files in our own directories are trusted: behind a port could be another user's process.
-        """
-        return announcement.on_host_only == (self._places is not None)
 
     def confirm(self, peers: Iterable[Peer]) -> None:
         """Have peers dialled that are taken to be up, and are connected to nobody here yet."""
@@ -176,29 +154,16 @@ class Dialler:
             return
         if not self._has_room_for(peer, more):
             return
-        if self._places is not None:
-            endpoints = self._places.endpoints(peer.instance, announcement.directory)
-            if not peer.failures:
-                endpoints = endpoints[:1]  # they all lead to one process
-            if not endpoints:
-                is_gone = self._places.would_see(announcement.directory)
-                why = self._places.why_not(peer.instance, announcement.directory)
-                self._user.unreachable(peer.instance, why, refused=is_gone)
-                return
-        else:
-            ordered = dial_order(announcement.addresses, self._networks)
-            if len(ordered) > AT_ONCE:
-                first = AT_ONCE * peer.failures % len(ordered)
-                ordered = (*ordered, *ordered)[first : first + AT_ONCE]
-            endpoints = tuple(f"tcp://{_bracketed(address)}:{announcement.rpc_port}" for address in ordered)
+        endpoints = self._addressing.endpoints(announcement, peer.failures)
+        if not endpoints:
+            why = self._addressing.why_not(announcement)
+            self._user.unreachable(peer.instance, why, refused=self._addressing.is_gone(announcement))
+            return
         self._dial(peer.instance, peer.instance, endpoints, announcement.fingerprint)
 
     def hint(self, peer: Peer) -> str:
         """Return a sentence on why a peer may not answer, and what to do about it here."""
-        if self._places is None:
-            return "Is the process still running, and is its port open to this host?"
-        why = self._places.why_not(peer.instance, peer.announcement.directory)
-        return f"{why[0].upper()}{why[1:]}." if why else "Is the process still running, and not stopped?"
+        return self._addressing.hint(peer.announcement)
 
     def may_find(self, api: str) -> bool:
         """Return whether an attempt is on its way at somebody who may advertise an API."""
@@ -259,7 +224,7 @@ class Dialler:
         return self._has_room(more, share=0.5 if self._registry.is_doubtful(peer) else 1.0)
 
     def _has_room(self, more: int = 0, *, share: float = 1.0) -> bool:
-        dials, addresses = share * (MAX_DIALS + more), share * (self._addresses_tried + AT_ONCE * more)
+        dials, addresses = share * (MAX_DIALS + more), share * (self._addresses_tried + MOST_ENDPOINTS * more)
         if len(self._dials) >= dials or sum([len(dial.endpoints) for dial in self._dials.values()]) >= addresses:
             return False
         if descriptors_left():
@@ -310,7 +275,7 @@ class Dialler:
             if dial.target and dial.denied:
                 self._user.denied(dial.target, reason)
             elif dial.target:
-                certain = refused and all(map(self._is_local, dial.endpoints))
+                certain = refused and all(map(self._addressing.is_certain, dial.endpoints))
                 self._user.unreachable(dial.target, reason, refused=certain)
         self._user.attempt_is_over()
 
@@ -324,10 +289,6 @@ class Dialler:
             log = logger.warning if seed.failures == WARN_AFTER else logger.debug
             log("The fixed peer %s %s; it goes on being tried", seed.endpoint, reason.rstrip("."))
 
-    def _is_local(self, endpoint: str) -> bool:
-        # From another host a "refused" may be our own network's: unplugged, or asleep.
-        return endpoint.startswith("ipc://") or address_of(endpoint) in self._own_addresses
-
     def _seeds_at(self, endpoints: Sequence[str]) -> list[_Seed]:
         return [seed for seed in self._seeds if seed.endpoint in endpoints]
 
@@ -336,14 +297,3 @@ def _from_both_ends(peers: list[Peer]) -> list[Peer]:
     """Return the last, the first, the last but one, and so on."""
     both = [peer for pair in zip(reversed(peers), peers, strict=True) for peer in pair]
     return both[: len(peers)]
-
-
-def address_of(endpoint: str) -> str:
-    """Return the host of a `tcp://` endpoint, brackets and all taken off; empty for ipc."""
-    if not endpoint.startswith("tcp://"):
-        return ""
-    return endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]")
-
-
-def _bracketed(address: str) -> str:
-    return f"[{address}]" if ":" in address else address

@@ -11,8 +11,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ..adapters.zmq.transport import LinkState, Transport
 from ..exceptions import LightbusException, PeerRefused, ProtocolError
+from ..ports.transport import LinkState, Transport
 from ..wire import envelope
 from ..wire.announcement import Announcement
 from ..wire.envelope import Drain, Drained, Error, Goodbye, Hello, Message, Peers, Welcome
@@ -161,7 +161,7 @@ class Link:
             return
         if state is LinkState.REFUSED:
             self._end("is not there: nobody listens at its address", refused=True)
-        elif state is LinkState.DENIED and self.endpoint.startswith("tcp://"):  # a file of mode host asks for no key
+        elif state is LinkState.DENIED:
             self.denied = True
             self._end(f"breaks off the handshake: {self._refusal}")
         else:

@@ -14,7 +14,7 @@ from typing import Protocol, TypeAlias
 from ..typing import InstanceId
 from ..wire.announcement import Announcement
 
-__all__ = ["Discovery", "Found", "Lost"]
+__all__ = ["Discovery", "DiscoveryFactory", "Found", "Lost"]
 
 Found: TypeAlias = Callable[[Announcement], None]
 Lost: TypeAlias = Callable[[InstanceId], None]
@@ -48,3 +48,7 @@ class Discovery(Protocol):
 
     async def stop(self) -> None:
         """Withdraw, and leave nothing running. Takes a few seconds at most."""
+
+
+DiscoveryFactory: TypeAlias = Callable[[str], Discovery]
+"""Makes a discovery, given the name of the bus: one for each loop that a process is on. What `create` takes."""

@@ -6,10 +6,10 @@ import asyncio
 import time
 from typing import Any
 
-from ..adapters.zmq.transport import Dealer
 from ..core.calls import PendingCall, PendingCalls
 from ..core.registry import Peer
 from ..exceptions import LightbusShutdownInProgress, PeerLost, ProtocolError
+from ..ports.transport import DealerSocket
 from ..wire import envelope
 from ..wire.envelope import Cancel, Message
 from .request import Doorway, NotStarted, Outgoing
@@ -32,7 +32,7 @@ class Caller:
         self.pending: PendingCalls[tuple[asyncio.Future[Message], Outgoing, Peer]] = PendingCalls()
         self.protocol_errors = 0
         self._doorway = doorway
-        self._dealers: dict[str, Dealer] = {}
+        self._dealers: dict[str, DealerSocket] = {}
         self._sweeping = False
         self._closed = False
 
@@ -110,7 +110,7 @@ class Caller:
             self._give_up(call_id)
             raise
 
-    def _connect(self, peer: Peer) -> Dealer:
+    def _connect(self, peer: Peer) -> DealerSocket:
         dealer = self._doorway.transport.dealer(
             peer.endpoint, self._on_message, fingerprint=peer.announcement.fingerprint
         )

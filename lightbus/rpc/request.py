@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
-from ..adapters.zmq.transport import Transport
 from ..core.partitions import rendezvous
 from ..core.registry import Peer, Snapshot
 from ..core.resolver import choose
@@ -27,6 +26,7 @@ from ..exceptions import (
     error_for_code,
 )
 from ..membership.context import Identity
+from ..ports.transport import Transport
 from ..wire import envelope
 from ..wire.envelope import Accepted, Error, Fire, Message, Request, Result
 
@@ -183,7 +183,7 @@ class Outgoing:
     def timed_out(self, peer: Peer, *, sent: bool) -> LightbusException:
         """Return the error for a passed deadline."""
         if not sent:
-            is_near = peer.endpoint.startswith("ipc://")
+            is_near = peer.announcement.on_host_only
             return PeerUnreachable(
                 f"{self} was not sent: no connection to {peer.announcement} at {peer.endpoint} within "
                 f"{self._given:.3g} s. "

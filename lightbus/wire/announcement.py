@@ -231,16 +231,6 @@ class Announcement:
         """Whether it has no TCP port: a peer in mode host, or one that only connects."""
         return self.rpc_port == 0
 
-    def rpc_endpoints(self) -> tuple[str, ...]:
-        """Return the endpoints of its ROUTER, one for each address; none in mode host, where they are looked for."""
-        return tuple(_tcp(address, self.rpc_port) for address in self.addresses)
-
-    def event_endpoint(self, rpc_endpoint: str, *, address: str = "") -> str:
-        """Return the endpoint of its PUB beside that of its ROUTER, whose HELLO was answered at `address`."""
-        if self.on_host_only:
-            return f"{rpc_endpoint.rpartition('/')[0]}/{self.instance}.pub"
-        return _tcp(address or self.addresses[0], self.event_port)
-
     def to_txt(self) -> dict[bytes, bytes]:
         """Return the pairs of the TXT record: at most 400 bytes in all, with the API names only if they fit."""
         pairs = {
@@ -443,10 +433,6 @@ def _check_address(address: object) -> None:
     # "Any" would be our own host, and nobody can be dialled at a multicast or broadcast address.
     if parsed.is_unspecified or parsed.is_multicast or str(parsed) != address or address == "255.255.255.255":
         raise InvalidConfiguration(f"the address {address!r:.60} is not one that a single host can be dialled at")
-
-
-def _tcp(address: str, port: int) -> str:
-    return f"tcp://[{address}]:{port}" if ":" in address else f"tcp://{address}:{port}"
 
 
 def _as_tuple(what: str, value: object) -> tuple[Any, ...]:

@@ -40,7 +40,7 @@ def problem(values: dict[str, Any]) -> str:
         ),
         (
             {"discovery": {"zzz": 1}},
-            "discovery.zzz (from the file bus.yaml) is not a setting. There is: mdns, peers, wait.",
+            "discovery.zzz (from the file bus.yaml) is not a setting. There is: backend, mdns, peers, wait.",
         ),
         (
             {"apis": {"auth": {"validat": True}}},

@@ -45,7 +45,7 @@ def refusal(section: type[settings.Settings], **values: Any) -> str:
                 "heartbeat_timeout": 3.0,
             },
         ),
-        (settings.DiscoverySettings, {"mdns": True, "peers": [], "wait": 1.0}),
+        (settings.DiscoverySettings, {"backend": "mdns", "mdns": True, "peers": [], "wait": 1.0}),
         (settings.SecuritySettings, {"mode": "host", "bus_key": (), "bus_key_file": None}),
         (
             settings.WorkerSettings,
@@ -145,3 +145,12 @@ def test_plugin_options_are_its_own() -> None:
     section = settings.PluginSettings.model_validate({"enabled": True, "interval": 60, "limit": None})
     assert (section.enabled, section.options) == (True, {"interval": 60, "limit": None})
     assert (settings.PluginSettings().enabled, settings.PluginSettings().options) == (False, {})
+
+
+@pytest.mark.parametrize(
+    ("written", "backend"),
+    [({}, "mdns"), ({"mdns": False}, "none"), ({"mdns": "no"}, "none"), ({"mdns": False, "backend": "x"}, "x")],
+)
+def test_mdns_switched_off_is_the_backend_none(written: dict[str, object], backend: str) -> None:
+    """The earlier setting goes on working; a backend that is named wins over it."""
+    assert settings.DiscoverySettings.model_validate(written).backend == backend

@@ -21,10 +21,10 @@ from lightbus.adapters.zmq.security import HostSecurity
 from lightbus.adapters.zmq.transport import Transport
 from lightbus.config.keys import BusKey
 from lightbus.engine import binding as module
-from lightbus.engine.binding import STANDSTILL, Binding, Endpoints, Knowledge
-from lightbus.exceptions import TransportError
+from lightbus.engine.binding import STANDSTILL, Binding, Knowledge
 from lightbus.membership import connected
 from lightbus.membership.context import Identity
+from lightbus.ports.transport import Endpoints
 from lightbus.wire import codec, envelope
 from lightbus.wire.announcement import Announcement
 from lightbus.wire.envelope import (
@@ -125,7 +125,8 @@ class Place:
             claimed=self.claims.append,
         )
         identity = Identity(bus="b", service="shop", process="p", instance=OWN)
-        self.binding = Binding(identity, self.transport, knowledge)
+        self.binding = Binding(identity, self.transport, self.transport.addressing(), knowledge)
+        self.endpoints = self.binding.endpoints
         server: Any = self.server
         publisher: Any = self.publisher
         self.binding.server, self.binding.publisher = server, publisher
@@ -142,14 +143,12 @@ class Place:
         await caller.hears(Welcome)
         return caller
 
-    def run(self, scenario: Callable[[], Awaitable[None]], *, bound: bool = True) -> None:
+    def run(self, scenario: Callable[[], Awaitable[None]]) -> None:
         """Run a scenario, and close everything."""
 
         async def main() -> None:
             self.bind()
             try:
-                if bound:
-                    self.endpoints = self.binding.bind_host(Places.only(self.directory))
                 await scenario()
             finally:
                 for caller in self.callers:
@@ -188,7 +187,7 @@ def test_files_come_and_go(place: Place) -> None:
     async def scenario() -> None:
         files = [place.directory / f"{OWN}.pub", place.directory / f"{OWN}.rpc"]
         assert place.endpoints == Endpoints(
-            rpc_port=0, event_port=0, rpc=f"ipc://{files[1]}", event=f"ipc://{files[0]}"
+            rpc=f"ipc://{files[1]}", event=f"ipc://{files[0]}", directory=str(place.directory)
         )
         assert sorted(place.directory.iterdir()) == files
         place.binding.close()
@@ -202,89 +201,11 @@ def test_files_of_an_abandoned_binding(place: Place) -> None:
 
     async def scenario() -> None:
         place.bind()
-        place.binding.bind_host(Places.only(place.directory))
 
     asyncio.run(scenario())
     place.binding.abandon()
     place.transport.close()
     assert list(place.directory.iterdir()) == []
-
-
-def test_ports_are_chosen(place: Place) -> None:
-    """Ports that are not fixed are any that are free, and said."""
-
-    async def scenario() -> None:
-        endpoints = place.binding.bind_tcp(["127.0.0.1"], 0, 0)
-        assert endpoints.rpc == f"tcp://127.0.0.1:{endpoints.rpc_port}"
-        assert endpoints.event == f"tcp://127.0.0.1:{endpoints.event_port}"
-        for port in (endpoints.rpc_port, endpoints.event_port):
-            socket.create_connection(("127.0.0.1", port)).close()
-
-    place.run(scenario, bound=False)
-
-
-def test_fixed_ports(place: Place) -> None:
-    """A fixed port is that one; if it is taken, the error names it."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-
-        async def scenario() -> None:
-            with pytest.raises(TransportError, match=f"Cannot listen at tcp://127.0.0.1:{port}"):
-                place.binding.bind_tcp(["127.0.0.1"], port, 0)
-
-        place.run(scenario, bound=False)
-
-
-def test_addresses_move(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    """A worker listens at the addresses its host has now, too, at the same ports, as far as it can."""
-
-    async def scenario() -> None:
-        endpoints = place.binding.bind_tcp(["127.0.0.1"], 0, 0)
-        ports = endpoints.rpc_port, endpoints.event_port
-
-        def taken() -> set[str]:
-            return {f"127.0.0.{n}" for n in (1, 2, 3) for port in ports if not is_free(f"127.0.0.{n}", port)}
-
-        assert place.binding.move(["127.0.0.1", "127.0.0.2"], endpoints) == ("127.0.0.1", "127.0.0.2")
-        assert taken() == {"127.0.0.1", "127.0.0.2"}
-        assert place.binding.move(["127.0.0.2"], endpoints) == ("127.0.0.2",)
-        assert taken() == {"127.0.0.1", "127.0.0.2"}
-        with socket.create_server(("127.0.0.3", endpoints.event_port)):
-            assert place.binding.move(["127.0.0.2", "127.0.0.3"], endpoints) == ("127.0.0.2",)
-            await wait_until_async(lambda: is_free("127.0.0.3", endpoints.rpc_port))
-        assert "not reachable at the new address 127.0.0.3: Cannot listen at" in caplog.text
-
-    place.run(scenario)
-
-
-def is_free(address: str, port: int) -> bool:
-    """Return whether nobody listens there."""
-    with socket.socket() as probe:
-        return probe.connect_ex((address, port)) != 0
-
-
-def test_one_port_at_several_addresses(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A port that is free at some of the addresses only is given back, and another one tried, so often and no more."""
-    monkeypatch.setattr(module, "PORT_ATTEMPTS", 3)
-
-    async def scenario() -> None:
-        taken: list[str] = []
-        router: Any = place.binding._router
-        bind = router.bind
-
-        def watched(endpoint: str) -> str:
-            taken.append(endpoint)
-            return str(bind(endpoint))
-
-        monkeypatch.setattr(router, "bind", watched)
-        # The same address twice stands for two of which the second is always taken.
-        with pytest.raises(TransportError, match=r"No port is free at all of 127\.0\.0\.1, 127\.0\.0\.1\. The last"):
-            place.binding.bind_tcp(["127.0.0.1", "127.0.0.1"], 0, 0)
-        assert len(taken) == 2 * 3
-        # libzmq gives them back in its own time.
-        await wait_until_async(lambda: not any(map(is_open, taken)))
-
-    place.run(scenario, bound=False)
 
 
 # Introductions
@@ -591,7 +512,6 @@ def test_connections_that_are_refused(surroundings: Surroundings, place: Place) 
 
     async def scenario() -> None:
         assert place.binding.refused_connections == {}
-        place.endpoints = place.binding.bind_tcp(["127.0.0.1"], 0, 0)
         caller = place.caller()
         caller.say(HELLO)
         await caller.hears(Welcome)
@@ -601,4 +521,4 @@ def test_connections_that_are_refused(surroundings: Surroundings, place: Place) 
             await wait_until_async(lambda: place.binding.refused_connections)
         assert place.binding.refused_connections == {"no_key": 1}
 
-    place.run(scenario, bound=False)
+    place.run(scenario)

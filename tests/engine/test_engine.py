@@ -26,7 +26,6 @@ from lightbus import (
     UnsupportedUse,
     load_config,
 )
-from lightbus.adapters.host.places import Places
 from lightbus.adapters.memory.discovery import MemoryDiscovery, MemoryHub
 from lightbus.deadline import Deadline
 from lightbus.engine.engine import Engine
@@ -49,7 +48,7 @@ class Place:
         """Return an engine of a process of its own."""
         config = load_config({"discovery": {"wait": wait}})
         identity = Identity(bus="b", service="shop", process="p")
-        made = Engine(config, identity, discovery=lambda: MemoryDiscovery("b", self.hub), directory=self.directory)
+        made = Engine(config, identity, discovery=lambda bus: MemoryDiscovery(bus, self.hub), directory=self.directory)
         self.engines.append(made)
         return made
 
@@ -61,7 +60,7 @@ class Place:
         said = Announcement(
             bus="b", instance=me.instance, service=me.service, process=me.process, host=me.host, apis=infos
         )
-        node.bind(lambda endpoints: said, lambda binding: binding.bind_host(Places.only(self.directory)))
+        node.bind(lambda endpoints: said)
         await node.announce()
         return node
 

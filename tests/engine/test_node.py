@@ -15,13 +15,13 @@ from helpers.surroundings import Surroundings
 from lightbus.adapters.host.places import Places
 from lightbus.adapters.memory.discovery import MemoryDiscovery, MemoryHub
 from lightbus.adapters.zmq import local_addresses
-from lightbus.adapters.zmq.local_addresses import Whereabouts
+from lightbus.adapters.zmq.addressing import TcpAddressing
 from lightbus.adapters.zmq.security import HostSecurity
 from lightbus.adapters.zmq.transport import Transport
 from lightbus.core.registry import Peer, PeerLeft, Snapshot
 from lightbus.deadline import Deadline
 from lightbus.engine import node as module
-from lightbus.engine.binding import Binding, Endpoints
+from lightbus.engine.binding import Endpoints
 from lightbus.engine.node import Node
 from lightbus.exceptions import PeerUnreachable, UnknownApi
 from lightbus.membership.context import Identity
@@ -64,13 +64,19 @@ class Place:
         self.nodes: list[Node] = []
         self._transports: list[Transport] = []
 
-    def node(self, *wanted: str, hub: MemoryHub | None = None, **options: Any) -> Node:
+    def node(
+        self,
+        *wanted: str,
+        hub: MemoryHub | None = None,
+        addressing: Callable[[], TcpAddressing] | None = None,
+        **options: Any,
+    ) -> Node:
         """Make a node of a process that uses some APIs."""
         user = User()
         user.wanted.update(wanted)
         security = HostSecurity(places=Places.only(self.directory))
-        self._transports.append(Transport(security, heartbeat_interval=0.1, heartbeat_timeout=0.5))
-        options = {"places": Places.only(self.directory), "wait": 200 * MS, **options}
+        self._transports.append(Transport(security, addressing, heartbeat_interval=0.1, heartbeat_timeout=0.5))
+        options = {"wait": 200 * MS, **options}
         made = Node(
             user,
             Identity(bus="b", service="shop", process="p"),
@@ -90,7 +96,7 @@ class Place:
     async def worker(self, *apis: str, announced: bool = True, **options: Any) -> Node:
         """Start a node that serves APIs."""
         made = await self.client(**options)
-        made.bind(lambda endpoints: self._announcement(made, endpoints, apis), self._open)
+        made.bind(lambda endpoints: self._announcement(made, endpoints, apis))
         if announced:
             await made.announce()
         return made
@@ -110,9 +116,6 @@ class Place:
         return Announcement(
             bus=me.bus, instance=me.instance, service=me.service, process=me.process, host=me.host, apis=infos
         )
-
-    def _open(self, binding: Binding) -> Endpoints:
-        return binding.bind_host(Places.only(self.directory))
 
     def run(self, scenario: Callable[[], Awaitable[None]]) -> None:
         """Run a scenario, and stop what it started."""
@@ -582,11 +585,11 @@ def test_a_worker_moves_with_its_host(
         return replace(place._announcement(node, endpoints, ["work"]), addresses=advertised or ("127.0.0.1",), **ports)
 
     async def scenario() -> None:
-        here = Whereabouts(addresses, lambda before: tuple(addresses))
-        worker = await place.client(places=None, whereabouts=here)
-        worker.bind(lambda endpoints: announcement(worker, endpoints), lambda made: made.bind_tcp(addresses, 0, 0))
+        worker = await place.client(addressing=lambda: TcpAddressing(addresses, lambda before: tuple(addresses)))
+        worker.bind(lambda endpoints: announcement(worker, endpoints))
         await worker.announce()
-        client, instance = await place.client("work", places=None), worker.identity.instance
+        client = await place.client("work", addressing=lambda: TcpAddressing(["127.0.0.1"]))
+        instance = worker.identity.instance
         if not advertised:
             await knows(client, "work", worker)
         addresses[:] = ["127.0.0.2"]

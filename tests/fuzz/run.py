@@ -147,7 +147,7 @@ class Worker:
         knowledge = Knowledge(
             announcement=lambda: announcement, peers_digest=lambda: "", verified=list, claimed=lambda other: None
         )
-        self.binding = Binding(me, self.transport, knowledge)
+        self.binding = Binding(me, self.transport, self.transport.addressing(), knowledge)
         self.binding.publisher, self.binding.coordinator = self.publisher.publisher, self.publisher.coordinator
         self.binding.server = Server(
             identity=me, config=Config(), apis=self.publisher.apis, hooks=HookRegistry(), client=None,

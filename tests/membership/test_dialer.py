@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from lightbus.adapters.host.places import Places
+from lightbus.adapters.zmq.addressing import HostAddressing, TcpAddressing
 from lightbus.core.registry import Peer, Registry, Source, retry_delay
 from lightbus.membership import dialer as module
 from lightbus.membership.dialer import (
-    AT_ONCE,
     EVERYTHING,
     EXCHANGE_PARTNERS,
     FOR_ASKED,
@@ -22,8 +22,8 @@ from lightbus.membership.dialer import (
     MAX_DIALS,
     WARN_AFTER,
     Dialler,
-    address_of,
 )
+from lightbus.ports.transport import MOST_ENDPOINTS
 from lightbus.wire.announcement import Announcement
 
 SEED = "tcp://10.0.0.7:7000"
@@ -88,21 +88,22 @@ class Place:
         self,
         seeds: Sequence[str] = (),
         directory: Path | None = None,
-        networks: Sequence[str] = (),
+        near: bool = False,
         fingerprints: Sequence[str] = ("",),
     ) -> Dialler:
         """Return a dialler in this place."""
         user: Any = self
         transport: Any = None
+        tcp = TcpAddressing([OWN.partition("/")[0]] if near else [])
+        addressing = tcp if directory is None else HostAddressing(Places.only(directory))
         self.dialler = Dialler(
             user,
             transport,
+            addressing,
             self.registry,
             self.links,
             self.wanted,
             seeds=seeds,
-            places=None if directory is None else Places.only(directory),
-            networks=networks,
             fingerprints=fingerprints,
         )
         return self.dialler
@@ -181,7 +182,7 @@ def announcement(number: int, *, apis: tuple[str, ...] | None = ("auth",), port:
 def test_all_addresses_of_a_peer(place: Place) -> None:
     """Each is tried, those in our own networks first, IPv6 in brackets, with the fingerprint that was announced."""
     made = replace(announcement(1), addresses=("10.0.0.1", "fe80::1", "127.0.0.5"))
-    place.make(networks=[OWN]).dial(place.announce(made))
+    place.make(near=True).dial(place.announce(made))
     (dial,) = place.dials
     assert dial.endpoints == ("tcp://127.0.0.5:7001", "tcp://10.0.0.1:7001", "tcp://[fe80::1]:7001")
     assert (dial.target, dial.fingerprint) == (instance(1), "print")
@@ -195,7 +196,7 @@ def test_some_addresses_of_a_peer_at_a_time(place: Place) -> None:
         place.dialler.dial(place.registry.peers[instance(1)])
         place.dials[-1].fail()
         place.registry.silent(instance(1), 0.0, "does not answer")
-    tried = [[address_of(endpoint).rpartition(".")[2] for endpoint in dial.endpoints] for dial in place.dials]
+    tried = [[endpoint.removesuffix(":7001").rpartition(".")[2] for endpoint in dial.endpoints] for dial in place.dials]
     assert tried == [list("1234"), list("5612"), list("3456")]
 
 
@@ -207,7 +208,7 @@ def test_addresses_tried_are_bounded(place: Place) -> None:
     place.dialler.dial_due(0.0)
     assert sum(len(dial.endpoints) for dial in place.dials) == MAX_ADDRESSES_TRIED // 2
     place.dialler.dial_asked(peers)
-    assert sum(len(dial.endpoints) for dial in place.dials) == (MAX_ADDRESSES_TRIED + AT_ONCE * FOR_ASKED) // 2
+    assert sum(len(dial.endpoints) for dial in place.dials) == (MAX_ADDRESSES_TRIED + MOST_ENDPOINTS * FOR_ASKED) // 2
     place.announce(announcement(100))
     place.dialler.consider(instance(100), 0.0)
     assert place.targets[-1] == instance(100)
@@ -245,15 +246,6 @@ def test_a_peer_of_this_host(place: Place, tmp_path: Path) -> None:
     assert [dial.endpoints for dial in place.dials] == [(f"ipc://{tmp_path}/{instance(1)}.rpc",)]
 
 
-@pytest.mark.parametrize(
-    ("in_mode_host", "port", "expected"), [(True, 0, True), (True, 7001, False), (False, 0, False), (False, 7001, True)]
-)
-def test_whom_we_can_reach(place: Place, tmp_path: Path, in_mode_host: bool, port: int, expected: bool) -> None:
-    """Files in mode host, ports in the others: never both."""
-    dialler = place.make(directory=tmp_path if in_mode_host else None)
-    assert dialler.can_reach(announcement(1, port=port)) is expected
-
-
 def test_whom_not_to_try(place: Place) -> None:
     """Not ourselves, nobody we are connected to, and nobody twice at a time."""
     peer, linked = place.announce(announcement(1)), place.announce(announcement(2))
@@ -286,7 +278,7 @@ def test_a_success_is_for_the_link_to_tell(place: Place) -> None:
 )
 def test_what_refused_means(place: Place, addresses: tuple[str, ...], certain: bool) -> None:
     """Only at our own addresses is nobody certainly nobody: elsewhere a cable may be unplugged."""
-    place.make(networks=[OWN]).dial(place.announce(replace(announcement(1), addresses=addresses)))
+    place.make(near=True).dial(place.announce(replace(announcement(1), addresses=addresses)))
     place.dials[0].fail("is not there", refused=True)
     assert place.failed == [(instance(1), "is not there", certain)]
 
@@ -520,73 +512,3 @@ def test_the_end(place: Place, how: str) -> None:
     dialler.dial_due(1000.0)
     assert len(place.dials) == 1
     assert not dialler.may_find("auth")
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "address"),
-    [
-        ("tcp://10.0.0.1:7000", "10.0.0.1"),
-        ("tcp://[fe80::1]:7000", "fe80::1"),
-        ("tcp://host-1:7000", "host-1"),
-        ("ipc:///run/user/1000/lightbus/b/x.rpc", ""),
-    ],
-)
-def test_the_address_of_an_endpoint(endpoint: str, address: str) -> None:
-    """Its host without brackets and port; a file has none."""
-    assert address_of(endpoint) == address
-
-
-# --- keys -------------------------------------------------------------------------------------------
-
-
-def test_a_peer_that_refuses_us(place: Place) -> None:
-    """The node is told so, and not that nobody answers."""
-    place.dialler.dial(place.announce(announcement(1)))
-    (dial,) = place.dials
-    dial.denied = True
-    dial.fail("has another key")
-    assert (place.refusing, place.failed, place.ended) == ([(instance(1), "has another key")], [], 1)
-
-
-def test_a_fixed_peer_that_refuses_us(place: Place, now: list[float]) -> None:
-    """It is a reason while it lasts: a later failure of another kind, or an answer, ends it."""
-    dialler = place.make([SEED])
-    for denied, expected in ((True, [f"the fixed peer {SEED} has another key"]), (False, [])):
-        dialler.dial_due(now[0])
-        place.dials[-1].denied = denied
-        place.dials[-1].fail("has another key")
-        assert dialler.refusals() == expected
-        now[0] += 100.0
-    dialler.dial_due(now[0])
-    place.dials[-1].denied = True
-    place.dials[-1].fail("has another key")
-    assert dialler.refusals() != []
-    link: Any = FakeLink(instance(1), SEED)
-    dialler.linked(link)
-    assert dialler.refusals() == []
-
-
-def test_one_of_two_fixed_peers_refuses_us(place: Place, now: list[float]) -> None:
-    """Where the other one answers it is no reason: that one tells of everybody."""
-    dialler = place.make([SEED, "tcp://10.0.0.8:7000"])
-    dialler.dial_due(now[0])
-    place.dials[0].denied = True
-    place.dials[0].fail("has another key")
-    assert len(dialler.refusals()) == 1
-    link: Any = FakeLink(instance(1), "tcp://10.0.0.8:7000")
-    dialler.linked(link)
-    assert dialler.refusals() == []
-
-
-def test_which_key_a_fixed_peer_speaks(place: Place, now: list[float]) -> None:
-    """Each of our keys is tried at it, one right after the other, and then there is a pause."""
-    dialler = place.make([SEED], fingerprints=["new", "old"])
-    for _ in range(2):
-        dialler.dial_due(now[0])
-        assert dialler.may_find("auth")
-        place.dials[-1].fail("has another key")
-    dialler.dial_due(now[0])
-    assert [dial.fingerprint for dial in place.dials] == ["new", "old"]
-    now[0] += retry_delay(1)
-    dialler.dial_due(now[0])
-    assert place.dials[-1].fingerprint == "new"

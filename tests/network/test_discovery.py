@@ -240,7 +240,7 @@ def ghosts(network: Network, mode: str, what: str) -> Iterator[None]:
     with ExitStack() as stack:
         if mode == "host":
             found = [of_host(bus) for _ in range(3)]
-            places = network.bus().client.engine.places
+            places = network.bus().client.engine.network.places
             assert places is not None
             directory = places.candidates()[0]
             places.make(directory)

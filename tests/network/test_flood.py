@@ -71,7 +71,7 @@ def flood(black_hole: BlackHole) -> Callable[[BusPath], None]:
     def flood(bus: BusPath) -> None:
         engine = bus.client.engine
         node, loop = engine.ensure()
-        on_host = engine.security.mode == "host"
+        on_host = engine.transport.security.mode == "host"
         for number in range(scaled(5000, least=1200)):
             fake = Announcement(
                 bus=engine.identity.bus,

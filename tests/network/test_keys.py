@@ -87,8 +87,8 @@ def test_key_file_is_found_by_all(network: Network, processes: Processes, monkey
     worker = network.start()
     bus = network.bus()
     assert bus.work.who() == worker.pid
-    assert bus.client.engine.security.mode == "bus_key"
-    assert bus.client.config.bus_name == bus.client.engine.security.fingerprints[0]
+    assert bus.client.engine.transport.security.mode == "bus_key"
+    assert bus.client.config.bus_name == bus.client.engine.transport.security.fingerprints[0]
 
 
 def test_mode_without_a_key_is_refused(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +198,7 @@ def test_a_key_is_replaced_while_calls_flow(
     workers = [network.start(ready=False), network.start(ready=False)]
     for worker in workers:
         worker.wait_for_line("Ready")
-    spoken = [network.bus().client.engine.security.fingerprints]
+    spoken = [network.bus().client.engine.transport.security.fingerprints]
     for phase in ("add", "promote", "remove"):
         bus = network.bus()
         bus.client.wait_for_apis("work")
@@ -209,7 +209,7 @@ def test_a_key_is_replaced_while_calls_flow(
                 wait_for_workers(bus, 3)
                 worker.ask_to_end()
                 assert worker.wait() == 0
-        spoken.append(network.bus().client.engine.security.fingerprints)
+        spoken.append(network.bus().client.engine.transport.security.fingerprints)
         # One that ends breaks off what it has just begun: that is no key refused.
         refusals = [line for worker in workers for line in worker.output.splitlines() if "refused" in line]
         assert [line for line in refusals if "it broke off the handshake" not in line] == []

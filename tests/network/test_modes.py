@@ -91,7 +91,7 @@ def test_mode_host_opens_no_port(network: Network) -> None:
 def test_directory_of_sockets_is_private(network: Network) -> None:
     """The sockets are in a directory that only this user can enter, and go with their worker."""
     worker = network.start()
-    places = network.bus().client.engine.places
+    places = network.bus().client.engine.network.places
     assert places is not None
     assert len(places.there()) >= 3
     for directory in places.there():
@@ -106,7 +106,7 @@ def test_directory_of_sockets_is_private(network: Network) -> None:
 def test_sockets_of_a_killed_worker_are_removed_by_the_next(network: Network) -> None:
     """A worker that starts removes what one that was killed left behind, and nothing of one that lives."""
     killed, living = network.start_all("host", "work", "other")
-    places = network.bus().client.engine.places
+    places = network.bus().client.engine.network.places
     assert places is not None
     directory = places.there()[0]
     killed.kill()

@@ -237,19 +237,6 @@ def test_unknown_keys_are_skipped() -> None:
     )
 
 
-def test_endpoints_in_tcp_mode() -> None:
-    """Each address is an endpoint of its own; events come from the one that was answered."""
-    assert tcp().rpc_endpoints() == ("tcp://192.0.2.7:5000", "tcp://[2001:db8::7]:5000")
-    assert tcp().event_endpoint("tcp://192.0.2.7:5000") == "tcp://192.0.2.7:5001"
-    assert tcp().event_endpoint("tcp://[2001:db8::7]:5000", address="2001:db8::7") == "tcp://[2001:db8::7]:5001"
-
-
-def test_endpoints_in_mode_host() -> None:
-    """In mode host the sockets are files, named after the instance, side by side."""
-    assert announcement().rpc_endpoints() == ()
-    assert announcement().event_endpoint("ipc:///run/lb/x.rpc") == f"ipc:///run/lb/{INSTANCE}.pub"
-
-
 def test_directory_of_mode_host_is_told() -> None:
     """Others are told where the sockets are: over a connection always, in a TXT record where it fits."""
     told = announcement(directory="/run/lb")

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from ...config.keys import BusKey
 from ...exceptions import InvalidConfiguration, PeerRefused, UnsupportedUse
+from ...ports.transport import Addressing
+from .addressing import TcpAddressing
 
 if TYPE_CHECKING:
     import zmq
@@ -83,6 +85,10 @@ class KeySecurity:
         socket.set(zmq.CURVE_PUBLICKEY, pairs.client_public)
         socket.set(zmq.CURVE_SECRETKEY, pairs.client_secret)
         socket.set(zmq.CURVE_SERVERKEY, pairs.server_public)
+
+    def addressing(self) -> Addressing:
+        """Peers are at their addresses."""
+        return TcpAddressing(self.addresses)
 
     def describe(self) -> str:
         """Say who gets in, and where."""

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...exceptions import InvalidConfiguration, TransportError
+from ...ports.transport import Endpoints, PublisherSocket, RouterSocket
 from ...recurring import RecurringLog
 from ..host.places import EVENTS, MAX_SOCKET_PATH, PEER, REMEDY, RPC, Places, tidy
-from .transport import Publisher, Router
 
 __all__ = ["HostSockets"]
 
@@ -43,7 +43,7 @@ class HostSockets:
 
     """
 
-    def __init__(self, instance: str, places: Places, router: Router, xpub: Publisher) -> None:
+    def __init__(self, instance: str, places: Places, router: RouterSocket, xpub: PublisherSocket) -> None:
         self._instance = instance
         self._places = places
         self._router = router
@@ -65,11 +65,15 @@ class HostSockets:
             problems = "; ".join([*self._problems.values(), *(f"{base} {limit}" for base in self._places.too_long)])
             raise InvalidConfiguration(f"There is no directory for the sockets of this worker: {problems}; {REMEDY}")
 
-    def paths(self) -> tuple[Path, Path]:
-        """Return the files of the first directory: that of calls and that of events."""
-        first = next((place for place in self._places.candidates() if place in self._bound), None)
-        assert first is not None
-        return self._files(first)
+    @property
+    def endpoints(self) -> Endpoints:
+        """The files of the first directory; it is told others where it can be written."""
+        first = next(place for place in self._places.candidates() if place in self._bound)
+        rpc, event = self._files(first)
+        directory = str(first)
+        return Endpoints(
+            rpc=f"ipc://{rpc}", event=f"ipc://{event}", directory=directory if directory.isprintable() else ""
+        )
 
     def look(self, now: float) -> bool:
         """Look, if it is time to, whether all is there; return whether something was bound anew, or given up."""
@@ -82,7 +86,10 @@ class HostSockets:
             changed += [self._bind(place) for place in self._wanted() if place not in self._bound]
         return any(changed) and bool(self._bound)
 
-    def remove(self) -> None:
+    def move(self, addresses: tuple[str, ...]) -> None:
+        """There are no addresses to be at."""
+
+    def close(self) -> None:
         """Remove the files, and what was written beside them."""
         for place in self._bound:
             for file in (*self._files(place), place / f"{self._instance}{PEER}"):

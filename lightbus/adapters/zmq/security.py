@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ...exceptions import InvalidConfiguration, UnsupportedUse
+from ...ports.transport import Addressing
+from .addressing import HostAddressing, TcpAddressing
 
 if TYPE_CHECKING:
     import zmq
@@ -64,6 +66,9 @@ class Security(Protocol):
         Raises PeerRefused where it is none of ours: there is no use in trying.
         """
 
+    def addressing(self) -> Addressing:
+        """Return where peers are in this mode, for a node that begins."""
+
     def describe(self) -> str:
         """Return the sentence a worker starts with: who can reach it, and how to change that."""
 
@@ -84,6 +89,10 @@ class HostSecurity:
 
     def prepare_client(self, socket: zmq.Socket[Any], peer_fingerprint: str) -> None:
         """Nothing to set: only this user's processes can have bound the socket."""
+
+    def addressing(self) -> Addressing:
+        """Peers are where the sockets are."""
+        return HostAddressing(self.places)
 
     def describe(self) -> str:
         """Say that the bus stays on this host, and what opens it."""
@@ -122,6 +131,10 @@ class InsecureSecurity:
 
     def prepare_client(self, socket: zmq.Socket[Any], peer_fingerprint: str) -> None:
         """Nothing to set: nobody proves who he is."""
+
+    def addressing(self) -> Addressing:
+        """Peers are at their addresses."""
+        return TcpAddressing(self.addresses)
 
     def describe(self) -> str:
         """Warn that there is no protection, and say what gives some."""

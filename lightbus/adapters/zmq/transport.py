@@ -18,13 +18,13 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from enum import Enum
 from typing import ClassVar
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from ...exceptions import TransportError
+from ...ports.transport import Addressing, LinkState
 from .backlogs import Backlogs
 from .gate import Gate
 from .security import Security
@@ -77,26 +77,13 @@ LOOK_EVERY_MS = 50
 """A blocking receive wakes so often to look whether its peer is still there."""
 
 
-class LinkState(Enum):
-    """What a monitored connection reports."""
-
-    REACHED = "reached"
-    """Somebody listens there; the handshake begins."""
-    CONNECTED = "connected"
-    DISCONNECTED = "disconnected"
-    REFUSED = "refused"
-    """Nobody listens at the address."""
-    HANDSHAKE_FAILED = "handshake failed"
-    DENIED = "denied"
-    """Somebody does, and broke off the handshake, or sees to it that we do: there is no key in common."""
-
-
 class Transport:
     """
     A ZeroMQ context and the options that every socket of ours has. Any thread may make sockets of it.
 
     Args:
         security: prepares each socket for the mode the bus is in.
+        addressing: makes what says where peers are, where it follows the addresses of this host or has fixed ports.
         max_message_size: bytes; a peer that sends more is disconnected by libzmq before we hold any of it.
         heartbeat_interval: seconds between ZMTP heartbeats (RFC 37). libzmq's own thread sends and answers them, so a
             busy handler does not look dead.
@@ -107,6 +94,7 @@ class Transport:
     def __init__(
         self,
         security: Security,
+        addressing: Callable[[], Addressing] | None = None,
         *,
         max_message_size: int = 64 * 1024 * 1024,
         heartbeat_interval: float = 1.0,
@@ -116,10 +104,15 @@ class Transport:
         self.max_message_size = max_message_size
         self.heartbeat_interval = heartbeat_interval
         self.heartbeat_timeout = heartbeat_timeout
+        self._addressing = addressing
         self.gate: Gate | None = None
         """Who admits others to our bound sockets; made with the first of them."""
         self._context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
+
+    def addressing(self) -> Addressing:
+        """Return where peers are, and where we are, for a node that begins."""
+        return (self._addressing or self.security.addressing)()
 
     def router(self, on_message: Callable[[bytes, bytes], None]) -> Router:
         """Return a ROUTER that calls `on_message(routing id, frame)`. Needs a running loop."""
@@ -503,11 +496,16 @@ class Dealer(_LoopSocket):
         self._on_state = on_state
         self._waiting: deque[tuple[bytes, Callable[[], None] | None, Callable[[], bool] | None]] = deque()
         self._shook_hands = False
+        self._may_want_key = True
         self._monitor: zmq.Socket[bytes] | None = None
         self._monitor_descriptor = -1
         super().__init__(socket)
         if on_state is not None:
             self._watch()
+
+    def connect(self, endpoint: str) -> None:
+        self._may_want_key = endpoint.startswith("tcp://")  # a file of mode host asks for none
+        super().connect(endpoint)
 
     def send(self, frame: bytes) -> bool:
         """Send now; False where the connection does not stand yet, or others wait already."""
@@ -577,7 +575,10 @@ class Dealer(_LoopSocket):
             self._shook_hands = True
         closed = state is LinkState.HANDSHAKE_FAILED and value in _CLOSED_BY_PEER
         broken_off = state is LinkState.DISCONNECTED and not self._shook_hands
-        return LinkState.DENIED if closed or broken_off else state
+        denied = state is LinkState.DENIED or closed or broken_off
+        if denied and self._may_want_key:
+            return LinkState.DENIED
+        return LinkState.HANDSHAKE_FAILED if state is LinkState.DENIED else state
 
     def _stop_watching(self, *, abandoned: bool = False) -> None:
         monitor, self._monitor = self._monitor, None

@@ -50,7 +50,7 @@ class Worker:
         return len(self.heard) > before
 
     def close(self) -> None:
-        self.sockets.remove()
+        self.sockets.close()
         self.router.close()
         self.xpub.close()
         self.transport.close()
@@ -90,7 +90,7 @@ def test_every_place_leads_here(one: Path, two: Path) -> None:
         worker.sockets.open()
         for place in worker.places.candidates():
             assert await worker.is_reached_at(place)
-        assert worker.sockets.paths()[0] == one / "lightbus" / "b" / f"{INSTANCE}.rpc"
+        assert worker.sockets.endpoints.rpc == f"ipc://{one}/lightbus/b/{INSTANCE}.rpc"
         assert not worker.look()
 
     run(scenario, one, two)
@@ -127,11 +127,11 @@ def test_a_directory_that_comes_back(one: Path, two: Path) -> None:
         first, second = worker.places.candidates()
         shutil.rmtree(one)
         assert worker.look()
-        assert worker.sockets.paths()[0].parent == second
+        assert worker.sockets.endpoints.directory == str(second)
         assert not worker.look()
         one.mkdir()
         assert worker.look()
-        assert worker.sockets.paths()[0].parent == first
+        assert worker.sockets.endpoints.directory == str(first)
         assert await worker.is_reached_at(first)
 
     run(scenario, one, two)
@@ -189,7 +189,7 @@ def test_it_ends_where_they_are_removed_for_ever(one: Path, two: Path, monkeypat
             shutil.rmtree(one / "lightbus", ignore_errors=True)
             worker.look()
         assert not (one / "lightbus").exists()
-        assert worker.sockets.paths()[0].parent.is_relative_to(two)
+        assert Path(worker.sockets.endpoints.directory).is_relative_to(two)
 
     run(scenario, one, two)
 

@@ -1,0 +1,143 @@
+"""Which transport and which discovery a process has: those of the settings, or those that its program brings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..adapters.host.interfaces import follow_addresses, usable_addresses
+from ..adapters.host.nearby import HostDiscovery, NearbyDiscovery
+from ..adapters.host.places import Places, places_of_user
+from ..adapters.mdns.discovery import ZeroconfDiscovery
+from ..adapters.memory.discovery import NoDiscovery
+from ..adapters.zmq.addressing import TcpAddressing
+from ..adapters.zmq.curve import KeySecurity
+from ..adapters.zmq.security import HostSecurity, InsecureSecurity, Security
+from ..adapters.zmq.transport import Transport as ZmqTransport
+from ..exceptions import InvalidConfiguration
+from ..ports.discovery import Discovery, DiscoveryFactory
+from ..ports.transport import Addressing, Transport, TransportFactory
+
+if TYPE_CHECKING:
+    from ..config import Config
+
+__all__ = ["DISCOVERY_GROUP", "Network"]
+
+DISCOVERY_GROUP = "lightbus_discovery"
+"""The entry points among which `discovery.backend` names one: each a `DiscoveryFactory`."""
+
+
+class Network:
+    """
+    The network of one bus in one process. Making it opens nothing.
+
+    Args:
+        config: the settings.
+        bus: the name of the bus.
+        discovery: makes another discovery than the settings say, anew for each node.
+        transport: makes another transport than ZeroMQ's.
+        directory: where the sockets of mode host are, instead of the user's own directories (tests).
+
+    Attributes:
+        places: where the sockets of mode host are; None in the other modes, and with a transport of its own.
+        addresses: those of this host that are used; none in mode host.
+        transport: makes the sockets.
+
+    Raises:
+        InvalidConfiguration: a setting cannot be used here.
+
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        bus: str,
+        *,
+        discovery: DiscoveryFactory | None = None,
+        transport: TransportFactory | None = None,
+        directory: Path | None = None,
+    ) -> None:
+        self._config = config
+        self._bus = bus
+        self._own_discovery = discovery or _named(config.discovery.backend)
+        self.places: Places | None = None
+        self.addresses: tuple[str, ...] = ()
+        self.transport: Transport
+        if transport is not None:
+            self.transport = transport(bus, config.network)
+        elif config.security.mode == "host":
+            self.places = places_of_user(bus, config.journal.data_dir) if directory is None else Places.only(directory)
+            self.transport = self._zmq(HostSecurity(places=self.places))
+        else:
+            self.addresses = usable_addresses(config.network.interfaces)
+            self.transport = self._zmq(self._tcp_security(), self._addressing)
+
+    def discovery(self) -> Discovery:
+        """Return a new discovery, for a node that begins."""
+        if self._own_discovery is not None:
+            return self._own_discovery(self._bus)
+        is_multicast = self._config.discovery.backend == "mdns"
+        if self.addresses:
+            return ZeroconfDiscovery(self._bus, addresses=self.addresses) if is_multicast else NoDiscovery()
+        multicast = partial(ZeroconfDiscovery, self._bus, is_needed=False) if is_multicast else None
+        if self.places is not None:
+            return HostDiscovery(NearbyDiscovery(self._bus, self.places), multicast)
+        return NoDiscovery() if multicast is None else multicast()
+
+    def describe(self, discovery: Discovery) -> str:
+        """Return how peers are looked for, for messages: "zeroconf on 127.0.0.1"."""
+        if isinstance(discovery, ZeroconfDiscovery):
+            return f"zeroconf on {', '.join(discovery.addresses)}"
+        if isinstance(discovery, HostDiscovery):
+            return f"sockets in {self.places}"
+        return "zeroconf switched off" if isinstance(discovery, NoDiscovery) else f"by {type(discovery).__name__}"
+
+    @staticmethod
+    def strangers(discovery: Discovery) -> Callable[[str], list[str]]:
+        """Return what tells, for an API, of the peers of other buses that `discovery` heard of."""
+        return discovery.strangers if isinstance(discovery, ZeroconfDiscovery) else lambda api: []
+
+    def _zmq(self, security: Security, addressing: Callable[[], Addressing] | None = None) -> Transport:
+        network = self._config.network
+        return ZmqTransport(
+            security,
+            addressing,
+            max_message_size=network.max_message_size,
+            heartbeat_interval=network.heartbeat_interval,
+            heartbeat_timeout=network.heartbeat_timeout,
+        )
+
+    def _tcp_security(self) -> Security:
+        if self._config.security.mode == "bus_key":
+            return KeySecurity(keys=self._config.security.keys, addresses=self.addresses)
+        return InsecureSecurity(bus=self._bus, addresses=self.addresses)
+
+    def _addressing(self) -> Addressing:
+        self.addresses = self._follow(self.addresses)  # they may have changed since the last node
+        network = self._config.network
+        return TcpAddressing(self.addresses, self._follow, rpc_port=network.rpc_port, event_port=network.event_port)
+
+    def _follow(self, addresses: Sequence[str]) -> tuple[str, ...]:
+        return follow_addresses(addresses, self._config.network.interfaces)
+
+
+def _named(backend: str) -> DiscoveryFactory | None:
+    """Return what the entry point of this name makes; None where the library's own does it."""
+    if backend in ("mdns", "none"):
+        return None
+    found = {point.name: point for point in entry_points(group=DISCOVERY_GROUP)}
+    if backend not in found:
+        raise InvalidConfiguration(
+            f"discovery.backend is '{backend}', and there is: {', '.join(['mdns', 'none', *sorted(found)])}. Install "
+            f"the package that brings it (an entry point in the group {DISCOVERY_GROUP}), or name another"
+        )
+    try:
+        factory: DiscoveryFactory = found[backend].load()
+    except Exception as error:
+        raise InvalidConfiguration(
+            f"discovery.backend '{backend}' ({found[backend].value}) cannot be imported: {error}"
+        ) from error
+    return factory

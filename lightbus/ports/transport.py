@@ -1,0 +1,321 @@
+"""
+Transport: the sockets of the bus and where they are, whatever carries the frames.
+
+A worker binds two: a `RouterSocket` for calls and control, and a `PublisherSocket` for events. Everyone connects to
+them with a `DealerSocket`, or a `BlockingSocket` in a plain thread, and with a `SubscriberSocket`. What the frames mean
+is not known here, and what an `Endpoint` looks like is known to nobody else.
+
+Whether a connection is what it seems is for HELLO to say: a transport that loses frames or connections harms nobody, as
+long as what arrives is whole, and in the order in which it was sent on that connection. Every implementation passes
+`tests/ports/test_transport.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol, TypeAlias
+
+from ..config.settings import NetworkSettings
+from ..typing import Endpoint, InstanceId
+from ..wire.announcement import Announcement
+
+__all__ = [
+    "MOST_ENDPOINTS",
+    "Addressing",
+    "BlockingSocket",
+    "BoundPair",
+    "DealerSocket",
+    "Endpoint",
+    "Endpoints",
+    "LinkState",
+    "ListeningSocket",
+    "Protection",
+    "PublisherSocket",
+    "RouterSocket",
+    "Socket",
+    "SubscriberSocket",
+    "Transport",
+    "TransportFactory",
+]
+
+MOST_ENDPOINTS = 4
+"""Endpoints of a peer that are tried at a time."""
+
+
+class LinkState(Enum):
+    """What becomes of a connection whose dealer was made with `on_state`."""
+
+    REACHED = "reached"
+    """Somebody listens there; the handshake begins."""
+    CONNECTED = "connected"
+    DISCONNECTED = "disconnected"
+    REFUSED = "refused"
+    """Nobody listens at the address."""
+    HANDSHAKE_FAILED = "handshake failed"
+    DENIED = "denied"
+    """Somebody does, and broke off the handshake, or sees to it that we do: there is no key in common."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """
+    Where a worker is bound.
+
+    Attributes:
+        rpc, event: where its own process reaches the two sockets.
+        addresses, rpc_port, event_port: what others are told, where they come by IP; the ports are 0 otherwise.
+        directory: what others are told, where they come by files; empty otherwise, or where it cannot be told.
+
+    """
+
+    rpc: Endpoint
+    event: Endpoint
+    addresses: tuple[str, ...] = ()
+    rpc_port: int = 0
+    event_port: int = 0
+    directory: str = ""
+
+
+class Socket(Protocol):
+    """What all sockets of an event loop can do. Made, used and closed on one loop, on which they call back."""
+
+    @property
+    def dropped(self) -> int:
+        """Frames that were not sent, since their receiver was gone or too far behind."""
+
+    def close(self) -> None:
+        """Close, as often as one likes. What was sent may be dropped where it was not read yet."""
+
+    def flush_and_close(self, milliseconds: int) -> None:
+        """Close, and go on for so long sending what was sent."""
+
+    def abandon(self) -> None:
+        """Close the socket of a loop that was closed before it; from any thread."""
+
+
+class ListeningSocket(Socket, Protocol):
+    """A socket that others connect to."""
+
+    def bind(self, endpoint: Endpoint) -> Endpoint:
+        """Let others connect there, too; return where exactly that is. Raises TransportError."""
+
+    def unbind(self, endpoint: Endpoint) -> None:
+        """Let nobody new connect there. Connections that stand go on."""
+
+
+class RouterSocket(ListeningSocket, Protocol):
+    """Receives from many, and answers each by its routing id: bytes that stand for one connection."""
+
+    def send(self, routing_id: bytes, frame: bytes) -> bool:
+        """Send without waiting; False (and counted in `dropped`) where it is gone, or has too much to read."""
+
+
+class PublisherSocket(ListeningSocket, Protocol):
+    """Sends each frame to every subscriber one of whose subscriptions it begins with."""
+
+    def send(self, frame: bytes) -> None:
+        """Publish without waiting. A subscriber that is too far behind misses it; nobody waits for it."""
+
+
+class DealerSocket(Socket, Protocol):
+    """Speaks with one router."""
+
+    def send(self, frame: bytes) -> bool:
+        """Send now; False where the connection does not stand yet or takes no more, or others wait already."""
+
+    def send_later(
+        self,
+        frame: bytes,
+        on_sent: Callable[[], None] | None = None,
+        *,
+        wanted: Callable[[], bool] | None = None,
+    ) -> None:
+        """Keep a frame until the connection takes it; then call `on_sent`. Drop it if it is not `wanted` any more."""
+
+
+class SubscriberSocket(Socket, Protocol):
+    """Receives what one publisher publishes, as far as it is subscribed. A connection that breaks is made again."""
+
+    def subscribe(self, prefix: bytes) -> None:
+        """Ask for everything that begins with `prefix`. The publisher hears of it, in the order of the calls."""
+
+    def unsubscribe(self, prefix: bytes) -> None:
+        """Take back one `subscribe`."""
+
+    def pause(self) -> None:
+        """Read nothing for now: what arrives waits, up to a bound beyond which it is missed."""
+
+    def resume(self) -> None:
+        """Go on reading."""
+
+
+class BlockingSocket(Protocol):
+    """A dealer for blocking calls, used by one thread at a time. It may pass between threads with a lock between."""
+
+    @property
+    def was_used(self) -> bool:
+        """Whether a frame was sent: if none can be any more, the connection broke."""
+
+    def send(self, frame: bytes) -> bool:
+        """Send; False when that was not possible within 50 ms."""
+
+    def receive(self, seconds: float) -> bytes | None:
+        """Return the next frame; None when none came within 50 ms, or within `seconds` where that is less."""
+
+    def close(self) -> None:
+        """Close, as often as one likes."""
+
+
+class BoundPair(Protocol):
+    """Where the two sockets of a worker are bound, as long as it serves. Only touched from the node's loop."""
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """Where they are now."""
+
+    def look(self, now: float) -> bool:
+        """Look, if it is time to, whether others can still come in; return whether `endpoints` have changed."""
+
+    def move(self, addresses: tuple[str, ...]) -> None:
+        """Be reachable at these addresses of this host, too; those at which that fails are logged and left out."""
+
+    def close(self) -> None:
+        """Remove what leads others here. The sockets are closed by whoever made them."""
+
+
+class Addressing(Protocol):
+    """
+    Where peers are, and where we are. Made for one node, and only touched from its loop.
+
+    What is told of a peer is a stranger's word. No method waits for a network.
+    """
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses of this host at which we are; none where peers do not come by IP."""
+
+    def look(self, now: float) -> bool:
+        """Look, if it is time to, whether `addresses` are others now."""
+
+    def listen(self, instance: InstanceId, router: RouterSocket, publisher: PublisherSocket) -> BoundPair:
+        """Bind the two sockets of a worker. Raises TransportError, or InvalidConfiguration where it cannot be."""
+
+    def can_reach(self, announcement: Announcement) -> bool:
+        """Return whether a peer's sockets are of a kind that we can connect to."""
+
+    def endpoints(self, announcement: Announcement, failures: int) -> tuple[Endpoint, ...]:
+        """Return where to try a peer that was tried in vain so often: at most `MOST_ENDPOINTS`, the best first."""
+
+    def answered(self, announcement: Announcement, endpoint: Endpoint) -> tuple[Endpoint, Endpoint]:
+        """
+        Return where further connections to a peer lead that answered at `endpoint`: for its calls and its events.
+
+        The second is empty where it has none that can be connected to.
+        """
+
+    def is_certain(self, endpoint: Endpoint) -> bool:
+        """Return whether REFUSED there means that nobody is there, and not that a network is in between."""
+
+    def why_not(self, announcement: Announcement) -> str:
+        """Return why there are no `endpoints` of a peer: the end of a sentence about it. Empty where there are."""
+
+    def is_gone(self, announcement: Announcement) -> bool:
+        """Return whether a peer for which there are no `endpoints` has certainly ended."""
+
+    def hint(self, announcement: Announcement) -> str:
+        """Return a sentence on why a peer may not answer, and what to do about it here."""
+
+    def remedy(self, endpoint: Endpoint) -> str:
+        """Return what to look at where nobody answers at the endpoint of a fixed peer."""
+
+
+class Protection(Protocol):
+    """Who gets at the sockets of a transport, for those who are told. Never changes."""
+
+    @property
+    def mode(self) -> str:
+        """A name for it."""
+
+    @property
+    def level(self) -> int:
+        """The logging level of `describe()`: one without any warns."""
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """The fingerprints of our keys, that of the one we speak first; one empty text without keys."""
+
+    @property
+    def refusal(self) -> str:
+        """What it means that a peer breaks off our handshake, and what to do: the end of a sentence about it."""
+
+    def describe(self) -> str:
+        """Return the sentence a worker starts with: who can reach it, and how to change that."""
+
+
+class Transport(Protocol):
+    """Makes the sockets of one process on one bus; any thread may have it make some."""
+
+    @property
+    def max_message_size(self) -> int:
+        """Bytes that a frame to us may have: a connection over which more comes is closed before any of it is read."""
+
+    @property
+    def security(self) -> Protection:
+        """Who gets at the sockets."""
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """How many connections to bound sockets were refused, by reason."""
+
+    @property
+    def crowding(self) -> str | None:
+        """A sentence with the remedy where there is room for few more connections to bound sockets; else None."""
+
+    def addressing(self) -> Addressing:
+        """Return where peers are, and where we are, for a node that begins."""
+
+    def router(self, on_message: Callable[[bytes, bytes], None]) -> RouterSocket:
+        """Return a socket that calls `on_message(routing id, frame)`. Needs a running loop."""
+
+    def publisher(self, on_subscription: Callable[[bytes, bool], None]) -> PublisherSocket:
+        """
+        Return a socket that calls `on_subscription(prefix, subscribed)`. Needs a running loop.
+
+        It is told of every subscription, and that the last one to a prefix has ended. What is published after it was
+        told reaches the subscriber.
+        """
+
+    def dealer(
+        self,
+        endpoint: Endpoint,
+        on_message: Callable[[bytes], None],
+        *,
+        fingerprint: str = "",
+        on_state: Callable[[LinkState], None] | None = None,
+    ) -> DealerSocket:
+        """
+        Return a socket connected to one router, which calls `on_message(frame)`. Needs a running loop.
+
+        With `on_state` it is a *link*: it connects once, reports what becomes of the connection, and is then over.
+        Without, it is connected again as long as it is open. `fingerprint` is that of the peer's key, where one is
+        known.
+
+        Raises PeerRefused where that key is none of ours, and TransportError where it cannot even be tried.
+        """
+
+    def subscriber(
+        self, endpoint: Endpoint, on_message: Callable[[bytes], None], *, fingerprint: str = ""
+    ) -> SubscriberSocket:
+        """Return a socket connected to one publisher, which calls `on_message(frame)`. Raises as `dealer` does."""
+
+    def blocking_dealer(self, endpoint: Endpoint, *, fingerprint: str = "") -> BlockingSocket:
+        """Return a socket connected to one router, for one plain thread at a time. Raises as `dealer` does."""
+
+    def close(self) -> None:
+        """Close every socket that is still open."""
+
+
+TransportFactory: TypeAlias = Callable[[str, NetworkSettings], Transport]
+"""Makes the transport of a process: given the name of the bus, and the settings `network`. What `create` takes."""

@@ -1,0 +1,67 @@
+"""Which transport and which discovery a process has."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from lightbus.adapters.host.nearby import HostDiscovery
+from lightbus.adapters.mdns.discovery import ZeroconfDiscovery
+from lightbus.adapters.memory.discovery import NoDiscovery
+from lightbus.adapters.memory.network import MemoryNetwork
+from lightbus.adapters.memory.transport import MemoryTransport
+from lightbus.config import load_config
+from lightbus.engine import network as network_module
+from lightbus.engine.network import DISCOVERY_GROUP, Network
+from lightbus.exceptions import InvalidConfiguration
+
+INSECURE = {"security": {"mode": "insecure"}, "bus": {"name": "b"}, "network": {"interfaces": ["127.0.0.1"]}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        ({}, HostDiscovery),
+        ({"discovery": {"backend": "none"}}, HostDiscovery),
+        (INSECURE, ZeroconfDiscovery),
+        ({**INSECURE, "discovery": {"backend": "none"}}, NoDiscovery),
+        ({**INSECURE, "discovery": {"mdns": False}}, NoDiscovery),
+    ],
+    ids=["host", "host without multicast", "insecure", "insecure without", "insecure, as it was written before"],
+)
+def test_discovery_of_the_settings(tmp_path: Path, settings: dict[str, object], kind: type) -> None:
+    """Multicast is used or not; in mode host there are files in any case."""
+    network = Network(load_config(settings), "b", directory=tmp_path)
+    assert type(network.discovery()) is kind
+    network.transport.close()
+
+
+def test_own_transport_has_no_part_in_the_mode(tmp_path: Path) -> None:
+    """With a transport of one's own no directory, address or key counts; multicast stays what the settings say."""
+    network = Network(
+        load_config(INSECURE), "b", transport=lambda bus, settings: MemoryTransport(MemoryNetwork()), directory=tmp_path
+    )
+    assert (network.places, network.addresses) == (None, ())
+    assert type(network.discovery()) is ZeroconfDiscovery
+
+
+def test_discovery_by_the_name_of_an_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package brings a discovery, and a setting names it."""
+    point = EntryPoint("nobody", "lightbus.adapters.memory.discovery:NoDiscovery", DISCOVERY_GROUP)
+    monkeypatch.setattr(network_module, "entry_points", lambda group: [point] if group == DISCOVERY_GROUP else [])
+    monkeypatch.setattr(NoDiscovery, "__init__", lambda self, bus="": None)
+    network = Network(load_config({"discovery": {"backend": "nobody"}}), "b")
+    assert type(network.discovery()) is NoDiscovery
+    network.transport.close()
+    with pytest.raises(InvalidConfiguration, match=r"backend is 'x', and there is: mdns, none, nobody\. Install the"):
+        Network(load_config({"discovery": {"backend": "x"}}), "b")
+
+
+def test_entry_point_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named, with what it refers to and why it fails."""
+    point = EntryPoint("odd", "no_such_module:Discovery", DISCOVERY_GROUP)
+    monkeypatch.setattr(network_module, "entry_points", lambda group: [point])
+    with pytest.raises(InvalidConfiguration, match=r"'odd' \(no_such_module:Discovery\) cannot be imported: No module"):
+        Network(load_config({"discovery": {"backend": "odd"}}), "b")
