@@ -7,14 +7,18 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 from .client import BusClient
 from .config import ALL_FEATURES, Config, Feature, load_config
-from .exceptions import FailedToImportBusModule, NoBusFoundInBusModule
+from .engine.engine import Engine
+from .exceptions import FailedToImportBusModule, InvalidConfiguration, NoBusFoundInBusModule
 from .logs import configure_logging
 from .path import BusPath
+from .ports.discovery import DiscoveryFactory
+from .ports.transport import TransportFactory
 
 __all__ = ["configure_logging", "create", "get_bus", "import_bus_module", "overrides"]
 
@@ -37,6 +41,8 @@ def create(
     client_class: type[BusClient] = BusClient,
     node_class: type[BusPath] = BusPath,
     plugins: Sequence[Any] | None = None,
+    discovery: DiscoveryFactory | None = None,
+    transport: TransportFactory | None = None,
     flask: bool = False,
 ) -> BusPath:
     """
@@ -52,6 +58,8 @@ def create(
         features: what a worker does: rpcs, events, tasks.
         client_class, node_class: subclasses of BusClient and BusPath to use.
         plugins: instances of LightbusPlugin, besides those that the settings enable.
+        discovery: makes another discovery than the settings name, given the name of the bus (docs/ports.md).
+        transport: makes another transport than ZeroMQ's, given the name of the bus and the settings `network`.
         flask: kept from upstream Lightbus. There is nothing left to do for it.
 
     Raises:
@@ -72,7 +80,20 @@ def create(
         overrides=overrides,
         module_file=caller,
     )
-    return node_class(client_class(settings, plugins=plugins))
+    client = client_class(settings, plugins=plugins)
+    if discovery is not None or transport is not None:
+        _check_factories(discovery=discovery, transport=transport)
+        client.make_engine = partial(Engine, discovery=discovery, transport=transport)
+    return node_class(client)
+
+
+def _check_factories(**factories: Any) -> None:
+    for name, factory in factories.items():
+        if factory is not None and not callable(factory):
+            raise InvalidConfiguration(
+                f"create({name}=...) takes what makes a {name}, as its class, and not a {type(factory).__name__}: a "
+                "process may need several"
+            )
 
 
 def import_bus_module(name: str | None = None) -> ModuleType:

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 import lightbus
+from helpers import Door
 from lightbus import (
+    Api,
     BusClient,
     BusPath,
     FailedToImportBusModule,
@@ -26,6 +28,9 @@ from lightbus import (
     get_bus,
     import_bus_module,
 )
+from lightbus.adapters.memory.discovery import NoDiscovery
+from lightbus.config.settings import NetworkSettings
+from lightbus.testing import MemoryDiscovery, MemoryHub, MemoryNetwork, MemoryTransport
 
 
 @pytest.fixture
@@ -189,3 +194,46 @@ def test_configure_logging(capsys: pytest.CaptureFixture[str]) -> None:
         root.handlers[:], root.propagate = before[0], before[2]
         root.setLevel(before[1])
     assert capsys.readouterr().err.count("shown") == 1
+
+
+# Discovery and transport of one's own
+
+
+class ClockApi(Api):
+    class Meta:
+        name = "clock"
+
+    def read(self) -> int:
+        return 12
+
+
+def test_transport_and_discovery_of_ones_own(door: Door) -> None:
+    """Each is made with the name of the bus, the transport with the settings of the network too, and used for all."""
+    hub, network, given = MemoryHub(), MemoryNetwork(), list[Any]()
+
+    def transport(bus: str, settings: NetworkSettings) -> MemoryTransport:
+        given.append((bus, settings.max_message_size))
+        return MemoryTransport(network, max_message_size=settings.max_message_size)
+
+    own: dict[str, Any] = {"discovery": lambda bus: MemoryDiscovery(bus, hub), "transport": transport}
+    config = {"bus": {"name": "own"}, "network": {"max_message_size": 4096}}
+    worker, caller = (create(config, service_name=name, **own) for name in ("clock", "caller"))
+    assert given == []  # nothing is made before the first use
+    worker.client.register_api(ClockApi())
+    worker.client.start_in_background()
+    try:
+        assert door.call(caller.clock.read) == 12
+        (peer,) = caller.client.engine.snapshot.by_api["clock"]
+        assert peer.endpoint.startswith("memory:")
+        assert given == [("own", 4096)] * 2
+    finally:
+        caller.client.close()
+        worker.client.close()
+
+
+@pytest.mark.parametrize("name", ["discovery", "transport"])
+def test_what_makes_one_is_wanted(name: str) -> None:
+    """One that is made already is refused: a process may need several."""
+    made: Any = {"discovery": NoDiscovery(), "transport": MemoryTransport(MemoryNetwork())}[name]
+    with pytest.raises(InvalidConfiguration, match=f"takes what makes a {name}, as its class, and not a "):
+        create(**{name: made})

@@ -7,11 +7,12 @@ import inspect
 import os
 import queue
 import re
-import tempfile
+import sys
 import threading
 import unittest
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -496,7 +497,7 @@ def test_memory_buses_are_alone(hub: MemoryBus, auth: BusPath) -> None:
 
 
 def test_settings_of_the_network_do_not_count(monkeypatch: pytest.MonkeyPatch, surroundings: Surroundings) -> None:
-    """Whatever bus, mode, interfaces and peers the environment names: sockets are in a directory of the bus's own."""
+    """Whatever bus, mode, interfaces and peers the environment names: only what is kept of events is on disk."""
     monkeypatch.setenv("LIGHTBUS_SECURITY", "insecure")
     monkeypatch.setenv("LIGHTBUS_PEERS", "127.0.0.1:1")
     with memory_bus() as hub:
@@ -505,27 +506,46 @@ def test_settings_of_the_network_do_not_count(monkeypatch: pytest.MonkeyPatch, s
         hub.start(auth)
         assert hub.create().auth.whoami()
         (directory,) = surroundings.temporary.iterdir()
-        assert {path.suffix for path in directory.iterdir()} == {".rpc", ".pub", ""}  # and what is kept of events
+        assert [path.name for path in directory.iterdir()] == [auth.client.engine.identity.bus]
         assert directory.stat().st_mode & 0o077 == 0
         assert auth.client.engine.config.api("auth").rpc_timeout == 0.5
     assert not directory.exists()
     assert not list(surroundings.runtime.iterdir())
 
 
-def test_long_temporary_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Where the temporary directory's path is too long for a socket's, a short one is taken."""
-    deep = tmp_path / ("d" * 100)
-    deep.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(deep))
-    with memory_bus() as hub:
-        auth = hub.create()
-        auth.client.register_api(AuthApi())
-        hub.start(auth)
-        assert hub.create().auth.whoami()
-        assert not list(deep.iterdir())
-        places = auth.client.engine.places
-    assert places is not None
-    assert not any(map(os.path.exists, places.candidates()))
+class ClockApi(Api):
+    class Meta:
+        name = "clock"
+
+    async def read(self) -> int:
+        return 12
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="open files are counted in /proc")
+def test_calls_take_no_file_no_socket_and_no_thread(surroundings: Surroundings) -> None:
+    """A worker on a loop without kept events that calls itself opens nothing, and starts no threads for its network."""
+
+    def taken() -> tuple[set[str], set[str]]:
+        files = set[str]()
+        for each in os.listdir("/proc/self/fd"):
+            with suppress(FileNotFoundError):  # that of the listing itself
+                files.add(os.readlink(f"/proc/self/fd/{each}"))
+        return files, {thread.name for thread in threading.enumerate()}
+
+    async def main() -> None:
+        before = taken()
+        async with memory_bus() as hub:
+            clock = hub.create()
+            clock.client.register_api(ClockApi())
+            await hub.start_async(clock)
+            assert await clock.clock.read.call_async() == 12
+            files, threads = taken()
+            assert files - before[0] == set()
+            assert threads - before[1] <= {"lightbus-watchdog", "lightbus-handler"}
+        assert not list(surroundings.temporary.iterdir())
+        assert not list(surroundings.runtime.iterdir())
+
+    asyncio.run(main())
 
 
 def listening_bus() -> tuple[BusPath, queue.Queue[str]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from ..adapters.memory.discovery import MemoryDiscovery, MemoryHub
+from ..adapters.memory.network import MemoryNetwork
+from ..adapters.memory.transport import MemoryTransport
 from ..ports.discovery import Discovery
 from .memory import MemoryBus, memory_bus
 from .mock import BusMock, NotMocked
@@ -15,6 +17,8 @@ __all__ = [
     "MemoryBus",
     "MemoryDiscovery",
     "MemoryHub",
+    "MemoryNetwork",
+    "MemoryTransport",
     "NotMocked",
     "bus_mocker",
     "memory_bus",

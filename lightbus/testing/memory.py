@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..adapters.host.places import LONGEST_NAME, MAX_SOCKET_PATH
 from ..adapters.memory.discovery import MemoryDiscovery, MemoryHub
+from ..adapters.memory.network import MemoryNetwork
+from ..adapters.memory.transport import MemoryTransport
 from ..client import BusClient, EngineState
 from ..config import Config, DiscoverySettings, JournalSettings, SecuritySettings
 from ..creation import create
@@ -42,19 +43,21 @@ class MemoryBus:
             hub.start(auth)
             assert hub.create().auth.check_password(username="sally", password="secret")
 
-    Everything else is real: workers, threads, frames, validation. Sockets are files in a directory of its own, no port
-    is opened, no multicast sent, and no other bus is seen. At the end everything on it is closed, and the directory
-    removed. In an event loop that runs workers, use `async with`.
+    Everything else is real: workers, threads, frames, validation. There is no socket, and no other bus is seen. Events
+    that are kept are in a temporary directory, which is made with the first of them. At the end everything on it is
+    closed, and the directory removed. In an event loop that runs workers, use `async with`.
 
     Attributes:
         hub: where those on this bus find each other; of use for a `MemoryDiscovery` of one's own.
+        network: where their sockets meet; of use for a `MemoryTransport` of one's own.
 
     """
 
     def __init__(self) -> None:
         self.hub = MemoryHub()
-        self._directory = _short_directory()
-        self._name = f"memory-{self._directory.name}"
+        self.network = MemoryNetwork()
+        self._name = f"memory-{os.urandom(4).hex()}"
+        self._directory = Path(tempfile.gettempdir()) / f"lightbus-{self._name}"  # made with the first journal
         self._buses: list[BusClient] = []
         self._before: dict[BusClient, _Before] = {}
 
@@ -142,15 +145,15 @@ class MemoryBus:
         ours = config.model_copy(
             update={
                 "security": SecuritySettings(mode="host"),
-                "discovery": DiscoverySettings(mdns=False, wait=WAIT),
+                "discovery": DiscoverySettings(wait=WAIT),
                 "journal": JournalSettings(data_dir=self._directory),
             }
         )
         return Engine(
             ours,
             replace(identity, bus=self._name),
-            discovery=lambda: MemoryDiscovery(self._name, self.hub),
-            directory=self._directory,
+            discovery=lambda bus: MemoryDiscovery(bus, self.hub),
+            transport=lambda bus, network: MemoryTransport(self.network, max_message_size=network.max_message_size),
         )
 
     def _not_listening(self) -> list[str]:
@@ -201,12 +204,3 @@ def _hears(listener: BusClient, publisher: BusClient) -> bool:
 def _check(waiting: list[str], deadline: Deadline, timeout: float) -> None:
     if deadline.passed():
         raise LightbusTimeout(f"After {timeout} s these do not listen: {', '.join(waiting)}. Does a handler block one?")
-
-
-def _short_directory() -> Path:
-    """Make a directory that only this user can enter, and whose path is short enough for sockets in it."""
-    made = Path(tempfile.mkdtemp(prefix="lb-"))
-    if len(os.fsencode(made / LONGEST_NAME)) <= MAX_SOCKET_PATH:
-        return made
-    made.rmdir()
-    return Path(tempfile.mkdtemp(prefix="lb-", dir="/tmp"))
