@@ -283,8 +283,8 @@ class Transport(Protocol):
         """
         Return a socket that calls `on_subscription(prefix, subscribed)`. Needs a running loop.
 
-        It is told of every subscription, and that the last one to a prefix has ended. What is published after it was
-        told reaches the subscriber.
+        It is told of every subscriber's subscriptions (perhaps of one more than once), and that the last one to a
+        prefix has ended. What is published after it was told reaches the subscriber.
         """
 
     def dealer(

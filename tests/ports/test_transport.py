@@ -1,0 +1,697 @@
+"""The contract of transports: every implementation passes it, those of others, too."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from helpers import MS, wait_until_async
+from lightbus.adapters.host.places import Places
+from lightbus.adapters.memory.network import MemoryNetwork
+from lightbus.adapters.memory.transport import MemoryTransport
+from lightbus.adapters.zmq.security import HostSecurity, InsecureSecurity
+from lightbus.adapters.zmq.transport import Transport as ZmqTransport
+from lightbus.exceptions import TransportError
+from lightbus.ports.transport import (
+    Addressing,
+    DealerSocket,
+    Endpoint,
+    LinkState,
+    ListeningSocket,
+    SubscriberSocket,
+    Transport,
+)
+from lightbus.wire.announcement import Announcement
+
+INSTANCE = "0123456789abcdef"
+LARGE = 1024 * 1024
+
+
+class Make(Protocol):
+    """Makes transports that reach each other."""
+
+    def __call__(self, max_message_size: int = LARGE) -> Transport:
+        """Return one more, as of another process."""
+
+
+@pytest.fixture(params=["memory", "ipc", "tcp"])
+def make(request: pytest.FixtureRequest) -> Iterator[Make]:
+    """Return what makes transports: all implementations take the same exam. They are closed in the end."""
+    made: list[Transport] = []
+    network = MemoryNetwork()
+    with tempfile.TemporaryDirectory() as directory:  # a short path: there are to be sockets in it
+
+        def make(max_message_size: int = LARGE) -> Transport:
+            if request.param == "memory":
+                made.append(MemoryTransport(network, max_message_size=max_message_size))
+            else:
+                security = (
+                    HostSecurity(places=Places.only(Path(directory)))
+                    if request.param == "ipc"
+                    else InsecureSecurity(bus="b", addresses=("127.0.0.1",))
+                )
+                made.append(ZmqTransport(security, max_message_size=max_message_size))
+            return made[-1]
+
+        yield make
+        for transport in made:
+            transport.close()
+
+
+class Worker:
+    """A worker's two sockets, and what they heard."""
+
+    def __init__(self, transport: Transport, *, echoes: bool = False) -> None:
+        self.heard: list[tuple[bytes, bytes]] = []
+        self.told: list[tuple[bytes, bool]] = []
+        self._echoes = echoes
+        self.router = transport.router(self._on_message)
+        self.publisher = transport.publisher(lambda prefix, subscribed: self.told.append((prefix, subscribed)))
+
+    def listen(self, addressing: Addressing) -> Worker:
+        """Bind where the addressing says."""
+        self.pair = addressing.listen(INSTANCE, self.router, self.publisher)
+        self.rpc, self.event = self.pair.endpoints.rpc, self.pair.endpoints.event
+        return self
+
+    async def listen_at(self, before: Worker) -> Worker:
+        """Bind where another one was, as soon as that is free."""
+        self.rpc = await wait_until_async(partial(_bound, self.router, before.rpc))
+        self.event = await wait_until_async(partial(_bound, self.publisher, before.event))
+        return self
+
+    @property
+    def frames(self) -> list[bytes]:
+        return [frame for _, frame in self.heard]
+
+    def close(self) -> None:
+        """Close both."""
+        self.router.close()
+        self.publisher.close()
+
+    def _on_message(self, routing_id: bytes, frame: bytes) -> None:
+        self.heard.append((routing_id, frame))
+        if self._echoes:
+            self.router.send(routing_id, frame)
+
+
+class Caller:
+    """A dealer, and what it heard."""
+
+    def __init__(self, transport: Transport, endpoint: Endpoint, *, is_link: bool = False) -> None:
+        self.frames: list[bytes] = []
+        self.states: list[LinkState] = []
+        on_state = self.states.append if is_link else None
+        self.dealer: DealerSocket = transport.dealer(endpoint, self.frames.append, on_state=on_state)
+
+    def say(self, frame: bytes) -> None:
+        """Send it, now or once that is possible."""
+        if not self.dealer.send(frame):
+            self.dealer.send_later(frame)
+
+
+class Reader:
+    """A subscriber, and what it heard."""
+
+    def __init__(self, transport: Transport, endpoint: Endpoint) -> None:
+        self.frames: list[bytes] = []
+        self.socket: SubscriberSocket = transport.subscriber(endpoint, self.frames.append)
+
+
+class Scene:
+    """What a test uses; all of it is closed in the end."""
+
+    def __init__(self, make: Make) -> None:
+        self.make = make
+        self.here, self.there = make(), make()
+        self._open: list[Worker | DealerSocket | SubscriberSocket] = []
+
+    def worker(self, transport: Transport | None = None, *, echoes: bool = False) -> Worker:
+        """Return a worker that is bound."""
+        transport = transport or self.there
+        worker = Worker(transport, echoes=echoes)
+        self._open.append(worker)
+        return worker.listen(transport.addressing())
+
+    async def replace(self, gone: Worker, *, echoes: bool = False) -> Worker:
+        """Close a worker, and return another one in its place."""
+        gone.close()
+        worker = Worker(self.there, echoes=echoes)
+        self._open.append(worker)
+        return await worker.listen_at(gone)
+
+    def caller(self, worker: Worker, *, is_link: bool = False) -> Caller:
+        """Return somebody connected to a worker's router."""
+        caller = Caller(self.here, worker.rpc, is_link=is_link)
+        self._open.append(caller.dealer)
+        return caller
+
+    def reader(self, worker: Worker) -> Reader:
+        """Return somebody connected to a worker's publisher."""
+        reader = Reader(self.here, worker.event)
+        self._open.append(reader.socket)
+        return reader
+
+    def close(self) -> None:
+        """Close everything, even twice."""
+        for each in self._open * 2:
+            each.close()
+
+
+def _bound(socket: ListeningSocket, endpoint: Endpoint) -> Endpoint:
+    """Return where a socket is bound from now on; no text where somebody else is there."""
+    with suppress(TransportError):
+        return socket.bind(endpoint)
+    return ""
+
+
+@asynccontextmanager
+async def playing(make: Make) -> AsyncIterator[Scene]:
+    """Play a scene on the running loop."""
+    scene = Scene(make)
+    try:
+        yield scene
+    finally:
+        scene.close()
+
+
+def play(make: Make, scenario: Callable[[Scene], Awaitable[None]]) -> None:
+    """Play a scene on a loop of its own."""
+
+    async def main() -> None:
+        async with playing(make) as scene:
+            await scenario(scene)
+
+    asyncio.run(main())
+
+
+# Routers and dealers
+
+
+def test_frames_go_both_ways_in_order(make: Make) -> None:
+    """All that is sent arrives whole, in order, and so do the answers, each with those who asked."""
+
+    async def scenario(scene: Scene) -> None:
+        worker = scene.worker(echoes=True)
+        callers = [scene.caller(worker), scene.caller(worker)]
+        sent = [[b"%d %d" % (who, number) for number in range(500)] for who in range(2)]
+        for frames in zip(*sent, strict=True):
+            for caller, frame in zip(callers, frames, strict=True):
+                caller.say(frame)
+        await wait_until_async(lambda: [len(caller.frames) for caller in callers] == [500, 500])
+        assert [caller.frames for caller in callers] == sent
+        assert len({routing_id for routing_id, _ in worker.heard}) == 2
+
+    play(make, scenario)
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_000])
+def test_frames_of_any_size(make: Make, size: int) -> None:
+    """A frame may be empty, and large."""
+
+    async def scenario(scene: Scene) -> None:
+        worker = scene.worker(echoes=True)
+        caller = scene.caller(worker)
+        caller.say(b"x" * size)
+        await wait_until_async(lambda: caller.frames == [b"x" * size])
+
+    play(make, scenario)
+
+
+def test_frames_wait_for_somebody_to_be_there(make: Make) -> None:
+    """What is sent to nobody waits, unless it is not wanted any more, and goes as soon as somebody is there."""
+
+    async def scenario(scene: Scene) -> None:
+        gone = scene.worker()
+        gone.close()
+        caller, sent = scene.caller(gone), list[bytes]()
+        assert not caller.dealer.send(b"now or never")
+        for frame, wanted in [(b"one", True), (b"two", False), (b"three", True)]:
+            caller.dealer.send_later(frame, lambda frame=frame: sent.append(frame), wanted=lambda wanted=wanted: wanted)
+        assert not caller.dealer.send(b"others wait already")
+        await asyncio.sleep(20 * MS)
+        assert sent == []
+        worker = await scene.replace(gone)
+        await wait_until_async(lambda: worker.frames == [b"one", b"three"])
+        assert sent == [b"one", b"three"]
+
+    play(make, scenario)
+
+
+def test_dealer_is_connected_again(make: Make) -> None:
+    """Where a worker went and another one came to its place, a dealer goes on with that one."""
+
+    async def scenario(scene: Scene) -> None:
+        first = scene.worker()
+        caller = scene.caller(first)
+        caller.say(b"hello")
+        await wait_until_async(lambda: first.frames == [b"hello"])
+        second = await scene.replace(first, echoes=True)
+
+        async def is_answered() -> bool:
+            caller.say(b"again")
+            await asyncio.sleep(5 * MS)
+            return bool(caller.frames)
+
+        while not await is_answered():
+            pass
+        assert set(second.frames) == {b"again"}
+
+    play(make, scenario)
+
+
+def test_full_queue_is_told(make: Make) -> None:
+    """A dealer that sends more than is read is told so soon; what was taken arrives, and then there is room."""
+
+    async def scenario(scene: Scene) -> None:
+        worker = scene.worker()
+        caller = scene.caller(worker)
+        caller.say(b"hello")
+        await wait_until_async(lambda: worker.frames == [b"hello"])
+        taken = 0
+        while caller.dealer.send(b"%d" % taken * 20):  # nobody reads: the loop is ours
+            taken += 1
+            assert taken < 1_000_000
+        await wait_until_async(lambda: len(worker.frames) == 1 + taken)
+        assert worker.frames[1:] == [b"%d" % number * 20 for number in range(taken)]
+        await wait_until_async(lambda: caller.dealer.send(b"more"))
+
+    play(make, scenario)
+
+
+def test_full_queue_lets_later_frames_go_by_themselves(make: Make) -> None:
+    """What is kept while the queue is full goes, in order, once there is room."""
+
+    async def scenario(scene: Scene) -> None:
+        worker = scene.worker()
+        caller = scene.caller(worker)
+        caller.say(b"hello")
+        await wait_until_async(lambda: worker.frames == [b"hello"])
+        taken = 0
+        while caller.dealer.send(b"x" * 100):
+            taken += 1
+        for frame in (b"one", b"two"):
+            caller.dealer.send_later(frame)
+        await wait_until_async(lambda: worker.frames[-1] == b"two")
+        assert worker.frames[-2:] == [b"one", b"two"]
+        assert len(worker.frames) == 1 + taken + 2
+
+    play(make, scenario)
+
+
+def test_answer_to_somebody_who_left(make: Make) -> None:
+    """It is not sent, which is told and counted."""
+
+    async def scenario(scene: Scene) -> None:
+        worker = scene.worker()
+        caller = scene.caller(worker)
+        caller.say(b"hello")
+        await wait_until_async(lambda: len(worker.heard) == 1)
+        ((routing_id, _),) = worker.heard
+        assert worker.router.dropped == 0
+        caller.dealer.close()
+        await wait_until_async(lambda: not worker.router.send(routing_id, b"who is there?"))
+        assert worker.router.dropped == 1
+        assert not worker.router.send(b"nobody", b"ever")
+        assert worker.router.dropped == 2
+
+    play(make, scenario)
+
+
+def test_too_long_a_frame_ends_the_connection(make: Make) -> None:
+    """It does not arrive, and who sent it loses the connection; others do not notice."""
+
+    async def scenario(scene: Scene) -> None:
+        worker = scene.worker(scene.make(10_000), echoes=True)
+        harmless, careless = scene.caller(worker), scene.caller(worker, is_link=True)
+        for caller in (harmless, careless):
+            caller.say(b"hello")
+        await wait_until_async(lambda: harmless.frames and careless.frames)
+        careless.say(b"x" * 20_000)
+        await wait_until_async(lambda: careless.states[-1] is LinkState.DISCONNECTED)
+        harmless.say(b"x" * 10_000)
+        await wait_until_async(lambda: len(harmless.frames) == 2)
+        assert sorted(map(len, worker.frames)) == [5, 5, 10_000]
+
+    play(make, scenario)
+
+
+# Links
+
+
+def test_link_tells_what_becomes_of_it(make: Make) -> None:
+    """It tells that somebody is there, that it is connected, and that it is no more."""
+
+    async def scenario(scene: Scene) -> None:
+        worker = scene.worker(echoes=True)
+        caller = scene.caller(worker, is_link=True)
+        caller.say(b"hello")
+        await wait_until_async(lambda: caller.frames == [b"hello"])
+        await wait_until_async(lambda: caller.states == [LinkState.REACHED, LinkState.CONNECTED])
+        worker.close()
+        await wait_until_async(lambda: len(caller.states) > 2)
+        assert caller.states[2] is LinkState.DISCONNECTED
+
+    play(make, scenario)
+
+
+def test_link_to_nobody_is_refused(make: Make) -> None:
+    """Where nobody listens a link says so, and tries no more: whoever comes later does not hear of it."""
+
+    async def scenario(scene: Scene) -> None:
+        gone = scene.worker()
+        gone.close()
+        caller = scene.caller(gone, is_link=True)
+        caller.say(b"hello")
+        await wait_until_async(lambda: caller.states[:1] == [LinkState.REFUSED])
+        later, witness = await scene.replace(gone), scene.caller(gone)
+        witness.say(b"witness")
+        await wait_until_async(lambda: later.frames == [b"witness"])
+        assert LinkState.CONNECTED not in caller.states
+
+    play(make, scenario)
+
+
+# Publishers and subscribers
+
+
+def test_what_is_subscribed_arrives(make: Make) -> None:
+    """All that begins with a subscription arrives from when the publisher was told of it on, in order; nothing else."""
+
+    async def scenario(scene: Scene) -> None:
+        worker = scene.worker()
+        reader = scene.reader(worker)
+        worker.publisher.send(b"a: nobody hears it")
+        reader.socket.subscribe(b"a")
+        reader.socket.subscribe(b"b\0")
+        await wait_until_async(lambda: worker.told == [(b"a", True), (b"b\0", True)])
+        for frame in (b"a1", b"b\x001", b"c1", b"b1", b"a", b"ab"):
+            worker.publisher.send(frame)
+        await wait_until_async(lambda: len(reader.frames) == 4)
+        assert reader.frames == [b"a1", b"b\x001", b"a", b"ab"]
+
+    play(make, scenario)
+
+
+def test_subscriptions_are_told(make: Make) -> None:
+    """Each subscriber's subscriptions are told, and that a prefix is not wanted any more when the last one leaves."""
+
+    async def scenario(scene: Scene) -> None:
+        worker = scene.worker()
+        readers = [scene.reader(worker), scene.reader(worker)]
+        for count, reader in enumerate(readers, start=1):
+            reader.socket.subscribe(b"a")
+            await wait_until_async(lambda count=count: worker.told == [(b"a", True)] * count)
+        readers[0].socket.subscribe(b"z")
+        await wait_until_async(lambda: worker.told[2:] == [(b"z", True)])
+        readers[0].socket.unsubscribe(b"a")
+        readers[0].socket.unsubscribe(b"z")
+        await wait_until_async(lambda: worker.told[3:] == [(b"z", False)])
+        worker.publisher.send(b"a1")
+        await wait_until_async(lambda: readers[1].frames == [b"a1"])
+        assert readers[0].frames == []
+        readers[1].socket.close()
+        await wait_until_async(lambda: worker.told[4:] == [(b"a", False)])
+
+    play(make, scenario)
+
+
+def test_subscriptions_are_counted(make: Make) -> None:
+    """What is subscribed to twice is heard until it was taken back twice."""
+
+    async def scenario(scene: Scene) -> None:
+        worker = scene.worker()
+        reader = scene.reader(worker)
+        for _ in range(2):
+            reader.socket.subscribe(b"a")
+        reader.socket.unsubscribe(b"a")
+        reader.socket.subscribe(b"z")
+        await wait_until_async(lambda: worker.told[-1:] == [(b"z", True)])
+        worker.publisher.send(b"a1")
+        await wait_until_async(lambda: reader.frames == [b"a1"])
+        reader.socket.unsubscribe(b"a")
+        await wait_until_async(lambda: worker.told[-1:] == [(b"a", False)])
+
+    play(make, scenario)
+
+
+def test_subscriber_is_connected_again(make: Make) -> None:
+    """A publisher that comes in the place of another one is told of the subscriptions, and heard."""
+
+    async def scenario(scene: Scene) -> None:
+        first = scene.worker()
+        reader = scene.reader(first)
+        reader.socket.subscribe(b"a")
+        await wait_until_async(lambda: first.told == [(b"a", True)])
+        second = await scene.replace(first)
+        await wait_until_async(lambda: second.told == [(b"a", True)])
+        second.publisher.send(b"a1")
+        await wait_until_async(lambda: reader.frames == [b"a1"])
+
+    play(make, scenario)
+
+
+def test_slow_subscriber_misses_and_others_do_not(make: Make) -> None:
+    """Nobody waits for a subscriber that does not read: it misses some, and goes on, in order, when it reads."""
+
+    async def scenario(scene: Scene) -> None:
+        worker = scene.worker()
+        quick, slow = scene.reader(worker), scene.reader(worker)
+        for reader in (quick, slow):
+            reader.socket.subscribe(b"")
+        await wait_until_async(lambda: len(worker.told) == 2)
+        slow.socket.pause()
+        frames = [b"%09d" % number * 100 for number in range(30_000)]
+        for number, frame in enumerate(frames, start=1):
+            worker.publisher.send(frame)
+            if number % 250 == 0:
+                await wait_until_async(lambda number=number: len(quick.frames) == number)
+        assert quick.frames == frames
+        slow.socket.resume()
+        await wait_until_async(lambda: worker.publisher.send(b"end") or slow.frames[-1:] == [b"end"])
+        read = [frame for frame in slow.frames if frame != b"end"]
+        assert read == sorted(read)
+        assert frames[0] in read
+        assert len(read) < len(frames)
+
+    play(make, scenario)
+
+
+# In plain threads
+
+
+def test_blocking_dealer(make: Make) -> None:
+    """In a plain thread it sends and waits, again and again, and gives up in time where nothing comes."""
+
+    async def scenario(scene: Scene) -> None:
+        worker = scene.worker(echoes=True)
+
+        def call() -> list[bytes | None]:
+            dealer = scene.here.blocking_dealer(worker.rpc)
+            assert not dealer.was_used
+            heard: list[bytes | None] = []
+            for frame in (b"one", b"two"):
+                while not dealer.send(frame):
+                    pass
+                while (answer := dealer.receive(5.0)) is None:
+                    pass
+                heard.append(answer)
+            assert dealer.was_used
+            heard.append(dealer.receive(1 * MS))
+            dealer.close()
+            dealer.close()
+            return heard
+
+        assert await asyncio.to_thread(call) == [b"one", b"two", None]
+        assert worker.frames == [b"one", b"two"]
+
+    play(make, scenario)
+
+
+def test_blocking_dealer_to_nobody(make: Make) -> None:
+    """It says that it could not send, and was not used."""
+
+    async def scenario(scene: Scene) -> None:
+        gone = scene.worker()
+        gone.close()
+
+        def call() -> tuple[bool, bool]:
+            dealer = scene.here.blocking_dealer(gone.rpc)
+            sent = dealer.send(b"hello")
+            dealer.close()
+            return sent, dealer.was_used
+
+        assert await asyncio.to_thread(call) == (False, False)
+
+    play(make, scenario)
+
+
+def test_loops_in_several_threads(make: Make) -> None:
+    """Sockets on different loops reach each other, and each calls back in its own thread only."""
+
+    async def scenario(scene: Scene) -> None:
+        worker = scene.worker(echoes=True)
+        threads: list[int] = []
+
+        async def call() -> None:
+            done = asyncio.Event()
+
+            def on_message(frame: bytes) -> None:
+                threads.append(threading.get_ident())
+                if frame == b"99":
+                    done.set()
+
+            dealer = scene.here.dealer(worker.rpc, on_message)
+            for number in range(100):
+                dealer.send_later(b"%d" % number)
+            await done.wait()
+            assert set(threads) == {threading.get_ident()}
+            dealer.close()
+
+        await asyncio.to_thread(asyncio.run, call())
+        assert len(threads) == 100
+        assert worker.frames == [b"%d" % number for number in range(100)]
+
+    play(make, scenario)
+
+
+# The end
+
+
+def test_closed_socket_hears_nothing_more(make: Make) -> None:
+    """What arrives at a closed socket, or had arrived and was not read, is told nobody."""
+
+    async def scenario(scene: Scene) -> None:
+        worker = scene.worker()
+        callers = [scene.caller(worker), scene.caller(worker)]
+        for caller in callers:
+            caller.say(b"hello")
+        await wait_until_async(lambda: len(worker.heard) == 2)
+        for routing_id, _ in worker.heard:
+            worker.router.send(routing_id, b"welcome")
+        callers[0].dealer.close()
+        await wait_until_async(lambda: callers[1].frames == [b"welcome"])
+        assert callers[0].frames == []
+
+    play(make, scenario)
+
+
+def test_what_was_sent_before_the_end_arrives(make: Make) -> None:
+    """A socket that is flushed when it is closed has what it sent arrive."""
+
+    async def scenario(scene: Scene) -> None:
+        worker = scene.worker()
+        caller = scene.caller(worker)
+        caller.say(b"hello")
+        await wait_until_async(lambda: len(worker.heard) == 1)
+        assert caller.dealer.send(b"goodbye")
+        caller.dealer.flush_and_close(5000)
+        await wait_until_async(lambda: worker.frames == [b"hello", b"goodbye"])
+
+    play(make, scenario)
+
+
+def test_sockets_of_a_loop_that_is_closed(make: Make) -> None:
+    """They are closed afterwards, from anywhere, and others see them go."""
+    here, there = make(), make()
+
+    async def begin() -> tuple[Worker, Caller]:
+        worker = Worker(there).listen(there.addressing())
+        caller = Caller(here, worker.rpc)
+        caller.say(b"hello")
+        await wait_until_async(lambda: worker.frames == [b"hello"])
+        return worker, caller
+
+    worker, caller = asyncio.run(begin())
+
+    async def witness() -> None:
+        seen = Caller(here, worker.rpc, is_link=True)
+        await wait_until_async(lambda: LinkState.CONNECTED in seen.states)
+        for socket in (worker.router, worker.publisher, caller.dealer):
+            socket.abandon()
+        worker.pair.close()
+        await wait_until_async(lambda: LinkState.DISCONNECTED in seen.states)
+        seen.dealer.close()
+
+    asyncio.run(witness())
+
+
+# Where peers are
+
+
+def announced(worker: Worker) -> Announcement:
+    """Return what a worker tells others of where it is."""
+    at = worker.pair.endpoints
+    return Announcement(
+        bus="b",
+        instance=INSTANCE,
+        service="shop",
+        process="p",
+        host="h",
+        addresses=at.addresses,
+        rpc_port=at.rpc_port,
+        event_port=at.event_port,
+        directory=at.directory,
+    )
+
+
+def test_announced_worker_is_reached(make: Make) -> None:
+    """What a worker announces is enough for others to reach both of its sockets."""
+
+    async def scenario(scene: Scene) -> None:
+        worker, addressing = scene.worker(), scene.here.addressing()
+        peer = announced(worker)
+        assert addressing.can_reach(peer)
+        (endpoint, *_) = addressing.endpoints(peer, 0)
+        assert addressing.endpoints(peer, 3)
+        calls, events = addressing.answered(peer, endpoint)
+        caller, reader = Caller(scene.here, calls), Reader(scene.here, events)
+        caller.say(b"hello")
+        reader.socket.subscribe(b"a")
+        await wait_until_async(lambda: worker.frames == [b"hello"] and worker.told == [(b"a", True)])
+        caller.dealer.close()
+        reader.socket.close()
+        assert addressing.hint(peer)
+        assert addressing.remedy(endpoint)
+
+    play(make, scenario)
+
+
+def test_worker_that_is_gone_is_not_there(make: Make) -> None:
+    """Where a worker was that is gone, nobody is looked for, or whoever tries is refused, and that is certain."""
+
+    async def scenario(scene: Scene) -> None:
+        worker, addressing = scene.worker(), scene.here.addressing()
+        peer = announced(worker)
+        worker.close()
+        worker.pair.close()
+        endpoints = addressing.endpoints(peer, 0)
+        if not endpoints:
+            assert addressing.is_gone(peer)
+            assert addressing.why_not(peer)
+        for endpoint in endpoints:
+            caller = Caller(scene.here, endpoint, is_link=True)
+            await wait_until_async(lambda caller=caller: LinkState.REFUSED in caller.states)
+            caller.dealer.close()
+            assert addressing.is_certain(endpoint)
+
+    play(make, scenario)
+
+
+def test_state_of_a_transport_is_told(make: Make) -> None:
+    """Who gets at its sockets, whom it refused and whether it gets crowded are told."""
+    transport = make(4096)
+    assert transport.max_message_size == 4096
+    assert transport.security.mode
+    assert transport.security.describe()
+    assert transport.security.refusal
+    assert transport.security.fingerprints == ("",)
+    assert (dict(transport.refused), transport.crowding) == ({}, None)
