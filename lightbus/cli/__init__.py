@@ -16,30 +16,34 @@ import click
 __all__ = ["main"]
 
 COMMANDS = {
-    "run": ("lightbus.cli.run", "run", "Serve the APIs and listeners of a bus module."),
-    "keys": ("lightbus.cli.keys", "keys", "Make, show and replace the key that opens a bus to the LAN."),
-    "peers": ("lightbus.cli.peers", "peers", "Show who is on the bus, and who of them answers."),
-    "apis": ("lightbus.cli.apis", "apis", "Show the APIs on the bus, and who serves them."),
-    "describe": ("lightbus.cli.describe", "describe", "Show an API or one member of it."),
-    "call": ("lightbus.cli.call", "call", "Call a procedure, and show its result."),
-    "fire": ("lightbus.cli.fire", "fire", "Fire an event."),
-    "ping": ("lightbus.cli.ping", "ping", "Measure round trips to peers."),
-    "graph": ("lightbus.cli.graph", "graph", "Show who calls whom, and who listens to whom."),
-    "top": ("lightbus.cli.top", "top", "Show live what the workers do."),
-    "watch": ("lightbus.cli.watch", "watch", "Show peers and APIs as they come and go."),
-    "rate": ("lightbus.cli.rate", "rate", "Show live how many events, and bytes, there are of each."),
-    "doctor": ("lightbus.cli.doctor", "doctor", "Check the bus and this host, and say what to do."),
-    "tail": ("lightbus.cli.tail", "tail", "Show events as they happen, or as they are kept."),
-    "inspect": ("lightbus.cli.inspect", "inspect", "Find events in the journals."),
-    "groups": ("lightbus.cli.groups", "groups", "Show the consumer groups, or forget one."),
-    "lag": ("lightbus.cli.lag", "lag", "Show how many events each group has still to handle."),
-    "dead": ("lightbus.cli.dead", "dead", "Show the events that were set aside, give or drop them."),
-    "demo": ("lightbus.cli.demo", "demo", "Show two services finding each other, in 15 seconds."),
-    "completion": ("lightbus.cli.completion", "completion", "Install completion for bash, zsh or fish."),
-    "shell": ("lightbus.cli.shell", "shell", "Open a Python prompt with the bus."),
-    "dumpschema": ("lightbus.cli.dumpschema", "dumpschema", "Write the schemas of APIs."),
-    "dumpconfigschema": ("lightbus.cli.dumpconfigschema", "dumpconfigschema", "Write the schema of the settings."),
-    "version": ("lightbus.cli.version", "version", "Show the versions of Lightbus and what it is built on."),
+    "run": ("lightbus.cli.commands.run", "run", "Serve the APIs and listeners of a bus module."),
+    "keys": ("lightbus.cli.commands.keys", "keys", "Make, show and replace the key that opens a bus to the LAN."),
+    "peers": ("lightbus.cli.commands.peers", "peers", "Show who is on the bus, and who of them answers."),
+    "apis": ("lightbus.cli.commands.apis", "apis", "Show the APIs on the bus, and who serves them."),
+    "describe": ("lightbus.cli.commands.describe", "describe", "Show an API or one member of it."),
+    "call": ("lightbus.cli.commands.call", "call", "Call a procedure, and show its result."),
+    "fire": ("lightbus.cli.commands.fire", "fire", "Fire an event."),
+    "ping": ("lightbus.cli.commands.ping", "ping", "Measure round trips to peers."),
+    "graph": ("lightbus.cli.commands.graph", "graph", "Show who calls whom, and who listens to whom."),
+    "top": ("lightbus.cli.commands.top", "top", "Show live what the workers do."),
+    "watch": ("lightbus.cli.commands.watch", "watch", "Show peers and APIs as they come and go."),
+    "rate": ("lightbus.cli.commands.rate", "rate", "Show live how many events, and bytes, there are of each."),
+    "doctor": ("lightbus.cli.commands.doctor", "doctor", "Check the bus and this host, and say what to do."),
+    "tail": ("lightbus.cli.commands.tail", "tail", "Show events as they happen, or as they are kept."),
+    "inspect": ("lightbus.cli.commands.inspect", "inspect", "Find events in the journals."),
+    "groups": ("lightbus.cli.commands.groups", "groups", "Show the consumer groups, or forget one."),
+    "lag": ("lightbus.cli.commands.lag", "lag", "Show how many events each group has still to handle."),
+    "dead": ("lightbus.cli.commands.dead", "dead", "Show the events that were set aside, give or drop them."),
+    "demo": ("lightbus.cli.commands.demo", "demo", "Show two services finding each other, in 15 seconds."),
+    "completion": ("lightbus.cli.commands.completion", "completion", "Install completion for bash, zsh or fish."),
+    "shell": ("lightbus.cli.commands.shell", "shell", "Open a Python prompt with the bus."),
+    "dumpschema": ("lightbus.cli.commands.dumpschema", "dumpschema", "Write the schemas of APIs."),
+    "dumpconfigschema": (
+        "lightbus.cli.commands.dumpconfigschema",
+        "dumpconfigschema",
+        "Write the schema of the settings.",
+    ),
+    "version": ("lightbus.cli.commands.version", "version", "Show the versions of Lightbus and what it is built on."),
 }
 """Name -> module, function, and the line that `--help` shows without importing either."""
 
@@ -126,7 +130,7 @@ def main(**kwargs: Any) -> None:
         _refuse_key_in(kwargs.get("args") or sys.argv[1:])
         _group(**kwargs)
     except LightbusException as error:
-        from .output import clean
+        from .support.output import clean
 
         # A handler's words are in it, and its traceback: lines may be several, and nothing else controls the terminal.
         text = "\n".join(map(clean, str(error).split("\n")))

@@ -40,8 +40,8 @@ def test_help_imports_no_command(processes: Processes) -> None:
 def test_command_imports_no_other(processes: Processes) -> None:
     """A command is imported when it is run, and none of the others with it."""
     modules = imported_by(processes, "run", "--help")
-    assert "lightbus.cli.run" in modules
-    assert modules & {"lightbus.cli.demo", "lightbus.cli.version", "rich", "zeroconf"} == set()
+    assert "lightbus.cli.commands.run" in modules
+    assert modules & {"lightbus.cli.commands.demo", "lightbus.cli.commands.version", "rich", "zeroconf"} == set()
 
 
 INTERRUPTED_WHILE_IMPORTING = """

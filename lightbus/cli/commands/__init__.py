@@ -1,0 +1,1 @@
+"""The subcommands of `lightbus`: one file per command."""

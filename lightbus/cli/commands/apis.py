@@ -1,0 +1,56 @@
+"""`lightbus apis`: what is served on the bus, and by whom."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import click
+
+from ..support.catalogue import ServedApi, served_apis
+from ..support.connection import Connection, on_bus
+from ..support.options import ClientOptions, client_options
+from ..support.output import Cell, Column
+
+__all__ = ["apis"]
+
+COLUMNS = (
+    Column(title="API"),
+    Column(title="VERSION", right=True, optional=1),
+    Column(title="PROCEDURES"),
+    Column(title="EVENTS"),
+    Column(title="SERVED BY"),
+)
+
+
+@click.command()
+@click.option("--internal", is_flag=True, help="Show internal APIs, too.")
+@client_options
+def apis(options: ClientOptions, internal: bool) -> None:
+    """Show the APIs on the bus, and who serves them.
+
+    `lightbus describe API` tells more of one. Versions in yellow: not all of its peers serve the same.
+    """
+    on_bus(options, lambda bus: _show(bus, internal=internal))
+
+
+async def _show(bus: Connection, *, internal: bool) -> None:
+    found = [api for api in served_apis(await bus.look_around()) if internal or not api.is_internal]
+    if bus.output.as_json:
+        for api in found:
+            bus.output.record(api.fields())
+    elif found:
+        bus.output.table(COLUMNS, [_row(api) for api in found])
+    else:
+        bus.output.note("No peer serves an API.")
+
+
+def _row(api: ServedApi) -> list[Cell]:
+    services = Counter(peer.announcement.service for peer in api.peers)
+    versions = ", ".join(map(str, api.versions))
+    return [
+        api.name,
+        (f"{versions} (mixed)", "yellow") if api.is_mixed else versions,
+        ", ".join(api.procedures) or "-",
+        ", ".join(api.events) or "-",
+        ", ".join(f"{service} x{count}" if count > 1 else service for service, count in sorted(services.items())),
+    ]

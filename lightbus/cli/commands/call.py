@@ -1,0 +1,137 @@
+"""`lightbus call`: call a procedure from the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from ...core.peers import Peer
+from ...exceptions import LightbusException, UnknownProcedure
+from ...typing import JsonSchema, Kwargs
+from ...wire.plain import json_form
+from ..support.arguments import parse_arguments
+from ..support.catalogue import split_target
+from ..support.completing import complete_peers, complete_procedures
+from ..support.connection import Connection, on_bus
+from ..support.options import ClientOptions, client_options
+from ..support.output import clean
+
+__all__ = ["call", "schema_of"]
+
+
+@click.command()
+@click.argument("name", metavar="API.PROCEDURE", shell_complete=complete_procedures)
+@click.argument("arguments", nargs=-1, metavar="[NAME=VALUE]...")
+@click.option("--timeout", type=click.FloatRange(0.0, min_open=True), metavar="SECONDS", help="By when to answer.")
+@click.option("--peer", metavar="PEER", shell_complete=complete_peers, help="Call this peer: service, process or id.")
+@click.option("--all", "everybody", is_flag=True, help="Call every peer that serves the API.")
+@client_options
+def call(
+    options: ClientOptions,
+    name: str,
+    arguments: tuple[str, ...],
+    timeout: float | None,
+    peer: str | None,
+    everybody: bool,
+) -> None:
+    """Call a procedure, and show its result.
+
+    lightbus call auth.check_password user=admin password=secret
+
+    A value is JSON where it parses, else text; NAME=@FILE and NAME=- take it from a file or standard input. Alone,
+    @FILE, - or a JSON object gives all arguments. They are checked against the schema that the peers advertise.
+    """
+    if peer is not None and everybody:
+        raise click.UsageError("--peer and --all exclude each other: give one of them.")
+    on_bus(options, lambda bus: _call(bus, name, arguments, timeout, peer, everybody=everybody))
+
+
+async def _call(
+    bus: Connection, target: str, words: Sequence[str], timeout: float | None, name: str | None, *, everybody: bool
+) -> int:
+    api, procedure = split_target(target)
+    serving = await bus.find(api)
+    if everybody or name is not None:
+        serving = [peer for peer in await bus.look_around() if peer.is_up and peer.advertises(api)]
+    kwargs = parse_arguments(words, await schema_of(bus, "rpcs", api, procedure, serving))
+    if everybody:
+        return await _call_all(bus, api, procedure, kwargs, timeout, serving)
+    chosen = None if name is None else next(iter(await bus.named(name, among=serving)))
+    fields = await _ask(bus, api, procedure, kwargs, timeout, chosen)
+    _show(bus, fields)
+    return 0
+
+
+async def _call_all(
+    bus: Connection, api: str, procedure: str, kwargs: Kwargs, timeout: float | None, peers: Sequence[Peer]
+) -> int:
+    """Call each; show what each answers, or the error, and return the worst exit code."""
+
+    async def ask(peer: Peer) -> int:
+        try:
+            fields, code = await _ask(bus, api, procedure, kwargs, timeout, peer), 0
+        except LightbusException as error:
+            fields = {**_named(api, procedure, peer), "error": error.code, "message": str(error)}
+            code = error.exit_code
+        _show(bus, fields, with_peer=True)
+        return code
+
+    return max(await asyncio.gather(*map(ask, peers)))
+
+
+async def _ask(
+    bus: Connection, api: str, procedure: str, kwargs: Kwargs, timeout: float | None, peer: Peer | None
+) -> dict[str, Any]:
+    given = {"timeout": timeout, "peer": None if peer is None else peer.instance}
+    before = time.perf_counter()
+    result = await bus.client.call_rpc_remote(api, procedure, kwargs, {k: v for k, v in given.items() if v is not None})
+    seconds = time.perf_counter() - before
+    return {**_named(api, procedure, peer), "result": result, "seconds": seconds}
+
+
+def _named(api: str, procedure: str, peer: Peer | None) -> dict[str, Any]:
+    who = {} if peer is None else {"service": peer.announcement.service, "process": peer.announcement.process}
+    return {"api": api, "procedure": procedure, **who, **({} if peer is None else {"instance": peer.instance})}
+
+
+def _show(bus: Connection, fields: dict[str, Any], *, with_peer: bool = False) -> None:
+    if bus.output.as_json:
+        bus.output.record(fields)
+        return
+    if with_peer:
+        bus.output.line((f"{fields['service']} {fields['process']}: ", "bold"), *([] if "result" in fields else ["-"]))
+    if "result" in fields:
+        for line in _spelled(fields["result"]).splitlines() or [""]:
+            sys.stdout.write(clean(line) + "\n")
+    else:
+        click.echo(f"Error: {fields['message']}", err=True)
+
+
+def _spelled(result: Any) -> str:
+    """Return a result for people: text as it is, all else as JSON."""
+    return result if isinstance(result, str) else json.dumps(json_form(result), indent=2, ensure_ascii=False)
+
+
+async def schema_of(bus: Connection, kind: str, api: str, member: str, serving: Sequence[Peer]) -> JsonSchema:
+    """
+    Return the schema of a member's arguments, asked of a peer; the client checks them by it from now on.
+
+    `kind` is "rpcs" or "events". Raises UnknownProcedure where the member is of the other kind.
+    """
+    schema = await bus.ask(serving[0], "schema", api=api)
+    if member in schema[kind]:
+        bus.client.schema.add_foreign(api, schema)
+        parameters: JsonSchema = schema[kind][member]["parameters"]
+        return parameters
+    other, remedy = ("events", "an event: use `lightbus fire`")
+    if kind == "events":
+        other, remedy = ("rpcs", "a procedure: use `lightbus call`")
+    if member in schema[other]:
+        raise UnknownProcedure(f"{api}.{member} is {remedy}.")
+    return {}  # in a mixed bus another peer may have it; where none has, the call itself says so best

@@ -1,0 +1,75 @@
+"""`lightbus completion`: have the shell complete commands, options and the names on the bus."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+from click.shell_completion import get_completion_class
+
+from ...exceptions import UnsupportedUse
+
+__all__ = ["completion"]
+
+SHELLS = ("bash", "zsh", "fish")
+
+PROGRAM = "lightbus"
+VARIABLE = f"_{PROGRAM.upper()}_COMPLETE"
+"""What click's completion is asked through."""
+
+ZSHRC = """
+# lightbus completion
+fpath=({directory} $fpath)
+autoload -Uz compinit && compinit
+"""
+"""zsh has no directory of its own for what a user adds, so this line names one."""
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(SHELLS), required=False)
+@click.option("--show", is_flag=True, help="Write the script to standard output, and install nothing.")
+def completion(shell: str | None, show: bool) -> None:
+    """Install completion for bash, zsh or fish; without a name for the shell that SHELL says.
+
+    It takes effect in the next shell. Names on the bus are completed, too: peers, APIs, procedures and events.
+    """
+    from .. import _group
+
+    shell = shell or Path(os.environ.get("SHELL", "")).name
+    kind = get_completion_class(shell) if shell in SHELLS else None
+    if kind is None:
+        raise click.UsageError(f"SHELL says '{shell}'. Name one of {', '.join(SHELLS)}.")
+    script = kind(_group, {}, PROGRAM, VARIABLE).source()
+    if show:
+        click.echo(script)
+        return
+    try:
+        file = _install(shell, script)
+    except OSError as error:
+        raise UnsupportedUse(f"The completion for {shell} was not installed: {error}. Use --show instead.") from error
+    click.echo(f"Completion for {shell} is in {file}, and works from the next shell on.")
+
+
+def _install(shell: str, script: str) -> Path:
+    home = Path.home()
+    data = Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share")
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
+    file = {
+        "bash": data / "bash-completion" / "completions" / "lightbus",
+        "zsh": data / "lightbus" / "zsh" / "_lightbus",
+        "fish": config / "fish" / "completions" / "lightbus.fish",
+    }[shell]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(script, "utf-8")
+    if shell == "zsh":
+        _mention(file.parent, Path(os.environ.get("ZDOTDIR") or home) / ".zshrc")
+    return file
+
+
+def _mention(directory: Path, zshrc: Path) -> None:
+    """Add the directory to zsh's path for functions, once."""
+    before = zshrc.read_text("utf-8") if zshrc.exists() else ""
+    if str(directory) not in before:
+        with zshrc.open("a", encoding="utf-8") as file:
+            file.write(ZSHRC.format(directory=directory))

@@ -1,0 +1,157 @@
+"""`lightbus dead`: the events that were set aside, since a group failed on them as often as it may."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from ...exceptions import NotReachable
+from ..support.connection import ASK_TIMEOUT, Connection, on_bus
+from ..support.options import ClientOptions, client_options
+from ..support.output import Cell, Column, ago, json_line
+from ..support.publishers import ask_publishers, groups_on_bus, no_such_group, nothing_shown
+
+__all__ = ["dead"]
+
+AT_A_TIME = 200
+"""Events that a publisher is asked to go through at once."""
+
+COLUMNS = (
+    Column(title="NATIVE ID"),
+    Column(title="EVENT"),
+    Column(title="GROUP"),
+    Column(title="DELIVERIES", right=True, optional=1),
+    Column(title="SET ASIDE"),
+    Column(title="ERROR", optional=2),
+)
+
+
+@click.group()
+def dead() -> None:
+    """Show the events that were set aside, give them to their group again, or drop them."""
+
+
+@dead.command("list")
+@click.argument("group", required=False, default="")
+@client_options
+def list_dead(options: ClientOptions, group: str) -> None:
+    """Show what was set aside, for one group or for all."""
+    on_bus(options, lambda bus: _list(bus, group))
+
+
+def _on_one(name: str, what: str) -> Callable[[Callable[[Connection, str, str], Any]], click.Command]:
+    """Return what makes a command that is about one event, or all events, of a group."""
+
+    def make(function: Callable[[Connection, str, str], Any]) -> click.Command:
+        @dead.command(name, help=what)
+        @click.argument("native_id")
+        @click.option("--group", default="", help="Only for this group.")
+        @client_options
+        def command(options: ClientOptions, native_id: str, group: str) -> None:
+            on_bus(options, lambda bus: function(bus, native_id, group))
+
+        return command
+
+    return make
+
+
+@_on_one("show", "Show one event with its arguments and the error, or `all`.")
+async def show(bus: Connection, native_id: str, group: str) -> None:
+    """Write all there is of the events."""
+    for _, each in await _chosen(bus, native_id, group):
+        if bus.output.as_json:
+            bus.output.record(each)
+            continue
+        bus.output.line((f"{each['api']}.{each['event']}", "bold"), f"  {each['native_id']}  id {each['id']}")
+        bus.output.line(f"  for {each['group']}, after {each['deliveries']} deliveries: ", (each["error"], "red"))
+        bus.output.line(f"  {json_line(each['kwargs'])}")
+
+
+@_on_one("retry", "Give one event to its group again, or `all`. It is kept and delivered as any other, to that group.")
+async def retry(bus: Connection, native_id: str, group: str) -> None:
+    """Have the events given again."""
+    await _do(bus, "retry_dead_events", "is given again to", native_id, group)
+
+
+@_on_one("drop", "Forget one event, or `all`.")
+async def drop(bus: Connection, native_id: str, group: str) -> None:
+    """Have the events forgotten."""
+    await _do(bus, "drop_dead_events", "is dropped for", native_id, group)
+
+
+async def _list(bus: Connection, group: str) -> None:
+    found = [each for _, each in await _all(bus, group)]
+    if bus.output.as_json:
+        for each in found:
+            bus.output.record(each)
+        return
+    now = time.time()
+    rows: list[list[Cell]] = [
+        [
+            each["native_id"],
+            f"{each['api']}.{each['event']}",
+            each["group"],
+            str(each["deliveries"]),
+            ago(each["died_at"], now),
+            (each["error"], "red"),
+        ]
+        for each in found
+    ]
+    if rows:
+        bus.output.table(COLUMNS, rows)
+    else:
+        bus.output.note(nothing_shown(bus, "Nothing was set aside."))
+
+
+async def _do(bus: Connection, procedure: str, what: str, native_id: str, group: str) -> None:
+    chosen = await _chosen(bus, native_id, group)
+    portions: dict[tuple[str, str], list[str]] = {}
+    for instance, each in chosen:
+        portions.setdefault((instance, each["group"]), []).append(each["native_id"])
+    with bus.output.progress("Going through them", len(chosen)) as advance:
+        number = 0
+        for (instance, name), ids in portions.items():
+            for start in range(0, len(ids), AT_A_TIME):
+                portion = ids[start : start + AT_A_TIME]
+                arguments = {"group": name, "native_ids": portion}
+                answer = await bus.client.call_rpc_remote("internal.events", procedure, arguments, {"peer": instance})
+                done = set(answer)
+                number += len(portion)
+                advance(number, "")
+                _say(bus, name, portion, done, what)
+
+
+def _say(bus: Connection, group: str, native_ids: list[str], done: set[str], what: str) -> None:
+    for each in native_ids:
+        if bus.output.as_json:
+            bus.output.record({"group": group, "native_id": each, "done": each in done})
+        else:
+            bus.output.line(f"{each} {what} {group}" if each in done else f"{each} is gone")
+
+
+async def _all(bus: Connection, group: str) -> list[tuple[str, dict[str, Any]]]:
+    found = []
+    for peer, answer in await ask_publishers(bus, "dead", group=group):
+        seen = 0
+        while answer:  # an answer holds so many bytes
+            found += [(peer.instance, each) for each in answer]
+            seen += len(answer)
+            arguments = {"group": group, "skip": seen}
+            answer = await bus.client.call_rpc_remote(
+                "internal.events", "dead", arguments, {"peer": peer.instance, "timeout": ASK_TIMEOUT}
+            )
+    if group and not found:
+        groups = await groups_on_bus(bus)
+        if group not in {each["name"] for each in groups}:
+            raise no_such_group(group, groups)
+    return sorted(found, key=lambda pair: float(pair[1]["died_at"]))
+
+
+async def _chosen(bus: Connection, native_id: str, group: str) -> list[tuple[str, dict[str, Any]]]:
+    found = [pair for pair in await _all(bus, group) if native_id in ("all", pair[1]["native_id"])]
+    if not found and native_id != "all":
+        raise NotReachable(f"No event {native_id} was set aside. `lightbus dead list` shows those that were.")
+    return found

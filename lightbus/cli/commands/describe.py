@@ -1,0 +1,138 @@
+"""`lightbus describe`: an API or one member of it, in its author's words, who serves it and who listens."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from ...core.peers import Peer
+from ..support.catalogue import ServedApi, served_apis, split_name
+from ..support.completing import complete_names
+from ..support.connection import SERVICE, Connection, on_bus
+from ..support.options import ClientOptions, client_options
+from ..support.output import Output
+from ..support.publishers import ask_each
+
+__all__ = ["describe"]
+
+
+@click.command()
+@click.argument("name", shell_complete=complete_names)
+@client_options
+def describe(options: ClientOptions, name: str) -> None:
+    """Show an API (auth) or one member of it (auth.check_password).
+
+    Signatures and docstrings, as they are where it is served; events with their parameters; which peers serve it, and
+    which groups listen. Where the peers serve different versions, it says so, and shows the latest.
+    """
+    on_bus(options, lambda bus: _describe(bus, name))
+
+
+async def _describe(bus: Connection, name: str) -> None:
+    peers = await bus.look_around()
+    api, member = split_name(name, served_apis(peers))
+    fields = await _fields(bus, api, peers, member)
+    if bus.output.as_json:
+        bus.output.record(fields)
+    else:
+        _show(bus.output, fields)
+
+
+async def _fields(bus: Connection, api: ServedApi, peers: list[Peer], member: str | None) -> dict[str, Any]:
+    latest = api.peers[0]
+    described = await bus.ask(latest, "describe", api=api.name)
+    schema = await bus.ask(latest, "schema", api=api.name)
+    infos = await bus.told_by_all([peer for peer in peers if peer.is_up], "info")
+    kept_for = [group for _, told in await ask_each(bus, api.peers, "groups", api=api.name) for group in told]
+    return {
+        "api": api.name,
+        "version": described["version"],
+        "versions": api.versions,
+        "mixed": api.is_mixed,
+        "doc": described["doc"],
+        "procedures": [{**each, **schema["rpcs"][each["name"]]} for each in _only(described["procedures"], member)],
+        "events": [{**each, **schema["events"][each["name"]]} for each in _only(described["events"], member)],
+        "peers": api.fields()["peers"],
+        "groups": _groups(infos, kept_for, api.name, member),
+    }
+
+
+def _only(members: Iterable[dict[str, Any]], name: str | None) -> list[dict[str, Any]]:
+    return [each for each in members if name in (None, each["name"])]
+
+
+def _groups(
+    infos: Iterable[dict[str, Any]], kept_for: Iterable[dict[str, Any]], api: str, member: str | None
+) -> list[dict[str, Any]]:
+    """
+    Return who listens: one entry per consumer group, with the number of processes in it, and those that have none.
+
+    Where each process of a service is given everything it is an entry of its own kind. Commands are left out.
+    """
+    found: Counter[tuple[str, tuple[str, ...], bool]] = Counter()
+    for info in infos:
+        for listener in info.get("listeners", ()) if info.get("service") != SERVICE else ():
+            if listener["api"] == api and (member is None or {member, "*"} & {*listener["events"]}):
+                name = f"{info['service']}-{listener['name']}"
+                group = listener.get("group", name)  # versions before this field had no other ones
+                found[group or name, tuple(listener["events"]), group is not None] += 1
+    present = {group for group, _, is_shared in found if is_shared}
+    for group in kept_for:
+        if group["name"] not in present and (member is None or {member, "*"} & {*group["events"]}):
+            found[group["name"], tuple(group["events"]), True] += 0
+    return [
+        {"group": group, "events": [*events], "processes": count, "shared": is_shared}
+        for (group, events, is_shared), count in sorted(found.items())
+    ]
+
+
+def _show(output: Output, fields: dict[str, Any]) -> None:
+    output.line((f"{fields['api']}, version {fields['version']}", "bold"))
+    _paragraph(output, fields["doc"], indent=0)
+    if fields["mixed"]:
+        output.line((f"MIXED: its peers do not all serve the same (versions {fields['versions']}).", "yellow"))
+    for title, members in (("Procedures", fields["procedures"]), ("Events", fields["events"])):
+        if members:
+            output.line("")
+            output.line((title, "bold"))
+        for each in members:
+            output.line("  ", (each["signature"], "cyan"), _remarks(each))
+            _paragraph(output, each.get("doc", ""), indent=6)
+    _list(output, "Served by", [_peer(each, mixed=fields["mixed"]) for each in fields["peers"]])
+    _list(output, "Listened to by", map(_group, fields["groups"]))
+
+
+def _remarks(member: dict[str, Any]) -> str:
+    if "delivery" not in member:
+        return ""
+    remarks = [member["delivery"].replace("_", " "), *([f"in order by {member['key']}"] if member["key"] else [])]
+    return f"  ({', '.join(remarks)})"
+
+
+def _paragraph(output: Output, text: str, *, indent: int) -> None:
+    for line in text.splitlines():
+        output.line(" " * indent, (line, "dim" if indent else ""))
+
+
+def _list(output: Output, title: str, lines: Iterable[str]) -> None:
+    listed = [*lines]
+    output.line("")
+    output.line((title, "bold"), "" if listed else "  nobody")
+    for line in listed:
+        output.line("  ", line)
+
+
+def _peer(served: dict[str, Any], *, mixed: bool) -> str:
+    text = f"{served['service']} {served['process']} ({served['instance'][:4]}…)"
+    return f"{text}, version {served['version']}, schema {served['digest']}" if mixed else text
+
+
+def _group(group: dict[str, Any]) -> str:
+    count = group["processes"]
+    processes = f", {count} processes" if count > 1 else ", no process now" if not count else ""
+    if not group["shared"]:
+        processes = f", each process everything ({count})"
+    return f"{group['group']}: {', '.join(group['events'])}{processes}"

@@ -1,0 +1,23 @@
+"""`lightbus dumpconfigschema`: the JSON Schema of the configuration file, for editors that check as one writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+__all__ = ["dumpconfigschema"]
+
+
+@click.command()
+@click.option("--out", "-o", metavar="FILE", type=click.Path(path_type=Path), help="Where to write it.")
+def dumpconfigschema(out: Path | None) -> None:
+    """Write the JSON Schema (2020-12) of the configuration file, to standard output or a file."""
+    from ...config import config_schema
+
+    text = json.dumps(config_schema(), indent=2) + "\n"
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        out.write_text(text, encoding="utf-8")

@@ -1,0 +1,188 @@
+"""`lightbus graph`: who calls whom and who listens to whom, from what the peers count themselves."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ...core.peers import Peer
+from ...exceptions import UnsupportedUse
+from ..support.catalogue import served_apis
+from ..support.connection import SERVICE, Connection, on_bus
+from ..support.options import ClientOptions, client_options
+from ..support.output import clean, number
+
+__all__ = ["Edge", "dot", "graph", "mermaid", "tree"]
+
+PICTURE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class Edge:
+    """
+    One service uses another.
+
+    Attributes:
+        source: the service that calls or listens.
+        target: the service that is called, or publishes.
+        kind: `calls` or `listens`.
+        name: the procedure, or the event, with its API.
+        count: calls since the start of the workers that are up, or events that were handled by them.
+
+    """
+
+    source: str
+    target: str
+    kind: str
+    name: str
+    count: int
+
+    def fields(self) -> dict[str, Any]:
+        """Return it as `--json` has it."""
+        return {"from": self.source, "to": self.target, "kind": self.kind, "name": self.name, "count": self.count}
+
+
+@click.command()
+@click.option("--format", "form", type=click.Choice(["tree", "mermaid", "dot"]), default="tree", show_default=True)
+@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw: .svg, .png.")
+@client_options
+def graph(options: ClientOptions, form: str, picture: Path | None) -> None:
+    """Show who calls whom, and who listens to whom.
+
+    It is what the workers that are up have counted since their start. --picture needs Graphviz.
+    """
+    on_bus(options, lambda bus: _graph(bus, form, picture))
+
+
+async def _graph(bus: Connection, form: str, picture: Path | None) -> None:
+    found = await bus.look_around()
+    peers = [peer for peer in found if peer.is_up and peer.announcement.service != SERVICE]  # a `tail` is no part of it
+    infos = await bus.told_by_all(peers, "info")
+    stats = await bus.told_by_all(peers, "stats")
+    services = sorted({peer.announcement.service for peer in peers})
+    edges = [*_calls(peers, stats), *_listens(peers, infos, stats)]
+    if picture is not None:
+        _draw(dot(services, edges), picture)
+        bus.output.note(f"The picture is in {picture}.")
+    elif bus.output.as_json:
+        for edge in edges:
+            bus.output.record(edge.fields())
+    else:
+        for line in FORMS[form](services, edges):
+            click.echo(line)
+
+
+def _calls(peers: Sequence[Peer], stats: Iterable[dict[str, Any]]) -> list[Edge]:
+    found: Counter[tuple[str, str, str]] = Counter()
+    for peer, told in zip(peers, stats, strict=True):
+        for each in told.get("procedures", ()):
+            for caller, calls in each["callers"].items():
+                found[caller, peer.announcement.service, f"{each['api']}.{each['procedure']}"] += calls
+    return [
+        Edge(source=source, target=target, kind="calls", name=name, count=count)
+        for (source, target, name), count in sorted(found.items())
+        if source != SERVICE
+    ]
+
+
+def _listens(peers: Sequence[Peer], infos: Iterable[dict[str, Any]], stats: Iterable[dict[str, Any]]) -> list[Edge]:
+    publishers = {
+        (api.name, event): {peer.announcement.service for peer, info in api.served if event in info.events}
+        for api in served_apis(peers)
+        for event in api.events
+    }
+    found: Counter[tuple[str, str, str]] = Counter()
+    for peer, info, told in zip(peers, infos, stats, strict=True):
+        handled = {(each["api"], each["name"]): each["handled"] for each in told.get("listeners", ())}
+        for listener in info.get("listeners", ()):
+            counts = handled.get((listener["api"], listener["name"]), {})
+            for (api, event), services in publishers.items():
+                if api == listener["api"] and {event, "*"} & {*listener["events"]}:
+                    for service in services:
+                        found[peer.announcement.service, service, f"{api}.{event}"] += counts.get(event, 0)
+    return [
+        Edge(source=source, target=target, kind="listens", name=name, count=count)
+        for (source, target, name), count in sorted(found.items())
+    ]
+
+
+def _draw(lines: Iterable[str], file: Path) -> None:
+    program = shutil.which("dot")
+    if program is None:
+        raise UnsupportedUse(
+            "Graphviz is not installed here: there is no program 'dot'. Install it, or use --format dot elsewhere."
+        )
+    form = file.suffix.lstrip(".") or "svg"
+    source = "\n".join(lines)
+    done = subprocess.run(
+        [program, f"-T{form}", "-o", str(file)], input=source.encode(), capture_output=True, timeout=PICTURE_SECONDS
+    )
+    if done.returncode:
+        raise UnsupportedUse(f"Graphviz did not draw {file}: {done.stderr.decode(errors='replace').strip()}")
+
+
+# The forms
+
+
+def tree(services: Sequence[str], edges: Sequence[Edge]) -> list[str]:
+    """Return the lines of a text tree: each service, and below it whom it uses and for what."""
+    by_source: dict[str, list[Edge]] = defaultdict(list)
+    for edge in edges:
+        by_source[edge.source].append(edge)
+    lines = []
+    for service in sorted({*services, *by_source}):
+        lines.append(clean(service))
+        uses = by_source[service]
+        for index, edge in enumerate(uses):
+            branch = "└─" if index == len(uses) - 1 else "├─"
+            verb = "calls" if edge.kind == "calls" else "listens to"
+            lines.append(clean(f"{branch} {verb} {edge.target}: {edge.name} ({number(edge.count)})"))
+    return lines
+
+
+def mermaid(services: Sequence[str], edges: Sequence[Edge]) -> list[str]:
+    """Return the lines of a Mermaid flowchart. Events flow from who publishes to who listens, dashed."""
+    ids = {name: f"s{index}" for index, name in enumerate(_names(services, edges))}
+    lines = ["flowchart LR", *(f"    {key}[{_quoted(name, '#quot;')}]" for name, key in ids.items())]
+    for edge in edges:
+        label = _quoted(f"{edge.name} ({number(edge.count)})", "#quot;")
+        if edge.kind == "calls":
+            lines.append(f"    {ids[edge.source]} -->|{label}| {ids[edge.target]}")
+        else:
+            lines.append(f"    {ids[edge.target]} -.->|{label}| {ids[edge.source]}")
+    return lines
+
+
+def dot(services: Sequence[str], edges: Sequence[Edge]) -> list[str]:
+    """Return the lines of a Graphviz graph. Events flow from who publishes to who listens, dashed."""
+
+    def quoted(text: str) -> str:
+        return _quoted(clean(text).replace("\\", "\\\\"), '\\"')
+
+    lines = ["digraph lightbus {", "    rankdir=LR;", "    node [shape=box];"]
+    lines += [f"    {quoted(name)};" for name in _names(services, edges)]
+    for edge in edges:
+        label = quoted(f"{edge.name} ({number(edge.count)})")
+        ends, style = ((edge.source, edge.target), "solid")
+        if edge.kind == "listens":
+            ends, style = ((edge.target, edge.source), "dashed")
+        lines.append(f"    {quoted(ends[0])} -> {quoted(ends[1])} [label={label}, style={style}];")
+    return [*lines, "}"]
+
+
+FORMS: dict[str, Callable[[Sequence[str], Sequence[Edge]], list[str]]] = {"tree": tree, "mermaid": mermaid, "dot": dot}
+
+
+def _names(services: Sequence[str], edges: Sequence[Edge]) -> list[str]:
+    return sorted({*services, *(name for edge in edges for name in (edge.source, edge.target))})
+
+
+def _quoted(text: str, quote: str) -> str:
+    return '"' + clean(text).replace('"', quote) + '"'

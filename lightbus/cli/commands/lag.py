@@ -1,0 +1,70 @@
+"""`lightbus lag`: how many events each group has not handled yet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ..support.connection import Connection, on_bus
+from ..support.options import ClientOptions, client_options
+from ..support.output import Column
+from ..support.publishers import groups_on_bus, no_such_group, nothing_shown
+
+__all__ = ["lag"]
+
+COLUMNS = (
+    Column(title="API"),
+    Column(title="GROUP"),
+    Column(title="PUBLISHER"),
+    Column(title="MEMBERS", right=True, optional=1),
+    Column(title="LAG", right=True),
+)
+
+
+@click.command()
+@click.argument("group", required=False)
+@client_options
+def lag(options: ClientOptions, group: str | None) -> None:
+    """Show how many events each group (or one) has still to handle, by publisher.
+
+    The exit code is 1 where a group that has no member is behind: nobody will handle that.
+    """
+    on_bus(options, lambda bus: _lag(bus, group))
+
+
+async def _lag(bus: Connection, name: str | None) -> int:
+    every = await groups_on_bus(bus)
+    found = [group for group in every if name in (None, group["name"])]
+    if name is not None and not found:
+        raise no_such_group(name, every)
+    if bus.output.as_json:
+        for group in found:
+            bus.output.record(_fields(group))
+    elif found:
+        rows = [
+            [
+                group["api"],
+                group["name"],
+                f"{group['publisher']} {group['instance'][:4]}",
+                str(len(group["members"])),
+                (str(group["lag"]), "yellow" if group["lag"] else ""),
+            ]
+            for group in found
+        ]
+        bus.output.table(COLUMNS, rows)
+    else:
+        bus.output.note(nothing_shown(bus, "No publisher knows a group."))
+    with_members = {(group["api"], group["name"]) for group in found if group["members"]}
+    return int(any(group["lag"] and (group["api"], group["name"]) not in with_members for group in found))
+
+
+def _fields(group: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "api": group["api"],
+        "group": group["name"],
+        "publisher": group["publisher"],
+        "instance": group["instance"],
+        "members": len(group["members"]),
+        "lag": group["lag"],
+    }

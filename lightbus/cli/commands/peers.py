@@ -1,0 +1,256 @@
+"""`lightbus peers`: who is on the bus. Nobody is *up* here who has not just answered a ping."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+from ...core.peers import Peer, PeerState
+from ...exceptions import LightbusException
+from ..support.completing import complete_peers
+from ..support.connection import Connection, on_bus
+from ..support.options import ClientOptions, client_options
+from ..support.output import Cell, Column, Output, ago, duration, number
+
+__all__ = ["STYLES", "Sighting", "peers", "sight", "state_of"]
+
+COLUMNS = (
+    Column(title="SERVICE"),
+    Column(title="PROCESS", optional=4),
+    Column(title="HOST", optional=3),
+    Column(title="ENDPOINT", optional=9),
+    Column(title="APIS"),
+    Column(title="LISTENERS", optional=7),
+    Column(title="UP FOR", right=True, optional=2),
+    Column(title="VERSION", optional=8),
+    Column(title="LOAD", right=True, optional=5),
+    Column(title="RTT", right=True),
+    Column(title="STATE"),
+)
+
+PROCEDURES = (
+    Column(title="PROCEDURE"),
+    Column(title="CALLS", right=True),
+    Column(title="ERRORS", right=True),
+    Column(title="P50", right=True),
+    Column(title="P99", right=True),
+    Column(title="CALLERS", optional=1),
+)
+
+EVENTS = (Column(title="EVENT"), Column(title="PUBLISHED", right=True))
+
+LISTENERS = (
+    Column(title="LISTENER"),
+    Column(title="EVENTS", optional=1),
+    Column(title="HANDLED", right=True),
+    Column(title="WAITING", right=True),
+    Column(title="FAILED", right=True),
+    Column(title="DROPPED", right=True),
+    Column(title="STATE"),
+)
+
+STYLES = {"up": "green", "draining": "yellow", "suspect": "yellow", "refused": "red", "unverified": "red"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """
+    A peer, and what it said when it was asked just now.
+
+    Attributes:
+        peer: as the registry knows it.
+        state: `up` and `draining` have answered; `suspect` was up, and does not answer; `unverified` never has;
+            `refused` does not accept us.
+        rtt: seconds from a ping to its answer; None where there was none.
+        info, stats: its INFO and STATS; empty where it did not answer.
+
+    """
+
+    peer: Peer
+    state: str
+    rtt: float | None = None
+    info: dict[str, Any] = field(default_factory=dict)
+    stats: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def apis(self) -> list[str]:
+        """Return the public APIs it advertises."""
+        announcement = self.peer.announcement
+        internal = {api.name for api in announcement.apis or () if api.internal}
+        return sorted({*(announcement.api_names or ())} - internal)
+
+    def fields(self) -> dict[str, Any]:
+        """Return it as `--json` has it."""
+        announcement, info, stats = self.peer.announcement, self.info, self.stats
+        return {
+            "service": announcement.service,
+            "process": announcement.process,
+            "instance": announcement.instance,
+            "host": announcement.host,
+            "pid": info.get("pid"),
+            "endpoint": self.peer.endpoint or None,
+            "apis": self.apis,
+            "listeners": _listeners(info),
+            "started_at": info.get("started_at"),
+            "version": info.get("version"),
+            "running": stats.get("running"),
+            "queued": stats.get("queued"),
+            "concurrency": stats.get("concurrency"),
+            "rtt": self.rtt,
+            "state": self.state,
+            "stopped_listeners": self.stopped,
+            "found_by": self.peer.source.value,
+        }
+
+    def row(self) -> list[Cell]:
+        """Return it as the table has it, in the order of `COLUMNS`."""
+        announcement, info, stats = self.peer.announcement, self.info, self.stats
+        return [
+            announcement.service,
+            announcement.process,
+            announcement.host,
+            self.peer.endpoint,
+            ", ".join(self.apis) or "-",
+            ", ".join(_listeners(info)) or "-",
+            _running(info) if info else "",
+            str(info.get("version", "")),
+            f"{stats['running'] + stats['queued']}/{stats['concurrency']}" if stats else "",
+            duration(self.rtt),
+            self._state_cell(),
+        ]
+
+    @property
+    def stopped(self) -> list[str]:
+        """Return its listeners that have stopped, since their handlers failed."""
+        return [each["name"] for each in self.stats.get("listeners", ()) if each.get("stopped")]
+
+    def _state_cell(self) -> Cell:
+        if self.stopped:
+            count = len(self.stopped)
+            return f"{self.state}, {count} {'listener' if count == 1 else 'listeners'} stopped", "red"
+        return self.state, STYLES.get(self.state, "")
+
+
+@click.group(invoke_without_command=True)
+@client_options
+@click.pass_context
+def peers(context: click.Context, options: ClientOptions) -> None:
+    """Show who is on the bus, and who of them answers.
+
+    LOAD is the calls that run and wait, of those that may run at a time; RTT the time from a ping to its answer.
+    """
+    if context.invoked_subcommand is None:
+        on_bus(options, _show_all)
+    else:
+        context.obj = options
+
+
+@peers.command("info")
+@click.argument("name", shell_complete=complete_peers)
+@client_options
+@click.pass_obj
+def info(group_options: ClientOptions, options: ClientOptions, name: str) -> None:
+    """Show all there is to know of the peers of a service, of a process, or with an instance id that begins so."""
+    on_bus(options.over(group_options), lambda bus: _show(bus, name))
+
+
+async def _show_all(bus: Connection) -> int:
+    found = await sight(bus, await bus.look_around())
+    if bus.output.as_json:
+        for sighting in found:
+            bus.output.record(sighting.fields())
+    else:
+        bus.output.table(COLUMNS, [sighting.row() for sighting in found])
+    return 0 if any(sighting.rtt is not None for sighting in found) else 3
+
+
+async def _show(bus: Connection, name: str) -> None:
+    for sighting in await sight(bus, await bus.named(name)):
+        health = await bus.told(sighting.peer, "health")
+        if bus.output.as_json:
+            bus.output.record({**sighting.fields(), "health": health, "stats": sighting.stats})
+        else:
+            _describe(bus.output, sighting, health)
+
+
+async def sight(bus: Connection, found: list[Peer]) -> list[Sighting]:
+    """Ping peers, all at once, and ask those that answer who they are and how they do."""
+    return [*await asyncio.gather(*(_sight(bus, peer) for peer in found))]
+
+
+async def _sight(bus: Connection, peer: Peer) -> Sighting:
+    if not peer.is_up:
+        return Sighting(peer=peer, state=state_of(peer))
+    try:
+        await bus.ask(peer, "ping")  # it opens the connection, which is not what a round trip takes
+        before = time.perf_counter()
+        await bus.ask(peer, "ping")
+        rtt = time.perf_counter() - before
+    except LightbusException:
+        return Sighting(peer=peer, state="suspect")
+    told, stats = await asyncio.gather(bus.told(peer, "info"), bus.told(peer, "stats"))
+    return Sighting(peer=peer, state="up", rtt=rtt, info=told, stats=stats)
+
+
+def state_of(peer: Peer) -> str:
+    """Return the state of a peer that was not asked just now, as it is shown."""
+    return "unverified" if peer.state is PeerState.QUARANTINED else peer.state.value
+
+
+def _listeners(told: dict[str, Any]) -> list[str]:
+    return [f"{each['name']}: {each['api']}.{event}" for each in told.get("listeners", []) for event in each["events"]]
+
+
+def _describe(output: Output, sighting: Sighting, health: dict[str, Any]) -> None:
+    for name, value in _facts(sighting, health):
+        output.line((f"{name:<11}", "bold"), value)
+    stats = sighting.stats
+    if procedures := stats.get("procedures"):
+        output.line("")
+        output.table(PROCEDURES, [_procedure(each) for each in procedures])
+    if events := stats.get("events"):
+        output.line("")
+        output.table(EVENTS, [[f"{each['api']}.{each['event']}", number(each["published"])] for each in events])
+    if listeners := stats.get("listeners"):
+        output.line("")
+        output.table(LISTENERS, [_listener(each) for each in listeners])
+
+
+def _facts(sighting: Sighting, health: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    fields = sighting.fields()
+    yield "peer", f"{fields['service']} {fields['process']}"
+    yield "instance", fields["instance"]
+    yield "host", f"{fields['host']}, process {fields['pid']}"
+    yield "endpoint", f"{fields['endpoint']}, found by {fields['found_by']}"
+    yield "state", f"{sighting.state}, answers in {duration(sighting.rtt)}" if sighting.rtt else sighting.state
+    yield "version", f"lightbus {fields['version']}, does {', '.join(sighting.info.get('features', [])) or 'nothing'}"
+    if sighting.info:
+        yield "up for", _running(sighting.info)
+    yield "apis", ", ".join(f"{api.name} (version {api.version})" for api in sighting.peer.announcement.apis or ())
+    yield "load", f"{fields['running']} calls run, {fields['queued']} wait, {fields['concurrency']} may run at a time"
+    for problem in [each for what in ("problems", "losses", "refused") for each in health.get(what, [])] or ["none"]:
+        yield "problems", problem
+
+
+def _procedure(each: dict[str, Any]) -> list[Cell]:
+    name = f"{each['api']}.{each['procedure']}"
+    times = duration(each["p50"]), duration(each["p99"])
+    callers = ", ".join(f"{service} ({calls})" for service, calls in sorted(each["callers"].items()))
+    return [name, number(each["calls"]), number(each["errors"]), *times, callers]
+
+
+def _listener(each: dict[str, Any]) -> list[Cell]:
+    events = ", ".join(f"{each['api']}.{event}" for event in each["events"])
+    counts = sum(each["handled"].values()), each["waiting"], each["failed"], each["dropped"]
+    state: Cell = ("stopped", "red") if each.get("stopped") else "runs"
+    return [each["name"], events, *map(number, counts), state]
+
+
+def _running(info: dict[str, Any]) -> str:
+    """Return for how long a peer has run, by what it has counted itself: clocks may differ, or be put right."""
+    return ago(0.0, info["uptime"]) if "uptime" in info else ago(info["started_at"], time.time())

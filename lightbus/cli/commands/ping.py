@@ -1,0 +1,148 @@
+"""`lightbus ping`: how long a round trip takes, to one peer, to those of an API, or to everybody."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+from ...core.peers import Peer
+from ...exceptions import LightbusException, LightbusTimeout, NotReachable
+from ..support.catalogue import served_apis
+from ..support.completing import complete_apis, complete_peers
+from ..support.connection import Connection, on_bus
+from ..support.options import ClientOptions, client_options
+from ..support.output import Column, clean, duration
+
+__all__ = ["ping"]
+
+STATISTICS = (
+    Column(title="PEER"),
+    Column(title="SENT", right=True),
+    Column(title="RECEIVED", right=True),
+    Column(title="MIN", right=True),
+    Column(title="AVG", right=True),
+    Column(title="MAX", right=True),
+    Column(title="STDDEV", right=True, optional=1),
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Pinged:
+    """A peer, and the seconds that the pings to it took; None for each that was not answered."""
+
+    peer: Peer
+    times: list[float | None] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Return what it is called in a line."""
+        return f"{self.peer.announcement.service} {self.peer.announcement.process}"
+
+    def who(self) -> dict[str, Any]:
+        """Return who it is, as `--json` has it."""
+        announcement = self.peer.announcement
+        return {
+            "service": announcement.service,
+            "process": announcement.process,
+            "instance": announcement.instance,
+        }
+
+    def statistics(self) -> dict[str, Any]:
+        """Return the statistics; None for those that want an answer where there was none."""
+        answered = [seconds for seconds in self.times if seconds is not None]
+        return {
+            "sent": len(self.times),
+            "received": len(answered),
+            "min": min(answered, default=None),
+            "avg": statistics.fmean(answered) if answered else None,
+            "max": max(answered, default=None),
+            "stddev": statistics.pstdev(answered) if answered else None,
+        }
+
+
+def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+    """Complete a peer or an API."""
+    names = {*complete_peers(context, parameter, incomplete), *complete_apis(context, parameter, incomplete)}
+    return sorted(names, key=lambda item: str(item.value))
+
+
+@click.command()
+@click.argument("target", metavar="[PEER|API]", required=False, shell_complete=complete)
+@click.option("--count", "-c", type=click.IntRange(1), metavar="N", help="Pings for each. [default: until Ctrl-C]")
+@click.option("--interval", "-i", type=click.FloatRange(0.0), default=1.0, show_default=True, help="Seconds between.")
+@click.option("--timeout", type=click.FloatRange(0.0, min_open=True), default=1.0, show_default=True, help="Seconds.")
+@client_options
+def ping(options: ClientOptions, target: str | None, count: int | None, interval: float, timeout: float) -> None:
+    """Measure round trips: to a peer, to those that serve an API, or to everybody.
+
+    The statistics come at the end, after Ctrl-C as well. Exit code 4: somebody never answered.
+    """
+    on_bus(options, lambda bus: _ping(bus, target, count, interval, timeout))
+
+
+async def _ping(bus: Connection, target: str | None, count: int | None, interval: float, timeout: float) -> int:
+    pinged = [Pinged(peer=peer) for peer in await _targets(bus, target)]
+    try:
+        for each in pinged:
+            await bus.told(each.peer, "info")  # it opens the connection, which is not what a round trip takes
+        number = 0
+        while count is None or number < count:
+            number += 1
+            await asyncio.gather(*(_once(bus, each, number, timeout) for each in pinged))
+            if number != count:
+                await asyncio.sleep(interval)
+    except asyncio.CancelledError:  # Ctrl-C is how it is meant to end
+        pass
+    _summarize(bus, pinged)
+    return 0 if all(each.statistics()["received"] for each in pinged) else LightbusTimeout.exit_code
+
+
+async def _targets(bus: Connection, target: str | None) -> Sequence[Peer]:
+    peers = [peer for peer in await bus.look_around() if peer.is_live]
+    if target is None:
+        return peers
+    serving = next((api.peers for api in served_apis(peers) if api.name == target), None)
+    if serving is not None:
+        return serving
+    try:
+        return await bus.named(target, among=peers)
+    except NotReachable as error:
+        raise NotReachable(f"'{target}' is neither a live peer nor an API. {error}") from None
+
+
+async def _once(bus: Connection, pinged: Pinged, number: int, timeout: float) -> None:
+    before = time.perf_counter()
+    error = ""
+    try:
+        await bus.ask(pinged.peer, "ping", timeout=timeout)
+        seconds: float | None = time.perf_counter() - before
+    except LightbusException as failure:
+        seconds, error = None, str(failure)
+    pinged.times.append(seconds)
+    if bus.output.as_json:
+        told = {"type": "ping", "seq": number, **pinged.who(), "rtt": seconds, "error": error or None}
+        bus.output.record(told)
+    else:
+        style = "red" if error else ""
+        bus.output.line(f"{pinged.name}: ", f"{number}  ", (clean(error) or duration(seconds), style))
+
+
+def _summarize(bus: Connection, pinged: Sequence[Pinged]) -> None:
+    if bus.output.as_json:
+        for each in pinged:
+            bus.output.record({"type": "statistics", **each.who(), **each.statistics()})
+        return
+    bus.output.line("")
+    bus.output.table(STATISTICS, [_row(each) for each in pinged])
+
+
+def _row(pinged: Pinged) -> list[str]:
+    told = pinged.statistics()
+    times = [duration(told[name]) or "-" for name in ("min", "avg", "max", "stddev")]
+    return [pinged.name, str(told["sent"]), str(told["received"]), *times]

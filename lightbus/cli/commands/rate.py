@@ -1,0 +1,184 @@
+"""`lightbus rate`: events and bytes per second of each event, computed from two readings of what publishers count."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..support.connection import Connection, asked_to_end, on_bus, passes
+from ..support.options import ClientOptions, client_options
+from ..support.output import Column, number, size, table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.live import Live
+
+__all__ = ["Counted", "Rate", "rate", "rates"]
+
+COLUMNS = (
+    Column(title="EVENT"),
+    Column(title="EVENTS/S", right=True),
+    Column(title="BYTES/S", right=True),
+    Column(title="PUBLISHED", right=True, optional=2),
+    Column(title="PUBLISHERS", right=True, optional=1),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """What a publisher has counted since its start, when it was asked (`at`, seconds of any clock of this process)."""
+
+    at: float
+    uptime: float
+    events: Mapping[tuple[str, str], tuple[int, int]]
+    """Per (API, event): how many, and how many bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """How many of an event, and of its bytes, are published per second; how many were, and by how many workers."""
+
+    api: str
+    event: str
+    events: float
+    bytes: float
+    published: int
+    publishers: int
+
+    def fields(self) -> dict[str, Any]:
+        """Return it as `--json` has it."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def row(self) -> list[str]:
+        """Return it as the table has it, in the order of `COLUMNS`."""
+        counts = number(round(self.events, 1)), f"{size(self.bytes)}", number(self.published), str(self.publishers)
+        return [f"{self.api}.{self.event}", *counts]
+
+
+@click.command()
+@click.argument("pattern", required=False, default="*")
+@click.option("--interval", "-i", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True, help="Seconds.")
+@click.option("--count", "-n", type=click.IntRange(1), metavar="N", help="End after so many readings.")
+@client_options
+def rate(options: ClientOptions, pattern: str, interval: float, count: int | None) -> None:
+    """Show live how many events per second are published, and how many bytes: of all, or of those like `auth.*`.
+
+    From what the publishers count, so nothing is missed and no event is sent for it. Ctrl-C ends it.
+    """
+    on_bus(options, lambda bus: _measure(bus, pattern, interval, count))
+
+
+async def _measure(bus: Connection, pattern: str, interval: float, count: int | None) -> None:
+    done = asked_to_end()
+    await bus.look_around()
+    before = await _read(bus)
+    shown = 0
+    with _shower(bus) as show:
+        while shown != count and not await passes(done, interval):
+            now = await _read(bus)
+            show([each for each in rates(before, now) if _is_wanted(each, pattern)])
+            before = now
+            shown += 1
+
+
+async def _read(bus: Connection) -> dict[str, Counted]:
+    peers = [peer for peer in bus.known() if peer.is_up]
+
+    async def read(instance: str, stats: Any) -> tuple[str, Counted] | None:
+        told = await stats
+        return (instance, _counted(told)) if told else None
+
+    answers = await asyncio.gather(*(read(peer.instance, bus.told(peer, "stats")) for peer in peers))
+    return dict(answer for answer in answers if answer is not None)
+
+
+def _counted(stats: dict[str, Any]) -> Counted:
+    events: dict[tuple[str, str], tuple[int, int]] = {}
+    for each in stats.get("events", ()):
+        # An event that one group is given again is published under a longer name.
+        name = each["api"], each["event"].partition(" ")[0]
+        count, size_of = events.get(name, (0, 0))
+        events[name] = count + each["published"], size_of + each.get("bytes", 0)
+    return Counted(at=time.monotonic(), uptime=stats.get("uptime", 0.0), events=events)
+
+
+def rates(before: Mapping[str, Counted], now: Mapping[str, Counted]) -> list[Rate]:
+    """
+    Return the rate of each event, from two readings by instance, the greatest first.
+
+    A worker that came in between has published all it has since its start.
+    """
+    found: dict[tuple[str, str], list[Any]] = {}
+    for instance, counted in now.items():
+        known = before.get(instance, Counted(at=counted.at - counted.uptime, uptime=0.0, events={}))
+        seconds = max(counted.at - known.at, 1e-6)
+        for name, (events, size_of) in counted.events.items():
+            old_events, old_size = known.events.get(name, (0, 0))
+            more, larger = max(0, events - old_events), max(0, size_of - old_size)
+            sums = found.setdefault(name, [0.0, 0.0, 0, 0])
+            for index, each in enumerate((more / seconds, larger / seconds, more, 1)):
+                sums[index] += each
+    listed = [
+        Rate(api=api, event=event, events=sums[0], bytes=sums[1], published=sums[2], publishers=sums[3])
+        for (api, event), sums in found.items()
+    ]
+    return sorted(listed, key=lambda each: (-each.events, each.api, each.event))
+
+
+def _is_wanted(each: Rate, pattern: str) -> bool:
+    is_hidden = each.api.startswith("internal.") and not pattern.startswith("internal")
+    return fnmatchcase(f"{each.api}.{each.event}", pattern) and not is_hidden
+
+
+@contextlib.contextmanager
+def _shower(bus: Connection) -> Iterator[Any]:
+    """Yield what shows a reading: objects for programs; a table that changes on a terminal, or one after the other."""
+    output = bus.output
+    if output.as_json:
+        yield lambda rows: _record(bus, rows)
+    elif output.console.is_terminal:
+        from rich.live import Live
+
+        with Live(console=output.console, auto_refresh=False, redirect_stderr=False) as live:
+            yield lambda rows: _draw(bus, live, rows)
+    else:
+        yield lambda rows: _write(bus, rows)
+
+
+def _record(bus: Connection, rows: Iterable[Rate]) -> None:
+    at = time.time()
+    for each in rows:
+        bus.output.record({"at": at, **each.fields()})
+
+
+def _write(bus: Connection, rows: Sequence[Rate]) -> None:
+    bus.output.line(_head(rows))
+    if rows:
+        bus.output.table(COLUMNS, [each.row() for each in rows])
+
+
+def _draw(bus: Connection, live: Live, rows: Sequence[Rate]) -> None:
+    live.update(_drawn(rows, *bus.output.console.size), refresh=True)
+
+
+def _drawn(rows: Sequence[Rate], width: int, height: int) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    room = max(1, height - 4)
+    shown, _ = table(COLUMNS, [each.row() for each in rows[:room]], width)
+    more = [Text(f"and {len(rows) - room} more", style="dim")] if len(rows) > room else []
+    return Group(Text(_head(rows), style="bold", no_wrap=True, overflow="ellipsis"), shown, *more)
+
+
+def _head(rows: Sequence[Rate]) -> str:
+    events, size_of = (sum(getattr(each, name) for each in rows) for name in ("events", "bytes"))
+    return f"{datetime.now():%H:%M:%S}  {number(round(events, 1))} events/s, {size(size_of)}/s"

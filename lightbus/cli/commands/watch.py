@@ -1,0 +1,139 @@
+"""`lightbus watch`: peers and APIs as they come and go. What changed is computed from two pictures, and then shown."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import click
+
+from ...core.peers import Peer, PeerState
+from ...exceptions import NotReachable
+from ..support.catalogue import ServedApi, served_apis
+from ..support.connection import Connection, asked_to_end, on_bus, passes
+from ..support.options import ClientOptions, client_options
+from ..support.output import Cell
+from .peers import STYLES, Sighting, state_of
+
+__all__ = ["Change", "changes", "watch"]
+
+LOOK_EVERY = 0.1
+"""Seconds between two looks at what the client knows; it is told at once, and to look is to compare two names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What became of a peer or, where `peer` is None, of an API; `change` is its state, or what happened."""
+
+    change: str
+    peer: Peer | None = None
+    api: ServedApi | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """Return it as `--json` has it."""
+        if self.peer is not None:
+            announcement = self.peer.announcement
+            who = {name: getattr(announcement, name) for name in ("service", "process", "instance", "host")}
+            return {"type": "peer", "change": self.change, **who, "apis": _apis_of(self.peer)}
+        assert self.api is not None
+        about = {"api": self.api.name, "versions": self.api.versions, "mixed": self.api.is_mixed}
+        return {"type": "api", "change": self.change, **about}
+
+    def cells(self) -> list[Cell]:
+        """Return it as a line has it."""
+        if self.peer is not None:
+            apis = f", serves {', '.join(_apis_of(self.peer))}" if _apis_of(self.peer) and self.change == "up" else ""
+            style = STYLES.get(self.change, "red")
+            return [f"peer {self.peer.announcement} ", (self.change, style), apis]
+        assert self.api is not None
+        style = "red" if self.change == "gone" else "yellow" if self.api.is_mixed else "green"
+        versions = f", version {', '.join(map(str, self.api.versions))}" if self.api.versions else ""
+        mixed = ", mixed" if self.api.is_mixed else ""
+        return [f"api {self.api.name} ", (self.change, style), versions, mixed]
+
+
+@click.command()
+@click.option("--count", "-n", type=click.IntRange(1), metavar="N", help="End after so many lines.")
+@client_options
+def watch(options: ClientOptions, count: int | None) -> None:
+    """Show peers and APIs as they come and go, a line for each change.
+
+    It begins with what is there; Ctrl-C ends it. An API comes with the first peer that serves it, and goes with the
+    last.
+    """
+    on_bus(options, lambda bus: _watch(bus, count))
+
+
+async def _watch(bus: Connection, count: int | None) -> None:
+    done = asked_to_end()
+    try:
+        await bus.look_around()
+    except NotReachable:
+        bus.output.note(f"Nobody is on the bus yet ({bus.where}).")
+    before: Mapping[str, Peer] = {}
+    shown = 0
+    initial = True
+    while True:
+        now = bus.client.engine.snapshot.peers
+        for change in changes(before, now):
+            _show(bus, change, initial=initial)
+            shown += 1
+            if shown == count:
+                return
+        if initial:
+            bus.output.note("Watching for changes; Ctrl-C ends it.")
+        before, initial = now, False
+        while bus.client.engine.snapshot.peers is before:
+            if await passes(done, LOOK_EVERY):
+                return
+
+
+def _show(bus: Connection, change: Change, *, initial: bool) -> None:
+    at = time.time()
+    if bus.output.as_json:
+        bus.output.record({"at": at, "initial": initial, **change.fields()})
+    else:
+        bus.output.line((f"{datetime.fromtimestamp(at):%H:%M:%S}", "dim"), "  ", *change.cells())
+
+
+def changes(before: Mapping[str, Peer], now: Mapping[str, Peer]) -> Iterator[Change]:
+    """Yield what is different: peers that came, went or are in another state, and what became of APIs by that."""
+    for instance, peer in before.items():
+        if instance not in now and _is_shown(peer):
+            yield Change(change="gone", peer=peer)
+    for instance, peer in now.items():
+        known = before.get(instance)
+        if _is_shown(peer) and (known is None or _told(known) != _told(peer)):
+            yield Change(change=state_of(peer), peer=peer)
+    yield from _apis_changed(before.values(), now.values())
+
+
+def _apis_changed(before: Iterable[Peer], now: Iterable[Peer]) -> Iterator[Change]:
+    old, new = _public(before), _public(now)
+    for name in sorted({*old, *new}):
+        if name not in new:
+            yield Change(change="gone", api=ServedApi(name=name, served=()))
+        elif name not in old:
+            yield Change(change="added", api=new[name])
+        elif (old[name].versions, old[name].is_mixed) != (new[name].versions, new[name].is_mixed):
+            yield Change(change="changed", api=new[name])
+
+
+def _public(peers: Iterable[Peer]) -> dict[str, ServedApi]:
+    return {api.name: api for api in served_apis(peers) if not api.is_internal}
+
+
+def _is_shown(peer: Peer) -> bool:
+    """Whether anything is known of it: one that was just announced is about to be asked."""
+    return peer.state is not PeerState.UNVERIFIED
+
+
+def _told(peer: Peer) -> tuple[str, list[str]]:
+    return (state_of(peer) if _is_shown(peer) else "", _apis_of(peer))
+
+
+def _apis_of(peer: Peer) -> list[str]:
+    return Sighting(peer=peer, state="").apis

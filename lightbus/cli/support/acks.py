@@ -1,0 +1,132 @@
+"""Who has handled an event: its publisher is asked until all groups that are owed it have, at growing intervals."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ...exceptions import LightbusException
+from .connection import ASK_TIMEOUT, Connection, passes
+
+if TYPE_CHECKING:
+    from ...message import EventMessage
+
+__all__ = ["Ack", "AckFollower"]
+
+LOOK_EVERY = 0.1
+FIRST_PAUSE = 0.2
+LAST_PAUSE = 10.0
+"""Seconds after which an event is asked about; then again after twice the time, up to the last: a group may be away."""
+
+MAX_PENDING = 1000
+"""Events that are asked about; of more, the oldest are not any longer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ack:
+    """
+    A group is done with an event.
+
+    Attributes:
+        message: the event.
+        group: the group.
+        status: `acked`, or `dead` where it was set aside.
+        at: when we learned of it, in seconds since 1970.
+
+    """
+
+    message: EventMessage
+    group: str
+    status: str
+    at: float
+
+    def fields(self) -> dict[str, Any]:
+        """Return it as `--json` has it."""
+        message = self.message
+        return {
+            "id": message.id,
+            "native_id": message.native_id,
+            "api": message.api_name,
+            "event": message.event_name,
+            "group": self.group,
+            "status": self.status,
+            "at": self.at,
+        }
+
+
+@dataclass(slots=True)
+class _Pending:
+    """An event that not all groups have handled, as far as we know."""
+
+    message: EventMessage
+    due: float
+    pause: float
+    told: set[str] = field(default_factory=set)
+
+
+class AckFollower:
+    """Asks about events, and gives each acknowledgement to `on_ack`."""
+
+    def __init__(self, bus: Connection, on_ack: Callable[[Ack], None]) -> None:
+        self._bus = bus
+        self._on_ack = on_ack
+        self._pending: dict[str, _Pending] = {}
+        self._settled = asyncio.Event()
+        self._settled.set()
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def add(self, message: EventMessage) -> None:
+        """Ask about an event from now on; one of best effort is nowhere kept, and nobody's acknowledgement."""
+        if message.native_id:
+            self._settled.clear()
+            self._pending[message.native_id] = _Pending(message, time.monotonic() + FIRST_PAUSE / 2, FIRST_PAUSE)
+            if len(self._pending) > MAX_PENDING:
+                del self._pending[next(iter(self._pending))]
+
+    async def settle(self, seconds: float) -> None:
+        """Return when nothing is pending any more, after so many seconds at the latest."""
+        await passes(self._settled, seconds)
+
+    async def end(self) -> None:
+        """Ask no more."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            now = time.monotonic()
+            due: defaultdict[str, list[str]] = defaultdict(list)
+            for native_id, pending in self._pending.items():
+                if now >= pending.due:
+                    due[pending.message.publisher].append(native_id)
+                    pending.pause = min(2 * pending.pause, LAST_PAUSE)
+                    pending.due = now + pending.pause
+            await asyncio.gather(*(self._ask(publisher, native_ids) for publisher, native_ids in due.items()))
+
+    async def _ask(self, publisher: str, native_ids: list[str]) -> None:
+        options = {"peer": publisher, "timeout": ASK_TIMEOUT}
+        question = {"native_ids": native_ids}
+        try:
+            told = await self._bus.client.call_rpc_remote("internal.events", "handled", question, options)
+        except LightbusException:
+            return  # it is busy, or gone: then nobody knows until its journal is served again
+        for native_id in native_ids:
+            self._take(native_id, told.get(native_id, {}))
+
+    def _take(self, native_id: str, groups: dict[str, str]) -> None:
+        pending = self._pending.get(native_id)
+        if pending is None:
+            return
+        done = {group for group, status in groups.items() if status != "waiting"}
+        for group in sorted(done - pending.told):
+            self._on_ack(Ack(message=pending.message, group=group, status=groups[group], at=time.time()))
+        pending.told |= done
+        if len(done) == len(groups):
+            del self._pending[native_id]
+            if not self._pending:
+                self._settled.set()

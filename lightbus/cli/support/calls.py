@@ -1,0 +1,93 @@
+"""The calls that workers answer, as they happen: each is asked again and again, and tells what came meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from ...core.peers import Peer
+from ...exceptions import LightbusException, LightbusWorkerError, UnknownProcedure
+from .connection import SERVICE, Connection
+
+__all__ = ["CallFollower"]
+
+ASK_EVERY = 0.2
+"""Seconds between two questions to a worker: soon enough for who looks on, and no load."""
+
+Show = Callable[[Peer, dict[str, Any]], None]
+
+
+class CallFollower:
+    """
+    Follows the calls of all workers that are up, those that come later included.
+
+    Args:
+        bus: the bus.
+        show: is given each call, with the worker that answered it.
+        dropped: is given a worker and the number of its calls that were too many to be kept.
+
+    """
+
+    def __init__(self, bus: Connection, show: Show, dropped: Callable[[Peer, int], None]) -> None:
+        self._bus = bus
+        self._show = show
+        self._dropped = dropped
+        self._watcher = f"{bus.client.engine.identity.instance}-{secrets.token_hex(4)}"
+        self._after: dict[str, int] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def begin(self) -> None:
+        """Begin with those that are up; return when each has been asked once, so that no call is missed from then."""
+        await asyncio.gather(*map(self._ask, self._workers().values()))
+        self.look()
+
+    def look(self) -> None:
+        """Begin with those that came meanwhile, and leave those that went."""
+        up = self._workers()
+        for instance in self._tasks.keys() - up.keys():
+            self._tasks.pop(instance).cancel()
+        for instance in up.keys() - self._tasks.keys():
+            self._tasks[instance] = asyncio.get_running_loop().create_task(self._follow(up[instance]))
+
+    async def end(self) -> None:
+        """Have the workers keep no more calls for us."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        peers = [peer for peer in self._bus.known() if peer.is_up and peer.instance in self._after]
+        await asyncio.gather(*(self._bus.told(peer, "end_watch", watcher=self._watcher) for peer in peers))
+
+    def _workers(self) -> dict[str, Peer]:
+        """Return those that may serve calls: other commands that follow the bus do not."""
+        known = self._bus.known()
+        return {peer.instance: peer for peer in known if peer.is_up and peer.announcement.service != SERVICE}
+
+    async def _follow(self, peer: Peer) -> None:
+        while True:
+            if not await self._ask(peer):
+                return
+            await asyncio.sleep(ASK_EVERY)
+
+    async def _ask(self, peer: Peer) -> bool:
+        """Ask a worker once, and show what it tells; return whether it makes sense to ask it again."""
+        after = self._after.get(peer.instance, 0)
+        try:
+            told = await self._bus.ask(peer, "watch_calls", watcher=self._watcher, after=after)
+        except (UnknownProcedure, LightbusWorkerError) as error:
+            self._bus.output.note(f"{peer.announcement} does not tell of its calls: {error}")
+            return False
+        except LightbusException:
+            return True  # it is busy, or about to be lost: then its task ends
+        if told["noted"] < after:
+            after = 0  # it forgot us meanwhile, and began anew
+        for call in told["calls"]:
+            if call["number"] > after + 1:
+                self._dropped(peer, call["number"] - after - 1)
+            after = call["number"]
+            self._show(peer, call)
+        if told["noted"] > after:
+            self._dropped(peer, told["noted"] - after)
+        self._after[peer.instance] = told["noted"]
+        return True

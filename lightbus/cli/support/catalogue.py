@@ -1,0 +1,125 @@
+"""Which APIs are on the bus, who serves each, and which of them a name on the command line means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...core.peers import Peer
+from ...exceptions import NotReachable, UnknownApi, UnknownProcedure, did_you_mean
+from ...wire.announcement import ApiInfo
+
+__all__ = ["ServedApi", "served_apis", "split_name", "split_target"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedApi:
+    """
+    An API, and who serves it.
+
+    Attributes:
+        name: of the API.
+        served: the peers that are up and advertise it, each with what it advertises; the latest version first.
+
+    """
+
+    name: str
+    served: tuple[tuple[Peer, ApiInfo], ...]
+
+    @property
+    def peers(self) -> list[Peer]:
+        """Return the peers."""
+        return [peer for peer, _ in self.served]
+
+    @property
+    def versions(self) -> list[int]:
+        """Return the versions that are served, the latest first."""
+        return sorted({info.version for _, info in self.served}, reverse=True)
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether not all peers serve the same: another version, or other members or signatures under the same one."""
+        return len({(info.version, info.digest) for _, info in self.served}) > 1
+
+    @property
+    def is_internal(self) -> bool:
+        """Whether lists for people leave it out."""
+        return all(info.internal for _, info in self.served)
+
+    @property
+    def procedures(self) -> list[str]:
+        """Return the procedures that any of the peers serves."""
+        return sorted({name for _, info in self.served for name in info.procedures})
+
+    @property
+    def events(self) -> list[str]:
+        """Return the events that any of the peers publishes."""
+        return sorted({name for _, info in self.served for name in info.events})
+
+    def fields(self) -> dict[str, Any]:
+        """Return it as `--json` has it."""
+        return {
+            "api": self.name,
+            "versions": self.versions,
+            "mixed": self.is_mixed,
+            "internal": self.is_internal,
+            "procedures": self.procedures,
+            "events": self.events,
+            "peers": [_served_by(peer, info) for peer, info in self.served],
+        }
+
+
+def served_apis(peers: Iterable[Peer]) -> list[ServedApi]:
+    """Return the APIs of peers that are up, by name."""
+    found: dict[str, list[tuple[Peer, ApiInfo]]] = {}
+    for peer in peers:
+        for info in peer.announcement.apis or () if peer.is_up else ():
+            found.setdefault(info.name, []).append((peer, info))
+    for served in found.values():
+        served.sort(key=lambda each: -each[1].version)
+    return [ServedApi(name=name, served=tuple(found[name])) for name in sorted(found)]
+
+
+def split_target(name: str) -> tuple[str, str]:
+    """Return API and member of what is called or fired: `"shop.orders.create"`. Raises UnknownApi for no such form."""
+    api, _, member = name.rpartition(".")
+    if not api or not member:
+        raise UnknownApi(f"'{name}' names no procedure and no event. Write the API and its member: auth.check_password")
+    return api, member
+
+
+def split_name(name: str, apis: Sequence[ServedApi]) -> tuple[ServedApi, str | None]:
+    """Return the API that a name means, and the member where it means one. Raises UnknownApi, UnknownProcedure."""
+    by_name = {api.name: api for api in apis}
+    if name in by_name:
+        return by_name[name], None
+    api_name, _, member = name.rpartition(".")
+    if api_name not in by_name:
+        raise _no_api(name, by_name)
+    api = by_name[api_name]
+    members = [*api.procedures, *api.events]
+    if member not in members:
+        near = did_you_mean(member, members)
+        raise UnknownProcedure(
+            f"The API '{api_name}' has no '{member}'.{near} It has: {', '.join(members) or 'nothing'}."
+        )
+    return api, member
+
+
+def _no_api(name: str, by_name: dict[str, ServedApi]) -> NotReachable:
+    near = did_you_mean(name, by_name) or did_you_mean(name.rpartition(".")[0], by_name)
+    return UnknownApi(
+        f"No peer that is up serves '{name}'.{near} Served are: {', '.join(by_name) or 'no APIs at all'}."
+    )
+
+
+def _served_by(peer: Peer, info: ApiInfo) -> dict[str, Any]:
+    announcement = peer.announcement
+    return {
+        "service": announcement.service,
+        "process": announcement.process,
+        "instance": announcement.instance,
+        "version": info.version,
+        "digest": info.digest,
+    }

@@ -1,0 +1,75 @@
+"""What the shell completes of the names on the bus. It looks for a moment only: a key press must not hang."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+import click
+from click.shell_completion import CompletionItem
+
+from ...core.peers import Peer
+from ...exceptions import LightbusException
+from .catalogue import ServedApi, served_apis
+from .options import ClientOptions
+
+__all__ = ["complete_apis", "complete_events", "complete_names", "complete_peers", "complete_procedures"]
+
+PATIENCE = 0.6
+"""Seconds for which a completion looks for peers: as long as one waits for a key without wondering."""
+
+Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def complete_peers(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete a peer: its service, or its process."""
+    peers = [peer.announcement for peer in _look(context) if peer.is_up]
+    return _matching({name for peer in peers for name in (peer.service, peer.process)}, incomplete)
+
+
+def complete_apis(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete an API."""
+    return _matching((api.name for api in _apis(context)), incomplete)
+
+
+def complete_procedures(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete API and procedure."""
+    return _matching((f"{api.name}.{name}" for api in _apis(context) for name in api.procedures), incomplete)
+
+
+def complete_events(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete API and event."""
+    return _matching((f"{api.name}.{name}" for api in _apis(context) for name in api.events), incomplete)
+
+
+def complete_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete an API, or one of its members."""
+    apis = _apis(context)
+    members = (f"{api.name}.{name}" for api in apis for name in (*api.procedures, *api.events))
+    return _matching([*(api.name for api in apis), *members], incomplete)
+
+
+def _matching(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+
+
+def _apis(context: click.Context) -> list[ServedApi]:
+    return [api for api in served_apis(_look(context)) if not api.is_internal]
+
+
+def _look(context: click.Context) -> list[Peer]:
+    from .connection import Connection
+
+    async def look() -> list[Peer]:
+        bus = Connection(options)
+        try:
+            return await bus.look_around()
+        finally:
+            await bus.close()
+
+    config_file, bus_name = (context.params.get(name) for name in ("config_file", "bus_name"))
+    options = ClientOptions(wait=PATIENCE, config_file=config_file, bus_name=bus_name)
+    try:
+        return asyncio.run(look())
+    except LightbusException:
+        return []  # nobody is there, or the settings are wrong: the command itself says so

@@ -1,0 +1,190 @@
+"""
+A command's connection to the bus: an ordinary client of it, from any directory, without a bus module.
+
+A command is a coroutine that is given a `Connection`, and `on_bus` runs it:
+
+    @click.command()
+    @client_options
+    def peers(options: ClientOptions) -> None:
+        on_bus(options, _peers)
+
+    async def _peers(bus: Connection) -> int | None: ...
+
+What it returns is the exit code. Errors of ours have one of their own (`exit_code`), Ctrl-C has 130.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+from ...client import BusClient
+from ...config import Config, load_config
+from ...core.peers import Peer
+from ...creation import configure_logging, create
+from ...deadline import Deadline
+from ...exceptions import LightbusException, NotReachable
+from .options import ClientOptions
+from .output import Output
+
+__all__ = ["INTERRUPTED", "SERVICE", "Connection", "asked_to_end", "on_bus", "passes"]
+
+SERVICE = "lightbus-cli"
+"""The service that all commands belong to; peers leave it out where they tell who uses them."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 and the signal's number, as shells have it."""
+
+ASK_TIMEOUT = 1.0
+"""Seconds a peer has to answer a question about itself: it is on its loop, which only a fault of its holds up."""
+
+HINT = "`lightbus doctor` looks for the reason."
+
+Command = Callable[["Connection"], Awaitable[int | None]]
+
+
+class Connection:
+    """
+    The bus as a command sees it. Made and used on one event loop.
+
+    Attributes:
+        options: what the command line says.
+        output: what is shown goes there.
+        client: an ordinary client; `bus.client.engine.snapshot` has the peers that are known.
+        silent: instances of which it was noted that they do not answer.
+
+    """
+
+    def __init__(self, options: ClientOptions) -> None:
+        self.options = options
+        self.output = Output(as_json=options.as_json)
+        self.silent: set[str] = set()
+        self.client: BusClient = create(_settings(options), service_name=SERVICE).client
+
+    @property
+    def name(self) -> str:
+        """The name of the bus."""
+        return self.client.engine.identity.bus
+
+    @property
+    def where(self) -> str:
+        """How and where peers are looked for: `"bus 'shop', zeroconf on 192.0.2.7"`."""
+        return self.client.engine.where
+
+    def known(self) -> list[Peer]:
+        """Return everybody that is known by now, whatever the state, in the order in which lists show them."""
+        return sorted(self.client.engine.snapshot.peers.values(), key=_order)
+
+    async def look_around(self) -> list[Peer]:
+        """
+        Look for everybody on the bus, and return all that were heard of, those that do not answer included.
+
+        It ends when nothing new comes, at the latest after `--wait` seconds. Raises NotReachable where nobody is.
+        """
+        await self.client.engine.look_around(Deadline.after(self.options.wait))
+        if not (peers := self.known()):
+            raise self.nobody()
+        return peers
+
+    async def find(self, api: str) -> list[Peer]:
+        """Return the peers that are up and advertise an API. Raises UnknownApi, PeerUnreachable, NotReachable."""
+        engine = self.client.engine
+        if await engine.wait_for([api], Deadline.after(self.options.wait)):
+            if not self.known():
+                raise self.nobody()
+            await engine.resolve(api, Deadline.after(ASK_TIMEOUT))  # it says why there is none
+        return sorted(engine.snapshot.by_api.get(api, ()), key=_order)
+
+    async def named(self, name: str, *, among: Sequence[Peer] | None = None) -> list[Peer]:
+        """Return the live peers of a service or process name, or whose instance begins so. Raises NotReachable."""
+        peers = await self.look_around() if among is None else among
+        found = [peer for peer in peers if _is_called(peer, name) and peer.is_live]
+        if found:
+            return found
+        there = ", ".join(sorted({peer.announcement.service for peer in peers}))
+        which = "No live peer" if among is None else "None of the peers that serve it"
+        raise NotReachable(f"{which} is called '{name}' ({self.where}). There are those of: {there}. {HINT}")
+
+    async def ask(self, peer: Peer, procedure: str, *, timeout: float = ASK_TIMEOUT, **kwargs: Any) -> Any:
+        """Call a procedure of a peer's own `internal.peer`. Raises what a call raises."""
+        options = {"peer": peer.instance, "timeout": timeout}
+        return await self.client.call_rpc_remote("internal.peer", procedure, kwargs, options)
+
+    async def told(self, peer: Peer, procedure: str, **kwargs: Any) -> dict[str, Any]:
+        """Ask the same, and return an empty answer where there is none: an older version may not have the procedure."""
+        try:
+            answer = await self.ask(peer, procedure, **kwargs)
+        except LightbusException:
+            return {}
+        return answer if isinstance(answer, dict) else {}
+
+    async def told_by_all(self, peers: Iterable[Peer], procedure: str, **kwargs: Any) -> list[dict[str, Any]]:
+        """Ask several at once; return the answers in their order."""
+        return [*await asyncio.gather(*(self.told(peer, procedure, **kwargs) for peer in peers))]
+
+    def nobody(self) -> NotReachable:
+        """Return the error for a bus with nobody on it."""
+        return NotReachable(
+            f"Nobody is on the bus '{self.name}': looked for {self.options.wait:g} s ({self.where}). Is a worker "
+            f"running (lightbus run), as the same user, with the same LIGHTBUS_BUS and LIGHTBUS_SECURITY? {HINT}"
+        )
+
+    async def close(self) -> None:
+        """Leave the bus."""
+        await self.client.close_async()
+
+
+def on_bus(options: ClientOptions, command: Command) -> None:
+    """Run a command's coroutine on the bus, and end the program with the exit code that it returns."""
+    configure_logging(options.log_level or "warning")
+    try:
+        code = asyncio.run(_run(options, command))
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    raise SystemExit(code or 0)
+
+
+def asked_to_end() -> asyncio.Event:
+    """Return what is set by Ctrl-C or SIGTERM from now on: for a command that is meant to end so, with code 0."""
+    done = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, done.set)
+    return done
+
+
+async def passes(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event so many seconds at most; return whether it is set."""
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
+
+
+async def _run(options: ClientOptions, command: Command) -> int | None:
+    bus = Connection(options)
+    try:
+        return await command(bus)
+    finally:
+        await bus.close()
+
+
+def _settings(options: ClientOptions) -> Config:
+    given = {"bus": {"name": options.bus_name}, "discovery": {"wait": options.wait}}
+    settings = load_config(config_file=options.config_file, service_name=SERVICE, overrides=given)
+    # The plugins that a file enables belong to the services it is for, and may not be installed here.
+    return settings.model_copy(update={"plugins": {}})
+
+
+def _order(peer: Peer) -> tuple[str, str, str]:
+    announcement = peer.announcement
+    return announcement.service, announcement.process, announcement.instance
+
+
+def _is_called(peer: Peer, name: str) -> bool:
+    announcement = peer.announcement
+    return name in (announcement.service, announcement.process) or (
+        len(name) >= 4 and announcement.instance.startswith(name.lower())
+    )

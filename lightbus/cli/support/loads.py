@@ -1,0 +1,169 @@
+"""What workers do and how far groups are behind, computed from what they tell: for `lightbus top`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ...core.peers import Peer
+from .output import Cell, Column, duration, number
+
+__all__ = ["COLUMNS", "GROUP_COLUMNS", "GroupLag", "Load", "Reading", "lags", "loads", "ordered"]
+
+COLUMNS = (
+    Column(title="SERVICE"),
+    Column(title="PROCESS", optional=2),
+    Column(title="HOST", optional=3),
+    Column(title="CALLS/S", right=True),
+    Column(title="P50", right=True, optional=1),
+    Column(title="P99", right=True),
+    Column(title="ERR/S", right=True),
+    Column(title="RUN", right=True),
+    Column(title="QUEUE", right=True),
+    Column(title="EV/S", right=True),
+    Column(title="LAG", right=True),
+)
+
+GROUP_COLUMNS = (
+    Column(title="GROUP"),
+    Column(title="API", optional=1),
+    Column(title="MEMBERS", right=True),
+    Column(title="PUBLISHERS", right=True, optional=2),
+    Column(title="LAG", right=True),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What a worker told at a moment (`at`, in seconds of any clock of this process)."""
+
+    peer: Peer
+    at: float
+    stats: dict[str, Any]
+
+    def total(self, kind: str, *fields: str) -> int:
+        """Return the sum of fields over all entries of a list in the statistics; a mapping counts by its values."""
+        values = (each.get(field, 0) for each in self.stats.get(kind, ()) for field in fields)
+        return sum(sum(value.values()) if isinstance(value, dict) else value for value in values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """
+    One row.
+
+    Attributes:
+        calls, errors, events: per second; events are those published and those handled.
+        p50, p99: seconds, of the procedure in which the latest calls were slowest; None where none was called.
+        running, queued: calls at the moment.
+        lag: events that wait for a listener here.
+
+    """
+
+    service: str
+    process: str
+    host: str
+    calls: float
+    errors: float
+    events: float
+    p50: float | None
+    p99: float | None
+    running: int
+    queued: int
+    lag: int
+
+    def fields(self) -> dict[str, Any]:
+        """Return it as `--json` has it."""
+        return {"type": "worker", **{name: getattr(self, name) for name in self.__slots__}}
+
+    def row(self) -> list[str]:
+        """Return it as the table has it, in the order of `COLUMNS`."""
+        times = duration(self.p50) or "-", duration(self.p99) or "-"
+        counts = self.running, self.queued
+        rates = number(round(self.errors, 1)), *map(number, counts), number(round(self.events, 1))
+        return [self.service, self.process, self.host, number(round(self.calls, 1)), *times, *rates, number(self.lag)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupLag:
+    """
+    How far a consumer group is behind, as the publishers tell.
+
+    Attributes:
+        members: how many processes it has.
+        publishers: how many keep events for it.
+        lag: how many events it has not handled yet, those that wait at its members included.
+
+    """
+
+    api: str
+    group: str
+    members: int
+    publishers: int
+    lag: int
+
+    def fields(self) -> dict[str, Any]:
+        """Return it as `--json` has it."""
+        return {"type": "group", **{name: getattr(self, name) for name in self.__slots__}}
+
+    def row(self) -> list[Cell]:
+        """Return it as the table has it, in the order of `GROUP_COLUMNS`."""
+        style = "red" if self.lag and not self.members else "yellow" if self.lag else ""
+        return [self.group, self.api, str(self.members), str(self.publishers), (number(self.lag), style)]
+
+
+def lags(told: Iterable[Iterable[dict[str, Any]]]) -> list[GroupLag]:
+    """Return each group once, from what each publisher tells of it; those that are furthest behind come first."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for groups in told:
+        for group in groups:
+            found.setdefault((group["api"], group["name"]), []).append(group)
+    listed = [
+        GroupLag(
+            api=api,
+            group=name,
+            members=len({member for group in groups for member in group["members"]}),
+            publishers=len(groups),
+            lag=sum(group["lag"] for group in groups),
+        )
+        for (api, name), groups in found.items()
+    ]
+    return sorted(listed, key=lambda each: (-each.lag, each.api, each.group))
+
+
+def loads(before: dict[str, Reading], now: Iterable[Reading]) -> list[Load]:
+    """Return a row for each worker, from two readings; one that came just now has done all since its start."""
+    return [_load(before.get(reading.peer.instance), reading) for reading in now]
+
+
+def _load(before: Reading | None, now: Reading) -> Load:
+    announcement, stats = now.peer.announcement, now.stats
+    seconds = now.at - before.at if before is not None else stats.get("uptime", 1.0)
+
+    def rate(*what: tuple[str, str]) -> float:
+        counted = sum(now.total(*each) - (before.total(*each) if before is not None else 0) for each in what)
+        return max(0.0, counted / max(seconds, 1e-6))
+
+    procedures: list[dict[str, Any]] = stats.get("procedures", [])
+    slowest = max(procedures, key=lambda each: each["p99"] or 0.0, default={})
+    return Load(
+        service=announcement.service,
+        process=announcement.process,
+        host=announcement.host,
+        calls=rate(("procedures", "calls")),
+        errors=rate(("procedures", "errors"), ("listeners", "failed")),
+        events=rate(("events", "published"), ("listeners", "handled")),
+        p50=slowest.get("p50"),
+        p99=slowest.get("p99"),
+        running=stats.get("running", 0),
+        queued=stats.get("queued", 0),
+        lag=now.total("listeners", "waiting"),
+    )
+
+
+def ordered(rows: Iterable[Load], sort: str) -> list[Load]:
+    """Return rows in the order that is asked for."""
+    if sort == "service":
+        return sorted(rows, key=lambda row: (row.service, row.process))
+    return sorted(rows, key=lambda row: (-(getattr(row, sort) or 0), row.service, row.process))

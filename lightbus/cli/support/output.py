@@ -1,0 +1,241 @@
+"""
+What a command shows: for people a table or lines, for programs (`--json`) one JSON object per line.
+
+People's form adapts to the width of the terminal and has no colour where none can be seen; into a pipe nothing is cut
+off. The names of the JSON fields are in docs/cli.md and stay. Whatever comes from the bus is a stranger's word, so no
+control character in it reaches the terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.progress import Progress
+
+__all__ = ["Cell", "Column", "Output", "ago", "clean", "duration", "json_line", "number", "size", "table"]
+
+Cell: TypeAlias = str | tuple[str, str]
+"""Text, or text and its style in rich's words: `("up", "green")`."""
+
+GAP = 2
+"""Columns of the terminal between two columns of a table."""
+
+UNBOUNDED = 10_000
+"""The width of a pipe: whoever reads from it gets whole words."""
+
+_DURATIONS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """
+    One column of a table.
+
+    Attributes:
+        title: its head.
+        right: whether it is set to the right, as numbers are.
+        optional: 0 for what is always shown; of the others the greatest is left out first where the width is short.
+
+    """
+
+    title: str
+    right: bool = False
+    optional: int = 0
+
+
+class Output:
+    """
+    Standard output, for people or for programs. Notes go to standard error, so that a pipe holds only what was asked.
+
+    Args:
+        as_json: whether programs read it.
+
+    """
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self._consoles: dict[bool, Console] = {}
+        self._bar: Progress | None = None
+
+    def record(self, fields: Mapping[str, Any]) -> None:
+        """Write one JSON object on a line of its own, at once."""
+        self._make_room()
+        sys.stdout.write(json_line(fields) + "\n")
+        sys.stdout.flush()
+
+    def line(self, *cells: Cell) -> None:
+        """Write one line for people, its parts one after the other."""
+        self._make_room()
+        self.console.print(_text(*cells), soft_wrap=True)
+        sys.stdout.flush()
+
+    def rich(self, what: RenderableType) -> None:
+        """Write something of rich's own; into a pipe without the spaces that fill its lines up."""
+        if self.console.is_terminal:
+            self.console.print(what)
+            return
+        with self.console.capture() as captured:
+            self.console.print(what)
+        sys.stdout.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+        sys.stdout.flush()
+
+    def table(self, columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> None:
+        """Write a table. Where it is too wide, optional columns are left out, and a note says which."""
+        made, left_out = table(columns, [[*row] for row in rows], self.console.width)
+        self.rich(made)
+        if left_out:
+            self.note(f"Not shown, for lack of width: {', '.join(left_out)} (--json has all).")
+
+    def note(self, text: str) -> None:
+        """Write a remark for people, on standard error; nothing with `--json`."""
+        if not self.as_json:
+            self.errors.print(_text((text, "dim")), soft_wrap=True)
+
+    @contextmanager
+    def progress(self, label: str, total: int | None = None) -> Iterator[Callable[[int, str], None]]:
+        """
+        Show a bar on standard error while something takes long, where that is a terminal and people read.
+
+        Yields a function that takes the steps done and what is done now; without `total` the bar has no end. It goes
+        for good where a line is written to the terminal meanwhile.
+        """
+        if self.as_json or not self.errors.is_terminal:
+            yield lambda steps, what: None
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        columns = [TextColumn("{task.description}"), BarColumn(), *([MofNCompleteColumn()] if total else [])]
+        with Progress(*columns, console=self.errors, transient=True) as bar:
+            self._bar = bar
+            task = bar.add_task(label, total=total)
+            yield lambda steps, what: bar.update(task, completed=steps, description=clean(what) or label)
+            self._bar = None
+
+    def _make_room(self) -> None:
+        """Take the bar away before a line is written to the same terminal: lines show progress, too."""
+        if self._bar is not None and self.console.is_terminal:
+            self._bar.stop()
+            self._bar = None
+
+    @property
+    def console(self) -> Console:
+        """Rich's console on standard output."""
+        return self._console(errors=False)
+
+    @property
+    def errors(self) -> Console:
+        """Rich's console on standard error."""
+        return self._console(errors=True)
+
+    def _console(self, *, errors: bool) -> Console:
+        if errors not in self._consoles:
+            from rich.console import Console
+
+            stream = sys.stderr if errors else sys.stdout
+            is_terminal = stream.isatty()
+            in_colour = is_terminal and not os.environ.get("NO_COLOR")  # no-color.org
+            width = None if is_terminal or os.environ.get("COLUMNS") else UNBOUNDED
+            self._consoles[errors] = Console(
+                file=stream, color_system="auto" if in_colour else None, highlight=False, width=width, markup=False
+            )
+        return self._consoles[errors]
+
+
+# Values as text
+
+
+def clean(text: str) -> str:
+    """Return text as a terminal may show it: control characters, a newline included, as Python writes them."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def json_line(value: Any) -> str:
+    """Return a value that the bus carries as JSON on one line: dates, bytes and the like as text."""
+    from ...wire.plain import json_form
+
+    return json.dumps(json_form(value, finite=True), ensure_ascii=False)
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration for people: `"380 us"`, `"12.3 ms"`, `"4.2 s"`, `"3.1 h"`; empty where there is none."""
+    if seconds is None:
+        return ""
+    for unit, name in _DURATIONS:
+        if seconds >= unit:
+            return f"{seconds / unit:.1f} {name}"
+    if seconds >= 1:
+        return f"{seconds:.1f} s"
+    return f"{seconds * 1e3:.1f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.0f} us"
+
+
+def ago(since: float, now: float) -> str:
+    """Return how long ago something was, for people. Both are in seconds since 1970; clocks may differ."""
+    return duration(max(0.0, now - since)) if now - since >= 1 else "just now"
+
+
+def number(value: float | None) -> str:
+    """Return a count or a rate for people: `"0"`, `"0.3"`, `"12"`, `"4.1k"`, `"2.0M"`; empty where there is none."""
+    if value is None:
+        return ""
+    for unit, name in ((1e6, "M"), (1e4, "k")):
+        if value >= unit:
+            return f"{value / min(unit, 1e3 if name == 'k' else unit):.1f}{name}"
+    return f"{value:.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes for people: `"0 B"`, `"312 B"`, `"4.1 kB"`, `"2.0 MB"`."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count:.0f} B"
+
+
+# Tables
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int) -> tuple[RenderableType, list[str]]:
+    """Return a table no wider than `width` where that can be, and the titles of the columns left out for it."""
+    from rich.table import Table
+
+    kept = _fitting(columns, rows, width)
+    made = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for index in kept:
+        column = columns[index]
+        made.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(_text(row[index]) for index in kept))
+    return made, [column.title for index, column in enumerate(columns) if index not in kept]
+
+
+def _text(*cells: Cell) -> Any:
+    from rich.text import Text
+
+    return Text.assemble(*(clean(cell) if isinstance(cell, str) else (clean(cell[0]), cell[1]) for cell in cells))
+
+
+def _fitting(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int) -> list[int]:
+    """Return the indexes of the columns that are shown."""
+    from rich.cells import cell_len
+
+    def widest(index: int) -> int:
+        cells = (row[index] for row in rows)
+        texts = (cell if isinstance(cell, str) else cell[0] for cell in cells)
+        return max(map(cell_len, map(clean, [columns[index].title, *texts])), default=0)
+
+    kept = [*range(len(columns))]
+    widths = [widest(index) for index in kept]
+    while sum(widths[index] for index in kept) + GAP * len(kept) > width + GAP:
+        least = max(kept, key=lambda index: columns[index].optional)
+        if not columns[least].optional:
+            break
+        kept.remove(least)
+    return kept

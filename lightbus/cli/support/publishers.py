@@ -1,0 +1,66 @@
+"""What the publishers of the bus tell of the events that they keep (`internal.events`), for several commands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ...core.peers import Peer
+from ...exceptions import LightbusException, NotReachable
+from .connection import ASK_TIMEOUT, Connection
+
+__all__ = ["ask_each", "ask_publishers", "groups_on_bus", "no_such_group", "nothing_shown"]
+
+
+async def ask_publishers(bus: Connection, procedure: str, **kwargs: Any) -> list[tuple[Peer, Any]]:
+    """
+    Ask everybody on the bus; return the answers of those that keep events. Raises NotReachable where nobody is.
+
+    Who is announced and does not answer is noted, once for a command: what it keeps is missing from what is shown.
+    """
+    peers = await bus.look_around()
+    for peer in peers:
+        if not peer.is_live and peer.instance not in bus.silent:
+            bus.silent.add(peer.instance)
+            bus.output.note(f"{peer.announcement} does not answer ({peer.state.value}): what it keeps is not shown.")
+    return await ask_each(bus, [peer for peer in peers if peer.is_live], procedure, **kwargs)
+
+
+def nothing_shown(bus: Connection, text: str) -> str:
+    """Return the remark for a list with nothing in it: of those that answered, where others did not."""
+    return f"{text.removesuffix('.')}, as far as anybody answers." if bus.silent else text
+
+
+async def ask_each(
+    bus: Connection, peers: Sequence[Peer], procedure: str, *, quietly: bool = False, **kwargs: Any
+) -> list[tuple[Peer, Any]]:
+    """Ask these peers; return the answers of those that keep events. Who does not answer is noted, or left out."""
+
+    async def ask(peer: Peer) -> Any:
+        options = {"peer": peer.instance, "timeout": ASK_TIMEOUT}
+        try:
+            return await bus.client.call_rpc_remote("internal.events", procedure, kwargs, options)
+        except LightbusException as error:
+            if not quietly:
+                bus.output.note(f"{peer.announcement} does not tell: {error}")
+            return None
+
+    answers = await asyncio.gather(*map(ask, peers))
+    return [(peer, answer) for peer, answer in zip(peers, answers, strict=True) if answer is not None]
+
+
+async def groups_on_bus(bus: Connection, api: str = "") -> list[dict[str, Any]]:
+    """Return what each publisher says of each group, with who says it, by API and name."""
+    found = [
+        {**group, "publisher": peer.announcement.service, "instance": peer.instance}
+        for peer, groups in await ask_publishers(bus, "groups", api=api)
+        for group in groups
+    ]
+    return sorted(found, key=lambda each: (each["api"], each["name"], each["publisher"], each["instance"]))
+
+
+def no_such_group(name: str, groups: Iterable[dict[str, Any]]) -> NotReachable:
+    """Return the error for a group that nobody knows."""
+    there = ", ".join(sorted({group["name"] for group in groups})) or "none"
+    return NotReachable(f"No publisher knows the group '{name}'. There are: {there}.")

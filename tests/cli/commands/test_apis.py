@@ -1,0 +1,81 @@
+"""`lightbus apis` and `lightbus describe`, as processes, against real workers."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from ..conftest import Commands
+
+
+def test_apis(commands: Commands) -> None:
+    """Both forms show each API with its members and who serves it."""
+    commands.services()
+    auth, shop = commands.json("apis")
+    assert (auth["api"], auth["versions"], auth["mixed"]) == ("auth", [1], False)
+    assert auth["procedures"] == ["check_password", "echo", "fail"]
+    assert auth["events"] == ["user_registered"]
+    assert [peer["service"] for peer in shop["peers"]] == ["shop"]
+    text = commands.text("apis")
+    assert re.search(r"^auth +1 +check_password, echo, fail +user_registered +auth$", text, re.MULTILINE)
+    assert re.search(r"^shop.orders +1 +place +- +shop$", text, re.MULTILINE)
+
+
+def test_describe(commands: Commands) -> None:
+    """An API is shown in its author's words, with who serves it and which groups listen."""
+    commands.services()
+    text = commands.text("describe", "auth")
+    assert "auth, version 1\nUsers, in memory." in text
+    assert "check_password(username: str, password: str) -> bool\n" in text
+    assert "Return whether this is the user's password." in text
+    assert "user_registered(username, age: int = 0)  (at least once, in order by username)" in text
+    assert "shop-greeter: user_registered" in text
+    [told] = commands.json("describe", "auth.check_password")
+    [check] = told["procedures"]
+    assert check["parameters"]["required"] == ["username", "password"]
+    assert check["response"]["type"] == "boolean"
+    assert (told["events"], told["groups"], told["mixed"]) == ([], [], False)
+
+
+@pytest.mark.timeout(90)
+def test_who_listens(commands: Commands) -> None:
+    """Groups that have no process now are told, and listeners that share with nobody; commands are left out."""
+    _, shop = commands.services()
+    tail = commands.start("tail")
+    tail.wait_for_line("Following")
+    commands.serve("mail", replace=('listener_name="fails"', 'listener_name="all", group=None')).wait_for_line("arrive")
+    shop.ask_to_end()
+    shop.wait()
+    [told] = commands.json("describe", "auth")
+    groups = {each["group"]: (each["events"], each["processes"], each["shared"]) for each in told["groups"]}
+    assert groups == {
+        "shop-greeter": (["user_registered"], 0, True),
+        "mail-all": (["user_registered"], 1, False),
+    }
+    text = commands.text("describe", "auth.user_registered")
+    assert "  shop-greeter: user_registered, no process now\n" in text
+    assert "  mail-all: user_registered, each process everything (1)\n" in text
+    assert "lightbus-cli" not in commands.text("graph")
+    assert tail.running
+
+
+def test_mixed_versions(commands: Commands) -> None:
+    """Where two versions of an API are served, both lists flag it, and the latest is described."""
+    for version in (1, 2):
+        commands.serve("auth", version=version, where=f"auth-{version}").wait_for_line("Ready")
+    [api] = commands.json("apis")
+    assert (api["versions"], api["mixed"]) == ([2, 1], True)
+    assert "2, 1 (mixed)" in commands.text("apis")
+    text = commands.text("describe", "auth")
+    assert text.startswith("auth, version 2\n")
+    assert "MIXED: its peers do not all serve the same" in text
+
+
+def test_unknown_names(commands: Commands) -> None:
+    """A name that is not there ends with near ones."""
+    commands.services()
+    assert "Did you mean 'auth'?" in commands.run("describe", "aut", code=3).stderr
+    assert "Did you mean 'check_password'?" in commands.run("describe", "auth.check_pasword", code=3).stderr

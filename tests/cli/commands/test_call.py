@@ -1,0 +1,105 @@
+"""`lightbus call` and `lightbus fire`, as processes, against real workers."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from helpers import Processes
+
+if TYPE_CHECKING:
+    from ..conftest import Commands
+
+
+def test_call(commands: Commands) -> None:
+    """The result is shown as JSON, and text as it is; what reads as a number is text where the schema wants text."""
+    commands.services()
+    assert commands.text("call", "auth.check_password", "username=admin", "password=1234") == "true\n"
+    assert commands.text("call", "auth.echo", "value=12") == "12\n"
+    [told] = commands.json("call", "shop.orders.place", "username=sally")
+    assert 0 < told.pop("seconds") < 5
+    assert told == {"api": "shop.orders", "procedure": "place", "result": False}
+
+
+def test_arguments_from_elsewhere(commands: Commands, processes: Processes, tmp_path: Path) -> None:
+    """All arguments may come from a file, a value from a file, and either from standard input."""
+    commands.services()
+    (tmp_path / "all.json").write_text('{"username": "admin", "password": "1234"}')
+    (tmp_path / "value").write_text("1234")
+    assert commands.text("call", "auth.check_password", f"@{tmp_path}/all.json") == "true\n"
+    assert commands.text("call", "auth.check_password", "username=admin", f"password=@{tmp_path}/value") == "true\n"
+    shell = f"{sys.executable} -m lightbus call auth.echo value=- --wait 20 < {tmp_path}/value"
+    process = processes.start(["sh", "-c", shell])
+    assert process.wait(20) == 0, process.report()
+    assert process.stdout == "1234\n"
+
+
+def test_errors_have_exit_codes(commands: Commands) -> None:
+    """Wrong arguments, nobody there, the handler's failure and the deadline are told apart."""
+    commands.services()
+    assert "password" in commands.run("call", "auth.check_password", "username=admin", code=2).stderr
+    assert "'admin' is no argument" in commands.run("call", "auth.check_password", "admin", code=2).stderr
+    assert "no procedure 'nix'" in commands.run("call", "auth.nix", code=3).stderr
+    assert "use `lightbus fire`" in commands.run("call", "auth.user_registered", code=3).stderr
+    assert "RuntimeError: as it should" in commands.run("call", "auth.fail", code=5).stderr
+    assert "the API 'nix'" in commands.run("call", "nix.da", "--wait", "1", code=3).stderr
+
+
+def test_all_and_one_peer(commands: Commands) -> None:
+    """`--all` asks every peer that serves the API and shows each answer; `--peer` asks the one that is named."""
+    for name in ("left", "right"):
+        commands.serve("auth", "--process-name", name, where=name).wait_for_line("Ready")
+    told = commands.json("call", "auth.echo", "value=x", "--all")
+    assert sorted((each["process"], each["result"]) for each in told) == [("left", "x"), ("right", "x")]
+    failed = commands.json("call", "auth.fail", "--all", code=5)
+    assert [each["error"] for each in failed] == ["worker_error", "worker_error"]
+    assert [each["process"] for each in commands.json("call", "auth.echo", "value=x", "--peer", "left")] == ["left"]
+    text = commands.text("call", "auth.echo", "value=x", "--all")
+    assert sorted(text.splitlines()) == ["auth left: ", "auth right: ", "x", "x"]
+
+
+def test_fire(commands: Commands) -> None:
+    """An event reaches its listener, with the default that was left out; both forms say who took it."""
+    _, shop = commands.services()
+    assert "auth.user_registered is taken by auth " in commands.text("fire", "auth.user_registered", "username=sally")
+    shop.wait_for_line("^welcome sally 0$")
+    [told] = commands.json("fire", "auth.user_registered", json.dumps({"username": "ada", "age": 36}))
+    assert told["native_id"].count("-") == 1
+    shop.wait_for_line("^welcome ada 36$")
+
+
+def test_fire_checks(commands: Commands) -> None:
+    """Types are checked against the advertised schema, and what is no event is not fired."""
+    commands.services()
+    error = commands.run("fire", "auth.user_registered", "username=ada", "age=old", code=2).stderr
+    assert "age" in error
+    assert "use `lightbus call`" in commands.run("fire", "auth.echo", "value=x", code=3).stderr
+    assert "no event 'nix'" in commands.run("fire", "auth.nix", code=3).stderr
+
+
+HANGS = """async def fail(self) -> None:
+        import asyncio
+        print("called", flush=True)
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            print("cancelled", flush=True)
+            raise
+"""
+
+
+def test_ctrl_c_is_quiet(commands: Commands) -> None:
+    """Ctrl-C ends a command without a word, with the code that shells have for it; its call is cancelled."""
+    auth = commands.serve(
+        "auth", replace=('def fail(self) -> None:\n        raise RuntimeError("as it should")\n', HANGS)
+    )
+    auth.wait_for_line("Ready")
+    process = commands.start("call", "auth.fail", "--timeout", "60")
+    auth.wait_for_line("^called$")
+    process.signal(signal.SIGINT)
+    assert process.wait() == 130
+    assert process.output == ""
+    auth.wait_for_line("^cancelled$")

@@ -1,0 +1,66 @@
+"""`lightbus completion`, and what is completed of the names on the bus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from ..conftest import Commands
+
+FILES = {
+    "bash": ".local/share/bash-completion/completions/lightbus",
+    "zsh": ".local/share/lightbus/zsh/_lightbus",
+    "fish": ".config/fish/completions/lightbus.fish",
+}
+
+
+@pytest.mark.parametrize("shell", FILES)
+def test_install(commands: Commands, tmp_path: Path, shell: str) -> None:
+    """One command installs it for the shell that SHELL says; for zsh it is mentioned in .zshrc, and only once."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".zshrc").write_text("# mine\n")
+    environment = {"HOME": str(home), "SHELL": f"/bin/{shell}", "XDG_DATA_HOME": "", "XDG_CONFIG_HOME": ""}
+    for _ in range(2):
+        process = commands.run("completion", env=environment)
+    file = home / FILES[shell]
+    assert str(file) in process.stdout
+    assert "_LIGHTBUS_COMPLETE" in file.read_text()
+    assert (home / ".zshrc").read_text().count(str(file.parent)) == (1 if shell == "zsh" else 0)
+
+
+def test_show_and_unknown_shell(commands: Commands) -> None:
+    """`--show` installs nothing; a shell that nobody knows is refused."""
+    assert "_LIGHTBUS_COMPLETE=bash_complete" in commands.run("completion", "bash", "--show").stdout
+    assert "Name one of bash, zsh, fish" in commands.run("completion", code=2, env={"SHELL": "/bin/tcsh"}).stderr
+
+
+def test_names_on_the_bus(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Procedures, events, APIs and peers are completed, each where they can stand; nobody there is no error."""
+    monkeypatch.setattr("lightbus.cli.support.completing.PATIENCE", 20.0)
+    commands.services()
+    expected = {
+        ("call", "auth."): {"auth.check_password", "auth.echo", "auth.fail"},
+        ("fire", ""): {"auth.user_registered"},
+        ("describe", "shop"): {"shop.orders", "shop.orders.place"},
+        ("ping", "a"): {"auth"},
+    }
+    for (command, begun), names in expected.items():
+        assert completed(command, begun) >= names
+    assert "shop.orders.place" not in completed("call", "auth.")
+
+
+def completed(command: str, begun: str) -> set[str]:
+    """Return what is offered behind `lightbus COMMAND BEGUN`."""
+    from click.shell_completion import ShellComplete
+
+    from lightbus.cli import _group
+
+    class Shell(ShellComplete):
+        name = "test"
+        source_template = ""
+
+    return {item.value for item in Shell(_group, {}, "lightbus", "_X").get_completions([command], begun)}

@@ -1,0 +1,74 @@
+"""`lightbus graph`: its forms, and as a process against real workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lightbus.cli.commands.graph import Edge, dot, mermaid, tree
+
+if TYPE_CHECKING:
+    from ..conftest import Commands
+
+EDGES = [
+    Edge(source="shop", target="auth", kind="calls", name="auth.check", count=12_345),
+    Edge(source="shop", target='a"b\x1b', kind="listens", name="auth.event", count=0),
+]
+
+
+def test_tree() -> None:
+    """Each service has a line, and below it one for each use; control characters are written out."""
+    assert tree(["auth", "shop"], EDGES) == [
+        "auth",
+        "shop",
+        "├─ calls auth: auth.check (12.3k)",
+        '└─ listens to a"b\\x1b: auth.event (0)',
+    ]
+
+
+def test_mermaid() -> None:
+    """Events flow dashed from who publishes to who listens; quotes do not break the text."""
+    lines = mermaid(["auth", "shop"], EDGES)
+    assert lines[0] == "flowchart LR"
+    assert '    s0["a#quot;b\\x1b"]' in lines
+    assert lines[-2:] == ['    s2 -->|"auth.check (12.3k)"| s1', '    s0 -.->|"auth.event (0)"| s2']
+
+
+def test_dot() -> None:
+    """The same for Graphviz."""
+    lines = dot(["auth", "shop"], EDGES)
+    assert (lines[0], lines[-1]) == ("digraph lightbus {", "}")
+    assert '    "shop" -> "auth" [label="auth.check (12.3k)", style=solid];' in lines
+    assert '    "a\\"b\\\\x1b" -> "shop" [label="auth.event (0)", style=dashed];' in lines
+
+
+def test_picture(commands: Commands, tmp_path: Path) -> None:
+    """Where Graphviz is installed it draws; where it is not, the command says so."""
+    commands.services()
+    program = tmp_path / "bin" / "dot"
+    program.parent.mkdir()
+    missing = commands.run("graph", "--picture", f"{tmp_path}/bus.svg", code=2, env={"PATH": str(program.parent)})
+    assert "Graphviz is not installed" in missing.stderr
+    program.write_text('#!/bin/sh\n/bin/cat > "$3"\n')
+    program.chmod(0o700)
+    commands.run("graph", "--picture", f"{tmp_path}/bus.svg", env={"PATH": str(program.parent)})
+    assert (tmp_path / "bus.svg").read_text().startswith("digraph lightbus {")
+
+
+def test_graph(commands: Commands) -> None:
+    """Who calls and who listens is shown with the counts, in each form; the command itself is no part of it."""
+    commands.services()
+    commands.run("call", "shop.orders.place", "username=admin")
+    edges = {(each["from"], each["to"], each["kind"], each["name"]) for each in commands.json("graph")}
+    assert edges == {
+        ("shop", "auth", "calls", "auth.check_password"),
+        ("shop", "auth", "listens", "auth.user_registered"),
+    }
+    assert commands.text("graph").splitlines() == [
+        "auth",
+        "shop",
+        "├─ calls auth: auth.check_password (1)",
+        "└─ listens to auth: auth.user_registered (0)",
+    ]
+    assert "-->" in commands.text("graph", "--format", "mermaid")
+    assert commands.text("graph", "--format", "dot").startswith("digraph lightbus {")

@@ -1,0 +1,122 @@
+"""`lightbus inspect`, as a process, against real workers, and what its conditions mean."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from helpers import on_terminal, wait_until
+from lightbus.cli.commands.inspect import Search
+
+if TYPE_CHECKING:
+    from ..conftest import Commands
+
+EVENT = {
+    "id": "i-1", "native_id": "j-1", "api": "shop.orders", "event": "placed", "version": 2, "kwargs": {"n": 3},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "matches"),
+    [
+        ({}, True),
+        ({"id": "i-1"}, True),
+        ({"id": "i-2"}, False),
+        ({"api": "shop.*", "event": "pl*"}, True),
+        ({"api": "shop"}, False),
+        ({"event": "p"}, False),
+        ({"version": ("=", 2)}, True),
+        ({"version": ("<", 2)}, False),
+        ({"version": (">=", 2)}, True),
+    ],
+)
+def test_conditions(given: dict[str, Any], matches: bool) -> None:
+    """Each condition has to hold."""
+    assert Search(**given).matches(EVENT) is matches
+
+
+def test_internal_events() -> None:
+    """Those of internal APIs are found when they are asked for, by the option or by name."""
+    event = {**EVENT, "api": "internal.state"}
+    shown = [Search(**given).matches(event) for given in ({}, {"internal": True}, {"api": "int*"}, {"id": "i-1"})]  # type: ignore[arg-type]
+    assert shown == [False, True, True, True]
+
+
+@pytest.mark.timeout(180)
+def test_inspect(commands: Commands) -> None:
+    """Every filter finds what it is for, in each form; what is not there is said, and has an exit code."""
+    auth, _ = commands.services()
+    for name, age in (("sally", 31), ("ada", 36), ("bob", 7)):
+        commands.run("fire", "auth.user_registered", f"username={name}", f"age={age}")
+    every = commands.json("inspect")
+    assert [each["kwargs"]["username"] for each in every] == ["sally", "ada", "bob"]
+    sally, ada, bob = every
+
+    def found(*args: str, code: int = 0) -> list[dict[str, Any]]:
+        return commands.json("inspect", *args, code=code)
+
+    assert found("--json-path", "age>=31", "--version", "1", "--api", "a*", "--event", "user_*") == [sally, ada]
+    assert found("-j", "username=bob", "--count", "1") == [bob]
+    assert found("--id", ada["id"]) == found("--native-id", ada["native_id"]) == [ada]
+    assert found("--version", ">1") == found("--api", "shop.*") == []
+    assert found("-n", ada["native_id"], "-e", "no", code=3) == []
+    assert found("--native-id", ada["native_id"] + "0", code=3) == []
+    assert found("--id", "nix", code=3) == []
+
+    plain = commands.run("inspect", "--id", ada["id"])  # into a pipe: as with --json
+    assert [json.loads(line) for line in plain.stdout.splitlines()] == [ada]
+    assert json.loads(commands.text("inspect", "--id", ada["id"], "--format", "pretty")) == ada
+    human = commands.text("inspect", "--id", ada["id"], "-F", "human", "--validate")
+    assert "auth.user_registered  version 1" in human
+    assert [line.strip() for line in human.splitlines()[2:]] == ['username: "ada"', "age: 36", "valid"]
+    assert "no local cache" in commands.run("inspect", "--cache-only", "-b", "bus").stderr
+    assert "'new' is no version" in commands.run("inspect", "--version", "new", code=2).stderr
+    assert "is no path" in commands.run("inspect", "--json-path", "=3", code=2).stderr
+    assert "is no native id" in commands.run("inspect", "--native-id", "nix", code=2).stderr
+
+    following = commands.start("inspect", "--follow", "--json-path", "age=99")
+    other = commands.start("inspect", "--follow", "--count", "4")
+    other.wait_for_line('"bob"')  # it has read what there is
+    commands.run("fire", "auth.user_registered", "username=eve", "age=99")
+    following.wait_for_line('"eve"')
+    following.signal(signal.SIGINT)
+    assert following.wait(20) == 0
+    assert following.stdout.count("\n") == 1
+    assert other.wait(20) == 0
+
+    auth.ask_to_end()
+    auth.wait()  # and who else is on this host sees to its journal
+    names = ["sally", "ada", "bob", "eve"]
+    wait_until(lambda: [each["kwargs"]["username"] for each in commands.json("inspect")] == names, 30)
+
+
+def test_validation(commands: Commands) -> None:
+    """An event that does not satisfy the schema of today is shown with the reason, and the exit code tells."""
+    auth, _ = commands.services()
+    commands.run("fire", "auth.user_registered", "username=sally", "age=31")
+    auth.ask_to_end()
+    auth.wait()
+    commands.serve("auth", version=2, replace=("age", "years")).wait_for_line("Ready")
+    [event] = commands.json("inspect", "--validate", code=1)
+    assert event["valid"] is False
+    assert "age" in event["problem"]
+    assert "invalid: " in commands.text("inspect", "--validate", "--format", "human", code=1)
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+def test_screen(commands: Commands, tmp_path: Path, columns: int) -> None:
+    """On a terminal it is for people; no bar is left there, and what comes from the bus cannot control it."""
+    commands.services()
+    commands.run("fire", "auth.user_registered", "username=\x1b[2Jsally")
+    with on_terminal(columns, tmp_path, "inspect", "--wait", "20") as terminal:
+        terminal.wait_for_line(r'^    username: "\\u001b\[2Jsally"$')
+        assert terminal.wait() == 0
+        head, where, *arguments = terminal.lines[-4:]
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}  auth\.user_registered  version 1", head)
+        assert where.startswith("    id ")
+        assert arguments[1] == "    age: 0"

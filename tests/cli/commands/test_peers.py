@@ -1,0 +1,108 @@
+"""`lightbus peers`, as a process, against real workers."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from helpers import wait_until
+from lightbus import LightbusTimeout
+from lightbus.cli.commands.peers import COLUMNS, sight
+from lightbus.cli.support.connection import Connection
+from lightbus.core.peers import Peer, PeerState, Source
+from lightbus.wire.announcement import Announcement
+
+if TYPE_CHECKING:
+    from ..conftest import Commands
+
+
+def test_peers(commands: Commands) -> None:
+    """
+    Both forms show who is there, since when, with what, how quickly it answers, and that it is up.
+
+    On 80 columns no line is broken: what matters least is left out, and a note says so.
+    """
+    auth, _ = commands.services()
+    told = {each["service"]: each for each in commands.json("peers")}
+    assert [*told] == ["auth", "shop"]
+    assert (told["auth"]["pid"], told["auth"]["host"], told["auth"]["state"]) == (auth.pid, socket.gethostname(), "up")
+    assert (told["auth"]["apis"], told["shop"]["listeners"]) == (["auth"], ["greeter: auth.user_registered"])
+    assert 0 < told["auth"]["rtt"] < 5
+    assert time.time() - 60 < told["auth"]["started_at"] <= time.time()
+    assert (told["auth"]["running"], told["auth"]["queued"], told["auth"]["concurrency"]) == (0, 0, 100)
+
+    head, *rows = commands.text("peers").splitlines()
+    assert head.split("  ")[0] == "SERVICE"
+    assert [row.split()[0] for row in rows] == ["auth", "shop"]
+    assert all(row.endswith("up") for row in rows)
+    assert told["auth"]["endpoint"] in rows[0]
+
+    narrow = commands.run("peers", env={"COLUMNS": "80"})
+    assert [len(line) <= 80 for line in narrow.stdout.splitlines()] == [True] * 3
+    assert "Not shown, for lack of width: ENDPOINT" in narrow.stderr
+    assert "\x1b" not in narrow.output
+
+
+def test_nobody(commands: Commands) -> None:
+    """Where nobody is, it says what it looked for and where, and who knows more; nothing is on standard output."""
+    process = commands.run("peers", "--wait", "0.3", "--bus-name", "empty", code=3)
+    assert process.stdout == ""
+    assert re.search(r"Nobody is on the bus 'empty': looked for 0\.3 s \(bus 'empty', sockets in /", process.stderr)
+    assert "lightbus doctor" in process.stderr
+
+
+@pytest.mark.parametrize(
+    ("known", "answers", "state"),
+    [
+        (PeerState.UP, True, "up"),
+        (PeerState.UP, False, "suspect"),
+        (PeerState.SUSPECT, True, "suspect"),
+        (PeerState.QUARANTINED, True, "unverified"),
+        (PeerState.UNVERIFIED, True, "unverified"),
+        (PeerState.DRAINING, True, "draining"),
+    ],
+)
+def test_state(known: PeerState, answers: bool, state: str) -> None:
+    """Nobody is up who has not answered a ping just now, whatever was announced."""
+
+    class Bus:
+        async def ask(self, peer: Peer, procedure: str) -> float:
+            if not answers:
+                raise LightbusTimeout("no answer")
+            return 0.0
+
+        async def told(self, peer: Peer, procedure: str) -> dict[str, Any]:
+            return {}
+
+    announcement = Announcement(bus="b", instance="0" * 16, service="auth", process="one", host="h", apis=())
+    peer = Peer(announcement=announcement, state=known, source=Source.DISCOVERY, changed_at=0.0, heard_at=0.0)
+    [sighting] = asyncio.run(sight(cast("Connection", Bus()), [peer]))
+    assert sighting.state == state
+    assert (sighting.rtt is not None) == (state == "up")
+    assert len(sighting.row()) == len(COLUMNS)
+
+
+def test_info(commands: Commands) -> None:
+    """`peers info` has the statistics, by service or instance; a name that nobody has ends with what there is."""
+    commands.services()
+    commands.run("call", "shop.orders.place", "username=admin")
+    commands.run("fire", "auth.user_registered", "username=sally")
+    [auth] = commands.json("peers", "info", "auth")
+    [check] = auth["stats"]["procedures"]
+    assert (check["procedure"], check["calls"], check["callers"]) == ("check_password", 1, {"shop": 1})
+    assert auth["health"] == {"healthy": True, "problems": [], "losses": [], "refused": []}
+
+    def handled() -> bool:
+        [shop] = commands.json("peers", "info", "shop")
+        return bool(shop["stats"]["listeners"][0]["handled"] == {"user_registered": 1})
+
+    wait_until(handled, 10)
+    assert "There are those of: auth, shop" in commands.run("peers", "info", "nix", code=3).stderr
+    text = commands.text("peers", "info", auth["instance"][:6])
+    assert re.search(r"^auth\.check_password +1 +0 .* shop \(1\)$", text, re.MULTILINE)
+    assert re.search(r"^auth\.user_registered +1$", text, re.MULTILINE)

@@ -1,0 +1,51 @@
+"""`lightbus ping`, as a process, against real workers."""
+
+from __future__ import annotations
+
+import re
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lightbus.cli.commands.ping import Pinged
+from lightbus.core.peers import Peer, PeerState, Source
+from lightbus.wire.announcement import Announcement
+
+if TYPE_CHECKING:
+    from ..conftest import Commands
+
+
+def test_ping(commands: Commands) -> None:
+    """Each answer is shown, and the statistics at the end, for a peer, for an API and for everybody."""
+    commands.services()
+    told = commands.json("ping", "auth", "-c", "2", "-i", "0")
+    assert [(each["type"], each["service"]) for each in told] == [("ping", "auth")] * 2 + [("statistics", "auth")]
+    assert (told[-1]["sent"], told[-1]["received"]) == (2, 2)
+    assert 0 < told[-1]["min"] <= told[-1]["avg"] <= told[-1]["max"]
+    text = commands.text("ping", "shop.orders", "-c", "1")
+    assert re.search(r"^shop \S+: 1  [\d.]+ [mu]s$", text, re.MULTILINE)
+    assert re.search(r"^PEER +SENT +RECEIVED +MIN", text, re.MULTILINE)
+    assert {each["service"] for each in commands.json("ping", "-c", "1")} == {"auth", "shop"}
+    assert "neither a live peer nor an API" in commands.run("ping", "nix", "-c", "1", code=3).stderr
+
+
+def test_ctrl_c_shows_the_statistics(commands: Commands) -> None:
+    """Ctrl-C ends it quietly, with the statistics and exit code 0."""
+    commands.services()
+    process = commands.start("ping", "auth", "-i", "0.05")
+    process.wait_for_line(r"^auth \S+: 2 ")
+    process.signal(signal.SIGINT)
+    assert process.wait() == 0
+    assert "RECEIVED" in process.stdout
+    assert process.stderr == ""
+
+
+def test_statistics() -> None:
+    """Pings that nobody answered count as sent; without any answer there are no times."""
+    announcement = Announcement(bus="b", instance="0" * 16, service="auth", process="one", host="h", apis=())
+    peer = Peer(announcement=announcement, state=PeerState.UP, source=Source.SEED, changed_at=0.0, heard_at=0.0)
+    told = Pinged(peer=peer, times=[0.1, None, 0.3]).statistics()
+    assert told == {"sent": 3, "received": 2, "min": 0.1, "avg": 0.2, "max": 0.3, "stddev": pytest.approx(0.1)}
+    nothing = Pinged(peer=peer, times=[None]).statistics()
+    assert nothing == {"sent": 1, "received": 0, "min": None, "avg": None, "max": None, "stddev": None}

@@ -1,0 +1,141 @@
+"""`lightbus tail`, as a process, against real workers."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from helpers import on_terminal, wait_until
+
+if TYPE_CHECKING:
+    from ..conftest import Commands
+
+
+@pytest.mark.timeout(90)
+def test_tail(commands: Commands) -> None:
+    """Live events are shown in both forms, those that are kept with --since, and no group is made of it."""
+    commands.services()
+    following = commands.start("tail", "auth.*")
+    following.wait_for_line("Following the events of auth")
+    other = commands.start("tail", "shop.*", "--json")
+    commands.run("fire", "auth.user_registered", "username=sally")
+    following.wait_for_line(r'auth\.user_registered +\{"username": "sally", "age": 0\}  auth \w{4}$')
+    following.signal(signal.SIGINT)
+    assert following.wait(20) == 0
+    other.signal(signal.SIGTERM)
+    other.wait(20)
+    assert other.stdout == ""
+    [kept] = commands.json("tail", "--since", "0", "--count", "1")
+    assert (kept["api"], kept["event"], kept["kwargs"]["username"]) == ("auth", "user_registered", "sally")
+    assert [group["name"] for group in commands.json("groups", "list")] == ["shop-greeter"]
+
+
+@pytest.mark.parametrize("since", ["yesterday", "2026-13-01", ""])
+def test_since_when_nothing_can_be(commands: Commands, since: str) -> None:
+    """What is no time and no id is refused, with what can be written."""
+    process = commands.run("tail", "--since", since, code=2)
+    assert f"{since!r} is no id of an event, and no date and time." in " ".join(process.stderr.split())
+
+
+def objects(text: str, kind: str) -> list[dict[str, Any]]:
+    """Return the objects of a type among the lines of a stream."""
+    return [each for each in map(json.loads, text.splitlines()) if each["type"] == kind]
+
+
+@pytest.mark.timeout(120)
+def test_calls(commands: Commands) -> None:
+    """With --rpc each call is shown when it was answered, nested ones as well, also of a worker that came later."""
+    auth = commands.serve("auth")
+    auth.wait_for_line("Ready")
+    every = commands.start("tail", "--rpc")
+    some = commands.start("tail", "auth.*", "--rpc", "--json", "--count", "2")
+    every.wait_for_line("Following the events of auth and all calls")
+    wait_until(lambda: auth.output.count("lightbus-cli") == 2, 20)  # both are there, and watch
+    commands.run("call", "auth.check_password", "username=admin", "password=guess")
+    every.wait_for_line(
+        r'auth\.check_password\(username="admin", password="guess"\) = false  .*s  lightbus-cli \w{4} at auth'
+    )
+    commands.run("call", "auth.fail", code=5)
+    every.wait_for_line(r"auth\.fail\(\) raised RuntimeError: as it should")
+    assert some.wait(20) == 0
+    checked, failed = objects(some.stdout, "call")
+    assert (checked["kwargs"], checked["result"], checked["error"]) == (
+        {"username": "admin", "password": "guess"}, False, None,
+    )  # fmt: skip
+    assert (failed["procedure"], failed["error"], failed["service"]) == ("fail", "builtins.RuntimeError", "auth")
+
+    commands.serve("shop").wait_for_line("Events of auth .* arrive")
+
+    def placed() -> bool:
+        commands.run("call", "shop.orders.place", "username=admin")
+        return "shop.orders.place" in every.stdout
+
+    wait_until(placed, 20)  # the first may come before the new worker is watched
+    every.wait_for_line(r"auth\.check_password\(.*\) = true .* shop \w{4} at auth")
+    every.signal(signal.SIGINT)
+    assert every.wait(20) == 0
+    assert "internal.peer" not in every.stdout
+
+
+@pytest.mark.timeout(120)
+def test_fields_of_calls_and_acknowledgements(commands: Commands) -> None:
+    """With --acks it is shown who has handled an event, and for whom it was set aside; all fields are documented."""
+    commands.services()
+    commands.serve("mail").wait_for_line("Events of auth .* arrive")
+    commands.run("fire", "auth.user_registered", "username=sally")
+    wait_until(lambda: commands.json("dead", "list"), 10)
+    told = commands.json("tail", "--since", "0", "--acks", "--rpc", "--count", "1")
+    assert [each["type"] for each in told] == ["event", "ack", "ack"]
+    event, *acks = told
+    assert {ack["native_id"] for ack in acks} == {event["native_id"]}
+    assert {ack["group"]: ack["status"] for ack in acks} == {"shop-greeter": "acked", "mail-fails": "dead"}
+    following = commands.start("tail", "--acks", "--rpc")
+    following.wait_for_line("Following")
+    commands.run("fire", "auth.user_registered", "username=ada")
+    following.wait_for_line(r"auth\.user_registered \S+ acked by shop-greeter$")
+    following.wait_for_line(r"auth\.user_registered \S+ set aside for mail-fails$")
+    commands.run("call", "auth.echo", "value=" + "x" * 40_000)
+    following.wait_for_line(r"auth\.echo\(40\.0 kB\) = 40\.0 kB")
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+def test_screen(commands: Commands, tmp_path: Path, columns: int) -> None:
+    """On a terminal a line begins with the time, and what comes from the bus cannot control the terminal."""
+    commands.services()
+    commands.run("fire", "auth.user_registered", "username=\x1b[2Jsally")
+    with on_terminal(columns, tmp_path, "tail", "--since", "0", "--rpc", "--count", "2", "--wait", "20") as terminal:
+        line = terminal.wait_for_line(r"^\d\d:\d\d:\d\d\.\d{3}  auth\.user_registered  ")
+        assert re.search(r"\\u001b\[2Jsally", line)
+        terminal.wait_for_line("Following")
+        commands.run("call", "auth.echo", "value=\x1b[2J")
+        assert re.search(r'auth\.echo\(value="\\u001b\[2J"\) = "\\u001b\[2J"', terminal.wait_for_line("auth.echo"))
+        assert terminal.wait() == 0
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_nobody_reads_any_more(commands: Commands, form: list[str]) -> None:
+    """Once its output is closed it ends with the next line, and without a word, as other commands do."""
+    commands.services()
+    commands.run("fire", "auth.user_registered", "username=sally")
+    command = [sys.executable, "-m", "lightbus", "tail", "--since", "0", "--wait", "20", *form]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tail:
+        try:
+            assert tail.stdout is not None
+            assert tail.stderr is not None
+            assert "user_registered" in tail.stdout.readline()
+            tail.stdout.close()
+            commands.run("fire", "auth.user_registered", "username=ada")
+            tail.wait(20)
+            said = tail.stderr.read()
+        finally:
+            tail.kill()
+    assert "Traceback" not in said
+    assert "failed" not in said

@@ -1,0 +1,30 @@
+"""`lightbus version`."""
+
+from __future__ import annotations
+
+import platform
+import re
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from helpers import Processes
+
+if TYPE_CHECKING:
+    from ..conftest import Commands
+
+
+def test_version_names_what_it_is_built_on(processes: Processes) -> None:
+    """The version is the installed package's, and those of Python and the libraries below stand beside it."""
+    process = processes.lightbus("version")
+    assert process.wait() == 0
+    first, second, third = process.stdout.splitlines()
+    assert first == f"lightbus {version('lightbus')}"
+    assert re.fullmatch(f"python {platform.python_version()}, libzmq 4[0-9.]+, pyzmq {version('pyzmq')}", second)
+    assert third == f"zeroconf {version('zeroconf')}, msgpack {version('msgpack')}"
+
+
+def test_version_for_programs(commands: Commands) -> None:
+    """With --json it is one object, each field of which is documented."""
+    [told] = commands.json("version")
+    assert set(told) == {"lightbus", "python", "libzmq", "pyzmq", "zeroconf", "msgpack"}
+    assert told["lightbus"] == version("lightbus")

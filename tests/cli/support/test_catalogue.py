@@ -1,0 +1,67 @@
+"""Which APIs are on the bus, and which of them a name means."""
+
+from __future__ import annotations
+
+import pytest
+
+from lightbus import UnknownApi, UnknownProcedure
+from lightbus.cli.support.catalogue import served_apis, split_name, split_target
+from lightbus.core.peers import Peer, PeerState, Source
+from lightbus.wire.announcement import Announcement, ApiInfo
+
+
+def peer(number: int, *apis: ApiInfo, state: PeerState = PeerState.UP) -> Peer:
+    """Return a peer that advertises these."""
+    announcement = Announcement(
+        bus="b", instance=f"{number:016x}", service="s", process=f"p{number}", host="h", apis=apis
+    )
+    return Peer(announcement=announcement, state=state, source=Source.SEED, changed_at=0.0, heard_at=0.0)
+
+
+AUTH = ApiInfo(name="auth", procedures=("check",), events=("added",), digest="aa")
+LATER = ApiInfo(name="auth", procedures=("check", "create"), version=2, digest="bb")
+ORDERS = ApiInfo(name="shop.orders", procedures=("place",))
+
+
+def test_apis_and_who_serves_them() -> None:
+    """APIs come by name, with all members of all peers, the latest version first; who is not up serves nothing."""
+    auth, orders = served_apis([peer(1, AUTH, ORDERS), peer(2, LATER), peer(3, ORDERS, state=PeerState.SUSPECT)])
+    assert (auth.name, auth.versions, auth.is_mixed) == ("auth", [2, 1], True)
+    assert (auth.procedures, auth.events) == (["check", "create"], ["added"])
+    assert [each.instance for each in auth.peers] == [f"{2:016x}", f"{1:016x}"]
+    assert (orders.name, orders.is_mixed, len(orders.peers)) == ("shop.orders", False, 1)
+
+
+def test_same_version_with_another_schema_is_mixed() -> None:
+    """Two programs that forgot to raise the version are told apart by what they serve."""
+    other = ApiInfo(name="auth", procedures=("check",), events=("added",), digest="cc")
+    assert [api.is_mixed for api in served_apis([peer(1, AUTH), peer(2, other)])] == [True]
+    assert [api.is_mixed for api in served_apis([peer(1, AUTH), peer(2, AUTH)])] == [False]
+
+
+def test_names() -> None:
+    """A name is an API, or an API and its member; dots are part of APIs' names, too."""
+    apis = served_apis([peer(1, AUTH, ORDERS)])
+    assert split_name("auth", apis) == (apis[0], None)
+    assert split_name("auth.added", apis) == (apis[0], "added")
+    assert split_name("shop.orders", apis) == (apis[1], None)
+    assert split_name("shop.orders.place", apis) == (apis[1], "place")
+
+
+def test_unknown_names() -> None:
+    """A name that is not there ends with near ones."""
+    apis = served_apis([peer(1, AUTH, ORDERS)])
+    with pytest.raises(UnknownApi, match="Did you mean 'auth'"):
+        split_name("auht", apis)
+    with pytest.raises(UnknownApi, match="Did you mean 'auth'"):
+        split_name("auht.check", apis)
+    with pytest.raises(UnknownProcedure, match="Did you mean 'check'"):
+        split_name("auth.chek", apis)
+
+
+def test_targets() -> None:
+    """What is called or fired has an API and a member."""
+    assert split_target("shop.orders.place") == ("shop.orders", "place")
+    for name in ("auth", ".check", "auth."):
+        with pytest.raises(UnknownApi, match="Write the API and its member"):
+            split_target(name)

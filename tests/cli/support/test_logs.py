@@ -1,0 +1,194 @@
+"""What `lightbus run` logs, beside what the application has set up for itself, and where there is nowhere to log to."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from helpers import Process, Processes, wait_until
+from lightbus.cli.support.logs import ApplicationLogging
+from lightbus.config import Config
+from lightbus.logs import TerminalHandler
+
+SERVICE = """
+import logging, logging.config
+import lightbus
+
+{setup}
+logging.getLogger("shop.stock").info("imported")
+bus = lightbus.create(service_name="shop")
+
+@bus.client.on_start()
+def on_start():
+    logging.getLogger("shop.stock").info("a record of the application")
+    logging.getLogger("shop.stock").debug("a detail of the application")
+    logging.getLogger("quiet").info("for nobody")
+
+class ShopApi(lightbus.Api):
+    class Meta:
+        name = "shop"
+    def count(self) -> int:
+        return 1
+
+bus.client.register_api(ShopApi())
+logging.getLogger("quiet").addHandler(logging.NullHandler())
+print("imported", flush=True)
+"""
+
+ROOT = "logging.basicConfig(filename='mine.log', level=logging.INFO, format='MINE %(name)s %(message)s')"
+OWN = """
+handler = logging.FileHandler("mine.log")
+handler.setFormatter(logging.Formatter("MINE %(name)s %(message)s"))
+logging.getLogger("lightbus").addHandler(handler)
+"""
+
+
+def start(processes: Processes, directory: Path, setup: str = "", *args: str) -> Process:
+    """Start `lightbus run` on a module that sets logging up so, and return it when it serves."""
+    (directory / "bus.py").write_text(SERVICE.format(setup=setup))
+    worker = processes.lightbus("run", *args, cwd=directory)
+    log = directory / "mine.log"
+    wait_until(lambda: "Ready." in worker.stderr or (log.exists() and "Ready." in log.read_text()), what="it serves")
+    return worker
+
+
+def test_records_of_the_application_are_shown(processes: Processes, tmp_path: Path) -> None:
+    """Where nothing was set up, the application's own records are shown from INFO on, from its import on, once each."""
+    said = start(processes, tmp_path).stderr
+    assert said.count("INFO    shop.stock: imported") == 1
+    assert said.count("INFO    shop.stock: a record of the application") == 1
+    assert said.count("Ready.") == 1
+    assert "a detail" not in said
+
+
+def test_the_level_is_for_all(processes: Processes, tmp_path: Path) -> None:
+    """--log-level debug shows the application's details, too."""
+    said = start(processes, tmp_path, "", "--log-level", "debug").stderr
+    assert "DEBUG   shop.stock: a detail of the application" in said
+
+
+@pytest.mark.parametrize("setup", [ROOT, f"{ROOT}\nlogging.getLogger('shop').setLevel('WARNING')"])
+def test_an_own_root_handler_is_kept(processes: Processes, tmp_path: Path, setup: str) -> None:
+    """A handler on the root is given everything, in the form it has chosen, and nothing goes anywhere else."""
+    worker = start(processes, tmp_path, setup)
+    log = (tmp_path / "mine.log").read_text()
+    assert "MINE lightbus.worker" in log
+    assert ("MINE shop.stock a record" in log) is (setup == ROOT)
+    assert worker.stderr == ""
+
+
+def test_an_own_handler_for_lightbus_is_kept(processes: Processes, tmp_path: Path) -> None:
+    """A handler on the logger `lightbus` has its records for itself; the application's others go to the terminal."""
+    worker = start(processes, tmp_path, OWN)
+    assert "MINE lightbus.worker" in (tmp_path / "mine.log").read_text()
+    assert "Ready." not in worker.stderr
+    assert "a record of the application" in worker.stderr
+
+
+def test_an_own_level_is_kept(processes: Processes, tmp_path: Path) -> None:
+    """A level that the application has chosen stays; one on the command line is chosen by who runs it."""
+    setup = "logging.basicConfig(filename='mine.log', level='ERROR')\nlogging.getLogger('lightbus').setLevel('ERROR')"
+    (tmp_path / "bus.py").write_text(SERVICE.format(setup=setup))
+    worker = processes.lightbus("run", cwd=tmp_path)
+    worker.wait_for_line("imported")
+    worker.signal(signal.SIGTERM)
+    worker.wait()
+    assert (tmp_path / "mine.log").read_text() == ""
+    worker = start(processes, tmp_path, setup, "--log-level", "info")
+    assert "shop.stock" not in (tmp_path / "mine.log").read_text()
+
+
+@contextmanager
+def untouched_logging() -> Iterator[logging.Logger]:
+    """Have logging be as in a fresh process, and yield the root."""
+    root, ours = logging.getLogger(), logging.getLogger("lightbus")
+    before = root.handlers[:], root.level, ours.level
+    root.handlers[:] = []
+    root.setLevel(logging.WARNING)
+    ours.setLevel(logging.NOTSET)
+    try:
+        yield root
+    finally:
+        root.handlers[:] = before[0]
+        root.setLevel(before[1])
+        ours.setLevel(before[2])
+
+
+@pytest.mark.parametrize(
+    ("chosen", "settings", "of_lightbus", "of_others"),
+    [
+        (None, {}, "INFO", "INFO"),
+        (None, {"bus": {"log_level": "error"}}, "ERROR", "ERROR"),
+        ("WARNING", {}, "WARNING", "WARNING"),
+        ("ERROR", {"bus": {"log_level": "info"}}, "INFO", "ERROR"),
+    ],
+)
+def test_levels(chosen: str | None, settings: dict[str, object], of_lightbus: str, of_others: str) -> None:
+    """A level of the application's holds for everything, unless the settings name one for Lightbus."""
+    with untouched_logging() as root:
+        logs = ApplicationLogging()
+        with logs.watched():
+            if chosen is not None:
+                root.setLevel(chosen)
+        logs.finish(Config.model_validate(settings), log_level=None)
+        assert logging.getLevelName(logging.getLogger("lightbus.x").getEffectiveLevel()) == of_lightbus
+        assert logging.getLevelName(logging.getLogger("x").getEffectiveLevel()) == of_others
+
+
+def test_a_plain_handler_leaves_the_levels() -> None:
+    """`logging.basicConfig()` chooses no level: others stay at Python's own, Lightbus has that of the settings."""
+    with untouched_logging() as root:
+        logs = ApplicationLogging()
+        with logs.watched():
+            root.addHandler(handler := logging.NullHandler())
+        logs.finish(Config(), log_level=None)
+        assert root.level == logging.WARNING
+        assert logging.getLogger("lightbus").level == logging.INFO
+        assert root.handlers == [handler]
+
+
+# Where nobody reads
+
+
+def assert_it_serves(processes: Processes) -> None:
+    """Assert that the worker answers a call, though it says nothing of its being ready."""
+    call = processes.lightbus("call", "shop.count", "--wait", "10")
+    call.wait(20)
+    assert call.stdout.strip() == "1"
+
+
+@pytest.mark.parametrize("streams", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(processes: Processes, tmp_path: Path, streams: str) -> None:
+    """A worker without standard streams serves as any other, and writes its messages into no other file."""
+    (tmp_path / "bus.py").write_text(SERVICE.format(setup=""))
+    worker = processes.start(["sh", "-c", f"exec {sys.executable} -m lightbus run {streams}"], cwd=tmp_path)
+    assert_it_serves(processes)
+    targets = [os.readlink(f"/proc/{worker.pid}/fd/{number}") for number in range(3)]
+    assert not [target for target in targets if "socket" in target or "sqlite" in target]
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+
+
+@pytest.mark.parametrize("break_it", ["sys.stderr.close()", "sys.stderr = None", "os.close(2)"])
+def test_a_stream_that_breaks_later(processes: Processes, tmp_path: Path, break_it: str) -> None:
+    """What happens to standard error while a worker runs harms neither calls nor its end."""
+    setup = f"import os, sys\n@lightbus.create().client.on_start()\ndef nothing(): pass\n{break_it}"
+    (tmp_path / "bus.py").write_text(SERVICE.format(setup=setup))
+    worker = processes.lightbus("run", cwd=tmp_path)
+    assert_it_serves(processes)
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+
+
+def test_a_record_that_cannot_be_formatted_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    """A mistake in a message is not taken for a stream that is gone."""
+    record = logging.LogRecord("x", logging.INFO, "f.py", 1, "%d", ("text",), None)
+    TerminalHandler().handle(record)
+    assert "--- Logging error ---" in capsys.readouterr().err

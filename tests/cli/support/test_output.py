@@ -1,0 +1,102 @@
+"""What commands show: tables that fit, JSON that is complete, and text that does a terminal no harm."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from lightbus.cli.support.output import Cell, Column, Output, ago, clean, duration, json_line, number, table
+
+COLUMNS = [Column(title="NAME"), Column(title="NOTE", optional=2), Column(title="COUNT", right=True, optional=1)]
+
+
+def drawn(rows: list[list[Cell]], width: int) -> list[str]:
+    """Return the lines of a table."""
+    console = Console(width=width, color_system=None)
+    made, _ = table(COLUMNS, rows, width)
+    with console.capture() as captured:
+        console.print(made)
+    return [line.rstrip() for line in captured.get().splitlines()]
+
+
+def test_table_fits() -> None:
+    """Where the width does not suffice, the column that matters least goes first."""
+    rows: list[list[Cell]] = [["auth", "a long remark", ("12", "bold")], ["shop", "", "3"]]
+    assert drawn(rows, 40) == ["NAME  NOTE           COUNT", "auth  a long remark     12", "shop                     3"]
+    assert drawn(rows, 20) == ["NAME  COUNT", "auth     12", "shop      3"]
+    assert drawn(rows, 5) == ["NAME", "auth", "shop"]
+
+
+def test_table_names_what_is_left_out() -> None:
+    """Whoever draws a table is told which columns are not in it."""
+    assert table(COLUMNS, [["auth", "a long remark", "12"]], 20)[1] == ["NOTE"]
+
+
+def test_pipe_gets_whole_words(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Into a pipe nothing is cut off, nothing has a colour, and no line ends in spaces."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    Output().table([Column(title="A"), Column(title="B", optional=1)], [[("x" * 300, "red"), "y"], ["z", ""]])
+    assert capsys.readouterr().out.splitlines() == [f"A{' ' * 301}B", f"{'x' * 300}  y", "z"]
+
+
+def test_notes_and_records(capsys: pytest.CaptureFixture[str]) -> None:
+    """Notes are for people and go to standard error; a record is one line of JSON."""
+    Output().note("by the way")
+    Output(as_json=True).note("by the way")
+    Output(as_json=True).record({"name": "ä", "at": datetime(2026, 1, 2, tzinfo=UTC), "bytes": b"\xff"})
+    out, err = capsys.readouterr()
+    assert err == "by the way\n"
+    assert json.loads(out) == {"name": "ä", "at": "2026-01-02T00:00:00+00:00", "bytes": "\\xff"}
+
+
+def test_progress_is_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a terminal there is no bar."""
+    with Output().progress("Working", 2) as advance:
+        advance(1, "half")
+    assert capsys.readouterr() == ("", "")
+
+
+@given(st.text())
+def test_clean(text: str) -> None:
+    """Whatever a stranger is called, it does not reach the terminal as a control character."""
+    assert clean(text).isprintable()
+    assert not text.isprintable() or clean(text) == text
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**30, {1: 2}, "\x1b[2J\n"])
+def test_json_line_is_one_line(value: Any) -> None:
+    """Whatever the value is, it becomes one line that programs can read."""
+    line = json_line({"value": value})
+    assert "\n" not in line
+    json.loads(line)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(None, ""), (0.0, "0 us"), (0.00038, "380 us"), (0.0123, "12.3 ms"), (4.2, "4.2 s"), (90, "1.5 min"),
+     (7200, "2.0 h"), (172_800, "2.0 d")],
+)  # fmt: skip
+def test_duration(seconds: float | None, expected: str) -> None:
+    """Durations have the unit that leaves few digits."""
+    assert duration(seconds) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(None, ""), (0, "0"), (0.25, "0.2"), (3, "3"), (12.4, "12"), (9999, "9999"), (12_345, "12.3k"), (2e6, "2.0M")],
+)
+def test_number(value: float | None, expected: str) -> None:
+    """Numbers stay short."""
+    assert number(value) == expected
+
+
+def test_ago() -> None:
+    """A clock that is ahead of ours shows no negative time."""
+    assert ago(100.0, 105.0) == "5.0 s"
+    assert ago(105.0, 100.0) == "just now"
