@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -180,6 +181,39 @@ def test_checker_sees_violation(module: str, source: str, expected: str) -> None
 def test_checker_lets_good_imports_pass(module: str, source: str) -> None:
     """What the plan allows is not complained of."""
     assert violations(source, f"lightbus.{module}", MADE_UP) == []
+
+
+ENDPOINT = re.compile(r"\b(tcp|ipc|inproc)://")
+
+WRITES_ENDPOINTS = {"config.fields", "config.settings"}
+"""Besides the adapters: the settings say how people write a fixed peer."""
+
+CHOOSES_TRANSPORT = {"engine.network", "io.transport"}
+"""Who picks the adapter; and an earlier name that is kept for programs that reach inside."""
+
+
+def endpoints_in(source: str) -> list[str]:
+    """Return the texts of a module, those that describe it left out, in which an endpoint is written."""
+    tree = ast.parse(source)
+    described = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in described]
+    return [node.value for node in texts if isinstance(node.value, str) and ENDPOINT.search(node.value)]
+
+
+@pytest.mark.parametrize("module", [name for name in SOURCES if not name.startswith("lightbus.adapters.")])
+def test_only_adapters_know_transports(module: str) -> None:
+    """Nobody else takes an endpoint apart or makes one, and only the engine picks the adapter that does."""
+    source = SOURCES[module].read_text()
+    own = module.removeprefix("lightbus.")
+    if own not in WRITES_ENDPOINTS:
+        assert endpoints_in(source) == []
+    if own not in CHOOSES_TRANSPORT:
+        assert [name for name in imports(source, module, KNOWN) if name.startswith("lightbus.adapters.zmq")] == []
+
+
+def test_checker_sees_endpoints() -> None:
+    """A text is found wherever it is, in an f-string too; a docstring may name one."""
+    assert endpoints_in('def f(a):\n    """Return tcp://x."""\n    return f"tcp://{a}:1", "ipc"') == ["tcp://"]
 
 
 def test_room_without_floor_is_named() -> None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..adapters.zmq.security import check_platform
+from ..adapters.host.platform import check_platform
 from ..core.registry import Peer, PeerLeft, Snapshot
 from ..deadline import Deadline
 from ..events.journal_set import Shelf

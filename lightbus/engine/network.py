@@ -17,6 +17,7 @@ from ..adapters.zmq.addressing import TcpAddressing
 from ..adapters.zmq.curve import KeySecurity
 from ..adapters.zmq.security import HostSecurity, InsecureSecurity, Security
 from ..adapters.zmq.transport import Transport as ZmqTransport
+from ..adapters.zmq.transport import versions
 from ..exceptions import InvalidConfiguration
 from ..ports.discovery import Discovery, DiscoveryFactory
 from ..ports.transport import Addressing, Transport, TransportFactory
@@ -24,7 +25,7 @@ from ..ports.transport import Addressing, Transport, TransportFactory
 if TYPE_CHECKING:
     from ..config import Config
 
-__all__ = ["DISCOVERY_GROUP", "Network"]
+__all__ = ["DISCOVERY_GROUP", "Network", "versions"]
 
 DISCOVERY_GROUP = "lightbus_discovery"
 """The entry points among which `discovery.backend` names one: each a `DiscoveryFactory`."""

@@ -2,19 +2,18 @@
 Who gets at our sockets: the modes of security.
 
 A mode prepares each socket before it is bound or connected, and knows nothing of what goes through it. Mode bus_key is
-in `io.curve`, and who watches over its bound sockets while they are open in `io.gate`. Where those of mode host are is
-in `io.places`.
+in `curve`, and who watches over its bound sockets while they are open in `gate`. Where those of mode host are is in
+`adapters.host.places`.
 """
 
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ...exceptions import InvalidConfiguration, UnsupportedUse
+from ...exceptions import InvalidConfiguration
 from ...ports.transport import Addressing
 from .addressing import HostAddressing, TcpAddressing
 
@@ -27,7 +26,6 @@ __all__ = [
     "HostSecurity",
     "InsecureSecurity",
     "Security",
-    "check_platform",
 ]
 
 logger = logging.getLogger("lightbus.security")
@@ -141,12 +139,4 @@ class InsecureSecurity:
         return (
             f"security is 'insecure': whoever reaches {', '.join(self.addresses)} can call and fire everything on the "
             f"bus '{self.bus}', and read it on the way; unset LIGHTBUS_SECURITY to keep the bus on this host"
-        )
-
-
-def check_platform(platform: str = sys.platform) -> None:
-    """Raise UnsupportedUse unless this is Linux or macOS: unix sockets, fork and flock are taken for granted."""
-    if platform not in ("linux", "darwin"):
-        raise UnsupportedUse(
-            f"Lightbus runs on Linux and macOS, and this is '{platform}'; on Windows run it in WSL 2 or in a container"
         )

@@ -15,7 +15,7 @@ __all__ = ["version"]
 @click.option("--json", "as_json", is_flag=True, help="Show JSON, one object a line (docs/cli.md).")
 def version(as_json: bool) -> None:
     """Show the versions of Lightbus and what it is built on."""
-    from ...adapters.zmq.transport import versions
+    from ...engine.network import versions
 
     found = {"lightbus": version_of("lightbus"), "python": platform.python_version(), **versions()}
     found |= {name: version_of(name) for name in ("zeroconf", "msgpack")}

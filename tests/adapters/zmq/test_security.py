@@ -7,8 +7,8 @@ import pytest
 import zmq
 
 from lightbus.adapters.host.places import Places
-from lightbus.adapters.zmq.security import HostSecurity, InsecureSecurity, Security, check_platform
-from lightbus.exceptions import InvalidConfiguration, UnsupportedUse
+from lightbus.adapters.zmq.security import HostSecurity, InsecureSecurity, Security
+from lightbus.exceptions import InvalidConfiguration
 
 HOST = HostSecurity(places=Places.only(Path("/run/user/1000/lightbus/demo")))
 INSECURE = InsecureSecurity(bus="demo", addresses=("192.0.2.7",))
@@ -48,11 +48,3 @@ def test_mode_insecure_wants_a_bus_and_an_address() -> None:
         InsecureSecurity(bus="", addresses=("127.0.0.1",))
     with pytest.raises(InvalidConfiguration, match="set LIGHTBUS_INTERFACES"):
         InsecureSecurity(bus="demo", addresses=())
-
-
-def test_platform() -> None:
-    """Linux and macOS are served; elsewhere the refusal says where to run it instead."""
-    check_platform("linux")
-    check_platform("darwin")
-    with pytest.raises(UnsupportedUse, match="this is 'win32'; on Windows run it in WSL 2"):
-        check_platform("win32")

@@ -1,0 +1,17 @@
+"""On which operating systems the bus runs."""
+
+from __future__ import annotations
+
+import sys
+
+from ...exceptions import UnsupportedUse
+
+__all__ = ["check_platform"]
+
+
+def check_platform(platform: str = sys.platform) -> None:
+    """Raise UnsupportedUse unless this is Linux or macOS: unix sockets, fork and flock are taken for granted."""
+    if platform not in ("linux", "darwin"):
+        raise UnsupportedUse(
+            f"Lightbus runs on Linux and macOS, and this is '{platform}'; on Windows run it in WSL 2 or in a container"
+        )

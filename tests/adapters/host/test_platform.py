@@ -1,0 +1,16 @@
+"""On which operating systems the bus runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from lightbus.adapters.host.platform import check_platform
+from lightbus.exceptions import UnsupportedUse
+
+
+def test_platform() -> None:
+    """Linux and macOS are served; elsewhere the refusal says where to run it instead."""
+    check_platform("linux")
+    check_platform("darwin")
+    with pytest.raises(UnsupportedUse, match="this is 'win32'; on Windows run it in WSL 2"):
+        check_platform("win32")
