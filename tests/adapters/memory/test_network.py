@@ -1,0 +1,115 @@
+"""A network in memory: who is connected to whom, and that what is on its way is bounded."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import deque
+
+import pytest
+
+from lightbus.adapters.memory import network as module
+from lightbus.adapters.memory.network import Arrived, Connection, MemoryNetwork
+
+
+class Socket:
+    """A socket that reads when the test has it read."""
+
+    def __init__(self, max_message_size: int = 1000) -> None:
+        self.arrived: deque[Arrived] = deque()
+        self.max_message_size = max_message_size
+        self.connections: list[Connection] = []
+        self.woken = 0
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    def connected(self, connection: Connection) -> None:
+        self.connections.append(connection)
+
+    def disconnected(self, connection: Connection) -> None:
+        self.connections.remove(connection)
+
+    def read(self) -> bytes:
+        """Read what came first."""
+        connection, lane, frame = self.arrived.popleft()
+        assert connection is not None
+        assert lane is not None
+        connection.read(lane, frame)
+        return bytes(frame)
+
+
+class Place:
+    """A client and a server on a network."""
+
+    def __init__(self) -> None:
+        self.network = MemoryNetwork()
+        self.client, self.server = Socket(), Socket()
+        self.network.bind("here", self.server)
+        connection = self.network.connect("here", self.client)
+        assert connection is not None
+        self.connection = connection
+        self.client.connected(connection)
+
+
+@pytest.fixture
+def place() -> Place:
+    """Return two sockets that are connected."""
+    return Place()
+
+
+def test_one_socket_at_a_time_is_bound(place: Place) -> None:
+    """Who is bound keeps the place until it leaves; others wait for it and are woken."""
+    other, waiting = Socket(), Socket()
+    assert not place.network.bind("here", other)
+    place.network.unbind("here", other)  # it was never there
+    assert place.network.is_bound("here")
+    place.network.unbind("here", place.server)
+    assert place.network.connect("here", waiting) is None
+    place.network.hope("here", waiting)
+    assert place.network.bind("here", other)
+    assert waiting.woken == 1
+
+
+@pytest.mark.parametrize("to_client", [True, False])
+def test_frames_are_bounded_by_number(place: Place, monkeypatch: pytest.MonkeyPatch, to_client: bool) -> None:
+    """Beyond the high-water mark none is taken; who was refused is woken when half of them were read."""
+    monkeypatch.setattr(module, "HIGH_WATER", 10)
+    sender, reader = (place.server, place.client) if to_client else (place.client, place.server)
+    taken = [place.connection.send(b"%d" % number, to_client=to_client) for number in range(12)]
+    assert taken == [True] * 10 + [False] * 2
+    assert [reader.read() for _ in range(4)] == [b"0", b"1", b"2", b"3"]
+    assert sender.woken == 0
+    reader.read()
+    assert sender.woken == 1
+    assert place.connection.send(b"more", to_client=to_client)
+
+
+def test_frames_are_bounded_by_bytes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many bytes may wait; one frame is always taken."""
+    monkeypatch.setattr(module, "MAX_WAITING", 100)
+    assert place.connection.send(b"x" * 500, to_client=True)
+    assert not place.connection.send(b"x", to_client=True)
+    assert place.connection.send(b"x", to_client=False)  # the other direction is another matter
+    place.client.read()
+    assert place.connection.send(b"x", to_client=True)
+
+
+def test_too_long_a_frame_ends_the_connection(place: Place) -> None:
+    """Both are told, and it does not arrive."""
+    place.connection.send(b"x" * 1001, to_client=False)
+    assert not place.connection.is_open
+    assert (place.client.connections, place.server.connections, len(place.server.arrived)) == ([], [], 0)
+    place.connection.end()  # once more: nothing
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+def test_forked_process_has_a_network_of_its_own(place: Place) -> None:
+    """Nobody of the parent is on it, and no lock of the parent's is held in it."""
+    place.network.lock.acquire()
+    child = os.fork()
+    if child == 0:
+        os._exit(int(place.network.is_bound("here")))
+    place.network.lock.release()
+    assert os.waitpid(child, 0)[1] == 0
+    assert place.network.is_bound("here")

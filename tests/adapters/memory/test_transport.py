@@ -1,0 +1,90 @@
+"""The transport in memory: what it tells of what it drops. What all transports promise is in tests/ports."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+
+import pytest
+
+from helpers import wait_until_async
+from lightbus.adapters.memory import network as network_module
+from lightbus.adapters.memory.network import MemoryNetwork
+from lightbus.adapters.memory.transport import MemoryTransport
+from lightbus.exceptions import TransportError
+
+
+def test_what_is_dropped_is_counted_and_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Frames for somebody who does not read are counted, and logged the first time and then ever more seldom."""
+    monkeypatch.setattr(network_module, "HIGH_WATER", 10)
+
+    async def main() -> None:
+        transport = MemoryTransport(MemoryNetwork())
+        told: list[bytes] = []
+        publisher = transport.publisher(lambda prefix, subscribed: told.append(prefix))
+        publisher.bind("here")
+        subscriber = transport.subscriber("here", lambda frame: None)
+        subscriber.subscribe(b"")
+        await wait_until_async(lambda: told)
+        subscriber.pause()
+        for _ in range(15):
+            publisher.send(b"x")
+        assert publisher.dropped == 5
+        transport.close()
+
+    asyncio.run(main())
+    assert [record.args for record in caplog.records] == [("What was published", count) for count in (1, 2, 4)]
+
+
+def test_only_one_socket_is_bound() -> None:
+    """A second one is refused, and says where."""
+
+    async def main() -> None:
+        transport = MemoryTransport(MemoryNetwork())
+        transport.router(lambda routing_id, frame: None).bind("here")
+        with pytest.raises(TransportError, match="Cannot listen at here: another socket is bound there"):
+            transport.router(lambda routing_id, frame: None).bind("here")
+        transport.close()
+
+    asyncio.run(main())
+
+
+def test_callback_is_nothing_of_the_sender() -> None:
+    """What arrives is read in the context in which the socket was made, whoever sends it on the same loop."""
+    caller = contextvars.ContextVar("caller", default="nobody")
+
+    async def main() -> None:
+        transport, seen = MemoryTransport(MemoryNetwork()), list[str]()
+        transport.router(lambda routing_id, frame: seen.append(caller.get())).bind("here")
+        caller.set("somebody")
+        transport.dealer("here", lambda frame: None).send(b"hello")
+        await wait_until_async(lambda: seen)
+        assert seen == ["nobody"]
+        transport.close()
+
+    asyncio.run(main())
+
+
+def test_failing_callback_stops_nothing() -> None:
+    """An error in a callback is the loop's to report, and the next frame is read all the same."""
+
+    async def main() -> None:
+        transport, seen, reported = MemoryTransport(MemoryNetwork()), list[bytes](), list[str]()
+        asyncio.get_running_loop().set_exception_handler(
+            lambda loop, context: reported.append(str(context["exception"]))
+        )
+
+        def read(routing_id: bytes, frame: bytes) -> None:
+            seen.append(frame)
+            if frame == b"bad":
+                raise ValueError("no room")
+
+        transport.router(read).bind("here")
+        dealer = transport.dealer("here", lambda frame: None)
+        for frame in (b"bad", b"good"):
+            dealer.send(frame)
+        await wait_until_async(lambda: seen == [b"bad", b"good"])
+        assert reported == ["no room"]
+        transport.close()
+
+    asyncio.run(main())
