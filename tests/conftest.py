@@ -66,6 +66,12 @@ def _recorded_loops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _says_nothing_of_slowness() -> None:
+    """Have asyncio's debug mode not say how slow the machine is: tests read the logs."""
+    logging.getLogger("asyncio").addFilter(lambda record: not str(record.msg).startswith("Executing %s took"))
+
+
 @pytest.fixture(autouse=True)
 def surroundings() -> Iterator[Surroundings]:
     """Give the test a bus name, directories and an environment of its own; fail it for what it leaves."""

@@ -325,8 +325,8 @@ def test_moves_and_uses_at_once(place: Place) -> None:
                 before = used[0]
                 await wait_until_async(lambda before=before: used[0] > before)  # type: ignore[misc]
             stop.set()
-            for user in users:
-                user.result()
+            for user in users:  # whoever looks for `auth` meanwhile needs this loop
+                await asyncio.wrap_future(user)
         await other.release()
 
     asyncio.run(main())

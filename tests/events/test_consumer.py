@@ -416,7 +416,7 @@ def test_a_member_that_is_gone(run: Callable[[Test], None]) -> None:
         await wait_until_async(lambda: seen)
         for sub in hub.subs[:1]:
             sub.close()  # as when its process is killed: the publisher sees its subscriptions end
-        await wait_until_async(lambda: sorted(numbers(seen)) == list(range(200)))
+        await wait_until_async(lambda: sorted(numbers(seen)) == list(range(200)), 20)
         assert any(message.redelivered for message in seen)
         assert publisher.coordinator.counts["lost"] == 1
         gate.set()

@@ -101,7 +101,7 @@ def test_validation(commands: Commands) -> None:
     commands.run("fire", "auth.user_registered", "username=sally", "age=31")
     auth.ask_to_end()
     auth.wait()
-    commands.serve("auth", version=2, replace=("age", "years")).wait_for_line("Ready")
+    commands.serve("auth", version=2, replace=("age", "years")).wait_for_line("Serving the journal .* too")
     [event] = commands.json("inspect", "--validate", code=1)
     assert event["valid"] is False
     assert "age" in event["problem"]
