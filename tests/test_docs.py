@@ -35,7 +35,7 @@ CONFIGURATION = DOCUMENTS["docs/configuration.md"]
 GUARANTEES = DOCUMENTS["docs/guarantees.md"]
 
 TRY = "python3 -m venv .venv && .venv/bin/pip install -q . && .venv/bin/lightbus demo"
-TEST = "python3 -m venv .venv && .venv/bin/pip install -q '.[dev]' && .venv/bin/pytest"
+TEST = "python3 -m venv .venv && .venv/bin/pip install -q '.[dev]' && .venv/bin/pytest -n auto --dist=worksteal"
 
 PLACES = ("lightbus", "tests", "docs", "examples")
 NO_KEY = {"LIGHTBUS_CONFIG", "LIGHTBUS_MODULE", "LIGHTBUS_TEST_SCALE", "LIGHTBUS_TEST_SEED"}
