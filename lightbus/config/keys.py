@@ -1,6 +1,7 @@
 """The bus key: how it is written, named and kept in a file that only its owner can read.
 
-What is derived from a key to encrypt with is `io.security`'s. No text of a key gets into a message, a log or a `repr`.
+What is derived from a key to encrypt with is in `adapters.zmq.curve`. No text of a key gets into a message, a log or a
+`repr`.
 """
 
 from __future__ import annotations

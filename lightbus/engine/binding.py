@@ -170,7 +170,7 @@ class Binding:
 
     @property
     def refused_connections(self) -> Mapping[str, int]:
-        """How many connections were refused, by reason (`io.gate`)."""
+        """How many connections were refused, by reason."""
         return self._transport.refused
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from ..adapters.zmq.transport import BlockingDealer, Dealer, Publisher, Router, Subscriber
+from ..adapters.zmq.blocking_dealer import BlockingDealer
+from ..adapters.zmq.bound_sockets import Publisher, Router
+from ..adapters.zmq.connecting_sockets import Dealer, Subscriber
 
 __all__ = ["BlockingDealer", "Dealer", "Publisher", "Router", "Subscriber"]

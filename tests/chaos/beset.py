@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from helpers.losing import kind_of_published
-from lightbus.adapters.zmq import transport
+from lightbus.adapters.zmq.bound_sockets import Router
+from lightbus.adapters.zmq.connecting_sockets import Dealer, Subscriber
 from lightbus.wire.envelope import Kind
 
 __all__ = ["begin", "clock_file"]
@@ -52,9 +53,9 @@ def _lose(chance: random.Random, part: float) -> None:
 
         cls.__init__ = init
 
-    wrap(transport.Subscriber, kind_of_published)
-    wrap(transport.Dealer, lambda frame: frame[0])
-    wrap(transport.Router, lambda frame: frame[0])
+    wrap(Subscriber, kind_of_published)
+    wrap(Dealer, lambda frame: frame[0])
+    wrap(Router, lambda frame: frame[0])
 
 
 def _follow_clock(path: Path) -> None:

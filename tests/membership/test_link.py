@@ -15,12 +15,14 @@ import pytest
 from helpers import MS, scaled, wait_until_async
 from helpers.surroundings import Surroundings
 from lightbus.adapters.host.places import Places
+from lightbus.adapters.zmq.bound_sockets import Router
 from lightbus.adapters.zmq.curve import KeySecurity
 from lightbus.adapters.zmq.security import HostSecurity, Security
-from lightbus.adapters.zmq.transport import LinkState, Router, Transport
+from lightbus.adapters.zmq.transport import Transport
 from lightbus.config.keys import BusKey
 from lightbus.membership import link as module
 from lightbus.membership.link import Dial, Link
+from lightbus.ports.transport import LinkState
 from lightbus.wire import envelope
 from lightbus.wire.announcement import Announcement
 from lightbus.wire.envelope import Drain, Drained, Error, Goodbye, Hello, Message, Peers, Result, Welcome

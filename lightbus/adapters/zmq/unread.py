@@ -3,7 +3,7 @@ What callers have not read yet of what they were sent: libzmq bounds it by numbe
 
 A hundred results of 4 MiB are 400 MiB for one caller that asks and does not read. So libzmq is given a few MiB for each
 connection, and the next once it could write all of those; the others are kept here, where their bytes are counted. A
-connection that takes nothing while so many more come is closed, as one that does not read events is (`io.backlogs`).
+connection that takes nothing while so many more come is closed, as one that does not read events is (`backlogs`).
 """
 
 from __future__ import annotations

@@ -14,8 +14,9 @@ from helpers import wait_until_async
 from lightbus.adapters.host.places import Places
 from lightbus.adapters.zmq import addressing as module
 from lightbus.adapters.zmq.addressing import HostAddressing, TcpAddressing, TcpSockets
+from lightbus.adapters.zmq.bound_sockets import Publisher, Router
 from lightbus.adapters.zmq.security import InsecureSecurity
-from lightbus.adapters.zmq.transport import Publisher, Router, Transport
+from lightbus.adapters.zmq.transport import Transport
 from lightbus.exceptions import TransportError
 from lightbus.ports.transport import MOST_ENDPOINTS
 from lightbus.wire.announcement import Announcement

@@ -1,0 +1,52 @@
+"""The socket of one call in one plain thread: a DEALER that waits, in slices."""
+
+from __future__ import annotations
+
+import zmq
+
+__all__ = ["BlockingDealer"]
+
+LOOK_EVERY_MS = 50
+"""A blocking receive wakes so often to look whether its peer is still there."""
+
+
+class BlockingDealer:
+    """
+    A DEALER for blocking calls, used by one thread at a time.
+
+    It may pass from thread to thread where a lock lies between (zmq_socket(3): "with a full fence memory barrier").
+    """
+
+    def __init__(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.was_used = False
+        """Whether a frame was sent: if none can be any more, the connection broke."""
+        self._socket = socket
+        self._patience = LOOK_EVERY_MS
+        socket.set(zmq.RCVTIMEO, LOOK_EVERY_MS)
+        socket.set(zmq.SNDTIMEO, LOOK_EVERY_MS)
+        socket.connect(endpoint)
+
+    def send(self, frame: bytes) -> bool:
+        """Send; False when the connection did not stand within 50 ms."""
+        try:
+            self._socket.send(frame)
+        except zmq.Again:
+            return False
+        self.was_used = True
+        return True
+
+    def receive(self, seconds: float) -> bytes | None:
+        """Return the next frame; None when none came within 50 ms, or within `seconds` where that is less."""
+        patience = LOOK_EVERY_MS if seconds * 1000 >= LOOK_EVERY_MS else max(1, int(seconds * 1000))
+        if patience != self._patience:
+            self._socket.set(zmq.RCVTIMEO, patience)
+            self._patience = patience
+        try:
+            return self._socket.recv()
+        except zmq.Again:
+            return None
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close(linger=0)

@@ -1,0 +1,150 @@
+"""The sockets that others connect to: a ROUTER for calls, an XPUB for events. What they hold for others is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import zmq
+
+from .backlogs import Backlogs
+from .gate import Gate
+from .loop_socket import NOBLOCK, LoopSocket
+from .unread import Unread
+
+__all__ = ["Publisher", "Router"]
+
+_NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+_RCVMORE = int(zmq.RCVMORE)
+_SOURCE = int(zmq.SRCFD)
+"""The descriptor of the connection that a message came over."""
+
+LEAST_PAUSE, LONGEST_PAUSE = 0.005, 0.1
+"""Seconds after which it is looked whether a caller for whom results wait has read some; longer where it has not."""
+
+
+class _BoundSocket(LoopSocket):
+    """One that others connect to. The gate watches it until right before it is closed, in whatever way."""
+
+    def __init__(self, socket: zmq.Socket[bytes], gate: Gate) -> None:
+        self._gate = gate
+        super().__init__(socket)
+
+    def unbind(self, endpoint: str) -> None:
+        self._gate.before_unbind(self._socket, endpoint)
+        super().unbind(endpoint)
+
+    def close(self) -> None:
+        self._gate.unwatch(self._socket)
+        super().close()
+
+    def flush_and_close(self, milliseconds: int) -> None:
+        self._gate.unwatch(self._socket)
+        super().flush_and_close(milliseconds)
+
+    def abandon(self) -> None:
+        self._gate.unwatch(self._socket)
+        super().abandon()
+
+
+class Router(_BoundSocket):
+    """Receives from many, answers each by its routing id."""
+
+    def __init__(
+        self,
+        socket: zmq.Socket[bytes],
+        on_message: Callable[[bytes, bytes], None],
+        gate: Gate,
+    ) -> None:
+        self._on_message = on_message
+        self.unread = Unread(self._give)
+        self._pause = LEAST_PAUSE
+        self._timer: asyncio.TimerHandle | None = None
+        super().__init__(socket, gate)
+
+    def send(self, routing_id: bytes, frame: bytes) -> bool:
+        """Send to one of those we heard from, or keep it a while; False (and counted) where it is gone."""
+        if not self.unread.takes(routing_id, frame):
+            return self._give(routing_id, frame)
+        if self._timer is None and self.unread:
+            self._hand_over_later(LEAST_PAUSE)
+        return True
+
+    def close(self) -> None:
+        self._stop_handing_over()
+        super().close()
+
+    def flush_and_close(self, milliseconds: int) -> None:
+        self._stop_handing_over()
+        self.unread.flush()
+        super().flush_and_close(milliseconds)
+
+    def _stop_handing_over(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _hand_over_later(self, pause: float) -> None:
+        self._pause = min(pause, LONGEST_PAUSE)
+        self._timer = self.loop.call_later(self._pause, self._hand_over)
+
+    def _hand_over(self) -> None:
+        self._timer = None
+        if not self.closed:
+            anything = self.unread.hand_over()
+            if self.unread:
+                self._hand_over_later(LEAST_PAUSE if anything else 2 * self._pause)
+
+    def _give(self, routing_id: bytes, frame: bytes) -> bool:
+        try:
+            if self._send(routing_id, _NOBLOCK_MORE) and self._send(frame):
+                return True
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+        self.dropped += 1
+        return False
+
+    def _receive(self) -> None:
+        socket = self._socket
+        routing_id = socket.recv(NOBLOCK)
+        if self.unread.knows(routing_id):
+            frame = socket.recv(NOBLOCK)
+        else:
+            received = socket.recv(NOBLOCK, copy=False)
+            with contextlib.suppress(zmq.ZMQError):
+                self.unread.heard(routing_id, int(received.get(_SOURCE)))
+            frame = received.bytes
+        if socket.getsockopt(_RCVMORE):  # a stranger's: read on, or its next part would be taken for a routing id
+            while socket.getsockopt(_RCVMORE):
+                socket.recv(NOBLOCK)
+            frame = b""
+        self._on_message(routing_id, frame)
+
+
+class Publisher(_BoundSocket):
+    """Sends each frame to every subscriber one of whose subscriptions it begins with."""
+
+    def __init__(
+        self,
+        socket: zmq.Socket[bytes],
+        on_subscription: Callable[[bytes, bool], None],
+        gate: Gate,
+    ) -> None:
+        self._on_subscription = on_subscription
+        self.backlogs = Backlogs()
+        super().__init__(socket, gate)
+
+    def send(self, frame: bytes) -> None:
+        """Publish. A subscriber that is too far behind misses it and sees the gap; nobody waits for it."""
+        self._send(frame)
+        self.backlogs.published(len(frame))
+
+    def _receive(self) -> None:
+        received = self._socket.recv(NOBLOCK, copy=False)
+        with contextlib.suppress(zmq.ZMQError):  # an unsubscription that libzmq makes up comes from nowhere
+            size = len(received) if received.bytes[:1] == b"\1" else -len(received)
+            self.backlogs.heard(int(received.get(_SOURCE)), size)
+        message = received.bytes
+        if message and message[0] <= 1:  # 1 subscribes, 0 unsubscribes (RFC 29); anything else is a stranger's
+            self._on_subscription(message[1:], message[0] == 1)
