@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from .core.registry import Peer
 from .deadline import Deadline
 from .engine.engine import Engine
-from .exceptions import CannotBlockHere, LightbusShutdownInProgress, LightbusTimeout, PeerLost, ProtocolError
+from .exceptions import CannotBlockHere, LightbusShutdownInProgress, LightbusTimeout, ProtocolError
 from .ports.transport import BlockingSocket
-from .rpc.request import NotStarted, Outgoing
+from .rpc.request import NeverSent, Outgoing, carry_out
 from .wire import envelope
 from .wire.envelope import Cancel, Message
 
@@ -82,30 +82,10 @@ class BlockingDoor:
     def request(self, outgoing: Outgoing) -> Any:
         """Carry out a call or a hand-off and return what it came to. Raises what went wrong."""
         try:
-            return self._request(outgoing)
+            return _run_blocking(carry_out(self, outgoing, self._engine.wanted))
         except Exception:
             wait_at_exit()
             raise
-
-    def _request(self, outgoing: Outgoing) -> Any:
-        engine = self._engine
-        while True:
-            known = outgoing.api in engine.wanted or outgoing.is_targeted
-            peer = self._pick(outgoing) if known else None
-            if peer is None:
-                engine.resolve_blocking(outgoing.api, outgoing.deadline, to_call=outgoing.is_call)
-                if (peer := self._pick(outgoing, resolved=True)) is None:
-                    continue
-            try:
-                return outgoing.outcome(self._ask(peer, outgoing), peer)
-            except NotStarted as refusal:
-                outgoing.refused(peer, refusal)
-            except _NeverSent:
-                outgoing.not_sent(peer)
-            except PeerLost:
-                if not outgoing.idempotent:
-                    raise
-                outgoing.not_sent(peer)
 
     def resolve(self, api: str, deadline: Deadline) -> None:
         """Return when a peer that advertises `api` is up. Raises what NotReachable there is."""
@@ -148,9 +128,23 @@ class BlockingDoor:
             self._room.notify_all()
             self._room.wait_for(lambda: self._sockets == 0, timeout=1.0)
 
-    # One call
+    # One call. Coroutines for the loop of both doors: here they block, and never suspend.
 
-    def _ask(self, peer: Peer, outgoing: Outgoing) -> Message:
+    def pick(self, outgoing: Outgoing, *, resolved: bool = False) -> Peer | None:
+        """Return the peer to ask next; from then on it counts as busy, until it has been asked."""
+        with self._room:
+            peer = outgoing.pick(self._engine.snapshot, self._busy, resolved=resolved)
+            if peer is not None:
+                self._busy[peer.instance] += 1
+                self._unsent[peer.instance] += 1
+            return peer
+
+    async def look_for(self, outgoing: Outgoing) -> None:
+        """Return when a peer is up that advertises the API."""
+        self._engine.resolve_blocking(outgoing.api, outgoing.deadline, to_call=outgoing.is_call)
+
+    async def ask(self, peer: Peer, outgoing: Outgoing) -> Message:
+        """Send the frame through a connection of the pool, and wait in this thread for the reply."""
         dealer: BlockingSocket | None = None
         sent = False
         try:
@@ -196,17 +190,9 @@ class BlockingDoor:
             raise outgoing.timed_out(peer, sent=sent)
         # Who is only missing from the snapshot is not lost: the engine may have moved, and knows nobody yet.
         if peer.instance in self._lost and not self._engine.snapshot.is_up(peer.instance):
-            raise outgoing.lost(peer, "went away") if sent else _NeverSent()
+            raise outgoing.lost(peer, "went away") if sent else NeverSent()
 
     # The pool
-
-    def _pick(self, outgoing: Outgoing, *, resolved: bool = False) -> Peer | None:
-        with self._room:
-            peer = outgoing.pick(self._engine.snapshot, self._busy, resolved=resolved)
-            if peer is not None:
-                self._busy[peer.instance] += 1
-                self._unsent[peer.instance] += 1
-            return peer
 
     def _take(self, peer: Peer, outgoing: Outgoing) -> tuple[BlockingSocket, int]:
         with self._room:
@@ -273,5 +259,11 @@ class BlockingDoor:
             callback()
 
 
-class _NeverSent(Exception):
-    """The peer went away before the frame left."""
+def _run_blocking(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that never suspends in this thread, and return its result."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    coroutine.close()
+    raise RuntimeError("What blocks a thread awaited something that only an event loop can wait for.")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from typing import Any
 
 from ..core.calls import PendingCall, PendingCalls
 from ..core.registry import Peer
-from ..exceptions import LightbusShutdownInProgress, PeerLost, ProtocolError
+from ..exceptions import LightbusShutdownInProgress, ProtocolError
 from ..ports.transport import DealerSocket
 from ..wire import envelope
 from ..wire.envelope import Cancel, Message
-from .request import Doorway, NotStarted, Outgoing
+from .request import Doorway, NeverSent, Outgoing, carry_out
 
 __all__ = ["Caller"]
 
@@ -36,27 +37,40 @@ class Caller:
         self._sweeping = False
         self._closed = False
 
-    async def request(self, outgoing: Outgoing) -> Any:
-        """Carry out a call or a hand-off and return what it came to. Raises what went wrong."""
-        while True:
-            peer = None
-            if outgoing.api in self._doorway.wanted or outgoing.is_targeted:
-                peer = outgoing.pick(self._doorway.snapshot, self.pending.in_flight)
-            if peer is None:
-                await self._doorway.resolve(outgoing.api, outgoing.deadline, to_call=outgoing.is_call)
-                peer = outgoing.pick(self._doorway.snapshot, self.pending.in_flight, resolved=True)
-                if peer is None:
-                    continue
-            try:
-                return outgoing.outcome(await self._ask(peer, outgoing), peer)
-            except NotStarted as refusal:
-                outgoing.refused(peer, refusal)
-            except _NeverSent:
-                outgoing.not_sent(peer)
-            except PeerLost:
-                if not outgoing.idempotent:
-                    raise
-                outgoing.not_sent(peer)
+    def request(self, outgoing: Outgoing) -> Coroutine[Any, Any, Any]:
+        """Carry out a call or a hand-off; awaited it is what that came to, or raises what went wrong."""
+        return carry_out(self, outgoing, self._doorway.wanted)
+
+    def pick(self, outgoing: Outgoing, *, resolved: bool = False) -> Peer | None:
+        """Return the peer to ask next."""
+        return outgoing.pick(self._doorway.snapshot, self.pending.in_flight, resolved=resolved)
+
+    async def look_for(self, outgoing: Outgoing) -> None:
+        """Return when a peer is up that advertises the API."""
+        await self._doorway.resolve(outgoing.api, outgoing.deadline, to_call=outgoing.is_call)
+
+    async def ask(self, peer: Peer, outgoing: Outgoing) -> Message:
+        """Send the frame as soon as there is a connection, and return the reply."""
+        if self._closed:
+            raise LightbusShutdownInProgress(f"The bus was closed before {outgoing} was sent.")
+        dealer = self._dealers.get(peer.instance) or self._connect(peer)
+        future: asyncio.Future[Message] = self.loop.create_future()
+        call_id = self.pending.add(peer.instance, outgoing.deadline.at, (future, outgoing, peer))
+        try:
+            frame = outgoing.frame(peer, call_id)
+            if not dealer.send(frame):
+                self.pending.mark_sent(call_id, sent=False)
+                # Once it is given up it must not leave any more: whoever waited was told that it was not executed.
+                dealer.send_later(
+                    frame, lambda: self.pending.mark_sent(call_id), wanted=lambda: call_id in self.pending
+                )
+            if not self._sweeping:
+                self._sweeping = True
+                self.loop.call_later(SWEEP_EVERY, self._sweep)
+            return await future
+        except BaseException:
+            self._give_up(call_id)
+            raise
 
     def peer_lost(self, peer: Peer, reason: str) -> None:
         """Fail what a peer had of us, and drop the connection to it."""
@@ -65,7 +79,7 @@ class Caller:
         for _, call in self.pending.peer_lost(peer.instance):
             future, outgoing, _ = call.waiter
             if not future.done():
-                future.set_exception(outgoing.lost(peer, reason) if call.sent else _NeverSent())
+                future.set_exception(outgoing.lost(peer, reason) if call.sent else NeverSent())
 
     def awaits(self, instance: str) -> bool:
         """Return whether an answer of this instance is waited for. From any thread."""
@@ -87,28 +101,6 @@ class Caller:
         for dealer in self._dealers.values():
             dealer.abandon()
         self._dealers.clear()
-
-    async def _ask(self, peer: Peer, outgoing: Outgoing) -> Message:
-        if self._closed:
-            raise LightbusShutdownInProgress(f"The bus was closed before {outgoing} was sent.")
-        dealer = self._dealers.get(peer.instance) or self._connect(peer)
-        future: asyncio.Future[Message] = self.loop.create_future()
-        call_id = self.pending.add(peer.instance, outgoing.deadline.at, (future, outgoing, peer))
-        try:
-            frame = outgoing.frame(peer, call_id)
-            if not dealer.send(frame):
-                self.pending.mark_sent(call_id, sent=False)
-                # Once it is given up it must not leave any more: whoever waited was told that it was not executed.
-                dealer.send_later(
-                    frame, lambda: self.pending.mark_sent(call_id), wanted=lambda: call_id in self.pending
-                )
-            if not self._sweeping:
-                self._sweeping = True
-                self.loop.call_later(SWEEP_EVERY, self._sweep)
-            return await future
-        except BaseException:
-            self._give_up(call_id)
-            raise
 
     def _connect(self, peer: Peer) -> DealerSocket:
         dealer = self._doorway.transport.dealer(
@@ -155,7 +147,3 @@ class Caller:
         if len(self.pending):
             self._sweeping = True
             self.loop.call_later(SWEEP_EVERY, self._sweep)
-
-
-class _NeverSent(Exception):
-    """The connection broke before the frame left."""

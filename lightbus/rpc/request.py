@@ -1,12 +1,12 @@
 """One call or hand-off on its way: which peer is asked next, what the frame is, what a reply means.
 
-It decides and knows no socket. The two doors carry it out (`calling.py` for event loops, `lightbus.blocking` for plain
-threads), and so behave alike.
+It decides and knows no socket. `carry_out` is the one loop that asks peer after peer; the channels of both doors
+(`calling.py` for event loops, `lightbus.blocking` for plain threads) send and wait for it, and so behave alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, ClassVar, Protocol
 
 from ..core.partitions import rendezvous
@@ -30,7 +30,7 @@ from ..ports.transport import Transport
 from ..wire import envelope
 from ..wire.envelope import Accepted, Error, Fire, Message, Request, Result
 
-__all__ = ["Doorway", "NotStarted", "Outgoing", "OutgoingCall", "OutgoingEvent"]
+__all__ = ["Channel", "Doorway", "NeverSent", "NotStarted", "Outgoing", "OutgoingCall", "OutgoingEvent", "carry_out"]
 
 
 class Doorway(Protocol):
@@ -52,6 +52,10 @@ class NotStarted(Exception):
     def __init__(self, error: Error) -> None:
         super().__init__(error.message)
         self.error = error
+
+
+class NeverSent(Exception):
+    """The connection broke, or the peer went away, before the frame left."""
 
 
 class Outgoing:
@@ -212,6 +216,49 @@ class Outgoing:
             return kind(error.message)
         text = f"No peer takes {self}: {error.message}"
         return kind(text) if issubclass(kind, (PeerBusy, PeerUnreachable)) else PeerBusy(text)
+
+
+class Channel(Protocol):
+    """What carries a call or a hand-off to a peer: connections, of an event loop or of plain threads."""
+
+    def pick(self, outgoing: Outgoing, *, resolved: bool = False) -> Peer | None:
+        """Return the peer to ask next (see `Outgoing.pick`). Each is asked, once."""
+
+    async def look_for(self, outgoing: Outgoing) -> None:
+        """Return when a peer is up that advertises the API. Raises what NotReachable there is."""
+
+    async def ask(self, peer: Peer, outgoing: Outgoing) -> Message:
+        """Send the frame, and return the reply. Raises NotStarted, NeverSent, PeerLost, or what ends the request."""
+
+
+async def carry_out(channel: Channel, outgoing: Outgoing, wanted: Container[str]) -> Any:
+    """
+    Ask one peer after the other until one has answered, and return what it came to. Raises what went wrong.
+
+    A peer that certainly did not start it is followed by the next; one that may have, only where that does no harm.
+
+    Args:
+        channel: sends and waits. That of plain threads blocks where it is called and never suspends this coroutine.
+        outgoing: what is carried out.
+        wanted: the APIs that were looked for before, so that those who serve them are known.
+
+    """
+    while True:
+        peer = channel.pick(outgoing) if outgoing.api in wanted or outgoing.is_targeted else None
+        if peer is None:
+            await channel.look_for(outgoing)
+            if (peer := channel.pick(outgoing, resolved=True)) is None:
+                continue  # it went away just now
+        try:
+            return outgoing.outcome(await channel.ask(peer, outgoing), peer)
+        except NotStarted as refusal:
+            outgoing.refused(peer, refusal)
+        except NeverSent:
+            outgoing.not_sent(peer)
+        except PeerLost:
+            if not outgoing.idempotent:
+                raise
+            outgoing.not_sent(peer)
 
 
 class OutgoingCall(Outgoing):

@@ -7,10 +7,12 @@ import pytest
 
 from helpers.calling import ME, A, B, FakeDoorway, call, peer, refusal, snapshot
 from lightbus.core.partitions import rendezvous
+from lightbus.core.peers import Peer
 from lightbus.deadline import Deadline
-from lightbus.exceptions import DeformError, PayloadTooLarge, PeerUnreachable
-from lightbus.rpc.request import NotStarted, Outgoing, OutgoingEvent
+from lightbus.exceptions import DeformError, PayloadTooLarge, PeerLost, PeerUnreachable
+from lightbus.rpc.request import NeverSent, NotStarted, Outgoing, OutgoingEvent, carry_out
 from lightbus.wire.announcement import ApiInfo
+from lightbus.wire.envelope import Message, Result
 
 
 def test_the_least_loaded_is_asked() -> None:
@@ -96,3 +98,66 @@ def test_a_bare_outgoing_has_no_message() -> None:
     """What is sent is up to calls and hand-offs."""
     with pytest.raises(NotImplementedError):
         Outgoing(FakeDoorway(), "auth", "check", Deadline.after(1.0)).message(peer(A))
+
+
+class ScriptedChannel:
+    """Carries nothing: each peer that is asked has one of `answers`, in their order."""
+
+    def __init__(self, doorway: FakeDoorway, *answers: Message | Exception) -> None:
+        self.asked: list[str] = []
+        self.looked_for: list[str] = []
+        self._doorway = doorway
+        self._answers = iter(answers)
+
+    def pick(self, outgoing: Outgoing, *, resolved: bool = False) -> Peer | None:
+        return outgoing.pick(self._doorway.snapshot, {}, resolved=resolved)
+
+    async def look_for(self, outgoing: Outgoing) -> None:
+        self.looked_for.append(outgoing.api)
+
+    async def ask(self, peer: Peer, outgoing: Outgoing) -> Message:
+        self.asked.append(peer.instance)
+        answer = next(self._answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def carried_out(channel: ScriptedChannel, outgoing: Outgoing, *wanted: str) -> object:
+    """Return what a request comes to where nothing suspends it, as in a plain thread."""
+    with pytest.raises(StopIteration) as end:
+        carry_out(channel, outgoing, wanted).send(None)
+    return end.value.value
+
+
+@pytest.mark.parametrize("answer", [NotStarted(refusal()), NeverSent()], ids=["refused", "never sent"])
+def test_next_peer_is_asked_where_nothing_was_started(answer: Exception) -> None:
+    """A peer that certainly did not start the call is followed by another, which is asked once."""
+    doorway = FakeDoorway(peer(A), peer(B))
+    channel = ScriptedChannel(doorway, answer, Result("done"))
+    assert carried_out(channel, call(doorway), "auth") == "done"
+    assert sorted(channel.asked) == [A, B]
+    assert channel.looked_for == []
+
+
+def test_lost_peer_is_followed_only_where_repeating_does_no_harm() -> None:
+    """A call that may have been executed ends with PeerLost; one that is idempotent goes to the next peer."""
+    doorway = FakeDoorway(peer(A), peer(B))
+    channel = ScriptedChannel(doorway, PeerLost("it went away"))
+    with pytest.raises(PeerLost, match="it went away"):
+        carry_out(channel, call(doorway), {"auth"}).send(None)
+    assert len(channel.asked) == 1
+    channel = ScriptedChannel(doorway, PeerLost("it went away"), Result("done"))
+    assert carried_out(channel, call(doorway, idempotent=True), "auth") == "done"
+    assert sorted(channel.asked) == [A, B]
+
+
+def test_api_is_looked_for_before_its_first_call() -> None:
+    """Peers that happen to be known do not do for an API that nobody looked for; a fixed peer needs no looking."""
+    doorway = FakeDoorway(peer(A))
+    channel = ScriptedChannel(doorway, Result(1))
+    assert carried_out(channel, call(doorway)) == 1
+    assert channel.looked_for == ["auth"]
+    channel = ScriptedChannel(doorway, Result(1))
+    assert carried_out(channel, call(doorway, only=A)) == 1
+    assert channel.looked_for == []
