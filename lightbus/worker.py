@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from . import __about__
 from .adapters.sqlite.journal import Journal
@@ -15,7 +15,7 @@ from .config.features import ALL_FEATURES, Feature
 from .core.peers import Peer
 from .engine.binding import Binding
 from .engine.node import Node
-from .engine.peer_api import Parts, PeerApi
+from .engine.peer_api import Described, Parts, PeerApi
 from .engine.watchdog import Watchdog
 from .events.consumer import Consumer
 from .events.coordinator import Coordinator
@@ -28,18 +28,49 @@ from .exceptions import JournalError, LightbusException
 from .listener import Listener
 from .ports.transport import Endpoints
 from .rpc.server import Server
-from .scheduling import Timetable
 from .service.execution import Execution, close_unused, is_cancelled, runs_on_loop
 from .service.failures import as_exception, report
+from .service.hooks import HookRegistry
 from .wire.announcement import Announcement, ApiInfo
 from .wire.sizes import Receivers
 
-if TYPE_CHECKING:
-    from .client import BusClient
-
-__all__ = ["Worker"]
+__all__ = ["Timetable", "Worker", "WorkerUser"]
 
 logger = logging.getLogger("lightbus.worker")
+
+
+class Timetable(Protocol):
+    """When a function of the user's runs again."""
+
+    def follow(self, run: Callable[[Callable[..., Any]], Awaitable[Any]]) -> Coroutine[Any, Any, None]:
+        """Run the function whenever it is due, by `run`, for ever."""
+
+
+class WorkerUser(Described, Protocol):
+    """Whose worker it is: the client."""
+
+    hooks: HookRegistry
+
+    @property
+    def timetables(self) -> Sequence[Timetable]:
+        """The schedules that were declared."""
+
+    def load_plugins(self) -> None:
+        """Load the plugins that the settings enable, once."""
+
+    def take_background_tasks(self) -> list[Awaitable[Any]]:
+        """Return the background tasks that were added, and forget them."""
+
+    def take_over(self, publisher: Publisher) -> None:
+        """Become the publisher of what this process fires."""
+
+    def worker_is_gone(self, worker: Worker) -> None:
+        """Note that a worker has left."""
+
+    async def call_rpc_remote(
+        self, api_name: str, name: str, kwargs: dict[str, Any] | None = None, options: Any = None
+    ) -> Any:
+        """Call a procedure."""
 
 
 class Worker:
@@ -53,7 +84,7 @@ class Worker:
 
     """
 
-    def __init__(self, client: BusClient, features: Sequence[Feature], *, publishes_only: bool = False) -> None:
+    def __init__(self, client: WorkerUser, features: Sequence[Feature], *, publishes_only: bool = False) -> None:
         self.client = client
         self.publishes_only = publishes_only
         self.features = frozenset(features)
