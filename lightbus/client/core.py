@@ -14,6 +14,7 @@ from ..adapters.sqlite.outbox import Outbox
 from ..blocking import BlockingDoor, is_exiting, wait_at_exit
 from ..config import Config, Feature, expand
 from ..engine.engine import Engine
+from ..engine.worker import Worker
 from ..exceptions import BusAlreadyClosed
 from ..listener import Listener
 from ..membership.context import Identity
@@ -24,7 +25,6 @@ from ..service.hooks import HOOKS, HookDecorator, HookRegistry, decorator
 from ..service.reachable import check_reachable
 from ..service.schema import Schema
 from ..service.sendable import check_sendable
-from ..worker import Worker
 from .leaving import CLIENTS
 
 __all__ = ["CHANGE_TIMEOUT", "ClientCore", "EngineState"]

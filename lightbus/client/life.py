@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Self, cast
 from ..adapters.host.allocator import keep_freed_memory
 from ..blocking import forbid_in_loop, is_exiting
 from ..config import Feature
+from ..engine.worker import Worker
 from ..exceptions import LightbusServerMustStartInMainThread, UnsupportedUse
 from ..service.execution import close_unused, name_of
 from ..service.failures import run_through
-from ..worker import Worker
 from .core import CHANGE_TIMEOUT
 from .keeping import Keeping
 from .signals import ENDING, signals_given_back

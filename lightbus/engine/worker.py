@@ -9,30 +9,30 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from . import __about__
-from .adapters.sqlite.journal import Journal
-from .config.features import ALL_FEATURES, Feature
-from .core.peers import Peer
-from .engine.binding import Binding
-from .engine.node import Node
-from .engine.peer_api import Described, Parts, PeerApi
-from .engine.watchdog import Watchdog
-from .events.consumer import Consumer
-from .events.coordinator import Coordinator
-from .events.events_api import EventsApi, group_of_wire
-from .events.fitting import Fitting
-from .events.journal_set import Care
-from .events.left_behind import LeftBehind
-from .events.publisher import Publisher
-from .exceptions import JournalError, LightbusException
-from .listener import Listener
-from .ports.transport import Endpoints
-from .rpc.server import Server
-from .service.execution import Execution, close_unused, is_cancelled, runs_on_loop
-from .service.failures import as_exception, report
-from .service.hooks import HookRegistry
-from .wire.announcement import Announcement, ApiInfo
-from .wire.sizes import Receivers
+from .. import __about__
+from ..adapters.sqlite.journal import Journal
+from ..config.features import ALL_FEATURES, Feature
+from ..core.peers import Peer
+from ..events.consumer import Consumer
+from ..events.coordinator import Coordinator
+from ..events.events_api import EventsApi, group_of_wire
+from ..events.fitting import Fitting
+from ..events.journal_set import Care
+from ..events.left_behind import LeftBehind
+from ..events.publisher import Publisher
+from ..exceptions import JournalError, LightbusException
+from ..listener import Listener
+from ..ports.transport import Endpoints
+from ..rpc.server import Server
+from ..service.execution import Execution, close_unused, is_cancelled, runs_on_loop
+from ..service.failures import as_exception, report
+from ..service.hooks import HookRegistry
+from ..wire.announcement import Announcement, ApiInfo
+from ..wire.sizes import Receivers
+from .binding import Binding
+from .node import Node
+from .peer_api import Described, Parts, PeerApi
+from .watchdog import Watchdog
 
 __all__ = ["Timetable", "Worker", "WorkerUser"]
 

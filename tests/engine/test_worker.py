@@ -21,7 +21,7 @@ from helpers import Door, Process, Processes, Stopwatch, wait_until, wait_until_
 from helpers.failing import ODD
 from lightbus import Api, BusPath, Event, Feature, InvalidDeclaration, LightbusException, NotReachable, PeerLost
 
-PROGRAMS = Path(__file__).parent / "network" / "programs"
+PROGRAMS = Path(__file__).parent.parent / "network" / "programs"
 
 
 class AuthApi(Api):
