@@ -28,7 +28,7 @@ from ..rpc.calling import Caller
 from ..rpc.channels import Door, Doors
 from ..wire.announcement import new_instance_id
 from .forwarding import Forwarder
-from .loop_host import Residence
+from .loop_host import LoopHost
 from .network import Network
 from .node import Node
 from .threads import HandlerThreads
@@ -81,24 +81,24 @@ class Engine:
         self.network = Network(config, identity.bus, discovery=discovery, transport=transport, directory=directory)
         self.transport = self.network.transport
         self.shelf = Shelf(config, identity)
-        self._residence = Residence(self)
+        self._loop_host = LoopHost(self)
         self._forwarder: Forwarder | None = None
         self._was_worker = False
         self._executor: HandlerThreads | None = None
         self._executor_lock = threading.Lock()
         # What concerns the place of the node only.
-        self.ensure, self.run = self._residence.ensure, self._residence.run
-        self.adopt, self.release = self._residence.adopt, self._residence.release
+        self.ensure, self.run = self._loop_host.ensure, self._loop_host.run
+        self.adopt, self.release = self._loop_host.adopt, self._loop_host.release
 
     @property
     def node(self) -> Node | None:
         """The node, where there is one."""
-        return self._residence.node
+        return self._loop_host.node
 
     @property
     def is_running(self) -> bool:
         """Whether there is a node."""
-        return self._residence.is_inhabited
+        return self._loop_host.is_running
 
     @property
     def executor(self) -> HandlerThreads:
@@ -111,7 +111,7 @@ class Engine:
 
     def pause(self, seconds: float) -> Callable[[], None]:
         """Have the node and its journals stand still, and return what lets them go on: for a fork."""
-        go_on = self._residence.pause(seconds)
+        go_on = self._loop_host.pause(seconds)
         use_journals = self.shelf.pause(seconds)
 
         def resume() -> None:
@@ -167,7 +167,7 @@ class Engine:
         return "" if self.node is None else self.node.where()
 
     def _check_not_closed(self) -> None:
-        if self._residence.closed:
+        if self._loop_host.closed:
             raise LightbusShutdownInProgress("The bus was closed while a peer was being looked for.")
 
     async def _ask(self, make: Callable[[Node], Coroutine[Any, Any, T]]) -> T:
@@ -229,9 +229,9 @@ class Engine:
         With `at_exit` loops that still run, which can only be those of daemon threads, are left alone: they are about
         to be killed, and would fail with a traceback that nobody needs.
         """
-        if not self._residence.close():
+        if not self._loop_host.close():
             return
-        all_left = self._residence.vacate(at_exit=at_exit)
+        all_left = self._loop_host.stop(at_exit=at_exit)
         all_closed = self.doors.close(at_exit=at_exit)
         if self._executor is not None:
             self._executor.shutdown()

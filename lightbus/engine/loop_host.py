@@ -14,7 +14,7 @@ from ..core.registry import Peer
 from ..exceptions import BusAlreadyClosed, UnsupportedUse
 from .node import Node
 
-__all__ = ["Owner", "Residence"]
+__all__ = ["LoopHost", "Owner"]
 
 T = TypeVar("T")
 
@@ -33,9 +33,9 @@ class Owner(Protocol):
         """Take in that there is no node now, which peers it saw up, and whether it was a worker's."""
 
 
-class Residence:
+class LoopHost:
     """
-    The place of a node. It is made at first use, and there is never more than one that counts.
+    The loop that a node is on. The node is made at first use, and there is never more than one that counts.
 
     Any thread may use it. When a node moves the new one is there before the old one goes, so that whoever is sent on
     by that one finds it.
@@ -57,7 +57,7 @@ class Residence:
         return None if self._place is None else self._place[0]
 
     @property
-    def is_inhabited(self) -> bool:
+    def is_running(self) -> bool:
         """Whether there is a node, on a loop that is not closed."""
         return self._place is not None and not self._place[1].is_closed()
 
@@ -225,7 +225,7 @@ class Residence:
             was_open, self.closed = not self.closed, True
         return was_open
 
-    def vacate(self, *, at_exit: bool) -> bool:
+    def stop(self, *, at_exit: bool) -> bool:
         """
         Have the node leave, wherever it is; return whether nobody uses its sockets any more. Bounded.
 

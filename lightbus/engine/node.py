@@ -250,7 +250,7 @@ class Node:
         size = self.transport.max_message_size
         return Hello(me.bus, target, me.instance, me.service, me.process, self._digest, announcement, size)
 
-    def welcomed(self, link: Link, announcement: Announcement, welcome: Welcome) -> None:
+    def on_established(self, link: Link, announcement: Announcement, welcome: Welcome) -> None:
         """A peer answered HELLO: it is up."""
         if announcement.instance == self.identity.instance:
             self._dialler.linked(link, ourselves=True)
@@ -274,7 +274,7 @@ class Node:
         if self._announced and not link.introduced:
             link.say_hello()  # it went out before we had anything to announce
 
-    def told(self, link: Link, message: Message) -> None:
+    def on_message(self, link: Link, message: Message) -> None:
         """Take in what a peer pushed."""
         match message:
             case Peers():
@@ -287,7 +287,7 @@ class Node:
                 self._apply(self.registry.drains(link.instance, time.monotonic()))
                 self._spawn(self._part(link))
 
-    def over(self, link: Link, reason: str, *, refused: bool) -> None:
+    def on_closed(self, link: Link, reason: str, *, refused: bool) -> None:
         """Take in that a link is of no use any more."""
         if self.links.get(link.instance) is not link:
             return

@@ -37,13 +37,13 @@ class LinkUser(Protocol):
     def hello(self, target: str) -> Hello:
         """Return what to introduce ourselves with."""
 
-    def welcomed(self, link: Link, announcement: Announcement, welcome: Welcome) -> None:
+    def on_established(self, link: Link, announcement: Announcement, welcome: Welcome) -> None:
         """The peer answered HELLO, for the first time or again."""
 
-    def told(self, link: Link, message: Message) -> None:
+    def on_message(self, link: Link, message: Message) -> None:
         """The peer pushed a Peers, Drain or Goodbye message."""
 
-    def over(self, link: Link, reason: str, *, refused: bool) -> None:
+    def on_closed(self, link: Link, reason: str, *, refused: bool) -> None:
         """The link is of no use any more, and closed."""
 
 
@@ -71,7 +71,7 @@ class Link:
     ) -> None:
         self.endpoint = endpoint
         self.instance = target
-        self.welcomed = False
+        self.established = False
         self.introduced = False
         self.denied = False
         self._user = user
@@ -102,7 +102,7 @@ class Link:
         if self._closed:
             return
         self._closed = True
-        if goodbye and self.welcomed:
+        if goodbye and self.established:
             self._dealer.send(envelope.encode(Goodbye(goodbye)))
             self._dealer.flush_and_close(100)
         else:
@@ -127,8 +127,8 @@ class Link:
                 case Welcome():
                     self._on_welcome(message)
                 case Peers() | Drain() | Goodbye():
-                    if self.welcomed:
-                        self._user.told(self, message)
+                    if self.established:
+                        self._user.on_message(self, message)
                 case Error():
                     self._end(f"refused us: {message.message}")
                 case _:
@@ -150,8 +150,8 @@ class Link:
             self._end(f"says that its key is {announcement.fingerprint or 'none'}, and speaks {self._fingerprint}")
             return
         self.instance = announcement.instance
-        self.welcomed = True
-        self._user.welcomed(self, announcement, welcome)
+        self.established = True
+        self._user.on_established(self, announcement, welcome)
 
     def _on_state(self, state: LinkState) -> None:
         if state is LinkState.CONNECTED:
@@ -165,12 +165,12 @@ class Link:
             self.denied = True
             self._end(f"breaks off the handshake: {self._refusal}")
         else:
-            self._end("went away" if self.welcomed else f"cannot be spoken with ({state.value})")
+            self._end("went away" if self.established else f"cannot be spoken with ({state.value})")
 
     def _end(self, reason: str, *, refused: bool = False) -> None:
         if not self._closed:
             self.close()
-            self._user.over(self, reason, refused=refused)
+            self._user.on_closed(self, reason, refused=refused)
 
 
 class Dial:
@@ -253,7 +253,7 @@ class Dial:
         """Introduce ourselves as the node would."""
         return self._user.hello(target)
 
-    def welcomed(self, link: Link, announcement: Announcement, welcome: Welcome) -> None:
+    def on_established(self, link: Link, announcement: Announcement, welcome: Welcome) -> None:
         """The first to answer wins."""
         if self._done:
             return
@@ -261,12 +261,12 @@ class Dial:
         self.close()
         link.hand_over(self._user)
         self._on_done(self, link, "", False)
-        self._user.welcomed(link, announcement, welcome)
+        self._user.on_established(link, announcement, welcome)
 
-    def told(self, link: Link, message: Message) -> None:
+    def on_message(self, link: Link, message: Message) -> None:
         """Nothing is pushed before WELCOME."""
 
-    def over(self, link: Link, reason: str, *, refused: bool) -> None:
+    def on_closed(self, link: Link, reason: str, *, refused: bool) -> None:
         """One address is out; when the last one is, the attempt is over."""
         if self._done:
             return

@@ -238,7 +238,7 @@ def test_loop_that_was_just_closed(place: Place) -> None:
 
     async def main() -> None:
         await place.serve(engine, "auth")
-        engine._residence._on_left = lambda: left.append("left")
+        engine._loop_host._on_left = lambda: left.append("left")
         for task in asyncio.all_tasks():
             task._log_destroy_pending = False  # type: ignore[attr-defined] # asyncio complains, and rightly
 

@@ -599,7 +599,7 @@ def test_a_worker_moves_with_its_host(
         assert told == (advertised or ("127.0.0.2",))
         if not advertised:
             await wait_until_async(lambda: user_of(client).snapshot.peers[instance].announcement.addresses == told)
-            client.over(client.links[instance], "went away", refused=False)
+            client.on_closed(client.links[instance], "went away", refused=False)
             await knows(client, "work", worker)
 
     place.run(scenario)

@@ -44,13 +44,13 @@ class FakeNode:
     def hello(self, target: str) -> Hello:
         return Hello("b", target, OWN, "s", "p", "", self.announces)
 
-    def welcomed(self, link: Link, announcement: Announcement, welcome: Welcome) -> None:
+    def on_established(self, link: Link, announcement: Announcement, welcome: Welcome) -> None:
         self.welcomes.append(link)
 
-    def told(self, link: Link, message: Message) -> None:
+    def on_message(self, link: Link, message: Message) -> None:
         self.pushed.append(message)
 
-    def over(self, link: Link, reason: str, *, refused: bool) -> None:
+    def on_closed(self, link: Link, reason: str, *, refused: bool) -> None:
         self.ended.append((reason, refused))
 
     def done(self, dial: Dial, link: Link | None, reason: str, refused: bool) -> None:
@@ -165,7 +165,7 @@ def test_worker_answers(place: Place, kind: str, target: str) -> None:
         link = place.link(worker.endpoint, target)
         await wait_until_async(lambda: place.node.welcomes)
         assert worker.heard == [Hello("b", target, OWN, "s", "p", "", None)]
-        assert (place.node.welcomes, link.instance, link.welcomed) == ([link], THEIR, True)
+        assert (place.node.welcomes, link.instance, link.established) == ([link], THEIR, True)
         pushed: list[Message] = [Peers([], [OTHER]), Drain(), Goodbye(THEIR)]
         for message in pushed:
             worker.say(message)
