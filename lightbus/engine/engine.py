@@ -282,6 +282,6 @@ class Engine:
             seeds=self.config.discovery.peers,
             wait=self.config.discovery.wait,
             looked=lambda: network.describe(discovery),
-            strangers=network.strangers(discovery),
+            foreign_peers=network.foreign_peers(discovery),
             known=known,
         )

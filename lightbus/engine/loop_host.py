@@ -148,7 +148,7 @@ class LoopHost:
 
     def _move_out(self, node: Node, known: Sequence[Peer]) -> None:
         self._place = None
-        self._owner.node_left(known, served=node.binding is not None)
+        self._owner.node_left(known, served=node.presence is not None)
         guard, self._guard = self._guard, None
         if guard is not None:
             guard.cancel()

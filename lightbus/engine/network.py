@@ -97,9 +97,9 @@ class Network:
         return "zeroconf switched off" if isinstance(discovery, NoDiscovery) else f"by {type(discovery).__name__}"
 
     @staticmethod
-    def strangers(discovery: Discovery) -> Callable[[str], list[str]]:
+    def foreign_peers(discovery: Discovery) -> Callable[[str], list[str]]:
         """Return what tells, for an API, of the peers of other buses that `discovery` heard of."""
-        return discovery.strangers if isinstance(discovery, ZeroconfDiscovery) else lambda api: []
+        return discovery.foreign_peers if isinstance(discovery, ZeroconfDiscovery) else lambda api: []
 
     def _zmq(self, security: Security, addressing: Callable[[], Addressing] | None = None) -> Transport:
         network = self._config.network

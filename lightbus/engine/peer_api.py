@@ -105,7 +105,7 @@ class PeerApi(Api):
             "running": parts.server.executing,
             "queued": parts.server.queued,
             "concurrency": self._client.engine.config.worker.rpc_concurrency,
-            "connected": len(parts.binding.engines),
+            "connected": len(parts.binding.introductions.engines),
             "calls": dict(parts.server.counts),
             "procedures": [_procedure(*key, usage) for key, usage in sorted(parts.server.usage.items())],
             "events": [
@@ -183,7 +183,7 @@ def _listener(listening: Listening) -> dict[str, Any]:
 
 def _problems(parts: Parts) -> list[str]:
     problems = []
-    if parts.binding.draining:
+    if parts.binding.introductions.draining:
         problems.append("It is shutting down, and takes nothing new.")
     if parts.server.is_doubtful:
         problems.append("Its event loop has just stood still: something blocks it, or the process was stopped.")

@@ -68,8 +68,7 @@ class Shelf:
 
     def __init__(self, config: Config, identity: Identity) -> None:
         self.path = directory_of(config, identity.bus)
-        self.on_opened: Callable[[Journal], None] | None = None
-        """Is told of our own journal once it is opened; from any thread."""
+        self._observers: tuple[Callable[[Journal], None], ...] = ()
         self._config = config
         self._identity = identity
         self._directory: JournalDirectory | None = None
@@ -102,9 +101,18 @@ class Shelf:
                 logger.info("Events are kept in %s", journal.path)
                 self._own = journal
             own = self._own
-        if self.on_opened is not None:
-            self.on_opened(own)
+        for observer in self._observers:
+            observer(own)
         return own
+
+    def observe(self, observer: Callable[[Journal], None]) -> Callable[[], None]:
+        """Tell somebody of our own journal whenever it is opened, in any thread; return what ends that."""
+
+        def end() -> None:
+            self._observers = tuple(each for each in self._observers if each is not observer)
+
+        self._observers = (*self._observers, observer)
+        return end
 
     @property
     def opened(self) -> Journal | None:

@@ -144,6 +144,8 @@ class Publisher:
         send: publishes a frame.
         journals: has the journal of this process.
         receivers: who is subscribed, and how large a message it takes.
+        when_handled: calls back once all groups have handled an event of ours.
+        on_subscription: is told of every subscription that asks for no marker.
         max_message_size: bytes that a frame may have.
 
     """
@@ -156,6 +158,8 @@ class Publisher:
         journals: OwnJournal,
         receivers: Receivers,
         *,
+        when_handled: WhenHandled,
+        on_subscription: Subscriptions,
         max_message_size: int,
     ) -> None:
         self.identity = identity
@@ -169,8 +173,8 @@ class Publisher:
         """Per (API, event): how many bytes these took, each counted once and not for each subscriber."""
         self.loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self.when_handled: WhenHandled | None = None
-        self.on_subscription: Subscriptions | None = None
+        self._when_handled = when_handled
+        self._on_subscription = on_subscription
         self._apis = apis
         self._send = send
         self._journals = journals
@@ -301,8 +305,7 @@ class Publisher:
             if not handled.done():
                 handled.set_result(None)
 
-        assert self.when_handled is not None
-        self.loop.call_soon_threadsafe(self.when_handled, *place, done)
+        self.loop.call_soon_threadsafe(self._when_handled, *place, done)
         return handled
 
     def hand_off(self, fire: Fire, reply: Callable[[Message], None]) -> None:
@@ -353,8 +356,8 @@ class Publisher:
         if not stored.is_new:
             self.counts["repeated"] += 1
         accepted = Accepted(native_id(self._journal_id, stored.sequence), self.identity.instance)
-        if fire.wait_for == "ack" and self.when_handled is not None:
-            self.when_handled(topic, stored.sequence, lambda: reply(accepted))
+        if fire.wait_for == "ack":
+            self._when_handled(topic, stored.sequence, lambda: reply(accepted))
         else:
             reply(accepted)
 
@@ -394,8 +397,8 @@ class Publisher:
             head = self.flush()
             self.counts["markers"] += 1
             self._send(envelope.encode_published(topic, Marker(self._journal_id, head)))
-        elif self.on_subscription is not None:
-            self.on_subscription(topic, subscribed)
+        else:
+            self._on_subscription(topic, subscribed)
 
     def tick(self, now: float) -> None:
         """Have topics that fell idle say which event is their newest: the last one may have been missed."""

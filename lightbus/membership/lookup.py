@@ -42,7 +42,7 @@ class Lookup:
         wanted: the APIs that this process uses; those asked for are added.
         wait: seconds that a name nobody advertises is waited for, from now on.
         where: says how peers are looked for, for messages.
-        strangers: returns a clause about each peer of another bus that has a name, for messages.
+        foreign_peers: returns a clause about each peer of another bus that has a name, for messages.
         look: has discovery look at once for what is new.
 
     """
@@ -55,7 +55,7 @@ class Lookup:
         *,
         wait: float,
         where: Callable[[], str],
-        strangers: Callable[[str], list[str]] = lambda api: [],
+        foreign_peers: Callable[[str], list[str]] = lambda api: [],
         look: Callable[[], None] = lambda: None,
     ) -> None:
         self._registry = registry
@@ -64,7 +64,7 @@ class Lookup:
         self._wanted = wanted
         self._wait = wait
         self._where = where
-        self._strangers = strangers
+        self._foreign_peers = foreign_peers
         self._started_at = time.monotonic()
         self._unknown: dict[str, None] = {}
         """Names that were asked for in vain, the latest last."""
@@ -199,7 +199,7 @@ class Lookup:
     def _explain(self, api: str) -> LightbusException:
         waited = time.monotonic() - self._started_at
         snapshot = self._registry.snapshot()
-        refusals = [*self._dialler.refusals(), *self._strangers(api)]
+        refusals = [*self._dialler.refusals(), *self._foreign_peers(api)]
         return explain(api, snapshot, waited=waited, where=self._where(), refusals=refusals, hint=self._dialler.hint)
 
     async def _change(self, seconds: float) -> None:

@@ -169,7 +169,7 @@ class Server:
     ) -> None:
         self.identity = identity
         self.draining = False
-        self.standstills = 0
+        self.stall_count = 0
         """How often the loop stood still."""
         self.counts: Counter[str] = Counter()
         """served, failed, refused_busy, refused_draining, refused_standstill, refused_target, expired, cancelled."""
@@ -204,14 +204,14 @@ class Server:
         self._idle.set()
         self._doubtful_until = 0.0
 
-    def stood_still(self, now: float) -> None:
+    def loop_stalled(self, now: float) -> None:
         """
         Take in that the loop has just stood still for a while.
 
         What is found waiting now may have been given up by its callers long ago, and how old it is nobody can tell.
         So it is refused as not started, with a number: sent again with that number, it is known to be fresh.
         """
-        self.standstills += 1
+        self.stall_count += 1
         self._doubtful_until = now + DOUBT
 
     def handle(self, routing_id: bytes, call_id: int, request: Request, size: int = 0) -> None:
@@ -345,10 +345,10 @@ class Server:
         if self.draining:
             self.counts["refused_draining"] += 1
             return Error(PeerBusy.code, f"{me} is shutting down.", False, {"elsewhere": True})
-        if self.is_doubtful and request.epoch != self.standstills:
+        if self.is_doubtful and request.epoch != self.stall_count:
             self.counts["refused_standstill"] += 1
             text = f"{me} stood still for a while, and does not know how old the call is."
-            return Error(PeerBusy.code, text, False, {"elsewhere": True, "epoch": self.standstills})
+            return Error(PeerBusy.code, text, False, {"elsewhere": True, "epoch": self.stall_count})
         if not self._serves_calls and not request.api.startswith("internal."):
             text = (
                 f"{me} serves no calls: it only publishes events, or runs without the feature 'rpcs' (--only, --skip). "

@@ -192,13 +192,14 @@ class _Before:
 
 def _hears(listener: BusClient, publisher: BusClient) -> bool:
     """Return whether the listeners of one worker are given what the other one publishes, as far as they want it."""
-    node = listener.engine.node
-    if node is None or node.consumer is None:
+    worker = listener._worker
+    if worker is None or worker.parts is None:
         return True
-    wanted = {listening.listener.api for listening in node.consumer.listenings}
+    consumer = worker.parts.consumer
+    wanted = {listening.listener.api for listening in consumer.listenings}
     if wanted.isdisjoint(publisher.api_registry.names()):
         return True
-    return node.consumer.is_live_at(publisher.engine.identity.instance)
+    return consumer.is_live_at(publisher.engine.identity.instance)
 
 
 def _check(waiting: list[str], deadline: Deadline, timeout: float) -> None:

@@ -20,10 +20,12 @@ from lightbus.adapters.zmq.curve import KeySecurity
 from lightbus.adapters.zmq.security import HostSecurity
 from lightbus.adapters.zmq.transport import Transport
 from lightbus.config.keys import BusKey
-from lightbus.engine import binding as module
-from lightbus.engine.binding import STANDSTILL, Binding, Knowledge
+from lightbus.engine.binding import STANDSTILL, Binding, Handlers, Outlet
 from lightbus.membership import connected
+from lightbus.membership import introductions as module
+from lightbus.membership.connected import ConnectedEngines
 from lightbus.membership.context import Identity
+from lightbus.membership.introductions import Introductions, NodeView
 from lightbus.ports.transport import Endpoints
 from lightbus.wire import codec, envelope
 from lightbus.wire.announcement import Announcement
@@ -56,7 +58,7 @@ class FakeServer:
         self.draining = False
         self.handled: list[Request] = []
         self.cancelled: list[int] = []
-        self.standstills = 0
+        self.stall_count = 0
 
     def handle(self, routing_id: bytes, call_id: int, request: Request, size: int = 0) -> None:
         self.handled.append(request)
@@ -64,8 +66,8 @@ class FakeServer:
     def cancel(self, routing_id: bytes, call_id: int) -> None:
         self.cancelled.append(call_id)
 
-    def stood_still(self, now: float) -> None:
-        self.standstills += 1
+    def loop_stalled(self, now: float) -> None:
+        self.stall_count += 1
 
 
 class FakePublisher:
@@ -81,6 +83,18 @@ class FakePublisher:
 
     def subscribed(self, topic: bytes, subscribed: bool) -> None:
         self.subscriptions.append((topic, subscribed))
+
+
+class FakeCoordinator:
+    """Remembers what consumers ask."""
+
+    def __init__(self) -> None:
+        self.asked: list[Message] = []
+
+    def handle(self, routing_id: bytes, call_id: int, message: Message) -> None:
+        self.asked.append(message)
+
+    def tick(self, now: float) -> None: ...
 
 
 class Caller:
@@ -112,24 +126,39 @@ class Place:
         self.directory = directory
         self.claims: list[Announcement] = []
         self.known: list[tuple[Announcement, float]] = []
-        self.server, self.publisher = FakeServer(), FakePublisher()
+        self.server, self.publisher, self.coordinator = FakeServer(), FakePublisher(), FakeCoordinator()
         self.said = announcement(OWN)
         self.callers: list[Caller] = []
 
     def bind(self) -> None:
         """Make the binding, and bind it to files."""
-        knowledge = Knowledge(
+        view = NodeView(
             announcement=lambda: self.said,
             peers_digest=lambda: "same",
             verified=lambda: self.known,
             claimed=self.claims.append,
         )
         identity = Identity(bus="b", service="shop", process="p", instance=OWN)
-        self.binding = Binding(identity, self.transport, self.transport.addressing(), knowledge)
+        self.binding = Binding(identity, self.transport, self.transport.addressing(), view, self.make_handlers)
         self.endpoints = self.binding.endpoints
+
+    def make_handlers(self, outlet: Outlet) -> Handlers:
+        """Have what arrives remembered."""
+        self.outlet = outlet
         server: Any = self.server
         publisher: Any = self.publisher
-        self.binding.server, self.binding.publisher = server, publisher
+        coordinator: Any = self.coordinator
+        return Handlers(server=server, publisher=publisher, coordinator=coordinator)
+
+    @property
+    def introductions(self) -> Introductions:
+        """Who answers HELLO."""
+        return self.binding.introductions
+
+    @property
+    def engines(self) -> ConnectedEngines:
+        """Who has said HELLO."""
+        return self.introductions.engines
 
     def caller(self) -> Caller:
         """Connect somebody."""
@@ -226,7 +255,7 @@ def test_hello_is_answered(place: Place) -> None:
         caller.say(HELLO._replace(peers_digest="other", target=""))
         _, peers = await caller.hears(Welcome, Peers)
         assert peers == Peers([[announcement(OTHER).to_wire(), 1.5]], [])
-        assert place.binding.counts["hellos"] == len(place.binding.engines) == 1
+        assert place.introductions.counts["hellos"] == len(place.engines) == 1
 
     place.run(scenario)
 
@@ -247,7 +276,7 @@ def test_hello_is_refused(place: Place, hello: Hello, reason: str) -> None:
         caller.say(hello)
         [error] = await caller.hears(Error)
         assert error == Error("peer_refused", reason, False, {})
-        assert (place.binding.counts["refused_hellos"], len(place.binding.engines)) == (1, 0)
+        assert (place.introductions.counts["refused_hellos"], len(place.engines)) == (1, 0)
 
     place.run(scenario)
 
@@ -279,7 +308,7 @@ def test_a_connection_is_one_process(place: Place) -> None:
         assert error.message == f"through this connection the instance {OTHER} has said HELLO."
         caller.say(HELLO._replace(announcement=announcement("c" * 16).to_wire()))
         await caller.hears(Welcome)
-        assert (place.claims, len(place.binding.engines)) == ([], 1)
+        assert (place.claims, len(place.engines)) == ([], 1)
 
     place.run(scenario)
 
@@ -292,10 +321,10 @@ def test_a_flood_of_hellos_is_not_answered(place: Place, monkeypatch: pytest.Mon
         caller = place.caller()
         for _ in range(50):
             caller.say(HELLO)
-        await wait_until_async(lambda: place.binding.counts["ignored_hellos"] > 0, what="some are ignored")
+        await wait_until_async(lambda: place.introductions.counts["ignored_hellos"] > 0, what="some are ignored")
         await wait_until_async(lambda: len(caller.heard) >= 3, what="the first are answered")
-        [routing_id] = place.binding.engines._engines
-        assert not place.binding.engines.is_flooding(routing_id, time.monotonic() + 2.0)
+        [routing_id] = place.engines._engines
+        assert not place.engines.is_flooding(routing_id, time.monotonic() + 2.0)
 
     place.run(scenario)
 
@@ -321,8 +350,8 @@ def test_everybody_is_told(place: Place) -> None:
         stranger = place.caller()
         stranger.say(Cancel())
         place.said = announcement(OWN)
-        place.binding.announce()
-        place.binding.tell_peers([announcement(OTHER)], ["b" * 16])
+        place.introductions.announce()
+        place.introductions.tell_peers([announcement(OTHER)], ["b" * 16])
         for caller in callers:
             _, peers = await caller.hears(Welcome, Peers)
             assert peers == Peers([[announcement(OTHER).to_wire(), 0.0]], ["b" * 16])
@@ -348,7 +377,7 @@ def test_messages_find_their_way(place: Place) -> None:
         subscriber = place.transport.subscriber(place.endpoints.event, heard.append)
         subscriber.subscribe(b"topic")
         await wait_until_async(lambda: place.publisher.subscriptions == [(b"topic", True)])
-        place.binding.publish(b"topic and more")
+        place.outlet.publish(b"topic and more")
         await wait_until_async(lambda: heard == [b"topic and more"])
         subscriber.close()
 
@@ -394,7 +423,7 @@ def test_reply_to_nobody(place: Place) -> None:
     """A reply to somebody who is gone is counted."""
 
     async def scenario() -> None:
-        assert not place.binding.reply(b"nobody", b"x")
+        assert not place.outlet.reply(b"nobody", b"x")
         assert place.binding.dropped == 1
 
     place.run(scenario)
@@ -409,10 +438,10 @@ def test_standstill_is_noticed_by_the_clock(place: Place, caplog: pytest.LogCapt
     async def scenario() -> None:
         now = time.monotonic()
         place.binding.tick(now + STANDSTILL / 2)
-        assert place.server.standstills == 0
+        assert place.server.stall_count == 0
         place.binding.tick(now + 3 * STANDSTILL)
         place.binding.tick(now + 3.5 * STANDSTILL)
-        assert place.server.standstills == 1
+        assert place.server.stall_count == 1
 
     place.run(scenario)
     assert "stood still for 2.5 s" in caplog.text
@@ -426,7 +455,7 @@ def test_standstill_is_noticed_by_a_request(place: Place) -> None:
         caller.say(REQUEST)
         time.sleep(STANDSTILL + 100 * MS)  # the loop stands still
         await wait_until_async(lambda: place.server.handled)
-        assert place.server.standstills == 1
+        assert place.server.stall_count == 1
 
     place.run(scenario)
 
@@ -451,7 +480,7 @@ def test_draining(place: Place) -> None:
         assert not draining.done()
         late.say(Goodbye(OTHER))
         await draining
-        assert (place.binding.draining, place.server.draining) == (True, True)
+        assert (place.introductions.draining, place.server.draining) == (True, True)
 
     place.run(scenario)
 
@@ -483,7 +512,7 @@ def test_goodbye(place: Place) -> None:
         assert not parting.done()
         caller.say(Goodbye(OTHER))
         await parting
-        assert len(place.binding.engines) == 0
+        assert len(place.engines) == 0
 
     place.run(scenario)
 

@@ -16,6 +16,7 @@ import pytest
 
 import lightbus
 from helpers import MS, Stopwatch, scaled, wait_until, wait_until_async
+from helpers.handlers import no_handlers
 from helpers.surroundings import Surroundings
 from lightbus import (
     Api,
@@ -60,8 +61,7 @@ class Place:
         said = Announcement(
             bus="b", instance=me.instance, service=me.service, process=me.process, host=me.host, apis=infos
         )
-        node.bind(lambda endpoints: said)
-        await node.announce()
+        await node.bind(lambda endpoints: said, no_handlers).announce()
         return node
 
 
@@ -136,7 +136,7 @@ def test_discovery_is_not_waited_for(place: Place, monkeypatch: pytest.MonkeyPat
 
     async def main() -> None:
         node = await place.serve(other, "auth")
-        assert node.binding is not None
+        assert node.presence is not None
         endpoint = f"ipc://{place.directory}/{other.identity.instance}.rpc"
         engine.config = engine.config.model_copy(
             update={"discovery": engine.config.discovery.model_copy(update={"peers": [endpoint]})}

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from helpers import MS, Stopwatch, scaled, wait_until_async
+from helpers.handlers import no_handlers
 from helpers.surroundings import Surroundings
 from lightbus.adapters.host.places import Places
 from lightbus.adapters.memory.discovery import MemoryDiscovery, MemoryHub
@@ -21,12 +22,13 @@ from lightbus.adapters.zmq.transport import Transport
 from lightbus.core.registry import Peer, PeerLeft, Snapshot
 from lightbus.deadline import Deadline
 from lightbus.engine import node as module
-from lightbus.engine.binding import Endpoints
 from lightbus.engine.node import Node
+from lightbus.engine.presence import Presence
 from lightbus.exceptions import PeerUnreachable, UnknownApi
 from lightbus.membership.context import Identity
 from lightbus.membership.dialer import EXCHANGE_PARTNERS, FOR_ASKED, MAX_DIALS
 from lightbus.membership.lookup import NodeStopped
+from lightbus.ports.transport import Endpoints
 from lightbus.wire.announcement import Announcement, ApiInfo, new_instance_id
 
 AT_ONCE = 500 * MS
@@ -53,6 +55,12 @@ class User:
 
     async def doors_are_done(self, instance: str) -> None:
         await self.pending.wait()
+
+
+def presence_of(node: Node) -> Presence:
+    """Return what a worker's node is to others."""
+    assert node.presence is not None
+    return node.presence
 
 
 class Place:
@@ -96,18 +104,17 @@ class Place:
     async def worker(self, *apis: str, announced: bool = True, **options: Any) -> Node:
         """Start a node that serves APIs."""
         made = await self.client(**options)
-        made.bind(lambda endpoints: self._announcement(made, endpoints, apis))
+        made.bind(lambda endpoints: self._announcement(made, endpoints, apis), no_handlers)
         if announced:
-            await made.announce()
+            await presence_of(made).announce()
         return made
 
     def crash(self, node: Node) -> None:
         """Do to a node what `kill -9` does: its connections end, and nobody says a word."""
         self.nodes.remove(node)
         node.retire()
-        assert node.binding is not None
-        node.binding.close()
-        for link in node.links.values():
+        presence_of(node).binding.close()
+        for link in node.peers.links.values():
             link.close()
 
     def _announcement(self, node: Node, endpoints: Endpoints, apis: Sequence[str]) -> Announcement:
@@ -173,11 +180,11 @@ def test_those_of_use_are_up(place: Place) -> None:
         worker = await place.worker("auth")
         client = await place.client("auth")
         await knows(client, "auth", worker)
-        assert worker.identity.instance in client.links
-        assert len(client.links) <= EXCHANGE_PARTNERS + 1
+        assert worker.identity.instance in client.peers.links
+        assert len(client.peers.links) <= EXCHANGE_PARTNERS + 1
         await client.resolve("other0", Deadline.after(5))
         await client.resolve("other5", Deadline.after(5))
-        assert {others[0].identity.instance, others[5].identity.instance} <= set(client.links)
+        assert {others[0].identity.instance, others[5].identity.instance} <= set(client.peers.links)
 
     place.run(scenario)
 
@@ -200,9 +207,9 @@ def test_nothing_is_offered_before_it_is_announced(place: Place) -> None:
         worker = await place.worker("auth", announced=False)
         seed = f"ipc://{place.directory}/{worker.identity.instance}.rpc"
         client = await place.client("auth", hub=MemoryHub(), seeds=[seed])
-        await wait_until_async(lambda: worker.identity.instance in client.links)
+        await wait_until_async(lambda: worker.identity.instance in client.peers.links)
         assert offered(client, "auth") == []
-        await worker.announce()
+        await presence_of(worker).announce()
         await knows(client, "auth", worker)
 
     place.run(scenario)
@@ -215,7 +222,7 @@ def test_what_is_advertised_can_change(place: Place) -> None:
         worker = await place.worker("auth")
         client = await place.client("auth", "shop")
         await knows(client, "auth", worker)
-        await worker.advertise([ApiInfo(name="shop")])
+        await presence_of(worker).advertise([ApiInfo(name="shop")])
         late = await place.client("shop")
         for node in (client, late):
             await knows(node, "shop", worker)
@@ -257,7 +264,7 @@ def test_fixed_peer_that_is_ourselves(place: Place) -> None:
         worker = await place.worker("auth", seeds=[endpoint])
         (place.directory / "me.rpc").symlink_to(place.directory / f"{worker.identity.instance}.rpc")
         await asyncio.sleep(400 * MS)
-        assert worker.links == {}
+        assert worker.peers.links == {}
         assert offered(worker, "auth") == [worker.identity.instance]
 
     place.run(scenario)
@@ -324,11 +331,11 @@ def test_lost_connection_is_made_again(place: Place) -> None:
         worker = await place.worker("auth")
         client = await place.client("auth")
         await knows(client, "auth", worker)
-        link = client.links[worker.identity.instance]
+        link = client.peers.links[worker.identity.instance]
         link._end("broke")
         assert user_of(client).left == [(worker.identity.instance, "broke")]
         await knows(client, "auth", worker)
-        assert client.links[worker.identity.instance] is not link
+        assert client.peers.links[worker.identity.instance] is not link
 
     place.run(scenario)
 
@@ -341,9 +348,9 @@ def test_rumours_end_rumours_only(place: Place) -> None:
         client = await place.client("auth", "shop")
         await knows(client, "auth", worker)
         await knows(client, "shop", other)
-        assert other.binding is not None
-        other.binding.tell_peers([], [worker.identity.instance])
-        other.binding.tell_peers([ghost("news")], [])
+        introductions = presence_of(other).binding.introductions
+        introductions.tell_peers([], [worker.identity.instance])
+        introductions.tell_peers([ghost("news")], [])
         await wait_until_async(lambda: "news" in user_of(client).snapshot.announced)
         assert offered(client, "auth") == [worker.identity.instance]
 
@@ -451,7 +458,7 @@ def test_flood_of_ghosts(place: Place, monkeypatch: pytest.MonkeyPatch, api: str
             nonlocal dials
             for _ in range(scaled(5000, least=1000)):
                 place.hub.publish(ghost(api), gone=False)
-                dials = max(dials, len(client._dialler._dials))
+                dials = max(dials, len(client.peers.dialler._dials))
                 await asyncio.sleep(0)
 
         flooding = asyncio.create_task(flood())
@@ -521,7 +528,7 @@ def test_node_that_follows_knows_the_peers(place: Place) -> None:
         await wait_until_async(lambda: user_of(second).left)
         assert [instance for instance, _ in user_of(second).left] == [dying.identity.instance]
         assert offered(second, "auth") == [living.identity.instance]
-        await wait_until_async(lambda: living.identity.instance in second.links)
+        await wait_until_async(lambda: living.identity.instance in second.peers.links)
 
     place.run(scenario)
 
@@ -561,7 +568,7 @@ def test_clock_goes_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
 
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
         client = place.node()
-        monkeypatch.setattr(client._dialler, "dial_due", fail)
+        monkeypatch.setattr(client.peers.dialler, "dial_due", fail)
         with pytest.raises(RuntimeError):
             await client.start()
         await wait_until_async(lambda: failures > 3)
@@ -586,8 +593,8 @@ def test_a_worker_moves_with_its_host(
 
     async def scenario() -> None:
         worker = await place.client(addressing=lambda: TcpAddressing(addresses, lambda before: tuple(addresses)))
-        worker.bind(lambda endpoints: announcement(worker, endpoints))
-        await worker.announce()
+        worker.bind(lambda endpoints: announcement(worker, endpoints), no_handlers)
+        await presence_of(worker).announce()
         client = await place.client("work", addressing=lambda: TcpAddressing(["127.0.0.1"]))
         instance = worker.identity.instance
         if not advertised:
@@ -599,7 +606,7 @@ def test_a_worker_moves_with_its_host(
         assert told == (advertised or ("127.0.0.2",))
         if not advertised:
             await wait_until_async(lambda: user_of(client).snapshot.peers[instance].announcement.addresses == told)
-            client.on_closed(client.links[instance], "went away", refused=False)
+            client.peers.on_closed(client.peers.links[instance], "went away", refused=False)
             await knows(client, "work", worker)
 
     place.run(scenario)

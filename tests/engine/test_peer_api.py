@@ -181,8 +181,8 @@ def test_health(service: BusPath, bus: BusPath) -> None:
     assert bus.internal.peer.health(bus_options=targeted(service)) == well
     worker = service.client._worker
     assert worker is not None
-    assert worker.server is not None
-    worker.server._doubtful_until = time.monotonic() + 60
+    assert worker.parts is not None
+    worker.parts.server._doubtful_until = time.monotonic() + 60
     told = bus.internal.peer.health(bus_options=targeted(service))
     assert not told["healthy"]
     assert "stood still" in told["problems"][0]

@@ -126,7 +126,7 @@ def test_running_calls_are_finished(bus: BusPath, caller: BusPath, procedure: st
     thread.start()
     worker = bus.client._worker
     assert worker is not None
-    wait_until(lambda: worker.server is not None and worker.server.running == 1)
+    wait_until(lambda: worker.parts is not None and worker.parts.server.running == 1)
     bus.client.request_shutdown()
     wait_until(lambda: not bus.client.is_worker)
     thread.join()
@@ -150,7 +150,7 @@ def test_calls_that_take_too_long_are_left(bus: BusPath, caller: BusPath, caplog
     thread.start()
     worker = bus.client._worker
     assert worker is not None
-    wait_until(lambda: worker.server is not None and worker.server.running == 1)
+    wait_until(lambda: worker.parts is not None and worker.parts.server.running == 1)
     watch = Stopwatch()
     bus.client.close()
     assert watch.seconds < 3

@@ -57,15 +57,19 @@ def leave_one(path: Path, *groups: Group) -> str:
 def test_it_opens_nothing_before_it_is_needed(shelf: Shelf, tmp_path: Path) -> None:
     """No directory is made before something is to be kept; then there is one journal, however many threads ask."""
     opened: list[Journal] = []
-    shelf.on_opened = opened.append
+    end = shelf.observe(opened.append)
     assert (shelf.all(), shelf.opened, (tmp_path / "data").exists()) == ([], None, False)
     with ThreadPoolExecutor(8) as threads:
         journals = {id(each) for each in threads.map(lambda _: shelf.own(), range(8))}
     assert journals == {id(shelf.opened)}
     assert {each.id for each in opened} == {shelf.own().id}
+    end()
+    opened.clear()
     assert shelf.get(shelf.own().id) is shelf.own()
     assert shelf.get("none") is None
     assert shelf.own().path.parent == directory_of(shelf._config, "b") / "auth"
+    shelf.release()
+    assert (shelf.own().is_closed, opened) == (False, [])
 
 
 def test_a_new_journal_learns_the_groups(shelf: Shelf, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import wait_until_async
-from lightbus.adapters.sqlite.journal import Journal
+from lightbus.adapters.sqlite.journal import Journal, Topic
 from lightbus.core.partitions import partition_of
 from lightbus.events.publisher import (
     FRAME_OVERHEAD,
@@ -78,6 +78,8 @@ class Out:
         self.first = self.journals.journal.head
         self.frames: list[tuple[bytes, Message]] = []
         self.sizes: list[int] = []
+        self.awaited: list[tuple[Topic, int, Callable[[], None]]] = []
+        """Whose handling by all groups is waited for."""
         self.apis = ApiRegistry()
         self.apis.add(Auth())
         self.receivers = Receivers(max_message_size)
@@ -87,6 +89,8 @@ class Out:
             self.send,
             self.journals,
             self.receivers,
+            when_handled=lambda topic, sequence, callback: self.awaited.append((topic, sequence, callback)),
+            on_subscription=lambda topic, subscribed: None,
             max_message_size=max_message_size,
         )
 
@@ -686,12 +690,10 @@ def test_a_hand_off_that_waits_for_the_groups() -> None:
     """With `wait_for` "ack" the answer comes when every group has handled the event."""
 
     async def test(out: Out) -> None:
-        handled: list[Any] = []
-        out.publisher.when_handled = lambda topic, sequence, callback: handled.append((topic, sequence, callback))
         waiting = asyncio.ensure_future(out.hand_off(wait_for="ack"))
-        await wait_until_async(lambda: handled)
+        await wait_until_async(lambda: out.awaited)
         assert not waiting.done()
-        [(topic, sequence, callback)] = handled
+        [(topic, sequence, callback)] = out.awaited
         assert (topic[:2], sequence) == (("auth", "seen"), out.first + 1)
         callback()
         assert await waiting == Accepted(out.native_id(1), ME)

@@ -28,8 +28,9 @@ from lightbus.adapters.host.places import Places
 from lightbus.adapters.zmq.security import HostSecurity
 from lightbus.adapters.zmq.transport import Transport
 from lightbus.config import Config
-from lightbus.engine.binding import Binding, Knowledge
+from lightbus.engine.binding import Binding, Handlers
 from lightbus.exceptions import DeformError, ProtocolError
+from lightbus.membership.introductions import NodeView
 from lightbus.rpc.server import Server
 from lightbus.service.api import Api, Event
 from lightbus.service.hooks import HookRegistry
@@ -144,15 +145,15 @@ class Worker:
         self.transport = Transport(HostSecurity(places=Places.only(directory)))
         me = self.publisher.identity
         announcement = Announcement(bus="b", instance=me.instance, service="s", process="p", host="h", apis=())
-        knowledge = Knowledge(
+        view = NodeView(
             announcement=lambda: announcement, peers_digest=lambda: "", verified=list, claimed=lambda other: None
         )
-        self.binding = Binding(me, self.transport, self.transport.addressing(), knowledge)
-        self.binding.publisher, self.binding.coordinator = self.publisher.publisher, self.publisher.coordinator
-        self.binding.server = Server(
+        server = Server(
             identity=me, config=Config(), apis=self.publisher.apis, hooks=HookRegistry(), client=None,
             executor=executor, reply=lambda routing_id, frame: True,
         )  # fmt: skip
+        handlers = Handlers(server=server, publisher=self.publisher.publisher, coordinator=self.publisher.coordinator)
+        self.binding = Binding(me, self.transport, self.transport.addressing(), view, lambda outlet: handlers)
 
     async def start(self) -> None:
         """Have something to speak of: an event, and a listener that follows it."""

@@ -98,14 +98,14 @@ class Publishes:
         self._subs: list[_Sub] = []
         self._dealers: dict[bytes, _Dealer] = {}
         receivers = Receivers(max_message_size)
-        self.publisher = Publisher(
-            self.identity, self.apis, self._publish, self.shelf, receivers, max_message_size=max_message_size
-        )
         self.coordinator = Coordinator(
             self.identity, self.apis, self.shelf, self._reply, receivers, member_timeout=member_timeout
         )
-        self.publisher.when_handled = self.coordinator.when_handled
-        self.publisher.on_subscription = self.coordinator.subscribed
+        self.publisher = Publisher(
+            self.identity, self.apis, self._publish, self.shelf, receivers,
+            when_handled=self.coordinator.when_handled, on_subscription=self.coordinator.subscribed,
+            max_message_size=max_message_size,
+        )  # fmt: skip
 
     @property
     def peer(self) -> Peer:

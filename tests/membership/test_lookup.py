@@ -60,14 +60,14 @@ class Place:
         self.registry = Registry()
         self.dialler = FakeDialler()
         self.wanted: set[str] = set()
-        self.strangers: dict[str, list[str]] = {}
+        self.foreign_peers: dict[str, list[str]] = {}
         self.lookup = Lookup(
             self.registry,
             cast(Dialler, self.dialler),
             self.wanted,
             wait=wait,
             where=lambda: "zeroconf on 127.0.0.1",
-            strangers=lambda api: self.strangers.get(api, []),
+            foreign_peers=lambda api: self.foreign_peers.get(api, []),
         )
 
     def announce(self, number: int, *apis: str) -> Announcement:
@@ -397,7 +397,7 @@ def test_a_peer_of_another_bus_has_it() -> None:
     """Who has the name for holders of another key is named, and only for that name."""
 
     async def test(place: Place) -> None:
-        place.strangers["auth"] = ["y offers it to holders of another key"]
+        place.foreign_peers["auth"] = ["y offers it to holders of another key"]
         with pytest.raises(PeerRefused, match="But y offers it"):
             await place.lookup.resolve("auth", Deadline.after(LONG))
         with pytest.raises(UnknownApi):

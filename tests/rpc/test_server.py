@@ -653,11 +653,11 @@ def test_what_waited_through_a_standstill_is_refused() -> None:
     """How old it is nobody knows, so it is to be sent again, with a number by which it is known to be fresh."""
 
     async def test(bench: Bench) -> None:
-        bench.server.stood_still(time.monotonic())
+        bench.server.loop_stalled(time.monotonic())
         error = await bench.error("echo")
         assert (error.code, error.started, error.details) == ("peer_busy", False, {"elsewhere": True, "epoch": 1})
         assert await bench.value("echo", value=1, _epoch=1) == 1
-        bench.server.stood_still(time.monotonic())
+        bench.server.loop_stalled(time.monotonic())
         assert (await bench.error("echo", _epoch=1)).details["epoch"] == 2
         assert bench.server.counts["refused_standstill"] == 2
 
@@ -668,7 +668,7 @@ def test_doubt_ends() -> None:
     """Some time after a standstill nothing old can be on its way any more."""
 
     async def test(bench: Bench) -> None:
-        bench.server.stood_still(time.monotonic() - DOUBT)
+        bench.server.loop_stalled(time.monotonic() - DOUBT)
         assert await bench.value("echo", value=1) == 1
 
     serve(test)

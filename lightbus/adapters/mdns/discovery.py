@@ -41,7 +41,7 @@ MDNS_GROUP, MDNS_PORT = "224.0.0.251", 5353  # RFC 6762 section 3
 MAX_RESOLVING = 32
 """Incomplete announcements asked about at a time; that of a real peer comes complete, in one packet."""
 
-MAX_STRANGERS = 64
+MAX_FOREIGN_PEERS = 64
 """Peers with another key that are remembered, for messages."""
 
 RESOLVE_TIMEOUT = 3.0
@@ -82,7 +82,7 @@ class ZeroconfDiscovery:
         self._sending: asyncio.Future[Any] | None = None  # repeats of the last announcement, or of the goodbye
         self._resolving: dict[str, asyncio.Task[None]] = {}
         self._stopped = False
-        self._strangers: dict[InstanceId, Announcement] = {}
+        self._foreign_peers: dict[InstanceId, Announcement] = {}
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -164,9 +164,9 @@ class ZeroconfDiscovery:
                         await self._browser.async_cancel()
                     await zeroconf.async_close()
 
-    def strangers(self, api: str) -> list[str]:
+    def foreign_peers(self, api: str) -> list[str]:
         """Return a clause about each peer that offers an API on another bus, to holders of its key."""
-        offering = [each for each in self._strangers.values() if api in (each.api_names or ())]
+        offering = [each for each in self._foreign_peers.values() if api in (each.api_names or ())]
         return [
             f"{each} offers it to holders of the key {each.fingerprint}: compare `lightbus keys show`"
             for each in offering
@@ -219,7 +219,7 @@ class ZeroconfDiscovery:
             return
         if gone:
             self._table.gone(_instance_in(name))
-            self._strangers.pop(_instance_in(name), None)
+            self._foreign_peers.pop(_instance_in(name), None)
             return
         info = AsyncServiceInfo(SERVICE_TYPE, name)
         if info.load_from_cache(self._zeroconf.zeroconf):
@@ -243,8 +243,8 @@ class ZeroconfDiscovery:
         """Remember a peer with another key, for a message only: two hosts whose keys differ would find no reason."""
         with contextlib.suppress(ProtocolError):
             announcement = _announcement(info)
-            if announcement.fingerprint and len(self._strangers) < MAX_STRANGERS:
-                self._strangers[announcement.instance] = announcement
+            if announcement.fingerprint and len(self._foreign_peers) < MAX_FOREIGN_PEERS:
+                self._foreign_peers[announcement.instance] = announcement
 
     def _heard(self, info: AsyncServiceInfo) -> None:
         if len(info.text) > MAX_FOREIGN_TXT_BYTES:

@@ -229,7 +229,7 @@ def test_useless_announcements_are_counted(
 
 def test_a_peer_with_another_key_is_remembered(bus: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who offers an API on another bus, to holders of its key, can be named in a message, until it leaves."""
-    monkeypatch.setattr(discovery, "MAX_STRANGERS", 2)
+    monkeypatch.setattr(discovery, "MAX_FOREIGN_PEERS", 2)
 
     async def scenario() -> None:
         made = ZeroconfDiscovery(bus)
@@ -241,18 +241,18 @@ def test_a_peer_with_another_key_is_remembered(bus: str, monkeypatch: pytest.Mon
         async with listening(made), listening(friend), stranger() as speaker:
             await speaker.async_register_service(service_info(plain), cooperating_responders=True)
             await friend.announce(keyed)
-            await wait_until_async(lambda: made.strangers("auth"))
-            [clause] = made.strangers("auth")
+            await wait_until_async(lambda: made.foreign_peers("auth"))
+            [clause] = made.foreign_peers("auth")
             assert clause == f"{keyed} offers it to holders of the key f1: compare `lightbus keys show`"
-            assert made.strangers("shop") == []
+            assert made.foreign_peers("shop") == []
             await friend.withdraw()
-            await wait_until_async(lambda: not made.strangers("auth"))
+            await wait_until_async(lambda: not made.foreign_peers("auth"))
             heard = made.ignored["other bus"]
             ghosts = [announcement("another", fingerprint=f"f{number}", api_names=("auth",)) for number in range(3)]
             for ghost in ghosts:
                 await speaker.async_register_service(service_info(ghost), cooperating_responders=True)
             await wait_until_async(lambda: made.ignored["other bus"] == heard + len(ghosts))
-            assert len(made.strangers("auth")) == 2
+            assert len(made.foreign_peers("auth")) == 2
 
     asyncio.run(scenario())
 

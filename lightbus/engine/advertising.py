@@ -1,0 +1,57 @@
+"""What a worker announces: who it is, where it is, and its APIs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..events.events_api import EventsApi
+from ..ports.transport import Endpoints
+from ..service.api import ApiRegistry
+from ..service.schema import Schema
+from ..wire.announcement import Announcement, ApiInfo
+from .engine import Engine
+from .peer_api import PeerApi
+
+__all__ = ["announcement_of", "api_infos"]
+
+
+def announcement_of(engine: Engine, apis: Sequence[ApiInfo], endpoints: Endpoints) -> Announcement:
+    """Return the announcement of a worker that is bound there."""
+    me = engine.identity
+    addresses = tuple(engine.config.network.advertise) or endpoints.addresses
+    return Announcement(
+        bus=me.bus,
+        instance=me.instance,
+        service=me.service,
+        process=me.process,
+        host=me.host,
+        addresses=addresses if endpoints.rpc_port else (),
+        rpc_port=endpoints.rpc_port,
+        event_port=endpoints.event_port,
+        directory=endpoints.directory,
+        fingerprint=engine.transport.security.fingerprints[0],
+        apis=tuple(apis),
+        max_message_size=engine.max_message_size,
+    )
+
+
+def api_infos(
+    registry: ApiRegistry, schema: Schema, *, serves_calls: bool, kept: Mapping[str, tuple[str, ...]]
+) -> tuple[ApiInfo, ...]:
+    """Return what is said of each API: those that are registered, and those whose events are `kept` for others."""
+    registered = registry.names()
+    return tuple(
+        ApiInfo(name=api, events=events, keeps=True) for api, events in kept.items() if api not in registered
+    ) + tuple(
+        ApiInfo(
+            name=api.meta.name,
+            procedures=tuple(sorted(api.procedures)) if serves_calls else (),
+            events=tuple(sorted(api.events)),
+            version=api.meta.version,
+            internal=api.meta.internal,
+            digest=schema.digest(api.meta.name),
+            best_effort=tuple(sorted(name for name, event in api.events.items() if event.delivery == "best_effort")),
+        )
+        for api in registry.all()
+        if not isinstance(api, (PeerApi, EventsApi))  # every worker has it: nobody looks for it by name
+    )

@@ -1,0 +1,217 @@
+"""Builds the parts of a worker, each complete by its constructor, in the order in which they need one another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from .. import __about__
+from ..adapters.sqlite.journal import Journal
+from ..core.registry import Fact, PeerLeft
+from ..events.consumer import Consumer
+from ..events.coordinator import Coordinator
+from ..events.events_api import EventsApi
+from ..events.journal_set import Care
+from ..events.left_behind import LeftBehind
+from ..events.publisher import Publisher
+from ..listener import Listener
+from ..rpc.server import Server
+from ..service.api import Api, ApiRegistry
+from ..service.hooks import HookRegistry
+from ..wire.sizes import Receivers
+from .advertising import announcement_of, api_infos
+from .binding import Handlers, Outlet
+from .engine import Engine
+from .node import Node
+from .peer_api import Described, Parts, PeerApi
+from .peer_learning import PeerLearner
+from .presence import Presence
+
+__all__ = ["Served", "WorkerParts", "assemble", "published_apis"]
+
+
+class Served(Described, Protocol):
+    """Whose APIs and listeners a worker serves: the client."""
+
+    hooks: HookRegistry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerParts:
+    """What a worker consists of. Made on the node's loop, and gone with the node."""
+
+    presence: Presence
+    server: Server
+    publisher: Publisher
+    coordinator: Coordinator
+    consumer: Consumer
+    learner: PeerLearner
+    left_behind: LeftBehind
+    care: Care
+    internal_apis: tuple[Api, ...]
+    """Which everybody can ask a worker."""
+    end_watching_journals: Callable[[], None]
+
+    def let_go(self) -> None:
+        """Stop what a node does not end that leaves with its loop."""
+        self.care.abandon()
+        self.end_watching_journals()
+
+    async def stop(self) -> None:
+        """Return when no thread of ours touches a journal any more."""
+        await self.care.stop()
+        self.end_watching_journals()
+
+
+def assemble(
+    client: Served,
+    node: Node,
+    *,
+    serves_calls: bool,
+    on_fatal: Callable[[Listener, Exception], None],
+    on_stopped: Callable[[Listener, str], None],
+    on_kept_changed: Callable[[], None],
+) -> WorkerParts:
+    """
+    Make a node a worker's, on its loop; nobody hears of it yet. Raises TransportError, or InvalidConfiguration.
+
+    Args:
+        client: whose APIs are served.
+        node: where it lives.
+        serves_calls: whether calls are executed.
+        on_fatal: is called when a listener fails whose policy is to stop the worker.
+        on_stopped: is called when a listener has stopped, and what it failed with.
+        on_kept_changed: is called when other APIs are kept here than before.
+
+    """
+    engine, apis = client.engine, client.api_registry
+    infos = api_infos(apis, client.schema, serves_calls=serves_calls, kept={})
+    presence = node.bind(
+        lambda endpoints: announcement_of(engine, infos, endpoints),
+        lambda outlet: _handlers(client, outlet, serves_calls=serves_calls),
+    )
+    handlers = presence.binding.handlers
+    coordinator = handlers.coordinator
+    learner = PeerLearner(engine, coordinator, client.schema, lambda: published_apis(apis))
+    consumer = _consumer(client, on_fatal, on_stopped)
+    node.changes.observe(learner.observe)
+    node.changes.observe(lambda facts: _tell_consumer(consumer, facts))
+    left_behind = LeftBehind(
+        engine.shelf,
+        coordinator,
+        services=lambda: _services_here(engine),
+        published=lambda: engine.snapshot.by_api,
+        on_changed=on_kept_changed,
+    )
+    return WorkerParts(
+        presence=presence,
+        server=handlers.server,
+        publisher=handlers.publisher,
+        coordinator=coordinator,
+        consumer=consumer,
+        learner=learner,
+        left_behind=left_behind,
+        care=Care(engine.shelf, coordinator, engine.config, engine.executor, left_behind.look),
+        internal_apis=_internal_apis(client, presence, consumer),
+        end_watching_journals=_watch_journals(engine, coordinator),
+    )
+
+
+def published_apis(registry: ApiRegistry) -> set[str]:
+    """Return the APIs that have events."""
+    return {api.meta.name for api in registry.all() if api.events}
+
+
+def _handlers(client: Served, outlet: Outlet, *, serves_calls: bool) -> Handlers:
+    engine, apis = client.engine, client.api_registry
+    receivers = Receivers(engine.max_message_size)
+    coordinator = Coordinator(
+        engine.identity,
+        apis,
+        engine.shelf,
+        outlet.reply,
+        receivers,
+        member_timeout=engine.config.worker.member_timeout,
+    )
+    publisher = Publisher(
+        engine.identity,
+        apis,
+        outlet.publish,
+        engine.shelf,
+        receivers,
+        when_handled=coordinator.when_handled,
+        on_subscription=coordinator.subscribed,
+        max_message_size=engine.max_message_size,
+    )
+    server = Server(
+        identity=engine.identity,
+        config=engine.config,
+        apis=apis,
+        hooks=client.hooks,
+        client=client,
+        executor=engine.executor,
+        reply=outlet.reply,
+        serves_calls=serves_calls,
+        service_of=outlet.engines.service_of,
+        max_message_size_of=outlet.engines.max_message_size_of,
+    )
+    return Handlers(server=server, publisher=publisher, coordinator=coordinator)
+
+
+def _consumer(
+    client: Served, on_fatal: Callable[[Listener, Exception], None], on_stopped: Callable[[Listener, str], None]
+) -> Consumer:
+    engine = client.engine
+    return Consumer(
+        identity=engine.identity,
+        transport=engine.transport,
+        config=engine.config,
+        apis=client.api_registry,
+        hooks=client.hooks,
+        client=client,
+        executor=engine.executor,
+        on_fatal=on_fatal,
+        on_stopped=on_stopped,
+    )
+
+
+def _internal_apis(client: Served, presence: Presence, consumer: Consumer) -> tuple[Api, ...]:
+    engine, handlers = client.engine, presence.binding.handlers
+    parts = Parts(binding=presence.binding, server=handlers.server, publisher=handlers.publisher, consumer=consumer)
+    journal = engine.config.journal
+    events_api = EventsApi(
+        handlers.coordinator,
+        max_events=journal.max_events,
+        max_bytes=journal.max_bytes,
+        executor=engine.executor,
+    )
+    return PeerApi(client, parts, version=__about__.version()), events_api
+
+
+def _tell_consumer(consumer: Consumer, facts: Sequence[Fact]) -> None:
+    for fact in facts:
+        if isinstance(fact, PeerLeft):
+            consumer.peer_left(fact.peer.instance)
+        else:
+            consumer.peer_is_up(fact.peer)
+
+
+def _watch_journals(engine: Engine, coordinator: Coordinator) -> Callable[[], None]:
+    """Have our own journal served once it is opened, by any thread; return what ends that."""
+    loop = asyncio.get_running_loop()
+
+    def opened(journal: Journal) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed just now
+            loop.call_soon_threadsafe(coordinator.journal_added, journal)
+
+    return engine.shelf.observe(opened)
+
+
+def _services_here(engine: Engine) -> set[str]:
+    """Return the services of which a worker runs on this host."""
+    me, peers = engine.identity, engine.snapshot.peers.values()
+    others = (peer.announcement for peer in peers if peer.is_live and peer.instance != me.instance)
+    return {me.service, *(each.service for each in others if each.host == me.host)}

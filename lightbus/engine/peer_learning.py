@@ -1,0 +1,89 @@
+"""What a worker learns from others: which groups its events are owed to, and whether events fit its listeners."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from ..core.registry import Fact, Peer, PeerJoined
+from ..events.coordinator import Coordinator
+from ..events.events_api import EventsApi, group_of_wire
+from ..events.fitting import Fitting
+from ..exceptions import LightbusException
+from ..listener import Listener
+from ..service.schema import Schema
+from .engine import Engine
+from .peer_api import PeerApi
+from .questions import ask
+
+__all__ = ["PeerLearner"]
+
+logger = logging.getLogger("lightbus.worker")
+
+
+class PeerLearner:
+    """
+    Only touched from the node's loop.
+
+    Args:
+        engine: whose channels are asked through.
+        coordinator: knows the groups.
+        schema: what is registered or loaded here.
+        published: returns the APIs of which events are published here.
+
+    """
+
+    def __init__(
+        self, engine: Engine, coordinator: Coordinator, schema: Schema, published: Callable[[], set[str]]
+    ) -> None:
+        self._engine = engine
+        self._coordinator = coordinator
+        self._published = published
+        self._fitting = Fitting(schema, self._ask_schema)
+        self._listeners: list[Listener] = []
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add_listener(self, listener: Listener, publishers: Sequence[Peer]) -> None:
+        """See whether the events of these publishers fit a listener, and of those that come later."""
+        self._listeners.append(listener)
+        self._learn(self._fitting.check([listener], publishers))
+
+    def observe(self, facts: Sequence[Fact]) -> None:
+        """Learn from the peers that joined."""
+        for fact in facts:
+            if isinstance(fact, PeerJoined):
+                self._joined(fact.peer)
+
+    def stop(self) -> None:
+        """Ask nobody any more."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _joined(self, peer: Peer) -> None:
+        shared = self._published().intersection(peer.announcement.api_names or ())
+        if peer.instance != self._engine.identity.instance:
+            for api in shared:
+                self._learn(self._learn_groups(peer, api))
+        if self._listeners:
+            self._learn(self._fitting.check(self._listeners, [peer]))
+
+    async def _learn_groups(self, peer: Peer, api: str) -> None:
+        """Learn from another publisher of our events which groups there are: what is fired here is owed to them."""
+        try:
+            found = await ask(self._engine, peer, EventsApi.Meta.name, "groups", {"api": api})
+            is_near = peer.announcement.host == self._engine.identity.host
+            for value in found:
+                self._coordinator.merge(group_of_wire(value, is_near=is_near), is_near=is_near)
+        except (LightbusException, TypeError, ValueError) as error:
+            logger.debug("%s does not tell which groups it knows: %s", peer.announcement, error)
+
+    async def _ask_schema(self, peer: Peer, api: str) -> Any:
+        return await ask(self._engine, peer, PeerApi.Meta.name, "schema", {"api": api})
+
+    def _learn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,131 @@
+"""What a worker is to others: its bound sockets, and what it announces of itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from ..core.registry import Fact, PeerJoined, PeerLeft, Registry, Source
+from ..membership.context import Identity
+from ..membership.introductions import NodeView
+from ..membership.own_announcement import OwnAnnouncement
+from ..membership.peer_changes import PeerChanges
+from ..membership.peer_links import PeerLinks
+from ..ports.discovery import Discovery
+from ..ports.transport import Addressing, Endpoints, Transport
+from ..wire.announcement import Announcement, ApiInfo
+from .binding import Binding, Handlers, Outlet
+
+__all__ = ["Presence"]
+
+
+class PresenceNode(Protocol):
+    """The node that becomes a worker."""
+
+    identity: Identity
+    transport: Transport
+    addressing: Addressing
+    discovery: Discovery
+    registry: Registry
+    changes: PeerChanges
+    peers: PeerLinks
+    own: OwnAnnouncement
+
+
+class Presence:
+    """
+    Only touched from the node's loop. Others are told nothing of our APIs before `announce`.
+
+    Args:
+        node: what else there is of us.
+        announcement: returns what to announce, given where we are bound.
+        make_handlers: makes those who handle what others send.
+
+    Raises TransportError, or InvalidConfiguration, where nobody could connect.
+
+    """
+
+    def __init__(
+        self,
+        node: PresenceNode,
+        announcement: Callable[[Endpoints], Announcement],
+        make_handlers: Callable[[Outlet], Handlers],
+    ) -> None:
+        self._node = node
+        view = NodeView(
+            announcement=lambda: node.own.told_to_others,
+            peers_digest=lambda: node.changes.digest,
+            verified=node.peers.verified,
+            claimed=lambda other: node.peers.heard(other, Source.CLAIM),
+        )
+        self.binding = Binding(node.identity, node.transport, node.addressing, view, make_handlers)
+        node.own.current = announcement(self.binding.endpoints)
+        self._is_at_ours = node.own.current.addresses == node.addressing.addresses  # no others are to be dialled
+        node.changes.observe(self._tell_engines)
+        self._know_ourselves()
+
+    async def announce(self) -> None:
+        """Let others know that we are here, and what we offer."""
+        self._node.own.is_public = True
+        self._tell_connected()
+        await self._node.discovery.announce(self._node.own.current)
+
+    async def advertise(self, apis: Sequence[ApiInfo]) -> None:
+        """Change what we advertise; once announced, others are told at once."""
+        self._node.own.change_apis(apis)
+        self._know_ourselves()
+        if self._node.own.is_public:
+            await self.announce()
+
+    async def drain(self, seconds: float) -> None:
+        """Return when nobody sends anything new any more, or after so many seconds."""
+        self._node.changes.apply(self._node.registry.drains(self._node.registry.own, time.monotonic()))
+        await self.binding.drain(seconds)
+
+    def tick(self, now: float) -> bool:
+        """
+        Look, if it is time to, whether others still come in; return whether that is elsewhere now.
+
+        Directories came, or somebody removed some. Then `announce` is due, where we were announced.
+        """
+        self.binding.tick(now)
+        if not self.binding.look(now):
+            return False
+        self._node.own.current = replace(self._node.own.current, directory=self.binding.endpoints.directory)
+        self._know_ourselves()
+        return self._node.own.is_public
+
+    def move(self, addresses: tuple[str, ...]) -> None:
+        """Be reachable at these addresses of this host."""
+        before = self.binding.endpoints.rpc
+        self.binding.move(addresses)
+        if self.binding.endpoints.rpc != before:
+            # What our own channels had with ourselves went by an address that is no more.
+            self._node.changes.apply(
+                self._node.registry.lost(self._node.registry.own, time.monotonic(), "has another address")
+            )
+        if self._is_at_ours:
+            self._node.own.current = replace(self._node.own.current, addresses=self.binding.endpoints.addresses)
+        self._know_ourselves()
+        if self._node.own.is_public:
+            self._tell_connected()
+
+    def _tell_connected(self) -> None:
+        self.binding.introductions.announce()  # to whoever found us already: there are fixed peers
+        self._node.peers.say_hello()  # and those we are connected to need not wait for discovery
+
+    def _tell_engines(self, facts: Sequence[Fact]) -> None:
+        others = [fact for fact in facts if fact.peer.instance != self._node.registry.own]
+        joined = [fact.peer.announcement for fact in others if isinstance(fact, PeerJoined)]
+        left = [fact.peer.instance for fact in others if isinstance(fact, PeerLeft)]
+        if joined or left:
+            self.binding.introductions.tell_peers(joined, left)
+
+    def _know_ourselves(self) -> None:
+        endpoints = self.binding.endpoints
+        facts = self._node.registry.answered(
+            self._node.own.current, time.monotonic(), endpoint=endpoints.rpc, event_endpoint=endpoints.event
+        )
+        self._node.changes.apply(facts)

@@ -1,0 +1,131 @@
+"""Who introduces itself to a worker: HELLO is checked and answered, and whoever said it is kept among the connected."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..exceptions import PeerRefused, ProtocolError
+from ..wire import envelope
+from ..wire.announcement import Announcement
+from ..wire.envelope import Drain, Error, Hello, Message, Peers, Welcome
+from .connected import ConnectedEngines
+from .context import Identity
+
+__all__ = ["MAX_ENGINES", "Introductions", "NodeView"]
+
+logger = logging.getLogger("lightbus.binding")
+
+MAX_ENGINES = 4096
+
+FAREWELL = 1.0
+"""Seconds in which those who are connected can read what we still owed them, before we close."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeView:
+    """What a worker says of the node it belongs to, and what the node is told by those who introduce themselves."""
+
+    announcement: Callable[[], Announcement]
+    """What others are told of us."""
+    peers_digest: Callable[[], str]
+    verified: Callable[[], list[tuple[Announcement, float]]]
+    """The peers that we have seen ourselves, each with the seconds since we heard of it."""
+    claimed: Callable[[Announcement], None]
+    """Is told that somebody announced itself to us."""
+
+
+class Introductions:
+    """
+    Only touched from the node's loop.
+
+    Args:
+        identity: who we are.
+        view: what to say of ourselves and of others.
+        send: sends a frame to a routing id; False where nobody is there any more.
+
+    Attributes:
+        engines: those who said HELLO.
+        draining: whether we take nothing new.
+
+    """
+
+    def __init__(self, identity: Identity, view: NodeView, send: Callable[[bytes, bytes], bool]) -> None:
+        self.engines = ConnectedEngines(send)
+        self.draining = False
+        self.counts: Counter[str] = Counter()
+        """hellos, refused_hellos, ignored_hellos."""
+        self._identity = identity
+        self._view = view
+        self._send = send
+
+    def on_hello(self, routing_id: bytes, hello: Hello) -> None:
+        """Answer with what we say of ourselves, and with the peers we know where they are others than it knows."""
+        if (refusal := self._reason_to_refuse(routing_id, hello)) is not None:
+            self.counts["refused_hellos"] += 1
+            self._reply(routing_id, Error(PeerRefused.code, refusal, False, {}))
+            return
+        now = time.monotonic()
+        is_new = self.engines.heard(routing_id, hello, now)
+        if self.engines.is_flooding(routing_id, now):
+            self.counts["ignored_hellos"] += 1  # answers that nobody reads would fill our memory
+            return
+        self.counts["hellos"] += is_new
+        self._reply(routing_id, self._welcome())
+        if hello.peers_digest != self._view.peers_digest():
+            known = [[announcement.to_wire(), age] for announcement, age in self._view.verified()]
+            self._reply(routing_id, Peers(known, []))
+        if is_new and self.draining:
+            self._reply(routing_id, Drain())
+        if hello.announcement is not None:
+            with contextlib.suppress(ProtocolError):
+                announcement = Announcement.from_wire(hello.announcement)
+                if announcement.instance == hello.instance:  # nobody announces others
+                    self._view.claimed(announcement)
+
+    # Telling those who are connected
+
+    def announce(self) -> None:
+        """Tell every connected engine what we say of ourselves now."""
+        self.engines.push(self._welcome())
+
+    def tell_peers(self, joined: list[Announcement], left: list[str]) -> None:
+        """Tell every connected engine who came and went."""
+        self.engines.push(Peers([[announcement.to_wire(), 0.0] for announcement in joined], left))
+
+    async def drain(self, seconds: float) -> None:
+        """Return when every connected engine has confirmed that it sends nothing new, or after so many seconds."""
+        self.draining = True
+        if missing := await self.engines.drain(seconds):
+            logger.info("Not all confirm that they send nothing new: %s", ", ".join(sorted({*map(str, missing)})))
+
+    async def say_goodbye(self) -> None:
+        """
+        Say that we leave, and return when everybody has said the same, or after a second.
+
+        Closing a connection drops what its other end has not read: so they close first, having read it all.
+        """
+        self.draining = True
+        await self.engines.part(self._identity.instance, FAREWELL)
+
+    def _reason_to_refuse(self, routing_id: bytes, hello: Hello) -> str | None:
+        if hello.bus != self._identity.bus:
+            return f"this is the bus '{self._identity.bus}', not '{hello.bus}'."
+        if hello.target not in ("", self._identity.instance):
+            return f"this is the instance {self._identity.instance}, not {hello.target}."
+        if self.engines.instance_of(routing_id) not in (None, hello.instance):
+            return f"through this connection the instance {self.engines.instance_of(routing_id)} has said HELLO."
+        if len(self.engines) >= MAX_ENGINES and routing_id not in self.engines:
+            return f"{len(self.engines)} processes are connected already."
+        return None
+
+    def _welcome(self) -> Welcome:
+        announcement = self._view.announcement()
+        return Welcome(announcement.to_wire(), self._view.peers_digest(), time.time(), self.draining)
+
+    def _reply(self, routing_id: bytes, message: Message) -> None:
+        self._send(routing_id, envelope.encode(message))

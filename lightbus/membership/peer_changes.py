@@ -1,0 +1,100 @@
+"""Carries out what the registry decides: who is interested is told of the peers that came, changed and left."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from ..core.registry import Fact, PeerJoined, PeerLeft, Registry, Snapshot
+
+__all__ = ["Observer", "PeerChanges"]
+
+logger = logging.getLogger("lightbus.node")
+
+REFRESH_AFTER = 0.05
+"""Seconds in which announcements share one new snapshot: none of them alone changes what can be called."""
+
+Observer: TypeAlias = Callable[[Sequence[Fact]], None]
+"""Is told which peers joined, changed or left; not of those that were only heard of."""
+
+
+class PeerChanges:
+    """
+    Only touched from the node's loop.
+
+    Args:
+        registry: the peers we know.
+        on_snapshot: is given each new snapshot, and who has left since the one before.
+        wake: has those who wait for a change look again; called last.
+
+    Attributes:
+        digest: stands for the peers that we have verified: who says the same knows the same ones.
+
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        on_snapshot: Callable[[Snapshot, Sequence[PeerLeft]], None],
+        wake: Callable[[], None],
+    ) -> None:
+        self.digest = ""
+        self.stopped = False
+        self._registry = registry
+        self._on_snapshot = on_snapshot
+        self.wake = wake
+        self._observers: list[Observer] = []
+        self._loop = asyncio.get_running_loop()
+        self._refresh_timer: asyncio.TimerHandle | None = None
+
+    def observe(self, observer: Observer) -> None:
+        """Tell somebody from now on, once doors and snapshots are right."""
+        self._observers.append(observer)
+
+    def apply(self, facts: Sequence[Fact]) -> None:
+        """Carry out what the registry has decided just now."""
+        if self.stopped:
+            return
+        if not facts:
+            self._refresh_soon()
+            return
+        for fact in facts:
+            self._log(fact)
+        self._refresh([fact for fact in facts if isinstance(fact, PeerLeft)])
+        for observer in self._observers:
+            observer(facts)
+        self.wake()
+
+    def stop(self) -> None:
+        """Tell nobody anything any more."""
+        self.stopped = True
+        if self._refresh_timer is not None:
+            self._refresh_timer.cancel()
+
+    def _refresh(self, left: Sequence[PeerLeft] = ()) -> None:
+        if self._refresh_timer is not None:
+            self._refresh_timer.cancel()
+            self._refresh_timer = None
+        self.digest = _digest(self._registry.verified())
+        self._on_snapshot(self._registry.snapshot(), left)
+
+    def _refresh_soon(self) -> None:
+        if self._refresh_timer is None:
+            self._refresh_timer = self._loop.call_later(REFRESH_AFTER, self._refresh)
+
+    def _log(self, fact: Fact) -> None:
+        if fact.peer.instance == self._registry.own:
+            return
+        if isinstance(fact, PeerLeft):
+            logger.info("%s %s", fact.peer.announcement, fact.reason)
+        elif isinstance(fact, PeerJoined):
+            names = ", ".join(fact.peer.announcement.api_names or ()) or "nothing"
+            logger.info("%s is up at %s and advertises %s", fact.peer.announcement, fact.peer.endpoint, names)
+
+
+def _digest(instances: Sequence[str]) -> str:
+    return hashlib.blake2b(",".join(instances).encode(), digest_size=6).hexdigest() if instances else ""

@@ -1,0 +1,215 @@
+"""The peers that a node is connected to: what they say, and what it means for the registry that they no longer do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
+
+from ..core.registry import PeerState, Registry, Source
+from ..exceptions import ProtocolError
+from ..ports.transport import Addressing, Transport
+from ..wire.announcement import Announcement
+from ..wire.envelope import Drain, Goodbye, Hello, Message, Peers, Welcome
+from .dialer import Dialler
+from .link import Link
+from .own_announcement import OwnAnnouncement
+from .peer_changes import PeerChanges
+
+__all__ = ["LinksUser", "PeerLinks"]
+
+
+class LinksUser(Protocol):
+    """Who has channels to the peers: the engine. And who waits for attempts: the node."""
+
+    wanted: set[str]
+
+    async def doors_have_seen(self, instance: str) -> None:
+        """Return when no door can send anything new to an instance that the snapshot no longer offers."""
+
+    async def doors_are_done(self, instance: str) -> None:
+        """Return when no door awaits anything of an instance any more, or after a short while."""
+
+
+class PeerLinks:
+    """
+    Only touched from the node's loop.
+
+    Args:
+        user: whose channels lead to the peers, and which APIs it uses.
+        transport: makes the sockets.
+        addressing: says where a peer is.
+        registry: the peers we know.
+        changes: carries out what the registry decides, and wakes who waits.
+        own: what we say of ourselves.
+        seeds: endpoints of fixed peers.
+
+    Attributes:
+        links: those that stand, by instance.
+        dialler: makes new ones.
+
+    """
+
+    def __init__(
+        self,
+        user: LinksUser,
+        transport: Transport,
+        addressing: Addressing,
+        registry: Registry,
+        changes: PeerChanges,
+        own: OwnAnnouncement,
+        *,
+        seeds: Sequence[str] = (),
+    ) -> None:
+        self.links: dict[str, Link] = {}
+        self._user = user
+        self._addressing = addressing
+        self._registry = registry
+        self._changes = changes
+        self._own = own
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._loop = asyncio.get_running_loop()
+        self.dialler = Dialler(
+            self,
+            transport,
+            addressing,
+            registry,
+            self.links,
+            user.wanted,
+            seeds=seeds,
+            fingerprints=transport.security.fingerprints,
+        )
+
+    def heard(self, announcement: Announcement, source: Source) -> None:
+        """Have the registry consider a peer that somebody announces, and try to reach it where that is due."""
+        bus = self._own.current.bus
+        if self._changes.stopped or announcement.bus != bus or not self._addressing.can_reach(announcement):
+            return
+        now = time.monotonic()
+        self._changes.apply(self._registry.announced(announcement, source, now))
+        self.dialler.consider(announcement.instance, now)
+
+    def verified(self) -> list[tuple[Announcement, float]]:
+        """Return the peers that we are connected to and that are up, each with the seconds since we heard of it."""
+        now = time.monotonic()
+        peers = self._registry.peers.values()
+        return [(p.announcement, now - p.heard_at) for p in peers if p.is_up and p.instance in self.links]
+
+    def say_hello(self) -> None:
+        """Introduce ourselves, again, to all of them."""
+        for link in list(self.links.values()):
+            link.say_hello()
+
+    def close(self) -> None:
+        """Say goodbye, and close them all."""
+        for link in self.links.values():
+            link.close(goodbye=self._registry.own)
+        self.links.clear()
+        for task in list(self._tasks):
+            task.cancel()
+
+    def abandon(self) -> None:
+        """Close those of a loop that is closed."""
+        self.dialler.abandon()
+        for link in self.links.values():
+            link.abandon()
+        self.links.clear()
+
+    # As the user of links and attempts
+
+    def hello(self, target: str) -> Hello:
+        """Return what to introduce ourselves with."""
+        return self._own.hello(target, self._changes.digest)
+
+    def on_established(self, link: Link, announcement: Announcement, welcome: Welcome) -> None:
+        """Mark a peer as up that answered HELLO."""
+        if announcement.instance == self._registry.own:
+            self.dialler.linked(link, ourselves=True)
+            link.close()
+            return
+        self.dialler.linked(link)
+        older = self.links.get(announcement.instance)
+        if older is not None and older is not link:
+            link.close()  # found by its address and by its announcement: one link is enough
+            return
+        self.links[announcement.instance] = link
+        endpoint, event_endpoint = self._addressing.answered(announcement, link.endpoint)
+        facts = self._registry.answered(
+            announcement,
+            time.monotonic(),
+            endpoint=endpoint,
+            event_endpoint=event_endpoint,
+            draining=welcome.draining,
+        )
+        self._changes.apply(facts)
+        if self._own.is_public and not link.introduced:
+            link.say_hello()  # it went out before we had anything to announce
+
+    def on_message(self, link: Link, message: Message) -> None:
+        """Go by what a peer pushed."""
+        match message:
+            case Peers():
+                self._on_peers(message)
+            case Drain():
+                self._changes.apply(self._registry.drains(link.instance, time.monotonic()))
+                self._spawn(self._confirm_drain(link))
+            case Goodbye():
+                # Nothing new goes there, but what is on its way back may be behind this on another connection.
+                self._changes.apply(self._registry.drains(link.instance, time.monotonic()))
+                self._spawn(self._part(link))
+
+    def on_closed(self, link: Link, reason: str, *, refused: bool) -> None:
+        """Mark a peer as lost, or as gone where it had said that it leaves."""
+        if self.links.get(link.instance) is not link:
+            return
+        self._drop(link)
+        peer = self._registry.peers.get(link.instance)
+        if peer is not None and peer.state is PeerState.DRAINING:
+            # It said that it is leaving. libzmq drops what is unread when a connection ends, its goodbye too.
+            self._changes.apply(self._registry.left(link.instance, "has left"))
+        else:
+            self._changes.apply(self._registry.lost(link.instance, time.monotonic(), reason))
+
+    def unreachable(self, instance: str, reason: str, *, refused: bool = False) -> None:
+        """Mark a peer that an attempt did not reach."""
+        self._changes.apply(self._registry.silent(instance, time.monotonic(), reason, refused=refused))
+
+    def denied(self, instance: str, reason: str) -> None:
+        """Mark a peer that is there, and has no key in common with us."""
+        self._changes.apply(self._registry.denied(instance, time.monotonic(), reason))
+
+    def attempt_is_over(self) -> None:
+        """Have those who wait for it look again."""
+        self._changes.wake()
+
+    def _drop(self, link: Link, goodbye: str = "") -> None:
+        link.close(goodbye)
+        self.links.pop(link.instance, None)
+        self.dialler.unlinked(link.instance)
+
+    def _on_peers(self, message: Peers) -> None:
+        for entry in message.joined:
+            match entry:
+                case [announcement, float() | int(), *_]:
+                    with contextlib.suppress(ProtocolError):
+                        self.heard(Announcement.from_wire(announcement), Source.HEARSAY)
+        for instance in message.left:
+            if isinstance(instance, str):
+                self._changes.apply(self._registry.rumoured_gone(instance))
+
+    async def _confirm_drain(self, link: Link) -> None:
+        await self._user.doors_have_seen(link.instance)
+        link.drained()
+
+    async def _part(self, link: Link) -> None:
+        await self._user.doors_are_done(link.instance)
+        if self.links.get(link.instance) is link:
+            self._drop(link, self._registry.own)
+            self._changes.apply(self._registry.left(link.instance, "said goodbye"))
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,27 @@
+"""Who handles nothing of what a worker is sent: for tests of who is there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightbus.engine.binding import Handlers, Outlet
+
+__all__ = ["no_handlers"]
+
+
+class NoHandler:
+    """Takes no part in anything."""
+
+    draining = False
+
+    def tick(self, now: float) -> None: ...
+
+    def loop_stalled(self, now: float) -> None: ...
+
+    def subscribed(self, topic: bytes, subscribed: bool) -> None: ...
+
+
+def no_handlers(outlet: Outlet) -> Handlers:
+    """Return who handles nothing."""
+    nobody: Any = NoHandler()
+    return Handlers(server=nobody, publisher=nobody, coordinator=nobody)
