@@ -139,7 +139,7 @@ class Keeping(ClientCore):
             is_left = engine.shelf.is_left()
             if not waiting and not is_left:
                 return
-            missing = engine.wait_for_blocking(list(names), Deadline.after(self.config.discovery.wait))
+            missing = engine.questions.wait_for_blocking(list(names), Deadline.after(self.config.discovery.wait))
             peers = [peer for name in names for peer in engine.snapshot.by_api.get(name, ())]
             if any(peer.announcement.service == engine.identity.service for peer in peers):
                 return  # it adopts what is left, and is handed what waits

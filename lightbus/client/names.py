@@ -77,13 +77,13 @@ class Names(Calls):
         forbid_in_loop("wait_for_apis()", "bus.client.wait_for_apis_async()")
         engine = self.engine
         deadline = Deadline.after(timeout)
-        missing = engine.wait_for_blocking(names, deadline)
+        missing = engine.questions.wait_for_blocking(names, deadline)
         self._check_none_missing(missing, timeout)
 
     async def wait_for_apis_async(self, *names: str, timeout: float = 5.0) -> None:
         """Do the same on an event loop."""
         deadline = Deadline.after(timeout)
-        missing = await self.engine.wait_for(names, deadline)
+        missing = await self.engine.questions.wait_for(names, deadline)
         self._check_none_missing(missing, timeout)
 
     def _check_none_missing(self, missing: list[str], timeout: float) -> None:

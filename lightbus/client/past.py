@@ -95,11 +95,11 @@ class Past(Names):
 
     def _publishers(self, api_name: str, name: str) -> list[str]:
         deadline = Deadline.after(self.config.api(api_name).rpc_timeout)
-        self.engine.resolve_all_blocking(api_name, deadline)
+        self.engine.questions.resolve_all_blocking(api_name, deadline)
         return self._found(api_name, name)
 
     async def _publishers_async(self, api_name: str, name: str) -> list[str]:
-        await self.engine.resolve_all(api_name, Deadline.after(self.config.api(api_name).rpc_timeout))
+        await self.engine.questions.resolve_all(api_name, Deadline.after(self.config.api(api_name).rpc_timeout))
         return self._found(api_name, name)
 
     def _found(self, api_name: str, name: str) -> list[str]:

@@ -94,29 +94,22 @@ def assemble(
         lambda outlet: _handlers(client, outlet, serves_calls=serves_calls),
     )
     handlers = presence.binding.handlers
-    coordinator = handlers.coordinator
-    learner = PeerLearner(engine, coordinator, client.schema, lambda: published_apis(apis))
+    learner = PeerLearner(engine, handlers.coordinator, client.schema, lambda: published_apis(apis))
     consumer = _consumer(client, on_fatal, on_stopped)
     node.changes.observe(learner.observe)
     node.changes.observe(lambda facts: _tell_consumer(consumer, facts))
-    left_behind = LeftBehind(
-        engine.shelf,
-        coordinator,
-        services=lambda: _services_here(engine),
-        published=lambda: engine.snapshot.by_api,
-        on_changed=on_kept_changed,
-    )
+    left_behind = _left_behind(engine, handlers.coordinator, on_kept_changed)
     return WorkerParts(
         presence=presence,
         server=handlers.server,
         publisher=handlers.publisher,
-        coordinator=coordinator,
+        coordinator=handlers.coordinator,
         consumer=consumer,
         learner=learner,
         left_behind=left_behind,
-        care=Care(engine.shelf, coordinator, engine.config, engine.executor, left_behind.look),
+        care=Care(engine.shelf, handlers.coordinator, engine.config, engine.executor, left_behind.look),
         internal_apis=_internal_apis(client, presence, consumer),
-        end_watching_journals=_watch_journals(engine, coordinator),
+        end_watching_journals=_watch_journals(engine, handlers.coordinator),
     )
 
 
@@ -175,6 +168,16 @@ def _consumer(
         executor=engine.executor,
         on_fatal=on_fatal,
         on_stopped=on_stopped,
+    )
+
+
+def _left_behind(engine: Engine, coordinator: Coordinator, on_changed: Callable[[], None]) -> LeftBehind:
+    return LeftBehind(
+        engine.shelf,
+        coordinator,
+        services=lambda: _services_here(engine),
+        published=lambda: engine.snapshot.by_api,
+        on_changed=on_changed,
     )
 
 

@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import CancelledError
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..adapters.host.platform import check_platform
 from ..core.registry import Peer, PeerLeft, Snapshot
-from ..deadline import Deadline
 from ..events.journal_set import Shelf
 from ..events.publisher import EventIds, Publisher
-from ..exceptions import LightbusShutdownInProgress, LightbusTimeout
 from ..membership.context import Identity
-from ..membership.lookup import NodeStopped
 from ..ports.discovery import DiscoveryFactory
 from ..ports.transport import TransportFactory
 from ..rpc.calling import Caller
@@ -31,6 +27,7 @@ from .forwarding import Forwarder
 from .loop_host import LoopHost
 from .network import Network
 from .node import Node
+from .node_questions import NodeQuestions
 from .threads import HandlerThreads
 
 if TYPE_CHECKING:
@@ -46,9 +43,9 @@ EXTRA_THREADS = 1000
 
 class Engine:
     """
-    Everything of one bus in one process. Making it starts nothing; `ensure` and `adopt` do.
+    Everything of one bus in one process. Making it starts nothing; its `loop_host` does.
 
-    Any thread may use it; what lives on the node's loop is reached through `run`.
+    Any thread may use it; what lives on the node's loop is reached through `loop_host.run`.
 
     Args:
         config: the settings.
@@ -81,24 +78,24 @@ class Engine:
         self.network = Network(config, identity.bus, discovery=discovery, transport=transport, directory=directory)
         self.transport = self.network.transport
         self.shelf = Shelf(config, identity)
-        self._loop_host = LoopHost(self)
+        self.loop_host = LoopHost(self)
         self._forwarder: Forwarder | None = None
         self._was_worker = False
         self._executor: HandlerThreads | None = None
         self._executor_lock = threading.Lock()
-        # What concerns the place of the node only.
-        self.ensure, self.run = self._loop_host.ensure, self._loop_host.run
-        self.adopt, self.release = self._loop_host.adopt, self._loop_host.release
+        self.questions = NodeQuestions(self.loop_host)
+        """What is asked about names, from any loop or thread."""
+        self.resolve, self.resolve_blocking = self.questions.resolve, self.questions.resolve_blocking
 
     @property
     def node(self) -> Node | None:
         """The node, where there is one."""
-        return self._loop_host.node
+        return self.loop_host.node
 
     @property
     def is_running(self) -> bool:
         """Whether there is a node."""
-        return self._loop_host.is_running
+        return self.loop_host.is_running
 
     @property
     def executor(self) -> HandlerThreads:
@@ -111,7 +108,7 @@ class Engine:
 
     def pause(self, seconds: float) -> Callable[[], None]:
         """Have the node and its journals stand still, and return what lets them go on: for a fork."""
-        go_on = self._loop_host.pause(seconds)
+        go_on = self.loop_host.pause(seconds)
         use_journals = self.shelf.pause(seconds)
 
         def resume() -> None:
@@ -124,81 +121,13 @@ class Engine:
 
     def caller(self) -> Caller:
         """Return the door of the running loop."""
-        self.ensure()
+        self.loop_host.ensure()
         return self.doors.caller(self)
-
-    async def resolve(self, api: str, deadline: Deadline, *, to_call: bool = False) -> None:
-        """
-        Return when a peer that advertises `api` is up; `to_call`: one that serves its procedures, if any may come.
-
-        Raises what NotReachable there is. From any loop.
-        """
-        await self._ask(lambda node: node.resolve(api, deadline, to_call=to_call))
-
-    def resolve_blocking(self, api: str, deadline: Deadline, *, to_call: bool = False) -> None:
-        """Do the same from a plain thread."""
-        what = f"'{api}' was looked for"
-        self._ask_blocking(lambda node: node.resolve(api, deadline, to_call=to_call), deadline, what)
-
-    async def resolve_all(self, api: str, deadline: Deadline) -> None:
-        """Return when everybody who advertises `api` is known, as far as can be told. Raises what `resolve` raises."""
-        await self._ask(lambda node: node.resolve_all(api, deadline))
-
-    def resolve_all_blocking(self, api: str, deadline: Deadline) -> None:
-        """Do the same from a plain thread."""
-        self._ask_blocking(lambda node: node.resolve_all(api, deadline), deadline, f"'{api}' was looked for")
-
-    async def wait_for(self, apis: Sequence[str], deadline: Deadline) -> list[str]:
-        """Return when each of these APIs is advertised by a peer that is up, or the time is over; return the others."""
-        return await self._ask(lambda node: node.wait_for(apis, deadline))
-
-    def wait_for_blocking(self, apis: Sequence[str], deadline: Deadline) -> list[str]:
-        """Do the same from a plain thread."""
-        names = ", ".join(apis)
-        return self._ask_blocking(lambda node: node.wait_for(apis, deadline), deadline, f"it waited for {names}")
-
-    async def look_around(self, deadline: Deadline) -> None:
-        """Know everybody on the bus: return when nobody new is heard of any more, or the time is over."""
-        await self._ask(lambda node: node.look_around(deadline))
 
     @property
     def where(self) -> str:
         """How and where peers are looked for, for messages; empty while there is no node."""
         return "" if self.node is None else self.node.where()
-
-    def _check_not_closed(self) -> None:
-        if self._loop_host.closed:
-            raise LightbusShutdownInProgress("The bus was closed while a peer was being looked for.")
-
-    async def _ask(self, make: Callable[[Node], Coroutine[Any, Any, T]]) -> T:
-        while True:
-            node, loop = self.ensure()
-            try:
-                if loop is asyncio.get_running_loop():
-                    return await make(node)
-                return await asyncio.wrap_future(self.run(make))
-            except NodeStopped:  # it moved: ask the next one
-                pass
-            except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if task is None or task.cancelling():
-                    raise  # it is us who are cancelled, and not what ran on a loop that ended
-            self._check_not_closed()
-
-    def _ask_blocking(self, make: Callable[[Node], Coroutine[Any, Any, T]], deadline: Deadline, what: str) -> T:
-        while True:
-            future = self.run(make)
-            try:
-                return future.result(deadline.left() + 1.0)
-            except (NodeStopped, CancelledError):  # it moved, or its loop ended: ask the next one
-                self._check_not_closed()
-            except TimeoutError as error:
-                if isinstance(error, LightbusTimeout):
-                    raise
-                future.cancel()
-                raise LightbusTimeout(
-                    f"The engine's event loop did not answer while {what}. Does a handler block it?"
-                ) from None
 
     # As the user of the node
 
@@ -229,9 +158,9 @@ class Engine:
         With `at_exit` loops that still run, which can only be those of daemon threads, are left alone: they are about
         to be killed, and would fail with a traceback that nobody needs.
         """
-        if not self._loop_host.close():
+        if not self.loop_host.close():
             return
-        all_left = self._loop_host.stop(at_exit=at_exit)
+        all_left = self.loop_host.stop(at_exit=at_exit)
         all_closed = self.doors.close(at_exit=at_exit)
         if self._executor is not None:
             self._executor.shutdown()
@@ -241,8 +170,8 @@ class Engine:
 
     async def close_async(self) -> None:
         """Close everything; bounded. A node on the running loop is stopped on it."""
-        if self.is_running and self.ensure()[1] is asyncio.get_running_loop():
-            await self.release()
+        if self.is_running and self.loop_host.ensure()[1] is asyncio.get_running_loop():
+            await self.loop_host.release()
         self.doors.close_own()
         await asyncio.to_thread(self.close)
 

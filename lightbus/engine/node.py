@@ -56,6 +56,9 @@ class Node:
         known: peers that the node before this one saw up. They are taken to be so, and dialled at once.
 
     Attributes:
+        peers: those that we are connected to.
+        changes: what becomes of the peers, for whoever wants to be told.
+        lookup: waits until a name is advertised.
         presence: what a worker is to others; None in a process that is none.
 
     """
@@ -82,7 +85,7 @@ class Node:
         self.presence: Presence | None = None
         self.own = OwnAnnouncement(identity, transport.max_message_size)
         self.changes = PeerChanges(
-            self.registry, on_snapshot=partial(user.peers_changed, self), wake=lambda: self._lookup.wake()
+            self.registry, on_snapshot=partial(user.peers_changed, self), wake=lambda: self.lookup.wake()
         )
         self.peers = PeerLinks(user, transport, self.addressing, self.registry, self.changes, self.own, seeds=seeds)
         self._looked = looked
@@ -91,7 +94,7 @@ class Node:
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._lookup = Lookup(
+        self.lookup = Lookup(
             self.registry,
             self.peers.dialler,
             user.wanted,
@@ -100,9 +103,6 @@ class Node:
             foreign_peers=foreign_peers,
             look=discovery.look,
         )
-        self.resolve, self.resolve_all = self._lookup.resolve, self._lookup.resolve_all
-        self.wait_for = self._lookup.wait_for
-        self.look_around = self._lookup.look_around
         self.registry.inherit(known, time.monotonic())
         self.peers.dialler.confirm(self.registry.peers.values())
 
@@ -135,7 +135,7 @@ class Node:
         self.changes.stop()
         if self._timer is not None:
             self._timer.cancel()
-        self._lookup.stop()
+        self.lookup.stop()
         self.peers.dialler.close()
         return [peer for peer in self.registry.peers.values() if peer.is_up]
 

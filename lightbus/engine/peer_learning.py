@@ -15,8 +15,8 @@ from ..exceptions import LightbusException
 from ..listener import Listener
 from ..service.schema import Schema
 from .engine import Engine
+from .internal_calls import ask
 from .peer_api import PeerApi
-from .questions import ask
 
 __all__ = ["PeerLearner"]
 

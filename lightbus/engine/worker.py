@@ -78,7 +78,7 @@ class Worker:
     async def start(self) -> None:
         """Bind, run the start hooks, set the listeners up, and announce."""
         client = self.client
-        node = self._node = await self.engine.adopt(self._gone)
+        node = self._node = await self.engine.loop_host.adopt(self._gone)
         self._watchdog = Watchdog()
         client.load_plugins()
         await self._hook("before_worker_start")
@@ -124,7 +124,7 @@ class Worker:
         self.engine.publisher = None
         if self.parts is not None:
             await self.parts.stop()
-        await self.engine.release()
+        await self.engine.loop_host.release()
         self.engine.shelf.release()
         await self._last_hook("after_worker_stopped")
         logger.info("Stopped %s", self.engine.identity)

@@ -148,12 +148,12 @@ class MetricsPlugin(LightbusPlugin):
             self._drop(1, f"{MAX_QUEUED} wait already")
             return
         try:
-            _, loop = client.engine.ensure()
+            _, loop = client.engine.loop_host.ensure()
             who = {"service_name": client.service_name, "process_name": client.process_name, "timestamp": time.time()}
             self._queue.append((name, {**who, **kwargs}))
             if self._firing_on is not loop:
                 self._firing_on = loop
-                client.engine.run(lambda node: self._empty(client))
+                client.engine.loop_host.run(lambda node: self._empty(client))
         except LightbusException as error:  # the bus is closed, or mocked
             self._drop(1, str(error))
 

@@ -30,6 +30,39 @@ from .mock import BusMock
 __all__ = ["MockDoor", "MockEngine"]
 
 
+class MockQuestions:
+    """Every name is one of the mock's peer."""
+
+    async def resolve_all(self, api: str, deadline: Deadline) -> None:
+        """Find any API."""
+
+    def resolve_all_blocking(self, api: str, deadline: Deadline) -> None:
+        """Find any API."""
+
+    async def wait_for(self, apis: Sequence[str], deadline: Deadline) -> list[str]:
+        """Miss none."""
+        return []
+
+    def wait_for_blocking(self, apis: Sequence[str], deadline: Deadline) -> list[str]:
+        """Miss none."""
+        return []
+
+
+class MockLoopHost:
+    """There is no node for a network that is mocked."""
+
+    def ensure(self) -> NoReturn:
+        """Refuse to be on the network."""
+        raise UnsupportedUse(
+            "This bus is mocked, so it has no network, and no worker can serve on it. "
+            "Use lightbus.testing.memory_bus() to run workers in a test."
+        )
+
+    async def adopt(self, on_left: Callable[[], None]) -> NoReturn:
+        """Refuse to be a worker."""
+        self.ensure()
+
+
 class MockEngine:
     """What a client needs of its engine, for calling and firing: the one peer there is advertises everything."""
 
@@ -44,6 +77,8 @@ class MockEngine:
         self.publisher = None
         self.executor = None
         """`def` hooks run in the threads of the calling loop itself."""
+        self.questions = MockQuestions()
+        self.loop_host = MockLoopHost()
         self._mock = mock
         self._peer = _peer(self.identity)
 
@@ -62,36 +97,11 @@ class MockEngine:
     def resolve_blocking(self, api: str, deadline: Deadline) -> None:
         """Find any API."""
 
-    async def resolve_all(self, api: str, deadline: Deadline) -> None:
-        """Find any API."""
-
-    def resolve_all_blocking(self, api: str, deadline: Deadline) -> None:
-        """Find any API."""
-
-    async def wait_for(self, apis: Sequence[str], deadline: Deadline) -> list[str]:
-        """Miss none."""
-        return []
-
-    def wait_for_blocking(self, apis: Sequence[str], deadline: Deadline) -> list[str]:
-        """Miss none."""
-        return []
-
     def close(self, *, at_exit: bool = False) -> None:
         """There is nothing to close, and the real engine is put back later."""
 
     async def close_async(self) -> None:
         """Likewise."""
-
-    def ensure(self) -> NoReturn:
-        """Refuse to be on the network."""
-        raise UnsupportedUse(
-            "This bus is mocked, so it has no network, and no worker can serve on it. "
-            "Use lightbus.testing.memory_bus() to run workers in a test."
-        )
-
-    async def adopt(self, on_left: Callable[[], None]) -> NoReturn:
-        """Refuse to be a worker."""
-        self.ensure()
 
     # What arrives
 

@@ -55,7 +55,7 @@ class Place:
 
     async def serve(self, engine: Engine, *apis: str) -> Node:
         """Have an engine serve APIs on the running loop."""
-        node = await engine.adopt(lambda: None)
+        node = await engine.loop_host.adopt(lambda: None)
         me = engine.identity
         infos = tuple(ApiInfo(name=name) for name in apis)
         said = Announcement(
@@ -109,7 +109,7 @@ def test_first_use_starts_one_thread(place: Place) -> None:
     """However many threads use an engine first, together, there is one node, on one loop."""
     engine = place.engine()
     with ThreadPoolExecutor(16) as threads:
-        places = set(threads.map(lambda _: engine.ensure(), range(16)))
+        places = set(threads.map(lambda _: engine.loop_host.ensure(), range(16)))
     assert len(places) == len(engine_threads()) == 1
     assert engine.is_running
 
@@ -120,9 +120,9 @@ def test_start_that_fails(place: Place, monkeypatch: pytest.MonkeyPatch) -> None
     with monkeypatch.context() as patch:
         patch.setattr(Engine, "make_node", lambda engine: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            engine.ensure()
+            engine.loop_host.ensure()
     assert not engine.is_running
-    assert engine.ensure()[0] is engine.node
+    assert engine.loop_host.ensure()[0] is engine.node
 
 
 def test_discovery_is_not_waited_for(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +146,7 @@ def test_discovery_is_not_waited_for(place: Place, monkeypatch: pytest.MonkeyPat
         await engine.resolve("auth", Deadline.after(5))
         assert watch.seconds < 250 * MS
         assert began.is_set()
-        await other.release()
+        await other.loop_host.release()
 
     asyncio.run(main())
 
@@ -158,7 +158,7 @@ def test_loop_that_does_not_answer(place: Place) -> None:
     async def block(node: Node) -> None:
         time.sleep(1.5)
 
-    blocked = engine.run(block)
+    blocked = engine.loop_host.run(block)
     watch = Stopwatch()
     with pytest.raises(
         LightbusTimeout, match=r"event loop did not answer while 'auth' was looked for\. Does a handler"
@@ -179,17 +179,17 @@ def test_node_moves_to_the_loop_and_back(place: Place) -> None:
         await place.serve(other, "auth")
         await engine.resolve("auth", Deadline.after(5))
         assert len(engine_threads()) == 1
-        await engine.adopt(lambda: None)
-        assert engine.ensure()[1] is asyncio.get_running_loop()
+        await engine.loop_host.adopt(lambda: None)
+        assert engine.loop_host.ensure()[1] is asyncio.get_running_loop()
         assert engine_threads() == []
         assert "auth" in engine.snapshot.by_api  # without a look
-        await engine.release()
+        await engine.loop_host.release()
         assert not engine.is_running
         assert engine.snapshot.by_api == {}  # who asks starts a thread
         assert engine.snapshot.is_up(other.identity.instance)  # and what is on its way is not lost
         await engine.resolve("auth", Deadline.after(5))
         assert len(engine_threads()) == 1
-        await other.release()
+        await other.loop_host.release()
 
     asyncio.run(main())
 
@@ -200,14 +200,14 @@ def test_who_was_a_worker_is_somebody_else(place: Place) -> None:
 
     async def main() -> None:
         first = engine.identity.instance
-        await engine.adopt(lambda: None)
-        await engine.release()
+        await engine.loop_host.adopt(lambda: None)
+        await engine.loop_host.release()
         await place.serve(engine, "auth")
         assert engine.identity.instance == first  # it has told nobody of itself before
-        await engine.release()
+        await engine.loop_host.release()
         await place.serve(engine, "auth")
         assert engine.identity.instance != first
-        await engine.release()
+        await engine.loop_host.release()
 
     asyncio.run(main())
 
@@ -218,10 +218,10 @@ def test_leaving_is_told(place: Place) -> None:
     left: list[str] = []
 
     async def main(name: str, *, release: bool) -> None:
-        await engine.adopt(lambda: left.append(name))
+        await engine.loop_host.adopt(lambda: left.append(name))
         if release:
-            await engine.release()
-            await engine.release()
+            await engine.loop_host.release()
+            await engine.loop_host.release()
 
     asyncio.run(main("release", release=True))
     asyncio.run(main("loop", release=False))
@@ -238,13 +238,13 @@ def test_loop_that_was_just_closed(place: Place) -> None:
 
     async def main() -> None:
         await place.serve(engine, "auth")
-        engine._loop_host._on_left = lambda: left.append("left")
+        engine.loop_host._on_left = lambda: left.append("left")
         for task in asyncio.all_tasks():
             task._log_destroy_pending = False  # type: ignore[attr-defined] # asyncio complains, and rightly
 
     loop.run_until_complete(main())
     loop.close()
-    assert engine.ensure()[1] is not loop
+    assert engine.loop_host.ensure()[1] is not loop
     assert left == ["left"]
     assert list(place.directory.iterdir()) == []
     gc.collect()  # tasks of a closed loop
@@ -255,10 +255,10 @@ def test_one_loop_at_a_time(place: Place) -> None:
     engine = place.engine()
 
     async def main() -> None:
-        await engine.adopt(lambda: None)
+        await engine.loop_host.adopt(lambda: None)
         with another_loop() as run, pytest.raises(UnsupportedUse, match="on another event loop"):
-            await asyncio.to_thread(run, engine.adopt(lambda: None))
-        await engine.release()
+            await asyncio.to_thread(run, engine.loop_host.adopt(lambda: None))
+        await engine.loop_host.release()
 
     asyncio.run(main())
 
@@ -273,17 +273,17 @@ def test_searches_survive_a_move(place: Place) -> None:
             searches = [
                 asyncio.create_task(engine.resolve("auth", deadline)),
                 asyncio.create_task(asyncio.to_thread(engine.resolve_blocking, "auth", deadline)),
-                asyncio.create_task(asyncio.to_thread(engine.wait_for_blocking, ["auth"], deadline)),
-                asyncio.create_task(asyncio.to_thread(run, engine.wait_for(["auth"], deadline))),
+                asyncio.create_task(asyncio.to_thread(engine.questions.wait_for_blocking, ["auth"], deadline)),
+                asyncio.create_task(asyncio.to_thread(run, engine.questions.wait_for(["auth"], deadline))),
             ]
             for _ in range(3):
                 await asyncio.sleep(20 * MS)
-                await engine.adopt(lambda: None)
+                await engine.loop_host.adopt(lambda: None)
                 await asyncio.sleep(20 * MS)
-                await engine.release()
+                await engine.loop_host.release()
             await place.serve(other, "auth")
             assert await asyncio.gather(*searches) == [None, None, [], []]
-        await other.release()
+        await other.loop_host.release()
 
     asyncio.run(main())
 
@@ -318,16 +318,16 @@ def test_moves_and_uses_at_once(place: Place) -> None:
         with ThreadPoolExecutor(4) as threads:
             users = [threads.submit(use) for _ in range(4)]
             for _ in range(scaled(200, least=10)):
-                await engine.adopt(lambda: None)
+                await engine.loop_host.adopt(lambda: None)
                 assert engine_threads() == []
                 await asyncio.sleep(0.001)
-                await engine.release()
+                await engine.loop_host.release()
                 before = used[0]
                 await wait_until_async(lambda before=before: used[0] > before)  # type: ignore[misc]
             stop.set()
             for user in users:  # whoever looks for `auth` meanwhile needs this loop
                 await asyncio.wrap_future(user)
-        await other.release()
+        await other.loop_host.release()
 
     asyncio.run(main())
 
@@ -338,14 +338,14 @@ def test_moves_and_uses_at_once(place: Place) -> None:
 def test_closed_engine(place: Place) -> None:
     """A closed engine does nothing any more, says so, and can be closed again."""
     engine = place.engine()
-    engine.ensure()
+    engine.loop_host.ensure()
     engine.close()
     engine.close()
-    for use in (engine.ensure, lambda: engine.resolve_blocking("auth", Deadline.after(1))):
+    for use in (engine.loop_host.ensure, lambda: engine.resolve_blocking("auth", Deadline.after(1))):
         with pytest.raises(BusAlreadyClosed):
             use()
     with pytest.raises(BusAlreadyClosed):
-        asyncio.run(engine.adopt(lambda: None))
+        asyncio.run(engine.loop_host.adopt(lambda: None))
 
 
 def test_closing_ends_searches(place: Place) -> None:
@@ -371,7 +371,7 @@ def test_closing_on_the_loop(place: Place) -> None:
     engine = place.engine()
 
     async def main() -> None:
-        await engine.adopt(lambda: None)
+        await engine.loop_host.adopt(lambda: None)
         with another_loop() as run:
             await asyncio.to_thread(run, use(engine))
             engine.caller()
@@ -389,13 +389,13 @@ def test_closing_at_exit_leaves_running_loops_alone(place: Place) -> None:
     engine = place.engine()
 
     async def use() -> None:
-        await engine.adopt(lambda: None)
+        await engine.loop_host.adopt(lambda: None)
 
     with another_loop() as run:
         run(use())
         engine.close(at_exit=True)
         assert engine.is_running
-        run(engine.release())
+        run(engine.loop_host.release())
     engine.transport.close()
 
 

@@ -182,8 +182,8 @@ def test_those_of_use_are_up(place: Place) -> None:
         await knows(client, "auth", worker)
         assert worker.identity.instance in client.peers.links
         assert len(client.peers.links) <= EXCHANGE_PARTNERS + 1
-        await client.resolve("other0", Deadline.after(5))
-        await client.resolve("other5", Deadline.after(5))
+        await client.lookup.resolve("other0", Deadline.after(5))
+        await client.lookup.resolve("other5", Deadline.after(5))
         assert {others[0].identity.instance, others[5].identity.instance} <= set(client.peers.links)
 
     place.run(scenario)
@@ -250,8 +250,8 @@ def test_one_fixed_peer_is_enough(place: Place, seeds_first: bool) -> None:
             (place.directory / "seed.rpc").symlink_to(place.directory / f"{seed.identity.instance}.rpc")
         client = await place.client(hub=MemoryHub(), seeds=[endpoint])
         names = [f"api{number}" for number in range(len(workers))]
-        assert await client.wait_for([*names, "seed"], Deadline.after(5)) == []
-        assert await workers[0].wait_for(names, Deadline.after(5)) == []
+        assert await client.lookup.wait_for([*names, "seed"], Deadline.after(5)) == []
+        assert await workers[0].lookup.wait_for(names, Deadline.after(5)) == []
 
     place.run(scenario)
 
@@ -275,11 +275,11 @@ def test_wait_for_names(place: Place) -> None:
 
     async def scenario() -> None:
         client = await place.client()
-        waiting = asyncio.create_task(client.wait_for(["auth", "shop"], Deadline.after(5)))
+        waiting = asyncio.create_task(client.lookup.wait_for(["auth", "shop"], Deadline.after(5)))
         await place.worker("auth")
         await place.worker("shop")
         assert await waiting == []
-        assert await client.wait_for(["auth", "nothing"], Deadline.after(50 * MS)) == ["nothing"]
+        assert await client.lookup.wait_for(["auth", "nothing"], Deadline.after(50 * MS)) == ["nothing"]
 
     place.run(scenario)
 
@@ -293,7 +293,7 @@ def test_nobody_advertises_it(place: Place) -> None:
         for least, most in ((0, 200 * MS + AT_ONCE), (0, 100 * MS)):
             watch = Stopwatch()
             with pytest.raises(UnknownApi, match=r"'auht'; .*Did you mean 'auth'"):
-                await client.resolve("auht", Deadline.after(5))
+                await client.lookup.resolve("auht", Deadline.after(5))
             assert watch.elapsed >= least
             assert watch.seconds < most
 
@@ -407,10 +407,10 @@ def test_ghosts_are_given_up(place: Place) -> None:
         place.hub.publish(ghost("auth"), gone=False)
         await wait_until_async(lambda: client.registry.peers)
         with pytest.raises(PeerUnreachable):
-            await client.resolve("auth", Deadline.after(5))
+            await client.lookup.resolve("auth", Deadline.after(5))
         await wait_until_async(lambda: not client.registry.peers)
         with pytest.raises(UnknownApi):
-            await client.resolve("auth", Deadline.after(5))
+            await client.lookup.resolve("auth", Deadline.after(5))
 
     place.run(scenario)
 
@@ -465,7 +465,7 @@ def test_flood_of_ghosts(place: Place, monkeypatch: pytest.MonkeyPatch, api: str
         await asyncio.sleep(50 * MS)
         worker = await place.worker("auth")
         watch = Stopwatch()
-        await client.resolve("auth", Deadline.after(10))
+        await client.lookup.resolve("auth", Deadline.after(10))
         assert watch.seconds < 2
         await flooding
         await knows(client, "auth", worker)
@@ -498,8 +498,8 @@ def test_whoever_waits_is_sent_on(place: Place) -> None:
     async def scenario() -> None:
         client = await place.client(wait=30.0)
         waiting = [
-            asyncio.create_task(client.resolve("auth", Deadline.after(30))),
-            asyncio.create_task(client.wait_for(["auth"], Deadline.after(30))),
+            asyncio.create_task(client.lookup.resolve("auth", Deadline.after(30))),
+            asyncio.create_task(client.lookup.wait_for(["auth"], Deadline.after(30))),
         ]
         await asyncio.sleep(0)
         await client.stop()
@@ -540,7 +540,7 @@ def test_retired_node_is_silent(place: Place) -> None:
         other = await place.worker("shop")
         worker = await place.worker("auth")
         user_of(worker).wanted.add("shop")
-        await worker.resolve("shop", Deadline.after(5))
+        await worker.lookup.resolve("shop", Deadline.after(5))
         known = worker.retire()
         assert [peer.instance for peer in known] == [other.identity.instance]
         assert user_of(worker).left == [(worker.identity.instance, "has stopped")]

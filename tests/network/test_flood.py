@@ -70,7 +70,7 @@ def flood(black_hole: BlackHole) -> Callable[[BusPath], None]:
 
     def flood(bus: BusPath) -> None:
         engine = bus.client.engine
-        node, loop = engine.ensure()
+        node, loop = engine.loop_host.ensure()
         on_host = engine.transport.security.mode == "host"
         for number in range(scaled(5000, least=1200)):
             fake = Announcement(
@@ -116,5 +116,5 @@ def test_a_flood_of_announcements(
 
 
 def _known(bus: BusPath, count: int) -> bool:
-    node, _ = bus.client.engine.ensure()
+    node, _ = bus.client.engine.loop_host.ensure()
     return len(node.registry.peers) >= count

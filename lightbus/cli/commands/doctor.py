@@ -116,7 +116,7 @@ def doctor(options: ClientOptions) -> None:
 async def _examine(bus: Connection) -> int:
     worst = Level.OK
     with bus.output.progress("Looking for peers", len(CHECKS) + 1) as advance:
-        await bus.client.engine.look_around(Deadline.after(bus.options.wait))
+        await bus.client.engine.questions.look_around(Deadline.after(bus.options.wait))
         examination = Examination(bus=bus, sightings=await sight(bus, bus.known()))
         bus.silent.update(each.peer.instance for each in examination.sightings if each.rtt is None)  # a check tells
         findings = []

@@ -57,7 +57,7 @@ def _look_around(bus: BusPath, seconds: float) -> None:
 
     from ...deadline import Deadline
 
-    asyncio.run(bus.client.engine.look_around(Deadline.after(seconds)))
+    asyncio.run(bus.client.engine.questions.look_around(Deadline.after(seconds)))
 
 
 def _prompt(namespace: dict[str, Any], banner: str) -> None:

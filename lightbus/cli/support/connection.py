@@ -83,7 +83,7 @@ class Connection:
 
         It ends when nothing new comes, at the latest after `--wait` seconds. Raises NotReachable where nobody is.
         """
-        await self.client.engine.look_around(Deadline.after(self.options.wait))
+        await self.client.engine.questions.look_around(Deadline.after(self.options.wait))
         if not (peers := self.known()):
             raise self.nobody()
         return peers
@@ -91,7 +91,7 @@ class Connection:
     async def find(self, api: str) -> list[Peer]:
         """Return the peers that are up and advertise an API. Raises UnknownApi, PeerUnreachable, NotReachable."""
         engine = self.client.engine
-        if await engine.wait_for([api], Deadline.after(self.options.wait)):
+        if await engine.questions.wait_for([api], Deadline.after(self.options.wait)):
             if not self.known():
                 raise self.nobody()
             await engine.resolve(api, Deadline.after(ASK_TIMEOUT))  # it says why there is none
