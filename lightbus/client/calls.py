@@ -30,8 +30,7 @@ class Calls(ClientCore):
         kwargs = _NO_KWARGS if kwargs is None else kwargs
         engine = self.engine
         outgoing = self._outgoing_call(engine, api_name, name, kwargs, options)
-        hooks = self.hooks
-        if not hooks.has("before_rpc_call") and not hooks.has("after_rpc_call"):
+        if not self._runs_hooks(api_name):
             return self._result(outgoing, await engine.caller().request(outgoing))
         message = RpcMessage(api_name=api_name, procedure_name=name, kwargs=kwargs, id=engine.event_ids.next())
         await self.run_hook("before_rpc_call", rpc_message=message)
@@ -51,8 +50,7 @@ class Calls(ClientCore):
         kwargs = _NO_KWARGS if kwargs is None else kwargs
         engine = self.engine
         outgoing = self._outgoing_call(engine, api_name, name, kwargs, options)
-        hooks = self.hooks
-        if not hooks.has("before_rpc_call") and not hooks.has("after_rpc_call"):
+        if not self._runs_hooks(api_name):
             return self._result(outgoing, self._door().request(outgoing))
         message = RpcMessage(api_name=api_name, procedure_name=name, kwargs=kwargs, id=engine.event_ids.next())
         self.run_hook_blocking("before_rpc_call", rpc_message=message)
@@ -64,6 +62,11 @@ class Calls(ClientCore):
             raise
         self.run_hook_blocking("after_rpc_call", rpc_message=message, result_message=_result_message(message, value))
         return value
+
+    def _runs_hooks(self, api_name: str) -> bool:
+        """Return whether a call is to be told to hooks: not where this library, or one of its tools, asks a worker."""
+        hooks = self.hooks
+        return (hooks.has("before_rpc_call") or hooks.has("after_rpc_call")) and not api_name.startswith("internal.")
 
     def _outgoing_call(
         self, engine: Engine, api_name: str, name: str, kwargs: Kwargs, options: BusOptions | None

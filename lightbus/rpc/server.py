@@ -142,7 +142,7 @@ class Server:
         identity: who we are; requests meant for another instance are refused.
         config: the settings: concurrency, queue, validation.
         apis: what is served.
-        hooks: run around each execution.
+        hooks: run around each execution, but for those of `internal.` APIs.
         client: handed to the hooks.
         executor: where `def` handlers run. It must be able to run more of them than `rpc_concurrency`, since
             nested calls are not counted.
@@ -400,16 +400,16 @@ class Server:
 
     async def _execute(self, job: _Job) -> Any:
         hooks, kwargs, execution = self._hooks, *self._begin(job)
-        if hooks.has("before_rpc_execution"):
+        if hooks.has("before_rpc_execution") and not job.is_internal:
             await hooks.run("before_rpc_execution", execution.call, **self._details(job, kwargs))
         try:
             value = await execution.call(job.procedure.function, (), kwargs, on_loop=True)
         except BaseException as error:
-            if hooks.has("after_rpc_execution") and not job.cancelled:
+            if hooks.has("after_rpc_execution") and not (job.cancelled or job.is_internal):
                 details = self._details(job, kwargs, error, failed=True)
                 await hooks.run("after_rpc_execution", execution.call, **details)
             raise
-        if hooks.has("after_rpc_execution"):
+        if hooks.has("after_rpc_execution") and not job.is_internal:
             await hooks.run("after_rpc_execution", execution.call, **self._details(job, kwargs, value, failed=False))
         job.in_user_code = False
         return value
@@ -431,16 +431,16 @@ class Server:
     def _execute_blocking(self, job: _Job) -> Any:
         """Do as `_execute` does, all in this thread: what a `def` hook does to its thread is there for the handler."""
         hooks, kwargs, execution = self._hooks, *self._begin(job)
-        if hooks.has("before_rpc_execution"):
+        if hooks.has("before_rpc_execution") and not job.is_internal:
             hooks.run_blocking("before_rpc_execution", execution.call_blocking, **self._details(job, kwargs))
         try:
             value = execution.call_blocking(job.procedure.function, (), kwargs)
         except BaseException as error:
-            if hooks.has("after_rpc_execution") and not job.cancelled:
+            if hooks.has("after_rpc_execution") and not (job.cancelled or job.is_internal):
                 details = self._details(job, kwargs, error, failed=True)
                 hooks.run_blocking("after_rpc_execution", execution.call_blocking, **details)
             raise
-        if hooks.has("after_rpc_execution"):
+        if hooks.has("after_rpc_execution") and not job.is_internal:
             details = self._details(job, kwargs, value, failed=False)
             hooks.run_blocking("after_rpc_execution", execution.call_blocking, **details)
         job.in_user_code = False

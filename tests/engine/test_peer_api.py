@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,11 +15,11 @@ import lightbus
 from helpers import Door, wait_until
 from helpers.damage import damage
 from helpers.surroundings import Surroundings
-from lightbus import Api, BusPath, Event, InvalidArguments, LightbusWorkerError, SchemaNotFound
+from lightbus import Api, BusPath, Event, InvalidArguments, LightbusException, LightbusWorkerError, SchemaNotFound
 from lightbus.__about__ import version
 from lightbus.adapters.sqlite.outbox import Outbox
 from lightbus.engine.peer_api import PeerApi
-from lightbus.message import EventMessage
+from lightbus.message import EventMessage, RpcMessage
 
 SETTINGS = {"security": {"mode": "host"}}
 
@@ -63,6 +64,52 @@ def bus(service: BusPath) -> Iterator[BusPath]:
 def targeted(service: BusPath) -> dict[str, str]:
     """Return the options that lead a call to this worker."""
     return {"peer": service.client.engine.identity.instance}
+
+
+def test_no_hook_of_the_users_runs_around_it(service: BusPath, bus: BusPath, door: Door) -> None:
+    """Hooks that refuse calls do so with the user's own: a worker still answers what is asked about itself."""
+    told: list[tuple[str, str]] = []
+
+    def refuse(hook: str) -> Callable[..., None]:
+        def note(rpc_message: RpcMessage) -> None:
+            told.append((hook, rpc_message.canonical_name))
+            raise PermissionError("not today")
+
+        return note
+
+    for on, hook in ((bus, "before_rpc_call"), (bus, "after_rpc_call")):
+        getattr(on.client, hook)(refuse(hook))
+    for hook in ("before_rpc_execution", "after_rpc_execution"):
+        getattr(service.client, hook)(refuse(hook))
+    assert door.call(bus.internal.peer.ping, bus_options=targeted(service)) > 0
+    with pytest.raises(LightbusException, match="nobody"):
+        door.call(bus.internal.peer.describe, api="nobody", bus_options=targeted(service))
+    assert bus.auth.user_registered.history() == []
+    assert told == []
+    with pytest.raises(PermissionError):
+        door.call(bus.auth.check_password, user="sally", password="secret")
+    assert told == [("before_rpc_call", "auth.check_password")]
+
+
+def test_workers_ask_each_other_without_hooks(service: BusPath) -> None:
+    """What workers tell each other of groups and schemas is no call of the user's, and no hook of his sees it."""
+    told: list[str] = []
+    other = lightbus.create(SETTINGS, service_name="twin")
+    with contextlib.closing(other.client):
+        other.client.register_api(AuthApi())
+        for bus, hook in ((other, "before_rpc_call"), (service, "before_rpc_execution")):
+            getattr(bus.client, hook)(lambda rpc_message: told.append(rpc_message.canonical_name))
+        other.client.start_in_background()
+        wait_until(lambda: ("auth", "auth-service-greeter") in groups_known_to(other))
+    assert told == []
+
+
+def groups_known_to(bus: BusPath) -> set[tuple[str, str]]:
+    """Return the consumer groups that a worker knows, by API and name."""
+    worker = bus.client._worker
+    assert worker is not None
+    assert worker.parts is not None
+    return set(worker.parts.coordinator.groups)
 
 
 def test_ping(service: BusPath, bus: BusPath, door: Door) -> None:
