@@ -154,6 +154,15 @@ class Scene:
         self._open.append(caller.dealer)
         return caller
 
+    async def refused(self, endpoint: Endpoint) -> Caller:
+        """Return a link that was refused where somebody may be about to go."""
+        while True:
+            caller = Caller(self.here, endpoint, is_link=True)
+            self._open.append(caller.dealer)
+            await wait_until_async(lambda caller=caller: set(caller.states) - {LinkState.REACHED})
+            if caller.states == [LinkState.REFUSED]:
+                return caller
+
     def reader(self, worker: Worker) -> Reader:
         """Return somebody connected to a worker's publisher."""
         reader = Reader(self.here, worker.event)
@@ -348,9 +357,8 @@ def test_link_to_nobody_is_refused(make: Make) -> None:
     async def scenario(scene: Scene) -> None:
         gone = scene.worker()
         gone.close()
-        caller = scene.caller(gone, is_link=True)
+        caller = await scene.refused(gone.rpc)
         caller.say(b"hello")
-        await wait_until_async(lambda: caller.states[:1] == [LinkState.REFUSED])
         later, witness = await scene.replace(gone), scene.caller(gone)
         witness.say(b"witness")
         await wait_until_async(lambda: later.frames == [b"witness"])
@@ -657,9 +665,7 @@ def test_worker_that_is_gone_is_not_there(make: Make) -> None:
             assert addressing.is_gone(peer)
             assert addressing.why_not(peer)
         for endpoint in endpoints:
-            caller = Caller(scene.here, endpoint, is_link=True)
-            await wait_until_async(lambda caller=caller: LinkState.REFUSED in caller.states)
-            caller.dealer.close()
+            await scene.refused(endpoint)
             assert addressing.is_certain(endpoint)
 
     play(make, scenario)
