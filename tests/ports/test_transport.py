@@ -154,6 +154,13 @@ class Scene:
         self._open.append(caller.dealer)
         return caller
 
+    async def gone(self) -> Worker:
+        """Return a worker that is closed, at whose place certainly nobody is."""
+        worker = self.worker()
+        worker.close()
+        await self.refused(worker.rpc)
+        return worker
+
     async def refused(self, endpoint: Endpoint) -> Caller:
         """Return a link that was refused where somebody may be about to go."""
         while True:
@@ -239,8 +246,7 @@ def test_frames_wait_for_somebody_to_be_there(make: Make) -> None:
     """What is sent to nobody waits, unless it is not wanted any more, and goes as soon as somebody is there."""
 
     async def scenario(scene: Scene) -> None:
-        gone = scene.worker()
-        gone.close()
+        gone = await scene.gone()
         caller, sent = scene.caller(gone), list[bytes]()
         assert not caller.dealer.send(b"now or never")
         for frame, wanted in [(b"one", True), (b"two", False), (b"three", True)]:
@@ -355,8 +361,7 @@ def test_link_to_nobody_is_refused(make: Make) -> None:
     """Where nobody listens a link says so, and tries no more: whoever comes later does not hear of it."""
 
     async def scenario(scene: Scene) -> None:
-        gone = scene.worker()
-        gone.close()
+        gone = await scene.gone()
         caller = await scene.refused(gone.rpc)
         caller.say(b"hello")
         later, witness = await scene.replace(gone), scene.caller(gone)
@@ -507,8 +512,7 @@ def test_blocking_dealer_to_nobody(make: Make) -> None:
     """It says that it could not send, and was not used."""
 
     async def scenario(scene: Scene) -> None:
-        gone = scene.worker()
-        gone.close()
+        gone = await scene.gone()
 
         def call() -> tuple[bool, bool]:
             dealer = scene.here.blocking_dealer(gone.rpc)
