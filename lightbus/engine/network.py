@@ -16,8 +16,7 @@ from ..adapters.memory.discovery import NoDiscovery
 from ..adapters.zmq.addressing import TcpAddressing
 from ..adapters.zmq.curve import KeySecurity
 from ..adapters.zmq.security import HostSecurity, InsecureSecurity, Security
-from ..adapters.zmq.transport import Transport as ZmqTransport
-from ..adapters.zmq.transport import versions
+from ..adapters.zmq.transport import ZmqTransport, versions
 from ..exceptions import InvalidConfiguration
 from ..ports.discovery import Discovery, DiscoveryFactory
 from ..ports.transport import Addressing, Transport, TransportFactory

@@ -18,7 +18,7 @@ from helpers.surroundings import Surroundings
 from lightbus.adapters.host.places import Places
 from lightbus.adapters.zmq.curve import KeySecurity
 from lightbus.adapters.zmq.security import HostSecurity
-from lightbus.adapters.zmq.transport import Transport
+from lightbus.adapters.zmq.transport import ZmqTransport
 from lightbus.config.keys import BusKey
 from lightbus.engine.binding import STANDSTILL, Binding, Handlers, Outlet
 from lightbus.membership import connected
@@ -122,7 +122,7 @@ class Place:
     """A binding with its surroundings."""
 
     def __init__(self, directory: Path) -> None:
-        self.transport = Transport(HostSecurity(places=Places.only(directory)))
+        self.transport = ZmqTransport(HostSecurity(places=Places.only(directory)))
         self.directory = directory
         self.claims: list[Announcement] = []
         self.known: list[tuple[Announcement, float]] = []
@@ -537,7 +537,7 @@ def test_goodbye_is_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> No
 def test_connections_that_are_refused(surroundings: Surroundings, place: Place) -> None:
     """With a key, who has none is not let in, and counted."""
     place.transport.close()
-    place.transport = Transport(KeySecurity(keys=[BusKey.generate()], addresses=["127.0.0.1"]))
+    place.transport = ZmqTransport(KeySecurity(keys=[BusKey.generate()], addresses=["127.0.0.1"]))
 
     async def scenario() -> None:
         assert place.binding.refused_connections == {}

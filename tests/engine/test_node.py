@@ -18,7 +18,7 @@ from lightbus.adapters.memory.discovery import MemoryDiscovery, MemoryHub
 from lightbus.adapters.zmq import local_addresses
 from lightbus.adapters.zmq.addressing import TcpAddressing
 from lightbus.adapters.zmq.security import HostSecurity
-from lightbus.adapters.zmq.transport import Transport
+from lightbus.adapters.zmq.transport import ZmqTransport
 from lightbus.core.registry import Peer, PeerLeft, Snapshot
 from lightbus.deadline import Deadline
 from lightbus.engine import node as module
@@ -70,7 +70,7 @@ class Place:
         self.hub = MemoryHub()
         self.directory = directory
         self.nodes: list[Node] = []
-        self._transports: list[Transport] = []
+        self._transports: list[ZmqTransport] = []
 
     def node(
         self,
@@ -83,7 +83,7 @@ class Place:
         user = User()
         user.wanted.update(wanted)
         security = HostSecurity(places=Places.only(self.directory))
-        self._transports.append(Transport(security, addressing, heartbeat_interval=0.1, heartbeat_timeout=0.5))
+        self._transports.append(ZmqTransport(security, addressing, heartbeat_interval=0.1, heartbeat_timeout=0.5))
         options = {"wait": 200 * MS, **options}
         made = Node(
             user,

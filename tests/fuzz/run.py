@@ -26,7 +26,7 @@ import msgpack
 from helpers.publishing import Hub, Listens, Publishes
 from lightbus.adapters.host.places import Places
 from lightbus.adapters.zmq.security import HostSecurity
-from lightbus.adapters.zmq.transport import Transport
+from lightbus.adapters.zmq.transport import ZmqTransport
 from lightbus.config import Config
 from lightbus.engine.binding import Binding, Handlers
 from lightbus.exceptions import DeformError, ProtocolError
@@ -142,7 +142,7 @@ class Worker:
         self.hub = Hub()
         self.publisher: Publishes = self.hub.publish(IDS[0], directory / "journals", Auth())
         self.listens = Listens(self.hub, IDS[1])
-        self.transport = Transport(HostSecurity(places=Places.only(directory)))
+        self.transport = ZmqTransport(HostSecurity(places=Places.only(directory)))
         me = self.publisher.identity
         announcement = Announcement(bus="b", instance=me.instance, service="s", process="p", host="h", apis=())
         view = NodeView(

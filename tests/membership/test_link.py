@@ -18,7 +18,7 @@ from lightbus.adapters.host.places import Places
 from lightbus.adapters.zmq.bound_sockets import Router
 from lightbus.adapters.zmq.curve import KeySecurity
 from lightbus.adapters.zmq.security import HostSecurity, Security
-from lightbus.adapters.zmq.transport import Transport
+from lightbus.adapters.zmq.transport import ZmqTransport
 from lightbus.config.keys import BusKey
 from lightbus.membership import link as module
 from lightbus.membership.link import Dial, Link
@@ -82,7 +82,7 @@ class Place:
     """What a test of one event loop needs; `run` closes what was made in it."""
 
     def __init__(self, directory: Path, security: Security | None = None) -> None:
-        self.transport = Transport(
+        self.transport = ZmqTransport(
             security or HostSecurity(places=Places.only(directory)), heartbeat_interval=0.1, heartbeat_timeout=0.5
         )
         self.node = FakeNode()

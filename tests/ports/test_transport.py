@@ -18,7 +18,7 @@ from lightbus.adapters.host.places import Places
 from lightbus.adapters.memory.network import MemoryNetwork
 from lightbus.adapters.memory.transport import MemoryTransport
 from lightbus.adapters.zmq.security import HostSecurity, InsecureSecurity
-from lightbus.adapters.zmq.transport import Transport as ZmqTransport
+from lightbus.adapters.zmq.transport import ZmqTransport
 from lightbus.exceptions import TransportError
 from lightbus.ports.transport import (
     Addressing,

@@ -13,7 +13,7 @@ from helpers import MS, wait_until_async
 from helpers.calling import ME, A, B, FakeDoorway, call, peer, refusal, run, snapshot
 from lightbus.adapters.host.places import Places
 from lightbus.adapters.zmq.security import HostSecurity
-from lightbus.adapters.zmq.transport import Transport
+from lightbus.adapters.zmq.transport import ZmqTransport
 from lightbus.core.peers import PeerState
 from lightbus.deadline import Deadline, ServedCall, current_call
 from lightbus.exceptions import (
@@ -493,7 +493,7 @@ def test_a_given_up_frame_stays_on_a_real_socket(tmp_path: Path) -> None:
     """A peer that comes up after its caller has given up is sent nothing but what is asked now."""
 
     async def main() -> None:
-        transport = Transport(HostSecurity(places=Places.only(tmp_path)))
+        transport = ZmqTransport(HostSecurity(places=Places.only(tmp_path)))
         endpoint = f"ipc://{tmp_path}/rpc"
         doorway = FakeDoorway(peer(A, endpoint=endpoint))
         doorway.transport = transport

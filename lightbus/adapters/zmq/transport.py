@@ -18,7 +18,7 @@ from .connecting_sockets import Dealer, Subscriber
 from .gate import Gate
 from .security import Security
 
-__all__ = ["Transport", "versions"]
+__all__ = ["ZmqTransport", "versions"]
 
 HIGH_WATER = 10_000
 """Messages queued per connection before a sender is told to wait (or a subscriber misses some, and sees the gap)."""
@@ -41,7 +41,7 @@ ENCRYPTED = 64
 MAX_SOCKETS = 8192
 
 
-class Transport:
+class ZmqTransport:
     """
     A ZeroMQ context and the options that every socket of ours has. Any thread may make sockets of it.
 

@@ -16,7 +16,7 @@ from lightbus.adapters.zmq import addressing as module
 from lightbus.adapters.zmq.addressing import HostAddressing, TcpAddressing, TcpSockets
 from lightbus.adapters.zmq.bound_sockets import Publisher, Router
 from lightbus.adapters.zmq.security import InsecureSecurity
-from lightbus.adapters.zmq.transport import Transport
+from lightbus.adapters.zmq.transport import ZmqTransport
 from lightbus.exceptions import TransportError
 from lightbus.ports.transport import MOST_ENDPOINTS
 from lightbus.wire.announcement import Announcement
@@ -32,7 +32,7 @@ class Sockets:
     """A router and a publisher, and what becomes of them."""
 
     def __init__(self) -> None:
-        self.transport = Transport(InsecureSecurity(bus="b", addresses=HERE))
+        self.transport = ZmqTransport(InsecureSecurity(bus="b", addresses=HERE))
         self.router: Router = self.transport.router(lambda routing_id, frame: None)
         self.publisher: Publisher = self.transport.publisher(lambda prefix, subscribed: None)
 

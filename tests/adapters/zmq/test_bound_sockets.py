@@ -14,7 +14,7 @@ from lightbus.adapters.host.places import Places
 from lightbus.adapters.zmq.backlogs import MAX_TOPICS, Backlogs
 from lightbus.adapters.zmq.connecting_sockets import Subscriber
 from lightbus.adapters.zmq.security import HostSecurity, InsecureSecurity, Security
-from lightbus.adapters.zmq.transport import Transport
+from lightbus.adapters.zmq.transport import ZmqTransport
 
 MODES: list[Callable[[Path], tuple[Security, str]]] = [
     lambda path: (HostSecurity(places=Places.only(path)), f"ipc://{path}/pub"),
@@ -30,7 +30,7 @@ def test_a_subscriber_that_does_not_read_is_disconnected(
 
     async def main() -> None:
         security, endpoint = mode(tmp_path)
-        transport = Transport(security)
+        transport = ZmqTransport(security)
         topics: list[bytes] = []
         publisher = transport.publisher(lambda topic, subscribed: topics.append(topic) if subscribed else None)
         publisher.backlogs = Backlogs(8 * 1024 * 1024)
@@ -60,7 +60,7 @@ def test_topics_that_no_listener_has_are_refused(tmp_path: Path) -> None:
     """A topic longer than any name, or more of them than any listener has, ends the connection: libzmq keeps none."""
 
     async def main() -> None:
-        transport = Transport(HostSecurity(places=Places.only(tmp_path)))
+        transport = ZmqTransport(HostSecurity(places=Places.only(tmp_path)))
         topics: list[bytes] = []
         publisher = transport.publisher(lambda topic, subscribed: topics.append(topic) if subscribed else None)
         publisher.bind(f"ipc://{tmp_path}/pub")

@@ -14,7 +14,7 @@ import asyncio, sys, time
 from pathlib import Path
 from lightbus.adapters.host.places import Places
 from lightbus.adapters.zmq.security import HostSecurity
-from lightbus.adapters.zmq.transport import Transport
+from lightbus.adapters.zmq.transport import ZmqTransport
 
 async def main():
     count = 0
@@ -24,7 +24,7 @@ async def main():
         if frame == b"end":
             done.set()
     done = asyncio.Event()
-    transport = Transport(HostSecurity(places=Places.only(Path("."))), heartbeat_interval=0.1, heartbeat_timeout=0.3)
+    transport = ZmqTransport(HostSecurity(places=Places.only(Path("."))), heartbeat_interval=0.1, heartbeat_timeout=0.3)
     subscriber = transport.subscriber(sys.argv[1], read)
     subscriber.subscribe(b"")
     await asyncio.sleep(0.2)

@@ -14,7 +14,7 @@ from lightbus.adapters.host.places import Places
 from lightbus.adapters.zmq import host_sockets as module
 from lightbus.adapters.zmq.host_sockets import HostSockets
 from lightbus.adapters.zmq.security import HostSecurity
-from lightbus.adapters.zmq.transport import Transport
+from lightbus.adapters.zmq.transport import ZmqTransport
 from lightbus.exceptions import InvalidConfiguration, TransportError
 
 INSTANCE = "4f2a00112233445d"
@@ -27,7 +27,7 @@ class Worker:
         self.places = places
         self.now = 100.0
         self.heard: list[bytes] = []
-        self.transport = Transport(HostSecurity(places=places))
+        self.transport = ZmqTransport(HostSecurity(places=places))
         self.router = self.transport.router(lambda routing_id, frame: self.heard.append(frame))
         self.xpub = self.transport.publisher(lambda topic, subscribed: None)
         self.sockets = HostSockets(INSTANCE, places, self.router, self.xpub)

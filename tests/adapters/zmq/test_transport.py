@@ -14,10 +14,10 @@ import asyncio, sys, time
 from pathlib import Path
 from lightbus.adapters.host.places import Places
 from lightbus.adapters.zmq.security import HostSecurity
-from lightbus.adapters.zmq.transport import Transport
+from lightbus.adapters.zmq.transport import ZmqTransport
 
 async def main():
-    transport = Transport(HostSecurity(places=Places.only(Path("."))), heartbeat_interval=0.1, heartbeat_timeout=5.0)
+    transport = ZmqTransport(HostSecurity(places=Places.only(Path("."))), heartbeat_interval=0.1, heartbeat_timeout=5.0)
     count = 0
     def read(*frames):
         nonlocal count
