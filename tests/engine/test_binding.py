@@ -21,7 +21,6 @@ from lightbus.adapters.zmq.security import HostSecurity
 from lightbus.adapters.zmq.transport import ZmqTransport
 from lightbus.config.keys import BusKey
 from lightbus.engine.binding import STANDSTILL, Binding, Handlers, Outlet
-from lightbus.membership import connected
 from lightbus.membership import introductions as module
 from lightbus.membership.connected import ConnectedEngines
 from lightbus.membership.context import Identity
@@ -30,6 +29,8 @@ from lightbus.ports.transport import Endpoints
 from lightbus.wire import codec, envelope
 from lightbus.wire.announcement import Announcement
 from lightbus.wire.envelope import (
+    Ack,
+    Beat,
     Cancel,
     Drain,
     Drained,
@@ -38,6 +39,7 @@ from lightbus.wire.envelope import (
     Goodbye,
     Hello,
     Kind,
+    Leave,
     Message,
     Peers,
     Request,
@@ -237,134 +239,11 @@ def test_files_of_an_abandoned_binding(place: Place) -> None:
     assert list(place.directory.iterdir()) == []
 
 
-# Introductions
-
-
-def test_hello_is_answered(place: Place) -> None:
-    """Who says HELLO hears who we are, and of the peers we know where it knows others; a repetition is nothing new."""
-
-    async def scenario() -> None:
-        caller = place.caller()
-        place.known = [(announcement(OTHER), 1.5)]
-        caller.say(HELLO)
-        [welcome] = await caller.hears(Welcome)
-        assert isinstance(welcome, Welcome)
-        assert Announcement.from_wire(welcome.announcement) == place.said
-        assert (welcome.peers_digest, welcome.draining) == ("same", False)
-        assert abs(welcome.clock - time.time()) < 5
-        caller.say(HELLO._replace(peers_digest="other", target=""))
-        _, peers = await caller.hears(Welcome, Peers)
-        assert peers == Peers([[announcement(OTHER).to_wire(), 1.5]], [])
-        assert place.introductions.counts["hellos"] == len(place.engines) == 1
-
-    place.run(scenario)
-
-
-@pytest.mark.parametrize(
-    ("hello", "reason"),
-    [
-        (HELLO._replace(bus="x"), "this is the bus 'b', not 'x'."),
-        (HELLO._replace(target=OTHER), f"this is the instance {OWN}, not {OTHER}."),
-    ],
-    ids=["bus", "instance"],
-)
-def test_hello_is_refused(place: Place, hello: Hello, reason: str) -> None:
-    """Who wants another bus, or another instance, is told what we are, and is not one of ours."""
-
-    async def scenario() -> None:
-        caller = place.caller()
-        caller.say(hello)
-        [error] = await caller.hears(Error)
-        assert error == Error("peer_refused", reason, False, {})
-        assert (place.introductions.counts["refused_hellos"], len(place.engines)) == (1, 0)
-
-    place.run(scenario)
-
-
-def test_connections_are_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is a limit to the processes that are remembered; those that are go on."""
-    monkeypatch.setattr(module, "MAX_ENGINES", 1)
-
-    async def scenario() -> None:
-        first, second = await place.introduced(), place.caller()
-        second.say(HELLO)
-        [error] = await second.hears(Error)
-        assert isinstance(error, Error)
-        assert error.message == "1 processes are connected already."
-        first.say(HELLO)
-        await first.hears(Welcome)
-
-    place.run(scenario)
-
-
-def test_a_connection_is_one_process(place: Place) -> None:
-    """Nobody says HELLO for many, nor announces others: what is remembered is bounded by the connections."""
-
-    async def scenario() -> None:
-        caller = await place.introduced()
-        caller.say(HELLO._replace(instance="c" * 16))
-        [error] = await caller.hears(Error)
-        assert isinstance(error, Error)
-        assert error.message == f"through this connection the instance {OTHER} has said HELLO."
-        caller.say(HELLO._replace(announcement=announcement("c" * 16).to_wire()))
-        await caller.hears(Welcome)
-        assert (place.claims, len(place.engines)) == ([], 1)
-
-    place.run(scenario)
-
-
-def test_a_flood_of_hellos_is_not_answered(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Answers that nobody reads would wait here; after a second the process is answered again."""
-    monkeypatch.setattr(connected, "MAX_HELLOS", 3)
-
-    async def scenario() -> None:
-        caller = place.caller()
-        for _ in range(50):
-            caller.say(HELLO)
-        await wait_until_async(lambda: place.introductions.counts["ignored_hellos"] > 0, what="some are ignored")
-        await wait_until_async(lambda: len(caller.heard) >= 3, what="the first are answered")
-        [routing_id] = place.engines._engines
-        assert not place.engines.is_flooding(routing_id, time.monotonic() + 2.0)
-
-    place.run(scenario)
-
-
-def test_claims_are_passed_on(place: Place) -> None:
-    """What a process announces with its HELLO is passed on, each time, as far as it makes sense."""
-
-    async def scenario() -> None:
-        caller = await place.introduced()
-        for said in (announcement(OTHER).to_wire(), {"nonsense": 1}, announcement(OTHER).to_wire()):
-            caller.say(HELLO._replace(announcement=said))
-        await caller.hears(Welcome, Welcome, Welcome)
-        assert place.claims == [announcement(OTHER)] * 2
-
-    place.run(scenario)
-
-
-def test_everybody_is_told(place: Place) -> None:
-    """Who we are now, and who came and went, is pushed to all who said HELLO."""
-
-    async def scenario() -> None:
-        callers = [await place.introduced() for _ in range(3)]
-        stranger = place.caller()
-        stranger.say(Cancel())
-        place.said = announcement(OWN)
-        place.introductions.announce()
-        place.introductions.tell_peers([announcement(OTHER)], ["b" * 16])
-        for caller in callers:
-            _, peers = await caller.hears(Welcome, Peers)
-            assert peers == Peers([[announcement(OTHER).to_wire(), 0.0]], ["b" * 16])
-        assert stranger.heard == []
-
-    place.run(scenario)
-
-
 # What is for others
 
 
 def test_messages_find_their_way(place: Place) -> None:
-    """Requests and cancellations go to the server, events to the publisher, subscriptions too."""
+    """Calls go to the server, events and subscriptions to the publisher, what consumers ask to the coordinator."""
 
     async def scenario() -> None:
         caller = place.caller()
@@ -373,6 +252,10 @@ def test_messages_find_their_way(place: Place) -> None:
         caller.say(FIRE)
         assert await caller.hears(Result) == [Result("taken")]
         assert (place.server.handled, place.server.cancelled) == ([REQUEST], [7])
+        asked: list[Message] = [Leave("work", "g"), Beat([], []), Ack("work", "g", 1, [])]
+        for message in asked:
+            caller.say(message)
+        await wait_until_async(lambda: place.coordinator.asked == asked)
         heard: list[bytes] = []
         subscriber = place.transport.subscriber(place.endpoints.event, heard.append)
         subscriber.subscribe(b"topic")

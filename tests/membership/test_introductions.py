@@ -1,0 +1,173 @@
+"""Who introduces itself to a worker: answered, refused, bounded, and told of the others."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from lightbus.membership import connected
+from lightbus.membership import introductions as module
+from lightbus.membership.context import Identity
+from lightbus.membership.introductions import Introductions, NodeView
+from lightbus.wire import envelope
+from lightbus.wire.announcement import Announcement
+from lightbus.wire.envelope import Drain, Error, Goodbye, Hello, Message, Peers, Welcome
+
+OWN, OTHER, THIRD = ("0" * 16, "a" * 16, "c" * 16)
+HELLO = Hello("b", OWN, OTHER, "s", "p", "same", None)
+
+
+class Place:
+    """A worker without sockets, to which connections say HELLO."""
+
+    def __init__(self) -> None:
+        self.said = announcement(OWN)
+        self.known: list[tuple[Announcement, float]] = []
+        self.claims: list[Announcement] = []
+        self.sent: dict[bytes, list[Message]] = {}
+        self.gone: set[bytes] = set()
+        view = NodeView(
+            announcement=lambda: self.said,
+            peers_digest=lambda: "same",
+            verified=lambda: self.known,
+            claimed=self.claims.append,
+        )
+        identity = Identity(bus="b", service="shop", process="p", instance=OWN)
+        self.introductions = Introductions(identity, view, self._send)
+
+    def hello(self, hello: Hello = HELLO, *, routing_id: bytes = b"1") -> list[Message]:
+        """Say HELLO through a connection; return what it is answered."""
+        self.sent[routing_id] = []
+        self.introductions.on_hello(routing_id, hello)
+        return self.sent[routing_id]
+
+    def _send(self, routing_id: bytes, frame: bytes) -> bool:
+        if routing_id not in self.gone:
+            self.sent.setdefault(routing_id, []).append(envelope.decode(frame)[1])
+        return routing_id not in self.gone
+
+
+@pytest.fixture
+def place() -> Place:
+    """Return a place for introductions."""
+    return Place()
+
+
+def announcement(instance: str) -> Announcement:
+    """Return what somebody says of himself."""
+    return Announcement(bus="b", instance=instance, service="shop", process="p", host="h", apis=())
+
+
+def test_hello_is_answered(place: Place) -> None:
+    """Who says HELLO hears who we are, and of the peers we know where it knows others; a repetition is nothing new."""
+    place.known = [(announcement(OTHER), 1.5)]
+    [welcome] = place.hello()
+    assert isinstance(welcome, Welcome)
+    assert Announcement.from_wire(welcome.announcement) == place.said
+    assert (welcome.peers_digest, welcome.draining) == ("same", False)
+    assert abs(welcome.clock - time.time()) < 5
+    _, peers = place.hello(HELLO._replace(peers_digest="other", target=""))
+    assert peers == Peers([[announcement(OTHER).to_wire(), 1.5]], [])
+    assert place.introductions.counts["hellos"] == len(place.introductions.engines) == 1
+
+
+@pytest.mark.parametrize(
+    ("hello", "reason"),
+    [
+        (HELLO._replace(bus="x"), "this is the bus 'b', not 'x'."),
+        (HELLO._replace(target=OTHER), f"this is the instance {OWN}, not {OTHER}."),
+    ],
+    ids=["bus", "instance"],
+)
+def test_hello_is_refused(place: Place, hello: Hello, reason: str) -> None:
+    """Who wants another bus, or another instance, is told what we are, and is not one of ours."""
+    assert place.hello(hello) == [Error("peer_refused", reason, False, {})]
+    assert (place.introductions.counts["refused_hellos"], len(place.introductions.engines)) == (1, 0)
+
+
+def test_connections_are_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is a limit to the processes that are remembered; those that are go on."""
+    monkeypatch.setattr(module, "MAX_ENGINES", 1)
+    place.hello()
+    [error] = place.hello(routing_id=b"2")
+    assert isinstance(error, Error)
+    assert error.message == "1 processes are connected already."
+    assert [type(each) for each in place.hello()] == [Welcome]
+
+
+def test_a_connection_is_one_process(place: Place) -> None:
+    """Nobody says HELLO for many, nor announces others: what is remembered is bounded by the connections."""
+    place.hello()
+    [error] = place.hello(HELLO._replace(instance=THIRD))
+    assert isinstance(error, Error)
+    assert error.message == f"through this connection the instance {OTHER} has said HELLO."
+    assert [type(each) for each in place.hello(HELLO._replace(announcement=announcement(THIRD).to_wire()))] == [Welcome]
+    assert (place.claims, len(place.introductions.engines)) == ([], 1)
+
+
+def test_a_flood_of_hellos_is_not_answered(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers that nobody reads would wait here; after a second the process is answered again."""
+    monkeypatch.setattr(connected, "MAX_HELLOS", 3)
+    answers = [len(place.hello()) for _ in range(50)]
+    assert (answers[:3], 0 in answers) == ([1, 1, 1], True)
+    assert place.introductions.counts["ignored_hellos"] > 0
+    assert not place.introductions.engines.is_flooding(b"1", time.monotonic() + 2.0)
+
+
+def test_claims_are_passed_on(place: Place) -> None:
+    """What a process announces with its HELLO is passed on, each time, as far as it makes sense."""
+    for said in (announcement(OTHER).to_wire(), {"nonsense": 1}, announcement(OTHER).to_wire()):
+        assert len(place.hello(HELLO._replace(announcement=said))) == 1
+    assert place.claims == [announcement(OTHER)] * 2
+
+
+def test_everybody_is_told(place: Place) -> None:
+    """What we say of ourselves now, and who came and went, is told to all who are connected, and to nobody else."""
+    place.hello()
+    place.hello(HELLO._replace(instance=THIRD), routing_id=b"2")
+    place.sent.clear()
+    place.gone.add(b"2")
+    place.introductions.announce()
+    place.introductions.tell_peers([announcement(THIRD)], ["b" * 16])
+    welcome, peers = place.sent.pop(b"1")
+    assert isinstance(welcome, Welcome)
+    assert peers == Peers([[announcement(THIRD).to_wire(), 0.0]], ["b" * 16])
+    assert (place.sent, len(place.introductions.engines)) == ({}, 1)
+
+
+def test_who_comes_while_we_drain_is_told_so(place: Place) -> None:
+    """Draining waits for those who are connected, and whoever comes meanwhile hears of it at once."""
+
+    async def scenario() -> None:
+        place.hello()
+        place.sent.clear()
+        draining = asyncio.create_task(place.introductions.drain(30))
+        await asyncio.sleep(0)
+        assert place.sent == {b"1": [Drain()]}
+        welcome, drain = place.hello(HELLO._replace(instance=THIRD), routing_id=b"2")
+        assert isinstance(welcome, Welcome)
+        assert (welcome.draining, drain) == (True, Drain())
+        place.introductions.engines.has_drained(b"1")
+        assert not draining.done()
+        place.introductions.engines.forget(b"2")
+        await draining
+
+    asyncio.run(scenario())
+
+
+def test_goodbye_is_said_to_all(place: Place) -> None:
+    """Leaving is over when all have said goodbye, too."""
+
+    async def scenario() -> None:
+        place.hello()
+        place.sent.clear()
+        parting = asyncio.create_task(place.introductions.say_goodbye())
+        await asyncio.sleep(0)
+        assert place.sent == {b"1": [Goodbye(OWN)]}
+        place.introductions.engines.forget(b"1")
+        await parting
+        assert place.introductions.draining
+
+    asyncio.run(scenario())

@@ -1,0 +1,37 @@
+"""What a process says of itself, before and after it is ready."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lightbus.membership.context import Identity
+from lightbus.membership.own_announcement import OwnAnnouncement
+from lightbus.wire.announcement import Announcement, ApiInfo
+
+OTHER = "a" * 16
+
+
+def made() -> OwnAnnouncement:
+    """Return what a process of the shop says of itself."""
+    return OwnAnnouncement(Identity(bus="b", service="shop", process="p"), max_message_size=1000)
+
+
+def test_a_client_announces_nothing() -> None:
+    """It introduces itself by name, and says which messages it takes."""
+    hello = made().hello(OTHER, "digest")
+    assert (hello.bus, hello.target, hello.service, hello.process) == ("b", OTHER, "shop", "p")
+    assert (hello.peers_digest, hello.announcement, hello.max_message_size) == ("digest", None, 1000)
+
+
+def test_apis_are_told_once_they_are_public() -> None:
+    """Who finds a worker before it is ready hears of no API; then all of it is told, in HELLO, too."""
+    own = made()
+    own.current = replace(own.current, rpc_port=4711, event_port=4712, addresses=("127.0.0.1",))
+    own.change_apis([ApiInfo(name="auth", procedures=("check",))])
+    assert (own.told_to_others.apis, own.told_to_others.rpc_port) == ((), 4711)
+    assert own.hello("", "").announcement is None
+    own.is_public = True
+    assert own.told_to_others.api_names == ("auth",)
+    said = own.hello("", "").announcement
+    assert said is not None
+    assert Announcement.from_wire(said) == own.told_to_others

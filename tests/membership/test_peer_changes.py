@@ -1,0 +1,118 @@
+"""Who is told what became of the peers, and in which order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from helpers import MS, wait_until_async
+from lightbus.core.registry import Fact, PeerLeft, Registry, Snapshot, Source
+from lightbus.membership.peer_changes import PeerChanges
+from lightbus.wire.announcement import Announcement, ApiInfo
+
+OWN, OTHER, THIRD = ("0" * 16, "a" * 16, "c" * 16)
+
+
+class Place:
+    """A registry whose facts are carried out, and what was told of it."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.snapshot = Snapshot()
+        self.registry = Registry(own=OWN)
+        self.changes = PeerChanges(self.registry, on_snapshot=self._snapshot, wake=lambda: self.told.append("woken"))
+        self.changes.observe(self._observed)
+
+    def answers(self, instance: str) -> None:
+        """Have a peer answer HELLO."""
+        said = Announcement(
+            bus="b", instance=instance, service="shop", process="p", host="h", apis=(ApiInfo(name="shop"),)
+        )
+        self.changes.apply(
+            self.registry.answered(said, 0.0, endpoint=f"{instance}.rpc", event_endpoint=f"{instance}.pub")
+        )
+
+    def hears_of(self, instance: str) -> None:
+        """Have somebody announce a peer."""
+        said = Announcement(bus="b", instance=instance, service="shop", process="p", host="h", api_names=("shop",))
+        self.changes.apply(self.registry.announced(said, Source.DISCOVERY, 0.0))
+
+    def _snapshot(self, snapshot: Snapshot, left: Sequence[PeerLeft]) -> None:
+        self.snapshot = snapshot
+        self.told.append(f"snapshot, {len(left)} left")
+
+    def _observed(self, facts: Sequence[Fact]) -> None:
+        self.told += [f"{type(fact).__name__} {fact.peer.instance[0]}" for fact in facts]
+
+
+def run(scenario: Callable[[Place], Awaitable[None]]) -> None:
+    """Run a scenario on a loop of its own."""
+
+    async def main() -> None:
+        place = Place()
+        try:
+            await scenario(place)
+        finally:
+            place.changes.stop()
+
+    asyncio.run(main())
+
+
+def test_the_snapshot_comes_first() -> None:
+    """Whoever is told of a peer finds it in the snapshot, or no longer; who waits is woken last."""
+
+    async def scenario(place: Place) -> None:
+        place.answers(OTHER)
+        assert place.told == ["snapshot, 0 left", "PeerJoined a", "woken"]
+        assert [*place.snapshot.peers] == [OTHER]
+        place.told.clear()
+        place.changes.apply(place.registry.left(OTHER, "has left"))
+        assert place.told == ["snapshot, 1 left", "PeerLeft a", "woken"]
+
+    run(scenario)
+
+
+def test_hearsay_shares_a_snapshot() -> None:
+    """What changes nothing that can be called is told after a moment, all at once, and to no observer."""
+
+    async def scenario(place: Place) -> None:
+        place.hears_of(OTHER)
+        place.hears_of(THIRD)
+        assert place.told == []
+        await wait_until_async(lambda: place.told)
+        assert place.told == ["snapshot, 0 left"]
+
+    run(scenario)
+
+
+def test_the_digest_stands_for_who_is_verified() -> None:
+    """Those that know the same peers have the same digest, in whichever order they came; hearsay does not count."""
+
+    async def scenario(place: Place) -> None:
+        other = Place()
+        assert place.changes.digest == ""
+        for instance in (OTHER, THIRD):
+            place.answers(instance)
+        for instance in (THIRD, OTHER):
+            other.answers(instance)
+        assert place.changes.digest == other.changes.digest != ""
+        before = place.changes.digest
+        place.hears_of("d" * 16)
+        await asyncio.sleep(100 * MS)
+        assert place.changes.digest == before
+        other.changes.stop()
+
+    run(scenario)
+
+
+def test_nothing_is_told_after_the_end() -> None:
+    """Stopped, nobody hears of anything any more, of what was to come after a moment neither."""
+
+    async def scenario(place: Place) -> None:
+        place.hears_of(OTHER)
+        place.changes.stop()
+        place.answers(THIRD)
+        await asyncio.sleep(100 * MS)
+        assert place.told == []
+
+    run(scenario)
