@@ -27,6 +27,7 @@ from lightbus import (
     WildcardParameter,
 )
 from lightbus.plugins import LightbusPlugin
+from lightbus.testing import MemoryDiscovery, MemoryHub, MemoryNetwork, MemoryTransport
 from lightbus.utilities.async_tools import block
 from lightbus.utilities.django import uses_django_db
 
@@ -51,6 +52,11 @@ class MyPath(BusPath):
     pass
 
 
+hub, network = MemoryHub(), MemoryNetwork()
+lightbus.create(
+    discovery=lambda bus: MemoryDiscovery(bus, hub),
+    transport=lambda bus, settings: MemoryTransport(network, max_message_size=settings.max_message_size),
+)
 lightbus.create(client_class=MyClient, node_class=MyPath)
 assert_type(lightbus.get_bus(), BusPath)
 assert_type(lightbus.get_bus(lightbus.import_bus_module("my_service.bus")), BusPath)

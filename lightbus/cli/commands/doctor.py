@@ -97,7 +97,7 @@ class Examination:
     @property
     def on_host_only(self) -> bool:
         """Whether this bus stays on this host."""
-        return self.bus.client.engine.network.places is not None
+        return not self.bus.client.engine.network.addresses
 
 
 Check = Callable[[Examination], AsyncIterator[Finding]]
