@@ -14,7 +14,7 @@ from ...wire.announcement import Announcement
 from ..host.interfaces import dial_order, networks_of
 from ..host.places import Places
 from .host_sockets import HostSockets
-from .local_addresses import Whereabouts
+from .local_addresses import LocalAddresses
 
 __all__ = ["HostAddressing", "TcpAddressing", "TcpSockets"]
 
@@ -106,7 +106,7 @@ class TcpAddressing:
         rpc_port: int = 0,
         event_port: int = 0,
     ) -> None:
-        self._local = Whereabouts(addresses, follow)
+        self._local = LocalAddresses(addresses, follow)
         self._networks = networks_of(addresses)
         self._ports = rpc_port, event_port
 

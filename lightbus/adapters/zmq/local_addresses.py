@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 
 from ..host.interfaces import networks_of
 
-__all__ = ["LOOK_EVERY", "Whereabouts"]
+__all__ = ["LOOK_EVERY", "LocalAddresses"]
 
 LOOK_EVERY = 2.0
 """Seconds between two looks. What both see counts: an address that is renewed is away for a moment."""
 
 
-class Whereabouts:
+class LocalAddresses:
     """
     Only touched from the node's loop.
 

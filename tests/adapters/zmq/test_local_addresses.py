@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lightbus.adapters.zmq.local_addresses import LOOK_EVERY, Whereabouts
+from lightbus.adapters.zmq.local_addresses import LOOK_EVERY, LocalAddresses
 
 HOME, AWAY = ("127.0.0.1",), ("192.0.2.9",)
 
@@ -24,7 +24,7 @@ class Host:
 def test_a_change_counts_when_it_lasts() -> None:
     """What is seen once may be a moment; seen twice in a row it is so, and told once."""
     host = Host()
-    here = Whereabouts(HOME, host.look)
+    here = LocalAddresses(HOME, host.look)
     assert not here.have_changed(0.0)
     for at, seen, expected in [(1, AWAY, False), (2, HOME, False), (3, AWAY, False), (4, AWAY, True), (5, AWAY, False)]:
         host.addresses = seen
@@ -35,15 +35,15 @@ def test_a_change_counts_when_it_lasts() -> None:
 def test_looks_are_rare() -> None:
     """The host is asked every two seconds, and in mode host never."""
     host = Host()
-    here = Whereabouts(HOME, host.look)
+    here = LocalAddresses(HOME, host.look)
     for tenth in range(int(20 * LOOK_EVERY)):
         here.have_changed(tenth / 10)
     assert host.looks == 2
-    assert not Whereabouts(look=host.look).have_changed(0.0)
+    assert not LocalAddresses(look=host.look).have_changed(0.0)
     assert host.looks == 2
 
 
 def test_networks() -> None:
     """Our networks are those of our addresses; without addresses there are none."""
-    assert Whereabouts(HOME).networks == ("127.0.0.1/8",)
-    assert Whereabouts().networks == ()
+    assert LocalAddresses(HOME).networks == ("127.0.0.1/8",)
+    assert LocalAddresses().networks == ()
