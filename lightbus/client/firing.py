@@ -57,7 +57,9 @@ class Firing(Keeping):
             if wait_for == "ack" and place is not None:
                 seconds = deadline.left()
                 try:
-                    await asyncio.wait_for(asyncio.wrap_future(publisher.handled_by_all(place)), seconds)
+                    await asyncio.wait_for(asyncio.wrap_future(publisher.handled_by_all(place, seconds)), seconds)
+                except LightbusTimeout:
+                    raise
                 except TimeoutError:
                     raise _not_handled(message, seconds) from None
         else:
@@ -90,7 +92,9 @@ class Firing(Keeping):
             if wait_for == "ack" and place is not None:
                 seconds = deadline.left()
                 try:
-                    publisher.handled_by_all(place).result(seconds)
+                    publisher.handled_by_all(place, seconds).result(seconds)
+                except LightbusTimeout:
+                    raise
                 except TimeoutError:
                     raise _not_handled(message, seconds) from None
         else:

@@ -50,6 +50,8 @@ from ..wire.envelope import (
     Streams,
 )
 from ..wire.sizes import Receivers, fitting, fitting_partitions
+from .ack_waiters import AckWaiters, OnHandled
+from .name_budget import NameBudget
 
 __all__ = ["AGAIN", "Coordinator", "GroupAtWork", "Moment", "count_lag", "created_of"]
 
@@ -138,6 +140,8 @@ class GroupAtWork:
     saved_at: float = 0.0
     acks: int = 0
     """How often it acknowledged anything: where that stands still, and something is to be done, it is stuck."""
+    _names: tuple[tuple[str, ...], frozenset[str]] = ((), frozenset())
+    """The names of `info.events`, and the same to look one up among thousands: each event that is fired asks for it."""
     is_estimated: bool = False
     """Whether its creation was read from another host's clock."""
     has_own_start: bool = False
@@ -156,7 +160,11 @@ class GroupAtWork:
     def is_owed(self, event: str) -> bool:
         """Return whether the group listens to an event of its API, or is to be given it again on its own."""
         event, again, group = event.partition(AGAIN)
-        return (event in self.info.events or "*" in self.info.events) and (not again or group == self.info.name)
+        events, names = self._names
+        if events is not self.info.events:
+            names = frozenset(self.info.events)
+            self._names = self.info.events, names
+        return (event in names or "*" in names) and (not again or group == self.info.name)
 
 
 @dataclass(slots=True)
@@ -195,9 +203,11 @@ class Coordinator:
     ) -> None:
         self.identity = identity
         self.counts: Counter[str] = Counter()
-        """joined, left, lost, hung, acked, refused_acks, unbelieved, redelivered, buried, pages, given_late."""
+        """joined, left, lost, hung, acked, refused_acks, unbelieved, redelivered, buried, pages, given_late,
+        unwatched."""
         self.guard = Guard(logger)
         self.groups: dict[tuple[str, str], GroupAtWork] = {}
+        self._names = NameBudget()
         self._missed: set[tuple[str, str]] = set()
         self._sought: dict[tuple[str, str], dict[str, int]] = {}
         """Per API and id of an event its sequence in each journal in which it was looked for; 0 where it is not."""
@@ -217,7 +227,7 @@ class Coordinator:
         self._removed: dict[tuple[str, str], float] = {}
         """Per (API, group) when it was removed: if it comes back, it begins anew."""
         self._since = machine_time()
-        self._waiting: dict[Topic, list[tuple[int, Callable[[], None]]]] = {}
+        self._waiters = AckWaiters(self._handled_by_all)
         self._acks: list[tuple[bytes, int, list[int]]] = []
         self._writes: dict[str, dict[tuple[str, Topic], int]] = {}
         self._failures = RecurringLog(logger)
@@ -235,7 +245,7 @@ class Coordinator:
         for info in journal.groups():
             known = self.groups.get((info.api, info.name))
             if known is None:
-                known = self._create(info, None)  # what is fired from now on is kept for it, too
+                known = self._create(info, None, is_stored=True)  # what is fired from now on is kept for it, too
             self._open(known, journal)
         self._served.add(journal.id)
         for group in self.groups.values():
@@ -315,9 +325,11 @@ class Coordinator:
             self._unsaved[journal.id].groups.pop((api, name), None)
             journal.remove_group(api, name)
         self._removed[api, name] = machine_time()
+        self._names.release(api, name)
         del self.groups[api, name]
         for member in list(group.connections):
             self._disconnect(group, member)
+        self._waiters.group_removed(api)
         return True
 
     # What consumers ask
@@ -553,6 +565,7 @@ class Coordinator:
         """Take the partitions of members that hang, note which groups have members, and store what was not taken."""
         for journal in self.journals():
             self._save_unsaved(journal)
+        self._waiters.expire(now)
         if self._writes:
             self._save_soon()
         for group in list(self.groups.values()):
@@ -579,10 +592,19 @@ class Coordinator:
 
     # What others of this process ask
 
-    def when_handled(self, topic: Topic, sequence: int, callback: Callable[[], None]) -> None:
-        """Call back once every group that is owed this event of our own journal has handled it."""
-        self._waiting.setdefault(topic, []).append((sequence, callback))
-        self._call_back(topic)
+    def when_handled(self, topic: Topic, sequence: int, seconds: float, on_handled: OnHandled) -> None:
+        """Call back once every group that is owed this event of our own journal has handled it, within its time."""
+        if not self._waiters.add(topic, sequence, time.monotonic() + seconds, on_handled):
+            self.counts["unwatched"] += 1
+            self._failures.say(
+                "waiters", logging.WARNING,
+                "%d callers wait until their events are handled (wait_for='ack'), and no further one is told when: the "
+                "last one fired %s.%s. Their groups are behind: see lightbus lag",
+                len(self._waiters), topic.api, topic.event, changes=False,
+            )  # fmt: skip
+
+    def _handled_by_all(self, topic: Topic) -> int | None:
+        return min(self.owed(self._shelf.own(), topic).values(), default=None)
 
     def owed(self, journal: Journal, topic: Topic) -> dict[str, int]:
         """Return how far each group that is owed a topic has come in it (what retention asks)."""
@@ -675,10 +697,9 @@ class Coordinator:
             )  # fmt: skip
         self._learn_creation(known, info.created_at, is_near=is_near)
         new = set(events) - set(known.info.events)
-        known.info = info._replace(
-            events=tuple(sorted({*events, *known.info.events} if known.connections else events)),
-            created_at=known.info.created_at,
-        )
+        wanted = tuple(sorted({*events, *known.info.events} if known.connections else events))
+        self._names.take(info.api, info.name, wanted)
+        known.info = info._replace(events=wanted, created_at=known.info.created_at)
         for journal in self.journals():
             for topic, head in journal.topics(join.api).items():
                 if topic.event in new and known.cursors[journal.id].begin(topic, head):
@@ -686,12 +707,13 @@ class Coordinator:
         self._save_group(known)
         return known
 
-    def _create(self, info: Group, since: Any, *, is_near: bool = True) -> GroupAtWork:
-        if len(self.groups) >= MAX_GROUPS:
+    def _create(self, info: Group, since: Any, *, is_near: bool = True, is_stored: bool = False) -> GroupAtWork:
+        if len(self.groups) >= MAX_GROUPS and not is_stored:
             raise PeerBusy(
                 f"{self.identity} has {len(self.groups)} groups already, and takes no further one. "
                 "Remove those that nobody needs: lightbus groups remove."
             )
+        self._names.take(info.api, info.name, info.events, bounded=not is_stored)
         group = self._add(info)
         group.is_estimated = not is_near
         group.has_own_start = since not in (None, "$")
@@ -700,6 +722,7 @@ class Coordinator:
             for journal in self.journals():
                 self._begin(group, journal, group.owed_since if since is None else since)
         except BaseException:
+            self._names.release(info.api, info.name)
             del self.groups[info.api, info.name]  # one that has begun in some journals only would be asked for all
             raise
         self._save_group(group)
@@ -812,6 +835,7 @@ class Coordinator:
                 self.counts["unbelieved"] += 1
             elif cursors.believe(topic, sequence):
                 self._note(journal, group.info.name, topic, sequence)
+                self._waiters.acknowledged(topic)
 
     def _has_reached(self, group: GroupAtWork, journal: str, topic: Topic, sequence: int) -> bool:
         """
@@ -958,8 +982,7 @@ class Coordinator:
             self._note(journal, group.info.name, topic, sequence)
             self.counts["acked"] += 1
             group.acks += 1
-            if topic in self._waiting:
-                self._call_back(topic)
+            self._waiters.acknowledged(topic)
 
     def _note(self, journal: str, group: str, topic: Topic, sequence: int) -> None:
         self._writes.setdefault(journal, {})[group, topic] = sequence
@@ -987,17 +1010,6 @@ class Coordinator:
                     acks = []
         for routing_id, call_id, refused in acks:
             self._send(routing_id, call_id, Acked(refused))
-
-    def _call_back(self, topic: Topic) -> None:
-        own = self._shelf.own()
-        least = min(self.owed(own, topic).values(), default=None)
-        waiting = self._waiting.pop(topic, [])
-        still = [entry for entry in waiting if least is not None and entry[0] > least]
-        if still:
-            self._waiting[topic] = still
-        for sequence, callback in waiting:
-            if least is None or sequence <= least:
-                callback()
 
     def _send(self, routing_id: bytes, call_id: int, message: Message) -> None:
         self._reply_to(routing_id, envelope.encode(message, call_id))

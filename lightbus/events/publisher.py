@@ -25,6 +25,7 @@ from ..exceptions import (
     EventNotFound,
     JournalError,
     LightbusException,
+    LightbusTimeout,
     PayloadTooLarge,
     PeerRefused,
     ProtocolError,
@@ -36,6 +37,7 @@ from ..service.api import ApiRegistry, Event
 from ..wire import codec, envelope
 from ..wire.envelope import PARTITIONS, Accepted, Error, Events, Fire, Head, Marker, Message, Record
 from ..wire.sizes import RECORD_OVERHEAD, Receivers
+from .ack_waiters import OnHandled
 
 __all__ = ["Publisher", "Subscriptions", "WhenHandled", "key_of", "native_id"]
 
@@ -75,8 +77,8 @@ _AS_THEY_ARE = frozenset({str, int, float, bool, type(None)})
 Place: TypeAlias = tuple[Topic, int]
 """Where an event is in our own journal."""
 
-WhenHandled = Callable[[Topic, int, Callable[[], None]], None]
-"""Calls back once every group that is owed an event of our own journal has handled it."""
+WhenHandled = Callable[[Topic, int, float, OnHandled], None]
+"""Calls back once every group that is owed an event of our own journal has handled it; gives up after some seconds."""
 
 Subscriptions = Callable[[bytes, bool], None]
 """Is told of every subscription that begins or ends, by its topic."""
@@ -297,15 +299,23 @@ class Publisher:
         message.publisher = self.identity.instance
         return name, stored[0]
 
-    def handled_by_all(self, place: Place) -> Future[None]:
-        """Return what is done once every group that is owed an event of ours has handled it. From any thread."""
+    def handled_by_all(self, place: Place, seconds: float) -> Future[None]:
+        """
+        Return what is done once every group that is owed an event of ours has handled it. From any thread.
+
+        It is given up after so many seconds: then nothing comes of it. It may raise LightbusTimeout before.
+        """
         handled: Future[None] = Future()
 
-        def done() -> None:
-            if not handled.done():
+        def done(error: LightbusTimeout | None) -> None:
+            if not handled.set_running_or_notify_cancel():
+                return  # whoever fired it does not wait any more
+            if error is None:
                 handled.set_result(None)
+            else:
+                handled.set_exception(error)
 
-        self.loop.call_soon_threadsafe(self._when_handled, *place, done)
+        self.loop.call_soon_threadsafe(self._when_handled, *place, seconds, done)
         return handled
 
     def hand_off(self, fire: Fire, reply: Callable[[Message], None]) -> None:
@@ -357,7 +367,11 @@ class Publisher:
             self.counts["repeated"] += 1
         accepted = Accepted(native_id(self._journal_id, stored.sequence), self.identity.instance)
         if fire.wait_for == "ack":
-            self._when_handled(topic, stored.sequence, lambda: reply(accepted))
+
+            def answer(error: LightbusTimeout | None) -> None:
+                reply(accepted if error is None else Error(error.code, str(error), True, {}))
+
+            self._when_handled(topic, stored.sequence, fire.left, answer)
         else:
             reply(accepted)
 

@@ -17,9 +17,10 @@ from helpers import wait_until_async
 from helpers.publishing import Hub, Listens, Publishes
 from lightbus.adapters.host.machine_time import machine_time
 from lightbus.adapters.sqlite.journal import Group, Journal, NewEvent, Topic
+from lightbus.events import ack_waiters
 from lightbus.events import coordinator as coordinator_module
 from lightbus.events.coordinator import AGAIN, LOOK_FIRST, MARGIN, Coordinator
-from lightbus.exceptions import JournalError
+from lightbus.exceptions import JournalError, LightbusTimeout
 from lightbus.service.api import Api, Event
 from lightbus.wire import envelope
 from lightbus.wire.envelope import (
@@ -493,16 +494,76 @@ def test_when_all_have_handled(tmp_path: Path) -> None:
         message = await publisher.fire("seen", n=1)
         journal = publisher.shelf.own()
         [(topic, head)] = journal.topics("auth").items()
-        publisher.coordinator.when_handled(topic, head, lambda: told.append(1))
+        publisher.coordinator.when_handled(topic, head, 5.0, lambda error: told.append(1))
         assert told == [1]
         talk = Talk(publisher)
         assigned = await talk.join(since="0")
         assert isinstance(assigned, Assign)
-        publisher.coordinator.when_handled(topic, head, lambda: told.append(2))
+        publisher.coordinator.when_handled(topic, head, 5.0, lambda error: told.append(2))
         assert told == [1]
         await talk.ask(Ack("auth", "shop", assigned.generation, [[journal.id, "seen", topic.partition, head]]))
         assert told == [1, 2]
         assert message.native_id == f"{journal.id}-{head}"
+
+    run(tmp_path, test)
+
+
+def test_waiters_are_forgotten_and_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At their deadline they are forgotten; more than so many are told at once, which is counted, and logged once."""
+    monkeypatch.setattr(ack_waiters, "MAX_WAITERS", 2)
+
+    async def test(publisher: Publishes) -> None:
+        told: list[object] = []
+        await Talk(publisher).join()
+        await publisher.fire("seen", n=1)
+        coordinator = publisher.coordinator
+        [(topic, head)] = publisher.shelf.own().topics("auth").items()
+        for seconds in (1.0, 60.0, 60.0, 60.0):
+            coordinator.when_handled(topic, head, seconds, told.append)
+        assert [type(each) for each in told] == [LightbusTimeout, LightbusTimeout]
+        assert coordinator.counts["unwatched"] == 2
+        assert caplog.text.count("callers wait until their events are handled") == 1
+        coordinator.tick(time.monotonic() + 2.0)
+        coordinator.when_handled(topic, head, 60.0, told.append)
+        assert len(told) == 2
+        coordinator.forget("auth", "shop")
+        assert told[2:] == [None, None]
+
+    run(tmp_path, test)
+
+
+def test_names_of_events_are_bounded_in_bytes(tmp_path: Path) -> None:
+    """A group of too many long names is refused, whether new or known; it stays what it was."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        long = [f"{number:04}" + "x" * 1000 for number in range(300)]
+        assert isinstance(await talk.join(events=["seen"]), Assign)
+        for group in ("shop", "other"):
+            refused = await talk.join(group=group, member=C, events=long)
+            assert isinstance(refused, Error)
+            assert (refused.code, "Share the events out" in refused.message) == ("peer_busy", True)
+        assert list(publisher.coordinator.groups) == [("auth", "shop")]
+        assert publisher.coordinator.groups["auth", "shop"].info.events == ("seen",)
+        assert isinstance(await talk.join(group="other", events=long[:200]), Assign)
+
+    run(tmp_path, test)
+
+
+def test_groups_on_disk_are_served_whatever_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept for them was accepted: the bounds are for who comes new."""
+    monkeypatch.setattr(coordinator_module, "MAX_GROUPS", 1)
+
+    async def test(publisher: Publishes) -> None:
+        other = Journal(tmp_path / "00000000000000ff.sqlite")
+        for name in ("one", "two"):
+            other.save_group(Group("auth", name, ("x" * 300_000,), machine_time(), machine_time(), "d"))
+        publisher.shelf.adopted.append(other)
+        publisher.coordinator.journal_added(other)
+        assert set(publisher.coordinator.groups) == {("auth", "one"), ("auth", "two")}
+        assert isinstance(await Talk(publisher).join(group="three"), Error)
 
     run(tmp_path, test)
 

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import wait_until_async
-from lightbus.adapters.sqlite.journal import Journal, Topic
+from lightbus.adapters.sqlite.journal import Journal
 from lightbus.core.partitions import partition_of
 from lightbus.events.publisher import (
     FRAME_OVERHEAD,
@@ -33,7 +33,7 @@ from lightbus.events.publisher import (
     key_of,
     record_of,
 )
-from lightbus.exceptions import DeformError, JournalError, PayloadTooLarge
+from lightbus.exceptions import DeformError, JournalError, LightbusTimeout, PayloadTooLarge
 from lightbus.membership.context import Identity
 from lightbus.message import EventMessage
 from lightbus.service.api import Api, ApiRegistry, Event, Parameter
@@ -78,7 +78,7 @@ class Out:
         self.first = self.journals.journal.head
         self.frames: list[tuple[bytes, Message]] = []
         self.sizes: list[int] = []
-        self.awaited: list[tuple[Topic, int, Callable[[], None]]] = []
+        self.awaited: list[tuple[Any, ...]] = []
         """Whose handling by all groups is waited for."""
         self.apis = ApiRegistry()
         self.apis.add(Auth())
@@ -89,7 +89,7 @@ class Out:
             self.send,
             self.journals,
             self.receivers,
-            when_handled=lambda topic, sequence, callback: self.awaited.append((topic, sequence, callback)),
+            when_handled=lambda *asked: self.awaited.append(asked),
             on_subscription=lambda topic, subscribed: None,
             max_message_size=max_message_size,
         )
@@ -693,10 +693,14 @@ def test_a_hand_off_that_waits_for_the_groups() -> None:
         waiting = asyncio.ensure_future(out.hand_off(wait_for="ack"))
         await wait_until_async(lambda: out.awaited)
         assert not waiting.done()
-        [(topic, sequence, callback)] = out.awaited
-        assert (topic[:2], sequence) == (("auth", "seen"), out.first + 1)
-        callback()
+        [(topic, sequence, seconds, callback)] = out.awaited
+        assert (topic[:2], sequence, seconds) == (("auth", "seen"), out.first + 1, 5.0)
+        callback(None)
         assert await waiting == Accepted(out.native_id(1), ME)
+        waiting = asyncio.ensure_future(out.hand_off(id="id-2", wait_for="ack"))
+        await wait_until_async(lambda: len(out.awaited) == 2)
+        out.awaited[1][3](LightbusTimeout("too many wait"))
+        assert await waiting == Error("timeout", "too many wait", True, {})
 
     run(test)
 

@@ -115,14 +115,15 @@ class HostSockets:
             self._failures.say(
                 "unreachable", logging.ERROR,
                 "The sockets of this worker were removed by somebody, and cannot be made anew (%s): nobody new can "
-                "reach it. It is tried again; %s",
-                self._problems[place], REMEDY,
+                "reach it. %s; %s",
+                self._problems[place],
+                "It is not tried again: restart it" if self._is_given_up(place) else "It is tried again", REMEDY,
             )  # fmt: skip
             return False
         return True
 
     def _bind(self, place: Path) -> bool:
-        if self._attempts[place] >= MOST_ATTEMPTS:
+        if self._is_given_up(place):
             self._problems[place] = f"they were removed {MOST_ATTEMPTS} times"
             return False
         for _ in range(2):  # somebody may have removed the directory just when it was made
@@ -139,6 +140,9 @@ class HostSockets:
                 return True
         logger.debug("No sockets in %s: %s", place, self._problems[place])
         return False
+
+    def _is_given_up(self, place: Path) -> bool:
+        return self._attempts[place] >= MOST_ATTEMPTS
 
     def _inodes(self, place: Path) -> tuple[int, int]:
         rpc, event = self._files(place)

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from ...exceptions import NotReachable
 from ..support.connection import Connection, on_bus
 from ..support.options import ClientOptions, client_options
 from ..support.output import Column
@@ -28,7 +29,8 @@ COLUMNS = (
 def lag(options: ClientOptions, group: str | None) -> None:
     """Show how many events each group (or one) has still to handle, by publisher.
 
-    The exit code is 1 where a group that has no member is behind: nobody will handle that.
+    The exit code is 1 where a group that has no member is behind: nobody will handle that. It is 3 where somebody does
+    not answer, so that what is shown may not be all.
     """
     on_bus(options, lambda bus: _lag(bus, group))
 
@@ -56,7 +58,9 @@ async def _lag(bus: Connection, name: str | None) -> int:
     else:
         bus.output.note(nothing_shown(bus, "No publisher knows a group."))
     with_members = {(group["api"], group["name"]) for group in found if group["members"]}
-    return int(any(group["lag"] and (group["api"], group["name"]) not in with_members for group in found))
+    if any(group["lag"] and (group["api"], group["name"]) not in with_members for group in found):
+        return 1
+    return NotReachable.exit_code if bus.silent else 0
 
 
 def _fields(group: dict[str, Any]) -> dict[str, Any]:

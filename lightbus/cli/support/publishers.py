@@ -43,6 +43,7 @@ async def ask_each(
             return await bus.client.call_rpc_remote("internal.events", procedure, kwargs, options)
         except LightbusException as error:
             if not quietly:
+                bus.silent.add(peer.instance)
                 bus.output.note(f"{peer.announcement} does not tell: {error}")
             return None
 

@@ -194,6 +194,28 @@ def test_it_ends_where_they_are_removed_for_ever(one: Path, two: Path, monkeypat
     run(scenario, one, two)
 
 
+@pytest.mark.parametrize(("removed", "said"), [(1, "It is tried again"), (4, "It is not tried again: restart it")])
+def test_it_says_whether_it_is_tried_again(
+    one: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, removed: int, said: str
+) -> None:
+    """Where there is no other place, it is tried until it was removed too often."""
+    monkeypatch.setattr(module, "MOST_ATTEMPTS", 3)
+
+    async def scenario(worker: Worker) -> None:
+        worker.sockets.open()
+        for number in range(removed):
+            shutil.rmtree(one / "lightbus", ignore_errors=True)
+            if number == 0 and removed == 1:
+                monkeypatch.setattr(worker.places, "make", lambda place: fail(place))
+            worker.look()
+        assert f"nobody new can reach it. {said}; " in caplog.text
+
+    def fail(place: Path) -> None:
+        raise InvalidConfiguration(f"{place} cannot be made")
+
+    run(scenario, one)
+
+
 def test_a_directory_that_is_removed_amid_the_start(one: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that ends may remove the empty directory in which another is about to bind: that makes it again."""
 
