@@ -1,0 +1,206 @@
+"""The sockets in memory that connect to a worker: for calls, for events, and for a call in a plain thread."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any
+
+from ...ports.transport import LinkState
+from ...typing import Endpoint
+from .loop_socket import MemoryLoopSocket, MemorySocket
+from .network import Connection, MemoryNetwork
+
+__all__ = ["MemoryBlockingDealer", "MemoryDealer", "MemorySubscriber"]
+
+LOOK_EVERY = 0.05
+"""Seconds after which a blocking send or receive returns, so that its caller looks whether the peer is still there."""
+
+
+class _ConnectingSocket(MemorySocket):
+    """A socket that is connected to one endpoint, again and again as long as it is open."""
+
+    def __init__(self, network: MemoryNetwork, max_message_size: int, endpoint: Endpoint) -> None:
+        super().__init__(network, max_message_size)
+        self.endpoint = endpoint
+        self._connection: Connection | None = None
+        with self._network.lock:
+            self.wake()
+
+    def wake(self) -> None:
+        if self._connection is None and not self.closed:
+            self._connect()
+        self._rouse()
+
+    def disconnected(self, connection: Connection) -> None:
+        super().disconnected(connection)
+        if connection is self._connection:
+            self._connection = None
+            if not self.closed:
+                self.wake()
+
+    def _connect(self) -> None:
+        """Connect, or be woken once somebody is bound there."""
+        self._connection = self._network.connect(self.endpoint, self)
+        if self._connection is None:
+            self._network.hope(self.endpoint, self)
+        else:
+            self.connected(self._connection)
+
+    def _send(self, frame: bytes) -> bool:
+        """Send, if the connection stands and takes it."""
+        with self._network.lock:
+            return self._connection is not None and self._connection.send(frame, to_client=False)
+
+    def _leave(self) -> None:
+        self._network.give_up(self.endpoint, self)
+
+
+class MemoryDealer(_ConnectingSocket, MemoryLoopSocket):
+    """Speaks with one router. Frames sent before the connection stands wait here."""
+
+    def __init__(
+        self,
+        network: MemoryNetwork,
+        max_message_size: int,
+        endpoint: Endpoint,
+        on_message: Callable[[bytes], None],
+        on_state: Callable[[LinkState], None] | None = None,
+    ) -> None:
+        self._on_message = on_message
+        self._on_state = on_state
+        self._waiting: deque[tuple[bytes, Callable[[], None] | None, Callable[[], bool] | None]] = deque()
+        self._is_over = False
+        """Whether it is a link, which connects once, and has done so."""
+        super().__init__(network, max_message_size, endpoint)
+
+    def send(self, frame: bytes) -> bool:
+        """Send now; False where there is no connection, it takes no more, or others wait already."""
+        return not self._waiting and self._send(frame)
+
+    def send_later(
+        self,
+        frame: bytes,
+        on_sent: Callable[[], None] | None = None,
+        *,
+        wanted: Callable[[], bool] | None = None,
+    ) -> None:
+        """Keep a frame until the connection takes it; then call `on_sent`. Drop it if it is not `wanted` any more."""
+        self._waiting.append((frame, on_sent, wanted))
+        with self._network.lock:
+            self.wake()
+
+    def disconnected(self, connection: Connection) -> None:
+        if self._on_state is not None:
+            self._tell(LinkState.DISCONNECTED)  # behind what has arrived
+        super().disconnected(connection)
+
+    def _connect(self) -> None:
+        if self._on_state is None:
+            super()._connect()
+        elif not self._is_over:
+            self._is_over = True
+            self._connection = self._network.connect(self.endpoint, self)
+            if self._connection is None:
+                self._tell(LinkState.REFUSED)
+            else:
+                self.connected(self._connection)
+                self._tell(LinkState.REACHED, LinkState.CONNECTED)
+
+    def _tell(self, *states: LinkState) -> None:
+        self.arrived.extend((None, None, state) for state in states)
+
+    def _receive(self, connection: Any, item: Any) -> None:
+        if not isinstance(item, LinkState):
+            self._on_message(item)
+        elif self._on_state is not None:
+            self._on_state(item)
+
+    def _writable(self) -> None:
+        while self._waiting and not self.closed:
+            frame, on_sent, wanted = self._waiting[0]
+            if wanted is not None and not wanted():
+                self._waiting.popleft()
+                continue
+            if not self._send(frame):
+                return
+            self._waiting.popleft()
+            if on_sent is not None:
+                on_sent()
+
+
+class MemorySubscriber(_ConnectingSocket, MemoryLoopSocket):
+    """Receives what one publisher publishes, as far as it is subscribed."""
+
+    def __init__(
+        self, network: MemoryNetwork, max_message_size: int, endpoint: Endpoint, on_message: Callable[[bytes], None]
+    ) -> None:
+        self._on_message = on_message
+        self._prefixes: Counter[bytes] = Counter()
+        super().__init__(network, max_message_size, endpoint)
+
+    def subscribe(self, prefix: bytes) -> None:
+        """Ask for everything that begins with `prefix`."""
+        with self._network.lock:
+            self._prefixes[prefix] += 1
+            if self._prefixes[prefix] == 1:
+                self._tell(prefix, subscribed=True)
+
+    def unsubscribe(self, prefix: bytes) -> None:
+        """Take back one `subscribe`."""
+        with self._network.lock:
+            self._prefixes[prefix] -= 1
+            if self._prefixes[prefix] <= 0:
+                del self._prefixes[prefix]
+                self._tell(prefix, subscribed=False)
+
+    def pause(self) -> None:
+        """Read nothing for now: what arrives waits, up to the high-water mark."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Go on reading."""
+        self._paused = False
+        with self._network.lock:
+            self.wake()
+
+    def _connect(self) -> None:
+        super()._connect()
+        for prefix in self._prefixes:
+            self._tell(prefix, subscribed=True)
+
+    def _tell(self, prefix: bytes, *, subscribed: bool) -> None:
+        if self._connection is not None:
+            self._connection.server.arrived.append((self._connection, None, (prefix, subscribed)))
+            self._connection.server.wake()
+
+    def _receive(self, connection: Any, item: Any) -> None:
+        self._on_message(item)
+
+
+class MemoryBlockingDealer(_ConnectingSocket):
+    """A dealer for blocking calls, used by one thread at a time."""
+
+    def __init__(self, network: MemoryNetwork, max_message_size: int, endpoint: Endpoint) -> None:
+        self.was_used = False
+        """Whether a frame was sent: if none can be any more, the connection broke."""
+        self._changed = threading.Condition(network.lock)
+        super().__init__(network, max_message_size, endpoint)
+
+    def send(self, frame: bytes) -> bool:
+        """Send; False when the connection did not stand, or took no more, within 50 ms."""
+        with self._changed:
+            is_sent = self._changed.wait_for(lambda: self._send(frame), LOOK_EVERY)
+        self.was_used = self.was_used or is_sent
+        return is_sent
+
+    def receive(self, seconds: float) -> bytes | None:
+        """Return the next frame; None when none came within 50 ms, or within `seconds` where that is less."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.arrived or self.closed, min(seconds, LOOK_EVERY))
+            taken = self._take()
+        return None if taken is None else taken[1]
+
+    def _rouse(self) -> None:
+        self._changed.notify_all()
