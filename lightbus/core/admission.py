@@ -8,8 +8,9 @@ one more for each that went well while as many ran as may, half as many for one 
 
 *Waiting*: a burst may wait until it is worked off. But where more comes in than goes out, waiting only makes all calls
 slow, each by the whole queue: then a call that would wait longer than calls take is refused, and its caller asks
-another worker. (After "controlled delay", ACM Queue 12(8), "Fail at Scale": what matters is not that there is a queue,
-but that it does not get empty.)
+another worker. Neither a burst is that, since it ends, nor are callers that each call again when they are answered: no
+more comes in of them than goes out. (After "controlled delay", ACM Queue 12(8), "Fail at Scale": what matters is not
+that there is a queue, but that it does not get empty.)
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ SHORT_WAIT = 0.1
 """Calls that take less than the first are not refused before they would wait for the second: nobody notices less."""
 
 STANDING = 0.05
-"""Seconds for which there must have been a queue before anybody is refused; or twice what a call takes, if longer."""
+"""
+Seconds for which there must have been a queue before anybody is refused; or twice what a call takes, if longer. What
+came in during these is a burst, and counts for nothing: only what comes in on top of it says that it is too much.
+"""
 
 KNOWN_AFTER = 10
 """Calls after which it is known how long they take."""
@@ -77,7 +81,7 @@ class Admission:
         self._was_overloaded = False
         self._reduced_at = float("-inf")
         self._queued_since: float | None = None
-        self._period_began = 0.0
+        self._period_began, self._is_first_period = 0.0, False
         self._arrivals = self._arrivals_before = 0
         self._departures = self._departures_before = 0
 
@@ -123,6 +127,8 @@ class Admission:
             self._queued_since = None
         elif self._queued_since is None:
             self._queued_since = now
+            if not self._was_overloaded:
+                self._count_from(now)  # what comes in at once with the first that wait is a burst
 
     def probe(self, cpu: float, now: float) -> bool:
         """
@@ -180,23 +186,32 @@ class Admission:
     def _is_overloaded(self, now: float) -> bool:
         """Return whether there has been a queue for long, and more comes in than goes out: no burst."""
         self._turn_over(now)
-        if self._arrivals + self._arrivals_before <= self._departures + self._departures_before:
+        grown = self._arrivals + self._arrivals_before - self._departures - self._departures_before
+        if grown <= 0:
             self._was_overloaded = False
-        elif self._queued_since is not None and now - self._queued_since >= self._period:
+        elif grown > self.limit and self._queued_since is not None and now - self._queued_since >= self._period:
             self._was_overloaded = True  # and goes on to be, though the queue is short from now on
         return self._was_overloaded
 
     @property
     def _period(self) -> float:
-        return max(STANDING, 2 * self.seconds)
+        return max(SHORT_WAIT if self.seconds < SHORT else STANDING, 2 * self.seconds)
 
     def _turn_over(self, now: float) -> None:
         """Count this period and the one before it; of an older one nothing is known any more."""
         past = now - self._period_began
         if past < self._period:
             return
-        is_next = past < 2 * self._period
-        self._arrivals_before = self._arrivals if is_next else 0
-        self._departures_before = self._departures if is_next else 0
-        self._arrivals = self._departures = 0
-        self._period_began = now
+        is_known = past < 2 * self._period and not self._is_first_period
+        before = (self._arrivals, self._departures) if is_known else (0, 0)
+        if past >= 2 * self._period:
+            self._was_overloaded = False
+        self._count_from(now)
+        self._is_first_period = False
+        self._arrivals_before, self._departures_before = before
+
+    def _count_from(self, now: float) -> None:
+        """Begin a period, the first of a queue, in which a burst comes in."""
+        self._period_began, self._is_first_period = now, True
+        self._arrivals = self._arrivals_before = 0
+        self._departures = self._departures_before = 0

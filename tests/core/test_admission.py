@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+
 import pytest
 
 from lightbus.core.admission import FIRST_LIMIT, PROBE_AFTER, SHORT_WAIT, Admission
@@ -76,6 +78,65 @@ def test_a_burst_may_wait() -> None:
         admission.queue_is(ahead, 10.0)
         assert admission.may_wait(ahead, 60.0, 10.0)
     assert not admission.has_waited_too_long(5.0, 15.0)
+
+
+def played(admission: Admission, seconds: float, arrivals: list[float], *, again_until: float = 0.0) -> tuple[int, int]:
+    """Play calls, side by side up to the limit, each caller calling again; return the served and the refused."""
+    coming = [(at, "comes", 0.0) for at in arrivals]
+    waiting: list[float] = []
+    served = refused = running = 0
+    while coming:
+        now, what, began = heapq.heappop(coming)
+        if what == "comes":
+            admission.arrived(now)
+            if not admission.may_wait(len(waiting), 60.0, now):
+                refused += 1
+                continue
+            waiting.append(now)
+        else:
+            running, served = running - 1, served + 1
+            admission.finished(now - began, now)
+            if now < again_until:
+                heapq.heappush(coming, (now + seconds / 100, "comes", 0.0))
+        while waiting and running < admission.limit:
+            if admission.has_waited_too_long(now - waiting.pop(0), now):
+                refused += 1
+            else:
+                running += 1
+                heapq.heappush(coming, (now + seconds, "ends", now))
+        admission.queue_is(len(waiting), now)
+    return served, refused
+
+
+@pytest.mark.parametrize("limit", [1, 4, 32])
+@pytest.mark.parametrize("seconds", [0.0005, 0.003, 0.01, 0.05])
+def test_a_burst_is_worked_off(seconds: float, limit: int) -> None:
+    """Also while it is still fresh that more came in than went out; and again, as often as it comes."""
+    admission = known(seconds)
+    admission.limit = limit
+    for began in (1.0, 100.0):
+        assert played(admission, seconds, [began + call / 10_000 for call in range(200)]) == (200, 0)
+
+
+@pytest.mark.parametrize("limit", [1, 4, 32])
+@pytest.mark.parametrize("seconds", [0.003, 0.01, 0.05])
+def test_callers_that_wait_for_their_answers_are_no_overload(seconds: float, limit: int) -> None:
+    """Each calls again at once: none asks for more before it has got something, so no more comes in than goes out."""
+    admission = known(seconds)
+    admission.limit = limit
+    served, refused = played(admission, seconds, [1.0 + caller / 10_000 for caller in range(40)], again_until=2.0)
+    assert refused == 0
+    assert served > 0.9 * min(limit, 40) / seconds * 0.9
+
+
+def test_a_single_call_after_an_overload_is_not_refused() -> None:
+    """Nothing is known of an overload any more after a quiet while."""
+    admission = known(0.1, concurrency=1)
+    admission.limit = 1
+    overload(admission, 0.1)
+    admission.queue_is(0, 5.0)
+    admission.arrived(20.0)
+    assert admission.may_wait(0, 60.0, 20.0)
 
 
 def overload(admission: Admission, seconds: float, *, until: float = 5.0) -> tuple[list[float], int]:
