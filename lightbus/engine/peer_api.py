@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from ..adapters.sqlite.aside import aside_sentences
 from ..config.features import Feature
 from ..events.consumer import Consumer
-from ..events.listener_runner import Listening
+from ..events.listener_runner import ListenerRunner
 from ..events.publisher import Publisher
 from ..exceptions import JournalError
 from ..rpc.server import Server
@@ -112,7 +112,7 @@ class PeerApi(Api):
                 {"api": name[0], "event": name[1], "published": count, "bytes": parts.publisher.published_bytes[name]}
                 for name, count in sorted(parts.publisher.published.items())
             ],
-            "listeners": [_listener(listening) for listening in parts.consumer.listenings],
+            "listeners": [_listener(runner) for runner in parts.consumer.runners],
         }
 
     async def health(self) -> dict[str, Any]:
@@ -168,16 +168,16 @@ def _procedure(api: str, name: str, usage: Usage) -> dict[str, Any]:
     }
 
 
-def _listener(listening: Listening) -> dict[str, Any]:
-    listener, counts = listening.listener, listening.counts
+def _listener(runner: ListenerRunner) -> dict[str, Any]:
+    listener, queue = runner.listener, runner.queue
     return {
         "name": listener.name,
         "api": listener.api,
         "events": list(listener.events),
-        "handled": dict(listening.handled_by),
-        "waiting": listening.backlog,
-        "stopped": listening.stopped_by,
-        **{what: counts[what] for what in ("failed", "retried", "dropped", "invalid")},
+        "handled": dict(queue.handled_by),
+        "waiting": queue.backlog,
+        "stopped": runner.stopped_by,
+        **{what: queue.counts[what] for what in ("failed", "retried", "dropped", "invalid")},
     }
 
 
@@ -191,22 +191,22 @@ def _problems(parts: Parts) -> list[str]:
         problems.append(crowding)
     if parts.server.queued:
         problems.append(f"{parts.server.queued} calls wait for their turn: worker.rpc_concurrency is reached.")
-    for each in parts.consumer.listenings:
+    for each in parts.consumer.runners:
         if each.stopped_by is not None:
             problems.append(
                 f"The listener {each.listener} has stopped, since its handler failed: {each.stopped_by}. "
                 "Mend it, look at `lightbus dead list`, and start the worker again."
             )
-        elif each.is_slow:
-            problems.append(f"The listener {each.listener} does not keep up: {each.backlog} events wait.")
+        elif each.queue.is_slow:
+            problems.append(f"The listener {each.listener} does not keep up: {each.queue.backlog} events wait.")
     return problems
 
 
 def _losses(parts: Parts) -> list[str]:
     losses = [
-        f"The listener {each.listener} was too slow, and missed {each.counts['dropped']} events."
-        for each in parts.consumer.listenings
-        if each.counts["dropped"]
+        f"The listener {each.listener} was too slow, and missed {each.queue.counts['dropped']} events."
+        for each in parts.consumer.runners
+        if each.queue.counts["dropped"]
     ]
     if gaps := parts.consumer.counts["gaps"]:
         losses.append(f"Events were lost on the way here {gaps} times: it reads too slowly.")

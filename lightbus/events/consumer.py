@@ -1,6 +1,6 @@
 """The way of an event in: all listeners of this process, and the publishers that they follow.
 
-A `Feed` is our connection to one publisher, a `Claim` one listener there, a `Listening` the listener at work.
+A `Feed` is our connection to one publisher, a `Claim` one listener there, a `ListenerRunner` the listener at work.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from ..service.failures import report
 from ..service.hooks import HookRegistry
 from ..typing import Kwargs
 from ..wire.envelope import Assign
-from .listener_runner import Listening
+from .listener_queue import ListenerQueue
+from .listener_runner import ListenerRunner
 from .publisher_connection import Feed
 from .subscription import Claim, Key
 
@@ -89,7 +90,7 @@ class Consumer:
         self.guard = Guard(logger)
         self.on_fatal = on_fatal
         self.executor = executor
-        self.listenings: list[Listening] = []
+        self.runners: list[ListenerRunner] = []
         self.hooks = hooks
         self.client = client
         self.max_message_size = config.network.max_message_size
@@ -118,15 +119,15 @@ class Consumer:
 
         A publisher that does not confirm within `event_listener_setup_timeout` is a warning: it goes on being tried.
         """
-        listening = Listening(self, listener)
-        self.listenings.append(listening)
+        runner = ListenerRunner(self, listener, self._stop_listener)
+        self.runners.append(runner)
         group = self.group_of(listener)
         self._created_at.setdefault((listener.api, group), time.monotonic())
         for peer in peers:
             if peer.instance not in self._feeds:  # or each of many listeners would go through all of them
                 self._follow(peer)
         claims = [
-            feed.claim(listening, group)
+            feed.claim(runner.queue, group)
             for feed in self._feeds.values()
             if listener.api in (feed.peer.announcement.api_names or ())
         ]
@@ -162,38 +163,42 @@ class Consumer:
         for feed in self._feeds.values():
             feed.pause()
         self._report_dropped()
-        await asyncio.gather(*(listening.stop(seconds) for listening in self.listenings))
+        await asyncio.gather(*(runner.stop(seconds) for runner in self.runners))
         await asyncio.gather(*self._leaving)
         await asyncio.gather(*(feed.leave(LEAVE_TIMEOUT) for feed in self._feeds.values()))
         for feed in self._feeds.values():
             feed.close()
         self._feeds.clear()
 
-    def stop_listener(self, listening: Listening) -> None:
+    def _stop_listener(self, runner: ListenerRunner) -> None:
         """Have a listener that has failed leave its groups, once what else it has at hand is finished."""
-        assert listening.stopped_by is not None
-        self._on_stopped(listening.listener, listening.stopped_by)
-        task = self._loop.create_task(self._let_leave(listening))
+        assert runner.stopped_by is not None
+        self._on_stopped(runner.listener, runner.stopped_by)
+        task = self._loop.create_task(self._let_leave(runner))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
-    async def _let_leave(self, listening: Listening) -> None:
-        await listening.stop(None)
+    async def _let_leave(self, runner: ListenerRunner) -> None:
+        await runner.stop(None)
         for feed in self._feeds.values():
-            feed.drop(listening)
+            feed.drop(runner.queue)
         self.caught_up()  # nobody has to wait for it any more
 
     def _report_dropped(self) -> None:
         for feed in self._feeds.values():
-            for listening, claim in feed.claims.items():
+            for queue, claim in feed.claims.items():
                 live = [stream for stream in claim.streams.values() if isinstance(stream, LiveStream)]
                 waiting = sum(len(stream.ready) for stream in live)
                 if waiting:
-                    listening.counts["dropped"] += waiting
+                    queue.counts["dropped"] += waiting
                     logger.warning(
                         "The listener %s stops: %d events of best effort that waited are dropped",
-                        listening.listener, waiting,
+                        queue.listener, waiting,
                     )  # fmt: skip
+
+    @property
+    def _queues(self) -> Iterable[ListenerQueue]:
+        return (runner.queue for runner in self.runners)
 
     def is_live_at(self, instance: str) -> bool:
         """Return whether all that the listeners want of a publisher arrives. From any thread (`lightbus.testing`)."""
@@ -218,13 +223,13 @@ class Consumer:
     def caught_up(self) -> None:
         """Take in that a listener has nothing left to do: go on reading when that is true of all that are not slow."""
         if self._pause is not None and not any(
-            each.backlog and not each.is_slow and not each.waits for each in self.listenings
+            queue.backlog and not queue.is_slow and not queue.waits for queue in self._queues
         ):
             self._resume()
 
     def _go_on_without_the_slow(self) -> None:
-        for listening in self.listenings:
-            listening.is_slow = listening.backlog > 0
+        for queue in self._queues:
+            queue.is_slow = queue.backlog > 0
         self._resume()
 
     def _resume(self) -> None:
@@ -261,14 +266,14 @@ class Consumer:
         if isinstance(stream, LiveStream):
             return
         if not claim.group:
-            claim.listening.positions[stream.key] = max(stream.handled, claim.listening.positions.get(stream.key, 0))
+            claim.queue.positions[stream.key] = max(stream.handled, claim.queue.positions.get(stream.key, 0))
             return
         name = (claim.api, claim.group, stream.key)
         self._positions[name] = max(stream.handled, self._positions.pop(name, 0))
         if len(self._positions) > MAX_POSITIONS:
             del self._positions[next(iter(self._positions))]
         for feed in self._feeds.values():
-            other = feed.claims.get(claim.listening)
+            other = feed.claims.get(claim.queue)
             if other is not None and other is not claim:
                 other.was_handled(stream.key, stream.handled)
 
@@ -320,14 +325,14 @@ class Consumer:
         if feed is not None:
             feed.peer = peer  # it may advertise other APIs than it did, also such as nobody listens to yet
         names = peer.announcement.api_names or ()
-        listenings = [each for each in self.listenings if each.listener.api in names and each.stopped_by is None]
-        if not listenings or not peer.event_endpoint or self._stopped:
+        runners = [each for each in self.runners if each.listener.api in names and each.stopped_by is None]
+        if not runners or not peer.event_endpoint or self._stopped:
             return
         if feed is None:
             feed = self._feeds[peer.instance] = Feed(self, self._transport, peer)
-        for listening in listenings:
-            self._warn_of_unknown(listening.listener, peer)
-            feed.claim(listening, self.group_of(listening.listener))
+        for runner in runners:
+            self._warn_of_unknown(runner.listener, peer)
+            feed.claim(runner.queue, self.group_of(runner.listener))
 
     def _warn_of_unknown(self, listener: Listener, peer: Peer) -> None:
         """Say so where a listener waits for an event that its API does not have: a typo would wait for ever."""

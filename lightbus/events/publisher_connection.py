@@ -30,7 +30,7 @@ from ..wire.envelope import (
     Message,
     Streams,
 )
-from .listener_runner import Listening
+from .listener_queue import ListenerQueue
 from .requests import Answer, Requests
 from .subscription import Claim
 
@@ -61,7 +61,7 @@ class Feed:
     def __init__(self, consumer: Consumer, transport: Transport, peer: Peer) -> None:
         self.peer = peer
         self.consumer = consumer
-        self.claims: dict[Listening, Claim] = {}
+        self.claims: dict[ListenerQueue, Claim] = {}
         self._failures = RecurringLog(logger)
         self.presence = PRESENCE_PREFIX + os.urandom(16)
         self._by_event: dict[tuple[str, str], tuple[Claim, ...]] = {}
@@ -84,18 +84,18 @@ class Feed:
         self.max_message_size = transport.max_message_size
         """Bytes that a message to us may have: the publisher is told."""
 
-    def claim(self, listening: Listening, group: str) -> Claim:
+    def claim(self, queue: ListenerQueue, group: str) -> Claim:
         """Have a listener follow this publisher; return its claim, the same one if it does already."""
-        claim = self.claims.get(listening)
+        claim = self.claims.get(queue)
         if claim is None:
-            claim = self.claims[listening] = Claim(self, listening, group)
+            claim = self.claims[queue] = Claim(self, queue, group)
             self._by_event.clear()
             claim.join()
         return claim
 
-    def drop(self, listening: Listening) -> None:
+    def drop(self, queue: ListenerQueue) -> None:
         """Have a listener follow this publisher no more: what it has handled is acknowledged, and its group left."""
-        claim = self.claims.pop(listening, None)
+        claim = self.claims.pop(queue, None)
         if claim is not None:
             self._by_event.clear()
             self.flush()
@@ -376,6 +376,6 @@ class Feed:
             found = self._by_event[api, event] = tuple(
                 claim
                 for claim in self.claims.values()
-                if claim.api == api and (event in claim.events or claim.listening.listener.wants(event))
+                if claim.api == api and (event in claim.events or claim.queue.listener.wants(event))
             )
         return found

@@ -33,7 +33,7 @@ from ..wire.envelope import (
     Streams,
 )
 from ..wire.sizes import most, stand_in
-from .listener_runner import MAX_QUEUED, Listening
+from .listener_queue import MAX_QUEUED, ListenerQueue
 from .sorting import Sorting
 
 if TYPE_CHECKING:
@@ -65,16 +65,16 @@ class Claim:
 
     Args:
         feed: the connection to the publisher.
-        listening: the listener at work.
+        queue: what waits for the listener.
         group: the group's name; empty for a listener that shares with nobody.
 
     """
 
-    def __init__(self, feed: Feed, listening: Listening, group: str) -> None:
+    def __init__(self, feed: Feed, queue: ListenerQueue, group: str) -> None:
         self.feed = feed
-        self.listening = listening
+        self.queue = queue
         self.group = group
-        self.api = listening.listener.api
+        self.api = queue.listener.api
         self.publisher = feed.peer.instance
         self.generation = 0
         self.partitions: frozenset[int] = frozenset()
@@ -89,7 +89,7 @@ class Claim:
         self._early: dict[Key, int] = {}
         self._releasing: dict[Stream, frozenset[int]] = {}
         self._subscribed: set[tuple[str, int]] = set()
-        self._sorting = Sorting() if listening.listener.concurrency == 1 else None
+        self._sorting = Sorting() if queue.listener.concurrency == 1 else None
         """Where one event is handled at a time, also of different partitions."""
         self._is_asking_where = False
         self._closed = False
@@ -137,7 +137,7 @@ class Claim:
     def _join_message(self) -> Join | None:
         if self._closed:
             return None
-        consumer, listener = self.feed.consumer, self.listening.listener
+        consumer, listener = self.feed.consumer, self.queue.listener
         room = most(self.feed.max_message_size, self.feed.peer.announcement.max_message_size) // POSITION_BYTES
         return Join(
             self.publisher,
@@ -173,7 +173,7 @@ class Claim:
             reason = answer.message if isinstance(answer, Error) else "it does not answer"
             if reason != self._refusal:
                 self._refusal = reason
-                logger.info("%s does not take %s in: %s", self.feed.peer.announcement, self.listening.listener, reason)
+                logger.info("%s does not take %s in: %s", self.feed.peer.announcement, self.queue.listener, reason)
             asyncio.get_running_loop().call_later(JOIN_AGAIN_AFTER, self.join)
 
     def assigned(self, message: Assign) -> None:
@@ -219,7 +219,7 @@ class Claim:
             return None
         events = sorted({event for event, _ in pairs})
         partitions = sorted({partition for _, partition in pairs})
-        since = None if self.group else self.listening.listener.since
+        since = None if self.group else self.queue.listener.since
         since = "$" if since is None else since
         return Open(self.api, self.group, self.generation, partitions, events, since, self.feed.max_message_size)
 
@@ -270,7 +270,7 @@ class Claim:
         """Hand out what may be handed out by now."""
         if self._sorting is not None:
             for order in self._sorting.orders:
-                self.listening.queue(order)
+                self.queue.queue(order)
 
     def catch_up(self, edition: int) -> None:
         """Ask where our topics stand, if the publisher told its members something of that and we may have missed it."""
@@ -300,13 +300,13 @@ class Claim:
             key = (journal, event, partition)
             if (stream := self.streams.get(key)) is not None:
                 stream.heard_of(head)
-                self.look(stream)
+                self.fetch_more(stream)
             elif (event, partition) in self._open:
-                cursor = max(cursor, self.listening.positions.get(key, 0))
+                cursor = max(cursor, self.queue.positions.get(key, 0))
                 stream = Stream(key, self, cursor=cursor, head=head, doubtful=doubtful)
                 stream.heard_of(self._early.pop(key, 0))
                 self._add(stream)
-                self.look(stream)
+                self.fetch_more(stream)
         if self._sorting is not None:
             self._sorting.told(message)
             self._sorted()
@@ -361,18 +361,18 @@ class Claim:
         stream = self.streams.get(key)
         if stream is None and (stream := self._unknown(key, records)) is None:
             return
-        listening = self.listening
+        queue = self.queue
         if key[0] == "":
             self._live_only(stream, records)
-        elif listening.is_full:
+        elif queue.is_full:
             stream.heard_of(records[-1][0])
-            listening.starve(stream)
+            queue.starve(stream)
         else:
             size = stream.size
             if taken := stream.live(records):
-                listening.ready(stream, taken, stream.size - size)
+                queue.ready(stream, taken, stream.size - size)
         if stream.head > stream.position:
-            self.look(stream)
+            self.fetch_more(stream)
 
     def _follows(self, journal: str, event: str, follows: int, complete: int) -> None:
         """Take in how what was published follows on what was before: only together are topics in order."""
@@ -394,16 +394,16 @@ class Claim:
                 stream = self._unknown((journal, event, partition), [[sequence]])
             if stream is not None:
                 stream.heard_of(sequence)
-                self.look(stream)
+                self.fetch_more(stream)
 
-    def look(self, stream: Stream) -> None:
+    def fetch_more(self, stream: Stream) -> None:
         """Ask for more of a topic, where there is more and little waits."""
         if not self._has(stream):
             return
         if stream.order is not None:
             stream.order.note(stream)
-        if self.listening.is_full and (stream.ready or stream.order is None):  # else others wait for this one
-            self.listening.starve(stream)
+        if self.queue.is_full and (stream.ready or stream.order is None):  # else others wait for this one
+            self.queue.starve(stream)
             return
         after = stream.wanted()
         if after is not None:
@@ -418,14 +418,14 @@ class Claim:
         self._ask_what_is_lacking()
         for stream in list(self.streams.values()):
             if stream.head > stream.position:
-                self.look(stream)
+                self.fetch_more(stream)
             if stream.is_to_tell:
                 self._mark(stream)
 
     def _page(self, stream: Stream, answer: Message | None) -> None:
         if not isinstance(answer, Page):
             stream.failed_to_ask()
-            self.listening.go_on(stream)
+            self.queue.go_on(stream)
             return
         if not self._has(stream):
             return
@@ -437,14 +437,14 @@ class Claim:
             self.feed.consumer.lost(self, stream, stream.trimmed - trimmed)
         if answer.more:
             stream.heard_of(answer.through + 1)
-        self.listening.ready(stream, max(0, taken), stream.size - size)
+        self.queue.ready(stream, max(0, taken), stream.size - size)
         self._mark(stream)
-        self.look(stream)
+        self.fetch_more(stream)
 
     def _live_only(self, stream: Stream, records: list[Any]) -> None:
-        room = MAX_QUEUED - self.listening.backlog
+        room = MAX_QUEUED - self.queue.backlog
         if len(records) > room:
-            self.listening.drop(len(records) - max(0, room))
+            self.queue.drop(len(records) - max(0, room))
             records = records[: max(0, room)]
         assert isinstance(stream, LiveStream)
         size, missed = stream.size, stream.missed
@@ -452,7 +452,7 @@ class Claim:
         if stream.missed > missed:
             self.feed.missed(self.api, stream.key)
         if taken:
-            self.listening.ready(stream, taken, stream.size - size)
+            self.queue.ready(stream, taken, stream.size - size)
 
     def _unknown(self, key: Key, records: list[Any]) -> Stream | None:
         """Return the stream of a topic that was not there when we asked where each stands."""
@@ -468,8 +468,8 @@ class Claim:
 
     # What was handled
 
-    async def start(self, stream: Stream, entry: Entry, at_least: int) -> int:
-        """Have it recorded that an event is about to be handled; return the how manieth time that is, 0: not here."""
+    async def record_delivery(self, stream: Stream, entry: Entry, at_least: int) -> int:
+        """Have it recorded that an event is about to be handled; return which delivery that is, 0: not here."""
         if not self.group:
             return at_least
         journal, event, partition = stream.key
@@ -478,8 +478,8 @@ class Claim:
         answer = await self._ask(stream, message)
         return answer.deliveries if isinstance(answer, Started) else 0
 
-    async def bury(self, stream: Stream, entry: Entry, deliveries: int, error: str) -> bool:
-        """Have an event set aside; return whether it was."""
+    async def dead_letter(self, stream: Stream, entry: Entry, deliveries: int, error: str) -> bool:
+        """Have an event kept with its error, to be given to nobody; return whether it is."""
         if not self.group:
             return True
         journal, event, partition = stream.key
@@ -503,30 +503,30 @@ class Claim:
     def _has(self, stream: Stream) -> bool:
         return not self._closed and self.streams.get(stream.key) is stream
 
-    def handled(self, stream: Stream) -> None:
-        """Take in that one more event was handled."""
+    def ack(self, stream: Stream) -> None:
+        """Acknowledge soon what was handled of a stream."""
         self._mark(stream)
         if stream.ready and stream.head <= stream.position:
             return  # as nearly always; what waits of a stream that is not ours any more was dropped
         if self.streams.get(stream.key) is not stream:
             self._finished(stream)
         else:
-            self.look(stream)
+            self.fetch_more(stream)
 
     def was_handled(self, key: Key, sequence: int) -> None:
         """Take in that a topic was handled up to here by a stream that came before ours."""
         stream = self.streams.get(key)
         if stream is not None and sequence > stream.handled:
-            self.listening.skip(stream, sequence)
+            self.queue.skip(stream, sequence)
             self._mark(stream)
-            self.listening.go_on(stream)
+            self.queue.go_on(stream)
 
-    def let_go(self, stream: Stream) -> None:
-        """Take in that the event at hand was not handled, and is somebody else's matter now."""
+    def retry(self, stream: Stream) -> None:
+        """Have the event at hand be given again, which was not handled: left to its new owner, if there is one."""
         if self.streams.get(stream.key) is not stream:
             self._finished(stream)
         elif not self._closed:
-            asyncio.get_running_loop().call_later(JOIN_AGAIN_AFTER, self.look, stream)
+            asyncio.get_running_loop().call_later(JOIN_AGAIN_AFTER, self.fetch_more, stream)
 
     def _mark(self, stream: Stream) -> None:
         if self.group:
@@ -538,7 +538,7 @@ class Claim:
     def confirmed(self, stream: Stream, sequence: int) -> None:
         """Take in that an acknowledgement is on disk."""
         stream.was_confirmed(sequence)
-        self.listening.go_on(stream)
+        self.queue.go_on(stream)
 
     # Giving back
 
@@ -548,7 +548,7 @@ class Claim:
         busy = []
         for stream in leaving:
             del self.streams[stream.key]
-            self.listening.forget(stream)
+            self.queue.forget(stream)
             if stream.busy:
                 busy.append(stream)
         if not busy:
@@ -584,7 +584,7 @@ class Claim:
         self.feed.subscriptions_of(self, [])
         streams, self.streams = self.streams, {}
         for stream in streams.values():
-            self.listening.forget(stream)
+            self.queue.forget(stream)
             if not stream.busy:
                 self.feed.consumer.remember(self, stream)
 

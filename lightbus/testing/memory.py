@@ -196,7 +196,7 @@ def _hears(listener: BusClient, publisher: BusClient) -> bool:
     if worker is None or worker.parts is None:
         return True
     consumer = worker.parts.consumer
-    wanted = {listening.listener.api for listening in consumer.listenings}
+    wanted = {runner.listener.api for runner in consumer.runners}
     if wanted.isdisjoint(publisher.api_registry.names()):
         return True
     return consumer.is_live_at(publisher.engine.identity.instance)

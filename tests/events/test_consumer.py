@@ -17,7 +17,7 @@ from helpers.publishing import Hub, Listens, Publishes
 from lightbus.core.partitions import partition_of
 from lightbus.core.peers import PeerState
 from lightbus.events import consumer as module
-from lightbus.events import listener_runner as runner_module
+from lightbus.events import delivery as delivery_module
 from lightbus.listener import OnError
 from lightbus.message import EventMessage
 from lightbus.service.api import Api, Event, Parameter, WildcardParameter
@@ -551,7 +551,7 @@ def test_order_when_others_have_left(run: Callable[[Test], None]) -> None:
 
 def test_order_goes_on_past_what_is_tried_again(run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """An event that fails holds up its partition, and no other; all others are in order."""
-    monkeypatch.setattr(runner_module, "FIRST_BACKOFF", 1 * MS)
+    monkeypatch.setattr(delivery_module, "FIRST_PAUSE", 1 * MS)
     handled: list[tuple[int, str]] = []
 
     async def handle(message: EventMessage) -> None:
@@ -578,7 +578,7 @@ def test_order_goes_on_past_what_is_tried_again(run: Callable[[Test], None], mon
 
 def test_a_member_whose_handler_fails(run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """It leaves the group, and only it: the others are given its partitions, and the event that failed is set aside."""
-    monkeypatch.setattr(runner_module, "FIRST_BACKOFF", 1 * MS)
+    monkeypatch.setattr(delivery_module, "FIRST_PAUSE", 1 * MS)
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())
@@ -817,8 +817,8 @@ def test_a_record_that_is_none(run: Callable[[Test], None]) -> None:
         seen = await listens.listen("seen")
         topic = envelope.event_topic("auth", "seen", 3)
         hub.subs[0]._on_message(envelope.encode_published(topic, Events("0" * 16, A, [[1, 0, b"\xc1"]])))
-        [listening] = listens.consumer.listenings
-        await wait_until_async(lambda: listening.counts["invalid"] == 1)
+        [runner] = listens.consumer.runners
+        await wait_until_async(lambda: runner.queue.counts["invalid"] == 1)
         await publisher.fire("seen", n=1)
         await wait_until_async(lambda: numbers(seen) == [1])
         await listens.stop()
@@ -864,7 +864,7 @@ def test_a_slow_listener_holds_nobody_up(run: Callable[[Test], None]) -> None:
         for start in range(0, count, 1000):
             await asyncio.gather(*(publisher.fire("seen", n=n) for n in range(start, start + 1000)))
         await wait_until_async(lambda: len(quick) == count, 30)
-        held_up, _ = listens.consumer.listenings
+        held_up, _ = (runner.queue for runner in listens.consumer.runners)
         assert held_up.is_slow
         assert held_up.backlog < count  # the rest waits in the journal
         gate.set()

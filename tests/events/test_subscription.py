@@ -14,7 +14,7 @@ import pytest
 from helpers import scaled, wait_until_async
 from helpers.publishing import Hub, Listens, Publishes
 from lightbus.events import consumer as consumer_module
-from lightbus.events import listener_runner as runner_module
+from lightbus.events import delivery as delivery_module
 from lightbus.events import publisher as publisher_module
 from lightbus.events import requests
 from lightbus.events import subscription as subscription_module
@@ -49,7 +49,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests, "PATIENCE", 0.1)
     monkeypatch.setattr(requests, "LONGEST_PATIENCE", 0.2)
     monkeypatch.setattr(subscription_module, "JOIN_AGAIN_AFTER", 0.03)
-    monkeypatch.setattr(runner_module, "FIRST_BACKOFF", 0.02)
+    monkeypatch.setattr(delivery_module, "FIRST_PAUSE", 0.02)
     monkeypatch.setattr(publisher_module, "FIRST_HEAD", 0.03)
     monkeypatch.setattr(publisher_module, "LAST_HEAD", 0.2)
 

@@ -373,8 +373,8 @@ class Listens:
     def vanish(self) -> None:
         """End without a word: what is at hand is not finished, and nobody is told."""
         self.consumer._timer.cancel()
-        for listening in self.consumer.listenings:
-            for task in listening._tasks:
+        for runner in self.consumer.runners:
+            for task in runner._tasks:
                 task.cancel()
         for feed in self.consumer._feeds.values():
             feed.close()

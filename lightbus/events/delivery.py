@@ -1,0 +1,190 @@
+"""One event is given to a listener: for the first time or again, and what becomes of it when it does not fit or fails.
+
+The policies of `OnError` are here and nowhere else, wherever the event came from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+
+from ..core.streams import Entry, Stream
+from ..exceptions import LightbusException, PayloadTooLarge, ProtocolError, safely
+from ..listener import Listener, OnError
+from ..message import EventMessage
+from ..service.failures import as_exception, report, show
+from ..wire import envelope
+from .cancel_guard import CancelGuard, current_task
+from .invocation import Invocation, Turn
+from .listener_context import ListenerContext
+from .listener_queue import ListenerQueue, Retry
+from .publisher import native_id
+
+__all__ = ["Delivery", "next_pause"]
+
+logger = logging.getLogger("lightbus.consuming")
+
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 300.0
+"""Seconds for which it is waited before an event that failed is tried again."""
+
+
+def next_pause(last: float) -> float:
+    """Return how long to wait before the next delivery of an event, after the one before this time; 0 for none."""
+    return min(2 * last, LONGEST_PAUSE) if last else FIRST_PAUSE
+
+
+class Delivery:
+    """
+    Gives events to one listener. Only touched from the node's loop.
+
+    All methods that return a bool say whether the stream goes on with its next event.
+
+    Args:
+        context: of the process.
+        queue: where the event at hand is marked as done, put back, or to be tried again.
+        invocation: calls the function.
+        guard: against handlers that cancel their task.
+        stop_listener: called with its error when the listener is to stop for good.
+
+    """
+
+    def __init__(
+        self,
+        context: ListenerContext,
+        queue: ListenerQueue,
+        invocation: Invocation,
+        guard: CancelGuard,
+        stop_listener: Callable[[BaseException], None],
+    ) -> None:
+        self._context = context
+        self._queue = queue
+        self._invocation = invocation
+        self._guard = guard
+        self._stop_listener = stop_listener
+        self._one_at_a_time = asyncio.Lock()
+        """Held while an event is given again: should this process end meanwhile, no other is taken for the reason."""
+
+    @property
+    def _listener(self) -> Listener:
+        return self._queue.listener
+
+    async def give(self, stream: Stream, entry: Entry, deliveries: int, turn: Turn, pause: float = 0.0) -> bool:
+        """Give an event to the listener, after so long a pause."""
+        try:
+            message = self._invocation.message(stream, entry, deliveries, turn)
+        except PayloadTooLarge as error:
+            # A dead letter, for when this process takes more: it is told from there to try again.
+            return await self._does_not_fit(stream, entry, deliveries, error)
+        except LightbusException as error:
+            self._note_invalid(stream, entry, error)
+            return self._queue.done(stream, entry)
+        try:
+            args, kwargs = self._invocation.arguments(message, turn)
+        except LightbusException as error:
+            return await self._does_not_fit(stream, entry, deliveries, error)
+        try:
+            await self._invocation.execute(message, args, kwargs)
+        except BaseException as error:
+            return await self.raised(stream, entry, message, error, pause)
+        return self._queue.done(stream, entry)
+
+    async def give_again(self, stream: Stream, entry: Entry, at_least: int, turn: Turn, pause: float = 0.0) -> bool:
+        """Give an event to the listener that it, or another of the group, may have been given before."""
+        await self._guard.shielded(self._one_at_a_time.acquire())
+        try:
+            return await self._redeliver(stream, entry, at_least, turn, pause)
+        finally:
+            self._one_at_a_time.release()
+
+    async def raised(
+        self, stream: Stream, entry: Entry, message: EventMessage, error: BaseException, pause: float = 0.0
+    ) -> bool:
+        """Decide what becomes of an event whose handler, or a hook of it, raised."""
+        if current_task().cancelling():
+            if self._guard.is_ending:
+                raise error
+            await self._guard.shake_off()
+        if (misfit := self._invocation.handler.misfit(error, message.kwargs)) is not None:
+            return await self._does_not_fit(stream, entry, message.deliveries, misfit)
+        return await self._failed(stream, entry, message, as_exception(self._listener.name, error), pause)
+
+    async def _redeliver(self, stream: Stream, entry: Entry, at_least: int, turn: Turn, pause: float) -> bool:
+        # Recorded before it happens: should it end this process, it is known which event that was.
+        most = self._listener.max_deliveries
+        recording = stream.owner.record_delivery(stream, entry, min(at_least, most))
+        deliveries = await self._guard.shielded(recording)
+        if deliveries == 0:
+            return self._queue.put_back(stream)
+        if deliveries > most:
+            text = "Each delivery ended the process, or the handler."
+            return await self._dead_letter(stream, entry, deliveries - 1, text)
+        self._queue.counts["redelivered"] += 1
+        return await self.give(stream, entry, max(deliveries, at_least), turn, pause)
+
+    async def _dead_letter(self, stream: Stream, entry: Entry, deliveries: int, error: str) -> bool:
+        if not await self._guard.shielded(stream.owner.dead_letter(stream, entry, deliveries, error)):
+            return self._queue.put_back(stream)
+        self._queue.counts["dead_lettered"] += 1
+        return self._queue.done(stream, entry)
+
+    async def _does_not_fit(self, stream: Stream, entry: Entry, deliveries: int, error: LightbusException) -> bool:
+        """
+        Make a dead letter of an event that does not fit.
+
+        Whoever is wrong, sender or listener, trying again does not help: `on_error` is not asked, nothing a peer sends
+        stops us, and the event is kept for when one of them was mended.
+        """
+        self._note_invalid(stream, entry, error)
+        return await self._dead_letter(stream, entry, deliveries, f"{type(error).__name__}: {error}")
+
+    def _note_invalid(self, stream: Stream, entry: Entry, error: LightbusException) -> None:
+        self._queue.counts["invalid"] += 1
+        logger.error("%s is not given to the listener %s: %s", _where(stream, entry), self._listener.name, error)
+
+    async def _failed(
+        self, stream: Stream, entry: Entry, message: EventMessage, error: Exception, pause: float
+    ) -> bool:
+        policy, deliveries, most = self._listener.on_error, message.deliveries, self._listener.max_deliveries
+        retries = policy in (OnError.RETRY, OnError.STOP_LISTENER) and not self._queue.is_closed
+        self._queue.counts["failed"] += 1
+        if policy is OnError.ACKNOWLEDGE_AND_LOG:
+            self._log_failure(message, error, "It counts as handled.")
+            return self._queue.done(stream, entry)
+        if deliveries >= most:
+            kept = "set aside (lightbus dead list)" if self._listener.group else "dropped, as there is no group"
+            self._log_failure(message, error, f"It was the last one: the event is {kept}.")
+            going_on = await self._dead_letter(stream, entry, deliveries, show(error))
+        elif retries:
+            retry = Retry(entry, deliveries, next_pause(pause))
+            text = f"It is tried again in {retry.pause:g} s, and its partition waits for it."
+            self._log_failure(message, error, text)
+            self._queue.retry_later(stream, retry)
+            return False
+        else:
+            self._log_failure(message, error, "It is given to the group again.")
+            if deliveries == 1:  # the others are on record
+                await self._guard.shielded(stream.owner.record_delivery(stream, entry, 1))
+            going_on = self._queue.put_back(stream)
+        if policy is OnError.SHUTDOWN:
+            self._context.on_fatal(self._listener, error)
+            self._queue.is_closed = True
+        elif policy is OnError.STOP_LISTENER and deliveries >= most:
+            self._stop_listener(error)
+        return going_on
+
+    def _log_failure(self, message: EventMessage, error: Exception, what_next: str) -> None:
+        report(
+            logger, logging.ERROR, error, "The listener %s failed on %s, delivery %d of %d. %s",
+            self._listener.name, safely(repr, message), message.deliveries, self._listener.max_deliveries, what_next,
+        )  # fmt: skip
+
+
+def _where(stream: Stream, entry: Entry) -> str:
+    journal, event, partition = stream.key
+    name = f"The event {event} at {native_id(journal, entry.sequence) or entry.sequence} (partition {partition})"
+    with contextlib.suppress(ProtocolError):
+        name += f", {envelope.decode_record(entry.record).id}"
+    return name

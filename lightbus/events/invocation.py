@@ -1,0 +1,172 @@
+"""The call of a listener's function: the message of an event, its arguments, the hooks around it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..core.streams import Entry, Stream
+from ..exceptions import PayloadTooLarge, ProtocolError
+from ..listener import Listener
+from ..message import EventMessage, event_message
+from ..service.execution import Execution, check_ran, in_thread, runs_on_loop
+from ..service.handlers import Handler
+from ..typing import Kwargs
+from ..wire import envelope
+from ..wire.envelope import Record
+from ..wire.sizes import size_left_out
+from .cancel_guard import CancelGuard, current_task
+from .listener_context import ListenerContext
+
+__all__ = ["TURN", "Invocation", "Turn"]
+
+TURN = 64
+"""Events of one stream that are handled before another has its turn, and the rest of the loop."""
+
+AHEAD = 256 * 1024
+"""Bytes of the events that wait of a stream, up to which they are decoded together."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Turn:
+    """
+    What the events that are handled in a row have in common.
+
+    Attributes:
+        api, event, journal, publisher: what they are, and where they come from.
+        check: completes and checks their arguments, if anything is to be done.
+        function: what is called.
+        is_plain: whether nothing else is to be done than to await it.
+        ahead: events that were decoded ahead of their turn, by their sequences.
+        decodes_ahead: whether that is tried: not again where one of them was no event.
+        count: how many they were until now.
+
+    """
+
+    api: str
+    event: str
+    journal: str
+    publisher: str
+    check: Callable[[Kwargs], Kwargs] | None
+    function: Callable[..., Any]
+    is_plain: bool
+    ahead: dict[int, Record] = field(default_factory=dict)
+    decodes_ahead: bool = True
+    count: int = 0
+
+
+class Invocation:
+    """How one listener's function is called. Only touched from the node's loop."""
+
+    def __init__(self, context: ListenerContext, listener: Listener, guard: CancelGuard) -> None:
+        self._context = context
+        self._listener = listener
+        self._guard = guard
+        self._hooks = context.hooks
+        self.handler = Handler(
+            listener.function, name=listener.name, api_name=listener.api, casts=context.casts(listener.api)
+        )
+        self._is_async = runs_on_loop(listener.function)
+        self._loop = asyncio.get_running_loop()
+
+    def new_turn(self, stream: Stream) -> Turn:
+        """Return what the events of a stream have in common, as things are now."""
+        journal, event, _ = stream.key
+        event = event.partition(" ")[0]  # of one that is given again
+        return Turn(
+            api=self._listener.api,
+            event=event,
+            journal=journal,
+            publisher=stream.owner.publisher,
+            check=self._context.check_of(self._listener.api, event),
+            function=self._listener.function,
+            is_plain=self._is_async and not self._is_hooked,
+        )
+
+    def message(self, stream: Stream, entry: Entry, deliveries: int, turn: Turn) -> EventMessage:
+        """
+        Return the message of an event. To each listener its own: a handler may change what it is given.
+
+        Raises ProtocolError for what is no event, PayloadTooLarge for one that was left out for its size.
+        """
+        sequence = entry[0]
+        record = turn.ahead.pop(sequence, None)
+        if record is None:
+            try:
+                record = _decode(entry, stream, turn)
+            except ProtocolError:
+                self._refuse_left_out(entry)
+                raise
+        id, version, published_at, kwargs = record
+        where = (turn.journal, sequence)
+        return event_message(turn.api, turn.event, kwargs, version, id, where, deliveries, published_at, turn.publisher)
+
+    def _refuse_left_out(self, entry: Entry) -> None:
+        size = size_left_out(entry.record)
+        if size is not None:
+            raise PayloadTooLarge(
+                f"It takes {size} bytes, and a message to this process may have {self._context.max_message_size}. "
+                "Raise network.max_message_size here, and have it tried again: lightbus dead retry."
+            ) from None
+
+    def arguments(self, message: EventMessage, turn: Turn) -> tuple[tuple[EventMessage, ...], Kwargs]:
+        """Return what the handler is called with. Raises LightbusException where that does not fit it."""
+        if turn.check is not None:
+            message.kwargs = turn.check(message.kwargs)
+        return self.handler.arguments(message)
+
+    @property
+    def _is_hooked(self) -> bool:
+        return self._hooks.has("before_event_execution") or self._hooks.has("after_event_execution")
+
+    async def execute(self, message: EventMessage, args: tuple[EventMessage, ...], kwargs: Kwargs) -> None:
+        """Call the hooks before it, the function, and the hooks after it, in one context. Raises what they raise."""
+        executor, function = self._context.executor, self._listener.function
+        execution = Execution(self._loop, executor)
+        if not self._is_async and self._is_hooked:
+            # All in one thread: what a `def` hook does to its thread is there for the handler.
+            given = execution, message, args, kwargs
+            await in_thread(self._loop, executor, self._execute_blocking, *given)
+        elif not self._is_hooked:
+            check_ran(function, await execution.call(function, args, kwargs, on_loop=self._is_async))
+        else:
+            details = self._details(message)
+            await self._hooks.run("before_event_execution", execution.call, **details)
+            await execution.call(function, args, kwargs, on_loop=True)
+            await self._hooks.run("after_event_execution", execution.call, **details)
+        if current_task().cancelling():
+            await self._guard.shake_off()
+
+    def _execute_blocking(
+        self, execution: Execution, message: EventMessage, args: tuple[EventMessage, ...], kwargs: Kwargs
+    ) -> None:
+        details = self._details(message)
+        self._hooks.run_blocking("before_event_execution", execution.call_blocking, **details)
+        check_ran(self._listener.function, execution.call_blocking(self._listener.function, args, kwargs))
+        self._hooks.run_blocking("after_event_execution", execution.call_blocking, **details)
+
+    def _details(self, message: EventMessage) -> dict[str, Any]:
+        """Return what hooks are told."""
+        return {"client": self._context.client, "event_message": message, "listener_name": self._listener.name}
+
+
+def _decode(entry: Entry, stream: Stream, turn: Turn) -> Record:
+    """
+    Return an event, and note ahead what waits behind it: as much as one turn may come to and memory does not mind.
+
+    Raises ProtocolError where it is none.
+    """
+    turn.ahead.clear()  # what waited was dropped meanwhile, and is another matter now
+    if turn.decodes_ahead and stream.ready and stream.size <= AHEAD:
+        entries = [entry, *itertools.islice(stream.ready, TURN)]
+        try:
+            record, *others = envelope.decode_records([each[2] for each in entries])
+        except ProtocolError:
+            turn.decodes_ahead = False  # in its turn it is found which of them is no event
+        else:
+            turn.ahead.update(zip([each[0] for each in entries[1:]], others, strict=True))
+            return record
+    return envelope.decode_record(entry[2])

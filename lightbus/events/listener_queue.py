@@ -1,0 +1,222 @@
+"""What waits for a listener, and whose turn it is: the streams of its events, one event of each at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.ordering import Order
+from ..core.streams import Entry, Stream
+from ..listener import Listener
+from .invocation import TURN, Turn
+
+__all__ = ["MAX_QUEUED", "ListenerQueue", "Retry"]
+
+logger = logging.getLogger("lightbus.consuming")
+
+MAX_QUEUED = 10_000
+"""Events of best effort that wait for one slow listener before further ones are dropped, counted and reported."""
+
+MAX_BYTES = 32 * 1024 * 1024
+"""Bytes of the events that wait for one listener; further ones wait in the journal."""
+
+
+@dataclass(slots=True)
+class Retry:
+    """An event that failed and is tried again: how often it was given, and how long it was waited before."""
+
+    entry: Entry
+    deliveries: int
+    pause: float
+
+
+class ListenerQueue:
+    """
+    What waits for one listener. Only touched from the node's loop.
+
+    Those that bring events put them into a `Stream` for each topic and say so here (`ready`); the listener's tasks take
+    them from there, turn by turn.
+    """
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self.counts: Counter[str] = Counter()
+        """failed, retried, redelivered, dead_lettered, dropped, invalid."""
+        self.handled_by: Counter[str] = Counter()
+        """How many were handled, by event."""
+        self.is_slow = False
+        """Whether it did not keep up lately, and is no longer waited for."""
+        self.waits = False
+        """Whether nothing of what waits may be handed out now: it is to be read what comes in front of it."""
+        self.backlog = 0
+        """How many events wait."""
+        self.backlog_bytes = 0
+        self.positions: dict[Any, int] = {}
+        """Without a group: up to where topics were handled that are not followed at the moment, by their keys."""
+        self.is_closed = False
+        """Whether nothing more is handed out."""
+        self.wake = asyncio.Event()
+        """Set when there is something to do."""
+        self.turns: dict[Stream, Turn] = {}
+        """Of streams that wait for others to be handled between their own events."""
+        self._runnable: deque[Stream | Order] = deque()
+        self._retries: dict[Stream, Retry] = {}
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._at_hand: dict[Any, Stream] = {}
+        """Per key the stream whose event is being handled: never two of one key, even if it was subscribed to anew."""
+        self._blocked: dict[Any, Stream] = {}
+        """Per key the stream that waits for the one at hand."""
+        self._starving: list[Stream] = []
+
+    # What comes
+
+    @property
+    def is_full(self) -> bool:
+        """Whether what comes is to wait where it is kept."""
+        return self.backlog_bytes >= MAX_BYTES
+
+    def ready(self, stream: Stream, count: int, size: int) -> None:
+        """Note that a stream has so many events more, of so many bytes."""
+        self.backlog += count
+        self.backlog_bytes += size
+        self.go_on(stream)
+
+    def go_on(self, stream: Stream) -> None:
+        """Give a stream its turn, if an event of it may be handed out; or another one that waited for it."""
+        if stream.order is not None:
+            stream.order.note(stream)
+            self.queue(stream.order)
+        elif not stream.queued and stream.can_go_on and not self.is_closed:
+            stream.queued = True
+            self._runnable.append(stream)
+            if not self.wake.is_set():
+                self.wake.set()
+
+    def queue(self, order: Order) -> None:
+        """Give its turn to the next one of the streams of a journal."""
+        if not order.queued and not self.is_closed:
+            order.queued = True
+            self._runnable.append(order)
+            if not self.wake.is_set():
+                self.wake.set()
+
+    def starve(self, stream: Stream) -> None:
+        """Note a stream that may have more once there is room."""
+        self._starving.append(stream)
+
+    def forget(self, stream: Stream) -> None:
+        """Drop what waits of a stream: it is kept elsewhere, and left to its new owner."""
+        self._drop_waiting(stream)
+        stream.drop()
+        self.turns.pop(stream, None)
+        order, stream.order = stream.order, None
+        if order is not None:
+            order.forget(stream)
+            self.queue(order)  # others may have waited for it
+        if self._retries.pop(stream, None) is not None:
+            self._at_hand.pop(stream.key, None)
+            stream.put_back()
+            stream.owner.retry(stream)
+
+    def skip(self, stream: Stream, sequence: int) -> None:
+        """Drop what waits of a stream up to a sequence: it was handled elsewhere."""
+        before = stream.size
+        count = stream.skip(sequence)
+        self._took(count, before - stream.size)
+
+    def drop(self, count: int) -> None:
+        """Note that there was no room for events of best effort."""
+        self.counts["dropped"] += count
+        dropped = self.counts["dropped"]
+        if dropped - count < 1 or dropped // 1000 > (dropped - count) // 1000:
+            logger.warning("The listener %s is too slow: %d events wait, %d were dropped",
+                           self.listener, self.backlog, dropped)  # fmt: skip
+
+    def close(self) -> None:
+        """Hand nothing more out."""
+        self.is_closed = True
+        self.wake.set()
+        for timer in self._timers:
+            timer.cancel()
+
+    def forget_retries(self) -> None:
+        """Leave to the group what was to be tried again here."""
+        for stream in list(self._retries):
+            self.forget(stream)
+
+    # What is taken
+
+    def next(self) -> Stream | Order | None:
+        """Return whose turn it is; None where nothing is to be done."""
+        return self._runnable.popleft() if self._runnable else None
+
+    def begin(self, stream: Stream) -> bool:
+        """Take a stream in hand; return whether that may be now, and else have it wait for the one of its key."""
+        stream.queued = False
+        if self._at_hand.get(stream.key, stream) is not stream:
+            self._blocked[stream.key] = stream
+            return False
+        self._at_hand[stream.key] = stream
+        return True
+
+    def end(self, stream: Stream, turn: Turn, count: int, *, is_going_on: bool) -> None:
+        """Note that a turn is over in which so many events were taken; more may follow, unless one is tried again."""
+        self._took(0, 0)
+        if count and stream.is_noted and not stream.busy and stream.head <= stream.position:  # else `done` said it
+            stream.owner.ack(stream)
+        turn.count += count
+        if stream.order is not None and stream.ready and turn.count < TURN:
+            self.turns[stream] = turn
+        if is_going_on or not stream.busy:
+            self._at_hand.pop(stream.key, None)
+            self.go_on(stream)
+            if (blocked := self._blocked.pop(stream.key, None)) is not None:
+                self.go_on(blocked)
+
+    def done(self, stream: Stream, entry: Entry) -> bool:
+        """Note that an event was handled, or needs no handling any more; return that its stream goes on."""
+        stream.done(entry)
+        self.handled_by[stream.key[1]] += 1
+        if not stream.is_noted or stream.head > stream.position:  # else the end of this turn is early enough
+            stream.owner.ack(stream)
+        return True
+
+    def put_back(self, stream: Stream) -> bool:
+        """Leave the event at hand, and what follows, to whoever it is given next; return that nothing goes on here."""
+        self._drop_waiting(stream)
+        stream.put_back()
+        stream.owner.retry(stream)
+        return False
+
+    def retry_later(self, stream: Stream, retry: Retry) -> None:
+        """Give its turn to a stream after a pause, with the same event."""
+        self.counts["retried"] += 1
+        self._retries[stream] = retry
+
+        def resume() -> None:
+            self._timers.discard(timer)
+            if stream in self._retries and not self.is_closed:
+                stream.queued = True
+                self._runnable.append(stream)
+                self.wake.set()
+
+        timer = asyncio.get_running_loop().call_later(retry.pause, resume)
+        self._timers.add(timer)
+
+    def take_retry(self, stream: Stream) -> Retry | None:
+        """Return the event of a stream that is to be tried again now, if there is one."""
+        return self._retries.pop(stream, None)
+
+    def _drop_waiting(self, stream: Stream) -> None:
+        self._took(len(stream.ready), stream.size)
+
+    def _took(self, count: int, size: int) -> None:
+        self.backlog -= count
+        self.backlog_bytes -= size
+        if self._starving and self.backlog_bytes < MAX_BYTES // 2:
+            starving, self._starving = self._starving, []
+            for stream in starving:
+                stream.owner.fetch_more(stream)

@@ -1,0 +1,178 @@
+"""A listener at work, with a process around it and streams that feed it, both of which note what they are told."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from typing import Any
+
+from helpers import wait_until_async
+from lightbus.core.streams import Entry, Stream
+from lightbus.events.listener_runner import ListenerRunner
+from lightbus.exceptions import ValidationError
+from lightbus.listener import Listener, OnError
+from lightbus.message import EventMessage
+from lightbus.service.hooks import HookRegistry
+from lightbus.wire import envelope
+from lightbus.wire.envelope import Record
+
+__all__ = ["Context", "Feeder", "Source", "fail", "feeder", "give", "given", "listener", "run", "undecided"]
+
+
+class Context:
+    """The process around a listener, with a memory."""
+
+    def __init__(self, casts: bool = True) -> None:
+        self.hooks = HookRegistry()
+        self.client: Any = "the client"
+        self.max_message_size = 2**26
+        self.fatal: list[tuple[str, Exception]] = []
+        self.stopped: list[ListenerRunner] = []
+        self.caught_up_count = 0
+        self.executor: Executor | None = None
+        self.on_fatal: Callable[[Listener, Exception], None] = self._on_fatal
+        self._casts = casts
+
+    def _on_fatal(self, listener: Listener, error: Exception) -> None:
+        self.fatal.append((listener.name, error))
+
+    def runner(self, listener: Listener) -> ListenerRunner:
+        """Return a listener at work in this process."""
+        return ListenerRunner(self, listener, self.stopped.append)
+
+    def casts(self, api: str) -> bool:
+        return self._casts
+
+    def check_of(self, api: str, event: str) -> Callable[[dict[str, Any]], dict[str, Any]] | None:
+        def check(kwargs: dict[str, Any]) -> dict[str, Any]:
+            if "invalid" in kwargs:
+                raise ValidationError("it is invalid")
+            return kwargs
+
+        return check
+
+    def caught_up(self) -> None:
+        self.caught_up_count += 1
+
+
+class Source:
+    """Where a stream comes from: notes what it is told, and answers as a publisher would."""
+
+    publisher = "p" * 16
+
+    def __init__(self) -> None:
+        self.started: list[tuple[int, int]] = []
+        self.dead_letters: list[tuple[int, int, str]] = []
+        self.acked: list[int] = []
+        self.retried = 0
+        self.fetched = 0
+        self.deliveries: dict[int, int] = {}
+        self.is_ours = True
+
+    async def record_delivery(self, stream: Stream, entry: Entry, at_least: int) -> int:
+        if not self.is_ours:
+            return 0
+        self.started.append((entry.sequence, at_least))
+        number = self.deliveries[entry.sequence] = max(self.deliveries.get(entry.sequence, 0), at_least - 1) + 1
+        return number
+
+    async def dead_letter(self, stream: Stream, entry: Entry, deliveries: int, error: str) -> bool:
+        self.dead_letters.append((entry.sequence, deliveries, error))
+        return self.is_ours
+
+    def ack(self, stream: Stream) -> None:
+        self.acked.append(stream.handled)
+
+    def retry(self, stream: Stream) -> None:
+        self.retried += 1
+
+    def fetch_more(self, stream: Stream) -> None:
+        self.fetched += 1
+
+
+class Feeder:
+    """Gives events to a listener, as the streams of a publisher do: those of one partition are one stream."""
+
+    def __init__(self, runner: ListenerRunner) -> None:
+        self.source = Source()
+        self._runner = runner
+        self._streams: dict[int, Stream] = {}
+        self._sequence = 0
+
+    def stream(self, partition: int = 0, *, doubtful: int = 0) -> Stream:
+        if partition not in self._streams:
+            key = ("j", "seen", partition)
+            self._streams[partition] = Stream(key, self.source, cursor=self._sequence, doubtful=doubtful)
+        return self._streams[partition]
+
+    def give(self, which: int = 1, /, *, partition: int = 0, **kwargs: Any) -> None:
+        stream = self.stream(partition)
+        self._sequence += 1
+        record = envelope.encode_record(Record(f"id-{which}", 1, 0.5, kwargs))
+        assert stream.live([[self._sequence, stream.position, record]]) == 1
+        self._runner.queue.ready(stream, 1, len(record))
+
+
+FEEDERS: dict[ListenerRunner, Feeder] = {}
+
+
+def feeder(runner: ListenerRunner) -> Feeder:
+    """Return what feeds a listener."""
+    if runner not in FEEDERS:
+        FEEDERS[runner] = Feeder(runner)
+    return FEEDERS[runner]
+
+
+def give(runner: ListenerRunner, which: int = 1, /, **kwargs: Any) -> None:
+    """Have a listener be given an event."""
+    feeder(runner).give(which, **kwargs)
+
+
+def listener(function: Callable[..., Any], on_error: OnError = OnError.ACKNOWLEDGE_AND_LOG) -> Listener:
+    """Return a listener of auth.seen."""
+    return Listener(api="auth", events=("seen",), name="greeter", function=function, on_error=on_error)
+
+
+def run(
+    function: Callable[..., Any],
+    test: Callable[[ListenerRunner, Context], Awaitable[None]],
+    on_error: OnError = OnError.ACKNOWLEDGE_AND_LOG,
+    **options: Any,
+) -> None:
+    """Run a test with a listener at work, and stop it."""
+
+    async def main() -> None:
+        context = Context(**options)
+        runner = context.runner(listener(function, on_error))
+        await test(runner, context)
+        await runner.stop(5.0)
+
+    asyncio.run(main())
+
+
+def given(function: Callable[..., Any], /, casts: bool = True, **kwargs: Any) -> None:
+    """Have a listener handle one event with these arguments."""
+
+    async def test(runner: ListenerRunner, context: Context) -> None:
+        give(runner, **kwargs)
+        await wait_until_async(lambda: runner.handled)
+        assert runner.queue.counts["failed"] == 0
+
+    run(function, test, casts=casts)
+
+
+async def fail(message: EventMessage) -> None:
+    """Handle nothing."""
+    raise ValueError("no luck")
+
+
+def undecided(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate as many do: whether the function is `async def` is neither asked nor shown."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
