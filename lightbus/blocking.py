@@ -1,7 +1,7 @@
 """The sync door: a call from a plain thread, without a hop to another one.
 
 A blocking call takes a DEALER to the chosen peer out of a bounded pool, uses it in its own thread for one round trip,
-and puts it back. What is decided on the way is decided by the same `Outgoing` as on an event loop.
+and puts it back. What is decided on the way is decided by the same `OutboundRequest` as on an event loop.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from .deadline import Deadline
 from .engine.engine import Engine
 from .exceptions import CannotBlockHere, LightbusShutdownInProgress, LightbusTimeout, ProtocolError
 from .ports.transport import BlockingSocket
-from .rpc.request import NeverSent, Outgoing, carry_out
+from .rpc.request import NeverSent, OutboundRequest, carry_out
 from .wire import envelope
 from .wire.envelope import Cancel, Message
 
-__all__ = ["BlockingDoor", "forbid_in_loop", "is_exiting", "note_exit", "wait_at_exit"]
+__all__ = ["BlockingChannel", "forbid_in_loop", "is_exiting", "note_exit", "wait_at_exit"]
 
 MAX_LOST = 1024
 """Peers that left of which we know that they did: as many as a burst of calls may still be waiting for."""
@@ -39,7 +39,7 @@ def forbid_in_loop(what: str, twin: str) -> None:
 
 
 def note_exit() -> None:
-    """Take in that the interpreter is shutting down."""
+    """Record that the interpreter is shutting down."""
     global _is_exiting
     _is_exiting = True
 
@@ -58,7 +58,7 @@ def wait_at_exit() -> None:
 _is_exiting = False
 
 
-class BlockingDoor:
+class BlockingChannel:
     """
     The pool of sockets for blocking calls. Any thread may use it; a socket is one thread's at a time.
 
@@ -79,7 +79,7 @@ class BlockingDoor:
         self._closed = False
         engine.doors.add(self)
 
-    def request(self, outgoing: Outgoing) -> Any:
+    def request(self, outgoing: OutboundRequest) -> Any:
         """Carry out a call or a hand-off and return what it came to. Raises what went wrong."""
         try:
             return _run_blocking(carry_out(self, outgoing, self._engine.wanted))
@@ -130,7 +130,7 @@ class BlockingDoor:
 
     # One call. Coroutines for the loop of both doors: here they block, and never suspend.
 
-    def pick(self, outgoing: Outgoing, *, resolved: bool = False) -> Peer | None:
+    def pick(self, outgoing: OutboundRequest, *, resolved: bool = False) -> Peer | None:
         """Return the peer to ask next; from then on it counts as busy, until it has been asked."""
         with self._room:
             peer = outgoing.pick(self._engine.snapshot, self._busy, resolved=resolved)
@@ -139,11 +139,11 @@ class BlockingDoor:
                 self._unsent[peer.instance] += 1
             return peer
 
-    async def look_for(self, outgoing: Outgoing) -> None:
+    async def look_for(self, outgoing: OutboundRequest) -> None:
         """Return when a peer is up that advertises the API."""
         self._engine.resolve_blocking(outgoing.api, outgoing.deadline, to_call=outgoing.is_call)
 
-    async def ask(self, peer: Peer, outgoing: Outgoing) -> Message:
+    async def ask(self, peer: Peer, outgoing: OutboundRequest) -> Message:
         """Send the frame through a connection of the pool, and wait in this thread for the reply."""
         dealer: BlockingSocket | None = None
         sent = False
@@ -164,7 +164,7 @@ class BlockingDoor:
                 self._note_sent(peer.instance)
             self._put_back(peer.instance, dealer)
 
-    def _await_reply(self, dealer: BlockingSocket, call_id: int, peer: Peer, outgoing: Outgoing) -> Message:
+    def _await_reply(self, dealer: BlockingSocket, call_id: int, peer: Peer, outgoing: OutboundRequest) -> Message:
         try:
             while True:
                 frame = dealer.receive(outgoing.deadline.left())
@@ -183,7 +183,7 @@ class BlockingDoor:
                 f"{peer.announcement} answered {outgoing} with something unreadable: {error}"
             ) from error
 
-    def _check(self, peer: Peer, outgoing: Outgoing, *, sent: bool) -> None:
+    def _check(self, peer: Peer, outgoing: OutboundRequest, *, sent: bool) -> None:
         if self._closed:
             raise LightbusShutdownInProgress(f"The bus was closed while {outgoing} was on its way.")
         if outgoing.deadline.passed():
@@ -194,7 +194,7 @@ class BlockingDoor:
 
     # The pool
 
-    def _take(self, peer: Peer, outgoing: Outgoing) -> tuple[BlockingSocket, int]:
+    def _take(self, peer: Peer, outgoing: OutboundRequest) -> tuple[BlockingSocket, int]:
         with self._room:
             self._last_id += 1
             call_id = self._last_id
@@ -223,7 +223,7 @@ class BlockingDoor:
                 self._close(dealers.pop())
         return self._closed or self._sockets < MAX_SOCKETS
 
-    def _wait_for_room(self, outgoing: Outgoing) -> None:
+    def _wait_for_room(self, outgoing: OutboundRequest) -> None:
         if not self._room.wait(outgoing.deadline.left()):
             raise LightbusTimeout(
                 f"{outgoing} was not sent: {MAX_SOCKETS} blocking calls of this process are on their way already. "

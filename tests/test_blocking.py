@@ -24,7 +24,7 @@ from lightbus import (
     PeerLost,
     blocking,
 )
-from lightbus.blocking import BlockingDoor, forbid_in_loop
+from lightbus.blocking import BlockingChannel, forbid_in_loop
 
 PROGRAMS = Path(__file__).parent / "network" / "programs"
 
@@ -46,7 +46,7 @@ def bus(worker: Process) -> Iterator[BusPath]:
     bus.client.close()
 
 
-def door_of(bus: BusPath) -> BlockingDoor:
+def door_of(bus: BusPath) -> BlockingChannel:
     return bus.client._door()
 
 

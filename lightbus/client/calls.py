@@ -10,7 +10,7 @@ from ..deadline import LONGEST, Deadline
 from ..engine.engine import Engine
 from ..exceptions import InvalidParameters, LightbusException, SchemaNotFound, did_you_mean
 from ..message import ResultMessage, RpcMessage
-from ..rpc.request import OutgoingCall
+from ..rpc.request import OutboundCall
 from ..typing import BusOptions, Kwargs
 from .core import ClientCore
 
@@ -70,14 +70,14 @@ class Calls(ClientCore):
 
     def _outgoing_call(
         self, engine: Engine, api_name: str, name: str, kwargs: Kwargs, options: BusOptions | None
-    ) -> OutgoingCall:
+    ) -> OutboundCall:
         settings = self.config.api(api_name)
         if settings.validation.outgoing:
             self._validate_call(api_name, name, kwargs, strict=settings.strict_validation)
         if options is None:
-            return OutgoingCall(engine, api_name, name, Deadline.after(settings.rpc_timeout), kwargs)
+            return OutboundCall(engine, api_name, name, Deadline.after(settings.rpc_timeout), kwargs)
         check_options(options, CALL_OPTIONS, f"{api_name}.{name}")
-        return OutgoingCall(
+        return OutboundCall(
             engine,
             api_name,
             name,
@@ -100,7 +100,7 @@ class Calls(ClientCore):
                 "Load one (bus.schema.load_local, lightbus run --schema), or turn strict_validation off."
             )
 
-    def _result(self, outgoing: OutgoingCall, value: Any) -> Any:
+    def _result(self, outgoing: OutboundCall, value: Any) -> Any:
         api = self.api_registry.find(outgoing.api)
         if api is None:
             return value

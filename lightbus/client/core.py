@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeAlias
 
 from ..adapters.sqlite.outbox import Outbox
-from ..blocking import BlockingDoor, is_exiting, wait_at_exit
+from ..blocking import BlockingChannel, is_exiting, wait_at_exit
 from ..config import Config, Feature, expand
 from ..engine.engine import Engine
 from ..engine.worker import Worker
@@ -34,7 +34,7 @@ logger = logging.getLogger("lightbus.client")
 CHANGE_TIMEOUT = 2.0
 """Seconds for which a thread waits for a running worker to take in what is new."""
 
-EngineState: TypeAlias = tuple[Engine | None, BlockingDoor | None, bool]
+EngineState: TypeAlias = tuple[Engine | None, BlockingChannel | None, bool]
 """The engine, its door for plain threads, and whether the bus was closed."""
 
 
@@ -70,7 +70,7 @@ class ClientCore:
         self._outbox: Outbox | None = None
         self._background_tasks: list[Awaitable[Any]] = []
         self._engine: Engine | None = None
-        self._blocking: BlockingDoor | None = None
+        self._blocking: BlockingChannel | None = None
         self._worker: Worker | None = None
         self._background: threading.Thread | None = None
         self._lock = threading.RLock()
@@ -118,7 +118,7 @@ class ClientCore:
                 )
                 self.load_plugins()
                 engine = self.make_engine(self.config, identity)
-                self._blocking = BlockingDoor(engine)
+                self._blocking = BlockingChannel(engine)
                 self._engine = engine
                 self._go_on(engine)
             return self._engine
@@ -143,7 +143,7 @@ class ClientCore:
         """The name of this process."""
         return self.engine.identity.process
 
-    def _door(self) -> BlockingDoor:
+    def _door(self) -> BlockingChannel:
         if self._blocking is None:
             _ = self.engine
         assert self._blocking is not None

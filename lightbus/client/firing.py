@@ -14,7 +14,7 @@ from ..engine.engine import Engine
 from ..events.publisher import Publisher, key_of, record_of
 from ..exceptions import EventNotFound, InvalidParameters, LightbusTimeout, NotReachable, did_you_mean
 from ..message import EventMessage, event_message
-from ..rpc.request import OutgoingEvent
+from ..rpc.request import OutboundEvent
 from ..service.api import Event
 from ..typing import BusOptions, Kwargs
 from ..wire.envelope import Accepted
@@ -26,7 +26,7 @@ __all__ = ["Firing", "check_remote_event"]
 CROWD = 512
 """Events queued for publishing beyond which a firing loop lets the others have a turn."""
 
-NEVER = Deadline(math.inf)
+NO_DEADLINE = Deadline(math.inf)
 """The deadline of an event that is stored in this process: nobody is waited for."""
 
 FIRE_OPTIONS = ("timeout", "wait_for")
@@ -118,7 +118,7 @@ class Firing(Keeping):
         seconds, wait_for = settings.event_fire_timeout, "journal"
         if options is not None:
             seconds, wait_for = _fire_options(api_name, options, seconds)
-        deadline = NEVER if publisher is not None and wait_for == "journal" else Deadline.after(seconds)
+        deadline = NO_DEADLINE if publisher is not None and wait_for == "journal" else Deadline.after(seconds)
         return event, publisher, settings, deadline, wait_for
 
     def _new_event(
@@ -146,10 +146,10 @@ class Firing(Keeping):
 
     def _hand_off(
         self, engine: Engine, event: Event | None, message: EventMessage, deadline: Deadline, wait_for: str
-    ) -> OutgoingEvent:
+    ) -> OutboundEvent:
         record = record_of(message)
         key = key_of(event, message.kwargs)
-        return OutgoingEvent(engine, message.api_name, message.event_name, deadline, record, key, wait_for)
+        return OutboundEvent(engine, message.api_name, message.event_name, deadline, record, key, wait_for)
 
     def _taken(self, message: EventMessage, accepted: Accepted) -> None:
         message.native_id, message.publisher = accepted.native_id, accepted.publisher

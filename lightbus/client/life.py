@@ -67,7 +67,7 @@ class Life(Keeping):
             self.worker_is_gone(worker)
 
     def worker_is_gone(self, worker: Worker) -> None:
-        """Take in that a worker has left: it was stopped, or its loop ended."""
+        """Record that a worker has left: it was stopped, or its loop ended."""
         self.exit_code = max(self.exit_code, worker.exit_code)
         if self._worker is worker:
             self._worker = None

@@ -50,7 +50,7 @@ class Cursors(Generic[K]):
         return True
 
     def acknowledge(self, topic: K, sequence: int) -> bool:
-        """Take in that everything up to here was handled; return whether that is news, and to be stored."""
+        """Record that everything up to here was handled; return whether that is news, and to be stored."""
         if sequence <= self.acked.get(topic, 0):
             return False
         self.acked[topic] = sequence
@@ -59,14 +59,14 @@ class Cursors(Generic[K]):
         return True
 
     def doubt(self, heads: Iterable[tuple[K, int]]) -> None:
-        """Take in that whoever had these topics is gone: all up to these sequences may have been begun."""
+        """Record that whoever had these topics is gone: all up to these sequences may have been begun."""
         for topic, head in heads:
             if head > self.acked.get(topic, 0):
                 self._doubtful[topic] = max(head, self._doubtful.get(topic, 0))
 
     def believe(self, topic: K, sequence: int) -> bool:
         """
-        Take in that somebody lives who had a topic, and has handled it up to here; return whether that is to be stored.
+        Record that somebody lives who had a topic, and has handled it up to here; return whether that is to be stored.
 
         What it has not handled it has not begun, so there is no doubt. A word that is behind the cursor is an old one.
         """

@@ -83,12 +83,12 @@ class Group:
         return self._without(member)
 
     def lost(self, member: str) -> tuple[Lost, list[Assignment]]:
-        """Take in that a member is gone; return what it leaves unfinished, and who has what from now on."""
+        """Record that a member is gone; return what it leaves unfinished, and who has what from now on."""
         held = tuple(self.held_by(member))
         return Lost(member, held), self._without(member)
 
     def released(self, member: str, generation: int, partitions: Iterable[int]) -> list[Assignment]:
-        """Take in that a member has finished with partitions that it was to release."""
+        """Record that a member has finished with partitions that it was to release."""
         for partition in partitions:
             holding = self.holdings.get(partition)
             if holding is not None and holding.revoked and self.holds(member, generation, partition):

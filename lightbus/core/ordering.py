@@ -86,7 +86,7 @@ class Order:
         self._lacking: set[Stream] = set()
 
     def note(self, stream: Stream) -> None:
-        """Take in that a stream has more to hand out, or lacks something, or does so no more."""
+        """Record that a stream has more to hand out, or lacks something, or does so no more."""
         if stream.ready and not stream.busy:
             first = stream.ready[0][0]
             self._lacking.discard(stream)

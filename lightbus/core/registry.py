@@ -126,7 +126,7 @@ class Registry:
     # In: hints
 
     def announced(self, announcement: Announcement, source: Source, now: float) -> list[Fact]:
-        """Take in that somebody is said to be there."""
+        """Record that somebody is said to be there."""
         known = self.peers.get(announcement.instance)
         if known is not None:
             return self._announced_again(known, announcement, source, now)
@@ -144,7 +144,7 @@ class Registry:
         return []
 
     def withdrawn(self, instance: InstanceId) -> list[Fact]:
-        """Take in that discovery lost somebody. A peer that is up is judged by its connection instead."""
+        """Record that discovery lost somebody. A peer that is up is judged by its connection instead."""
         peer = self.peers.get(instance)
         if peer is not None and peer.state in _HINTS:
             # Not buried: a hint is taken back, and the next one counts again.
@@ -152,7 +152,7 @@ class Registry:
         return []
 
     def rumoured_gone(self, instance: InstanceId) -> list[Fact]:
-        """Take in that another peer lost somebody. It is only a rumour, and so it only ends what was one."""
+        """Record that another peer lost somebody. It is only a rumour, and so it only ends what was one."""
         peer = self.peers.get(instance)
         if peer is not None and peer.state is PeerState.UNVERIFIED and peer.source is Source.HEARSAY:
             del self.peers[instance]
@@ -207,19 +207,19 @@ class Registry:
         return [*facts, *_difference(known, peer)]
 
     def lost(self, instance: InstanceId, now: float, reason: str) -> list[Fact]:
-        """Take in that the connection to a peer broke."""
+        """Record that the connection to a peer broke."""
         return self._failed(instance, _Input.LOST, now, reason, refused=False)
 
     def silent(self, instance: InstanceId, now: float, reason: str, *, refused: bool = False) -> list[Fact]:
-        """Take in that an attempt to reach somebody failed; `refused`: there is nobody at that address."""
+        """Record that an attempt to reach somebody failed; `refused`: there is nobody at that address."""
         return self._failed(instance, _Input.SILENT, now, reason, refused=refused)
 
     def denied(self, instance: InstanceId, now: float, reason: str) -> list[Fact]:
-        """Take in that somebody is there, and that we have no key in common."""
+        """Record that somebody is there, and that we have no key in common."""
         return self._failed(instance, _Input.DENIED, now, reason, refused=False)
 
     def drains(self, instance: InstanceId, now: float) -> list[Fact]:
-        """Take in that a peer asks for nothing new. It says so over its connection, so it means nothing without one."""
+        """Record that a peer asks for nothing new. It says so over its connection, so it means nothing without one."""
         peer = self.peers.get(instance)
         if peer is None or not peer.is_up:
             return []
@@ -228,7 +228,7 @@ class Registry:
         return _difference(peer, drained)
 
     def left(self, instance: InstanceId, reason: str) -> list[Fact]:
-        """Take in that somebody is gone for good."""
+        """Record that somebody is gone for good."""
         peer = self.peers.pop(instance, None)
         if peer is None:
             return []

@@ -119,7 +119,7 @@ class Stream:
     # In
 
     def live(self, entries: Sequence[Any]) -> int:
-        """Take in what was published, `[sequence, previous, record]` each, in order; return how many were taken."""
+        """Record what was published, `[sequence, previous, record]` each, in order; return how many were taken."""
         if self._asked is not None:
             self._keep_aside(entries)
             return 0
@@ -173,7 +173,7 @@ class Stream:
         return len(self.ready) - before
 
     def failed_to_ask(self) -> None:
-        """Take in that what was asked for will not be answered."""
+        """Record that what was asked for will not be answered."""
         self.failures += 1
         self._asked = None
         self._aside.clear()
@@ -214,7 +214,7 @@ class Stream:
         return entry.sequence <= self.doubtful and self._doubts > 0
 
     def done(self, entry: Entry) -> None:
-        """Take in that an event was handled."""
+        """Record that an event was handled."""
         self.busy = False
         self._done += 1
         sequence = entry.sequence
@@ -226,7 +226,7 @@ class Stream:
             self.handled = sequence
 
     def skip(self, sequence: int) -> int:
-        """Take in that everything up to here was handled elsewhere; return how many waiting events that makes."""
+        """Record that everything up to here was handled elsewhere; return how many waiting events that makes."""
         before = len(self.ready)
         while self.ready and self.ready[0].sequence <= sequence:
             self.size -= len(self.ready.popleft().record)
@@ -242,7 +242,7 @@ class Stream:
         self.position = self.handled  # nothing behind the event at hand counts as handled when that is done
 
     def put_back(self) -> None:
-        """Take in that the event at hand was not handled: what follows on it must not be handed out before it."""
+        """Record that the event at hand was not handled: what follows on it must not be handed out before it."""
         self.busy = False
         self.drop()
 
@@ -264,7 +264,7 @@ class Stream:
         return self.handled
 
     def was_confirmed(self, sequence: int) -> None:
-        """Take in that the publisher has stored that everything up to here was handled."""
+        """Record that the publisher has stored that everything up to here was handled."""
         while len(self._told) > 1 and self._told[0][0] < sequence:
             self._told.popleft()
         told, done = self._told[0]
@@ -272,7 +272,7 @@ class Stream:
             self._confirmed = max(self._confirmed, done)
 
     def was_not_confirmed(self) -> None:
-        """Take in that the publisher did not answer: it is to be told again."""
+        """Record that the publisher did not answer: it is to be told again."""
         first = self._told[0]
         self._told.clear()
         self._told.append(first)
@@ -297,7 +297,7 @@ class LiveStream(Stream):
         """How often something was missing in front of what arrived."""
 
     def live(self, entries: Sequence[Any]) -> int:
-        """Take in what was published; return how many were taken: all, and the caller sees to it that there is room."""
+        """Record what was published; return how many were taken: all, and the caller sees to it that there is room."""
         for sequence, previous, record in entries:
             if self.position and previous > self.position:
                 self.missed += 1

@@ -14,7 +14,7 @@ from ..core.registry import Fact, PeerLeft
 from ..events.consumer import Consumer
 from ..events.coordinator import Coordinator
 from ..events.events_api import EventsApi
-from ..events.journal_set import Care
+from ..events.journal_set import JournalMaintenance
 from ..events.left_behind import LeftBehind
 from ..events.publisher import Publisher
 from ..listener import Listener
@@ -50,7 +50,7 @@ class WorkerParts:
     consumer: Consumer
     learner: PeerLearner
     left_behind: LeftBehind
-    care: Care
+    care: JournalMaintenance
     internal_apis: tuple[Api, ...]
     """Which everybody can ask a worker."""
     end_watching_journals: Callable[[], None]
@@ -107,7 +107,7 @@ def assemble(
         consumer=consumer,
         learner=learner,
         left_behind=left_behind,
-        care=Care(engine.shelf, handlers.coordinator, engine.config, engine.executor, left_behind.look),
+        care=JournalMaintenance(engine.shelf, handlers.coordinator, engine.config, engine.executor, left_behind.look),
         internal_apis=_internal_apis(client, presence, consumer),
         end_watching_journals=_watch_journals(engine, handlers.coordinator),
     )

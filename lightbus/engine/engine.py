@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..adapters.host.platform import check_platform
 from ..core.registry import Peer, PeerLeft, Snapshot
-from ..events.journal_set import Shelf
+from ..events.journal_set import JournalSet
 from ..events.publisher import EventIds, Publisher
 from ..membership.context import Identity
 from ..ports.discovery import DiscoveryFactory
 from ..ports.transport import TransportFactory
 from ..rpc.calling import Caller
-from ..rpc.channels import Door, Doors
+from ..rpc.channels import Channels, Door
 from ..wire.announcement import new_instance_id
 from .forwarding import Forwarder
 from .loop_host import LoopHost
@@ -72,12 +72,12 @@ class Engine:
         self.wanted: set[str] = set()
         self.max_message_size = config.network.max_message_size
         self.event_ids = EventIds(identity.instance)
-        self.doors = Doors()
+        self.doors = Channels()
         self.publisher: Publisher | None = None
         """Publishes for this process, while it is a worker."""
         self.network = Network(config, identity.bus, discovery=discovery, transport=transport, directory=directory)
         self.transport = self.network.transport
-        self.shelf = Shelf(config, identity)
+        self.shelf = JournalSet(config, identity)
         self.loop_host = LoopHost(self)
         self._forwarder: Forwarder | None = None
         self._was_worker = False
@@ -189,7 +189,7 @@ class Engine:
         return node
 
     def node_left(self, known: Sequence[Peer], *, served: bool) -> None:
-        """Take in that there is no node now, which peers it saw up, and whether it was a worker's."""
+        """Record that there is no node now, which peers it saw up, and whether it was a worker's."""
         self._was_worker = self._was_worker or served
         self.publisher = None
         forwarder, self._forwarder = self._forwarder, None

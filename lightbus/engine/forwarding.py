@@ -17,7 +17,7 @@ from ..deadline import Deadline
 from ..exceptions import EventNotFound, InvalidArguments, LightbusException, ProtocolError
 from ..recurring import RecurringLog
 from ..rpc.calling import Caller
-from ..rpc.request import Doorway, OutgoingEvent
+from ..rpc.request import OutboundEvent, RequestContext
 
 __all__ = ["Forwarder", "refusals"]
 
@@ -30,7 +30,7 @@ SECONDS = 5.0
 """Seconds in which a publisher is to take an event; then it goes on waiting."""
 
 
-class Forwarding(Doorway, Protocol):
+class Forwarding(RequestContext, Protocol):
     """What the forwarder needs of the engine."""
 
     @property
@@ -129,7 +129,7 @@ class Forwarder:
         for event in waiting:
             if event.api in stuck:
                 continue
-            outgoing = OutgoingEvent(
+            outgoing = OutboundEvent(
                 self._engine, event.api, event.event, Deadline.after(SECONDS), event.record, event.key
             )
             try:

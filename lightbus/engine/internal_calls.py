@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.peers import Peer
 from ..deadline import Deadline
-from ..rpc.request import OutgoingCall
+from ..rpc.request import OutboundCall
 from ..typing import Kwargs
 
 if TYPE_CHECKING:
@@ -18,4 +18,4 @@ __all__ = ["ask"]
 async def ask(engine: Engine, peer: Peer, api: str, procedure: str, kwargs: Kwargs) -> Any:
     """Return what a peer answers, from any loop. Raises LightbusException."""
     deadline = Deadline.after(engine.config.api(api).rpc_timeout)
-    return await engine.caller().request(OutgoingCall(engine, api, procedure, deadline, kwargs, only=peer.instance))
+    return await engine.caller().request(OutboundCall(engine, api, procedure, deadline, kwargs, only=peer.instance))

@@ -30,7 +30,7 @@ class Owner(Protocol):
         """Return a node for the running loop, which goes on from what the one before it knew."""
 
     def node_left(self, known: Sequence[Peer], *, served: bool) -> None:
-        """Take in that there is no node now, which peers it saw up, and whether it was a worker's."""
+        """Record that there is no node now, which peers it saw up, and whether it was a worker's."""
 
 
 class LoopHost:

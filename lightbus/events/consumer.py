@@ -1,6 +1,7 @@
 """The way of an event in: all listeners of this process, and the publishers that they follow.
 
-A `Feed` is our connection to one publisher, a `Claim` one listener there, a `ListenerRunner` the listener at work.
+A `PublisherConnection` is our connection to one publisher, a `Subscription` one listener there, a `ListenerRunner` the
+listener at work.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from ..typing import Kwargs
 from ..wire.envelope import Assign
 from .listener_queue import ListenerQueue
 from .listener_runner import ListenerRunner
-from .publisher_connection import Feed
-from .subscription import Claim, Key
+from .publisher_connection import PublisherConnection
+from .subscription import Key, Subscription
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -97,7 +98,7 @@ class Consumer:
         self._transport = transport
         self._config = config
         self._apis = apis
-        self._feeds: dict[str, Feed] = {}
+        self._feeds: dict[str, PublisherConnection] = {}
         self._warned_of: defaultdict[str, set[str]] = defaultdict(set)
         self._created_at: dict[tuple[str, str], float] = {}
         """Per (API, group) when it was created, as far as we know, by time.monotonic(): clocks may be put right."""
@@ -138,7 +139,7 @@ class Consumer:
         return listener.group_of(self.identity.service)
 
     def peer_is_up(self, peer: Peer) -> None:
-        """Take in that a peer joined, or says something new of itself."""
+        """Record that a peer joined, or says something new of itself."""
         feed = self._feeds.get(peer.instance)
         if feed is not None and (feed.peer.event_endpoint, feed.peer.endpoint) != (peer.event_endpoint, peer.endpoint):
             self.peer_left(peer.instance)
@@ -148,7 +149,7 @@ class Consumer:
         self._follow(peer)
 
     def peer_left(self, instance: str) -> None:
-        """Take in that a peer is no longer up."""
+        """Record that a peer is no longer up."""
         if (feed := self._feeds.pop(instance, None)) is not None:
             feed.close()
 
@@ -209,7 +210,7 @@ class Consumer:
 
     def given(self, count: int) -> None:
         """
-        Take in that so many events were read. After a portion, reading pauses until the listeners have caught up.
+        Record that so many events were read. After a portion, reading pauses until the listeners have caught up.
 
         Otherwise a flood would keep the loop busy with reading, and the queues would fill up. A listener that needs
         longer is not waited for: what comes waits in the journal (of best effort: in its queue, up to its bound).
@@ -221,7 +222,7 @@ class Consumer:
                 feed.pause()
 
     def caught_up(self) -> None:
-        """Take in that a listener has nothing left to do: go on reading when that is true of all that are not slow."""
+        """Record that a listener has nothing left to do: go on reading when that is true of all that are not slow."""
         if self._pause is not None and not any(
             queue.backlog and not queue.is_slow and not queue.waits for queue in self._queues
         ):
@@ -248,7 +249,7 @@ class Consumer:
         now = time.monotonic()
         return time.time() - (now - self._created_at.get((api, group), now))
 
-    def learned(self, claim: Claim, message: Assign) -> None:
+    def learned(self, claim: Subscription, message: Assign) -> None:
         """Take in when a publisher says that a group was created."""
         name = (claim.api, claim.group)
         if claim.group and name in self._created_at:
@@ -261,7 +262,7 @@ class Consumer:
         """Return up to where we handled the topics of a group that we do not follow at the moment."""
         return [[*key, at] for (a, g, key), at in self._positions.items() if (a, g) == (api, group)] if group else []
 
-    def remember(self, claim: Claim, stream: Stream) -> None:
+    def remember(self, claim: Subscription, stream: Stream) -> None:
         """Note up to where a topic was handled that we do not follow any more: it is not to be handled again."""
         if isinstance(stream, LiveStream):
             return
@@ -277,8 +278,8 @@ class Consumer:
             if other is not None and other is not claim:
                 other.was_handled(stream.key, stream.handled)
 
-    def lost(self, claim: Claim, stream: Stream, count: int) -> None:
-        """Take in that retention deleted events before this group could have them."""
+    def lost(self, claim: Subscription, stream: Stream, count: int) -> None:
+        """Record that retention deleted events before this group could have them."""
         self.counts["lost"] += count
         logger.error(
             "%d events of %s.%s were deleted by the retention of %s before the group %s could have them. "
@@ -329,7 +330,7 @@ class Consumer:
         if not runners or not peer.event_endpoint or self._stopped:
             return
         if feed is None:
-            feed = self._feeds[peer.instance] = Feed(self, self._transport, peer)
+            feed = self._feeds[peer.instance] = PublisherConnection(self, self._transport, peer)
         for runner in runners:
             self._warn_of_unknown(runner.listener, peer)
             feed.claim(runner.queue, self.group_of(runner.listener))
@@ -351,7 +352,7 @@ class Consumer:
                 ", ".join(info.events) or "none",
             )
 
-    async def _live(self, claims: list[Claim], seconds: float, what: str) -> None:
+    async def _live(self, claims: list[Subscription], seconds: float, what: str) -> None:
         waits = [claim.live_at for claim in claims]
         if not waits:
             return

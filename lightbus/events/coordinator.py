@@ -92,7 +92,7 @@ SAVE_SEEN_EVERY = 60.0
 """Seconds between two notes in the journal that a group has members."""
 
 
-class Shelf(Protocol):
+class JournalSet(Protocol):
     """The journals that this process serves."""
 
     def own(self) -> Journal:
@@ -195,7 +195,7 @@ class Coordinator:
         self,
         identity: Identity,
         apis: ApiRegistry,
-        shelf: Shelf,
+        shelf: JournalSet,
         reply: Callable[[bytes, bytes], bool],
         receivers: Receivers,
         *,
@@ -256,7 +256,7 @@ class Coordinator:
             self._renew(group, [journal])  # what one group alone was given again is an event of a name of its own
 
     def journal_grew(self, journal: Journal) -> None:
-        """Take in that events were stored in a journal that are not published live: members are told of them."""
+        """Record that events were stored in a journal that are not published live: members are told of them."""
         apis = {topic.api for topic in journal.all_topics()}
         for group in list(self.groups.values()):
             if group.info.api in apis:
@@ -292,7 +292,7 @@ class Coordinator:
             group.counted = {key: value for key, value in group.counted.items() if key[0] != journal.id}
 
     def lost(self, group: str, api: str, event: str, count: int) -> None:
-        """Take in that retention deleted events that a group had not handled."""
+        """Record that retention deleted events that a group had not handled."""
         self.counts["trimmed_unread"] += count
         logger.error(
             "The journal is over its cap: %d events of %s.%s were deleted that the group %s had not handled. "
@@ -302,7 +302,7 @@ class Coordinator:
 
     def merge(self, info: Group, *, is_near: bool = True) -> None:
         """
-        Take in that another publisher of the API knows this group: what is fired from now on is kept for it, too.
+        Record that another publisher of the API knows this group: what is fired from now on is kept for it, too.
 
         Args:
             info: the group, its creation by our clock.
@@ -554,7 +554,7 @@ class Coordinator:
     # Members that go without a word
 
     def subscribed(self, topic: bytes, subscribed: bool) -> None:
-        """Take in that a subscription ended: where it was a member's sign of presence, the member is gone."""
+        """Record that a subscription ended: where it was a member's sign of presence, the member is gone."""
         if not subscribed:
             self._receivers.left(topic)
             for api, name, member in list(self._presences.get(topic, ())):

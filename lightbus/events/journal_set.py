@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..config import Config
     from ..membership.context import Identity
 
-__all__ = ["Care", "Shelf", "directory_of"]
+__all__ = ["JournalMaintenance", "JournalSet", "directory_of"]
 
 logger = logging.getLogger("lightbus.journal")
 
@@ -56,7 +56,7 @@ def directory_of(config: Config, bus: str) -> Path:
     return data_directory(config.journal.data_dir) / bus
 
 
-class Shelf:
+class JournalSet:
     """
     The journals of a process. Any thread may use it.
 
@@ -265,7 +265,7 @@ class Shelf:
         return self._directory
 
 
-class Owing(Protocol):
+class RetentionSource(Protocol):
     """Who knows what groups are owed: the coordinator. On its loop only."""
 
     def journal_added(self, journal: Journal) -> None:
@@ -284,10 +284,10 @@ class Owing(Protocol):
         """Forget a group."""
 
     def lost(self, group: str, api: str, event: str, count: int) -> None:
-        """Take in that retention deleted events that a group had not handled."""
+        """Record that retention deleted events that a group had not handled."""
 
 
-class Care:
+class JournalMaintenance:
     """
     Looks after the journals of a publisher: adopts, trims, writes back. Made and stopped on the node's loop.
 
@@ -296,8 +296,8 @@ class Care:
 
     def __init__(
         self,
-        shelf: Shelf,
-        coordinator: Owing,
+        shelf: JournalSet,
+        coordinator: RetentionSource,
         config: Config,
         executor: Executor,
         looks_after: Callable[[InThread], Awaitable[None]] | None = None,

@@ -19,7 +19,7 @@ from ..adapters.sqlite.journal import Journal, NewEvent, Topic
 from ..adapters.sqlite.outbox import Outbox, Waiting
 from ..core.partitions import partition_of
 from ..wire.envelope import PARTITIONS
-from .journal_set import InThread, Shelf
+from .journal_set import InThread, JournalSet
 
 __all__ = ["LeftBehind"]
 
@@ -44,7 +44,7 @@ class Serving(Protocol):
         """Serve one less."""
 
     def journal_grew(self, journal: Journal) -> None:
-        """Take in that events were stored in a journal that are not published live."""
+        """Record that events were stored in a journal that are not published live."""
 
     def is_owed(self, journal: Journal) -> bool:
         """Return whether any group has something left to handle in a journal."""
@@ -65,7 +65,7 @@ class LeftBehind:
 
     def __init__(
         self,
-        shelf: Shelf,
+        shelf: JournalSet,
         coordinator: Serving,
         *,
         services: Callable[[], Container[str]],

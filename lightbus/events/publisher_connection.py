@@ -32,12 +32,12 @@ from ..wire.envelope import (
 )
 from .listener_queue import ListenerQueue
 from .requests import Answer, Requests
-from .subscription import Claim
+from .subscription import Subscription
 
 if TYPE_CHECKING:
     from .consumer import Consumer
 
-__all__ = ["Feed"]
+__all__ = ["PublisherConnection"]
 
 logger = logging.getLogger("lightbus.consuming")
 
@@ -55,21 +55,21 @@ MAX_TOPICS = 10_000
 """Topics whose parts are remembered."""
 
 
-class Feed:
+class PublisherConnection:
     """Our connection to one publisher. Only touched from the node's loop."""
 
     def __init__(self, consumer: Consumer, transport: Transport, peer: Peer) -> None:
         self.peer = peer
         self.consumer = consumer
-        self.claims: dict[ListenerQueue, Claim] = {}
+        self.claims: dict[ListenerQueue, Subscription] = {}
         self._failures = RecurringLog(logger)
         self.presence = PRESENCE_PREFIX + os.urandom(16)
-        self._by_event: dict[tuple[str, str], tuple[Claim, ...]] = {}
+        self._by_event: dict[tuple[str, str], tuple[Subscription, ...]] = {}
         self._topics: dict[bytes, tuple[str, str, int]] = {}
         self._markers: dict[bytes, int] = {}
         """Per topic the number of the request that it answers."""
         self._subscriptions: Counter[bytes] = Counter()
-        self._of_claims: dict[Claim, list[bytes]] = {}
+        self._of_claims: dict[Subscription, list[bytes]] = {}
         self._requests = Requests()
         self._to_acknowledge: set[Stream] = set()
         self._ack_after = ACK_AFTER
@@ -84,11 +84,11 @@ class Feed:
         self.max_message_size = transport.max_message_size
         """Bytes that a message to us may have: the publisher is told."""
 
-    def claim(self, queue: ListenerQueue, group: str) -> Claim:
+    def claim(self, queue: ListenerQueue, group: str) -> Subscription:
         """Have a listener follow this publisher; return its claim, the same one if it does already."""
         claim = self.claims.get(queue)
         if claim is None:
-            claim = self.claims[queue] = Claim(self, queue, group)
+            claim = self.claims[queue] = Subscription(self, queue, group)
             self._by_event.clear()
             claim.join()
         return claim
@@ -110,7 +110,7 @@ class Feed:
         return bool(self.claims) and all(claim.is_live for claim in self.claims.values())
 
     def claim_is_live(self) -> None:
-        """Take in that a claim follows all that was assigned to it."""
+        """Record that a claim follows all that was assigned to it."""
         self._by_event.clear()
         if not self._told_live and self.is_live:
             self._told_live = True
@@ -173,7 +173,7 @@ class Feed:
         if not self._closed:
             self._sub.unsubscribe(topic)
 
-    def subscriptions_of(self, claim: Claim, prefixes: Iterable[bytes]) -> None:
+    def subscriptions_of(self, claim: Subscription, prefixes: Iterable[bytes]) -> None:
         """Be subscribed to what a claim wants from now on, and to what the others want."""
         before, after = Counter(self._of_claims.get(claim, ())), Counter(prefixes)
         self._of_claims[claim] = list(after)
@@ -242,7 +242,7 @@ class Feed:
         streams, self._to_acknowledge = self._to_acknowledge, set()
         is_much = sum([stream.untold for stream in streams]) >= MUCH
         self._ack_after = min(2 * self._ack_after, LONGEST_ACK_AFTER) if is_much else ACK_AFTER
-        by_claim: dict[Claim, list[tuple[Stream, int]]] = {}
+        by_claim: dict[Subscription, list[tuple[Stream, int]]] = {}
         for stream in streams:
             stream.is_noted = False
             sequence = stream.to_tell()
@@ -251,7 +251,7 @@ class Feed:
         for claim, handled in by_claim.items():
             self._acknowledge(claim, handled)
 
-    def _acknowledge(self, claim: Claim, handled: list[tuple[Stream, int]]) -> None:
+    def _acknowledge(self, claim: Subscription, handled: list[tuple[Stream, int]]) -> None:
         rows = [[*stream.key, sequence] for stream, sequence in handled]
 
         def answered(answer: Message | None) -> None:
@@ -356,7 +356,7 @@ class Feed:
             self.consumer.guard.failed(self.peer.announcement, message, error)
 
     def missed(self, api: str, key: Any) -> None:
-        """Take in that events of best effort were lost on the way."""
+        """Record that events of best effort were lost on the way."""
         self.consumer.counts["gaps"] += 1
         text = "Events of %s.%s from %s were lost on the way: this process reads too slowly"
         self._failures.say((api, key[1]), logging.WARNING, text, api, key[1], self.peer.announcement)
@@ -370,7 +370,7 @@ class Feed:
             named = self._topics[topic] = envelope.split_topic(topic)
         return named
 
-    def _claims_of(self, api: str, event: str) -> tuple[Claim, ...]:
+    def _claims_of(self, api: str, event: str) -> tuple[Subscription, ...]:
         found = self._by_event.get((api, event))
         if found is None:
             found = self._by_event[api, event] = tuple(

@@ -37,9 +37,9 @@ from .listener_queue import MAX_QUEUED, ListenerQueue
 from .sorting import Sorting
 
 if TYPE_CHECKING:
-    from .publisher_connection import Feed
+    from .publisher_connection import PublisherConnection
 
-__all__ = ["Claim", "Key"]
+__all__ = ["Key", "Subscription"]
 
 logger = logging.getLogger("lightbus.consuming")
 
@@ -59,7 +59,7 @@ CATCH_UP_EVERY = 30.0
 """Seconds after which we ask where our topics stand even if there seems to be nothing new."""
 
 
-class Claim:
+class Subscription:
     """
     One listener at one publisher. Only touched from the node's loop.
 
@@ -70,7 +70,7 @@ class Claim:
 
     """
 
-    def __init__(self, feed: Feed, queue: ListenerQueue, group: str) -> None:
+    def __init__(self, feed: PublisherConnection, queue: ListenerQueue, group: str) -> None:
         self.feed = feed
         self.queue = queue
         self.group = group
@@ -351,7 +351,7 @@ class Claim:
     # What arrives
 
     def live(self, event: str, partition: int, message: Events) -> None:
-        """Take in what was published to a topic."""
+        """Record what was published to a topic."""
         if partition not in self.partitions:
             return  # another listener's, of the same process
         records = message.records
@@ -514,7 +514,7 @@ class Claim:
             self.fetch_more(stream)
 
     def was_handled(self, key: Key, sequence: int) -> None:
-        """Take in that a topic was handled up to here by a stream that came before ours."""
+        """Record that a topic was handled up to here by a stream that came before ours."""
         stream = self.streams.get(key)
         if stream is not None and sequence > stream.handled:
             self.queue.skip(stream, sequence)
@@ -536,7 +536,7 @@ class Claim:
             stream.was_confirmed(stream.handled)
 
     def confirmed(self, stream: Stream, sequence: int) -> None:
-        """Take in that an acknowledgement is on disk."""
+        """Record that an acknowledgement is on disk."""
         stream.was_confirmed(sequence)
         self.queue.go_on(stream)
 
@@ -557,7 +557,7 @@ class Claim:
             self._releasing[stream] = partitions
 
     def _finished(self, stream: Stream) -> None:
-        """Take in that what was at hand of a stream that is not ours any more is finished."""
+        """Record that what was at hand of a stream that is not ours any more is finished."""
         partitions = self._releasing.pop(stream, None)
         if partitions is None:
             self.was_handled(stream.key, stream.handled)

@@ -174,14 +174,14 @@ class Dialler:
         return any(not seed.instance and not seed.is_ourselves and not seed.failures for seed in self._seeds)
 
     def linked(self, link: Link, *, ourselves: bool = False) -> None:
-        """Take in that a peer answered: a fixed peer that it is need not be tried any more."""
+        """Record that a peer answered: a fixed peer that it is need not be tried any more."""
         for seed in self._seeds:
             if seed.endpoint == link.endpoint:
                 seed.instance, seed.failures, seed.is_ourselves = link.instance, 0, ourselves
                 seed.refusal = ""
 
     def unlinked(self, instance: str) -> None:
-        """Take in that a connection ended: a fixed peer that it was is tried again."""
+        """Record that a connection ended: a fixed peer that it was is tried again."""
         for seed in self._seeds:
             if seed.instance == instance:
                 seed.instance, seed.retry_at = "", time.monotonic() + retry_delay(1)

@@ -13,7 +13,7 @@ from ..exceptions import LightbusShutdownInProgress, ProtocolError
 from ..ports.transport import DealerSocket
 from ..wire import envelope
 from ..wire.envelope import Cancel, Message
-from .request import Doorway, NeverSent, Outgoing, carry_out
+from .request import NeverSent, OutboundRequest, RequestContext, carry_out
 
 __all__ = ["Caller"]
 
@@ -28,28 +28,28 @@ class Caller:
     A reply is matched to its call by id, so calls of any number of tasks share a socket.
     """
 
-    def __init__(self, doorway: Doorway) -> None:
+    def __init__(self, doorway: RequestContext) -> None:
         self.loop = asyncio.get_running_loop()
-        self.pending: PendingCalls[tuple[asyncio.Future[Message], Outgoing, Peer]] = PendingCalls()
+        self.pending: PendingCalls[tuple[asyncio.Future[Message], OutboundRequest, Peer]] = PendingCalls()
         self.protocol_errors = 0
         self._doorway = doorway
         self._dealers: dict[str, DealerSocket] = {}
         self._sweeping = False
         self._closed = False
 
-    def request(self, outgoing: Outgoing) -> Coroutine[Any, Any, Any]:
+    def request(self, outgoing: OutboundRequest) -> Coroutine[Any, Any, Any]:
         """Carry out a call or a hand-off; awaited it is what that came to, or raises what went wrong."""
         return carry_out(self, outgoing, self._doorway.wanted)
 
-    def pick(self, outgoing: Outgoing, *, resolved: bool = False) -> Peer | None:
+    def pick(self, outgoing: OutboundRequest, *, resolved: bool = False) -> Peer | None:
         """Return the peer to ask next."""
         return outgoing.pick(self._doorway.snapshot, self.pending.in_flight, resolved=resolved)
 
-    async def look_for(self, outgoing: Outgoing) -> None:
+    async def look_for(self, outgoing: OutboundRequest) -> None:
         """Return when a peer is up that advertises the API."""
         await self._doorway.resolve(outgoing.api, outgoing.deadline, to_call=outgoing.is_call)
 
-    async def ask(self, peer: Peer, outgoing: Outgoing) -> Message:
+    async def ask(self, peer: Peer, outgoing: OutboundRequest) -> Message:
         """Send the frame as soon as there is a connection, and return the reply."""
         if self._closed:
             raise LightbusShutdownInProgress(f"The bus was closed before {outgoing} was sent.")

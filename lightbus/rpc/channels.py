@@ -16,9 +16,9 @@ from typing import Protocol
 
 from ..core.registry import Peer, PeerLeft
 from .calling import Caller
-from .request import Doorway
+from .request import RequestContext
 
-__all__ = ["Door", "Doors"]
+__all__ = ["Channels", "Door"]
 
 SEEN_TIMEOUT = 1.0
 """Seconds in which every loop has had a turn, or is too busy to send anything either."""
@@ -46,7 +46,7 @@ class Door(Protocol):
         """Close the idle connections, and have the busy ones raise."""
 
 
-class Doors:
+class Channels:
     """All doors of an engine. Any thread may use it."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Doors:
         """Add the door of something else than an event loop."""
         self._others.append(door)
 
-    def caller(self, doorway: Doorway) -> Caller:
+    def caller(self, doorway: RequestContext) -> Caller:
         """Return the door of the running loop, made at first use; those of loops that are closed are dropped."""
         loop = asyncio.get_running_loop()
         caller = self._callers.get(loop)

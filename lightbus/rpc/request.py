@@ -30,10 +30,19 @@ from ..ports.transport import Transport
 from ..wire import envelope
 from ..wire.envelope import Accepted, Error, Fire, Message, Request, Result
 
-__all__ = ["Channel", "Doorway", "NeverSent", "NotStarted", "Outgoing", "OutgoingCall", "OutgoingEvent", "carry_out"]
+__all__ = [
+    "Channel",
+    "NeverSent",
+    "NotStarted",
+    "OutboundCall",
+    "OutboundEvent",
+    "OutboundRequest",
+    "RequestContext",
+    "carry_out",
+]
 
 
-class Doorway(Protocol):
+class RequestContext(Protocol):
     """What a door needs of the engine behind it."""
 
     identity: Identity
@@ -58,7 +67,7 @@ class NeverSent(Exception):
     """The connection broke, or the peer went away, before the frame left."""
 
 
-class Outgoing:
+class OutboundRequest:
     """
     One call or hand-off on its way.
 
@@ -81,7 +90,9 @@ class Outgoing:
     is_call: ClassVar[bool] = False
     """Whether only those can carry it out that serve procedures."""
 
-    def __init__(self, doorway: Doorway, api: str, name: str, deadline: Deadline, *, idempotent: bool = False) -> None:
+    def __init__(
+        self, doorway: RequestContext, api: str, name: str, deadline: Deadline, *, idempotent: bool = False
+    ) -> None:
         self.identity = doorway.identity
         self.api = api
         self.name = name
@@ -167,7 +178,7 @@ class Outgoing:
         raise ProtocolError(f"{peer.announcement} answered {self} with a {type(reply).__name__} message.")
 
     def refused(self, peer: Peer, refusal: NotStarted) -> None:
-        """Take in that `peer` did not start it."""
+        """Record that `peer` did not start it."""
         self._refusal = refusal
         instance = peer.instance
         # A process that stood still refuses what may be old. Sent again with its number, it knows that it is not.
@@ -178,7 +189,7 @@ class Outgoing:
             self._tried |= {instance}
 
     def not_sent(self, peer: Peer) -> None:
-        """Take in that the connection to `peer` broke before the frame left."""
+        """Record that the connection to `peer` broke before the frame left."""
         self._tried |= {peer.instance}
         self._refusal = NotStarted(
             Error(PeerUnreachable.code, f"{peer.announcement} went away before {self} was sent.", False, {})
@@ -221,17 +232,17 @@ class Outgoing:
 class Channel(Protocol):
     """What carries a call or a hand-off to a peer: connections, of an event loop or of plain threads."""
 
-    def pick(self, outgoing: Outgoing, *, resolved: bool = False) -> Peer | None:
-        """Return the peer to ask next (see `Outgoing.pick`). Each is asked, once."""
+    def pick(self, outgoing: OutboundRequest, *, resolved: bool = False) -> Peer | None:
+        """Return the peer to ask next (see `OutboundRequest.pick`). Each is asked, once."""
 
-    async def look_for(self, outgoing: Outgoing) -> None:
+    async def look_for(self, outgoing: OutboundRequest) -> None:
         """Return when a peer is up that advertises the API. Raises what NotReachable there is."""
 
-    async def ask(self, peer: Peer, outgoing: Outgoing) -> Message:
+    async def ask(self, peer: Peer, outgoing: OutboundRequest) -> Message:
         """Send the frame, and return the reply. Raises NotStarted, NeverSent, PeerLost, or what ends the request."""
 
 
-async def carry_out(channel: Channel, outgoing: Outgoing, wanted: Container[str]) -> Any:
+async def carry_out(channel: Channel, outgoing: OutboundRequest, wanted: Container[str]) -> Any:
     """
     Ask one peer after the other until one has answered, and return what it came to. Raises what went wrong.
 
@@ -261,7 +272,7 @@ async def carry_out(channel: Channel, outgoing: Outgoing, wanted: Container[str]
             outgoing.not_sent(peer)
 
 
-class OutgoingCall(Outgoing):
+class OutboundCall(OutboundRequest):
     """A procedure call."""
 
     __slots__ = ("kwargs", "only", "trace")
@@ -270,7 +281,7 @@ class OutgoingCall(Outgoing):
 
     def __init__(
         self,
-        doorway: Doorway,
+        doorway: RequestContext,
         api: str,
         name: str,
         deadline: Deadline,
@@ -321,7 +332,7 @@ class OutgoingCall(Outgoing):
         )
 
 
-class OutgoingEvent(Outgoing):
+class OutboundEvent(OutboundRequest):
     """
     The hand-off of an event to a peer that publishes it.
 
@@ -335,7 +346,7 @@ class OutgoingEvent(Outgoing):
 
     def __init__(
         self,
-        doorway: Doorway,
+        doorway: RequestContext,
         api: str,
         name: str,
         deadline: Deadline,

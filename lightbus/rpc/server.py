@@ -206,7 +206,7 @@ class Server:
 
     def loop_stalled(self, now: float) -> None:
         """
-        Take in that the loop has just stood still for a while.
+        Record that the loop has just stood still for a while.
 
         What is found waiting now may have been given up by its callers long ago, and how old it is nobody can tell.
         So it is refused as not started, with a number: sent again with that number, it is known to be fresh.
@@ -291,7 +291,7 @@ class Server:
         return None
 
     def cancel(self, routing_id: bytes, call_id: int) -> None:
-        """Take in that nobody waits for a request any more. A `def` handler that runs cannot be stopped."""
+        """Record that nobody waits for a request any more. A `def` handler that runs cannot be stopped."""
         job = self._jobs.get((routing_id, call_id))
         if job is None:
             return

@@ -18,7 +18,7 @@ from ..events.publisher import EventIds
 from ..exceptions import DeformError, LightbusException, UnsupportedUse
 from ..membership.context import Identity
 from ..message import EventMessage, RpcMessage
-from ..rpc.request import Outgoing
+from ..rpc.request import OutboundRequest
 from ..service.execution import in_context, is_awaitable, is_cancelled
 from ..service.failures import describe, encode_error, is_a
 from ..utilities.async_tools import block
@@ -105,7 +105,7 @@ class MockEngine:
 
     # What arrives
 
-    def arrived(self, outgoing: Outgoing, context: Context) -> Any:
+    def arrived(self, outgoing: OutboundRequest, context: Context) -> Any:
         """Take in a call or an event; return the call's result, or an awaitable of it, or that the event is taken."""
         _, message = envelope.decode(outgoing.frame(self._peer, 0))
         if isinstance(message, Fire):
@@ -133,7 +133,7 @@ class MockEngine:
             context,
         )
 
-    def returned(self, outgoing: Outgoing, value: Any) -> Any:
+    def returned(self, outgoing: OutboundRequest, value: Any) -> Any:
         """Return what the caller gets of a result."""
         if isinstance(value, Accepted):
             return outgoing.outcome(value, self._peer)
@@ -143,7 +143,7 @@ class MockEngine:
             raise DeformError(f"The mocked result of {outgoing} cannot be sent: {error}") from None
         return outgoing.outcome(reply, self._peer)
 
-    def raised(self, outgoing: Outgoing, error: BaseException) -> Any:
+    def raised(self, outgoing: OutboundRequest, error: BaseException) -> Any:
         """Raise what the caller gets of an exception."""
         if not _is_the_handlers(error):
             raise error
@@ -169,7 +169,7 @@ class MockDoor:
     def resolve(self, api: str, deadline: Deadline) -> None:
         """Find any API."""
 
-    def request(self, outgoing: Outgoing) -> Any:
+    def request(self, outgoing: OutboundRequest) -> Any:
         """Carry out a call or a hand-off."""
         try:
             context = Context()
@@ -187,7 +187,7 @@ class _AsyncDoor:
     def __init__(self, engine: MockEngine) -> None:
         self._engine = engine
 
-    async def request(self, outgoing: Outgoing) -> Any:
+    async def request(self, outgoing: OutboundRequest) -> Any:
         """Carry out a call or a hand-off."""
         try:
             context = Context()

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from ..blocking import BlockingDoor
+from ..blocking import BlockingChannel
 from ..client import EngineState
 from ..engine.engine import Engine
 from ..path import BusPath
@@ -50,7 +50,7 @@ class BusMocker:
         mock = BusMock(self._client.api_registry, require_mocking=self._require_mocking)
         engine = MockEngine(self._client, mock)
         # They are what the client's ways of calling and firing need of the real ones, and refuse the rest.
-        state = cast(Engine, engine), cast(BlockingDoor, MockDoor(engine)), False
+        state = cast(Engine, engine), cast(BlockingChannel, MockDoor(engine)), False
         self._replaced.append(self._client.exchange_engine(state))
         return mock
 

@@ -17,7 +17,7 @@ from helpers.calling import A, FakeDoorway, peer
 from lightbus.adapters.sqlite.outbox import Outbox
 from lightbus.engine.forwarding import Forwarder
 from lightbus.exceptions import EventNotFound, InvalidEventArguments, PeerUnreachable, ProtocolError
-from lightbus.rpc.request import OutgoingEvent
+from lightbus.rpc.request import OutboundEvent
 from lightbus.wire.announcement import ApiInfo
 
 
@@ -29,7 +29,7 @@ class Engine(FakeDoorway):
         self.snapshot = replace(self.snapshot, by_api=dict.fromkeys(apis, (peer(A),)))
         self.executor = ThreadPoolExecutor(1)
         self.taken: list[str] = []
-        self.refuses: Callable[[OutgoingEvent], Exception | None] = lambda event: None
+        self.refuses: Callable[[OutboundEvent], Exception | None] = lambda event: None
 
     def publish(self, api: str, digest: str) -> None:
         """Have an API published in a form that has this digest."""
@@ -40,7 +40,7 @@ class Engine(FakeDoorway):
     def caller(self) -> Any:
         return self
 
-    async def request(self, event: OutgoingEvent) -> None:
+    async def request(self, event: OutboundEvent) -> None:
         if (error := self.refuses(event)) is not None:
             raise error
         self.taken.append(event.record.decode())
@@ -111,7 +111,7 @@ def test_what_is_refused_for_what_it_is(tmp_path: Path, caplog: pytest.LogCaptur
     engine.publish("auth", "digest 1")
     asked: list[str] = []
 
-    def refuses(event: OutgoingEvent) -> Exception | None:
+    def refuses(event: OutboundEvent) -> Exception | None:
         asked.append(event.record.decode())
         return error if event.name == "gone" else None
 

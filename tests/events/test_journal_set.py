@@ -16,7 +16,7 @@ from lightbus.adapters.sqlite.journal import Group, Journal, NewEvent, Topic
 from lightbus.adapters.sqlite.retention import Retention
 from lightbus.config import Config
 from lightbus.events import journal_set as module
-from lightbus.events.journal_set import Care, Shelf, directory_of
+from lightbus.events.journal_set import JournalMaintenance, JournalSet, directory_of
 from lightbus.exceptions import JournalError
 from lightbus.membership.context import Identity
 
@@ -24,14 +24,14 @@ TOPIC = Topic("auth", "seen", 1)
 SHOP = Group("auth", "shop", ("seen",), 1.0, 2.0, "d")
 
 
-def made(path: Path, **journal: Any) -> Shelf:
+def made(path: Path, **journal: Any) -> JournalSet:
     """Return the shelf of one more process of a service."""
     config = Config.model_validate({"journal": {"data_dir": path / "data", **journal}})
-    return Shelf(config, Identity(bus="b", service="auth", process="p", instance="a" * 16, host="here"))
+    return JournalSet(config, Identity(bus="b", service="auth", process="p", instance="a" * 16, host="here"))
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Iterator[Shelf]:
+def shelf(tmp_path: Path) -> Iterator[JournalSet]:
     """Return a shelf whose journals keep nothing that was handled."""
     shelf = made(tmp_path, min_age=0.001)
     yield shelf
@@ -54,7 +54,7 @@ def leave_one(path: Path, *groups: Group) -> str:
     return name
 
 
-def test_it_opens_nothing_before_it_is_needed(shelf: Shelf, tmp_path: Path) -> None:
+def test_it_opens_nothing_before_it_is_needed(shelf: JournalSet, tmp_path: Path) -> None:
     """No directory is made before something is to be kept; then there is one journal, however many threads ask."""
     opened: list[Journal] = []
     end = shelf.observe(opened.append)
@@ -72,7 +72,7 @@ def test_it_opens_nothing_before_it_is_needed(shelf: Shelf, tmp_path: Path) -> N
     assert (shelf.own().is_closed, opened) == (False, [])
 
 
-def test_a_new_journal_learns_the_groups(shelf: Shelf, tmp_path: Path) -> None:
+def test_a_new_journal_learns_the_groups(shelf: JournalSet, tmp_path: Path) -> None:
     """Those of all others of the service, whoever holds them: what is fired from now on is owed to them, too."""
     other = made(tmp_path)
     other.own().save_group(SHOP)
@@ -81,7 +81,7 @@ def test_a_new_journal_learns_the_groups(shelf: Shelf, tmp_path: Path) -> None:
 
 
 def test_a_journal_that_cannot_be_written_is_not_kept(
-    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shelf: JournalSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When it fails behind the opening, the journal is let go of: somebody else may adopt it, or we the next time."""
     name = leave_one(tmp_path, SHOP)
@@ -98,7 +98,7 @@ def test_a_journal_that_cannot_be_written_is_not_kept(
     other.close()
 
 
-def test_what_is_adopted_is_served_and_given_back(shelf: Shelf, tmp_path: Path) -> None:
+def test_what_is_adopted_is_served_and_given_back(shelf: JournalSet, tmp_path: Path) -> None:
     """It is among the open journals behind our own, until it is dropped; released ones are free for others."""
     name = leave_one(tmp_path)
     own = shelf.own()  # continues the one that is free
@@ -118,7 +118,7 @@ def test_what_is_adopted_is_served_and_given_back(shelf: Shelf, tmp_path: Path) 
     other.close()
 
 
-def test_dropping_what_was_released_meanwhile(shelf: Shelf, tmp_path: Path) -> None:
+def test_dropping_what_was_released_meanwhile(shelf: JournalSet, tmp_path: Path) -> None:
     """It may be somebody else's by then, with events in it: the file stays."""
     shelf.own()
     name = leave_one(tmp_path)
@@ -132,7 +132,7 @@ def test_dropping_what_was_released_meanwhile(shelf: Shelf, tmp_path: Path) -> N
     other.close()
 
 
-def test_a_closed_shelf(shelf: Shelf, tmp_path: Path) -> None:
+def test_a_closed_shelf(shelf: JournalSet, tmp_path: Path) -> None:
     """Nothing is opened any more, and the error says so."""
     leave_one(tmp_path)
     shelf.close()
@@ -142,7 +142,7 @@ def test_a_closed_shelf(shelf: Shelf, tmp_path: Path) -> None:
 
 
 def test_a_file_system_that_does_not_stay(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    shelf: JournalSet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A warning says so, once, with the setting that leads elsewhere."""
     monkeypatch.setattr(module, "volatile_filesystem", lambda path: "tmpfs")
@@ -184,11 +184,11 @@ class Coordinates:
 
 
 @contextlib.asynccontextmanager
-async def cared_for(shelf: Shelf) -> AsyncIterator[Coordinates]:
+async def cared_for(shelf: JournalSet) -> AsyncIterator[Coordinates]:
     """Have the journals of a shelf looked after."""
     coordinates = Coordinates()
     with ThreadPoolExecutor(1) as threads:
-        care = Care(shelf, coordinates, shelf._config, threads)
+        care = JournalMaintenance(shelf, coordinates, shelf._config, threads)
         try:
             yield coordinates
         finally:
@@ -202,7 +202,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, name, 0.01)
 
 
-def test_journals_are_adopted_and_dropped_when_drained(shelf: Shelf, tmp_path: Path, often: None) -> None:
+def test_journals_are_adopted_and_dropped_when_drained(shelf: JournalSet, tmp_path: Path, often: None) -> None:
     """One whose process has ended is served until its events are old and handled, and then it is gone."""
     own = shelf.own()
     store(own)
@@ -221,16 +221,16 @@ def test_journals_are_adopted_and_dropped_when_drained(shelf: Shelf, tmp_path: P
     assert own.path.exists()
 
 
-async def nothing_to_trim(care: Care) -> None:
+async def nothing_to_trim(care: JournalMaintenance) -> None:
     """Delete nothing, as where all events are new."""
 
 
 def test_many_adopted_journals_are_given_back(
-    shelf: Shelf, tmp_path: Path, often: None, monkeypatch: pytest.MonkeyPatch
+    shelf: JournalSet, tmp_path: Path, often: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of those that everybody has handled only some are kept open; a process that starts continues one that is not."""
     monkeypatch.setattr(module, "MAX_ADOPTED", 3)
-    monkeypatch.setattr(Care, "_trim", nothing_to_trim)
+    monkeypatch.setattr(JournalMaintenance, "_trim", nothing_to_trim)
     store(shelf.own())
 
     async def test() -> None:
@@ -254,11 +254,11 @@ def test_many_adopted_journals_are_given_back(
 
 
 def test_what_is_not_handled_is_kept_open(
-    shelf: Shelf, tmp_path: Path, often: None, monkeypatch: pytest.MonkeyPatch
+    shelf: JournalSet, tmp_path: Path, often: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many they are: a journal of which somebody is owed something, or in which something was set aside."""
     monkeypatch.setattr(module, "MAX_ADOPTED", 0)
-    monkeypatch.setattr(Care, "_trim", nothing_to_trim)
+    monkeypatch.setattr(JournalMaintenance, "_trim", nothing_to_trim)
 
     async def test() -> None:
         async with cared_for(shelf) as coordinates:
@@ -276,7 +276,7 @@ def test_what_is_not_handled_is_kept_open(
     asyncio.run(test())
 
 
-def test_the_log_is_written_back(shelf: Shelf, often: None) -> None:
+def test_the_log_is_written_back(shelf: JournalSet, often: None) -> None:
     """A journal's write-ahead log is in its file soon."""
     before = shelf.own().path.stat().st_size
     shelf.own().append([NewEvent(TOPIC, b"x" * 100_000, 1e12)])
@@ -307,7 +307,7 @@ def test_losses_and_groups_that_are_gone(tmp_path: Path, often: None, caplog: py
 
 @pytest.mark.parametrize("error", [JournalError("the disk is full"), RuntimeError("a mistake")])
 def test_what_fails_is_tried_again(
-    shelf: Shelf, often: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+    shelf: JournalSet, often: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     """Whatever goes wrong is logged, and does not end the looking after."""
     shelf.own()

@@ -14,7 +14,7 @@ from lightbus.adapters.sqlite.journal_directory import JournalDirectory
 from lightbus.adapters.sqlite.outbox import Outbox
 from lightbus.config import Config
 from lightbus.events import left_behind as module
-from lightbus.events.journal_set import Shelf
+from lightbus.events.journal_set import JournalSet
 from lightbus.events.left_behind import LeftBehind
 from lightbus.membership.context import Identity
 
@@ -48,7 +48,7 @@ class World:
 
     def __init__(self, tmp_path: Path) -> None:
         config = Config.model_validate({"journal": {"data_dir": tmp_path}})
-        self.shelf = Shelf(config, Identity(bus="b", service="shop", process="p", instance="a" * 16, host="h"))
+        self.shelf = JournalSet(config, Identity(bus="b", service="shop", process="p", instance="a" * 16, host="h"))
         self.path = tmp_path / "b"
         self.here: set[str] = {"shop"}
         self.published: set[str] = set()

@@ -11,7 +11,7 @@ from lightbus.deadline import Deadline
 from lightbus.exceptions import UnknownApi
 from lightbus.membership.context import Identity
 from lightbus.rpc.calling import Caller
-from lightbus.rpc.request import OutgoingCall
+from lightbus.rpc.request import OutboundCall
 from lightbus.wire import envelope
 from lightbus.wire.announcement import Announcement
 from lightbus.wire.envelope import Error, Message
@@ -117,10 +117,10 @@ class FakeDoorway:
         return [message for _, message in self.dealers[instance].sent] if instance in self.dealers else []
 
 
-def call(doorway: FakeDoorway, *, left: float = 5.0, api: str = "auth", **options: Any) -> OutgoingCall:
+def call(doorway: FakeDoorway, *, left: float = 5.0, api: str = "auth", **options: Any) -> OutboundCall:
     """Return a call on its way."""
     kwargs = options.pop("kwargs", {"user": "sally"})
-    return OutgoingCall(doorway, api, "check", Deadline.after(left), kwargs, **options)
+    return OutboundCall(doorway, api, "check", Deadline.after(left), kwargs, **options)
 
 
 def run(test: Callable[[FakeDoorway, Caller], Awaitable[None]], *peers: Peer, **options: Any) -> None:

@@ -26,10 +26,10 @@ from lightbus.wire.sizes import Receivers
 
 from .losing import Losing, kind_of_published
 
-__all__ = ["Hub", "Listens", "Publishes", "Shelf"]
+__all__ = ["Hub", "JournalSet", "Listens", "Publishes"]
 
 
-class Shelf:
+class JournalSet:
     """The journals of a publisher: files in a directory, without locks."""
 
     def __init__(self, directory: Path, journal: str = "0000000000000001") -> None:
@@ -88,7 +88,7 @@ class Publishes:
         for api in apis:
             self.apis.add(api)
         directory.mkdir(exist_ok=True)
-        self.shelf = Shelf(directory, journal)
+        self.shelf = JournalSet(directory, journal)
         self.shelf.own()
         self.loses: Callable[[bytes], bool] = lambda frame: False
         self.is_deaf = False

@@ -31,7 +31,7 @@ from lightbus.exceptions import (
     UnknownApi,
 )
 from lightbus.rpc.calling import Caller
-from lightbus.rpc.request import OutgoingEvent
+from lightbus.rpc.request import OutboundEvent
 from lightbus.wire import envelope
 from lightbus.wire.envelope import Accepted, Cancel, Error, Fire, Message, Request, Result, Welcome
 
@@ -80,7 +80,7 @@ def test_a_hand_off_and_its_answer() -> None:
     async def test(doorway: FakeDoorway, caller: Caller) -> None:
         doorway.wanted.clear()
         doorway.replies[A] = lambda message: Accepted("j-1", A)
-        event = OutgoingEvent(doorway, "auth", "seen", Deadline.after(5.0), b"record", "key")
+        event = OutboundEvent(doorway, "auth", "seen", Deadline.after(5.0), b"record", "key")
         assert await caller.request(event) == Accepted("j-1", A)
         [fire] = doorway.sent(A)
         assert isinstance(fire, Fire)
@@ -271,7 +271,7 @@ def test_a_result_is_no_answer_to_a_hand_off() -> None:
     async def test(doorway: FakeDoorway, caller: Caller) -> None:
         doorway.replies[A] = lambda message: Result(1)
         with pytest.raises(ProtocolError, match=r"answered auth\.seen with a Result message"):
-            await caller.request(OutgoingEvent(doorway, "auth", "seen", Deadline.after(5.0), b"r", None))
+            await caller.request(OutboundEvent(doorway, "auth", "seen", Deadline.after(5.0), b"r", None))
 
     run(test, peer(A))
 

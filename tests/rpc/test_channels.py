@@ -13,7 +13,7 @@ import pytest
 from helpers import MS, wait_until, wait_until_async
 from lightbus.core.registry import Peer, PeerLeft, PeerState, Source
 from lightbus.rpc import channels as module
-from lightbus.rpc.channels import Doors
+from lightbus.rpc.channels import Channels
 from lightbus.wire.announcement import Announcement
 
 INSTANCE = "00000000000000aa"
@@ -78,13 +78,13 @@ class FakeDoor:
 
 
 @pytest.fixture
-def doors(monkeypatch: pytest.MonkeyPatch) -> Doors:
+def doors(monkeypatch: pytest.MonkeyPatch) -> Channels:
     """Return doors whose callers are the ones above."""
     monkeypatch.setattr(module, "Caller", FakeCaller)
-    return Doors()
+    return Channels()
 
 
-async def made(doors: Doors) -> Any:
+async def made(doors: Channels) -> Any:
     """Return the door of the running loop."""
     return doors.caller(DOORWAY)
 
@@ -103,7 +103,7 @@ def loop_in_a_thread() -> Iterator[asyncio.AbstractEventLoop]:
         loop.close()
 
 
-def caller_on(loop: asyncio.AbstractEventLoop, doors: Doors) -> Any:
+def caller_on(loop: asyncio.AbstractEventLoop, doors: Channels) -> Any:
     """Return the door of a loop that runs in another thread."""
     return asyncio.run_coroutine_threadsafe(made(doors), loop).result(5)
 
@@ -111,7 +111,7 @@ def caller_on(loop: asyncio.AbstractEventLoop, doors: Doors) -> Any:
 # --- one for each loop ------------------------------------------------------------------------------
 
 
-def test_one_for_each_loop(doors: Doors) -> None:
+def test_one_for_each_loop(doors: Channels) -> None:
     """A loop has one door, made at its first use; another loop has another one."""
 
     async def main() -> None:
@@ -123,7 +123,7 @@ def test_one_for_each_loop(doors: Doors) -> None:
     asyncio.run(main())
 
 
-def test_doors_of_closed_loops_are_dropped(doors: Doors) -> None:
+def test_doors_of_closed_loops_are_dropped(doors: Channels) -> None:
     """A program that runs one loop after another keeps no sockets of the former ones."""
     former = asyncio.run(made(doors))
     latter = asyncio.run(made(doors))
@@ -133,7 +133,7 @@ def test_doors_of_closed_loops_are_dropped(doors: Doors) -> None:
 # --- a peer left ------------------------------------------------------------------------------------
 
 
-def test_all_are_told_of_a_loss(doors: Doors) -> None:
+def test_all_are_told_of_a_loss(doors: Channels) -> None:
     """The running loop's door at once, those of other loops in their own thread, and plain threads' too."""
     door = FakeDoor()
     doors.add(door)
@@ -150,7 +150,7 @@ def test_all_are_told_of_a_loss(doors: Doors) -> None:
     asyncio.run(main())
 
 
-def test_a_loss_with_a_closed_loop(doors: Doors) -> None:
+def test_a_loss_with_a_closed_loop(doors: Channels) -> None:
     """A loop that was closed meanwhile keeps nobody else from being told."""
     door = FakeDoor()
     former = asyncio.run(made(doors))
@@ -168,7 +168,7 @@ def test_a_loss_with_a_closed_loop(doors: Doors) -> None:
 # --- a peer is about to leave -----------------------------------------------------------------------
 
 
-def test_everybody_has_seen_it(doors: Doors) -> None:
+def test_everybody_has_seen_it(doors: Channels) -> None:
     """It is over when each loop had a turn and nothing of plain threads is still unsent, and not before."""
     door = FakeDoor()
     doors.add(door)
@@ -191,12 +191,12 @@ def test_everybody_has_seen_it(doors: Doors) -> None:
     asyncio.run(main())
 
 
-def test_nobody_has_to_see_it(doors: Doors) -> None:
+def test_nobody_has_to_see_it(doors: Channels) -> None:
     """Without doors there is nothing to wait for."""
     asyncio.run(asyncio.wait_for(doors.have_seen(INSTANCE), module.SEEN_TIMEOUT * 0.9))
 
 
-def test_seeing_it_is_bounded(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seeing_it_is_bounded(doors: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
     """A door that never tells holds nobody up for ever, and may tell when nobody asks any more."""
     monkeypatch.setattr(module, "SEEN_TIMEOUT", 10 * MS)
     door = FakeDoor()
@@ -206,7 +206,7 @@ def test_seeing_it_is_bounded(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("who", ["loop", "threads"])
-def test_everybody_is_done(doors: Doors, who: str) -> None:
+def test_everybody_is_done(doors: Channels, who: str) -> None:
     """It waits for replies of this one peer, whoever waits for them."""
     door = FakeDoor()
     doors.add(door)
@@ -224,7 +224,7 @@ def test_everybody_is_done(doors: Doors, who: str) -> None:
     asyncio.run(main())
 
 
-def test_being_done_is_bounded(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_being_done_is_bounded(doors: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reply that does not come is not waited for any longer than a short while."""
     monkeypatch.setattr(module, "DONE_TIMEOUT", 10 * MS)
     door = FakeDoor()
@@ -236,7 +236,7 @@ def test_being_done_is_bounded(doors: Doors, monkeypatch: pytest.MonkeyPatch) ->
 # --- the end ----------------------------------------------------------------------------------------
 
 
-def test_closing_the_own_one(doors: Doors) -> None:
+def test_closing_the_own_one(doors: Channels) -> None:
     """The running loop's door is closed, once, and the next use makes another; a loop without one has none."""
 
     async def main() -> None:
@@ -250,7 +250,7 @@ def test_closing_the_own_one(doors: Doors) -> None:
     asyncio.run(main())
 
 
-def test_closing_all(doors: Doors) -> None:
+def test_closing_all(doors: Channels) -> None:
     """Each is closed where nobody else uses its sockets: in its loop, or here where that does not run any more."""
     door = FakeDoor()
     doors.add(door)
@@ -265,14 +265,14 @@ def test_closing_all(doors: Doors) -> None:
     resting.close()
 
 
-def test_closing_the_door_of_a_closed_loop(doors: Doors) -> None:
+def test_closing_the_door_of_a_closed_loop(doors: Channels) -> None:
     """Its sockets are given up without touching the loop."""
     former = asyncio.run(made(doors))
     assert doors.close()
     assert former.told == ["abandon"]
 
 
-def test_closing_is_bounded(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_is_bounded(doors: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop that a handler blocks is not waited for; it closes its door when it can."""
     monkeypatch.setattr(module, "CLOSE_TIMEOUT", 10 * MS)
     busy = threading.Event()
@@ -285,7 +285,7 @@ def test_closing_is_bounded(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> No
         wait_until(lambda: caller.told == ["close"])
 
 
-def test_closing_at_exit(doors: Doors) -> None:
+def test_closing_at_exit(doors: Channels) -> None:
     """Loops that still run, which can only be those of daemon threads, are left alone, and that is told."""
     former, door = asyncio.run(made(doors)), FakeDoor()
     doors.add(door)

@@ -10,7 +10,7 @@ from lightbus.core.partitions import rendezvous
 from lightbus.core.peers import Peer
 from lightbus.deadline import Deadline
 from lightbus.exceptions import DeformError, PayloadTooLarge, PeerLost, PeerUnreachable
-from lightbus.rpc.request import NeverSent, NotStarted, Outgoing, OutgoingEvent, carry_out
+from lightbus.rpc.request import NeverSent, NotStarted, OutboundEvent, OutboundRequest, carry_out
 from lightbus.wire.announcement import ApiInfo
 from lightbus.wire.envelope import Message, Result
 
@@ -34,7 +34,7 @@ def test_a_call_is_for_those_who_serve_it() -> None:
     assert call(alone).pick(alone.snapshot, {}, resolved=True) == publisher
     for resolved in (False, True):
         assert call(both).pick(both.snapshot, {B: 9}, resolved=resolved) == peer(B)
-    event = OutgoingEvent(alone, "auth", "seen", Deadline.after(5.0), b"", None)
+    event = OutboundEvent(alone, "auth", "seen", Deadline.after(5.0), b"", None)
     assert event.pick(alone.snapshot, {}) == publisher
 
 
@@ -42,7 +42,7 @@ def test_a_key_sticks_to_a_publisher() -> None:
     """Events of one key go to one publisher, whatever its load; without it to another, and then back."""
     peers = (peer(A), peer(B))
     doorway = FakeDoorway(*peers)
-    event = OutgoingEvent(doorway, "auth", "seen", Deadline.after(5.0), b"", "customer-1")
+    event = OutboundEvent(doorway, "auth", "seen", Deadline.after(5.0), b"", "customer-1")
     first = rendezvous("customer-1", [A, B])
     chosen = event.pick(doorway.snapshot, {A: 9, B: 9})
     assert chosen is not None
@@ -61,7 +61,7 @@ def test_events_without_a_key_stick_to_a_publisher() -> None:
     doorway = FakeDoorway(peer(A), peer(B))
     expected = rendezvous(ME.instance, [A, B])
     for _ in range(5):
-        event = OutgoingEvent(doorway, "auth", "seen", Deadline.after(5.0), b"", None)
+        event = OutboundEvent(doorway, "auth", "seen", Deadline.after(5.0), b"", None)
         chosen = event.pick(doorway.snapshot, {A: 9})
         assert chosen is not None
         assert chosen.instance == expected
@@ -70,10 +70,10 @@ def test_events_without_a_key_stick_to_a_publisher() -> None:
 def test_an_event_that_cannot_be_sent() -> None:
     """A hand-off is bounded like a call."""
     doorway = FakeDoorway(peer(A), max_message_size=100)
-    event = OutgoingEvent(doorway, "auth", "seen", Deadline.after(5.0), b"x" * 100, None)
+    event = OutboundEvent(doorway, "auth", "seen", Deadline.after(5.0), b"x" * 100, None)
     with pytest.raises(PayloadTooLarge, match=r"arguments of auth\.seen take \d+ bytes; a message may have 100"):
         event.frame(peer(A), 1)
-    odd = OutgoingEvent(doorway, "auth", "seen", Deadline(time.monotonic()), object(), None)  # type: ignore[arg-type]
+    odd = OutboundEvent(doorway, "auth", "seen", Deadline(time.monotonic()), object(), None)  # type: ignore[arg-type]
     with pytest.raises(DeformError):
         odd.frame(peer(A), 1)
 
@@ -82,7 +82,7 @@ def test_an_event_that_only_some_take() -> None:
     """It goes to a peer that takes it; where none does, both limits are said."""
     small, large = peer(A), peer(B)
     small = replace(small, announcement=replace(small.announcement, max_message_size=1500))
-    event = OutgoingEvent(FakeDoorway(small, large), "auth", "seen", Deadline.after(5.0), b"x" * 2000, None)
+    event = OutboundEvent(FakeDoorway(small, large), "auth", "seen", Deadline.after(5.0), b"x" * 2000, None)
     with pytest.raises(NotStarted) as refusal:
         event.frame(small, 1)
     event.refused(small, refusal.value)
@@ -97,7 +97,7 @@ def test_an_event_that_only_some_take() -> None:
 def test_a_bare_outgoing_has_no_message() -> None:
     """What is sent is up to calls and hand-offs."""
     with pytest.raises(NotImplementedError):
-        Outgoing(FakeDoorway(), "auth", "check", Deadline.after(1.0)).message(peer(A))
+        OutboundRequest(FakeDoorway(), "auth", "check", Deadline.after(1.0)).message(peer(A))
 
 
 class ScriptedChannel:
@@ -109,13 +109,13 @@ class ScriptedChannel:
         self._doorway = doorway
         self._answers = iter(answers)
 
-    def pick(self, outgoing: Outgoing, *, resolved: bool = False) -> Peer | None:
+    def pick(self, outgoing: OutboundRequest, *, resolved: bool = False) -> Peer | None:
         return outgoing.pick(self._doorway.snapshot, {}, resolved=resolved)
 
-    async def look_for(self, outgoing: Outgoing) -> None:
+    async def look_for(self, outgoing: OutboundRequest) -> None:
         self.looked_for.append(outgoing.api)
 
-    async def ask(self, peer: Peer, outgoing: Outgoing) -> Message:
+    async def ask(self, peer: Peer, outgoing: OutboundRequest) -> Message:
         self.asked.append(peer.instance)
         answer = next(self._answers)
         if isinstance(answer, Exception):
@@ -123,7 +123,7 @@ class ScriptedChannel:
         return answer
 
 
-def carried_out(channel: ScriptedChannel, outgoing: Outgoing, *wanted: str) -> object:
+def carried_out(channel: ScriptedChannel, outgoing: OutboundRequest, *wanted: str) -> object:
     """Return what a request comes to where nothing suspends it, as in a plain thread."""
     with pytest.raises(StopIteration) as end:
         carry_out(channel, outgoing, wanted).send(None)

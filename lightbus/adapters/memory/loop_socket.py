@@ -36,11 +36,11 @@ class MemorySocket:
         raise NotImplementedError
 
     def connected(self, connection: Connection) -> None:
-        """Take in that somebody connected."""
+        """Record that somebody connected."""
         self._connections.add(connection)
 
     def disconnected(self, connection: Connection) -> None:
-        """Take in that a connection has ended."""
+        """Record that a connection has ended."""
         self._connections.discard(connection)
 
     def close(self) -> None:

@@ -34,10 +34,10 @@ class Inbox(Protocol):
         """Have the socket look, soon and wherever it is read: something arrived, or can be sent."""
 
     def connected(self, connection: Connection) -> None:
-        """Take in that somebody connected to this one."""
+        """Record that somebody connected to this one."""
 
     def disconnected(self, connection: Connection) -> None:
-        """Take in that a connection has ended."""
+        """Record that a connection has ended."""
 
 
 class Lane:

@@ -197,7 +197,7 @@ class Gate:
         return partial(self.unwatch, socket)
 
     def before_unbind(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
-        """Take in that a watched socket is about to stop listening at an endpoint. To be called before it does."""
+        """Record that a watched socket is about to stop listening at an endpoint. To be called before it does."""
         watch = self._watched.get(socket)
         if watch is not None:
             watch.stops_listening(endpoint)
@@ -347,7 +347,7 @@ class _Watch:
         return len(self._addresses)
 
     def listens(self, descriptor: int, endpoint: str, door: _Door) -> None:
-        """Take in that the socket listens, too, at an endpoint."""
+        """Record that the socket listens, too, at an endpoint."""
         for _ in range(TURNSTILE_TRIES):
             with self._lock:
                 if self._is_ended or not _is_at(descriptor, endpoint):
