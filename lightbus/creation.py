@@ -15,6 +15,7 @@ from .client import BusClient
 from .config import ALL_FEATURES, Config, Feature, load_config
 from .engine.engine import Engine
 from .exceptions import FailedToImportBusModule, InvalidConfiguration, NoBusFoundInBusModule
+from .importing import importing
 from .logs import configure_logging
 from .path import BusPath
 from .ports.discovery import DiscoveryFactory
@@ -107,7 +108,8 @@ def import_bus_module(name: str | None = None) -> ModuleType:
     if directory not in sys.path:
         sys.path.insert(0, directory)
     try:
-        return importlib.import_module(name)
+        with importing(name):
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
             raise FailedToImportBusModule(

@@ -27,6 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "blocking",
         "client",
         "creation",
+        "importing",
         "logs",
         "path",
         "plugins",

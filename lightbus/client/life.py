@@ -17,6 +17,7 @@ from ..blocking import forbid_in_loop, is_exiting
 from ..config import Feature
 from ..engine.worker import Worker
 from ..exceptions import LightbusServerMustStartInMainThread, UnsupportedUse
+from ..importing import forbid_while_importing
 from ..service.execution import close_unused, name_of
 from ..service.failures import run_through
 from .core import CHANGE_TIMEOUT
@@ -85,8 +86,10 @@ class Life(Keeping):
         """
         Run a worker until SIGINT, SIGTERM or `request_shutdown`; return the exit code. A second signal ends it at once.
 
-        Raises LightbusServerMustStartInMainThread elsewhere, and CannotBlockHere inside a running event loop.
+        Raises LightbusServerMustStartInMainThread elsewhere, CannotBlockHere inside a running event loop, and
+        UnsupportedUse at the top level of a bus module that is being imported.
         """
+        forbid_while_importing("run_forever()")
         forbid_in_loop("run_forever()", "bus.client.start_worker()")
         if threading.current_thread() is not threading.main_thread():
             raise LightbusServerMustStartInMainThread(

@@ -23,7 +23,18 @@ from ..wire import codec, envelope
 from ..wire.envelope import Error
 from .forks import FORKS, end_child, ended_in_child
 
-__all__ = ["MAX_TRACE", "as_exception", "describe", "encode_error", "is_a", "report", "run_through", "show", "trace_of"]
+__all__ = [
+    "MAX_TRACE",
+    "as_exception",
+    "describe",
+    "encode_error",
+    "is_a",
+    "report",
+    "run_through",
+    "shorten",
+    "show",
+    "trace_of",
+]
 
 logger = logging.getLogger("lightbus.worker")
 
@@ -37,8 +48,11 @@ MAX_STOPS = 100
 """How often in a second a worker's loop may be stopped by the user's code until the worker ends."""
 
 PACKAGE = Path(__file__).parents[1]
-OURS = tuple(str(PACKAGE / name) for name in ("rpc", "events", "engine", "service", "worker.py", "scheduling.py"))
+OURS = tuple(str(PACKAGE / name) for name in ("rpc", "events", "engine", "service", "client", "cli", "scheduling.py"))
 """Where the code is that calls the user's."""
+
+CARRIERS = tuple(str(Path(asyncio.__file__).parents[1] / name) for name in ("asyncio", "concurrent"))
+"""Where the code is through which ours does that."""
 
 
 def is_a(error: BaseException, kind: type[BaseException]) -> bool:
@@ -122,7 +136,7 @@ def shorten(error: BaseException) -> None:
 
 
 def _from_user_code(trace: TracebackType | None) -> TracebackType | None:
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(OURS):
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(OURS + CARRIERS):
         trace = trace.tb_next
     return trace
 

@@ -60,6 +60,7 @@ def _warn_if_idle(client: BusClient) -> None:
 
 def _serve(client: BusClient) -> int:
     from ...exceptions import InvalidConfiguration, LightbusException, TransportError
+    from ...service.failures import shorten
 
     try:
         return client.run_forever()
@@ -75,9 +76,12 @@ def _serve(client: BusClient) -> int:
         ) from error
     except InvalidConfiguration:
         raise
-    except LightbusException as error:
-        traceback.print_exception(error)  # a hook's, most likely: the message alone does not say whose
-        raise
+    except Exception as error:  # a hook's, most likely: the message alone does not say whose
+        shorten(error)
+        traceback.print_exception(error)
+        if isinstance(error, LightbusException):
+            raise
+        return 1
 
 
 @click.command(epilog=ENVIRONMENT)

@@ -295,8 +295,20 @@ def test_hook_that_raises_at_the_start_ends_the_worker(processes: Processes, dir
         module.write("\n@bus.client.on_start()\ndef on_start():\n    raise ValueError('no database')\n")
     worker = processes.lightbus("run", cwd=directory)
     assert worker.wait() == 1
-    assert worker.stderr.rstrip().endswith("ValueError: no database")
+    trace = worker.stderr.partition("Traceback")[2].splitlines()
+    assert f'File "{directory / "bus.py"}"' in trace[1]  # the user's frames only
+    assert trace[-1] == "ValueError: no database"
     assert "Ready" not in worker.stderr
+
+
+def test_a_module_that_runs_forever_is_refused(processes: Processes, directory: Path) -> None:
+    """Its import would never return, and a signal would not end it: the error says where to put the call."""
+    with (directory / "bus.py").open("a") as module:
+        module.write("\nbus.client.run_forever()\n")
+    worker = processes.lightbus("run", cwd=directory)
+    assert worker.wait() == lightbus.FailedToImportBusModule.exit_code
+    assert "run_forever() was called at the top level of the bus module 'bus'" in worker.stderr
+    assert "if __name__ == '__main__':" in worker.stderr
 
 
 def test_bus_error_in_a_hook_shows_where(processes: Processes, directory: Path) -> None:
