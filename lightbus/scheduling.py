@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .exceptions import InvalidSchedule
-from .service.execution import check_ran, is_cancelled, name_of
+from .service.execution import check_ran, is_cancelled, is_generator, name_of
 from .service.failures import report
 
 __all__ = ["Timetable", "every", "next_beat", "scheduled"]
@@ -112,6 +112,11 @@ def _check_callable(function: Any, by: str) -> None:
     """Raise InvalidSchedule for what cannot be called, or not without arguments: it would fail each time."""
     if not callable(function):
         raise InvalidSchedule(f"{by} runs a function, and {function!r:.100} is none. Use it as a decorator of one.")
+    if is_generator(function):
+        raise InvalidSchedule(
+            f"{by} calls {name_of(function)}, which has a `yield` in it, so that calling it runs nothing of it. "
+            "Write it as a plain function."
+        )
     with contextlib.suppress(ValueError):  # of a builtin that does not say what it takes
         try:
             # Of what is really called: a decorator may well give an argument to what is inside.

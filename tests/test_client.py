@@ -495,6 +495,16 @@ def test_listener_that_cannot_take_the_event(bus: BusPath) -> None:
         bus.auth.user_registered.listen(lambda message, nickname: None, listener_name="does not fit")
 
 
+def test_listener_that_is_a_generator(bus: BusPath) -> None:
+    """Calling it would run nothing of it, so it is refused where it is declared."""
+
+    def listener(message: Any) -> Any:
+        yield message
+
+    with pytest.raises(InvalidEventListener, match="has a `yield` in it, so that calling it runs nothing of it"):
+        bus.auth.user_registered.listen(listener, listener_name="yields")
+
+
 def test_duplicate_listener_name(bus: BusPath) -> None:
     """Two listeners of one name would be one consumer group; the default name is the function's, with its module."""
 

@@ -43,10 +43,15 @@ def test_interval_must_be_positive(seconds: float) -> None:
 def _needs_one(value: int) -> None: ...
 
 
+def _yields() -> Any:
+    yield 1
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [
         (5, "runs a function, and 5 is none"),
+        (_yields, "calls _yields, which has a `yield` in it, so that calling it runs nothing of it"),
         (_needs_one, "calls _needs_one without arguments, and it needs some: missing a required argument: 'value'"),
     ],
 )

@@ -17,6 +17,7 @@ from ..exceptions import (
     did_you_mean,
 )
 from ..listener import Listener, OnError
+from ..service.execution import is_generator
 from ..service.handlers import Handler
 from ..typing import BusOptions
 from .calls import check_options
@@ -214,6 +215,11 @@ def _policy(on_error: OnError | str | None, name: str) -> OnError:
 
 def _handler(listener: Callable[..., Any]) -> Handler:
     name = _name_of(listener)
+    if is_generator(listener):
+        raise InvalidEventListener(
+            f"The listener {name} has a `yield` in it, so that calling it runs nothing of it. "
+            "Write it as a plain function."
+        )
     try:
         return Handler(listener, name=name, casts=False)
     except InvalidDeclaration as error:

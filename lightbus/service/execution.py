@@ -35,6 +35,7 @@ __all__ = [
     "in_thread",
     "is_awaitable",
     "is_cancelled",
+    "is_generator",
     "name_of",
     "runs_on_loop",
 ]
@@ -67,6 +68,16 @@ def check_ran(function: Callable[..., Any], value: Any) -> None:
             f"{name_of(function)} has a `yield` in it, so that calling it runs nothing of it. "
             "Write it as a plain function."
         )
+
+
+def is_generator(function: Any) -> bool:
+    """Return whether calling a function would run nothing of it, since there is a `yield` in it."""
+    while isinstance(function, partial):
+        function = function.func
+    called = function if inspect.isroutine(function) or inspect.isclass(function) else type(function).__call__
+    if inspect.isgeneratorfunction(called):
+        return not getattr(called, "__func__", called).__code__.co_flags & inspect.CO_ITERABLE_COROUTINE
+    return inspect.isasyncgenfunction(called)
 
 
 def name_of(function: Any) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, overload
 
 from ..exceptions import InvalidDeclaration, did_you_mean
+from .execution import is_generator
 
 __all__ = ["HOOKS", "Call", "CallBlocking", "HookDecorator", "HookRegistry", "decorator"]
 
@@ -137,11 +138,15 @@ class HookRegistry:
 
 
 def _check_ran(entry: _Entry, value: Any) -> None:
-    if inspect.isgenerator(value) or inspect.isasyncgen(value):
-        raise InvalidDeclaration(
-            f"The hook {_label(entry.function)} has a `yield` in it, so that calling it runs nothing of it. "
-            "Write it as a plain function."
-        )
+    if inspect.isgenerator(value) or inspect.isasyncgen(value):  # behind a decorator that is none
+        raise _runs_nothing(entry.function)
+
+
+def _runs_nothing(function: Callable[..., Any]) -> InvalidDeclaration:
+    return InvalidDeclaration(
+        f"The hook {_label(function)} has a `yield` in it, so that calling it runs nothing of it. "
+        "Write it as a plain function."
+    )
 
 
 def _is_async(function: Callable[..., Any]) -> bool:
@@ -156,6 +161,8 @@ def _wants(name: str, function: Callable[..., Any]) -> tuple[str, ...]:
         )
     if not callable(function):
         raise InvalidDeclaration(f"The {name} hook must be a function, not {type(function).__name__}.")
+    if is_generator(function):
+        raise _runs_nothing(function)
     try:
         parameters = inspect.signature(function).parameters.values()
     except ValueError:  # a function written in C that does not say what it takes

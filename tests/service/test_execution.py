@@ -6,9 +6,12 @@ import asyncio
 import concurrent.futures
 import functools
 import threading
+import types
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import Context, ContextVar, Token
+from functools import partial
 from typing import Any
 from unittest.mock import AsyncMock
 
@@ -22,6 +25,7 @@ from lightbus.service.execution import (
     check_ran,
     in_thread,
     is_awaitable,
+    is_generator,
     name_of,
     runs_on_loop,
 )
@@ -412,3 +416,56 @@ def test_hooks_of_a_caller_are_its_code(function: Callable[..., Any], blocking: 
         return at_the_sync_door() if blocking else asyncio.run(at_the_async_door())
 
     assert Context().run(caller) == "alice"
+
+
+def plain() -> None:
+    """Do nothing."""
+
+
+def generates() -> Any:
+    """Run nothing when it is called."""
+    yield 1
+
+
+async def generates_async() -> Any:
+    """Run nothing when it is called."""
+    yield 1
+
+
+@types.coroutine
+def old_coroutine() -> Any:
+    """Return what can be awaited, as one wrote it before `async def`."""
+    yield
+
+
+class Generating:
+    """An object whose call is a generator, and whose method is one."""
+
+    def __call__(self) -> Any:
+        """Run nothing when it is called."""
+        yield 1
+
+    def method(self) -> Any:
+        """Run nothing when it is called."""
+        yield 1
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (generates, True),
+        (generates_async, True),
+        (partial(generates), True),
+        (Generating(), True),
+        (Generating().method, True),
+        (plain, False),
+        (old_coroutine, False),
+        (contextmanager(generates), False),  # what is called is no generator, whatever is inside
+        (print, False),
+        (Generating, False),
+    ],
+    ids=repr,
+)
+def test_is_generator(function: Any, expected: bool) -> None:
+    """What counts is what is really called."""
+    assert is_generator(function) is expected

@@ -157,6 +157,16 @@ def test_what_is_no_function_is_refused() -> None:
         HookRegistry().add("on_start", "print")  # type: ignore[arg-type]
 
 
+def test_a_generator_is_refused() -> None:
+    """Calling it would run nothing of it, so it is refused where it is registered."""
+
+    async def on_start() -> Any:
+        yield 1
+
+    with pytest.raises(InvalidDeclaration, match="has a `yield` in it, so that calling it runs nothing of it"):
+        HookRegistry().add("on_start", on_start)
+
+
 def test_hooks_are_those_of_the_documents() -> None:
     """The hooks are upstream's, four of a life and a pair around each of four things; and one of ours."""
     around = ["rpc_call", "rpc_execution", "event_sent", "event_execution"]
