@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import contextlib
 import os
@@ -35,21 +34,9 @@ FORK_PATIENCE = 2.0
 """Seconds for which a fork waits for an engine to stand still: longer than its imports take on a busy machine."""
 
 
-_under_way = threading.Lock()
-"""Held by the thread whose fork has others stand still."""
-
-
 def _before_fork() -> None:
     _FORKS.signals = held_back()
     _FORKS.resume = []
-    # Another thread's fork waits for this loop to stand still. It holds what this one would ask for, so this one goes.
-    is_awaited = asyncio._get_running_loop() is not None
-    if _under_way.acquire(timeout=0 if is_awaited else FORK_PATIENCE):
-        _FORKS.resume.append(_under_way.release)
-        _have_all_stand_still()
-
-
-def _have_all_stand_still() -> None:
     if Outbox.lock.acquire(timeout=FORK_PATIENCE):
         _FORKS.resume.append(Outbox.lock.release)
     for client in list(CLIENTS):
@@ -61,14 +48,12 @@ def _have_all_stand_still() -> None:
 
 
 def _after_fork_in_parent() -> None:
-    for resume in reversed(_FORKS.resume):
+    for resume in _FORKS.resume:
         resume()
     let_in(_FORKS.signals)
 
 
 def _after_fork_in_child() -> None:
-    global _under_way
-    _under_way = threading.Lock()
     forget_in_child(has_worker=any(client._worker is not None for client in CLIENTS))
     Outbox.lock = threading.Lock()
     for client in list(CLIENTS):

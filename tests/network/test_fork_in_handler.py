@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ def bus() -> Iterator[BusPath]:
 
 
 FORKER = '''
-import asyncio, os, sys
+import asyncio, os, sys, threading
 import lightbus
 from pathlib import Path
 
@@ -86,14 +85,15 @@ def start(): child_of("def hook", "exit")
 @bus.client.on_start()
 async def start_async(): child_of("async hook", "exit")
 @bus.client.every(seconds=3600, also_run_immediately=True)
-def scheduled(): child_of("schedule", "exit")
-async def background(): child_of("background", "exit")
+def scheduled():
+    child_of("schedule", "exit")
+    was_scheduled.set()
+was_scheduled = threading.Event()
+async def background():
+    while not was_scheduled.is_set(): await asyncio.sleep(0.01)  # two forks at a time wait for each other
+    child_of("background", "exit")
 bus.client.add_background_task(background())
 '''
-
-
-STARTED = 4
-"""Lines that its hooks, its schedule and its background task write."""
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def forker(processes: Processes, tmp_path: Path) -> Process:
     (tmp_path / "forker.py").write_text(FORKER)
     worker = processes.worker("forker", cwd=tmp_path, env={"CODES": str(tmp_path / "codes")})
     worker.wait_for_line("Ready")
-    wait_until(lambda: len((tmp_path / "codes").read_text().splitlines()) == STARTED)
+    wait_until(lambda: "background" in (tmp_path / "codes").read_text())
     return worker
 
 
@@ -136,47 +136,3 @@ def test_a_child_that_leaves_other_functions_ends(bus: BusPath, forker: Process,
     assert sorted((tmp_path / "codes").read_text().splitlines()) == sorted(started + listeners)
     forker.signal(signal.SIGTERM)
     assert forker.wait() == 0
-
-
-AT_ONCE = """
-import asyncio, os, threading, time
-import lightbus
-from lightbus.adapters.sqlite.outbox import Outbox
-from lightbus.client import leaving
-
-leaving.FORK_PATIENCE = 3600  # who waits in vain does so for longer than the call
-bus = lightbus.create(service_name="forker")
-ours = threading.Barrier(2)
-
-def child():
-    pid = os.fork()
-    if pid == 0: os._exit(7)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-class Api(lightbus.Api):
-    class Meta: name = "forker"
-    def beside(self) -> int:
-        ours.wait()
-        return child()
-    async def on_loop(self) -> int:
-        ours.wait()
-        while not Outbox.lock.locked(): time.sleep(0.001)  # the other one waits for this loop now
-        return child()
-    async def beside_other(self) -> list[int]:
-        return await asyncio.gather(asyncio.to_thread(child), asyncio.to_thread(child))
-
-bus.client.register_api(Api())
-"""
-
-
-def test_forks_at_once(processes: Processes, tmp_path: Path, bus: BusPath) -> None:
-    """Threads that fork at the same time do not wait for each other, where one of them is the worker's own."""
-    (tmp_path / "at_once.py").write_text(AT_ONCE)
-    worker = processes.worker("at_once", cwd=tmp_path)
-    worker.wait_for_line("Ready")
-    with ThreadPoolExecutor() as threads:
-        both = [threads.submit(bus.forker.beside), threads.submit(bus.forker.on_loop)]
-    assert [call.result() for call in both] == [7, 7]
-    assert bus.forker.beside_other() == [7, 7]
-    worker.signal(signal.SIGTERM)
-    assert worker.wait() == 0
