@@ -13,7 +13,8 @@ import pytest
 
 from helpers import Door, scaled, wait_until
 from lightbus import BusPath
-from lightbus.membership.dialer import AT_ONCE, FOR_ASKED, MAX_ADDRESSES_TRIED
+from lightbus.membership.dialer import FOR_ASKED, MAX_ADDRESSES_TRIED
+from lightbus.ports.transport import MOST_ENDPOINTS
 from lightbus.wire.announcement import Announcement
 
 from .conftest import Network
@@ -111,7 +112,7 @@ def test_a_flood_of_announcements(
     assert door.call(bus.work.who, bus_options={"timeout": 5}) == worker.pid
     for _ in range(20):
         assert door.call(bus.work.who) == worker.pid
-        most = before + PER_ADDRESS * (MAX_ADDRESSES_TRIED + AT_ONCE * FOR_ASKED) + black_hole.tried + 64
+        most = before + PER_ADDRESS * (MAX_ADDRESSES_TRIED + MOST_ENDPOINTS * FOR_ASKED) + black_hole.tried + 64
         assert len(os.listdir("/proc/self/fd")) <= most
 
 

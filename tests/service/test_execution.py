@@ -418,7 +418,7 @@ def test_hooks_of_a_caller_are_its_code(function: Callable[..., Any], blocking: 
     assert Context().run(caller) == "alice"
 
 
-def plain() -> None:
+def does_nothing() -> None:
     """Do nothing."""
 
 
@@ -458,13 +458,13 @@ class Generating:
         (partial(generates), True),
         (Generating(), True),
         (Generating().method, True),
-        (plain, False),
+        (does_nothing, False),
         (old_coroutine, False),
         (contextmanager(generates), False),  # what is called is no generator, whatever is inside
         (print, False),
         (Generating, False),
     ],
-    ids=repr,
+    ids=["generator", "async", "partial", "object", "method", "plain", "old coroutine", "inside", "builtin", "class"],
 )
 def test_is_generator(function: Any, expected: bool) -> None:
     """What counts is what is really called."""
