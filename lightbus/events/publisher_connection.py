@@ -123,13 +123,14 @@ class PublisherConnection:
         """Return the time in seconds of a clock that is never put right."""
         return self._loop.time()
 
-    def ask(self, make: Callable[[], Message | None], answer: Answer) -> None:
+    def ask(self, make: Callable[[], Message | None], answer: Answer, *, is_urgent: bool = False) -> None:
         """
         Send something until it is answered.
 
         Args:
             make: returns what to send, each time as it is right by then; None where it is not wanted any more.
             answer: is given the answer, or None where there will be none.
+            is_urgent: whether a listener stands still until it is answered, so that it is sent again early.
 
         """
 
@@ -139,7 +140,16 @@ class PublisherConnection:
                 self.send(message, call_id)
             return message is not None
 
-        self._requests.ask(say, answer, self._loop.time())
+        seconds = self._requests.ask(say, answer, self._loop.time(), is_urgent=is_urgent)
+        if is_urgent:
+            self._loop.call_later(seconds, self._ask_again, seconds)
+
+    def _ask_again(self, after: float) -> None:
+        """Ask again what is urgent, sooner than the tick would."""
+        self._requests.tick(self._loop.time())
+        seconds = self._requests.next_look(after)
+        if seconds is not None:
+            self._loop.call_later(seconds, self._ask_again, seconds)
 
     def send(self, message: Message, call_id: int = 0) -> None:
         """Send something."""
@@ -268,7 +278,7 @@ class PublisherConnection:
             if isinstance(answer, Error):
                 claim.join_again()
 
-        self.ask(lambda: Ack(claim.api, claim.group, claim.generation, rows), answered)
+        self.ask(lambda: Ack(claim.api, claim.group, claim.generation, rows), answered, is_urgent=True)
 
     async def leave(self, seconds: float) -> None:
         """Acknowledge everything, leave the groups in order, and return when that is on disk, or the time is over."""

@@ -497,7 +497,7 @@ class Subscription:
             if not answer.done():
                 answer.set_result(message)
 
-        self.feed.ask(lambda: message if self._has(stream) else None, answered)
+        self.feed.ask(lambda: message if self._has(stream) else None, answered, is_urgent=True)
         return await answer
 
     def _has(self, stream: Stream) -> bool:

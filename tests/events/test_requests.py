@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from lightbus.events.requests import LONGEST_PATIENCE, PATIENCE, Requests
+from lightbus.events.requests import LITTLE_PATIENCE, LONGEST_PATIENCE, PATIENCE, Requests
 from lightbus.wire.envelope import Acked, Message
 
 
@@ -17,9 +17,9 @@ class Asker:
         self.answers: list[Message | None] = []
         self.is_wanted = True
 
-    def ask(self, now: float = 0.0) -> None:
+    def ask(self, now: float = 0.0, *, is_urgent: bool = False) -> float:
         """Ask."""
-        self.requests.ask(self._say, self.answers.append, now)
+        return self.requests.ask(self._say, self.answers.append, now, is_urgent=is_urgent)
 
     def _say(self, number: int) -> bool:
         if self.is_wanted:
@@ -50,6 +50,20 @@ def test_it_is_asked_again_under_its_number() -> None:
     assert {round(later - earlier, 1) for earlier, later in pairwise(times[2:])} == {LONGEST_PATIENCE}
     assert set(asker.said) == {1}
     assert asker.requests.answered(1, Acked([]))
+
+
+def test_what_is_urgent_is_asked_again_early() -> None:
+    """And says when to look: a tick every second or so would be too late."""
+    asker = Asker()
+    looks, now = [asker.ask(is_urgent=True)], 0.0
+    while (seconds := looks[-1]) is not None:
+        now += seconds
+        asker.requests.tick(now)
+        looks.append(asker.requests.next_look(seconds))
+    assert looks == [LITTLE_PATIENCE, 2 * LITTLE_PATIENCE, 4 * LITTLE_PATIENCE, None]
+    assert asker.said == [1] * 4
+    asker.requests.answered(1, None)
+    assert asker.requests.next_look(LITTLE_PATIENCE) is None
 
 
 def test_what_is_not_wanted_any_more_is_given_up() -> None:

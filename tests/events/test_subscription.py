@@ -47,6 +47,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have everything that is done every second be done thirty times a second."""
     monkeypatch.setattr(consumer_module, "TICK", 0.03)
     monkeypatch.setattr(requests, "PATIENCE", 0.1)
+    monkeypatch.setattr(requests, "LITTLE_PATIENCE", 0.02)
     monkeypatch.setattr(requests, "LONGEST_PATIENCE", 0.2)
     monkeypatch.setattr(subscription_module, "JOIN_AGAIN_AFTER", 0.03)
     monkeypatch.setattr(delivery_module, "FIRST_PAUSE", 0.02)
@@ -197,6 +198,25 @@ def test_each_kind_of_frame_may_be_lost(tmp_path: Path, kind: Kind, count: int) 
     [play] = plays
     assert play.hub.losing.lost[kind] >= 1
     assert play.poisoned == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "kind", [Kind.START, Kind.STARTED, Kind.ACK, Kind.ACKED, Kind.BURY], ids=lambda kind: kind.name
+)
+def test_what_a_listener_waits_for_is_asked_again_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind
+) -> None:
+    """Else a group that has much to be given again one by one may be so slow that it never catches up."""
+    monkeypatch.setattr(requests, "PATIENCE", 3600.0)
+    plays: list[Play] = []
+
+    def prepare(play: Play) -> Callable[[str], None]:
+        plays.append(play)
+        return lambda phase: play.hub.losing.lose_next(kind, 4)
+
+    run(tmp_path, prepare)
+    assert plays[0].hub.losing.lost[kind] >= 1
+    assert plays[0].poisoned == [1, 2, 3]
 
 
 @pytest.mark.parametrize("number", range(scaled(20, least=2)))
