@@ -4,40 +4,78 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.streams import Entry, Stream
 from ..listener import Listener
+from ..service.api import ApiRegistry
 from ..service.hooks import HookRegistry
 from ..typing import Kwargs
+
+if TYPE_CHECKING:
+    from ..config import Config
 
 __all__ = ["DeliverySource", "ListenerContext"]
 
 
-class ListenerContext(Protocol):
-    """What a listener at work needs of its process."""
+class ListenerContext:
+    """
+    The process that a listener works in. Only touched from the node's loop.
 
-    hooks: HookRegistry
-    client: Any
-    executor: Executor | None
-    """The threads in which `def` functions run."""
-    on_fatal: Callable[[Listener, Exception], None]
-    """Called when a listener fails whose policy is to stop the worker."""
-    max_message_size: int
-    """Bytes that a message to this process may have."""
+    Args:
+        config, apis, hooks, client: as for the server.
+        executor: the threads in which `def` functions run.
+        on_fatal: called when a listener fails whose policy is to stop the worker.
+        caught_up: called when a listener has nothing left to do.
+
+    Attributes:
+        max_message_size: bytes that a message to this process may have.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        apis: ApiRegistry,
+        hooks: HookRegistry,
+        client: Any,
+        executor: Executor | None,
+        on_fatal: Callable[[Listener, Exception], None],
+        caught_up: Callable[[], None],
+    ) -> None:
+        self.hooks = hooks
+        self.client = client
+        self.executor = executor
+        self.on_fatal = on_fatal
+        self.caught_up = caught_up
+        self.max_message_size = config.network.max_message_size
+        self._config = config
+        self._apis = apis
 
     def casts(self, api: str) -> bool:
         """Return whether handlers are given the types that they are annotated with."""
+        return self._config.api(api).cast_values
 
     def check_of(self, api: str, event: str) -> Callable[[Kwargs], Kwargs] | None:
         """Return what completes and checks the arguments of an event, and raises; None where nothing is to be done."""
+        registered = self._apis.find(api)
+        declared = None if registered is None else registered.events.get(event)
+        if declared is None:
+            return None
+        signature, validates = declared.signature, self._config.api(api).validation.incoming
 
-    def caught_up(self) -> None:
-        """Note that a listener has nothing left to do."""
+        def check(kwargs: Kwargs) -> Kwargs:
+            kwargs = signature.fill_defaults(kwargs)
+            if validates:
+                signature.validate(kwargs)
+            return kwargs
+
+        return check
 
 
 class DeliverySource(Protocol):
-    """Where a stream comes from: the listener's subscription at one publisher."""
+    """Where streams come from: what a listener follows at one publisher."""
 
     publisher: str
 
@@ -59,3 +97,6 @@ class DeliverySource(Protocol):
 
     def fetch_more(self, stream: Stream) -> None:
         """Ask for more of a stream, where there is more and little waits."""
+
+    def was_handled(self, key: Any, sequence: int) -> None:
+        """Record that a topic was handled up to here as it came from another source."""

@@ -12,6 +12,7 @@ from ..core.ordering import Order
 from ..core.streams import Entry, Stream
 from ..listener import Listener
 from .invocation import TURN, Turn
+from .listener_context import DeliverySource
 
 __all__ = ["MAX_QUEUED", "ListenerQueue", "Retry"]
 
@@ -54,6 +55,8 @@ class ListenerQueue:
         self.backlog = 0
         """How many events wait."""
         self.backlog_bytes = 0
+        self.sources: set[DeliverySource] = set()
+        """What brings its events: one for each publisher."""
         self.positions: dict[Any, int] = {}
         """Without a group: up to where topics were handled that are not followed at the moment, by their keys."""
         self.is_closed = False

@@ -31,12 +31,12 @@ class ListenerRunner:
     Args:
         context: of the process.
         listener: whose events are handled.
-        on_stopped: called when it has failed for good, and is to leave its group.
+        on_stopped: called when it has failed for good and is to leave its group, and with what it failed.
 
     """
 
     def __init__(
-        self, context: ListenerContext, listener: Listener, on_stopped: Callable[[ListenerRunner], None]
+        self, context: ListenerContext, listener: Listener, on_stopped: Callable[[ListenerRunner, str], None]
     ) -> None:
         self.listener = listener
         self.queue = ListenerQueue(listener)
@@ -85,7 +85,7 @@ class ListenerRunner:
             return
         self.queue.is_closed = True
         self.stopped_by = f"{type(error).__name__}: {safely(str, error)}"
-        self._on_stopped(self)
+        self._on_stopped(self, self.stopped_by)
 
     async def _work(self) -> None:
         queue, guard = self.queue, self._guard

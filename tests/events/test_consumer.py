@@ -16,8 +16,8 @@ from helpers import MS, scaled, wait_until_async
 from helpers.publishing import Hub, Listens, Publishes
 from lightbus.core.partitions import partition_of
 from lightbus.core.peers import PeerState
-from lightbus.events import consumer as module
 from lightbus.events import delivery as delivery_module
+from lightbus.events import reading_pace as module
 from lightbus.listener import OnError
 from lightbus.message import EventMessage
 from lightbus.service.api import Api, Event, Parameter, WildcardParameter
@@ -625,8 +625,8 @@ def test_a_member_that_hangs(run: Callable[[Test], None]) -> None:
         publisher.coordinator.tick(now + 100)
         assert set(group.membership.members) == {C}
         assert publisher.coordinator.counts["hung"] == 1
-        for feed in first.consumer._feeds.values():
-            feed.tick()  # its beat is answered: not a member any more. It joins anew
+        for connection in first.consumer._connections.values():
+            connection.tick()  # its beat is answered: not a member any more. It joins anew
         await wait_until_async(lambda: set(group.membership.members) == {B, C})
         await first.stop()
         await second.stop()
@@ -727,9 +727,9 @@ def test_a_publisher_that_does_not_confirm(run: Callable[[Test], None], caplog: 
         seen = await listens.listen("seen")
         assert "1 of 1 publishers did not confirm the subscription of greeter of auth.seen within" in caplog.text
         publisher.is_deaf = False
-        for feed in listens.consumer._feeds.values():
-            feed._loop = _Later(asyncio.get_running_loop())  # type: ignore[assignment]
-            feed.tick()
+        for connection in listens.consumer._connections.values():
+            connection._requests._loop = _Later(asyncio.get_running_loop())  # type: ignore[assignment]
+            connection.tick()
         await wait_until_async(lambda: listens.consumer.is_live_at(A))
         assert any(isinstance(message, Join) for message in publisher.said)
         await publisher.fire("seen", n=1)
@@ -911,7 +911,7 @@ def test_a_loop_that_stood_still(run: Callable[[Test], None], caplog: pytest.Log
         publisher = hub.publish(A, path / "a", Auth())
         listens = Listens(hub, B)
         seen = await listens.listen("seen")
-        listens.consumer._beat -= 60
+        listens.consumer._ticked_at -= 60
         listens.consumer._timer.cancel()
         listens.consumer._tick()
         await wait_until_async(lambda: publisher.coordinator.counts["joined"] == 2 and listens.consumer.is_live_at(A))

@@ -15,8 +15,8 @@ from helpers import scaled, wait_until_async
 from helpers.publishing import Hub, Listens, Publishes
 from lightbus.events import consumer as consumer_module
 from lightbus.events import delivery as delivery_module
+from lightbus.events import followed_streams, requests
 from lightbus.events import publisher as publisher_module
-from lightbus.events import requests
 from lightbus.events import subscription as subscription_module
 from lightbus.listener import OnError
 from lightbus.message import EventMessage
@@ -50,6 +50,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests, "LITTLE_PATIENCE", 0.02)
     monkeypatch.setattr(requests, "LONGEST_PATIENCE", 0.2)
     monkeypatch.setattr(subscription_module, "JOIN_AGAIN_AFTER", 0.03)
+    monkeypatch.setattr(followed_streams, "FETCH_AGAIN_AFTER", 0.03)
     monkeypatch.setattr(delivery_module, "FIRST_PAUSE", 0.02)
     monkeypatch.setattr(publisher_module, "FIRST_HEAD", 0.03)
     monkeypatch.setattr(publisher_module, "LAST_HEAD", 0.2)
@@ -268,11 +269,12 @@ def test_to_join_again_while_joining_is_not_forgotten(tmp_path: Path) -> None:
         publisher = hub.publish(A, tmp_path / "a", Auth())
         member = Listens(hub, B)
         await member.listen("keyed")
-        [claim] = [claim for feed in member.consumer._feeds.values() for claim in feed.claims.values()]
+        [connection] = member.consumer._connections.values()
+        [subscription] = connection.subscriptions.values()
         joins = publisher.coordinator.counts["joined"]
-        claim.join_again()
-        claim.join_again()
-        assert claim.generation == 0
+        subscription.join_again()
+        subscription.join_again()
+        assert subscription.assignment.generation == 0
         await wait_until_async(lambda: publisher.coordinator.counts["joined"] == joins + 2)
         await wait_until_async(lambda: member.consumer.is_live_at(A))
         await member.stop()

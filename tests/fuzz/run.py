@@ -170,13 +170,13 @@ class Worker:
         except ProtocolError:
             if random.randrange(20):
                 return
-        feed = next(iter(self.listens.consumer._feeds.values()))
+        connection = next(iter(self.listens.consumer._connections.values()))
         if data[:1] >= b"\x20":
-            feed._on_frame(random.choice(TOPICS) + data)
+            connection._on_published(random.choice(TOPICS) + data)
             self.binding._on_subscription(data, random.random() < 0.5)
         else:
             self.binding._on_message(b"peer", data)
-            feed._on_message(data)
+            connection._on_message(data)
 
     @property
     def guarded(self) -> int:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
 from typing import Any
 
 from helpers import wait_until_async
+from lightbus.config import Config
 from lightbus.core.streams import Entry, Stream
+from lightbus.events.listener_context import ListenerContext
 from lightbus.events.listener_runner import ListenerRunner
 from lightbus.exceptions import ValidationError
 from lightbus.listener import Listener, OnError
 from lightbus.message import EventMessage
+from lightbus.service.api import ApiRegistry
 from lightbus.service.hooks import HookRegistry
 from lightbus.wire import envelope
 from lightbus.wire.envelope import Record
@@ -21,29 +23,26 @@ from lightbus.wire.envelope import Record
 __all__ = ["Context", "Feeder", "Source", "fail", "feeder", "give", "given", "listener", "run", "undecided"]
 
 
-class Context:
+class Context(ListenerContext):
     """The process around a listener, with a memory."""
 
     def __init__(self, casts: bool = True) -> None:
-        self.hooks = HookRegistry()
-        self.client: Any = "the client"
-        self.max_message_size = 2**26
         self.fatal: list[tuple[str, Exception]] = []
         self.stopped: list[ListenerRunner] = []
         self.caught_up_count = 0
-        self.executor: Executor | None = None
-        self.on_fatal: Callable[[Listener, Exception], None] = self._on_fatal
-        self._casts = casts
-
-    def _on_fatal(self, listener: Listener, error: Exception) -> None:
-        self.fatal.append((listener.name, error))
+        super().__init__(
+            config=Config.model_validate({"apis": {"default": {"cast_values": casts}}}),
+            apis=ApiRegistry(),
+            hooks=HookRegistry(),
+            client="the client",
+            executor=None,
+            on_fatal=lambda listener, error: self.fatal.append((listener.name, error)),
+            caught_up=self._note_caught_up,
+        )
 
     def runner(self, listener: Listener) -> ListenerRunner:
         """Return a listener at work in this process."""
-        return ListenerRunner(self, listener, self.stopped.append)
-
-    def casts(self, api: str) -> bool:
-        return self._casts
+        return ListenerRunner(self, listener, lambda runner, reason: self.stopped.append(runner))
 
     def check_of(self, api: str, event: str) -> Callable[[dict[str, Any]], dict[str, Any]] | None:
         def check(kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -53,7 +52,7 @@ class Context:
 
         return check
 
-    def caught_up(self) -> None:
+    def _note_caught_up(self) -> None:
         self.caught_up_count += 1
 
 
@@ -90,6 +89,9 @@ class Source:
 
     def fetch_more(self, stream: Stream) -> None:
         self.fetched += 1
+
+    def was_handled(self, key: Any, sequence: int) -> None:
+        raise AssertionError("nobody else brings events")
 
 
 class Feeder:

@@ -1,4 +1,4 @@
-"""Publishers and consumers in one loop, with real journals, coordinators and claims, and no socket between them."""
+"""Publishers and consumers in one loop, with real journals and coordinators, and no socket between them."""
 
 from __future__ import annotations
 
@@ -376,8 +376,8 @@ class Listens:
         for runner in self.consumer.runners:
             for task in runner._tasks:
                 task.cancel()
-        for feed in self.consumer._feeds.values():
-            feed.close()
+        for connection in self.consumer._connections.values():
+            connection.close()
 
     async def stop(self) -> None:
         """Leave in order."""

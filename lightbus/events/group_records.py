@@ -1,0 +1,58 @@
+"""What this process knows of the groups of its listeners, whichever publisher it learned that from."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, TypeAlias
+
+from ..wire.envelope import Assign
+
+__all__ = ["GroupRecords", "TopicKey"]
+
+TopicKey: TypeAlias = tuple[str, str, int]
+"""Journal (empty: none, best effort), event, partition."""
+
+REMOVED_AFTER = 5.0
+"""Seconds by which a publisher must say that a group is younger than we said, to mean that it was removed meanwhile."""
+
+MAX_POSITIONS = 50_000
+"""Topics of journals whose publisher is gone of which we remember how far we came; the oldest are forgotten."""
+
+
+class GroupRecords:
+    """When groups were created, and how far topics were handled that are not followed. From the node's loop only."""
+
+    def __init__(self) -> None:
+        self._created_at: dict[tuple[str, str], float] = {}
+        """Per (API, group) when it was created, as far as we know, by time.monotonic(): clocks may be put right."""
+        self._positions: dict[tuple[str, str, TopicKey], int] = {}
+        """Up to where we handled topics that we do not follow at the moment: whoever serves them next is told."""
+
+    def joins(self, api: str, group: str) -> None:
+        """Note that a listener of ours takes part in a group: unless it is known already, it is created now."""
+        self._created_at.setdefault((api, group), time.monotonic())
+
+    def created_at(self, api: str, group: str) -> float:
+        """Return when a group was created, as far as we know, in seconds since 1970 as our clock counts them now."""
+        now = time.monotonic()
+        return time.time() - (now - self._created_at.get((api, group), now))
+
+    def learn(self, api: str, group: str, message: Assign) -> None:
+        """Record when a group was created, as a publisher says."""
+        name = (api, group)
+        if group and name in self._created_at:
+            created_at = time.monotonic() - (message.clock - message.created_at)
+            if created_at < self._created_at[name] or created_at > self._created_at[name] + REMOVED_AFTER:
+                # Earlier: another member was there before us. So much later than we said: the group was removed.
+                self._created_at[name] = created_at
+
+    def positions_of(self, api: str, group: str) -> list[Any]:
+        """Return up to where we handled the topics of a group that we do not follow at the moment."""
+        return [[*key, at] for (a, g, key), at in self._positions.items() if (a, g) == (api, group)] if group else []
+
+    def remember(self, api: str, group: str, key: TopicKey, handled: int) -> None:
+        """Note up to where a topic was handled that we do not follow any more: it is not to be handled again."""
+        name = (api, group, key)
+        self._positions[name] = max(handled, self._positions.pop(name, 0))
+        if len(self._positions) > MAX_POSITIONS:
+            del self._positions[next(iter(self._positions))]

@@ -1,0 +1,95 @@
+"""Has published events be read no faster than the listeners handle them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from .listener_queue import ListenerQueue
+
+__all__ = ["ReadingPace"]
+
+PORTION = 256
+"""Events read before the listeners get their turn."""
+
+PATIENCE = 0.01
+"""Seconds for which reading waits for a listener to catch up."""
+
+
+class Reads(Protocol):
+    """What reads the events of one publisher."""
+
+    def pause(self) -> None:
+        """Read nothing that is published for now."""
+
+    def resume(self) -> None:
+        """Go on reading."""
+
+
+class Handles(Protocol):
+    """A listener at work."""
+
+    queue: ListenerQueue
+
+
+class ReadingPace:
+    """
+    Pauses reading after each portion until the listeners have caught up. Only touched from the node's loop.
+
+    Otherwise a flood would keep the loop busy with reading, and the queues would fill up. A listener that needs longer
+    is not waited for: what comes waits in the journal (of best effort: in its queue, up to its bound).
+
+    Args:
+        readers: what reads, by publisher.
+        runners: the listeners.
+
+    """
+
+    def __init__(self, readers: Mapping[str, Reads], runners: Sequence[Handles]) -> None:
+        self._readers = readers
+        self._runners = runners
+        self._count = 0
+        self._pause: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def note_received(self, count: int) -> None:
+        """Record that so many events were read."""
+        self._count += count
+        if self._count >= PORTION and self._pause is None:
+            self._pause = asyncio.get_running_loop().call_later(PATIENCE, self._go_on_without_the_slow)
+            for reader in self._readers.values():
+                reader.pause()
+
+    def caught_up(self) -> None:
+        """Record that a listener has nothing left to do: go on reading when that is true of all that are not slow."""
+        if self._pause is not None and not any(
+            queue.backlog and not queue.is_slow and not queue.waits for queue in self._queues
+        ):
+            self._resume()
+
+    def close(self) -> None:
+        """Read nothing more."""
+        self._closed = True
+        if self._pause is not None:
+            self._pause.cancel()
+        for reader in self._readers.values():
+            reader.pause()
+
+    @property
+    def _queues(self) -> Iterable[ListenerQueue]:
+        return (runner.queue for runner in self._runners)
+
+    def _go_on_without_the_slow(self) -> None:
+        for queue in self._queues:
+            queue.is_slow = queue.backlog > 0
+        self._resume()
+
+    def _resume(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+        self._count = 0
+        if not self._closed:
+            for reader in self._readers.values():
+                reader.resume()
