@@ -9,13 +9,13 @@ from ..blocking import forbid_in_loop
 from ..deadline import Deadline, ServedCall, current_call, current_chain
 from ..exceptions import NotReachable
 from ..typing import BusOptions, Kwargs
-from .calls import CALL_OPTIONS, check_options, timeout_of
-from .core import EngineState
+from .calling import CALL_OPTIONS, check_options, timeout_of
+from .engine_holder import EngineState
 from .firing import FIRE_OPTIONS, Firing
-from .life import Life
+from .history import Past
+from .lifecycle import Life
 from .listening import Listening
-from .past import Past
-from .timing import Timing
+from .schedules import Timing
 
 __all__ = ["BusClient", "EngineState"]
 

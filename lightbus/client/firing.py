@@ -18,8 +18,8 @@ from ..rpc.request import OutboundEvent
 from ..service.api import Event
 from ..typing import BusOptions, Kwargs
 from ..wire.envelope import Accepted
-from .calls import check_options, timeout_of
-from .keeping import Keeping
+from .calling import check_options, timeout_of
+from .outbox import Keeping
 
 __all__ = ["Firing", "check_remote_event"]
 

@@ -20,8 +20,8 @@ from ..listener import Listener, OnError
 from ..service.execution import is_generator
 from ..service.handlers import Handler
 from ..typing import BusOptions
-from .calls import check_options
-from .core import ClientCore
+from .calling import check_options
+from .engine_holder import ClientCore
 
 __all__ = ["DURABLE", "Listening", "moment"]
 

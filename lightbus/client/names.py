@@ -9,7 +9,7 @@ from ..deadline import Deadline
 from ..exceptions import LightbusTimeout
 from ..service.schema import Schema
 from ..typing import JsonSchema
-from .calls import Calls
+from .calling import Calls
 
 __all__ = ["Names"]
 

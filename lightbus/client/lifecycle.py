@@ -20,8 +20,8 @@ from ..exceptions import LightbusServerMustStartInMainThread, UnsupportedUse
 from ..importing import forbid_while_importing
 from ..service.execution import close_unused, name_of
 from ..service.failures import run_through
-from .core import CHANGE_TIMEOUT
-from .keeping import Keeping
+from .engine_holder import CHANGE_TIMEOUT
+from .outbox import Keeping
 from .signals import ENDING, signals_given_back
 
 if TYPE_CHECKING:

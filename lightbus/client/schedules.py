@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from ..exceptions import InvalidDeclaration, InvalidSchedule
 from ..scheduling import ScheduleJob, Timetable, every, scheduled
 from ..service.execution import name_of, runs_on_loop
-from .core import ClientCore
+from .engine_holder import ClientCore
 
 __all__ = ["Timing"]
 

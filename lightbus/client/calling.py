@@ -12,7 +12,7 @@ from ..exceptions import InvalidParameters, LightbusException, SchemaNotFound, d
 from ..message import ResultMessage, RpcMessage
 from ..rpc.request import OutboundCall
 from ..typing import BusOptions, Kwargs
-from .core import ClientCore
+from .engine_holder import ClientCore
 
 __all__ = ["Calls", "check_options", "timeout_of"]
 

@@ -15,8 +15,8 @@ from ..blocking import note_exit
 from .signals import forget_in_child, held_back, let_in
 
 if TYPE_CHECKING:
-    from .core import ClientCore
-    from .life import Life
+    from .engine_holder import ClientCore
+    from .lifecycle import Life
 
 __all__ = ["CLIENTS"]
 

@@ -25,7 +25,7 @@ from ..service.hooks import HOOKS, HookDecorator, HookRegistry, decorator
 from ..service.reachable import check_reachable
 from ..service.schema import Schema
 from ..service.sendable import check_sendable
-from .leaving import CLIENTS
+from .process_hooks import CLIENTS
 
 __all__ = ["CHANGE_TIMEOUT", "ClientCore", "EngineState"]
 

@@ -24,10 +24,10 @@ from ..exceptions import JournalError, LightbusException, NotReachable
 from ..message import EventMessage
 from ..service.api import Event
 from ..wire.envelope import Accepted, Fire, Message
-from .core import ClientCore
+from .engine_holder import ClientCore
 
 if TYPE_CHECKING:
-    from .life import Life
+    from .lifecycle import Life
 
 __all__ = ["Keeping"]
 
