@@ -81,11 +81,11 @@ def create(
         overrides=overrides,
         module_file=caller,
     )
-    client = client_class(settings, plugins=plugins)
-    if discovery is not None or transport is not None:
-        _check_factories(discovery=discovery, transport=transport)
-        client.make_engine = partial(Engine, discovery=discovery, transport=transport)
-    return node_class(client)
+    if discovery is None and transport is None:
+        return node_class(client_class(settings, plugins=plugins))
+    _check_factories(discovery=discovery, transport=transport)
+    make_engine = partial(Engine, discovery=discovery, transport=transport)
+    return node_class(client_class(settings, plugins=plugins, make_engine=make_engine))
 
 
 def _check_factories(**factories: Any) -> None:

@@ -54,7 +54,7 @@ class BusPath:
 
     def __dir__(self) -> list[str]:
         """Return what can follow: the methods, and the names known on the bus at the moment."""
-        return sorted({*super().__dir__(), *self._client.completions(self._parts)})
+        return sorted({*super().__dir__(), *self._client.names.completions(self._parts)})
 
     @property
     def client(self) -> BusClient:
@@ -199,13 +199,13 @@ class BusPath:
         Raises UnknownApi where nobody publishes it, EventNotFound where its API has no such event, InvalidParameters
         for a limit that cannot be, and what a call raises. A publisher that does not answer is warned of in the log.
         """
-        return self._client.history(self._api_name, self._name, start, stop, limit=limit)
+        return self._client.past.history(self._api_name, self._name, start, stop, limit=limit)
 
     async def history_async(
         self, start: datetime | float | None = None, stop: datetime | float | None = None, *, limit: int = 1000
     ) -> list[EventMessage]:
         """Do the same on an event loop."""
-        return await self._client.history_async(self._api_name, self._name, start, stop, limit=limit)
+        return await self._client.past.history_async(self._api_name, self._name, start, stop, limit=limit)
 
     def lag(self, listener_name: str) -> int:
         """
@@ -213,32 +213,32 @@ class BusPath:
 
         Raises UnknownListener where no publisher has ever seen its group, EventNotFound where there is no such event.
         """
-        return self._client.lag(self._api_name, listener_name, self._name)
+        return self._client.past.lag(self._api_name, listener_name, self._name)
 
     async def lag_async(self, listener_name: str) -> int:
         """Do the same on an event loop."""
-        return await self._client.lag_async(self._api_name, listener_name, self._name)
+        return await self._client.past.lag_async(self._api_name, listener_name, self._name)
 
     # Schemas
 
     @property
     def parameter_schema(self) -> JsonSchema:
         """The JSON Schema of the arguments. Raises SchemaNotFound."""
-        return self._client.parameter_schema(self._api_name, self._name)
+        return self._client.names.parameter_schema(self._api_name, self._name)
 
     @property
     def response_schema(self) -> JsonSchema | None:
         """The JSON Schema of the result; None where nothing is said of it. Raises SchemaNotFound."""
-        return self._client.response_schema(self._api_name, self._name)
+        return self._client.names.response_schema(self._api_name, self._name)
 
     def validate_parameters(self, parameters: dict[str, Any]) -> None:
         """Raise ValidationError where the arguments do not satisfy the schema."""
-        schema = self._client.schema_of(self._api_name, f"{self._name}.validate_parameters(...)")
+        schema = self._client.names.schema_of(self._api_name, f"{self._name}.validate_parameters(...)")
         schema.validate_parameters(self._api_name, self._name, parameters)
 
     def validate_response(self, response: Any) -> None:
         """Raise ValidationError where the result does not satisfy the schema."""
-        schema = self._client.schema_of(self._api_name, f"{self._name}.validate_response(...)")
+        schema = self._client.names.schema_of(self._api_name, f"{self._name}.validate_response(...)")
         schema.validate_response(self._api_name, self._name, response)
 
     def _check(self, args: tuple[Any, ...], error: type[Exception]) -> None:

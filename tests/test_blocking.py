@@ -47,7 +47,7 @@ def bus(worker: Process) -> Iterator[BusPath]:
 
 
 def door_of(bus: BusPath) -> BlockingChannel:
-    return bus.client._door()
+    return bus.client._engines.channel
 
 
 def in_threads(count: int, function: Callable[[], Any]) -> list[Future[Any]]:

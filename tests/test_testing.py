@@ -26,6 +26,7 @@ from helpers import Door, Processes, wait_until
 from helpers.failing import ODD
 from helpers.surroundings import Surroundings
 from lightbus import Api, BusPath, Event, LightbusWorkerError, Parameter
+from lightbus.client import EngineState
 from lightbus.events.consumer import Consumer
 from lightbus.testing import BusMock, BusMocker, MemoryBus, MemoryDiscovery, NotMocked, bus_mocker, memory_bus
 
@@ -369,7 +370,7 @@ def test_mock_ends(bus: BusPath) -> None:
         bus.client.close()
         with pytest.raises(lightbus.BusAlreadyClosed, match="closed"):
             bus.geo.find()
-    assert bus.client.exchange_engine() == before == (None, None, False)
+    assert bus.client.exchange_engine() == before == EngineState()
 
 
 def test_mocks_nest(bus: BusPath) -> None:
@@ -573,7 +574,7 @@ def test_attached_bus_can_be_used_again_and_again() -> None:
     client = bus.client
     assert (client.listeners, client.timetables, client.api_registry.names()) == ([], [], [])
     assert not client.schema.knows("auth")
-    assert client.exchange_engine() == (None, None, False)
+    assert client.exchange_engine() == EngineState()
 
 
 def test_attached_bus_returns_to_its_own(bus: BusPath) -> None:

@@ -7,7 +7,7 @@ import math
 import time
 
 from ..blocking import forbid_in_loop
-from ..config import ApiSettings
+from ..config import ApiSettings, Config
 from ..core.registry import Snapshot
 from ..deadline import Deadline
 from ..engine.engine import Engine
@@ -18,8 +18,11 @@ from ..rpc.request import OutboundEvent
 from ..service.api import Event
 from ..typing import BusOptions, Kwargs
 from ..wire.envelope import Accepted
-from .calling import check_options, timeout_of
-from .outbox import Keeping
+from .engine_holder import EngineHolder
+from .hook_runner import HookRunner
+from .options import FIRE_OPTIONS, check_options, timeout_of
+from .outbox import UnpublishedEvents
+from .registration import Registration
 
 __all__ = ["Firing", "check_remote_event"]
 
@@ -29,18 +32,31 @@ CROWD = 512
 NO_DEADLINE = Deadline(math.inf)
 """The deadline of an event that is stored in this process: nobody is waited for."""
 
-FIRE_OPTIONS = ("timeout", "wait_for")
 WAIT_FOR = ("journal", "ack")
 
 
-class Firing(Keeping):
-    """The part of the client that fires."""
+class Firing:
+    """The part of a client that fires."""
 
-    async def fire_event(
+    def __init__(
+        self,
+        config: Config,
+        engines: EngineHolder,
+        registration: Registration,
+        hooks: HookRunner,
+        unpublished: UnpublishedEvents,
+    ) -> None:
+        self._config = config
+        self._engines = engines
+        self._registration = registration
+        self._hooks = hooks
+        self._unpublished = unpublished
+
+    async def fire(
         self, api_name: str, name: str, kwargs: Kwargs | None = None, options: BusOptions | None = None
     ) -> EventMessage:
         """Fire an event and return it when it is on disk somewhere. Raises what `BusPath.fire` raises."""
-        engine = self.engine
+        engine = self._engines.engine
         event, publisher, settings, deadline, wait_for = self._terms(engine, api_name, name, options)
         if event is None and api_name not in engine.snapshot.by_api:
             try:
@@ -48,8 +64,8 @@ class Firing(Keeping):
             except NotReachable as error:
                 return await asyncio.to_thread(self._keep_unknown, engine, api_name, name, kwargs, wait_for, error)
         message = self._new_event(engine, event, api_name, name, kwargs, settings)
-        if self.hooks.has("before_event_sent"):
-            await self.run_hook("before_event_sent", event_message=message)
+        if self._hooks.has("before_event_sent"):
+            await self._hooks.run("before_event_sent", event_message=message)
         if publisher is not None and event is not None:
             place = await publisher.publish_async(message, event)
             if publisher.waiting > CROWD:
@@ -67,26 +83,26 @@ class Firing(Keeping):
             try:
                 self._taken(message, await engine.caller().request(outgoing))
             except NotReachable as error:
-                await asyncio.to_thread(self._keep, message, event, wait_for, error)
-        if self.hooks.has("after_event_sent"):
-            await self.run_hook("after_event_sent", event_message=message)
+                await asyncio.to_thread(self._unpublished.keep, message, event, wait_for, error)
+        if self._hooks.has("after_event_sent"):
+            await self._hooks.run("after_event_sent", event_message=message)
         return message
 
-    def fire_event_blocking(
+    def fire_blocking(
         self, api_name: str, name: str, kwargs: Kwargs | None = None, options: BusOptions | None = None
     ) -> EventMessage:
         """Do the same from a plain thread. Raises CannotBlockHere inside a running event loop."""
         forbid_in_loop(f"bus.{api_name}.{name}.fire()", f"bus.{api_name}.{name}.fire_async()")
-        engine = self.engine
+        engine = self._engines.engine
         event, publisher, settings, deadline, wait_for = self._terms(engine, api_name, name, options)
         try:
             if event is None and api_name not in engine.snapshot.by_api:
-                self._door().resolve(api_name, deadline)
+                self._engines.channel.resolve(api_name, deadline)
         except NotReachable as error:
             return self._keep_unknown(engine, api_name, name, kwargs, wait_for, error)
         message = self._new_event(engine, event, api_name, name, kwargs, settings)
-        if self.hooks.has("before_event_sent"):
-            self.run_hook_blocking("before_event_sent", event_message=message)
+        if self._hooks.has("before_event_sent"):
+            self._hooks.run_blocking("before_event_sent", event_message=message)
         if publisher is not None and event is not None:
             place = publisher.publish(message, event)
             if wait_for == "ack" and place is not None:
@@ -100,21 +116,21 @@ class Firing(Keeping):
         else:
             try:
                 outgoing = self._hand_off(engine, event, message, deadline, wait_for)
-                self._taken(message, self._door().request(outgoing))
+                self._taken(message, self._engines.channel.request(outgoing))
             except NotReachable as error:
-                self._keep(message, event, wait_for, error)
-        if self.hooks.has("after_event_sent"):
-            self.run_hook_blocking("after_event_sent", event_message=message)
+                self._unpublished.keep(message, event, wait_for, error)
+        if self._hooks.has("after_event_sent"):
+            self._hooks.run_blocking("after_event_sent", event_message=message)
         return message
 
     def _terms(
         self, engine: Engine, api_name: str, name: str, options: BusOptions | None
     ) -> tuple[Event | None, Publisher | None, ApiSettings, Deadline, str]:
         """Return which event it is, who publishes it if that is us, its settings, and for what is waited how long."""
-        api = self.api_registry.find(api_name)
+        api = self._registration.apis.find(api_name)
         event = None if api is None else api.get_event(name)
         publisher = None if event is None else engine.publisher
-        settings = self.config.api(api_name)
+        settings = self._config.api(api_name)
         seconds, wait_for = settings.event_fire_timeout, "journal"
         if options is not None:
             seconds, wait_for = _fire_options(api_name, options, seconds)
@@ -140,8 +156,8 @@ class Firing(Keeping):
             version = event.version or 1
         else:
             check_remote_event(engine.snapshot, api_name, name)
-            if validate and self.schema.knows(api_name):
-                self.schema.validate_parameters(api_name, name, kwargs)
+            if validate and self._registration.schema.knows(api_name):
+                self._registration.schema.validate_parameters(api_name, name, kwargs)
         return event_message(api_name, name, kwargs, version, engine.event_ids.next(), "", 1, time.time(), "")
 
     def _hand_off(
@@ -154,7 +170,7 @@ class Firing(Keeping):
     def _taken(self, message: EventMessage, accepted: Accepted) -> None:
         message.native_id, message.publisher = accepted.native_id, accepted.publisher
         if accepted.native_id:
-            self._note_seen(message)
+            self._unpublished.note_seen(message)
 
     def _keep_unknown(
         self,
@@ -166,12 +182,12 @@ class Firing(Keeping):
         error: NotReachable,
     ) -> EventMessage:
         """Keep an event of an API that is not registered here and that nobody advertises, if it is a known one."""
-        if not self._is_known(api_name, name):
+        if not self._unpublished.is_known(api_name, name):
             raise error
-        message = self._new_event(engine, None, api_name, name, kwargs, self.config.api(api_name))
-        self.run_hook_blocking("before_event_sent", event_message=message)
-        self._keep(message, None, wait_for, error)
-        self.run_hook_blocking("after_event_sent", event_message=message)
+        message = self._new_event(engine, None, api_name, name, kwargs, self._config.api(api_name))
+        self._hooks.run_blocking("before_event_sent", event_message=message)
+        self._unpublished.keep(message, None, wait_for, error)
+        self._hooks.run_blocking("after_event_sent", event_message=message)
         return message
 
 

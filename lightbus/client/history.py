@@ -4,28 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import chain
 from typing import Any
 
 from ..blocking import forbid_in_loop
+from ..config import Config
 from ..deadline import Deadline
 from ..events.events_api import MAX_HISTORY, newest_of
 from ..exceptions import InvalidParameters, UnknownListener
+from ..listener import Listener
 from ..message import EventMessage
+from .calling import Calling
+from .engine_holder import EngineHolder
 from .firing import check_remote_event
-from .names import Names
 
-__all__ = ["Past"]
+__all__ = ["History"]
 
 logger = logging.getLogger("lightbus.client")
 
 EVENTS_API = "internal.events"
 
 
-class Past(Names):
-    """The part of the client that looks back."""
+class History:
+    """
+    The part of a client that looks back.
+
+    Args:
+        config: the settings.
+        engines: says who the publishers are, and which service this is.
+        calling: asks the publishers.
+        listeners: those that are declared here, whose groups may have names of their own.
+
+    """
+
+    def __init__(self, config: Config, engines: EngineHolder, calling: Calling, listeners: Sequence[Listener]) -> None:
+        self._config = config
+        self._engines = engines
+        self._calling = calling
+        self._listeners = listeners
 
     def history(
         self,
@@ -47,7 +65,7 @@ class Past(Names):
         forbid_in_loop(f"bus.{api_name}.{name}.history()", f"bus.{api_name}.{name}.history_async()")
         question = _question(api_name, name, start, stop, limit)
         answers = [
-            self.call_rpc_blocking(EVENTS_API, "history", question, {"peer": peer})
+            self._calling.call_blocking(EVENTS_API, "history", question, {"peer": peer})
             for peer in self._publishers(api_name, name)
         ]
         return _messages(answers, limit)
@@ -64,7 +82,7 @@ class Past(Names):
         """Do the same on an event loop."""
         question = _question(api_name, name, start, stop, limit)
         peers = await self._publishers_async(api_name, name)
-        calls = (self.call_rpc_remote(EVENTS_API, "history", question, {"peer": peer}) for peer in peers)
+        calls = (self._calling.call(EVENTS_API, "history", question, {"peer": peer}) for peer in peers)
         return _messages(await asyncio.gather(*calls), limit)
 
     def lag(self, api_name: str, listener_name: str, name: str = "*") -> int:
@@ -76,35 +94,38 @@ class Past(Names):
         forbid_in_loop(f"bus.{api_name}.{name}.lag()", f"bus.{api_name}.{name}.lag_async()")
         question = {"api": api_name, "group": self._group_named(api_name, listener_name)}
         peers = self._publishers(api_name, name)
-        answers = [self.call_rpc_blocking(EVENTS_API, "lag", question, {"peer": peer}) for peer in peers]
+        answers = [self._calling.call_blocking(EVENTS_API, "lag", question, {"peer": peer}) for peer in peers]
         return _sum(answers, question["group"], api_name)
 
     async def lag_async(self, api_name: str, listener_name: str, name: str = "*") -> int:
         """Do the same on an event loop."""
         question = {"api": api_name, "group": self._group_named(api_name, listener_name)}
         peers = await self._publishers_async(api_name, name)
-        calls = (self.call_rpc_remote(EVENTS_API, "lag", question, {"peer": peer}) for peer in peers)
+        calls = (self._calling.call(EVENTS_API, "lag", question, {"peer": peer}) for peer in peers)
         return _sum(await asyncio.gather(*calls), question["group"], api_name)
 
     def _group_named(self, api_name: str, listener_name: str) -> str:
         """Return the group of a listener that is declared here, or of another one of this service."""
-        for listener in self.listeners:
+        service = self._engines.engine.identity.service
+        for listener in self._listeners:
             if listener.api == api_name and listener.name == listener_name:
-                return listener.group_of(self.service_name)
-        return f"{self.service_name}-{listener_name}"
+                return listener.group_of(service)
+        return f"{service}-{listener_name}"
 
     def _publishers(self, api_name: str, name: str) -> list[str]:
-        deadline = Deadline.after(self.config.api(api_name).rpc_timeout)
-        self.engine.questions.resolve_all_blocking(api_name, deadline)
+        deadline = Deadline.after(self._config.api(api_name).rpc_timeout)
+        self._engines.engine.questions.resolve_all_blocking(api_name, deadline)
         return self._found(api_name, name)
 
     async def _publishers_async(self, api_name: str, name: str) -> list[str]:
-        await self.engine.questions.resolve_all(api_name, Deadline.after(self.config.api(api_name).rpc_timeout))
+        await self._engines.engine.questions.resolve_all(
+            api_name, Deadline.after(self._config.api(api_name).rpc_timeout)
+        )
         return self._found(api_name, name)
 
     def _found(self, api_name: str, name: str) -> list[str]:
         """Return the instances to ask; say who else may know something and cannot be asked."""
-        snapshot = self.engine.snapshot
+        snapshot = self._engines.engine.snapshot
         if name != "*":
             check_remote_event(snapshot, api_name, name)
         if silent := snapshot.announced.get(api_name, ()):

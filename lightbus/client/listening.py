@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
 from typing import Any
 
+from ..config import Config
 from ..exceptions import (
     DuplicateListenerName,
     InvalidDeclaration,
@@ -17,18 +17,14 @@ from ..exceptions import (
     did_you_mean,
 )
 from ..listener import Listener, OnError
+from ..service.api import ApiRegistry
 from ..service.execution import is_generator
 from ..service.handlers import Handler
 from ..typing import BusOptions
-from .calling import check_options
-from .engine_holder import ClientCore
+from .options import LISTEN_OPTIONS, check_options
+from .worker_holder import WorkerHolder
 
 __all__ = ["DURABLE", "Listening", "moment"]
-
-logger = logging.getLogger("lightbus.client")
-
-
-LISTEN_OPTIONS = ("since",)
 
 _ID = re.compile("[0-9a-f]{16}-[0-9]+")
 """An event's id, or its native id: that of an instance or a journal, and a number."""
@@ -37,51 +33,65 @@ DURABLE = "{service_name}-{listener_name}"
 """The consumer group of a listener: the processes of a service share its events, and miss none while they are away."""
 
 
-class Listening(ClientCore):
-    """The part of the client that listens."""
+class Listening:
+    """
+    The part of a client that listens.
 
-    def listen_for_event(
-        self,
-        api_name: str,
-        name: str,
-        listener: Callable[..., Any],
-        *,
-        listener_name: str | None = None,
-        group: str | None = DURABLE,
-        concurrency: int = 1,
-        max_deliveries: int = 5,
-        options: BusOptions | None = None,
-        on_error: OnError | None = None,
-    ) -> None:
-        """Call `listener` for each of these events. See `BusPath.listen`."""
-        self.listen_for_events(
-            [(api_name, name)],
-            listener,
-            listener_name=listener_name,
-            group=group,
-            concurrency=concurrency,
-            max_deliveries=max_deliveries,
-            options=options,
-            on_error=on_error,
-        )
+    Args:
+        config: the settings; what the service is called by default.
+        apis: those registered here, whose events are known.
+        workers: who is told what is declared while it runs.
 
-    def listen_for_events(
+    Attributes:
+        listeners: those that were declared.
+
+    """
+
+    def __init__(self, config: Config, apis: ApiRegistry, workers: WorkerHolder) -> None:
+        self.listeners: list[Listener] = []
+        self._config = config
+        self._apis = apis
+        self._workers = workers
+
+    def listen(
         self,
         events: Iterable[tuple[str, str]],
         listener: Callable[..., Any],
         *,
-        listener_name: str | None = None,
-        group: str | None = DURABLE,
-        concurrency: int = 1,
-        max_deliveries: int = 5,
-        options: BusOptions | None = None,
-        on_error: OnError | None = None,
+        listener_name: str | None,
+        group: str | None,
+        concurrency: int,
+        max_deliveries: int,
+        options: BusOptions | None,
+        on_error: OnError | None,
     ) -> None:
-        """
-        Call `listener` for each of several events, given as `(api name, event name)`; `"*"` is every event of an API.
+        """Declare a listener to events, given as `(api name, event name)`. Raises what `listen_for_events` raises."""
+        by_api = self._events_by_api(events, listener)
+        name = _checked_name(listener, listener_name)
+        # A name that is another one in each process makes no group that anybody could come back to.
+        shared = None if group is None or "{" in name else _group(group, name)
+        if shared is not None:
+            self._check_group(name)
+        policy = _policy(on_error, name)
+        _check_number("concurrency", concurrency, name)
+        _check_number("max_deliveries", max_deliveries, name)
+        for api_name, names in by_api.items():
+            self._add(
+                Listener(
+                    api=api_name,
+                    events=tuple(names),
+                    name=name,
+                    function=listener,
+                    on_error=policy,
+                    group=shared,
+                    concurrency=concurrency,
+                    max_deliveries=max_deliveries,
+                    since=_since(options, name),
+                )
+            )
 
-        Raises InvalidEventListener, DuplicateListenerName, NothingToListenFor, EventNotFound.
-        """
+    def _events_by_api(self, events: Iterable[tuple[str, str]], listener: Callable[..., Any]) -> dict[str, list[str]]:
+        """Return the events by their API, all of which the listener can be given."""
         if not callable(listener):
             raise InvalidEventListener(f"{listener!r} cannot listen: it is not callable. Pass the function itself.")
         handler = _handler(listener)
@@ -91,34 +101,9 @@ class Listening(ClientCore):
             by_api.setdefault(api_name, []).append(name)
         if not by_api:
             raise NothingToListenFor(f"{listener} was given no event to listen for. Pass (api name, event name) pairs.")
-        chosen: Any = _name_of(listener) if listener_name is None else listener_name
-        if not isinstance(chosen, str) or not chosen.strip():
-            raise InvalidEventListener(
-                f"listener_name is {chosen!r}. It is a text that tells this listener from others."
-            )
-        # A name that is another one in each process makes no group that anybody could come back to.
-        shared = None if group is None or "{" in chosen else _group(group, chosen)
-        if shared is not None:
-            self._check_group(chosen)
-        policy = _policy(on_error, chosen)
-        _check_number("concurrency", concurrency, chosen)
-        _check_number("max_deliveries", max_deliveries, chosen)
-        for api_name, names in by_api.items():
-            self._add_listener(
-                Listener(
-                    api=api_name,
-                    events=tuple(names),
-                    name=chosen,
-                    function=listener,
-                    on_error=policy,
-                    group=shared,
-                    concurrency=concurrency,
-                    max_deliveries=max_deliveries,
-                    since=_since(options, chosen),
-                )
-            )
+        return by_api
 
-    def _add_listener(self, listener: Listener) -> None:
+    def _add(self, listener: Listener) -> None:
         if any(other.api == listener.api and other.name == listener.name for other in self.listeners):
             raise DuplicateListenerName(
                 f"The API '{listener.api}' has a listener named '{listener.name}' already. The name is what tells "
@@ -132,10 +117,10 @@ class Listening(ClientCore):
                 "other is given. Leave `group` out, or give each its own."
             )
         self.listeners.append(listener)
-        self._change_worker(lambda worker: worker.add_listener(listener))
+        self._workers.change(lambda worker: worker.add_listener(listener))
 
     def _check_event(self, api_name: str, name: str, handler: Handler) -> None:
-        api = self.api_registry.find(api_name)
+        api = self._apis.find(api_name)
         if api is None or name == "*":
             return
         signature = api.get_event(name).signature
@@ -147,13 +132,20 @@ class Listening(ClientCore):
             )
 
     def _check_group(self, name: str) -> None:
-        default = self.config.default_name
+        default = self._config.default_name
         if default is not None and not default.says_something and "{" not in name:
             raise InvalidEventListener(
                 f"The listener {name} needs a service name: this program's would be '{default.name}', which another "
                 "service may have, too, and then each would get half of the events. "
                 "Write lightbus.create(service_name='...'), or set LIGHTBUS_SERVICE_NAME."
             )
+
+
+def _checked_name(listener: Callable[..., Any], name: Any) -> str:
+    chosen: Any = _name_of(listener) if name is None else name
+    if not isinstance(chosen, str) or not chosen.strip():
+        raise InvalidEventListener(f"listener_name is {chosen!r}. It is a text that tells this listener from others.")
+    return chosen
 
 
 def _group(template: Any, name: str) -> str:

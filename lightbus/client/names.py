@@ -5,17 +5,38 @@ from __future__ import annotations
 import time
 
 from ..blocking import forbid_in_loop
+from ..config import Config
 from ..deadline import Deadline
 from ..exceptions import LightbusTimeout
 from ..service.schema import Schema
 from ..typing import JsonSchema
-from .calling import Calls
+from .calling import Calling
+from .engine_holder import EngineHolder
+from .registration import Registration
 
 __all__ = ["Names"]
 
 
-class Names(Calls):
-    """The part of the client that knows what there is; what it does not know it asks of a peer."""
+class Names:
+    """
+    The part of a client that knows what there is; what it does not know it asks of a peer.
+
+    Args:
+        config: the settings.
+        engines: says what is known of the bus.
+        registration: the APIs registered here, and the schemas registered or loaded.
+        calling: asks peers for schemas.
+
+    """
+
+    def __init__(self, config: Config, engines: EngineHolder, registration: Registration, calling: Calling) -> None:
+        self._config = config
+        self._engines = engines
+        self._registration = registration
+        self._calling = calling
+        self._peers_schema = Schema()
+        self._asked: dict[str, tuple[str, float]] = {}
+        """Per API whose schema a peer told: the schema's digest, and until when it is remembered."""
 
     def parameter_schema(self, api_name: str, name: str) -> JsonSchema:
         """Return the schema of a procedure's or an event's arguments; asked of a peer where it is not known here."""
@@ -36,20 +57,20 @@ class Names(Calls):
 
         Raises UnknownApi, and CannotBlockHere where an event loop would have to wait (`what_for` says what to write).
         """
-        if self.schema.knows(api_name):
-            return self.schema
-        engine = self.engine
+        if self._registration.schema.knows(api_name):
+            return self._registration.schema
+        engine = self._engines.engine
         if api_name not in engine.snapshot.by_api:
             self._forbid_asking(api_name, what_for)
-            self._door().resolve(api_name, Deadline.after(self.config.api(api_name).rpc_timeout))
+            self._engines.channel.resolve(api_name, Deadline.after(self._config.api(api_name).rpc_timeout))
         peer = engine.snapshot.by_api[api_name][0]
         digest = next((api.digest for api in peer.announcement.apis or () if api.name == api_name), "")
         known_as, until = self._asked.get(api_name, ("", 0.0))
         if known_as != digest or until < time.monotonic():
             self._forbid_asking(api_name, what_for)
-            found = self.call_rpc_blocking("internal.peer", "schema", {"api": api_name}, {"peer": peer.instance})
+            found = self._calling.call_blocking("internal.peer", "schema", {"api": api_name}, {"peer": peer.instance})
             self._peers_schema.add_foreign(api_name, found)
-            self._asked[api_name] = digest, time.monotonic() + self.config.bus.options.ttl
+            self._asked[api_name] = digest, time.monotonic() + self._config.bus.options.ttl
         return self._peers_schema
 
     def _forbid_asking(self, api_name: str, what_for: str) -> None:
@@ -60,9 +81,9 @@ class Names(Calls):
     def completions(self, parts: tuple[str, ...]) -> list[str]:
         """Return what can follow `parts` in a path, from what is registered here and what is known of the bus."""
         names: set[str] = set()
-        for api in self.api_registry.all():
+        for api in self._registration.apis.all():
             names.update(f"{api.meta.name}.{member}" for member in (*api.procedures, *api.events))
-        engine = self._engine
+        engine = self._engines.opened
         if engine is not None:
             for peer in engine.snapshot.peers.values():
                 names.update(peer.announcement.api_names or ())  # all there is of one that we did not speak with
@@ -75,7 +96,7 @@ class Names(Calls):
     def wait_for_apis(self, *names: str, timeout: float = 5.0) -> None:
         """Return when each of these APIs is advertised by a peer that is up. Raises LightbusTimeout."""
         forbid_in_loop("wait_for_apis()", "bus.client.wait_for_apis_async()")
-        engine = self.engine
+        engine = self._engines.engine
         deadline = Deadline.after(timeout)
         missing = engine.questions.wait_for_blocking(names, deadline)
         self._check_none_missing(missing, timeout)
@@ -83,12 +104,12 @@ class Names(Calls):
     async def wait_for_apis_async(self, *names: str, timeout: float = 5.0) -> None:
         """Do the same on an event loop."""
         deadline = Deadline.after(timeout)
-        missing = await self.engine.questions.wait_for(names, deadline)
+        missing = await self._engines.engine.questions.wait_for(names, deadline)
         self._check_none_missing(missing, timeout)
 
     def _check_none_missing(self, missing: list[str], timeout: float) -> None:
         if missing:
-            there = ", ".join(self.engine.snapshot.api_names()) or "nothing"
+            there = ", ".join(self._engines.engine.snapshot.api_names()) or "nothing"
             raise LightbusTimeout(f"Within {timeout} s no peer advertised {', '.join(missing)}. Advertised: {there}.")
 
 

@@ -13,9 +13,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, cast
 
 from ..adapters.sqlite.outbox import Outbox
+from ..config import Config
 from ..deadline import Deadline
 from ..engine.engine import Engine
 from ..events.journal_set import directory_of
@@ -24,12 +24,11 @@ from ..exceptions import JournalError, LightbusException, NotReachable
 from ..message import EventMessage
 from ..service.api import Event
 from ..wire.envelope import Accepted, Fire, Message
-from .engine_holder import ClientCore
+from .engine_holder import EngineHolder
+from .registration import Registration
+from .worker_holder import WorkerHolder
 
-if TYPE_CHECKING:
-    from .lifecycle import Life
-
-__all__ = ["Keeping"]
+__all__ = ["UnpublishedEvents"]
 
 logger = logging.getLogger("lightbus.client")
 
@@ -40,10 +39,48 @@ MOST_TAKEN = 1000
 """Events that a process takes from the outbox at once when it becomes their publisher; others are handed off to it."""
 
 
-class Keeping(ClientCore):
-    """The part of the client that keeps what cannot be published now."""
+class UnpublishedEvents:
+    """
+    The part of a client that keeps events on disk which nobody publishes now, and has them published later.
 
-    def _keep(self, message: EventMessage, event: Event | None, wait_for: str, error: NotReachable) -> None:
+    Args:
+        config: the settings.
+        engines: who we are, and who publishes; its lock is held while what is kept here changes.
+        registration: the APIs of which this process can be the publisher, and the schemas that are loaded.
+        workers: whether a worker publishes anyway.
+        publish: makes this process the publisher; called in a thread.
+
+    Attributes:
+        dropped: best-effort events that nobody was there to publish.
+
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        engines: EngineHolder,
+        registration: Registration,
+        workers: WorkerHolder,
+        publish: Callable[[], None],
+    ) -> None:
+        self.dropped = 0
+        self._config = config
+        self._engines = engines
+        self._registration = registration
+        self._workers = workers
+        self._publish = publish
+        self._outbox: Outbox | None = None
+        self._seen: set[tuple[str, str]] = set()
+        """Events of which it is on disk that there are such."""
+        self._kept: Counter[str] = Counter()
+        """Per registered API the events that this process has put into the outbox since it last began to publish."""
+        self._publishing: threading.Timer | None = None
+        """Has this process publish what it keeps, unless it ends before."""
+        self._resuming: threading.Timer | None = None
+        """Has it publish what an earlier process left, unless it ends before."""
+        engines.observe(self._resume)
+
+    def keep(self, message: EventMessage, event: Event | None, wait_for: str, error: NotReachable) -> None:
         """
         Keep an event that nobody publishes. Of best effort it is dropped and counted: that is no error.
 
@@ -51,22 +88,22 @@ class Keeping(ClientCore):
         handle it. JournalError where it cannot be stored.
         """
         if event is not None and event.delivery == "best_effort":
-            self.dropped_events += 1
+            self.dropped += 1
             logger.debug("%r was dropped: %s", message, error)
-        elif wait_for == "ack" or (event is None and not self._is_known(message.api_name, message.event_name)):
+        elif wait_for == "ack" or (event is None and not self.is_known(message.api_name, message.event_name)):
             raise error
         else:
-            self._keep_in_outbox(message, event)
+            self._put(message, event)
 
-    def _keep_in_outbox(self, message: EventMessage, event: Event | None) -> None:
+    def _put(self, message: EventMessage, event: Event | None) -> None:
         outbox, record = self._open_outbox(), record_of(message)
-        with self._lock:
-            publisher = self.engine.publisher
+        with self._engines.lock:
+            publisher = self._engines.engine.publisher
             if publisher is not None and event is not None:  # it has become one just now: see take_over
                 publisher.publish(message, event)
                 return
             key = key_of(event, message.kwargs)
-            service = "" if event is None else self.engine.identity.service
+            service = "" if event is None else self._engines.engine.identity.service
             api, name = message.api_name, message.event_name
             outbox.put(id=message.id, api=api, event=name, key=key, record=record, service=service)
             if event is not None:
@@ -78,13 +115,18 @@ class Keeping(ClientCore):
             "the bus '%s' that runs here when somebody does",
             message.canonical_name,
             message.id,
-            self.engine.identity.bus,
+            self._engines.engine.identity.bus,
         )
 
     def _publish_soon(self) -> None:
         """Publish what is kept here, unless this process ends before. With the lock held."""
-        if self._publishing is None and self._worker is None and not self._closed:
-            self._publishing = _later(PUBLISH_AFTER, cast("Life", self).start_publishing)
+        if self._publishing is None and self._workers.worker is None and not self._engines.is_closed:
+            self._publishing = _later(PUBLISH_AFTER, self._publish_now)
+
+    def _publish_now(self) -> None:
+        with self._engines.lock:
+            self._publishing = None
+        self._publish()
 
     def take_over(self, publisher: Publisher) -> None:
         """
@@ -92,8 +134,8 @@ class Keeping(ClientCore):
 
         On the node's loop. So one key's events stay in order: nothing is put in between, nor published before.
         """
-        engine = self.engine
-        with self._lock:
+        engine = self._engines.engine
+        with self._engines.lock:
             try:
                 self._take_out(publisher, engine.identity.instance)
             except JournalError as error:  # it is handed off later, as any process does
@@ -106,7 +148,7 @@ class Keeping(ClientCore):
         if not self._kept:
             return
         with outbox.hold() as is_ours:
-            waiting = outbox.waiting(dict.fromkeys(_published(self), ""), MOST_TAKEN) if is_ours() else []
+            waiting = outbox.waiting(dict.fromkeys(self._registration.kept(), ""), MOST_TAKEN) if is_ours() else []
             taken: list[str] = []
             for event in waiting:
                 fire = Fire(instance, event.api, event.event, 0.0, event.key, event.record, "journal")
@@ -114,49 +156,61 @@ class Keeping(ClientCore):
             publisher.flush()
             outbox.delivered(taken)
 
-    def _say_what_waits(self) -> None:
-        """Say at the end where the events are that this process kept and did not come to publish."""
-        with self._lock:
+    def stop(self) -> None:
+        """Begin to publish no more, and say where the events are that this process kept and did not come to publish."""
+        with self._engines.lock:
+            timers = self._publishing, self._resuming
+            self._publishing = self._resuming = None
             kept, self._kept = self._kept, Counter()
+        for timer in timers:
+            if timer is not None:
+                timer.cancel()
         if kept:
             logger.warning(
                 "Nobody publishes %s at the moment: %d events wait on this host, in %s, and are handed over by any "
                 "process of the bus '%s' that runs here when somebody does",
-                ", ".join(sorted(kept)), kept.total(), self._open_outbox().path, self.engine.identity.bus,
+                ", ".join(sorted(kept)), kept.total(), self._open_outbox().path, self._engines.engine.identity.bus,
             )  # fmt: skip
+
+    def abandon(self) -> None:
+        """Forget what the parent of a forked child keeps."""
+        self._publishing = self._resuming = self._outbox = None
+        self._kept = Counter()
 
     # Going on where an earlier process of the service was ended
 
-    def _go_on(self, engine: Engine) -> None:
+    def _resume(self, engine: Engine) -> None:
         """Publish again, unless this process ends before, where something is left to be published. At first use."""
-        if self._worker is None and _published(self) and (Outbox.exists(engine.shelf.path) or engine.shelf.is_left()):
-            self._going_on = _later(PUBLISH_AFTER, self._publish_what_is_left)
+        if self._workers.worker is not None or not self._registration.kept():
+            return
+        if Outbox.exists(engine.shelf.path) or engine.shelf.is_left():
+            self._resuming = _later(PUBLISH_AFTER, self._publish_what_is_left)
 
     def _publish_what_is_left(self) -> None:
         with contextlib.suppress(LightbusException):  # closed meanwhile, or what cannot be read: firing says so
-            engine, names = self.engine, _published(self)
-            waiting = names.keys() & self._open_outbox().counts() if Outbox.exists(engine.shelf.path) else set()
+            engine, names = self._engines.engine, self._registration.kept()
+            waiting = {*names}.intersection(self._open_outbox().counts()) if Outbox.exists(engine.shelf.path) else set()
             is_left = engine.shelf.is_left()
             if not waiting and not is_left:
                 return
-            missing = engine.questions.wait_for_blocking(list(names), Deadline.after(self.config.discovery.wait))
+            missing = engine.questions.wait_for_blocking(names, Deadline.after(self._config.discovery.wait))
             peers = [peer for name in names for peer in engine.snapshot.by_api.get(name, ())]
             if any(peer.announcement.service == engine.identity.service for peer in peers):
                 return  # it adopts what is left, and is handed what waits
             if is_left or not waiting.isdisjoint(missing):
-                cast("Life", self).start_publishing()
+                self._publish_now()
 
-    def _is_known(self, api_name: str, name: str) -> bool:
+    def is_known(self, api_name: str, name: str) -> bool:
         """Return whether an event of an API that is not registered here exists, as far as this host has ever seen."""
-        if (api_name, name) in self.schema.events:
+        if (api_name, name) in self._registration.schema.events:
             return True
-        path = directory_of(self.config, self.engine.identity.bus)
+        path = directory_of(self._config, self._engines.engine.identity.bus)
         return Outbox.exists(path) and name in self._open_outbox().seen(api_name)
 
-    def _note_seen(self, message: EventMessage) -> None:
+    def note_seen(self, message: EventMessage) -> None:
         """Remember that there is such an event: then it can be kept when nobody is there to publish it."""
         name = (message.api_name, message.event_name)
-        if name not in self._seen and self.api_registry.find(message.api_name) is None:
+        if name not in self._seen and self._registration.apis.find(message.api_name) is None:
             self._seen.add(name)
             try:
                 self._open_outbox().note_seen(*name)
@@ -164,18 +218,10 @@ class Keeping(ClientCore):
                 logger.debug("It is not remembered that there is an event %s: %s", message.canonical_name, error)
 
     def _open_outbox(self) -> Outbox:
-        with self._lock:
+        with self._engines.lock:
             if self._outbox is None:
-                self._outbox = Outbox(directory_of(self.config, self.engine.identity.bus))
+                self._outbox = Outbox(directory_of(self._config, self._engines.engine.identity.bus))
             return self._outbox
-
-
-def _published(client: ClientCore) -> dict[str, None]:
-    """Return the APIs registered here that have events which are kept."""
-    apis = client.api_registry.all()
-    return {
-        api.meta.name: None for api in apis if any(event.delivery != "best_effort" for event in api.events.values())
-    }
 
 
 def _note_taken(taken: list[str], id: str, reply: Message) -> None:

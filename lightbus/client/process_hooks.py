@@ -7,21 +7,18 @@ import contextlib
 import os
 import threading
 import weakref
-from collections import Counter
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from typing import Any
 
 from ..adapters.sqlite.outbox import Outbox
 from ..blocking import note_exit
+from .engine_holder import EngineHolder
+from .lifecycle import Lifecycle
+from .outbox import UnpublishedEvents
 from .signals import forget_in_child, held_back, let_in
+from .worker_holder import WorkerHolder
 
-if TYPE_CHECKING:
-    from .engine_holder import ClientCore
-    from .lifecycle import Life
-
-__all__ = ["CLIENTS"]
-
-CLIENTS: weakref.WeakSet[ClientCore] = weakref.WeakSet()
-"""Every client of this process that is still used."""
+__all__ = ["InProcess"]
 
 _GRAVEYARD: list[Any] = []
 """What a forked child inherited and must not touch: closing the parent's sockets here would use them twice."""
@@ -34,17 +31,67 @@ FORK_PATIENCE = 2.0
 """Seconds for which a fork waits for an engine to stand still: longer than its imports take on a busy machine."""
 
 
+class InProcess:
+    """
+    A client as the process sees it that forks and ends. It counts from when it is made until it is collected.
+
+    Args:
+        engines, workers, unpublished, lifecycle: what of the client is a matter of one process.
+        close: closes the client.
+
+    """
+
+    def __init__(
+        self,
+        engines: EngineHolder,
+        workers: WorkerHolder,
+        unpublished: UnpublishedEvents,
+        lifecycle: Lifecycle,
+        close: Callable[[], None],
+    ) -> None:
+        self.close = close
+        self._engines = engines
+        self._workers = workers
+        self._unpublished = unpublished
+        self._lifecycle = lifecycle
+        _CLIENTS.add(self)
+
+    @property
+    def has_worker(self) -> bool:
+        """Whether there is a worker in this process."""
+        return self._workers.worker is not None
+
+    def pause(self, seconds: float) -> list[Callable[[], None]]:
+        """Have everything stand still, and return what lets it go on."""
+        resume: list[Callable[[], None]] = []
+        lock = self._engines.lock
+        # Whoever makes an engine imports: the child would inherit the lock of a module that nobody there imports on.
+        if lock.acquire(timeout=seconds):
+            resume.append(lock.release)
+        engine = self._engines.opened
+        if engine is not None:
+            resume.append(engine.pause(seconds))
+        return resume
+
+    def abandon(self) -> list[Any]:
+        """Forget what is the parent's, in a child, and return what has to stay untouched."""
+        inherited = [*self._engines.abandon(), self._workers.worker, self._lifecycle.thread]
+        self._workers.worker = self._lifecycle.thread = None
+        self._unpublished.abandon()
+        return inherited
+
+
+_CLIENTS: weakref.WeakSet[InProcess] = weakref.WeakSet()
+"""Every client of this process that is still used."""
+
+
 def _before_fork() -> None:
     _FORKS.signals = held_back()
     _FORKS.resume = []
     if Outbox.lock.acquire(timeout=FORK_PATIENCE):
         _FORKS.resume.append(Outbox.lock.release)
-    for client in list(CLIENTS):
-        # Whoever makes an engine imports: the child would inherit the lock of a module that nobody there imports on.
-        if client._lock.acquire(timeout=FORK_PATIENCE):
-            _FORKS.resume.append(client._lock.release)
-        if client._engine is not None:
-            _FORKS.resume.append(client._engine.pause(FORK_PATIENCE))
+    for client in list(_CLIENTS):
+        _FORKS.resume += client.pause(FORK_PATIENCE)
 
 
 def _after_fork_in_parent() -> None:
@@ -54,24 +101,18 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    forget_in_child(has_worker=any(client._worker is not None for client in CLIENTS))
+    forget_in_child(has_worker=any(client.has_worker for client in _CLIENTS))
     Outbox.lock = threading.Lock()
-    for client in list(CLIENTS):
-        if client._engine is not None:
-            client._engine.shelf.abandon()
-        _GRAVEYARD.append((client._engine, client._blocking, client._worker, client._background, client._lock))
-        client._engine = client._blocking = client._worker = client._background = None
-        client._publishing = client._going_on = client._outbox = None
-        client._kept = Counter()
-        client._lock = threading.RLock()
+    for client in list(_CLIENTS):
+        _GRAVEYARD.append(client.abandon())
     let_in(_FORKS.signals)  # last: what a handler raises here ends this function
 
 
 def _at_exit() -> None:
     note_exit()
-    for client in list(CLIENTS):
+    for client in list(_CLIENTS):
         with contextlib.suppress(Exception):
-            cast("Life", client).close()
+            client.close()
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

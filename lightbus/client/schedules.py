@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from ..exceptions import InvalidDeclaration, InvalidSchedule
 from ..scheduling import ScheduleJob, Timetable, every, scheduled
-from ..service.execution import name_of, runs_on_loop
-from .engine_holder import ClientCore
+from ..service.execution import close_unused, name_of, runs_on_loop
+from .worker_holder import WorkerHolder
 
-__all__ = ["Timing"]
+__all__ = ["Schedules"]
+
+logger = logging.getLogger("lightbus.client")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Timing(ClientCore):
-    """The part of the client that plans."""
+class Schedules:
+    """
+    The part of a client that plans.
+
+    Attributes:
+        timetables: what runs by the clock.
+
+    """
+
+    def __init__(self, workers: WorkerHolder) -> None:
+        self.timetables: list[Timetable] = []
+        self._workers = workers
+        self._background_tasks: list[Awaitable[Any]] = []
 
     def every(
         self,
@@ -56,26 +70,26 @@ class Timing(ClientCore):
         return decorate
 
     def add_background_task(self, coroutine: Awaitable[Any]) -> None:
-        """
-        Run a coroutine, once, beside the worker: from its start on, or at once where it runs.
-
-        It is cancelled when the worker stops. If it raises, that is logged, and the worker stops with exit code 1.
-
-        Args:
-            coroutine: as an `async def` function returns it, when it is called; or another awaitable.
-
-        Raises:
-            InvalidDeclaration: it is a function, or anything else that cannot be awaited.
-
-        """
+        """Run a coroutine once beside the worker. Raises InvalidDeclaration for what cannot be awaited."""
         if not inspect.isawaitable(coroutine):
             raise InvalidDeclaration(_no_background_task(coroutine))
         self._background_tasks.append(coroutine)
-        self._change_worker(lambda worker: worker.start_tasks())
+        self._workers.change(lambda worker: worker.start_tasks())
+
+    def take_background_tasks(self) -> list[Awaitable[Any]]:
+        """Return the background tasks that were added, and forget them: a coroutine runs once."""
+        taken, self._background_tasks = self._background_tasks, []
+        return taken
+
+    def drop_background_tasks(self) -> None:
+        """Say which background tasks were never run, and close them."""
+        for coroutine in self.take_background_tasks():
+            logger.warning("The background task %s was never run: no worker has started", name_of(coroutine))
+            close_unused(coroutine)
 
     def _add_timetable(self, timetable: Timetable) -> None:
         self.timetables.append(timetable)
-        self._change_worker(lambda worker: worker.start_tasks())
+        self._workers.change(lambda worker: worker.start_tasks())
 
 
 def _no_background_task(given: Any) -> str:

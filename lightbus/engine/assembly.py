@@ -34,9 +34,11 @@ __all__ = ["Served", "WorkerParts", "assemble", "published_apis"]
 
 
 class Served(Described, Protocol):
-    """Whose APIs and listeners a worker serves: the client."""
+    """Whose APIs and listeners a worker serves: a client."""
 
     hooks: HookRegistry
+    hook_client: object
+    """What hooks are told as `client`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +146,7 @@ def _handlers(client: Served, outlet: Outlet, *, serves_calls: bool) -> Handlers
         config=engine.config,
         apis=apis,
         hooks=client.hooks,
-        client=client,
+        client=client.hook_client,
         executor=engine.executor,
         reply=outlet.reply,
         serves_calls=serves_calls,
@@ -164,7 +166,7 @@ def _consumer(
         config=engine.config,
         apis=client.api_registry,
         hooks=client.hooks,
-        client=client,
+        client=client.hook_client,
         executor=engine.executor,
         on_fatal=on_fatal,
         on_stopped=on_stopped,

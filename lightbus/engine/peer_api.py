@@ -34,7 +34,10 @@ class Described(Protocol):
 
     api_registry: ApiRegistry
     schema: Schema
-    features: tuple[Feature, ...]
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """What a worker does."""
 
     @property
     def engine(self) -> Engine:

@@ -229,7 +229,7 @@ class Worker:
         if self.publishes_only:
             return
         try:
-            await self.client.hooks.run(name, self._life.call, client=self.client)
+            await self.client.hooks.run(name, self._life.call, client=self.client.hook_client)
             return
         except BaseException as error:
             if is_cancelled():

@@ -83,13 +83,11 @@ class MemoryBus:
                 f"{client.config.service_name} is on a bus: stop its worker first, and attach it once."
             )
         self._before[client] = _Before(
-            engine=client.exchange_engine(),
-            make_engine=client.make_engine,
+            engine=client.exchange_engine(EngineState(make=self._make_engine)),
             apis=frozenset(client.api_registry.names()),
             listeners=tuple(client.listeners),
             timetables=tuple(client.timetables),
         )
-        client.make_engine = self._make_engine
         self._buses.append(client)
         return bus
 
@@ -168,7 +166,6 @@ class MemoryBus:
 
     def _detach(self, client: BusClient) -> None:
         before = self._before.pop(client)
-        client.make_engine = before.make_engine
         client.exchange_engine(before.engine)
         client.listeners[:] = before.listeners
         client.timetables[:] = before.timetables
@@ -184,7 +181,6 @@ class _Before:
     """What a bus was before it was attached."""
 
     engine: EngineState
-    make_engine: Any
     apis: frozenset[str]
     listeners: tuple[Listener, ...]
     timetables: tuple[Timetable, ...]
@@ -192,7 +188,7 @@ class _Before:
 
 def _hears(listener: BusClient, publisher: BusClient) -> bool:
     """Return whether the listeners of one worker are given what the other one publishes, as far as they want it."""
-    worker = listener._worker
+    worker = listener.worker
     if worker is None or worker.parts is None:
         return True
     consumer = worker.parts.consumer

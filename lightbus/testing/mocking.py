@@ -50,7 +50,7 @@ class BusMocker:
         mock = BusMock(self._client.api_registry, require_mocking=self._require_mocking)
         engine = MockEngine(self._client, mock)
         # They are what the client's ways of calling and firing need of the real ones, and refuse the rest.
-        state = cast(Engine, engine), cast(BlockingChannel, MockDoor(engine)), False
+        state = EngineState(cast(Engine, engine), cast(BlockingChannel, MockDoor(engine)))
         self._replaced.append(self._client.exchange_engine(state))
         return mock
 

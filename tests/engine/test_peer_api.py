@@ -106,7 +106,7 @@ def test_workers_ask_each_other_without_hooks(service: BusPath) -> None:
 
 def groups_known_to(bus: BusPath) -> set[tuple[str, str]]:
     """Return the consumer groups that a worker knows, by API and name."""
-    worker = bus.client._worker
+    worker = bus.client.worker
     assert worker is not None
     assert worker.parts is not None
     return set(worker.parts.coordinator.groups)
@@ -226,7 +226,7 @@ def test_health(service: BusPath, bus: BusPath) -> None:
     """A worker that does what it is there for says so; one that has just stood still names that as a problem."""
     well = {"healthy": True, "problems": [], "losses": [], "refused": []}
     assert bus.internal.peer.health(bus_options=targeted(service)) == well
-    worker = service.client._worker
+    worker = service.client.worker
     assert worker is not None
     assert worker.parts is not None
     worker.parts.server._doubtful_until = time.monotonic() + 60

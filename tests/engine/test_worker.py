@@ -124,7 +124,7 @@ def test_running_calls_are_finished(bus: BusPath, caller: BusPath, procedure: st
     caller.client.wait_for_apis("auth")
     thread = threading.Thread(target=lambda: results.append(getattr(caller.auth, procedure)(seconds=0.4)))
     thread.start()
-    worker = bus.client._worker
+    worker = bus.client.worker
     assert worker is not None
     wait_until(lambda: worker.parts is not None and worker.parts.server.running == 1)
     bus.client.request_shutdown()
@@ -148,7 +148,7 @@ def test_calls_that_take_too_long_are_left(bus: BusPath, caller: BusPath, caplog
     caller.client.wait_for_apis("auth")
     thread = threading.Thread(target=call)
     thread.start()
-    worker = bus.client._worker
+    worker = bus.client.worker
     assert worker is not None
     wait_until(lambda: worker.parts is not None and worker.parts.server.running == 1)
     watch = Stopwatch()

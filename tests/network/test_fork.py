@@ -356,7 +356,7 @@ try:
     time.sleep(30)
 except Ended:
     if child == 0:
-        os._exit(3 if bus.client._engine is None else 4)
+        os._exit(3 if bus.client._engines.opened is None else 4)
     sys.exit(5)
 """
     script = processes.python("-W", "ignore", "-c", code, number, where, cwd=tmp_path)

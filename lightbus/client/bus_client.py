@@ -1,0 +1,344 @@
+"""`BusClient`: what programs see of a bus besides its paths. It makes the parts, and hands on what it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import Any, Self, TypeVar
+
+from ..blocking import forbid_in_loop
+from ..config import Config, Feature
+from ..engine.engine import Engine
+from ..engine.worker import Worker
+from ..listener import Listener, OnError
+from ..message import EventMessage
+from ..scheduling import ScheduleJob, Timetable
+from ..service.api import Api
+from ..service.hooks import HookRegistry
+from ..typing import BusOptions, Kwargs
+from .call_or_fire import CallOrFire
+from .calling import Calling
+from .engine_holder import EngineHolder, EngineState, MakeEngine
+from .firing import Firing
+from .history import History
+from .hook_runner import HookPoint, HookRunner
+from .lifecycle import Lifecycle
+from .listening import DURABLE, Listening
+from .names import Names
+from .outbox import UnpublishedEvents
+from .plugin_loader import PluginLoader
+from .process_hooks import InProcess
+from .registration import Registration
+from .schedules import Schedules
+from .worker_holder import WorkerHolder
+from .worker_view import WorkerView
+
+__all__ = ["BusClient"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class BusClient:
+    """
+    One bus, as this process uses it. Making one opens nothing: no thread, no socket, no file.
+
+    Any thread and any event loop may use it; after a fork the child has a fresh one of the same settings.
+
+    Args:
+        config: the settings.
+        plugins: plugins to add to those that the settings enable.
+        make_engine: makes another engine than the settings say, at first use.
+
+    """
+
+    on_start = HookPoint()
+    on_stop = HookPoint()
+    before_worker_start = HookPoint()
+    after_worker_stopped = HookPoint()
+    before_rpc_call = HookPoint()
+    after_rpc_call = HookPoint()
+    before_rpc_execution = HookPoint()
+    after_rpc_execution = HookPoint()
+    before_event_sent = HookPoint()
+    after_event_sent = HookPoint()
+    before_event_execution = HookPoint()
+    after_event_execution = HookPoint()
+    on_events_lost = HookPoint()
+
+    def __init__(
+        self, config: Config, *, plugins: Sequence[Any] | None = None, make_engine: MakeEngine = Engine
+    ) -> None:
+        self.config = config
+        self.hooks = HookRegistry()
+        loader = PluginLoader(config, self.hooks, plugins or ())
+        engines = self._engines = EngineHolder(config, make_engine, loader.load)
+        workers = self._workers = WorkerHolder(tuple(config.features))
+        registration = self._registration = Registration(workers, human_readable=config.bus.options.human_readable)
+        self.api_registry, self.schema = registration.apis, registration.schema
+        schedules = self._schedules = Schedules(workers)
+        listening = self._listening = Listening(config, registration.apis, workers)
+        hooks = HookRunner(self, self.hooks, engines)
+        self._calling = Calling(config, engines, registration, hooks)
+        self.names = Names(config, engines, registration, self._calling)
+        self.past = History(config, engines, self._calling, listening.listeners)
+        unpublished = self._unpublished = UnpublishedEvents(
+            config, engines, registration, workers, publish=lambda: self._lifecycle.start_publishing()
+        )
+        self._firing = Firing(config, engines, registration, hooks, unpublished)
+        self.call_or_fire = CallOrFire(
+            config, engines, registration, unpublished, call=self.call_rpc_blocking, fire=self.fire_event_blocking
+        )
+        view = WorkerView(
+            hook_client=self,
+            hooks=self.hooks,
+            engines=engines,
+            workers=workers,
+            registration=registration,
+            listening=listening,
+            schedules=schedules,
+            unpublished=unpublished,
+            plugins=loader,
+        )
+        self._lifecycle = Lifecycle(config, view, engines, workers, unpublished, schedules)
+        self._in_process = InProcess(engines, workers, unpublished, self._lifecycle, close=self.close)
+
+    # What there is
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of this process, made at first use. Raises BusAlreadyClosed."""
+        return self._engines.engine
+
+    @property
+    def service_name(self) -> str:
+        """The name of the service this process belongs to."""
+        return self._engines.engine.identity.service
+
+    @property
+    def process_name(self) -> str:
+        """The name of this process."""
+        return self._engines.engine.identity.process
+
+    @property
+    def listeners(self) -> list[Listener]:
+        """The listeners that were declared."""
+        return self._listening.listeners
+
+    @property
+    def timetables(self) -> list[Timetable]:
+        """What was declared to run by the clock."""
+        return self._schedules.timetables
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """What a worker does: rpcs, events, tasks."""
+        return self._workers.features
+
+    @property
+    def worker(self) -> Worker | None:
+        """The worker that runs here, starts or stops: for tools and tests."""
+        return self._workers.worker
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether this process runs a worker of this bus, or starts or stops one."""
+        return self._workers.worker is not None
+
+    @property
+    def exit_code(self) -> int:
+        """What the process is to exit with: the highest that a worker of it has left with."""
+        return self._workers.exit_code
+
+    @property
+    def dropped_events(self) -> int:
+        """Best-effort events that nobody was there to publish."""
+        return self._unpublished.dropped
+
+    def exchange_engine(self, state: EngineState = EngineState()) -> EngineState:  # noqa: B008  it never changes
+        """Put another engine in place, or none as at the beginning, and return what was there (`lightbus.testing`)."""
+        return self._engines.exchange(state)
+
+    # Declaring
+
+    def register_api(self, api: Api) -> None:
+        """
+        Offer an API: its procedures can be called, and its events fired.
+
+        A running worker advertises it at once. `api_registry.remove(name)` takes it back.
+
+        Raises:
+            InvalidApiRegistryEntry: `api` is no instance of an Api class, or the name is taken.
+            InvalidName: `bus.<api>.<name>` could not lead to one of its names.
+            InvalidDeclaration: an annotation names what cannot be sent.
+
+        """
+        self._registration.add(api)
+
+    def listen_for_event(
+        self,
+        api_name: str,
+        name: str,
+        listener: Callable[..., Any],
+        *,
+        listener_name: str | None = None,
+        group: str | None = DURABLE,
+        concurrency: int = 1,
+        max_deliveries: int = 5,
+        options: BusOptions | None = None,
+        on_error: OnError | None = None,
+    ) -> None:
+        """Call `listener` for each of these events. See `BusPath.listen`."""
+        self.listen_for_events(
+            [(api_name, name)],
+            listener,
+            listener_name=listener_name,
+            group=group,
+            concurrency=concurrency,
+            max_deliveries=max_deliveries,
+            options=options,
+            on_error=on_error,
+        )
+
+    def listen_for_events(
+        self,
+        events: Iterable[tuple[str, str]],
+        listener: Callable[..., Any],
+        *,
+        listener_name: str | None = None,
+        group: str | None = DURABLE,
+        concurrency: int = 1,
+        max_deliveries: int = 5,
+        options: BusOptions | None = None,
+        on_error: OnError | None = None,
+    ) -> None:
+        """
+        Call `listener` for each of several events, given as `(api name, event name)`; `"*"` is every event of an API.
+
+        Raises InvalidEventListener, DuplicateListenerName, NothingToListenFor, EventNotFound.
+        """
+        self._listening.listen(
+            events,
+            listener,
+            listener_name=listener_name,
+            group=group,
+            concurrency=concurrency,
+            max_deliveries=max_deliveries,
+            options=options,
+            on_error=on_error,
+        )
+
+    def every(
+        self,
+        *,
+        seconds: float = 0,
+        minutes: float = 0,
+        hours: float = 0,
+        days: float = 0,
+        also_run_immediately: bool = False,
+    ) -> Callable[[F], F]:
+        """Run the decorated function at a fixed interval, without drift. Raises InvalidSchedule."""
+        return self._schedules.every(
+            seconds=seconds, minutes=minutes, hours=hours, days=days, also_run_immediately=also_run_immediately
+        )
+
+    def schedule(self, schedule_job: ScheduleJob, also_run_immediately: bool = False) -> Callable[[F], F]:
+        """Run the decorated function when a job of the `schedule` library is due. Raises InvalidSchedule."""
+        return self._schedules.schedule(schedule_job, also_run_immediately=also_run_immediately)
+
+    def add_background_task(self, coroutine: Awaitable[Any]) -> None:
+        """
+        Run a coroutine, once, beside the worker: from its start on, or at once where it runs.
+
+        It is cancelled when the worker stops. If it raises, that is logged, and the worker stops with exit code 1.
+
+        Args:
+            coroutine: as an `async def` function returns it, when it is called; or another awaitable.
+
+        Raises:
+            InvalidDeclaration: it is a function, or anything else that cannot be awaited.
+
+        """
+        self._schedules.add_background_task(coroutine)
+
+    # Calling and firing. What is returned is the coroutine of the part itself: one less on the way of every message.
+
+    def call_rpc_remote(
+        self, api_name: str, name: str, kwargs: Kwargs | None = None, options: BusOptions | None = None
+    ) -> Coroutine[Any, Any, Any]:
+        """Call a procedure and return its result. Raises what `BusPath.__call__` raises."""
+        return self._calling.call(api_name, name, kwargs, options)
+
+    def call_rpc_blocking(
+        self, api_name: str, name: str, kwargs: Kwargs | None = None, options: BusOptions | None = None
+    ) -> Any:
+        """Do the same from a plain thread. Raises CannotBlockHere inside a running event loop."""
+        return self._calling.call_blocking(api_name, name, kwargs, options)
+
+    def fire_event(
+        self, api_name: str, name: str, kwargs: Kwargs | None = None, options: BusOptions | None = None
+    ) -> Coroutine[Any, Any, EventMessage]:
+        """Fire an event and return it when it is on disk somewhere. Raises what `BusPath.fire` raises."""
+        return self._firing.fire(api_name, name, kwargs, options)
+
+    def fire_event_blocking(
+        self, api_name: str, name: str, kwargs: Kwargs | None = None, options: BusOptions | None = None
+    ) -> EventMessage:
+        """Do the same from a plain thread. Raises CannotBlockHere inside a running event loop."""
+        return self._firing.fire_blocking(api_name, name, kwargs, options)
+
+    def wait_for_apis(self, *names: str, timeout: float = 5.0) -> None:
+        """Return when each of these APIs is advertised by a peer that is up. Raises LightbusTimeout."""
+        self.names.wait_for_apis(*names, timeout=timeout)
+
+    async def wait_for_apis_async(self, *names: str, timeout: float = 5.0) -> None:
+        """Do the same on an event loop."""
+        await self.names.wait_for_apis_async(*names, timeout=timeout)
+
+    # A worker's life, and the end
+
+    def set_features(self, features: Iterable[Feature | str]) -> None:
+        """Choose what a worker does: rpcs, events, tasks. Before it starts."""
+        self._workers.features = tuple(Feature(feature) for feature in features)
+
+    async def start_worker(self) -> None:
+        """Serve the APIs and listeners on the running loop, beside whatever else it does, and return."""
+        await self._lifecycle.start_worker()
+
+    async def stop_worker(self) -> None:
+        """Finish what runs, leave the bus, and return; the client goes on."""
+        await self._workers.stop()
+
+    async def consume_rpcs(self) -> None:
+        """Serve procedures only, until told to stop (upstream's name)."""
+        await self._lifecycle.consume_rpcs()
+
+    def run_forever(self) -> int:
+        """
+        Run a worker until SIGINT, SIGTERM or `request_shutdown`; return the exit code. A second signal ends it at once.
+
+        Raises LightbusServerMustStartInMainThread elsewhere, CannotBlockHere inside a running event loop, and
+        UnsupportedUse at the top level of a bus module that is being imported.
+        """
+        return self._lifecycle.run_forever()
+
+    def start_in_background(self) -> None:
+        """Run a worker in a thread beside this program (a web process, say), and return when it serves."""
+        self._lifecycle.start_in_background()
+
+    def request_shutdown(self) -> None:
+        """Ask a running worker to stop; from any thread or handler."""
+        self._workers.request_stop()
+
+    def close(self) -> None:
+        """Leave the bus and close everything; bounded. Idempotent. An event loop uses `close_async`."""
+        forbid_in_loop("close()", "bus.client.close_async()")
+        self._lifecycle.close()
+
+    async def close_async(self) -> None:
+        """Leave the bus and close everything; bounded. Idempotent."""
+        await self._lifecycle.close_async()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

@@ -1,0 +1,60 @@
+"""The hooks of a client: how they are declared on it, and how those around its own calls and events are run."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, Self, overload
+
+from ..service.execution import CallersContext
+from ..service.hooks import HookDecorator, HookRegistry, decorator
+from .engine_holder import EngineHolder
+
+__all__ = ["HookPoint", "HookRunner"]
+
+
+class _HasHooks(Protocol):
+    hooks: HookRegistry
+
+
+class HookPoint:
+    """`bus.client.on_start` and its like: the decorator of the hook that has the attribute's name."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, client: None, owner: type) -> Self: ...
+
+    @overload
+    def __get__(self, client: _HasHooks, owner: type) -> HookDecorator: ...
+
+    def __get__(self, client: _HasHooks | None, owner: type) -> Self | HookDecorator:
+        return self if client is None else decorator(client.hooks, self.name)
+
+
+class HookRunner:
+    """
+    Runs the hooks around a call or an event for whoever makes it, in the caller's context.
+
+    Args:
+        client: what the functions are told as `client`.
+        registry: which functions there are.
+        engines: whose threads `def` functions run in.
+
+    """
+
+    def __init__(self, client: object, registry: HookRegistry, engines: EngineHolder) -> None:
+        self.has = registry.has
+        self._client = client
+        self._registry = registry
+        self._engines = engines
+
+    async def run(self, name: str, **details: Any) -> None:
+        """Run the functions and plugins of a hook; `def` functions in a thread."""
+        if self.has(name):
+            call = CallersContext(self._engines.engine.executor).call
+            await self._registry.run(name, call, client=self._client, **details)
+
+    def run_blocking(self, name: str, **details: Any) -> None:
+        """Do the same in a plain thread."""
+        if self.has(name):
+            self._registry.run_blocking(name, CallersContext.call_blocking, client=self._client, **details)

@@ -1,0 +1,82 @@
+"""The worker of a client in this process, while there is one: started, told what is new, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from ..config import Feature
+from ..engine.worker import Worker
+from ..exceptions import UnsupportedUse
+
+__all__ = ["CHANGE_TIMEOUT", "WorkerHolder"]
+
+CHANGE_TIMEOUT = 2.0
+"""Seconds for which a thread waits for a running worker to take in what is new."""
+
+
+class WorkerHolder:
+    """
+    One worker at a time. It is started and stopped on its own loop; any thread may look at it, and tell it changes.
+
+    Attributes:
+        features: what the next worker does.
+        exit_code: the highest of those that have left.
+        worker: the one that runs, starts or stops.
+
+    """
+
+    def __init__(self, features: tuple[Feature, ...]) -> None:
+        self.features = features
+        self.exit_code = 0
+        self.worker: Worker | None = None
+
+    @property
+    def publishes_only(self) -> bool:
+        """Whether the worker is there only to publish what this process fires."""
+        return self.worker is not None and self.worker.publishes_only
+
+    async def start(self, make: Callable[[], Worker]) -> Worker:
+        """Make a worker, start it on the running loop and return it. Raises UnsupportedUse where another one runs."""
+        if self.worker is not None and not self.worker.loop.is_closed():
+            raise UnsupportedUse("This bus has a running worker already; stop_worker() ends it.")
+        worker = self.worker = make()
+        try:
+            await worker.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return worker
+
+    async def stop(self) -> None:
+        """Have the worker finish what runs and leave the bus, on its loop."""
+        worker = self.worker
+        if worker is None:
+            return
+        try:
+            await worker.stop()
+        finally:
+            self.gone(worker)
+
+    def gone(self, worker: Worker) -> None:
+        """Record that a worker has left: it was stopped, or its loop ended."""
+        self.exit_code = max(self.exit_code, worker.exit_code)
+        if self.worker is worker:
+            self.worker = None
+
+    def request_stop(self) -> None:
+        """Ask the worker to stop; from any thread or handler."""
+        if self.worker is not None:
+            self.worker.request_stop()
+
+    def change(self, make: Callable[[Worker], Coroutine[Any, Any, None]]) -> None:
+        """Have a running worker take in what is new; in a plain thread, return when it has."""
+        worker = self.worker
+        if worker is None or worker.loop.is_closed():
+            return
+        change = asyncio.run_coroutine_threadsafe(make(worker), worker.loop)
+        if asyncio._get_running_loop() is None:
+            with contextlib.suppress(TimeoutError):  # it goes on by itself
+                change.result(CHANGE_TIMEOUT)

@@ -1,0 +1,62 @@
+"""What a worker sees of its client: what it serves, and whom it tells."""
+
+from __future__ import annotations
+
+from ..config import Feature
+from ..engine.engine import Engine
+from ..service.hooks import HookRegistry
+from .engine_holder import EngineHolder
+from .listening import Listening
+from .outbox import UnpublishedEvents
+from .plugin_loader import PluginLoader
+from .registration import Registration
+from .schedules import Schedules
+from .worker_holder import WorkerHolder
+
+__all__ = ["WorkerView"]
+
+
+class WorkerView:
+    """
+    The user of a worker (see `engine.worker.WorkerUser`), made of the parts of a client.
+
+    Attributes:
+        hook_client: what hooks are told as `client`.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        hook_client: object,
+        hooks: HookRegistry,
+        engines: EngineHolder,
+        workers: WorkerHolder,
+        registration: Registration,
+        listening: Listening,
+        schedules: Schedules,
+        unpublished: UnpublishedEvents,
+        plugins: PluginLoader,
+    ) -> None:
+        self.hook_client = hook_client
+        self.hooks = hooks
+        self.api_registry = registration.apis
+        self.schema = registration.schema
+        self.listeners = listening.listeners
+        self.timetables = schedules.timetables
+        self.take_background_tasks = schedules.take_background_tasks
+        self.take_over = unpublished.take_over
+        self.load_plugins = plugins.load
+        self.worker_is_gone = workers.gone
+        self._engines = engines
+        self._workers = workers
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of this process."""
+        return self._engines.engine
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """What a worker does."""
+        return self._workers.features
