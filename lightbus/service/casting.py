@@ -23,7 +23,7 @@ from typing_extensions import TypedDict
 from ..typing import JsonSchema, Kwargs
 from .from_wire import from_wire, validator_of
 from .json_forms import json_schema_of
-from .validating import Problem
+from .problems import Problem
 
 __all__ = ["CastFailed", "Caster", "is_text_of"]
 

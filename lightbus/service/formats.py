@@ -17,11 +17,9 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-__all__ = ["COMPLEX", "DECIMAL", "FORMATS"]
+from .format_names import COMPLEX, DECIMAL
 
-DECIMAL = "decimal"
-COMPLEX = "complex"
-"""Formats of ours: pydantic describes both types as a text and no more."""
+__all__ = ["FORMATS"]
 
 _TYPES: dict[str, Any] = {
     "date-time": datetime,

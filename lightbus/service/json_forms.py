@@ -11,7 +11,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from ..typing import JsonSchema
 from ..wire.codec import json_form
-from .formats import COMPLEX, DECIMAL
+from .format_names import COMPLEX, DECIMAL
 from .from_wire import names_read
 
 __all__ = ["json_schema_of"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
 from ..exceptions import InvalidDeclaration, InvalidName
-from .validating import elided
+from .problems import elided
 
 __all__ = ["Parameter", "WildcardParameter", "annotation_text", "by_name", "empty", "exact_types", "of_function"]
 

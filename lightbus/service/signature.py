@@ -17,7 +17,8 @@ from ..exceptions import DeformError, InvalidEventArguments, InvalidParameters, 
 from ..typing import JsonSchema, Kwargs
 from ..wire.codec import json_form
 from .parameters import Parameter, WildcardParameter, annotation_text, empty, exact_types, of_function
-from .validating import CompiledSchema, Problem
+from .problems import Problem
+from .validating import CompiledSchema
 
 if TYPE_CHECKING:
     from .casting import Caster

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import reprlib
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..exceptions import InvalidSchema, ValidationError, with_article
+from ..exceptions import InvalidSchema, ValidationError
 from ..wire.codec import json_form
 from .formats import FORMATS
+from .problems import Problem
 
 if TYPE_CHECKING:
     from jsonschema_rs import Draft202012Validator
 
-__all__ = ["CompiledSchema", "Problem", "elided"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """What is wrong with one value: where it is, what it is, and why it is not accepted."""
-
-    path: Sequence[str | int]
-    got: Any
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{_path_text(self.path)} is {elided(self.got)}, but {self.reason}"
+__all__ = ["CompiledSchema"]
 
 
 class CompiledSchema:
@@ -79,25 +65,6 @@ class CompiledSchema:
             raise ValidationError(f"{self._what} is not satisfied: {problem}.")
 
 
-def elided(value: Any) -> str:
-    """Return a short `repr` of any value, also of a very large one or of one whose `__repr__` raises."""
-    try:
-        return _ELIDING.repr(value)
-    except Exception:  # an integer of more digits than Python prints
-        return with_article(type(value).__name__)
-
-
-def _path_text(path: Sequence[str | int]) -> str:
-    if not path:
-        return "it"
-    first, *rest = path
-    return str(first) + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in rest)
-
-
 def _refuse(uri: str) -> Any:
     # A schema may come from another peer: following its references would let that peer make us fetch any address.
     raise ValueError(f"it refers to {uri}, and references to other documents are not followed")
-
-
-_ELIDING = reprlib.Repr()
-_ELIDING.maxstring = _ELIDING.maxother = 80
