@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from ..events.coordinator import Coordinator
 from ..events.publisher import Publisher
-from ..exceptions import ProtocolError
+from ..exceptions import PeerBusy, ProtocolError
 from ..membership.connected import ConnectedEngines
 from ..membership.context import Identity
 from ..membership.guard import Guard
@@ -33,6 +33,7 @@ from ..wire.envelope import (
     Goodbye,
     Hello,
     Join,
+    Kind,
     Leave,
     Message,
     Open,
@@ -40,6 +41,7 @@ from ..wire.envelope import (
     Request,
     Start,
 )
+from .inbox import LARGE, Inbox
 
 __all__ = ["Binding", "Handlers", "Outlet"]
 
@@ -96,11 +98,12 @@ class Binding:
     ) -> None:
         self.identity = identity
         self.counts: Counter[str] = Counter()
-        """unreadable, misplaced."""
+        """unreadable, undecoded, misplaced."""
         self.guard = Guard(logger)
         self._transport = transport
         self._router = transport.router(self._on_message)
         self._xpub = transport.publisher(self._on_subscription)
+        self._inbox = Inbox(self._decode, self._refuse_undecoded, transport.max_message_size)
         self.introductions = Introductions(identity, view, self._router.send)
         self._beat = time.monotonic()
         self._failures = RecurringLog(logger)
@@ -159,12 +162,14 @@ class Binding:
 
     def close(self) -> None:
         """Close, and remove what leads others here."""
+        self._inbox.close()
         self._router.flush_and_close(200)
         self._xpub.flush_and_close(200)
         self._pair.close()
 
     def abandon(self) -> None:
         """Close, on a loop that is closed."""
+        self._inbox.close()
         self._router.abandon()
         self._xpub.abandon()
         self._pair.close()
@@ -213,19 +218,25 @@ class Binding:
         }
 
     def _on_message(self, routing_id: bytes, frame: bytes) -> None:
+        if not (len(frame) >= LARGE or self._inbox.size) or not self._inbox.takes(routing_id, frame):
+            self._decode(routing_id, frame, 0.0)
+
+    def _decode(self, routing_id: bytes, frame: bytes, waited: float) -> None:
         try:
             call_id, message = envelope.decode(frame)
         except ProtocolError as error:
             self._unreadable(routing_id, frame, error)
             return
         try:
+            if waited and type(message) is Request:
+                message = message._replace(left=message.left - waited)
             self._table.get(type(message), self._misplaced)(routing_id, call_id, message, frame)
         except Exception as error:
             self.guard.failed(self._named(routing_id), message, error)
 
     def _on_request(self, routing_id: bytes, call_id: int, request: Request, frame: bytes) -> None:
         self._look_at_clock(time.monotonic())
-        self.handlers.server.handle(routing_id, call_id, request, len(frame))
+        self.handlers.server.handle(routing_id, call_id, request, frame)
 
     def _on_fire(self, routing_id: bytes, call_id: int, fire: Fire, frame: bytes) -> None:
         if self.introductions.draining:
@@ -249,6 +260,18 @@ class Binding:
         self.counts["unreadable"] += 1
         self.guard.unreadable(self._named(routing_id), error)
         self._reply(routing_id, envelope.call_id_of(frame), Error(error.code, str(error), False, {}))
+
+    def _refuse_undecoded(self, routing_id: bytes, frame: bytes) -> None:
+        """Refuse what came while too many large messages wait. What is no call and no event is asked for again."""
+        self.counts["undecoded"] += 1
+        text = "Large messages come faster than they are decoded: %d were refused so far, the last one from %s"
+        self._failures.say(
+            "inbox", logging.WARNING, text, self.counts["undecoded"], self._named(routing_id), changes=False
+        )
+        if frame[0] in (Kind.REQUEST, Kind.FIRE):
+            reason = f"{self.identity} has {self._inbox.size} bytes of large messages waiting to be decoded."
+            error = Error(PeerBusy.code, reason, False, {"elsewhere": True})
+            self._reply(routing_id, envelope.call_id_of(frame), error)
 
     def _named(self, routing_id: bytes) -> str:
         """Return who speaks through a connection, for a log line."""

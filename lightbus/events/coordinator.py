@@ -954,11 +954,12 @@ class Coordinator:
 
     def _streams_of_nobody(self, message: Open) -> list[Any]:
         rows = []
+        events, partitions = set(message.events), set(message.partitions)
         for journal in self.journals():
             topics = {
                 topic: head
                 for topic, head in journal.topics(message.api).items()
-                if topic.event in message.events and topic.partition in message.partitions
+                if topic.event in events and topic.partition in partitions
             }
             since = self._found(journal, message.api, message.since)
             for topic, head in topics.items():

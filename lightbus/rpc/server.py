@@ -57,6 +57,9 @@ MAX_NESTED_IN_ALL = 1000
 MAX_INTERNAL = 256
 """Calls of `internal.` APIs at the same time; they need no place, and so need a bound of their own."""
 
+SMALL = 4096
+"""Bytes of a request that waits as it was decoded. A larger one could take sixty times its bytes, if it is of lists."""
+
 MAX_CALLERS = 4096
 """Calling processes whose service is remembered."""
 
@@ -76,6 +79,7 @@ class _Job:
         "executed",
         "execution",
         "failed",
+        "frame",
         "holder",
         "in_user_code",
         "mark",
@@ -96,6 +100,8 @@ class _Job:
         self.request = request
         self.procedure = procedure
         self.size = size
+        self.frame = b""
+        """What is decoded again once it is begun, where it waits and is large."""
         self.arrived = self.began = time.monotonic()
         """When it came in, and when it was last begun with: its start was ordered, its handler has its turn."""
         self.deadline = Deadline.in_seconds(request.left)
@@ -214,8 +220,8 @@ class Server:
         self.stall_count += 1
         self._doubtful_until = now + DOUBT
 
-    def handle(self, routing_id: bytes, call_id: int, request: Request, size: int = 0) -> None:
-        """Take in a request of so many bytes: execute it, queue it or refuse it with the reason."""
+    def handle(self, routing_id: bytes, call_id: int, request: Request, frame: bytes = b"") -> None:
+        """Take in a request that came as this frame: execute it, queue it or refuse it with the reason."""
         if request.left <= 0:
             self.counts["expired"] += 1  # nobody waits for an answer
             return
@@ -227,7 +233,7 @@ class Server:
         except LightbusException as error:
             self._refuse(routing_id, call_id, request, Error(error.code, str(error), False, {}))
             return
-        job = _Job(routing_id, call_id, request, procedure, size, self._marks)
+        job = _Job(routing_id, call_id, request, procedure, len(frame), self._marks)
         if self.watch.is_on:
             job.arguments = self.watch.arguments_of(request)
         if job.is_internal:
@@ -237,7 +243,7 @@ class Server:
             # A call back into this process, for one that holds a place already: to have it wait would be a deadlock.
             self._take_nested(job, holder)
         else:
-            self._admit(job)
+            self._admit(job, frame)
 
     def _take_internal(self, job: _Job) -> None:
         if self._internal >= MAX_INTERNAL:
@@ -262,7 +268,7 @@ class Server:
                 return job
         return None
 
-    def _admit(self, job: _Job) -> None:
+    def _admit(self, job: _Job, frame: bytes) -> None:
         """Execute a call that needs a place, have it wait for one, or refuse it."""
         admission, now = self._admission, job.arrived
         admission.arrived(now)
@@ -273,6 +279,8 @@ class Server:
             self._probe_later()
             self._refuse_busy(job, reason)
         else:
+            if len(frame) > SMALL:
+                job.frame, job.request = frame, job.request._replace(kwargs={})
             self._jobs[job.routing_id, job.call_id] = job
             self._queue.append(job)
             self._queued_bytes += job.size
@@ -363,6 +371,8 @@ class Server:
         self.counts["refused_busy"] += 1
         text = f"{self.identity} {reason}. Start a further worker, or raise worker.rpc_concurrency."
         error = Error(PeerBusy.code, text, False, {"elsewhere": True})
+        if self.watch.is_on:
+            self._decode_again(job)
         self._refuse(job.routing_id, job.call_id, job.request, error)
 
     def _refuse(self, routing_id: bytes, call_id: int, request: Request, error: Error) -> None:
@@ -588,7 +598,13 @@ class Server:
                 self._refuse_busy(job, f"did not come to this call within {now - job.arrived:.2f} s")
             else:
                 self._count(job)
+                self._decode_again(job)
                 self._start(job)
+
+    def _decode_again(self, job: _Job) -> None:
+        if job.frame:
+            _, request = envelope.decode(job.frame)
+            job.frame, job.request = b"", cast(Request, request)
 
     def _left_queue(self, job: _Job) -> None:
         self._queued_bytes -= job.size

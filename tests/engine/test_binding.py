@@ -21,6 +21,7 @@ from lightbus.adapters.zmq.security import HostSecurity
 from lightbus.adapters.zmq.transport import ZmqTransport
 from lightbus.config.keys import BusKey
 from lightbus.engine.binding import STANDSTILL, Binding, Handlers, Outlet
+from lightbus.engine.inbox import LARGE
 from lightbus.membership import introductions as module
 from lightbus.membership.connected import ConnectedEngines
 from lightbus.membership.context import Identity
@@ -62,7 +63,7 @@ class FakeServer:
         self.cancelled: list[int] = []
         self.stall_count = 0
 
-    def handle(self, routing_id: bytes, call_id: int, request: Request, size: int = 0) -> None:
+    def handle(self, routing_id: bytes, call_id: int, request: Request, frame: bytes = b"") -> None:
         self.handled.append(request)
 
     def cancel(self, routing_id: bytes, call_id: int) -> None:
@@ -434,3 +435,32 @@ def test_connections_that_are_refused(surroundings: Surroundings, place: Place) 
         assert place.binding.refused_connections == {"no_key": 1}
 
     place.run(scenario)
+
+
+def test_large_messages_that_come_too_fast_are_refused_undecoded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call and an event are answered, so that they go elsewhere; anything else is counted."""
+
+    async def test() -> None:
+        caller = await place.introduced()
+        monkeypatch.setattr(place.binding._inbox, "_most", LARGE)
+        call = Request(OWN, "shop", "buy", 5.0, "c" * 16, [], None, 0, {"x": b"x" * LARGE})
+        fire = Fire(OWN, "shop", "bought", 5.0, "k", b"x" * LARGE, "journal")
+        for message in (call, fire, HELLO._replace(service="x" * LARGE)):
+            caller.say(message)
+        await wait_until_async(lambda: place.binding.counts["undecoded"] == 3)
+        busy = await caller.hears(Error, Error)
+        assert {error.code for error in busy} == {"peer_busy"}  # type: ignore[attr-defined]
+        caller.say(HELLO)
+        await caller.hears(Welcome)
+
+    place.run(test)
+
+
+def test_a_large_call_that_waited_has_less_time_left(place: Place) -> None:
+    """The worker takes off what it kept it waiting."""
+
+    async def test() -> None:
+        place.binding._decode(b"peer", envelope.encode(REQUEST._replace(left=5.0), 1), 4.0)
+        assert place.server.handled[0].left == 1.0
+
+    place.run(test)

@@ -23,7 +23,7 @@ from lightbus.exceptions import InvalidParameters, UnknownApi
 from lightbus.membership.context import MAX_CHAIN, Identity
 from lightbus.message import ResultMessage, RpcMessage
 from lightbus.rpc import server
-from lightbus.rpc.server import DOUBT, Server
+from lightbus.rpc.server import DOUBT, SMALL, Server
 from lightbus.service.api import Api, ApiRegistry
 from lightbus.service.failures import MAX_TRACE, PACKAGE
 from lightbus.service.hooks import HookRegistry
@@ -575,18 +575,34 @@ def test_what_waits_is_bounded_in_bytes() -> None:
 
     async def test(bench: Bench) -> None:
         bench.request("wait")
-        size = 40 * 1024 * 1024
-        bench.server.handle(b"peer", 1001, Request(ME, "work", "echo", 5.0, CALLER, [], None, 0, {}), size)
-        bench.server.handle(b"peer", 1002, Request(ME, "work", "echo", 5.0, CALLER, [], None, 0, {}), size)
+        large = Request(ME, "work", "echo", 5.0, CALLER, [], None, 0, {"value": b"x" * 40 * 1024 * 1024})
+        frame = envelope.encode(large, 1)
+        bench.server.handle(b"peer", 1001, large, frame)
+        bench.server.handle(b"peer", 1002, large, frame)
         assert bench.server.queued == 1
         refused = await bench.answer(1002)
         assert isinstance(refused, Error)
-        assert "1 calls of 41943040 bytes waiting" in refused.message
+        assert f"1 calls of {len(frame)} bytes waiting" in refused.message
         bench.server.cancel(b"peer", 1001)
-        bench.server.handle(b"peer", 1003, Request(ME, "work", "echo", 5.0, CALLER, [], None, 0, {}), size)
+        bench.server.handle(b"peer", 1003, large, frame)
         assert bench.server.queued == 1
         bench.api.gate.set()
-        await bench.answer(1003)
+        assert await bench.answer(1003) == Result(large.kwargs["value"])
+
+    serve(test, **small(concurrency=1, queue=9))
+
+
+def test_a_large_call_waits_as_bytes_and_has_its_arguments_when_it_is_begun() -> None:
+    """A list of lists takes sixty times the memory that its bytes take, and only those are counted."""
+
+    async def test(bench: Bench) -> None:
+        bench.request("wait")
+        rows = [[number] for number in range(SMALL)]
+        request = Request(ME, "work", "echo", 5.0, CALLER, [], None, 0, {"value": rows})
+        bench.server.handle(b"peer", 1001, request, envelope.encode(request, 1001))
+        assert [job.request.kwargs for job in bench.server._queue] == [{}]
+        bench.api.gate.set()
+        assert await bench.answer(1001) == Result(rows)
 
     serve(test, **small(concurrency=1, queue=9))
 

@@ -20,6 +20,9 @@ _RCVMORE = int(zmq.RCVMORE)
 _SOURCE = int(zmq.SRCFD)
 """The descriptor of the connection that a message came over."""
 
+LARGE, FAIR_BYTES = 64 * 1024, 64 * 1024 * 1024
+"""Bytes of a message that takes its time to be read, and of all such that are read before others have theirs."""
+
 LEAST_PAUSE, LONGEST_PAUSE = 0.005, 0.1
 """Seconds after which it is looked whether a caller for whom results wait has read some; longer where it has not."""
 
@@ -61,6 +64,8 @@ class Router(_BoundSocket):
         self.unread = Unread(self._give)
         self._pause = LEAST_PAUSE
         self._timer: asyncio.TimerHandle | None = None
+        self._read_bytes = 0
+        """Bytes of large messages since it was last enough."""
         super().__init__(socket, gate)
 
     def send(self, routing_id: bytes, frame: bytes) -> bool:
@@ -119,6 +124,10 @@ class Router(_BoundSocket):
             while socket.getsockopt(_RCVMORE):
                 socket.recv(NOBLOCK)
             frame = b""
+        if len(frame) >= LARGE:
+            self._read_bytes += len(frame)
+            if self._read_bytes >= FAIR_BYTES:
+                self._read_bytes, self._is_enough = 0, True
         self._on_message(routing_id, frame)
 
 

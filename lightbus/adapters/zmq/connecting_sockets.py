@@ -99,7 +99,7 @@ class Subscriber(LoopSocket):
 
     def pause(self) -> None:
         """Read nothing for now: what arrives waits in libzmq's queue, up to its high-water mark."""
-        self._paused = True
+        self._paused = self._is_enough = True
 
     def resume(self) -> None:
         """Go on reading."""

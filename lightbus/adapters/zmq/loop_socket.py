@@ -44,6 +44,8 @@ class LoopSocket:
         self._draining = False
         self._looked_at = 0.0
         self._paused = False
+        self._is_enough = False
+        """Whether nothing more is to be read in this turn of the loop."""
         self.loop.add_reader(self._descriptor, self._readable)
 
     def bind(self, endpoint: str) -> str:
@@ -104,12 +106,13 @@ class LoopSocket:
         if self.closed or self._paused:
             return
         self._draining = True
+        self._is_enough = False
         try:
             self._receive()
             # Asking whether there is more costs less than half of what it costs to be told that there is not.
             if self._socket.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
                 for _ in range(FAIR_SHARE):
-                    if self._paused:
+                    if self._is_enough:
                         break
                     self._receive()
                 self._look_again()

@@ -81,6 +81,7 @@ class ZmqTransport:
     def router(self, on_message: Callable[[bytes, bytes], None]) -> Router:
         """Return a ROUTER that calls `on_message(routing id, frame)`. Needs a running loop."""
         socket, gate = self._server_socket(zmq.ROUTER)
+        socket.set(zmq.RCVHWM, 0)  # see `_without_own_heartbeats`
         self._without_own_heartbeats(socket)
         socket.set(zmq.ROUTER_MANDATORY, 1)  # a reply to somebody who left is an error that we can count
         return Router(socket, on_message, gate)
@@ -88,9 +89,9 @@ class ZmqTransport:
     def publisher(self, on_subscription: Callable[[bytes, bool], None]) -> Publisher:
         """Return an XPUB that calls `on_subscription(topic, subscribed)`. Needs a running loop."""
         socket, gate = self._server_socket(zmq.XPUB)
+        socket.set(zmq.RCVHWM, 0)  # see `_without_own_heartbeats`
         self._without_own_heartbeats(socket)
         socket.set(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION + ENCRYPTED)
-        socket.set(zmq.RCVHWM, UNREAD)  # libzmq takes in all that has come before we are told of any
         socket.set(zmq.XPUB_VERBOSE, 1)  # or who asks for nothing that others have not asked for would not be heard of
         return Publisher(socket, on_subscription, gate)
 
@@ -178,6 +179,9 @@ class ZmqTransport:
         - Where the other end is gone meanwhile, the next heartbeat that is due is written to what is no connection any
           more (`timer_event`, then `out_event`): `Assertion failed: !_io_error`. A worker that is busy for a second,
           and a caller that dies behind ten thousand calls, are enough.
+        - The same happens where a heartbeat of the other end waits behind the full queue: the answer to it is written
+          to what is no connection any more (`process_heartbeat_message`). Anybody could bring that about, so no queue
+          that others fill is bounded by libzmq. It is read at once, and bounded behind it (`engine.inbox`).
 
         The kernel answers the probes of TCP also for a process that does not read. Who connects to a ROUTER sends
         heartbeats itself, which are answered, and with the time to live that they carry a dead connection is noticed.

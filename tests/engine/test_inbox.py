@@ -1,0 +1,163 @@
+"""What a worker has read and not decoded: bounded in bytes, in order, and one connection after the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from helpers import wait_until_async
+from lightbus.engine.inbox import IN_ALL, LARGE, OVERHEAD, Inbox
+from lightbus.wire import envelope
+from lightbus.wire.envelope import Cancel, Request
+
+ME = "a" * 16
+
+
+def request(call_id: int, size: int = LARGE) -> bytes:
+    """Return a call with an argument of so many bytes."""
+    return envelope.encode(Request(ME, "work", "echo", 5.0, ME, [], None, 0, {"value": b"x" * size}), call_id)
+
+
+class Bench:
+    """An inbox, and what becomes of what it is given."""
+
+    def __init__(self, largest: int = LARGE) -> None:
+        self.handled: list[tuple[bytes, int]] = []
+        self.refused: list[tuple[bytes, int]] = []
+        self.inbox = Inbox(self._handle, self._refuse, largest)
+
+    def _handle(self, routing_id: bytes, frame: bytes, waited: float) -> None:
+        assert waited >= 0
+        self.handled.append((routing_id, envelope.call_id_of(frame)))
+
+    def _refuse(self, routing_id: bytes, frame: bytes) -> None:
+        self.refused.append((routing_id, envelope.call_id_of(frame)))
+
+    async def hears(self, count: int) -> None:
+        """Wait until so much was handled, and nothing waits any more."""
+        await wait_until_async(lambda: len(self.handled) == count and not self.inbox.size)
+
+
+def run(scenario: Callable[[Bench], Awaitable[None]]) -> None:
+    """Run a scenario on a loop."""
+
+    async def main() -> None:
+        bench = Bench()
+        await scenario(bench)
+        bench.inbox.close()
+
+    asyncio.run(main())
+
+
+def test_what_one_sends_stays_in_order() -> None:
+    """A small message waits behind the large one of its connection, and behind nobody else's."""
+
+    async def test(bench: Bench) -> None:
+        assert bench.inbox.takes(b"a", request(1))
+        assert bench.inbox.takes(b"a", request(2, 1))
+        assert not bench.inbox.takes(b"b", request(3, 1))
+        await bench.hears(2)
+        assert bench.handled == [(b"a", 1), (b"a", 2)]
+        assert not bench.inbox.takes(b"a", request(4, 1))
+
+    run(test)
+
+
+def test_one_connection_after_the_other() -> None:
+    """Who sends many has others wait for one of them only."""
+
+    async def test(bench: Bench) -> None:
+        for number in range(20):
+            assert bench.inbox.takes(b"a", request(number, 256 * 1024))
+        assert bench.inbox.takes(b"b", request(100, 256 * 1024))
+        await bench.hears(21)
+        assert bench.handled.index((b"b", 100)) == 1
+        assert [number for who, number in bench.handled if who == b"a"] == list(range(20))
+
+    run(test)
+
+
+def test_other_things_have_their_turn_in_between() -> None:
+    """The loop goes on with all else after each large message."""
+
+    async def test(bench: Bench) -> None:
+        for number in range(5):
+            bench.inbox.takes(b"a", request(number, 256 * 1024))
+        seen = []
+        while bench.inbox.size:
+            await asyncio.sleep(0)
+            seen.append(len(bench.handled))
+        assert seen == [1, 2, 3, 4, 5]
+
+    run(test)
+
+
+def test_a_connection_is_bounded() -> None:
+    """Beyond its half the newest is refused; others have room."""
+
+    async def test(bench: Bench) -> None:
+        frame = request(1, 1024 * 1024)
+        room = IN_ALL // 2 // (len(frame) + OVERHEAD)
+        for _ in range(room + 3):
+            assert bench.inbox.takes(b"a", frame)
+        assert bench.refused == [(b"a", 1)] * 3
+        assert bench.inbox.takes(b"b", request(2))
+        assert bench.inbox.size <= IN_ALL
+        await bench.hears(room + 1)
+
+    run(test)
+
+
+def test_all_together_are_bounded() -> None:
+    """Who has the most waiting is refused, and not the newcomer."""
+
+    async def test(bench: Bench) -> None:
+        frame = request(1, 1024 * 1024)
+        each = IN_ALL // 2 // (len(frame) + OVERHEAD)
+        for who in (b"a", b"b", b"c"):
+            for _ in range(each if who < b"c" else 4):
+                bench.inbox.takes(who, frame)
+        assert bench.inbox.size <= IN_ALL
+        assert bench.refused
+        assert b"c" not in {who for who, _ in bench.refused}
+        await bench.hears(2 * each + 4 - len(bench.refused))
+
+    run(test)
+
+
+def test_small_messages_behind_a_large_one_are_counted_too() -> None:
+    """Each takes more than its bytes."""
+
+    async def test(bench: Bench) -> None:
+        bench.inbox.takes(b"a", request(1))
+        for _ in range(IN_ALL // 2 // OVERHEAD):
+            bench.inbox.takes(b"a", b"")
+        assert bench.refused
+        assert bench.inbox.size <= IN_ALL // 2
+
+    run(test)
+
+
+def test_a_call_that_is_given_up_while_it_waits() -> None:
+    """It is never decoded; what was sent after it is."""
+
+    async def test(bench: Bench) -> None:
+        for number in (1, 2, 3):
+            bench.inbox.takes(b"a", request(number))
+        bench.inbox.takes(b"a", envelope.encode(Cancel(), 2))
+        await bench.hears(3)
+        assert bench.handled == [(b"a", 1), (b"a", 3), (b"a", 2)]  # the last one is the CANCEL itself
+
+    run(test)
+
+
+def test_one_message_may_be_as_large_as_messages_are() -> None:
+    """A limit of messages over the bound of all is the bound."""
+
+    async def main() -> None:
+        bench = Bench(2 * IN_ALL)
+        assert bench.inbox.takes(b"a", request(1, IN_ALL + 1))
+        await bench.hears(1)
+        assert not bench.refused
+
+    asyncio.run(main())
