@@ -21,6 +21,7 @@ from ..ports.transport import Addressing, BoundPair, Endpoints, Transport
 from ..recurring import RecurringLog
 from ..rpc.server import Server
 from ..wire import envelope
+from ..wire.codec import Work
 from ..wire.envelope import (
     Ack,
     Beat,
@@ -222,21 +223,24 @@ class Binding:
             self._decode(routing_id, frame, 0.0)
 
     def _decode(self, routing_id: bytes, frame: bytes, waited: float) -> None:
+        work = Work() if len(frame) >= LARGE else None
         try:
-            call_id, message = envelope.decode(frame)
+            call_id, message = envelope.decode(frame, work)
         except ProtocolError as error:
             self._unreadable(routing_id, frame, error)
             return
         try:
-            if waited and type(message) is Request:
-                message = message._replace(left=message.left - waited)
+            if (waited or work is not None) and type(message) is Request:
+                memory = 0 if work is None else work.memory(frame)
+                self._on_request(routing_id, call_id, message._replace(left=message.left - waited), frame, memory)
+                return
             self._table.get(type(message), self._misplaced)(routing_id, call_id, message, frame)
         except Exception as error:
             self.guard.failed(self._named(routing_id), message, error)
 
-    def _on_request(self, routing_id: bytes, call_id: int, request: Request, frame: bytes) -> None:
+    def _on_request(self, routing_id: bytes, call_id: int, request: Request, frame: bytes, memory: int = 0) -> None:
         self._look_at_clock(time.monotonic())
-        self.handlers.server.handle(routing_id, call_id, request, frame)
+        self.handlers.server.handle(routing_id, call_id, request, frame, memory)
 
     def _on_fire(self, routing_id: bytes, call_id: int, fire: Fire, frame: bytes) -> None:
         if self.introductions.draining:

@@ -18,8 +18,11 @@ from ..wire.envelope import Kind, call_id_of
 
 __all__ = ["IN_ALL", "LARGE", "OVERHEAD", "Inbox"]
 
-LARGE = 64 * 1024
-"""Bytes from which on a message waits: a smaller one is decoded sooner than it would take to put it aside."""
+LARGE = 16 * 1024
+"""
+Bytes from which on a message waits: to decode a smaller one takes little longer than to put it aside, and a
+millisecond where it is made to take long.
+"""
 
 IN_ALL = 64 * 1024 * 1024
 """

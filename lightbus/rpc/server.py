@@ -60,6 +60,12 @@ MAX_INTERNAL = 256
 SMALL = 4096
 """Bytes of a request that waits as it was decoded. A larger one could take sixty times its bytes, if it is of lists."""
 
+MAX_MEMORY = 128 * 1024 * 1024
+"""
+Bytes that the arguments of all calls take that are executed at the same time, about, or those of a single one: a call
+that asks for more waits, though there is a place.
+"""
+
 MAX_CALLERS = 4096
 """Calling processes whose service is remembered."""
 
@@ -83,6 +89,7 @@ class _Job:
         "holder",
         "in_user_code",
         "mark",
+        "memory",
         "nested",
         "procedure",
         "request",
@@ -100,6 +107,8 @@ class _Job:
         self.request = request
         self.procedure = procedure
         self.size = size
+        self.memory = size
+        """Bytes that its arguments take, about."""
         self.frame = b""
         """What is decoded again once it is begun, where it waits and is large."""
         self.arrived = self.began = time.monotonic()
@@ -112,7 +121,7 @@ class _Job:
         self.mark = ""
 
         def make_mark() -> str:  # nobody can name a call of ours who was not told of it by a call that it made
-            self.mark = f"{request.target}:{os.urandom(8).hex()}"
+            self.mark = f"{self.request.target}:{os.urandom(8).hex()}"
             marks[self.mark] = self
             return self.mark
 
@@ -200,6 +209,8 @@ class Server:
         """By their marks the calls that have called somebody, who may call back."""
         self._queue: deque[_Job] = deque()
         self._queued_bytes = 0
+        self._memory = 0
+        """Bytes that the arguments of all calls take that are executed."""
         self._nested = 0
         """How many calls are executed for which calls of ours wait."""
         self._internal = 0
@@ -220,8 +231,12 @@ class Server:
         self.stall_count += 1
         self._doubtful_until = now + DOUBT
 
-    def handle(self, routing_id: bytes, call_id: int, request: Request, frame: bytes = b"") -> None:
-        """Take in a request that came as this frame: execute it, queue it or refuse it with the reason."""
+    def handle(self, routing_id: bytes, call_id: int, request: Request, frame: bytes = b"", memory: int = 0) -> None:
+        """
+        Take in a request that came as this frame: execute it, queue it or refuse it with the reason.
+
+        `memory` is how many bytes its arguments take, where that is known to be more than those of the frame.
+        """
         if request.left <= 0:
             self.counts["expired"] += 1  # nobody waits for an answer
             return
@@ -234,6 +249,8 @@ class Server:
             self._refuse(routing_id, call_id, request, Error(error.code, str(error), False, {}))
             return
         job = _Job(routing_id, call_id, request, procedure, len(frame), self._marks)
+        if memory:
+            job.memory = memory
         if self.watch.is_on:
             job.arguments = self.watch.arguments_of(request)
         if job.is_internal:
@@ -249,12 +266,18 @@ class Server:
         if self._internal >= MAX_INTERNAL:
             self._refuse_busy(job, f"answers {MAX_INTERNAL} questions about itself")
             return
+        if not self._has_room(job):
+            self._refuse_for_memory(job)
+            return
         self._internal += 1
         self._start(job)
 
     def _take_nested(self, job: _Job, holder: _Job) -> None:
         if holder.nested >= MAX_NESTED or self._nested >= MAX_NESTED_IN_ALL:
             self._refuse_busy(job, f"executes {self._nested} calls already for which calls of its own wait")
+            return
+        if not self._has_room(job):
+            self._refuse_for_memory(job)
             return
         holder.nested += 1
         self._nested += 1
@@ -272,7 +295,7 @@ class Server:
         """Execute a call that needs a place, have it wait for one, or refuse it."""
         admission, now = self._admission, job.arrived
         admission.arrived(now)
-        if self.running < admission.limit and not self._queue:
+        if self.running < admission.limit and not self._queue and self._has_room(job):
             self._count(job)
             self._start(job)
         elif (reason := self._reason_not_to_wait(job, now)) is not None:
@@ -287,6 +310,13 @@ class Server:
             self._idle.clear()
             admission.queue_is(len(self._queue), now)
             self._probe_later()
+
+    def _has_room(self, job: _Job) -> bool:
+        """Return whether there is memory for the arguments of a call."""
+        return not self._memory or self._memory + job.memory <= MAX_MEMORY
+
+    def _refuse_for_memory(self, job: _Job) -> None:
+        self._refuse_busy(job, f"executes calls whose arguments take {self._memory >> 20} MiB of memory")
 
     def _reason_not_to_wait(self, job: _Job, now: float) -> str | None:
         limit, ahead = self._config.worker, len(self._queue)
@@ -389,6 +419,7 @@ class Server:
 
     def _start(self, job: _Job) -> None:
         self._jobs[job.routing_id, job.call_id] = job
+        self._memory += job.memory
         self._idle.clear()
         job.began = time.monotonic()
         if job.procedure.is_async:
@@ -508,6 +539,7 @@ class Server:
         self._jobs.pop((job.routing_id, job.call_id), None)
         job.served.end()
         self.counts["served"] += 1
+        self._memory -= job.memory
         if job.counted:
             self.running -= 1
         try:
@@ -578,16 +610,17 @@ class Server:
             if job.ended is not None:
                 self._admission.began(now - job.ended, self.running + 1, now)  # this loop, too, waits for its turn
             self._admission.finished(now - job.began, now)
-            self._start_next()
         elif job.holder is not None:
             job.holder.nested -= 1
             self._nested -= 1
         elif job.is_internal:
             self._internal -= 1
+        if self._queue:
+            self._start_next()
 
     def _start_next(self) -> None:
         now = time.monotonic()
-        while self._queue and self.running < self._admission.limit:
+        while self._queue and self.running < self._admission.limit and self._has_room(self._queue[0]):
             job = self._queue.popleft()
             self._left_queue(job)
             if job.cancelled or job.deadline.passed():

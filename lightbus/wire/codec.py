@@ -13,7 +13,7 @@ from struct import Struct
 from typing import Any
 from uuid import UUID
 
-from msgpack import ExtType, Packer, unpackb
+from msgpack import ExtType, Packer, Unpacker, unpackb
 
 from ..exceptions import DeformError, ProtocolError
 from .plain import EXTENSION_TYPES, MAX_DEPTH, explain, json_form, to_plain
@@ -25,6 +25,7 @@ __all__ = [
     "MAX_EQUAL_HASHES",
     "MAX_INT_BYTES",
     "MAX_VALUES",
+    "Work",
     "decode",
     "encode",
     "json_form",
@@ -58,8 +59,15 @@ second, and room for a table of as many rows.
 MAX_VALUES = 4_000_000
 """Values of any kind in one message: a list of as many numbers is unpacked in a tenth of a second."""
 
+_PER_CONTAINER, _PER_VALUE = 128, 32
+_PER_BYTE = 8
+"""Bytes that a list, map or the like takes, and each value in it; and what a byte of a message comes to otherwise."""
+
 _FEW = 256 * 1024
 """Bytes below which a message is not worth counting: it may be that many empty lists, which are 16 MB."""
+
+_SHORT = 2048
+"""Bytes below which a message is not looked through before it is unpacked: it cannot make us do much in vain."""
 
 # What begins a list, a map or an extension value in msgpack. Such bytes are found within texts and numbers, too.
 _BEGINNINGS = bytes([*range(0x80, 0xA0), *range(0xDC, 0xE0), 0xC7, 0xC8, 0xC9, *range(0xD4, 0xD9)])
@@ -127,16 +135,18 @@ def _see_that_it_can_be_decoded(packed: bytes, name: str) -> None:
         ) from None
 
 
-def decode(data: bytes | memoryview) -> Any:
+def decode(data: bytes | memoryview, work: Work | None = None) -> Any:
     """
     Return the value that `encode` made these bytes of; extension types as the Python types they stand for.
+
+    `work`, if there is one, is told of what a large message is made.
 
     Raises:
         ProtocolError: the bytes are no value, or not exactly one.
 
     """
     try:
-        return _unpack(data)
+        return _unpack(data, work)
     except Exception as error:  # strangers' bytes: each failure is theirs, whatever class it has
         reason = f"{type(error).__name__}: {error!s:.200}".removesuffix(": ")
         raise ProtocolError(
@@ -145,22 +155,36 @@ def decode(data: bytes | memoryview) -> Any:
         ) from error
 
 
-def _unpack(data: bytes | memoryview) -> Any:
+def _unpack(data: bytes | memoryview, work: Work | None = None) -> Any:
+    size = memoryview(data).nbytes
+    if size > _SHORT:
+        _see_that_it_is_whole(data)
     # A timestamp of msgpack's own (never sent by us) becomes an aware datetime: `timestamp=3`.
-    few = memoryview(data).nbytes <= _FEW
+    few = size <= _FEW
+    work = None if few else work or Work()
     try:
-        if few:
+        if work is None:
             return unpackb(data, ext_hook=_restore, timestamp=3)
-        work = _Work()
         return work.unpack(data, object_hook=work.add_map)
     except ValueError as error:
-        if type(error) is not ValueError:  # a subclass: broken in any case
+        if type(error) is not ValueError or _OTHER_KEY not in str(error):
             raise
-    # Perhaps there are keys other than text and bytes. Those make dicts in Python code, which looks at their hashes.
-    if few:
+    # There are keys other than text and bytes. Those make dicts in Python code, which looks at their hashes.
+    if work is None:
         return unpackb(data, ext_hook=_restore, timestamp=3, strict_map_key=False, object_pairs_hook=_dict_of)
-    work = _Work()
     return work.unpack(data, strict_map_key=False, object_pairs_hook=work.add_pairs)
+
+
+_OTHER_KEY = "strict_map_key"
+"""What msgpack says of a key other than text and bytes."""
+
+
+def _see_that_it_is_whole(data: bytes | memoryview) -> None:
+    # msgpack makes room for the items of a list before it sees them: 20,000 bytes of lists within lists, each of which
+    # says that it has as many items as there are bytes, were 46 MiB and a tenth of a second. To skip makes no room.
+    unpacker = Unpacker(max_buffer_size=memoryview(data).nbytes, read_size=1)
+    unpacker.feed(data)
+    unpacker.skip()
 
 
 class _TooMuch(ProtocolError):
@@ -170,14 +194,21 @@ class _TooMuch(ProtocolError):
 _TOO_MUCH = f"it is made of more than {MAX_VALUES:,} values, or {MAX_CONTAINERS:,} lists, maps and the like"
 
 
-class _Work:
+class Work:
     """What one large message has made us do: each list, map and extension value is counted as it is made."""
 
     def __init__(self) -> None:
         self._containers = 0
         self._values = 0
 
+    def memory(self, data: bytes) -> int:
+        """Return about how many bytes the values take that were decoded from these."""
+        if self._containers:
+            return len(data) + _PER_CONTAINER * self._containers + _PER_VALUE * self._values
+        return _PER_BYTE * len(data) + _PER_CONTAINER * (len(data) - len(data.translate(None, _BEGINNINGS)))
+
     def unpack(self, data: bytes | memoryview, **hooks: Any) -> Any:
+        self._containers = self._values = 0
         # For each list room is made before its items are seen, so none may say that it has more than there are bytes.
         most = min(MAX_VALUES, memoryview(data).nbytes)
         limits = {"max_array_len": most, "max_map_len": most // 2}

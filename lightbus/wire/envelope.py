@@ -147,8 +147,8 @@ def call_id_of(frame: bytes) -> int:
     return int(_HEAD.unpack_from(frame)[2]) if len(frame) >= _HEAD.size else 0
 
 
-def decode(frame: bytes) -> tuple[int, Message]:
-    """Return `(call id, message)`. Any bytes give that or ProtocolError, nothing else."""
+def decode(frame: bytes, work: codec.Work | None = None) -> tuple[int, Message]:
+    """Return `(call id, message)`. Any bytes give that or ProtocolError, nothing else. `work` is told what it took."""
     if len(frame) < _HEAD.size:
         raise ProtocolError(f"A message of {len(frame)} bytes is too short: its head alone has {_HEAD.size}.")
     kind, version, call_id = _HEAD.unpack_from(frame)
@@ -161,7 +161,7 @@ def decode(frame: bytes) -> tuple[int, Message]:
     if row is None:
         raise ProtocolError(f"Unknown kind of message: {kind}.")
     cls, checks = row
-    values = codec.decode(memoryview(frame)[_HEAD.size :])
+    values = codec.decode(memoryview(frame)[_HEAD.size :], work)
     if type(values) is not list:
         raise ProtocolError(f"A {Kind(kind).name} message needs an array of {len(checks)} fields.")
     if len(values) != len(checks):

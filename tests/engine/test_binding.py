@@ -63,8 +63,9 @@ class FakeServer:
         self.cancelled: list[int] = []
         self.stall_count = 0
 
-    def handle(self, routing_id: bytes, call_id: int, request: Request, frame: bytes = b"") -> None:
+    def handle(self, routing_id: bytes, call_id: int, request: Request, frame: bytes = b"", memory: int = 0) -> None:
         self.handled.append(request)
+        self.memory = memory
 
     def cancel(self, routing_id: bytes, call_id: int) -> None:
         self.cancelled.append(call_id)
@@ -462,5 +463,18 @@ def test_a_large_call_that_waited_has_less_time_left(place: Place) -> None:
     async def test() -> None:
         place.binding._decode(b"peer", envelope.encode(REQUEST._replace(left=5.0), 1), 4.0)
         assert place.server.handled[0].left == 1.0
+
+    place.run(test)
+
+
+def test_how_much_memory_a_large_call_takes_is_told(place: Place) -> None:
+    """A list of lists takes many times its bytes."""
+
+    async def test() -> None:
+        frame = envelope.encode(REQUEST._replace(kwargs={"rows": [[]] * 300_000}), 1)
+        place.binding._decode(b"peer", frame, 0.0)
+        assert place.server.memory > 50 * len(frame)
+        place.binding._decode(b"peer", envelope.encode(REQUEST, 2), 0.0)
+        assert place.server.memory == 0
 
     place.run(test)

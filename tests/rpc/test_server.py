@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from lightbus.exceptions import InvalidParameters, UnknownApi
 from lightbus.membership.context import MAX_CHAIN, Identity
 from lightbus.message import ResultMessage, RpcMessage
 from lightbus.rpc import server
-from lightbus.rpc.server import DOUBT, SMALL, Server
+from lightbus.rpc.server import DOUBT, MAX_MEMORY, SMALL, Server
 from lightbus.service.api import Api, ApiRegistry
 from lightbus.service.failures import MAX_TRACE, PACKAGE
 from lightbus.service.hooks import HookRegistry
@@ -38,6 +39,10 @@ CALLER = "c" * 16
 class Point:
     x: int
     y: int
+
+
+class Large(list[int]):
+    """A list that may be asked whether it is still there."""
 
 
 class Unprintable(Exception):
@@ -588,6 +593,45 @@ def test_what_waits_is_bounded_in_bytes() -> None:
         assert bench.server.queued == 1
         bench.api.gate.set()
         assert await bench.answer(1003) == Result(large.kwargs["value"])
+
+    serve(test, **small(concurrency=1, queue=9))
+
+
+def test_calls_wait_for_memory() -> None:
+    """What asks for more than there is waits though there is a place; one that is alone is executed in any case."""
+
+    async def test(bench: Bench) -> None:
+        requests = {number: Request(ME, "work", "wait", 5.0, CALLER, [], None, 0, {}) for number in (1, 2, 3)}
+        bench.server.handle(b"peer", 1, requests[1], memory=2 * MAX_MEMORY)
+        assert (bench.server.executing, bench.server.queued) == (1, 0)
+        for number in (2, 3):
+            bench.server.handle(b"peer", number, requests[number], memory=MAX_MEMORY // 2)
+        assert (bench.server.executing, bench.server.queued) == (1, 2)
+        refused = await bench.answer(bench.request("ping", _api="internal.inner"))
+        assert isinstance(refused, Error)
+        assert "256 MiB of memory" in refused.message
+        bench.server.cancel(b"peer", 1)
+        await wait_until_async(lambda: bench.server.executing == 2)
+        bench.api.gate.set()
+        for number in (2, 3):
+            assert await bench.answer(number) == Result("done")
+        assert bench.server._memory == 0
+
+    serve(test, **small(concurrency=9, queue=9))
+
+
+def test_a_call_that_waits_keeps_no_arguments() -> None:
+    """Nothing holds what was decoded, or it would be counted by its bytes and take sixty times as much."""
+
+    async def test(bench: Bench) -> None:
+        bench.request("wait")
+        request = Request(ME, "work", "echo", 5.0, CALLER, [], None, 0, {"value": Large([0] * SMALL)})
+        arguments = weakref.ref(request.kwargs["value"])
+        bench.server.handle(b"peer", 1001, request, envelope.encode(request, 1001))
+        del request
+        assert arguments() is None
+        bench.api.gate.set()
+        await bench.answer(1001)
 
     serve(test, **small(concurrency=1, queue=9))
 

@@ -18,7 +18,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lightbus.exceptions import DeformError, ProtocolError
-from lightbus.wire.codec import MAX_CONTAINERS, MAX_DEPTH, MAX_INT_BYTES, MAX_VALUES, decode, encode
+from lightbus.wire import codec
+from lightbus.wire.codec import MAX_CONTAINERS, MAX_DEPTH, MAX_INT_BYTES, MAX_VALUES, Work, decode, encode
 
 _LARGEST_INT = 2 ** (8 * MAX_INT_BYTES - 1) - 1
 
@@ -309,8 +310,52 @@ def test_what_takes_too_much_work_is_refused(item: bytes) -> None:
 @pytest.mark.parametrize("size", [100_000, 300_000], ids=["few bytes", "many"])
 def test_no_list_says_that_it_has_more_than_there_are_bytes(size: int) -> None:
     """Room is made for the items of a list before they are seen: nested a thousand times, that would be gigabytes."""
-    with pytest.raises(ProtocolError, match="exceeds max_array_len"):
+    with pytest.raises(ProtocolError, match="cut short"):
         decode(1000 * (b"\xdd" + (3_000_000).to_bytes(4, "big")) + bytes(size))
+
+
+def test_lists_that_are_not_finished_are_given_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the bytes end too soon nothing was unpacked: each list could say that it has as many items as bytes."""
+    monkeypatch.setattr(codec, "unpackb", pytest.fail)
+    for count in (5_000, 4_000_000):
+        with pytest.raises(ProtocolError, match="cut short"):
+            decode(900 * (b"\xdd" + count.to_bytes(4, "big")) + bytes(count))
+
+
+@pytest.mark.parametrize("number", [100, 30_000, 300_000], ids=["short", "few bytes", "many"])
+def test_only_other_keys_have_a_message_unpacked_twice(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is damaged is not tried again."""
+    unpacked: list[dict[str, Any]] = []
+
+    def unpackb(data: Any, **options: Any) -> Any:
+        unpacked.append(options)
+        return msgpack.unpackb(data, **options)
+
+    monkeypatch.setattr(codec, "unpackb", unpackb)
+    with pytest.raises(ProtocolError):
+        decode(array(number, b"\xd4\x63\x00"))  # an extension type that nobody knows
+    assert len(unpacked) == 1
+    assert decode(array(number, b"\x01")) == [1] * number
+    assert len(unpacked) == 2
+    assert decode(b"\x92" + array(number, b"\x01") + b"\x81\x01\x01") == [[1] * number, {1: 1}]
+    assert len(unpacked) == 4
+
+
+@pytest.mark.parametrize(
+    ("value", "least", "most"),
+    [
+        ([[]] * 10_000, 600_000, 3_000_000),
+        ([[]] * 400_000, 24_000_000, 80_000_000),
+        (b"x" * 1_000_000, 1_000_000, 1_100_000),
+        (["ab"] * 400_000, 10_000_000, 24_000_000),
+    ],
+    ids=["lists", "many lists", "bytes", "texts"],
+)
+def test_how_much_memory_a_message_takes(value: Any, least: int, most: int) -> None:
+    """What is known once it is decoded: about what its values take, and not its bytes."""
+    data, work = encode([value]), Work()
+    decode(data, work)
+    assert least <= work.memory(data) <= most
 
 
 def test_too_many_values_are_refused() -> None:
