@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..exceptions import LightbusException, PeerRefused, ProtocolError
 from ..ports.transport import LinkState, Transport
@@ -79,6 +79,13 @@ class Link:
         self._on_reached = on_reached
         self._fingerprint = fingerprint
         self._refusal = transport.security.refusal
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            Welcome: self._on_welcome,
+            Error: self._on_error,
+            Peers: self._on_pushed,
+            Drain: self._on_pushed,
+            Goodbye: self._on_pushed,
+        }
         self._dealer = transport.dealer(endpoint, self._on_message, fingerprint=fingerprint, on_state=self._on_state)
         self.say_hello()
 
@@ -123,20 +130,21 @@ class Link:
     def _on_message(self, frame: bytes) -> None:
         try:
             _, message = envelope.decode(frame)
-            match message:
-                case Welcome():
-                    self._on_welcome(message)
-                case Peers() | Drain() | Goodbye():
-                    if self.established:
-                        self._user.on_message(self, message)
-                case Error():
-                    self._end(f"refused us: {message.message}")
-                case _:
-                    raise ProtocolError(f"A {type(message).__name__} message does not belong on a link.")
+            self._handlers.get(type(message), self._misplaced)(message)
         except ProtocolError as error:
             self._end(f"sent something that is no message of ours: {error}")
         except Exception as error:
             guard.failed(self.endpoint, "what a peer says of itself and of others", error)
+
+    def _on_pushed(self, message: Message) -> None:
+        if self.established:
+            self._user.on_message(self, message)
+
+    def _on_error(self, error: Error) -> None:
+        self._end(f"refused us: {error.message}")
+
+    def _misplaced(self, message: Message) -> None:
+        raise ProtocolError(f"A {type(message).__name__} message does not belong on a link.")
 
     def _on_welcome(self, welcome: Welcome) -> None:
         announcement = Announcement.from_wire(welcome.announcement)
