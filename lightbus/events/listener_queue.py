@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Any
@@ -82,21 +83,27 @@ class ListenerQueue:
         return self.backlog_bytes >= MAX_BYTES
 
     def ready(self, stream: Stream, count: int, size: int) -> None:
-        """Note that a stream has so many events more, of so many bytes."""
+        """Note that a stream has so many events more, of so many bytes, and give it its turn."""
         self.backlog += count
         self.backlog_bytes += size
-        self.go_on(stream)
+        order = stream.order
+        if order is not None:
+            order.note(stream)
+            if order.queued or self.is_closed:
+                return
+            order.queued = True
+            self._runnable.append(order)
+        else:
+            if stream.queued or self.is_closed or not stream.can_go_on:
+                return
+            stream.queued = True
+            self._runnable.append(stream)
+        if not self.wake.is_set():
+            self.wake.set()
 
     def go_on(self, stream: Stream) -> None:
         """Give a stream its turn, if an event of it may be handed out; or another one that waited for it."""
-        if stream.order is not None:
-            stream.order.note(stream)
-            self.queue(stream.order)
-        elif not stream.queued and stream.can_go_on and not self.is_closed:
-            stream.queued = True
-            self._runnable.append(stream)
-            if not self.wake.is_set():
-                self.wake.set()
+        self.ready(stream, 0, 0)
 
     def queue(self, order: Order) -> None:
         """Give its turn to the next one of the streams of a journal."""
@@ -152,9 +159,22 @@ class ListenerQueue:
 
     # What is taken
 
-    def next(self) -> Stream | Order | None:
-        """Return whose turn it is; None where nothing is to be done."""
-        return self._runnable.popleft() if self._runnable else None
+    def next(self) -> tuple[Stream, float, Order | None] | None:
+        """
+        Return whose turn it is; None where nothing is to be done.
+
+        That is a stream, the sequence before which its events have their turn, and where it waited with others.
+        """
+        while self._runnable:
+            whose = self._runnable.popleft()
+            if isinstance(whose, Stream):
+                # One in order that comes here by itself is to be given its event again, and no more than that.
+                return whose, math.inf if whose.order is None else 0, None
+            whose.queued = False
+            found = whose.next()
+            if found is not None:
+                return *found, whose
+        return None
 
     def begin(self, stream: Stream) -> bool:
         """Take a stream in hand; return whether that may be now, and else have it wait for the one of its key."""

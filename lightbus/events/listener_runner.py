@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable
 from contextvars import Context
 
-from ..core.ordering import Order
 from ..core.streams import Stream
 from ..exceptions import LightbusException, safely
 from ..listener import Listener
@@ -91,11 +89,14 @@ class ListenerRunner:
         queue, guard = self.queue, self._guard
         handled = 0
         while not queue.is_closed:
-            whose = queue.next()
-            if whose is None:
+            found = queue.next()
+            if found is None:
                 await self._idle()
                 continue
-            handled += await self._next_turn(whose)
+            stream, before, order = found
+            handled += await self._turn(stream, before)
+            if order is not None:
+                queue.queue(order)
             if handled >= TURN:
                 handled = 0
                 await guard.pause(asyncio.sleep(0))
@@ -110,19 +111,6 @@ class ListenerRunner:
             self._context.caught_up()
         await self._guard.pause(queue.wake.wait())
         queue.waits = False
-
-    async def _next_turn(self, whose: Stream | Order) -> int:
-        """Handle events of a stream, or of the one of a journal whose turn it is; return how many."""
-        if isinstance(whose, Stream):
-            # One in order that comes here by itself is to be given its event again, and no more than that.
-            return await self._turn(whose, math.inf if whose.order is None else 0)
-        whose.queued = False
-        found = whose.next()
-        if found is None:
-            return 0
-        count = await self._turn(*found)
-        self.queue.queue(whose)
-        return count
 
     async def _turn(self, stream: Stream, before: float) -> int:
         """Handle events of a stream, those before a sequence; return how many."""

@@ -69,23 +69,21 @@ class StreamIntake:
             return  # another listener's, of the same process
         records = message.records
         key = (message.journal, event, partition)
+        stream = self._followed.streams.get(key)
+        if stream is not None or (stream := self._unknown(key, records[-1][0])) is not None:
+            if type(stream) is LiveStream:
+                self._on_live(stream, records)
+            elif self._queue.is_full:
+                stream.heard_of(records[-1][0])
+                self._queue.starve(stream)
+            else:
+                size = stream.size
+                if count := stream.live(records):
+                    self._queue.ready(stream, count, stream.size - size)
+            if stream.head > stream.position:
+                self._followed.fetch_more(stream)
         if self._sorting is not None and message.journal:
             self._order(self._sorting, message.journal, event, message.follows, message.complete)
-        stream = self._followed.streams.get(key)
-        if stream is None and (stream := self._unknown(key, records[-1][0])) is None:
-            return
-        queue = self._queue
-        if type(stream) is LiveStream:
-            self._on_live(stream, records)
-        elif queue.is_full:
-            stream.heard_of(records[-1][0])
-            queue.starve(stream)
-        else:
-            size = stream.size
-            if count := stream.live(records):
-                queue.ready(stream, count, stream.size - size)
-        if stream.head > stream.position:
-            self._followed.fetch_more(stream)
 
     def _on_live(self, stream: LiveStream, records: Sequence[Any]) -> None:
         """Take in events of best effort, as many as there is room for."""
