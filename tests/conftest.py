@@ -13,12 +13,14 @@ import random
 import secrets
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from helpers import DOORS, SCALE, Door, Processes, scaled
+from helpers.bytecode import keep_bytecode
 from helpers.leaks import Snapshot, TaskComplaints, recorded_loops
 from helpers.surroundings import Surroundings, own_surroundings
 
@@ -33,8 +35,11 @@ settings.register_profile("lightbus", deadline=None, max_examples=scaled(1000, l
 settings.load_profile("lightbus")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Refuse to test an installed copy that is not what the checkout holds: its result would mislead."""
+    if config.pluginmanager.hasplugin("cacheprovider"):
+        with suppress(OSError):  # a checkout that may not be written to
+            keep_bytecode(config.cache.mkdir("bytecode"))
     tested = _tested_package()
     if tested != SOURCE and _sources(tested) != _sources(SOURCE):
         raise pytest.UsageError(

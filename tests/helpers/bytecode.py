@@ -1,0 +1,23 @@
+"""
+Compiled modules, for the interpreters that tests start by the hundred.
+
+Where Python may write no bytecode beside the sources (PYTHONDONTWRITEBYTECODE, as in many containers) each of them
+would compile the whole package anew, which takes longer than all the rest of its start. So the run has a place of its
+own for it, which the next run finds again.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+__all__ = ["keep_bytecode"]
+
+
+def keep_bytecode(directory: Path) -> None:
+    """Have this interpreter, and those started from it, keep bytecode in a directory, if they would keep none."""
+    if sys.dont_write_bytecode and sys.pycache_prefix is None:
+        sys.dont_write_bytecode, sys.pycache_prefix = False, str(directory)
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix

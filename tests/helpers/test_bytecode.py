@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers.bytecode import keep_bytecode
+
+
+@pytest.fixture
+def interpreter(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Give the test an interpreter that writes no bytecode."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(sys, "pycache_prefix", None)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", "")
+    return monkeypatch
+
+
+@pytest.mark.usefixtures("interpreter")
+def test_where_no_bytecode_is_written_it_is_kept_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "told.py").write_text("")
+    keep_bytecode(tmp_path / "kept")
+    subprocess.run([sys.executable, "-c", "import told"], cwd=tmp_path, check=True)
+    assert list(tmp_path.glob("kept/**/told.*.pyc"))
+    assert not (tmp_path / "__pycache__").exists()
+    assert (sys.dont_write_bytecode, sys.pycache_prefix) == (False, str(tmp_path / "kept"))
+
+
+def test_an_interpreter_that_writes_it_is_left_alone(interpreter: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    interpreter.setattr(sys, "dont_write_bytecode", False)
+    keep_bytecode(tmp_path)
+    assert sys.pycache_prefix is None
+    assert not os.environ["PYTHONPYCACHEPREFIX"]
+
+
+def test_a_place_that_somebody_chose_is_kept(interpreter: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    interpreter.setattr(sys, "pycache_prefix", "/chosen")
+    keep_bytecode(tmp_path)
+    assert sys.pycache_prefix == "/chosen"
