@@ -1,0 +1,51 @@
+"""Calling: what is checked before a call leaves, and what becomes of its result."""
+
+from __future__ import annotations
+
+import pytest
+
+import lightbus
+from helpers import Door
+from lightbus import Api, BusPath, EventNotFound, InvalidParameters, SchemaNotFound, UnknownApi, UnknownProcedure
+
+
+def test_caller_checks_what_it_knows(bus: BusPath, door: Door) -> None:
+    """Where the API is registered, or its schema loaded, wrong arguments do not even leave the process."""
+    with pytest.raises(InvalidParameters, match=r"needs the argument 'password'") as caught:
+        door.call(bus.auth.check_password, username="sally")
+    assert "(says " not in str(caught.value)
+    with pytest.raises(UnknownProcedure, match="has no procedure 'check_pasword'"):
+        door.call(bus.auth.check_pasword, username="sally")
+    with pytest.raises(EventNotFound, match="Did you mean 'user_registered'"):
+        door.fire(bus.auth.user_registred, username="sally")
+
+
+def test_strict_validation(served: BusPath, door: Door) -> None:
+    """With strict_validation a call to an API whose schema nobody loaded is refused."""
+    bus = lightbus.create({"apis": {"default": {"strict_validation": True}}}, service_name="strict")
+    try:
+        with pytest.raises(SchemaNotFound, match=r"strict_validation is on for 'auth'.*load_local"):
+            door.call(bus.auth.check_password, username="sally")
+    finally:
+        bus.client.close()
+
+
+def test_result_is_cast_where_the_api_is_registered(bus: BusPath, door: Door) -> None:
+    """A caller that knows the annotation of the result gets that type, not its plain form."""
+
+    class Sets(Api):
+        class Meta:
+            name = "sets"
+
+        def get(self) -> set[int]:
+            return {1, 2}
+
+    bus.client.register_api(Sets())
+    bus.client.start_in_background()
+    assert door.call(bus.sets.get) == {1, 2}
+
+
+def test_own_registered_api_without_worker(bus: BusPath, door: Door) -> None:
+    """Registering alone serves nothing: somebody must run the worker."""
+    with pytest.raises(UnknownApi, match=r"No peer advertises the API 'auth'.*lightbus run"):
+        door.call(bus.auth.check_password, username="sally", password="secret")

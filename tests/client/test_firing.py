@@ -1,0 +1,63 @@
+"""Firing: what is returned, what is checked, and what is waited for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import date
+
+import pytest
+
+import lightbus
+from helpers import Door
+from lightbus import Api, BusPath, Event, EventMessage, InvalidParameters, LightbusTimeout, Parameter
+
+
+def test_event_message_of_fire(served: BusPath, caller: BusPath, door: Door) -> None:
+    """Firing returns the message, with what a default filled in; handed off or not."""
+    message = door.fire(served.auth.user_registered, username="sally")
+    assert isinstance(message, EventMessage)
+    assert message.kwargs == {"username": "sally", "age": 18}
+    assert message.publisher == served.client.engine.identity.instance
+    journal = served.client.engine.shelf.own()
+    assert message.native_id == f"{journal.id}-{journal.head}"
+    assert abs(message.published_at - time.time()) < 10
+    handed_off = door.fire(caller.auth.user_registered, username="sally")
+    assert handed_off.publisher == message.publisher
+    assert handed_off.id != message.id
+
+
+class DatedApi(Api):
+    booked = Event([Parameter("on", date), Parameter("note", str, default=None)])
+
+    class Meta:
+        name = "dated"
+
+    def book(self, on: date) -> None: ...
+
+
+def test_a_text_that_is_no_date_is_refused_where_it_is_sent(served: BusPath, caller: BusPath, door: Door) -> None:
+    """Fired by the publisher, handed off, or in a call. A text that is a date is taken, as is a default of None."""
+    served.client.register_api(DatedApi())
+    caller.client.wait_for_apis("dated")
+    for bus in (served, caller):
+        with pytest.raises(lightbus.ValidationError, match="on is 'yesterday'"):
+            door.fire(bus.dated.booked, on="yesterday")
+        with pytest.raises(lightbus.ValidationError, match="on is 'yesterday'"):
+            door.call(bus.dated.book, on="yesterday")
+        assert door.fire(bus.dated.booked, on="2026-01-31", note=None).native_id
+        door.call(bus.dated.book, on="2026-01-31")
+
+
+def test_waiting_for_the_groups(served: BusPath, caller: BusPath, door: Door) -> None:
+    """With `wait_for` "ack" firing returns when the listeners have handled it, and is late when they do not."""
+    gate = threading.Event()
+    served.auth.user_registered.listen(lambda username: gate.wait(10), listener_name="slow")
+    caller.client.wait_for_apis("auth", timeout=20)
+    for bus in (served, caller):
+        with pytest.raises(LightbusTimeout, match=r"user_registered .*within 0\.\d+ s.* Raise `event_fire_timeout` \("):
+            door.fire(bus.auth.user_registered, username="sally", bus_options={"wait_for": "ack", "timeout": 0.2})
+    gate.set()
+    door.fire(caller.auth.user_registered, username="sally", bus_options={"wait_for": "ack"})
+    with pytest.raises(InvalidParameters, match=r"wait_for is 'disk'\. There are: journal, ack"):
+        door.fire(caller.auth.user_registered, username="sally", bus_options={"wait_for": "disk"})

@@ -1,0 +1,145 @@
+"""Hooks of a client: in each form, around calls, events and a worker's life."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import lightbus
+from helpers import Door, wait_until
+from lightbus import BusPath, LightbusWorkerError, ResultMessage, RpcMessage
+
+
+def test_hooks_of_a_worker(bus: BusPath) -> None:
+    """The hooks of a worker's life run in order, on their way whatever form they were given in."""
+    ran: list[str] = []
+
+    @bus.client.on_start
+    def bare() -> None:
+        ran.append("on_start")
+
+    @bus.client.on_stop()
+    async def called(client: lightbus.BusClient) -> None:
+        assert client is bus.client
+        ran.append("on_stop")
+
+    @bus.client.before_worker_start(before_plugins=True)
+    def with_option(**kwargs: Any) -> None:
+        assert kwargs == {"client": bus.client}
+        ran.append("before_worker_start")
+
+    def plain() -> None:
+        ran.append("after_worker_stopped")
+
+    assert bus.client.after_worker_stopped(plain) is plain
+    assert callable(bare)
+    bus.client.start_in_background()
+    assert ran == ["before_worker_start", "on_start"]
+    bus.client.close()
+    assert ran == ["before_worker_start", "on_start", "on_stop", "after_worker_stopped"]
+
+
+def test_sync_hook_may_block_and_call(bus: BusPath) -> None:
+    """A `def` hook runs in a thread: it may listen, as in the project's own document, and make calls."""
+    heard: list[str] = []
+    answers: list[bool] = []
+
+    @bus.client.on_start()
+    def on_start() -> None:
+        bus.auth.user_registered.listen(lambda message, username: heard.append(username), listener_name="hear")
+
+    @bus.client.after_rpc_execution()
+    def after() -> None:
+        if not answers:
+            answers.append(False)
+            answers[0] = bus.auth.check_password(username="sally", password="secret")
+
+    bus.client.start_in_background()
+    assert bus.auth.check_password(username="sally", password="wrong") is False
+    assert answers == [True]
+    bus.auth.user_registered(username="sally")
+    wait_until(lambda: heard == ["sally"])
+
+
+def test_hooks_of_calls(served: BusPath, door: Door) -> None:
+    """The hooks around a call and its execution are told the call and its result."""
+    told: list[tuple[str, str, dict[str, Any], Any]] = []
+
+    def note(hook: str) -> Callable[..., None]:
+        def noted(rpc_message: RpcMessage, result_message: ResultMessage | None = None) -> None:
+            result = None if result_message is None else result_message.result
+            told.append((hook, rpc_message.canonical_name, rpc_message.kwargs, result))
+
+        return noted
+
+    for hook in ("before_rpc_call", "after_rpc_call", "before_rpc_execution", "after_rpc_execution"):
+        getattr(served.client, hook)(note(hook))
+    arguments = {"username": "sally", "password": "secret"}
+    assert door.call(served.auth.check_password, **arguments) is True
+    assert told == [
+        ("before_rpc_call", "auth.check_password", arguments, None),
+        ("before_rpc_execution", "auth.check_password", arguments, None),
+        ("after_rpc_execution", "auth.check_password", arguments, True),
+        ("after_rpc_call", "auth.check_password", arguments, True),
+    ]
+
+
+def test_hooks_of_calls_that_fail(served: BusPath, door: Door) -> None:
+    """The hooks after a call are told of its failure, too, on both sides."""
+    told: list[ResultMessage] = []
+    served.client.after_rpc_execution(lambda result_message: told.append(result_message))
+    served.client.after_rpc_call(lambda result_message: told.append(result_message))
+    with pytest.raises(LightbusWorkerError, match="raised ValueError: no luck"):
+        door.call(served.auth.fail, why="no luck")
+    executed, called = told
+    assert executed.error
+    assert isinstance(executed.result, ValueError)
+    assert executed.trace.endswith("ValueError: no luck\n")
+    assert called.error
+    assert isinstance(called.result, LightbusWorkerError)
+    assert called.trace == called.result.trace
+    assert (called.api_name, called.procedure_name) == ("auth", "fail")
+
+
+def test_hook_refuses_a_call(served: BusPath, door: Door) -> None:
+    """An exception in a hook before a call reaches the caller instead of a result; before its execution, likewise."""
+
+    @served.client.before_rpc_call
+    def refuse(rpc_message: RpcMessage) -> None:
+        if rpc_message.kwargs["username"] == "mallory":
+            raise PermissionError("not you")
+
+    @served.client.before_rpc_execution
+    async def refuse_there(rpc_message: RpcMessage) -> None:
+        if rpc_message.kwargs["username"] == "eve":
+            raise PermissionError("nor you")
+
+    with pytest.raises(PermissionError, match="not you"):
+        door.call(served.auth.check_password, username="mallory", password="")
+    with pytest.raises(LightbusWorkerError, match="raised PermissionError: nor you"):
+        door.call(served.auth.check_password, username="eve", password="")
+    assert door.call(served.auth.check_password, username="sally", password="secret") is True
+
+
+def test_hooks_of_events(bus: BusPath, door: Door) -> None:
+    """The hooks around firing and handling are told the event, and which listener handles it."""
+    told: list[tuple[str, ...]] = []
+    bus.auth.user_registered.listen(lambda message: told.append(("handled",)), listener_name="hear")
+    bus.client.before_event_sent(lambda event_message: told.append(("before_sent", event_message.canonical_name)))
+    bus.client.after_event_sent(lambda event_message: told.append(("after_sent", event_message.native_id)))
+    bus.client.before_event_execution(
+        lambda event_message, listener_name: told.append(("before", listener_name, event_message.id))
+    )
+    bus.client.after_event_execution(lambda listener_name: told.append(("after", listener_name)))
+    bus.client.start_in_background()
+    message = door.fire(bus.auth.user_registered, username="sally")
+    wait_until(lambda: len(told) == 5)
+    assert told[0] == ("before_sent", "auth.user_registered")
+    assert ("after_sent", message.native_id) in told
+    assert [each for each in told if "sent" not in each[0]] == [
+        ("before", "hear", message.id),
+        ("handled",),
+        ("after", "hear"),
+    ]

@@ -1,0 +1,94 @@
+"""Events that nobody publishes: they are kept, and published later; or dropped, and counted."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+import lightbus
+from helpers import Door, wait_until
+from helpers.clients import asked
+from lightbus import Api, BusPath, Event, InvalidEventArguments, PeerUnreachable
+from lightbus.adapters.sqlite.outbox import Outbox
+
+
+def test_an_event_is_taken_though_nothing_is_remembered(served: BusPath, door: Door, tmp_path: Path) -> None:
+    """Where this process cannot write, an event that its publisher has stored is no error here."""
+    (tmp_path / "file").write_text("")
+    elsewhere = {"journal": {"data_dir": str(tmp_path / "file")}}
+    caller = lightbus.create(elsewhere, service_name="caller")
+    try:
+        message = door.fire(caller.auth.user_registered, username="sally")
+        assert message.native_id.startswith(served.client.engine.shelf.own().id)
+    finally:
+        caller.client.close()
+
+
+def test_best_effort_event_without_a_publisher(bus: BusPath, door: Door) -> None:
+    """A best-effort event that nobody is there to publish is dropped and counted; others are kept in the outbox."""
+
+    class Loose(Api):
+        seen = Event(["what"], delivery="best_effort")
+        kept = Event(["what"])
+
+        class Meta:
+            name = "loose"
+
+    bus.client.register_api(Loose())
+    message = door.fire(bus.loose.seen, what=1)
+    assert (message.native_id, message.publisher) == ("", "")
+    assert bus.client.dropped_events == 1
+    kept = door.fire(bus.loose.kept, what=1)
+    assert (kept.native_id, kept.publisher) == ("", "")
+    assert [each.id for each in Outbox(bus.client.engine.shelf.path).waiting()] == [kept.id]
+    with pytest.raises(InvalidEventArguments):
+        door.fire(bus.loose.seen, wath=1)
+
+
+def test_a_process_that_keeps_events_publishes_them(bus: BusPath, door: Door) -> None:
+    """Where nobody advertises the API that it has registered, it does so itself, until it is a worker or ends."""
+    door.fire(bus.auth.user_registered, username="sally")
+    wait_until(lambda: bus.client.engine.publisher is not None)
+    assert bus.client.is_worker
+    other = lightbus.create(service_name="other")
+    try:
+        assert other.auth.user_registered.history()[0].kwargs == {"username": "sally", "age": 18}
+        with pytest.raises(PeerUnreachable, match="serves no calls"):
+            other.auth.check_password(username="admin", password="secret")
+        bus.client.start_in_background()
+        wait_until(lambda: _answers(other))
+    finally:
+        other.client.close()
+
+
+def test_what_a_process_keeps_and_publishes_is_in_order(bus: BusPath, door: Door) -> None:
+    """What it fired before it published comes first, whatever is fired while it becomes the publisher."""
+    numbers = iter(range(10**6))
+    while bus.client.engine.publisher is None:
+        door.fire(bus.auth.user_registered, username="sally", age=next(numbers))
+    for _ in range(10):
+        door.fire(bus.auth.user_registered, username="sally", age=next(numbers))
+    found = asked(door)(bus.auth.user_registered, "history")
+    assert [each.kwargs["age"] for each in found] == list(range(next(numbers)))
+    assert Outbox(bus.client.engine.shelf.path).counts() == {}
+
+
+def test_who_keeps_events_says_at_the_end_where_they_are(
+    bus: BusPath, door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process that ends before it published what it fired names the place, and who will deliver it."""
+    for username in ("sally", "ada"):
+        door.fire(bus.auth.user_registered, username=username)
+    path = Outbox(bus.client.engine.shelf.path).path
+    bus.client.close()
+    [said] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert f"Nobody publishes auth at the moment: 2 events wait on this host, in {path}, and are handed over by" in said
+
+
+def _answers(bus: BusPath) -> bool:
+    try:
+        return bool(bus.auth.check_password(username="admin", password="secret"))
+    except lightbus.LightbusException:
+        return False

@@ -1,0 +1,50 @@
+"""Plugins of a client, given to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightbus
+from helpers import Door
+from helpers.clients import AuthApi
+from lightbus import BusPath, RpcMessage
+from lightbus.plugins import LightbusPlugin
+
+
+def test_plugins_given_to_create(door: Door) -> None:
+    """A plugin given to create() has its hooks run, before those of the user's that did not ask to come first."""
+    told: list[str] = []
+
+    class Noting(LightbusPlugin):
+        async def before_rpc_call(self, *, rpc_message: RpcMessage, client: Any) -> None:
+            told.append(f"plugin {rpc_message.procedure_name}")
+
+        async def on_start(self, *, client: Any) -> None:
+            told.append("plugin on_start")
+
+    bus = lightbus.create(service_name="plugged", plugins=[Noting()])
+    bus.client.register_api(AuthApi())
+    bus.client.on_start(lambda: told.append("mine"))
+    bus.client.on_start(lambda: told.append("mine, first"), before_plugins=True)
+    bus.client.start_in_background()
+    try:
+        assert door.call(bus.auth.check_password, username="sally", password="secret") is True
+        assert told == ["mine, first", "plugin on_start", "mine", "plugin check_password"]
+    finally:
+        bus.client.close()
+
+
+def test_plugins_work_without_a_worker(served: BusPath, door: Door) -> None:
+    """A process that only calls has its plugins, too."""
+    told: list[str] = []
+
+    class Noting(LightbusPlugin):
+        async def after_rpc_call(self, *, rpc_message: RpcMessage, result_message: Any, client: Any) -> None:
+            told.append(rpc_message.procedure_name)
+
+    bus = lightbus.create(service_name="caller", plugins=[Noting()])
+    try:
+        assert door.call(bus.auth.check_password, username="sally", password="secret") is True
+        assert told == ["check_password"]
+    finally:
+        bus.client.close()

@@ -1,0 +1,84 @@
+"""Registering: what is offered, what is refused, and the schemas of both."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+import lightbus
+from helpers import Door
+from helpers.clients import AuthApi
+from lightbus import Api, BusPath, InvalidApiRegistryEntry, UnknownApi
+
+
+def test_register_api_wants_an_instance(bus: BusPath) -> None:
+    """A class is refused with the line to write; so are a second Api of a name, and what is none."""
+    with pytest.raises(InvalidApiRegistryEntry, match=r"bus\.client\.register_api\(AuthApi\(\)\)"):
+        bus.client.register_api(AuthApi)  # type: ignore[arg-type]
+    with pytest.raises(InvalidApiRegistryEntry, match="'auth' is registered already"):
+        bus.client.register_api(AuthApi())
+    with pytest.raises(InvalidApiRegistryEntry, match="An instance of 'str' is no Api"):
+        bus.client.register_api("auth")  # type: ignore[arg-type]
+    assert bus.client.api_registry.names() == ["auth"]
+
+
+def test_methods_that_are_no_procedures_are_named(bus: BusPath, caplog: pytest.LogCaptureFixture) -> None:
+    """What looks like a method and cannot be served is said when its Api is registered, with the reason."""
+
+    class Prices(Api):
+        now = time.monotonic
+
+        class Meta:
+            name = "prices"
+
+    bus.client.register_api(Prices())
+    assert [record.getMessage() for record in caplog.records] == [
+        "prices.now is no procedure: it is a builtin_function_or_method, which is not given the Api. "
+        "Write a `def` that calls it, or begin its name with an underscore"
+    ]
+
+
+def test_registering_while_running(served: BusPath, caller: BusPath, door: Door) -> None:
+    """An API registered after the start is served at once, and a caller finds it."""
+
+    class Late(Api):
+        class Meta:
+            name = "late"
+
+        def get(self) -> int:
+            return 7
+
+    assert door.call(caller.auth.check_password, username="sally", password="secret") is True
+    served.client.register_api(Late())
+    assert door.call(caller.late.get) == 7
+
+
+def test_api_registry(bus: BusPath) -> None:
+    """Registered Apis are found by name, and told apart as public and internal."""
+
+    class Secret(Api):
+        class Meta:
+            name = "secret"
+            internal = True
+
+    bus.client.api_registry.add(Secret())
+    registry = bus.client.api_registry
+    assert [api.meta.name for api in registry.public()] == ["auth"]
+    assert [api.meta.name for api in registry.internal()] == ["secret"]
+    assert [api.meta.name for api in registry.all()] == registry.names() == ["auth", "secret"]
+    registry.remove("secret")
+    with pytest.raises(UnknownApi, match="No Api named 'secret' is registered"):
+        registry.get("secret")
+
+
+def test_bus_schema(bus: BusPath, tmp_path: Any) -> None:
+    """`bus.schema` holds the schemas of what is registered or loaded, and writes and reads them."""
+    assert bus.schema.api_names == ["auth"]
+    assert ("auth", "check_password") in bus.schema.rpcs
+    assert bus.schema.events == [("auth", "user_registered")]
+    bus.schema.save_local(tmp_path)
+    other = lightbus.create(service_name="other")
+    other.schema.load_local(tmp_path)
+    assert other.schema.get_api_schema("auth") == bus.schema.get_api_schema("auth")

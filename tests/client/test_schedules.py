@@ -1,0 +1,91 @@
+"""What a worker does by the clock, or beside its work."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+import schedule
+
+from helpers import wait_until
+from lightbus import BusPath, InvalidSchedule
+
+
+def test_schedules_and_background_tasks(bus: BusPath) -> None:
+    """A worker runs what is to be run by the clock, sync or async, and background tasks; all of it ends with it."""
+    ran: list[str] = []
+
+    @bus.client.every(seconds=0.05)
+    def often() -> None:
+        assert threading.current_thread().name.startswith("lightbus-handler")
+        ran.append("often")
+
+    @bus.client.every(hours=1, also_run_immediately=True)
+    async def at_once() -> None:
+        ran.append("at once")
+
+    @bus.client.schedule(schedule.every().hour, also_run_immediately=True)
+    def scheduled() -> None:
+        ran.append("scheduled")
+
+    @bus.client.schedule(schedule.every(1).seconds)
+    async def soon() -> None:
+        ran.append("soon")
+
+    async def beside() -> None:
+        try:
+            ran.append("beside")
+            await asyncio.Event().wait()
+        finally:
+            ran.append("beside ended")
+
+    bus.client.add_background_task(beside())
+    bus.client.start_in_background()
+    wait_until(lambda: ran.count("often") >= 3 and {"at once", "scheduled", "soon", "beside"} <= {*ran})
+    assert ran.count("at once") == ran.count("scheduled") == ran.count("beside") == 1
+    assert callable(often)
+    bus.client.close()
+    assert ran[-1] == "beside ended"
+    after = len(ran)
+    time.sleep(0.1)
+    assert len(ran) == after
+
+
+def test_wrong_intervals(bus: BusPath) -> None:
+    """No interval, a negative one, or no job of the schedule library is refused at once."""
+    with pytest.raises(InvalidSchedule, match=r"as every\(minutes=5\)"):
+        bus.client.every()
+    with pytest.raises(InvalidSchedule):
+        bus.client.every(seconds=-1)
+    with pytest.raises(InvalidSchedule, match="needs a job of the schedule library"):
+        bus.client.schedule(5)(print)  # type: ignore[arg-type]
+
+
+def test_failing_schedule_goes_on(bus: BusPath, caplog: pytest.LogCaptureFixture) -> None:
+    """An exception in a scheduled function is logged, and it runs again at its next time."""
+    runs: list[int] = []
+
+    @bus.client.every(seconds=0.02)
+    def fails() -> None:
+        runs.append(1)
+        raise ValueError("this time")
+
+    bus.client.start_in_background()
+    wait_until(lambda: len(runs) >= 3)
+    assert any("fails" in record.getMessage() and record.exc_info for record in caplog.records)
+
+
+def test_failing_background_task_stops_the_worker(bus: BusPath, caplog: pytest.LogCaptureFixture) -> None:
+    """A background task that fails ends the worker, with exit code 1: it may be half a worker now."""
+
+    async def fails() -> None:
+        raise ValueError("no half worker")
+
+    bus.client.add_background_task(fails())
+
+    bus.client.start_in_background()
+    wait_until(lambda: not bus.client.is_worker)
+    assert bus.client.exit_code == 1
+    assert "A background task failed; the worker stops, since it may be half a worker now" in caplog.messages
