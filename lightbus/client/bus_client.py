@@ -81,7 +81,7 @@ class BusClient:
         self.names = Names(config, engines, registration, self._calling)
         self.past = History(config, engines, self._calling, listening.listeners)
         unpublished = self._unpublished = UnpublishedEvents(
-            config, engines, registration, workers, publish=lambda: self._lifecycle.start_publishing()
+            engines, registration, workers, publish=lambda: self._lifecycle.start_publishing()
         )
         self._firing = Firing(config, engines, registration, hooks, unpublished)
         self.call_or_fire = CallOrFire(

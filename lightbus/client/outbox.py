@@ -15,10 +15,8 @@ from collections.abc import Callable
 from functools import partial
 
 from ..adapters.sqlite.outbox import Outbox
-from ..config import Config
 from ..deadline import Deadline
 from ..engine.engine import Engine
-from ..events.journal_set import directory_of
 from ..events.publisher import Publisher, key_of, record_of
 from ..exceptions import JournalError, LightbusException, NotReachable
 from ..message import EventMessage
@@ -44,7 +42,6 @@ class UnpublishedEvents:
     The part of a client that keeps events on disk which nobody publishes now, and has them published later.
 
     Args:
-        config: the settings.
         engines: who we are, and who publishes; its lock is held while what is kept here changes.
         registration: the APIs of which this process can be the publisher, and the schemas that are loaded.
         workers: whether a worker publishes anyway.
@@ -57,14 +54,12 @@ class UnpublishedEvents:
 
     def __init__(
         self,
-        config: Config,
         engines: EngineHolder,
         registration: Registration,
         workers: WorkerHolder,
         publish: Callable[[], None],
     ) -> None:
         self.dropped = 0
-        self._config = config
         self._engines = engines
         self._registration = registration
         self._workers = workers
@@ -193,7 +188,7 @@ class UnpublishedEvents:
             is_left = engine.shelf.is_left()
             if not waiting and not is_left:
                 return
-            missing = engine.questions.wait_for_blocking(names, Deadline.after(self._config.discovery.wait))
+            missing = engine.questions.wait_for_blocking(names, Deadline.after(engine.config.discovery.wait))
             peers = [peer for name in names for peer in engine.snapshot.by_api.get(name, ())]
             if any(peer.announcement.service == engine.identity.service for peer in peers):
                 return  # it adopts what is left, and is handed what waits
@@ -204,8 +199,7 @@ class UnpublishedEvents:
         """Return whether an event of an API that is not registered here exists, as far as this host has ever seen."""
         if (api_name, name) in self._registration.schema.events:
             return True
-        path = directory_of(self._config, self._engines.engine.identity.bus)
-        return Outbox.exists(path) and name in self._open_outbox().seen(api_name)
+        return Outbox.exists(self._engines.engine.shelf.path) and name in self._open_outbox().seen(api_name)
 
     def note_seen(self, message: EventMessage) -> None:
         """Remember that there is such an event: then it can be kept when nobody is there to publish it."""
@@ -220,7 +214,7 @@ class UnpublishedEvents:
     def _open_outbox(self) -> Outbox:
         with self._engines.lock:
             if self._outbox is None:
-                self._outbox = Outbox(directory_of(self._config, self._engines.engine.identity.bus))
+                self._outbox = Outbox(self._engines.engine.shelf.path)
             return self._outbox
 
 

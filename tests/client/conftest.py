@@ -6,18 +6,24 @@ from collections.abc import Iterator
 
 import pytest
 
-import lightbus
 from helpers.clients import AuthApi
 from lightbus import BusPath
+from lightbus.testing import MemoryBus, memory_bus
 
 
 @pytest.fixture
-def bus() -> Iterator[BusPath]:
+def hub() -> Iterator[MemoryBus]:
+    """Return a bus in memory: the network is not what is tested here."""
+    with memory_bus() as hub:
+        yield hub
+
+
+@pytest.fixture
+def bus(hub: MemoryBus) -> BusPath:
     """Return a bus with an API, that nobody serves yet."""
-    bus = lightbus.create(service_name="auth-service")
+    bus = hub.create(service_name="auth-service")
     bus.client.register_api(AuthApi())
-    yield bus
-    bus.client.close()
+    return bus
 
 
 @pytest.fixture
@@ -28,8 +34,6 @@ def served(bus: BusPath) -> BusPath:
 
 
 @pytest.fixture
-def caller() -> Iterator[BusPath]:
+def caller(hub: MemoryBus) -> BusPath:
     """Return a bus that registers nothing."""
-    bus = lightbus.create(service_name="caller")
-    yield bus
-    bus.client.close()
+    return hub.create(service_name="caller")

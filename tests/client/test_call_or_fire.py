@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-import lightbus
 from helpers import Stopwatch, wait_until
 from lightbus import BusPath, InvalidParameters, UnknownApi
 from lightbus.adapters.sqlite.outbox import Outbox
+from lightbus.testing import MemoryBus
 
 
-def test_calling_an_event_fires_it(bus: BusPath, caller: BusPath) -> None:
+def test_calling_an_event_fires_it(hub: MemoryBus, bus: BusPath, caller: BusPath) -> None:
     """With an event's options, and where nobody publishes it, it is kept as by `fire`, if it is a known one."""
     kept = bus.auth.user_registered(username="sally", bus_options={"wait_for": "journal"})
     outbox = Outbox(bus.client.engine.shelf.path)
@@ -26,7 +26,7 @@ def test_calling_an_event_fires_it(bus: BusPath, caller: BusPath) -> None:
     with pytest.raises(InvalidParameters, match="no option 'wait_for'"):
         bus.auth.check_password(username="sally", password="secret", bus_options={"wait_for": "ack"})
     bus.client.start_in_background()
-    newcomer = lightbus.create(service_name="newcomer")
+    newcomer = hub.create(service_name="newcomer")
     try:
         fired = newcomer.auth.user_registered(username="ada", bus_options={"wait_for": "ack"})
         assert fired.publisher == bus.client.engine.identity.instance

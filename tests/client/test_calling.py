@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-import lightbus
 from helpers import Door
 from lightbus import Api, BusPath, EventNotFound, InvalidParameters, SchemaNotFound, UnknownApi, UnknownProcedure
+from lightbus.testing import MemoryBus
 
 
 def test_caller_checks_what_it_knows(bus: BusPath, door: Door) -> None:
@@ -20,9 +20,9 @@ def test_caller_checks_what_it_knows(bus: BusPath, door: Door) -> None:
         door.fire(bus.auth.user_registred, username="sally")
 
 
-def test_strict_validation(served: BusPath, door: Door) -> None:
+def test_strict_validation(hub: MemoryBus, served: BusPath, door: Door) -> None:
     """With strict_validation a call to an API whose schema nobody loaded is refused."""
-    bus = lightbus.create({"apis": {"default": {"strict_validation": True}}}, service_name="strict")
+    bus = hub.create({"apis": {"default": {"strict_validation": True}}}, service_name="strict")
     try:
         with pytest.raises(SchemaNotFound, match=r"strict_validation is on for 'auth'.*load_local"):
             door.call(bus.auth.check_password, username="sally")

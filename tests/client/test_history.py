@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-import lightbus
 from helpers import Door, wait_until
 from helpers.clients import AuthApi, asked
 from lightbus import BusPath, CannotBlockHere, EventNotFound, InvalidParameters, UnknownListener
+from lightbus.testing import MemoryBus
 
 
 def test_history_and_lag(served: BusPath, caller: BusPath, door: Door) -> None:
@@ -33,14 +33,16 @@ def test_history_and_lag(served: BusPath, caller: BusPath, door: Door) -> None:
     assert ask(served.auth.user_registered, "lag", "greet") == 0
 
 
-def test_all_publishers_are_asked(served: BusPath, door: Door, caplog: pytest.LogCaptureFixture) -> None:
+def test_all_publishers_are_asked(
+    hub: MemoryBus, served: BusPath, door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
     """A process that has just started asks all of them, and names the one that does not answer."""
-    other = lightbus.create(service_name="auth-service")
+    other = hub.create(service_name="auth-service")
     other.client.register_api(AuthApi())
     other.client.start_in_background()
     for bus, name in ((served, "ada"), (other, "sally")):
         bus.auth.user_registered.fire(username=name)
-    newcomer = lightbus.create(service_name="newcomer")
+    newcomer = hub.create(service_name="newcomer")
     engine = newcomer.client.engine
     try:
         found = asked(door)(newcomer.auth.user_registered, "history")

@@ -9,6 +9,7 @@ import pytest
 import lightbus
 from helpers import wait_until
 from lightbus import Api, BusPath, InvalidParameters, LightbusTimeout, UnknownApi
+from lightbus.testing import MemoryBus
 
 
 def test_wait_for_apis(served: BusPath, caller: BusPath) -> None:
@@ -49,10 +50,10 @@ def test_schemas_of_a_remote_api(served: BusPath, caller: BusPath) -> None:
         _ = caller.bank.get.parameter_schema
 
 
-def test_schema_of_a_remote_api_that_changed(caller: BusPath) -> None:
+def test_schema_of_a_remote_api_that_changed(hub: MemoryBus, caller: BusPath) -> None:
     """When the API changes, so does its schema: the one asked for earlier is not believed for longer."""
     for first in (True, False):
-        bus = lightbus.create(service_name="changing")
+        bus = hub.create(service_name="changing")
 
         class Changing(Api):
             class Meta:

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import lightbus
 from helpers import Door, wait_until
-from helpers.clients import asked
+from helpers.clients import AuthApi, asked
 from lightbus import Api, BusPath, Event, InvalidEventArguments, PeerUnreachable
 from lightbus.adapters.sqlite.outbox import Outbox
+from lightbus.testing import MemoryBus
 
 
-def test_an_event_is_taken_though_nothing_is_remembered(served: BusPath, door: Door, tmp_path: Path) -> None:
+def test_an_event_is_taken_though_nothing_is_remembered(door: Door, tmp_path: Path) -> None:
     """Where this process cannot write, an event that its publisher has stored is no error here."""
     (tmp_path / "file").write_text("")
     elsewhere = {"journal": {"data_dir": str(tmp_path / "file")}}
+    served = lightbus.create(service_name="auth-service")
+    served.client.register_api(AuthApi())
     caller = lightbus.create(elsewhere, service_name="caller")
-    try:
+    with closing(served.client), closing(caller.client):
+        served.client.start_in_background()
         message = door.fire(caller.auth.user_registered, username="sally")
         assert message.native_id.startswith(served.client.engine.shelf.own().id)
-    finally:
-        caller.client.close()
+
+
+def test_events_kept_in_memory_bus_are_kept_where_its_journals_are(bus: BusPath, door: Door) -> None:
+    """The outbox of a bus in memory is in its directory, which is gone with it, and not in the user's."""
+    door.fire(bus.auth.user_registered, username="sally")
+    path = bus.client.engine.shelf.path
+    assert path.is_relative_to(bus.client.engine.config.journal.data_dir)
+    assert Outbox.exists(path)
 
 
 def test_best_effort_event_without_a_publisher(bus: BusPath, door: Door) -> None:
@@ -47,12 +58,12 @@ def test_best_effort_event_without_a_publisher(bus: BusPath, door: Door) -> None
         door.fire(bus.loose.seen, wath=1)
 
 
-def test_a_process_that_keeps_events_publishes_them(bus: BusPath, door: Door) -> None:
+def test_a_process_that_keeps_events_publishes_them(hub: MemoryBus, bus: BusPath, door: Door) -> None:
     """Where nobody advertises the API that it has registered, it does so itself, until it is a worker or ends."""
     door.fire(bus.auth.user_registered, username="sally")
     wait_until(lambda: bus.client.engine.publisher is not None)
     assert bus.client.is_worker
-    other = lightbus.create(service_name="other")
+    other = hub.create(service_name="other")
     try:
         assert other.auth.user_registered.history()[0].kwargs == {"username": "sally", "age": 18}
         with pytest.raises(PeerUnreachable, match="serves no calls"):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import lightbus
 from helpers import Door
 from helpers.clients import AuthApi
 from lightbus import BusPath, RpcMessage
 from lightbus.plugins import LightbusPlugin
+from lightbus.testing import MemoryBus
 
 
-def test_plugins_given_to_create(door: Door) -> None:
+def test_plugins_given_to_create(hub: MemoryBus, door: Door) -> None:
     """A plugin given to create() has its hooks run, before those of the user's that did not ask to come first."""
     told: list[str] = []
 
@@ -22,7 +22,7 @@ def test_plugins_given_to_create(door: Door) -> None:
         async def on_start(self, *, client: Any) -> None:
             told.append("plugin on_start")
 
-    bus = lightbus.create(service_name="plugged", plugins=[Noting()])
+    bus = hub.create(service_name="plugged", plugins=[Noting()])
     bus.client.register_api(AuthApi())
     bus.client.on_start(lambda: told.append("mine"))
     bus.client.on_start(lambda: told.append("mine, first"), before_plugins=True)
@@ -34,7 +34,7 @@ def test_plugins_given_to_create(door: Door) -> None:
         bus.client.close()
 
 
-def test_plugins_work_without_a_worker(served: BusPath, door: Door) -> None:
+def test_plugins_work_without_a_worker(hub: MemoryBus, served: BusPath, door: Door) -> None:
     """A process that only calls has its plugins, too."""
     told: list[str] = []
 
@@ -42,7 +42,7 @@ def test_plugins_work_without_a_worker(served: BusPath, door: Door) -> None:
         async def after_rpc_call(self, *, rpc_message: RpcMessage, result_message: Any, client: Any) -> None:
             told.append(rpc_message.procedure_name)
 
-    bus = lightbus.create(service_name="caller", plugins=[Noting()])
+    bus = hub.create(service_name="caller", plugins=[Noting()])
     try:
         assert door.call(bus.auth.check_password, username="sally", password="secret") is True
         assert told == ["check_password"]
