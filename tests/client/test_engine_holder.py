@@ -1,0 +1,138 @@
+"""The engine of a client: made once, at first use, and never again after the end."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import cast
+
+import pytest
+
+from helpers.clients import AuthApi
+from lightbus import BusAlreadyClosed, BusClient, BusPath, Config, create
+from lightbus.client.engine_holder import EngineHolder, EngineState
+from lightbus.engine.engine import Engine
+from lightbus.membership.context import Identity
+from lightbus.ports.discovery import Discovery
+from lightbus.testing import MemoryBus, MemoryDiscovery
+
+THREADS = 8
+
+
+class FakeEngine:
+    """What the holder and a channel touch of an engine."""
+
+    def __init__(self, config: Config, identity: Identity) -> None:
+        self.identity = identity
+        self.doors: set[object] = set()
+
+
+def holder(made: list[object], prepared: list[str]) -> EngineHolder:
+    """Return a holder that notes which engines it makes, and what it did before."""
+
+    def make(config: Config, identity: Identity) -> Engine:
+        engine = cast(Engine, FakeEngine(config, identity))
+        made.append(engine)
+        return engine
+
+    return EngineHolder(Config(service_name="shop", process_name="p"), make, lambda: prepared.append("prepared"))
+
+
+def test_engine_is_made_once_by_many_threads() -> None:
+    """Whoever comes first makes it, after what has to be prepared; all get the same, and observers are told once."""
+    made: list[object] = []
+    prepared: list[str] = []
+    engines = holder(made, prepared)
+    told: list[object] = []
+    engines.observe(told.append)
+    assert engines.opened is None
+    barrier = Barrier(THREADS)
+
+    def use(number: int) -> object:
+        barrier.wait(10)
+        return engines.engine if number % 2 else engines.channel
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        found = [*threads.map(use, range(THREADS))]
+    assert len(made) == 1
+    assert told == made
+    assert prepared == ["prepared"]
+    assert set(found) == {made[0], engines.channel}
+    assert engines.opened is made[0]
+
+
+def test_engine_that_cannot_be_made_is_tried_again() -> None:
+    """What goes wrong in preparing reaches whoever asked, and the next one tries anew."""
+    made: list[object] = []
+    fails = [ValueError("no plugin"), None]
+
+    def prepare() -> None:
+        if error := fails.pop(0):
+            raise error
+
+    engines = EngineHolder(
+        Config(), lambda config, identity: made.append(identity) or cast(Engine, FakeEngine(config, identity)), prepare
+    )
+    with pytest.raises(ValueError, match="no plugin"):
+        _ = engines.engine
+    assert engines.engine is engines.engine
+    assert len(made) == 1
+
+
+def test_closed_holder_makes_no_engine() -> None:
+    """After the end no engine is made; the one there was is given back to be closed, once."""
+    made: list[object] = []
+    engines = holder(made, [])
+    engine = engines.engine
+    assert engines.close() is engine
+    assert engines.close() is None
+    with pytest.raises(BusAlreadyClosed, match=r"Make a new one with lightbus\.create"):
+        _ = engines.engine
+    assert len(made) == 1
+
+
+def test_exchange_gives_back_what_there_was() -> None:
+    """What is put in place is used; what was there comes back as a whole, with what makes the next engine."""
+    made: list[object] = []
+    engines = holder(made, [])
+    engine = engines.engine
+    other = cast(Engine, FakeEngine(Config(), engine.identity))
+    before = engines.exchange(EngineState(other, None, False, lambda config, identity: other))
+    assert before.engine is engine
+    assert engines.engine is other
+    engines.exchange(before)
+    assert engines.engine is engine
+    assert len(made) == 1
+
+
+def test_forked_child_has_no_engine() -> None:
+    """It makes one of its own, under a lock that nobody of the parent can hold; what it inherited is kept untouched."""
+    made: list[object] = []
+    engines = holder(made, [])
+    lock = engines.lock
+    engines._engine = None  # what an engine's journals do at a fork is tested with them
+    channel = engines._channel
+    assert engines.abandon() == (None, channel, lock)
+    assert engines.lock is not lock
+    assert engines.engine is made[0]
+
+
+def test_client_class_is_given_the_factories(hub: MemoryBus) -> None:
+    """A discovery of one's own reaches a client class of one's own, too."""
+    asked: list[str] = []
+
+    class Mine(BusClient):
+        pass
+
+    def discovery(bus: str) -> Discovery:
+        asked.append(bus)
+        return MemoryDiscovery(bus, hub.hub)
+
+    bus = create(service_name="mine", client_class=Mine, discovery=discovery)
+    with bus.client as client:
+        assert isinstance(client, Mine)
+        client.register_api(AuthApi())
+        client.start_in_background()
+        assert bus.auth.check_password(username="sally", password="secret") is True
+    assert len(asked) == 1
+    assert isinstance(bus, BusPath)

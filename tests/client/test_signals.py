@@ -1,0 +1,55 @@
+"""SIGINT and SIGTERM around a worker and a fork: who has them, and that none is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+import pytest
+
+from helpers import wait_until
+from lightbus.client.signals import ENDING, held_back, let_in, signals_given_back
+
+came: list[int] = []
+
+
+@pytest.fixture(autouse=True)
+def handled() -> Iterator[None]:
+    """Note the signals that come."""
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+
+    came.clear()
+    before = {number: signal.signal(number, note) for number in ENDING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_handlers_are_given_back() -> None:
+    """Whatever handled them before does so again, also after an exception."""
+    mine = [signal.getsignal(number) for number in ENDING]
+    with contextlib.suppress(ZeroDivisionError), signals_given_back():
+        for number in ENDING:
+            signal.signal(number, signal.SIG_IGN)
+        raise ZeroDivisionError
+    assert [signal.getsignal(number) for number in ENDING] == mine
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_held_back_signal_comes_later(number: signal.Signals) -> None:
+    """A signal that comes while they are held back is not handled until they are let in, and then once."""
+
+    def meanwhile() -> None:
+        held = held_back()
+        os.kill(os.getpid(), number)
+        assert came == []
+        let_in(held)
+
+    meanwhile()
+    wait_until(lambda: came == [number])
+    assert not {*ENDING} & signal.pthread_sigmask(signal.SIG_BLOCK, ())

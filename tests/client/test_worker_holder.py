@@ -1,0 +1,74 @@
+"""The worker of a client: one at a time, told what is new while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from lightbus import BusPath, Feature, UnsupportedUse
+from lightbus.client.worker_holder import WorkerHolder
+from lightbus.engine.worker import Worker
+
+
+def test_nothing_to_tell_without_a_worker() -> None:
+    """What changes while no worker runs makes nothing for one; stopping and asking to stop do nothing."""
+    workers = WorkerHolder((Feature.RPCS,))
+    made: list[Worker] = []
+
+    async def change(worker: Worker) -> None:
+        made.append(worker)
+
+    workers.change(change)
+    workers.request_stop()
+    asyncio.run(workers.stop())
+    assert not made
+    assert not workers.publishes_only
+    assert (workers.worker, workers.exit_code, workers.features) == (None, 0, (Feature.RPCS,))
+
+
+def test_change_is_made_on_the_loop_of_the_worker(served: BusPath) -> None:
+    """A plain thread returns when the worker has taken it in, on its own loop."""
+    worker = served.client.worker
+    assert worker is not None
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def change(told: Worker) -> None:
+        assert told is worker
+        loops.append(asyncio.get_running_loop())
+
+    served.client._workers.change(change)
+    assert loops == [worker.loop]
+
+
+def test_second_worker_is_not_even_made(served: BusPath) -> None:
+    """Where one runs, another one is refused before anything of it is made; the first goes on."""
+    workers = served.client._workers
+    worker = workers.worker
+    made: list[str] = []
+
+    def make() -> Worker:
+        made.append("made")
+        raise AssertionError("never asked for")
+
+    with pytest.raises(UnsupportedUse, match=r"has a running worker already; stop_worker\(\) ends it"):
+        asyncio.run(workers.start(make))
+    assert not made
+    assert workers.worker is worker
+
+
+def test_exit_code_is_the_highest_of_all(bus: BusPath) -> None:
+    """A worker that was asked to stop with a code leaves it behind, whatever the next one leaves with."""
+
+    async def main() -> None:
+        for code in (3, 0):
+            await bus.client.start_worker()
+            worker = bus.client.worker
+            assert worker is not None
+            worker.request_stop(code)
+            await worker.stopping.wait()
+            await bus.client.stop_worker()
+            assert bus.client.worker is None
+
+    asyncio.run(main())
+    assert bus.client.exit_code == 3
