@@ -31,6 +31,7 @@ from ...engine.forwarding import refusals
 from ...exceptions import JournalError, LightbusException
 from ..support.catalogue import served_apis
 from ..support.connection import Connection, on_bus
+from ..support.group_pace import BETWEEN_LOOKS, trouble
 from ..support.options import ClientOptions, client_options
 from ..support.output import Output, duration
 from ..support.publishers import ask_publishers, groups_on_bus
@@ -49,9 +50,6 @@ LITTLE_SHARE = 0.05
 
 FEW_CONNECTIONS = 1024
 """Connections that a worker can have, and that may be too few for it."""
-
-STUCK_SECONDS = 2.0
-"""For how long a group that has something to do may acknowledge nothing."""
 
 MAX_SKEW = 1.0
 """Seconds by which a clock may differ: times in logs and of events then tell the wrong order."""
@@ -414,7 +412,7 @@ def _refused_here(examination: Examination) -> list[str]:
 async def _groups(examination: Examination) -> AsyncIterator[Finding]:
     groups = await groups_on_bus(examination.bus) if examination.live else []
     present = {(group["api"], group["name"]) for group in groups if group["members"]}
-    stuck = await _stuck(examination.bus, groups)
+    later = await _later(examination.bus, groups)
     for group in groups:
         name = f"the group {group['name']} of {group['api']} at {group['publisher']} {group['instance'][:4]}"
         if group["lag"] and (group["api"], group["name"]) not in present:
@@ -424,14 +422,8 @@ async def _groups(examination: Examination) -> AsyncIterator[Finding]:
                 text=f"{name} has {group['lag']} events to handle and no process.",
                 remedy="Start its service, or give it up: lightbus groups remove " + group["name"],
             )
-        if _at(group) in stuck:
-            yield Finding(
-                level=Level.WARNING,
-                check="groups",
-                text=f"{name} has {group['lag']} events to handle, and handled none for {STUCK_SECONDS:g} s.",
-                remedy="Does a handler hang, or does one event fail again and again (RETRY)? Look at the log of its "
-                "processes, and at `lightbus top`.",
-            )
+        if _at(group) in later and (found := trouble(name, group, later[_at(group)])) is not None:
+            yield Finding(level=Level.WARNING, check="groups", text=found.text, remedy=found.remedy)
         if group["mixed"]:
             yield Finding(
                 level=Level.WARNING,
@@ -448,14 +440,12 @@ async def _groups(examination: Examination) -> AsyncIterator[Finding]:
             )
 
 
-async def _stuck(bus: Connection, groups: list[dict[str, Any]]) -> set[tuple[str, ...]]:
-    """Return which groups have members and something to do, and do not get on with it; where any may, it takes time."""
-    before = {_at(group): group.get("acks") for group in groups if group["lag"] and group["members"]}
-    if not before:
-        return set()
-    await asyncio.sleep(STUCK_SECONDS)
-    now = await groups_on_bus(bus)
-    return {_at(group) for group in now if group["lag"] and before.get(_at(group), -1) == group.get("acks", -2)}
+async def _later(bus: Connection, groups: list[dict[str, Any]]) -> dict[tuple[str, ...], dict[str, Any]]:
+    """Return how the groups that have processes and something to do stand a little later; else it takes no time."""
+    if not any(group["lag"] and group["members"] for group in groups):
+        return {}
+    await asyncio.sleep(BETWEEN_LOOKS)
+    return {_at(group): group for group in await groups_on_bus(bus) if group["members"]}
 
 
 def _at(group: dict[str, Any]) -> tuple[str, ...]:

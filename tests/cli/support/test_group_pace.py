@@ -1,0 +1,46 @@
+"""Whether a group gets on: what two looks at it say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lightbus.cli.support.group_pace import BEHIND, trouble
+
+
+def at(lag: int, acks: int) -> dict[str, Any]:
+    """Return what a publisher says of a group."""
+    return {"lag": lag, "acks": acks}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (at(0, 5), at(0, 5)),
+        (at(0, 5), at(5000, 5)),
+        (at(5000, 5), at(0, 6)),
+        (at(5000, 5), at(4000, 6)),
+        (at(10, 5), at(BEHIND, 6)),
+    ],
+    ids=["nothing to do", "something to do just now", "all is done", "it catches up", "a burst"],
+)
+def test_a_group_that_gets_on(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """There is nothing to say of it."""
+    assert trouble("the group mail", first, second) is None
+
+
+def test_a_group_that_does_nothing() -> None:
+    """It is told from one that is slow: it has acknowledged nothing meanwhile."""
+    found = trouble("the group mail", at(3, 5), at(4000, 5))
+    assert found is not None
+    assert found.text == "the group mail has 3 events to handle, and handled none for 2 s."
+    assert "RETRY" in found.remedy
+
+
+def test_a_group_that_falls_behind() -> None:
+    """It handles events, and fewer than are fired: that is said with what helps, before the journal is full."""
+    found = trouble("the group mail", at(280_000, 5), at(281_200, 90))
+    assert found is not None
+    assert found.text == "the group mail has 281200 events to handle, 1200 more than 2 s ago."
+    assert "`concurrency`" in found.remedy
