@@ -110,7 +110,7 @@ class PeerApi(Api):
             "concurrency": self._client.engine.config.worker.rpc_concurrency,
             "connected": len(parts.binding.introductions.engines),
             "calls": dict(parts.server.counts),
-            "procedures": [_procedure(*key, usage) for key, usage in sorted(parts.server.usage.items())],
+            "procedures": [_procedure(*key, usage) for key, usage in sorted(parts.server.log.usage.items())],
             "events": [
                 {"api": name[0], "event": name[1], "published": count, "bytes": parts.publisher.published_bytes[name]}
                 for name, count in sorted(parts.publisher.published.items())
@@ -144,11 +144,11 @@ class PeerApi(Api):
         Calls are kept only for some seconds from the first question on, and from each further one. A watcher names
         itself and the number of the last call that it has received; numbers that are missing were too many to keep.
         """
-        return self._parts.server.watch.take(time.monotonic(), watcher, after)
+        return self._parts.server.log.watch.take(time.monotonic(), watcher, after)
 
     async def end_watch(self, watcher: str) -> None:
         """Keep no more calls for a watcher."""
-        self._parts.server.watch.end(watcher)
+        self._parts.server.log.watch.end(watcher)
 
     async def schema(self, api: str) -> dict[str, Any]:
         """Return the schemas of an API, in the form that `lightbus dumpschema` writes."""

@@ -23,8 +23,10 @@ from lightbus.deadline import Deadline, current_call, current_chain
 from lightbus.exceptions import InvalidParameters, UnknownApi
 from lightbus.membership.context import MAX_CHAIN, Identity
 from lightbus.message import ResultMessage, RpcMessage
-from lightbus.rpc import server
-from lightbus.rpc.server import DOUBT, MAX_MEMORY, SMALL, Server
+from lightbus.rpc import places
+from lightbus.rpc.job import SMALL
+from lightbus.rpc.places import MAX_MEMORY
+from lightbus.rpc.server import DOUBT, Server
 from lightbus.service.api import Api, ApiRegistry
 from lightbus.service.failures import MAX_TRACE, PACKAGE
 from lightbus.service.hooks import HookRegistry
@@ -411,7 +413,7 @@ def test_refusals_are_shown_to_who_watches() -> None:
     """Calls that were refused, and that their callers gave up, are among those that are told; earlier ones are not."""
 
     async def test(bench: Bench) -> None:
-        watch = bench.server.watch
+        watch = bench.server.log.watch
         before = bench.request("wait")
         watch.take(time.monotonic(), "one", 0)
         queued = bench.request("wait")
@@ -538,7 +540,7 @@ def test_a_chain_that_only_claims_to_wait_is_none(chain: list[str]) -> None:
 
 def test_a_mark_is_worth_nothing_once_its_call_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that was called by this process may call back as long as that call lasts, and so often."""
-    monkeypatch.setattr(server, "MAX_NESTED", 1)
+    monkeypatch.setattr(places, "MAX_NESTED", 1)
 
     async def test(bench: Bench) -> None:
         outer = bench.request("wait")
@@ -549,7 +551,7 @@ def test_a_mark_is_worth_nothing_once_its_call_is_answered(monkeypatch: pytest.M
         assert (await bench.error("echo", _chain=chain)).code == "peer_busy"
         bench.api.gate.set()
         assert [await bench.answer(each) for each in (outer, back)] == [Result("done")] * 2
-        assert bench.server._marks == {}
+        assert bench.server._places.marks == {}
         bench.api.gate.clear()
         bench.request("wait", number=2)
         late = bench.request("echo", value="late", _chain=chain)
@@ -562,7 +564,7 @@ def test_a_mark_is_worth_nothing_once_its_call_is_answered(monkeypatch: pytest.M
 
 def test_questions_about_the_worker_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """They need no place, and are refused where there are too many."""
-    monkeypatch.setattr(server, "MAX_INTERNAL", 2)
+    monkeypatch.setattr(places, "MAX_INTERNAL", 2)
 
     async def test(bench: Bench) -> None:
         asked = [bench.request("ping", _api="internal.inner") for _ in range(3)]
@@ -615,7 +617,7 @@ def test_calls_wait_for_memory() -> None:
         bench.api.gate.set()
         for number in (2, 3):
             assert await bench.answer(number) == Result("done")
-        assert bench.server._memory == 0
+        assert bench.server._places._memory == 0
 
     serve(test, **small(concurrency=9, queue=9))
 
@@ -644,7 +646,7 @@ def test_a_large_call_waits_as_bytes_and_has_its_arguments_when_it_is_begun() ->
         rows = [[number] for number in range(SMALL)]
         request = Request(ME, "work", "echo", 5.0, CALLER, [], None, 0, {"value": rows})
         bench.server.handle(b"peer", 1001, request, envelope.encode(request, 1001))
-        assert [job.request.kwargs for job in bench.server._queue] == [{}]
+        assert [job.request.kwargs for job in bench.server._places.waiting] == [{}]
         bench.api.gate.set()
         assert await bench.answer(1001) == Result(rows)
 
@@ -656,7 +658,7 @@ def test_a_call_that_would_wait_too_long_is_refused_at_once(procedure: str) -> N
     """It was not started, so its caller asks another worker while there is still time."""
 
     async def test(bench: Bench) -> None:
-        admission = bench.server._admission
+        admission = bench.server._places._admission
         for number in range(20):
             admission.finished(0.5, number)
         bench.request(procedure)
@@ -878,7 +880,7 @@ def test_an_answer_over_the_callers_limit() -> None:
     """A caller may take less than this process sends: then both limits are said, and errors are shortened to fit."""
 
     async def test(bench: Bench) -> None:
-        bench.server._max_message_size_of = {CALLER: 1100}.get  # type: ignore[assignment]
+        bench.server._runner._replies._max_message_size_of = {CALLER: 1100}.get  # type: ignore[assignment]
         error = await bench.error("echo", value="x" * 1200)
         assert (error.code, error.started) == ("payload_too_large", True)
         assert "takes 1214 bytes; the caller takes messages of 1100 (this process may send 67108864)" in error.message
@@ -1184,7 +1186,7 @@ def test_the_traceback_is_that_of_the_handler(handler: str, caplog: pytest.LogCa
         assert not any(str(PACKAGE) in line for line in trace)
 
     serve_marked(test)
-    assert "/lightbus/rpc/server.py" not in caplog.text
+    assert "/lightbus/rpc/" not in caplog.text
 
 
 def test_a_handler_that_cancels_itself() -> None:

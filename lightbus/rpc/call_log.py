@@ -1,0 +1,61 @@
+"""What is kept of the calls that were answered: figures of each procedure, and the calls themselves for who watches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ..wire.envelope import Request
+from .job import Job
+from .statistics import OTHERS, Usage
+from .trace import CallWatch, WatchedCall
+
+__all__ = ["CallLog"]
+
+MAX_CALLERS = 4096
+"""Calling processes whose service is remembered."""
+
+
+class CallLog:
+    """
+    What was called, by whom, and how it went. Only touched from the node's loop.
+
+    Args:
+        service_of: returns the service of a calling instance, or None; asked once for each.
+
+    """
+
+    def __init__(self, service_of: Callable[[str], str | None]) -> None:
+        self.usage: dict[tuple[str, str], Usage] = {}
+        """Per (API, procedure) that was called; those of `internal.` APIs are not counted."""
+        self.watch = CallWatch()
+        """Who is shown the calls; those of `internal.` APIs are not."""
+        self._services: dict[str, str] = {}
+        self._service_of = service_of
+
+    def note_usage(self, job: Job) -> None:
+        """Count a call that was answered."""
+        if job.is_internal:
+            return
+        request = job.request
+        usage = self.usage.get((request.api, request.procedure))
+        if usage is None:
+            usage = self.usage[request.api, request.procedure] = Usage()
+        service = self._services.get(request.caller) or self._look_up(request.caller)
+        usage.note(time.monotonic() - job.arrived, service, failed=job.failed)
+
+    def show(self, request: Request, arrived: float, arguments: bytes, frame: bytes) -> None:
+        """Keep a call for those who watch, with its answer; without one where its caller gave up."""
+        now = time.monotonic()
+        service = self._services.get(request.caller) or self._look_up(request.caller)
+        took = now - arrived
+        self.watch.note(now, WatchedCall(request, service, time.time() - took, took, arguments, frame))
+
+    def _look_up(self, caller: str) -> str:
+        service = self._service_of(caller)
+        if service is None:
+            return OTHERS
+        if len(self._services) >= MAX_CALLERS:
+            self._services.clear()
+        self._services[caller] = service
+        return service

@@ -1,0 +1,238 @@
+"""Who may begin, who waits and who is refused: the places of a worker, the memory for arguments, and the queue."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..core.admission import PROBE_AFTER, Admission
+from ..wire.envelope import Request
+from .job import Job
+
+if TYPE_CHECKING:
+    from ..config import Config
+
+__all__ = ["MAX_INTERNAL", "MAX_MEMORY", "MAX_NESTED", "MAX_NESTED_IN_ALL", "Places"]
+
+MAX_NESTED = 100
+MAX_NESTED_IN_ALL = 1000
+"""Calls at the same time for which one call of ours waits, and for which any do: they need no place, either."""
+
+MAX_INTERNAL = 256
+"""Calls of `internal.` APIs at the same time; they need no place, and so need a bound of their own."""
+
+MAX_MEMORY = 128 * 1024 * 1024
+"""
+Bytes that the arguments of all calls take that are executed at the same time, about, or those of a single one: a call
+that asks for more waits, though there is a place.
+"""
+
+
+class Places:
+    """
+    The calls that are executed and those that wait. Only touched from the node's loop, where nothing else is said.
+
+    Args:
+        config: the settings: concurrency, queue.
+        loop: the node's.
+        counts: where those are counted that were given up while they waited.
+        start: begins with a call.
+        drop: is told of a call that waited and is not begun; with the reason where its caller is to be told.
+
+    Attributes:
+        running: how many calls hold a place.
+        waiting: those that wait for one, the next one first.
+        marks: by their marks the calls that have called somebody, who may call back.
+
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        loop: asyncio.AbstractEventLoop,
+        counts: Counter[str],
+        start: Callable[[Job], None],
+        drop: Callable[[Job, str], None],
+    ) -> None:
+        self.running = 0
+        self.waiting: deque[Job] = deque()
+        self.marks: dict[str, Job] = {}
+        self._config = config
+        self._loop = loop
+        self._counts = counts
+        self._start = start
+        self._drop = drop
+        self._waiting_bytes = 0
+        self._memory = 0
+        """Bytes that the arguments of all calls take that are executed."""
+        self._nested = 0
+        """How many calls are executed for which calls of ours wait."""
+        self._internal = 0
+        """How many calls of `internal.` APIs are executed."""
+        self._admission = Admission(config.worker.rpc_concurrency, config.worker.max_queue_time)
+        self._probe_is_due = False
+
+    # Coming in
+
+    def take(self, job: Job, frame: bytes) -> str:
+        """Begin with a call, or have it wait as this frame; return the reason where neither is possible, else ""."""
+        if job.is_internal:
+            # Questions about the worker are answered by one that is busy, too: that is when they are asked.
+            return self._take_internal(job)
+        if (holder := self._holder_of(job.request)) is not None:
+            # A call back into this process, for one that holds a place already: to have it wait would be a deadlock.
+            return self._take_nested(job, holder)
+        return self._admit(job, frame)
+
+    def _take_internal(self, job: Job) -> str:
+        if self._internal >= MAX_INTERNAL:
+            return f"answers {MAX_INTERNAL} questions about itself"
+        if not self._has_room(job):
+            return self._no_memory()
+        self._internal += 1
+        self._begin(job)
+        return ""
+
+    def _take_nested(self, job: Job, holder: Job) -> str:
+        if holder.nested >= MAX_NESTED or self._nested >= MAX_NESTED_IN_ALL:
+            return f"executes {self._nested} calls already for which calls of its own wait"
+        if not self._has_room(job):
+            return self._no_memory()
+        holder.nested += 1
+        self._nested += 1
+        job.holder = holder
+        self._begin(job)
+        return ""
+
+    def _holder_of(self, request: Request) -> Job | None:
+        """Return the call of ours that waits for this one; None where none does, whatever the chain claims."""
+        for mark in reversed(request.chain):
+            if (job := self.marks.get(mark)) is not None:
+                return job
+        return None
+
+    def _admit(self, job: Job, frame: bytes) -> str:
+        admission, now = self._admission, job.arrived
+        admission.arrived(now)
+        if self.running < admission.limit and not self.waiting and self._has_room(job):
+            job.counted = True
+            self.running += 1
+            self._begin(job)
+            return ""
+        self._probe_later()
+        if (reason := self._reason_not_to_wait(job, len(frame), now)) is not None:
+            return reason
+        job.wait_as(frame)
+        self.waiting.append(job)
+        self._waiting_bytes += len(frame)
+        admission.queue_is(len(self.waiting), now)
+        return ""
+
+    def _reason_not_to_wait(self, job: Job, size: int, now: float) -> str | None:
+        limit, ahead = self._config.worker, len(self.waiting)
+        if ahead >= limit.rpc_queue:
+            return f"runs {self.running} calls and has {ahead} waiting"
+        if ahead and self._waiting_bytes + size > self._config.network.max_message_size:
+            return f"has {ahead} calls of {self._waiting_bytes} bytes waiting"
+        if not self._admission.may_wait(ahead, job.deadline.at - now, now):
+            return f"runs {self.running} calls and has {ahead} waiting, and cannot begin a further one soon enough"
+        return None
+
+    def _has_room(self, job: Job) -> bool:
+        """Return whether there is memory for the arguments of a call."""
+        return not self._memory or self._memory + job.memory <= MAX_MEMORY
+
+    def _no_memory(self) -> str:
+        return f"executes calls whose arguments take {self._memory >> 20} MiB of memory"
+
+    def _begin(self, job: Job) -> None:
+        self._memory += job.memory
+        self._start(job)
+
+    # Having one's turn
+
+    def has_turn(self, job: Job) -> None:
+        """Note that the handler of a call has its turn, and how long that took since its start."""
+        now = time.monotonic()
+        delay, job.began = now - job.began, now
+        self._note_delay(delay, now)
+
+    def has_turn_in_thread(self, job: Job) -> None:
+        """Note the same, from the thread that the handler has."""
+        now = time.monotonic()
+        delay, job.began = now - job.began, now
+        if self._admission.is_content_with(delay) and not self.waiting:
+            return  # as nearly always: to tell the loop costs more than all the rest
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is started any more
+            self._loop.call_soon_threadsafe(self._note_delay, delay, now)
+
+    def _note_delay(self, delay: float, now: float) -> None:
+        if self._admission.began(delay, self.running, now) and self.waiting:
+            self._start_next()
+
+    # Going
+
+    def leave(self, job: Job, ended: float | None) -> None:
+        """Give back what a call had that is finished; its thread, if it had one, was done with it when it `ended`."""
+        self._memory -= job.memory
+        if job.mark:
+            self.marks.pop(job.mark, None)
+        if job.counted:
+            self.running -= 1
+            now = time.monotonic()
+            if ended is not None:
+                self._admission.began(now - ended, self.running + 1, now)  # this loop, too, waits for its turn
+            self._admission.finished(now - job.began, now)
+        elif job.holder is not None:
+            job.holder.nested -= 1
+            self._nested -= 1
+        elif job.is_internal:
+            self._internal -= 1
+        if self.waiting:
+            self._start_next()
+
+    def give_up(self, job: Job) -> bool:
+        """Have a call wait no more, for nobody waits for it; return whether it did."""
+        if job not in self.waiting:
+            return False
+        self.waiting.remove(job)
+        self._waits_no_more(job)
+        return True
+
+    def _start_next(self) -> None:
+        now = time.monotonic()
+        while self.waiting and self.running < self._admission.limit and self._has_room(self.waiting[0]):
+            job = self.waiting.popleft()
+            self._waits_no_more(job)
+            if job.cancelled or job.deadline.passed():
+                self._counts["expired"] += 1
+                self._drop(job, "")
+            elif self._admission.has_waited_too_long(now - job.arrived, now):
+                self._drop(job, f"did not come to this call within {now - job.arrived:.2f} s")
+            else:
+                job.counted = True
+                self.running += 1
+                job.wait_no_more()
+                self._begin(job)
+
+    def _waits_no_more(self, job: Job) -> None:
+        self._waiting_bytes -= len(job.frame)
+        self._admission.queue_is(len(self.waiting), time.monotonic())
+
+    def _probe_later(self) -> None:
+        """See to it that calls that wait are begun, also where none begins or ends for a while."""
+        if not self._probe_is_due:
+            self._probe_is_due = True
+            self._loop.call_later(PROBE_AFTER, self._probe)
+
+    def _probe(self) -> None:
+        self._probe_is_due = False
+        may_start = self._admission.probe(time.process_time(), time.monotonic())
+        if self.waiting:
+            if may_start:
+                self._start_next()
+            self._probe_later()
