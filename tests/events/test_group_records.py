@@ -1,0 +1,72 @@
+"""What a process knows of the groups of its listeners."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from lightbus.events import group_records as module
+from lightbus.events.group_records import GroupRecords
+from lightbus.wire.envelope import Assign
+
+KEY = ("j", "seen", 3)
+
+
+def created(seconds_ago: float) -> Assign:
+    return Assign("auth", "g", 1, [], [], 1000.0 - seconds_ago, 1000.0)
+
+
+def age(records: GroupRecords, group: str = "g") -> float:
+    return time.time() - records.created_at("auth", group)
+
+
+def test_group_is_created_when_it_is_joined_first() -> None:
+    """Joined again it is no younger; of a group that nobody joined the time is now."""
+    records = GroupRecords()
+    records.joins("auth", "g")
+    records.learn("auth", "g", created(50.0))
+    records.joins("auth", "g")
+    assert age(records) == pytest.approx(50.0, abs=1.0)
+    assert age(records, "other") == pytest.approx(0.0, abs=1.0)
+
+
+@pytest.mark.parametrize(
+    ("before", "said", "expected"),
+    [(50.0, 80.0, 80.0), (50.0, 48.0, 50.0), (50.0, 10.0, 10.0)],
+    ids=["earlier", "about the same", "removed meanwhile"],
+)
+def test_publisher_says_when_a_group_was_created(before: float, said: float, expected: float) -> None:
+    """The earliest counts; one much later means that the group was removed and made anew. Clocks are compared."""
+    records = GroupRecords()
+    records.joins("auth", "g")
+    records.learn("auth", "g", created(before))
+    records.learn("auth", "g", created(said))
+    assert age(records) == pytest.approx(expected, abs=1.0)
+
+
+def test_listener_without_a_group_learns_nothing() -> None:
+    """It shares with nobody, so there is no group to be of any age."""
+    records = GroupRecords()
+    records.joins("auth", "")
+    records.learn("auth", "", created(50.0))
+    assert age(records, "") == pytest.approx(0.0, abs=1.0)
+    assert records.positions_of("auth", "") == []
+
+
+def test_positions_only_grow() -> None:
+    """A stream that ended with less than was known before takes nothing back; groups are told apart."""
+    records = GroupRecords()
+    for handled in (5, 3):
+        records.remember("auth", "g", KEY, handled)
+    records.remember("auth", "other", KEY, 1)
+    assert records.positions_of("auth", "g") == [["j", "seen", 3, 5]]
+
+
+def test_positions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that was changed least lately is forgotten first."""
+    monkeypatch.setattr(module, "MAX_POSITIONS", 2)
+    records = GroupRecords()
+    for partition in (0, 1, 0, 2):
+        records.remember("auth", "g", ("j", "seen", partition), 1)
+    assert records.positions_of("auth", "g") == [["j", "seen", 0, 1], ["j", "seen", 2, 1]]
