@@ -75,6 +75,7 @@ class Snapshot:
         self._descriptors = _descriptors()
         self._started = _started()
         self._processes = _processes(self._mark) if self._started.alive else set()
+        self._left: set[tuple[int, str]] = set()
 
     def leaked(self, patience: float = PATIENCE) -> list[str]:
         """Return a line for each thing that came and stayed; wait up to `patience` seconds for all to go."""
@@ -84,8 +85,8 @@ class Snapshot:
         return left
 
     def kill_processes(self) -> None:
-        """End what `leaked` named, so that one test's fault is not the next one's."""
-        for pid, _ in _processes(self._mark) - self._processes:
+        """End the processes that `leaked` named, so that one test's fault is not the next one's."""
+        for pid, _ in self._left:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -98,9 +99,9 @@ class Snapshot:
         return threads + loops + tasks + descriptors + self._new_processes()
 
     def _new_processes(self) -> list[str]:
-        if _started() == self._started:  # most tests start none, and reading about all of the machine takes its time
-            return []
-        return [f"process {pid} {line}" for pid, line in sorted(_processes(self._mark) - self._processes)]
+        # Most tests start none, and reading about all of the machine takes its time.
+        self._left = set() if _started() == self._started else _processes(self._mark) - self._processes
+        return [f"process {pid} {line}" for pid, line in sorted(self._left)]
 
 
 class _Started(NamedTuple):
