@@ -30,6 +30,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 SOURCE = Path(__file__).parents[1] / "lightbus"
 
+TESTS_PER_PROCESSOR = 2
+
 # Without a deadline: a busy machine is not a finding. 100 examples in a plain run, 1000 in the soak.
 settings.register_profile("lightbus", deadline=None, max_examples=scaled(1000, least=20), print_blob=True)
 settings.load_profile("lightbus")
@@ -62,6 +64,11 @@ def _tested_package() -> Path:
 
 def _sources(package: Path) -> dict[Path, bytes]:
     return {path.relative_to(package): path.read_bytes() for path in package.rglob("*.py")}
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Have `-n auto` mean more tests at a time than there are processors: each waits, most of the time."""
+    return TESTS_PER_PROCESSOR * (os.cpu_count() or 1)
 
 
 @pytest.fixture(scope="session", autouse=True)
