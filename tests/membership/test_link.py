@@ -405,7 +405,6 @@ def test_attempt_that_is_closed_is_silent(place: Place, nobody: str) -> None:
     place.run(scenario)
 
 
-@pytest.mark.timeout(60)
 def test_links_closed_at_any_moment(place: Place, nobody: str) -> None:
     """However a closing meets what happens on a connection, nothing hangs (libzmq's thread once did)."""
 

@@ -7,12 +7,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import pytest
-
 from chaos.run import Plan, run
 
 
-@pytest.mark.timeout(180)
 def test_no_event_is_lost(chaos: random.Random) -> None:
     """Every event whose `fire` had returned is handled by every group, in order; `nox -s chaos` runs it for long."""
     directory = Path(tempfile.mkdtemp(prefix="lb-chaos-", dir="/tmp"))

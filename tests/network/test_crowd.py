@@ -94,7 +94,6 @@ def descriptors(worker: Process) -> int:
     return len(os.listdir(f"/proc/{worker.pid}/fd"))
 
 
-@pytest.mark.timeout(90)
 @pytest.mark.parametrize("mode", ["host", "insecure", "bus_key"])
 def test_a_crowd_at_the_door(
     network: Network, start: Callable[..., Process], crowd: Callable[[Process], Crowd], mode: str, door: Door

@@ -90,7 +90,6 @@ def flood(black_hole: BlackHole) -> Callable[[BusPath], None]:
     return flood
 
 
-@pytest.mark.timeout(90)
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")
 @pytest.mark.parametrize("mode", ["host", "insecure", "bus_key"])
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from helpers import Processes
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -37,7 +35,6 @@ bus.client.close()
 """
 
 
-@pytest.mark.timeout(90)
 def test_forks_while_events_are_stored(processes: Processes, tmp_path: Path) -> None:
     """A process whose threads store events forks: each child fires, and none hangs."""
     config = tmp_path / "config.json"

@@ -43,7 +43,6 @@ def memory(process: Process) -> int:
     return int(kib) * 1024
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("mode", MODES)
 def test_a_loop_that_is_blocked_through_a_burst(network: Network, start: Callable[..., Process], mode: str) -> None:
     """The process of a listener that blocked its loop for many heartbeats handles all that was fired meanwhile."""
@@ -73,7 +72,6 @@ def stopped() -> Iterator[Callable[[Process], None]]:
         process.signal(signal.SIGCONT)
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize(("how", "size"), [("stopped", MIB // 4), ("blocked", MIB // 4), ("blocked", 3 * MIB)])
 def test_memory_is_not_filled_for_a_listener_that_hangs(
     network: Network, start: Callable[..., Process], stopped: Callable[[Process], None], how: str, size: int
@@ -99,7 +97,6 @@ def test_memory_is_not_filled_for_a_listener_that_hangs(
     assert [after - at_first < 250 * MIB for after, at_first in zip(most, before, strict=True)] == [True, True]
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", ["host", "insecure"])
 def test_careless_listeners_live(network: Network, start: Callable[..., Process], mode: str) -> None:
     """Processes that join and leave a group, and block their loops at times, end as they are told to."""

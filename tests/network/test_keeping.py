@@ -66,7 +66,6 @@ def worker(processes: Processes, place: Path, name: str) -> Process:
 WAITS = re.compile(r"Nobody publishes news at the moment: 1 events wait on this host, in .*outbox\.sqlite, and are")
 
 
-@pytest.mark.timeout(90)
 @pytest.mark.parametrize("service", ["news", "cron"])
 def test_a_script_without_a_worker(processes: Processes, place: Path, service: str) -> None:
     """Whatever its service is, the event that it keeps, and says where, reaches the next publisher of its API."""
@@ -82,7 +81,6 @@ def test_a_script_without_a_worker(processes: Processes, place: Path, service: s
     reader.wait_for_line("^read 1 1$", 20)
 
 
-@pytest.mark.timeout(90)
 def test_a_script_that_does_not_find_the_worker(processes: Processes, place: Path) -> None:
     """What it keeps is handed to the worker that it did not see, since that stood still."""
     news = worker(processes, place, "news")
@@ -113,7 +111,6 @@ time.sleep(60)
 """
 
 
-@pytest.mark.timeout(90)
 @pytest.mark.parametrize("more", [(), ("and publish",)], ids=["kept", "published"])
 def test_a_web_process_that_was_killed(processes: Processes, place: Path, more: tuple[str, ...]) -> None:
     """Started again it publishes what is left of it with its first use of the bus, though it fires nothing."""
@@ -134,7 +131,6 @@ def _blind(place: Path) -> str:
     return str(path)
 
 
-@pytest.mark.timeout(120)
 def test_the_outbox(processes: Processes, place: Path) -> None:
     """A script of another service keeps a known event in the outbox, says so and exits 0; an unknown one is refused."""
     refused = processes.python("stranger.py", "0", cwd=place)
@@ -158,7 +154,6 @@ def test_the_outbox(processes: Processes, place: Path) -> None:
     assert len(reader.stdout.splitlines()) == 3
 
 
-@pytest.mark.timeout(120)
 def test_an_api_that_changed_meanwhile(processes: Processes, place: Path) -> None:
     """What its publisher does not take any more is kept and said, what it takes arrives, and all once it takes it."""
     publisher, reader = worker(processes, place, "news"), worker(processes, place, "reader")

@@ -35,7 +35,6 @@ def took(process: Process) -> list[str]:
     return re.findall(r"^took (\d\d)\.$", process.stdout, re.MULTILINE)
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("mode", ["host", "bus_key"])
 @pytest.mark.parametrize("is_live", [True, False], ids=["live", "replayed"])
 def test_events_of_which_one_is_too_large(

@@ -62,7 +62,6 @@ def stop(process: Process) -> None:
     assert process.wait() == 0
 
 
-@pytest.mark.timeout(180)
 def test_ten_groups_of_three(start: Callable[..., Process], bus: BusPath) -> None:
     """Each of ten groups is given every event of two publishers, in one of its three processes; they share them."""
     groups, each = [f"group{number}" for number in range(10)], scaled(3000, least=300)
@@ -84,7 +83,6 @@ def test_ten_groups_of_three(start: Callable[..., Process], bus: BusPath) -> Non
     assert sum(bool(share) for group in groups for share in shares(group)) > 25
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("ahead", [300.0, -300.0])
 def test_clocks_that_differ(start: Callable[..., Process], bus: BusPath, tmp_path: Path, ahead: float) -> None:
     """A consumer whose clock is 5 minutes off, and a publisher that is too: nothing is missed, nothing older comes."""
@@ -117,7 +115,6 @@ def test_clocks_that_differ(start: Callable[..., Process], bus: BusPath, tmp_pat
     wait_until(lambda: sorted(handled(consumer)) == [*range(6, 12)])
 
 
-@pytest.mark.timeout(120)
 def test_a_fresh_journal_days_later(start: Callable[..., Process], bus: BusPath) -> None:
     """A second publisher, whose clock is days ahead, begins a journal while a group is away: it is given everything."""
     first, consumer = start("sale"), start("tally")
@@ -134,7 +131,6 @@ def test_a_fresh_journal_days_later(start: Callable[..., Process], bus: BusPath)
     wait_until(lambda: sorted(handled(consumer)) == [*range(1, 23)])
 
 
-@pytest.mark.timeout(120)
 def test_retention_overflow(start: Callable[..., Process], bus: BusPath, network: Network) -> None:
     """A cap wins over a group that is away; what it lost is said at the publisher, and told to the group."""
     config = network.config(journal={"max_events": 100, "min_age": 0.001})
@@ -159,7 +155,6 @@ def _lost_by(bus: BusPath, publisher: Process) -> int:
     return sum(group["lost"] for group in bus.internal.events.groups(bus_options={"peer": instance}))
 
 
-@pytest.mark.timeout(180)
 def test_a_slow_consumer(start: Callable[..., Process], bus: BusPath) -> None:
     """10 ms per event behind 200 MB fired at once: publisher and a fast group go on, and what waits is on disk."""
     publisher, slow = start("sale"), start("tally", LISTENERS="slow", PAUSE="0.01")

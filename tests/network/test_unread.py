@@ -38,7 +38,6 @@ def memory(process: Process) -> int:
     return int(kib) * 1024
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("procedure", ["fetch", "fetch_def"])
 def test_results_that_nobody_reads(
     network: Network, processes: Processes, greedy: zmq.Socket[bytes], procedure: str
@@ -68,7 +67,6 @@ def test_results_that_nobody_reads(
     assert worker.running
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("mode", ["host", "insecure", "bus_key"])
 def test_a_hundred_results_of_a_mebibyte(network: Network, processes: Processes, mode: str) -> None:
     """A caller that has asked for so much, and is busy with something else meanwhile, gets it all."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-import pytest
-
 if TYPE_CHECKING:
     from ..conftest import Commands
 
@@ -40,7 +38,6 @@ def test_describe(commands: Commands) -> None:
     assert (told["events"], told["groups"], told["mixed"]) == ([], [], False)
 
 
-@pytest.mark.timeout(90)
 def test_who_listens(commands: Commands) -> None:
     """Groups that have no process now are told, and listeners that share with nobody; commands are left out."""
     _, shop = commands.services()

@@ -78,7 +78,6 @@ def test_refused_events(commands: Commands, surroundings: Surroundings) -> None:
     assert "outbox.sqlite.corrupt-1" in commands.run("doctor", code=1).stdout
 
 
-@pytest.mark.timeout(90)
 def test_stuck_group(commands: Commands) -> None:
     """A group that has processes and events to handle, and handles none, is warned of with what to look at."""
     commands.services()

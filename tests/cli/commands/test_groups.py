@@ -6,15 +6,12 @@ import re
 import signal
 from typing import TYPE_CHECKING
 
-import pytest
-
 from helpers import wait_until
 
 if TYPE_CHECKING:
     from ..conftest import Commands
 
 
-@pytest.mark.timeout(120)
 def test_groups_and_what_was_set_aside(commands: Commands) -> None:
     """A group is shown with its lag and losses, what it failed on can be looked at, given again and dropped."""
     _, shop = commands.services()
@@ -56,7 +53,6 @@ def test_groups_and_what_was_set_aside(commands: Commands) -> None:
     assert "No publisher knows the group 'shop-greeter'. There are: mail-fails." in error
 
 
-@pytest.mark.timeout(90)
 def test_publishers_that_do_not_answer(commands: Commands) -> None:
     """Lists say of whom they show nothing, and do not claim that there is nothing: nor does an exit code of lag."""
     auth, _ = commands.services()

@@ -41,7 +41,6 @@ def test_newcomer() -> None:
     assert (rate.events, rate.bytes, rate.published) == (3.0, 30.0, 6)
 
 
-@pytest.mark.timeout(90)
 def test_rate(commands: Commands) -> None:
     """Events are counted as they are published, in both forms, of those that match; Ctrl-C ends it without a word."""
     commands.services()

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ..conftest import Commands
 
 
-@pytest.mark.timeout(90)
 def test_tail(commands: Commands) -> None:
     """Live events are shown in both forms, those that are kept with --since, and no group is made of it."""
     commands.services()
@@ -49,7 +48,6 @@ def objects(text: str, kind: str) -> list[dict[str, Any]]:
     return [each for each in map(json.loads, text.splitlines()) if each["type"] == kind]
 
 
-@pytest.mark.timeout(120)
 def test_calls(commands: Commands) -> None:
     """With --rpc each call is shown when it was answered, nested ones as well, also of a worker that came later."""
     auth = commands.serve("auth")
@@ -84,7 +82,6 @@ def test_calls(commands: Commands) -> None:
     assert "internal.peer" not in every.stdout
 
 
-@pytest.mark.timeout(120)
 def test_fields_of_calls_and_acknowledgements(commands: Commands) -> None:
     """With --acks it is shown who has handled an event, and for whom it was set aside; all fields are documented."""
     commands.services()
@@ -119,7 +116,6 @@ def test_screen(commands: Commands, tmp_path: Path, columns: int) -> None:
         assert terminal.wait() == 0
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("form", [[], ["--json"]])
 def test_nobody_reads_any_more(commands: Commands, form: list[str]) -> None:
     """Once its output is closed it ends with the next line, and without a word, as other commands do."""

@@ -60,7 +60,6 @@ def test_changes(before: list[Peer], now: list[Peer], expected: list[tuple[str, 
     assert told(before, now) == expected
 
 
-@pytest.mark.timeout(90)
 def test_watch(commands: Commands) -> None:
     """It begins with what is there and goes on with what changes, in both forms; it may begin before anybody is."""
     early = commands.start("watch", "--wait", "0.3")
