@@ -58,17 +58,17 @@ class Cursors(Generic[K]):
             self._doubtful.pop(topic, None)
         return True
 
-    def doubt(self, heads: Iterable[tuple[K, int]]) -> None:
+    def mark_in_flight(self, heads: Iterable[tuple[K, int]]) -> None:
         """Record that whoever had these topics is gone: all up to these sequences may have been begun."""
         for topic, head in heads:
             if head > self.acked.get(topic, 0):
                 self._doubtful[topic] = max(head, self._doubtful.get(topic, 0))
 
-    def believe(self, topic: K, sequence: int) -> bool:
+    def adopt_reported(self, topic: K, sequence: int) -> bool:
         """
         Record that somebody lives who had a topic, and has handled it up to here; return whether that is to be stored.
 
-        What it has not handled it has not begun, so there is no doubt. A word that is behind the cursor is an old one.
+        What it has not handled it has not begun: nothing is in flight. A word that is behind the cursor is an old one.
         """
         if sequence >= self.acked.get(topic, 0):
             self._doubtful.pop(topic, None)

@@ -14,6 +14,7 @@ from ..core.registry import Fact, PeerLeft
 from ..events.consumer import Consumer
 from ..events.coordinator import Coordinator
 from ..events.events_api import EventsApi
+from ..events.group_directory import GroupDirectory
 from ..events.journal_set import JournalMaintenance
 from ..events.left_behind import LeftBehind
 from ..events.publisher import Publisher
@@ -96,11 +97,12 @@ def assemble(
         lambda outlet: _handlers(client, outlet, serves_calls=serves_calls),
     )
     handlers = presence.binding.handlers
-    learner = PeerLearner(engine, handlers.coordinator, client.schema, lambda: published_apis(apis))
+    groups = handlers.coordinator.directory
+    learner = PeerLearner(engine, groups, client.schema, lambda: published_apis(apis))
     consumer = _consumer(client, on_fatal, on_stopped)
     node.changes.observe(learner.observe)
     node.changes.observe(lambda facts: _tell_consumer(consumer, facts))
-    left_behind = _left_behind(engine, handlers.coordinator, on_kept_changed)
+    left_behind = _left_behind(engine, groups, on_kept_changed)
     return WorkerParts(
         presence=presence,
         server=handlers.server,
@@ -109,9 +111,9 @@ def assemble(
         consumer=consumer,
         learner=learner,
         left_behind=left_behind,
-        care=JournalMaintenance(engine.shelf, handlers.coordinator, engine.config, engine.executor, left_behind.look),
+        care=JournalMaintenance(engine.shelf, groups, engine.config, engine.executor, left_behind.look),
         internal_apis=_internal_apis(client, presence, consumer),
-        end_watching_journals=_watch_journals(engine, handlers.coordinator),
+        end_watching_journals=_watch_journals(engine, groups),
     )
 
 
@@ -173,10 +175,10 @@ def _consumer(
     )
 
 
-def _left_behind(engine: Engine, coordinator: Coordinator, on_changed: Callable[[], None]) -> LeftBehind:
+def _left_behind(engine: Engine, groups: GroupDirectory, on_changed: Callable[[], None]) -> LeftBehind:
     return LeftBehind(
         engine.shelf,
-        coordinator,
+        groups,
         services=lambda: _services_here(engine),
         published=lambda: engine.snapshot.by_api,
         on_changed=on_changed,
@@ -204,13 +206,13 @@ def _tell_consumer(consumer: Consumer, facts: Sequence[Fact]) -> None:
             consumer.peer_is_up(fact.peer)
 
 
-def _watch_journals(engine: Engine, coordinator: Coordinator) -> Callable[[], None]:
+def _watch_journals(engine: Engine, groups: GroupDirectory) -> Callable[[], None]:
     """Have our own journal served once it is opened, by any thread; return what ends that."""
     loop = asyncio.get_running_loop()
 
     def opened(journal: Journal) -> None:
         with contextlib.suppress(RuntimeError):  # the loop was closed just now
-            loop.call_soon_threadsafe(coordinator.journal_added, journal)
+            loop.call_soon_threadsafe(groups.journal_added, journal)
 
     return engine.shelf.observe(opened)
 

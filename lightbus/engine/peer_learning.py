@@ -8,9 +8,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from ..core.registry import Fact, Peer, PeerJoined
-from ..events.coordinator import Coordinator
 from ..events.events_api import EventsApi, group_of_wire
 from ..events.fitting import Fitting
+from ..events.group_directory import GroupDirectory
 from ..exceptions import LightbusException
 from ..listener import Listener
 from ..service.schema import Schema
@@ -29,17 +29,17 @@ class PeerLearner:
 
     Args:
         engine: whose channels are asked through.
-        coordinator: knows the groups.
+        groups: where they are recorded.
         schema: what is registered or loaded here.
         published: returns the APIs of which events are published here.
 
     """
 
     def __init__(
-        self, engine: Engine, coordinator: Coordinator, schema: Schema, published: Callable[[], set[str]]
+        self, engine: Engine, groups: GroupDirectory, schema: Schema, published: Callable[[], set[str]]
     ) -> None:
         self._engine = engine
-        self._coordinator = coordinator
+        self._groups = groups
         self._published = published
         self._fitting = Fitting(schema, self._ask_schema)
         self._listeners: list[Listener] = []
@@ -76,7 +76,7 @@ class PeerLearner:
             found = await ask(self._engine, peer, EventsApi.Meta.name, "groups", {"api": api})
             is_near = peer.announcement.host == self._engine.identity.host
             for value in found:
-                self._coordinator.merge(group_of_wire(value, is_near=is_near), is_near=is_near)
+                self._groups.merge(group_of_wire(value, is_near=is_near), is_near=is_near)
         except (LightbusException, TypeError, ValueError) as error:
             logger.debug("%s does not tell which groups it knows: %s", peer.announcement, error)
 

@@ -17,7 +17,9 @@ from ..adapters.sqlite.dead_letters import Dead
 from ..adapters.sqlite.journal import Entry, Group, Journal, Topic
 from ..service.api import Api
 from ..wire import envelope, field_types, fields
-from .coordinator import AGAIN, Coordinator, GroupAtWork, count_lag, created_of
+from .coordinator import Coordinator
+from .group_progress import count_lag
+from .group_state import AGAIN, GroupState, created_of, times_of
 from .publisher import native_id
 
 __all__ = ["MAX_HISTORY", "EventsApi", "group_of_wire", "newest_of", "split_native_id"]
@@ -57,8 +59,8 @@ class EventsApi(Api):
     async def groups(self, api: str = "") -> list[dict[str, Any]]:
         """Return the consumer groups (of one API): who is in them, how far they have come, what they have lost."""
         groups = [group for group in self._coordinator.groups.values() if api in ("", group.info.api)]
-        journals = self._coordinator.journals()
-        asked = [(self._described(group), self._coordinator.positions(group)) for group in groups]
+        journals = self._coordinator.journals.all()
+        asked = [(self._described(group), self._coordinator.progress.positions(group)) for group in groups]
         return await self._in_thread(lambda: [_counted(*each, journals) for each in asked])
 
     async def lag(self, api: str, group: str) -> int | None:
@@ -66,12 +68,12 @@ class EventsApi(Api):
         known = self._coordinator.groups.get((api, group))
         if known is None:
             return None
-        positions = self._coordinator.positions(known)
+        positions = self._coordinator.progress.positions(known)
         return await self._in_thread(lambda: count_lag(positions))
 
     async def remove_group(self, api: str, group: str) -> bool:
         """Forget a group: nothing is kept for it any more. Return whether it was known."""
-        return self._coordinator.forget(api, group)
+        return self._coordinator.directory.forget(api, group)
 
     async def dead(self, group: str = "", skip: int = 0) -> list[dict[str, Any]]:
         """
@@ -79,7 +81,7 @@ class EventsApi(Api):
 
         Oldest first by journal, behind the first `skip`, and as many as one answer holds: none where there are no more.
         """
-        journals = self._coordinator.journals()
+        journals = self._coordinator.journals.all()
         return await self._in_thread(lambda: _dead_page(journals, group, max(0, skip)))
 
     async def retry_dead(self, group: str, native_id: str) -> bool:
@@ -89,8 +91,8 @@ class EventsApi(Api):
     async def retry_dead_events(self, group: str, native_ids: list[str]) -> list[str]:
         """Do so for several, up to a thousand at a time; return those that there are."""
         which = [split_native_id(each) for each in native_ids[:MAX_HISTORY]]
-        stored = await self._in_thread(lambda: self._coordinator.store_dead(group, which))
-        return [native_id(*each) for each in self._coordinator.renew_retried(group, stored)]
+        stored = await self._in_thread(lambda: self._coordinator.redelivery.store_dead(group, which))
+        return [native_id(*each) for each in self._coordinator.redelivery.renew_retried(group, stored)]
 
     async def drop_dead(self, group: str, native_id: str) -> bool:
         """Forget an event that was set aside. Return whether there is such an event."""
@@ -99,7 +101,7 @@ class EventsApi(Api):
     async def drop_dead_events(self, group: str, native_ids: list[str]) -> list[str]:
         """Do so for several, up to a thousand at a time; return those that there were."""
         which = [(each, *split_native_id(each)) for each in native_ids[:MAX_HISTORY]]
-        drop = self._coordinator.drop_dead
+        drop = self._coordinator.redelivery.drop_dead
         return await self._in_thread(
             lambda: [native for native, journal, sequence in which if drop(group, journal, sequence) is not None]
         )
@@ -114,7 +116,7 @@ class EventsApi(Api):
     ) -> list[dict[str, Any]]:
         """Return the newest events between two times, oldest first; the event `"*"` means every one of the API."""
         limit = max(1, min(limit, MAX_HISTORY))
-        journals = self._coordinator.journals()
+        journals = self._coordinator.journals.all()
 
         def read() -> list[dict[str, Any]]:
             found = [
@@ -133,7 +135,7 @@ class EventsApi(Api):
 
         Names may have wildcards. Besides `events` it has `through`, behind which the next page begins, and `more`.
         """
-        held = next((each for each in self._coordinator.journals() if each.id == journal), None)
+        held = next((each for each in self._coordinator.journals.all() if each.id == journal), None)
         if held is None:
             return None
 
@@ -154,12 +156,12 @@ class EventsApi(Api):
 
         Events that are not kept here (any more) are left out. Raises ValueError for what is no native id.
         """
-        journals = {journal.id: journal for journal in self._coordinator.journals()}
+        journals = {journal.id: journal for journal in self._coordinator.journals.all()}
         asked = [(native, *split_native_id(native)) for native in native_ids[:MAX_HISTORY]]
         known = [(native, journals[name], sequence) for native, name, sequence in asked if name in journals]
         topics = await self._in_thread(lambda: [journal.topic_of(sequence) for _, journal, sequence in known])
         owed = [
-            (native, journal, sequence, self._coordinator.owed(journal, topic))
+            (native, journal, sequence, self._coordinator.progress.owed(journal, topic))
             for (native, journal, sequence), topic in zip(known, topics, strict=True)
             if topic is not None
         ]
@@ -185,12 +187,12 @@ class EventsApi(Api):
                     for group, topic, count, at in journal.retention.lost()
                 ],
             }
-            for journal in self._coordinator.journals()
+            for journal in self._coordinator.journals.all()
         ]
 
-    def _described(self, group: GroupAtWork) -> dict[str, Any]:
+    def _described(self, group: GroupState) -> dict[str, Any]:
         info = group.info
-        created_at, clock = self._coordinator.times_of(info)
+        created_at, clock = times_of(info)
         return {
             **info._asdict(),
             "events": list(info.events),

@@ -34,7 +34,7 @@ def test_acknowledging_goes_forwards() -> None:
 def test_what_a_lost_member_had_is_doubtful() -> None:
     """Up to the head of that moment, until it is acknowledged; where nothing is open there is no doubt."""
     cursors = Cursors[str]({"t": 5})
-    cursors.doubt([("t", 9), ("done", 0)])
+    cursors.mark_in_flight([("t", 9), ("done", 0)])
     assert cursors.standing("t", 12) == Standing(5, 12, 9)
     assert cursors.standing("done", 0) == Standing(0, 0, 0)
     cursors.acknowledge("t", 8)
@@ -52,20 +52,22 @@ def test_a_failed_delivery_is_doubtful_too() -> None:
 def test_who_lives_and_had_it_is_believed() -> None:
     """It has begun nothing that it has not handled; an older word does not take the doubt away."""
     cursors = Cursors[str]({"t": 5})
-    cursors.doubt([("t", 9)])
-    assert not cursors.believe("t", 4)
+    cursors.mark_in_flight([("t", 9)])
+    assert not cursors.adopt_reported("t", 4)
     assert cursors.standing("t", 9).doubtful == 9
-    assert cursors.believe("t", 6)
+    assert cursors.adopt_reported("t", 6)
     assert cursors.standing("t", 9) == Standing(6, 9, 0)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["ack", "doubt", "believe"]), st.integers(0, 50)), max_size=50))
+@given(
+    st.lists(st.tuples(st.sampled_from(["ack", "mark_in_flight", "adopt_reported"]), st.integers(0, 50)), max_size=50)
+)
 def test_a_cursor_never_goes_back(steps: list[tuple[str, int]]) -> None:
     """Whatever is said in whatever order: what was acknowledged stays so, and no doubt lies behind the cursor."""
     cursors, highest = Cursors[str]({}), 0
     for what, sequence in steps:
-        if what == "doubt":
-            cursors.doubt([("t", sequence)])
+        if what == "mark_in_flight":
+            cursors.mark_in_flight([("t", sequence)])
         else:
             stored = (cursors.acknowledge if what == "ack" else cursors.believe)("t", sequence)
             assert stored == (sequence > highest)

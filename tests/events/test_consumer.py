@@ -218,11 +218,11 @@ def test_a_fresh_journal_while_a_group_is_away(run: Callable[[Test], None]) -> N
         [info] = [group.info for group in first.coordinator.groups.values()]
         first.close()
         second = hub.publish(B, path / "b", Auth())
-        second.coordinator.merge(info)
+        second.coordinator.directory.merge(info)
         for n in range(20):
             await second.fire("seen", n=n)
         journal = second.shelf.own()
-        owed = {topic: second.coordinator.owed(journal, topic) for topic in journal.all_topics()}
+        owed = {topic: second.coordinator.progress.owed(journal, topic) for topic in journal.all_topics()}
         journal.retention.trim(min_age=-86_400, max_events=10**6, max_bytes=10**9, owed=owed)
         again = Listens(hub, D)
         seen = await again.listen("seen")
@@ -343,7 +343,7 @@ def test_a_group_that_is_removed(run: Callable[[Test], None]) -> None:
         await wait_until_async(lambda: len(handled) == 100)
         for n in range(100, 200):
             await publisher.fire("seen", n=n)
-        assert publisher.coordinator.forget("auth", "shop-greeter")
+        assert publisher.coordinator.directory.forget("auth", "shop-greeter")
         await wait_until_async(lambda: ("auth", "shop-greeter") in publisher.coordinator.groups)
         gate.set()
         await wait_until_async(lambda: all(member.consumer.is_live_at(A) for member in members))
@@ -640,7 +640,7 @@ def test_a_publisher_that_comes_back(run: Callable[[Test], None]) -> None:
         publisher = hub.publish(A, path / "a", Auth())
         listens = Listens(hub, C)
         seen = await listens.listen("seen")
-        publisher.coordinator._save_soon = lambda: None  # what is acknowledged now is never stored
+        publisher.coordinator.cursors.save_soon = lambda: None  # what is acknowledged now is never stored
         for n in range(50):
             await publisher.fire("seen", n=n)
         await wait_until_async(lambda: len(seen) == 50)

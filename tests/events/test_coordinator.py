@@ -17,9 +17,10 @@ from helpers import wait_until_async
 from helpers.publishing import Hub, Listens, Publishes
 from lightbus.adapters.host.machine_time import machine_time
 from lightbus.adapters.sqlite.journal import Group, Journal, NewEvent, Topic
-from lightbus.events import ack_waiters
-from lightbus.events import coordinator as coordinator_module
-from lightbus.events.coordinator import AGAIN, LOOK_FIRST, MARGIN, Coordinator
+from lightbus.events import ack_waiters, group_directory, member_requests
+from lightbus.events.coordinator import Coordinator
+from lightbus.events.group_directory import LOOK_FIRST
+from lightbus.events.group_state import AGAIN, MARGIN
 from lightbus.exceptions import JournalError, LightbusTimeout
 from lightbus.service.api import Api, Event
 from lightbus.wire import envelope
@@ -203,7 +204,7 @@ def test_a_beat_mends_what_was_missed(tmp_path: Path) -> None:
         assert await one.ask(Beat(names, [state])) == Beat(names, [[0]])
         assert group.membership.held_by(C) == sorted({*range(16)} - {*asked_back.partitions})
         assert await one.ask(Beat(names, [[0, []]])) == Beat(names, [[0]])  # it is about to join
-        publisher.coordinator.forget("auth", "shop")
+        publisher.coordinator.directory.forget("auth", "shop")
         again = await one.join(B)
         assert isinstance(again, Assign)
         assert await one.ask(Beat(names, [[again.generation + 5, []]])) == Beat([], [])
@@ -295,11 +296,11 @@ def test_a_group_learned_late_is_owed_by_time(tmp_path: Path) -> None:
         for n, seconds in enumerate((40.0, 30.0, 20.0)):  # whatever the clock said
             store_ago(journal, seconds, NewEvent(Topic("auth", "seen", 1), b"r%d" % n, 1e9 * (3 - n)))
         now = machine_time()
-        publisher.coordinator.merge(Group("auth", "mail", ("seen",), now - 35, now, "d"))
-        publisher.coordinator.merge(Group("else", "mail", ("seen",), now - 35, now, "d"))  # no API of ours
+        publisher.coordinator.directory.merge(Group("auth", "mail", ("seen",), now - 35, now, "d"))
+        publisher.coordinator.directory.merge(Group("else", "mail", ("seen",), now - 35, now, "d"))  # no API of ours
         group = publisher.coordinator.groups["auth", "mail"]
-        assert publisher.coordinator.lag(group) == 2
-        publisher.coordinator.merge(group.info._replace(created_at=now - 45))
+        assert publisher.coordinator.progress.lag(group) == 2
+        publisher.coordinator.directory.merge(group.info._replace(created_at=now - 45))
         assert publisher.coordinator.groups["auth", "mail"].info.created_at == now - 45
         assert set(publisher.coordinator.groups) == {("auth", "mail")}
 
@@ -324,19 +325,19 @@ def test_a_group_that_is_older_than_was_known(tmp_path: Path, caplog: pytest.Log
             raise JournalError("the disk is full")
 
         journal.append = full  # type: ignore[method-assign]
-        publisher.coordinator.merge(group.info._replace(created_at=now - 35))
+        publisher.coordinator.directory.merge(group.info._replace(created_at=now - 35))
         assert "is not given what it missed: the disk is full" in caplog.text
         journal.append = append  # type: ignore[method-assign]
-        publisher.coordinator.merge(group.info._replace(created_at=now - 25))
+        publisher.coordinator.directory.merge(group.info._replace(created_at=now - 25))
         await wait_until_async(lambda: len(seen) == 2)
-        publisher.coordinator.merge(group.info._replace(created_at=now - 15))  # is known already
-        publisher.coordinator.merge(group.info._replace(created_at=now - 35))
+        publisher.coordinator.directory.merge(group.info._replace(created_at=now - 15))  # is known already
+        publisher.coordinator.directory.merge(group.info._replace(created_at=now - 35))
         await wait_until_async(lambda: len(seen) == 3)
         assert sorted(message.kwargs["n"] for message in seen) == [1, 2, 3]
         assert publisher.coordinator.counts["given_late"] == 3
         await publisher.fire("seen", n=4)
         await wait_until_async(lambda: len(seen) == 4 and len(others) == 1)
-        await wait_until_async(lambda: publisher.coordinator.lag(group) == 0)
+        await wait_until_async(lambda: publisher.coordinator.progress.lag(group) == 0)
         await listens.stop()
         await other.stop()
 
@@ -382,7 +383,7 @@ def test_an_earlier_member_that_joins_late(tmp_path: Path, since: str | None, la
         group = publisher.coordinator.groups["auth", "shop"]
         assert group.info.created_at == pytest.approx(machine_time() - 35, abs=2.0)
         await Talk(publisher, b"one").join(B, created_at=now - 35, since=since)
-        assert publisher.coordinator.lag(group) == (3 if since == "0" else 2)
+        assert publisher.coordinator.progress.lag(group) == (3 if since == "0" else 2)
 
     run(tmp_path, test)
 
@@ -392,12 +393,12 @@ def test_a_publisher_that_was_away_forgets_nobody_at_once(tmp_path: Path) -> Non
 
     async def test(publisher: Publishes) -> None:
         now = machine_time()
-        publisher.coordinator.merge(Group("auth", "mail", ("seen",), 1.0, now - 100 * 86_400, "d"))
+        publisher.coordinator.directory.merge(Group("auth", "mail", ("seen",), 1.0, now - 100 * 86_400, "d"))
         month = 30 * 86_400.0
-        assert publisher.coordinator.expired(now, month) == []
-        assert [info.name for info in publisher.coordinator.expired(now + LOOK_FIRST + 1, month)] == ["mail"]
+        assert publisher.coordinator.directory.expired(now, month) == []
+        assert [info.name for info in publisher.coordinator.directory.expired(now + LOOK_FIRST + 1, month)] == ["mail"]
         await Talk(publisher).join(group="mail")
-        assert publisher.coordinator.expired(now + LOOK_FIRST + 1, month) == []
+        assert publisher.coordinator.directory.expired(now + LOOK_FIRST + 1, month) == []
 
     run(tmp_path, test)
 
@@ -413,7 +414,7 @@ def test_another_event_of_a_group(tmp_path: Path) -> None:
         await talk.join(events=["gone", "seen"])
         group = publisher.coordinator.groups["auth", "shop"]
         assert group.info.events == ("gone", "seen")
-        assert publisher.coordinator.lag(group) == 1
+        assert publisher.coordinator.progress.lag(group) == 1
 
     run(tmp_path, test)
 
@@ -449,10 +450,10 @@ def test_a_journal_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
         before = len(talk.heard)
         ack = Ack("auth", "shop", assigned.generation, [[journal.id, "seen", topic.partition, head]])
         publisher.coordinator.handle(b"me", 1, ack)
-        publisher.coordinator.save()
+        publisher.coordinator.cursors.save()
         assert (len(talk.heard), "Acknowledgements were not stored: the disk is full" in caplog.text) == (before, True)
         journal.save = save  # type: ignore[method-assign]
-        publisher.coordinator.save()
+        publisher.coordinator.cursors.save()
         assert journal.cursors("auth", "shop") == {topic: head}
 
     run(tmp_path, test)
@@ -528,7 +529,7 @@ def test_waiters_are_forgotten_and_bounded(
         coordinator.tick(time.monotonic() + 2.0)
         coordinator.when_handled(topic, head, 60.0, told.append)
         assert len(told) == 2
-        coordinator.forget("auth", "shop")
+        coordinator.directory.forget("auth", "shop")
         assert told[2:] == [None, None]
 
     run(tmp_path, test)
@@ -554,14 +555,14 @@ def test_names_of_events_are_bounded_in_bytes(tmp_path: Path) -> None:
 
 def test_groups_on_disk_are_served_whatever_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is kept for them was accepted: the bounds are for who comes new."""
-    monkeypatch.setattr(coordinator_module, "MAX_GROUPS", 1)
+    monkeypatch.setattr(group_directory, "MAX_GROUPS", 1)
 
     async def test(publisher: Publishes) -> None:
         other = Journal(tmp_path / "00000000000000ff.sqlite")
         for name in ("one", "two"):
             other.save_group(Group("auth", name, ("x" * 300_000,), machine_time(), machine_time(), "d"))
         publisher.shelf.adopted.append(other)
-        publisher.coordinator.journal_added(other)
+        publisher.coordinator.directory.journal_added(other)
         assert set(publisher.coordinator.groups) == {("auth", "one"), ("auth", "two")}
         assert isinstance(await Talk(publisher).join(group="three"), Error)
 
@@ -579,13 +580,13 @@ def test_an_adopted_journal(tmp_path: Path) -> None:
         store_ago(other, 10, NewEvent(Topic("auth", "seen", 3), b"new", 1.0))
         other.save_group(Group("auth", "mail", ("seen",), machine_time() - 40, machine_time(), "d"))
         publisher.shelf.adopted.append(other)
-        publisher.coordinator.journal_added(other)
-        assert publisher.coordinator.lag(publisher.coordinator.groups["auth", "mail"]) == 2
-        assert publisher.coordinator.lag(publisher.coordinator.groups["auth", "shop"]) == 1
+        publisher.coordinator.directory.journal_added(other)
+        assert publisher.coordinator.progress.lag(publisher.coordinator.groups["auth", "mail"]) == 2
+        assert publisher.coordinator.progress.lag(publisher.coordinator.groups["auth", "shop"]) == 1
         await wait_until_async(lambda: isinstance(talk.heard[-1], Streams))
         assert [row[:3] for row in talk.heard[-1].streams] == [[other.id, "seen", 3]]  # type: ignore[union-attr]
-        publisher.coordinator.journal_removed(other)
-        assert publisher.coordinator.owed(other, Topic("auth", "seen", 3)) == {}
+        publisher.coordinator.directory.journal_removed(other)
+        assert publisher.coordinator.progress.owed(other, Topic("auth", "seen", 3)) == {}
 
     run(tmp_path, test)
 
@@ -600,20 +601,20 @@ def test_a_group_that_only_an_adopted_journal_knows(tmp_path: Path) -> None:
         for name, created_at in (("mail", machine_time() - 100), ("late", machine_time())):
             other.save_group(Group("auth", name, ("seen",), created_at, machine_time(), "d"))
         publisher.shelf.adopted.append(other)
-        publisher.coordinator.journal_added(other)
+        publisher.coordinator.directory.journal_added(other)
         groups = publisher.coordinator.groups
         # The stored cursors of the adopted one are none: there, everything is owed.
-        assert [publisher.coordinator.lag(groups["auth", name]) for name in ("mail", "late")] == [2, 1]
+        assert [publisher.coordinator.progress.lag(groups["auth", name]) for name in ("mail", "late")] == [2, 1]
         [(topic, _)] = publisher.shelf.own().topics("auth").items()
-        assert publisher.coordinator.owed(publisher.shelf.own(), topic).keys() == {"mail", "late"}
+        assert publisher.coordinator.progress.owed(publisher.shelf.own(), topic).keys() == {"mail", "late"}
         talk = Talk(publisher)
         assigned = await talk.join(group="mail", created_at=1.0)
         assert isinstance(assigned, Assign)
         opened = await talk.ask(Open("auth", "mail", assigned.generation, list(range(16)), ["seen"], "$"))
         assert isinstance(opened, Streams)
         assert {row[0] for row in opened.streams} == {other.id, publisher.shelf.own().id}
-        publisher.coordinator.journal_removed(other)  # and is closed a moment later
-        assert publisher.coordinator.lag(groups["auth", "mail"]) == 1
+        publisher.coordinator.directory.journal_removed(other)  # and is closed a moment later
+        assert publisher.coordinator.progress.lag(groups["auth", "mail"]) == 1
         assert {group.name for group in publisher.shelf.own().groups()} == {"mail", "late"}
 
     run(tmp_path, test)
@@ -631,7 +632,7 @@ def test_one_journal_of_two_fails(tmp_path: Path) -> None:
         for journal in (own, other):
             journal.append([NewEvent(topic, b"r", 9.0)])
         publisher.shelf.adopted.append(other)
-        publisher.coordinator.journal_added(other)
+        publisher.coordinator.directory.journal_added(other)
         save = own.save
 
         def full(**_: Any) -> None:
@@ -641,7 +642,7 @@ def test_one_journal_of_two_fails(tmp_path: Path) -> None:
         positions = [[journal.id, "seen", 3, journal.head] for journal in (own, other)]
         await wait_until_async(lambda: isinstance(talk.heard[-1], Streams))
         publisher.coordinator.handle(b"me", 1, Ack("auth", "shop", assigned.generation, positions))
-        publisher.coordinator.save()
+        publisher.coordinator.cursors.save()
         assert (own.cursors("auth", "shop"), other.cursors("auth", "shop")) == ({}, {topic: other.head})
         own.save = save  # type: ignore[method-assign]
         answer = await talk.ask(Ack("auth", "shop", assigned.generation, positions))  # as consumers do
@@ -685,13 +686,13 @@ def test_a_dead_letter_is_not_lost_when_it_cannot_be_stored(tmp_path: Path) -> N
 
         journal.append = full  # type: ignore[method-assign]
         with pytest.raises(JournalError):
-            coordinator.retry_dead("shop", journal.id, head)
+            coordinator.redelivery.retry_dead("shop", journal.id, head)
         assert len(journal.dead_letters.all()) == 1
         journal.append, journal.dead_letters.remove = append, full  # type: ignore[method-assign]
         with pytest.raises(JournalError):
-            coordinator.retry_dead("shop", journal.id, head)
+            coordinator.redelivery.retry_dead("shop", journal.id, head)
         journal.dead_letters.remove = take  # type: ignore[method-assign]
-        assert coordinator.retry_dead("shop", journal.id, head)
+        assert coordinator.redelivery.retry_dead("shop", journal.id, head)
         assert (len(journal.dead_letters.all()), journal.size[0]) == (0, 2)
 
     run(tmp_path, test)
@@ -709,7 +710,7 @@ def test_what_was_held_is_doubtful_after_a_restart(tmp_path: Path) -> None:
         again = Coordinator(publisher.identity, publisher.apis, publisher.shelf, publisher._reply, Receivers(2**26))
         group = again.groups["auth", "shop"]
         assert group.cursors[journal.id].standing(topic, head).doubtful == head
-        again._believe(group, [[journal.id, "seen", topic.partition, 0]])
+        again.cursors.adopt_reported(group, [[journal.id, "seen", topic.partition, 0]])
         assert group.cursors[journal.id].standing(topic, head).doubtful == 0
 
     run(tmp_path, test)
@@ -727,8 +728,8 @@ def test_a_dead_letter_is_given_again(tmp_path: Path) -> None:
         journal = publisher.shelf.own()
         [(topic, head)] = journal.topics("auth").items()
         journal.dead_letters.add("shop-greeter", topic, head, 5, "x", 1.0)
-        assert not publisher.coordinator.retry_dead("shop-greeter", journal.id, head + 1)
-        assert publisher.coordinator.retry_dead("shop-greeter", journal.id, head)
+        assert not publisher.coordinator.redelivery.retry_dead("shop-greeter", journal.id, head + 1)
+        assert publisher.coordinator.redelivery.retry_dead("shop-greeter", journal.id, head)
         await wait_until_async(lambda: len(seen) == 2)
         assert (seen[1].event_name, seen[1].id, len(others)) == ("seen", seen[0].id, 1)
         assert any(AGAIN in each.event for each in journal.topics("auth"))
@@ -737,11 +738,11 @@ def test_a_dead_letter_is_given_again(tmp_path: Path) -> None:
         for count, each in enumerate(others[1:], start=20):
             sequence = int(each.native_id.rpartition("-")[2])
             journal.dead_letters.add("shop-greeter", topic, sequence, 5, "x", 1.0)
-            assert publisher.coordinator.retry_dead("shop-greeter", journal.id, sequence)
+            assert publisher.coordinator.redelivery.retry_dead("shop-greeter", journal.id, sequence)
             await wait_until_async(lambda count=count: len(seen) == count)  # type: ignore[misc]
         journal.dead_letters.add("shop-greeter", topic, head, 5, "x", 1.0)
-        assert publisher.coordinator.drop_dead("shop-greeter", journal.id, head) is not None
-        assert publisher.coordinator.drop_dead("shop-greeter", "0" * 16, head) is None
+        assert publisher.coordinator.redelivery.drop_dead("shop-greeter", journal.id, head) is not None
+        assert publisher.coordinator.redelivery.drop_dead("shop-greeter", "0" * 16, head) is None
         await listens.stop()
         await other.stop()
 
@@ -754,11 +755,11 @@ def test_groups_are_forgotten(tmp_path: Path) -> None:
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)
         await talk.join()
-        assert publisher.coordinator.expired(machine_time() + 100, 10) == []  # it has a member
+        assert publisher.coordinator.directory.expired(machine_time() + 100, 10) == []  # it has a member
         await talk.ask(Leave("auth", "shop"))
-        assert [info.name for info in publisher.coordinator.expired(machine_time() + 100, 10)] == ["shop"]
-        assert publisher.coordinator.forget("auth", "shop")
-        assert not publisher.coordinator.forget("auth", "shop")
+        assert [info.name for info in publisher.coordinator.directory.expired(machine_time() + 100, 10)] == ["shop"]
+        assert publisher.coordinator.directory.forget("auth", "shop")
+        assert not publisher.coordinator.directory.forget("auth", "shop")
         assert publisher.shelf.own().groups() == []
 
     run(tmp_path, test)
@@ -768,7 +769,7 @@ def test_what_retention_takes_is_logged(tmp_path: Path, caplog: pytest.LogCaptur
     """With the remedies."""
 
     async def test(publisher: Publishes) -> None:
-        publisher.coordinator.lost("shop", "auth", "seen", 7)
+        publisher.coordinator.directory.lost("shop", "auth", "seen", 7)
         assert publisher.coordinator.counts["trimmed_unread"] == 7
         assert (
             "7 events of auth.seen were deleted that the group shop had not handled. Raise journal.max" in caplog.text
@@ -830,7 +831,7 @@ def test_whatever_strangers_send_is_answered_and_harms_nobody(
             publisher.coordinator.handle(b"stranger", 1, message)
             await asyncio.sleep(0)
         publisher.coordinator.tick(time.monotonic())
-        publisher.coordinator.save()
+        publisher.coordinator.cursors.save()
         opened = await honest.ask(Open("auth", "mine", assigned.generation, list(range(16)), ["seen"], "$"))
         assert isinstance(opened, Streams)
         assert len(opened.streams) == 1
@@ -860,7 +861,7 @@ def test_nothing_beyond_the_head_is_believed(tmp_path: Path) -> None:
         assert publisher.coordinator.counts["unbelieved"] == 64
         await publisher.fire("seen", n=2)
         group = publisher.coordinator.groups["auth", "shop"]
-        assert publisher.coordinator.lag(group) == 1
+        assert publisher.coordinator.progress.lag(group) == 1
 
     run(tmp_path, test)
 
@@ -874,7 +875,7 @@ def test_a_group_that_begins_beyond_the_head(tmp_path: Path) -> None:
         await talk.join(since=f"{publisher.shelf.own().id}-{FAR}")
         for n in range(40):
             await publisher.fire("seen", n=n)
-        assert publisher.coordinator.lag(publisher.coordinator.groups["auth", "shop"]) == 40
+        assert publisher.coordinator.progress.lag(publisher.coordinator.groups["auth", "shop"]) == 40
 
     run(tmp_path, test)
 
@@ -886,7 +887,7 @@ def test_a_group_that_cannot_begin_is_not_there(tmp_path: Path, monkeypatch: pyt
         talk = Talk(publisher)
         await publisher.fire("seen", n=1)
         with monkeypatch.context() as broken:
-            broken.setattr(publisher.coordinator, "_begin", lambda *args: 1 / 0)
+            broken.setattr(publisher.coordinator.directory, "_begin", lambda *args: 1 / 0)
             answer = await talk.join()
         assert isinstance(answer, Error)
         assert (answer.code, publisher.coordinator.groups) == ("protocol_error", {})
@@ -898,8 +899,8 @@ def test_a_group_that_cannot_begin_is_not_there(tmp_path: Path, monkeypatch: pyt
 
 def test_groups_and_members_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their names come from outside, and are kept on disk."""
-    monkeypatch.setattr(coordinator_module, "MAX_GROUPS", 2)
-    monkeypatch.setattr(coordinator_module, "MAX_MEMBERS", 2)
+    monkeypatch.setattr(group_directory, "MAX_GROUPS", 2)
+    monkeypatch.setattr(member_requests, "MAX_MEMBERS", 2)
 
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)
@@ -944,6 +945,6 @@ def test_an_event_is_looked_for_by_its_id_off_the_loop(tmp_path: Path, monkeypat
         assert isinstance(one.heard[0], Assign)
         assert len(found) == 1
         group = publisher.coordinator.groups["auth", "one"]
-        assert publisher.coordinator.lag(group) == 2
+        assert publisher.coordinator.progress.lag(group) == 2
 
     run(tmp_path, test)

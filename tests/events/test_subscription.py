@@ -119,7 +119,7 @@ class Play:
         [dead] = journal.dead_letters.all()
         assert (dead.deliveries, self.publisher.coordinator.counts["buried"]) == (3, 1)
         self.is_poison = False
-        assert self.publisher.coordinator.retry_dead(dead.group, journal.id, dead.sequence)
+        assert self.publisher.coordinator.redelivery.retry_dead(dead.group, journal.id, dead.sequence)
         await wait_until_async(lambda: POISON in self.handled, 15, what="the dead letter is handled")
         await self.fire(self.publisher)
         self.second.vanish()
@@ -130,7 +130,7 @@ class Play:
         """A publisher ends with events that nobody was given; its journal is adopted."""
         other = self.hub.publish(D, self.path / "d", Auth(), journal=OTHER_JOURNAL)
         [group] = self.publisher.coordinator.groups.values()
-        other.coordinator.merge(group.info)
+        other.coordinator.directory.merge(group.info)
         other.loses = lambda frame: True
         await self.fire(other)
         other.close()
@@ -249,7 +249,7 @@ def test_a_dead_letter_whose_publisher_ends(tmp_path: Path) -> None:
         play.is_poison = False
         hub.losing.lose_at_random(1, 1.0)  # the member does not see what is stored for it
         [dead] = journal.dead_letters.all()
-        assert other.coordinator.retry_dead(dead.group, journal.id, dead.sequence)
+        assert other.coordinator.redelivery.retry_dead(dead.group, journal.id, dead.sequence)
         other.close()
         play.first.consumer.peer_left(D)
         hub.losing.lose_nothing()

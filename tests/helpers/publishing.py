@@ -145,7 +145,7 @@ class Publishes:
         """Serve a journal whose process has ended."""
         adopted = Journal(directory / f"{journal}.sqlite")
         self.shelf.adopted.append(adopted)
-        self.coordinator.journal_added(adopted)
+        self.coordinator.directory.journal_added(adopted)
 
     def tick(self) -> None:
         """Do what is done every second."""

@@ -1,0 +1,119 @@
+"""What groups have acknowledged: stored by one commit for each tick of the loop, and answered once it is on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from typing import Any
+
+from ..adapters.sqlite.journal import Topic
+from ..exceptions import JournalError
+from ..recurring import RecurringLog
+from ..wire.envelope import Acked
+from .ack_waiters import AckWaiters
+from .group_progress import GroupProgress
+from .group_state import GroupState
+from .replies import Send
+from .served_journals import ServedJournals
+
+__all__ = ["CursorStore"]
+
+logger = logging.getLogger("lightbus.groups")
+
+
+class CursorStore:
+    """
+    Moves the cursors of groups, and stores them. Only touched from the node's loop.
+
+    Args:
+        journals: where they are stored.
+        progress: knows how far a group can have come.
+        waiters: are called back when all groups have handled an event.
+        send: answers a member.
+        counts: of the coordinator: acked, unbelieved.
+
+    """
+
+    def __init__(
+        self,
+        journals: ServedJournals,
+        progress: GroupProgress,
+        waiters: AckWaiters,
+        send: Send,
+        counts: Counter[str],
+    ) -> None:
+        self._journals = journals
+        self._progress = progress
+        self._waiters = waiters
+        self._send = send
+        self._counts = counts
+        self._answers: list[tuple[bytes, int, list[int]]] = []
+        """Routing id, call id and refused partitions of each acknowledgement that is not answered yet."""
+        self._writes: dict[str, dict[tuple[str, Topic], int]] = {}
+        """By journal."""
+        self._failures = RecurringLog(logger)
+        self._is_due = False
+
+    def acknowledge(self, group: GroupState, journal: str, topic: Topic, sequence: int) -> None:
+        """Record that a group has handled everything up to here."""
+        cursors = group.cursors.get(journal)
+        if cursors is not None and cursors.acknowledge(topic, sequence):
+            self.note(journal, group.info.name, topic, sequence)
+            self._counts["acked"] += 1
+            group.acks += 1
+            self._waiters.acknowledged(topic)
+
+    def adopt_reported(self, group: GroupState, positions: list[Any]) -> None:
+        """Record what a member that joins says to have handled, before it lost its publisher."""
+        for journal, event, partition, sequence in positions:
+            cursors = group.cursors.get(journal)
+            topic = Topic(group.info.api, event, partition)
+            if cursors is None:
+                continue
+            if not self._progress.has_reached(group, journal, topic, sequence):
+                self._counts["unbelieved"] += 1
+            elif cursors.adopt_reported(topic, sequence):
+                self.note(journal, group.info.name, topic, sequence)
+                self._waiters.acknowledged(topic)
+
+    def note(self, journal: str, group: str, topic: Topic, sequence: int) -> None:
+        """Have a position stored at the end of this tick."""
+        self._writes.setdefault(journal, {})[group, topic] = sequence
+        if not self._is_due:
+            self.save_soon()
+
+    def answer_once_stored(self, routing_id: bytes, call_id: int, refused: list[int]) -> None:
+        """Answer an acknowledgement when what was noted up to now is on disk."""
+        self._answers.append((routing_id, call_id, refused))
+        if not self._is_due:
+            self.save_soon()
+
+    def save_soon(self) -> None:
+        """Store at the end of this tick."""
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self.save)
+
+    def save(self) -> None:
+        """Store the acknowledgements of this tick by one commit for each journal, and answer them."""
+        self._is_due = False
+        writes, self._writes = self._writes, {}
+        answers, self._answers = self._answers, []
+        for name, cursors in writes.items():
+            journal = self._journals.get(name)
+            if journal is not None:
+                try:
+                    journal.save(cursors=[(group, topic, at) for (group, topic), at in cursors.items()])
+                except JournalError as error:
+                    # Not answered: the consumers go on to their bound, and acknowledge again what is not confirmed.
+                    self._failures.say(name, logging.ERROR, "Acknowledgements were not stored: %s", error)
+                    self._writes[name] = cursors
+                    answers = []
+        for routing_id, call_id, refused in answers:
+            self._send(routing_id, call_id, Acked(refused))
+
+    def tick(self) -> None:
+        """Try again to store what a journal did not take."""
+        if self._writes:
+            self.save_soon()

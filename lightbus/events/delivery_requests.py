@@ -1,0 +1,133 @@
+"""What members of groups ask of a publisher about events: to be sent them, and to record what became of them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+
+from ..adapters.sqlite.journal import Topic
+from ..exceptions import PeerRefused
+from ..membership.context import Identity
+from ..wire.envelope import Ack, Acked, Bury, Fetch, Page, Start, Started
+from ..wire.sizes import Receivers, fitting
+from .cursor_store import CursorStore
+from .group_members import GroupMembers
+from .group_progress import GroupProgress
+from .replies import Send
+from .served_journals import ServedJournals
+
+__all__ = ["DeliveryRequests"]
+
+logger = logging.getLogger("lightbus.groups")
+
+MAX_PAGE = 1000
+MAX_PAGE_BYTES = 1024 * 1024
+"""Events, and bytes, of one answer."""
+
+
+class DeliveryRequests:
+    """
+    Answers them, each by a method of its own. Only touched from the node's loop.
+
+    Args:
+        identity: who we are.
+        journals: where the events are.
+        members: who asks.
+        progress: knows how far a group can have come.
+        cursors: keeps what was acknowledged, and answers once that is on disk.
+        receivers: how large a message each takes.
+        send: answers.
+        counts: of the coordinator: pages, unbelieved, refused_acks, redelivered, buried.
+
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        journals: ServedJournals,
+        *,
+        members: GroupMembers,
+        progress: GroupProgress,
+        cursors: CursorStore,
+        receivers: Receivers,
+        send: Send,
+        counts: Counter[str],
+    ) -> None:
+        self._identity = identity
+        self._journals = journals
+        self._members = members
+        self._progress = progress
+        self._cursors = cursors
+        self._receivers = receivers
+        self._send = send
+        self._counts = counts
+
+    def on_fetch(self, routing_id: bytes, call_id: int, fetch: Fetch) -> None:
+        """Send a page of a topic."""
+        journal = self._journals.get(fetch.journal)
+        if journal is None:
+            raise PeerRefused(f"{self._identity} does not serve the journal {fetch.journal}.")
+        topic = Topic(fetch.api, fetch.event, fetch.partition)
+        limit = max(1, min(fetch.limit, MAX_PAGE))
+        page = journal.page(topic, fetch.after, limit=limit, max_bytes=MAX_PAGE_BYTES)
+        self._counts["pages"] += 1
+        records, are_all = fitting(page.entries, self._receivers.most(fetch.max_message_size))
+        through = page.through if are_all else records[-1][0]
+        self._send(routing_id, call_id, Page(records, through, page.more or not are_all, page.trimmed))
+
+    def on_ack(self, routing_id: bytes, call_id: int, ack: Ack) -> None:
+        """Record what a member has handled; refuse what it does not hold."""
+        group, member = self._members.speaker(routing_id, ack.api, ack.group)
+        refused: set[int] = set()
+        for journal, event, partition, sequence in ack.positions:
+            topic = Topic(ack.api, event, partition)
+            if not self._progress.has_reached(group, journal, topic, sequence):
+                self._counts["unbelieved"] += 1
+                refused.add(partition)
+            elif group.membership.holds(member, ack.generation, partition):
+                self._cursors.acknowledge(group, journal, topic, sequence)
+            else:
+                refused.add(partition)
+        group.membership.heard(member, time.monotonic())
+        self._counts["refused_acks"] += len(refused)
+        self._cursors.answer_once_stored(routing_id, call_id, sorted(refused))
+
+    def on_start(self, routing_id: bytes, call_id: int, start: Start) -> None:
+        """Record that an event is about to be given again, and answer how often that makes it."""
+        group, member = self._members.speaker(routing_id, start.api, start.group)
+        journal = self._journals.get(start.journal)
+        topic = Topic(start.api, start.event, start.partition)
+        is_held = group.membership.holds(member, start.generation, start.partition)
+        if journal is None or not is_held or not self._progress.has_reached(group, journal.id, topic, start.sequence):
+            self._send(routing_id, call_id, Started(0))
+            return
+        asked = routing_id, call_id, start.sequence
+        before, count = group.counted.get((journal.id, topic), (None, 0))
+        if asked != before:  # else its answer was lost, and it counts once
+            self._counts["redelivered"] += start.at_least > 1
+            count = journal.count_delivery(start.group, topic, start.sequence, start.at_least)
+            group.counted[journal.id, topic] = asked, count
+        self._send(routing_id, call_id, Started(count))
+
+    def on_dead_letter(self, routing_id: bytes, call_id: int, bury: Bury) -> None:
+        """Make a dead letter of an event."""
+        group, member = self._members.speaker(routing_id, bury.api, bury.group)
+        journal = self._journals.get(bury.journal)
+        topic = Topic(bury.api, bury.event, bury.partition)
+        is_held = group.membership.holds(member, bury.generation, bury.partition)
+        if journal is None or not is_held or not self._progress.has_reached(group, journal.id, topic, bury.sequence):
+            self._send(routing_id, call_id, Acked([bury.partition]))
+            return
+        if not group.has_handled(journal.id, topic, bury.sequence):  # else its answer was lost: it is one already
+            now = time.time()
+            is_kept = journal.dead_letters.add(bury.group, topic, bury.sequence, bury.deliveries, bury.error, now)
+            self._counts["buried"] += is_kept
+            logger.error(
+                "%s-%d of %s.%s %s for the group %s after %d deliveries: %s",
+                bury.journal, bury.sequence, bury.api, bury.event,
+                "is set aside" if is_kept else "was deleted by retention before it was set aside",
+                bury.group, bury.deliveries, bury.error[:500],
+            )  # fmt: skip
+            self._cursors.acknowledge(group, journal.id, topic, bury.sequence)
+        self._cursors.answer_once_stored(routing_id, call_id, [])

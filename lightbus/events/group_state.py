@@ -1,0 +1,110 @@
+"""One consumer group as a publisher knows it: what it is owed, how far it has come, and who is connected."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from ..adapters.host.machine_time import machine_time
+from ..adapters.sqlite.journal import Group, Topic
+from ..core.cursors import Cursors
+from ..core.groups import Group as Membership
+
+__all__ = ["AGAIN", "MARGIN", "GroupState", "MemberConnection", "Moment", "created_of", "times_of"]
+
+MARGIN = 0.5
+"""
+Seconds by which a group is owed more than it was created ago where that was read from another host's clock: what the
+network and the clocks' difference leave uncertain shall be too many events rather than too few.
+"""
+
+AGAIN = " for "
+"""
+What makes the name of an event that one group is given again, or late: "user_registered for shop-send_mail". No event's
+own name has a blank; so such an event is kept, followed and acknowledged as any other, by that group alone.
+"""
+
+MAX_WAY = 60.0
+"""Seconds that a message may have been on its way, where its sender's clock is ours: more means that it was moved."""
+
+
+class Moment(float):
+    """A moment of the machine's time (`machine_time`); a time that is none is one of day, in seconds since 1970."""
+
+
+@dataclass(slots=True)
+class MemberConnection:
+    """A member's connection, and what the member was told last."""
+
+    routing_id: bytes
+    presence: bytes
+    digest: str
+    max_message_size: int
+    """Bytes that it takes."""
+    generation: int = 0
+    events: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class GroupState:
+    """What a publisher knows of a group. Only touched from the node's loop."""
+
+    info: Group
+    membership: Membership
+    cursors: dict[str, Cursors[Topic]] = field(default_factory=dict)
+    """By journal."""
+    connections: dict[str, MemberConnection] = field(default_factory=dict)
+    """By member."""
+    counted: dict[tuple[str, Topic], tuple[tuple[bytes, int, int], int]] = field(default_factory=dict)
+    """Per journal and topic the latest START, by routing id, call id and sequence, and what it was answered."""
+    saved_at: float = 0.0
+    acks: int = 0
+    """How often it acknowledged anything: where that stands still, and something is to be done, it is stuck."""
+    _names: tuple[tuple[str, ...], frozenset[str]] = ((), frozenset())
+    """The names of `info.events`, and the same to look one up among thousands: each event that is fired asks for it."""
+    is_estimated: bool = False
+    """Whether its creation was read from another host's clock."""
+    has_own_start: bool = False
+    """Whether it began where its listener said (`since`), and not with its creation."""
+
+    @property
+    def owed_since(self) -> Moment:
+        """Since when it is owed events."""
+        return Moment(self.info.created_at - (MARGIN if self.is_estimated else 0.0))
+
+    @property
+    def created_at(self) -> Moment:
+        """When it was created."""
+        return Moment(self.info.created_at)
+
+    def has_handled(self, journal: str, topic: Topic, sequence: int) -> bool:
+        """Return whether everything up to a sequence was acknowledged."""
+        cursors = self.cursors.get(journal)
+        return cursors is not None and cursors.acked.get(topic, 0) >= sequence
+
+    def is_owed(self, event: str) -> bool:
+        """Return whether the group listens to an event of its API, or is to be given it again on its own."""
+        event, again, group = event.partition(AGAIN)
+        events, names = self._names
+        if events is not self.info.events:
+            names = frozenset(self.info.events)
+            self._names = self.info.events, names
+        return (event in names or "*" in names) and (not again or group == self.info.name)
+
+
+def times_of(info: Group) -> tuple[float, float]:
+    """Return when a group was created and what time it is, in seconds since 1970, as our clock counts them now."""
+    clock = time.time()
+    return clock - (machine_time() - info.created_at), clock
+
+
+def created_of(created_at: float, clock: float, *, is_near: bool) -> float:
+    """
+    Return since which moment of this machine a group exists, of which somebody tells by the clock that it has.
+
+    Only what that clock has counted meanwhile is believed, and on the same host (`is_near`) for how long the message
+    was on its way: whatever the time of day is, and whenever it is put right.
+    """
+    age = max(0.0, clock - created_at)
+    way = time.time() - clock if is_near else 0.0
+    return machine_time() - age - (way if 0.0 < way < MAX_WAY else 0.0)
