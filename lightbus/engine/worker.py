@@ -229,7 +229,8 @@ class Worker:
         if self.publishes_only:
             return
         try:
-            await self.client.hooks.run(name, self._life.call, client=self.client.hook_client)
+            hooks = self.client.hooks.run(name, self._life.call, client=self.client.hook_client)
+            await self._life.apart(hooks)
             return
         except BaseException as error:
             if is_cancelled():

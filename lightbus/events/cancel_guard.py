@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+from ..service.execution import outcome
+
 __all__ = ["CancelGuard", "current_task"]
 
 T = TypeVar("T")
@@ -53,6 +55,21 @@ class CancelGuard:
         while not task.done():
             await self.pause(asyncio.wait([task]))
         return task.result()
+
+    async def apart(self, awaitable: Awaitable[Any]) -> Any:
+        """Return the result of the user's code, in a task of its own that ends with us, and for nobody else."""
+        task = self._loop.create_task(outcome(awaitable))
+        try:
+            while not task.done():
+                await self.pause(asyncio.wait([task]))
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait([task])
+            raise
+        result, error = task.result()
+        if error is not None:
+            raise error
+        return result
 
     async def shake_off(self) -> None:
         """Go on although a handler has cancelled the task that it ran in: what it did is its own matter."""

@@ -12,13 +12,12 @@ from ..core.streams import Entry, Stream
 from ..exceptions import PayloadTooLarge, ProtocolError
 from ..listener import Listener
 from ..message import EventMessage, event_message
-from ..service.execution import Execution, check_ran, in_thread, runs_on_loop
+from ..service.execution import Execution, check_ran, in_thread, runs_on_loop, waits_nowhere
 from ..service.handlers import Handler
 from ..typing import Kwargs
 from ..wire import envelope
 from ..wire.envelope import Record
 from ..wire.sizes import size_left_out
-from .cancel_guard import CancelGuard, current_task
 from .listener_context import ListenerContext
 
 __all__ = ["TURN", "Invocation", "Turn"]
@@ -39,7 +38,7 @@ class Turn:
         api, event, journal, publisher: what they are, and where they come from.
         check: completes and checks their arguments, if anything is to be done.
         function: what is called.
-        is_plain: whether nothing else is to be done than to await it.
+        is_plain: whether it is only to be called, and waits for nothing: then it needs no task of its own.
         ahead: events that were decoded ahead of their turn, by their sequences.
         decodes_ahead: whether that is tried: not again where one of them was no event.
         count: how many they were until now.
@@ -61,15 +60,15 @@ class Turn:
 class Invocation:
     """How one listener's function is called. Only touched from the node's loop."""
 
-    def __init__(self, context: ListenerContext, listener: Listener, guard: CancelGuard) -> None:
+    def __init__(self, context: ListenerContext, listener: Listener) -> None:
         self._context = context
         self._listener = listener
-        self._guard = guard
         self._hooks = context.hooks
         self.handler = Handler(
             listener.function, name=listener.name, api_name=listener.api, casts=context.casts(listener.api)
         )
         self._is_async = runs_on_loop(listener.function)
+        self._waits_nowhere = self._is_async and waits_nowhere(listener.function)
         self._loop = asyncio.get_running_loop()
 
     def new_turn(self, stream: Stream) -> Turn:
@@ -83,7 +82,7 @@ class Invocation:
             publisher=stream.owner.publisher,
             check=self._context.check_of(self._listener.api, event),
             function=self._listener.function,
-            is_plain=self._is_async and not self._is_hooked,
+            is_plain=self._waits_nowhere and not self._is_hooked,
         )
 
     def message(self, stream: Stream, entry: Entry, deliveries: int, turn: Turn) -> EventMessage:
@@ -123,22 +122,35 @@ class Invocation:
         return self._hooks.has("before_event_execution") or self._hooks.has("after_event_execution")
 
     async def execute(self, message: EventMessage, args: tuple[EventMessage, ...], kwargs: Kwargs) -> None:
-        """Call the hooks before it, the function, and the hooks after it, in one context. Raises what they raise."""
+        """
+        Call the hooks before it, the function, and the hooks after it, in one context. Raises what they raise.
+
+        What of it runs on the loop does so in a task of its own: who cancels that later cancels no other event.
+        """
         executor, function = self._context.executor, self._listener.function
         execution = Execution(self._loop, executor)
-        if not self._is_async and self._is_hooked:
+        given = execution, message, args, kwargs
+        if self._is_hooked and self._is_async:
+            await execution.apart(self._execute_on_loop(*given))
+        elif self._is_hooked:
             # All in one thread: what a `def` hook does to its thread is there for the handler.
-            given = execution, message, args, kwargs
-            await in_thread(self._loop, executor, self._execute_blocking, *given)
-        elif not self._is_hooked:
-            check_ran(function, await execution.call(function, args, kwargs, on_loop=self._is_async))
+            try:
+                await in_thread(self._loop, executor, self._execute_blocking, *given)
+            except asyncio.CancelledError:
+                execution.cancel()  # the thread may wait for the loop
+                raise
+        elif self._is_async:
+            check_ran(function, await execution.apart(execution.call(function, args, kwargs, on_loop=True)))
         else:
-            details = self._details(message)
-            await self._hooks.run("before_event_execution", execution.call, **details)
-            await execution.call(function, args, kwargs, on_loop=True)
-            await self._hooks.run("after_event_execution", execution.call, **details)
-        if current_task().cancelling():
-            await self._guard.shake_off()
+            check_ran(function, await execution.call_in_thread(function, args, kwargs))
+
+    async def _execute_on_loop(
+        self, execution: Execution, message: EventMessage, args: tuple[EventMessage, ...], kwargs: Kwargs
+    ) -> None:
+        details = self._details(message)
+        await self._hooks.run("before_event_execution", execution.call, **details)
+        check_ran(self._listener.function, await execution.call(self._listener.function, args, kwargs, on_loop=True))
+        await self._hooks.run("after_event_execution", execution.call, **details)
 
     def _execute_blocking(
         self, execution: Execution, message: EventMessage, args: tuple[EventMessage, ...], kwargs: Kwargs

@@ -43,7 +43,7 @@ class ListenerRunner:
         self._context = context
         self._on_stopped = on_stopped
         self._guard = CancelGuard(lambda: self.queue.is_closed)
-        self._invocation = Invocation(context, listener, self._guard)
+        self._invocation = Invocation(context, listener)
         self._delivery = Delivery(context, self.queue, self._invocation, self._guard, self._give_up)
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._work()) for _ in range(listener.concurrency)]
@@ -143,7 +143,7 @@ class ListenerRunner:
                 try:
                     rest = begin(context, context.run(turn.function, *args, **kwargs))
                     if rest is not None:
-                        check_ran(turn.function, await rest)
+                        check_ran(turn.function, await self._guard.apart(rest))
                 except BaseException as error:
                     going_on = await delivery.raised(stream, entry, message, error)
                 else:

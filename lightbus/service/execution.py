@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
+import dis
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextvars import Context, copy_context
 from functools import partial
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType
 from typing import Any
 
 from ..deadline import ServedCall, current_call
@@ -37,7 +39,9 @@ __all__ = [
     "is_cancelled",
     "is_generator",
     "name_of",
+    "outcome",
     "runs_on_loop",
+    "waits_nowhere",
 ]
 
 NOTHING: Mapping[str, Any] = {}
@@ -52,6 +56,16 @@ def runs_on_loop(function: Callable[..., Any]) -> bool:
     Any other is called in a thread. What is awaited does not depend on it: that is decided by what is returned.
     """
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def waits_nowhere(function: Callable[..., Any]) -> bool:
+    """
+    Return whether an `async def` certainly has nothing in it that it waits for.
+
+    Then nobody else's code runs before its end, and it needs no task of its own to be told apart from others.
+    """
+    code = getattr(_called(function), "__code__", None)
+    return isinstance(code, CodeType) and all(each.opname != "GET_AWAITABLE" for each in dis.get_instructions(code))
 
 
 def is_awaitable(value: Any) -> bool:
@@ -72,12 +86,18 @@ def check_ran(function: Callable[..., Any], value: Any) -> None:
 
 def is_generator(function: Any) -> bool:
     """Return whether calling a function would run nothing of it, since there is a `yield` in it."""
+    called = _called(function)
+    if inspect.isgeneratorfunction(called):
+        return not called.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE
+    return inspect.isasyncgenfunction(called)
+
+
+def _called(function: Any) -> Any:
+    """Return the function that runs when something is called: of a `partial`, a bound method, an object."""
     while isinstance(function, partial):
         function = function.func
     called = function if inspect.isroutine(function) or inspect.isclass(function) else type(function).__call__
-    if inspect.isgeneratorfunction(called):
-        return not getattr(called, "__func__", called).__code__.co_flags & inspect.CO_ITERABLE_COROUTINE
-    return inspect.isasyncgenfunction(called)
+    return getattr(called, "__func__", called)
 
 
 def name_of(function: Any) -> str:
@@ -221,11 +241,11 @@ class Execution:
         value = _run(self.context, function, args, kwargs)
         if not is_awaitable(value):
             return value
-        outcome = _outcome(self.finish(value))
+        coroutine = outcome(self.finish(value))
         try:
-            self._awaited = asyncio.run_coroutine_threadsafe(outcome, self._loop)
+            self._awaited = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         except RuntimeError:  # the loop is closed
-            outcome.close()
+            coroutine.close()
             close_unused(value)
             raise
         if self._is_cancelled:  # before it was known what to cancel
@@ -241,10 +261,15 @@ class Execution:
         if self._awaited is not None:
             self._awaited.cancel()
 
+    async def call_in_thread(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Call a function in a thread, and await what it returns in a task of its own."""
+        value = await in_thread(self._loop, self._executor, partial(self.context.run, function, *args, **kwargs))
+        return await self.apart(self.finish(value)) if is_awaitable(value) else value
+
     async def apart(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Await one of the above in a task of its own: a function may cancel that, and not ours."""
         try:
-            result, error = await self._loop.create_task(_outcome(coroutine))
+            result, error = await self._loop.create_task(outcome(coroutine))
         finally:
             coroutine.close()  # where the task was cancelled before it had begun
         if is_cancelled():
@@ -334,12 +359,18 @@ def _run(context: Context, function: Callable[..., Any], args: Sequence[Any], kw
     return value
 
 
-async def _outcome(coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
-    """Return the result of a coroutine, or what it raised: a task that raises SystemExit would end the loop."""
+async def outcome(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
+    """Return the result of an awaitable, or what it raised: a task that raises SystemExit would end the loop."""
+    value: Any = None
+    failure: BaseException | None = None
     try:
-        return await coroutine, None
+        value = await awaitable
     except BaseException as error:
-        return None, error
+        failure = error
+    if is_cancelled():
+        with contextlib.suppress(asyncio.CancelledError):  # which may come only now, where it has cancelled itself
+            await asyncio.sleep(0)
+    return value, failure
 
 
 async def _wait_for(value: Any) -> Any:

@@ -430,6 +430,29 @@ def test_a_start_hook_that_exits(bus: BusPath) -> None:
     assert not bus.client.is_worker
 
 
+def test_hooks_that_cancel_their_task(bus: BusPath) -> None:
+    """At once or later: it is a task of theirs, in which neither the start nor the end of the worker runs."""
+    tasks: list[Any] = []
+    told: list[str] = []
+
+    def add(hook: str) -> None:
+        @getattr(bus.client, hook)
+        async def cancel() -> None:
+            tasks.append(asyncio.current_task())
+            for task in tasks:
+                task.cancel()
+            told.append(hook)
+
+    hooks = ["before_worker_start", "on_start", "on_stop", "after_worker_stopped"]
+    for hook in hooks:
+        add(hook)
+    bus.client.start_in_background()
+    assert bus.client.is_worker
+    bus.client.close()
+    assert told == hooks
+    assert bus.client.exit_code == 0
+
+
 @pytest.mark.parametrize("hook", ["on_stop", "after_worker_stopped"])
 def test_a_stop_hook_that_fails(bus: BusPath, caplog: pytest.LogCaptureFixture, hook: str) -> None:
     """The worker leaves all the same, with its error in the log and exit code 1."""

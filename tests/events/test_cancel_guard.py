@@ -100,3 +100,107 @@ def test_a_listener_ends_with_its_loop() -> None:
 
     asyncio.run(main())
     assert began == ["waits"]
+
+
+@pytest.mark.parametrize("form", ["async", "sometimes waits", "returns a coroutine", "def"])
+@pytest.mark.parametrize("hook", [None, "def", "async"])
+@pytest.mark.parametrize("by", ["a timer", "the later event"])
+def test_a_cancel_that_comes_late(form: str, hook: str | None, by: str) -> None:
+    """Who cancels the task of an event that has ended cancels no other one, whatever that is waiting for."""
+    tasks: list[asyncio.Task[Any]] = []
+    ended: list[asyncio.Task[Any]] = []
+    seen: list[int] = []
+    waiting, goes_on = asyncio.Event(), asyncio.Event()
+
+    def cancel(tasks: list[asyncio.Task[Any]]) -> None:
+        for task in tasks:
+            task.cancel()
+
+    def note_task() -> None:
+        if by == "the later event":
+            cancel(ended)
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.append(task)
+
+    async def waits(n: int) -> None:
+        note_task()
+        await asyncio.sleep(0)
+        if n:
+            waiting.set()
+            await goes_on.wait()
+        seen.append(n)
+
+    async def sometimes(n: int) -> None:
+        if n == 0:
+            note_task()
+            seen.append(n)
+        else:
+            await waits(n)
+
+    async def returns(n: int) -> Any:
+        if n == 0:
+            note_task()
+            seen.append(n)
+            return None
+        return waits(n)
+
+    def plain(n: int) -> Any:
+        return waits(n)
+
+    async def async_hook() -> None:
+        note_task()
+        await asyncio.sleep(0)
+
+    async def test(runner: ListenerRunner, context: Context) -> None:
+        if hook is not None:
+            context.hooks.add("before_event_execution", async_hook if hook == "async" else lambda: None)
+        give(runner, n=0)
+        await wait_until_async(lambda: runner.handled == 1)
+        ended.extend(tasks)
+        give(runner, n=1)
+        await wait_until_async(waiting.is_set)
+        if by == "a timer":
+            cancel(ended)
+            await asyncio.sleep(0)
+        goes_on.set()
+        await wait_until_async(lambda: runner.handled == 2)
+        assert (seen, runner.queue.counts["failed"]) == ([0, 1], 0)
+
+    forms: dict[str, Any] = {
+        "async": waits, "sometimes waits": sometimes, "returns a coroutine": returns, "def": plain
+    }  # fmt: skip
+    run(forms[form], test)
+
+
+@pytest.mark.parametrize("form", ["async", "returns a coroutine", "def"])
+@pytest.mark.parametrize("hooked", [False, True])
+def test_a_listener_that_is_stopped_while_it_waits(form: str, hooked: bool) -> None:
+    """Its handler is cancelled, wherever it waits, and its end is awaited."""
+    seen: list[str] = []
+    began = asyncio.Event()
+
+    async def waits() -> None:
+        try:
+            began.set()
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await asyncio.sleep(0)
+            seen.append("ended")
+
+    async def returns() -> Any:
+        return waits()
+
+    async def main() -> None:
+        context = Context()
+        if hooked:
+            context.hooks.add("before_event_execution", lambda: None)
+        forms: dict[str, Any] = {"async": waits, "returns a coroutine": returns, "def": lambda: waits()}
+        runner = context.runner(listener(forms[form]))
+        give(runner)
+        await wait_until_async(began.is_set)
+        assert not await runner.stop(0.0)
+        await wait_until_async(lambda: seen)
+
+    asyncio.run(main())
+    assert seen == ["ended"]
