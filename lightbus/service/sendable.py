@@ -18,6 +18,7 @@ from ..exceptions import DeformError, InvalidDeclaration, with_article
 from ..wire.codec import encode
 from ..wire.plain import is_carried
 from .api import Api
+from .execution import is_generator
 from .parameters import annotation_text, empty
 from .signature import Signature
 
@@ -36,12 +37,18 @@ _SCALARS_ONLY = "and on the bus a key is text, a number, a date or another singl
 
 def check_sendable(api: Api) -> None:
     """
-    Check that what an Api's annotations name can be sent.
+    Check that what an Api's annotations name can be sent, and what its procedures return.
 
     Raises:
-        InvalidDeclaration: a parameter or a result is annotated with what cannot.
+        InvalidDeclaration: a parameter or a result is annotated with what cannot, or a procedure is a generator.
 
     """
+    for name, procedure in api.procedures.items():
+        if is_generator(procedure.function):
+            raise InvalidDeclaration(
+                f"{api.meta.name}.{name} has a `yield` in it, so that calling it runs nothing of it, and what it "
+                "returns is read once and by one reader. Return a list; or fire an event for each part."
+            )
     signatures = [each.signature for each in api.procedures.values()] + [each.signature for each in api.events.values()]
     for signature in signatures:
         for what, annotation in _annotations(signature):

@@ -8,6 +8,7 @@ import sys
 import typing
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partialmethod
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import pydantic
@@ -150,6 +151,14 @@ def _taking(self: Any, it: list[Opaque]) -> None: ...
 def _returning(self: Any) -> Iterator[int]: ...  # type: ignore[empty-body]
 
 
+def _yielding(self: Any) -> Any:
+    yield 1
+
+
+async def _yielding_async(self: Any) -> Any:
+    yield 1
+
+
 def _taking_more(self: Any, **rest: Opaque) -> None: ...
 
 
@@ -158,6 +167,10 @@ def _taking_more(self: Any, **rest: Opaque) -> None: ...
     [
         ({"f": _taking}, r"shop\.f: 'it' is annotated with list\[Opaque\], and an Opaque cannot be sent"),
         ({"f": _returning}, r"shop\.f: the result is annotated with .*Iterator\[int\], and it is read once"),
+        ({"f": _yielding}, r"shop\.f has a `yield` in it, .* Return a list"),
+        ({"f": _yielding_async}, r"shop\.f has a `yield` in it"),
+        ({"f": staticmethod(lambda: (yield 1))}, r"shop\.f has a `yield` in it"),
+        ({"f": partialmethod(_yielding)}, r"shop\.f has a `yield` in it"),
         ({"f": _taking_more}, r"shop\.f: 'rest' is annotated with Opaque"),
         ({"e": Event([Parameter("it", Opaque)])}, r"shop\.e: 'it' is annotated with Opaque"),
     ],
