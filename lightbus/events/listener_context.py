@@ -68,7 +68,7 @@ class ListenerContext:
         def check(kwargs: Kwargs) -> Kwargs:
             kwargs = signature.fill_defaults(kwargs)
             if validates:
-                signature.validate(kwargs)
+                signature.validate_received(kwargs)
             return kwargs
 
         return check

@@ -48,6 +48,20 @@ class ForeignSignature:
         """
         self._parameters.validate(kwargs)
 
+    def validate_received(self, kwargs: Kwargs) -> None:
+        """
+        Check the arguments of an event, without those that are none of its own: its publisher may be a version ahead.
+
+        Raises:
+            ValidationError: they do not satisfy the schema.
+
+        """
+        schema: Any = self.parameter_schema  # `true` is one, too
+        if isinstance(schema, dict) and schema.get("additionalProperties") is False:
+            own = schema.get("properties", {})
+            kwargs = {name: value for name, value in kwargs.items() if name in own}
+        self._parameters.validate(kwargs)
+
     def validate_response(self, value: Any) -> None:
         """
         Check the result.

@@ -129,6 +129,18 @@ class Schema:
         """
         self._signature(api_name, name, kinds=_KINDS).validate(kwargs)
 
+    def validate_event(self, api_name: str, name: str, kwargs: Kwargs) -> None:
+        """
+        Check the arguments of an event as a listener does: those that the schema does not know are left alone.
+
+        Raises:
+            InvalidEventArguments: an argument is missing.
+            ValidationError: an argument does not satisfy the schema.
+            SchemaNotFound: none is known.
+
+        """
+        self._signature(api_name, name, kinds=("events",)).validate_received(kwargs)
+
     def validate_response(self, api_name: str, name: str, value: Any) -> None:
         """
         Check the result of a procedure.

@@ -143,6 +143,17 @@ class Signature:
         if problem is not None:
             raise self._invalid(problem)
 
+    def validate_received(self, kwargs: Kwargs) -> None:
+        """
+        Check the arguments of an event that was received: its publisher may know parameters that we do not.
+
+        Raises what `validate` raises, but for a name that is unknown.
+
+        """
+        if not self.passes(kwargs):
+            is_known = self.wildcard is not None or kwargs.keys() <= self._names
+            self.validate(kwargs if is_known else {name: kwargs[name] for name in kwargs if name in self._names})
+
     def validate_response(self, value: Any) -> None:
         """
         Check the result of a call.

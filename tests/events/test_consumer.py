@@ -769,8 +769,12 @@ def test_events_of_a_known_api_are_complete_and_checked(run: Callable[[Test], No
         seen = await listens.listen("seen", on_error=OnError.SHUTDOWN)
         for n in (1, "two", 3):
             await publisher.fire("seen", n=n)
-        await wait_until_async(lambda: len(seen) == 2)
-        assert sorted((message.kwargs["n"], message.kwargs["what"]) for message in seen) == [(1, "it"), (3, "it")]
+        await publisher.fire("seen", n=4, more="of a later version")
+        await wait_until_async(lambda: len(seen) == 3)
+        assert sorted((message.kwargs["n"], message.kwargs["what"]) for message in seen) == [
+            (1, "it"), (3, "it"), (4, "it")
+        ]  # fmt: skip
+        assert next(message for message in seen if message.kwargs["n"] == 4).kwargs["more"] == "of a later version"
         assert listens.fatal == []
         await listens.stop()
 

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from lightbus.exceptions import InvalidParameters, InvalidSchema, SchemaNotFound, ValidationError
+from lightbus.exceptions import (
+    InvalidEventArguments,
+    InvalidParameters,
+    InvalidSchema,
+    SchemaNotFound,
+    ValidationError,
+)
 from lightbus.service.api import Api, Event, Parameter
 from lightbus.service.schema import Schema
 
@@ -99,6 +105,29 @@ def test_arguments_are_validated(schema: Schema) -> None:
         schema.validate_parameters("other", "check", {})
     with pytest.raises(SchemaNotFound, match="Known: check, registered"):
         schema.validate_parameters("auth", "nothing", {})
+
+
+@pytest.mark.parametrize("is_foreign", [False, True])
+def test_events_are_validated_as_listeners_do(schema: Schema, is_foreign: bool) -> None:
+    """Arguments that a publisher of another version has given besides make none invalid, those that are known may."""
+    if is_foreign:
+        told = schema.get_api_schema("auth")
+        schema.remove_api("auth")
+        schema.add_foreign("auth", told)
+    schema.validate_event("auth", "registered", {"username": "a", "more": 1})
+    with pytest.raises(ValidationError if is_foreign else InvalidEventArguments, match="username"):
+        schema.validate_event("auth", "registered", {"more": 1})
+    with pytest.raises(ValidationError, match="age is 'x'"):
+        schema.validate_event("auth", "registered", {"username": "a", "age": "x", "more": 1})
+    with pytest.raises(SchemaNotFound, match="Known: registered"):
+        schema.validate_event("auth", "check", {})
+
+
+def test_a_schema_of_any_form_may_tell_of_an_event() -> None:
+    """`true` is a JSON Schema, too."""
+    schema = Schema()
+    schema.add_foreign("auth", {"events": {"seen": {"parameters": True}}})
+    schema.validate_event("auth", "seen", {"any": 1})
 
 
 def test_the_response_is_validated(schema: Schema) -> None:

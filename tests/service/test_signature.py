@@ -151,6 +151,18 @@ def test_unknown_and_missing_names() -> None:
         event(Parameter("a")).validate({"a": 1, "b": 2})
 
 
+def test_an_event_that_was_received_may_have_more() -> None:
+    """What its publisher has declared besides is left alone; the rest has to be as it is declared here."""
+    made = event(Parameter("a", int))
+    made.validate_received({"a": 1, "b": object()})
+    with pytest.raises(InvalidEventArguments, match="needs the argument 'a'"):
+        made.validate_received({"b": 1})
+    with pytest.raises(ValidationError, match="a is '1'"):
+        made.validate_received({"a": "1", "b": 1})
+    with pytest.raises(ValidationError, match="b is '1'"):
+        event(Parameter("a", int), WildcardParameter("rest", int)).validate_received({"a": 1, "b": "1"})
+
+
 def test_a_wildcard_takes_other_names() -> None:
     """Further arguments pass beside those declared, which are still checked and needed."""
     made = event(Parameter("a", int), WildcardParameter())

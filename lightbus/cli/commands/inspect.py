@@ -209,7 +209,7 @@ class _Inspection:
             self._schemas.add(api)
             await self._learn(api)
         try:
-            self._bus.client.schema.validate_parameters(api, event["event"], event["kwargs"])
+            self._bus.client.schema.validate_event(api, event["event"], event["kwargs"])
         except SchemaNotFound as error:
             return None, str(error)
         except LightbusException as error:

@@ -94,17 +94,26 @@ def test_inspect(commands: Commands) -> None:
     wait_until(lambda: [each["kwargs"]["username"] for each in commands.json("inspect")] == names, 30)
 
 
-def test_validation(commands: Commands) -> None:
-    """An event that does not satisfy the schema of today is shown with the reason, and the exit code tells."""
+@pytest.mark.parametrize("is_valid", [False, True])
+def test_validation(commands: Commands, is_valid: bool) -> None:
+    """
+    An event that does not satisfy the schema of today is shown with the reason, and the exit code tells.
+
+    One that has an argument more than that is given to listeners, and so it is valid.
+    """
     auth, _ = commands.services()
     commands.run("fire", "auth.user_registered", "username=sally", "age=31")
     auth.ask_to_end()
     auth.wait()
-    commands.serve("auth", version=2, replace=("age", "years")).wait_for_line("Ready")
+    change = ("age", "years") if is_valid else ("int, default=0", "list, default=()")
+    commands.serve("auth", version=2, replace=change).wait_for_line("Ready")
     # Its journal is continued by the new one, or adopted by whichever process comes first: a moment may pass.
     wait_until(lambda: commands.json("inspect"), what="the event is in a journal that somebody serves")
-    [event] = commands.json("inspect", "--validate", code=1)
-    assert event["valid"] is False
+    [event] = commands.json("inspect", "--validate", code=not is_valid)
+    assert event["valid"] is is_valid
+    if is_valid:
+        assert event["problem"] is None
+        return
     assert "age" in event["problem"]
     assert "invalid: " in commands.text("inspect", "--validate", "--format", "human", code=1)
 
