@@ -16,6 +16,7 @@ from .config import ALL_FEATURES, Config, Feature, load_config
 from .engine.engine import Engine
 from .exceptions import FailedToImportBusModule, InvalidConfiguration, NoBusFoundInBusModule
 from .importing import importing
+from .keywords import unknown_keywords_raise
 from .logs import configure_logging
 from .path import BusPath
 from .ports.discovery import DiscoveryFactory
@@ -32,6 +33,7 @@ overriding_file: list[str] = []
 DEFAULT_MODULE = "bus"
 
 
+@unknown_keywords_raise(InvalidConfiguration)
 def create(
     config: Mapping[str, Any] | Config | str | os.PathLike[str] | None = None,
     *,
@@ -67,7 +69,7 @@ def create(
         InvalidConfiguration: a setting cannot be used; the message names it and where it was written.
 
     """
-    caller = sys._getframe(1).f_globals.get("__file__")
+    caller = sys._getframe(2).f_globals.get("__file__")
     if overriding_file:
         config, config_file = config if isinstance(config, Mapping) else None, overriding_file[-1]
     named = features if isinstance(features, str) else tuple(features)  # once: it may be a generator

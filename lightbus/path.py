@@ -6,7 +6,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from .exceptions import InvalidEventArguments, InvalidName, InvalidParameters
+from .exceptions import InvalidEventArguments, InvalidEventListener, InvalidName, InvalidParameters
+from .keywords import unknown_keywords_raise
 from .message import EventMessage
 from .service.reachable import OF_MEMBERS
 from .typing import BusOptions, JsonSchema
@@ -139,6 +140,7 @@ class BusPath:
         self._check(args, InvalidEventArguments)
         return await self._client.fire_event(self._api_name, self._name, kwargs, bus_options)
 
+    @unknown_keywords_raise(InvalidEventListener)
     def listen(
         self,
         listener: Callable[..., Any],

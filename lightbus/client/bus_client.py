@@ -9,6 +9,8 @@ from ..blocking import forbid_in_loop
 from ..config import Config, Feature
 from ..engine.engine import Engine
 from ..engine.worker import Worker
+from ..exceptions import InvalidDeclaration, InvalidEventListener, InvalidSchedule
+from ..keywords import unknown_keywords_raise
 from ..listener import Listener, OnError
 from ..message import EventMessage
 from ..scheduling import ScheduleJob, Timetable
@@ -173,6 +175,7 @@ class BusClient:
         """
         self._registration.add(api)
 
+    @unknown_keywords_raise(InvalidEventListener)
     def listen_for_event(
         self,
         api_name: str,
@@ -198,6 +201,7 @@ class BusClient:
             on_error=on_error,
         )
 
+    @unknown_keywords_raise(InvalidEventListener)
     def listen_for_events(
         self,
         events: Iterable[tuple[str, str]],
@@ -226,6 +230,7 @@ class BusClient:
             on_error=on_error,
         )
 
+    @unknown_keywords_raise(InvalidSchedule)
     def every(
         self,
         *,
@@ -240,10 +245,12 @@ class BusClient:
             seconds=seconds, minutes=minutes, hours=hours, days=days, also_run_immediately=also_run_immediately
         )
 
+    @unknown_keywords_raise(InvalidSchedule)
     def schedule(self, schedule_job: ScheduleJob, also_run_immediately: bool = False) -> Callable[[F], F]:
         """Run the decorated function when a job of the `schedule` library is due. Raises InvalidSchedule."""
         return self._schedules.schedule(schedule_job, also_run_immediately=also_run_immediately)
 
+    @unknown_keywords_raise(InvalidDeclaration)
     def add_background_task(self, coroutine: Awaitable[Any]) -> None:
         """
         Run a coroutine, once, beside the worker: from its start on, or at once where it runs.
