@@ -69,7 +69,7 @@ def test_a_cursor_never_goes_back(steps: list[tuple[str, int]]) -> None:
         if what == "mark_in_flight":
             cursors.mark_in_flight([("t", sequence)])
         else:
-            stored = (cursors.acknowledge if what == "ack" else cursors.believe)("t", sequence)
+            stored = (cursors.acknowledge if what == "ack" else cursors.adopt_reported)("t", sequence)
             assert stored == (sequence > highest)
             highest = max(highest, sequence)
         standing = cursors.standing("t", 60)
