@@ -37,6 +37,7 @@
     ├── LightbusWorkerError                the remote handler raised
     ├── ProtocolError                      a peer sent something that is no message of ours
     ├── JournalError                       the disk does not keep what it should; nothing was accepted
+    │   └── EventBackendError              another store of events, chosen by apis.<name>.events, does not
     └── LightbusShutdownInProgress, TransportError ...   the bus itself is in trouble
 
 An error that crosses the wire carries its class's `code`; the receiving side makes the same class of it
@@ -53,6 +54,7 @@ __all__ = [
     "CannotBlockHere",
     "DeformError",
     "DuplicateListenerName",
+    "EventBackendError",
     "EventNotFound",
     "FailedToImportBusModule",
     "InvalidApiEventConfiguration",
@@ -404,6 +406,16 @@ class JournalError(LightbusException):
 
     code = "journal_error"
     exit_code = 6
+
+
+class EventBackendError(JournalError):
+    """
+    The event backend that `apis.<name>.events` names does not keep events, or hand them out, at the moment.
+
+    The message names the backend and what to do.
+    """
+
+    code = "event_backend_error"
 
 
 class LightbusShutdownInProgress(LightbusException):

@@ -11,7 +11,8 @@ from ..config import ApiSettings, Config
 from ..core.registry import Snapshot
 from ..deadline import Deadline
 from ..engine.engine import Engine
-from ..events.publisher import Publisher, key_of, record_of
+from ..events.backend_publisher import EventPublisher
+from ..events.publisher import key_of, record_of
 from ..exceptions import EventNotFound, InvalidParameters, LightbusTimeout, NotReachable, did_you_mean
 from ..message import EventMessage, event_message
 from ..rpc.request import OutboundEvent
@@ -125,7 +126,7 @@ class Firing:
 
     def _terms(
         self, engine: Engine, api_name: str, name: str, options: BusOptions | None
-    ) -> tuple[Event | None, Publisher | None, ApiSettings, Deadline, str]:
+    ) -> tuple[Event | None, EventPublisher | None, ApiSettings, Deadline, str]:
         """Return which event it is, who publishes it if that is us, its settings, and for what is waited how long."""
         api = self._registration.apis.find(api_name)
         event = None if api is None else api.get_event(name)

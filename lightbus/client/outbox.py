@@ -17,7 +17,8 @@ from functools import partial
 from ..adapters.sqlite.outbox import Outbox
 from ..deadline import Deadline
 from ..engine.engine import Engine
-from ..events.publisher import Publisher, key_of, record_of
+from ..events.backend_publisher import EventPublisher
+from ..events.publisher import key_of, record_of
 from ..exceptions import JournalError, LightbusException, NotReachable
 from ..message import EventMessage
 from ..service.api import Event
@@ -123,7 +124,7 @@ class UnpublishedEvents:
             self._publishing = None
         self._publish()
 
-    def take_over(self, publisher: Publisher) -> None:
+    def take_over(self, publisher: EventPublisher) -> None:
         """
         Become the publisher of what this process fires, beginning with what waits of it in the outbox.
 
@@ -138,7 +139,7 @@ class UnpublishedEvents:
             self._kept.clear()
             engine.publisher = publisher
 
-    def _take_out(self, publisher: Publisher, instance: str) -> None:
+    def _take_out(self, publisher: EventPublisher, instance: str) -> None:
         outbox = self._open_outbox()
         if not self._kept:
             return

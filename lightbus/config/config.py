@@ -36,7 +36,9 @@ def _inherit(own: _Section, parent: _Section) -> _Section:
             values[key] = _inherit(mine, theirs)
         else:
             values[key] = mine if key in own.model_fields_set else theirs
-    return own.model_construct(_fields_set=set(own.model_fields_set), **values)
+    if own.model_extra is not None and values["backend"] == getattr(parent, "backend", None):
+        values = {**(parent.model_extra or {}), **values}
+    return own.model_construct(_fields_set=set(own.model_fields_set), **{**values, **(own.model_extra or {})})
 
 
 class Config(Settings):
@@ -69,7 +71,15 @@ class Config(Settings):
     @classmethod
     def _inherit_from_default(cls, apis: dict[str, ApiSettings]) -> dict[str, ApiSettings]:
         default = apis.get("default", ApiSettings())
-        return {name: _inherit(api, default) for name, api in {"default": default, **apis}.items()}
+        inherited = {name: _inherit(api, default) for name, api in {"default": default, **apis}.items()}
+        for name, api in inherited.items():
+            if api.events.backend == "journal" and api.events.options:
+                first = next(iter(api.events.options))
+                raise ValueError(
+                    f"has {name}.events.{first}, which is no setting of the backend journal. "
+                    f"Set {name}.events.backend, or the settings `journal`"
+                )
+        return inherited
 
     @model_validator(mode="after")
     def _insecure_has_a_name(self) -> Self:

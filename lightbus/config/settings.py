@@ -17,6 +17,7 @@ __all__ = [
     "ApiSettings",
     "BusSettings",
     "DiscoverySettings",
+    "EventsSettings",
     "JournalSettings",
     "NetworkSettings",
     "PluginSettings",
@@ -73,6 +74,23 @@ class ValidationSettings(Settings):
     incoming: bool = Field(default=True, description="Check what this process receives.")
 
 
+class EventsSettings(Settings):
+    """`apis.<name>.events`: where the durable events of an API are kept, and whatever that wants to know."""
+
+    model_config = ConfigDict(extra="allow")
+
+    backend: str = Field(
+        default="journal",
+        description="What keeps durable events: journal (each publisher keeps its own), memory (this process, for "
+        "tests), or the name of an entry point in the group lightbus_event_backends. Further keys are its options.",
+    )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return the backend's own settings, as they were written."""
+        return dict(self.model_extra or {})
+
+
 class ApiSettings(Settings):
     """`apis.<name>`; what is not written there is taken from `apis.default`."""
 
@@ -86,6 +104,7 @@ class ApiSettings(Settings):
     ] = Field(default=ValidationSettings(), alias="validate", description="Check arguments and results.")
     strict_validation: bool = Field(default=False, description="Refuse what there is no schema for.")
     cast_values: bool = Field(default=True, description="Give handlers the types they are annotated with.")
+    events: EventsSettings = Field(default=EventsSettings(), description="Where durable events are kept.")
 
 
 class PluginSettings(BaseModel):

@@ -11,6 +11,8 @@ from typing import Protocol
 from .. import __about__
 from ..adapters.sqlite.journal import Journal
 from ..core.registry import Fact, PeerLeft
+from ..events.backend_listeners import BackendListeners, Backends
+from ..events.backend_publisher import BackendPublisher, EventPublisher
 from ..events.consumer import Consumer
 from ..events.coordinator import Coordinator
 from ..events.events_api import EventsApi
@@ -26,6 +28,7 @@ from ..wire.sizes import Receivers
 from .advertising import announcement_of, api_infos
 from .binding import Handlers, Outlet
 from .engine import Engine
+from .event_backends import RunningBackends
 from .node import Node
 from .peer_api import Described, Parts, PeerApi
 from .peer_learning import PeerLearner
@@ -50,7 +53,12 @@ class WorkerParts:
     server: Server
     publisher: Publisher
     coordinator: Coordinator
+    outgoing: EventPublisher
+    """Publishes what this process fires."""
+    backends: RunningBackends | None
+    """Which keep events elsewhere than in the journals; None where none does."""
     consumer: Consumer
+    backend_listeners: BackendListeners | None
     learner: PeerLearner
     left_behind: LeftBehind
     care: JournalMaintenance
@@ -64,7 +72,9 @@ class WorkerParts:
         self.end_watching_journals()
 
     async def stop(self) -> None:
-        """Return when no thread of ours touches a journal any more."""
+        """Return when no thread of ours touches a journal any more, and no event backend is in use."""
+        if self.backends is not None:
+            await self.backends.stop()
         await self.care.stop()
         self.end_watching_journals()
 
@@ -91,10 +101,11 @@ def assemble(
 
     """
     engine, apis = client.engine, client.api_registry
+    backends = RunningBackends(engine.event_backends, engine.identity) if engine.event_backends.is_used else None
     infos = api_infos(apis, client.schema, serves_calls=serves_calls, kept={})
     presence = node.bind(
         lambda endpoints: announcement_of(engine, infos, endpoints),
-        lambda outlet: _handlers(client, outlet, serves_calls=serves_calls),
+        lambda outlet: _handlers(client, outlet, backends, serves_calls=serves_calls),
     )
     handlers = presence.binding.handlers
     groups = handlers.coordinator.directory
@@ -108,7 +119,10 @@ def assemble(
         server=handlers.server,
         publisher=handlers.publisher,
         coordinator=handlers.coordinator,
+        outgoing=handlers.outgoing,
+        backends=backends,
         consumer=consumer,
+        backend_listeners=None if backends is None else BackendListeners(engine.identity, backends, consumer.runner_of),
         learner=learner,
         left_behind=left_behind,
         care=JournalMaintenance(engine.shelf, groups, engine.config, engine.executor, left_behind.look),
@@ -122,7 +136,7 @@ def published_apis(registry: ApiRegistry) -> set[str]:
     return {api.meta.name for api in registry.all() if api.events}
 
 
-def _handlers(client: Served, outlet: Outlet, *, serves_calls: bool) -> Handlers:
+def _handlers(client: Served, outlet: Outlet, backends: Backends | None, *, serves_calls: bool) -> Handlers:
     engine, apis = client.engine, client.api_registry
     receivers = Receivers(engine.max_message_size)
     coordinator = Coordinator(
@@ -155,7 +169,8 @@ def _handlers(client: Served, outlet: Outlet, *, serves_calls: bool) -> Handlers
         service_of=outlet.engines.service_of,
         max_message_size_of=outlet.engines.max_message_size_of,
     )
-    return Handlers(server=server, publisher=publisher, coordinator=coordinator)
+    outgoing = publisher if backends is None else BackendPublisher(publisher, backends, apis)
+    return Handlers(server=server, publisher=publisher, coordinator=coordinator, outgoing=outgoing)
 
 
 def _consumer(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
+from ..events.backend_publisher import EventPublisher
 from ..events.coordinator import Coordinator
 from ..events.publisher import Publisher
 from ..exceptions import PeerBusy, ProtocolError
@@ -72,6 +73,8 @@ class Handlers:
     server: Server
     publisher: Publisher
     coordinator: Coordinator
+    outgoing: EventPublisher
+    """Which is handed off what others fire."""
 
 
 class Binding:
@@ -247,7 +250,7 @@ class Binding:
             text = f"{self.identity} is shutting down."
             self._reply(routing_id, call_id, Error("peer_busy", text, False, {"elsewhere": True}))
         else:
-            self.handlers.publisher.hand_off(fire, partial(self._reply, routing_id, call_id))
+            self.handlers.outgoing.hand_off(fire, partial(self._reply, routing_id, call_id))
 
     def _on_subscription(self, topic: bytes, subscribed: bool) -> None:
         try:

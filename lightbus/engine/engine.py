@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..adapters.host.platform import check_platform
 from ..core.registry import Peer, PeerLeft, Snapshot
+from ..events.backend_publisher import EventPublisher
 from ..events.journal_set import JournalSet
-from ..events.publisher import EventIds, Publisher
+from ..events.publisher import EventIds
 from ..membership.context import Identity
 from ..ports.discovery import DiscoveryFactory
 from ..ports.transport import TransportFactory
 from ..rpc.calling import Caller
 from ..rpc.channels import Channels, Door
 from ..wire.announcement import new_instance_id
+from .event_backends import EventBackendChoice
 from .forwarding import Forwarder
 from .loop_host import LoopHost
 from .network import Network
@@ -73,11 +75,13 @@ class Engine:
         self.max_message_size = config.network.max_message_size
         self.event_ids = EventIds(identity.instance)
         self.doors = Channels()
-        self.publisher: Publisher | None = None
+        self.publisher: EventPublisher | None = None
         """Publishes for this process, while it is a worker."""
         self.network = Network(config, identity.bus, discovery=discovery, transport=transport, directory=directory)
         self.transport = self.network.transport
         self.shelf = JournalSet(config, identity)
+        self.event_backends = EventBackendChoice(config)
+        """Which APIs' events are kept elsewhere than in the journals."""
         self.loop_host = LoopHost(self)
         self._forwarder: Forwarder | None = None
         self._was_worker = False

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from .. import __about__
 from ..config.features import ALL_FEATURES, Feature
+from ..events.backend_publisher import EventPublisher
 from ..events.events_api import EventsApi
-from ..events.publisher import Publisher
 from ..exceptions import JournalError
 from ..listener import Listener
 from ..service.execution import Execution, is_cancelled
@@ -33,7 +33,7 @@ class WorkerUser(Served, TasksUser, Protocol):
     def load_plugins(self) -> None:
         """Load the plugins that the settings enable, once."""
 
-    def take_over(self, publisher: Publisher) -> None:
+    def take_over(self, publisher: EventPublisher) -> None:
         """Become the publisher of what this process fires."""
 
     def worker_is_gone(self, worker: Worker) -> None:
@@ -132,6 +132,8 @@ class Worker:
     async def _finish(self, parts: WorkerParts, seconds: float) -> None:
         """Finish what is handled and executed, at most so long."""
         await parts.consumer.stop(seconds)
+        if parts.backend_listeners is not None:
+            await parts.backend_listeners.stop()
         self.left_behind = await parts.server.finish(seconds)
         if self.left_behind:
             logger.warning(
@@ -184,6 +186,8 @@ class Worker:
         self.engine.wanted.add(listener.api)
         publishers = self.engine.snapshot.publishers(listener.api)
         await self.parts.consumer.add(listener, publishers)
+        if self.parts.backend_listeners is not None:
+            await self.parts.backend_listeners.add(listener)
         self.parts.learner.add_listener(listener, publishers)
 
     async def start_tasks(self) -> None:
@@ -200,7 +204,7 @@ class Worker:
         """Have this process publish what it fires, and answer what workers are asked."""
         registry = self.client.api_registry
         self._open_journal()
-        self.client.take_over(parts.publisher)
+        self.client.take_over(parts.outgoing)
         self.engine.wanted.update(published_apis(registry))  # others that publish it tell which groups there are
         for api in parts.internal_apis:
             if api.meta.name in registry.names():  # of a worker that this process was forked from

@@ -124,6 +124,10 @@ class Consumer:
         ]
         await self._live(subscriptions, self._config.api(listener.api).event_listener_setup_timeout, str(listener))
 
+    def runner_of(self, listener: Listener) -> ListenerRunner | None:
+        """Return the runner of a listener, if it is at work."""
+        return next((runner for runner in self.runners if runner.listener is listener), None)
+
     def peer_is_up(self, peer: Peer) -> None:
         """Record that a peer joined, or says something new of itself."""
         known = self._connections.get(peer.instance)

@@ -237,7 +237,7 @@ class Publisher:
 
     def _begin(self, message: EventMessage, event: Event) -> tuple[Journal, Topic, Stored | Future[Stored]] | None:
         """Store an event, or have it stored as soon as the journal lets it; None for one of best effort."""
-        record = self._record(message)
+        record = self.record(message)
         key = key_of(event, message.kwargs)
         if event.delivery == "best_effort":
             self._append_live(message.api_name, message.event_name, record, key)
@@ -282,7 +282,7 @@ class Publisher:
         """
         if event.delivery == "best_effort" or not self._is_on_loop():
             return await self._publish_elsewhere(message, event)
-        record = self._record(message)
+        record = self.record(message)
         with self._lock:
             key = None if event.key is None else key_of(event, message.kwargs)
             topic, name = self._topic(message.api_name, message.event_name, key)
@@ -321,11 +321,9 @@ class Publisher:
     def hand_off(self, fire: Fire, reply: Callable[[Message], None]) -> None:
         """Publish an event for a process that cannot; answer once it is stored (or handled, if it asks for that)."""
         try:
-            event, kwargs, data, id = self._received(fire)
+            event, kwargs, data, id = self.received(fire)
         except (LightbusException, EventNotFound, ProtocolError) as error:
-            self.counts["refused"] += 1
-            details = {"elsewhere": True} if isinstance(error, PeerRefused) else {}
-            reply(Error(error.code, str(error), False, details))
+            self.refuse(error, reply)
             return
         key = fire.key if fire.key is not None else key_of(event, kwargs)
         self.counts["handed_off"] += 1
@@ -347,7 +345,14 @@ class Publisher:
                 return
         answer(outcome)
 
-    def _received(self, fire: Fire) -> tuple[Event, dict[str, Any], bytes, str]:
+    def refuse(self, error: LightbusException, reply: Callable[[Message], None]) -> None:
+        """Answer that an event cannot be published that was handed off."""
+        self.counts["refused"] += 1
+        details = {"elsewhere": True} if isinstance(error, PeerRefused) else {}
+        reply(Error(error.code, str(error), False, details))
+
+    def received(self, fire: Fire) -> tuple[Event, dict[str, Any], bytes, str]:
+        """Return event, arguments, record and id of what was handed off. Raises what `refuse` is to answer."""
         if fire.target != self.identity.instance:
             raise PeerRefused(f"the event was meant for the instance {fire.target}, and this is {self.identity}.")
         event = self._apis.get(fire.api).get_event(fire.event)
@@ -599,12 +604,15 @@ class Publisher:
             self._send(envelope.encode_published(topic, message))
         for topic, entries in batch.items():
             api, event, _, _ = topic.split(b"\0")
-            name = api.decode(), event.decode()
-            self.counts["published"] += len(entries)
-            self.published[name] += len(entries)
-            self.published_bytes[name] += sum([len(entry[2]) for entry in entries])
+            self.note_published(api.decode(), event.decode(), len(entries), sum([len(entry[2]) for entry in entries]))
             if journal and (topic in self._heads or len(self._heads) < MAX_HEADS):
                 self._heads[topic] = entries[-1][0], time.monotonic() + FIRST_HEAD, FIRST_HEAD
+
+    def note_published(self, api: str, event: str, count: int, size: int) -> None:
+        """Count events that were published, and their bytes."""
+        self.counts["published"] += count
+        self.published[api, event] += count
+        self.published_bytes[api, event] += size
 
     def _note_dropped(self, topic: bytes, size: int) -> None:
         """Count an event of best effort that a subscriber cannot take, whose connection would be broken off by it."""
@@ -642,7 +650,8 @@ class Publisher:
             self._complete[event] = complete
         return bounds
 
-    def _record(self, message: EventMessage) -> bytes:
+    def record(self, message: EventMessage) -> bytes:
+        """Return an event as it is kept. Raises DeformError, and PayloadTooLarge where it is too much."""
         record = record_of(message)
         if len(record) + FRAME_OVERHEAD > self.max_message_size:
             raise self._too_large(message.canonical_name, record)

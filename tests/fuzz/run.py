@@ -152,7 +152,9 @@ class Worker:
             identity=me, config=Config(), apis=self.publisher.apis, hooks=HookRegistry(), client=None,
             executor=executor, reply=lambda routing_id, frame: True,
         )  # fmt: skip
-        handlers = Handlers(server=server, publisher=self.publisher.publisher, coordinator=self.publisher.coordinator)
+        publisher = self.publisher.publisher
+        coordinator = self.publisher.coordinator
+        handlers = Handlers(server=server, publisher=publisher, coordinator=coordinator, outgoing=publisher)
         self.binding = Binding(me, self.transport, self.transport.addressing(), view, lambda outlet: handlers)
 
     async def start(self) -> None:

@@ -24,4 +24,4 @@ class NoHandler:
 def no_handlers(outlet: Outlet) -> Handlers:
     """Return who handles nothing."""
     nobody: Any = NoHandler()
-    return Handlers(server=nobody, publisher=nobody, coordinator=nobody)
+    return Handlers(server=nobody, publisher=nobody, coordinator=nobody, outgoing=nobody)

@@ -1,0 +1,170 @@
+"""A consumer group of the event backend in memory: how far it has come, and who has which partition."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from ...core.groups import Assignment, Group
+from ...ports.events import DeadLetter, EventTopic, GroupState, SubscriptionRequest, TopicState
+from ...wire.field_types import PARTITIONS
+from .event_log import EventLog, LoggedEvent
+
+__all__ = ["EventGroup", "GroupMember"]
+
+
+class GroupMember(Protocol):
+    """Who is told what it has in a group."""
+
+    def assigned(self, partitions: frozenset[int], generation: int) -> None:
+        """Follow these partitions from now on, and let go of others."""
+
+    def has_news(self, topic: EventTopic) -> None:
+        """Take in that there is more of a topic."""
+
+
+class EventGroup:
+    """
+    A group, or a listener outside of any, which is one for itself. With its owner's lock held.
+
+    Args:
+        request: of the first who came.
+        log: the events of its API.
+        start: everything up to this sequence is not for this group.
+
+    """
+
+    def __init__(self, request: SubscriptionRequest, log: EventLog, start: int) -> None:
+        self.request = request
+        self.dead: dict[int, DeadLetter] = {}
+        self.lost = 0
+        self._log = log
+        self._start = start
+        self._cursors: dict[EventTopic, int] = {}
+        self._fetched: dict[EventTopic, int] = {}
+        self._begun: dict[EventTopic, int] = {}
+        self._deliveries: Counter[tuple[EventTopic, int]] = Counter()
+        self._untold_losses: Counter[EventTopic] = Counter()
+        self._membership = Group(request.group, PARTITIONS)
+        self._members: dict[str, GroupMember] = {}
+
+    # Where it stands
+
+    def wants(self, event: LoggedEvent) -> bool:
+        """Return whether it is given an event, or was."""
+        return event.sequence > self._start and self.request.wants(event.topic.event) and event.is_for(self.name)
+
+    @property
+    def name(self) -> str:
+        """Its name; empty for a listener outside of any."""
+        return self.request.group
+
+    def cursor(self, topic: EventTopic) -> int:
+        """Return up to which sequence it has handled a topic."""
+        return self._cursors.get(topic, self._start)
+
+    def state_of(self, topic: EventTopic) -> TopicState:
+        """Return how a topic stands."""
+        return TopicState(topic, self.cursor(topic), self._log.head_of(topic), self._begun.get(topic, 0))
+
+    def states(self, partitions: Iterable[int]) -> Sequence[TopicState]:
+        """Return how all topics of some partitions stand."""
+        wanted = set(partitions)
+        topics = (topic for topic in self._log.topics if topic.partition in wanted and self.request.wants(topic.event))
+        return [self.state_of(topic) for topic in topics]
+
+    def waiting(self, topic: EventTopic, after: int, limit: int) -> list[LoggedEvent]:
+        """Return the next events of a topic that it is given."""
+        behind = self._log.behind(topic, max(after, self._start))
+        found = list(itertools.islice((event for event in behind if event.is_for(self.name)), limit))
+        if found:
+            self._fetched[topic] = max(found[-1].sequence, self._fetched.get(topic, 0))
+        return found
+
+    def take_losses(self, topic: EventTopic) -> int:
+        """Return how many events of a topic were deleted unhandled, of which it was not told."""
+        return self._untold_losses.pop(topic, 0)
+
+    def is_done_with(self, event: LoggedEvent) -> bool:
+        """Return whether an event needs no handling by it any more."""
+        return not self.wants(event) or self.cursor(event.topic) >= event.sequence
+
+    def state(self) -> GroupState:
+        """Return what is told of it."""
+        waiting = (
+            event
+            for topic in self._log.topics
+            for event in self._log.behind(topic, self.cursor(topic))
+            if self.wants(event)
+        )
+        return GroupState(
+            api=self.request.api,
+            name=self.name,
+            events=self.request.events,
+            members={member: self._membership.held_by(member) for member in self._members},
+            lag=sum(1 for _ in waiting),
+            dead=len(self.dead),
+            lost=self.lost,
+        )
+
+    # What becomes of events
+
+    def ack(self, topic: EventTopic, sequence: int) -> None:
+        """Record that a topic is handled up to a sequence."""
+        if sequence > self.cursor(topic):
+            self._cursors[topic] = sequence
+            for key in [key for key in self._deliveries if key[0] == topic and key[1] <= sequence]:
+                del self._deliveries[key]
+
+    def begin(self, topic: EventTopic, sequence: int, at_least: int) -> int:
+        """Record that an event is given to somebody; return for which time."""
+        self._deliveries[topic, sequence] = max(self._deliveries[topic, sequence] + 1, at_least)
+        self._begun[topic] = max(sequence, self._begun.get(topic, 0))
+        return self._deliveries[topic, sequence]
+
+    def deleted(self, event: LoggedEvent) -> None:
+        """Record that an event is gone."""
+        if not self.is_done_with(event):
+            self.lost += 1
+            self._untold_losses[event.topic] += 1
+
+    # Members
+
+    def join(self, name: str, member: GroupMember, request: SubscriptionRequest) -> None:
+        """Take a member in, which says what the group wants from now on."""
+        self.request = request
+        self._members[name] = member
+        self._tell(self._membership.join(name, 0.0))
+
+    def leave(self, name: str, *, is_done: bool) -> None:
+        """Let a member go; what it may have begun is noted where it is not done with it."""
+        if self._members.pop(name, None) is None:
+            return
+        held = set(self._membership.held_by(name))
+        if not is_done:
+            for topic, sequence in self._fetched.items():
+                if topic.partition in held and sequence > self.cursor(topic):
+                    self._begun[topic] = max(sequence, self._begun.get(topic, 0))
+        self._tell(self._membership.leave(name))
+
+    def release(self, name: str, generation: int, partitions: frozenset[int]) -> None:
+        """Take back partitions that a member had."""
+        self._tell(self._membership.released(name, generation, partitions))
+
+    def holds(self, name: str, generation: int, partition: int) -> bool:
+        """Return whether a partition is in a member's hands."""
+        return self._membership.holds(name, generation, partition)
+
+    def tell_news(self, topic: EventTopic) -> None:
+        """Tell whoever has its partition that there is more of a topic."""
+        if self.request.wants(topic.event):
+            for name, member in list(self._members.items()):
+                if topic.partition in self._membership.assigned_to(name):
+                    member.has_news(topic)
+
+    def _tell(self, assignments: Iterable[Assignment]) -> None:
+        for assignment in assignments:
+            member = self._members[assignment.member]
+            member.assigned(frozenset(assignment.partitions), assignment.generation)

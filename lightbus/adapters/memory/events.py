@@ -1,0 +1,378 @@
+"""An event backend in the memory of one process: for tests, and for programs that want nothing on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from hashlib import blake2b
+from weakref import WeakValueDictionary
+
+from ...exceptions import EventBackendError
+from ...ports.events import (
+    BackendContext,
+    DeadLetter,
+    EventInbox,
+    EventPage,
+    EventTopic,
+    GroupState,
+    KeptEvent,
+    OutgoingEvent,
+    StoredEvent,
+    SubscriptionRequest,
+    TopicState,
+)
+from .event_group import EventGroup
+from .event_log import EventLog, LoggedEvent
+
+__all__ = ["MAX_EVENTS", "MemoryEventBackend", "MemoryEventStore"]
+
+logger = logging.getLogger("lightbus.events")
+
+MAX_EVENTS = 100_000
+"""Events of an API that are kept, unless the setting `max_events` says otherwise; the oldest are deleted first."""
+
+_stores: WeakValueDictionary[str, MemoryEventStore] = WeakValueDictionary()
+_stores_lock = threading.Lock()
+
+
+class MemoryEventStore:
+    """
+    What the backends of one bus in this process share. Any thread may use it, with its `lock` held.
+
+    Args:
+        name: of the bus.
+        max_events: that an API may have.
+
+    """
+
+    def __init__(self, name: str, max_events: int = MAX_EVENTS) -> None:
+        self.lock = threading.RLock()
+        self.id = blake2b(f"memory\0{name}".encode(), digest_size=8).hexdigest()
+        self.max_events = max_events
+        self.groups: defaultdict[str, dict[str, EventGroup]] = defaultdict(dict)
+        """Per API the groups by their names, and listeners outside of any by that of their member."""
+        self._logs: dict[str, EventLog] = {}
+        self._waiters: defaultdict[str, list[tuple[LoggedEvent, Callable[[], None]]]] = defaultdict(list)
+
+    @classmethod
+    def of_bus(cls, bus: str, max_events: int = MAX_EVENTS) -> MemoryEventStore:
+        """Return the store of a bus in this process: it is there as long as somebody holds it."""
+        with _stores_lock:
+            store = _stores.get(bus)
+            if store is None:
+                store = _stores[bus] = cls(bus, max_events)
+            return store
+
+    def log(self, api: str) -> EventLog:
+        """Return the events of an API."""
+        return self._logs.setdefault(api, EventLog(self.max_events))
+
+    def append(self, events: Sequence[OutgoingEvent], only_group: str | None = None) -> list[int]:
+        """Keep events, and tell who follows them."""
+        stored = []
+        for event in events:
+            log = self.log(event.api)
+            before = log.head
+            stored.append(log.append(event, only_group))
+            if log.head > before:
+                for group in self.groups[event.api].values():
+                    group.tell_news(event.topic)
+        for api in {event.api for event in events}:
+            self._trim(api)
+        return stored
+
+    def _trim(self, api: str) -> None:
+        for event in self.log(api).trim():
+            for group in self.groups[api].values():
+                group.deleted(event)
+
+    def join(self, request: SubscriptionRequest) -> EventGroup:
+        """Return the group that somebody asks for, made where it is new."""
+        name = request.group or f"\0{request.member}\0{id(request)}"
+        group = self.groups[request.api].get(name)
+        if group is None:
+            log = self.log(request.api)
+            group = self.groups[request.api][name] = EventGroup(request, log, _start(log, request))
+        return group
+
+    def forget(self, group: EventGroup) -> None:
+        """Forget a listener outside of any group."""
+        groups = self.groups[group.request.api]
+        for name in [name for name, other in groups.items() if other is group]:
+            del groups[name]
+
+    def moved(self, api: str) -> None:
+        """See whether events that somebody waits for are handled by now."""
+        waiters = self._waiters.pop(api, [])
+        for event, done in waiters:
+            if self._is_handled(api, event):
+                done()
+            else:
+                self._waiters[api].append((event, done))
+
+    def when_handled(self, api: str, sequence: int, done: Callable[[], None]) -> None:
+        """Call back once an event is handled by all."""
+        event = self.log(api).find(sequence)
+        if event is None or self._is_handled(api, event):
+            done()
+        else:
+            self._waiters[api].append((event, done))
+
+    def _is_handled(self, api: str, event: LoggedEvent) -> bool:
+        return all(not group.name or group.is_done_with(event) for group in self.groups[api].values())
+
+
+def _start(log: EventLog, request: SubscriptionRequest) -> int:
+    since = request.since
+    if since is None or since == "$":
+        return log.head
+    if since == "0":
+        return 0
+    if isinstance(since, datetime):
+        return log.before(since.timestamp())
+    found = log.place_of(since)
+    if found is None:
+        logger.warning(
+            "Somebody wants the events of %s since %s, and that event is not kept: the group begins with what comes "
+            "from now on. Give since='0' for all that is kept", request.api, since,
+        )  # fmt: skip
+        return log.head
+    return found
+
+
+class MemoryEventBackend:
+    """Events in this process's memory: gone when the last bus that used them is."""
+
+    def __init__(self, context: BackendContext) -> None:
+        max_events = context.options.get("max_events", MAX_EVENTS)
+        if type(max_events) is not int or max_events < 1:
+            raise EventBackendError(
+                f"apis.<name>.events.max_events is {max_events!r:.100}. It is a whole number above 0."
+            )
+        self._memory = MemoryEventStore.of_bus(context.bus, max_events)
+        self._subscriptions: list[MemorySubscription] = []
+
+    @property
+    def store(self) -> str:
+        """Where events are kept."""
+        return self._memory.id
+
+    async def start(self) -> None:
+        """There is nothing to connect to."""
+
+    async def stop(self) -> None:
+        """Leave all groups."""
+        for subscription in list(self._subscriptions):
+            await subscription.close(is_done=False)
+
+    async def publish(self, events: Sequence[OutgoingEvent]) -> Sequence[int | EventBackendError]:
+        """Keep events."""
+        with self._memory.lock:
+            return self._memory.append(events)
+
+    async def subscribe(self, request: SubscriptionRequest, inbox: EventInbox) -> MemorySubscription:
+        """Join a group."""
+        with self._memory.lock:
+            group = self._memory.join(request)
+            subscription = MemorySubscription(self._memory, group, request, inbox, self._subscriptions.remove)
+            self._subscriptions.append(subscription)
+            group.join(subscription.name, subscription, request)
+        return subscription
+
+    async def when_handled(self, api: str, sequence: int) -> None:
+        """Wait for the groups."""
+        loop = asyncio.get_running_loop()
+        handled = asyncio.Event()
+
+        def done() -> None:
+            with contextlib.suppress(RuntimeError):  # its loop was closed
+                loop.call_soon_threadsafe(handled.set)
+
+        with self._memory.lock:
+            self._memory.when_handled(api, sequence, done)
+        await handled.wait()
+
+    async def groups(self, api: str) -> Sequence[GroupState]:
+        """Return the groups of an API."""
+        with self._memory.lock:
+            return [group.state() for group in self._memory.groups[api].values() if group.name]
+
+    async def lag(self, api: str, group: str) -> int | None:
+        """Return how far a group is behind."""
+        with self._memory.lock:
+            found = self._memory.groups[api].get(group)
+            return None if found is None else found.state().lag
+
+    async def history(
+        self, api: str, event: str, *, start: float | None, stop: float | None, limit: int
+    ) -> Sequence[StoredEvent]:
+        """Return the newest events between two times, in order."""
+        found: list[StoredEvent] = []
+        with self._memory.lock:
+            for each in self._memory.log(api).newest_first():
+                if len(found) == limit:
+                    break
+                is_within = (start is None or each.published_at >= start) and (
+                    stop is None or each.published_at <= stop
+                )
+                if is_within and event in ("*", each.topic.event) and each.only_group is None:
+                    found.append(each.stored)
+        return found[::-1]
+
+    async def dead_letters(self, api: str, group: str = "") -> Sequence[DeadLetter]:
+        """Return the dead letters of an API."""
+        with self._memory.lock:
+            groups = [each for each in self._memory.groups[api].values() if group in ("", each.name)]
+            dead = [letter for each in groups for letter in each.dead.values()]
+        return sorted(dead, key=lambda letter: letter.event.sequence)
+
+    async def retry_dead(self, api: str, group: str, sequence: int) -> bool:
+        """Give a dead letter to its group again."""
+        with self._memory.lock:
+            letter = self._take_dead(api, group, sequence)
+            if letter is not None:
+                stored = letter.event
+                event = OutgoingEvent(
+                    api=api,
+                    topic=stored.topic,
+                    id=f"{self.store}-{sequence}",
+                    record=stored.record,
+                    published_at=stored.published_at,
+                )
+                self._memory.append([event], only_group=group)
+        return letter is not None
+
+    async def drop_dead(self, api: str, group: str, sequence: int) -> bool:
+        """Forget a dead letter."""
+        with self._memory.lock:
+            return self._take_dead(api, group, sequence) is not None
+
+    def _take_dead(self, api: str, group: str, sequence: int) -> DeadLetter | None:
+        found = self._memory.groups[api].get(group)
+        return None if found is None else found.dead.pop(sequence, None)
+
+
+class MemorySubscription:
+    """One listener at the store. Its methods are called on its own loop, `assigned` and `has_news` on any."""
+
+    def __init__(
+        self,
+        store: MemoryEventStore,
+        group: EventGroup,
+        request: SubscriptionRequest,
+        inbox: EventInbox,
+        on_closed: Callable[[MemorySubscription], None],
+    ) -> None:
+        self.name = request.member
+        self._store = store
+        self._group = group
+        self._inbox = inbox
+        self._on_closed = on_closed
+        self._loop = asyncio.get_running_loop()
+        self._partitions: frozenset[int] = frozenset()
+        self._generation = 0
+        self._news: set[EventTopic] = set()
+        self._closed = False
+
+    # What it is told, with the lock held
+
+    def assigned(self, partitions: frozenset[int], generation: int) -> None:
+        """Take in what it has from now on."""
+        self._call(self._take_partitions, partitions, generation)
+
+    def has_news(self, topic: EventTopic) -> None:
+        """Take in that there is more of a topic; however much there is, it is looked at once."""
+        if not self._news:
+            self._call(self._tell_news)
+        self._news.add(topic)
+
+    def _call(self, function: Callable[..., None], *args: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function, *args)
+        except RuntimeError:  # its loop was closed, and nobody told us
+            if not self._closed:
+                self._closed = True
+                self._group.leave(self.name, is_done=False)
+
+    def _take_partitions(self, partitions: frozenset[int], generation: int) -> None:
+        if self._closed:
+            return
+        before, self._partitions, self._generation = self._partitions, partitions, generation
+        if gone := before - partitions:
+            self._inbox.revoke(gone)
+        with self._store.lock:
+            states = self._group.states(partitions - before)
+        self._inbox.follow(states)
+
+    def _tell_news(self) -> None:
+        with self._store.lock:
+            news, self._news = self._news, set()
+            states: list[TopicState] = [
+                self._group.state_of(topic) for topic in news if topic.partition in self._partitions
+            ]
+        if states and not self._closed:
+            self._inbox.follow(states)
+
+    # What it asks
+
+    async def fetch(self, topic: EventTopic, after: int, limit: int) -> EventPage:
+        """Return what comes behind a sequence."""
+        with self._store.lock:
+            if not self._has(topic):
+                return EventPage((), after)
+            found = self._group.waiting(topic, after, limit)
+            through = found[-1].sequence if len(found) == limit else self._store.log(self._api).head_of(topic)
+            lost = self._group.take_losses(topic)
+        return EventPage([KeptEvent(event.sequence, event.record) for event in found], max(after, through), lost)
+
+    async def ack(self, handled: Mapping[EventTopic, int]) -> None:
+        """Record how far topics are handled."""
+        with self._store.lock:
+            for topic, sequence in handled.items():
+                if self._has(topic):
+                    self._group.ack(topic, sequence)
+            self._store.moved(self._api)
+
+    async def begin(self, topic: EventTopic, sequence: int, at_least: int) -> int:
+        """Record that an event is given."""
+        with self._store.lock:
+            return self._group.begin(topic, sequence, at_least) if self._has(topic) else 0
+
+    async def dead_letter(self, topic: EventTopic, sequence: int, deliveries: int, error: str) -> bool:
+        """Keep an event with its error."""
+        with self._store.lock:
+            event = self._store.log(self._api).find(sequence)
+            if event is None or not self._has(topic):
+                return False
+            group = self._group
+            group.dead[sequence] = DeadLetter(group.name, event.stored, deliveries, error, time.time())
+            return True
+
+    async def release(self, partitions: frozenset[int]) -> None:
+        """Give back partitions."""
+        with self._store.lock:
+            self._group.release(self.name, self._generation, partitions)
+
+    async def close(self, *, is_done: bool = True) -> None:
+        """Leave the group."""
+        with self._store.lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._group.leave(self.name, is_done=is_done)
+            if not self._group.name:
+                self._store.forget(self._group)
+        self._on_closed(self)
+
+    @property
+    def _api(self) -> str:
+        return self._group.request.api
+
+    def _has(self, topic: EventTopic) -> bool:
+        return not self._closed and self._group.holds(self.name, self._generation, topic.partition)
