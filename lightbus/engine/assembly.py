@@ -11,6 +11,7 @@ from typing import Protocol
 from .. import __about__
 from ..adapters.sqlite.journal import Journal
 from ..core.registry import Fact, PeerLeft
+from ..events.backend_answers import BackendAnswers
 from ..events.backend_listeners import BackendListeners, Backends
 from ..events.backend_publisher import BackendPublisher, EventPublisher
 from ..events.consumer import Consumer
@@ -122,11 +123,11 @@ def assemble(
         outgoing=handlers.outgoing,
         backends=backends,
         consumer=consumer,
-        backend_listeners=None if backends is None else BackendListeners(engine.identity, backends, consumer.runner_of),
+        backend_listeners=None if backends is None else BackendListeners(engine.identity, backends, consumer),
         learner=learner,
         left_behind=left_behind,
         care=JournalMaintenance(engine.shelf, groups, engine.config, engine.executor, left_behind.look),
-        internal_apis=_internal_apis(client, presence, consumer),
+        internal_apis=_internal_apis(client, presence, consumer, backends),
         end_watching_journals=_watch_journals(engine, groups),
     )
 
@@ -200,17 +201,32 @@ def _left_behind(engine: Engine, groups: GroupDirectory, on_changed: Callable[[]
     )
 
 
-def _internal_apis(client: Served, presence: Presence, consumer: Consumer) -> tuple[Api, ...]:
+def _internal_apis(
+    client: Served, presence: Presence, consumer: Consumer, backends: RunningBackends | None
+) -> tuple[Api, ...]:
     engine, handlers = client.engine, presence.binding.handlers
     parts = Parts(binding=presence.binding, server=handlers.server, publisher=handlers.publisher, consumer=consumer)
     journal = engine.config.journal
+    elsewhere = None
+    if backends is not None:
+        elsewhere = BackendAnswers(
+            backends,
+            is_ours=lambda api: _is_first(engine, api),
+            apis=lambda: published_apis(client.api_registry),
+        )
     events_api = EventsApi(
         handlers.coordinator,
+        elsewhere=elsewhere,
         max_events=journal.max_events,
         max_bytes=journal.max_bytes,
         executor=engine.executor,
     )
     return PeerApi(client, parts, version=__about__.version()), events_api
+
+
+def _is_first(engine: Engine, api: str) -> bool:
+    """Return whether we come first among the publishers of an API that are up."""
+    return engine.identity.instance <= min(peer.instance for peer in engine.snapshot.publishers(api))
 
 
 def _tell_consumer(consumer: Consumer, facts: Sequence[Fact]) -> None:

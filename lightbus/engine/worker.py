@@ -266,6 +266,8 @@ class Worker:
             listener, error,
         )  # fmt: skip
         self.exit_code = max(self.exit_code, 1)
+        if self.parts is not None and self.parts.backend_listeners is not None:
+            self.parts.backend_listeners.stopped(listener)
 
     def _log_start(self) -> None:
         engine = self.engine

@@ -6,13 +6,13 @@ At its peers all the same: events of best effort come from there, and what their
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Protocol
 
 from ..listener import Listener
 from ..membership.context import Identity
 from ..ports.events import EventBackend, SubscriptionRequest
 from .backend_source import BackendSource
+from .consumer import Consumer
 from .listener_runner import ListenerRunner
 
 __all__ = ["BackendListeners", "Backends"]
@@ -35,22 +35,20 @@ class BackendListeners:
     Args:
         identity: who we are.
         backends: where events are.
-        runner_of: the runner of a listener at work here.
+        consumer: has the listeners at work.
 
     """
 
-    def __init__(
-        self, identity: Identity, backends: Backends, runner_of: Callable[[Listener], ListenerRunner | None]
-    ) -> None:
+    def __init__(self, identity: Identity, backends: Backends, consumer: Consumer) -> None:
         self._identity = identity
         self._backends = backends
-        self._runner_of = runner_of
+        self._consumer = consumer
         self._sources: dict[Listener, BackendSource] = {}
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def add(self, listener: Listener) -> None:
         """Have a listener that is at work be given what is kept elsewhere, too."""
-        runner = self._runner_of(listener)
+        runner = self._consumer.runner_of(listener)
         if runner is None or not self._backends.has(listener.api):
             return
         request = SubscriptionRequest(
@@ -60,13 +58,13 @@ class BackendListeners:
             member=self._identity.instance,
             since=listener.since,
         )
-        source = BackendSource(await self._backends.get(listener.api), runner.queue, request)
+        source = BackendSource(await self._backends.get(listener.api), runner.queue, request, self._consumer.losses)
         self._sources[listener] = source
         await source.start()
 
     def stopped(self, listener: Listener) -> None:
         """Have a listener that has failed leave its group, once what else it has at hand is finished."""
-        source, runner = self._sources.pop(listener, None), self._runner_of(listener)
+        source, runner = self._sources.pop(listener, None), self._consumer.runner_of(listener)
         if source is not None and runner is not None:
             task = asyncio.get_running_loop().create_task(_let_leave(source, runner))
             self._leaving.add(task)

@@ -149,7 +149,7 @@ class BackendPublisher:
         return next(self._numbers) // TURN_AFTER % PARTITIONS
 
     def _noted(self, message: EventMessage, place: BackendPlace) -> BackendPlace:
-        message.native_id = place.backend.store, place.sequence
+        message.native_id = place.backend.store(place.api), place.sequence
         message.publisher = self._journal.identity.instance
         return place
 
@@ -183,7 +183,9 @@ class BackendPublisher:
         if isinstance(outcome, EventBackendError):
             reply(Error(outcome.code, str(outcome), False, {"elsewhere": True}))
             return
-        accepted = Accepted(native_id(outcome.backend.store, outcome.sequence), self._journal.identity.instance)
+        accepted = Accepted(
+            native_id(outcome.backend.store(outcome.api), outcome.sequence), self._journal.identity.instance
+        )
         if fire.wait_for != "ack":
             reply(accepted)
             return

@@ -16,6 +16,7 @@ from ..exceptions import EventBackendError
 from ..ports.events import EventBackend, EventPage, EventSubscription, EventTopic, SubscriptionRequest, TopicState
 from ..recurring import RecurringLog
 from .listener_queue import ListenerQueue
+from .loss_reports import LossReports
 
 __all__ = ["BackendSource"]
 
@@ -40,17 +41,21 @@ class BackendSource:
         backend: where its events are.
         queue: what waits for the listener.
         request: what it wants, as which group.
+        losses: reports events that were deleted too early.
 
     """
 
     publisher = ""
     """Who published an event is not known here."""
 
-    def __init__(self, backend: EventBackend, queue: ListenerQueue, request: SubscriptionRequest) -> None:
+    def __init__(
+        self, backend: EventBackend, queue: ListenerQueue, request: SubscriptionRequest, losses: LossReports
+    ) -> None:
         self.backend = backend
         self.queue = queue
         self.request = request
-        self.lost = 0
+        self._losses = losses
+        self._store = backend.store(request.api)
         self._subscription: EventSubscription | None = None
         self._order = Order() if queue.listener.concurrency == 1 else None
         self._streams: dict[EventTopic, Stream] = {}
@@ -126,7 +131,7 @@ class BackendSource:
         for topic, cursor, head, begun in states:
             stream = self._streams.get(topic)
             if stream is None:
-                key = (self.backend.store, *topic)
+                key = (self._store, *topic)
                 stream = self._streams[topic] = Stream(key, self, cursor=cursor, head=head, doubtful=begun)
                 stream.order = self._order
             else:
@@ -193,12 +198,9 @@ class BackendSource:
         self.fetch_more(stream)
 
     def _note_lost(self, stream: Stream, count: int) -> None:
-        self.lost += count
-        logger.error(
-            "%d events of %s.%s were deleted by the event backend before the group %s could have them. Have it keep "
-            "more (apis.<name>.events), or have the group's processes run more often.",
-            count, self.request.api, _topic(stream).event, self.request.group,
-        )  # fmt: skip
+        request = self.request
+        where, remedy = "the event backend", "Have it keep more (apis.<name>.events)"
+        self._losses.deleted(request.api, _topic(stream).event, request.group, where, count, remedy=remedy)
 
     # What was handled
 
@@ -216,6 +218,14 @@ class BackendSource:
             self._loop.call_later(AGAIN_AFTER, self.fetch_more, stream)
         else:
             self._finished(stream)
+
+    def was_handled(self, key: Any, sequence: int) -> None:
+        """Record that a topic was handled up to here as it came from another source."""
+        stream = self._streams.get(EventTopic(*key[1:]))
+        if stream is not None and stream.key == key and sequence > stream.handled:
+            self.queue.skip(stream, sequence)
+            self._mark(stream)
+            self.queue.go_on(stream)
 
     async def record_delivery(self, stream: Stream, entry: Entry, at_least: int) -> int:
         """Have it recorded that an event is about to be handled; return which delivery that is, 0: not here."""

@@ -61,6 +61,7 @@ class Consumer:
         counts: gaps, unreadable, fetched, lost, refused_acks, standstills.
         guard: logs what could not be handled of what publishers send.
         runners: the listeners.
+        losses: reports events that are lost.
 
     """
 
@@ -91,9 +92,10 @@ class Consumer:
             config=config, apis=apis, hooks=hooks, client=client, executor=executor,
             on_fatal=on_fatal, caught_up=self._pace.caught_up,
         )  # fmt: skip
+        self.losses = LossReports(self._listeners, self.counts)
         self._records = GroupRecords()
         self._context = ConsumerContext(
-            identity=identity, records=self._records, losses=LossReports(self._listeners, self.counts),
+            identity=identity, records=self._records, losses=self.losses,
             pace=self._pace, guard=self.guard, counts=self.counts,
         )  # fmt: skip
         self._failures = RecurringLog(logger)

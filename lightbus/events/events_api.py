@@ -17,6 +17,7 @@ from ..adapters.sqlite.dead_letters import Dead
 from ..adapters.sqlite.journal import Entry, Group, Journal, Topic
 from ..service.api import Api
 from ..wire import envelope, field_types, fields
+from .backend_answers import BackendAnswers
 from .coordinator import Coordinator
 from .group_progress import count_lag
 from .group_state import AGAIN, GroupState, created_of, times_of
@@ -46,9 +47,16 @@ class EventsApi(Api):
         internal = True
 
     def __init__(
-        self, coordinator: Coordinator, *, max_events: int, max_bytes: int, executor: Executor | None = None
+        self,
+        coordinator: Coordinator,
+        *,
+        max_events: int,
+        max_bytes: int,
+        executor: Executor | None = None,
+        elsewhere: BackendAnswers | None = None,
     ) -> None:
         self._coordinator = coordinator
+        self._elsewhere = elsewhere
         self._max_events, self._max_bytes = max_events, max_bytes
         self._executor = executor
 
@@ -61,19 +69,22 @@ class EventsApi(Api):
         groups = [group for group in self._coordinator.groups.values() if api in ("", group.info.api)]
         journals = self._coordinator.journals.all()
         asked = [(self._described(group), self._coordinator.progress.positions(group)) for group in groups]
-        return await self._in_thread(lambda: [_counted(*each, journals) for each in asked])
+        told = await self._in_thread(lambda: [_counted(*each, journals) for each in asked])
+        return told if self._elsewhere is None else await self._elsewhere.with_groups(told, api)
 
     async def lag(self, api: str, group: str) -> int | None:
         """Return how many events a group has not handled yet; null where it is not known."""
+        more = None if self._elsewhere is None else await self._elsewhere.lag(api, group)
         known = self._coordinator.groups.get((api, group))
         if known is None:
-            return None
+            return more
         positions = self._coordinator.progress.positions(known)
-        return await self._in_thread(lambda: count_lag(positions))
+        return (more or 0) + await self._in_thread(lambda: count_lag(positions))
 
     async def remove_group(self, api: str, group: str) -> bool:
         """Forget a group: nothing is kept for it any more. Return whether it was known."""
-        return self._coordinator.directory.forget(api, group)
+        was_known = self._coordinator.directory.forget(api, group)
+        return (self._elsewhere is not None and await self._elsewhere.remove_group(api, group)) or was_known
 
     async def dead(self, group: str = "", skip: int = 0) -> list[dict[str, Any]]:
         """
@@ -82,7 +93,11 @@ class EventsApi(Api):
         Oldest first by journal, behind the first `skip`, and as many as one answer holds: none where there are no more.
         """
         journals = self._coordinator.journals.all()
-        return await self._in_thread(lambda: _dead_page(journals, group, max(0, skip)))
+        told = await self._in_thread(lambda: _dead_page(journals, group, max(0, skip)))
+        if told or self._elsewhere is None:
+            return told
+        here = await self._in_thread(lambda: sum(journal.dead_letters.count(group or None) for journal in journals))
+        return (await self._elsewhere.dead(group))[max(0, skip - here) :][:MAX_HISTORY]
 
     async def retry_dead(self, group: str, native_id: str) -> bool:
         """Give an event that was set aside to its group again, and to no other. Return whether there is one."""
@@ -92,7 +107,8 @@ class EventsApi(Api):
         """Do so for several, up to a thousand at a time; return those that there are."""
         which = [split_native_id(each) for each in native_ids[:MAX_HISTORY]]
         stored = await self._in_thread(lambda: self._coordinator.redelivery.store_dead(group, which))
-        return [native_id(*each) for each in self._coordinator.redelivery.renew_retried(group, stored)]
+        found = [native_id(*each) for each in self._coordinator.redelivery.renew_retried(group, stored)]
+        return found if self._elsewhere is None else found + await self._elsewhere.retry_dead(group, which)
 
     async def drop_dead(self, group: str, native_id: str) -> bool:
         """Forget an event that was set aside. Return whether there is such an event."""
@@ -102,9 +118,12 @@ class EventsApi(Api):
         """Do so for several, up to a thousand at a time; return those that there were."""
         which = [(each, *split_native_id(each)) for each in native_ids[:MAX_HISTORY]]
         drop = self._coordinator.redelivery.drop_dead
-        return await self._in_thread(
+        found = await self._in_thread(
             lambda: [native for native, journal, sequence in which if drop(group, journal, sequence) is not None]
         )
+        if self._elsewhere is None:
+            return found
+        return found + await self._elsewhere.drop_dead(group, [(journal, sequence) for _, journal, sequence in which])
 
     async def history(
         self,
@@ -117,12 +136,14 @@ class EventsApi(Api):
         """Return the newest events between two times, oldest first; the event `"*"` means every one of the API."""
         limit = max(1, min(limit, MAX_HISTORY))
         journals = self._coordinator.journals.all()
+        elsewhere = [] if self._elsewhere is None else await self._elsewhere.history(api, event, start, stop, limit)
 
         def read() -> list[dict[str, Any]]:
             found = [
                 [_told(journal.id, *each) for each in journal.history(api, event, start=start, stop=stop, limit=limit)]
                 for journal in journals
             ]
+            found.append(elsewhere)
             return _within(newest_of(found, limit))
 
         return await self._in_thread(read)

@@ -17,6 +17,8 @@ __all__ = ["LossReports"]
 
 logger = logging.getLogger("lightbus.consuming")
 
+JOURNAL_REMEDY = "Raise journal.max_events or journal.max_bytes there"
+
 
 class LossReports:
     """
@@ -34,13 +36,15 @@ class LossReports:
         self._failures = RecurringLog(logger)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def deleted(self, api: str, event: str, group: str, publisher: object, count: int) -> None:
+    def deleted(
+        self, api: str, event: str, group: str, publisher: object, count: int, *, remedy: str = JOURNAL_REMEDY
+    ) -> None:
         """Report that retention deleted events before this group could have them."""
         self._counts["lost"] += count
         logger.error(
             "%d events of %s.%s were deleted by the retention of %s before the group %s could have them. "
-            "Raise journal.max_events or journal.max_bytes there, or have the group's processes run more often.",
-            count, api, event, publisher, group,
+            "%s, or have the group's processes run more often.",
+            count, api, event, publisher, group, remedy,
         )  # fmt: skip
         if self._context.hooks.has("on_events_lost"):
             details = {"api_name": api, "event_name": event, "group": group, "count": count}

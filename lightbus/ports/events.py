@@ -225,9 +225,8 @@ class EventBackend(Protocol):
     `<store>-<sequence>`.
     """
 
-    @property
-    def store(self) -> str:
-        """16 hexadecimal digits that name where events are kept: the same in all processes that share it."""
+    def store(self, api: str) -> str:
+        """Return 16 hexadecimal digits that name where an API's events are: the same in all processes that share it."""
 
     async def start(self) -> None:
         """Connect, or begin to: a backend that is not there yet is no error here. Called once, before the others."""
@@ -246,6 +245,9 @@ class EventBackend(Protocol):
 
     async def groups(self, api: str) -> Sequence[GroupState]:
         """Return the groups of an API."""
+
+    async def remove_group(self, api: str, group: str) -> bool:
+        """Forget a group; return whether there was one. Members that it has join a new one of this name."""
 
     async def lag(self, api: str, group: str) -> int | None:
         """Return how many events a group has not handled; None where there is no such group."""

@@ -31,6 +31,7 @@ def refusal(section: type[settings.Settings], **values: Any) -> str:
                 "validate": {"outgoing": True, "incoming": True},
                 "strict_validation": False,
                 "cast_values": True,
+                "events": {"backend": "journal"},
             },
         ),
         (

@@ -130,7 +130,19 @@ class EventGroup:
             self.lost += 1
             self._untold_losses[event.topic] += 1
 
+    def forget(self, head: int) -> None:
+        """Begin anew with what comes behind a sequence."""
+        self._start = head
+        self.lost = 0
+        for kept in (self.dead, self._cursors, self._fetched, self._begun, self._deliveries, self._untold_losses):
+            kept.clear()
+
     # Members
+
+    @property
+    def has_members(self) -> bool:
+        """Whether anybody is in it."""
+        return bool(self._members)
 
     def join(self, name: str, member: GroupMember, request: SubscriptionRequest) -> None:
         """Take a member in, which says what the group wants from now on."""

@@ -13,7 +13,7 @@ from datetime import datetime
 from hashlib import blake2b
 from weakref import WeakValueDictionary
 
-from ...exceptions import EventBackendError
+from ...exceptions import EventBackendError, InvalidConfiguration
 from ...ports.events import (
     BackendContext,
     DeadLetter,
@@ -53,7 +53,7 @@ class MemoryEventStore:
 
     def __init__(self, name: str, max_events: int = MAX_EVENTS) -> None:
         self.lock = threading.RLock()
-        self.id = blake2b(f"memory\0{name}".encode(), digest_size=8).hexdigest()
+        self.name = name
         self.max_events = max_events
         self.groups: defaultdict[str, dict[str, EventGroup]] = defaultdict(dict)
         """Per API the groups by their names, and listeners outside of any by that of their member."""
@@ -150,18 +150,22 @@ class MemoryEventBackend:
     """Events in this process's memory: gone when the last bus that used them is."""
 
     def __init__(self, context: BackendContext) -> None:
-        max_events = context.options.get("max_events", MAX_EVENTS)
+        options = dict(context.options)
+        max_events = options.pop("max_events", MAX_EVENTS)
+        if options:
+            raise InvalidConfiguration(
+                f"apis.<name>.events.{next(iter(options))} is no setting of the backend memory. There is: max_events"
+            )
         if type(max_events) is not int or max_events < 1:
-            raise EventBackendError(
+            raise InvalidConfiguration(
                 f"apis.<name>.events.max_events is {max_events!r:.100}. It is a whole number above 0."
             )
         self._memory = MemoryEventStore.of_bus(context.bus, max_events)
         self._subscriptions: list[MemorySubscription] = []
 
-    @property
-    def store(self) -> str:
-        """Where events are kept."""
-        return self._memory.id
+    def store(self, api: str) -> str:
+        """Return what names the place of an API's events."""
+        return blake2b(f"memory\0{self._memory.name}\0{api}".encode(), digest_size=8).hexdigest()
 
     async def start(self) -> None:
         """There is nothing to connect to."""
@@ -203,6 +207,17 @@ class MemoryEventBackend:
         with self._memory.lock:
             return [group.state() for group in self._memory.groups[api].values() if group.name]
 
+    async def remove_group(self, api: str, group: str) -> bool:
+        """Forget a group."""
+        with self._memory.lock:
+            found = self._memory.groups[api].pop(group, None)
+            if found is not None:
+                found.forget(self._memory.log(api).head)
+                if found.has_members:
+                    self._memory.groups[api][group] = found
+                self._memory.moved(api)
+        return found is not None
+
     async def lag(self, api: str, group: str) -> int | None:
         """Return how far a group is behind."""
         with self._memory.lock:
@@ -241,7 +256,7 @@ class MemoryEventBackend:
                 event = OutgoingEvent(
                     api=api,
                     topic=stored.topic,
-                    id=f"{self.store}-{sequence}",
+                    id=f"{self.store(api)}-{sequence}",
                     record=stored.record,
                     published_at=stored.published_at,
                 )

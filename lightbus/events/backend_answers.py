@@ -1,0 +1,149 @@
+"""What event backends keep, told as the journals' events and groups are: the part of `internal.events` that is theirs.
+
+A backend is shared by all publishers of an API. One of them answers for it, so that nothing is told twice: whose
+instance comes first among those that are up.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ..exceptions import EventBackendError
+from ..ports.events import EventBackend, GroupState, StoredEvent
+from ..recurring import RecurringLog
+from ..wire import envelope
+from .backend_listeners import Backends
+from .publisher import native_id
+
+__all__ = ["BackendAnswers"]
+
+logger = logging.getLogger("lightbus.events")
+
+
+class BackendAnswers:
+    """
+    Only touched from the node's loop. A backend that cannot be reached is warned of, and nothing told of it.
+
+    Args:
+        backends: those of this process.
+        is_ours: whether this process answers for the backend of an API.
+        apis: returns the APIs whose events are published here.
+
+    """
+
+    def __init__(
+        self, backends: Backends, *, is_ours: Callable[[str], bool], apis: Callable[[], Iterable[str]]
+    ) -> None:
+        self._backends = backends
+        self._is_ours = is_ours
+        self._apis = apis
+        self._failures = RecurringLog(logger)
+
+    async def with_groups(self, told: list[dict[str, Any]], api: str) -> list[dict[str, Any]]:
+        """Return the groups that the journals know (of one API), with how they stand at the backends."""
+        for name in self._answering(api):
+            with self._warned(name):
+                states = {state.name: state for state in await (await self._backends.get(name)).groups(name)}
+                for group in told:
+                    if group["api"] == name and group["name"] in states:
+                        _add(group, states[group["name"]])
+        return told
+
+    async def lag(self, api: str, group: str) -> int | None:
+        """Return how far a group is behind at the backend of an API."""
+        if self._answers(api):
+            with self._warned(api):
+                return await (await self._backends.get(api)).lag(api, group)
+        return None
+
+    async def remove_group(self, api: str, group: str) -> bool:
+        """Forget a group; return whether it was known."""
+        if self._answers(api):
+            with self._warned(api):
+                return await (await self._backends.get(api)).remove_group(api, group)
+        return False
+
+    async def history(
+        self, api: str, event: str, start: float | None, stop: float | None, limit: int
+    ) -> list[dict[str, Any]]:
+        """Return the newest events between two times, oldest first."""
+        if self._answers(api):
+            with self._warned(api):
+                backend = await self._backends.get(api)
+                found = await backend.history(api, event, start=start, stop=stop, limit=limit)
+                return [_told(backend.store(api), api, each) for each in found]
+        return []
+
+    async def dead(self, group: str) -> list[dict[str, Any]]:
+        """Return the dead letters (of one group), in order."""
+        told: list[dict[str, Any]] = []
+        for api in self._answering():
+            with self._warned(api):
+                backend = await self._backends.get(api)
+                for letter in await backend.dead_letters(api, group):
+                    event = _told(backend.store(api), api, letter.event)
+                    why = {"deliveries": letter.deliveries, "error": letter.error, "died_at": letter.died_at}
+                    told.append({**event, "group": letter.group, **why})
+        return told
+
+    async def retry_dead(self, group: str, which: Iterable[tuple[str, int]]) -> list[str]:
+        """Give dead letters to their group again; return the native ids of those that there are."""
+        return await self._each(which, lambda backend, api, sequence: backend.retry_dead(api, group, sequence))
+
+    async def drop_dead(self, group: str, which: Iterable[tuple[str, int]]) -> list[str]:
+        """Forget dead letters; return the native ids of those that there were."""
+        return await self._each(which, lambda backend, api, sequence: backend.drop_dead(api, group, sequence))
+
+    async def _each(
+        self, which: Iterable[tuple[str, int]], act: Callable[[EventBackend, str, int], Awaitable[bool]]
+    ) -> list[str]:
+        done = []
+        for api in self._answering():
+            with self._warned(api):
+                backend = await self._backends.get(api)
+                store = backend.store(api)
+                for place, sequence in which:
+                    if place == store and await act(backend, api, sequence):
+                        done.append(native_id(store, sequence))
+        return done
+
+    def _answers(self, api: str) -> bool:
+        return self._backends.has(api) and self._is_ours(api)
+
+    def _answering(self, api: str = "") -> Sequence[str]:
+        return [name for name in sorted(self._apis()) if api in ("", name) and self._answers(name)]
+
+    @contextmanager
+    def _warned(self, api: str) -> Iterator[None]:
+        """Warn of a backend that does not answer, and go on without it."""
+        try:
+            yield
+        except EventBackendError as error:
+            text = "What is told of the events of %s lacks what their event backend keeps: %s"
+            self._failures.say(api, logging.WARNING, text, api, error)
+
+
+def _add(told: dict[str, Any], state: GroupState) -> None:
+    members: Mapping[str, Sequence[int]] = told["members"]
+    told["members"] = {**members, **{member: list(held) for member, held in state.members.items()}}
+    told["lag"] += state.lag
+    told["dead"] += state.dead
+    told["lost"] += state.lost
+
+
+def _told(store: str, api: str, event: StoredEvent) -> dict[str, Any]:
+    record = envelope.decode_record(event.record)
+    return {
+        "id": record.id,
+        "native_id": native_id(store, event.sequence),
+        "api": api,
+        "event": event.topic.event,
+        "partition": event.topic.partition,
+        "version": record.version,
+        "published_at": record.published_at,
+        "kwargs": record.kwargs,
+        "size": len(event.record),
+    }

@@ -1,0 +1,94 @@
+"""Which event backend keeps the events of which API, and when it is started and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from lightbus import InvalidConfiguration
+from lightbus.adapters.memory.events import MemoryEventBackend
+from lightbus.config import Config, load_config
+from lightbus.engine import event_backends
+from lightbus.engine.event_backends import BACKENDS_GROUP, EventBackendChoice, RunningBackends
+from lightbus.membership.context import Identity
+
+ME = Identity(bus="b", service="s", process="p")
+
+
+def config(**apis: dict[str, object]) -> Config:
+    """Return settings with these in `events` of each API."""
+    return load_config({"apis": {name: {"events": events} for name, events in apis.items()}}, environ={})
+
+
+def test_journal_is_no_backend() -> None:
+    """Without a setting nothing is made."""
+    assert not EventBackendChoice(config()).is_used
+    assert not EventBackendChoice(config(default={"backend": "journal"})).is_used
+
+
+def test_backend_is_chosen_by_api() -> None:
+    """APIs may differ; what they do not say they take from `default`, the options only of the same backend."""
+    choice = EventBackendChoice(
+        config(default={"backend": "memory", "max_events": 7}, own={"backend": "journal"}, more={"max_events": 8})
+    )
+    assert choice.is_used
+    assert [choice.has(api) for api in ("any", "own", "more")] == [True, False, True]
+    assert choice.key("any") == choice.key("other")
+    assert choice.key("any") != choice.key("more")
+
+
+def test_unknown_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names those that there are."""
+    point = EntryPoint("shelf", "lightbus.adapters.memory.events:MemoryEventBackend", BACKENDS_GROUP)
+    monkeypatch.setattr(event_backends, "entry_points", lambda group: [point] if group == BACKENDS_GROUP else [])
+    with pytest.raises(InvalidConfiguration, match=r"backend is 'x', and there is: journal, memory, shelf\. Install"):
+        EventBackendChoice(config(shop={"backend": "x"}))
+    assert isinstance(EventBackendChoice(config(shop={"backend": "shelf"})).make("shop", ME), MemoryEventBackend)
+
+
+def test_entry_point_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named, with what it refers to and why it fails."""
+    point = EntryPoint("odd", "no_such_module:Backend", BACKENDS_GROUP)
+    monkeypatch.setattr(event_backends, "entry_points", lambda group: [point])
+    with pytest.raises(InvalidConfiguration, match=r"'odd' \(no_such_module:Backend\) cannot be imported: No module"):
+        EventBackendChoice(config(shop={"backend": "odd"}))
+
+
+@pytest.mark.parametrize(
+    ("events", "fault"),
+    [
+        ({"max_events": 3}, "no setting of the backend journal"),
+        ({"backend": "memory", "size": 3}, "events.size is no setting of the backend memory. There is: max_events"),
+        ({"backend": "memory", "max_events": 0}, "a whole number above 0"),
+    ],
+)
+def test_option_that_there_is_not_is_refused(events: dict[str, object], fault: str) -> None:
+    """A backend says which settings it has."""
+    with pytest.raises(InvalidConfiguration, match=fault):
+        EventBackendChoice(config(shop=events)).make("shop", ME)
+
+
+def test_backend_is_started_once_and_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """APIs with the same settings share one, however many ask at once."""
+    calls: list[str] = []
+
+    class Backend(MemoryEventBackend):
+        async def start(self) -> None:
+            calls.append("start")
+            await asyncio.sleep(0)
+
+        async def stop(self) -> None:
+            calls.append("stop")
+
+    monkeypatch.setitem(event_backends.BUILT_IN, "memory", Backend)
+
+    async def scenario() -> None:
+        running = RunningBackends(EventBackendChoice(config(default={"backend": "memory"})), ME)
+        first, second = await asyncio.gather(running.get("shop"), running.get("mail"))
+        assert first is second
+        await running.stop()
+
+    asyncio.run(scenario())
+    assert calls == ["start", "stop"]

@@ -1,0 +1,332 @@
+"""The contract of what keeps events: the journals of the peers and every event backend pass it, at both doors."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+import pytest
+
+from helpers import Door, wait_until
+from lightbus import Api, BusPath, Event, EventMessage, OnError, Parameter
+from lightbus.events import delivery
+from lightbus.testing import MemoryBus
+
+Settings: TypeAlias = dict[str, Any]
+
+
+class ShopApi(Api):
+    sold = Event(parameters=[Parameter("item", str), Parameter("number", int)], key="item")
+    opened = Event(parameters=["number"])
+    seen = Event(parameters=["number"], delivery="best_effort")
+
+    class Meta:
+        name = "shop"
+
+
+class Received:
+    """What a listener was given."""
+
+    def __init__(self) -> None:
+        self.messages: list[EventMessage] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, message: EventMessage) -> None:
+        with self._lock:
+            self.messages.append(message)
+
+    @property
+    def numbers(self) -> list[int]:
+        """The argument `number` of each."""
+        return [message.kwargs["number"] for message in self.messages]
+
+    @property
+    def deliveries(self) -> list[int]:
+        """Which delivery each was."""
+        return [message.deliveries for message in self.messages]
+
+
+class Failing(Received):
+    """A listener that fails on some deliveries."""
+
+    def __init__(self, fails: Callable[[EventMessage], bool]) -> None:
+        super().__init__()
+        self.fails = fails
+
+    def __call__(self, message: EventMessage) -> None:
+        super().__call__(message)
+        if self.fails(message):
+            raise ValueError("out of paper")
+
+
+class Town:
+    """Processes on a bus whose events are kept by one backend."""
+
+    def __init__(self, hub: MemoryBus, settings: Settings) -> None:
+        self._hub = hub
+        self._settings = settings
+        self.shop = self.publisher()
+
+    def bus(self, service: str) -> BusPath:
+        """Return a process that has not started yet."""
+        return self._hub.create(self._settings, service_name=service)
+
+    def publisher(self) -> BusPath:
+        """Return a process that publishes, and runs."""
+        bus = self.bus("shop")
+        bus.client.register_api(ShopApi())
+        self.start(bus)
+        return bus
+
+    def start(self, *buses: BusPath) -> None:
+        """Start workers, and return when they listen."""
+        self._hub.start(*buses)
+
+    def listen(self, service: str, function: Any, event: str = "sold", **options: Any) -> BusPath:
+        """Return a process that listens, and runs."""
+        bus = self.bus(service)
+        getattr(bus.shop, event).listen(function, **{"listener_name": "desk", **options})
+        self.start(bus)
+        return bus
+
+    def ask(self, procedure: str, **arguments: Any) -> Any:
+        """Return what the publisher tells of the events that are kept."""
+        client = self.shop.client
+        peer = {"peer": client.engine.identity.instance}
+        return client.call_rpc_blocking("internal.events", procedure, arguments, peer)
+
+
+@pytest.fixture(params=["journal", "memory"])
+def settings(request: pytest.FixtureRequest) -> Settings:
+    """Return the settings that have events kept: whatever does so takes the same exam."""
+    return {"apis": {"default": {"events": {"backend": request.param}}}}
+
+
+@pytest.fixture
+def town(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Town]:
+    """Return a bus with a publisher; failed events are tried again at once."""
+    monkeypatch.setattr(delivery, "FIRST_PAUSE", 0.01)
+    with MemoryBus() as hub:
+        yield Town(hub, settings)
+
+
+def test_event_is_given_to_each_group_once(town: Town, door: Door) -> None:
+    """Each service is given each event, by one of its processes, in order where there is a key; with where it is."""
+    mail, first, second = Received(), Received(), Received()
+    town.listen("mail", mail)
+    town.listen("stock", first)
+    town.listen("stock", second)
+    fired = [door.fire(town.shop.shop.sold, item="tea", number=number) for number in range(50)]
+    wait_until(lambda: len(mail.messages) == 50 and len(first.messages) + len(second.messages) == 50)
+    assert mail.numbers == list(range(50))
+    assert sorted([first.numbers, second.numbers]) == [[], list(range(50))]
+    assert [message.id for message in mail.messages] == [message.id for message in fired]
+    assert [message.native_id for message in mail.messages] == [message.native_id for message in fired]
+    assert set(mail.deliveries) == {1}
+
+
+def test_keys_are_shared_by_the_members_of_a_group(town: Town) -> None:
+    """Events of different keys go to all members, and each key's in order to one at a time, also as members come."""
+    members = [Received(), Received()]
+    items = [f"item{number}" for number in range(40)]
+    town.listen("stock", members[0])
+    for number, item in enumerate(items):
+        town.shop.shop.sold.fire(item=item, number=number)
+    town.listen("stock", members[1])
+    for number, item in enumerate(items):
+        town.shop.shop.sold.fire(item=item, number=number + 40)
+    wait_until(lambda: sum(len(member.messages) for member in members) == 80)
+    assert all(member.messages for member in members)
+    for member in members:
+        assert all(
+            [m.kwargs["number"] for m in member.messages if m.kwargs["item"] == item]
+            == sorted(m.kwargs["number"] for m in member.messages if m.kwargs["item"] == item)
+            for item in items
+        )
+    assert Counter(members[0].numbers + members[1].numbers) == Counter(range(80))
+
+
+def test_group_that_is_away_misses_nothing(town: Town, door: Door) -> None:
+    """What is fired while none of a group's processes runs is given to the first that comes, and nothing again."""
+    before, after = Received(), Received()
+    away = town.listen("mail", before)
+    door.fire(town.shop.shop.opened, number=0)  # of an event that it does not listen to
+    door.fire(town.shop.shop.sold, item="tea", number=1)
+    wait_until(lambda: before.numbers == [1])
+    away.client.close()
+    for number in (2, 3):
+        door.fire(town.shop.shop.sold, item="tea", number=number)
+    town.listen("mail", after)
+    wait_until(lambda: after.numbers == [2, 3])
+    assert before.numbers == [1]
+
+
+def test_members_that_leave_hand_over(town: Town) -> None:
+    """What a member has not handled when it leaves goes to another one."""
+    first, second = Received(), Received()
+    leaving = town.listen("stock", first)
+    town.listen("stock", second)
+    for number in range(200):
+        town.shop.shop.sold.fire(item=f"item{number}", number=number)
+        if number == 100:
+            leaving.client.close()
+    wait_until(lambda: len({*first.numbers, *second.numbers}) == 200)
+    assert Counter(first.numbers + second.numbers) == Counter(range(200))
+
+
+def test_failed_event_is_tried_again_and_then_kept_as_dead(town: Town) -> None:
+    """With RETRY an event is given until it works, with the count of deliveries; at most so often, then it is dead."""
+    received = Failing(lambda message: message.kwargs["number"] == 7 or message.deliveries < 3)
+    town.listen("mail", received, on_error=OnError.RETRY, max_deliveries=4)
+    for number in (1, 7, 2):
+        town.shop.shop.sold.fire(item="tea", number=number)
+    wait_until(lambda: len(received.messages) == 3 + 4 + 3)
+    assert received.numbers == [1, 1, 1, 7, 7, 7, 7, 2, 2, 2]
+    assert received.deliveries == [1, 2, 3, 1, 2, 3, 4, 1, 2, 3]
+    [dead] = wait_until(lambda: town.ask("dead", group="mail-desk"))
+    assert (dead["api"], dead["event"], dead["deliveries"], dead["kwargs"]["number"]) == ("shop", "sold", 4, 7)
+    assert "out of paper" in dead["error"]
+
+
+def test_dead_letter_is_given_to_its_group_again(town: Town) -> None:
+    """And to no other; one that is dropped is forgotten."""
+    mended = threading.Event()
+    received, others = Failing(lambda message: not mended.is_set()), Received()
+    town.listen("mail", received, on_error=OnError.RETRY, max_deliveries=1)
+    town.listen("stock", others)
+    for number in (1, 2):
+        town.shop.shop.sold.fire(item="tea", number=number)
+    dead = wait_until(lambda: len(found := town.ask("dead")) == 2 and found)
+    mended.set()
+    retried, dropped = dead[0]["native_id"], dead[1]["native_id"]
+    assert town.ask("retry_dead", group="mail-desk", native_id=retried) is True
+    assert town.ask("drop_dead", group="mail-desk", native_id=dropped) is True
+    assert town.ask("drop_dead", group="mail-desk", native_id=dropped) is False
+    wait_until(lambda: received.numbers == [1, 2, 1])
+    assert received.deliveries == [1, 1, 1]
+    assert town.ask("dead") == []
+    assert others.numbers == [1, 2]
+
+
+def test_listener_that_stops_leaves_its_events_to_the_group(town: Town) -> None:
+    """One that fails for good leaves its group: another member is given what comes next."""
+    broken, working = Failing(lambda message: True), Received()
+    town.listen("mail", broken, max_deliveries=1)
+    town.shop.shop.sold.fire(item="tea", number=1)
+    wait_until(lambda: town.ask("dead"))
+    town.shop.shop.sold.fire(item="tea", number=2)
+    other = town.bus("mail")
+    other.shop.sold.listen(working, listener_name="desk")
+    other.client.start_in_background()
+    wait_until(lambda: working.numbers == [2])
+    assert broken.numbers == [1]
+
+
+def test_event_that_ended_a_worker_is_given_again_with_its_count(town: Town) -> None:
+    """With SHUTDOWN the event is given to another member, which is told that it was begun before."""
+    broken, working = Failing(lambda message: True), Received()
+    ended = town.listen("mail", broken, on_error=OnError.SHUTDOWN)
+    town.shop.shop.sold.fire(item="tea", number=1)
+    wait_until(lambda: broken.messages)
+    ended.client.close()
+    town.listen("mail", working)
+    wait_until(lambda: working.numbers == [1])
+    assert working.deliveries == [2]
+
+
+@pytest.mark.parametrize("kind", ["all", "none", "id", "time"])
+def test_new_group_begins_where_it_says(town: Town, kind: str) -> None:
+    """With everything that is kept, with what comes, behind an event, or at a time."""
+    first, last = [town.shop.shop.sold.fire(item="tea", number=number) for number in (1, 2)]
+    moment = datetime.fromtimestamp((first.published_at + last.published_at) / 2, UTC)
+    since, expected = {"all": ("0", [1, 2]), "none": ("$", []), "id": (first.id, [2]), "time": (moment, [2])}[kind]
+    received = Received()
+    town.listen("mail", received, bus_options={"since": since})
+    town.shop.shop.sold.fire(item="tea", number=3)
+    wait_until(lambda: received.numbers == [*expected, 3])
+
+
+def test_listener_without_a_group_is_given_everything(town: Town) -> None:
+    """Each process has every event, while it listens, and nothing of before."""
+    town.shop.shop.sold.fire(item="tea", number=0)
+    first, second = Received(), Received()
+    town.listen("screen", first, group=None)
+    town.listen("screen", second, group=None)
+    for number in (1, 2):
+        town.shop.shop.sold.fire(item="tea", number=number)
+    wait_until(lambda: first.numbers == second.numbers == [1, 2])
+
+
+def test_every_event_of_an_api_in_order(town: Town) -> None:
+    """A listener to `*` that handles one at a time is given them as they were fired; those of best effort, too."""
+    received = Received()
+    town.listen("audit", received, event="*")
+    for number in range(30):
+        town.shop.shop.sold.fire(item=f"item{number}", number=2 * number)
+        town.shop.shop.opened.fire(number=2 * number + 1)
+    wait_until(lambda: len(received.messages) == 60)
+    assert received.numbers == list(range(60))
+    town.shop.shop.seen.fire(number=60)
+    wait_until(lambda: received.numbers[-1] == 60)
+    assert received.messages[-1].native_id == ""
+
+
+def test_partitions_are_handled_side_by_side(town: Town) -> None:
+    """With `concurrency` one key does not wait for another."""
+    together, begun, received = threading.Event(), Received(), Received()
+
+    def handle(message: EventMessage) -> None:
+        begun(message)
+        if len(begun.messages) > len(received.messages) + 1:
+            together.set()
+        together.wait(20.0)
+        received(message)
+
+    town.listen("mail", handle, concurrency=4)
+    for item in ("tea", "coffee", "milk", "sugar", "bread", "salt"):
+        town.shop.shop.sold.fire(item=item, number=1)
+    wait_until(lambda: len(received.messages) == 6, 30.0)
+    assert together.is_set()
+
+
+def test_firing_waits_until_all_groups_have_handled_it(town: Town, door: Door) -> None:
+    """`wait_for: ack` returns when every group has handled it, also where the event is handed to a publisher."""
+    received = Received()
+    town.listen("mail", received)
+    door.fire(town.shop.shop.sold, item="tea", number=1, bus_options={"wait_for": "ack"})
+    assert received.numbers == [1]
+    door.fire(town.bus("visitor").shop.sold, item="tea", number=2, bus_options={"wait_for": "ack"})
+    assert received.numbers == [1, 2]
+
+
+def test_history_and_lag(town: Town) -> None:
+    """What was fired is looked up by any process, between times; a group that is away falls behind."""
+    mail = town.listen("mail", Received())
+    fired = [town.shop.shop.sold.fire(item="tea", number=number) for number in range(3)]
+    town.shop.shop.opened.fire(number=9)
+    visitor = town.bus("mail")
+    wait_until(lambda: visitor.shop.sold.lag("desk") == 0)
+    mail.client.close()
+    town.shop.shop.sold.fire(item="tea", number=3)
+    assert visitor.shop.sold.lag("desk") == 1
+    assert [each.kwargs["number"] for each in visitor.shop.sold.history()] == [0, 1, 2, 3]
+    assert [each.kwargs["number"] for each in visitor.client.history("shop", "*", limit=2)] == [9, 3]
+    within = visitor.shop.sold.history(start=fired[1].published_at, stop=fired[2].published_at)
+    assert [(each.id, each.native_id) for each in within] == [(each.id, each.native_id) for each in fired[1:]]
+
+
+def test_groups_are_told_and_forgotten(town: Town) -> None:
+    """Who is in a group, and how far it is; a group that is forgotten is owed nothing."""
+    mail = town.listen("mail", Received())
+    [group] = wait_until(lambda: town.ask("groups", api="shop"))
+    assert (group["name"], group["events"]) == ("mail-desk", ["sold"])
+    assert list(group["members"]) == [mail.client.engine.identity.instance]
+    mail.client.close()
+    town.shop.shop.sold.fire(item="tea", number=1)
+    assert town.ask("lag", api="shop", group="mail-desk") == 1
+    assert town.ask("remove_group", api="shop", group="mail-desk") is True
+    assert town.ask("lag", api="shop", group="mail-desk") is None
+    assert town.ask("remove_group", api="shop", group="mail-desk") is False
