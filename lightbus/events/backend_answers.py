@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..exceptions import EventBackendError
-from ..ports.events import EventBackend, GroupState, StoredEvent
+from ..ports.events import EventBackend, GroupSummary, StoredEvent
 from ..recurring import RecurringLog
 from ..wire import envelope
 from .backend_listeners import Backends
@@ -126,7 +126,7 @@ class BackendAnswers:
             self._failures.say(api, logging.WARNING, text, api, error)
 
 
-def _add(told: dict[str, Any], state: GroupState) -> None:
+def _add(told: dict[str, Any], state: GroupSummary) -> None:
     members: Mapping[str, Sequence[int]] = told["members"]
     told["members"] = {**members, **{member: list(held) for member, held in state.members.items()}}
     told["lag"] += state.lag

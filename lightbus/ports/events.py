@@ -30,7 +30,7 @@ __all__ = [
     "EventPage",
     "EventSubscription",
     "EventTopic",
-    "GroupState",
+    "GroupSummary",
     "KeptEvent",
     "OutgoingEvent",
     "StoredEvent",
@@ -141,7 +141,7 @@ class SubscriptionRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GroupState:
+class GroupSummary:
     """
     A group, for those who look.
 
@@ -243,7 +243,7 @@ class EventBackend(Protocol):
     async def when_handled(self, api: str, sequence: int) -> None:
         """Return when every group that is owed an event has handled it, or has it among its dead letters."""
 
-    async def groups(self, api: str) -> Sequence[GroupState]:
+    async def groups(self, api: str) -> Sequence[GroupSummary]:
         """Return the groups of an API."""
 
     async def remove_group(self, api: str, group: str) -> bool:

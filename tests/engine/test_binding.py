@@ -152,7 +152,7 @@ class Place:
         server: Any = self.server
         publisher: Any = self.publisher
         coordinator: Any = self.coordinator
-        return Handlers(server=server, publisher=publisher, coordinator=coordinator)
+        return Handlers(server=server, publisher=publisher, coordinator=coordinator, outgoing=publisher)
 
     @property
     def introductions(self) -> Introductions:

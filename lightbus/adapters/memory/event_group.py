@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from ...core.groups import Assignment, Group
-from ...ports.events import DeadLetter, EventTopic, GroupState, SubscriptionRequest, TopicState
+from ...ports.events import DeadLetter, EventTopic, GroupSummary, SubscriptionRequest, TopicState
 from ...wire.field_types import PARTITIONS
 from .event_log import EventLog, LoggedEvent
 
@@ -91,7 +91,7 @@ class EventGroup:
         """Return whether an event needs no handling by it any more."""
         return not self.wants(event) or self.cursor(event.topic) >= event.sequence
 
-    def state(self) -> GroupState:
+    def state(self) -> GroupSummary:
         """Return what is told of it."""
         waiting = (
             event
@@ -99,7 +99,7 @@ class EventGroup:
             for event in self._log.behind(topic, self.cursor(topic))
             if self.wants(event)
         )
-        return GroupState(
+        return GroupSummary(
             api=self.request.api,
             name=self.name,
             events=self.request.events,

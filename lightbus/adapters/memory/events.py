@@ -20,7 +20,7 @@ from ...ports.events import (
     EventInbox,
     EventPage,
     EventTopic,
-    GroupState,
+    GroupSummary,
     KeptEvent,
     OutgoingEvent,
     StoredEvent,
@@ -202,7 +202,7 @@ class MemoryEventBackend:
             self._memory.when_handled(api, sequence, done)
         await handled.wait()
 
-    async def groups(self, api: str) -> Sequence[GroupState]:
+    async def groups(self, api: str) -> Sequence[GroupSummary]:
         """Return the groups of an API."""
         with self._memory.lock:
             return [group.state() for group in self._memory.groups[api].values() if group.name]
