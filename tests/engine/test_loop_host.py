@@ -1,0 +1,166 @@
+"""Where a node lives: in a thread at first use, on the user's loop when it is put there, and nowhere twice."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from helpers import wait_until
+from lightbus.core.registry import Peer
+from lightbus.engine.loop_host import LoopHost
+from lightbus.exceptions import BusAlreadyClosed, UnsupportedUse
+
+
+class FakeNode:
+    """A node that notes what becomes of it."""
+
+    def __init__(self, number: int, fails: bool) -> None:
+        self.number = number
+        self.happened: list[str] = []
+        self.presence = None
+        self._fails = fails
+
+    async def start(self) -> None:
+        self.happened.append("started")
+        if self._fails:
+            raise OSError("no room")
+
+    def retire(self) -> Sequence[Peer]:
+        self.happened.append("retired")
+        return ()
+
+    async def stop(self) -> None:
+        self.happened.append("stopped")
+
+    def abandon(self) -> None:
+        self.happened.append("abandoned")
+
+    async def thread(self) -> str:
+        """Return the name of the thread that this runs in."""
+        return threading.current_thread().name
+
+
+class FakeOwner:
+    """Makes nodes, and counts those that left."""
+
+    def __init__(self) -> None:
+        self.made: list[FakeNode] = []
+        self.left = 0
+        self.fails = False
+
+    def make_node(self) -> Any:
+        self.made.append(FakeNode(len(self.made), self.fails))
+        return self.made[-1]
+
+    def node_left(self, known: Sequence[Peer], *, served: bool) -> None:
+        self.left += 1
+
+
+@pytest.fixture
+def owner() -> FakeOwner:
+    return FakeOwner()
+
+
+@pytest.fixture
+def host(owner: FakeOwner) -> Iterator[LoopHost]:
+    made = LoopHost(owner)
+    yield made
+    made.close()
+    made.stop(at_exit=False)
+
+
+def where(host: LoopHost) -> str:
+    """Return the thread that the node runs in."""
+    return host.run(lambda node: node.thread()).result(5.0)  # type: ignore[attr-defined]
+
+
+def test_first_use_starts_a_thread(host: LoopHost, owner: FakeOwner) -> None:
+    """Before that there is nothing; from then on it is the same node."""
+    assert (host.node, host.is_running) == (None, False)
+    assert where(host) == "lightbus-engine"
+    node, loop = host.ensure()
+    assert host.ensure() == (node, loop)
+    assert (len(owner.made), host.node, host.is_running) == (1, node, True)
+
+
+def test_node_moves_to_the_users_loop_and_back(host: LoopHost, owner: FakeOwner) -> None:
+    """The new one is there before the old one goes; released, the next use starts one in a thread again."""
+    left: list[str] = []
+    where(host)
+
+    async def main() -> None:
+        await host.adopt(lambda: left.append("left"))
+        assert await asyncio.wrap_future(host.run(lambda node: node.thread())) == "MainThread"  # type: ignore[attr-defined]
+        assert owner.made[0].happened == ["started", "retired", "stopped"]
+        with pytest.raises(UnsupportedUse, match="has a worker on another event loop"):
+            await host.adopt(lambda: None)
+        await host.release()
+
+    asyncio.run(main())
+    assert (left, owner.made[1].happened) == (["left"], ["started", "retired", "stopped"])
+    assert where(host) == "lightbus-engine"
+    assert len(owner.made) == 3
+
+
+def test_node_goes_with_its_loop(host: LoopHost, owner: FakeOwner) -> None:
+    """A program that ends its loop without a word leaves no node on it that somebody would call into the void."""
+    left: list[str] = []
+
+    async def main() -> None:
+        await host.adopt(lambda: left.append("left"))
+
+    asyncio.run(main())
+    assert (left, host.node, owner.made[0].happened[-1]) == (["left"], None, "stopped")
+
+
+def test_loop_that_was_closed_is_left(host: LoopHost, owner: FakeOwner) -> None:
+    """Its node is abandoned by whoever needs one next."""
+    left: list[str] = []
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(host.adopt(lambda: left.append("left")))
+    for task in asyncio.all_tasks(loop):
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # its loop is closed below it
+    loop.close()
+    assert not host.is_running
+    assert where(host) == "lightbus-engine"
+    assert (owner.made[0].happened, left) == (["started", "abandoned"], ["left"])
+    del task, loop
+    gc.collect()
+
+
+def test_node_that_cannot_start_on_the_users_loop(host: LoopHost, owner: FakeOwner) -> None:
+    """Whoever put it there is told, and it is taken off again."""
+    owner.fails = True
+
+    async def main() -> None:
+        with pytest.raises(OSError, match="no room"):
+            await host.adopt(lambda: None)
+
+    asyncio.run(main())
+    assert (host.node, owner.left) == (None, 1)
+
+
+def test_nobody_gets_in_after_the_end(host: LoopHost, owner: FakeOwner) -> None:
+    """It ends once; the thread is gone, and its node stopped."""
+    where(host)
+    assert (host.close(), host.close()) == (True, False)
+    assert host.stop(at_exit=False)
+    wait_until(lambda: owner.made[0].happened == ["started", "retired", "stopped"])
+    with pytest.raises(BusAlreadyClosed):
+        host.ensure()
+
+
+def test_loop_stands_still_for_a_fork(host: LoopHost) -> None:
+    """Nothing runs on it until it may go on."""
+    where(host)
+    go_on = host.pause(5.0)
+    future = host.run(lambda node: node.thread())  # type: ignore[attr-defined]
+    with pytest.raises(TimeoutError):
+        future.result(0.05)
+    go_on()
+    assert future.result(5.0) == "lightbus-engine"
