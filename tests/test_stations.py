@@ -63,7 +63,7 @@ def test_from_the_socket_to_the_handler(buses: tuple[BusPath, BusPath]) -> None:
     async def main() -> None:
         await publishes.client.start_worker()
         await listens.client.start_worker()
-        worker: Any = listens.client._worker
+        worker: Any = listens.client.worker
         [runner] = worker.parts.consumer.runners
         await wait_until_async(lambda: worker.parts.consumer.is_live_at(publishes.client.engine.identity.instance))
         wake, wake_up = runner.queue.wake, runner.queue.wake.set

@@ -1,0 +1,99 @@
+"""A worker's parts: built in one go, told of the peers, and ended without a thread or a watcher left. In memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from helpers import wait_until_async
+from lightbus import Api, BusPath, Event, EventMessage
+from lightbus.engine.assembly import WorkerParts, published_apis
+from lightbus.service.api import ApiRegistry
+from lightbus.testing import memory_bus
+
+
+class AuthApi(Api):
+    seen = Event(["n"])
+
+    class Meta:
+        name = "auth"
+
+
+class PlainApi(Api):
+    class Meta:
+        name = "plain"
+
+    def check(self) -> bool:
+        return True
+
+
+def parts_of(bus: BusPath) -> WorkerParts:
+    worker: Any = bus.client.worker
+    return worker.parts
+
+
+def run(test: Callable[[BusPath, BusPath], Awaitable[None]]) -> None:
+    """Run a test with a worker that publishes and one that may listen, both on this loop."""
+
+    async def main() -> None:
+        async with memory_bus() as hub:
+            publishes, listens = hub.create(), hub.create()
+            publishes.client.register_api(AuthApi())
+            await hub.start_async(publishes, listens)
+            await test(publishes, listens)
+
+    asyncio.run(main())
+
+
+def test_apis_with_events_are_published() -> None:
+    """Those without any have no groups to be learned of."""
+    registry = ApiRegistry()
+    registry.add(AuthApi())
+    registry.add(PlainApi())
+    assert published_apis(registry) == {"auth"}
+
+
+def test_everybody_may_ask_a_worker() -> None:
+    """About itself and about events."""
+
+    async def test(publishes: BusPath, listens: BusPath) -> None:
+        names = [api.meta.name for api in parts_of(publishes).internal_apis]
+        assert names == ["internal.peer", "internal.events"]
+
+    run(test)
+
+
+def test_listeners_follow_publishers_that_come_and_go() -> None:
+    """The consumer is told of peers; one that has left is followed no more."""
+    seen: list[int] = []
+
+    async def handle(message: EventMessage, n: int) -> None:
+        seen.append(n)
+
+    async def test(publishes: BusPath, listens: BusPath) -> None:
+        instance = publishes.client.engine.identity.instance
+        consumer = parts_of(listens).consumer
+        assert not consumer.is_live_at(instance)
+        listens.auth.seen.listen(handle)
+        await wait_until_async(lambda: consumer.is_live_at(instance))
+        await publishes.auth.seen.fire_async(n=1)
+        await wait_until_async(lambda: seen == [1])
+        await publishes.client.stop_worker()
+        await wait_until_async(lambda: not consumer.is_live_at(instance))
+
+    run(test)
+
+
+def test_a_journal_that_is_opened_later_is_served() -> None:
+    """By whichever thread; and no more once the worker has ended."""
+
+    async def test(publishes: BusPath, listens: BusPath) -> None:
+        parts, shelf = parts_of(publishes), publishes.client.engine.shelf
+        await publishes.auth.seen.fire_async(n=1)
+        await wait_until_async(lambda: len(parts.coordinator.journals()) == 1)
+        before = len(shelf._observers)
+        await publishes.client.stop_worker()
+        assert len(shelf._observers) == before - 1
+
+    run(test)

@@ -1,0 +1,152 @@
+"""What a worker learns from peers that join: groups that its events are owed to, and schemas of what it listens to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from helpers import wait_until_async
+from helpers.listeners import listener
+from lightbus.core.registry import Peer, PeerJoined, PeerLeft, PeerState, Source
+from lightbus.engine import peer_learning as module
+from lightbus.engine.peer_learning import PeerLearner
+from lightbus.exceptions import LightbusTimeout
+from lightbus.membership.context import Identity
+from lightbus.service.schema import Schema
+from lightbus.wire.announcement import Announcement, ApiInfo
+
+OWN, OTHER = "0" * 16, "a" * 16
+
+
+class FakeEngine:
+    identity = Identity(bus="b", service="s", process="p", instance=OWN, host="here")
+
+
+class FakeCoordinator:
+    """Takes groups."""
+
+    def __init__(self) -> None:
+        self.merged: list[tuple[Any, bool]] = []
+
+    def merge(self, group: Any, *, is_near: bool) -> None:
+        self.merged.append((group, is_near))
+
+
+class Play:
+    """A worker that publishes `shop` and learns; what it asks is answered from `answers`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[tuple[str, str, str]] = []
+        self.answers: dict[str, Any] = {"groups": ["one", "two"], "schema": {"events": {}}}
+        self.coordinator = FakeCoordinator()
+        engine: Any = FakeEngine()
+        coordinator: Any = self.coordinator
+        monkeypatch.setattr(module, "ask", self._ask)
+        monkeypatch.setattr(module, "group_of_wire", self._group)
+        self.learner = PeerLearner(engine, coordinator, Schema(), lambda: {"shop"})
+
+    async def _ask(self, engine: Any, peer: Peer, api: str, procedure: str, kwargs: Any) -> Any:
+        self.asked.append((peer.instance, procedure, kwargs["api"]))
+        answer = self.answers[procedure]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _group(self, value: Any, *, is_near: bool) -> Any:
+        if not isinstance(value, str):
+            raise TypeError(value)
+        return value
+
+
+def peer(*apis: str, instance: str = OTHER, host: str = "there") -> Peer:
+    made = Announcement(
+        bus="b", instance=instance, service="x", process="p", host=host,
+        apis=tuple(ApiInfo(name=name, events=("seen",)) for name in apis),
+    )  # fmt: skip
+    return Peer(announcement=made, state=PeerState.UP, source=Source.SEED, changed_at=0.0, heard_at=0.0)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Play], Awaitable[None]]], None]:
+    def start(test: Callable[[Play], Awaitable[None]]) -> None:
+        async def main() -> None:
+            play = Play(monkeypatch)
+            await test(play)
+            play.learner.stop()
+            await asyncio.sleep(0)
+
+        asyncio.run(main())
+
+    return start
+
+
+@pytest.mark.parametrize(("host", "is_near"), [("here", True), ("there", False)])
+def test_groups_are_learned_of_other_publishers(run: Any, host: str, is_near: bool) -> None:
+    """Of each that publishes what we do: what is fired here is owed to their groups, too."""
+
+    async def test(play: Play) -> None:
+        play.learner.observe([PeerJoined(peer("shop", "auth", host=host))])
+        await wait_until_async(lambda: len(play.coordinator.merged) == 2)
+        assert play.coordinator.merged == [("one", is_near), ("two", is_near)]
+        assert play.asked == [(OTHER, "groups", "shop")]
+
+    run(test)
+
+
+def test_others_are_not_asked(run: Any) -> None:
+    """Who publishes something else, has left, or is ourselves."""
+
+    async def test(play: Play) -> None:
+        left = PeerLeft(peer("shop"), "has left")
+        play.learner.observe([PeerJoined(peer("auth")), PeerJoined(peer("shop", instance=OWN)), left])
+        await asyncio.sleep(0.01)
+        assert play.asked == []
+
+    run(test)
+
+
+@pytest.mark.parametrize("answer", [LightbusTimeout("no answer"), [7], None])
+def test_what_cannot_be_learned_is_passed_over(run: Any, answer: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """An old peer, or one that answers nonsense, keeps nobody from working."""
+    caplog.set_level("DEBUG", "lightbus.worker")
+
+    async def test(play: Play) -> None:
+        play.answers["groups"] = answer
+        play.learner.observe([PeerJoined(peer("shop"))])
+        await wait_until_async(lambda: "does not tell which groups it knows" in caplog.text)
+        assert play.coordinator.merged == []
+
+    run(test)
+
+
+def test_listeners_that_cannot_fit_are_named(run: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """By the schema of publishers that are there when they are added, or come later."""
+
+    async def handle(message: Any, colour: str) -> None: ...
+
+    async def test(play: Play) -> None:
+        parameters = {"additionalProperties": False, "properties": {"size": {}}}
+        play.answers["schema"] = {"events": {"seen": {"parameters": parameters}}}
+        play.learner.add_listener(listener(handle), [])
+        await asyncio.sleep(0.01)
+        assert play.asked == []
+        play.learner.observe([PeerJoined(peer("auth"))])
+        await wait_until_async(lambda: "wants the argument 'colour'" in caplog.text)
+        assert play.asked == [(OTHER, "schema", "auth")]
+
+    run(test)
+
+
+def test_nobody_is_asked_after_the_end(run: Any) -> None:
+    """What is on its way is given up."""
+
+    async def test(play: Play) -> None:
+        play.learner.observe([PeerJoined(peer("shop"))])
+        play.learner.stop()
+        await asyncio.sleep(0.01)
+        assert (play.asked, play.coordinator.merged) == ([], [])
+
+    run(test)

@@ -1,0 +1,96 @@
+"""What a worker is to others, from its first socket to its last announcement. In memory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from helpers import wait_until_async
+from lightbus import Api, BusPath
+from lightbus.core.peers import PeerState
+from lightbus.engine.presence import Presence
+from lightbus.testing import MemoryBus, memory_bus
+from lightbus.wire.announcement import ApiInfo
+
+
+class AuthApi(Api):
+    class Meta:
+        name = "auth"
+
+    def check(self) -> bool:
+        return True
+
+
+def presence_of(bus: BusPath) -> Presence:
+    worker: Any = bus.client.worker
+    return worker.parts.presence
+
+
+def run(test: Callable[[MemoryBus, BusPath, BusPath], Awaitable[None]]) -> None:
+    """Run a test with a worker on this loop, and somebody who knows it."""
+
+    async def main() -> None:
+        async with memory_bus() as hub:
+            serves, other = hub.create(), hub.create()
+            serves.client.register_api(AuthApi())
+            await hub.start_async(serves)
+            await other.auth.check.call_async()
+            await test(hub, serves, other)
+
+    asyncio.run(main())
+
+
+def apis_of(bus: BusPath, instance: str) -> list[str]:
+    """Return the APIs that a bus knows of a peer."""
+    peer = bus.client.engine.snapshot.peers.get(instance)
+    return [] if peer is None else sorted(peer.announcement.api_names or ())
+
+
+def test_what_is_advertised_changes_everywhere() -> None:
+    """Those who are connected are told at once; we know it of ourselves, too."""
+
+    async def test(hub: MemoryBus, serves: BusPath, other: BusPath) -> None:
+        presence, instance = presence_of(serves), serves.client.engine.identity.instance
+        await presence.advertise([ApiInfo(name="auth"), ApiInfo(name="shop")])
+        assert {"auth", "shop"} <= set(apis_of(serves, instance))
+        await wait_until_async(lambda: "shop" in apis_of(other, instance))
+        await presence.advertise([ApiInfo(name="auth")])
+        await wait_until_async(lambda: "shop" not in apis_of(other, instance))
+
+    run(test)
+
+
+def test_nothing_is_told_before_the_worker_is_ready() -> None:
+    """Whoever finds it meanwhile learns that it is there, and of none of its APIs."""
+
+    async def test(hub: MemoryBus, serves: BusPath, other: BusPath) -> None:
+        own = presence_of(serves)._node.own
+        assert "auth" in (own.told_to_others.api_names or ())
+        own.is_public = False
+        assert own.told_to_others.api_names == ()
+        assert "auth" in (own.current.api_names or ())
+
+    run(test)
+
+
+def test_a_worker_that_drains_says_so() -> None:
+    """Others send it nothing new, and it is draining in its own eyes."""
+
+    async def test(hub: MemoryBus, serves: BusPath, other: BusPath) -> None:
+        presence, instance = presence_of(serves), serves.client.engine.identity.instance
+        await presence.drain(5.0)
+        assert presence._node.registry.peers[instance].state is PeerState.DRAINING
+        await wait_until_async(lambda: other.client.engine.snapshot.peers[instance].state is PeerState.DRAINING)
+
+    run(test)
+
+
+def test_a_tick_without_news_asks_for_no_announcement() -> None:
+    """Nothing has to be announced again where others still come in."""
+
+    async def test(hub: MemoryBus, serves: BusPath, other: BusPath) -> None:
+        assert presence_of(serves).tick(time.monotonic()) is False
+
+    run(test)

@@ -1,0 +1,232 @@
+"""What peers that a node is connected to say, and what it means that they do not any more. Without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from helpers import wait_until_async
+from lightbus.adapters.zmq.addressing import TcpAddressing
+from lightbus.core.peers import PeerState
+from lightbus.core.registry import Registry, Source
+from lightbus.membership.context import Identity
+from lightbus.membership.own_announcement import OwnAnnouncement
+from lightbus.membership.peer_changes import PeerChanges
+from lightbus.membership.peer_links import PeerLinks
+from lightbus.wire.announcement import Announcement
+from lightbus.wire.envelope import Drain, Goodbye, Peers, Welcome
+
+OWN, OTHER, THIRD = "0" * 16, "a" * 16, "b" * 16
+
+
+class FakeLink:
+    """A connection that notes what happens to it."""
+
+    def __init__(self, instance: str, *, introduced: bool = True) -> None:
+        self.instance = instance
+        self.endpoint = "tcp://10.0.0.7:7000"
+        self.introduced = introduced
+        self.happened: list[str] = []
+
+    def say_hello(self) -> None:
+        self.happened.append("hello")
+
+    def drained(self) -> None:
+        self.happened.append("drained")
+
+    def close(self, goodbye: str = "") -> None:
+        self.happened.append(f"goodbye of {goodbye[0]}" if goodbye else "closed")
+
+    def abandon(self) -> None:
+        self.happened.append("abandoned")
+
+
+class FakeDealer:
+    """A connection that never stands."""
+
+    def send(self, frame: bytes) -> bool:
+        return False
+
+    def send_later(self, frame: bytes) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    abandon = close
+
+
+class FakeSecurity:
+    """Everybody may connect."""
+
+    fingerprints = ("",)
+    refusal = ""
+
+
+class FakeTransport:
+    """Leads nowhere."""
+
+    security = FakeSecurity()
+
+    def dealer(self, endpoint: str, on_message: Any, **options: Any) -> FakeDealer:
+        return FakeDealer()
+
+
+class Place:
+    """The links of a node, what they are made from, and the channels that may still need a peer."""
+
+    def __init__(self) -> None:
+        self.wanted: set[str] = set()
+        self.may_go_on = asyncio.Event()
+        self.registry = Registry(own=OWN)
+        self.own = OwnAnnouncement(Identity(bus="b", service="s", process="p", instance=OWN, host="h"), 2**20)
+        self.changes = PeerChanges(self.registry, on_snapshot=lambda snapshot, left: None, wake=lambda: None)
+        transport: Any = FakeTransport()
+        self.peers = PeerLinks(self, transport, TcpAddressing([]), self.registry, self.changes, self.own)
+
+    async def doors_have_seen(self, instance: str) -> None:
+        await self.may_go_on.wait()
+
+    async def doors_are_done(self, instance: str) -> None:
+        await self.may_go_on.wait()
+
+    def establish(self, instance: str = OTHER, *, draining: bool = False, introduced: bool = True) -> Any:
+        """Have a peer answer HELLO on a new link, and return that."""
+        link: Any = FakeLink(instance, introduced=introduced)
+        made = announcement(instance)
+        self.peers.on_established(link, made, Welcome(made.to_wire(), "", 0.0, draining))
+        return link
+
+    def state(self, instance: str = OTHER) -> PeerState:
+        return self.registry.peers[instance].state
+
+
+def announcement(instance: str, bus: str = "b") -> Announcement:
+    return Announcement(
+        bus=bus, instance=instance, service="auth", process="p", host="far", api_names=("auth",),
+        addresses=("10.0.0.7",), rpc_port=7000, event_port=7001,
+    )  # fmt: skip
+
+
+def run(test: Callable[[Place], Awaitable[None]]) -> None:
+    async def main() -> None:
+        place = Place()
+        await test(place)
+        place.peers.close()
+        place.peers.dialler.close()
+        place.changes.stop()
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+
+def test_a_peer_that_answers_is_up() -> None:
+    """Only then; a second link to it is closed, and so is one to ourselves."""
+
+    async def test(place: Place) -> None:
+        first, second, ours = place.establish(), place.establish(), place.establish(OWN)
+        assert (place.state(), place.peers.links) == (PeerState.UP, {OTHER: first})
+        assert (first.happened, second.happened, ours.happened) == ([], ["closed"], ["closed"])
+        [(verified, age)] = place.peers.verified()
+        assert (verified.instance, age >= 0) == (OTHER, True)
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("is_public", "introduced", "expected"), [(True, False, ["hello"]), (True, True, []), (False, False, [])]
+)
+def test_a_worker_introduces_itself_once_it_is_public(is_public: bool, introduced: bool, expected: list[str]) -> None:
+    """Where the first HELLO went out before there was anything to announce."""
+
+    async def test(place: Place) -> None:
+        place.own.is_public = is_public
+        assert place.establish(introduced=introduced).happened == expected
+
+    run(test)
+
+
+def test_a_peer_that_drains_is_sent_nothing_new() -> None:
+    """That is confirmed once no channel sends it anything."""
+
+    async def test(place: Place) -> None:
+        link = place.establish()
+        place.peers.on_message(link, Drain())
+        await asyncio.sleep(0)
+        assert (place.state(), link.happened) == (PeerState.DRAINING, [])
+        place.may_go_on.set()
+        await wait_until_async(lambda: link.happened == ["drained"])
+
+    run(test)
+
+
+def test_a_peer_that_says_goodbye_is_left_in_order() -> None:
+    """What is on its way back from it is waited for."""
+
+    async def test(place: Place) -> None:
+        link = place.establish()
+        place.peers.on_message(link, Goodbye(OTHER))
+        await asyncio.sleep(0)
+        assert place.peers.links == {OTHER: link}
+        place.may_go_on.set()
+        await wait_until_async(lambda: not place.peers.links)
+        assert link.happened == ["goodbye of 0"]
+        assert OTHER not in place.registry.snapshot().peers
+
+    run(test)
+
+
+@pytest.mark.parametrize("drains", [False, True])
+def test_a_link_that_ends(drains: bool) -> None:
+    """The peer is lost, and tried again; or has left, as it had said. Another link's end is nothing."""
+
+    async def test(place: Place) -> None:
+        link = place.establish()
+        if drains:
+            place.peers.on_message(link, Drain())
+        other: Any = FakeLink(OTHER)
+        place.peers.on_closed(other, "went away", refused=False)
+        assert place.peers.links == {OTHER: link}
+        place.peers.on_closed(link, "went away", refused=False)
+        assert place.peers.links == {}
+        known = place.registry.peers.get(OTHER)
+        assert (known is not None and known.state is PeerState.SUSPECT) is not drains
+
+    run(test)
+
+
+def test_hearsay_is_considered() -> None:
+    """Peers of the same bus that could be reached; what is no announcement is passed over."""
+
+    async def test(place: Place) -> None:
+        link = place.establish()
+        told = [
+            [announcement(THIRD).to_wire(), 0.5],
+            [announcement("c" * 16, bus="other").to_wire(), 0.5],
+            ["nonsense"],
+            [{"nonsense": 1}, 0.5],
+        ]
+        place.peers.on_message(link, Peers(told, []))
+        assert set(place.registry.peers) >= {OTHER, THIRD}
+        assert "c" * 16 not in place.registry.peers
+        assert place.registry.peers[THIRD].source is Source.HEARSAY
+
+    run(test)
+
+
+def test_all_links_are_closed_at_the_end() -> None:
+    """With a goodbye; on a loop that is closed, without."""
+
+    async def test(place: Place) -> None:
+        links = [place.establish(each) for each in (OTHER, THIRD)]
+        place.peers.say_hello()
+        place.peers.close()
+        assert [link.happened for link in links] == [["hello", "goodbye of 0"]] * 2
+        left = place.establish()
+        place.peers.abandon()
+        assert (left.happened, place.peers.links) == (["abandoned"], {})
+
+    run(test)
