@@ -1,0 +1,99 @@
+"""The tests mirror the package: lightbus/events/sorting.py has tests/events/test_sorting.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightbus
+
+PACKAGE, TESTS = Path(lightbus.__path__[0]), Path(__file__).parent
+
+NOTHING_TO_TEST = {
+    "events/consumer_context.py",
+    "__about__.py",
+    "typing.py",
+    "io/transport.py",
+    "utilities/testing.py",
+    "service/format_names.py",
+}
+"""Modules without behaviour of their own: names and values."""
+
+YET_WITHOUT = {
+    "adapters/memory/addressing.py",
+    "adapters/memory/bound_sockets.py",
+    "adapters/memory/connecting_sockets.py",
+    "adapters/memory/loop_socket.py",
+    "adapters/sqlite/aside.py",
+    "adapters/sqlite/retention.py",
+    "adapters/zmq/blocking_dealer.py",
+    "adapters/zmq/loop_socket.py",
+    "adapters/zmq/monitoring.py",
+    "cli/commands/dead.py",
+    "cli/commands/describe.py",
+    "cli/commands/dumpconfigschema.py",
+    "cli/commands/fire.py",
+    "cli/commands/lag.py",
+    "cli/support/acks.py",
+    "cli/support/completing.py",
+    "cli/support/connection.py",
+    "cli/support/kept.py",
+    "cli/support/loads.py",
+    "cli/support/options.py",
+    "cli/support/publishers.py",
+    "client/worker_view.py",
+    "config/features.py",
+    "core/peers.py",
+    "events/cursor_store.py",
+    "events/delivery_requests.py",
+    "events/group_directory.py",
+    "events/group_members.py",
+    "events/group_progress.py",
+    "events/group_state.py",
+    "events/group_store.py",
+    "events/member_requests.py",
+    "events/redelivery.py",
+    "events/replies.py",
+    "events/served_journals.py",
+    "events/starting_points.py",
+    "logs.py",
+    "rpc/call_log.py",
+    "rpc/job.py",
+    "rpc/places.py",
+    "rpc/replies.py",
+    "rpc/runner.py",
+    "service/forks.py",
+    "service/json_forms.py",
+    "testing/memory.py",
+    "testing/mock.py",
+    "testing/mock_engine.py",
+    "testing/mocking.py",
+    "wire/field_types.py",
+    "wire/fields.py",
+    "wire/messages.py",
+}
+"""Modules that only the tests of others reach. The list only shrinks: a new module comes with its own tests."""
+
+
+def modules() -> set[str]:
+    """Return the modules of the package, but those that only gather others."""
+    found = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")}
+    return {
+        each for each in found if not each.endswith(("__init__.py", "__main__.py")) and "demo_services/" not in each
+    }
+
+
+def has_tests(module: str) -> bool:
+    """Return whether a module has its test module."""
+    directory, _, name = module.rpartition("/")
+    return (TESTS / directory / f"test_{name}").exists()
+
+
+def test_each_module_has_its_test_module() -> None:
+    """Of the same name, in the directory of the same name."""
+    assert {each for each in modules() if not has_tests(each)} - NOTHING_TO_TEST - YET_WITHOUT == set()
+
+
+def test_the_list_of_those_without_only_shrinks() -> None:
+    """Who has tests by now, or is no more, is taken off it."""
+    named = NOTHING_TO_TEST | YET_WITHOUT
+    assert {each for each in named if each not in modules() or has_tests(each)} == set()
