@@ -12,7 +12,7 @@ NOTHING_TO_TEST = {
     "events/consumer_context.py",
     "__about__.py",
     "typing.py",
-    "io/transport.py",
+    "adapters/zmq/transport.py",
     "utilities/testing.py",
     "service/format_names.py",
 }
