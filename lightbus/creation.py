@@ -69,25 +69,39 @@ def create(
         InvalidConfiguration: a setting cannot be used; the message names it and where it was written.
 
     """
-    caller = sys._getframe(2).f_globals.get("__file__")
+    module_file = sys._getframe(2).f_globals.get("__file__")
+    settings = _settings(config, config_file, features, service_name, process_name, module_file)
+    return node_class(client_class(settings, plugins=plugins, **_engine_of(discovery, transport)))
+
+
+def _settings(
+    config: Mapping[str, Any] | Config | str | os.PathLike[str] | None,
+    config_file: str | os.PathLike[str] | None,
+    features: Iterable[Feature | str],
+    service_name: str | None,
+    process_name: str | None,
+    module_file: str | None,
+) -> Config:
     if overriding_file:
         config, config_file = config if isinstance(config, Mapping) else None, overriding_file[-1]
     named = features if isinstance(features, str) else tuple(features)  # once: it may be a generator
-    chosen = None if named == ALL_FEATURES else named
-    settings = load_config(
+    return load_config(
         config,
         config_file=config_file,
         service_name=service_name,
         process_name=process_name,
-        features=chosen,
+        features=None if named == ALL_FEATURES else named,
         overrides=overrides,
-        module_file=caller,
+        module_file=module_file,
     )
+
+
+def _engine_of(discovery: DiscoveryFactory | None, transport: TransportFactory | None) -> dict[str, Any]:
+    """Return what a client is given to make its engine; nothing where the settings say it all."""
     if discovery is None and transport is None:
-        return node_class(client_class(settings, plugins=plugins))
+        return {}
     _check_factories(discovery=discovery, transport=transport)
-    make_engine = partial(Engine, discovery=discovery, transport=transport)
-    return node_class(client_class(settings, plugins=plugins, make_engine=make_engine))
+    return {"make_engine": partial(Engine, discovery=discovery, transport=transport)}
 
 
 def _check_factories(**factories: Any) -> None:

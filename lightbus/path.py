@@ -155,8 +155,7 @@ class BusPath:
         """
         Call `listener` for each of these events, once this process runs as a worker.
 
-        The workers of a service share the events of a listener, and are given those that were fired while none of
-        them was there.
+        The workers of a service share the events of a listener, also those that were fired while none was there.
 
         Args:
             listener: `def` or `async def`; is given the EventMessage first, then the arguments by name. A function
@@ -245,18 +244,21 @@ class BusPath:
 
     def _check(self, args: tuple[Any, ...], error: type[Exception]) -> None:
         if args or not self._api_name:
-            raise self._refusal(len(args), error)
+            raise _refusal(self._parts, len(args), error)
 
-    def _refusal(self, positional: int, error: type[Exception]) -> Exception:
-        path = ".".join(("bus", *self._parts))
-        if not self._api_name:
-            return InvalidName(f"{path} cannot be called. Name the API and the procedure: bus.auth.check_password()")
-        if len(self._parts) == _SHORTEST and self._name in OF_MEMBERS:
-            return InvalidName(
-                f"'{self._api_name}' is no event and no procedure. Name the API and what you mean of it: "
-                f"bus.{self._api_name}.user_registered.{self._name}(...)"
-            )
-        return error(
-            f"{self} was given {positional} argument(s) by position. On the bus arguments have names: "
-            f"{path}(name=value)"
+
+def _refusal(parts: tuple[str, ...], positional: int, error: type[Exception]) -> Exception:
+    """Return why a path of these parts, given so many arguments by position, can be neither called nor fired."""
+    path = ".".join(("bus", *parts))
+    if len(parts) < _SHORTEST:
+        return InvalidName(f"{path} cannot be called. Name the API and the procedure: bus.auth.check_password()")
+    *api, name = parts
+    if len(parts) == _SHORTEST and name in OF_MEMBERS:
+        return InvalidName(
+            f"'{api[0]}' is no event and no procedure. Name the API and what you mean of it: "
+            f"bus.{api[0]}.user_registered.{name}(...)"
         )
+    return error(
+        f"{'.'.join(parts)} was given {positional} argument(s) by position. On the bus arguments have names: "
+        f"{path}(name=value)"
+    )

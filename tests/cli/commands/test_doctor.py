@@ -11,7 +11,7 @@ import pytest
 
 from helpers.damage import damage
 from lightbus.adapters.sqlite.outbox import Outbox
-from lightbus.cli.commands.doctor import _little_room
+from lightbus.cli.checks.this_host import _little_room
 
 if TYPE_CHECKING:
     from helpers.surroundings import Surroundings
@@ -146,3 +146,47 @@ def test_events_that_wait_while_no_worker_runs(commands: Commands, surroundings:
     outbox.put(id="1", api="mail", event="sent", key=None, record=b"")
     text = commands.run("doctor", "--wait", "0.2", code=1).stdout
     assert f"warning outbox: 1 events of mail wait on this host, in {outbox.path}, and no worker" in text
+
+
+OWN_DISCOVERY = """
+class Registry:
+    problem = {problem!r}
+
+    def __init__(self, bus): ...
+    def look(self): ...
+    async def start(self, found, lost): ...
+    async def announce(self, announcement): ...
+    async def move(self, addresses, announcement): ...
+    async def withdraw(self): ...
+    async def stop(self): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("problem", "code", "told"),
+    [
+        (
+            None,
+            1,
+            "ok      discovery: peers are found by 'registry' (discovery.backend), which tells of no problem.",
+        ),
+        ("nobody answers at 192.0.2.1: start it.", 2, "error   discovery: 'registry' does not work: nobody answers at"),
+    ],
+)
+@pytest.mark.parametrize("security", ["host", "insecure"])
+def test_discovery_of_a_package(
+    commands: Commands, tmp_path: Path, security: str, problem: str | None, code: int, told: str
+) -> None:
+    """What it says of itself is passed on, and nothing of multicast is looked at that it may not need."""
+    information = tmp_path / "installed" / "registry-1.dist-info"
+    information.mkdir(parents=True)
+    (information / "METADATA").write_text("Name: registry\nVersion: 1\n")
+    (information / "entry_points.txt").write_text("[lightbus_discovery]\nregistry = own_registry:Registry\n")
+    (information.parent / "own_registry.py").write_text(OWN_DISCOVERY.format(problem=problem))
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("discovery: {backend: registry}\nnetwork: {interfaces: [127.0.0.1]}\n")
+    environment = {"PYTHONPATH": str(information.parent), "LIGHTBUS_SECURITY": security}
+    text = commands.run("doctor", "--wait", "0.2", "--config", str(settings), code=code, env=environment).stdout
+    assert told in text
+    assert "port 5353" not in text
+    assert "a transport or a discovery of its own cannot be seen from here" in text

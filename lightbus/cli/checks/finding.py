@@ -1,0 +1,61 @@
+"""What a check is given, and what it finds."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from ..commands.peers import Sighting
+from ..support.connection import Connection
+
+__all__ = ["Check", "Examination", "Finding", "Level"]
+
+
+class Level(IntEnum):
+    """How bad a finding is. The worst is the exit code."""
+
+    OK = 0
+    WARNING = 1
+    ERROR = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a check found (`text`), and what to do about it (`remedy`; empty where nothing is to be done)."""
+
+    level: Level
+    check: str
+    text: str
+    remedy: str = ""
+
+    def fields(self) -> dict[str, Any]:
+        """Return it as `--json` has it."""
+        return {"level": self.level.name.lower(), "check": self.check, "text": self.text, "remedy": self.remedy}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """What all checks look at: the bus, and everybody that was heard of on it."""
+
+    bus: Connection
+    sightings: list[Sighting]
+
+    @property
+    def live(self) -> list[Sighting]:
+        """Return those that answered."""
+        return [sighting for sighting in self.sightings if sighting.rtt is not None]
+
+    @property
+    def on_host_only(self) -> bool:
+        """Whether this bus stays on this host."""
+        return not self.bus.client.engine.network.addresses
+
+    @property
+    def backend(self) -> str:
+        """By what peers are found: `"mdns"`, `"none"`, or what a package brings."""
+        return self.bus.client.config.discovery.backend
+
+
+Check = Callable[[Examination], AsyncIterator[Finding]]

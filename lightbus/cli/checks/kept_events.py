@@ -1,0 +1,133 @@
+"""Are events handled: what waits, what stands still, what was lost?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from ...adapters.sqlite.aside import aside_sentences
+from ...adapters.sqlite.outbox import Outbox
+from ...engine.forwarding import refusals
+from ...exceptions import JournalError
+from ..support.connection import Connection
+from ..support.group_pace import BETWEEN_LOOKS, trouble
+from ..support.publishers import ask_publishers, groups_on_bus
+from .finding import Examination, Finding, Level
+
+__all__ = ["check_groups", "check_health", "check_journals"]
+
+NEAR_CAP = 0.9
+"""How full a journal may be before it is a finding."""
+
+
+async def check_health(examination: Examination) -> AsyncIterator[Finding]:
+    """Pass on what the workers themselves report, and what nobody takes care of."""
+    peers = [sighting.peer for sighting in examination.live]
+    refused = set(_refused_here(examination))
+    for peer, told in zip(peers, await examination.bus.told_by_all(peers, "health"), strict=True):
+        refused.update(told.get("refused", ()))  # all processes of a host tell the same
+        for problem in told.get("problems", ()):
+            yield Finding(level=Level.WARNING, check="health", text=f"{peer.announcement}: {problem}")
+        for loss in told.get("losses", ()):
+            yield Finding(level=Level.WARNING, check="losses", text=f"{peer.announcement}: {loss}")
+    for text in sorted(refused):
+        yield Finding(level=Level.WARNING, check="outbox" if "outbox.sqlite" in text else "journals", text=text)
+    if not examination.live:
+        async for finding in _left_alone(examination):
+            yield finding
+
+
+async def _left_alone(examination: Examination) -> AsyncIterator[Finding]:
+    """Tell of what waits on this host for somebody who publishes it, where nobody answers who might do that."""
+    engine = examination.bus.client.engine
+    if not Outbox.exists(engine.shelf.path):
+        return
+    outbox = Outbox(engine.shelf.path)
+    try:
+        waiting = await asyncio.to_thread(outbox.counts)
+    except JournalError:
+        return  # it is told already that it cannot be read
+    for api, count in sorted(waiting.items()):
+        yield Finding(
+            level=Level.WARNING,
+            check="outbox",
+            text=f"{count} events of {api} wait on this host, in {outbox.path}, and no worker takes care of them.",
+            remedy="Start any worker of this bus here, as this user and with this LIGHTBUS_DATA_DIR.",
+        )
+
+
+def _refused_here(examination: Examination) -> list[str]:
+    engine = examination.bus.client.engine
+    aside = aside_sentences(engine.shelf.path, engine.identity.host)
+    try:
+        return refusals(engine.shelf.path, engine.identity.host) + aside
+    except JournalError as error:
+        return [str(error), *aside]
+
+
+async def check_groups(examination: Examination) -> AsyncIterator[Finding]:
+    """See whether the groups get on with their events."""
+    groups = await groups_on_bus(examination.bus) if examination.live else []
+    present = {(group["api"], group["name"]) for group in groups if group["members"]}
+    later = await _later(examination.bus, groups)
+    for group in groups:
+        name = f"the group {group['name']} of {group['api']} at {group['publisher']} {group['instance'][:4]}"
+        if group["lag"] and (group["api"], group["name"]) not in present:
+            yield Finding(
+                level=Level.WARNING,
+                check="groups",
+                text=f"{name} has {group['lag']} events to handle and no process.",
+                remedy="Start its service, or give it up: lightbus groups remove " + group["name"],
+            )
+        if _at(group) in later and (found := trouble(name, group, later[_at(group)])) is not None:
+            yield Finding(level=Level.WARNING, check="groups", text=found.text, remedy=found.remedy)
+        if group["mixed"]:
+            yield Finding(
+                level=Level.WARNING,
+                check="groups",
+                text=f"two different programs listen as {name}: each is given a part of the events.",
+                remedy="Give one of them another service_name or listener_name.",
+            )
+        if group["dead"]:
+            yield Finding(
+                level=Level.WARNING,
+                check="groups",
+                text=f"{group['dead']} events were set aside for {name}.",
+                remedy="`lightbus dead list` shows them.",
+            )
+
+
+async def _later(bus: Connection, groups: list[dict[str, Any]]) -> dict[tuple[str, ...], dict[str, Any]]:
+    """Return how the groups that have processes and something to do stand a little later; else it takes no time."""
+    if not any(group["lag"] and group["members"] for group in groups):
+        return {}
+    await asyncio.sleep(BETWEEN_LOOKS)
+    return {_at(group): group for group in await groups_on_bus(bus) if group["members"]}
+
+
+def _at(group: dict[str, Any]) -> tuple[str, ...]:
+    return group["api"], group["name"], group["instance"]
+
+
+async def check_journals(examination: Examination) -> AsyncIterator[Finding]:
+    """See whether journals lost events, or soon will."""
+    answers = await ask_publishers(examination.bus, "journals") if examination.live else []
+    for peer, journals in answers:
+        for journal in journals:
+            for loss in journal["lost"]:
+                yield Finding(
+                    level=Level.ERROR,
+                    check="journals",
+                    text=f"{loss['count']} events of {loss['api']}.{loss['event']} were deleted by {peer.announcement} "
+                    f"before the group {loss['group']} had handled them.",
+                    remedy="Raise journal.max_events or journal.max_bytes there, or run the group's processes more.",
+                )
+            share = max(journal["events"] / journal["max_events"], journal["bytes"] / journal["max_bytes"])
+            if share > NEAR_CAP:
+                yield Finding(
+                    level=Level.WARNING,
+                    check="journals",
+                    text=f"the journal {journal['path']} of {peer.announcement} is {share:.0%} full.",
+                    remedy="Beyond that the oldest events are deleted, handled or not: see `lightbus lag`.",
+                )

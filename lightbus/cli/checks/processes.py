@@ -1,0 +1,132 @@
+"""Are the processes of the bus well: who answers, names, clocks, versions?"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+
+from ...adapters.host.places import Places
+from ...core.peers import Peer
+from ...exceptions import LightbusException
+from ..commands.peers import Sighting
+from ..support.catalogue import served_apis
+from ..support.connection import Connection
+from ..support.output import duration
+from .finding import Examination, Finding, Level
+
+__all__ = ["check_clocks", "check_names", "check_peers", "check_seeds", "check_versions"]
+
+MAX_SKEW = 1.0
+"""Seconds by which a clock may differ: times in logs and of events then tell the wrong order."""
+
+
+async def check_seeds(examination: Examination) -> AsyncIterator[Finding]:
+    """See whether the fixed peers answer."""
+    node = examination.bus.client.engine.node
+    if node is None:
+        return
+    for endpoint, answers in node.fixed_peers().items():
+        if answers:
+            yield Finding(level=Level.OK, check="fixed peers", text=f"{endpoint} answers.")
+        else:
+            yield Finding(
+                level=Level.ERROR,
+                check="fixed peers",
+                text=f"{endpoint} does not answer.",
+                remedy=node.addressing.remedy(endpoint),
+            )
+
+
+async def check_peers(examination: Examination) -> AsyncIterator[Finding]:
+    """See whether there is anybody, and whether all that are announced answer."""
+    bus = examination.bus
+    if not examination.sightings:
+        yield Finding(
+            level=Level.WARNING,
+            check="peers",
+            text=f"nobody is on the bus ({bus.where}).",
+            remedy="Start a worker (lightbus run), as this user, with the same LIGHTBUS_BUS and LIGHTBUS_SECURITY. A "
+            "program that gives lightbus.create() a transport or a discovery of its own cannot be seen from here.",
+        )
+    for sighting in examination.sightings:
+        if sighting.rtt is None:
+            yield _silent(sighting, bus.client.engine.network.places)
+    if examination.live:
+        slowest = max(sighting.rtt or 0.0 for sighting in examination.live)
+        text = f"{len(examination.live)} answer, the slowest in {duration(slowest)}."
+        yield Finding(level=Level.OK, check="peers", text=text)
+
+
+def _silent(sighting: Sighting, places: Places | None) -> Finding:
+    text = f"{sighting.peer.announcement} is announced, and does not answer ({sighting.state})."
+    remedy = "Has it ended, or does a firewall keep its TCP ports from this host?"
+    if places is not None:
+        why = places.why_not(sighting.peer.instance, sighting.peer.announcement.directory)
+        remedy = f"{why[0].upper()}{why[1:]}." if why else "Has it ended, or was it stopped?"
+    if sighting.state == "draining":
+        return Finding(level=Level.OK, check="peers", text=f"{sighting.peer.announcement} is shutting down.")
+    if sighting.state == "refused":
+        text, remedy = f"{sighting.peer.announcement} refuses us.", "Give both the same key (lightbus keys)."
+    return Finding(level=Level.ERROR, check="peers", text=text, remedy=remedy)
+
+
+async def check_names(examination: Examination) -> AsyncIterator[Finding]:
+    """See whether processes can be told apart by their names."""
+    names = Counter(_named(sighting.peer) for sighting in examination.live)
+    for (service, process), count in names.items():
+        if count > 1:
+            yield Finding(
+                level=Level.WARNING,
+                check="names",
+                text=f"{count} processes are called '{service} {process}'.",
+                remedy="Leave --process-name out, or put {hostname} and {pid} in it, to tell them apart.",
+            )
+
+
+async def check_clocks(examination: Examination) -> AsyncIterator[Finding]:
+    """See whether the clocks of the workers fit to ours."""
+    for sighting in examination.live:
+        skew = await _skew(examination.bus, sighting.peer)
+        if skew is not None and abs(skew) > MAX_SKEW:
+            yield Finding(
+                level=Level.WARNING,
+                check="clocks",
+                text=f"the clock of {sighting.peer.announcement} is {abs(skew):.1f} s "
+                f"{'ahead of' if skew > 0 else 'behind'} ours.",
+                remedy="Have both hosts keep time (NTP): the times of events and in logs do not fit together.",
+            )
+
+
+async def _skew(bus: Connection, peer: Peer) -> float | None:
+    """Return the seconds by which a peer's clock is ahead; half of the round trip is taken to be the way back."""
+    before = time.time()
+    try:
+        told = await bus.ask(peer, "ping")
+    except LightbusException:
+        return None
+    return float(told) - (before + time.time()) / 2
+
+
+async def check_versions(examination: Examination) -> AsyncIterator[Finding]:
+    """See whether peers that serve one API serve the same."""
+    for api in served_apis(sighting.peer for sighting in examination.sightings):
+        if api.is_mixed:
+            services = sorted({peer.announcement.service for peer in api.peers})
+            yield Finding(
+                level=Level.WARNING,
+                check="versions",
+                text=f"the {len(api.peers)} peers that serve '{api.name}' do not serve the same "
+                f"(versions {', '.join(map(str, api.versions))}; services {', '.join(services)}).",
+                remedy="During an update that is so; otherwise update those that `lightbus describe` shows.",
+            )
+    for version, count in _library_versions(examination.live):
+        yield Finding(level=Level.OK, check="versions", text=f"{count} workers run lightbus {version}.")
+
+
+def _library_versions(sightings: Iterable[Sighting]) -> list[tuple[str, int]]:
+    return sorted(Counter(str(sighting.info.get("version", "unknown")) for sighting in sightings).items())
+
+
+def _named(peer: Peer) -> tuple[str, str]:
+    return peer.announcement.service, peer.announcement.process

@@ -1,0 +1,178 @@
+"""Is this host fit for the bus: interfaces, multicast, sockets, the disk, and what the system allows?"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from ...adapters.host.descriptors import connection_limit, hard_descriptor_limit
+from ...adapters.host.directories import data_directory
+from ...adapters.host.interfaces import explain
+from ...adapters.host.places import REMEDY
+from ...adapters.mdns.probe import multicast_problem, port_problem
+from .finding import Examination, Finding, Level
+
+__all__ = [
+    "check_bus",
+    "check_directories",
+    "check_discovery",
+    "check_interfaces",
+    "check_multicast",
+    "check_open_files",
+    "check_port",
+    "check_sockets",
+]
+
+MULTICAST_SECONDS = 1.0
+
+LITTLE_ROOM = 64 * 1024 * 1024
+LITTLE_SHARE = 0.05
+"""A disk that has fewer bytes left, and a smaller share of it, is a finding: a small one may be as good as empty."""
+
+FEW_CONNECTIONS = 1024
+"""Connections that a worker can have, and that may be too few for it."""
+
+
+async def check_bus(examination: Examination) -> AsyncIterator[Finding]:
+    """Say which bus it is, and who is kept out of it."""
+    engine = examination.bus.client.engine
+    yield Finding(
+        level=Level.OK, check="bus", text=f"'{examination.bus.name}': {engine.transport.security.describe()}."
+    )
+
+
+async def check_interfaces(examination: Examination) -> AsyncIterator[Finding]:
+    """Say which interfaces are used, and why not the others."""
+    if examination.on_host_only:
+        yield Finding(level=Level.OK, check="interfaces", text="none is used: this bus stays on this host.")
+        return
+    for report in explain(examination.bus.client.config.network.interfaces):
+        yield Finding(level=Level.OK, check="interfaces", text=f"{report}.")
+
+
+async def check_port(examination: Examination) -> AsyncIterator[Finding]:
+    """See whether the port of multicast DNS can be shared, where peers are found by that."""
+    if examination.on_host_only or examination.backend != "mdns":
+        return  # nobody is found by it who would not be found without
+    problem = port_problem()
+    if problem is None:
+        yield Finding(level=Level.OK, check="port 5353", text="can be shared.")
+        return
+    yield Finding(
+        level=Level.ERROR,
+        check="port 5353",
+        text=f"cannot be used ({problem}).",
+        remedy="Have the program that holds it share it (`ss -ulnp sport = 5353`), or name a peer: LIGHTBUS_PEERS.",
+    )
+
+
+async def check_multicast(examination: Examination) -> AsyncIterator[Finding]:
+    """See whether multicast is sent and received at each address, where peers are found by that."""
+    if examination.on_host_only:
+        return
+    if examination.backend != "mdns":
+        found = "only fixed peers are found" if examination.backend == "none" else "see discovery"
+        yield Finding(level=Level.OK, check="multicast", text=f"is not used (discovery.backend): {found}.")
+        return
+    addresses = examination.bus.client.engine.network.addresses
+    problems = await asyncio.gather(*(multicast_problem(each, MULTICAST_SECONDS) for each in addresses))
+    for address, problem in zip(addresses, problems, strict=True):
+        if problem is None:
+            yield Finding(level=Level.OK, check="multicast", text=f"is sent and received at {address}.")
+        else:
+            yield Finding(
+                level=Level.ERROR,
+                check="multicast",
+                text=f"does not work at {address}: {problem}.",
+                remedy="Allow UDP port 5353 to 224.0.0.251 there, use another interface (LIGHTBUS_INTERFACES), "
+                "or name a peer: LIGHTBUS_PEERS=host:port.",
+            )
+
+
+async def check_discovery(examination: Examination) -> AsyncIterator[Finding]:
+    """Pass on what a discovery that a package brings says of itself; what it is like inside is not known here."""
+    node = examination.bus.client.engine.node
+    if node is None or examination.backend in ("mdns", "none"):
+        return
+    if problem := node.discovery.problem:
+        yield Finding(level=Level.ERROR, check="discovery", text=f"'{examination.backend}' does not work: {problem}")
+        return
+    yield Finding(
+        level=Level.OK,
+        check="discovery",
+        text=f"peers are found by '{examination.backend}' (discovery.backend), which tells of no problem. What else "
+        "may keep it from telling of somebody cannot be looked at from here.",
+    )
+
+
+async def check_sockets(examination: Examination) -> AsyncIterator[Finding]:
+    """Look at the directories in which processes meet in mode host; one that can be used is enough."""
+    places = examination.bus.client.engine.network.places
+    if places is None:
+        return
+    problems = places.problems()
+    usable = [path for path, problem in problems.items() if not problem]
+    if usable:
+        text = f"are looked for, and made, in {', '.join(map(str, usable))}."
+        yield Finding(level=Level.OK, check="sockets", text=text)
+    for problem in problems.values():
+        if problem and (not usable or "cannot be made" not in problem):
+            yield Finding(
+                level=Level.WARNING if usable else Level.ERROR,
+                check="sockets",
+                text=f"{problem}.",
+                remedy="" if usable else f"{REMEDY[0].upper()}{REMEDY[1:]}.",
+            )
+
+
+async def check_directories(examination: Examination) -> AsyncIterator[Finding]:
+    """See whether events can be kept: the directory of journals, and the room on its disk."""
+    directory = data_directory(examination.bus.client.config.journal.data_dir)
+    there = next(each for each in (directory, *directory.parents) if each.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        yield Finding(
+            level=Level.ERROR,
+            check="data directory",
+            text=f"{directory} cannot be {'written to' if there == directory else 'made'} by this user.",
+            remedy="Give it to the user that runs the workers, or set LIGHTBUS_DATA_DIR.",
+        )
+    elif problem := _little_room(there):
+        yield Finding(
+            level=Level.WARNING,
+            check="data directory",
+            text=f"{directory} is on a disk with {problem}: soon no event can be kept.",
+            remedy="Make room there, or set LIGHTBUS_DATA_DIR.",
+        )
+    elif there == directory:
+        yield Finding(level=Level.OK, check="data directory", text=f"{directory} can be written to.")
+    else:
+        yield Finding(level=Level.OK, check="data directory", text=f"{directory} will be made with the first event.")
+
+
+def _little_room(path: Path) -> str:
+    """Return what is short on the disk of a path; no text where there is enough."""
+    try:
+        disk = os.statvfs(path)
+    except OSError:
+        return ""
+    left, total = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+    if total and left < min(LITTLE_ROOM, LITTLE_SHARE * total):
+        return f"{left / 2**20:.1f} MiB left"
+    return "no room for another file (inodes)" if disk.f_files and not disk.f_favail else ""
+
+
+async def check_open_files(examination: Examination) -> AsyncIterator[Finding]:
+    """See how many connections the system lets a worker have."""
+    most = connection_limit(hard_descriptor_limit())
+    if most >= FEW_CONNECTIONS:
+        yield Finding(level=Level.OK, check="open files", text="a worker may have thousands of connections.")
+        return
+    yield Finding(
+        level=Level.WARNING,
+        check="open files",
+        text=f"a process of this user may have {hard_descriptor_limit()}, so a worker takes {most} connections.",
+        remedy="Each caller has about three. Raise the hard limit: `ulimit -Hn`, LimitNOFILE= of systemd, or "
+        "/etc/security/limits.conf.",
+    )
