@@ -46,7 +46,7 @@ An error that crosses the wire carries its class's `code`; the receiving side ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 __all__ = [
@@ -445,32 +445,6 @@ def error_for_code(code: str) -> type[LightbusException]:
 
 MAX_NAME = 300
 """Characters of a name for which near ones are looked for: the time it takes grows with their square."""
-
-
-def safely(show: Callable[[Any], str], value: Any) -> str:
-    """Return `show(value)`, fit to be sent: `str` or `repr` of something of the user's may raise, or be no UTF-8."""
-    try:
-        return show(value).encode(errors="backslashreplace").decode()
-    except BaseException as error:
-        return f"<{show.__name__.strip('_')}() of {with_article(class_name(value))} raised {class_name(error)}>"
-
-
-def with_article(name: str) -> str:
-    """Return "an int", "a str": for names of types in sentences."""
-    return f"{'an' if name[:1].lower() in tuple('aeiou') else 'a'} {name}"
-
-
-def class_name(value: object, *, qualified: bool = False) -> str:
-    """Return the name of a value's class, with its module where that is asked for, whatever its metaclass says."""
-    kind = type(value)
-    name: str = _NAME.__get__(kind)
-    if qualified:
-        name = f"{_DICT.__get__(kind).get('__module__', 'builtins')}.{_QUALNAME.__get__(kind)}"
-    return name.encode(errors="backslashreplace").decode()
-
-
-_NAME, _QUALNAME, _DICT = (type.__dict__[name] for name in ("__name__", "__qualname__", "__dict__"))
-# The metaclass of a stranger's class may answer for these with anything.
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

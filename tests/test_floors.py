@@ -14,7 +14,18 @@ import lightbus
 PACKAGE = Path(lightbus.__path__[0])
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("__about__", "exceptions", "typing", "deadline", "message", "listener", "keywords", "recurring", "config"),
+    (
+        "__about__",
+        "exceptions",
+        "phrases",
+        "typing",
+        "deadline",
+        "message",
+        "listener",
+        "keywords",
+        "recurring",
+        "config",
+    ),
     ("wire",),
     ("core", "service", "ports"),
     ("adapters.host",),

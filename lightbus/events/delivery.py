@@ -11,9 +11,10 @@ import logging
 from collections.abc import Callable
 
 from ..core.streams import Entry, Stream
-from ..exceptions import LightbusException, PayloadTooLarge, ProtocolError, safely
+from ..exceptions import LightbusException, PayloadTooLarge, ProtocolError
 from ..listener import Listener, OnError
 from ..message import EventMessage
+from ..phrases import safely
 from ..service.failures import as_exception, report, show
 from ..wire import envelope
 from .cancel_guard import CancelGuard, current_task

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from contextvars import Context
 
 from ..core.streams import Stream
-from ..exceptions import LightbusException, safely
+from ..exceptions import LightbusException
 from ..listener import Listener
+from ..phrases import safely
 from ..service.execution import begin, check_ran
 from .cancel_guard import CancelGuard, current_task
 from .delivery import Delivery

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, cast
 
-from ..exceptions import DeformError, InvalidArguments, PayloadTooLarge, safely
+from ..exceptions import DeformError, InvalidArguments, PayloadTooLarge
+from ..phrases import safely
 from ..service.failures import describe, encode_error, is_a, report
 from ..wire import envelope
 from ..wire.envelope import Error, Result

@@ -21,8 +21,8 @@ from ..exceptions import (
     UnknownApi,
     UnknownProcedure,
     did_you_mean,
-    with_article,
 )
+from ..phrases import with_article
 from .declared import ApiMeta, Delivery, Event, Procedure, check_name
 from .exposing import bound_method, is_method, own_members, why_left_out
 from .parameters import Parameter, WildcardParameter

@@ -23,7 +23,7 @@ from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType
 from typing import Any
 
 from ..deadline import ServedCall, current_call
-from ..exceptions import safely
+from ..phrases import safely
 from .forks import FORKS, end_child
 
 __all__ = [

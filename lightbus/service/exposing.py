@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..exceptions import with_article
+from ..phrases import with_article
 
 __all__ = ["bound_method", "is_method", "own_members", "why_left_out"]
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
-from ..exceptions import LightbusWorkerError, class_name, safely
+from ..exceptions import LightbusWorkerError
+from ..phrases import class_name, safely
 from ..wire import codec, envelope
 from ..wire.envelope import Error
 from .forks import FORKS, end_child, ended_in_child

@@ -14,8 +14,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from enum import Enum
 from typing import Any, Union
 
-from ..exceptions import InvalidDeclaration, InvalidEventArguments, did_you_mean, safely
+from ..exceptions import InvalidDeclaration, InvalidEventArguments, did_you_mean
 from ..message import EventMessage
+from ..phrases import safely
 from ..typing import Kwargs
 from .parameters import Parameter, by_name, empty
 from .signature import Signature

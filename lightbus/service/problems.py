@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..exceptions import with_article
+from ..phrases import with_article
 
 __all__ = ["Problem", "elided"]
 

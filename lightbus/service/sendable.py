@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Annotated, Any, Literal, NewType, NotRequired, Required, TypeVar, is_typeddict
 
-from ..exceptions import DeformError, InvalidDeclaration, with_article
+from ..exceptions import DeformError, InvalidDeclaration
+from ..phrases import with_article
 from ..wire.codec import encode
 from ..wire.plain import is_carried
 from .api import Api

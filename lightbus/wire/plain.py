@@ -18,7 +18,8 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
-from ..exceptions import DeformError, with_article
+from ..exceptions import DeformError
+from ..phrases import with_article
 
 __all__ = ["EXTENSION_TYPES", "MAX_DEPTH", "explain", "is_carried", "json_form", "to_plain"]
 

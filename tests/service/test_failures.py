@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from helpers.failing import ODD
-from lightbus.exceptions import InvalidParameters, class_name
+from lightbus.exceptions import InvalidParameters
+from lightbus.phrases import class_name
 from lightbus.service.failures import MAX_TRACE, as_exception, describe, encode_error, is_a, report, show, trace_of
 from lightbus.wire import envelope
 from lightbus.wire.envelope import Error

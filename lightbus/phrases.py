@@ -1,0 +1,34 @@
+"""How values and their types are named in sentences, whatever the user's own classes make of that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["class_name", "safely", "with_article"]
+
+
+def safely(show: Callable[[Any], str], value: Any) -> str:
+    """Return `show(value)`, fit to be sent: `str` or `repr` of something of the user's may raise, or be no UTF-8."""
+    try:
+        return show(value).encode(errors="backslashreplace").decode()
+    except BaseException as error:
+        return f"<{show.__name__.strip('_')}() of {with_article(class_name(value))} raised {class_name(error)}>"
+
+
+def with_article(name: str) -> str:
+    """Return "an int", "a str": for names of types in sentences."""
+    return f"{'an' if name[:1].lower() in tuple('aeiou') else 'a'} {name}"
+
+
+def class_name(value: object, *, qualified: bool = False) -> str:
+    """Return the name of a value's class, with its module where that is asked for, whatever its metaclass says."""
+    kind = type(value)
+    name: str = _NAME.__get__(kind)
+    if qualified:
+        name = f"{_DICT.__get__(kind).get('__module__', 'builtins')}.{_QUALNAME.__get__(kind)}"
+    return name.encode(errors="backslashreplace").decode()
+
+
+_NAME, _QUALNAME, _DICT = (type.__dict__[name] for name in ("__name__", "__qualname__", "__dict__"))
+# The metaclass of a stranger's class may answer for these with anything.

@@ -1,0 +1,35 @@
+"""How values are named in sentences: whatever their classes do, there is a text that can be sent."""
+
+from __future__ import annotations
+
+import pytest
+
+from helpers.failing import Liar
+from lightbus.phrases import class_name, safely, with_article
+
+
+class Silent:
+    """Raises whatever is asked of it."""
+
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("int", "an int"), ("str", "a str"), ("", "a "), ("Order", "an Order")])
+def test_names_have_their_article(name: str, expected: str) -> None:
+    """It goes by the first letter."""
+    assert with_article(name) == expected
+
+
+def test_text_of_a_value_never_raises() -> None:
+    """A value that raises when it is asked for its text has one that says so; what is no UTF-8 is escaped."""
+    assert safely(str, 7) == "7"
+    assert safely(str, Silent()) == "<str() of a Silent raised SystemExit>"
+    assert safely(str, "a\udc80") == "a\\udc80"
+
+
+def test_class_name_is_that_of_the_class() -> None:
+    """Where a metaclass answers with something else, it is not asked."""
+    assert class_name(7) == "int"
+    assert class_name(7, qualified=True) == "builtins.int"
+    assert class_name(Liar(), qualified=True) == "helpers.failing.Liar"
