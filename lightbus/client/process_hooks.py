@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import concurrent.futures.thread  # noqa: F401 - registered first: its lock, which loops take, is held after our wait
 import contextlib
 import os
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 
 from ..adapters.sqlite.outbox import Outbox
 from ..blocking import note_exit
+from ..engine.loop_host import standing_still
 from .engine_holder import EngineHolder
 from .lifecycle import Lifecycle
 from .outbox import UnpublishedEvents
@@ -85,9 +87,16 @@ _CLIENTS: weakref.WeakSet[InProcess] = weakref.WeakSet()
 """Every client of this process that is still used."""
 
 
+_under_way = threading.Lock()
+"""Held by the thread that forks: one after another, or each would wait until the other stands still."""
+
+
 def _before_fork() -> None:
     _FORKS.signals = held_back()
     _FORKS.resume = []
+    with standing_still():
+        if _under_way.acquire(timeout=FORK_PATIENCE):
+            _FORKS.resume.append(_under_way.release)
     if Outbox.lock.acquire(timeout=FORK_PATIENCE):
         _FORKS.resume.append(Outbox.lock.release)
     for client in list(_CLIENTS):
@@ -95,12 +104,14 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_parent() -> None:
-    for resume in _FORKS.resume:
+    for resume in reversed(_FORKS.resume):
         resume()
     let_in(_FORKS.signals)
 
 
 def _after_fork_in_child() -> None:
+    global _under_way
+    _under_way = threading.Lock()
     forget_in_child(has_worker=any(client.has_worker for client in _CLIENTS))
     Outbox.lock = threading.Lock()
     for client in list(_CLIENTS):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextvars import Context
 from typing import Any, Protocol, TypeVar
@@ -14,13 +15,14 @@ from ..core.registry import Peer
 from ..exceptions import BusAlreadyClosed, UnsupportedUse
 from .node import Node
 
-__all__ = ["LoopHost", "Owner"]
+__all__ = ["LoopHost", "Owner", "standing_still"]
 
 T = TypeVar("T")
 
 START_TIMEOUT = 10.0
 STOP_TIMEOUT = 3.0
 LONGEST_PAUSE = 5.0
+LOOK_EVERY = 0.01
 
 
 class Owner(Protocol):
@@ -214,7 +216,7 @@ class LoopHost:
         if place is not None and place[1].is_running() and place[1] is not asyncio._get_running_loop():
             with contextlib.suppress(RuntimeError):  # closed just now
                 place[1].call_soon_threadsafe(stand_still)
-                still.wait(seconds)
+                _wait_until_still(place[1], still, seconds)
         return resume
 
     # The end
@@ -248,3 +250,27 @@ class LoopHost:
     def _check_open(self) -> None:
         if self.closed:
             raise BusAlreadyClosed("The bus was closed. Make a new one with lightbus.create().")
+
+
+_STANDING: set[asyncio.AbstractEventLoop] = set()
+"""Loops whose threads wait for the fork of another thread, before one of their own."""
+
+
+@contextlib.contextmanager
+def standing_still() -> Iterator[None]:
+    """Have the loop that runs in this thread, if one does, count as standing still for the forks of other threads."""
+    loop = asyncio._get_running_loop()
+    if loop is None:
+        yield
+        return
+    _STANDING.add(loop)
+    try:
+        yield
+    finally:
+        _STANDING.discard(loop)
+
+
+def _wait_until_still(loop: asyncio.AbstractEventLoop, still: threading.Event, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not still.wait(LOOK_EVERY) and loop not in _STANDING and time.monotonic() < until:
+        pass

@@ -22,7 +22,7 @@ def bus() -> Iterator[BusPath]:
 
 
 FORKER = '''
-import asyncio, os, sys, threading
+import asyncio, os, sys
 import lightbus
 from pathlib import Path
 
@@ -85,15 +85,14 @@ def start(): child_of("def hook", "exit")
 @bus.client.on_start()
 async def start_async(): child_of("async hook", "exit")
 @bus.client.every(seconds=3600, also_run_immediately=True)
-def scheduled():
-    child_of("schedule", "exit")
-    was_scheduled.set()
-was_scheduled = threading.Event()
-async def background():
-    while not was_scheduled.is_set(): await asyncio.sleep(0.01)  # two forks at a time wait for each other
-    child_of("background", "exit")
+def scheduled(): child_of("schedule", "exit")
+async def background(): child_of("background", "exit")
 bus.client.add_background_task(background())
 '''
+
+
+STARTED = 4
+"""Lines that its hooks, its schedule and its background task write."""
 
 
 @pytest.fixture
@@ -102,7 +101,7 @@ def forker(processes: Processes, tmp_path: Path) -> Process:
     (tmp_path / "forker.py").write_text(FORKER)
     worker = processes.worker("forker", cwd=tmp_path, env={"CODES": str(tmp_path / "codes")})
     worker.wait_for_line("Ready")
-    wait_until(lambda: "background" in (tmp_path / "codes").read_text())
+    wait_until(lambda: len((tmp_path / "codes").read_text().splitlines()) == STARTED)
     return worker
 
 
@@ -136,3 +135,48 @@ def test_a_child_that_leaves_other_functions_ends(bus: BusPath, forker: Process,
     assert sorted((tmp_path / "codes").read_text().splitlines()) == sorted(started + listeners)
     forker.signal(signal.SIGTERM)
     assert forker.wait() == 0
+
+
+AT_ONCE = """
+import asyncio, os, threading, time
+import lightbus
+from lightbus.adapters.sqlite.outbox import Outbox
+from lightbus.client import process_hooks
+
+process_hooks.FORK_PATIENCE = 3600  # who waits in vain does so for longer than the call
+bus = lightbus.create(service_name="forker")
+
+def child():
+    pid = os.fork()
+    if pid == 0:
+        assert bus.client.config  # it goes on with its own
+        os._exit(7)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+class Api(lightbus.Api):
+    class Meta: name = "forker"
+    async def beside_the_loop(self) -> list[int]:
+        codes = []
+        thread = threading.Thread(target=lambda: codes.append(child()))
+        thread.start()
+        while not (Outbox.lock.locked() or codes): time.sleep(0.001)  # the other one waits for this loop now
+        codes.append(child())
+        await asyncio.to_thread(thread.join)
+        return codes
+    async def of_threads(self) -> list[int]:
+        return await asyncio.gather(*(asyncio.to_thread(child) for _ in range(3)))
+
+bus.client.register_api(Api())
+"""
+
+
+def test_forks_at_once(processes: Processes, tmp_path: Path, bus: BusPath) -> None:
+    """Threads that fork at the same time do not wait for each other's end, where one of them is the worker's own."""
+    (tmp_path / "at_once.py").write_text(AT_ONCE)
+    worker = processes.worker("at_once", cwd=tmp_path)
+    worker.wait_for_line("Ready")
+    for _ in range(3):
+        assert bus.forker.beside_the_loop() == [7, 7]
+        assert bus.forker.of_threads() == [7, 7, 7]
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
