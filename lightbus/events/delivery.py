@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 
 from ..core.streams import Entry, Stream
-from ..exceptions import LightbusException, PayloadTooLarge, ProtocolError
+from ..exceptions import JournalError, LightbusException, PayloadTooLarge, ProtocolError
 from ..listener import Listener, OnError
 from ..message import EventMessage
 from ..phrases import safely
@@ -177,10 +177,13 @@ class Delivery:
         return going_on
 
     def _log_failure(self, message: EventMessage, error: Exception, what_next: str) -> None:
-        report(
-            logger, logging.ERROR, error, "The listener %s failed on %s, delivery %d of %d. %s",
-            self._listener.name, safely(repr, message), message.deliveries, self._listener.max_deliveries, what_next,
-        )  # fmt: skip
+        text = "The listener %s failed on %s, delivery %d of %d. %s"
+        most = self._listener.max_deliveries
+        about = self._listener.name, safely(repr, message), message.deliveries, most, what_next
+        if isinstance(error, JournalError):  # a disk that is full fails all that fire something: no traceback of each
+            logger.error(text, *about[:-1], f"{what_next} It raised: {error}")
+        else:
+            report(logger, logging.ERROR, error, text, *about)
 
 
 def _where(stream: Stream, entry: Entry) -> str:

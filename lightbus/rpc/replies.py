@@ -9,9 +9,10 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, cast
 
-from ..exceptions import DeformError, InvalidArguments, PayloadTooLarge
+from ..exceptions import DeformError, InvalidArguments, JournalError, PayloadTooLarge
 from ..phrases import safely
-from ..service.failures import describe, encode_error, is_a, report
+from ..recurring import RecurringLog
+from ..service.failures import describe, encode_error, is_a, report, shorten
 from ..wire import envelope
 from ..wire.envelope import Error, Result
 from ..wire.sizes import LEAST, most
@@ -40,6 +41,7 @@ class Replies:
         self._config = config
         self._counts = counts
         self._max_message_size_of = max_message_size_of
+        self._disk = RecurringLog(logger)
 
     def of_result(self, job: Job, value: Any) -> bytes:
         """Return the frame of a result. Raises where it is not what was promised, or cannot be sent."""
@@ -70,8 +72,15 @@ class Replies:
         else:
             message = describe(job.name, error)
             self._counts["failed"] += 1
-            report(logger, logging.WARNING, error, "%s", message.message)
+            self._log(job, message.message, error)
         return encode_error(message, job.call_id, self._most(job))
+
+    def _log(self, job: Job, text: str, error: BaseException) -> None:
+        if is_a(error, JournalError):  # a disk that is full fails every call that fires something
+            shorten(error)
+            self._disk.say(job.name, logging.WARNING, "%s", text, exc_info=error)
+        else:
+            report(logger, logging.WARNING, error, "%s", text)
 
     def _most(self, job: Job) -> int:
         """Return the bytes that the answer to a call may have."""

@@ -14,6 +14,7 @@ from helpers.failing import ODD
 from helpers.listeners import Context, fail, feeder, give, listener, run, undecided
 from lightbus.events import delivery as module
 from lightbus.events.listener_runner import ListenerRunner
+from lightbus.exceptions import JournalError
 from lightbus.listener import OnError
 from lightbus.message import EventMessage
 
@@ -31,6 +32,22 @@ def test_an_error_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         assert (context.fatal, feeder(runner).source.acked[-1]) == ([], 2)
 
     run(fail, test)
+
+
+def test_each_event_that_a_full_disk_fails_is_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    """Which says what to do, without a traceback."""
+
+    def write(message: EventMessage) -> None:
+        raise JournalError("The disk is full: make room.")
+
+    async def test(runner: ListenerRunner, context: Context) -> None:
+        for number in (1, 2):
+            give(runner, number)
+        await wait_until_async(lambda: runner.handled == 2)
+        assert caplog.text.count("The disk is full: make room.") == 2
+        assert "Traceback" not in caplog.text
+
+    run(write, test)
 
 
 def test_shutdown_on_an_error() -> None:

@@ -20,7 +20,7 @@ from helpers import MS, wait_until_async
 from helpers.failing import ODD
 from lightbus.config import Config
 from lightbus.deadline import Deadline, current_call, current_chain
-from lightbus.exceptions import InvalidParameters, UnknownApi
+from lightbus.exceptions import InvalidParameters, JournalError, UnknownApi
 from lightbus.membership.context import MAX_CHAIN, Identity
 from lightbus.message import ResultMessage, RpcMessage
 from lightbus.rpc import places
@@ -137,6 +137,7 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
     "plain": lambda: ValueError("no", 7),
     "ours": lambda: UnknownApi("nobody there"),
     "arguments": lambda: InvalidParameters("of a nested call"),
+    "disk": lambda: JournalError("The journal j cannot be written: full. The disk is full: make room."),
     "exit": lambda: SystemExit(3),
     "interrupt": KeyboardInterrupt,
     "cancelled": lambda: asyncio.CancelledError("my own"),
@@ -1187,6 +1188,22 @@ def test_the_traceback_is_that_of_the_handler(handler: str, caplog: pytest.LogCa
 
     serve_marked(test)
     assert "/lightbus/rpc/" not in caplog.text
+
+
+@pytest.mark.parametrize("handler", ["fail", "fail_in_thread"])
+def test_a_full_disk_is_logged_once(handler: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It fails every call that fires something; their callers are all told."""
+
+    async def test(bench: Bench) -> None:
+        for _ in range(5):
+            error = await bench.error(handler, kind="disk")
+            assert "The disk is full: make room." in error.message
+        await bench.error(handler, kind="plain")
+        assert bench.server.counts["failed"] == 6
+
+    serve(test)
+    assert caplog.text.count("The disk is full: make room.") == 2  # the line, and its traceback
+    assert caplog.text.count("Traceback") == 2
 
 
 def test_a_handler_that_cancels_itself() -> None:
