@@ -17,7 +17,17 @@ from contextlib import suppress
 
 from .borrowing import borrowed
 
-__all__ = ["GONE", "LOOK_EVERY", "MAX_BACKLOG", "MAX_TOPICS", "WRITABLE", "Backlogs", "Connection", "is_worth_a_line"]
+__all__ = [
+    "GONE",
+    "LOOK_EVERY",
+    "MAX_BACKLOG",
+    "MAX_TOPICS",
+    "MAX_TOPICS_IN_ALL",
+    "WRITABLE",
+    "Backlogs",
+    "Connection",
+    "is_worth_a_line",
+]
 
 logger = logging.getLogger("lightbus.transport")
 
@@ -29,6 +39,9 @@ MAX_TOPICS = 4 * 1024 * 1024
 Bytes of the topics to which one connection may be subscribed: a hundred thousand, as they are usual. libzmq takes fifty
 times as much memory for topics that have nothing in common.
 """
+
+MAX_TOPICS_IN_ALL = 2 * MAX_TOPICS
+"""Bytes of the different topics to which all connections may be subscribed; beyond, who has the most is closed."""
 
 LOOK_EVERY = 1024 * 1024
 """Bytes that are published between two looks."""
@@ -73,14 +86,19 @@ class Connection:
 
 
 class _Subscriber:
-    __slots__ = ("clear_at", "connection", "topics")
+    __slots__ = ("clear_at", "connection", "size", "topics")
 
     def __init__(self, connection: Connection, clear_at: int) -> None:
         self.connection = connection
         self.clear_at = clear_at
         """How many bytes had been published when nothing waited for it."""
-        self.topics = 0
-        """Bytes of the topics that it is subscribed to."""
+        self.topics: set[bytes] = set()
+        """
+        What it was subscribed to; some may have ended: libzmq tells the end of a subscription only where nobody else
+        has the same.
+        """
+        self.size = 0
+        """Bytes of these."""
 
 
 class Backlogs:
@@ -101,30 +119,57 @@ class Backlogs:
         self._published = 0
         self._look_at = 0
         self._connections: dict[int, _Subscriber] = {}
+        self._topics: dict[bytes, bytes] = {}
+        """All topics that somebody is subscribed to, by themselves: each is kept once."""
+        self._topics_size = 0
+        self._most_topics = MAX_TOPICS_IN_ALL
         self._poll = select.poll()
 
     def __len__(self) -> int:
         return len(self._connections)
 
-    def heard(self, descriptor: int, size: int = 0) -> None:
-        """
-        Note that something came over the connection with this descriptor, which is libzmq's.
-
-        Args:
-            descriptor: of the connection.
-            size: bytes of the topic that it subscribes to; negative where that ends.
-
-        """
+    def heard(self, descriptor: int, topic: bytes = b"", *, subscribed: bool = True) -> None:
+        """Note that a subscription, or its end, came over the connection with this descriptor, which is libzmq's."""
         with suppress(OSError):
             connection = Connection(descriptor)
             known = self._connections.get(descriptor)
             if known is None or known.connection.inode != connection.inode:
                 known = self._connections[descriptor] = _Subscriber(connection, self._published)
                 self._poll.register(descriptor, WRITABLE)
-            known.topics += size
-            if known.topics > MAX_TOPICS:
+            if subscribed:
+                self._add(known, topic)
+            elif topic in known.topics:
+                known.topics.remove(topic)
+                known.size -= len(topic)
+            if known.size > MAX_TOPICS:
                 self._forget(descriptor)
-                self._close_for_topics(connection)
+                self._close_for_topics(connection, known.size)
+        if self._topics_size > self._most_topics:
+            self._make_room()
+
+    def unsubscribed(self, topic: bytes) -> None:
+        """Note that nobody is subscribed to a topic any more."""
+        if self._topics.pop(topic, None) is not None:
+            self._topics_size -= len(topic)
+        if self._topics_size <= MAX_TOPICS_IN_ALL:
+            self._most_topics = MAX_TOPICS_IN_ALL
+
+    def _add(self, subscriber: _Subscriber, topic: bytes) -> None:
+        known = self._topics.setdefault(topic, topic)
+        if known is topic:
+            self._topics_size += len(topic)
+        if known not in subscriber.topics:
+            subscriber.topics.add(known)
+            subscriber.size += len(known)
+
+    def _make_room(self) -> None:
+        """Close the connection with the most topics; libzmq tells of the end of each only later."""
+        if not self._connections:
+            return
+        self._most_topics = self._topics_size + MAX_TOPICS
+        descriptor, most = max(self._connections.items(), key=lambda item: item[1].size)
+        self._forget(descriptor)
+        self._close_for_topics(most.connection, most.size)
 
     def published(self, size: int) -> None:
         """Count what is published to all who want it, and now and then look for those who do not read."""
@@ -160,13 +205,14 @@ class Backlogs:
                     self._most // 2**20, self.closed,
                 )  # fmt: skip
 
-    def _close_for_topics(self, connection: Connection) -> None:
+    def _close_for_topics(self, connection: Connection, size: int) -> None:
         if connection.close():
             self.too_many_topics += 1
             if is_worth_a_line(self.too_many_topics):
                 logger.warning(
-                    "A connection was subscribed to topics of %d MiB, and was closed (%d so far): no listener is",
-                    MAX_TOPICS // 2**20, self.too_many_topics,
+                    "A connection was subscribed to topics of %d bytes, and was closed (%d so far): no listener is. "
+                    "One may have %d, and all together %d",
+                    size, self.too_many_topics, MAX_TOPICS, MAX_TOPICS_IN_ALL,
                 )  # fmt: skip
 
 

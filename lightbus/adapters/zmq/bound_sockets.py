@@ -151,9 +151,11 @@ class Publisher(_BoundSocket):
 
     def _receive(self) -> None:
         received = self._socket.recv(NOBLOCK, copy=False)
-        with contextlib.suppress(zmq.ZMQError):  # an unsubscription that libzmq makes up comes from nowhere
-            size = len(received) if received.bytes[:1] == b"\1" else -len(received)
-            self.backlogs.heard(int(received.get(_SOURCE)), size)
         message = received.bytes
+        topic, subscribed = message[1:], message[:1] == b"\1"
+        with contextlib.suppress(zmq.ZMQError):  # an unsubscription that libzmq makes up comes from nowhere
+            self.backlogs.heard(int(received.get(_SOURCE)), topic, subscribed=subscribed)
         if message and message[0] <= 1:  # 1 subscribes, 0 unsubscribes (RFC 29); anything else is a stranger's
-            self._on_subscription(message[1:], message[0] == 1)
+            if not subscribed:
+                self.backlogs.unsubscribed(topic)
+            self._on_subscription(topic, subscribed)

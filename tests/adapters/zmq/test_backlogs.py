@@ -69,6 +69,15 @@ def backlogs(connection: Connection) -> Backlogs:
     return made
 
 
+@pytest.fixture
+def connections() -> Iterator[list[Connection]]:
+    """Give four of them."""
+    made = [Connection() for _ in range(4)]
+    yield made
+    for each in made:
+        each.close()
+
+
 def publish(backlogs: Backlogs, size: int) -> None:
     """Publish so many bytes, in several messages."""
     for _ in range(size // LOOK_EVERY):
@@ -137,14 +146,43 @@ def test_what_is_no_descriptor_is_ignored(backlogs: Backlogs, connection: Connec
 def test_who_is_subscribed_to_too_much_is_disconnected(
     connection: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Topics count as long as it is subscribed to them."""
+    """A topic counts once, however often it was subscribed to."""
     backlogs = Backlogs(MOST)
     descriptor = connection.ours.fileno()
-    backlogs.heard(descriptor, MAX_TOPICS)
-    backlogs.heard(descriptor, -1000)
-    backlogs.heard(descriptor, 1000)
+    for _ in range(3):
+        backlogs.heard(descriptor, b"x" * MAX_TOPICS)
     assert connection.is_open()
-    backlogs.heard(descriptor, 1)
+    backlogs.heard(descriptor, b"x" * MAX_TOPICS, subscribed=False)
+    backlogs.heard(descriptor, b"y")
+    assert connection.is_open()
+    backlogs.heard(descriptor, b"x" * MAX_TOPICS)
     assert not connection.is_open()
     assert backlogs.too_many_topics == 1
-    assert "A connection was subscribed to topics of 4 MiB, and was closed (1 so far)" in caplog.text
+    assert "A connection was subscribed to topics of 4194305 bytes, and was closed (1 so far)" in caplog.text
+
+
+def test_all_together_are_subscribed_to_so_much(connections: list[Connection]) -> None:
+    """Who has the most is disconnected, and not the newcomer; what others have too counts once."""
+    backlogs = Backlogs(MOST)
+    many, same, other, newcomer = connections
+    for number in range(4):
+        backlogs.heard(many.ours.fileno(), b"%d" % number * (MAX_TOPICS // 4))
+        backlogs.heard(same.ours.fileno(), b"%d" % number * (MAX_TOPICS // 4 - 1))
+    for number in range(4):
+        backlogs.heard(other.ours.fileno(), b"%d" % number * (MAX_TOPICS // 4))
+    backlogs.heard(newcomer.ours.fileno(), b"auth")
+    assert [each.is_open() for each in connections] == [True] * 4
+    backlogs.heard(newcomer.ours.fileno(), b"shop")
+    assert [each.is_open() for each in connections] == [False, True, True, True]
+    backlogs.heard(newcomer.ours.fileno(), b"bill")  # libzmq has not told yet of what has ended
+    assert newcomer.is_open()
+
+
+def test_topics_that_nobody_has_any_more_count_for_nothing(connections: list[Connection]) -> None:
+    """Libzmq tells the end of a subscription where nobody else has the same, also where it makes that up."""
+    backlogs = Backlogs(MOST)
+    for each in connections:
+        for number in range(4):
+            backlogs.heard(each.ours.fileno(), b"%d" % number * (MAX_TOPICS // 4 - 1))
+            backlogs.unsubscribed(b"%d" % number * (MAX_TOPICS // 4 - 1))
+    assert [each.is_open() for each in connections] == [True] * 4
