@@ -1,4 +1,4 @@
-"""The command line: `python tests/bench [--rows NAME,...] [--security MODES] [--compare REF] [--json FILE]`."""
+"""The command line: `python tests/bench [--rows NAME,...] [--security MODES] [--compare REF] [--steps] ...`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from .report import print_comparison, print_modes, print_table, write_json
 from .rounds import Notebook, lines, run, run_in_turn
 from .rows import ROWS, Row, chosen
 from .sides import Bus, Raw
+from .steps import count_all
 
-__all__ = ["main"]
+__all__ = ["main", "programs_for"]
 
 TESTS = Path(__file__).resolve().parents[1]
 MODES = ("insecure", "bus_key", "host")
@@ -34,8 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write; return 1 if a row could not be measured (a target that is missed is no failure)."""
     options = _parse(arguments)
     divisor = QUICK if options.quick else 1
+    if options.steps:
+        with programs_for(options.security[0], divisor) as counted:
+            return count_all(counted, rounds=options.rounds, write=options.write, say=_say)
     with ExitStack() as stack:
-        programs = [stack.enter_context(_programs(mode, divisor)) for mode in options.security]
+        programs = [stack.enter_context(programs_for(mode, divisor)) for mode in options.security]
         if options.compare:
             return _compare(
                 options, stack.enter_context(_older(options.compare, options.security[0], divisor)), programs[0]
@@ -71,6 +75,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="short rounds: shows that all runs, not how fast")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table there too")
     parser.add_argument("--compare", metavar="REF", help="measure the package of this commit in turn with this one")
+    parser.add_argument("--steps", action="store_true", help="count calls, allocations, system calls and wake-ups")
+    parser.add_argument("--write", action="store_true", help="write what is counted into the document, too")
     parser.add_argument("--raw-only", action="store_true", help="measure the reference alone")
     parser.add_argument(
         "--security",
@@ -111,12 +117,12 @@ def _older(reference: str, security: str, divisor: int) -> Iterator[Programs]:
         if archive.returncode:
             raise SystemExit(f"bench: no package at {reference!r}: {archive.stderr.decode().strip()}")
         subprocess.run(["tar", "-x", "-C", directory], input=archive.stdout, check=True)
-        with _programs(security, divisor, package=directory) as programs:
+        with programs_for(security, divisor, package=directory) as programs:
             yield programs
 
 
 @contextmanager
-def _programs(security: str, divisor: int, package: str = "") -> Iterator[Programs]:
+def programs_for(security: str, divisor: int = 1, package: str = "") -> Iterator[Programs]:
     """Give what starts the measured programs, with directories of its own; none of either is left."""
     root = Path(tempfile.mkdtemp(prefix="lb-", dir="/tmp"))  # short: a unix socket's path has 107 bytes at most
     processes = Processes(root)

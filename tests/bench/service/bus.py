@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import Counter
 
@@ -88,3 +89,8 @@ def _compute() -> None:
 
 
 bus.client.register_api(AuthApi())
+
+if os.environ.get("BENCH_METER"):  # else nothing of it is imported: the memory of this worker is measured
+    from bench.step_service import StepsApi
+
+    bus.client.register_api(StepsApi())

@@ -1,0 +1,26 @@
+"""What the worker has besides the measured procedures where its steps are counted (`bench.meter`)."""
+
+from __future__ import annotations
+
+from lightbus import Api
+
+from .meter import Counts, meter
+
+__all__ = ["StepsApi"]
+
+METER = meter()  # before any thread is started
+
+
+class StepsApi(Api):
+    """Counts the steps of this worker."""
+
+    class Meta:
+        name = "steps"
+
+    async def begin(self) -> None:
+        """Count from now on."""
+        METER.start()
+
+    async def end(self) -> Counts:
+        """Return what was counted."""
+        return METER.stop()

@@ -1,0 +1,43 @@
+"""What a call and an event cost in function calls and allocations stays within the budget of its path."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.command import programs_for
+from bench.meter import why_not
+from bench.steps import BUDGETS, KEPT_IN_TEST, count_steps, over_budget, table
+
+SIZE = 40
+
+
+@pytest.mark.parametrize("kind", ["calls", "memory"])
+def test_paths_within_their_budgets(kind: str) -> None:
+    """Each path of one thing after another takes no more than its budget."""
+    if reason := why_not(kind):
+        pytest.skip(reason)
+    with programs_for("host") as programs:
+        measured = count_steps(programs, kind, KEPT_IN_TEST, size=SIZE, rounds=3, say=print)
+    counted = "calls" if kind == "calls" else "allocations"
+    assert all(measured[each.path][each.side][counted] > 1 for each in BUDGETS if each.path in KEPT_IN_TEST)
+    assert not (over := over_budget(measured)), "\n".join(over)
+
+
+def test_what_is_over_its_budget_is_named() -> None:
+    """A budget that is exceeded is told with the functions that are entered most, and stands in the table."""
+    budget = BUDGETS[0]
+    counts = {"calls": budget.calls + 1, "calls of rpc/server.py:Server.handle": 2.0, "allocations": 1.0}
+    measured = {budget.path: {budget.side: counts}}
+    [line] = over_budget(measured)
+    assert line.startswith(f"{budget.path}, {budget.side}: {budget.calls + 1:.1f} calls, of {budget.calls:g}\n")
+    assert "2.0 rpc/server.py:Server.handle" in line
+    assert table(measured)[2] == (
+        f"| {budget.title} | {budget.calls + 1:.1f} | {budget.calls:g} | 1.0 | {budget.allocations:g} | - | - |"
+    )
+
+
+def test_each_budget_is_one_of_a_path() -> None:
+    """No side of a path has two budgets, and none is left out of the test by a misspelt name."""
+    keys = [(each.path, each.side) for each in BUDGETS]
+    assert len(set(keys)) == len(keys)
+    assert set(KEPT_IN_TEST) <= {each.path for each in BUDGETS}
