@@ -75,7 +75,7 @@ BUDGETS: tuple[Budget, ...] = (
 )
 """In the order of the table."""
 
-KEPT_IN_TEST = ("sync_async", "sync_def", "async_one", "fire_handler_kept", "fire_script_kept")
+KEPT_IN_TEST = ("sync_async", "sync_def", "async_one", "fire_script_kept")
 """Paths of one thing after another: what they cost does not depend on how much comes together in time."""
 
 

@@ -17,7 +17,7 @@ def test_paths_within_their_budgets(kind: str) -> None:
     if reason := why_not(kind):
         pytest.skip(reason)
     with programs_for("host") as programs:
-        measured = count_steps(programs, kind, KEPT_IN_TEST, size=SIZE, rounds=3, say=print)
+        measured = count_steps(programs, kind, KEPT_IN_TEST, size=SIZE, rounds=2, say=print)
     counted = "calls" if kind == "calls" else "allocations"
     assert all(measured[each.path][each.side][counted] > 1 for each in BUDGETS if each.path in KEPT_IN_TEST)
     assert not (over := over_budget(measured)), "\n".join(over)
