@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Callable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from .exceptions import InvalidEventArguments, InvalidEventListener, InvalidName
 from .keywords import unknown_keywords_raise
 from .message import EventMessage
 from .service.reachable import OF_MEMBERS
-from .typing import BusOptions, JsonSchema
+from .typing import BusOptions, JsonSchema, Kwargs
 
 if TYPE_CHECKING:
     from .client import BusClient
@@ -139,6 +139,31 @@ class BusPath:
         """Fire the event; for event loops. Raises what `fire` raises."""
         self._check(args, InvalidEventArguments)
         return await self._client.fire_event(self._api_name, self._name, kwargs, bus_options)
+
+    def fire_many(self, events: Iterable[Kwargs], *, bus_options: Any = None) -> list[str]:
+        """
+        Fire many of these events together; return their ids when they are on disk.
+
+        Those of a list are stored by one commit, all of them or none. What a generator yields is stored a thousand at a
+        time, and the next ones are asked for when these are on disk: where one fails, those before are fired.
+        A publisher has one commit of its own: where there are several, and this process is none of them, events with
+        keys are handed to that of their key, and each stores its share.
+
+        Args:
+            events: the arguments of each event, as a dict.
+            bus_options: as `fire` has them, for all together (of a generator: for each thousand).
+
+        Raises what `fire` raises.
+        """
+        self._check((), InvalidEventArguments)
+        return self._client.firing_many.fire_blocking(self._api_name, self._name, events, bus_options)
+
+    async def fire_many_async(
+        self, events: Iterable[Kwargs] | AsyncIterable[Kwargs], *, bus_options: Any = None
+    ) -> list[str]:
+        """Do the same on an event loop; the events may come from an async generator, too."""
+        self._check((), InvalidEventArguments)
+        return await self._client.firing_many.fire(self._api_name, self._name, events, bus_options)
 
     @unknown_keywords_raise(InvalidEventListener)
     def listen(

@@ -21,6 +21,7 @@ from .call_or_fire import CallOrFire
 from .calling import Calling
 from .engine_holder import EngineHolder, EngineState, MakeEngine
 from .firing import Firing
+from .firing_many import FiringMany
 from .history import History
 from .hook_runner import HookPoint, HookRunner
 from .lifecycle import Lifecycle
@@ -86,6 +87,7 @@ class BusClient:
             engines, registration, workers, publish=lambda: self._lifecycle.start_publishing()
         )
         self._firing = Firing(config, engines, registration, hooks, unpublished)
+        self.firing_many = FiringMany(self._firing, engines, hooks, unpublished)
         self.call_or_fire = CallOrFire(
             config, engines, registration, unpublished, call=self.call_rpc_blocking, fire=self.fire_event_blocking
         )

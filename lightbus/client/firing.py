@@ -25,7 +25,7 @@ from .options import FIRE_OPTIONS, check_options, timeout_of
 from .outbox import UnpublishedEvents
 from .registration import Registration
 
-__all__ = ["Firing", "check_remote_event"]
+__all__ = ["CROWD", "Firing", "check_remote_event", "not_handled"]
 
 CROWD = 512
 """Events queued for publishing beyond which a firing loop lets the others have a turn."""
@@ -58,13 +58,13 @@ class Firing:
     ) -> EventMessage:
         """Fire an event and return it when it is on disk somewhere. Raises what `BusPath.fire` raises."""
         engine = self._engines.engine
-        event, publisher, settings, deadline, wait_for = self._terms(engine, api_name, name, options)
+        event, publisher, settings, deadline, wait_for = self.terms(engine, api_name, name, options)
         if event is None and api_name not in engine.snapshot.by_api:
             try:
                 await engine.resolve(api_name, deadline)
             except NotReachable as error:
                 return await asyncio.to_thread(self._keep_unknown, engine, api_name, name, kwargs, wait_for, error)
-        message = self._new_event(engine, event, api_name, name, kwargs, settings)
+        message = self.new_event(engine, event, api_name, name, kwargs, settings)
         if self._hooks.has("before_event_sent"):
             await self._hooks.run("before_event_sent", event_message=message)
         if publisher is not None and event is not None:
@@ -78,11 +78,11 @@ class Firing:
                 except LightbusTimeout:
                     raise
                 except TimeoutError:
-                    raise _not_handled(message, seconds) from None
+                    raise not_handled(message, seconds) from None
         else:
             outgoing = self._hand_off(engine, event, message, deadline, wait_for)
             try:
-                self._taken(message, await engine.caller().request(outgoing))
+                self.taken(message, await engine.caller().request(outgoing))
             except NotReachable as error:
                 await asyncio.to_thread(self._unpublished.keep, message, event, wait_for, error)
         if self._hooks.has("after_event_sent"):
@@ -95,13 +95,13 @@ class Firing:
         """Do the same from a plain thread. Raises CannotBlockHere inside a running event loop."""
         forbid_in_loop(f"bus.{api_name}.{name}.fire()", f"bus.{api_name}.{name}.fire_async()")
         engine = self._engines.engine
-        event, publisher, settings, deadline, wait_for = self._terms(engine, api_name, name, options)
+        event, publisher, settings, deadline, wait_for = self.terms(engine, api_name, name, options)
         try:
             if event is None and api_name not in engine.snapshot.by_api:
                 self._engines.channel.resolve(api_name, deadline)
         except NotReachable as error:
             return self._keep_unknown(engine, api_name, name, kwargs, wait_for, error)
-        message = self._new_event(engine, event, api_name, name, kwargs, settings)
+        message = self.new_event(engine, event, api_name, name, kwargs, settings)
         if self._hooks.has("before_event_sent"):
             self._hooks.run_blocking("before_event_sent", event_message=message)
         if publisher is not None and event is not None:
@@ -113,18 +113,18 @@ class Firing:
                 except LightbusTimeout:
                     raise
                 except TimeoutError:
-                    raise _not_handled(message, seconds) from None
+                    raise not_handled(message, seconds) from None
         else:
             try:
                 outgoing = self._hand_off(engine, event, message, deadline, wait_for)
-                self._taken(message, self._engines.channel.request(outgoing))
+                self.taken(message, self._engines.channel.request(outgoing))
             except NotReachable as error:
                 self._unpublished.keep(message, event, wait_for, error)
         if self._hooks.has("after_event_sent"):
             self._hooks.run_blocking("after_event_sent", event_message=message)
         return message
 
-    def _terms(
+    def terms(
         self, engine: Engine, api_name: str, name: str, options: BusOptions | None
     ) -> tuple[Event | None, EventPublisher | None, ApiSettings, Deadline, str]:
         """Return which event it is, who publishes it if that is us, its settings, and for what is waited how long."""
@@ -138,7 +138,7 @@ class Firing:
         deadline = NO_DEADLINE if publisher is not None and wait_for == "journal" else Deadline.after(seconds)
         return event, publisher, settings, deadline, wait_for
 
-    def _new_event(
+    def new_event(
         self,
         engine: Engine,
         event: Event | None,
@@ -147,6 +147,7 @@ class Firing:
         kwargs: Kwargs | None,
         settings: ApiSettings,
     ) -> EventMessage:
+        """Return an event with these arguments. Raises what is wrong with them, or that there is no such event."""
         kwargs = {} if kwargs is None else kwargs
         validate = settings.validation.outgoing
         version = 1
@@ -168,7 +169,8 @@ class Firing:
         key = key_of(event, message.kwargs)
         return OutboundEvent(engine, message.api_name, message.event_name, deadline, record, key, wait_for)
 
-    def _taken(self, message: EventMessage, accepted: Accepted) -> None:
+    def taken(self, message: EventMessage, accepted: Accepted) -> None:
+        """Note in an event who has published it, and where."""
         message.native_id, message.publisher = accepted.native_id, accepted.publisher
         if accepted.native_id:
             self._unpublished.note_seen(message)
@@ -185,7 +187,7 @@ class Firing:
         """Keep an event of an API that is not registered here and that nobody advertises, if it is a known one."""
         if not self._unpublished.is_known(api_name, name):
             raise error
-        message = self._new_event(engine, None, api_name, name, kwargs, self._config.api(api_name))
+        message = self.new_event(engine, None, api_name, name, kwargs, self._config.api(api_name))
         self._hooks.run_blocking("before_event_sent", event_message=message)
         self._unpublished.keep(message, None, wait_for, error)
         self._hooks.run_blocking("after_event_sent", event_message=message)
@@ -203,7 +205,8 @@ def _fire_options(api_name: str, options: BusOptions, seconds: float) -> tuple[f
     return timeout_of(options, seconds, what), wait_for
 
 
-def _not_handled(message: EventMessage, seconds: float) -> LightbusTimeout:
+def not_handled(message: EventMessage, seconds: float) -> LightbusTimeout:
+    """Return the error for an event that not all have handled in time."""
     return LightbusTimeout(
         f"Not every group has handled {message.canonical_name} within {seconds:.3g} s. It is on disk, and they are "
         "given it all the same. Raise `event_fire_timeout` (or bus_options={'timeout': seconds}) if they need longer."

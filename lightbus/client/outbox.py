@@ -11,14 +11,15 @@ import contextlib
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from ..adapters.sqlite.outbox import Outbox
 from ..deadline import Deadline
 from ..engine.engine import Engine
 from ..events.backend_publisher import EventPublisher
-from ..events.publisher import key_of, record_of
+from ..events.batches import publish_batch
+from ..events.publisher import LATE_TIMEOUT, key_of, record_of
 from ..exceptions import JournalError, LightbusException, NotReachable
 from ..message import EventMessage
 from ..service.api import Event
@@ -83,34 +84,42 @@ class UnpublishedEvents:
         Raises `error` where it cannot be kept: its event was never heard of, or somebody waits for the groups to
         handle it. JournalError where it cannot be stored.
         """
+        self.keep_all([message], event, wait_for, error)
+
+    def keep_all(
+        self, messages: Sequence[EventMessage], event: Event | None, wait_for: str, error: NotReachable
+    ) -> None:
+        """Do so for several of one name: all are kept, or none."""
+        message = messages[0]
         if event is not None and event.delivery == "best_effort":
-            self.dropped += 1
-            logger.debug("%r was dropped: %s", message, error)
+            self.dropped += len(messages)
+            logger.debug("%r and what was fired with it was dropped: %s", message, error)
         elif wait_for == "ack" or (event is None and not self.is_known(message.api_name, message.event_name)):
             raise error
         else:
-            self._put(message, event)
+            self._put(messages, event)
 
-    def _put(self, message: EventMessage, event: Event | None) -> None:
-        outbox, record = self._open_outbox(), record_of(message)
+    def _put(self, messages: Sequence[EventMessage], event: Event | None) -> None:
+        outbox = self._open_outbox()
+        rows = [(each.id, key_of(event, each.kwargs), record_of(each)) for each in messages]
+        api, name = messages[0].api_name, messages[0].event_name
         with self._engines.lock:
             publisher = self._engines.engine.publisher
             if publisher is not None and event is not None:  # it has become one just now: see take_over
-                publisher.publish(message, event)
+                publish_batch(publisher, messages, event).result(LATE_TIMEOUT)
                 return
-            key = key_of(event, message.kwargs)
             service = "" if event is None else self._engines.engine.identity.service
-            api, name = message.api_name, message.event_name
-            outbox.put(id=message.id, api=api, event=name, key=key, record=record, service=service)
+            outbox.put_all(api=api, event=name, rows=rows, service=service)
             if event is not None:
-                self._kept[message.api_name] += 1
+                self._kept[api] += len(rows)
                 self._publish_soon()
                 return
         logger.warning(
-            "Nobody publishes %s at the moment: the event %s waits on this host, and is handed over by any process of "
-            "the bus '%s' that runs here when somebody does",
-            message.canonical_name,
-            message.id,
+            "Nobody publishes %s at the moment: the event %s%s waits on this host, and is handed over by any process "
+            "of the bus '%s' that runs here when somebody does",
+            f"{api}.{name}",
+            messages[0].id,
+            f" (and {len(rows) - 1} fired with it)" if len(rows) > 1 else "",
             self._engines.engine.identity.bus,
         )
 

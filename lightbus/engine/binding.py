@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from ..events.backend_publisher import EventPublisher
+from ..events.batches import hand_off_batch
 from ..events.coordinator import Coordinator
 from ..events.publisher import Publisher
 from ..exceptions import PeerBusy, ProtocolError
@@ -25,6 +26,7 @@ from ..wire import envelope
 from ..wire.codec import Work
 from ..wire.envelope import (
     Ack,
+    Batch,
     Beat,
     Bury,
     Cancel,
@@ -210,6 +212,7 @@ class Binding:
             Request: self._on_request,
             Cancel: lambda routing_id, call_id, cancel, frame: server.cancel(routing_id, call_id),
             Fire: self._on_fire,
+            Batch: self._on_fire,
             Join: ask_coordinator,
             Open: ask_coordinator,
             Fetch: ask_coordinator,
@@ -245,10 +248,12 @@ class Binding:
         self._look_at_clock(time.monotonic())
         self.handlers.server.handle(routing_id, call_id, request, frame, memory)
 
-    def _on_fire(self, routing_id: bytes, call_id: int, fire: Fire, frame: bytes) -> None:
+    def _on_fire(self, routing_id: bytes, call_id: int, fire: Fire | Batch, frame: bytes) -> None:
         if self.introductions.draining:
             text = f"{self.identity} is shutting down."
             self._reply(routing_id, call_id, Error("peer_busy", text, False, {"elsewhere": True}))
+        elif isinstance(fire, Batch):
+            hand_off_batch(self.handlers.outgoing, fire, partial(self._reply, routing_id, call_id))
         else:
             self.handlers.outgoing.hand_off(fire, partial(self._reply, routing_id, call_id))
 
@@ -275,7 +280,7 @@ class Binding:
         self._failures.say(
             "inbox", logging.WARNING, text, self.counts["undecoded"], self._named(routing_id), changes=False
         )
-        if frame[0] in (Kind.REQUEST, Kind.FIRE):
+        if frame[0] in (Kind.REQUEST, Kind.FIRE, Kind.BATCH):
             reason = f"{self.identity} has {self._inbox.size} bytes of large messages waiting to be decoded."
             error = Error(PeerBusy.code, reason, False, {"elsewhere": True})
             self._reply(routing_id, envelope.call_id_of(frame), error)

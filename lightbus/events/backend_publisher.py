@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,8 @@ from ..recurring import RecurringLog
 from ..service.api import ApiRegistry, Event
 from ..wire.envelope import PARTITIONS, Accepted, Error, Fire, Message
 from .backend_listeners import Backends
-from .publisher import TURN_AFTER, Place, Publisher, key_of, native_id
+from .publisher import TURN_AFTER, Place, Publisher, Row, key_of, native_id
+from .together import Together
 
 __all__ = ["AnyPlace", "BackendPlace", "BackendPublisher", "EventPublisher"]
 
@@ -100,14 +101,36 @@ class BackendPublisher:
         self._sending: dict[str, asyncio.Task[None]] = {}
         self._failures = RecurringLog(logger)
 
-    def _is_kept_elsewhere(self, api: str, event: Event | None) -> bool:
+    @property
+    def journal(self) -> Publisher:
+        """What publishes that which no backend keeps."""
+        return self._journal
+
+    def put_together(self, api: str, event: str, rows: Sequence[Row], ids: Sequence[str]) -> Future[list[BackendPlace]]:
+        """Give events to the backend of an API behind those that wait, together as far as it takes so many at a time."""
+        together: Together[BackendPlace] = Together(len(rows))
+        outgoing = [
+            OutgoingEvent(
+                api=api, topic=EventTopic(event, self._partition(key)), id=id, record=record, published_at=published_at
+            )
+            for (record, key, published_at, _), id in zip(rows, ids, strict=True)
+        ]
+        self._loop.call_soon_threadsafe(self._put_all, outgoing, together)
+        return together.future
+
+    def _put_all(self, events: Sequence[OutgoingEvent], settle: _Settle) -> None:
+        for event in events:
+            self._put(event, settle)
+
+    def is_kept_elsewhere(self, api: str, event: Event | None) -> bool:
+        """Return whether a backend keeps an event, and no journal."""
         return event is not None and event.delivery != "best_effort" and self._backends.has(api)
 
     # From this process
 
     def publish(self, message: EventMessage, event: Event) -> AnyPlace | None:
         """Have an event kept; from any thread but the node's. Raises what `Publisher.publish` raises."""
-        if not self._is_kept_elsewhere(message.api_name, event):
+        if not self.is_kept_elsewhere(message.api_name, event):
             return self._journal.publish(message, event)
         kept: Future[BackendPlace] = Future()
         self._loop.call_soon_threadsafe(self._put, self._outgoing(message, event), partial(_settle, kept))
@@ -119,7 +142,7 @@ class BackendPublisher:
 
     async def publish_async(self, message: EventMessage, event: Event) -> AnyPlace | None:
         """Do the same on a loop."""
-        if not self._is_kept_elsewhere(message.api_name, event):
+        if not self.is_kept_elsewhere(message.api_name, event):
             return await self._journal.publish_async(message, event)
         outgoing = self._outgoing(message, event)
         if threading.get_ident() == self._thread:
@@ -165,11 +188,11 @@ class BackendPublisher:
         """Have an event kept for a process that does not publish; answer once it is (or is handled)."""
         api = self._apis.find(fire.api)
         event = None if api is None else api.events.get(fire.event)
-        if event is None or not self._is_kept_elsewhere(fire.api, event):
+        if event is None or not self.is_kept_elsewhere(fire.api, event):
             self._journal.hand_off(fire, reply)
             return
         try:
-            event, kwargs, data, id = self._journal.received(fire)
+            event, kwargs, data, id = self._journal.received(fire.target, fire.api, fire.event, fire.record)
         except LightbusException as error:
             self._journal.refuse(error, reply)
             return

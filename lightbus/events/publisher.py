@@ -38,8 +38,9 @@ from ..wire import codec, envelope
 from ..wire.envelope import PARTITIONS, Accepted, Error, Events, Fire, Head, Marker, Message, Record
 from ..wire.sizes import RECORD_OVERHEAD, Receivers
 from .ack_waiters import OnHandled
+from .together import Together
 
-__all__ = ["Publisher", "Subscriptions", "WhenHandled", "key_of", "native_id"]
+__all__ = ["LATE_TIMEOUT", "Publisher", "Row", "Subscriptions", "WhenHandled", "key_of", "native_id"]
 
 logger = logging.getLogger("lightbus.publishing")
 
@@ -57,6 +58,9 @@ FRAME_LEAST = 128
 
 TURN_AFTER = 16
 """Events without a key that go to one partition before the next has its turn, within one tick of the loop."""
+
+TOGETHER = 64
+"""The same of events that are fired together: as many as a listener handles in one turn."""
 
 FIRST_HEAD = 0.5
 LAST_HEAD = 30.0
@@ -76,6 +80,9 @@ _AS_THEY_ARE = frozenset({str, int, float, bool, type(None)})
 
 Place: TypeAlias = tuple[Topic, int]
 """Where an event is in our own journal."""
+
+Row: TypeAlias = tuple[bytes, str | None, float, str]
+"""An event that is fired together with others: record, key, when it was fired, and its id where it was handed off."""
 
 WhenHandled = Callable[[Topic, int, float, OnHandled], None]
 """Calls back once every group that is owed an event of our own journal has handled it; gives up after some seconds."""
@@ -175,7 +182,7 @@ class Publisher:
         """Per (API, event): how many bytes these took, each counted once and not for each subscriber."""
         self.loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self._when_handled = when_handled
+        self.when_handled = when_handled
         self._on_subscription = on_subscription
         self._apis = apis
         self._send = send
@@ -295,9 +302,47 @@ class Publisher:
                 self._enqueue(topic, new, stored)
         if isinstance(stored, asyncio.Future):
             stored = await stored
-        message.native_id = self._journal_id, stored[0]
+        message.native_id = self.journal_id, stored[0]
         message.publisher = self.identity.instance
         return name, stored[0]
+
+    def store_together(self, api: str, event: str, rows: Sequence[Row]) -> tuple[list[Topic], Future[list[Stored]]]:
+        """
+        Store events by one commit, all or none, and have them published. From any thread.
+
+        Return the topic of each, and what tells where they are: mostly done already, unless another program has the
+        journal locked. Raises JournalError.
+        """
+        together: Together[Stored] = Together(len(rows))
+        with self._lock:
+            journal = self._own_journal()
+            topics = self._spread(api, event, rows)
+            new = [NewEvent(name, record, at, id) for (_, name), (record, _, at, id) in zip(topics, rows, strict=True)]
+            batch = self._batch
+            if self._late is None and not batch.events:  # nothing waits, of which these would have to be behind
+                batch = _Batch()
+                self._add_all(batch, topics, new, together)
+                try:
+                    for stored in self._stored(batch, journal.append(new)):
+                        together(stored)
+                except JournalError as error:
+                    if not (is_locked(error) or is_removed(error)):
+                        self._failed(batch, error)
+                        raise
+                    self._add_all(self._batch, topics, new, together)
+            else:
+                self._add_all(batch, topics, new, together)
+            self._count += len(new) - 1
+            self._flush_soon()
+        return [name for _, name in topics], together.future
+
+    def publish_live(self, api: str, event: str, rows: Sequence[Row]) -> None:
+        """Publish events of best effort. From any thread."""
+        with self._lock:
+            for (topic, _), (record, *_) in zip(self._spread(api, event, rows), rows, strict=True):
+                self._queue_live(topic, record)
+            self._count += len(rows) - 1
+            self._flush_soon()
 
     def handled_by_all(self, place: Place, seconds: float) -> Future[None]:
         """
@@ -315,13 +360,13 @@ class Publisher:
             else:
                 handled.set_exception(error)
 
-        self.loop.call_soon_threadsafe(self._when_handled, *place, seconds, done)
+        self.loop.call_soon_threadsafe(self.when_handled, *place, seconds, done)
         return handled
 
     def hand_off(self, fire: Fire, reply: Callable[[Message], None]) -> None:
         """Publish an event for a process that cannot; answer once it is stored (or handled, if it asks for that)."""
         try:
-            event, kwargs, data, id = self.received(fire)
+            event, kwargs, data, id = self.received(fire.target, fire.api, fire.event, fire.record)
         except (LightbusException, EventNotFound, ProtocolError) as error:
             self.refuse(error, reply)
             return
@@ -351,15 +396,19 @@ class Publisher:
         details = {"elsewhere": True} if isinstance(error, PeerRefused) else {}
         reply(Error(error.code, str(error), False, details))
 
-    def received(self, fire: Fire) -> tuple[Event, dict[str, Any], bytes, str]:
-        """Return event, arguments, record and id of what was handed off. Raises what `refuse` is to answer."""
-        if fire.target != self.identity.instance:
-            raise PeerRefused(f"the event was meant for the instance {fire.target}, and this is {self.identity}.")
-        event = self._apis.get(fire.api).get_event(fire.event)
-        kwargs, data, id = _completed(event, fire.record)
+    def received(self, target: str, api: str, name: str, record: bytes) -> tuple[Event, dict[str, Any], bytes, str]:
+        """
+        Return the event that was handed off, its arguments, its record and its id.
+
+        Raises PeerRefused, EventNotFound, InvalidArguments, PayloadTooLarge, ProtocolError.
+        """
+        if target != self.identity.instance:
+            raise PeerRefused(f"the event was meant for the instance {target}, and this is {self.identity}.")
+        event = self._apis.get(api).get_event(name)
+        kwargs, data, id = _completed(event, record)
         # A subscriber would drop us for a message over the limit, and this one grows by its topic and numbers.
         if len(data) + FRAME_OVERHEAD > self.max_message_size:
-            raise self._too_large(f"{fire.api}.{fire.event}", data)
+            raise self._too_large(f"{api}.{name}", data)
         return event, kwargs, data, id
 
     def _answer(
@@ -370,13 +419,13 @@ class Publisher:
             return
         if not stored.is_new:
             self.counts["repeated"] += 1
-        accepted = Accepted(native_id(self._journal_id, stored.sequence), self.identity.instance)
+        accepted = Accepted(native_id(self.journal_id, stored.sequence), self.identity.instance)
         if fire.wait_for == "ack":
 
             def answer(error: LightbusTimeout | None) -> None:
                 reply(accepted if error is None else Error(error.code, str(error), True, {}))
 
-            self._when_handled(topic, stored.sequence, fire.left, answer)
+            self.when_handled(topic, stored.sequence, fire.left, answer)
         else:
             reply(accepted)
 
@@ -400,7 +449,7 @@ class Publisher:
             live, self._pending_live = self._pending_live, {}
             self._turn += 1 + self._count // TURN_AFTER
             self._count = 0
-        self._send_all(pending, self._journal_id)
+        self._send_all(pending, self.journal_id)
         self._send_all(live, "")
         _tell_all(batch, outcome)
         return 0 if self._journal is None else self._journal.head
@@ -415,7 +464,7 @@ class Publisher:
         if subscribed and envelope.is_marker_topic(topic):
             head = self.flush()
             self.counts["markers"] += 1
-            self._send(envelope.encode_published(topic, Marker(self._journal_id, head)))
+            self._send(envelope.encode_published(topic, Marker(self.journal_id, head)))
         else:
             self._on_subscription(topic, subscribed)
 
@@ -423,14 +472,15 @@ class Publisher:
         """Have topics that fell idle say which event is their newest: the last one may have been missed."""
         for topic, (sequence, at, pause) in list(self._heads.items()):
             if now >= at:
-                self._send(envelope.encode_published(topic, Head(self._journal_id, sequence)))
+                self._send(envelope.encode_published(topic, Head(self.journal_id, sequence)))
                 pause = min(2 * pause, LAST_HEAD)
                 self._heads[topic] = sequence, now + pause, pause
 
     # Inside
 
     @property
-    def _journal_id(self) -> str:
+    def journal_id(self) -> str:
+        """Which journal holds what is published here; empty until there is one."""
         return "" if self._journal is None else self._journal.id
 
     def _own_journal(self) -> Journal:
@@ -481,6 +531,23 @@ class Publisher:
         self._add(topic, event, waiter)
         self._count += 1
         self._flush_on_loop()
+
+    def _add_all(
+        self, batch: _Batch, topics: Sequence[tuple[bytes, Topic]], events: Sequence[NewEvent], waiter: _Waiter
+    ) -> None:
+        batch.topics += [topic for topic, _ in topics]
+        batch.events += events
+        batch.waiters += [waiter] * len(events)
+
+    def _spread(self, api: str, event: str, rows: Sequence[Row]) -> list[tuple[bytes, Topic]]:
+        """Return the topic of each: that of its key, else of so many in a row the same. With the lock held."""
+        topics = self._topics.get((api, event)) or self._make_topics(api, event)
+        turn = self._turn + self._count // TURN_AFTER
+        self._turn += 1 + len(rows) // TOGETHER
+        return [
+            topics[(turn + number // TOGETHER) % PARTITIONS if key is None else partition_of(key, PARTITIONS)]
+            for number, (_, key, _, _) in enumerate(rows)
+        ]
 
     def _add(self, topic: bytes, event: NewEvent, waiter: _Waiter) -> None:
         batch = self._batch
@@ -559,10 +626,14 @@ class Publisher:
     def _append_live(self, api: str, event: str, record: bytes, key: str | None) -> None:
         with self._lock:
             topic, _ = self._topic(api, event, key)
-            previous = self._live_numbers.get(topic, 0)
-            self._live_numbers[topic] = previous + 1
-            self._pending_live.setdefault(topic, []).append([previous + 1, previous, record])
+            self._queue_live(topic, record)
             self._flush_soon()
+
+    def _queue_live(self, topic: bytes, record: bytes) -> None:
+        """Number an event of best effort and queue it. With the lock held."""
+        previous = self._live_numbers.get(topic, 0)
+        self._live_numbers[topic] = previous + 1
+        self._pending_live.setdefault(topic, []).append([previous + 1, previous, record])
 
     def _flush_soon(self) -> None:
         self._count += 1

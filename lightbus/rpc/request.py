@@ -28,12 +28,13 @@ from ..exceptions import (
 from ..membership.context import Identity
 from ..ports.transport import Transport
 from ..wire import envelope
-from ..wire.envelope import Accepted, Error, Fire, Message, Request, Result
+from ..wire.envelope import Accepted, Batch, Error, Fire, Message, Request, Result
 
 __all__ = [
     "Channel",
     "NeverSent",
     "NotStarted",
+    "OutboundBatch",
     "OutboundCall",
     "OutboundEvent",
     "OutboundRequest",
@@ -366,8 +367,30 @@ class OutboundEvent(OutboundRequest):
         chosen = rendezvous(self.key if self.key is not None else self.identity.instance, left)
         return None if chosen is None else left[chosen]
 
-    def message(self, peer: Peer) -> Fire:
+    def message(self, peer: Peer) -> Fire | Batch:
         return Fire(peer.instance, self.api, self.name, self.deadline.left(), self.key, self.record, self.wait_for)
+
+
+class OutboundBatch(OutboundEvent):
+    """The hand-off of events that one publisher stores by one commit. `key` says which publisher, as for one event."""
+
+    __slots__ = ("rows",)
+
+    def __init__(
+        self,
+        doorway: RequestContext,
+        api: str,
+        name: str,
+        deadline: Deadline,
+        rows: list[list[Any]],
+        key: str | None,
+        wait_for: str = "journal",
+    ) -> None:
+        super().__init__(doorway, api, name, deadline, b"", key, wait_for)
+        self.rows = rows
+
+    def message(self, peer: Peer) -> Batch:
+        return Batch(peer.instance, self.api, self.name, self.deadline.left(), self.rows, self.wait_for)
 
 
 def _remote_error(error: Error, peer: Peer) -> LightbusException:

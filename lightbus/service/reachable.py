@@ -13,12 +13,14 @@ OF_THE_ROOT = frozenset({"client", "schema"})
 OF_EVERY_PATH = frozenset(
     {
         *("api_name", "fully_qualified_name", "parameter_schema", "response_schema"),
-        *("call_async", "fire_async", "history_async", "lag_async"),
+        *("call_async", "fire_async", "fire_many_async", "history_async", "lag_async"),
     }
 )
 """What every path has itself."""
 
-OF_MEMBERS = frozenset({"call", "fire", "listen", "history", "lag", "validate_parameters", "validate_response"})
+OF_MEMBERS = frozenset(
+    {"call", "fire", "fire_many", "listen", "history", "lag", "validate_parameters", "validate_response"}
+)
 """
 What the path of a procedure or an event has: `bus.auth.check_password.call`. Such a path has two parts at least, so
 behind fewer these are names like any other: `bus.orders.history()` calls a procedure.

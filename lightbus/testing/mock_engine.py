@@ -24,7 +24,7 @@ from ..service.failures import describe, encode_error, is_a
 from ..utilities.async_tools import block
 from ..wire import envelope
 from ..wire.announcement import Announcement
-from ..wire.envelope import Accepted, Fire, Request, Result
+from ..wire.envelope import Accepted, Batch, Fire, Record, Request, Result
 from .mock import BusMock
 
 __all__ = ["MockDoor", "MockEngine"]
@@ -108,19 +108,10 @@ class MockEngine:
     def arrived(self, outgoing: OutboundRequest, context: Context) -> Any:
         """Take in a call or an event; return the call's result, or an awaitable of it, or that the event is taken."""
         _, message = envelope.decode(outgoing.frame(self._peer, 0))
-        if isinstance(message, Fire):
-            record = envelope.decode_record(message.record)
-            self._mock.take_event(
-                EventMessage(
-                    api_name=message.api,
-                    event_name=message.event,
-                    kwargs=record.kwargs,
-                    version=record.version,
-                    id=record.id,
-                    published_at=record.published_at,
-                    publisher=self.identity.instance,
-                )
-            )
+        if isinstance(message, (Fire, Batch)):
+            records = [message.record] if isinstance(message, Fire) else [record for _, record in message.rows]
+            for record in envelope.decode_records(records):
+                self._take(message.api, message.event, record)
             return Accepted("", self.identity.instance)
         assert isinstance(message, Request)
         return self._mock.take_call(
@@ -131,6 +122,19 @@ class MockEngine:
                 id=self.event_ids.next(),
             ),
             context,
+        )
+
+    def _take(self, api: str, name: str, record: Record) -> None:
+        self._mock.take_event(
+            EventMessage(
+                api_name=api,
+                event_name=name,
+                kwargs=record.kwargs,
+                version=record.version,
+                id=record.id,
+                published_at=record.published_at,
+                publisher=self.identity.instance,
+            )
         )
 
     def returned(self, outgoing: OutboundRequest, value: Any) -> Any:

@@ -22,6 +22,7 @@ __all__ = [
     "Digest",
     "EventName",
     "EventNames",
+    "EventRows",
     "GroupRows",
     "Instance",
     "Instances",
@@ -105,6 +106,7 @@ StreamRows: TypeAlias = Annotated[
 Chain: TypeAlias = Annotated[list[str], fields.listing(fields.text(64), MAX_CHAIN)]
 Trace: TypeAlias = Annotated[dict[str, Any] | None, fields.optional(fields.string_map(MAX_TRACE))]
 Key: TypeAlias = Annotated[str | None, fields.optional(fields.prose(MAX_BYTES))]
+EventRows: TypeAlias = Annotated[list[Any], fields.listing(fields.row(Key, Bytes), MAX_RECORDS)]
 WaitFor: TypeAlias = Annotated[str, fields.one_of("journal", "ack")]
 PeerRows: TypeAlias = Annotated[list[Any], fields.listing(fields.row(fields.is_arguments, Seconds), MAX_PEERS)]
 Instances: TypeAlias = Annotated[list[Any], fields.listing(fields.instance_id, MAX_PEERS)]

@@ -25,6 +25,7 @@ from .field_types import (
     Digest,
     EventName,
     EventNames,
+    EventRows,
     GroupRows,
     Instance,
     Instances,
@@ -52,8 +53,8 @@ from .field_types import (
 )
 
 __all__ = [
-    "Accepted", "Ack", "Acked", "Assign", "Beat", "Bury", "Cancel", "Drain", "Drained", "Error", "Events", "Fetch",
-    "Fire", "Goodbye", "Head", "Hello", "Join", "Kind", "Leave", "Marker", "Message", "Open", "Page", "Peers",
+    "Accepted", "Ack", "Acked", "Assign", "Batch", "Beat", "Bury", "Cancel", "Drain", "Drained", "Error", "Events",
+    "Fetch", "Fire", "Goodbye", "Head", "Hello", "Join", "Kind", "Leave", "Marker", "Message", "Open", "Page", "Peers",
     "Release", "Request", "Result", "Start", "Started", "Streams", "Welcome",
 ]  # fmt: skip
 
@@ -87,6 +88,7 @@ class Kind(IntEnum):
     RELEASE = 24
     LEAVE = 25
     BEAT = 26
+    BATCH = 27
     EVENTS = 32
     MARKER = 33
     HEAD = 34
@@ -172,10 +174,23 @@ class Fire(NamedTuple):
     """`"journal"`: answer when it is on disk; `"ack"`: when every group has handled it, too."""
 
 
+class Batch(NamedTuple):
+    """Process without a publisher of its own to a worker: publish these events for me, all of them or none."""
+
+    target: AnyInstance
+    api: Name
+    event: EventName
+    left: Seconds
+    rows: EventRows
+    """`[key, record]` each, as in Fire."""
+    wait_for: WaitFor
+
+
 class Accepted(NamedTuple):
     """Publisher to the process that handed off: the event is on disk (best-effort ones: published)."""
 
     native_id: Name
+    """Of a Batch: of its last event."""
     publisher: Instance
 
 
@@ -410,7 +425,7 @@ class Head(NamedTuple):
 
 
 Message: TypeAlias = (
-    Hello | Welcome | Request | Result | Error | Cancel | Fire | Accepted | Peers | Drain | Drained | Goodbye |
+    Hello | Welcome | Request | Result | Error | Cancel | Fire | Batch | Accepted | Peers | Drain | Drained | Goodbye |
     Join | Assign | Open | Streams | Fetch | Page | Ack | Acked | Start | Started | Bury | Release | Leave | Beat |
     Events | Marker | Head
 )  # fmt: skip

@@ -108,6 +108,7 @@ REFUSED: dict[Any, list[Any]] = {
     field_types.Chain: [*NO_LIST, ["a" * 65], ["a"] * 65],
     field_types.Trace: [*NO_MAP, {str(n): "" for n in range(65)}],
     field_types.Key: [1, b"a"],
+    field_types.EventRows: [*NO_LIST, [["key"]], [[1, b"a"]], [["key", "a"]], [["key", b"a", 1]]],
     field_types.WaitFor: [*NO_TEXT, "", "disk"],
     field_types.PeerRows: [*NO_LIST, [[{}]], [[{}, math.nan]], [[{}, "1"]], [[[], 1.0]]],
     field_types.Instances: [*NO_LIST, ["a"], ["a" * 16] * 5000],
@@ -252,7 +253,7 @@ def test_fields_that_are_no_array_are_refused(fields: Any) -> None:
         decode(encode(Cancel())[:HEAD] + codec.encode(fields))
 
 
-@pytest.mark.parametrize("kind", [0, 27, 31, 35, 255])
+@pytest.mark.parametrize("kind", [0, 28, 31, 35, 255])
 def test_an_unknown_kind_is_refused(kind: int) -> None:
     """A kind that is not in the table is named in the error."""
     with pytest.raises(ProtocolError, match=f"Unknown kind of message: {kind}\\."):

@@ -121,9 +121,16 @@ class Outbox:
 
     def put(self, *, id: str, api: str, event: str, key: str | None, record: bytes, service: str = "") -> None:
         """Keep an event; it is on disk when this returns. Raises JournalError."""
-        row = (id, api, event, key, record, time.time(), service)
+        self.put_all(api=api, event=event, rows=[(id, key, record)], service=service)
+
+    def put_all(
+        self, *, api: str, event: str, rows: Iterable[tuple[str, str | None, bytes]], service: str = ""
+    ) -> None:
+        """Keep events of one name, `(id, key, record)` each, all of them or none. Raises JournalError."""
+        now = time.time()
+        values = [(id, api, event, key, record, now, service) for id, key, record in rows]
         query = "INSERT OR IGNORE INTO waiting (id, api, event, key, record, at, service) VALUES (?, ?, ?, ?, ?, ?, ?)"
-        self._use("did not take an event", lambda connection: connection.execute(query, row))
+        self._use("did not take an event", lambda connection: connection.executemany(query, values))
 
     def waiting(self, published: Mapping[str, str] | None = None, limit: int = 100) -> list[Waiting]:
         """

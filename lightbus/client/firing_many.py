@@ -1,0 +1,324 @@
+"""Firing many events of one name together: all of a list or none, what a generator yields in portions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from itertools import islice
+from typing import Any, NamedTuple, TypeAlias
+
+from ..blocking import forbid_in_loop
+from ..core.partitions import rendezvous
+from ..deadline import Deadline
+from ..engine.engine import Engine
+from ..events.backend_publisher import AnyPlace, EventPublisher
+from ..events.batches import newest_places, publish_batch
+from ..events.publisher import LATE_TIMEOUT, key_of, record_of
+from ..exceptions import InvalidEventArguments, JournalError, LightbusException, LightbusTimeout, NotReachable
+from ..message import EventMessage
+from ..rpc.request import OutboundBatch
+from ..service.api import Event
+from ..typing import BusOptions, Kwargs
+from ..wire.sizes import RECORD_OVERHEAD
+from .engine_holder import EngineHolder
+from .firing import Firing, not_handled
+from .hook_runner import HookRunner
+from .outbox import UnpublishedEvents
+
+__all__ = ["MOST_TOGETHER", "PORTION", "FiringMany"]
+
+_Row: TypeAlias = tuple[EventMessage, str | None, bytes]
+"""An event, its key, and its record."""
+
+MOST_TOGETHER = 10_000
+"""Events of a list: they are stored by one commit, and an event loop of a publisher waits for that."""
+
+PORTION = 1000
+"""Events of a generator that are stored by one commit, before the next ones are asked for."""
+
+
+class _Portion(NamedTuple):
+    """
+    Events on their way.
+
+    Attributes:
+        is_whole: whether they are all that is fired, so that they may not be parted.
+
+    """
+
+    engine: Engine
+    event: Event | None
+    publisher: EventPublisher | None
+    messages: list[EventMessage]
+    deadline: Deadline
+    wait_for: str
+    is_whole: bool
+
+
+class FiringMany:
+    """
+    The part of a client that fires many events together.
+
+    Args:
+        firing: makes the events, and knows on which terms.
+        engines: hands them off.
+        hooks: are run around each event.
+        unpublished: keeps what nobody publishes.
+
+    """
+
+    def __init__(
+        self, firing: Firing, engines: EngineHolder, hooks: HookRunner, unpublished: UnpublishedEvents
+    ) -> None:
+        self._firing = firing
+        self._engines = engines
+        self._hooks = hooks
+        self._unpublished = unpublished
+
+    def fire_blocking(
+        self, api_name: str, name: str, events: Iterable[Kwargs], options: BusOptions | None = None
+    ) -> list[str]:
+        """Fire events and return their ids. Raises what `BusPath.fire_many` raises."""
+        forbid_in_loop(f"bus.{api_name}.{name}.fire_many()", f"bus.{api_name}.{name}.fire_many_async()")
+        is_whole, ids = isinstance(events, Collection), list[str]()
+        for portion in _portions(f"{api_name}.{name}", events):
+            with _told_how_many(ids):
+                ids += self._fire_portion_blocking(api_name, name, portion, options, is_whole=is_whole)
+        return ids
+
+    async def fire(
+        self,
+        api_name: str,
+        name: str,
+        events: Iterable[Kwargs] | AsyncIterable[Kwargs],
+        options: BusOptions | None = None,
+    ) -> list[str]:
+        """Do the same on an event loop; what yields the events may be asynchronous."""
+        is_whole, ids = isinstance(events, Collection), list[str]()
+        async for portion in _portions_async(f"{api_name}.{name}", events):
+            with _told_how_many(ids):
+                ids += await self._fire_portion(api_name, name, portion, options, is_whole=is_whole)
+            await asyncio.sleep(0)  # what was stored is published before the next ones are made
+        return ids
+
+    def _fire_portion_blocking(
+        self, api_name: str, name: str, events: Sequence[Kwargs], options: BusOptions | None, *, is_whole: bool
+    ) -> list[str]:
+        engine = self._engines.engine
+        event, _, _, deadline, _ = self._firing.terms(engine, api_name, name, options)
+        unreachable: NotReachable | None = None
+        if event is None and api_name not in engine.snapshot.by_api:
+            try:
+                self._engines.channel.resolve(api_name, deadline)
+            except NotReachable as error:
+                unreachable = self._unless_known(api_name, name, error)
+        portion = self._portion(engine, api_name, name, events, options, is_whole=is_whole)
+        for message in portion.messages if self._hooks.has("before_event_sent") else ():
+            self._hooks.run_blocking("before_event_sent", event_message=message)
+        if portion.publisher is not None and portion.event is not None:
+            places = _waited(publish_batch(portion.publisher, portion.messages, portion.event))
+            _wait_for_groups(portion, places)
+        else:
+            self._hand_off_blocking(portion, unreachable)
+        for message in portion.messages if self._hooks.has("after_event_sent") else ():
+            self._hooks.run_blocking("after_event_sent", event_message=message)
+        return [message.id for message in portion.messages]
+
+    async def _fire_portion(
+        self, api_name: str, name: str, events: Sequence[Kwargs], options: BusOptions | None, *, is_whole: bool
+    ) -> list[str]:
+        engine = self._engines.engine
+        event, _, _, deadline, _ = self._firing.terms(engine, api_name, name, options)
+        unreachable: NotReachable | None = None
+        if event is None and api_name not in engine.snapshot.by_api:
+            try:
+                await engine.resolve(api_name, deadline)
+            except NotReachable as error:
+                unreachable = await asyncio.to_thread(self._unless_known, api_name, name, error)
+        portion = self._portion(engine, api_name, name, events, options, is_whole=is_whole)
+        for message in portion.messages if self._hooks.has("before_event_sent") else ():
+            await self._hooks.run("before_event_sent", event_message=message)
+        if portion.publisher is not None and portion.event is not None:
+            stored = publish_batch(portion.publisher, portion.messages, portion.event)
+            if stored.done():
+                places = stored.result()
+            else:
+                places = await asyncio.wait_for(asyncio.wrap_future(stored), LATE_TIMEOUT)
+            if portion.wait_for == "ack" and places:
+                await asyncio.to_thread(_wait_for_groups, portion, places)
+        else:
+            await self._hand_off(portion, unreachable)
+        for message in portion.messages if self._hooks.has("after_event_sent") else ():
+            await self._hooks.run("after_event_sent", event_message=message)
+        return [message.id for message in portion.messages]
+
+    def _unless_known(self, api_name: str, name: str, error: NotReachable) -> NotReachable:
+        """Return the error where such an event can be kept here; else raise it."""
+        if not self._unpublished.is_known(api_name, name):
+            raise error
+        return error
+
+    def _portion(
+        self,
+        engine: Engine,
+        api_name: str,
+        name: str,
+        events: Sequence[Kwargs],
+        options: BusOptions | None,
+        *,
+        is_whole: bool,
+    ) -> _Portion:
+        """Make the events. Raises what is wrong with the first wrong one: none of them is fired then."""
+        event, publisher, settings, deadline, wait_for = self._firing.terms(engine, api_name, name, options)
+        messages = []
+        for number, kwargs in enumerate(events):
+            if not isinstance(kwargs, Mapping):
+                raise _not_arguments(f"{api_name}.{name}", kwargs)
+            try:
+                messages.append(self._firing.new_event(engine, event, api_name, name, {**kwargs}, settings))
+            except LightbusException as error:
+                error.add_note(f"It is number {number} of {len(events)} that were to be fired together: none was.")
+                raise
+        return _Portion(engine, event, publisher, messages, deadline, wait_for, is_whole)
+
+    # By hand-off
+
+    def _hand_off_blocking(self, portion: _Portion, unreachable: NotReachable | None) -> None:
+        for messages, outgoing in self._outgoing(portion):
+            try:
+                if unreachable is not None:
+                    raise unreachable
+                accepted = self._engines.channel.request(outgoing)
+            except NotReachable as error:
+                self._unpublished.keep_all(messages, portion.event, portion.wait_for, error)
+            else:
+                self._taken(messages, accepted.publisher)
+
+    async def _hand_off(self, portion: _Portion, unreachable: NotReachable | None) -> None:
+        for messages, outgoing in self._outgoing(portion):
+            try:
+                if unreachable is not None:
+                    raise unreachable
+                accepted = await portion.engine.caller().request(outgoing)
+            except NotReachable as error:
+                keep = self._unpublished.keep_all
+                await asyncio.to_thread(keep, messages, portion.event, portion.wait_for, error)
+            else:
+                self._taken(messages, accepted.publisher)
+
+    def _taken(self, messages: Sequence[EventMessage], publisher: str) -> None:
+        for message in messages:
+            message.publisher = publisher
+        self._unpublished.note_seen(messages[0])
+
+    def _outgoing(self, portion: _Portion) -> Iterator[tuple[list[EventMessage], OutboundBatch]]:
+        """
+        Yield what is handed off, and of which events it is.
+
+        The events of one key go to one publisher, as if they were fired one by one; so where there are several, each is
+        given its share.
+        """
+        engine, limit = portion.engine, portion.engine.max_message_size // 2
+        api_name, name = portion.messages[0].api_name, portion.messages[0].event_name
+        peers = [peer.instance for peer in engine.snapshot.by_api.get(api_name, ())]
+        shares: dict[str | None, list[_Row]] = {}
+        for message in portion.messages:
+            key = key_of(portion.event, message.kwargs)
+            whose = None if key is None or len(peers) == 1 else rendezvous(key, peers)
+            shares.setdefault(whose, []).append((message, key, record_of(message)))
+        for share in shares.values():
+            for rows in [share] if portion.is_whole else _cut(share, limit):
+                outgoing = OutboundBatch(
+                    engine, api_name, name, portion.deadline, [[key, record] for _, key, record in rows],
+                    rows[0][1], portion.wait_for,
+                )  # fmt: skip
+                yield [message for message, *_ in rows], outgoing
+
+
+def _cut(rows: list[_Row], limit: int) -> Iterator[list[_Row]]:
+    """Cut what may be parted into messages that are not too large."""
+    taken: list[_Row] = []
+    size = 0
+    for row in rows:
+        more = len(row[2]) + len(row[1] or "") + RECORD_OVERHEAD
+        if taken and size + more > limit:
+            yield taken
+            taken, size = [], 0
+        taken.append(row)
+        size += more
+    yield taken
+
+
+def _waited(stored: Future[list[AnyPlace]]) -> list[AnyPlace]:
+    try:
+        return stored.result(LATE_TIMEOUT)
+    except TimeoutError:
+        raise JournalError("The journal did not take the events: its worker stops.") from None
+
+
+def _wait_for_groups(portion: _Portion, places: list[AnyPlace]) -> None:
+    """Return once every group has handled the events, where that is wanted. Raises LightbusTimeout."""
+    if portion.wait_for != "ack" or portion.publisher is None:
+        return
+    seconds = portion.deadline.left()
+    waiting = [portion.publisher.handled_by_all(place, seconds) for place in newest_places(places)]
+    try:
+        for each in waiting:
+            each.result(portion.deadline.left())
+    except LightbusTimeout:
+        raise
+    except TimeoutError:
+        raise not_handled(portion.messages[-1], seconds) from None
+
+
+def _portions(what: str, events: Any) -> Iterator[Sequence[Kwargs]]:
+    """Yield what is stored together: a collection as a whole, else so many at a time."""
+    if isinstance(events, (str, bytes, Mapping)) or not isinstance(events, Iterable):
+        raise _not_arguments(what, events)
+    if isinstance(events, Collection):
+        if len(events) > MOST_TOGETHER:
+            raise InvalidEventArguments(
+                f"{what}.fire_many() was given {len(events)} events. At most {MOST_TOGETHER} are stored by one commit: "
+                f"give it a generator, whose events are stored {PORTION} at a time."
+            )
+        if events:
+            yield list(events)
+        return
+    iterator = iter(events)
+    while portion := list(islice(iterator, PORTION)):
+        yield portion
+
+
+async def _portions_async(what: str, events: Any) -> AsyncIterator[Sequence[Kwargs]]:
+    if not isinstance(events, AsyncIterable):
+        for portion in _portions(what, events):
+            yield portion
+        return
+    taken: list[Kwargs] = []
+    async for kwargs in events:
+        taken.append(kwargs)
+        if len(taken) == PORTION:
+            yield taken
+            taken = []
+    if taken:
+        yield taken
+
+
+@contextlib.contextmanager
+def _told_how_many(fired: list[str]) -> Iterator[None]:
+    """Note in an error how many of what a generator yields were fired before."""
+    try:
+        yield
+    except LightbusException as error:
+        if fired:
+            error.add_note(f"{len(fired)} events before these were fired; the last one is {fired[-1]}.")
+        raise
+
+
+def _not_arguments(what: str, given: object) -> InvalidEventArguments:
+    return InvalidEventArguments(
+        f"{what}.fire_many() was given {given!r:.100}. It takes the arguments of each event as a dict: "
+        f"[{{'name': value}}, ...], or what yields such dicts."
+    )

@@ -1,0 +1,35 @@
+"""What becomes of events that were fired together: one outcome of all."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+__all__ = ["Together"]
+
+T = TypeVar("T")
+
+
+class Together(Generic[T]):
+    """
+    Called with the outcome of each, in order.
+
+    Attributes:
+        future: has the outcomes once there are all, or the first error.
+
+    """
+
+    def __init__(self, count: int) -> None:
+        self.future: Future[list[T]] = Future()
+        self._left = count
+        self._outcomes: list[T] = []
+
+    def __call__(self, outcome: T | Exception) -> None:
+        self._left -= 1
+        if isinstance(outcome, Exception):
+            if not self.future.done():
+                self.future.set_exception(outcome)
+            return
+        self._outcomes.append(outcome)
+        if not self._left and not self.future.done():
+            self.future.set_result(self._outcomes)
