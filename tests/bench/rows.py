@@ -128,6 +128,7 @@ ROWS: tuple[Row, ...] = (
     _latency("fire_script", "sync fire() p50, hand-off from a script", "fire_script", "p50", 1.8, 1.3),
     _rate("kept_1", "events 1->1, at least once, 100 in flight", "events/s", "events_1", 0.5, 1.0),
     _rate("kept_each", "events 1->1, at least once, each awaited", "events/s", "events_1", 0.12, 0.2),
+    _rate("fire_many", "events 1->1, at least once, 1,000 fired together", "events/s", "events_1", 1.0, 2.0),
     _rate("kept_8", "events 1->8, at least once", "deliveries/s", "events_8", 0.8, 1.5),
     _rate("kept_group", "events to a group of 3, at least once", "events/s", "events_1", 0.5, 1.0),
     _rate("catch_up", "catch-up from a journal", "events/s", "events_1", 0.5, 1.0),

@@ -23,6 +23,10 @@ class Door(Protocol):
         """Fire the event at `path` and return its message."""
         ...
 
+    def fire_many(self, path: Any, events: Any, /, **kwargs: Any) -> Any:
+        """Fire the events together and return their ids."""
+        ...
+
 
 class SyncDoor:
     """`bus.auth.x(...)` in a plain thread."""
@@ -35,6 +39,10 @@ class SyncDoor:
         """Fire and block."""
         return path.fire(**kwargs)
 
+    def fire_many(self, path: Any, events: Any, /, **kwargs: Any) -> Any:
+        """Fire and block."""
+        return path.fire_many(events, **kwargs)
+
 
 class AsyncDoor:
     """`await bus.auth.x.call_async(...)`, each time on a loop of its own, as a script with `asyncio.run` does."""
@@ -46,6 +54,10 @@ class AsyncDoor:
     def fire(self, path: Any, /, **kwargs: Any) -> Any:
         """Run the firing's coroutine."""
         return asyncio.run(self._awaited(path.fire_async, kwargs))
+
+    def fire_many(self, path: Any, events: Any, /, **kwargs: Any) -> Any:
+        """Run the firing's coroutine."""
+        return asyncio.run(self._awaited(path.fire_many_async, {"events": events, **kwargs}))
 
     @staticmethod
     async def _awaited(method: Any, kwargs: dict[str, Any]) -> Any:

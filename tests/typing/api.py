@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -128,6 +129,16 @@ assert_type(message.deliveries, int)
 
 async def firing() -> None:
     assert_type(await bus.auth.user_registered.fire_async(username="sally"), EventMessage)
+    assert_type(await bus.auth.user_registered.fire_many_async([{"username": "sally"}]), list[str])
+    await bus.auth.user_registered.fire_many_async(usernames(), bus_options={"timeout": 3})
+
+
+async def usernames() -> AsyncIterator[dict[str, str]]:
+    yield {"username": "sally"}
+
+
+assert_type(bus.auth.user_registered.fire_many([{"username": "sally"}, {"username": "harry"}]), list[str])
+bus.auth.user_registered.fire_many(({"username": name} for name in "abc"), bus_options={"wait_for": "ack"})
 
 
 # Listening

@@ -16,6 +16,9 @@ bus = lightbus.create(service_name="bench")
 BREATH = 100
 """Events fired between two turns of the loop, as a busy handler would: the socket's own work needs turns too."""
 
+TOGETHER = 1000
+"""Events that are fired together, where that is measured."""
+
 COMPUTED = 0.01
 """Seconds of processor time of a call that computes."""
 
@@ -58,7 +61,12 @@ class AuthApi(Api):
         return count
 
     async def keep_many(self, user: str, count: int, in_flight: int) -> int:
-        """Fire `count` events that are kept, always so many under way, each awaited until it is on disk."""
+        """Fire `count` events that are kept, always so many under way; none under way: a thousand together."""
+        if not in_flight:
+            event = {"user": user, "email": EVENT["email"]}
+            for left in range(count, 0, -TOGETHER):
+                await bus.auth.user_kept.fire_many_async([event] * min(TOGETHER, left))
+            return count
 
         async def fire(number: int) -> None:
             for _ in range(number):
