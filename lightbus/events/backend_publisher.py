@@ -107,7 +107,7 @@ class BackendPublisher:
         return self._journal
 
     def put_together(self, api: str, event: str, rows: Sequence[Row], ids: Sequence[str]) -> Future[list[BackendPlace]]:
-        """Give events to the backend of an API behind those that wait, together as far as it takes so many at a time."""
+        """Give events to the backend of an API behind those that wait: 500 at a time, which it keeps one by one."""
         together: Together[BackendPlace] = Together(len(rows))
         outgoing = [
             OutgoingEvent(
