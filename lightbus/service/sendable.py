@@ -27,6 +27,9 @@ __all__ = ["check_sendable", "why_not_sendable"]
 
 _ANY = (Any, object, None, type(None), ..., empty)
 _AS_A_CLASS = "Make it a dataclass or a pydantic model, or give it `__to_bus__` and `__from_bus__`"
+_AS_DECODED = (
+    "outside of a pydantic model it is decoded when it arrives, and never encoded: write what it is decoded to"
+)
 _AS_A_LIST = "it is read once, and by one reader: write list[...]"
 _READ_ONCE = tuple(
     getattr(collections.abc, name)
@@ -79,6 +82,8 @@ class _Walk:
         self._seen: set[Any] = set()
         self._inside = 0
         """In how many classes we are whose fields pydantic reads itself."""
+        self._in_models = 0
+        """In how many models we are, whose fields pydantic writes, too."""
 
     def reason(self, annotation: Any) -> str | None:
         if any(annotation is each for each in _ANY) or isinstance(annotation, (str, TypeVar, typing.ForwardRef)):
@@ -87,6 +92,8 @@ class _Walk:
             return self.reason(annotation.__supertype__)
         origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
         if origin is Annotated:
+            if not self._in_models and any(_is_decoded(each) for each in annotation.__metadata__):
+                return _AS_DECODED
             own_say = any(_is_of_pydantic(each) for each in annotation.__metadata__)
             return None if own_say else self.reason(arguments[0])
         if origin is Literal:
@@ -130,11 +137,14 @@ class _Walk:
         self._seen.add(cls)
         if hasattr(cls, "__to_bus__") or hasattr(cls, "__from_bus__"):
             return None
+        if issubclass(cls, (bytearray, memoryview)):
+            return "it arrives as bytes: write bytes"
+        if _is_decoded(cls) and not self._in_models:
+            return _AS_DECODED
         if issubclass(cls, Enum):
             return self._first(_why_no_value(member) for member in cls)
-        model: Any = cls
         if _is_model(cls):
-            return _why_not_mirrored(cls) or self._fields({n: f.annotation for n, f in model.model_fields.items()}, cls)
+            return _why_not_mirrored(cls) or self._model_fields(cls)
         if is_typeddict(cls) or dataclasses.is_dataclass(cls) or (issubclass(cls, tuple) and hasattr(cls, "_fields")):
             if self._inside and _is_old_typed_dict(cls):
                 return f"{cls.__qualname__} is a TypedDict of `typing`: on Python 3.11 take `typing_extensions`'s"
@@ -147,6 +157,13 @@ class _Walk:
         ):
             return None
         return f"{with_article(annotation_text(cls))} cannot be sent. {_AS_A_CLASS}"
+
+    def _model_fields(self, model: Any) -> str | None:
+        self._in_models += 1
+        try:
+            return self._fields({name: field.annotation for name, field in model.model_fields.items()}, model)
+        finally:
+            self._in_models -= 1
 
     def _fields(self, hints: Mapping[str, Any], cls: type) -> str | None:
         inside = not _is_old_typed_dict(cls)
@@ -181,6 +198,12 @@ def _is_model(cls: type) -> bool:
 def _is_of_pydantic(value: Any) -> bool:
     kind = value if isinstance(value, type) else type(value)
     return kind.__module__.partition(".")[0] in ("pydantic", "pydantic_core")
+
+
+def _is_decoded(value: Any) -> bool:
+    """Return whether it is how pydantic says that a value is decoded when it is read, and so not what was sent."""
+    kind = value if isinstance(value, type) else type(value)
+    return _is_of_pydantic(kind) and kind.__name__ in ("EncodedBytes", "EncodedStr", "Json")
 
 
 def _is_many(value: Any) -> bool:

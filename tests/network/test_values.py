@@ -53,8 +53,8 @@ SCALARS: tuple[Drawn, ...] = (
 )
 """What a key of a dict and an item of a set may be."""
 
-NOT_IN_A_MODEL = (Iterable[int], bytearray, Typed)
-"""What pydantic itself does not take in a model: an iterator, a bytearray, and for Python 3.11 `typing.TypedDict`."""
+NOT_IN_A_MODEL = (Iterable[int], Typed)
+"""What pydantic itself does not take in a model: an iterator, and for Python 3.11 `typing.TypedDict`."""
 
 OTHERS: tuple[Drawn, ...] = (
     (None, st.none()),

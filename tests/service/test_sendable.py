@@ -83,6 +83,11 @@ def test_typed_dicts_inside_of_classes() -> None:
     assert why_not_sendable(list[Old]) is None
 
 
+@dataclass
+class Letter:
+    text: pydantic.Base64Str
+
+
 @pytest.mark.parametrize(
     ("annotation", "why"),
     [
@@ -103,6 +108,13 @@ def test_typed_dicts_inside_of_classes() -> None:
         (type[int], "a class cannot be sent: send its name"),
         (Iterator[int], "read once, and by one reader: write list"),
         (AsyncIterator[int], "read once"),
+        (bytearray, "it arrives as bytes: write bytes"),
+        (dict[str, memoryview], "it arrives as bytes"),
+        (bytes | bytearray, "it arrives as bytes"),
+        (pydantic.Json, "decoded when it arrives, and never encoded"),
+        (list[pydantic.Json[int]], "decoded when it arrives"),
+        (pydantic.Base64Bytes, "decoded when it arrives"),
+        (Letter, "Letter.text, outside of a pydantic model it is decoded"),
         (Awaitable[int], "read once"),
         (io.StringIO, "a StringIO cannot be sent"),
         (range, "a range cannot be sent"),
