@@ -280,7 +280,7 @@ class Binding:
         self._failures.say(
             "inbox", logging.WARNING, text, self.counts["undecoded"], self._named(routing_id), changes=False
         )
-        if frame[0] in (Kind.REQUEST, Kind.FIRE, Kind.BATCH):
+        if frame and frame[0] in (Kind.REQUEST, Kind.FIRE, Kind.BATCH):
             reason = f"{self.identity} has {self._inbox.size} bytes of large messages waiting to be decoded."
             error = Error(PeerBusy.code, reason, False, {"elsewhere": True})
             self._reply(routing_id, envelope.call_id_of(frame), error)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 from ..wire.envelope import Kind, call_id_of
@@ -36,13 +36,17 @@ OVERHEAD = 128
 PER_TURN = 256 * 1024
 """Bytes that are decoded before the rest of the loop gets its turn; at least one message."""
 
-_CANCEL = bytes([Kind.CANCEL])
+_CANCEL, _REQUEST = bytes([Kind.CANCEL]), bytes([Kind.REQUEST])
 
 
 class _Sender:
-    __slots__ = ("frames", "size")
+    __slots__ = ("calls", "frames", "given_up", "size")
 
     def __init__(self) -> None:
+        self.calls: Counter[int] = Counter()
+        """The ids of the calls that wait and are still wanted."""
+        self.given_up: Counter[int] = Counter()
+        """Those of the calls that wait and are not: they come in front of any other of the same id."""
         self.frames: deque[tuple[bytes, float]] = deque()
         """Each with the time at which it was read."""
         self.size = 0
@@ -83,8 +87,10 @@ class Inbox:
             return False
         if sender is None:
             sender = self._senders[routing_id] = _Sender()
-        elif frame[:1] == _CANCEL:
-            self._drop_cancelled(sender, call_id_of(frame))
+        if frame[:1] == _REQUEST:
+            sender.calls[call_id_of(frame)] += 1
+        elif frame[:1] == _CANCEL and (count := sender.calls.pop(call_id_of(frame), 0)):
+            sender.given_up[call_id_of(frame)] += count
         sender.frames.append((frame, time.monotonic()))
         self._count(sender, len(frame) + OVERHEAD)
         if sender.size > self._most:
@@ -113,25 +119,31 @@ class Inbox:
             left -= len(frame) + OVERHEAD
             if sender.frames:
                 self._senders[routing_id] = sender  # behind all others
-            self._handle(routing_id, frame, time.monotonic() - since)
+            if not _take_away(frame, sender.given_up, sender.calls):
+                self._handle(routing_id, frame, time.monotonic() - since)
         if self._senders and self._turn is None:
             self._turn = self._loop.call_soon(self._hand_on)
 
     def _refuse_newest(self, routing_id: bytes, sender: _Sender) -> None:
         frame, _ = sender.frames.pop()
+        _take_away(frame, sender.calls, sender.given_up)
         self._count(sender, -len(frame) - OVERHEAD)
         if not sender.frames:
             del self._senders[routing_id]
         self._refuse(routing_id, frame)
 
-    def _drop_cancelled(self, sender: _Sender, call_id: int) -> None:
-        """Drop a call that is given up while it waits here."""
-        for index, (frame, _) in enumerate(sender.frames):
-            if frame[0] == Kind.REQUEST and call_id_of(frame) == call_id:
-                del sender.frames[index]
-                self._count(sender, -len(frame) - OVERHEAD)
-                return
-
     def _count(self, sender: _Sender, size: int) -> None:
         sender.size += size
         self.size += size
+
+
+def _take_away(frame: bytes, first: Counter[int], then: Counter[int]) -> bool:
+    """Count a call no more that waited, with the first where it is there; return whether it was."""
+    if frame[:1] != _REQUEST:
+        return False
+    call_id = call_id_of(frame)
+    counted = first if call_id in first else then
+    counted[call_id] -= 1
+    if not counted[call_id]:
+        del counted[call_id]
+    return counted is first

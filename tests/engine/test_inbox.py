@@ -151,6 +151,35 @@ def test_a_call_that_is_given_up_while_it_waits() -> None:
     run(test)
 
 
+def test_frames_too_short_for_a_head_wait_as_others_do() -> None:
+    """Nothing of a frame is looked at before it is known to be there."""
+
+    async def test(bench: Bench) -> None:
+        bench.inbox.takes(b"a", request(1))
+        for frame in (b"", envelope.encode(Cancel(), 1)[:1], request(2)[:1], envelope.encode(Cancel(), 7)):
+            assert bench.inbox.takes(b"a", frame)
+        await bench.hears(5)
+
+    run(test)
+
+
+def test_giving_up_costs_the_same_however_much_waits() -> None:
+    """A hundred thousand calls that wait, each given up: none of them is looked for among the others."""
+
+    async def test(bench: Bench) -> None:
+        count = IN_ALL // 2 // (len(request(1, 1)) + OVERHEAD) // 4
+        bench.inbox.takes(b"a", request(0))
+        for number in range(1, count):
+            bench.inbox.takes(b"a", request(number, 1))
+        for number in range(1, count):
+            bench.inbox.takes(b"a", envelope.encode(Cancel(), number))
+        assert not bench.refused
+        await bench.hears(count)  # the first call, and what gives the others up
+        assert bench.handled[0] == (b"a", 0)
+
+    run(test)
+
+
 def test_one_message_may_be_as_large_as_messages_are() -> None:
     """A limit of messages over the bound of all is the bound."""
 
