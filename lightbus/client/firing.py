@@ -12,7 +12,7 @@ from ..core.registry import Snapshot
 from ..deadline import Deadline
 from ..engine.engine import Engine
 from ..events.backend_publisher import EventPublisher
-from ..events.publisher import key_of, record_of
+from ..events.event_record import key_of, record_of
 from ..exceptions import EventNotFound, InvalidParameters, LightbusTimeout, NotReachable, did_you_mean
 from ..message import EventMessage, event_message
 from ..rpc.request import OutboundEvent

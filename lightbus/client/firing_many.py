@@ -15,7 +15,8 @@ from ..deadline import Deadline
 from ..engine.engine import Engine
 from ..events.backend_publisher import AnyPlace, EventPublisher
 from ..events.batches import newest_places, publish_batch
-from ..events.publisher import LATE_TIMEOUT, key_of, record_of
+from ..events.event_record import key_of, record_of
+from ..events.publisher import LATE_TIMEOUT
 from ..exceptions import InvalidEventArguments, JournalError, LightbusException, LightbusTimeout, NotReachable
 from ..message import EventMessage
 from ..rpc.request import OutboundBatch

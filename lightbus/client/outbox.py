@@ -19,7 +19,8 @@ from ..deadline import Deadline
 from ..engine.engine import Engine
 from ..events.backend_publisher import EventPublisher
 from ..events.batches import publish_batch
-from ..events.publisher import LATE_TIMEOUT, key_of, record_of
+from ..events.event_record import key_of, record_of
+from ..events.publisher import LATE_TIMEOUT
 from ..exceptions import JournalError, LightbusException, NotReachable
 from ..message import EventMessage
 from ..service.api import Event

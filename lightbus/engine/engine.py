@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, TypeVar
 from ..adapters.host.platform import check_platform
 from ..core.registry import Peer, PeerLeft, Snapshot
 from ..events.backend_publisher import EventPublisher
+from ..events.event_record import EventIds
 from ..events.journal_set import JournalSet
-from ..events.publisher import EventIds
 from ..membership.context import Identity
 from ..ports.discovery import DiscoveryFactory
 from ..ports.transport import TransportFactory

@@ -16,7 +16,7 @@ from ..ports.events import EventBackend, GroupSummary, StoredEvent
 from ..recurring import RecurringLog
 from ..wire import envelope
 from .backend_listeners import Backends
-from .publisher import native_id
+from .event_record import native_id
 
 __all__ = ["BackendAnswers"]
 

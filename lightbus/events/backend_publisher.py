@@ -22,7 +22,10 @@ from ..recurring import RecurringLog
 from ..service.api import ApiRegistry, Event
 from ..wire.envelope import PARTITIONS, Accepted, Error, Fire, Message
 from .backend_listeners import Backends
-from .publisher import TURN_AFTER, Place, Publisher, Row, key_of, native_id
+from .batcher import Row
+from .event_record import key_of, native_id
+from .partition_turns import TURN_AFTER
+from .publisher import Place, Publisher
 from .together import Together
 
 __all__ = ["AnyPlace", "BackendPlace", "BackendPublisher", "EventPublisher"]
@@ -192,9 +195,9 @@ class BackendPublisher:
             self._journal.hand_off(fire, reply)
             return
         try:
-            event, kwargs, data, id = self._journal.received(fire.target, fire.api, fire.event, fire.record)
+            event, kwargs, data, id = self._journal.hand_offs.received(fire.target, fire.api, fire.event, fire.record)
         except LightbusException as error:
-            self._journal.refuse(error, reply)
+            self._journal.hand_offs.refuse(error, reply)
             return
         self.counts["handed_off"] += 1
         key = fire.key if fire.key is not None else key_of(event, kwargs)
@@ -276,7 +279,7 @@ class BackendPublisher:
                 settle(outcome)
             else:
                 self.counts["stored"] += 1
-                self._journal.note_published(event.api, event.topic.event, 1, len(event.record))
+                self._journal.broadcast.note_published(event.api, event.topic.event, 1, len(event.record))
                 settle(BackendPlace(backend, api, outcome))
 
     def _failed(self, error: EventBackendError) -> None:

@@ -14,7 +14,9 @@ from ..message import EventMessage
 from ..service.api import Event
 from ..wire.envelope import Accepted, Batch, Error, Message
 from .backend_publisher import AnyPlace, BackendPlace, BackendPublisher, EventPublisher
-from .publisher import Publisher, Row, key_of, native_id
+from .batcher import Row
+from .event_record import key_of, native_id
+from .publisher import Publisher
 
 __all__ = ["hand_off_batch", "newest_places", "publish_batch"]
 
@@ -33,7 +35,7 @@ def publish_batch(publisher: EventPublisher, messages: Sequence[EventMessage], e
         message.publisher = instance
     places: Future[list[AnyPlace]] = Future()
     if event.delivery == "best_effort":
-        journal.publish_live(api, name, rows)
+        journal.batcher.append_all_live((api, name), rows)
         places.set_result([])
         return places
     kept = _keep(publisher, api, event, rows, [each.id for each in messages])
@@ -53,11 +55,13 @@ def hand_off_batch(publisher: EventPublisher, batch: Batch, reply: Callable[[Mes
     """Publish events for a process that cannot; answer once they are kept, or handled if it asks for that."""
     journal = _journal_of(publisher)
     try:
-        received = [journal.received(batch.target, batch.api, batch.event, record) for _, record in batch.rows]
+        received = [
+            journal.hand_offs.received(batch.target, batch.api, batch.event, record) for _, record in batch.rows
+        ]
         if not received:
             raise ProtocolError("a batch has no events.")
     except (LightbusException, EventNotFound, ProtocolError) as error:
-        journal.refuse(error, reply)
+        journal.hand_offs.refuse(error, reply)
         return
     event, now = received[0][0], time.time()
     rows: list[Row] = [
@@ -66,7 +70,7 @@ def hand_off_batch(publisher: EventPublisher, batch: Batch, reply: Callable[[Mes
     ]
     journal.counts["handed_off"] += len(rows)
     if event.delivery == "best_effort":
-        journal.publish_live(batch.api, batch.event, rows)
+        journal.batcher.append_all_live((batch.api, batch.event), rows)
         reply(Accepted("", journal.identity.instance))
         return
     try:
@@ -95,7 +99,7 @@ def _keep(
     def in_journal(topics: Sequence[Topic], done: Future[list[Stored]]) -> None:
         def places(stored: list[Stored]) -> list[tuple[str, AnyPlace]]:
             journal.counts["repeated"] += sum(not each[2] for each in stored)
-            name = journal.journal_id
+            name = journal.batcher.journal_id
             return [(name, (topic, each[0])) for topic, each in zip(topics, stored, strict=True)]
 
         _pass_on(done, kept, places)
@@ -104,7 +108,7 @@ def _keep(
         publisher.put_together(api, event.name, rows, ids).add_done_callback(in_backend)
     else:
         journal = _journal_of(publisher)
-        topics, stored = journal.store_together(api, event.name, rows)
+        topics, stored = journal.batcher.append_all((api, event.name), rows)
         stored.add_done_callback(partial(in_journal, topics))
     return kept
 

@@ -18,10 +18,10 @@ from ..phrases import safely
 from ..service.failures import as_exception, report, show
 from ..wire import envelope
 from .cancel_guard import CancelGuard, current_task
+from .event_record import native_id
 from .invocation import Invocation, Turn
 from .listener_context import ListenerContext
 from .listener_queue import ListenerQueue, Retry
-from .publisher import native_id
 
 __all__ = ["Delivery", "next_pause"]
 

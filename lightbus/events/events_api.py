@@ -19,9 +19,9 @@ from ..service.api import Api
 from ..wire import envelope, field_types, fields
 from .backend_answers import BackendAnswers
 from .coordinator import Coordinator
+from .event_record import native_id
 from .group_progress import count_lag
 from .group_state import AGAIN, GroupState, created_of, times_of
-from .publisher import native_id
 
 __all__ = ["MAX_HISTORY", "EventsApi", "group_of_wire", "newest_of", "split_native_id"]
 

@@ -14,7 +14,7 @@ from ..client import BusClient
 from ..config import expand
 from ..core.peers import Peer, PeerState, Snapshot, Source
 from ..deadline import Deadline
-from ..events.publisher import EventIds
+from ..events.event_record import EventIds
 from ..exceptions import DeformError, LightbusException, UnsupportedUse
 from ..membership.context import Identity
 from ..message import EventMessage, RpcMessage

@@ -665,7 +665,8 @@ def test_best_effort_is_live_only(run: Callable[[Test], None], caplog: pytest.Lo
         listens = Listens(hub, B)
         seen = await listens.listen("loose")
         publisher.loses = lambda frame: True
-        publisher.publisher._topic = lambda *_: publisher.publisher._make_topics("auth", "loose")[3]  # type: ignore[method-assign]
+        turns = publisher.publisher.batcher._turns
+        turns.topic = lambda *_: turns._make_topics("auth", "loose")[3]  # type: ignore[method-assign]
         await publisher.fire("loose", n=1)
         await asyncio.sleep(0)
         publisher.loses = lambda frame: False

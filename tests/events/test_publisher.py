@@ -23,16 +23,10 @@ from hypothesis import strategies as st
 from helpers import wait_until_async
 from lightbus.adapters.sqlite.journal import Journal
 from lightbus.core.partitions import partition_of
-from lightbus.events.publisher import (
-    FRAME_OVERHEAD,
-    MAX_BYTES,
-    MAX_RECORDS,
-    TURN_AFTER,
-    EventIds,
-    Publisher,
-    key_of,
-    record_of,
-)
+from lightbus.events.broadcast import FRAME_OVERHEAD, MAX_BYTES, MAX_RECORDS
+from lightbus.events.event_record import EventIds, key_of, record_of
+from lightbus.events.partition_turns import TURN_AFTER
+from lightbus.events.publisher import Publisher
 from lightbus.exceptions import DeformError, JournalError, LightbusTimeout, PayloadTooLarge
 from lightbus.membership.context import Identity
 from lightbus.message import EventMessage
@@ -576,7 +570,7 @@ def test_a_marker_comes_behind_what_was_fired() -> None:
     """An event that another thread fires while a marker is made comes behind it."""
 
     async def test(out: Out) -> None:
-        send = out.publisher._send
+        send = out.publisher.broadcast._send
         late = iter([1])
 
         def send_and_fire(frame: bytes) -> None:
@@ -584,7 +578,7 @@ def test_a_marker_comes_behind_what_was_fired() -> None:
             if next(late, None):
                 out.fire(1)
 
-        out.publisher._send = send_and_fire
+        out.publisher.broadcast._send = send_and_fire
         out.fire(1)
         out.publisher.subscribed(MARKER, True)
         assert [type(message) for _, message in out.frames] == [Events, Marker]
@@ -755,7 +749,7 @@ def test_events_wait_off_the_loop_for_a_program_that_locks_the_journal() -> None
                 loop.run_in_executor(None, lambda: asyncio.run(out.publisher.publish_async(message("other"), event))),
                 loop.create_task(out.hand_off("kept", kwargs={"what": "handed", "key": "k"})),
             ]
-            await wait_until_async(lambda: out.publisher._late is not None)
+            await wait_until_async(lambda: out.publisher.batcher.is_storing_late)
             late = loop.create_task(out.publisher.publish_async(message("late"), event))
             done, _ = await asyncio.wait([*doors, late], timeout=0.1)
             assert done == set()

@@ -13,10 +13,9 @@ import pytest
 
 from helpers import scaled, wait_until_async
 from helpers.publishing import Hub, Listens, Publishes
+from lightbus.events import broadcast, followed_streams, requests
 from lightbus.events import consumer as consumer_module
 from lightbus.events import delivery as delivery_module
-from lightbus.events import followed_streams, requests
-from lightbus.events import publisher as publisher_module
 from lightbus.events import subscription as subscription_module
 from lightbus.listener import OnError
 from lightbus.message import EventMessage
@@ -52,8 +51,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscription_module, "JOIN_AGAIN_AFTER", 0.03)
     monkeypatch.setattr(followed_streams, "FETCH_AGAIN_AFTER", 0.03)
     monkeypatch.setattr(delivery_module, "FIRST_PAUSE", 0.02)
-    monkeypatch.setattr(publisher_module, "FIRST_HEAD", 0.03)
-    monkeypatch.setattr(publisher_module, "LAST_HEAD", 0.2)
+    monkeypatch.setattr(broadcast, "FIRST_HEAD", 0.03)
+    monkeypatch.setattr(broadcast, "LAST_HEAD", 0.2)
 
 
 class Play:

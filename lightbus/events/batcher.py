@@ -1,0 +1,407 @@
+"""What is fired is stored: within one tick of the loop by one commit, then published in the order of its numbers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from ..adapters.sqlite.journal import Journal, NewEvent, Stored, Topic
+from ..adapters.sqlite.journal_file import is_locked, is_removed
+from ..exceptions import JournalError
+from ..recurring import RecurringLog
+from .broadcast import Broadcast
+from .partition_turns import PartitionTurns
+from .together import Together
+
+__all__ = ["Batcher", "OwnJournal", "Row", "Waiter"]
+
+logger = logging.getLogger("lightbus.publishing")
+
+AT_ONCE = 16
+"""Events in a row that one task has stored one by one, before the rest of the loop has its turn."""
+
+_new = tuple.__new__  # makes a NamedTuple of its fields in half the time
+
+Waiter: TypeAlias = "asyncio.Future[Stored] | Callable[[Topic, Stored | JournalError], None]"
+"""Who is told what became of an event."""
+
+W = TypeVar("W", bound=Waiter)
+
+Row: TypeAlias = tuple[bytes, str | None, float, str]
+"""An event that is fired together with others: record, key, when it was fired, and its id where it was handed off."""
+
+
+class OwnJournal(Protocol):
+    """Where the journal comes from that this process appends to."""
+
+    def own(self) -> Journal:
+        """Return it, opened at first use. Raises JournalError."""
+
+
+class _Batch:
+    """What is fired within one tick of the loop: stored by one commit. Each event has somebody who waits for that."""
+
+    __slots__ = ("events", "topics", "waiters")
+
+    def __init__(self) -> None:
+        self.topics: list[bytes] = []
+        self.events: list[NewEvent] = []
+        self.waiters: list[Waiter] = []
+
+    def add(self, topic: bytes, event: NewEvent, waiter: Waiter) -> None:
+        """Add an event."""
+        self.topics.append(topic)
+        self.events.append(event)
+        self.waiters.append(waiter)
+
+    def add_all(
+        self, topics: Sequence[tuple[bytes, Topic]], events: Sequence[NewEvent], together: Together[Stored]
+    ) -> None:
+        """Add events that were fired together."""
+        self.topics += [topic for topic, _ in topics]
+        self.events += events
+        self.waiters += [lambda topic, outcome: together(outcome)] * len(events)
+
+
+class Batcher:
+    """
+    Stores events and has them published.
+
+    Any thread may use it, where nothing else is said: the lock makes storing and queueing one step, so that the
+    sequences of each topic leave in order. Sending happens on the node's loop only, on which it is made.
+
+    Args:
+        journals: has the journal of this process.
+        broadcast: publishes.
+        counts: of the publisher: stored, journal_errors.
+
+    """
+
+    def __init__(self, journals: OwnJournal, broadcast: Broadcast, counts: Counter[str]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._journals = journals
+        self._broadcast = broadcast
+        self._counts = counts
+        self._failures = RecurringLog(logger)
+        self._turns = PartitionTurns()
+        self._lock = threading.Lock()
+        self._pending: dict[bytes, list[list[Any]]] = {}
+        self._pending_live: dict[bytes, list[list[Any]]] = {}
+        self._count = 0
+        self._flush_is_due = False
+        self._batch = _Batch()
+        self._stores_at_once = True
+        """Whether events were fired one after another of late: then there is nothing to gain from waiting for more."""
+        self._run: tuple[object, int] = (None, 0)
+        """Who had events stored at once within this tick, and how many."""
+        self._live_numbers: dict[bytes, int] = {}
+        self._journal: Journal | None = None
+        self._late: _Batch | None = None
+        """What a thread is storing, since another program had the journal locked. What is fired meanwhile waits."""
+
+    @property
+    def waiting(self) -> int:
+        """How many events are queued."""
+        return self._count
+
+    @property
+    def journal_id(self) -> str:
+        """The name of our own journal; empty before it is opened."""
+        return "" if self._journal is None else self._journal.id
+
+    @property
+    def is_storing_late(self) -> bool:
+        """Whether events wait for another program that has the journal locked."""
+        return self._late is not None
+
+    def is_on_loop(self) -> bool:
+        """Return whether we are on the node's loop."""
+        # A thread runs one loop at a time. To ask asyncio for it is a system call: it looks whether we were forked.
+        return threading.get_ident() == self._thread and self.loop.is_running()
+
+    # In
+
+    def append(
+        self,
+        names: tuple[str, str],
+        record: bytes,
+        key: str | None,
+        at: float,
+        id: str,
+        who: object,
+        make_waiter: Callable[[], W],
+    ) -> tuple[Topic, Stored | W]:
+        """
+        Store an event on the node's loop: with all that is fired within this tick, or at once.
+
+        Who fires one event after another does not wait for company that never comes: its events are stored at once,
+        each by its own commit. Not where a commit waits for the disk (`durability: power`). Raises JournalError then.
+
+        Args:
+            names: of the API and the event.
+            record, key, at, id: of the event.
+            who: the task, or the hand-off, that fires it.
+            make_waiter: makes what is told where it is not stored at once.
+
+        Returns:
+            Its topic, and where it is or who is told that.
+
+        """
+        with self._lock:
+            topic, name = self._turns.topic(*names, key, self._count)
+            new = _new(NewEvent, (name, record, at, id))
+            if self._stores_at_once and self._may_store_at_once(who):
+                stored = self._store_at_once(topic, new)
+                if stored is not None:
+                    return name, stored
+            waiter = make_waiter()
+            self._batch.add(topic, new, waiter)
+            self._count += 1
+            if not self._flush_is_due:
+                self._flush_is_due = True
+                self.loop.call_soon(self.flush)
+        return name, waiter
+
+    def append_elsewhere(
+        self, names: tuple[str, str], record: bytes, key: str | None, at: float
+    ) -> tuple[Journal, Topic, Stored | Future[Stored]]:
+        """Store an event from any thread or loop, or have it stored as soon as the journal lets it."""
+        with self._lock:
+            journal = self._own_journal()
+            topic, name = self._turns.topic(*names, key, self._count)
+            new = NewEvent(name, record, at)
+            stored: Stored | Future[Stored] | None = self._store_now(journal, topic, new)
+            if stored is None:  # behind what waits already
+                stored = Future()
+                self._batch.add(topic, new, partial(_settle, stored))
+                self._flush_soon()
+        return journal, name, stored
+
+    def append_live(self, names: tuple[str, str], record: bytes, key: str | None) -> None:
+        """Have an event of best effort published: it is numbered, and not stored."""
+        with self._lock:
+            topic, _ = self._turns.topic(*names, key, self._count)
+            self._queue_live(topic, record)
+            self._flush_soon()
+
+    def append_all(self, names: tuple[str, str], rows: Sequence[Row]) -> tuple[list[Topic], Future[list[Stored]]]:
+        """
+        Store events by one commit, all or none, and have them published.
+
+        Return the topic of each, and what tells where they are: mostly done already, unless another program has the
+        journal locked. Raises JournalError.
+        """
+        together: Together[Stored] = Together(len(rows))
+        with self._lock:
+            journal = self._own_journal()
+            topics = self._turns.spread(*names, [key for _, key, _, _ in rows], self._count)
+            new = [NewEvent(name, record, at, id) for (_, name), (record, _, at, id) in zip(topics, rows, strict=True)]
+            batch = self._batch
+            if self._late is None and not batch.events:  # nothing waits, of which these would have to be behind
+                batch = _Batch()
+                batch.add_all(topics, new, together)
+                try:
+                    for stored in self._stored(batch, journal.append(new)):
+                        together(stored)
+                except JournalError as error:
+                    if not (is_locked(error) or is_removed(error)):
+                        self._failed(batch, error)
+                        raise
+                    self._batch.add_all(topics, new, together)
+            else:
+                batch.add_all(topics, new, together)
+            self._count += len(new) - 1
+            self._flush_soon()
+        return [name for _, name in topics], together.future
+
+    def append_all_live(self, names: tuple[str, str], rows: Sequence[Row]) -> None:
+        """Have events of best effort published."""
+        with self._lock:
+            topics = self._turns.spread(*names, [key for _, key, _, _ in rows], self._count)
+            for (topic, _), (record, *_) in zip(topics, rows, strict=True):
+                self._queue_live(topic, record)
+            self._count += len(rows) - 1
+            self._flush_soon()
+
+    def _queue_live(self, topic: bytes, record: bytes) -> None:
+        """Number an event of best effort and queue it. With the lock held."""
+        previous = self._live_numbers.get(topic, 0)
+        self._live_numbers[topic] = previous + 1
+        self._pending_live.setdefault(topic, []).append([previous + 1, previous, record])
+
+    # Out
+
+    def flush(self) -> int:
+        """
+        Store and publish what is queued; return the newest sequence of our journal. Only on the node's loop.
+
+        The events of one topic share messages.
+        """
+        with self._lock:
+            self._flush_is_due = False
+            batch, outcome = self._store_batch()
+            pending, self._pending = self._pending, {}
+            live, self._pending_live = self._pending_live, {}
+            self._turns.end_tick(self._count)
+            self._count = 0
+        if pending:
+            self._broadcast.send_all(pending, self.journal_id)
+        if live:
+            self._broadcast.send_all(live, "")
+        _tell_all(batch, outcome)
+        return 0 if self._journal is None else self._journal.head
+
+    # Inside
+
+    def _own_journal(self) -> Journal:
+        if self._journal is None or self._journal.is_closed:
+            self._journal = self._journals.own()
+        return self._journal
+
+    def _may_store_at_once(self, who: object) -> bool:
+        """Return whether the event of a task, or of a hand-off, need not wait for others. With the lock held."""
+        if self._batch.events or self._late is not None:
+            return False
+        if not self._flush_is_due:
+            self._run = who, 1
+        else:
+            firing, count = self._run
+            if count == AT_ONCE or firing is not who:
+                return False
+            self._run = firing, count + 1
+        return self._journal is not None and self._journal.is_quick
+
+    def _store_at_once(self, topic: bytes, event: NewEvent) -> Stored | None:
+        """
+        Store one event and queue it for publishing. With the lock held, on the node's loop. Raises JournalError.
+
+        None where another program has the journal locked: then it is to be enqueued.
+        """
+        try:
+            [stored] = self._own_journal().append([event])
+        except JournalError as error:
+            if is_locked(error) or is_removed(error):
+                return None
+            self._counts["journal_errors"] += 1
+            self._failures.say("journal", logging.ERROR, "An event was not stored: %s", error)
+            raise
+        self._counts["stored"] += 1
+        if stored.is_new:
+            self._pending.setdefault(topic, []).append([stored.sequence, stored.previous, event.record])
+            self._count += 1
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self.loop.call_soon(self.flush)
+        return stored
+
+    def _store_now(self, journal: Journal, topic: bytes, event: NewEvent) -> Stored | None:
+        """Store an event; None where it has to wait for another program. With the lock held, from any thread."""
+        if self._late is not None and not self.is_on_loop():
+            return None
+        try:
+            [stored] = journal.append([event])
+        except JournalError as error:
+            if self.is_on_loop() or not (is_locked(error) or is_removed(error)):
+                raise
+            return None
+        self._counts["stored"] += 1
+        self._queue(topic, stored, event.record)
+        return stored
+
+    def _store_batch(self) -> tuple[_Batch, Sequence[Stored | JournalError]]:
+        """Store what was fired within this tick and queue it; return it with what became of each event."""
+        batch = self._batch
+        if self._late is not None:  # then it goes on waiting
+            return _Batch(), []
+        self._batch = _Batch()
+        self._stores_at_once = len(batch.events) < 2
+        if not batch.events:
+            return batch, []
+        try:
+            return batch, self._stored(batch, self._own_journal().append(batch.events))
+        except JournalError as error:
+            if is_locked(error) or is_removed(error):
+                self._store_late(batch)
+                return _Batch(), []
+            return batch, self._failed(batch, error)
+
+    def _store_late(self, batch: _Batch) -> None:
+        """Have a thread store a batch as soon as the journal lets it. With the lock held."""
+        self._late = batch
+        journal = self._own_journal()
+        append = partial(journal.patiently, partial(journal.append, batch.events))
+        logger.info("The journal %s is locked by another program or was removed; events wait for it", journal.path)
+        self.loop.run_in_executor(None, append).add_done_callback(partial(self._stored_late, batch))
+
+    def _stored_late(self, batch: _Batch, done: asyncio.Future[list[Stored]]) -> None:
+        if done.cancelled():
+            outcome: Sequence[Stored | JournalError] = [JournalError("The bus stops.")] * len(batch.events)
+        else:
+            error = done.exception()
+            with self._lock:
+                self._late = None
+                if error is None:
+                    outcome = self._stored(batch, done.result())
+                else:
+                    wrapped = error if isinstance(error, JournalError) else JournalError(f"It was not stored: {error}")
+                    outcome = self._failed(batch, wrapped)
+            self.flush()
+        _tell_all(batch, outcome)
+
+    def _failed(self, batch: _Batch, error: JournalError) -> Sequence[JournalError]:
+        count = len(batch.events)
+        self._counts["journal_errors"] += 1
+        self._failures.say("journal", logging.ERROR, "Events were not stored: %s", error)
+        return [error] * count
+
+    def _stored(self, batch: _Batch, outcome: list[Stored]) -> list[Stored]:
+        """Queue the events of a batch that was stored for publishing. With the lock held."""
+        self._counts["stored"] += len(batch.events)
+        pending = self._pending
+        last, entries = b"", list[Any]()
+        for topic, event, (sequence, previous, is_new) in zip(batch.topics, batch.events, outcome, strict=True):
+            if is_new:
+                if topic is not last:  # many in a row have the same
+                    last, entries = topic, pending.setdefault(topic, [])
+                entries.append([sequence, previous, event[1]])
+        return outcome
+
+    def _queue(self, topic: bytes, stored: Stored, record: bytes) -> None:
+        """Queue a stored event for publishing. With the lock held, from any thread."""
+        self._pending.setdefault(topic, []).append([stored.sequence, stored.previous, record])
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        self._count += 1
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self.loop.call_soon_threadsafe(self.flush)
+
+
+def _tell_all(batch: _Batch, outcome: Sequence[Stored | JournalError]) -> None:
+    for event, waiter, each in zip(batch.events, batch.waiters, outcome, strict=True):
+        _tell(event.topic, waiter, each)
+
+
+def _settle(future: Future[Stored], topic: Topic, outcome: Stored | JournalError) -> None:
+    if isinstance(outcome, JournalError):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
+
+
+def _tell(topic: Topic, waiter: Waiter, outcome: Stored | JournalError) -> None:
+    if not isinstance(waiter, asyncio.Future):
+        waiter(topic, outcome)
+    elif not waiter.done():
+        if isinstance(outcome, JournalError):
+            waiter.set_exception(outcome)
+        else:
+            waiter.set_result(outcome)

@@ -1,0 +1,56 @@
+"""Which partition an event falls into at its publisher: that of its key, else one after the other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from ..adapters.sqlite.journal import Topic
+from ..core.partitions import partition_of
+from ..wire import envelope
+from ..wire.envelope import PARTITIONS
+
+__all__ = ["TOGETHER", "TURN_AFTER", "PartitionTurns"]
+
+TURN_AFTER = 16
+"""Events without a key that go to one partition before the next has its turn, within one tick of the loop."""
+
+TOGETHER = 64
+"""The same of events that are fired together: as many as a listener handles in one turn."""
+
+
+class PartitionTurns:
+    """Chooses partitions. Its owner sees to it that one thread at a time does."""
+
+    def __init__(self) -> None:
+        self._turn = int.from_bytes(os.urandom(1), "big")
+        self._topics: dict[tuple[str, str], list[tuple[bytes, Topic]]] = {}
+
+    def topic(self, api: str, event: str, key: str | None, count: int) -> tuple[bytes, Topic]:
+        """Return the topic of an event's partition, where so many were fired within this tick."""
+        topics = self._topics.get((api, event)) or self._make_topics(api, event)
+        if key is not None:
+            return topics[partition_of(key, PARTITIONS)]
+        return topics[(self._turn + count // TURN_AFTER) % PARTITIONS]
+
+    def spread(self, api: str, event: str, keys: Sequence[str | None], count: int) -> list[tuple[bytes, Topic]]:
+        """Return topics of events that are fired together: those of their keys, else of so many in a row the same."""
+        topics = self._topics.get((api, event)) or self._make_topics(api, event)
+        turn = self._turn + count // TURN_AFTER
+        self._turn += 1 + len(keys) // TOGETHER
+        return [
+            topics[(turn + number // TOGETHER) % PARTITIONS if key is None else partition_of(key, PARTITIONS)]
+            for number, key in enumerate(keys)
+        ]
+
+    def end_tick(self, count: int) -> None:
+        """Give the next partition its turn, after so many events."""
+        self._turn += 1 + count // TURN_AFTER
+
+    def _make_topics(self, api: str, event: str) -> list[tuple[bytes, Topic]]:
+        topics = [
+            (envelope.event_topic(api, event, partition), Topic(api, event, partition))
+            for partition in range(PARTITIONS)
+        ]
+        self._topics[api, event] = topics
+        return topics
