@@ -47,7 +47,7 @@ def test_another_program_has_the_journal() -> None:
             first = publish_batch(out.publisher, messages("1", "2"), event)
             second = await asyncio.to_thread(publish_batch, out.publisher, messages("3", "4"), event)
             answers = handed_off(out, batch({"what": "5", "key": "k"}, {"what": "6", "key": "k"}))
-            await wait_until_async(lambda: out.publisher._late is not None)
+            await wait_until_async(lambda: out.publisher.batcher.is_storing_late)
             assert (first.done(), second.done(), answers) == (False, False, [])
             outsider.execute("ROLLBACK")
         for waiting in (first, second):

@@ -1,0 +1,80 @@
+"""What was acknowledged is on disk before it is answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers import wait_until_async
+from helpers.group_talk import Talk, run
+from helpers.publishing import Publishes
+from lightbus.adapters.sqlite.journal import Journal, NewEvent, Topic
+from lightbus.exceptions import JournalError
+from lightbus.wire.envelope import (
+    Ack,
+    Acked,
+    Assign,
+    Streams,
+)
+
+
+def test_a_journal_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An acknowledgement that cannot be stored is not answered, and stored with the next one that can be."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        assigned = await talk.join()
+        assert isinstance(assigned, Assign)
+        await publisher.fire("seen", n=1)
+        journal = publisher.shelf.own()
+        [(topic, head)] = journal.topics("auth").items()
+        save = journal.save
+
+        def full(**_: Any) -> None:
+            raise JournalError("the disk is full")
+
+        journal.save = full  # type: ignore[method-assign]
+        before = len(talk.heard)
+        ack = Ack("auth", "shop", assigned.generation, [[journal.id, "seen", topic.partition, head]])
+        publisher.coordinator.handle(b"me", 1, ack)
+        publisher.coordinator.cursors.save()
+        assert (len(talk.heard), "Acknowledgements were not stored: the disk is full" in caplog.text) == (before, True)
+        journal.save = save  # type: ignore[method-assign]
+        publisher.coordinator.cursors.save()
+        assert journal.cursors("auth", "shop") == {topic: head}
+
+    run(tmp_path, test)
+
+
+def test_one_journal_of_two_fails(tmp_path: Path) -> None:
+    """What was acknowledged in the other is stored; neither is answered before both are."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        assigned = await talk.join(created_at=1.0)
+        assert isinstance(assigned, Assign)
+        own, other = publisher.shelf.own(), Journal(tmp_path / "00000000000000ff.sqlite")
+        topic = Topic("auth", "seen", 3)
+        for journal in (own, other):
+            journal.append([NewEvent(topic, b"r", 9.0)])
+        publisher.shelf.adopted.append(other)
+        publisher.coordinator.directory.journal_added(other)
+        save = own.save
+
+        def full(**_: Any) -> None:
+            raise JournalError("the disk is full")
+
+        own.save = full  # type: ignore[method-assign]
+        positions = [[journal.id, "seen", 3, journal.head] for journal in (own, other)]
+        await wait_until_async(lambda: isinstance(talk.heard[-1], Streams))
+        publisher.coordinator.handle(b"me", 1, Ack("auth", "shop", assigned.generation, positions))
+        publisher.coordinator.cursors.save()
+        assert (own.cursors("auth", "shop"), other.cursors("auth", "shop")) == ({}, {topic: other.head})
+        own.save = save  # type: ignore[method-assign]
+        answer = await talk.ask(Ack("auth", "shop", assigned.generation, positions))  # as consumers do
+        assert (answer, own.cursors("auth", "shop")) == (Acked([]), {topic: own.head})
+        assert not any(isinstance(each, Acked) for each in talk.heard[:-1])
+
+    run(tmp_path, test)

@@ -1,0 +1,81 @@
+"""What members say of events counts for what they hold, and once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from helpers import wait_until_async
+from helpers.group_talk import Talk, run
+from helpers.publishing import Publishes
+from lightbus.wire.envelope import (
+    Ack,
+    Acked,
+    Assign,
+    Bury,
+    Start,
+    Started,
+)
+
+
+def test_an_older_generation_is_refused(tmp_path: Path) -> None:
+    """What is said of an assignment that is over counts for nothing; the refusal names the partition."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        first = await talk.join()
+        await talk.join()
+        await publisher.fire("seen", n=1)
+        assert isinstance(first, Assign)
+        journal = publisher.shelf.own()
+        [(topic, head)] = journal.topics("auth").items()
+        place = (journal.id, "seen", topic.partition)
+        assert await talk.ask(Ack("auth", "shop", first.generation, [[*place, head]])) == Acked([topic.partition])
+        assert await talk.ask(Start("auth", "shop", first.generation, *place, head, 2)) == Started(0)
+        assert await talk.ask(Bury("auth", "shop", first.generation, *place, head, 5, "x")) == Acked([topic.partition])
+        assert (journal.cursors("auth", "shop"), journal.dead_letters.all()) == ({}, [])
+
+    run(tmp_path, test)
+
+
+def test_what_is_said_twice_counts_once(tmp_path: Path) -> None:
+    """A START or BURY whose answer was lost is answered as it was; the next delivery is another matter."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        assigned = await talk.join()
+        assert isinstance(assigned, Assign)
+        await publisher.fire("seen", n=1)
+        journal = publisher.shelf.own()
+        [(topic, head)] = journal.topics("auth").items()
+        place = ("auth", "shop", assigned.generation, journal.id, "seen", topic.partition, head)
+        for call_id in (1, 2, 2, 2, 3):
+            publisher.coordinator.handle(b"me", call_id, Start(*place, 1))
+        await wait_until_async(lambda: len(talk.heard) == 6)
+        assert [each.deliveries for each in talk.heard[1:] if isinstance(each, Started)] == [1, 2, 2, 2, 3]
+        for _ in range(2):
+            assert await talk.ask(Bury(*place, 3, "failed")) == Acked([])
+        assert [(dead.sequence, dead.deliveries) for dead in journal.dead_letters.all()] == [(head, 3)]
+        assert publisher.coordinator.counts["buried"] == 1
+
+    run(tmp_path, test)
+
+
+def test_an_event_that_retention_deleted_while_it_was_tried(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """There is nothing to set aside; the group goes on, and the log says why it is not among the dead."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        assigned = await talk.join(created_at=1.0)
+        assert isinstance(assigned, Assign)
+        await publisher.fire("seen", n=1)
+        journal = publisher.shelf.own()
+        [(topic, head)] = journal.topics("auth").items()
+        journal.retention.trim(min_age=9.0, max_events=0, max_bytes=0, owed={})
+        bury = Bury("auth", "shop", assigned.generation, journal.id, "seen", topic.partition, head, 5, "ValueError")
+        assert await talk.ask(bury) == Acked([])
+        assert (journal.dead_letters.all(), journal.cursors("auth", "shop")) == ([], {topic: head})
+        assert "was deleted by retention before it was set aside for the group shop" in caplog.text
+
+    run(tmp_path, test)

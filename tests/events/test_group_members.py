@@ -1,0 +1,64 @@
+"""What members and their publisher believe of each other is put right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from helpers import wait_until_async
+from helpers.group_talk import B, C, Talk, run
+from helpers.publishing import Publishes
+from lightbus.wire.envelope import (
+    Ack,
+    Assign,
+    Beat,
+    Error,
+)
+
+
+def test_a_beat_mends_what_was_missed(tmp_path: Path) -> None:
+    """An ASSIGN or RELEASE that was lost, and a group that was removed and is there again under its name."""
+
+    async def test(publisher: Publishes) -> None:
+        one, two = Talk(publisher, b"one"), Talk(publisher, b"two")
+        first = await one.join(B)
+        assert isinstance(first, Assign)
+        await two.join(C)
+        await wait_until_async(lambda: len(one.heard) == 2)
+        asked_back = one.heard[-1]  # and say that it was lost
+        assert isinstance(asked_back, Assign)
+        names = [["auth", "shop"]]
+        before = len(one.heard)
+        publisher.coordinator.handle(b"one", 0, Beat(names, [[first.generation, first.partitions]]))
+        await wait_until_async(lambda: len(one.heard) == before + 2)
+        assert one.heard[before][:5] == asked_back[:5]  # type: ignore[index]
+        assert one.heard[before + 1] == Beat(names, [[0]])
+        [group] = publisher.coordinator.groups.values()
+        assert group.membership.held_by(C) == []
+        state = [asked_back.generation, first.partitions]  # it has not finished yet
+        assert await one.ask(Beat(names, [state])) == Beat(names, [[0]])
+        assert group.membership.held_by(C) == []
+        state = [asked_back.generation, asked_back.partitions]  # it has, and its RELEASE was lost
+        assert await one.ask(Beat(names, [state])) == Beat(names, [[0]])
+        assert group.membership.held_by(C) == sorted({*range(16)} - {*asked_back.partitions})
+        assert await one.ask(Beat(names, [[0, []]])) == Beat(names, [[0]])  # it is about to join
+        publisher.coordinator.directory.forget("auth", "shop")
+        again = await one.join(B)
+        assert isinstance(again, Assign)
+        assert await one.ask(Beat(names, [[again.generation + 5, []]])) == Beat([], [])
+
+    run(tmp_path, test)
+
+
+def test_who_is_no_member_is_told_to_join(tmp_path: Path) -> None:
+    """A publisher that was started anew knows nobody; a beat says so as well."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        error = await talk.ask(Ack("auth", "shop", 1, []))
+        assert isinstance(error, Error)
+        assert (error.code, "join again" in error.message) == ("peer_refused", True)
+        assert await talk.ask(Beat([["auth", "shop"]])) == Beat([])
+        await talk.join()
+        assert await talk.ask(Beat([["auth", "shop"], ["auth", "else"]])) == Beat([["auth", "shop"]], [[0]])
+
+    run(tmp_path, test)

@@ -1,0 +1,33 @@
+"""How far groups have come is counted over all topics that they are owed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from helpers.group_talk import Talk, run
+from helpers.publishing import Publishes
+from lightbus.adapters.sqlite.journal import Topic
+from lightbus.wire.envelope import Ack, Acked, Assign
+
+
+def test_what_is_acknowledged_is_owed_no_more(tmp_path: Path) -> None:
+    """A journal is owed to a group until all of it is handled; nothing beyond its head can be."""
+
+    async def test(publisher: Publishes) -> None:
+        progress, journal, talk = publisher.coordinator.progress, publisher.shelf.own(), Talk(publisher)
+        assigned = await talk.join(events=["seen"])
+        assert isinstance(assigned, Assign)
+        await publisher.fire("seen", n=1)
+        await publisher.fire("gone", n=2)  # nobody listens to it
+        [(topic, head)] = [each for each in journal.topics("auth").items() if each[0].event == "seen"]
+        group = publisher.coordinator.groups["auth", "shop"]
+        assert (progress.is_owed(journal), progress.lag(group)) == (True, 1)
+        assert (progress.owed(journal, topic), progress.handled_by_all(topic)) == ({"shop": 0}, 0)
+        assert progress.has_reached(group, journal.id, topic, head)
+        assert not progress.has_reached(group, journal.id, topic, head + 1)
+        assert not progress.has_reached(group, journal.id, Topic("auth", "gone", 0), 1)
+        ack = Ack("auth", "shop", assigned.generation, [[journal.id, "seen", topic.partition, head]])
+        assert await talk.ask(ack) == Acked([])
+        assert (progress.is_owed(journal), progress.lag(group), progress.handled_by_all(topic)) == (False, 0, head)
+
+    run(tmp_path, test)

@@ -1,0 +1,45 @@
+"""Who is in which group is stored, and holds up nobody where it cannot be."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers import wait_until_async
+from helpers.group_talk import B, C, Talk, run
+from helpers.publishing import Publishes
+from lightbus.exceptions import JournalError
+from lightbus.wire.envelope import (
+    Leave,
+)
+
+
+@pytest.mark.parametrize("how", ["leaves", "is gone"])
+def test_a_full_disk_while_a_member_goes(tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str) -> None:
+    """Its partitions are the other one's at once; who has what is stored as soon as there is room."""
+
+    async def test(publisher: Publishes) -> None:
+        one, two = Talk(publisher, b"one"), Talk(publisher, b"two")
+        await one.join(B)
+        journal = publisher.shelf.own()
+        save, save_group = journal.save, journal.save_group
+
+        def full(*_: Any, **__: Any) -> None:
+            raise JournalError("the disk is full")
+
+        journal.save = journal.save_group = full  # type: ignore[method-assign, assignment]
+        await two.join(C)
+        if how == "leaves":
+            publisher.coordinator.handle(b"one", 9, Leave("auth", "shop"))
+        else:
+            publisher.coordinator.subscribed(b"\xfe" + B.encode(), False)
+        await wait_until_async(lambda: two.heard and getattr(two.heard[-1], "partitions", None) == list(range(16)))
+        assert caplog.text.count("Who is in which group was not stored, and is tried again: the disk is full") == 1
+        journal.save, journal.save_group = save, save_group  # type: ignore[method-assign]
+        publisher.coordinator.tick(time.monotonic())
+        assert set(journal.held("auth", "shop")) == set(range(16))
+
+    run(tmp_path, test)

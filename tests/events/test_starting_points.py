@@ -1,0 +1,96 @@
+"""Where somebody begins who asks for an event by its id."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.group_talk import A, B, C, Talk, run
+from helpers.publishing import Publishes
+from lightbus.wire import envelope
+from lightbus.wire.envelope import (
+    Assign,
+    Open,
+)
+
+
+def test_an_event_to_begin_with_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is said once, with a group and without; ids and native ids of what is there are found, whatever its event."""
+
+    async def test(publisher: Publishes) -> None:
+        await publisher.fire("seen", n=1)
+        journal = publisher.shelf.own()
+        record = journal.record(journal.head)
+        assert record is not None
+        talk = Talk(publisher)
+        for number, since in enumerate((envelope.decode_record(record).id, f"{journal.id}-{journal.head}", "0", "$")):
+            await talk.join(group=f"group {number}", events=["other"], since=since)
+            await talk.ask(Open("auth", "", 0, list(range(16)), ["other"], since))
+        assert caplog.records == []
+        for since in (f"{A}-17", f"{journal.id}-17"):
+            await talk.join(group=since, since=since)
+            await talk.ask(Open("auth", "", 0, list(range(16)), ["seen"], since))
+        assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
+            f"Somebody wants the events of auth since {A}-17",
+            f"Somebody wants the events of auth since {journal.id}-17",
+        ]
+
+    run(tmp_path, test)
+
+
+FAR = 2**62
+
+
+def test_a_group_that_begins_beyond_the_head(tmp_path: Path) -> None:
+    """The native id of an event that is not there yet is that of the newest one at most."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        await publisher.fire("seen", n=1)
+        await talk.join(since=f"{publisher.shelf.own().id}-{FAR}")
+        for n in range(40):
+            await publisher.fire("seen", n=n)
+        assert publisher.coordinator.progress.lag(publisher.coordinator.groups["auth", "shop"]) == 40
+
+    run(tmp_path, test)
+
+
+def test_an_event_is_looked_for_by_its_id_off_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are: once for all who want to begin with it, and others are answered meanwhile."""
+
+    async def test(publisher: Publishes) -> None:
+        for n in range(5):
+            await publisher.fire("seen", n=n)
+        journal = publisher.shelf.own()
+        id = next(
+            envelope.decode_record(entry.record).id
+            for _, entry in journal.history("auth", "seen")
+            if envelope.decode_record(entry.record).kwargs == {"n": 2}
+        )
+        find, go_on, found = journal.find, threading.Event(), []
+
+        def slow(*arguments: Any) -> Any:
+            assert go_on.wait(30.0)
+            found.append(find(*arguments))
+            return found[-1]
+
+        monkeypatch.setattr(journal, "find", slow)
+        one, two, other = (Talk(publisher, name) for name in (b"one", b"two", b"other"))
+        asked = [
+            asyncio.ensure_future(one.join(B, group="one", since=id)),
+            asyncio.ensure_future(two.ask(Open("auth", "", 0, list(range(16)), ["seen"], id))),
+        ]
+        assert isinstance(await other.join(C, group="other"), Assign)
+        assert not any(each.done() for each in asked)
+        go_on.set()
+        await asyncio.gather(*asked)
+        assert isinstance(one.heard[0], Assign)
+        assert len(found) == 1
+        group = publisher.coordinator.groups["auth", "one"]
+        assert publisher.coordinator.progress.lag(group) == 2
+
+    run(tmp_path, test)
