@@ -66,7 +66,7 @@ def test_a_journal_that_cannot_be_had() -> None:
 
     async def test(out: Out) -> None:
         out.journals.problem = JournalError("no room")
-        out.publisher._journal = None
+        out.publisher.batcher._journal = None
         with pytest.raises(JournalError, match="no room"):
             publish_batch(out.publisher, messages("1"), out.apis.get("auth").get_event("kept"))
         [answer] = handed_off(out, batch({"what": "1", "key": "k"}))
