@@ -111,7 +111,7 @@ class FollowedStreams:
             return
         if not self.owns(stream):
             return
-        size, trimmed = stream.size, stream.trimmed
+        size, trimmed, before = stream.size, stream.trimmed, (stream.position, stream.head)
         records = [row if type(row[2]) is bytes else [row[0], row[1], stand_in(row[2])] for row in answer.records]
         count = stream.page(records, answer.through, trimmed=answer.trimmed)
         self._context.counts["fetched"] += len(answer.records)
@@ -123,7 +123,9 @@ class FollowedStreams:
             stream.heard_of(answer.through + 1)
         self._queue.ready(stream, max(0, count), stream.size - size)
         self._note_handled(stream)
-        self.fetch_more(stream)
+        if count or (stream.position, stream.head) != before or answer.through > stream.position:
+            self.fetch_more(stream)
+        # else there is nothing, whatever was said: it is asked again with the next tick, and not without end
 
     def tick(self) -> None:
         """Ask again for what is missing, and acknowledge again what was not confirmed."""

@@ -100,6 +100,36 @@ def test_what_retention_deleted_is_reported(caplog: pytest.LogCaptureFixture) ->
     assert "4 events of auth.seen were deleted by the retention" in caplog.text
 
 
+@pytest.mark.parametrize("more", [False, True])
+def test_a_publisher_that_has_nothing_of_what_it_said_is_asked_by_the_next_tick(more: bool) -> None:
+    """Whether it says that there is more or not: to ask at once would go on for ever."""
+
+    async def test(play: Play, followed: FollowedStreams) -> None:
+        stream = play.follow(followed, cursor=3, head=2**62)
+        followed.fetch_more(stream)
+        play.answer(Page([[5, 3, b"x"]], 5, more, 0))
+        play.answer(Page([], 5, more, 0))
+        assert play.side.heard() == []
+        followed.tick()
+        assert len(play.side.heard()) == 1
+
+    run(test)
+
+
+def test_a_page_behind_what_was_put_back_is_asked_for_again_at_once() -> None:
+    """What the listener is to have again comes first."""
+
+    async def test(play: Play, followed: FollowedStreams) -> None:
+        stream = play.follow(followed, cursor=3, head=9)
+        entry = play.take(stream)
+        followed.fetch_more(stream)
+        stream.put_back()
+        play.answer(Page([], entry.sequence, True, 0))
+        assert play.side.heard()[-1] == Fetch("auth", JOURNAL, "seen", 1, 3, module.PAGE, 2**20)
+
+    run(test)
+
+
 def test_a_refused_question_is_asked_by_the_next_tick() -> None:
     """It neither stops the stream nor is it repeated at once."""
 
