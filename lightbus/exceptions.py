@@ -41,7 +41,7 @@
     └── LightbusShutdownInProgress, TransportError ...   the bus itself is in trouble
 
 An error that crosses the wire carries its class's `code`; the receiving side makes the same class of it
-(`error_for_code`). `exit_code` is what the command line exits with.
+(`wire.error_codes`). `exit_code` is what the command line exits with.
 """
 
 from __future__ import annotations
@@ -96,7 +96,6 @@ __all__ = [
     "UsageError",
     "ValidationError",
     "did_you_mean",
-    "error_for_code",
 ]
 
 
@@ -422,25 +421,6 @@ class LightbusShutdownInProgress(LightbusException):
     """The bus is closing; what was waiting on it will not get an answer."""
 
     code = "shutdown_in_progress"
-
-
-def _tree(root: type[LightbusException]) -> Iterable[type[LightbusException]]:
-    yield root
-    for child in root.__subclasses__():
-        yield from _tree(child)
-
-
-_BY_CODE: dict[str, type[LightbusException]] = {cls.code: cls for cls in _tree(LightbusException)}
-
-
-def error_for_code(code: str) -> type[LightbusException]:
-    """
-    Return the class whose wire code this is.
-
-    A peer of a later version may know codes that we do not: those become the root class, so that
-    the message still reaches the caller.
-    """
-    return _BY_CODE.get(code, LightbusException)
 
 
 MAX_NAME = 300

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from lightbus.core.partitions import partition_of
-from lightbus.exceptions import LightbusException, error_for_code
+from lightbus.exceptions import LightbusException
 from lightbus.wire import codec, envelope
 from lightbus.wire.announcement import Announcement, ApiInfo
 from lightbus.wire.envelope import Kind, Record
+from lightbus.wire.error_codes import error_for_code
 
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text(encoding="utf-8")
 

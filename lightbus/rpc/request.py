@@ -23,12 +23,12 @@ from ..exceptions import (
     PeerLost,
     PeerUnreachable,
     ProtocolError,
-    error_for_code,
 )
 from ..membership.context import Identity
 from ..ports.transport import Transport
 from ..wire import envelope
 from ..wire.envelope import Accepted, Batch, Error, Fire, Message, Request, Result
+from ..wire.error_codes import error_for_code
 
 __all__ = [
     "Channel",

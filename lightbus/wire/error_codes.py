@@ -1,0 +1,28 @@
+"""Which class an error has that crossed the wire: each of ours has its code there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..exceptions import LightbusException
+
+__all__ = ["error_for_code"]
+
+
+def _tree(root: type[LightbusException]) -> Iterable[type[LightbusException]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _tree(child)
+
+
+_BY_CODE: dict[str, type[LightbusException]] = {cls.code: cls for cls in _tree(LightbusException)}
+
+
+def error_for_code(code: str) -> type[LightbusException]:
+    """
+    Return the class whose wire code this is.
+
+    A peer of a later version may know codes that we do not: those become the root class, so that
+    the message still reaches the caller.
+    """
+    return _BY_CODE.get(code, LightbusException)
