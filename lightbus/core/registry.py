@@ -357,7 +357,7 @@ class Registry:
             state=_TRANSITIONS[peer.state, what],
             failures=peer.failures + 1,
             refused=peer.refused + 1 if refused else 0,
-            retry_at=now + retry_delay(peer.failures + 1) * self._patience_with(peer),
+            retry_at=now + retry_delay(peer.failures + 1) * _patience_with(peer, known=len(self.peers)),
             problem=reason,
         )
         if failed.state is not peer.state:
@@ -368,10 +368,6 @@ class Registry:
             facts += self.left(instance, "refuses connections")
         return facts
 
-    def _patience_with(self, peer: Peer) -> float:
-        """Return by how much longer a peer is left alone: in a crowd of strangers all together cost what few would."""
-        return 1.0 if peer.endpoint else max(1.0, len(self.peers) / CROWD)
-
     def _evict_predecessors(self, instance: InstanceId, endpoint: str) -> list[Fact]:
         """One endpoint is one process: a new instance id there means that the old one is gone."""
         old = [peer for peer in self.peers.values() if peer.endpoint == endpoint and peer.instance != instance]
@@ -381,6 +377,11 @@ class Registry:
         self._evicted[instance] = None
         while len(self._evicted) > TOMBSTONES:
             del self._evicted[next(iter(self._evicted))]
+
+
+def _patience_with(peer: Peer, *, known: int) -> float:
+    """Return by how much longer a peer is left alone: in a crowd of strangers all together cost what few would."""
+    return 1.0 if peer.endpoint else max(1.0, known / CROWD)
 
 
 def _frozen(groups: dict[str, list[Peer]]) -> Mapping[str, tuple[Peer, ...]]:
