@@ -6,6 +6,7 @@ import json
 import signal
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from helpers import Processes
@@ -76,6 +77,15 @@ def test_unknown_command_is_refused() -> None:
     result = CliRunner().invoke(_group, ["walk"])
     assert result.exit_code == 2
     assert "No such command 'walk'" in result.output
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_near_command_is_named(name: str) -> None:
+    """Whichever it is that was misspelt, a usage error names it."""
+    result = CliRunner().invoke(_group, [f"{name[:-1]}_{name[-1]}"])
+    assert result.exit_code == 2
+    assert "Did you mean '" in result.output
+    assert f"'{name}'" in result.output
 
 
 def test_module_is_the_command(processes: Processes) -> None:

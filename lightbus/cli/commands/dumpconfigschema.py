@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from ...exceptions import UnsupportedUse
+
 __all__ = ["dumpconfigschema"]
 
 
@@ -19,5 +21,8 @@ def dumpconfigschema(out: Path | None) -> None:
     text = json.dumps(config_schema(), indent=2) + "\n"
     if out is None:
         click.echo(text, nl=False)
-    else:
+        return
+    try:
         out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UnsupportedUse(f"The schema cannot be written to {out}: {error.strerror}. Name another --out.") from None

@@ -56,7 +56,7 @@ def _import(name: str) -> ModuleType:
         cause = error.__cause__
         if isinstance(cause, InvalidConfiguration):
             raise cause from None  # a setting is wrong, not the module: the message says which and where
-        if cause is not None:
+        if cause is not None and not _is_missing(name, cause):  # that of a name that nobody has is all our own
             _show_traceback(cause)
         raise FailedToImportBusModule(f"{error}{_advice(name, cause)}") from cause
     except SystemExit as error:
@@ -82,7 +82,7 @@ def _refuse_file(name: str) -> None:
 def _advice(name: str, cause: BaseException | None) -> str:
     """Return a further sentence for what commonly lies behind a failed import; empty where nothing is known."""
     if isinstance(cause, ModuleNotFoundError):
-        if f"{name}.".startswith(f"{cause.name}."):  # the module itself, or the package it would be in
+        if _is_missing(name, cause):
             return _elsewhere(name)
         return f" (That is the environment of {sys.executable}.)"
     if isinstance(cause, ImportError) and "relative import" in str(cause):
@@ -92,6 +92,11 @@ def _advice(name: str, cause: BaseException | None) -> str:
             f"cd .. && lightbus run --bus {shlex.quote(f'{package}.{name}')}"
         )
     return ""
+
+
+def _is_missing(name: str, cause: BaseException) -> bool:
+    """Return whether the module itself is not there, or the package that it would be in."""
+    return isinstance(cause, ModuleNotFoundError) and f"{name}.".startswith(f"{cause.name}.")
 
 
 def _elsewhere(name: str) -> str:
@@ -104,8 +109,8 @@ def _elsewhere(name: str) -> str:
     if not found:
         return ""
     directory = found[0].parents[len(file.parts) - 1]
-    there = ", ".join(map(str, found))
-    return f" There is {there}. Run: cd {shlex.quote(str(directory))} && lightbus run --bus {shlex.quote(name)}"
+    there = f"{'is' if len(found) == 1 else 'are'} {', '.join(map(str, found))}"
+    return f" There {there}. Run: cd {shlex.quote(str(directory))} && lightbus run --bus {shlex.quote(name)}"
 
 
 def _show_traceback(error: BaseException) -> None:

@@ -241,7 +241,7 @@ def test_missing_module_ends_with_advice(processes: Processes, tmp_path: Path) -
     """No module at all: exit code 1, and where it was looked for."""
     worker = processes.lightbus("run", cwd=tmp_path)
     assert worker.wait() == 1
-    assert f"There is no module 'bus' in {tmp_path}" in worker.stderr
+    assert worker.stderr.startswith(f"Error: There is no module 'bus' in {tmp_path}")
 
 
 @pytest.mark.parametrize(

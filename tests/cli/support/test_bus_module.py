@@ -67,7 +67,7 @@ def test_modules_nearby_are_named(directory: Path) -> None:
     with pytest.raises(FailedToImportBusModule) as caught:
         load_bus(None)
     assert f"There is no module 'bus' in {directory}" in str(caught.value)
-    assert str(caught.value).endswith("There is auth/bus.py, customers/bus.py. Run: cd auth && lightbus run --bus bus")
+    assert str(caught.value).endswith("There are auth/bus.py, customers/bus.py. Run: cd auth && lightbus run --bus bus")
 
 
 def test_module_above_is_named(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
