@@ -15,7 +15,10 @@ def _tree(root: type[LightbusException]) -> Iterable[type[LightbusException]]:
         yield from _tree(child)
 
 
-_BY_CODE: dict[str, type[LightbusException]] = {cls.code: cls for cls in _tree(LightbusException)}
+_BY_CODE: dict[str, type[LightbusException]] = {
+    cls.code: cls for cls in _tree(LightbusException) if "code" in vars(cls)
+}
+"""Whoever has no code of its own goes by that of its base class."""
 
 
 def error_for_code(code: str) -> type[LightbusException]:

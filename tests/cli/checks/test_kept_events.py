@@ -1,0 +1,65 @@
+"""What doctor finds out about events that are kept, and groups that have them to handle."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from helpers.damage import damage
+from lightbus.adapters.sqlite.outbox import Outbox
+
+if TYPE_CHECKING:
+    from helpers.surroundings import Surroundings
+
+    from ..conftest import Commands
+
+
+def test_refused_events(commands: Commands, surroundings: Surroundings) -> None:
+    """What waits in the outbox of a host since it is refused is said once, however many processes tell it."""
+    commands.services()
+    outbox = Outbox(surroundings.data / surroundings.bus)
+    outbox.put(id="1", api="mail", event="sent", key=None, record=b"")
+    outbox.refuse([("1", "a digest", "It has no event 'sent'.")])
+    [warning] = [each for each in commands.json("doctor", code=1) if each["level"] != "ok"]
+    assert warning["check"] == "outbox"
+    assert f"1 events of mail.sent are kept in the outbox {outbox.path}" in warning["text"]
+    damage(outbox.path)
+    assert "outbox.sqlite.corrupt-1" in commands.run("doctor", code=1).stdout
+
+
+def test_stuck_group(commands: Commands) -> None:
+    """A group that has processes and events to handle, and handles none, is warned of with what to look at."""
+    commands.services()
+    mail = commands.serve("mail", replace=("max_deliveries=1", "max_deliveries=1000"))
+    mail.wait_for_line("Events of auth .* arrive")
+    commands.run("fire", "auth.user_registered", "username=sally")
+    mail.wait_for_line("no sally here")
+    findings = [each for each in commands.json("doctor", code=1) if each["check"] == "groups"]
+    assert len(findings) == 1
+    assert re.search(r"mail-fails of auth at auth \w{4} has 1 events to handle, and handled none", findings[0]["text"])
+    assert "RETRY" in findings[0]["remedy"]
+
+
+def test_a_listener_that_has_stopped(commands: Commands) -> None:
+    """It is a warning that says what it failed with; `peers` shows it, too, as do the peer's own statistics."""
+    commands.services()
+    mail = commands.serve("mail", replace=("RETRY", "STOP_LISTENER"))
+    mail.wait_for_line("Events of auth .* arrive")
+    commands.run("fire", "auth.user_registered", "username=sally")
+    mail.wait_for_line("The listener fails of auth.user_registered has stopped")
+    [finding] = [each for each in commands.json("doctor", code=1) if each["check"] == "health"]
+    assert (
+        "fails of auth.user_registered has stopped, since its handler failed: ValueError: no sally" in finding["text"]
+    )
+    told = {each["service"]: each for each in commands.json("peers")}
+    assert (told["mail"]["stopped_listeners"], told["auth"]["stopped_listeners"]) == (["fails"], [])
+    assert "up, 1 listener stopped" in commands.text("peers")
+    assert "stopped" in commands.text("peers", "info", "mail")
+
+
+def test_events_that_wait_while_no_worker_runs(commands: Commands, surroundings: Surroundings) -> None:
+    """What waits in the outbox of this host while nobody is there is told of, with what starts its way."""
+    outbox = Outbox(surroundings.data / surroundings.bus)
+    outbox.put(id="1", api="mail", event="sent", key=None, record=b"")
+    text = commands.run("doctor", "--wait", "0.2", code=1).stdout
+    assert f"warning outbox: 1 events of mail wait on this host, in {outbox.path}, and no worker" in text

@@ -1,0 +1,26 @@
+"""What doctor finds out about the processes of a bus."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..conftest import Commands
+
+
+def test_nobody(commands: Commands) -> None:
+    """An empty bus is a warning that says where it looked and what to start."""
+    process = commands.run("doctor", "--wait", "0.2", code=1)
+    assert "warning peers: nobody is on the bus (bus 'test-" in process.stdout
+    assert "Start a worker (lightbus run)" in process.stdout
+
+
+def test_warnings(commands: Commands) -> None:
+    """Two processes of one name and two versions of one API are warned of, and make the exit code 1."""
+    for version in (1, 2):
+        worker = commands.serve("auth", "--process-name", "same", version=version, where=f"auth-{version}")
+        worker.wait_for_line("Ready")
+    findings = {each["check"]: each for each in commands.json("doctor", code=1) if each["level"] == "warning"}
+    assert "2 processes are called 'auth same'" in findings["names"]["text"]
+    assert "do not serve the same (versions 2, 1; services auth)" in findings["versions"]["text"]
+    assert all(finding["remedy"] for finding in findings.values())
