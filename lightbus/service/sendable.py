@@ -76,7 +76,7 @@ def _annotations(signature: Signature) -> Iterator[tuple[str, Any]]:
 
 
 class _Walk:
-    """One look at an annotation, in which each class is looked at once."""
+    """One look at an annotation, in which each class is looked at once in models, and once elsewhere."""
 
     def __init__(self) -> None:
         self._seen: set[Any] = set()
@@ -132,9 +132,10 @@ class _Walk:
             return "a class cannot be sent: send its name"
         if cls in _READ_ONCE:
             return _AS_A_LIST
-        if not isinstance(cls, type) or cls in self._seen:
+        key = cls, self._in_models > 0
+        if not isinstance(cls, type) or key in self._seen:
             return None
-        self._seen.add(cls)
+        self._seen.add(key)
         if hasattr(cls, "__to_bus__") or hasattr(cls, "__from_bus__"):
             return None
         if issubclass(cls, (bytearray, memoryview)):

@@ -88,6 +88,10 @@ class Letter:
     text: pydantic.Base64Str
 
 
+class Post(pydantic.BaseModel):
+    letter: Letter
+
+
 @pytest.mark.parametrize(
     ("annotation", "why"),
     [
@@ -114,6 +118,7 @@ class Letter:
         (pydantic.Json, "decoded when it arrives, and never encoded"),
         (list[pydantic.Json[int]], "decoded when it arrives"),
         (pydantic.Base64Bytes, "decoded when it arrives"),
+        (tuple[Post, Letter], "decoded when it arrives"),
         (Letter, "Letter.text, outside of a pydantic model it is decoded"),
         (Awaitable[int], "read once"),
         (io.StringIO, "a StringIO cannot be sent"),
