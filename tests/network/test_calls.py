@@ -89,13 +89,15 @@ def test_nested_call_inherits_the_deadline(
 def test_task_left_behind_has_no_deadline(bus: BusPath, serve: Callable[..., Process], door: Door) -> None:
     """What a handler leaves running is not held to the deadline of a call that was answered."""
     serve()
-    door.call(bus.work.leave_behind, seconds=0.4, bus_options={"timeout": 0.2})
+    bus.client.wait_for_apis("work")
+    door.call(bus.work.leave_behind, seconds=0.6, bus_options={"timeout": 0.4})
     wait_until(lambda: door.call(bus.work.log) == ["later"], what="the task's own call was answered")
 
 
 def test_caller_that_gives_up_cancels(bus: BusPath, serve: Callable[..., Process], door: Door) -> None:
     """When the time is up, an async handler is cancelled; a `def` handler runs on, and its answer bothers nobody."""
     serve()
+    bus.client.wait_for_apis("work")
     with pytest.raises(LightbusTimeout):
         door.call(bus.work.hold, seconds=3, bus_options={"timeout": 0.2})
     wait_until(lambda: door.call(bus.work.log) == ["started", "cancelled"], 1)

@@ -80,6 +80,7 @@ def test_watch(commands: Commands) -> None:
     watching.wait_for_line('"shop.orders", "versions"')
     shop.ask_to_end()
     watching.wait_for_line('"change": "gone", "api": "shop.orders"')
+    watching.wait_for_line('"peer", "change": "gone", "service": "shop"')
     watching.signal(signal.SIGTERM)
     assert watching.wait(20) == 0
     seen = [json.loads(line) for line in watching.stdout.splitlines()]

@@ -14,6 +14,7 @@ from helpers import Process, Processes, wait_until
 
 SERVICE = """
 import os, subprocess, sys, time
+from pathlib import Path
 import lightbus
 
 print("imported", os.getpid(), flush=True)
@@ -28,7 +29,7 @@ class HomeApi(lightbus.Api):
         subprocess.run(["sh", "-c", "true &"], check=True)
 
     def zombies(self) -> int:
-        states = [open(f"/proc/{each}/stat").read().rpartition(")")[2].split()[0]
+        states = [Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()[0]
                   for each in os.listdir("/proc") if each.isdigit()]
         return states.count("Z")
 
