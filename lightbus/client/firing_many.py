@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
 from ..blocking import forbid_in_loop
+from ..config import ApiSettings
 from ..core.partitions import rendezvous
 from ..deadline import Deadline
 from ..engine.engine import Engine
@@ -32,6 +33,8 @@ __all__ = ["MOST_TOGETHER", "PORTION", "FiringMany"]
 
 _Row: TypeAlias = tuple[EventMessage, str | None, bytes]
 """An event, its key, and its record."""
+
+_Terms: TypeAlias = tuple[Event | None, EventPublisher | None, ApiSettings, Deadline, str]
 
 MOST_TOGETHER = 10_000
 """Events of a list: they are stored by one commit, and an event loop of a publisher waits for that."""
@@ -108,14 +111,14 @@ class FiringMany:
         self, api_name: str, name: str, events: Sequence[Kwargs], options: BusOptions | None, *, is_whole: bool
     ) -> list[str]:
         engine = self._engines.engine
-        event, _, _, deadline, _ = self._firing.terms(engine, api_name, name, options)
+        terms = event, _, _, deadline, _ = self._firing.terms(engine, api_name, name, options)
         unreachable: NotReachable | None = None
         if event is None and api_name not in engine.snapshot.by_api:
             try:
                 self._engines.channel.resolve(api_name, deadline)
             except NotReachable as error:
                 unreachable = self._unless_known(api_name, name, error)
-        portion = self._portion(engine, api_name, name, events, options, is_whole=is_whole)
+        portion = self._portion(engine, terms, api_name, name, events, is_whole=is_whole)
         for message in portion.messages if self._hooks.has("before_event_sent") else ():
             self._hooks.run_blocking("before_event_sent", event_message=message)
         if portion.publisher is not None and portion.event is not None:
@@ -131,14 +134,14 @@ class FiringMany:
         self, api_name: str, name: str, events: Sequence[Kwargs], options: BusOptions | None, *, is_whole: bool
     ) -> list[str]:
         engine = self._engines.engine
-        event, _, _, deadline, _ = self._firing.terms(engine, api_name, name, options)
+        terms = event, _, _, deadline, _ = self._firing.terms(engine, api_name, name, options)
         unreachable: NotReachable | None = None
         if event is None and api_name not in engine.snapshot.by_api:
             try:
                 await engine.resolve(api_name, deadline)
             except NotReachable as error:
                 unreachable = await asyncio.to_thread(self._unless_known, api_name, name, error)
-        portion = self._portion(engine, api_name, name, events, options, is_whole=is_whole)
+        portion = self._portion(engine, terms, api_name, name, events, is_whole=is_whole)
         for message in portion.messages if self._hooks.has("before_event_sent") else ():
             await self._hooks.run("before_event_sent", event_message=message)
         if portion.publisher is not None and portion.event is not None:
@@ -164,15 +167,15 @@ class FiringMany:
     def _portion(
         self,
         engine: Engine,
+        terms: _Terms,
         api_name: str,
         name: str,
         events: Sequence[Kwargs],
-        options: BusOptions | None,
         *,
         is_whole: bool,
     ) -> _Portion:
         """Make the events. Raises what is wrong with the first wrong one: none of them is fired then."""
-        event, publisher, settings, deadline, wait_for = self._firing.terms(engine, api_name, name, options)
+        event, publisher, settings, deadline, wait_for = terms
         messages = []
         for number, kwargs in enumerate(events):
             if not isinstance(kwargs, Mapping):
