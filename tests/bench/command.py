@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import secrets
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 from helpers import Processes
 from lightbus.config.keys import BusKey
 
+from .growth import GROWTHS, measure, plot
 from .programs import Programs
 from .report import print_comparison, print_modes, print_table, write_json
 from .rounds import Notebook, lines, run, run_in_turn
@@ -38,6 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.steps:
         with programs_for(options.security[0], divisor) as counted:
             return count_all(counted, rounds=options.rounds, write=options.write, say=_say)
+    if options.plot:
+        with programs_for(options.security[0]) as started:
+            grown = measure(started, GROWTHS, divisor=divisor, say=_say)
+        print(json.dumps(grown, indent=2))
+        plot(grown)
+        return 0
     with ExitStack() as stack:
         programs = [stack.enter_context(programs_for(mode, divisor)) for mode in options.security]
         if options.compare:
@@ -77,6 +85,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--compare", metavar="REF", help="measure the package of this commit in turn with this one")
     parser.add_argument("--steps", action="store_true", help="count calls, allocations, system calls and wake-ups")
     parser.add_argument("--write", action="store_true", help="write what is counted into the document, too")
+    parser.add_argument("--plot", action="store_true", help="measure while something grows, and plot it")
     parser.add_argument("--raw-only", action="store_true", help="measure the reference alone")
     parser.add_argument(
         "--security",

@@ -58,8 +58,8 @@ class Budget:
 
 BUDGETS: tuple[Budget, ...] = (
     Budget(path="sync_async", side="client", title="sync call, async def handler: caller", calls=71, allocations=98),
-    Budget(path="sync_async", side="worker", title="worker", calls=91, allocations=196),
-    Budget(path="sync_def", side="worker", title="sync call, def handler: worker", calls=96, allocations=239),
+    Budget(path="sync_async", side="worker", title="worker", calls=94, allocations=196),
+    Budget(path="sync_def", side="worker", title="sync call, def handler: worker", calls=100, allocations=239),
     Budget(path="async_one", side="client", title="async call, one after another: caller", calls=67, allocations=111),
     Budget(path="in_flight", side="client", title="async calls, 100 in flight: caller", calls=62, allocations=74),
     Budget(path="in_flight", side="worker", title="worker", calls=89, allocations=135),
@@ -71,7 +71,7 @@ BUDGETS: tuple[Budget, ...] = (
     Budget(path="kept_each", side="client", title="listener, acknowledging", calls=20, allocations=58),
     Budget(path="fire_handler_kept", side="worker", title="fire() in a handler thread", calls=50, allocations=165),
     Budget(path="fire_script_kept", side="client", title="fire() by hand-off: script", calls=75, allocations=125),
-    Budget(path="fire_script_kept", side="worker", title="publisher", calls=84, allocations=304),
+    Budget(path="fire_script_kept", side="worker", title="publisher", calls=88, allocations=304),
 )
 """In the order of the table."""
 
