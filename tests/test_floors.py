@@ -29,7 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("wire",),
     ("core", "service", "ports"),
     ("adapters.host",),
-    ("adapters", "adapters.zmq", "adapters.mdns", "adapters.sqlite", "adapters.memory"),
+    ("adapters", "adapters.zmq", "adapters.mdns", "adapters.sqlite", "adapters.memory", "adapters.nats"),
     ("membership", "io"),
     ("rpc", "events"),
     ("engine",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, TypeVar
@@ -11,11 +12,14 @@ from ..adapters.memory.events import MemoryEventBackend
 from ..exceptions import InvalidConfiguration
 from ..membership.context import Identity
 from ..ports.events import BackendContext, EventBackend, EventBackendFactory
+from ..service.failures import report
 
 if TYPE_CHECKING:
     from ..config import Config
 
 __all__ = ["BACKENDS_GROUP", "EventBackendChoice", "RunningBackends"]
+
+logger = logging.getLogger("lightbus.events")
 
 T = TypeVar("T")
 
@@ -25,7 +29,19 @@ BACKENDS_GROUP = "lightbus_event_backends"
 JOURNAL = "journal"
 """The bus's own way."""
 
-BUILT_IN: dict[str, EventBackendFactory] = {"memory": MemoryEventBackend}
+
+def _jetstream(context: BackendContext) -> EventBackend:
+    try:
+        from ..adapters.nats.events import NatsEventBackend
+    except ImportError as error:
+        raise InvalidConfiguration(
+            "apis.<name>.events.backend is 'jetstream', which needs another package: pip install 'lightbus[jetstream]' "
+            f"({error})"
+        ) from error
+    return NatsEventBackend(context)
+
+
+BUILT_IN: dict[str, EventBackendFactory] = {"jetstream": _jetstream, "memory": MemoryEventBackend}
 
 
 class EventBackendChoice:
@@ -100,7 +116,10 @@ class RunningBackends:
             if not task.done():
                 task.cancel()
             elif task.exception() is None:
-                await task.result().stop()
+                try:
+                    await task.result().stop()
+                except Exception as error:  # a worker that leaves is not held up by what it leaves
+                    report(logger, logging.ERROR, error, "An event backend did not stop")
 
 
 def _factory(name: str) -> EventBackendFactory:

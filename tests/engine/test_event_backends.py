@@ -43,7 +43,7 @@ def test_unknown_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names those that there are."""
     point = EntryPoint("shelf", "lightbus.adapters.memory.events:MemoryEventBackend", BACKENDS_GROUP)
     monkeypatch.setattr(event_backends, "entry_points", lambda group: [point] if group == BACKENDS_GROUP else [])
-    with pytest.raises(InvalidConfiguration, match=r"backend is 'x', and there is: journal, memory, shelf\. Install"):
+    with pytest.raises(InvalidConfiguration, match=r"backend is 'x', and there is: journal, jetstream, memory, shelf"):
         EventBackendChoice(config(shop={"backend": "x"}))
     assert isinstance(EventBackendChoice(config(shop={"backend": "shelf"})).make("shop", ME), MemoryEventBackend)
 

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from helpers import Door, wait_until
+from helpers.nats_servers import NatsServer
 from lightbus import Api, BusPath, Event, EventMessage, OnError, Parameter
 from lightbus.events import delivery
 from lightbus.testing import MemoryBus
@@ -99,10 +100,20 @@ class Town:
         return client.call_rpc_blocking("internal.events", procedure, arguments, peer)
 
 
-@pytest.fixture(params=["journal", "memory"])
+@pytest.fixture(params=["journal", "memory", "jetstream"])
 def settings(request: pytest.FixtureRequest) -> Settings:
     """Return the settings that have events kept: whatever does so takes the same exam."""
-    return {"apis": {"default": {"events": {"backend": request.param}}}}
+    events = {"backend": request.param}
+    if request.param == "jetstream":
+        events["servers"] = request.getfixturevalue("nats_server")
+    return {"apis": {"default": {"events": events}}}
+
+
+@pytest.fixture
+def nats_server() -> Iterator[str]:
+    """Run a server, and return its URL."""
+    with NatsServer() as server:
+        yield server.url
 
 
 @pytest.fixture

@@ -1,0 +1,256 @@
+"""The event backend `jetstream`: events are kept by NATS JetStream, calls stay between the peers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from ...exceptions import EventBackendError
+from ...ports.events import (
+    BackendContext,
+    DeadLetter,
+    EventInbox,
+    EventTopic,
+    GroupSummary,
+    OutgoingEvent,
+    StoredEvent,
+    SubscriptionRequest,
+)
+from ...wire.field_types import PARTITIONS
+from .api_stream import ALL, ApiStream
+from .connection import NatsConnection
+from .places import Places, digest
+from .settings import NatsSettings
+from .subscription import NatsSubscription
+
+__all__ = ["NatsEventBackend"]
+
+logger = logging.getLogger("lightbus.events")
+
+MAX_LOOKED_THROUGH = 10_000
+"""Events that are looked through for one that somebody names as the beginning."""
+
+
+class NatsEventBackend:
+    """All streams of one process. Only used on the loop that it was started on."""
+
+    def __init__(self, context: BackendContext) -> None:
+        self._bus = context.bus
+        self._settings = NatsSettings.read(context.options)
+        self._streams: dict[str, ApiStream] = {}
+        self._subscriptions: list[NatsSubscription] = []
+        self._connection: NatsConnection
+
+    def store(self, api: str) -> str:
+        """Return what names the stream of an API."""
+        return Places(self._bus, api).store
+
+    async def start(self) -> None:
+        """Begin to connect."""
+        self._connection = NatsConnection(self._settings)
+
+    async def stop(self) -> None:
+        """Leave all groups, and disconnect."""
+        for subscription in self._subscriptions:
+            try:
+                await subscription.close(is_done=False)
+            except EventBackendError as error:
+                logger.debug("Left without a word: %s", error)
+        for stream in self._streams.values():
+            await stream.close()
+        await self._connection.close()
+
+    def _stream(self, api: str) -> ApiStream:
+        if api not in self._streams:
+            self._streams[api] = ApiStream(self._connection, self._bus, api)
+        return self._streams[api]
+
+    async def publish(self, events: Sequence[OutgoingEvent]) -> Sequence[int | EventBackendError]:
+        """Keep events; all are on their way before the first is confirmed."""
+        tasks = [asyncio.create_task(self._stream(event.api).publish(event)) for event in events]
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        return [_outcome(each) for each in outcomes]
+
+    async def subscribe(self, request: SubscriptionRequest, inbox: EventInbox) -> NatsSubscription:
+        """Join a group."""
+        stream = self._stream(request.api)
+        await stream.opened()
+        start = await self._start(stream, request)
+        subscription = NatsSubscription(stream, request, inbox, start, self._settings.member_timeout)
+        await subscription.open()
+        self._subscriptions.append(subscription)
+        return subscription
+
+    async def _start(self, stream: ApiStream, request: SubscriptionRequest) -> int:
+        """Return behind which sequence a group begins, and record it where the group is new."""
+        key = f"info.{digest(request.group)}"
+        info = {"name": request.group, "events": list(request.events)}
+        known = stream.records.records.get(key) if request.group else None
+        if known is not None:
+            if known.value["events"] != info["events"]:
+                await stream.records.replace(key, {**known.value, **info})
+            return int(known.value["start"])
+        start = await self._since(stream, request.since)
+        if request.group and not await stream.records.replace(key, {**info, "start": start}):
+            await asyncio.sleep(0.1)  # another member has made it just now: it is told at once
+            return await self._start(stream, request)
+        return start
+
+    async def _since(self, stream: ApiStream, since: str | datetime | None) -> int:
+        oldest, head = await stream.bounds()
+        if since is None or since == "$":
+            return head
+        if since == "0":
+            return 0
+        events, _ = await stream.read(f"{stream.places.prefix}.>", oldest, MAX_LOOKED_THROUGH)
+        if isinstance(since, datetime):
+            moment = since.timestamp()
+            return next((each.sequence - 1 for each, _ in events if each.published_at >= moment), head)
+        wanted = since.encode()
+        for each, _ in events:
+            if wanted in each.record:
+                return each.sequence
+        text = "Somebody wants events since %s, and that one is not kept: what comes from now on is given"
+        logger.warning(text, since)
+        return head
+
+    async def when_handled(self, api: str, sequence: int) -> None:
+        """Wait for the groups."""
+        stream = self._stream(api)
+        await stream.opened()
+        event = await stream.find(sequence)
+        if event is None:
+            return
+        while not self._is_handled(stream, event):
+            stream.records.changed.clear()
+            await stream.records.changed.wait()
+
+    def _is_handled(self, stream: ApiStream, event: StoredEvent) -> bool:
+        return all(
+            _cursor(stream, group, event.topic, int(info["start"])) >= event.sequence
+            for group, info in _groups(stream)
+            if event.sequence > info["start"] and {event.topic.event, "*"} & set(info["events"])
+        )
+
+    async def groups(self, api: str) -> Sequence[GroupSummary]:
+        """Return the groups of an API."""
+        stream = self._stream(api)
+        await stream.opened()
+        found = []
+        for group, info in _groups(stream):
+            members: dict[str, list[int]] = {}
+            for partition in range(PARTITIONS):
+                held = stream.records.records.get(f"part.{group}.{partition}")
+                if held is not None and held.value.get("owner"):
+                    members.setdefault(held.value["owner"], []).append(partition)
+            found.append(
+                GroupSummary(
+                    api=api,
+                    name=info["name"],
+                    events=tuple(info["events"]),
+                    members=members,
+                    lag=await self.lag(api, info["name"]) or 0,
+                    dead=sum(key.startswith(f"dead.{group}.") for key in stream.records.records),
+                )
+            )
+        return found
+
+    async def remove_group(self, api: str, group: str) -> bool:
+        """Forget a group."""
+        stream = self._stream(api)
+        await stream.opened()
+        name = digest(group)
+        keys = [key for key in stream.records.records if key.split(".")[1] == name]
+        for key in keys:
+            await stream.records.delete(key)
+        return f"info.{name}" in keys
+
+    async def lag(self, api: str, group: str) -> int | None:
+        """Return how far a group is behind."""
+        stream = self._stream(api)
+        await stream.opened()
+        name = digest(group)
+        info = stream.records.records.get(f"info.{name}")
+        if info is None:
+            return None
+        count = 0
+        for topic in await stream.topics():
+            if {topic.event, "*"} & set(info.value["events"]):
+                first = _cursor(stream, name, topic, info.value["start"]) + 1
+                for only in (ALL, name):
+                    count += await stream.count(stream.places.subject(topic, only), first)
+        return count
+
+    async def history(
+        self, api: str, event: str, *, start: float | None, stop: float | None, limit: int
+    ) -> Sequence[StoredEvent]:
+        """Return the newest events between two times, in order."""
+        return await self._stream(api).newest(event, start=start, stop=stop, limit=limit)
+
+    async def dead_letters(self, api: str, group: str = "") -> Sequence[DeadLetter]:
+        """Return the dead letters of an API."""
+        stream = self._stream(api)
+        await stream.opened()
+        found = []
+        for key, held in list(stream.records.records.items()):
+            if key.startswith("dead.") and group in ("", held.value["group"]):
+                event = await stream.find(int(key.rpartition(".")[2]))
+                if event is not None:
+                    value = held.value
+                    letter = DeadLetter(value["group"], event, value["deliveries"], value["error"], value["died_at"])
+                    found.append(letter)
+        return sorted(found, key=lambda letter: letter.event.sequence)
+
+    async def retry_dead(self, api: str, group: str, sequence: int) -> bool:
+        """Give a dead letter to its group again."""
+        stream = self._stream(api)
+        await stream.opened()
+        key, name = f"dead.{digest(group)}.{sequence}", digest(group)
+        event = await stream.find(sequence)
+        if key not in stream.records.records or event is None:
+            return False
+        again = OutgoingEvent(
+            api=api,
+            topic=event.topic,
+            id=f"{self.store(api)}-{sequence} for {name}",
+            record=event.record,
+            published_at=event.published_at,
+        )
+        await stream.publish(again, name)
+        await stream.records.delete(key)
+        return True
+
+    async def drop_dead(self, api: str, group: str, sequence: int) -> bool:
+        """Forget a dead letter."""
+        stream = self._stream(api)
+        await stream.opened()
+        key = f"dead.{digest(group)}.{sequence}"
+        was_there = key in stream.records.records
+        if was_there:
+            await stream.records.delete(key)
+        return was_there
+
+
+def _groups(stream: ApiStream) -> list[tuple[str, dict[str, Any]]]:
+    """Return the digest and what is on record of each group."""
+    return [
+        (key.removeprefix("info."), held.value)
+        for key, held in stream.records.records.items()
+        if key.startswith("info.")
+    ]
+
+
+def _cursor(stream: ApiStream, group: str, topic: EventTopic, start: int) -> int:
+    held = stream.records.records.get(f"part.{group}.{topic.partition}")
+    return start if held is None else int(held.value["cursors"].get(topic.event, start))
+
+
+def _outcome(outcome: int | BaseException) -> int | EventBackendError:
+    if isinstance(outcome, int | EventBackendError):
+        return outcome
+    if isinstance(outcome, Exception):
+        return EventBackendError(f"It was not kept: {type(outcome).__name__}: {outcome}")
+    raise outcome

@@ -1,0 +1,36 @@
+"""Where the events of an API are in a JetStream: names of its stream, its subjects, and the bucket of its groups."""
+
+from __future__ import annotations
+
+import re
+from hashlib import blake2b
+
+from ...ports.events import EventTopic
+
+__all__ = ["Places", "digest"]
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+
+
+def digest(*parts: str) -> str:
+    """Return 16 hexadecimal digits that stand for some words."""
+    return blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
+
+
+class Places:
+    """The names of one API of one bus. Never changes."""
+
+    def __init__(self, bus: str, api: str) -> None:
+        self.store = digest("jetstream", bus, api)
+        self.stream = f"lightbus-{_UNSAFE.sub('_', bus)}-{_UNSAFE.sub('_', api)}-{self.store[:6]}"
+        self.prefix = f"lightbus.{self.store}"
+        self.bucket = f"lightbus-{self.store}"
+
+    def subject(self, topic: EventTopic, only: str = "all") -> str:
+        """Return the subject of a topic's events: of all of them (`>`), for `all` groups, or for one by its digest."""
+        return f"{self.prefix}.{topic.event}.{topic.partition}.{only}"
+
+    def topic_of(self, subject: str) -> tuple[EventTopic, str]:
+        """Return what a subject stands for, and for whom it is."""
+        event, partition, only = subject.removeprefix(f"{self.prefix}.").split(".")
+        return EventTopic(event, int(partition)), only

@@ -1,0 +1,259 @@
+"""One listener at a JetStream: which partitions of its group it has, and what is on record of them.
+
+Who has a partition follows from who is in the group, by the rendezvous hash. Its owner gives it back when another one
+comes that is to have it; where its owner is gone without a word, it is taken over once nothing was heard for
+`member_timeout`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ...core.partitions import rendezvous
+from ...exceptions import EventBackendError
+from ...ports.events import EventInbox, EventPage, EventTopic, KeptEvent, SubscriptionRequest, TopicState
+from ...wire.field_types import PARTITIONS
+from .api_stream import ALL, ApiStream
+from .places import digest
+
+__all__ = ["NatsSubscription"]
+
+TICK = 0.5
+BEATS_PER_TIMEOUT = 4
+
+
+class NatsSubscription:
+    """
+    Only used on the loop that it was made on.
+
+    Args:
+        stream: the events.
+        request: what is wanted.
+        inbox: who is told.
+        start: everything up to this sequence is not for this group.
+        member_timeout: seconds without a sign of life after which a member is gone.
+
+    """
+
+    def __init__(
+        self, stream: ApiStream, request: SubscriptionRequest, inbox: EventInbox, start: int, member_timeout: float
+    ) -> None:
+        self.request = request
+        self._stream = stream
+        self._records = stream.records
+        self._inbox = inbox
+        self._start = start
+        self._member_timeout = member_timeout
+        self._group = digest(request.group)
+        self._held: set[int] = set()
+        self._leaving: set[int] = set()
+        self._locks = [asyncio.Lock() for _ in range(PARTITIONS)]
+        self._wake = asyncio.Event()
+        self._closed = False
+        self._task: asyncio.Task[None] | None = None
+        self._ends: list[Callable[[], None]] = []
+
+    async def open(self) -> None:
+        """Join, and begin to follow what is ours."""
+        self._ends.append(self._stream.follow(self._news))
+        if not self.request.group:
+            self._held = set(range(PARTITIONS))
+            await self._follow(self._held)
+            return
+        await self._records.put(self._member_key, {})
+        self._ends.append(self._records.observe(self._on_record))
+        await self._balance()
+        self._task = asyncio.get_running_loop().create_task(self._keep())
+
+    async def close(self, *, is_done: bool = True) -> None:
+        """Leave the group."""
+        if self._closed:
+            return
+        self._closed = True
+        for end in self._ends:
+            end()
+        if self._task is not None:
+            self._task.cancel()
+        if self.request.group:
+            await asyncio.gather(*(self._give_up(partition, is_done=is_done) for partition in list(self._held)))
+            await self._records.delete(self._member_key)
+
+    # Who has what
+
+    @property
+    def _member_key(self) -> str:
+        return f"member.{self._group}.{self.request.member}"
+
+    def _partition_key(self, partition: int) -> str:
+        return f"part.{self._group}.{partition}"
+
+    def _on_record(self, key: str) -> None:
+        if key.split(".")[1] == self._group:
+            self._wake.set()
+
+    async def _keep(self) -> None:
+        beat_at = time.monotonic()
+        while True:
+            try:
+                async with asyncio.timeout(TICK):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            try:
+                if time.monotonic() - beat_at > self._member_timeout / BEATS_PER_TIMEOUT:
+                    beat_at = time.monotonic()
+                    await self._records.put(self._member_key, {})
+                await self._balance()
+            except EventBackendError:
+                continue  # the listener says so, whose events do not come
+
+    @property
+    def members(self) -> list[str]:
+        """Who is in the group."""
+        prefix, now = f"member.{self._group}.", time.monotonic()
+        return [
+            key.removeprefix(prefix)
+            for key, held in self._records.records.items()
+            if key.startswith(prefix) and now - held.seen_at < self._member_timeout
+        ]
+
+    async def _balance(self) -> None:
+        members, me = self.members, self.request.member
+        revoked = set()
+        for partition in range(PARTITIONS):
+            owner = rendezvous(f"{self.request.group}\0{partition}", members)
+            if partition in self._held:
+                if self._state(partition).get("owner") != me:
+                    self._held.discard(partition)  # it was taken over, since nothing was heard of us
+                    revoked.add(partition)
+                elif owner not in (me, None) and partition not in self._leaving:
+                    self._leaving.add(partition)
+                    revoked.add(partition)
+        if revoked:
+            self._inbox.revoke(frozenset(revoked))
+        mine = [p for p in range(PARTITIONS) if rendezvous(f"{self.request.group}\0{p}", members) == me]
+        taken = {p for p in mine if p not in self._held and await self._take(p, members)}
+        self._held |= taken
+        await self._follow(taken)
+
+    async def _take(self, partition: int, members: list[str]) -> bool:
+        state = self._state(partition)
+        owner = state.get("owner")
+        if owner and owner != self.request.member and owner in members:
+            return False
+        if owner:  # it was lost over something that it had begun
+            state["begun_through"] = await self._stream.head()
+        state["owner"] = self.request.member
+        return await self._records.replace(self._partition_key(partition), state)
+
+    async def _give_up(self, partition: int, *, is_done: bool) -> None:
+        async with self._locks[partition]:
+            state = self._state(partition)
+            if state.get("owner") == self.request.member:
+                if not is_done:
+                    state["begun_through"] = await self._stream.head()
+                state["owner"] = ""
+                await self._records.replace(self._partition_key(partition), state)
+            self._held.discard(partition)
+            self._leaving.discard(partition)
+
+    def _state(self, partition: int) -> dict[str, Any]:
+        held = self._records.records.get(self._partition_key(partition))
+        state: dict[str, Any] = {"cursors": {}, "starts": {}, "begun_through": 0}
+        return state if held is None else {**state, **held.value}
+
+    # What is told
+
+    def _news(self, topic: EventTopic | None, sequence: int) -> None:
+        if topic is None:
+            asyncio.get_running_loop().create_task(self._follow(set(self._held)))
+        elif self._is_ours(topic):
+            self._inbox.follow([self._topic_state(topic, sequence)])
+
+    async def _follow(self, partitions: set[int]) -> None:
+        if partitions:
+            head = await self._stream.head()
+            topics = [topic for topic in await self._stream.topics() if topic.partition in partitions]
+            self._inbox.follow([self._topic_state(topic, head) for topic in topics if self._is_ours(topic)])
+
+    def _is_ours(self, topic: EventTopic) -> bool:
+        is_held = topic.partition in self._held and topic.partition not in self._leaving
+        return is_held and not self._closed and self.request.wants(topic.event)
+
+    def _topic_state(self, topic: EventTopic, head: int) -> TopicState:
+        state = self._state(topic.partition)
+        begun = [int(key.partition(":")[2]) for key in state["starts"] if key.startswith(f"{topic.event}:")]
+        cursor = int(state["cursors"].get(topic.event, self._start))
+        return TopicState(topic, cursor, max(head, cursor), max([state["begun_through"], *begun]))
+
+    # What is asked
+
+    async def fetch(self, topic: EventTopic, after: int, limit: int) -> EventPage:
+        """Return what comes behind a sequence."""
+        if topic.partition not in self._held:
+            return EventPage((), after)
+        events, through = await self._stream.read(self._stream.places.subject(topic, "*"), after + 1, limit)
+        ours = {ALL, self._group} if self.request.group else {ALL}
+        kept = [KeptEvent(each.sequence, each.record) for each, only in events if only in ours]
+        return EventPage(kept, max(after, through))
+
+    async def ack(self, handled: Mapping[EventTopic, int]) -> None:
+        """Record how far topics are handled."""
+        by_partition: dict[int, dict[str, int]] = {}
+        for topic, sequence in handled.items():
+            by_partition.setdefault(topic.partition, {})[topic.event] = sequence
+        if self.request.group:
+            await asyncio.gather(*(self._ack(*each) for each in by_partition.items()))
+
+    async def _ack(self, partition: int, handled: dict[str, int]) -> None:
+        def change(state: dict[str, Any]) -> None:
+            state["cursors"] = {**state["cursors"], **handled}
+            state["starts"] = {key: n for key, n in state["starts"].items() if not _is_through(key, handled)}
+
+        await self._change(partition, change)
+
+    async def begin(self, topic: EventTopic, sequence: int, at_least: int) -> int:
+        """Record that an event is given."""
+        key = f"{topic.event}:{sequence}"
+
+        def change(state: dict[str, Any]) -> None:
+            state["starts"] = {**state["starts"], key: max(state["starts"].get(key, 0) + 1, at_least)}
+
+        state = await self._change(topic.partition, change)
+        return 0 if state is None else int(state["starts"][key])
+
+    async def dead_letter(self, topic: EventTopic, sequence: int, deliveries: int, error: str) -> bool:
+        """Keep an event with its error."""
+        if not self._owns(topic.partition):
+            return False
+        value = {"group": self.request.group, "deliveries": deliveries, "error": error, "died_at": time.time()}
+        await self._records.put(f"dead.{self._group}.{sequence}", value)
+        return True
+
+    async def release(self, partitions: frozenset[int]) -> None:
+        """Give back partitions."""
+        await asyncio.gather(*(self._give_up(partition, is_done=True) for partition in partitions))
+
+    def _owns(self, partition: int) -> bool:
+        return self._state(partition).get("owner") == self.request.member
+
+    async def _change(self, partition: int, change: Callable[[dict[str, Any]], None]) -> dict[str, Any] | None:
+        """Change what is on record of a partition; return it, or None where it is not ours (any more)."""
+        async with self._locks[partition]:
+            if not self._owns(partition):
+                return None
+            state = self._state(partition)
+            change(state)
+            if not await self._records.replace(self._partition_key(partition), state):
+                self._wake.set()
+                return None
+            return state
+
+
+def _is_through(key: str, handled: Mapping[str, int]) -> bool:
+    event, _, sequence = key.partition(":")
+    return int(sequence) <= handled.get(event, 0)

@@ -1,0 +1,23 @@
+"""The names of streams, subjects and buckets."""
+
+from __future__ import annotations
+
+import re
+
+from lightbus.adapters.nats.places import Places
+from lightbus.ports.events import EventTopic
+
+
+def test_names_are_such_as_servers_take() -> None:
+    """Whatever a bus and an API are called; no two share any."""
+    places = [Places("b", "shop.orders"), Places("b", "shop_orders"), Places("b:c", "shop.orders")]
+    names = [name for each in places for name in (each.stream, each.bucket)]
+    assert len(set(names)) == 6
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", name) for name in names)
+
+
+def test_subject_says_the_topic() -> None:
+    """And for whom an event is."""
+    places, topic = Places("b", "shop"), EventTopic("sold", 7)
+    assert places.topic_of(places.subject(topic)) == (topic, "all")
+    assert places.topic_of(places.subject(topic, "0123456789abcdef")) == (topic, "0123456789abcdef")

@@ -1,0 +1,31 @@
+"""The settings of the backend `jetstream`."""
+
+from __future__ import annotations
+
+import pytest
+
+from lightbus import InvalidConfiguration
+from lightbus.adapters.nats.settings import NatsSettings
+
+
+def test_environment_goes_first() -> None:
+    """Servers and credentials may come from the environment, several servers with commas."""
+    environ = {"LIGHTBUS_NATS_SERVERS": "nats://a:1, nats://b:2", "LIGHTBUS_NATS_CREDENTIALS": "/c"}
+    settings = NatsSettings.read({"servers": ["nats://x"], "replicas": 3}, environ)
+    assert (settings.servers, settings.credentials, settings.replicas) == (("nats://a:1", "nats://b:2"), "/c", 3)
+    assert NatsSettings.read({}, {}) == NatsSettings()
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"server": "nats://a"}, r"events\.server is no setting of the backend jetstream\. Did you mean 'servers'"),
+        ({"replicas": "three"}, r"events\.replicas cannot be 'three'\. The default is 1"),
+        ({"replicas": True}, "replicas cannot be True"),
+        ({"servers": []}, "servers cannot be"),
+    ],
+)
+def test_faults_are_named(options: dict[str, object], fault: str) -> None:
+    """With the setting, and what there is instead."""
+    with pytest.raises(InvalidConfiguration, match=fault):
+        NatsSettings.read(options, {})
