@@ -38,7 +38,14 @@ TRY = "python3 -m venv .venv && .venv/bin/pip install -q . && .venv/bin/lightbus
 TEST = "python3 -m venv .venv && .venv/bin/pip install -q '.[dev]' && .venv/bin/pytest -n auto --dist=worksteal"
 
 PLACES = ("lightbus", "tests", "docs", "examples")
-NO_KEY = {"LIGHTBUS_CONFIG", "LIGHTBUS_MODULE", "LIGHTBUS_TEST_SCALE", "LIGHTBUS_TEST_SEED"}
+NO_KEY = {
+    "LIGHTBUS_CONFIG",
+    "LIGHTBUS_MODULE",
+    "LIGHTBUS_NATS_CREDENTIALS",
+    "LIGHTBUS_NATS_SERVERS",
+    "LIGHTBUS_TEST_SCALE",
+    "LIGHTBUS_TEST_SEED",
+}
 
 
 class Block(NamedTuple):

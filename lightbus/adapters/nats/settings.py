@@ -9,7 +9,7 @@ from typing import Any
 
 from ...exceptions import InvalidConfiguration, did_you_mean
 
-__all__ = ["NatsSettings"]
+__all__ = ["CREDENTIALS_VARIABLE", "SERVERS_VARIABLE", "NatsSettings"]
 
 SERVERS_VARIABLE = "LIGHTBUS_NATS_SERVERS"
 CREDENTIALS_VARIABLE = "LIGHTBUS_NATS_CREDENTIALS"
