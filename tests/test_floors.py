@@ -230,3 +230,179 @@ def test_room_without_floor_is_named() -> None:
     """A new module has to be given its floor before anything else."""
     with pytest.raises(AssertionError, match="lightbus/shed stands on no floor"):
         floor_of("shed")
+
+
+MOST = {"lines of a module": 450, "lines of a function": 45, "methods of a class": 25, "attributes of a class": 20}
+"""What a reader can take in at once."""
+
+GIANTS: dict[str, dict[str, int]] = {
+    "lightbus.adapters.sqlite.journal": {"lines of a module": 480},
+    "lightbus.adapters.sqlite.journal.Journal": {"methods of a class": 26},
+    "lightbus.adapters.sqlite.journal_file": {"lines of a module": 642},
+    "lightbus.adapters.sqlite.journal_file.JournalFile": {"methods of a class": 35, "attributes of a class": 26},
+    "lightbus.client.bus_client.BusClient": {"methods of a class": 35},
+    "lightbus.core.streams.Stream": {"attributes of a class": 21},
+    "lightbus.engine.assembly.assemble": {"lines of a function": 50},
+    "lightbus.events.backend_source.BackendSource": {"methods of a class": 26},
+    "lightbus.path.BusPath": {"methods of a class": 27},
+    "lightbus.service.signature.Signature": {"methods of a class": 27},
+    "lightbus.wire.announcement": {"lines of a module": 462},
+}
+"""What is larger yet, and by how much it may be: the list only shrinks, and so does each number on it."""
+
+SEEN_BY_TYPES_ONLY: dict[str, int] = {
+    "lightbus.__init__": 10,
+    "lightbus.adapters.mdns.discovery": 2,
+    "lightbus.adapters.zmq.curve": 1,
+    "lightbus.adapters.zmq.security": 2,
+    "lightbus.cli.commands.demo": 4,
+    "lightbus.cli.commands.dumpschema": 1,
+    "lightbus.cli.commands.rate": 2,
+    "lightbus.cli.commands.run": 1,
+    "lightbus.cli.commands.shell": 1,
+    "lightbus.cli.commands.top": 1,
+    "lightbus.cli.demo_services.lines": 1,
+    "lightbus.cli.demo_services.observer": 2,
+    "lightbus.cli.support.acks": 1,
+    "lightbus.cli.support.bus_module": 1,
+    "lightbus.cli.support.logs": 1,
+    "lightbus.cli.support.output": 2,
+    "lightbus.config.problems": 1,
+    "lightbus.config.sources": 1,
+    "lightbus.core.streams": 1,
+    "lightbus.engine.engine": 1,
+    "lightbus.engine.event_backends": 1,
+    "lightbus.engine.internal_calls": 1,
+    "lightbus.engine.network": 1,
+    "lightbus.events.consumer": 1,
+    "lightbus.events.journal_set": 2,
+    "lightbus.events.listener_context": 1,
+    "lightbus.path": 3,
+    "lightbus.plugins.__init__": 4,
+    "lightbus.plugins.metrics": 2,
+    "lightbus.plugins.state": 1,
+    "lightbus.rpc.places": 1,
+    "lightbus.rpc.replies": 1,
+    "lightbus.rpc.runner": 1,
+    "lightbus.rpc.server": 1,
+    "lightbus.service.signature": 1,
+    "lightbus.service.validating": 1,
+}
+"""Modules that import what they name in annotations only where types are checked, and how often. It only shrinks."""
+
+CIRCLES: list[set[str]] = [{"lightbus.core.ordering", "lightbus.core.streams"}]
+"""Modules that know each other in a circle, under TYPE_CHECKING too. It only shrinks."""
+
+
+def sizes(source: str, module: str) -> Iterator[tuple[str, str, int]]:
+    """Yield what is measured of a module and all that is in it: the name, what it is, how many."""
+    yield module, "lines of a module", source.count("\n")
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield f"{module}.{node.name}", "lines of a function", (node.end_lineno or 0) - node.lineno + 1
+        elif isinstance(node, ast.ClassDef):
+            methods = [each for each in node.body if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef))]
+            yield f"{module}.{node.name}", "methods of a class", len(methods)
+            yield f"{module}.{node.name}", "attributes of a class", len(set().union(*map(attributes, methods)))
+
+
+def attributes(method: ast.AST) -> set[str]:
+    """Return the attributes of itself that a method sets."""
+    return {
+        node.attr
+        for node in ast.walk(method)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.ctx, ast.Store)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "self"
+    }
+
+
+def giants() -> dict[str, dict[str, int]]:
+    """Return what is larger than it should be."""
+    found: dict[str, dict[str, int]] = {}
+    for module, path in SOURCES.items():
+        for name, what, count in sizes(path.read_text(), module):
+            if count > MOST[what]:
+                found.setdefault(name, {})[what] = count
+    return found
+
+
+def only_for_types(source: str) -> int:
+    """Return how many imports a module has that are carried out only where types are checked."""
+    blocks = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.If)]
+    blocks = [node for node in blocks if "TYPE_CHECKING" in ast.dump(node.test)]
+    return sum(isinstance(each, (ast.Import, ast.ImportFrom)) for block in blocks for each in ast.walk(block))
+
+
+def circles(known: dict[str, set[str]]) -> list[set[str]]:
+    """Return the groups of modules each of which knows, by way of others, all of its group."""
+    reaches = {module: reachable(module, known) for module in known}
+    found: list[set[str]] = []
+    for module, reached in reaches.items():
+        if module in reached and not any(module in circle for circle in found):
+            found.append({each for each in reached if module in reaches[each]})
+    return found
+
+
+def reachable(module: str, known: dict[str, set[str]]) -> set[str]:
+    """Return all modules that a module knows, by way of others too."""
+    found: set[str] = set()
+    ahead = [module]
+    while ahead:
+        for each in known.get(ahead.pop(), set()) - found:
+            found.add(each)
+            ahead.append(each)
+    return found
+
+
+def knowledge() -> dict[str, set[str]]:
+    """Return per module which modules of the package it imports, inside functions and under TYPE_CHECKING too."""
+    known: dict[str, set[str]] = {}
+    for module, path in SOURCES.items():
+        own = module.removesuffix(".__init__")
+        named = {name.removesuffix(".__init__") for name in imports(path.read_text(), module, KNOWN) if name in KNOWN}
+        known[own] = {name for name in named if name != own}
+    return known
+
+
+def test_nothing_is_too_large() -> None:
+    """A module, a class or a function that outgrows what a reader takes in is cut by its matters."""
+    found = giants()
+    grown = {
+        name: counts
+        for name, counts in found.items()
+        if any(count > GIANTS.get(name, {}).get(what, MOST[what]) for what, count in counts.items())
+    }
+    assert grown == {}, "cut these by what they are about"
+    assert {name: counts for name, counts in GIANTS.items() if counts.keys() != found.get(name, {}).keys()} == {}, (
+        "these are not too large any more: take them off the list"
+    )
+
+
+def test_imports_for_types_become_fewer() -> None:
+    """Who names a class in an annotation only, and cannot import it, stands on the wrong floor or is in a circle."""
+    found = {module: count for module, path in SOURCES.items() if (count := only_for_types(path.read_text()))}
+    assert {module: count for module, count in found.items() if count > SEEN_BY_TYPES_ONLY.get(module, 0)} == {}
+    assert SEEN_BY_TYPES_ONLY.keys() - found.keys() == set(), "these have none any more: take them off the list"
+
+
+def test_no_circles() -> None:
+    """Of two modules one can be read without the other."""
+    found = circles(knowledge())
+    assert [circle for circle in found if not any(circle <= known for known in CIRCLES)] == []
+    assert [circle for circle in CIRCLES if circle not in found] == [], "these are no more: take them off the list"
+
+
+def test_what_is_measured() -> None:
+    """Attributes count once, wherever they are set; imports for types are seen; and circles of any length."""
+    source = "class A:\n    def a(self):\n        self.x = self.y = 1\n    def b(self):\n        self.x = 2\n"
+    assert set(sizes(source, "m")) == {
+        ("m", "lines of a module", 5),
+        ("m.A", "methods of a class", 2),
+        ("m.A", "attributes of a class", 2),
+        ("m.a", "lines of a function", 2),
+        ("m.b", "lines of a function", 2),
+    }
+    assert only_for_types("if TYPE_CHECKING:\n    from a import b\n    import c\nimport d") == 2
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}, "e": set()}) == [{"a", "b", "c"}]
