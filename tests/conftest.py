@@ -12,8 +12,9 @@ import os
 import random
 import secrets
 import signal
+import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ from hypothesis import settings
 
 from helpers import DOORS, SCALE, Door, Processes, scaled
 from helpers.bytecode import keep_bytecode
-from helpers.leaks import Snapshot, TaskComplaints, recorded_loops
+from helpers.forking import ForkServer
+from helpers.leaks import RESIDENT, Snapshot, TaskComplaints, recorded_loops
 from helpers.surroundings import Surroundings, own_surroundings
 
 # A shell that runs us in the background has us, and all that we start, ignore SIGINT: then no Ctrl-C could be tested.
@@ -105,12 +107,26 @@ def door(request: pytest.FixtureRequest) -> Door:
     return DOORS[request.param]
 
 
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[ForkServer | None]:
+    """Give the tests an interpreter that has imported the package, and forks; where the system has what it takes."""
+    if sys.platform != "linux":
+        yield None
+        return
+    with closing(ForkServer()) as server:
+        RESIDENT.add(server.pid)
+        yield server
+
+
 @pytest.fixture
-def processes(surroundings: Surroundings, tmp_path: Path) -> Iterator[Processes]:
+def processes(
+    request: pytest.FixtureRequest, surroundings: Surroundings, tmp_path: Path, fork_server: ForkServer | None
+) -> Iterator[Processes]:
     """Start programs that end with the test; what they wrote is shown when it fails."""
     logs = tmp_path / "logs"
     logs.mkdir()
-    started = Processes(logs)
+    anew = request.node.get_closest_marker("new_interpreters")
+    started = Processes(logs, None if anew else fork_server)
     yield started
     started.end()
     print(started.report())  # pytest shows it when the test failed

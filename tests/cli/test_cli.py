@@ -12,6 +12,8 @@ from click.testing import CliRunner
 from helpers import Processes
 from lightbus.cli import COMMANDS, _group
 
+pytestmark = pytest.mark.new_interpreters
+
 SHOW_MODULES = """
 import json, sys
 from lightbus.cli import main

@@ -10,6 +10,8 @@ import pytest
 import lightbus
 from helpers import Process, Processes
 
+pytestmark = pytest.mark.new_interpreters
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "ex01_anatomy"
 
 

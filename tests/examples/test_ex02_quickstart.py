@@ -10,6 +10,8 @@ import pytest
 from helpers import Processes, Stopwatch, scaled
 from helpers.scale import PATIENCE
 
+pytestmark = pytest.mark.new_interpreters
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "ex02_quickstart"
 
 

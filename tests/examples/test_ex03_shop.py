@@ -14,6 +14,8 @@ import pytest
 
 from helpers import Process, Processes, wait_until
 
+pytestmark = pytest.mark.new_interpreters
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "ex03_shop"
 PICTURE = b"P6 64 32 255\n" + bytes(range(256)) * 24
 

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import pytest
 
-__all__ = ["MARK", "Snapshot", "TaskComplaints", "recorded_loops"]
+__all__ = ["MARK", "RESIDENT", "Snapshot", "TaskComplaints", "recorded_loops"]
 
 MARK = "LIGHTBUS_TEST_ID"
 """The variable by whose value a process that a test started is recognised, also when its parent is gone."""
@@ -32,6 +32,9 @@ PATIENCE = 5.0
 
 HARMLESS = ("/dev/null", "/dev/urandom", "/proc/")
 """Descriptors that the interpreter opens once and keeps."""
+
+RESIDENT: set[int] = set()
+"""Our children that serve many tests, and so are none's."""
 
 _loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 _PROC = Path("/proc")
@@ -107,16 +110,16 @@ class Snapshot:
 class _Started(NamedTuple):
     """Our children: which there are, and what those that have ended used (which is never nothing)."""
 
-    alive: str
+    alive: frozenset[int]
     faults: int
 
 
 def _started() -> _Started:
-    alive = ""
+    alive: list[str] = []
     for task in os.scandir(_PROC / "self/task") if _PROC.exists() else ():
         with suppress(OSError):  # the thread ended while we looked
-            alive += Path(task.path, "children").read_text()
-    return _Started(alive, resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt)
+            alive += Path(task.path, "children").read_text().split()
+    return _Started(frozenset(map(int, alive)) - RESIDENT, resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt)
 
 
 def _descriptors() -> set[tuple[int, str]]:
@@ -133,7 +136,7 @@ def _processes(mark: bytes) -> set[tuple[int, str]]:
     """Return our children, and every process in whose environment the mark stands, with its command line."""
     found = set()
     for entry in os.scandir(_PROC) if _PROC.exists() else ():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
+        if entry.name.isdigit() and int(entry.name) not in (os.getpid(), *RESIDENT):
             with suppress(OSError):  # it ended while we looked, or is another user's
                 directory = Path(entry.path)
                 if _parent(directory) == os.getpid() or mark in (directory / "environ").read_bytes().split(b"\0"):

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from .forking import ForkServer
 from .scale import PATIENCE
 from .waiting import wait_until
 
@@ -41,7 +42,11 @@ def _without_slow(text: str) -> str:
 
 
 class Process:
-    """One program in a process group of its own. `argv[0]` is the program; `logs` the directory for its output."""
+    """
+    One program in a process group of its own. `argv[0]` is the program; `logs` the directory for its output.
+
+    A `server` starts it where it can, as a copy of an interpreter.
+    """
 
     def __init__(
         self,
@@ -51,15 +56,26 @@ class Process:
         name: str,
         cwd: Path | str | None = None,
         env: Mapping[str, str] | None = None,
+        server: ForkServer | None = None,
     ) -> None:
         self.name = name
         self._out = logs / f"{name}.out"
         self._err = logs / f"{name}.err"
+        whole = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
+        self._out.touch()
+        self._err.touch()
+        self._popen: subprocess.Popen[bytes]
+        if server is not None and server.can_start(argv, whole):
+            self._popen = server.start(argv, cwd=cwd, env=whole, out=self._out, err=self._err)
+        else:
+            self._popen = self._new(argv, cwd, whole)
+
+    def _new(self, argv: list[str], cwd: Path | str | None, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
         with self._out.open("wb") as out, self._err.open("wb") as err:
-            self._popen = subprocess.Popen(
+            return subprocess.Popen(
                 argv,
                 cwd=cwd,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+                env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -151,10 +167,15 @@ class Process:
 
 
 class Processes:
-    """The programs of one test, with their output in the directory `logs`. `end` leaves none of them."""
+    """
+    The programs of one test, with their output in the directory `logs`. `end` leaves none of them.
 
-    def __init__(self, logs: Path) -> None:
+    With a `server` those that are Lightbus's own command are copies of an interpreter, and not started anew.
+    """
+
+    def __init__(self, logs: Path, server: ForkServer | None = None) -> None:
         self._logs = logs
+        self._server = server
         self._started: list[Process] = []
         self._forgiven = False
 
@@ -168,7 +189,7 @@ class Processes:
     ) -> Process:
         """Start `argv` in `cwd` with the test's environment and `env` on top."""
         name = f"{len(self._started)}-{name or Path(argv[0]).name}"
-        process = Process(argv, logs=self._logs, name=name, cwd=cwd, env=env)
+        process = Process(argv, logs=self._logs, name=name, cwd=cwd, env=env, server=self._server)
         self._started.append(process)
         return process
 

@@ -16,6 +16,8 @@ import lightbus
 from helpers import Process, Processes, Stopwatch, wait_until
 from helpers.scale import PATIENCE
 
+pytestmark = pytest.mark.new_interpreters
+
 SERVICE = """
 import pathlib, time
 import lightbus

@@ -36,7 +36,10 @@ class HomeApi(lightbus.Api):
 bus.client.register_api(HomeApi())
 """
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a namespace of process ids")
+pytestmark = [
+    pytest.mark.new_interpreters,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a namespace of process ids"),
+]
 
 
 def start(processes: Processes, directory: Path, **env: str) -> tuple[Process, int]:

@@ -17,6 +17,8 @@ from lightbus.cli.support.logs import ApplicationLogging
 from lightbus.config import Config
 from lightbus.logs import TerminalHandler
 
+pytestmark = pytest.mark.new_interpreters
+
 SERVICE = """
 import logging, logging.config
 import lightbus
