@@ -451,7 +451,7 @@ def test_flood_of_ghosts(place: Place, monkeypatch: pytest.MonkeyPatch, api: str
     monkeypatch.setattr("lightbus.core.registry.MAX_PEERS", 300)
 
     async def scenario() -> None:
-        client = await place.client("auth")
+        client = await place.client("auth", wait=10)
         dials = 0
 
         async def flood() -> None:

@@ -249,8 +249,9 @@ def test_handler_that_never_ends_is_left(processes: Processes, caller: BusPath, 
     config.write_text("worker: {shutdown_timeout: 0.3, drain_grace: 0.3}")
     worker = processes.worker("work", cwd=PROGRAMS, env={"LIGHTBUS_CONFIG": str(config)})
     worker.wait_for_line("Ready")
+    caller.client.wait_for_apis("work")
     with pytest.raises(lightbus.LightbusTimeout):
-        caller.work.hold_def(seconds=30, bus_options={"timeout": 0.2})
+        caller.work.hold_def(seconds=30, bus_options={"timeout": 0.5})
     worker.signal(signal.SIGTERM)
     assert worker.wait(3) == 0
     worker.wait_for_line("1 of the running handlers did not end within 0.3 s")

@@ -21,7 +21,7 @@ MOST = 4
 """Where the machine has more to do than it can, nobody waits more than this many times as long."""
 
 
-def wait_until(condition: Callable[[], T], timeout: float = 5.0, what: str = "") -> T:
+def wait_until(condition: Callable[[], T], timeout: float = 15.0, what: str = "") -> T:
     """
     Return the first true value of `condition()`; look again until `timeout` seconds have passed on a `Stopwatch`.
 
@@ -35,7 +35,7 @@ def wait_until(condition: Callable[[], T], timeout: float = 5.0, what: str = "")
     return value
 
 
-async def wait_until_async(condition: Callable[[], T], timeout: float = 5.0, what: str = "") -> T:
+async def wait_until_async(condition: Callable[[], T], timeout: float = 15.0, what: str = "") -> T:
     """Do what `wait_until` does, and leave the loop free meanwhile."""
     watch = Stopwatch()
     while not (value := condition()):

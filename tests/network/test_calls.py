@@ -97,12 +97,12 @@ def test_task_left_behind_has_no_deadline(bus: BusPath, serve: Callable[..., Pro
 def test_caller_that_gives_up_cancels(bus: BusPath, serve: Callable[..., Process], door: Door) -> None:
     """When the time is up, an async handler is cancelled; a `def` handler runs on, and its answer bothers nobody."""
     serve()
-    bus.client.wait_for_apis("work")
+    assert door.call(bus.work.log) == []  # and it is connected to
     with pytest.raises(LightbusTimeout):
-        door.call(bus.work.hold, seconds=3, bus_options={"timeout": 0.2})
-    wait_until(lambda: door.call(bus.work.log) == ["started", "cancelled"], 1)
+        door.call(bus.work.hold, seconds=30, bus_options={"timeout": 0.5})
+    wait_until(lambda: door.call(bus.work.log) == ["started", "cancelled"])
     with pytest.raises(LightbusTimeout):
-        door.call(bus.work.hold_def, seconds=0.4, bus_options={"timeout": 0.2})
+        door.call(bus.work.hold_def, seconds=0.7, bus_options={"timeout": 0.5})
     wait_until(lambda: door.call(bus.work.log) == ["started", "cancelled", "started", "finished"])
     assert door.call(bus.work.echo, value=1) == 1
 

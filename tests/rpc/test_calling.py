@@ -406,11 +406,11 @@ def test_cancelled_at_the_last_moment(what: str) -> None:
     """When a task is cancelled, and in the same turn its call ends in another way, it is cancelled."""
 
     async def test(doorway: FakeDoorway, caller: Caller) -> None:
-        task = asyncio.ensure_future(caller.request(call(doorway, left=30 * MS)))
+        task = asyncio.ensure_future(caller.request(call(doorway, left=250 * MS)))
         await wait_until_async(lambda: doorway.sent(A))
         if what == "deadline":
             asyncio.get_running_loop().call_at(0.0, task.cancel)  # the first of the timers that are due
-            time.sleep(40 * MS)  # meanwhile the deadline passes, so that both come in one turn
+            time.sleep(260 * MS)  # meanwhile the deadline passes, so that both come in one turn
         else:
             task.cancel()
         if what == "answer":
