@@ -192,7 +192,8 @@ def remove_stale(directory: Path, *, now: float | None = None) -> list[Path]:
     """
     before = (time.time() if now is None else now) - STALE_AFTER
     removed = []
-    for path in _old_files(directory, before):
+    # A socket before what is written beside it, which is left only where the socket is gone.
+    for path in sorted(_old_files(directory, before), key=lambda path: path.suffix == PEER):
         is_left = _is_abandoned(path) if path.suffix != PEER else not path.with_suffix(RPC).exists()
         if is_left:
             path.unlink(missing_ok=True)  # another worker may start, and clean up, at the same time

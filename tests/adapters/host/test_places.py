@@ -248,6 +248,17 @@ def test_stale_files_are_removed_and_live_ones_are_not(run: Path, live: Path) ->
     assert sorted(path.name for path in run.iterdir()) == ["link.rpc", "live.peer", "live.rpc", "notes.rpc"]
 
 
+def test_what_is_beside_a_stale_socket_goes_with_it(run: Path) -> None:
+    """In whichever order the file system lists them."""
+    for number in range(20):
+        (run / f"before-{number}.peer").write_text("{}")
+        for name in ("before", "after"):
+            abandoned(run / f"{name}-{number}.rpc")
+        (run / f"after-{number}.peer").write_text("{}")
+    remove_stale(run, now=time.time() + LATER)
+    assert list(run.iterdir()) == []
+
+
 def test_other_buses_are_tidied(run: Path) -> None:
     """What was killed on a bus that nobody uses any more is removed by others; its directory when it is old."""
     place, other, old = (made(run, bus) for bus in ("demo", "other", "old"))
