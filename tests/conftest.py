@@ -68,8 +68,11 @@ def _sources(package: Path) -> dict[Path, bytes]:
     return {path.relative_to(package): path.read_bytes() for path in package.rglob("*.py")}
 
 
-def pytest_xdist_auto_num_workers() -> int:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
     """Have `-n auto` mean more tests at a time than there are processors: each waits, most of the time."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:  # xdist's own way to say how many
+        return None
     return TESTS_PER_PROCESSOR * (os.cpu_count() or 1)
 
 
