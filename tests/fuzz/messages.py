@@ -127,6 +127,9 @@ _MADE: dict[Any, Callable[[Random], Any]] = {
     field_types.Chain: lambda random: _some(random, lambda: _id(random)),
     field_types.Trace: lambda random: random.choice([None, {"traceparent": "00-1-2-01"}]),
     field_types.Key: lambda random: random.choice([None, "", "customer-1"]),
+    field_types.EventRows: lambda random: _some(
+        random, lambda: [random.choice([None, "customer-1"]), envelope.encode_record(any_record(random))]
+    ),
     field_types.WaitFor: lambda random: random.choice(["journal", "ack"]),
     field_types.PeerRows: lambda random: _some(random, lambda: [_announcement(random), 1.5]),
     field_types.Instances: lambda random: _some(random, lambda: _id(random)),
