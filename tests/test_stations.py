@@ -85,3 +85,40 @@ def test_from_the_socket_to_the_handler(buses: tuple[BusPath, BusPath]) -> None:
     assert len(way) <= 9, way
     document = Path(__file__).parent.parent.joinpath("docs/architecture/events.md").read_text()
     assert " -> ".join(way) in " ".join(document.split())
+
+
+def test_from_fire_to_the_socket(buses: tuple[BusPath, BusPath]) -> None:
+    """Nine functions at most store an event and give its frame to the socket; the document names them."""
+    publishes, _ = buses
+    to_journal: list[list[str]] = []
+    to_socket: list[list[str]] = []
+
+    async def main() -> None:
+        await publishes.client.start_worker()
+        publisher: Any = publishes.client.engine.publisher
+        journal, socket = publishes.client.engine.shelf.own(), publisher.broadcast._send.__self__
+        append, send = journal.append, socket._send
+
+        def note_append(events: Any) -> Any:
+            to_journal.append(stations())
+            return append(events)
+
+        def note_send(frame: bytes) -> Any:
+            way = [*stations(), "loop_socket._send"]
+            if "broadcast.tick" not in way:  # which tells the newest of an idle topic
+                to_socket.append(way)
+            return send(frame)
+
+        journal.append, socket._send = note_append, note_send  # type: ignore[method-assign]
+        for n in range(WARM_UP + 1):
+            to_socket.clear()
+            await publishes.auth.seen.fire_async(n=n)
+            await wait_until_async(lambda: to_socket)
+        del journal.append, socket._send
+        await publishes.client.stop_worker()
+
+    asyncio.run(main())
+    way = to_journal[-1] + to_socket[0]
+    assert len(way) <= 9, way
+    document = Path(__file__).parent.parent.joinpath("docs/architecture/events.md").read_text()
+    assert " -> ".join(way) in " ".join(document.split())
