@@ -15,7 +15,7 @@ from ..exceptions import JournalError, LightbusException, PayloadTooLarge, Proto
 from ..listener import Listener, OnError
 from ..message import EventMessage
 from ..phrases import safely
-from ..service.failures import as_exception, report, show
+from ..service.failures import as_exception, is_a, report, show
 from ..wire import envelope
 from .cancel_guard import CancelGuard, current_task
 from .event_record import native_id
@@ -180,7 +180,7 @@ class Delivery:
         text = "The listener %s failed on %s, delivery %d of %d. %s"
         most = self._listener.max_deliveries
         about = self._listener.name, safely(repr, message), message.deliveries, most, what_next
-        if isinstance(error, JournalError):  # a disk that is full fails all that fire something: no traceback of each
+        if is_a(error, JournalError):  # a disk that is full fails all that fire something: no traceback of each
             logger.error(text, *about[:-1], f"{what_next} It raised: {error}")
         else:
             report(logger, logging.ERROR, error, text, *about)
