@@ -26,7 +26,7 @@ A, B, C, D = "a" * 16, "b" * 16, "c" * 16, "d" * 16
 OTHER_JOURNAL = "00000000000000ff"
 
 ELSEWHERE = {
-    Kind.HELLO, Kind.WELCOME, Kind.REQUEST, Kind.RESULT, Kind.ERROR, Kind.CANCEL, Kind.FIRE, Kind.ACCEPTED,
+    Kind.HELLO, Kind.WELCOME, Kind.REQUEST, Kind.RESULT, Kind.ERROR, Kind.CANCEL, Kind.FIRE, Kind.BATCH, Kind.ACCEPTED,
     Kind.PEERS, Kind.DRAIN, Kind.DRAINED, Kind.GOODBYE,
 }  # fmt: skip
 """Kinds of message that do not go between a consumer and a publisher. All others are lost here, each in its turn."""
