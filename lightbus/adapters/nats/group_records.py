@@ -51,6 +51,7 @@ class GroupRecordsBucket:
         self._name = name
         self._bucket: KeyValue | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._closed = False
         self._listeners: list[Callable[[str], None]] = []
 
     def observe(self, changed: Callable[[str], None]) -> Callable[[], None]:
@@ -77,7 +78,7 @@ class GroupRecordsBucket:
         self._watching = asyncio.get_running_loop().create_task(self._watch(watcher))
 
     async def _watch(self, watcher: KeyValue.KeyWatcher) -> None:
-        while True:
+        while not self._closed:  # a record that comes as the task is cancelled may swallow that
             try:
                 entry = await self._next(watcher)
             except TimeoutError:
@@ -147,5 +148,6 @@ class GroupRecordsBucket:
 
     def close(self) -> None:
         """Watch no more."""
+        self._closed = True
         if self._watching is not None:
             self._watching.cancel()
