@@ -16,6 +16,7 @@ from ..events.events_api import MAX_HISTORY, newest_of
 from ..exceptions import InvalidParameters, UnknownListener
 from ..listener import Listener
 from ..message import EventMessage
+from ..wire.event_names import declared_event
 from .calling import Calling
 from .engine_holder import EngineHolder
 from .firing import check_remote_event
@@ -162,7 +163,7 @@ def _messages(answers: Iterable[list[dict[str, Any]]], limit: int) -> list[Event
     return [
         EventMessage(
             api_name=each["api"],
-            event_name=each["event"].partition(" ")[0],
+            event_name=declared_event(each["event"]),
             kwargs=each["kwargs"],
             version=each["version"],
             id=each["id"],

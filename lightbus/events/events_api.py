@@ -21,7 +21,7 @@ from .backend_answers import BackendAnswers
 from .coordinator import Coordinator
 from .event_record import native_id
 from .group_progress import count_lag
-from .group_state import AGAIN, GroupState, created_of, times_of
+from .group_state import GroupState, created_of, times_of
 
 __all__ = ["MAX_HISTORY", "EventsApi", "group_of_wire", "newest_of", "split_native_id"]
 
@@ -161,7 +161,7 @@ class EventsApi(Api):
             return None
 
         def is_wanted(topic: Topic) -> bool:
-            return fnmatchcase(topic.api, api) and fnmatchcase(topic.event.partition(AGAIN)[0], event)
+            return fnmatchcase(topic.api, api) and fnmatchcase(topic.declared_event, event)
 
         limit, after = max(1, min(limit, MAX_PAGE)), max(0, min(after, fields.MAX_INT))
 
@@ -327,7 +327,7 @@ def _told(journal: str, topic: Topic, entry: Entry) -> dict[str, Any]:
         "id": record.id,
         "native_id": native_id(journal, entry.sequence),
         "api": topic.api,
-        "event": topic.event.partition(AGAIN)[0],
+        "event": topic.declared_event,
         "partition": topic.partition,
         "version": record.version,
         "published_at": record.published_at,

@@ -9,19 +9,14 @@ from ..adapters.host.machine_time import machine_time
 from ..adapters.sqlite.journal import Group, Topic
 from ..core.cursors import Cursors
 from ..core.groups import Group as Membership
+from ..wire.event_names import declared_event, only_group_of
 
-__all__ = ["AGAIN", "MARGIN", "GroupState", "MemberConnection", "Moment", "created_of", "times_of"]
+__all__ = ["MARGIN", "GroupState", "MemberConnection", "Moment", "created_of", "times_of"]
 
 MARGIN = 0.5
 """
 Seconds by which a group is owed more than it was created ago where that was read from another host's clock: what the
 network and the clocks' difference leave uncertain shall be too many events rather than too few.
-"""
-
-AGAIN = " for "
-"""
-What makes the name of an event that one group is given again, or late: "user_registered for shop-send_mail". No event's
-own name has a blank; so such an event is kept, followed and acknowledged as any other, by that group alone.
 """
 
 MAX_WAY = 60.0
@@ -84,12 +79,14 @@ class GroupState:
 
     def is_owed(self, event: str) -> bool:
         """Return whether the group listens to an event of its API, or is to be given it again on its own."""
-        event, again, group = event.partition(AGAIN)
+        only_group = only_group_of(event)
+        if only_group:
+            event = declared_event(event)
         events, names = self._names
         if events is not self.info.events:
             names = frozenset(self.info.events)
             self._names = self.info.events, names
-        return (event in names or "*" in names) and (not again or group == self.info.name)
+        return (event in names or "*" in names) and only_group in ("", self.info.name)
 
 
 def times_of(info: Group) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from ..service.handlers import Handler
 from ..typing import Kwargs
 from ..wire import envelope
 from ..wire.envelope import Record
+from ..wire.event_names import declared_event
 from ..wire.sizes import size_left_out
 from .listener_context import ListenerContext
 
@@ -74,7 +75,7 @@ class Invocation:
     def new_turn(self, stream: Stream) -> Turn:
         """Return what the events of a stream have in common, as things are now."""
         journal, event, _ = stream.key
-        event = event.partition(" ")[0]  # of one that is given again
+        event = declared_event(event)
         return Turn(
             api=self._listener.api,
             event=event,

@@ -107,7 +107,7 @@ class LeftBehind:
         found: defaultdict[str, set[str]] = defaultdict(set)
         for journal in self._shelf.others():
             for topic in journal.all_topics():
-                found[topic.api].add(topic.event.partition(" ")[0])
+                found[topic.api].add(topic.declared_event)
         return {api: tuple(sorted(events)) for api, events in found.items()}
 
     async def _empty_outbox(self, in_thread: InThread, here: Container[str]) -> None:

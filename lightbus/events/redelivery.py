@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from ..adapters.sqlite.dead_letters import Dead
 from ..adapters.sqlite.journal import NewEvent, Topic
 from ..wire.envelope import PARTITIONS
+from ..wire.event_names import name_for_group
 from .group_members import GroupMembers
-from .group_state import AGAIN, GroupState, Moment
+from .group_state import GroupState, Moment
 from .served_journals import ServedJournals
 
 __all__ = ["Redelivery"]
@@ -83,7 +84,7 @@ class Redelivery:
         for journal in self._journals.all():
             for topic, _ in self._journals.topics(group, range(PARTITIONS), journal):
                 after, last = (journal.position_since(topic, at) for at in (group.owed_since, end))
-                while after < last and AGAIN not in topic.event:
+                while after < last and not topic.only_group:
                     page = journal.page(topic, after, limit=MAX_PAGE, max_bytes=MAX_PAGE_BYTES)
                     missed = [entry for entry in page.entries if entry.sequence <= last]
                     name = group.info.name
@@ -98,6 +99,5 @@ class Redelivery:
 
 def _again(topic: Topic, group: str, journal: str, sequence: int, record: bytes) -> NewEvent:
     """Return an event of a journal as it is given to one group. However often it is stored, it is there once."""
-    event = topic.event.partition(AGAIN)[0]
-    id = f"{journal}-{sequence}{AGAIN}{group}"
-    return NewEvent(topic._replace(event=f"{event}{AGAIN}{group}"), record, time.time(), id=id)
+    id = name_for_group(f"{journal}-{sequence}", group)
+    return NewEvent(topic.for_group(group), record, time.time(), id=id)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from ..adapters.sqlite.journal import Journal, Topic
 from ..service.api import ApiRegistry
-from .group_state import AGAIN, GroupState
+from .group_state import GroupState
 
 __all__ = ["JournalSource", "ServedJournals"]
 
@@ -77,13 +77,13 @@ class ServedJournals:
     def event_names(self, api: str, events: Iterable[str], group: str = "") -> list[str]:
         """Return the names of events, with `"*"` expanded to those that the API declares or a journal holds."""
         names = set(events)
-        kept = {topic.event for journal in self.all() for topic in journal.topics(api)}
+        kept = {topic for journal in self.all() for topic in journal.topics(api)}
         if "*" in names:
             declared = self._apis.find(api)
             names |= set(declared.events if declared is not None else ())
-            names |= {event for event in kept if AGAIN not in event}
-        again = {event for event in kept if group and event.endswith(AGAIN + group)}
-        return sorted(names - {"*"} | {event for event in again if event.partition(AGAIN)[0] in names})
+            names |= {topic.event for topic in kept if not topic.only_group}
+        again = {topic.event for topic in kept if group == topic.only_group != "" and topic.declared_event in names}
+        return sorted(names - {"*"} | again)
 
     def topics(self, group: GroupState, partitions: Iterable[int], journal: Journal) -> list[tuple[Topic, int]]:
         """Return the topics of a journal that a group is owed, in some partitions, with their newest sequences."""

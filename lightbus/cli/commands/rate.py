@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ...wire.event_names import declared_event
 from ..support.connection import Connection, asked_to_end, on_bus, passes
 from ..support.options import ClientOptions, client_options
 from ..support.output import Column, number, size, table
@@ -104,7 +105,7 @@ def _counted(stats: dict[str, Any]) -> Counted:
     events: dict[tuple[str, str], tuple[int, int]] = {}
     for each in stats.get("events", ()):
         # An event that one group is given again is published under a longer name.
-        name = each["api"], each["event"].partition(" ")[0]
+        name = each["api"], declared_event(each["event"])
         count, size_of = events.get(name, (0, 0))
         events[name] = count + each["published"], size_of + each.get("bytes", 0)
     return Counted(at=time.monotonic(), uptime=stats.get("uptime", 0.0), events=events)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...exceptions import LightbusException, NotReachable
+from ...wire.event_names import declared_event
 from .connection import Connection
 from .publishers import ask_publishers
 
@@ -106,4 +107,4 @@ class Journals:
     @staticmethod
     def _told(reader: _Reader, event: dict[str, Any]) -> dict[str, Any]:
         """Return an event with its own name: one that a group is given again is kept under a longer one."""
-        return {**event, "event": event["event"].partition(" ")[0], "publisher": reader.publisher}
+        return {**event, "event": declared_event(event["event"]), "publisher": reader.publisher}
