@@ -19,16 +19,17 @@ class OnError(Enum):
     """What happens when a listener's handler raises."""
 
     STOP_LISTENER = "stop_listener"
-    """The default. Try the event again as with RETRY; after `max_deliveries` it is set aside, and this listener stops,
-    for whatever comes next may fail as well. It leaves its group: the group's other processes go on with its share, and
-    where there is none, events wait. The worker goes on, and ends with exit code 1: a human has to look."""
+    """The default. Try the event again as with RETRY; after `max_deliveries` it becomes a dead letter, and this
+    listener stops, for whatever comes next may fail as well. It leaves its group: the group's other processes go on
+    with its share, and where there is none, events wait. The worker goes on, and ends with exit code 1: a human has to
+    look."""
     SHUTDOWN = "shutdown"
     """Stop the worker at once, with exit code 1 (the default of Lightbus 1.x)."""
     ACKNOWLEDGE_AND_LOG = "acknowledge_and_log"
     """Log it, and go on with the next event."""
     RETRY = "retry"
     """Try the event again after a pause of a second, which doubles up to five minutes; what comes behind it in its
-    partition waits. After `max_deliveries` it is set aside."""
+    partition waits. After `max_deliveries` it becomes a dead letter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ class Listener:
         on_error: what happens when it raises.
         group: the consumer group, with the placeholder `{service_name}`; None where each process is given everything.
         concurrency: how many partitions it handles side by side.
-        max_deliveries: how often an event is given to the group at most, before it is set aside.
+        max_deliveries: how often an event is given to the group at most, before it becomes a dead letter.
         since: where a new group begins: an id, a datetime, `"0"` or `"$"`.
 
     """

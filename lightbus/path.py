@@ -189,7 +189,7 @@ class BusPath:
                 a placeholder (`{process_name}`, `{pid}`) in it there is no group, as with `group=None`.
             group: the name of the consumer group. None: every process is given every event, while it is connected.
             concurrency: how many partitions of the events are handled side by side.
-            max_deliveries: how often an event is given to the group before it is set aside (`lightbus dead`).
+            max_deliveries: how often an event is given to the group before it is a dead letter (`lightbus dead`).
             bus_options: `since`: where a group begins that is new: an event's id, a datetime or its ISO text, "0" for
                 everything that is kept, "$" for what comes from now on.
             on_error: what happens when it raises: OnError.STOP_LISTENER (the default), RETRY,

@@ -33,7 +33,7 @@ COMMANDS = {
     "inspect": ("lightbus.cli.commands.inspect", "inspect", "Find events in the journals."),
     "groups": ("lightbus.cli.commands.groups", "groups", "Show the consumer groups, or forget one."),
     "lag": ("lightbus.cli.commands.lag", "lag", "Show how many events each group has still to handle."),
-    "dead": ("lightbus.cli.commands.dead", "dead", "Show the events that were set aside, give or drop them."),
+    "dead": ("lightbus.cli.commands.dead", "dead", "Show the dead letters, give or drop them."),
     "demo": ("lightbus.cli.commands.demo", "demo", "Show two services finding each other, in 15 seconds."),
     "completion": ("lightbus.cli.commands.completion", "completion", "Install completion for bash, zsh or fish."),
     "shell": ("lightbus.cli.commands.shell", "shell", "Open a Python prompt with the bus."),

@@ -122,7 +122,7 @@ class Forwarder:
         Hand events off one after the other.
 
         Where one is not taken at the moment those of its API wait behind it. One that is refused for what it is, since
-        its API has changed, is set aside: it holds up nobody, and is tried again when the API changes once more.
+        its API has changed, becomes a dead letter: it holds up nobody, and is tried again when the API changes again.
         """
         done: list[str] = []
         refused: list[tuple[Waiting, LightbusException]] = []

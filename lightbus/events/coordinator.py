@@ -79,7 +79,7 @@ class Coordinator:
         member_timeout: float = 10.0,
     ) -> None:
         self.counts: Counter[str] = Counter()
-        """joined, left, lost, hung, acked, refused_acks, unbelieved, redelivered, buried, pages, given_late,
+        """joined, left, lost, hung, acked, refused_acks, unbelieved, redelivered, dead_lettered, pages, given_late,
         unwatched."""
         self.guard = Guard(logger)
         self.groups: dict[tuple[str, str], GroupState] = {}

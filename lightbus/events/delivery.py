@@ -155,7 +155,7 @@ class Delivery:
             self._log_failure(message, error, "It counts as handled.")
             return self._queue.done(stream, entry)
         if deliveries >= most:
-            kept = "set aside (lightbus dead list)" if self._listener.group else "dropped, as there is no group"
+            kept = "a dead letter (lightbus dead list)" if self._listener.group else "dropped, as there is no group"
             self._log_failure(message, error, f"It was the last one: the event is {kept}.")
             going_on = await self._dead_letter(stream, entry, deliveries, show(error))
         elif retries:

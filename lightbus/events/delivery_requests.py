@@ -38,7 +38,7 @@ class DeliveryRequests:
         cursors: keeps what was acknowledged, and answers once that is on disk.
         receivers: how large a message each takes.
         send: answers.
-        counts: of the coordinator: pages, unbelieved, refused_acks, redelivered, buried.
+        counts: of the coordinator: pages, unbelieved, refused_acks, redelivered, dead_lettered.
 
     """
 
@@ -122,11 +122,11 @@ class DeliveryRequests:
         if not group.has_handled(journal.id, topic, bury.sequence):  # else its answer was lost: it is one already
             now = time.time()
             is_kept = journal.dead_letters.add(bury.group, topic, bury.sequence, bury.deliveries, bury.error, now)
-            self._counts["buried"] += is_kept
+            self._counts["dead_lettered"] += is_kept
             logger.error(
                 "%s-%d of %s.%s %s for the group %s after %d deliveries: %s",
                 bury.journal, bury.sequence, bury.api, bury.event,
-                "is set aside" if is_kept else "was deleted by retention before it was set aside",
+                "is a dead letter now" if is_kept else "was deleted by retention before it became a dead letter",
                 bury.group, bury.deliveries, bury.error[:500],
             )  # fmt: skip
             self._cursors.acknowledge(group, journal.id, topic, bury.sequence)

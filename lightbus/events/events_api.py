@@ -32,7 +32,7 @@ MAX_HISTORY_BYTES = 16 * 1024 * 1024
 """Events that are answered at a time, and about how many bytes of them."""
 
 DEAD_AT_A_TIME = 100
-"""Events that are read at once of those that were set aside."""
+"""Dead letters that are read at once."""
 
 MAX_PAGE = 500
 MAX_PAGE_BYTES = 1024 * 1024
@@ -88,7 +88,7 @@ class EventsApi(Api):
 
     async def dead(self, group: str = "", skip: int = 0) -> list[dict[str, Any]]:
         """
-        Return the events that were set aside (for one group), since they were given as often as they may be.
+        Return the dead letters (of one group): events that were given as often as they may be.
 
         Oldest first by journal, behind the first `skip`, and as many as one answer holds: none where there are no more.
         """
@@ -100,7 +100,7 @@ class EventsApi(Api):
         return (await self._elsewhere.dead(group))[max(0, skip - here) :][:MAX_HISTORY]
 
     async def retry_dead(self, group: str, native_id: str) -> bool:
-        """Give an event that was set aside to its group again, and to no other. Return whether there is one."""
+        """Give a dead letter to its group again, and to no other. Return whether there is one."""
         return bool(await self.retry_dead_events(group, [native_id]))
 
     async def retry_dead_events(self, group: str, native_ids: list[str]) -> list[str]:
@@ -111,7 +111,7 @@ class EventsApi(Api):
         return found if self._elsewhere is None else found + await self._elsewhere.retry_dead(group, which)
 
     async def drop_dead(self, group: str, native_id: str) -> bool:
-        """Forget an event that was set aside. Return whether there is such an event."""
+        """Forget a dead letter. Return whether there is such an event."""
         return bool(await self.drop_dead_events(group, [native_id]))
 
     async def drop_dead_events(self, group: str, native_ids: list[str]) -> list[str]:
@@ -173,7 +173,7 @@ class EventsApi(Api):
 
     async def handled(self, native_ids: list[str]) -> dict[str, dict[str, str]]:
         """
-        Return what became of events: native id -> group that is owed it -> `waiting`, `acked` or `dead` (set aside).
+        Return what became of events: native id -> group that is owed it -> `waiting`, `acked` or `dead`.
 
         Events that are not kept here (any more) are left out. Raises ValueError for what is no native id.
         """

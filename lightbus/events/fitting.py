@@ -79,8 +79,8 @@ class Fitting:
                     "The listener %s wants the argument '%s', and %s.%s of %s does not have it.%s It has: %s. %s",
                     listener.name, lacking[0], listener.api, event, where, did_you_mean(lacking[0], names),
                     ", ".join(names) or "none",
-                    "Each such event will be set aside (lightbus dead list)." if handler.is_certain
-                    else "Unless a decorator gives it, each such event will be set aside (lightbus dead list).",
+                    "Each such event will be a dead letter (lightbus dead list)." if handler.is_certain
+                    else "Unless a decorator gives it, each such event will be a dead letter (lightbus dead list).",
                 )  # fmt: skip
 
 

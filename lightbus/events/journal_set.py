@@ -373,7 +373,7 @@ class JournalMaintenance:
             await self._looks_after(self._in_thread)
 
     def _is_settled(self, journal: Journal) -> bool:
-        """Return whether every group has handled all of a journal, and nothing was set aside in it."""
+        """Return whether every group has handled all of a journal, and there is no dead letter in it."""
         if journal.dead_letters.all(limit=1):
             return False
         return all(

@@ -17,7 +17,7 @@ __all__ = ["Sorting"]
 
 
 class Sorting:
-    """The order of the streams of one claim. Only touched from the node's loop."""
+    """The order of the streams of one subscription. Only touched from the node's loop."""
 
     def __init__(self) -> None:
         self.is_whole = False
@@ -70,7 +70,7 @@ class Sorting:
             return True
         return watermark.published(follows, complete)
 
-    def told(self, message: Streams) -> None:
+    def on_streams(self, message: Streams) -> None:
         """Note where topics stand, once that is told of all partitions: maybe in several messages."""
         if not self.is_whole:
             return

@@ -64,7 +64,7 @@ class StreamIntake:
     # What arrives
 
     def on_events(self, event: str, partition: int, message: Events) -> None:
-        """Take in what was published to a topic."""
+        """Put what was published to a topic into its stream."""
         if partition not in self._assignment.partitions:
             return  # another listener's, of the same process
         records = message.records
@@ -86,7 +86,7 @@ class StreamIntake:
             self._order(self._sorting, message.journal, event, message.follows, message.complete)
 
     def _on_live(self, stream: LiveStream, records: Sequence[Any]) -> None:
-        """Take in events of best effort, as many as there is room for."""
+        """Put events of best effort into their stream, as many as there is room for."""
         room = max(0, MAX_QUEUED - self._queue.backlog)
         if len(records) > room:
             self._queue.drop(len(records) - room)
@@ -99,7 +99,7 @@ class StreamIntake:
             self._queue.ready(stream, count, stream.size - size)
 
     def on_head(self, event: str, partition: int, message: Head) -> None:
-        """Take in which event of a topic is the newest."""
+        """Ask for what is missing, given which event of a topic is the newest."""
         if partition not in self._assignment.partitions:
             return
         journal, sequence = message.journal, message.sequence
@@ -113,7 +113,7 @@ class StreamIntake:
             self._followed.fetch_more(stream)
 
     def on_streams(self, message: Streams) -> None:
-        """Take in where topics stand for us."""
+        """Follow topics from where they stand for us, and ask for what is missing."""
         followed = self._followed
         for journal, event, partition, cursor, head, possibly_delivered in message.streams:
             key = (journal, event, partition)
@@ -128,7 +128,7 @@ class StreamIntake:
                 continue
             followed.fetch_more(stream)
         if self._sorting is not None:
-            self._sorting.told(message)
+            self._sorting.on_streams(message)
             self._hand_out(self._sorting)
 
     def _unknown(self, key: TopicKey, newest: int) -> Stream | None:

@@ -576,7 +576,7 @@ def test_order_goes_on_past_what_is_tried_again(run: Callable[[Test], None], mon
 
 
 def test_a_member_whose_handler_fails(run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """It leaves the group, and only it: the others are given its partitions, and the event that failed is set aside."""
+    """It leaves the group, and only it: others are given its partitions, and what failed becomes a dead letter."""
     monkeypatch.setattr(delivery_module, "FIRST_PAUSE", 1 * MS)
 
     async def test(hub: Hub, path: Path) -> None:
@@ -593,11 +593,13 @@ def test_a_member_whose_handler_fails(run: Callable[[Test], None], monkeypatch: 
         for n in range(200):
             await publisher.fire("seen", n=n)
             await publisher.fire("anything", n=n)
-        await wait_until_async(lambda: first.stopped and len(seen) + publisher.coordinator.counts["buried"] == 200)
+        await wait_until_async(
+            lambda: first.stopped and len(seen) + publisher.coordinator.counts["dead_lettered"] == 200
+        )
         [group] = [each for (_, name), each in publisher.coordinator.groups.items() if name == "shop-greeter"]
         assert (group.membership.members.keys(), publisher.coordinator.counts["lost"]) == ({C}, 0)
         assert first.stopped == ["ValueError: no luck"]
-        assert publisher.coordinator.counts["buried"] == 1
+        assert publisher.coordinator.counts["dead_lettered"] == 1
         await wait_until_async(lambda: len(other) == 200)
         late = hub.publish(D, path / "d", Auth())
         first.consumer.peer_is_up(late.peer)  # a publisher that comes later is not followed by it either

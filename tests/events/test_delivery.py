@@ -92,7 +92,7 @@ def test_a_retry_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("policy", [OnError.SHUTDOWN, OnError.STOP_LISTENER, OnError.RETRY])
 @pytest.mark.parametrize("decorated", [False, True])
 def test_an_event_that_lacks_an_argument(policy: OnError, decorated: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """It is set aside at once, whatever the policy, with the name of what it lacks; the next one is handled."""
+    """It is a dead letter at once, whatever the policy, with the name of what it lacks; the next one is handled."""
     seen: list[str] = []
 
     async def function(message: EventMessage, username: str, email: str) -> None:
@@ -118,7 +118,7 @@ def test_an_event_that_lacks_an_argument(policy: OnError, decorated: bool, caplo
 
 @pytest.mark.parametrize("policy", [OnError.RETRY, OnError.SHUTDOWN])
 def test_deliveries_end(monkeypatch: pytest.MonkeyPatch, policy: OnError) -> None:
-    """A poisonous event is set aside after five deliveries, with its error, and holds nothing up for ever."""
+    """A poisonous event becomes a dead letter after five deliveries, with its error, and holds nothing up for ever."""
     monkeypatch.setattr(module, "FIRST_PAUSE", 1 * MS)
 
     async def test(runner: ListenerRunner, context: Context) -> None:
@@ -137,7 +137,7 @@ def test_deliveries_end(monkeypatch: pytest.MonkeyPatch, policy: OnError) -> Non
 
 
 def test_what_ended_its_process_is_set_aside() -> None:
-    """An event whose every delivery ended the process is set aside without being given once more."""
+    """An event whose every delivery ended the process becomes a dead letter without being given once more."""
     seen: list[Any] = []
 
     async def test(runner: ListenerRunner, context: Context) -> None:
@@ -273,7 +273,7 @@ def test_what_would_end_a_task_is_an_error_like_others(where: str, error: BaseEx
 
 
 def test_invalid_arguments_are_not_the_handlers_fault() -> None:
-    """What the event's declaration does not allow never reaches the handler, stops no worker, and is set aside."""
+    """What the event's declaration does not allow never reaches the handler, and becomes a dead letter."""
     seen: list[Any] = []
 
     async def test(runner: ListenerRunner, context: Context) -> None:

@@ -57,7 +57,7 @@ def test_what_is_said_twice_counts_once(tmp_path: Path) -> None:
         for _ in range(2):
             assert await talk.ask(Bury(*place, 3, "failed")) == Acked([])
         assert [(dead.sequence, dead.deliveries) for dead in journal.dead_letters.all()] == [(head, 3)]
-        assert publisher.coordinator.counts["buried"] == 1
+        assert publisher.coordinator.counts["dead_lettered"] == 1
 
     run(tmp_path, test)
 

@@ -82,7 +82,7 @@ def test_a_listener_that_can_never_fit(known: str, caplog: pytest.LogCaptureFixt
     assert warning.startswith("The listener greeter wants the argument 'email', and shop.registered of ")
     assert where.split()[0] in warning
     assert "Did you mean 'e_mail'? It has: username, e_mail." in warning
-    assert "set aside (lightbus dead list)" in warning
+    assert "a dead letter (lightbus dead list)" in warning
 
 
 def test_listeners_that_may_fit(caplog: pytest.LogCaptureFixture) -> None:

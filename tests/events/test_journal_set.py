@@ -256,7 +256,7 @@ def test_many_adopted_journals_are_given_back(
 def test_what_is_not_handled_is_kept_open(
     shelf: JournalSet, tmp_path: Path, often: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many they are: a journal of which somebody is owed something, or in which something was set aside."""
+    """However many they are: a journal of which somebody is owed something, or in which there is a dead letter."""
     monkeypatch.setattr(module, "MAX_ADOPTED", 0)
     monkeypatch.setattr(JournalMaintenance, "_trim", nothing_to_trim)
 

@@ -20,7 +20,7 @@ def whole() -> Sorting:
     """Return the order of one that has all partitions, and was told where they stand."""
     sorting = Sorting()
     sorting.assigned(ALL)
-    sorting.told(streams(5, *ALL))
+    sorting.on_streams(streams(5, *ALL))
     return sorting
 
 
@@ -41,9 +41,9 @@ def test_all_partitions_have_to_be_asked_about() -> None:
     assert (sorting.is_whole, sorting.lacks) == (False, False)
     sorting.assigned(ALL)
     assert (sorting.is_whole, sorting.lacks) == (True, True)
-    sorting.told(streams(5, *range(8)))
+    sorting.on_streams(streams(5, *range(8)))
     assert sorting.lacks
-    sorting.told(streams(7, *range(8, PARTITIONS)))
+    sorting.on_streams(streams(7, *range(8, PARTITIONS)))
     assert not sorting.lacks
 
 
@@ -53,7 +53,7 @@ def test_what_does_not_connect_lacks_something() -> None:
     assert sorting.published("j", "seen", 5, 6)
     assert not sorting.published("j", "seen", 8, 9)
     assert sorting.lacks
-    sorting.told(streams(9, *ALL))
+    sorting.on_streams(streams(9, *ALL))
     assert not sorting.lacks
 
 

@@ -111,12 +111,12 @@ class Play:
         await self.all_handled()
 
     async def redelivery(self) -> None:
-        """An event fails as often as it may, is set aside, and is tried again once it is none; a member vanishes."""
+        """An event fails as often as it may, becomes a dead letter, and is tried again; a member vanishes."""
         await self.publisher.fire("keyed", key="p", n=POISON, at=time.time())
         [journal] = self.publisher.shelf.all()
-        await wait_until_async(lambda: journal.dead_letters.all(), 15, what="the poison is set aside")
+        await wait_until_async(lambda: journal.dead_letters.all(), 15, what="the poison becomes a dead letter")
         [dead] = journal.dead_letters.all()
-        assert (dead.deliveries, self.publisher.coordinator.counts["buried"]) == (3, 1)
+        assert (dead.deliveries, self.publisher.coordinator.counts["dead_lettered"]) == (3, 1)
         self.is_poison = False
         assert self.publisher.coordinator.redelivery.retry_dead(dead.group, journal.id, dead.sequence)
         await wait_until_async(lambda: POISON in self.handled, 15, what="the dead letter is handled")
@@ -288,7 +288,7 @@ LARGE = 40_000
 @pytest.mark.parametrize("group", ["{service_name}-greeter", None])
 @pytest.mark.parametrize("is_live", [True, False], ids=["live", "replayed"])
 def test_an_event_that_is_too_large_for_a_member(tmp_path: Path, is_live: bool, group: str | None) -> None:
-    """Its listener says so and sets it aside, whatever comes behind it arrives; who takes more is given all of it."""
+    """It becomes a dead letter and whatever comes behind it arrives; who takes more is given all of it."""
 
     async def main() -> None:
         hub = Hub()

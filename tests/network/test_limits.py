@@ -45,7 +45,7 @@ def test_events_of_which_one_is_too_large(
     mode: str,
     is_live: bool,
 ) -> None:
-    """A listener that takes less sets that one aside, with the reason, and handles all others, fired as they may be."""
+    """For a listener that takes less it becomes a dead letter, with the reason; all others are handled."""
     network.use(mode)
     start("trouble", LARGE)
     listener = start("takes", SMALL)

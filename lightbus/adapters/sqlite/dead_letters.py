@@ -1,4 +1,4 @@
-"""The dead letters of a journal: events that were set aside for a group, which was given them as often as it may be."""
+"""The dead letters of a journal: events that a group was given as often as it may be."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COLUMNS = "grp, topic, sequence, record, deliveries, error, at"
 
 
 class Dead(NamedTuple):
-    """An event that was set aside for a group: it was given to it as often as it may be."""
+    """An event that a group was given as often as it may be."""
 
     group: str
     topic: Topic
@@ -25,7 +25,7 @@ class Dead(NamedTuple):
 
 
 class DeadLetters:
-    """The events that were set aside in one journal. Any thread may use them."""
+    """The dead letters in one journal. Any thread may use them."""
 
     def __init__(self, file: JournalFile) -> None:
         self._file = file
@@ -40,7 +40,7 @@ class DeadLetters:
         return True
 
     def all(self, group: str | None = None, *, skip: int = 0, limit: int = -1) -> list[Dead]:
-        """Return what was set aside, for one group or for all, oldest first: behind the first `skip`, up to `limit`."""
+        """Return the dead letters, for one group or for all, oldest first: behind the first `skip`, up to `limit`."""
         # By the order in which they came: the time of day may have been moved meanwhile.
         query = (
             f"SELECT {COLUMNS} FROM dead {'WHERE grp = ?' if group else ''} ORDER BY rowid LIMIT {limit} OFFSET {skip}"
@@ -49,33 +49,33 @@ class DeadLetters:
             return [self._dead(row) for row in read.execute(query, (group,) if group else ())]
 
     def count(self, group: str | None = None) -> int:
-        """Return how many events are set aside, for one group or for all."""
+        """Return how many dead letters there are, for one group or for all."""
         query = f"SELECT count(*) FROM dead {'WHERE grp = ?' if group else ''}"
         with self._file.reader() as read:
             return int(read.execute(query, (group,) if group else ()).fetchone()[0])
 
     def has(self, group: str, sequence: int) -> bool:
-        """Return whether the event of a sequence was set aside for a group, and still is."""
+        """Return whether the event of a sequence is a dead letter of a group."""
         with self._file.reader() as read:
             found = read.execute("SELECT 1 FROM dead WHERE grp = ? AND sequence = ?", (group, sequence)).fetchone()
         return found is not None
 
     def get(self, group: str, sequence: int) -> Dead | None:
-        """Return what was set aside for a group of a sequence; None where there is no such thing."""
+        """Return the dead letter of a group and a sequence; None where there is no such thing."""
         query = f"SELECT {COLUMNS} FROM dead WHERE grp = ? AND sequence = ?"
         with self._file.reader() as read:
             row = read.execute(query, (group, sequence)).fetchone()
         return None if row is None else self._dead(row)
 
     def take(self, group: str, sequence: int) -> Dead | None:
-        """Take out what was set aside, and return it; None where there is no such thing."""
+        """Take out a dead letter, and return it; None where there is no such thing."""
         found = self.get(group, sequence)
         if found is not None:
             self.remove([(group, sequence)])
         return found
 
     def remove(self, which: Sequence[tuple[str, int]]) -> None:
-        """Take out what was set aside for groups, each given with a sequence, by one commit."""
+        """Take out dead letters of groups, each given with a sequence, by one commit."""
         self._file.change(("DELETE FROM dead WHERE grp = ? AND sequence = ?", which))
 
     def _dead(self, row: tuple[Any, ...]) -> Dead:

@@ -95,7 +95,7 @@ class Journal(JournalFile):
     One journal, held by this process. Any thread may use it: writers wait for each other, readers do not wait for them.
 
     Attributes:
-        dead_letters: what was set aside in it.
+        dead_letters: the dead letters in it.
         retention: what deletes from it.
 
     Its arguments and errors are those of `JournalFile`.
@@ -383,7 +383,7 @@ class Journal(JournalFile):
         self.change(("INSERT OR REPLACE INTO groups VALUES (?, ?, ?, ?, ?, ?)", [row]))
 
     def remove_group(self, api: str, name: str) -> None:
-        """Forget a group, and how far it had come. What was set aside for it stays."""
+        """Forget a group, and how far it had come. Its dead letters stay."""
         numbers = [(name, number) for topic, number in list(self.numbers.items()) if topic.api == api]
         self.change(
             ("DELETE FROM groups WHERE api = ? AND name = ?", [(api, name)]),

@@ -87,7 +87,7 @@ class Retention:
         return [(group, topic, count) for (group, topic), count in lost.items()]
 
     def is_drained(self) -> bool:
-        """Return whether there is nothing left in it: no event (see `trim`), and none that was set aside."""
+        """Return whether there is nothing left in it: no event (see `trim`), and no dead letter."""
         with self._file.slow_reader() as read:
             return all(
                 read.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None for table in ("events", "dead")

@@ -93,7 +93,7 @@ async def check_groups(examination: Examination) -> AsyncIterator[Finding]:
             yield Finding(
                 level=Level.WARNING,
                 check="groups",
-                text=f"{group['dead']} events were set aside for {name}.",
+                text=f"Dead letters of {name}: {group['dead']}.",
                 remedy="`lightbus dead list` shows them.",
             )
 

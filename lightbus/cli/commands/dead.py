@@ -1,4 +1,4 @@
-"""`lightbus dead`: the events that were set aside, since a group failed on them as often as it may."""
+"""`lightbus dead`: the events that a group failed on as often as it may."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ COLUMNS = (
 
 @click.group()
 def dead() -> None:
-    """Show the events that were set aside, give them to their group again, or drop them."""
+    """Show the dead letters, give them to their group again, or drop them."""
 
 
 @dead.command("list")
 @click.argument("group", required=False, default="")
 @client_options
 def list_dead(options: ClientOptions, group: str) -> None:
-    """Show what was set aside, for one group or for all."""
+    """List the dead letters of one group, or of all."""
     on_bus(options, lambda bus: _list(bus, group))
 
 
@@ -103,7 +103,7 @@ async def _list(bus: Connection, group: str) -> None:
     if rows:
         bus.output.table(COLUMNS, rows)
     else:
-        bus.output.note(nothing_shown(bus, "Nothing was set aside."))
+        bus.output.note(nothing_shown(bus, "There are no dead letters."))
 
 
 async def _do(bus: Connection, procedure: str, what: str, native_id: str, group: str) -> None:
@@ -153,5 +153,5 @@ async def _all(bus: Connection, group: str) -> list[tuple[str, dict[str, Any]]]:
 async def _chosen(bus: Connection, native_id: str, group: str) -> list[tuple[str, dict[str, Any]]]:
     found = [pair for pair in await _all(bus, group) if native_id in ("all", pair[1]["native_id"])]
     if not found and native_id != "all":
-        raise NotReachable(f"No event {native_id} was set aside. `lightbus dead list` shows those that were.")
+        raise NotReachable(f"No event {native_id} is a dead letter. `lightbus dead list` shows those that are.")
     return found

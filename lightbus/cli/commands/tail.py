@@ -201,7 +201,7 @@ def _show_ack(bus: Connection, ack: Ack) -> None:
     if bus.output.as_json:
         bus.output.record({"type": "ack", **ack.fields()})
         return
-    verb, style = ("set aside for", "red") if ack.status == "dead" else ("acked by", "green")
+    verb, style = ("a dead letter of", "red") if ack.status == "dead" else ("acked by", "green")
     name = f"{ack.message.canonical_name} {ack.message.native_id}"
     bus.output.line(_time(ack.at), (f"{name} ", "dim"), (f"{verb} {ack.group}", style))
 

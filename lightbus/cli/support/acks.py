@@ -34,7 +34,7 @@ class Ack:
     Attributes:
         message: the event.
         group: the group.
-        status: `acked`, or `dead` where it was set aside.
+        status: `acked`, or `dead` where it became a dead letter.
         at: when we learned of it, in seconds since 1970.
 
     """

@@ -190,7 +190,7 @@ def test_deliveries_are_counted_until_acknowledged(journal: Journal) -> None:
 
 
 def test_dead_letters(journal: Journal) -> None:
-    """What was set aside is listed with its record and error, and can be taken out once."""
+    """Dead letters are listed with its record and error, and can be taken out once."""
     [stored] = journal.append([event(record=b"poison")])
     journal.dead_letters.add("shop", ONE, stored.sequence, 5, "ValueError", 9.0)
     [dead] = journal.dead_letters.all()
@@ -209,7 +209,7 @@ def test_dead_letters(journal: Journal) -> None:
 
 
 def test_what_is_gone_is_not_set_aside(journal: Journal) -> None:
-    """Retention may take an event that is still tried; what was set aside before that stays as it is."""
+    """Retention may take an event that is still tried; what was a dead letter before that stays one."""
     [stored] = store(journal, event(record=b"poison", at=0.0))
     assert journal.dead_letters.add("shop", ONE, stored.sequence, 5, "ValueError", 9.0)
     trim(journal, handled={}, now=9 * DAY)

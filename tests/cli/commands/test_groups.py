@@ -32,8 +32,8 @@ def test_groups_and_what_was_set_aside(commands: Commands) -> None:
     assert commands.json("dead", "drop", "all") == [
         {"group": "mail-fails", "native_id": again["native_id"], "done": True}
     ]
-    assert "Nothing was set aside" in commands.run("dead", "list").stderr
-    assert "No event x-1 was set aside" in commands.run("dead", "show", "x-1", code=3).stderr
+    assert "There are no dead letters" in commands.run("dead", "list").stderr
+    assert "No event x-1 is a dead letter" in commands.run("dead", "show", "x-1", code=3).stderr
 
     groups = {group["name"]: group for group in commands.json("groups", "list")}
     assert set(groups) == {"shop-greeter", "mail-fails"}
@@ -60,7 +60,7 @@ def test_publishers_that_do_not_answer(commands: Commands) -> None:
     try:
         for command, claim, code in (
             (("lag",), "No publisher knows a group", 3),
-            (("dead", "list"), "Nothing was set aside", 0),
+            (("dead", "list"), "There are no dead letters", 0),
         ):
             stderr = commands.run(*command, code=code).stderr
             assert re.search(r"auth \S+ on host \S+ does not answer \(\w+\): what it keeps is not shown", stderr)

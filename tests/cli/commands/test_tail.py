@@ -83,7 +83,7 @@ def test_calls(commands: Commands) -> None:
 
 
 def test_fields_of_calls_and_acknowledgements(commands: Commands) -> None:
-    """With --acks it is shown who has handled an event, and for whom it was set aside; all fields are documented."""
+    """With --acks it is shown who has handled an event, and whose dead letter it is; all fields are documented."""
     commands.services()
     commands.serve("mail").wait_for_line("Events of auth .* arrive")
     commands.run("fire", "auth.user_registered", "username=sally")
@@ -97,7 +97,7 @@ def test_fields_of_calls_and_acknowledgements(commands: Commands) -> None:
     following.wait_for_line("Following")
     commands.run("fire", "auth.user_registered", "username=ada")
     following.wait_for_line(r"auth\.user_registered \S+ acked by shop-greeter$")
-    following.wait_for_line(r"auth\.user_registered \S+ set aside for mail-fails$")
+    following.wait_for_line(r"auth\.user_registered \S+ a dead letter of mail-fails$")
     commands.run("call", "auth.echo", "value=" + "x" * 40_000)
     following.wait_for_line(r"auth\.echo\(40\.0 kB\) = 40\.0 kB")
 
