@@ -63,7 +63,7 @@ def test_what_is_said_twice_counts_once(tmp_path: Path) -> None:
 
 
 def test_an_event_that_retention_deleted_while_it_was_tried(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """There is nothing to set aside; the group goes on, and the log says why it is not among the dead."""
+    """There is nothing to make a dead letter of; the group goes on, and the log says why it is not among the dead."""
 
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)
@@ -76,6 +76,6 @@ def test_an_event_that_retention_deleted_while_it_was_tried(tmp_path: Path, capl
         bury = Bury("auth", "shop", assigned.generation, journal.id, "seen", topic.partition, head, 5, "ValueError")
         assert await talk.ask(bury) == Acked([])
         assert (journal.dead_letters.all(), journal.cursors("auth", "shop")) == ([], {topic: head})
-        assert "was deleted by retention before it was set aside for the group shop" in caplog.text
+        assert "was deleted by retention before it became a dead letter for the group shop" in caplog.text
 
     run(tmp_path, test)
