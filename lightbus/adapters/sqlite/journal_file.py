@@ -15,14 +15,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from ...config.surroundings import make_private
 from ...exceptions import JournalError
-from ...wire.event_names import declared_event, name_for_group, only_group_of
 from ..host.locks import JournalLock
 from ..host.machine_time import boot_id, machine_time
 from .rows import LENGTH_SIZE, row_with, size_of
+from .topic import Topic
 
 __all__ = [
     "DAMAGED",
@@ -123,28 +123,6 @@ _TABLES = """
     ) WITHOUT ROWID;
     CREATE TABLE size (count INTEGER NOT NULL, bytes INTEGER NOT NULL, through INTEGER NOT NULL);
 """
-
-
-class Topic(NamedTuple):
-    """One partition of an event; of one that one group alone is given, where it is named so."""
-
-    api: str
-    event: str
-    partition: int
-
-    @property
-    def declared_event(self) -> str:
-        """The name of the event itself."""
-        return declared_event(self.event)
-
-    @property
-    def only_group(self) -> str:
-        """The only group that is given what is stored here; empty where every group is."""
-        return only_group_of(self.event)
-
-    def for_group(self, group: str) -> Topic:
-        """Return where the same event is stored for one group alone."""
-        return self._replace(event=name_for_group(self.declared_event, group))
 
 
 Row: TypeAlias = tuple[int, int, int, float, bytes, int, float]

@@ -1,0 +1,14 @@
+"""One partition of an event, maybe for one group alone."""
+
+from __future__ import annotations
+
+from lightbus.adapters.sqlite.topic import Topic
+
+
+def test_topic_of_one_group() -> None:
+    """It is that of the same event; given once more, it is for the other group."""
+    topic = Topic("auth", "seen", 3)
+    assert (topic.declared_event, topic.only_group) == ("seen", "")
+    for group in ("shop", "mail"):
+        topic = topic.for_group(group)
+        assert (topic.api, topic.declared_event, topic.only_group, topic.partition) == ("auth", "seen", group, 3)
