@@ -32,6 +32,7 @@ from .group_members import GroupMembers
 from .group_progress import GroupProgress
 from .group_state import GroupState
 from .group_store import GroupStore
+from .late_events import LateEvents
 from .member_requests import MemberRequests
 from .redelivery import Redelivery
 from .replies import sender
@@ -96,9 +97,10 @@ class Coordinator:
             identity, self.groups, self.journals, self.progress, self._store, receivers, send, self.counts
         )
         self.redelivery = Redelivery(self.groups, self.journals, self._members)
+        late = LateEvents(self.groups, self.journals, self.redelivery, self._members, self._store, self.counts)
         self.directory = GroupDirectory(
             identity, self.groups, self.journals, starts=self._starts, store=self._store, cursors=self.cursors,
-            members=self._members, redelivery=self.redelivery, progress=self.progress, waiters=self._waiters,
+            members=self._members, late=late, progress=self.progress, waiters=self._waiters,
             counts=self.counts,
         )  # fmt: skip
         asked = MemberRequests(

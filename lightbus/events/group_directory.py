@@ -11,7 +11,7 @@ from ..adapters.host.machine_time import machine_time
 from ..adapters.sqlite.journal import Group, Journal
 from ..core.cursors import Cursors
 from ..core.groups import Group as Membership
-from ..exceptions import JournalError, PeerBusy
+from ..exceptions import PeerBusy
 from ..membership.context import Identity
 from ..recurring import RecurringLog
 from ..wire.envelope import PARTITIONS, Join
@@ -21,8 +21,8 @@ from .group_members import GroupMembers
 from .group_progress import GroupProgress
 from .group_state import GroupState, created_of
 from .group_store import GroupStore
+from .late_events import LateEvents
 from .name_budget import NameBudget
-from .redelivery import Redelivery
 from .served_journals import ServedJournals
 from .starting_points import StartingPoints, position_of
 
@@ -49,10 +49,10 @@ class GroupDirectory:
         store: keeps the groups.
         cursors: keeps where they have begun.
         members: are told of what is new to them.
-        redelivery: gives a group what it was passed over for.
+        late: gives a group what it was passed over for.
         progress: knows what groups are owed.
         waiters: wait for groups that may be forgotten.
-        counts: of the coordinator: mixed, given_late, trimmed_unread.
+        counts: of the coordinator: mixed, trimmed_unread.
 
     """
 
@@ -66,7 +66,7 @@ class GroupDirectory:
         store: GroupStore,
         cursors: CursorStore,
         members: GroupMembers,
-        redelivery: Redelivery,
+        late: LateEvents,
         progress: GroupProgress,
         waiters: AckWaiters,
         counts: Counter[str],
@@ -80,7 +80,7 @@ class GroupDirectory:
         self._store = store
         self._cursors = cursors
         self._members = members
-        self._redelivery = redelivery
+        self._late = late
         self._waiters = waiters
         self._counts = counts
         self._names = NameBudget()
@@ -154,7 +154,7 @@ class GroupDirectory:
         known = self._groups.get((info.api, info.name))
         info = info._replace(created_at=self._since_removal(info.api, info.name, info.created_at))
         if known is not None:
-            self._learn_creation(known, info.created_at, is_near=is_near)
+            self._late.learn_creation(known, info.created_at, is_near=is_near)
         elif self._journals.keeps(info.api):
             self._create(info, None, is_near=is_near)
 
@@ -180,7 +180,7 @@ class GroupDirectory:
                 "Give one of them another service_name or listener_name.",
                 join.group, join.api,
             )  # fmt: skip
-        self._learn_creation(known, info.created_at, is_near=is_near)
+        self._late.learn_creation(known, info.created_at, is_near=is_near)
         self._change_events(known, info)
         return known
 
@@ -218,33 +218,6 @@ class GroupDirectory:
             raise
         self._store.save_group(group)
         return group
-
-    def _learn_creation(self, group: GroupState, created_at: float, *, is_near: bool) -> None:
-        """
-        Record since when a group exists; give it what it was passed over for where that is longer than we knew.
-
-        Its cursors stay: what is behind them was handled. What was fired since its creation is stored once more, for
-        this group alone.
-        """
-        if created_at >= group.info.created_at:
-            return
-        info, end = group.info, group.owed_since
-        was_estimated, group.is_estimated = group.is_estimated, not is_near
-        group.info = info._replace(created_at=created_at)
-        try:
-            if not group.has_own_start and group.owed_since < end:
-                self._note_late(group, self._redelivery.give_late(group, end))
-            self._store.save_group(group)
-        except JournalError as error:
-            text = "The group %s of %s is not given what it missed: %s"
-            self._failures.say((info.api, info.name), logging.ERROR, text, info.name, info.api, error)
-            group.info, group.is_estimated = info, was_estimated  # to be tried again when it joins
-
-    def _note_late(self, group: GroupState, count: int) -> None:
-        if count:
-            self._counts["given_late"] += count
-            text = "The group %s of %s is older than was known here: it is given %d events more"
-            logger.info(text, group.info.name, group.info.api, count)
 
     def forget(self, api: str, name: str) -> bool:
         """Forget a group: nothing is kept for it any more. Return whether it was known. Raises JournalError."""

@@ -61,6 +61,8 @@ class GroupState:
     """Whether its creation was read from another host's clock."""
     has_own_start: bool = False
     """Whether it began where its listener said (`since`), and not with its creation."""
+    given_since: Moment | None = None
+    """Since when it has all that it is owed, where that is later than `owed_since`; None: it has all."""
 
     @property
     def owed_since(self) -> Moment:
@@ -71,6 +73,11 @@ class GroupState:
     def created_at(self) -> Moment:
         """When it was created."""
         return Moment(self.info.created_at)
+
+    @property
+    def info_to_store(self) -> Group:
+        """The group as the journals are to know it: as old only as it has been given everything."""
+        return self.info if self.given_since is None else self.info._replace(created_at=float(self.given_since))
 
     def has_handled(self, journal: str, topic: Topic, sequence: int) -> bool:
         """Return whether everything up to a sequence was acknowledged."""

@@ -47,7 +47,7 @@ class GroupStore:
             api = group.info.api
             journals = [journal for journal in self._journals.all() if self._journals.concerns(api, journal)]
         for journal in journals:
-            self._unsaved[journal.id].groups[group.info.api, group.info.name] = group.info
+            self._unsaved[journal.id].groups[group.info.api, group.info.name] = group.info_to_store
             self._save(journal)
 
     def save_held(self, group: GroupState, partitions: Iterable[int], *, is_held: bool) -> None:

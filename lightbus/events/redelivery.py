@@ -6,11 +6,10 @@ import time
 from collections.abc import Iterable, Mapping
 
 from ..adapters.sqlite.dead_letters import Dead
-from ..adapters.sqlite.journal import NewEvent, Topic
-from ..wire.envelope import PARTITIONS
+from ..adapters.sqlite.journal import Journal, NewEvent, Topic
 from ..wire.event_names import name_for_group
 from .group_members import GroupMembers
-from .group_state import GroupState, Moment
+from .group_state import GroupState
 from .served_journals import ServedJournals
 
 __all__ = ["Redelivery"]
@@ -74,27 +73,18 @@ class Redelivery:
                 self._members.renew(known, self._journals.all())
         return [(journal, sequence) for _, journal, sequence in stored]
 
-    def give_late(self, group: GroupState, end: Moment) -> int:
+    def store_late(
+        self, group: str, journal: Journal, target: Journal, topic: Topic, after: int, last: int
+    ) -> tuple[int, int]:
         """
-        Store for a group what was fired since it is owed events and before `end`, when we thought it had begun.
+        Store in `target` for a group a page of what a topic has behind `after`, up to `last`. From any thread.
 
-        Return how many events that are. Raises JournalError.
+        Return up to where that is, and how many events. Raises JournalError.
         """
-        count = 0
-        for journal in self._journals.all():
-            for topic, _ in self._journals.topics(group, range(PARTITIONS), journal):
-                after, last = (journal.position_since(topic, at) for at in (group.owed_since, end))
-                while after < last and not topic.only_group:
-                    page = journal.page(topic, after, limit=MAX_PAGE, max_bytes=MAX_PAGE_BYTES)
-                    missed = [entry for entry in page.entries if entry.sequence <= last]
-                    name = group.info.name
-                    again = [_again(topic, name, journal.id, sequence, record) for sequence, _, record in missed]
-                    self._journals.target(journal).append(again)
-                    after = page.through
-                    count += len(missed)
-        if count:
-            self._members.renew(group, self._journals.all())
-        return count
+        page = journal.page(topic, after, limit=MAX_PAGE, max_bytes=MAX_PAGE_BYTES)
+        missed = [entry for entry in page.entries if entry.sequence <= last]
+        target.append([_again(topic, group, journal.id, sequence, record) for sequence, _, record in missed])
+        return page.through, len(missed)
 
 
 def _again(topic: Topic, group: str, journal: str, sequence: int, record: bytes) -> NewEvent:

@@ -9,52 +9,9 @@ from typing import Any
 import pytest
 
 from helpers import wait_until_async
-from helpers.group_talk import B, C, run, store_ago
+from helpers.group_talk import B, C, run
 from helpers.publishing import Listens, Publishes
-from lightbus.adapters.host.machine_time import machine_time
-from lightbus.adapters.sqlite.journal import NewEvent, Topic
 from lightbus.exceptions import JournalError
-from lightbus.wire import envelope
-from lightbus.wire.envelope import (
-    Record,
-)
-
-
-def test_a_group_that_is_older_than_was_known(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It began too late here: what it was passed over for is given to it, once, and to nobody else."""
-
-    async def test(publisher: Publishes) -> None:
-        hub, now = publisher._hub, machine_time()
-        journal = publisher.shelf.own()
-        records = [envelope.encode_record(Record(f"id-{n}", 1, 1.0, {"n": n})) for n in range(4)]
-        for record, seconds in zip(records, (40, 30, 20, 10), strict=True):
-            store_ago(journal, seconds, NewEvent(Topic("auth", "seen", 1), record, 1.0))
-        listens, other = Listens(hub, B), Listens(hub, C, service="mail")
-        seen, others = await listens.listen("seen"), await other.listen("seen")
-        group = publisher.coordinator.groups["auth", "shop-greeter"]
-        append = journal.append
-
-        def full(*_: Any) -> Any:
-            raise JournalError("the disk is full")
-
-        journal.append = full  # type: ignore[method-assign]
-        publisher.coordinator.directory.merge(group.info._replace(created_at=now - 35))
-        assert "is not given what it missed: the disk is full" in caplog.text
-        journal.append = append  # type: ignore[method-assign]
-        publisher.coordinator.directory.merge(group.info._replace(created_at=now - 25))
-        await wait_until_async(lambda: len(seen) == 2)
-        publisher.coordinator.directory.merge(group.info._replace(created_at=now - 15))  # is known already
-        publisher.coordinator.directory.merge(group.info._replace(created_at=now - 35))
-        await wait_until_async(lambda: len(seen) == 3)
-        assert sorted(message.kwargs["n"] for message in seen) == [1, 2, 3]
-        assert publisher.coordinator.counts["given_late"] == 3
-        await publisher.fire("seen", n=4)
-        await wait_until_async(lambda: len(seen) == 4 and len(others) == 1)
-        await wait_until_async(lambda: publisher.coordinator.progress.lag(group) == 0)
-        await listens.stop()
-        await other.stop()
-
-    run(tmp_path, test)
 
 
 def test_a_dead_letter_is_not_lost_when_it_cannot_be_stored(tmp_path: Path) -> None:
