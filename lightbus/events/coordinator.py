@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from ..adapters.host.machine_time import machine_time
-from ..adapters.sqlite.journal import Topic
+from ..adapters.sqlite.journal import Journal, Topic
 from ..exceptions import LightbusException, ProtocolError
 from ..membership.context import Identity
 from ..membership.guard import Guard
@@ -119,9 +119,9 @@ class Coordinator:
         if handler is None:
             return False
         try:
-            if isinstance(message, (Join, Open)) and (journals := self._starts.unsearched(message.api, message.since)):
+            if isinstance(message, (Join, Open)) and (journals := self._unsearched(message)):
                 answer = partial(self.handle, routing_id, call_id, message)
-                self._starts.search(journals, message.api, str(message.since), answer)
+                self._starts.search(journals, message.api, message.since, answer)
             else:
                 handler(routing_id, call_id, message)
         except LightbusException as error:
@@ -131,6 +131,12 @@ class Coordinator:
             text = f"a {type(message).__name__} message has fields that do not fit: {error!s:.500}"
             self._send(routing_id, call_id, Error(ProtocolError.code, text, False, {}))
         return True
+
+    def _unsearched(self, message: Join | Open) -> list[Journal]:
+        """Return where it is to be looked first for what somebody wants to begin with; a group begins once."""
+        if (message.api, message.group) in self.groups:
+            return []
+        return self._starts.unsearched(message.api, message.since)
 
     def subscribed(self, topic: bytes, subscribed: bool) -> None:
         """Record that a subscription ended: where it was a member's sign of presence, the member is gone."""

@@ -1,4 +1,4 @@
-"""Where somebody begins who asks for an event by its id."""
+"""Where somebody begins who asks for an event by its id, or for a time."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from typing import Any
 
 import pytest
 
+from helpers import wait_until_async
 from helpers.group_talk import A, B, C, Talk, run
 from helpers.publishing import Publishes
+from lightbus.adapters.sqlite.journal import NewEvent, Topic
+from lightbus.exceptions import JournalError
 from lightbus.wire import envelope
 from lightbus.wire.envelope import (
     Assign,
     Open,
+    Streams,
 )
 
 
@@ -92,5 +96,67 @@ def test_an_event_is_looked_for_by_its_id_off_the_loop(tmp_path: Path, monkeypat
         assert len(found) == 1
         group = publisher.coordinator.groups["auth", "one"]
         assert publisher.coordinator.progress.lag(group) == 2
+
+    run(tmp_path, test)
+
+
+def test_a_time_to_begin_at_is_looked_for_off_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others are answered meanwhile; a group that is there already begins nowhere, and nothing is looked for."""
+
+    async def test(publisher: Publishes) -> None:
+        journal, topic = publisher.shelf.own(), Topic("auth", "seen", 1)
+        journal.append([NewEvent(topic, b"r", at) for at in (100.0, 200.0, 300.0)])
+        position_before, go_on, looked = journal.position_before, threading.Event(), []
+
+        def slow(*arguments: Any) -> int:
+            assert go_on.wait(30.0)
+            looked.append(threading.get_ident())
+            return position_before(*arguments)
+
+        monkeypatch.setattr(journal, "position_before", slow)
+        one, two, other = (Talk(publisher, name) for name in (b"one", b"two", b"other"))
+        asked = [
+            asyncio.ensure_future(one.join(B, group="one", since=150.0)),
+            asyncio.ensure_future(two.ask(Open("auth", "", 0, list(range(16)), ["seen"], 250))),
+        ]
+        assert isinstance(await other.join(C, group="other"), Assign)
+        assert not any(each.done() for each in asked)
+        go_on.set()
+        _, streams = await asyncio.gather(*asked)
+        assert isinstance(streams, Streams)
+        first, second, third = (entry.sequence for _, entry in journal.history("auth", "seen"))
+        assert streams.streams == [[journal.id, "seen", 1, second, third, 0]]
+        assert publisher.coordinator.groups["auth", "one"].cursors[journal.id].acked == {topic: first}
+        assert isinstance(await one.join(B, group="one", since=150.0), Assign)
+        assert (len(looked), threading.get_ident() in looked) == (2, False)
+
+    run(tmp_path, test)
+
+
+def test_a_journal_that_cannot_be_read_for_a_time_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody is answered that the group begins elsewhere; why is said once, however often it is asked."""
+
+    async def test(publisher: Publishes) -> None:
+        journal, talk = publisher.shelf.own(), Talk(publisher)
+        journal.append([NewEvent(Topic("auth", "seen", 1), b"r", at) for at in (100.0, 200.0)])
+        tried = []
+
+        def fails(*_: Any) -> int:
+            tried.append(1)
+            raise JournalError("the disk is broken")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(journal, "position_before", fails)
+            asked = asyncio.ensure_future(talk.join(since=150.0))
+            again = asyncio.ensure_future(Talk(publisher, b"again").join(C, since=150.0))
+            await wait_until_async(lambda: len(tried) == 2 and "the disk is broken" in caplog.text)
+            assert not asked.done()
+            again.cancel()
+        assert isinstance(await Talk(publisher, b"third").join(A, since=150.0), Assign)
+        asked.cancel()
+        assert publisher.coordinator.progress.lag(publisher.coordinator.groups["auth", "shop"]) == 1
+        assert caplog.text.count("is not found: the disk is broken") == 1
 
     run(tmp_path, test)

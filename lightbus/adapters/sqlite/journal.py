@@ -300,11 +300,12 @@ class Journal(JournalFile):
         """
         Return the sequence of the newest event of a topic that is older than a time of day; 0 where there is none.
 
+        From a thread: times of day are in no order, so all of the topic is gone through where none is as old.
         Where events share a row it may be an older one by the 0.1 seconds that they may be apart: rather more is given.
         """
         number = self.numbers.get(topic)
         query = f"SELECT max(sequence) FROM events WHERE topic = ? AND {_LATEST} < ?"
-        with self.reader() as read:
+        with self.slow_reader() as read:
             found = read.execute(query, (number, at)).fetchone()[0]
         return max(found or 0, self.floors.get(topic, 0))
 
@@ -452,10 +453,6 @@ class Journal(JournalFile):
         row = (group, self.numbers[topic], sequence, number)
         self.change(("INSERT OR REPLACE INTO deliveries VALUES (?, ?, ?, ?)", [row]))
         return number
-
-    # Retention
-
-    # The end
 
     # Inside
 
