@@ -91,7 +91,7 @@ def test_a_journal_that_is_opened_later_is_served() -> None:
     async def test(publishes: BusPath, listens: BusPath) -> None:
         parts, shelf = parts_of(publishes), publishes.client.engine.shelf
         await publishes.auth.seen.fire_async(n=1)
-        await wait_until_async(lambda: len(parts.coordinator.journals()) == 1)
+        await wait_until_async(lambda: len(parts.coordinator.journals.all()) == 1)
         before = len(shelf._observers)
         await publishes.client.stop_worker()
         assert len(shelf._observers) == before - 1

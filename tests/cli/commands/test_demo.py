@@ -207,9 +207,31 @@ def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return copied
 
 
-def test_worker_that_does_not_start_is_shown(services: Path) -> None:
-    """A worker that ends at once: exit code 1, and what it wrote."""
-    (services / "auth" / "bus.py").write_text("raise RuntimeError('no such luck')\n")
+WAITS_AND_FAILS = """
+import time
+from pathlib import Path
+while not Path({flag!r}).exists():
+    time.sleep(0.01)
+raise RuntimeError('no such luck')
+"""
+
+SAYS_WHEN_IT_IS_READY = """
+import logging
+from pathlib import Path
+def note(record):
+    if "Ready" in record.getMessage():
+        Path({flag!r}).touch()
+    return True
+logging.getLogger("lightbus.worker").addFilter(note)
+"""
+
+
+def test_worker_that_does_not_start_is_shown(services: Path, tmp_path: Path) -> None:
+    """A worker that ends before it is ready: exit code 1, and what it wrote."""
+    flag = str(tmp_path / "ready")
+    (services / "auth" / "bus.py").write_text(WAITS_AND_FAILS.format(flag=flag))
+    with (services / "customers" / "bus.py").open("a") as file:
+        file.write(SAYS_WHEN_IT_IS_READY.format(flag=flag))
     result = CliRunner().invoke(_group, ["demo"])
     assert result.exit_code == 1
     assert "The worker 'auth' ended with exit code 1." in result.output
