@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from ..membership.context import Identity
 from ..membership.guard import Guard
@@ -25,6 +27,7 @@ class ConsumerContext:
         losses: where it is said which events are lost.
         pace: how fast published events are read.
         guard: logs what could not be handled of what publishers send.
+        numbers: of the questions that we put to publishers: it is known of each who asked, whomever it is put to next.
         counts: gaps, unreadable, fetched, lost, refused_acks, standstills.
 
     """
@@ -35,3 +38,4 @@ class ConsumerContext:
     pace: ReadingPace
     guard: Guard
     counts: Counter[str]
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))

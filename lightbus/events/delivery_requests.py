@@ -102,12 +102,12 @@ class DeliveryRequests:
         if journal is None or not is_held or not self._progress.has_reached(group, journal.id, topic, start.sequence):
             self._send(routing_id, call_id, Started(0))
             return
-        asked = routing_id, call_id, start.sequence
-        before, count = group.counted.get((journal.id, topic), (None, 0))
-        if asked != before:  # else its answer was lost, and it counts once
+        # Its answer may have been lost, here or at whoever had this journal before: then it counts once.
+        asker = f"{member} {call_id}"
+        count = journal.deliveries.answer_to(asker, start.group, topic, start.sequence)
+        if not count:
             self._counts["redelivered"] += start.at_least > 1
-            count = journal.count_delivery(start.group, topic, start.sequence, start.at_least)
-            group.counted[journal.id, topic] = asked, count
+            count = journal.deliveries.count(start.group, topic, start.sequence, start.at_least, asker)
         self._send(routing_id, call_id, Started(count))
 
     def on_dead_letter(self, routing_id: bytes, call_id: int, bury: Bury) -> None:

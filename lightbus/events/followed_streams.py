@@ -146,7 +146,11 @@ class FollowedStreams:
         group = (assignment.api, assignment.group, assignment.generation)
         message = Start(*group, journal, event, partition, entry.sequence, at_least)
         self._acks.flush()
-        answer = await self._ask(stream, message)
+        records, about = self._context.records, (assignment.api, assignment.group, stream.key, entry.sequence)
+        number = records.take_start(*about) or next(self._requests.numbers)
+        answer = await self._ask(stream, message, number)
+        if answer is None:  # it may be counted: whoever serves the journal next knows it by its number
+            records.start_unanswered(*about, number)
         return answer.deliveries if isinstance(answer, Started) else 0
 
     async def dead_letter(self, stream: Stream, entry: Entry, deliveries: int, error: str) -> bool:
@@ -160,7 +164,7 @@ class FollowedStreams:
         answer = await self._ask(stream, message)
         return isinstance(answer, Acked) and not answer.refused
 
-    async def _ask(self, stream: Stream, message: Message) -> Message | None:
+    async def _ask(self, stream: Stream, message: Message, number: int = 0) -> Message | None:
         # Repeated under its number, which the publisher knows it by: what it changes is changed once.
         answer: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
 
@@ -168,7 +172,7 @@ class FollowedStreams:
             if not answer.done():
                 answer.set_result(message)
 
-        self._requests.ask(lambda: message if self.owns(stream) else None, answered, is_urgent=True)
+        self._requests.ask(lambda: message if self.owns(stream) else None, answered, is_urgent=True, number=number)
         return await answer
 
     def ack(self, stream: Stream) -> None:

@@ -122,7 +122,6 @@ class GroupDirectory:
         self._store.journal_removed(journal)
         for group in self._groups.values():
             group.cursors.pop(journal.id, None)
-            group.counted = {key: value for key, value in group.counted.items() if key[0] != journal.id}
 
     def _open(self, group: GroupState, journal: Journal) -> None:
         cursors = group.cursors[journal.id] = Cursors(journal.cursors(group.info.api, group.info.name))

@@ -73,7 +73,7 @@ class GroupProgress:
         rows = []
         partitions = list(partitions)
         for journal in journals:
-            failed = journal.failing(group.info.name)
+            failed = journal.deliveries.failing(group.info.name)
             for topic, head in self._journals.topics(group, partitions, journal):
                 standing = group.cursors[journal.id].standing(topic, head, failed.get(topic, 0))
                 rows.append([journal.id, topic.event, topic.partition, *standing])

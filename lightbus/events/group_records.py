@@ -27,6 +27,8 @@ class GroupRecords:
         """Per (API, group) when it was created, as far as we know, by time.monotonic(): clocks may be put right."""
         self._positions: dict[tuple[str, str, TopicKey], int] = {}
         """Up to where we handled topics that we do not follow at the moment: whoever serves them next is told."""
+        self._starts: dict[tuple[str, str, TopicKey], tuple[int, int]] = {}
+        """The sequence of which it was asked last to count a delivery, without an answer, and under which number."""
 
     def joins(self, api: str, group: str) -> None:
         """Note that a listener of ours takes part in a group: unless it is known already, it is created now."""
@@ -56,3 +58,14 @@ class GroupRecords:
         self._positions[name] = max(handled, self._positions.pop(name, 0))
         if len(self._positions) > MAX_POSITIONS:
             del self._positions[next(iter(self._positions))]
+
+    def start_unanswered(self, api: str, group: str, key: TopicKey, sequence: int, number: int) -> None:
+        """Note under which number it was asked that a delivery be counted, and nobody answered: it may be counted."""
+        self._starts[api, group, key] = sequence, number
+        if len(self._starts) > MAX_POSITIONS:
+            del self._starts[next(iter(self._starts))]
+
+    def take_start(self, api: str, group: str, key: TopicKey, sequence: int) -> int:
+        """Return the number under which to ask for the same delivery once more; 0: it was not asked yet."""
+        asked, number = self._starts.pop((api, group, key), (0, 0))
+        return number if asked == sequence else 0

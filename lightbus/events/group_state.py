@@ -50,8 +50,6 @@ class GroupState:
     """By journal."""
     connections: dict[str, MemberConnection] = field(default_factory=dict)
     """By member."""
-    counted: dict[tuple[str, Topic], tuple[tuple[bytes, int, int], int]] = field(default_factory=dict)
-    """Per journal and topic the latest START, by routing id, call id and sequence, and what it was answered."""
     saved_at: float = 0.0
     acks: int = 0
     """How often it acknowledged anything: where that stands still, and something is to be done, it is stuck."""

@@ -56,7 +56,7 @@ class PublisherConnection:
         fingerprint = peer.announcement.fingerprint
         socket = transport.subscriber(peer.event_endpoint, self._on_published, fingerprint=fingerprint)
         socket.subscribe(self._presence)
-        self._requests = PublisherRequests(transport, peer, self._on_message)
+        self._requests = PublisherRequests(transport, peer, self._on_message, context.numbers)
         self._subscribed = TopicSubscriptions(socket, self._requests)
         self._acks = AckCollector(self._requests, context.counts)
         self._published: dict[type, Callable[[bytes, Any], None]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ..core.peers import Peer
 from ..ports.transport import Transport
@@ -22,17 +22,22 @@ class PublisherRequests:
         transport: makes the connection.
         peer: the publisher.
         on_frame: called with everything that it says.
+        numbers: of the questions that this process puts to anybody.
 
     Attributes:
         peer: the publisher, as it announced itself last.
         max_message_size: bytes that a message to us may have; the publisher is told.
+        numbers: as given.
 
     """
 
-    def __init__(self, transport: Transport, peer: Peer, on_frame: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, transport: Transport, peer: Peer, on_frame: Callable[[bytes], None], numbers: Iterator[int]
+    ) -> None:
         self.peer = peer
         self.max_message_size = transport.max_message_size
-        self._requests = Requests()
+        self.numbers = numbers
+        self._requests = Requests(numbers)
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._dealer = transport.dealer(peer.endpoint, on_frame, fingerprint=peer.announcement.fingerprint)
@@ -47,7 +52,9 @@ class PublisherRequests:
         if not self._closed and not self._dealer.send(frame):
             self._dealer.send_later(frame)
 
-    def ask(self, make: Callable[[], Message | None], answer: Answer, *, is_urgent: bool = False) -> None:
+    def ask(
+        self, make: Callable[[], Message | None], answer: Answer, *, is_urgent: bool = False, number: int = 0
+    ) -> None:
         """
         Send something until it is answered.
 
@@ -55,6 +62,7 @@ class PublisherRequests:
             make: returns what to send, each time as it is right by then; None where it is not wanted any more.
             answer: is given the answer, or None where there will be none.
             is_urgent: whether a listener stands still until it is answered, so that it is sent again early.
+            number: of the same question, as it was put to another publisher that did not answer.
 
         """
 
@@ -64,11 +72,11 @@ class PublisherRequests:
                 self.send(message, call_id)
             return message is not None
 
-        self.ask_by(say, answer, is_urgent=is_urgent)
+        self.ask_by(say, answer, is_urgent=is_urgent, number=number)
 
-    def ask_by(self, say: Say, answer: Answer, *, is_urgent: bool = False) -> None:
+    def ask_by(self, say: Say, answer: Answer, *, is_urgent: bool = False, number: int = 0) -> None:
         """Ask in another way than by a message to the publisher."""
-        seconds = self._requests.ask(say, answer, self._loop.time(), is_urgent=is_urgent)
+        seconds = self._requests.ask(say, answer, self._loop.time(), is_urgent=is_urgent, number=number)
         if is_urgent:
             self._loop.call_later(seconds, self._ask_again, seconds)
 

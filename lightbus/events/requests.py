@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -44,20 +44,27 @@ class Requests:
     What waits for an answer. Only touched from the loop it belongs to.
 
     Whoever asks must expect to be heard twice: what is asked is about a state, or tells a repeat by its number.
+
+    Args:
+        numbers: a number for each; who shares them asks no two questions under the same.
+
     """
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: Iterator[int]) -> None:
         self._open: dict[int, _Request] = {}
-        self._last_number = 0
+        self._numbers = numbers
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def ask(self, say: Say, answer: Answer, now: float, *, is_urgent: bool = False) -> float:
-        """Ask by `say`; `answer` is called once. `now` in seconds, as for `tick`. Return in how many to look again."""
+    def ask(self, say: Say, answer: Answer, now: float, *, is_urgent: bool = False, number: int = 0) -> float:
+        """
+        Ask by `say`; `answer` is called once. `now` in seconds, as for `tick`. Return in how many to look again.
+
+        `number`: of the same question, as it was put to somebody who did not answer.
+        """
         patience = LITTLE_PATIENCE if is_urgent else PATIENCE
-        self._last_number += 1
-        number = self._last_number
+        number = number or next(self._numbers)
         self._open[number] = _Request(say, answer, patience, now + patience)
         if not say(number):
             self.answered(number, None)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from helpers import wait_until_async
-from helpers.group_talk import Talk, run
+from helpers.group_talk import Auth, Talk, run
 from helpers.publishing import Publishes
 from lightbus.wire.envelope import (
     Ack,
@@ -17,6 +17,8 @@ from lightbus.wire.envelope import (
     Start,
     Started,
 )
+
+D = "d" * 16
 
 
 def test_an_older_generation_is_refused(tmp_path: Path) -> None:
@@ -58,6 +60,36 @@ def test_what_is_said_twice_counts_once(tmp_path: Path) -> None:
             assert await talk.ask(Bury(*place, 3, "failed")) == Acked([])
         assert [(dead.sequence, dead.deliveries) for dead in journal.dead_letters.all()] == [(head, 3)]
         assert publisher.coordinator.counts["dead_lettered"] == 1
+
+    run(tmp_path, test)
+
+
+def test_a_start_counts_once_also_for_who_adopts_the_journal(tmp_path: Path) -> None:
+    """Whoever counted it died before the answer arrived; the same member asks for the same under the same number."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        assigned = await talk.join()
+        assert isinstance(assigned, Assign)
+        await publisher.fire("seen", n=1)
+        journal, hub = publisher.shelf.own(), publisher._hub
+        [(topic, head)] = journal.topics("auth").items()
+        place = (journal.id, "seen", topic.partition, head)
+        publisher.coordinator.handle(b"me", 7, Start("auth", "shop", assigned.generation, *place, 2))
+        await wait_until_async(lambda: talk.heard[-1] == Started(2))
+        publisher.close()
+        other = hub.publish(D, tmp_path / "other", Auth(), journal="0000000000000002")
+        try:
+            other.adopt(tmp_path / "a", journal.id)
+            again = Talk(other)
+            joined = await again.join(target=D)
+            assert isinstance(joined, Assign)
+            for call_id in (7, 7, 8):
+                other.coordinator.handle(b"me", call_id, Start("auth", "shop", joined.generation, *place, 2))
+            await wait_until_async(lambda: len(again.heard) == 4)
+            assert again.heard[1:] == [Started(2), Started(2), Started(3)]
+        finally:
+            other.close()
 
     run(tmp_path, test)
 

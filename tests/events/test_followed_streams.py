@@ -164,6 +164,24 @@ def test_deliveries_are_recorded_at_the_publisher() -> None:
     run(test)
 
 
+def test_a_delivery_is_asked_for_under_its_number_until_it_is_answered() -> None:
+    """Whomever it is put to next: it may be counted already. What was answered is another question the next time."""
+
+    async def test(play: Play, followed: FollowedStreams) -> None:
+        stream = play.follow(followed)
+        entry, numbers = play.take(stream), []
+        for is_owned, answer in ((False, 0), (True, 2), (True, 3)):
+            recording = asyncio.ensure_future(followed.record_delivery(stream, entry, 2))
+            await asyncio.sleep(0)
+            number, _ = play.side.said[-1]
+            numbers.append(number)
+            play.requests.answered(number, Started(answer)) if is_owned else play.requests._requests.close()
+            assert await recording == answer
+        assert numbers[0] == numbers[1] != numbers[2]
+
+    run(test)
+
+
 @pytest.mark.parametrize(
     ("answer", "expected"), [(Acked([]), True), (Acked([1]), False), (Error("busy", "later", False, {}), False)]
 )

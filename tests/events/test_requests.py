@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from itertools import pairwise
 
 from lightbus.events.requests import LITTLE_PATIENCE, LONGEST_PATIENCE, PATIENCE, Requests
@@ -12,7 +13,7 @@ class Asker:
     """Somebody who asks one thing."""
 
     def __init__(self) -> None:
-        self.requests = Requests()
+        self.requests = Requests(itertools.count(1))
         self.said: list[int] = []
         self.answers: list[Message | None] = []
         self.is_wanted = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Callable
@@ -63,7 +64,7 @@ class PublisherSide:
     def requests(self) -> PublisherRequests:
         """Return what a listener asks it by."""
         transport: Any = self
-        return PublisherRequests(transport, self.peer, self.reply)
+        return PublisherRequests(transport, self.peer, self.reply, itertools.count(1))
 
     def heard(self) -> list[Message]:
         """Return what it was told since it was read last."""

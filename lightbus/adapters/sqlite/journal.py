@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from ...exceptions import JournalError
 from ..host.locks import JournalLock
 from .dead_letters import DeadLetters
+from .deliveries import Deliveries
 from .journal_file import EPOCH_BITS, JournalFile, Row, Topic, journal_error
 from .retention import Retention
 from .rows import MAX_APART, MAX_EVENTS, MAX_SIZE, Entry, entries_of, joined
@@ -112,6 +113,7 @@ class Journal(JournalFile):
     ) -> None:
         super().__init__(path, durability=durability, lock=lock, new=new)
         self.dead_letters = DeadLetters(self)
+        self.deliveries = Deliveries(self)
         self.retention = Retention(self)
 
     # Events
@@ -391,6 +393,7 @@ class Journal(JournalFile):
             ("DELETE FROM held WHERE api = ? AND grp = ?", [(api, name)]),
             ("DELETE FROM cursors WHERE grp = ? AND topic = ?", numbers),
             ("DELETE FROM deliveries WHERE grp = ? AND topic = ?", numbers),
+            ("DELETE FROM starts WHERE grp = ? AND topic = ?", numbers),
         )
 
     def cursors(self, api: str, group: str) -> dict[Topic, int]:
@@ -422,37 +425,16 @@ class Journal(JournalFile):
         """Note by one commit how far groups have come, and which partitions a member has (or nobody)."""
         moved = [(group, self.numbers[topic], at) for group, topic, at in cursors if topic in self.numbers]
         held = list(held)
+        counted = moved if self.has_deliveries else []
         self.change(
             ("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)", moved),
-            ("DELETE FROM deliveries WHERE grp = ? AND topic = ? AND sequence <= ?", moved if self._failing else []),
+            (
+                "DELETE FROM deliveries WHERE grp = ? AND topic = ? AND sequence <= ?",
+                counted,
+            ),
             ("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?)", [(*row[:3], self.epoch) for row in held if row[3]]),
             ("DELETE FROM held WHERE api = ? AND grp = ? AND partition = ?", [row[:3] for row in held if not row[3]]),
         )
-
-    # Redelivery
-
-    def failing(self, group: str) -> dict[Topic, int]:
-        """Return per topic the last event of which a delivery to this group is on record."""
-        if not self._failing:
-            return {}
-        with self.reader() as read:
-            query = "SELECT topic, max(sequence) FROM deliveries WHERE grp = ? GROUP BY topic"
-            return {self.names[number]: sequence for number, sequence in read.execute(query, (group,))}
-
-    def deliveries(self, group: str, topic: Topic, sequence: int) -> int:
-        """Return how many deliveries of an event to a group are on record."""
-        query = "SELECT number FROM deliveries WHERE grp = ? AND topic = ? AND sequence = ?"
-        with self.reader() as read:
-            found = read.execute(query, (group, self.numbers.get(topic), sequence)).fetchone()
-        return 0 if found is None else int(found[0])
-
-    def count_delivery(self, group: str, topic: Topic, sequence: int, at_least: int) -> int:
-        """Put one more delivery on record, before it begins, and return its number: `at_least` this one."""
-        number = max(self.deliveries(group, topic, sequence), at_least - 1) + 1
-        self._failing = True
-        row = (group, self.numbers[topic], sequence, number)
-        self.change(("INSERT OR REPLACE INTO deliveries VALUES (?, ?, ?, ?)", [row]))
-        return number
 
     # Inside
 

@@ -83,6 +83,7 @@ SIZE = f"(length(record) - {LENGTH_SIZE} * count * (count > 1))"
 """Bytes of the records of a row."""
 _SIZE_BEHIND = f"SELECT coalesce(sum(count), 0), coalesce(sum({SIZE}), 0) FROM events WHERE sequence > ?"
 
+_STARTS = "CREATE TABLE IF NOT EXISTS starts (grp, topic, sequence, asker, number, PRIMARY KEY (grp, topic))"
 _TABLES = """
     CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE topics (
@@ -278,10 +279,9 @@ class JournalFile:
     def change(self, *changes: tuple[str, Sequence[tuple[Any, ...]]]) -> None:
         """Carry out statements, each for all of its rows, by one commit."""
         changes = tuple(change for change in changes if change[1])
-        if not changes:
-            return
-        with self.writing:
-            self.commit(changes)
+        if changes:
+            with self.writing:
+                self.commit(changes)
 
     def commit(self, changes: Sequence[tuple[str, Sequence[tuple[Any, ...]]]]) -> None:
         """Do so with the writing lock held."""
@@ -524,10 +524,8 @@ class JournalFile:
             write.execute("CREATE INDEX by_topic ON events (topic, sequence, count)")
         if version in (1, 2):  # the times of groups were those of the clock; what is there was before everything else
             write.execute("ALTER TABLE events ADD COLUMN seen REAL NOT NULL DEFAULT 0")
-            now = time.time()
-            write.execute(
-                "UPDATE groups SET created_at = min(0, created_at - ?1), last_seen = min(0, last_seen - ?1)", (now,)
-            )
+            ages = "created_at = min(0, created_at - ?1), last_seen = min(0, last_seen - ?1)"
+            write.execute(f"UPDATE groups SET {ages}", (time.time(),))
             write.execute(f"PRAGMA user_version={VERSION}")
         self._begin_time()
         before = int(write.execute("SELECT value FROM about WHERE key = 'epoch'").fetchone()[0])
@@ -538,7 +536,8 @@ class JournalFile:
             )
         epoch = max(before + 1, min(int(time.time() / EPOCH_UNIT), MAX_EPOCH_BY_CLOCK))
         write.execute("UPDATE about SET value = ? WHERE key = 'epoch'", (str(epoch),))
-        self._failing = write.execute("SELECT 1 FROM deliveries LIMIT 1").fetchone() is not None
+        write.execute(_STARTS)
+        self.has_deliveries = write.execute("SELECT 1 FROM deliveries LIMIT 1").fetchone() is not None
         count, size, through = write.execute("SELECT * FROM size").fetchone()
         new_count, new_size = write.execute(_SIZE_BEHIND, (through,)).fetchone()
         self.size = (count + new_count, size + new_size)

@@ -177,18 +177,6 @@ def test_groups_and_how_far_they_are(journal: Journal, path: Path) -> None:
     reopened.close()
 
 
-def test_deliveries_are_counted_until_acknowledged(journal: Journal) -> None:
-    """Each that is put on record has the next number, at least the one that is known of; then it is forgotten."""
-    [stored] = journal.append([event()])
-    assert journal.failing("shop") == {}
-    numbers = [journal.count_delivery("shop", ONE, stored.sequence, least) for least in (2, 2, 7, 1)]
-    assert numbers == [2, 3, 7, 8]
-    assert journal.deliveries("shop", ONE, stored.sequence) == 8
-    assert journal.failing("shop") == {ONE: stored.sequence}
-    journal.save(cursors=[("shop", ONE, stored.sequence)])
-    assert journal.failing("shop") == {}
-
-
 def test_dead_letters(journal: Journal) -> None:
     """Dead letters are listed with its record and error, and can be taken out once."""
     [stored] = journal.append([event(record=b"poison")])

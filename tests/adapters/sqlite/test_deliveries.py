@@ -1,0 +1,55 @@
+"""How often a group was given an event: counted until it is acknowledged, and once for each who asked."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from lightbus.adapters.sqlite.journal import Journal, NewEvent, Topic
+
+ONE = Topic("auth", "seen", 1)
+FILE = "00000000000000aa.sqlite"
+
+
+def test_deliveries_are_counted_until_acknowledged(tmp_path: Path) -> None:
+    """Each that is put on record has the next number, at least the one that is known of; then it is forgotten."""
+    journal = Journal(tmp_path / FILE)
+    [stored] = journal.append([NewEvent(ONE, b"r", 1.0)])
+    deliveries = journal.deliveries
+    assert deliveries.failing("shop") == {}
+    numbers = [deliveries.count("shop", ONE, stored.sequence, least) for least in (2, 2, 7, 1)]
+    assert numbers == [2, 3, 7, 8]
+    assert deliveries.of("shop", ONE, stored.sequence) == 8
+    assert deliveries.failing("shop") == {ONE: stored.sequence}
+    journal.save(cursors=[("shop", ONE, stored.sequence)])
+    assert deliveries.failing("shop") == {}
+    journal.close()
+
+
+def test_who_asked_is_known_to_the_next_who_opens_the_journal(tmp_path: Path) -> None:
+    """It was answered what it asked; another question, sequence, or group was not. Gone with the group."""
+    journal = Journal(tmp_path / FILE)
+    [first, second] = journal.append([NewEvent(ONE, b"r", 1.0)] * 2)
+    assert journal.deliveries.count("shop", ONE, first.sequence, 3, "me 1") == 3
+    journal.close()
+    journal = Journal(tmp_path / FILE)
+    answer_to = journal.deliveries.answer_to
+    assert answer_to("me 1", "shop", ONE, first.sequence) == 3
+    others = [("me 2", "shop", first), ("me 1", "mail", first), ("me 1", "shop", second)]
+    assert [answer_to(asker, group, ONE, each.sequence) for asker, group, each in others] == [0, 0, 0]
+    journal.remove_group("auth", "shop")
+    assert answer_to("me 1", "shop", ONE, first.sequence) == 0
+    journal.close()
+
+
+def test_a_journal_of_before_is_asked_as_well(tmp_path: Path) -> None:
+    """One that was written without a record of who asked gets it when it is opened."""
+    Journal(tmp_path / FILE).close()
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        connection.execute("DROP TABLE starts")
+    connection.close()
+    journal = Journal(tmp_path / FILE)
+    [stored] = journal.append([NewEvent(ONE, b"r", 1.0)])
+    assert journal.deliveries.answer_to("me 1", "shop", ONE, stored.sequence) == 0
+    assert journal.deliveries.count("shop", ONE, stored.sequence, 1, "me 1") == 1
+    journal.close()
