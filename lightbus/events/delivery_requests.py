@@ -14,6 +14,7 @@ from ..wire.sizes import Receivers, fitting
 from .cursor_store import CursorStore
 from .group_members import GroupMembers
 from .group_progress import GroupProgress
+from .group_state import GroupState
 from .replies import Send
 from .served_journals import ServedJournals
 
@@ -98,8 +99,7 @@ class DeliveryRequests:
         group, member = self._members.speaker(routing_id, start.api, start.group)
         journal = self._journals.get(start.journal)
         topic = Topic(start.api, start.event, start.partition)
-        is_held = group.membership.holds(member, start.generation, start.partition)
-        if journal is None or not is_held or not self._progress.has_reached(group, journal.id, topic, start.sequence):
+        if journal is None or not self._is_of(group, member, start):
             self._send(routing_id, call_id, Started(0))
             return
         # Its answer may have been lost, here or at whoever had this journal before: then it counts once.
@@ -115,8 +115,7 @@ class DeliveryRequests:
         group, member = self._members.speaker(routing_id, bury.api, bury.group)
         journal = self._journals.get(bury.journal)
         topic = Topic(bury.api, bury.event, bury.partition)
-        is_held = group.membership.holds(member, bury.generation, bury.partition)
-        if journal is None or not is_held or not self._progress.has_reached(group, journal.id, topic, bury.sequence):
+        if journal is None or not self._is_of(group, member, bury):
             self._send(routing_id, call_id, Acked([bury.partition]))
             return
         if not group.has_handled(journal.id, topic, bury.sequence):  # else its answer was lost: it is one already
@@ -131,3 +130,13 @@ class DeliveryRequests:
             )  # fmt: skip
             self._cursors.acknowledge(group, journal.id, topic, bury.sequence)
         self._cursors.answer_once_stored(routing_id, call_id, [])
+
+    def _is_of(self, group: GroupState, member: str, message: Start | Bury) -> bool:
+        """Return whether an event that a member speaks of is there, and of a partition that it has."""
+        topic = Topic(message.api, message.event, message.partition)
+        is_held = group.membership.holds(member, message.generation, message.partition)
+        return (
+            is_held
+            and message.sequence > 0
+            and self._progress.has_reached(group, message.journal, topic, message.sequence)
+        )

@@ -68,8 +68,11 @@ class GroupMembers:
         """Presence topic -> API, group, member: a process has one for all that it listens to."""
 
     def connect(self, group: GroupState, join: Join, routing_id: bytes) -> None:
-        """Record through which connection a member speaks."""
+        """Record through which connection a member speaks: as one of a group at a time."""
         api, name = group.info.api, group.info.name
+        before = self._members.get((routing_id, api, name), join.member)
+        if before != join.member:  # or it would be as many members as it likes, and handle nothing as any of them
+            self._lose(group, before, f"speaks as {join.member[:4]} now")
         self.disconnect(group, join.member)
         group.connections[join.member] = MemberConnection(
             routing_id, join.presence, join.digest, self._receivers.most(join.max_message_size)

@@ -111,3 +111,25 @@ def test_an_event_that_retention_deleted_while_it_was_tried(tmp_path: Path, capl
         assert "was deleted by retention before it became a dead letter for the group shop" in caplog.text
 
     run(tmp_path, test)
+
+
+@pytest.mark.parametrize("sequence", [0, 2**62])
+@pytest.mark.parametrize("event", ["seen", "gone", "never"])
+def test_what_is_said_of_an_event_that_is_not_there(
+    tmp_path: Path, event: str, sequence: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is refused as what somebody else has: nothing is counted, set aside, or acknowledged."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        assigned = await talk.join(events=["seen", "gone", "never"])
+        assert isinstance(assigned, Assign)
+        await publisher.fire("seen", n=1)
+        journal = publisher.shelf.own()
+        [topic] = journal.topics("auth")
+        place = ("auth", "shop", assigned.generation, journal.id, event, topic.partition, sequence)
+        assert await talk.ask(Start(*place, 2)) == Started(0)
+        assert await talk.ask(Bury(*place, 5, "x")) == Acked([topic.partition])
+        assert (journal.deliveries.failing("shop"), journal.dead_letters.all(), caplog.records) == ({}, [], [])
+
+    run(tmp_path, test)

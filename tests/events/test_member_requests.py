@@ -60,7 +60,23 @@ def test_groups_and_members_are_bounded(tmp_path: Path, monkeypatch: pytest.Monk
         assert [type(await talk.join(group=group)) for group in ("one", "two", "three", "one")] == [
             Assign, Assign, Error, Assign,
         ]  # fmt: skip
-        assert {type(await talk.join(member=member * 16, group="one")) for member in "bc"} == {Assign}
-        refused = await talk.join(member="d" * 16, group="one")
+        connections = {member: Talk(publisher, member.encode()) for member in "bcd"}
+        assert {type(await connections[each].join(member=each * 16, group="one")) for each in "bc"} == {Assign}
+        refused = await connections["d"].join(member="d" * 16, group="one")
         assert isinstance(refused, Error)
         assert refused.code == "peer_busy"
+
+
+def test_a_connection_speaks_for_one_member_of_a_group(tmp_path: Path) -> None:
+    """Who joins as one after the other is the latest only: the others have nothing, and nobody waits for them."""
+
+    async def test(publisher: Publishes) -> None:
+        honest, liar = Talk(publisher, b"honest"), Talk(publisher, b"liar")
+        await honest.join(B)
+        for n in range(50):
+            await liar.join(f"{n:016x}")
+        await liar.join(C, group="mail")  # another group is another matter
+        group = publisher.coordinator.groups["auth", "shop"]
+        assert {*group.connections} == {*group.membership.members} == {B, f"{49:016x}"}
+
+    run(tmp_path, test)
