@@ -87,8 +87,8 @@ class FiringMany:
         """Fire events and return their ids. Raises what `BusPath.fire_many` raises."""
         forbid_in_loop(f"bus.{api_name}.{name}.fire_many()", f"bus.{api_name}.{name}.fire_many_async()")
         is_whole, ids = isinstance(events, Collection), list[str]()
-        for portion in _portions(f"{api_name}.{name}", events):
-            with _told_how_many(ids):
+        with _told_how_many(ids):
+            for portion in _portions(f"{api_name}.{name}", events):
                 ids += self._fire_portion_blocking(api_name, name, portion, options, is_whole=is_whole)
         return ids
 
@@ -101,10 +101,10 @@ class FiringMany:
     ) -> list[str]:
         """Do the same on an event loop; what yields the events may be asynchronous."""
         is_whole, ids = isinstance(events, Collection), list[str]()
-        async for portion in _portions_async(f"{api_name}.{name}", events):
-            with _told_how_many(ids):
+        with _told_how_many(ids):
+            async for portion in _portions_async(f"{api_name}.{name}", events):
                 ids += await self._fire_portion(api_name, name, portion, options, is_whole=is_whole)
-            await asyncio.sleep(0)  # what was stored is published before the next ones are made
+                await asyncio.sleep(0)  # what was stored is published before the next ones are made
         return ids
 
     def _fire_portion_blocking(
@@ -291,8 +291,13 @@ def _portions(what: str, events: Any) -> Iterator[Sequence[Kwargs]]:
             yield list(events)
         return
     iterator = iter(events)
-    while portion := list(islice(iterator, PORTION)):
-        yield portion
+    while True:
+        taken: list[Kwargs] = []
+        with _told_how_many_are_left(taken):
+            taken.extend(islice(iterator, PORTION))
+        if not taken:
+            return
+        yield taken
 
 
 async def _portions_async(what: str, events: Any) -> AsyncIterator[Sequence[Kwargs]]:
@@ -301,11 +306,12 @@ async def _portions_async(what: str, events: Any) -> AsyncIterator[Sequence[Kwar
             yield portion
         return
     taken: list[Kwargs] = []
-    async for kwargs in events:
-        taken.append(kwargs)
-        if len(taken) == PORTION:
-            yield taken
-            taken = []
+    with _told_how_many_are_left(taken):
+        async for kwargs in events:
+            taken.append(kwargs)
+            if len(taken) == PORTION:
+                yield taken[:]
+                taken.clear()
     if taken:
         yield taken
 
@@ -315,9 +321,21 @@ def _told_how_many(fired: list[str]) -> Iterator[None]:
     """Note in an error how many of what a generator yields were fired before."""
     try:
         yield
-    except LightbusException as error:
+    except Exception as error:
         if fired:
-            error.add_note(f"{len(fired)} events before these were fired; the last one is {fired[-1]}.")
+            error.add_note(f"{len(fired)} events before were fired; the last one is {fired[-1]}.")
+        raise
+
+
+@contextlib.contextmanager
+def _told_how_many_are_left(taken: list[Kwargs]) -> Iterator[None]:
+    """Note in a generator's own error how many of what it has yielded are not fired for that."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(
+            f"It ended the generator that fire_many() was given: {len(taken)} that it had yielded last were not fired."
+        )
         raise
 
 

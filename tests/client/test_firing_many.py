@@ -153,8 +153,41 @@ def test_a_generator_that_yields_a_wrong_event(served: BusPath, door: Door) -> N
 
     with pytest.raises((ValidationError, InvalidEventArguments)) as caught:
         door.fire_many(served.auth.user_registered, users())
-    assert caught.value.__notes__[-1].startswith(f"{PORTION} events before these were fired; the last one is ")
+    assert caught.value.__notes__[-1].startswith(f"{PORTION} events before were fired; the last one is ")
     assert publisher_of(served).counts["stored"] == PORTION
+
+
+def test_a_generator_that_fails(served: BusPath, firing: BusPath, door: Door) -> None:
+    """Its own error says how many of what it had yielded are fired, and how many are not."""
+
+    def users() -> Iterator[dict[str, Any]]:
+        yield from ({"username": f"user {number}"} for number in range(PORTION + 7))
+        raise KeyError("the source is away")
+
+    with pytest.raises(KeyError) as caught:
+        door.fire_many(firing.auth.user_registered, users())
+    assert_told(caught.value, fired=PORTION, left=7)
+    assert publisher_of(served).counts["stored"] == PORTION
+
+
+def test_an_async_generator_that_fails(served: BusPath, firing: BusPath) -> None:
+    """It is the same of one that is asynchronous."""
+
+    async def users() -> AsyncIterator[dict[str, Any]]:
+        for number in range(PORTION + 7):
+            yield {"username": f"user {number}"}
+        raise KeyError("the source is away")
+
+    with pytest.raises(KeyError) as caught:
+        asyncio.run(firing.auth.user_registered.fire_many_async(users()))
+    assert_told(caught.value, fired=PORTION, left=7)
+    assert publisher_of(served).counts["stored"] == PORTION
+
+
+def assert_told(error: BaseException, fired: int, left: int) -> None:
+    notes = "\n".join(error.__notes__)
+    assert f"{left} that it had yielded last were not fired." in notes
+    assert f"{fired} events before were fired; the last one is " in notes
 
 
 def test_an_async_generator(firing: BusPath) -> None:
