@@ -83,8 +83,9 @@ def count_steps(
     programs: Programs, kind: str, paths: Iterable[str], *, size: int, rounds: int, say: Callable[[str], None]
 ) -> Measured:
     """Return what is counted of this kind, on each path. Raises MeasurementFailed."""
-    # What measures the coverage of a test run would be counted with them.
-    env = {VARIABLE: kind, "COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": ""}
+    # What measures the coverage of a test run, or looks after a program in development, would be counted with them.
+    others = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG", "PYTHONDEVMODE", "PYTHONASYNCIODEBUG")
+    env = {VARIABLE: kind, **dict.fromkeys(others, "")}
     worker = programs.start(f"worker-{kind}", "-m", "lightbus", "run", "--bus", "bus", cwd=SERVICE, env=env)
     measured: Measured = {}
     for path in paths:
