@@ -13,7 +13,7 @@ import sys
 import types
 import typing
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NotRequired, Required, Union
+from typing import Annotated, Any, Literal, NotRequired, Required, TypeAlias, Union
 
 from pydantic import ConfigDict, TypeAdapter
 from pydantic import ValidationError as PydanticError
@@ -102,7 +102,8 @@ def _reason(message: str) -> str:
 
 def _compile(annotations: Mapping[str, Any]) -> tuple[SchemaValidator, JsonSchema]:
     make_typed_dict: Any = TypedDict
-    holder = make_typed_dict("Values", {name: _modern(hint) for name, hint in annotations.items()}, total=False)
+    made: _Made = {}
+    holder = make_typed_dict("Values", {name: _modern(hint, made) for name, hint in annotations.items()}, total=False)
     holder.__pydantic_config__ = ConfigDict(arbitrary_types_allowed=True)
     adapter = TypeAdapter(holder)
     adapter.rebuild()  # raises for a name that is not defined, which making it does not
@@ -123,16 +124,20 @@ def _usable(annotations: Mapping[str, Any], what: str) -> dict[str, Any]:
     return usable
 
 
-def _modern(annotation: Any) -> Any:
+_Made: TypeAlias = dict[Any, Any]
+"""The modern form of each TypedDict that was met, there before that of its items: one may hold itself."""
+
+
+def _modern(annotation: Any, made: _Made) -> Any:
     """Return the annotation without `typing.TypedDict`: before 3.12 pydantic wants the one of typing_extensions."""
     if sys.version_info >= (3, 12):
         return annotation
     if type(annotation) is type(_OldTypedDict):
-        return _modern_typed_dict(annotation)
+        return made[annotation] if annotation in made else _modern_typed_dict(annotation, made)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if not arguments or origin is Literal:
         return annotation
-    modern = tuple(_modern(argument) for argument in arguments)
+    modern = tuple(_modern(argument, made) for argument in arguments)
     if modern == arguments:
         return annotation
     container: Any = Union if origin in (Union, types.UnionType) else Annotated if origin is Annotated else origin
@@ -143,15 +148,16 @@ class _OldTypedDict(typing.TypedDict):
     pass
 
 
-@functools.cache
-def _modern_typed_dict(old: Any) -> Any:
+def _modern_typed_dict(old: Any, made: _Made) -> Any:
     make_typed_dict: Any = TypedDict
     hints = typing.get_type_hints(old, include_extras=True)
-    return make_typed_dict(old.__name__, {name: _modern_item(old, name, hint) for name, hint in hints.items()})
+    made[old] = modern = make_typed_dict(old.__name__, dict.fromkeys(hints, Any))
+    modern.__annotations__ = {name: _modern_item(old, name, hint, made) for name, hint in hints.items()}
+    return modern
 
 
-def _modern_item(old: Any, name: str, hint: Any) -> Any:
+def _modern_item(old: Any, name: str, hint: Any, made: _Made) -> Any:
     # What Python 3.11 has found out of the keys is wrong where annotations are postponed: then the hint alone says it.
     if typing.get_origin(hint) in (Required, NotRequired):
-        return typing.get_origin(hint)[_modern(typing.get_args(hint)[0])]
-    return (Required if name in old.__required_keys__ else NotRequired)[_modern(hint)]
+        return typing.get_origin(hint)[_modern(typing.get_args(hint)[0], made)]
+    return (Required if name in old.__required_keys__ else NotRequired)[_modern(hint, made)]

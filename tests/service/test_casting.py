@@ -84,6 +84,16 @@ class Options2(typing.TypedDict):
     level: Level
 
 
+class Folder(typing.TypedDict):
+    name: str
+    parent: typing.NotRequired[Folder]
+    links: typing.NotRequired[dict[str, Link | None]]
+
+
+class Link(typing.TypedDict):
+    to: list[Folder]
+
+
 class Customer(pydantic.BaseModel):
     mail: str = pydantic.Field(alias="e-mail")
     born: date
@@ -154,6 +164,8 @@ ORDER = Order(datetime(2026, 1, 2, tzinfo=UTC), [Line(Money(5), {"a"})], parent=
         (Any, {"a": [1]}),
         (Options, {"colour": Colour.RED, "inner": [{"level": Level.HIGH}]}),
         (list[Options | None], [{"colour": Colour.RED}, None]),
+        (Folder, {"name": "a", "parent": {"name": "b", "links": {"x": {"to": [{"name": "c"}]}, "y": None}}}),
+        (list[Link], [{"to": [{"name": "a", "links": {"x": {"to": []}}}]}]),
     ],
     ids=str,
 )
@@ -240,6 +252,8 @@ def test_classes_nobody_knows_accept_anything() -> None:
         (list[Order], [{"placed": "2026-01-01", "lines": [{"price": "x"}]}], "it[0].lines[0].price is 'x', but Money"),
         (Pair, {"right": 1}, "it.left is {'right': 1}, but"),
         (Colour, "blue", "it is 'blue', but input should be 'red'"),
+        (Folder, {"name": "a", "parent": {}}, "it.parent.name is {}, but field required"),
+        (Folder, {"name": "a", "links": {"x": {"to": [{"name": []}]}}}, "it.links.x.to[0].name is [], but"),
     ],
     ids=str,
 )
