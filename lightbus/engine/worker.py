@@ -213,7 +213,9 @@ class Worker:
 
     def _open_journal(self) -> None:
         """Open the journal where it will be needed: which groups there are is to be on disk before the first event."""
-        events = [event for api in self.client.api_registry.all() for event in api.events.values()]
+        elsewhere = self.engine.event_backends.has
+        apis = [api for api in self.client.api_registry.all() if not elsewhere(api.meta.name)]
+        events = [event for api in apis for event in api.events.values()]
         if all(event.delivery == "best_effort" for event in events):
             return
         try:

@@ -101,6 +101,27 @@ def test_start_says_what_is_served(bus: BusPath, caplog: pytest.LogCaptureFixtur
     assert text.endswith("Ready.")
 
 
+@pytest.mark.parametrize(("backend", "journals"), [("memory", 0), ("journal", 1)])
+def test_a_journal_is_opened_where_events_are_kept_in_it(
+    backend: str, journals: int, door: Door, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where a backend keeps the events none is, and none is spoken of, also while events are handled."""
+    caplog.set_level(logging.INFO, logger="lightbus")
+    settings = {"journal": {"data_dir": str(tmp_path)}, "apis": {"default": {"events": {"backend": backend}}}}
+    bus = lightbus.create(settings, service_name="auth-service")
+    bus.client.register_api(AuthApi())
+    heard: list[str] = []
+    bus.auth.registered.listen(lambda message, username: heard.append(username), listener_name="hear")
+    try:
+        bus.client.start_in_background()
+        door.fire_many(bus.auth.registered, [{"username": "a"}, {"username": "b"}])
+        wait_until(lambda: sorted(heard) == ["a", "b"])
+        assert len(list(tmp_path.rglob("*.sqlite"))) == journals
+        assert caplog.text.count("Events are kept in") == journals
+    finally:
+        bus.client.close()
+
+
 def test_start_hook_runs_before_the_first_call(bus: BusPath, caller: BusPath) -> None:
     """What `on_start` prepares is there when the first call comes: nobody hears of the worker earlier."""
     prepared: list[str] = []
