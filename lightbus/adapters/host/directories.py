@@ -9,7 +9,10 @@ from pathlib import Path
 
 from ...config.surroundings import home_directory
 
-__all__ = ["data_directory", "is_shared", "volatile_filesystem"]
+__all__ = ["data_directory", "has_no_room", "is_shared", "volatile_filesystem"]
+
+SHARED_MEMORY = 32 * 1024
+"""Bytes by which that file grows (`WALINDEX_PGSZ` of SQLite's wal.c)."""
 
 PASSING = frozenset({"overlay", "tmpfs", "ramfs", "aufs"})
 """File systems that are gone with the container, or with the machine's next start."""
@@ -45,6 +48,15 @@ def _is_ours(path: Path) -> bool:
         return path.stat().st_uid == os.geteuid()
     except OSError:
         return False
+
+
+def has_no_room(path: Path) -> bool:
+    """Return whether a directory is on a disk that not even SQLite's file of shared memory can grow on."""
+    try:
+        disk = os.statvfs(path)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < SHARED_MEMORY
 
 
 def volatile_filesystem(path: Path, mounts: str = "/proc/mounts") -> str | None:

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from ...config.surroundings import make_private
 from ...exceptions import JournalError
+from ..host.directories import has_no_room
 from ..host.locks import JournalLock
 from ..host.machine_time import boot_id, machine_time
 from .rows import LENGTH_SIZE, row_with, size_of
@@ -136,12 +137,15 @@ and the journal's own time.
 def journal_error(path: Path, what: str, error: Exception) -> JournalError:
     """Return the error for what went wrong with a journal's file, with what to do about it."""
     text = str(error)
+    is_full = "full" in text or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR:  # so, too, where memory cannot be shared
+        is_full = has_no_room(path.parent)
     if is_locked(error):
         remedy = (
             "It is locked by another program (a database browser, a script?): have that end its transaction. "
             "It is tried again for a while."
         )
-    elif "full" in text or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+    elif is_full:
         remedy = "The disk is full: make room."
     elif isinstance(error, FileNotFoundError):
         remedy = "It was removed while it was in use, and is written anew as soon as that is possible."

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from lightbus.adapters.host.directories import data_directory, is_shared, volatile_filesystem
+from lightbus.adapters.host.directories import data_directory, has_no_room, is_shared, volatile_filesystem
 
 
 @pytest.mark.parametrize(
@@ -46,3 +47,12 @@ def test_file_systems_that_hosts_share(tmp_path: Path) -> None:
     mounts.write_text("/dev/sda / ext4 rw 0 0\nnas:/x /nas nfs4 rw 0 0\nssh /far fuse.sshfs rw 0 0\n")
     assert [is_shared(Path(path), str(mounts)) for path in ("/srv", "/nas/a", "/far/b")] == [False, True, True]
     assert is_shared(Path("/srv"), str(tmp_path / "none"))
+
+
+def test_room_on_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is none where not a page of SQLite's shared memory is left; what cannot be asked counts as having room."""
+    assert not has_no_room(tmp_path / "missing")
+    for blocks, is_full in ((0, True), (7, True), (8, False)):
+        disk = SimpleNamespace(f_bavail=blocks, f_frsize=4096)
+        monkeypatch.setattr("lightbus.adapters.host.directories.os.statvfs", lambda _, disk=disk: disk)
+        assert has_no_room(tmp_path) == is_full
