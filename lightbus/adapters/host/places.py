@@ -140,6 +140,11 @@ class Places:
             "same one for both (with PrivateTmp=yes a unit of systemd has a /tmp of its own)"
         )
 
+    def has_ended(self, instance: str) -> bool:
+        """Return whether an instance ended and left its sockets: at each that is seen here the kernel refuses."""
+        found = [path for path in (place / f"{instance}{RPC}" for place in self.there()) if path.exists()]
+        return bool(found) and all(map(_is_abandoned, found))
+
     def would_see(self, elsewhere: str) -> bool:
         """Return whether sockets would be seen of whoever says that it is in this directory, if it were there."""
         return not elsewhere or is_trusted(elsewhere)

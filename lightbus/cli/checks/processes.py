@@ -11,7 +11,7 @@ from ...core.peers import Peer
 from ...exceptions import LightbusException
 from ..commands.peers import Sighting
 from ..support.catalogue import served_apis
-from ..support.connection import Connection
+from ..support.connection import ENDED, Connection
 from ..support.output import duration
 from .finding import Examination, Finding, Level
 
@@ -52,6 +52,14 @@ async def check_peers(examination: Examination) -> AsyncIterator[Finding]:
     for sighting in examination.sightings:
         if sighting.rtt is None:
             yield _silent(sighting, bus.client.engine.network.places)
+    for peer in bus.ended():
+        yield Finding(
+            level=Level.WARNING,
+            check="peers",
+            text=f"{peer.announcement} {ENDED}.",
+            remedy="See the kernel's log (out of memory?), and start it again. What it left is removed by the next "
+            "worker that starts on this host.",
+        )
     if examination.live:
         slowest = max(sighting.rtt or 0.0 for sighting in examination.live)
         text = f"{len(examination.live)} answer, the slowest in {duration(slowest)}."

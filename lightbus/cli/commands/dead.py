@@ -12,12 +12,14 @@ from ...exceptions import NotReachable
 from ..support.connection import ASK_TIMEOUT, Connection, on_bus
 from ..support.options import ClientOptions, client_options
 from ..support.output import Cell, Column, ago, json_line
-from ..support.publishers import ask_publishers, groups_on_bus, no_such_group, nothing_shown
+from ..support.publishers import ask_publishers, code_of, groups_on_bus, no_such_group, nothing_shown
 
 __all__ = ["dead"]
 
 AT_A_TIME = 200
 """Events that a publisher is asked to go through at once."""
+
+NONE = "There are no dead letters."
 
 COLUMNS = (
     Column(title="NATIVE ID"),
@@ -38,7 +40,10 @@ def dead() -> None:
 @click.argument("group", required=False, default="")
 @client_options
 def list_dead(options: ClientOptions, group: str) -> None:
-    """List the dead letters of one group, or of all."""
+    """List the dead letters of one group, or of all.
+
+    The exit code is 3 where somebody does not answer, so that what is shown may not be all.
+    """
     on_bus(options, lambda bus: _list(bus, group))
 
 
@@ -59,7 +64,7 @@ def _on_one(name: str, what: str) -> Callable[[Callable[[Connection, str, str], 
 
 
 @_on_one("show", "Show one event with its arguments and the error, or `all`.")
-async def show(bus: Connection, native_id: str, group: str) -> None:
+async def show(bus: Connection, native_id: str, group: str) -> int:
     """Write all there is of the events."""
     for _, each in await _chosen(bus, native_id, group):
         if bus.output.as_json:
@@ -68,26 +73,27 @@ async def show(bus: Connection, native_id: str, group: str) -> None:
         bus.output.line((f"{each['api']}.{each['event']}", "bold"), f"  {each['native_id']}  id {each['id']}")
         bus.output.line(f"  for {each['group']}, after {each['deliveries']} deliveries: ", (each["error"], "red"))
         bus.output.line(f"  {json_line(each['kwargs'])}")
+    return code_of(bus)
 
 
 @_on_one("retry", "Give one event to its group again, or `all`. It is kept and delivered as any other, to that group.")
-async def retry(bus: Connection, native_id: str, group: str) -> None:
+async def retry(bus: Connection, native_id: str, group: str) -> int:
     """Have the events given again."""
-    await _do(bus, "retry_dead_events", "is given again to", native_id, group)
+    return await _do(bus, "retry_dead_events", "is given again to", native_id, group)
 
 
 @_on_one("drop", "Forget one event, or `all`.")
-async def drop(bus: Connection, native_id: str, group: str) -> None:
+async def drop(bus: Connection, native_id: str, group: str) -> int:
     """Have the events forgotten."""
-    await _do(bus, "drop_dead_events", "is dropped for", native_id, group)
+    return await _do(bus, "drop_dead_events", "is dropped for", native_id, group)
 
 
-async def _list(bus: Connection, group: str) -> None:
+async def _list(bus: Connection, group: str) -> int:
     found = [each for _, each in await _all(bus, group)]
     if bus.output.as_json:
         for each in found:
             bus.output.record(each)
-        return
+        return code_of(bus)
     now = time.time()
     rows: list[list[Cell]] = [
         [
@@ -103,10 +109,11 @@ async def _list(bus: Connection, group: str) -> None:
     if rows:
         bus.output.table(COLUMNS, rows)
     else:
-        bus.output.note(nothing_shown(bus, "There are no dead letters."))
+        bus.output.note(nothing_shown(bus, NONE))
+    return code_of(bus)
 
 
-async def _do(bus: Connection, procedure: str, what: str, native_id: str, group: str) -> None:
+async def _do(bus: Connection, procedure: str, what: str, native_id: str, group: str) -> int:
     chosen = await _chosen(bus, native_id, group)
     portions: dict[tuple[str, str], list[str]] = {}
     for instance, each in chosen:
@@ -122,6 +129,7 @@ async def _do(bus: Connection, procedure: str, what: str, native_id: str, group:
                 number += len(portion)
                 advance(number, "")
                 _say(bus, name, portion, done, what)
+    return code_of(bus)
 
 
 def _say(bus: Connection, group: str, native_ids: list[str], done: set[str], what: str) -> None:
@@ -152,6 +160,8 @@ async def _all(bus: Connection, group: str) -> list[tuple[str, dict[str, Any]]]:
 
 async def _chosen(bus: Connection, native_id: str, group: str) -> list[tuple[str, dict[str, Any]]]:
     found = [pair for pair in await _all(bus, group) if native_id in ("all", pair[1]["native_id"])]
-    if not found and native_id != "all":
+    if not found and native_id == "all":
+        bus.output.note(nothing_shown(bus, NONE))
+    elif not found:
         raise NotReachable(f"No event {native_id} is a dead letter. `lightbus dead list` shows those that are.")
     return found

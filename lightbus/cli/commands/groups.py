@@ -7,7 +7,7 @@ import click
 from ..support.connection import Connection, on_bus
 from ..support.options import ClientOptions, client_options
 from ..support.output import Cell, Column, ago
-from ..support.publishers import ask_publishers, groups_on_bus, no_such_group, nothing_shown
+from ..support.publishers import ask_publishers, code_of, groups_on_bus, no_such_group, nothing_shown
 
 __all__ = ["groups"]
 
@@ -33,7 +33,10 @@ def groups() -> None:
 @click.argument("api", required=False, default="")
 @client_options
 def list_groups(options: ClientOptions, api: str) -> None:
-    """Show each group at each publisher, of one API or of all: who is in it, how far it has come."""
+    """Show each group at each publisher, of one API or of all: who is in it, how far it has come.
+
+    The exit code is 3 where somebody does not answer, so that what is shown may not be all.
+    """
     on_bus(options, lambda bus: _list(bus, api))
 
 
@@ -44,17 +47,18 @@ def list_groups(options: ClientOptions, api: str) -> None:
 def remove(options: ClientOptions, group: str, api: str) -> None:
     """Forget a group at every publisher: nothing is kept for it any more.
 
-    A group whose processes still run is created anew as soon as they join, and begins with what comes then.
+    A group whose processes still run is created anew as soon as they join, and begins with what comes then. The exit
+    code is 3 where somebody does not answer, so that it may not be forgotten everywhere.
     """
     on_bus(options, lambda bus: _remove(bus, group, api))
 
 
-async def _list(bus: Connection, api: str) -> None:
+async def _list(bus: Connection, api: str) -> int:
     found = await groups_on_bus(bus, api)
     if bus.output.as_json:
         for group in found:
             bus.output.record(group)
-        return
+        return code_of(bus)
     rows: list[list[Cell]] = [
         [
             group["api"],
@@ -74,9 +78,10 @@ async def _list(bus: Connection, api: str) -> None:
     else:
         text = "No publisher knows a group" + (f" of an API '{api}'." if api else ".")
         bus.output.note(nothing_shown(bus, text))
+    return code_of(bus)
 
 
-async def _remove(bus: Connection, name: str, api: str) -> None:
+async def _remove(bus: Connection, name: str, api: str) -> int:
     found = [group for group in await groups_on_bus(bus, api) if group["name"] == name]
     if not found:
         raise no_such_group(name, await groups_on_bus(bus))
@@ -87,3 +92,4 @@ async def _remove(bus: Connection, name: str, api: str) -> None:
             bus.output.record({"api": each, "group": name, "publishers": count})
         else:
             bus.output.line(f"{name} of {each} is forgotten by {count} publishers")
+    return code_of(bus)

@@ -6,11 +6,10 @@ from typing import Any
 
 import click
 
-from ...exceptions import NotReachable
 from ..support.connection import Connection, on_bus
 from ..support.options import ClientOptions, client_options
 from ..support.output import Column
-from ..support.publishers import groups_on_bus, no_such_group, nothing_shown
+from ..support.publishers import code_of, groups_on_bus, no_such_group, nothing_shown
 
 __all__ = ["lag"]
 
@@ -60,7 +59,7 @@ async def _lag(bus: Connection, name: str | None) -> int:
     with_members = {(group["api"], group["name"]) for group in found if group["members"]}
     if any(group["lag"] and (group["api"], group["name"]) not in with_members for group in found):
         return 1
-    return NotReachable.exit_code if bus.silent else 0
+    return code_of(bus)
 
 
 def _fields(group: dict[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from ...exceptions import LightbusException, NotReachable
 from .options import ClientOptions
 from .output import Output
 
-__all__ = ["INTERRUPTED", "SERVICE", "Connection", "asked_to_end", "on_bus", "passes"]
+__all__ = ["ENDED", "INTERRUPTED", "SERVICE", "Connection", "asked_to_end", "on_bus", "passes"]
 
 SERVICE = "lightbus-cli"
 """The service that all commands belong to; peers leave it out where they tell who uses them."""
@@ -39,6 +39,8 @@ INTERRUPTED = 130
 
 ASK_TIMEOUT = 1.0
 """Seconds a peer has to answer a question about itself: it is on its loop, which only a fault of its holds up."""
+
+ENDED = "has ended without a goodbye (was it killed?)"
 
 HINT = "`lightbus doctor` looks for the reason."
 
@@ -54,6 +56,7 @@ class Connection:
         output: what is shown goes there.
         client: an ordinary client; `bus.client.engine.snapshot` has the peers that are known.
         silent: instances of which it was noted that they do not answer.
+        noted: instances of which it was noted that they have ended.
 
     """
 
@@ -61,6 +64,7 @@ class Connection:
         self.options = options
         self.output = Output(as_json=options.as_json)
         self.silent: set[str] = set()
+        self.noted: set[str] = set()
         self.client: BusClient = create(_settings(options), service_name=SERVICE).client
 
     @property
@@ -75,7 +79,18 @@ class Connection:
 
     def known(self) -> list[Peer]:
         """Return everybody that is known by now, whatever the state, in the order in which lists show them."""
-        return sorted(self.client.engine.snapshot.peers.values(), key=_order)
+        every = self.client.engine.snapshot.peers.values()
+        return sorted((peer for peer in every if not self._has_ended(peer)), key=_order)
+
+    def ended(self) -> list[Peer]:
+        """Return who was killed on this host, so that what it left still announces it; no commands of ours."""
+        every = self.client.engine.snapshot.peers.values()
+        found = (peer for peer in every if peer.announcement.service != SERVICE and self._has_ended(peer))
+        return sorted(found, key=_order)
+
+    def _has_ended(self, peer: Peer) -> bool:
+        places = self.client.engine.network.places
+        return not peer.is_live and places is not None and places.has_ended(peer.instance)
 
     async def look_around(self) -> list[Peer]:
         """
@@ -126,9 +141,11 @@ class Connection:
 
     def nobody(self) -> NotReachable:
         """Return the error for a bus with nobody on it."""
+        ended = "".join(f"{peer.announcement} {ENDED}. " for peer in self.ended())
         return NotReachable(
-            f"Nobody is on the bus '{self.name}': looked for {self.options.wait:g} s ({self.where}). Is a worker "
-            f"running (lightbus run), as the same user, with the same LIGHTBUS_BUS and LIGHTBUS_SECURITY? {HINT}"
+            f"Nobody is on the bus '{self.name}': looked for {self.options.wait:g} s ({self.where}). {ended}"
+            "Is a worker running (lightbus run), as the same user, with the same LIGHTBUS_BUS and LIGHTBUS_SECURITY? "
+            f"{HINT}"
         )
 
     async def close(self) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 from ...core.peers import Peer
 from ...exceptions import LightbusException, NotReachable
-from .connection import ASK_TIMEOUT, Connection
+from .connection import ASK_TIMEOUT, ENDED, Connection
 
-__all__ = ["ask_each", "ask_publishers", "groups_on_bus", "no_such_group", "nothing_shown"]
+__all__ = ["ask_each", "ask_publishers", "code_of", "groups_on_bus", "no_such_group", "nothing_shown"]
 
 
 async def ask_publishers(bus: Connection, procedure: str, **kwargs: Any) -> list[tuple[Peer, Any]]:
@@ -24,12 +24,21 @@ async def ask_publishers(bus: Connection, procedure: str, **kwargs: Any) -> list
         if not peer.is_live and peer.instance not in bus.silent:
             bus.silent.add(peer.instance)
             bus.output.note(f"{peer.announcement} does not answer ({peer.state.value}): what it keeps is not shown.")
+    for peer in bus.ended():
+        if peer.instance not in bus.noted:
+            bus.noted.add(peer.instance)
+            bus.output.note(f"{peer.announcement} {ENDED}: what it kept is shown once a worker here serves it.")
     return await ask_each(bus, [peer for peer in peers if peer.is_live], procedure, **kwargs)
 
 
 def nothing_shown(bus: Connection, text: str) -> str:
     """Return the remark for a list with nothing in it: of those that answered, where others did not."""
     return f"{text.removesuffix('.')}, as far as anybody answers." if bus.silent else text
+
+
+def code_of(bus: Connection) -> int:
+    """Return the exit code of what was shown or done: it may not be all where somebody did not answer."""
+    return NotReachable.exit_code if bus.silent else 0
 
 
 async def ask_each(

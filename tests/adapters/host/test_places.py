@@ -280,6 +280,17 @@ def test_socket_with_a_full_backlog_is_live(run: Path, live: Path) -> None:
         assert remove_stale(run, now=time.time() + LATER) == []
 
 
+def test_who_has_ended(run: Path, live: Path) -> None:
+    """It is certain where each of its sockets is seen and refuses; neither while one is served, nor without any."""
+    place = made(run)
+    found = Places.only(place)
+    assert not found.has_ended(INSTANCE)
+    abandoned(place / f"{INSTANCE}.rpc")
+    assert found.has_ended(INSTANCE)
+    (place / "live.rpc").symlink_to(live)
+    assert not found.has_ended("live")
+
+
 def test_young_socket_is_left_alone(run: Path) -> None:
     """A socket that was bound a moment ago may be about to listen."""
     young = abandoned(run / "young.rpc")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,3 +25,22 @@ def test_warnings(commands: Commands) -> None:
     assert "2 processes are called 'auth same'" in findings["names"]["text"]
     assert "do not serve the same (versions 2, 1; services auth)" in findings["versions"]["text"]
     assert all(finding["remedy"] for finding in findings.values())
+
+
+def test_a_worker_that_was_killed(commands: Commands) -> None:
+    """On this host it is certain that it has ended: doctor says so, and no list waits for its answer any more."""
+    auth, shop = commands.services()
+    shop.signal(signal.SIGKILL)
+    shop.wait()
+    [found] = [each for each in commands.json("doctor", code=1) if each["level"] != "ok" and each["check"] == "peers"]
+    assert (found["level"], found["text"].split()[0]) == ("warning", "shop")
+    assert "has ended without a goodbye" in found["text"]
+    assert [each["service"] for each in commands.json("peers")] == ["auth"]
+    process = commands.run("lag")  # whoever else runs here takes care of what it kept
+    assert "shop" in process.stderr
+    assert "has ended without a goodbye" in process.stderr
+    auth.signal(signal.SIGKILL)
+    auth.wait()
+    error = commands.run("lag", code=3).stderr
+    assert "Nobody is on the bus" in error
+    assert error.count("has ended without a goodbye") == 2
