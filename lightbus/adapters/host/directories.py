@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Mapping
@@ -9,10 +10,10 @@ from pathlib import Path
 
 from ...config.surroundings import home_directory
 
-__all__ = ["data_directory", "has_no_room", "is_shared", "volatile_filesystem"]
+__all__ = ["data_directory", "has_no_room", "is_of_full_disk", "is_of_place", "is_shared", "volatile_filesystem"]
 
 SHARED_MEMORY = 32 * 1024
-"""Bytes by which that file grows (`WALINDEX_PGSZ` of SQLite's wal.c)."""
+"""Bytes by which SQLite's file of shared memory grows (`WALINDEX_PGSZ` in its wal.c)."""
 
 PASSING = frozenset({"overlay", "tmpfs", "ramfs", "aufs"})
 """File systems that are gone with the container, or with the machine's next start."""
@@ -48,6 +49,18 @@ def _is_ours(path: Path) -> bool:
         return path.stat().st_uid == os.geteuid()
     except OSError:
         return False
+
+
+def is_of_place(error: Exception) -> bool:
+    """Return whether an error says that a place cannot be used as it is, which is no fault of the disk."""
+    if isinstance(error, (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)):
+        return True
+    return isinstance(error, OSError) and error.errno in (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+
+
+def is_of_full_disk(error: Exception) -> bool:
+    """Return whether an error says that a disk, or what a user may have of it, is full."""
+    return "full" in str(error) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
 
 
 def has_no_room(path: Path) -> bool:

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from ...config.surroundings import make_private
 from ...exceptions import JournalError
-from ..host.directories import has_no_room
+from ..host.directories import has_no_room, is_of_full_disk, is_of_place
 from ..host.locks import JournalLock
 from ..host.machine_time import boot_id, machine_time
 from .rows import LENGTH_SIZE, row_with, size_of
@@ -137,30 +137,21 @@ and the journal's own time.
 def journal_error(path: Path, what: str, error: Exception) -> JournalError:
     """Return the error for what went wrong with a journal's file, with what to do about it."""
     text = str(error)
-    is_full = "full" in text or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR:  # so, too, where memory cannot be shared
-        is_full = has_no_room(path.parent)
+    is_io = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR  # of its shared memory, too
     if is_locked(error):
         remedy = (
             "It is locked by another program (a database browser, a script?): have that end its transaction. "
             "It is tried again for a while."
         )
-    elif is_full:
+    elif has_no_room(path.parent) if is_io else is_of_full_disk(error):
         remedy = "The disk is full: make room."
     elif isinstance(error, FileNotFoundError):
         remedy = "It was removed while it was in use, and is written anew as soon as that is possible."
-    elif "readonly" in text or "unable to open" in text or _is_of_place(error):
+    elif "readonly" in text or "unable to open" in text or is_of_place(error):
         remedy = "May this user write there? Another place is set by LIGHTBUS_DATA_DIR (journal.data_dir)."
     else:
         remedy = "Is the disk all right?"
     return JournalError(f"The journal {path} {what}: {text}. {remedy}")
-
-
-def _is_of_place(error: Exception) -> bool:
-    """Return whether an error says that a place cannot be used as it is, which is no fault of the disk."""
-    if isinstance(error, (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)):
-        return True
-    return isinstance(error, OSError) and error.errno in (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def offset_of(about: Mapping[str, str]) -> float:
