@@ -152,7 +152,7 @@ def without_accidents(line: str) -> str:
 
 def peers_words(line: str) -> list[str]:
     """Return the words in a line of `lightbus peers`, without what differs from run to run."""
-    line = re.sub(r"\b[\d.]+ (us|ms|s)\b", "TIME", line)
+    line = re.sub(r"\b([\d.]+ (us|ms|s)|just now)\b", "TIME", line)
     line = re.sub(r"^(\w+ +)[a-z]+-[a-z]+-\d+ +\S+", r"\1PROCESS HOST", line)
     return line.split()
 
