@@ -236,9 +236,6 @@ MOST = {"lines of a module": 450, "lines of a function": 45, "methods of a class
 """What a reader can take in at once."""
 
 GIANTS: dict[str, dict[str, int]] = {
-    "lightbus.adapters.sqlite.journal": {"lines of a module": 459},
-    "lightbus.adapters.sqlite.journal_file": {"lines of a module": 634},
-    "lightbus.adapters.sqlite.journal_file.JournalFile": {"methods of a class": 35, "attributes of a class": 26},
     "lightbus.client.bus_client.BusClient": {"methods of a class": 35},
     "lightbus.core.streams.Stream": {"attributes of a class": 21},
     "lightbus.engine.assembly.assemble": {"lines of a function": 50},

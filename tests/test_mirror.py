@@ -29,7 +29,6 @@ YET_WITHOUT = {
     "adapters/nats/group_records.py",
     "adapters/nats/subscription.py",
     "adapters/sqlite/aside.py",
-    "adapters/sqlite/retention.py",
     "adapters/zmq/blocking_dealer.py",
     "adapters/zmq/loop_socket.py",
     "adapters/zmq/monitoring.py",

@@ -6,7 +6,7 @@ from bisect import insort
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..adapters.sqlite.journal import Topic
+from ..adapters.sqlite.topic import Topic
 from ..exceptions import LightbusTimeout
 
 __all__ = ["MAX_WAITERS", "AckWaiters", "OnHandled"]

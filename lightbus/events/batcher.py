@@ -11,8 +11,9 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from ..adapters.sqlite.journal import Journal, NewEvent, Stored, Topic
-from ..adapters.sqlite.journal_file import is_locked, is_removed
+from ..adapters.sqlite.journal import Journal, NewEvent, Stored
+from ..adapters.sqlite.journal_errors import is_locked, is_removed
+from ..adapters.sqlite.topic import Topic
 from ..exceptions import JournalError
 from ..recurring import RecurringLog
 from .broadcast import Broadcast

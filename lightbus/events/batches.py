@@ -8,7 +8,8 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-from ..adapters.sqlite.journal import Stored, Topic
+from ..adapters.sqlite.journal import Stored
+from ..adapters.sqlite.topic import Topic
 from ..exceptions import EventNotFound, LightbusException, LightbusTimeout, ProtocolError
 from ..message import EventMessage
 from ..service.api import Event

@@ -16,7 +16,8 @@ from functools import partial
 from typing import Any
 
 from ..adapters.host.machine_time import machine_time
-from ..adapters.sqlite.journal import Journal, Topic
+from ..adapters.sqlite.journal import Journal
+from ..adapters.sqlite.topic import Topic
 from ..exceptions import LightbusException, ProtocolError
 from ..membership.context import Identity
 from ..membership.guard import Guard

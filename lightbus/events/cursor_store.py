@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from typing import Any
 
-from ..adapters.sqlite.journal import Topic
+from ..adapters.sqlite.topic import Topic
 from ..exceptions import JournalError
 from ..recurring import RecurringLog
 from ..wire.envelope import Acked
@@ -104,7 +104,7 @@ class CursorStore:
             journal = self._journals.get(name)
             if journal is not None:
                 try:
-                    journal.save(cursors=[(group, topic, at) for (group, topic), at in cursors.items()])
+                    journal.cursors.save(cursors=[(group, topic, at) for (group, topic), at in cursors.items()])
                 except JournalError as error:
                     # Not answered: the consumers go on to their bound, and acknowledge again what is not confirmed.
                     self._failures.say(name, logging.ERROR, "Acknowledgements were not stored: %s", error)

@@ -6,7 +6,7 @@ import logging
 import time
 from collections import Counter
 
-from ..adapters.sqlite.journal import Topic
+from ..adapters.sqlite.topic import Topic
 from ..exceptions import PeerRefused
 from ..membership.context import Identity
 from ..wire.envelope import Ack, Acked, Bury, Fetch, Page, Start, Started

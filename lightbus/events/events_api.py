@@ -14,7 +14,10 @@ from typing import Any, TypeVar
 
 from ..adapters.host.machine_time import machine_time
 from ..adapters.sqlite.dead_letters import Dead
-from ..adapters.sqlite.journal import Entry, Group, Journal, Topic
+from ..adapters.sqlite.group_table import KnownGroup
+from ..adapters.sqlite.journal import Journal
+from ..adapters.sqlite.rows import Entry
+from ..adapters.sqlite.topic import Topic
 from ..service.api import Api
 from ..wire import envelope, field_types, fields
 from .backend_answers import BackendAnswers
@@ -140,7 +143,10 @@ class EventsApi(Api):
 
         def read() -> list[dict[str, Any]]:
             found = [
-                [_told(journal.id, *each) for each in journal.history(api, event, start=start, stop=stop, limit=limit)]
+                [
+                    _told(journal.id, *each)
+                    for each in journal.history.latest(api, event, start=start, stop=stop, limit=limit)
+                ]
                 for journal in journals
             ]
             found.append(elsewhere)
@@ -166,7 +172,7 @@ class EventsApi(Api):
         limit, after = max(1, min(limit, MAX_PAGE)), max(0, min(after, fields.MAX_INT))
 
         def read() -> dict[str, Any]:
-            found, through, more = held.kept(is_wanted, after, limit=limit, max_bytes=MAX_PAGE_BYTES)
+            found, through, more = held.history.scan(is_wanted, after, limit=limit, max_bytes=MAX_PAGE_BYTES)
             return {"events": [_told(held.id, *each) for each in found], "through": through, "more": more}
 
         return await self._in_thread(read)
@@ -277,7 +283,7 @@ def _status(journal: Journal, group: str, sequence: int, acked: int) -> str:
     return "dead" if journal.dead_letters.has(group, sequence) else "acked"
 
 
-def group_of_wire(value: dict[str, Any], *, is_near: bool = True) -> Group:
+def group_of_wire(value: dict[str, Any], *, is_near: bool = True) -> KnownGroup:
     """
     Return a group as another publisher described it; one that is not `is_near` has another clock.
 
@@ -285,7 +291,7 @@ def group_of_wire(value: dict[str, Any], *, is_near: bool = True) -> Group:
     """
     if type(value) is not dict or not all(key in value and check(value[key]) for key, check in _OF_GROUP.items()):
         raise ValueError("no group as a publisher describes one")
-    return Group(
+    return KnownGroup(
         value["api"],
         value["name"],
         tuple(value["events"]),

@@ -8,7 +8,8 @@ from collections import Counter
 from typing import Any
 
 from ..adapters.host.machine_time import machine_time
-from ..adapters.sqlite.journal import Group, Journal
+from ..adapters.sqlite.group_table import KnownGroup
+from ..adapters.sqlite.journal import Journal
 from ..core.cursors import Cursors
 from ..core.groups import Group as Membership
 from ..exceptions import PeerBusy
@@ -95,7 +96,7 @@ class GroupDirectory:
 
     def journal_added(self, journal: Journal) -> None:
         """Serve one more journal: its groups are taken over, and members are told where they stand in it."""
-        for info in journal.groups():
+        for info in journal.groups.all():
             known = self._groups.get((info.api, info.name))
             if known is None:
                 known = self._create(info, None, is_stored=True)  # what is fired from now on is kept for it, too
@@ -111,7 +112,7 @@ class GroupDirectory:
 
     def journal_grew(self, journal: Journal) -> None:
         """Record that events were stored in a journal that are not published live: members are told of them."""
-        apis = {topic.api for topic in journal.all_topics()}
+        apis = {topic.api for topic in journal.topics.all()}
         for group in list(self._groups.values()):
             if group.info.api in apis:
                 self._members.renew(group, [journal])
@@ -124,11 +125,11 @@ class GroupDirectory:
             group.cursors.pop(journal.id, None)
 
     def _open(self, group: GroupState, journal: Journal) -> None:
-        cursors = group.cursors[journal.id] = Cursors(journal.cursors(group.info.api, group.info.name))
+        cursors = group.cursors[journal.id] = Cursors(journal.cursors.of(group.info.api, group.info.name))
         # Whoever had these when the journal was last written may have begun what there was, and did not finish it.
-        held = journal.held(group.info.api, group.info.name)
+        held = journal.cursors.held(group.info.api, group.info.name)
         topics = [topic for topic, _ in self._journals.topics(group, held, journal)]
-        cursors.mark_in_flight((topic, journal.last_of_epoch(topic, held[topic.partition])) for topic in topics)
+        cursors.mark_in_flight((topic, journal.history.last_of_epoch(topic, held[topic.partition])) for topic in topics)
 
     def _begin(self, group: GroupState, journal: Journal, since: Any) -> None:
         """Have a group begin in a journal that does not know it yet."""
@@ -141,7 +142,7 @@ class GroupDirectory:
 
     # Those of others
 
-    def merge(self, info: Group, *, is_near: bool = True) -> None:
+    def merge(self, info: KnownGroup, *, is_near: bool = True) -> None:
         """
         Record that another publisher of the API knows this group: what is fired from now on is kept for it, too.
 
@@ -168,7 +169,7 @@ class GroupDirectory:
         created_at = created_of(join.created_at, join.clock, is_near=is_near)
         created_at = self._since_removal(join.api, join.group, created_at)
         events = tuple(str(event) for event in join.events)
-        info = Group(join.api, join.group, events, created_at, machine_time(), join.digest)
+        info = KnownGroup(join.api, join.group, events, created_at, machine_time(), join.digest)
         known = self._groups.get((join.api, join.group))
         if known is None:
             return self._create(info, join.since, is_near=is_near)
@@ -183,7 +184,7 @@ class GroupDirectory:
         self._change_events(known, info)
         return known
 
-    def _change_events(self, group: GroupState, info: Group) -> None:
+    def _change_events(self, group: GroupState, info: KnownGroup) -> None:
         """Record what a group listens to now. What it names for the first time it is owed from here on."""
         before = group.info.events
         new = set(info.events) - set(before)
@@ -191,12 +192,12 @@ class GroupDirectory:
         self._names.take(info.api, info.name, wanted)
         group.info = info._replace(events=wanted, created_at=group.info.created_at)
         for journal in self._journals.all():
-            for topic, head in journal.topics(info.api).items():
+            for topic, head in journal.topics.of(info.api).items():
                 if topic.event in new and group.cursors[journal.id].begin(topic, head):
                     self._cursors.note(journal.id, info.name, topic, head)
         self._store.save_group(group)
 
-    def _create(self, info: Group, since: Any, *, is_near: bool = True, is_stored: bool = False) -> GroupState:
+    def _create(self, info: KnownGroup, since: Any, *, is_near: bool = True, is_stored: bool = False) -> GroupState:
         if len(self._groups) >= MAX_GROUPS and not is_stored:
             raise PeerBusy(
                 f"{self._identity} has {len(self._groups)} groups already, and takes no further one. "
@@ -232,7 +233,7 @@ class GroupDirectory:
         self._waiters.group_removed(api)
         return True
 
-    def expired(self, now: float, group_expiry: float) -> list[Group]:
+    def expired(self, now: float, group_expiry: float) -> list[KnownGroup]:
         """
         Return the groups that were not seen for longer than `group_expiry` seconds (`now` as of machine_time()).
 

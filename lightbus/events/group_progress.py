@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..adapters.sqlite.journal import Journal, Topic
+from ..adapters.sqlite.journal import Journal
+from ..adapters.sqlite.topic import Topic
 from ..wire.envelope import PARTITIONS
 from .group_state import GroupState
 from .served_journals import ServedJournals
@@ -38,8 +39,8 @@ class GroupProgress:
     def is_owed(self, journal: Journal) -> bool:
         """Return whether any group has something left to handle in a journal."""
         return any(
-            acked < journal.last(topic)
-            for topic in journal.all_topics()
+            acked < journal.topics.last(topic)
+            for topic in journal.topics.all()
             for acked in self.owed(journal, topic).values()
         )
 
@@ -54,7 +55,7 @@ class GroupProgress:
         Who says so is mistaken, and would have the group passed over for what is fired later.
         """
         held = self._journals.get(journal) if journal in group.cursors and group.is_owed(topic.event) else None
-        return held is not None and sequence <= held.last(topic)
+        return held is not None and sequence <= held.topics.last(topic)
 
     def lag(self, group: GroupState) -> int:
         """Return how many events a group has not handled yet."""

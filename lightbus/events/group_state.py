@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass, field
 
 from ..adapters.host.machine_time import machine_time
-from ..adapters.sqlite.journal import Group, Topic
+from ..adapters.sqlite.group_table import KnownGroup
+from ..adapters.sqlite.topic import Topic
 from ..core.cursors import Cursors
 from ..core.groups import Group as Membership
 from ..wire.event_names import declared_event, only_group_of
@@ -44,7 +45,7 @@ class MemberConnection:
 class GroupState:
     """What a publisher knows of a group. Only touched from the node's loop."""
 
-    info: Group
+    info: KnownGroup
     membership: Membership
     cursors: dict[str, Cursors[Topic]] = field(default_factory=dict)
     """By journal."""
@@ -73,7 +74,7 @@ class GroupState:
         return Moment(self.info.created_at)
 
     @property
-    def info_to_store(self) -> Group:
+    def info_to_store(self) -> KnownGroup:
         """The group as the journals are to know it: as old only as it has been given everything."""
         return self.info if self.given_since is None else self.info._replace(created_at=float(self.given_since))
 
@@ -94,7 +95,7 @@ class GroupState:
         return (event in names or "*" in names) and only_group in ("", self.info.name)
 
 
-def times_of(info: Group) -> tuple[float, float]:
+def times_of(info: KnownGroup) -> tuple[float, float]:
     """Return when a group was created and what time it is, in seconds since 1970, as our clock counts them now."""
     clock = time.time()
     return clock - (machine_time() - info.created_at), clock

@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ..adapters.sqlite.journal import Group, Journal
+from ..adapters.sqlite.group_table import KnownGroup
+from ..adapters.sqlite.journal import Journal
 from ..exceptions import JournalError
 from .group_state import GroupState
 from .served_journals import ServedJournals
@@ -23,7 +24,7 @@ class _Unsaved:
 
     held: dict[tuple[str, str, int], bool] = field(default_factory=dict)
     """Per API, group and partition whether a member has it."""
-    groups: dict[tuple[str, str], Group] = field(default_factory=dict)
+    groups: dict[tuple[str, str], KnownGroup] = field(default_factory=dict)
     has_failed: bool = False
 
 
@@ -61,7 +62,7 @@ class GroupStore:
         """Have no journal know a group any more. Raises JournalError."""
         for journal in self._journals.all():
             self._unsaved[journal.id].groups.pop((api, name), None)
-            journal.remove_group(api, name)
+            journal.groups.remove(api, name)
 
     def journal_removed(self, journal: Journal) -> None:
         """Forget what a journal did not take."""
@@ -76,10 +77,10 @@ class GroupStore:
         unsaved = self._unsaved[journal.id]
         try:
             if unsaved.held:
-                journal.save(held=[(*key, is_held) for key, is_held in unsaved.held.items()])
+                journal.cursors.save(held=[(*key, is_held) for key, is_held in unsaved.held.items()])
                 unsaved.held.clear()
             while unsaved.groups:
-                journal.save_group(next(iter(unsaved.groups.values())))
+                journal.groups.save(next(iter(unsaved.groups.values())))
                 del unsaved.groups[next(iter(unsaved.groups))]
             unsaved.has_failed = False
         except JournalError as error:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias
 
-from ..adapters.sqlite.journal import Stored, Topic
+from ..adapters.sqlite.journal import Stored
+from ..adapters.sqlite.topic import Topic
 from ..exceptions import (
     EventNotFound,
     JournalError,

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from ..adapters.host.directories import data_directory, volatile_filesystem
 from ..adapters.host.machine_time import machine_time
-from ..adapters.sqlite.journal import Group, Journal, Topic
+from ..adapters.sqlite.group_table import KnownGroup
+from ..adapters.sqlite.journal import Journal
 from ..adapters.sqlite.journal_directory import JournalDirectory, has_events
+from ..adapters.sqlite.topic import Topic
 from ..exceptions import JournalError
 from ..recurring import RecurringLog
 
@@ -94,7 +96,7 @@ class JournalSet:
                 journal = directory.open_own()
                 try:
                     for group in directory.siblings_groups():
-                        journal.save_group(group)
+                        journal.groups.save(group)
                 except BaseException:
                     journal.close()  # and let somebody have it who can write it
                     raise
@@ -178,7 +180,7 @@ class JournalSet:
             directory = self._directory_of(service)
             journal = directory.open_own()
             for group in directory.siblings_groups():
-                journal.save_group(group)
+                journal.groups.save(group)
             self._take_in(service, [journal])
         logger.info(
             "Events of the service '%s', which has no worker on this host, are kept in %s", service, journal.path
@@ -277,7 +279,7 @@ class RetentionSource(Protocol):
     def owed(self, journal: Journal, topic: Topic) -> dict[str, int]:
         """Return how far each group that is owed a topic has come in it."""
 
-    def expired(self, now: float, group_expiry: float) -> list[Group]:
+    def expired(self, now: float, group_expiry: float) -> list[KnownGroup]:
         """Return the groups that were not seen for so long."""
 
     def forget(self, api: str, name: str) -> bool:
@@ -378,7 +380,7 @@ class JournalMaintenance:
             return False
         return all(
             acked >= last
-            for topic, last in journal.lasts.items()
+            for topic, last in journal.topics.lasts.items()
             for acked in self._coordinator.owed(journal, topic).values()
         )
 
@@ -391,7 +393,7 @@ class JournalMaintenance:
             )  # fmt: skip
             self._coordinator.forget(info.api, info.name)
         for journal in self._shelf.all():
-            owed = {topic: self._coordinator.owed(journal, topic) for topic in journal.all_topics()}
+            owed = {topic: self._coordinator.owed(journal, topic) for topic in journal.topics.all()}
             await self._trim_journal(journal, owed)
 
     async def _trim_journal(self, journal: Journal, owed: dict[Topic, dict[str, int]]) -> None:

@@ -7,7 +7,8 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 
-from ..adapters.sqlite.journal import Journal, Topic
+from ..adapters.sqlite.journal import Journal
+from ..adapters.sqlite.topic import Topic
 from ..exceptions import JournalError
 from ..recurring import RecurringLog
 from ..wire.envelope import PARTITIONS
@@ -125,4 +126,4 @@ class LateEvents:
 
 def _between(journal: Journal, topic: Topic, since: Moment, end: Moment) -> tuple[int, int]:
     """Return behind which sequence of a topic the events of a time begin, and which is the last of them."""
-    return journal.position_since(topic, since), journal.position_since(topic, end)
+    return journal.history.position_since(topic, since), journal.history.position_since(topic, end)

@@ -15,8 +15,9 @@ from collections.abc import Callable, Container
 from functools import partial
 from typing import Protocol
 
-from ..adapters.sqlite.journal import Journal, NewEvent, Topic
+from ..adapters.sqlite.journal import Journal, NewEvent
 from ..adapters.sqlite.outbox import Outbox, Waiting
+from ..adapters.sqlite.topic import Topic
 from ..core.partitions import partition_of
 from ..wire.envelope import PARTITIONS
 from .journal_set import InThread, JournalSet
@@ -106,7 +107,7 @@ class LeftBehind:
         """Return the APIs whose events are kept here for other services, each with the names of its events."""
         found: defaultdict[str, set[str]] = defaultdict(set)
         for journal in self._shelf.others():
-            for topic in journal.all_topics():
+            for topic in journal.topics.all():
                 found[topic.api].add(topic.declared_event)
         return {api: tuple(sorted(events)) for api, events in found.items()}
 

@@ -113,7 +113,7 @@ class MemberRequests:
         events, partitions = set(message.events), set(message.partitions)
         for journal in self._journals.all():
             since = self._starts.resolve(journal, message.api, message.since)
-            for topic, head in journal.topics(message.api).items():
+            for topic, head in journal.topics.of(message.api).items():
                 if topic.event in events and topic.partition in partitions:
                     position = position_of(journal, topic, head, since)
                     rows.append([journal.id, topic.event, topic.partition, position, head, 0])

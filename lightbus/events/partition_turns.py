@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from ..adapters.sqlite.journal import Topic
+from ..adapters.sqlite.topic import Topic
 from ..core.partitions import partition_of
 from ..wire import envelope
 from ..wire.envelope import PARTITIONS

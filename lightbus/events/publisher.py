@@ -12,8 +12,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeAlias
 
-from ..adapters.sqlite.journal import Journal, Stored, Topic
+from ..adapters.sqlite.journal import Journal, Stored
 from ..adapters.sqlite.journal_file import PATIENCE
+from ..adapters.sqlite.topic import Topic
 from ..exceptions import JournalError, LightbusTimeout
 from ..membership.context import Identity
 from ..message import EventMessage

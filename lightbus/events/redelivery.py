@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterable, Mapping
 
 from ..adapters.sqlite.dead_letters import Dead
-from ..adapters.sqlite.journal import Journal, NewEvent, Topic
+from ..adapters.sqlite.journal import Journal, NewEvent
+from ..adapters.sqlite.topic import Topic
 from ..wire.event_names import name_for_group
 from .group_members import GroupMembers
 from .group_state import GroupState

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from ..adapters.sqlite.journal import Journal, Topic
+from ..adapters.sqlite.journal import Journal
+from ..adapters.sqlite.topic import Topic
 from ..service.api import ApiRegistry
 from .group_state import GroupState
 
@@ -64,7 +65,7 @@ class ServedJournals:
     def concerns(self, api: str, journal: Journal) -> bool:
         """Return whether a journal is to know the groups of an API: one of another service knows those of its own."""
         is_ours = journal not in self._source.others()
-        return bool(journal.topics(api)) or (is_ours and self._apis.find(api) is not None)
+        return bool(journal.topics.of(api)) or (is_ours and self._apis.find(api) is not None)
 
     def target(self, journal: Journal) -> Journal:
         """Return where the events of a journal are stored once more: what is another service's stays with it."""
@@ -72,12 +73,12 @@ class ServedJournals:
 
     def keeps(self, api: str) -> bool:
         """Return whether events of an API are kept here: of one of ours, or for a service that has no worker here."""
-        return self._apis.find(api) is not None or any(journal.topics(api) for journal in self.all())
+        return self._apis.find(api) is not None or any(journal.topics.of(api) for journal in self.all())
 
     def event_names(self, api: str, events: Iterable[str], group: str = "") -> list[str]:
         """Return the names of events, with `"*"` expanded to those that the API declares or a journal holds."""
         names = set(events)
-        kept = {topic for journal in self.all() for topic in journal.topics(api)}
+        kept = {topic for journal in self.all() for topic in journal.topics.of(api)}
         if "*" in names:
             declared = self._apis.find(api)
             names |= set(declared.events if declared is not None else ())
@@ -90,6 +91,6 @@ class ServedJournals:
         wanted = set(partitions)
         return [
             (topic, head)
-            for topic, head in journal.topics(group.info.api).items()
+            for topic, head in journal.topics.of(group.info.api).items()
             if topic.partition in wanted and group.is_owed(topic.event)
         ]

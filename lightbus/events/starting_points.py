@@ -12,7 +12,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from ..adapters.sqlite.journal import Journal, Topic
+from ..adapters.sqlite.journal import Journal
+from ..adapters.sqlite.topic import Topic
 from ..exceptions import JournalError, PeerRefused
 from ..membership.context import Identity
 from ..recurring import RecurringLog
@@ -114,7 +115,7 @@ class StartingPoints:
             try:
                 for journal in journals:
                     if time is not None:
-                        topics = list(journal.topics(api))
+                        topics = list(journal.topics.of(api))
                         found = await asyncio.to_thread(_positions_of, journal, topics, time)
                         self._timed.setdefault((api, time), {})[journal.id] = found
                     elif journal.id not in self._sought.get((api, since), {}):
@@ -155,7 +156,7 @@ def position_of(journal: Journal, topic: Topic, head: int, since: Any, otherwise
     if isinstance(since, str):
         since = otherwise  # another publisher has it
     if isinstance(since, Moment):
-        return journal.position_since(topic, since)
+        return journal.history.position_since(topic, since)
     return min(since.get(topic, 0), head) if isinstance(since, _Positions) else head
 
 
@@ -172,7 +173,7 @@ def _time_of(since: Any) -> float | None:
 
 def _positions_of(journal: Journal, topics: list[Topic], time: float) -> _Positions:
     """Return behind which sequence each topic has what is not older than a time. From a thread. Raises JournalError."""
-    return _Positions({topic: journal.position_before(topic, time) for topic in topics})
+    return _Positions({topic: journal.history.position_before(topic, time) for topic in topics})
 
 
 def _native(journal: Journal, since: str) -> int | None:
@@ -184,7 +185,7 @@ def _native(journal: Journal, since: str) -> int | None:
 def _sequence_of(journal: Journal, api: str, id: str) -> int:
     """Return the sequence of the event of an id; 0 where it is not there. From a thread."""
     try:
-        found = journal.find(lambda record: envelope.decode_record(record).id == id, id.encode(), api)
+        found = journal.history.find(lambda record: envelope.decode_record(record).id == id, id.encode(), api)
     except JournalError as error:
         logger.error("The event %s is not looked for: %s", id, error)
         return 0

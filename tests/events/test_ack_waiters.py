@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lightbus.adapters.sqlite.journal import Topic
+from lightbus.adapters.sqlite.topic import Topic
 from lightbus.events import ack_waiters
 from lightbus.events.ack_waiters import AckWaiters, OnHandled
 from lightbus.exceptions import LightbusTimeout

@@ -222,7 +222,7 @@ def test_a_fresh_journal_while_a_group_is_away(run: Callable[[Test], None]) -> N
         for n in range(20):
             await second.fire("seen", n=n)
         journal = second.shelf.own()
-        owed = {topic: second.coordinator.progress.owed(journal, topic) for topic in journal.all_topics()}
+        owed = {topic: second.coordinator.progress.owed(journal, topic) for topic in journal.topics.all()}
         journal.retention.trim(min_age=-86_400, max_events=10**6, max_bytes=10**9, owed=owed)
         again = Listens(hub, D)
         seen = await again.listen("seen")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from helpers.group_talk import A, B, C, Talk, run
 from helpers.publishing import Publishes
-from lightbus.adapters.sqlite.journal import Topic
+from lightbus.adapters.sqlite.topic import Topic
 from lightbus.events import ack_waiters
 from lightbus.exceptions import LightbusTimeout
 from lightbus.wire.envelope import (
@@ -54,10 +54,10 @@ def test_a_member_and_its_acknowledgements(tmp_path: Path) -> None:
         assert [row[0] for row in page.records] == [journal.head]
         ack = Ack("auth", "shop", assigned.generation, [[name, "seen", partition, journal.head]])
         assert await talk.ask(ack) == Acked([])
-        assert journal.cursors("auth", "shop") == {Topic("auth", "seen", partition): journal.head}
-        assert journal.held("auth", "shop") == dict.fromkeys(range(16), journal.epoch)
+        assert journal.cursors.of("auth", "shop") == {Topic("auth", "seen", partition): journal.head}
+        assert journal.cursors.held("auth", "shop") == dict.fromkeys(range(16), journal.epoch)
         assert await talk.ask(Leave("auth", "shop")) == Acked([])
-        assert journal.held("auth", "shop") == {}
+        assert journal.cursors.held("auth", "shop") == {}
 
     run(tmp_path, test)
 
@@ -79,7 +79,7 @@ def test_when_all_have_handled(tmp_path: Path) -> None:
         told: list[int] = []
         message = await publisher.fire("seen", n=1)
         journal = publisher.shelf.own()
-        [(topic, head)] = journal.topics("auth").items()
+        [(topic, head)] = journal.topics.of("auth").items()
         publisher.coordinator.when_handled(topic, head, 5.0, lambda error: told.append(1))
         assert told == [1]
         talk = Talk(publisher)
@@ -105,7 +105,7 @@ def test_waiters_are_forgotten_and_bounded(
         await Talk(publisher).join()
         await publisher.fire("seen", n=1)
         coordinator = publisher.coordinator
-        [(topic, head)] = publisher.shelf.own().topics("auth").items()
+        [(topic, head)] = publisher.shelf.own().topics.of("auth").items()
         for seconds in (1.0, 60.0, 60.0, 60.0):
             coordinator.when_handled(topic, head, seconds, told.append)
         assert [type(each) for each in told] == [LightbusTimeout, LightbusTimeout]

@@ -10,7 +10,8 @@ import pytest
 from helpers import wait_until_async
 from helpers.group_talk import Talk, run
 from helpers.publishing import Publishes
-from lightbus.adapters.sqlite.journal import Journal, NewEvent, Topic
+from lightbus.adapters.sqlite.journal import Journal, NewEvent
+from lightbus.adapters.sqlite.topic import Topic
 from lightbus.exceptions import JournalError
 from lightbus.wire.envelope import (
     Ack,
@@ -29,21 +30,21 @@ def test_a_journal_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
         assert isinstance(assigned, Assign)
         await publisher.fire("seen", n=1)
         journal = publisher.shelf.own()
-        [(topic, head)] = journal.topics("auth").items()
-        save = journal.save
+        [(topic, head)] = journal.topics.of("auth").items()
+        save = journal.cursors.save
 
         def full(**_: Any) -> None:
             raise JournalError("the disk is full")
 
-        journal.save = full  # type: ignore[method-assign]
+        journal.cursors.save = full  # type: ignore[method-assign]
         before = len(talk.heard)
         ack = Ack("auth", "shop", assigned.generation, [[journal.id, "seen", topic.partition, head]])
         publisher.coordinator.handle(b"me", 1, ack)
         publisher.coordinator.cursors.save()
         assert (len(talk.heard), "Acknowledgements were not stored: the disk is full" in caplog.text) == (before, True)
-        journal.save = save  # type: ignore[method-assign]
+        journal.cursors.save = save  # type: ignore[method-assign]
         publisher.coordinator.cursors.save()
-        assert journal.cursors("auth", "shop") == {topic: head}
+        assert journal.cursors.of("auth", "shop") == {topic: head}
 
     run(tmp_path, test)
 
@@ -71,10 +72,10 @@ def test_one_journal_of_two_fails(tmp_path: Path) -> None:
         await wait_until_async(lambda: isinstance(talk.heard[-1], Streams))
         publisher.coordinator.handle(b"me", 1, Ack("auth", "shop", assigned.generation, positions))
         publisher.coordinator.cursors.save()
-        assert (own.cursors("auth", "shop"), other.cursors("auth", "shop")) == ({}, {topic: other.head})
+        assert (own.cursors.of("auth", "shop"), other.cursors.of("auth", "shop")) == ({}, {topic: other.head})
         own.save = save  # type: ignore[method-assign]
         answer = await talk.ask(Ack("auth", "shop", assigned.generation, positions))  # as consumers do
-        assert (answer, own.cursors("auth", "shop")) == (Acked([]), {topic: own.head})
+        assert (answer, own.cursors.of("auth", "shop")) == (Acked([]), {topic: own.head})
         assert not any(isinstance(each, Acked) for each in talk.heard[:-1])
 
     run(tmp_path, test)

@@ -31,12 +31,12 @@ def test_an_older_generation_is_refused(tmp_path: Path) -> None:
         await publisher.fire("seen", n=1)
         assert isinstance(first, Assign)
         journal = publisher.shelf.own()
-        [(topic, head)] = journal.topics("auth").items()
+        [(topic, head)] = journal.topics.of("auth").items()
         place = (journal.id, "seen", topic.partition)
         assert await talk.ask(Ack("auth", "shop", first.generation, [[*place, head]])) == Acked([topic.partition])
         assert await talk.ask(Start("auth", "shop", first.generation, *place, head, 2)) == Started(0)
         assert await talk.ask(Bury("auth", "shop", first.generation, *place, head, 5, "x")) == Acked([topic.partition])
-        assert (journal.cursors("auth", "shop"), journal.dead_letters.all()) == ({}, [])
+        assert (journal.cursors.of("auth", "shop"), journal.dead_letters.all()) == ({}, [])
 
     run(tmp_path, test)
 
@@ -50,7 +50,7 @@ def test_what_is_said_twice_counts_once(tmp_path: Path) -> None:
         assert isinstance(assigned, Assign)
         await publisher.fire("seen", n=1)
         journal = publisher.shelf.own()
-        [(topic, head)] = journal.topics("auth").items()
+        [(topic, head)] = journal.topics.of("auth").items()
         place = ("auth", "shop", assigned.generation, journal.id, "seen", topic.partition, head)
         for call_id in (1, 2, 2, 2, 3):
             publisher.coordinator.handle(b"me", call_id, Start(*place, 1))
@@ -73,7 +73,7 @@ def test_a_start_counts_once_also_for_who_adopts_the_journal(tmp_path: Path) -> 
         assert isinstance(assigned, Assign)
         await publisher.fire("seen", n=1)
         journal, hub = publisher.shelf.own(), publisher._hub
-        [(topic, head)] = journal.topics("auth").items()
+        [(topic, head)] = journal.topics.of("auth").items()
         place = (journal.id, "seen", topic.partition, head)
         publisher.coordinator.handle(b"me", 7, Start("auth", "shop", assigned.generation, *place, 2))
         await wait_until_async(lambda: talk.heard[-1] == Started(2))
@@ -103,11 +103,11 @@ def test_an_event_that_retention_deleted_while_it_was_tried(tmp_path: Path, capl
         assert isinstance(assigned, Assign)
         await publisher.fire("seen", n=1)
         journal = publisher.shelf.own()
-        [(topic, head)] = journal.topics("auth").items()
+        [(topic, head)] = journal.topics.of("auth").items()
         journal.retention.trim(min_age=9.0, max_events=0, max_bytes=0, owed={})
         bury = Bury("auth", "shop", assigned.generation, journal.id, "seen", topic.partition, head, 5, "ValueError")
         assert await talk.ask(bury) == Acked([])
-        assert (journal.dead_letters.all(), journal.cursors("auth", "shop")) == ([], {topic: head})
+        assert (journal.dead_letters.all(), journal.cursors.of("auth", "shop")) == ([], {topic: head})
         assert "was deleted by retention before it became a dead letter for the group shop" in caplog.text
 
     run(tmp_path, test)
@@ -126,7 +126,7 @@ def test_what_is_said_of_an_event_that_is_not_there(
         assert isinstance(assigned, Assign)
         await publisher.fire("seen", n=1)
         journal = publisher.shelf.own()
-        [topic] = journal.topics("auth")
+        [topic] = journal.topics.of("auth")
         place = ("auth", "shop", assigned.generation, journal.id, event, topic.partition, sequence)
         assert await talk.ask(Start(*place, 2)) == Started(0)
         assert await talk.ask(Bury(*place, 5, "x")) == Acked([topic.partition])

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from helpers.publishing import Hub
-from lightbus.adapters.sqlite.journal import NewEvent, Topic
+from lightbus.adapters.sqlite.journal import NewEvent
+from lightbus.adapters.sqlite.topic import Topic
 from lightbus.events import events_api as module
 from lightbus.events.events_api import EventsApi
 from lightbus.service.api import Api, Event

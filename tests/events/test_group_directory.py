@@ -11,7 +11,9 @@ from helpers import wait_until_async
 from helpers.group_talk import B, C, Talk, run, store_ago
 from helpers.publishing import Publishes
 from lightbus.adapters.host.machine_time import machine_time
-from lightbus.adapters.sqlite.journal import Group, Journal, NewEvent, Topic
+from lightbus.adapters.sqlite.group_table import KnownGroup
+from lightbus.adapters.sqlite.journal import Journal, NewEvent
+from lightbus.adapters.sqlite.topic import Topic
 from lightbus.events import group_directory
 from lightbus.events.coordinator import Coordinator
 from lightbus.events.group_directory import LOOK_FIRST
@@ -32,8 +34,9 @@ def test_a_group_learned_late_is_owed_by_time(tmp_path: Path) -> None:
         for n, seconds in enumerate((40.0, 30.0, 20.0)):  # whatever the clock said
             store_ago(journal, seconds, NewEvent(Topic("auth", "seen", 1), b"r%d" % n, 1e9 * (3 - n)))
         now = machine_time()
-        publisher.coordinator.directory.merge(Group("auth", "mail", ("seen",), now - 35, now, "d"))
-        publisher.coordinator.directory.merge(Group("else", "mail", ("seen",), now - 35, now, "d"))  # no API of ours
+        publisher.coordinator.directory.merge(KnownGroup("auth", "mail", ("seen",), now - 35, now, "d"))
+        # no API of ours:
+        publisher.coordinator.directory.merge(KnownGroup("else", "mail", ("seen",), now - 35, now, "d"))
         group = publisher.coordinator.groups["auth", "mail"]
         assert publisher.coordinator.progress.lag(group) == 2
         publisher.coordinator.directory.merge(group.info._replace(created_at=now - 45))
@@ -68,7 +71,7 @@ def test_a_publisher_that_was_away_forgets_nobody_at_once(tmp_path: Path) -> Non
 
     async def test(publisher: Publishes) -> None:
         now = machine_time()
-        publisher.coordinator.directory.merge(Group("auth", "mail", ("seen",), 1.0, now - 100 * 86_400, "d"))
+        publisher.coordinator.directory.merge(KnownGroup("auth", "mail", ("seen",), 1.0, now - 100 * 86_400, "d"))
         month = 30 * 86_400.0
         assert publisher.coordinator.directory.expired(now, month) == []
         assert [info.name for info in publisher.coordinator.directory.expired(now + LOOK_FIRST + 1, month)] == ["mail"]
@@ -131,7 +134,7 @@ def test_groups_on_disk_are_served_whatever_they_are(tmp_path: Path, monkeypatch
     async def test(publisher: Publishes) -> None:
         other = Journal(tmp_path / "00000000000000ff.sqlite")
         for name in ("one", "two"):
-            other.save_group(Group("auth", name, ("x" * 300_000,), machine_time(), machine_time(), "d"))
+            other.groups.save(KnownGroup("auth", name, ("x" * 300_000,), machine_time(), machine_time(), "d"))
         publisher.shelf.adopted.append(other)
         publisher.coordinator.directory.journal_added(other)
         assert set(publisher.coordinator.groups) == {("auth", "one"), ("auth", "two")}
@@ -149,7 +152,7 @@ def test_an_adopted_journal(tmp_path: Path) -> None:
         other = Journal(tmp_path / "00000000000000ff.sqlite")
         store_ago(other, 30, NewEvent(Topic("auth", "seen", 3), b"old", 9.0))
         store_ago(other, 10, NewEvent(Topic("auth", "seen", 3), b"new", 1.0))
-        other.save_group(Group("auth", "mail", ("seen",), machine_time() - 40, machine_time(), "d"))
+        other.groups.save(KnownGroup("auth", "mail", ("seen",), machine_time() - 40, machine_time(), "d"))
         publisher.shelf.adopted.append(other)
         publisher.coordinator.directory.journal_added(other)
         assert publisher.coordinator.progress.lag(publisher.coordinator.groups["auth", "mail"]) == 2
@@ -170,7 +173,7 @@ def test_what_was_held_is_doubtful_after_a_restart(tmp_path: Path) -> None:
         await talk.join()
         await publisher.fire("seen", n=1)
         journal = publisher.shelf.own()
-        [(topic, head)] = journal.topics("auth").items()
+        [(topic, head)] = journal.topics.of("auth").items()
         again = Coordinator(publisher.identity, publisher.apis, publisher.shelf, publisher._reply, Receivers(2**26))
         group = again.groups["auth", "shop"]
         assert group.cursors[journal.id].standing(topic, head).doubtful == head
@@ -191,7 +194,7 @@ def test_groups_are_forgotten(tmp_path: Path) -> None:
         assert [info.name for info in publisher.coordinator.directory.expired(machine_time() + 100, 10)] == ["shop"]
         assert publisher.coordinator.directory.forget("auth", "shop")
         assert not publisher.coordinator.directory.forget("auth", "shop")
-        assert publisher.shelf.own().groups() == []
+        assert publisher.shelf.own().groups.all() == []
 
     run(tmp_path, test)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from helpers.group_talk import Talk, run
 from helpers.publishing import Publishes
-from lightbus.adapters.sqlite.journal import Topic
+from lightbus.adapters.sqlite.topic import Topic
 from lightbus.wire.envelope import Ack, Acked, Assign
 
 
@@ -19,7 +19,7 @@ def test_what_is_acknowledged_is_owed_no_more(tmp_path: Path) -> None:
         assert isinstance(assigned, Assign)
         await publisher.fire("seen", n=1)
         await publisher.fire("gone", n=2)  # nobody listens to it
-        [(topic, head)] = [each for each in journal.topics("auth").items() if each[0].event == "seen"]
+        [(topic, head)] = [each for each in journal.topics.of("auth").items() if each[0].event == "seen"]
         group = publisher.coordinator.groups["auth", "shop"]
         assert (progress.is_owed(journal), progress.lag(group)) == (True, 1)
         assert (progress.owed(journal, topic), progress.handled_by_all(topic)) == ({"shop": 0}, 0)

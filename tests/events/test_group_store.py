@@ -25,12 +25,12 @@ def test_a_full_disk_while_a_member_goes(tmp_path: Path, caplog: pytest.LogCaptu
         one, two = Talk(publisher, b"one"), Talk(publisher, b"two")
         await one.join(B)
         journal = publisher.shelf.own()
-        save, save_group = journal.save, journal.save_group
+        save, save_group = journal.cursors.save, journal.groups.save
 
         def full(*_: Any, **__: Any) -> None:
             raise JournalError("the disk is full")
 
-        journal.save = journal.save_group = full  # type: ignore[method-assign, assignment]
+        journal.cursors.save = journal.groups.save = full  # type: ignore[method-assign, assignment]
         await two.join(C)
         if how == "leaves":
             publisher.coordinator.handle(b"one", 9, Leave("auth", "shop"))
@@ -38,8 +38,8 @@ def test_a_full_disk_while_a_member_goes(tmp_path: Path, caplog: pytest.LogCaptu
             publisher.coordinator.subscribed(b"\xfe" + B.encode(), False)
         await wait_until_async(lambda: two.heard and getattr(two.heard[-1], "partitions", None) == list(range(16)))
         assert caplog.text.count("Who is in which group was not stored, and is tried again: the disk is full") == 1
-        journal.save, journal.save_group = save, save_group  # type: ignore[method-assign]
+        journal.cursors.save, journal.groups.save = save, save_group  # type: ignore[method-assign]
         publisher.coordinator.tick(time.monotonic())
-        assert set(journal.held("auth", "shop")) == set(range(16))
+        assert set(journal.cursors.held("auth", "shop")) == set(range(16))
 
     run(tmp_path, test)

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from helpers import wait_until_async
-from lightbus.adapters.sqlite.journal import Group, Journal, NewEvent, Topic
+from lightbus.adapters.sqlite.group_table import KnownGroup
+from lightbus.adapters.sqlite.journal import Journal, NewEvent
 from lightbus.adapters.sqlite.retention import Retention
+from lightbus.adapters.sqlite.topic import Topic
 from lightbus.config import Config
 from lightbus.events import journal_set as module
 from lightbus.events.journal_set import JournalMaintenance, JournalSet, directory_of
@@ -21,7 +23,7 @@ from lightbus.exceptions import JournalError
 from lightbus.membership.context import Identity
 
 TOPIC = Topic("auth", "seen", 1)
-SHOP = Group("auth", "shop", ("seen",), 1.0, 2.0, "d")
+SHOP = KnownGroup("auth", "shop", ("seen",), 1.0, 2.0, "d")
 
 
 def made(path: Path, **journal: Any) -> JournalSet:
@@ -43,12 +45,12 @@ def store(journal: Journal, at: float = 1.0) -> int:
     return journal.append([NewEvent(TOPIC, b"r", at)])[0].sequence
 
 
-def leave_one(path: Path, *groups: Group) -> str:
+def leave_one(path: Path, *groups: KnownGroup) -> str:
     """Leave a journal with an event that nobody holds; return its name."""
     other = made(path)
     store(other.own())
     for group in groups:
-        other.own().save_group(group)
+        other.own().groups.save(group)
     name = other.own().id
     other.close()
     return name
@@ -75,8 +77,8 @@ def test_it_opens_nothing_before_it_is_needed(shelf: JournalSet, tmp_path: Path)
 def test_a_new_journal_learns_the_groups(shelf: JournalSet, tmp_path: Path) -> None:
     """Those of all others of the service, whoever holds them: what is fired from now on is owed to them, too."""
     other = made(tmp_path)
-    other.own().save_group(SHOP)
-    assert shelf.own().groups() == [SHOP]
+    other.own().groups.save(SHOP)
+    assert shelf.own().groups.all() == [SHOP]
     other.close()
 
 
@@ -160,7 +162,7 @@ class Coordinates:
         self.forgotten: list[str] = []
         self.losses: list[tuple[str, int]] = []
         self.handled = 0
-        self.idle: list[Group] = []
+        self.idle: list[KnownGroup] = []
 
     def journal_added(self, journal: Journal) -> None:
         self.added.append(journal.id)
@@ -171,7 +173,7 @@ class Coordinates:
     def owed(self, journal: Journal, topic: Topic) -> dict[str, int]:
         return {"shop": self.handled}
 
-    def expired(self, now: float, group_expiry: float) -> list[Group]:
+    def expired(self, now: float, group_expiry: float) -> list[KnownGroup]:
         idle, self.idle = self.idle, []
         return [info for info in idle if now - info.last_seen > group_expiry]
 
@@ -266,7 +268,7 @@ def test_what_is_not_handled_is_kept_open(
             await wait_until_async(lambda: coordinates.added == [name])
             adopted = shelf.get(name)
             assert adopted is not None
-            assert adopted.dead_letters.add("shop", TOPIC, adopted.lasts[TOPIC], 1, "an error", 1.0)
+            assert adopted.dead_letters.add("shop", TOPIC, adopted.topics.lasts[TOPIC], 1, "an error", 1.0)
             coordinates.handled = adopted.head
             shelf.own()
             late = leave_one(tmp_path)

@@ -13,7 +13,9 @@ from helpers import wait_until_async
 from helpers.group_talk import B, C, run, store_ago
 from helpers.publishing import Listens, Publishes
 from lightbus.adapters.host.machine_time import machine_time
-from lightbus.adapters.sqlite.journal import Group, NewEvent, Topic
+from lightbus.adapters.sqlite.group_table import KnownGroup
+from lightbus.adapters.sqlite.journal import NewEvent
+from lightbus.adapters.sqlite.topic import Topic
 from lightbus.exceptions import JournalError
 from lightbus.wire import envelope
 from lightbus.wire.envelope import Record
@@ -72,17 +74,17 @@ def test_events_from_before_are_read_in_a_thread_while_the_loop_goes_on(tmp_path
             return page(*args, **options)
 
         journal.page = slow  # type: ignore[method-assign]
-        directory.merge(Group("auth", "mail", ("seen",), now - 10, now, "d"))
+        directory.merge(KnownGroup("auth", "mail", ("seen",), now - 10, now, "d"))
         group = publisher.coordinator.groups["auth", "mail"]
         directory.merge(group.info._replace(created_at=now - 25))
         await wait_until_async(lambda: read_by)
         directory.merge(group.info._replace(created_at=now - 45))
         publisher.coordinator.tick(now + 100)
-        [stored] = journal.groups()
+        [stored] = journal.groups.all()
         assert stored.created_at == pytest.approx(now - 10), "its journal does not say yet that it has been given all"
         going_on.set()
         await wait_until_async(lambda: publisher.coordinator.counts["given_late"] == 3)
-        await wait_until_async(lambda: journal.groups()[0].created_at == pytest.approx(now - 45))
+        await wait_until_async(lambda: journal.groups.all()[0].created_at == pytest.approx(now - 45))
         assert threading.get_ident() not in read_by
         assert publisher.coordinator.progress.lag(group) == 3
 
@@ -96,11 +98,11 @@ def test_a_group_that_is_removed_while_it_is_given_events_stays_removed(tmp_path
         journal, now = publisher.shelf.own(), machine_time()
         store_ago(journal, 20, NewEvent(Topic("auth", "seen", 1), b"r", 1.0))
         directory = publisher.coordinator.directory
-        directory.merge(Group("auth", "mail", ("seen",), now - 10, now, "d"))
+        directory.merge(KnownGroup("auth", "mail", ("seen",), now - 10, now, "d"))
         directory.merge(publisher.coordinator.groups["auth", "mail"].info._replace(created_at=now - 25))
         assert directory.forget("auth", "mail")
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         await asyncio.wait(tasks, timeout=10)
-        assert (journal.groups(), publisher.coordinator.counts["given_late"]) == ([], 0)
+        assert (journal.groups.all(), publisher.coordinator.counts["given_late"]) == ([], 0)
 
     run(tmp_path, test)

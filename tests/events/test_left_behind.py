@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from lightbus.adapters.sqlite.journal import Group, Journal, NewEvent, Topic
+from lightbus.adapters.sqlite.group_table import KnownGroup
+from lightbus.adapters.sqlite.journal import Journal, NewEvent
 from lightbus.adapters.sqlite.journal_directory import JournalDirectory
 from lightbus.adapters.sqlite.outbox import Outbox
+from lightbus.adapters.sqlite.topic import Topic
 from lightbus.config import Config
 from lightbus.events import left_behind as module
 from lightbus.events.journal_set import JournalSet
@@ -19,7 +21,7 @@ from lightbus.events.left_behind import LeftBehind
 from lightbus.membership.context import Identity
 
 TOPIC = Topic("news", "printed", 3)
-READER = Group("news", "reader", ("printed",), 1.0, 2.0, "d")
+READER = KnownGroup("news", "reader", ("printed",), 1.0, 2.0, "d")
 
 
 class Serves:
@@ -68,7 +70,7 @@ class World:
     def leave(self, service: str = "news", *, is_stored: bool = True) -> None:
         """Leave a journal behind, as a process of a service that ended."""
         journal = JournalDirectory(self.path / service, host="h").open_own()
-        journal.save_group(READER)
+        journal.groups.save(READER)
         if is_stored:
             journal.append([NewEvent(TOPIC, b"r", 1.0)])
         journal.close()
@@ -143,16 +145,16 @@ def test_the_outbox_is_emptied_into_a_journal_of_the_service(world: World) -> No
         await world.look()
         [journal] = world.shelf.others()
         assert journal.path.parent.name == "news"
-        assert journal.groups() == [READER]
+        assert journal.groups.all() == [READER]
         assert (world.serves.served, world.serves.grown) == ([journal.id], [journal.id])
         assert Outbox(world.path).counts() == {}
-        found = journal.history("news", "printed")
+        found = journal.history.latest("news", "printed")
         assert sorted(entry.record for _, entry in found) == [b"a", b"b", b"c", b"x"]
         assert len({topic for topic, entry in found if entry.record in (b"a", b"b")}) == 1
         world.put("a", key="k")
         world.put("d")
         await world.look()
-        assert len(journal.history("news", "printed")) == 5
+        assert len(journal.history.latest("news", "printed")) == 5
         assert world.serves.served == [journal.id]
 
     run(world, test)

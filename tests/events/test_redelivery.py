@@ -20,7 +20,7 @@ def test_a_dead_letter_is_not_lost_when_it_cannot_be_stored(tmp_path: Path) -> N
     async def test(publisher: Publishes) -> None:
         await publisher.fire("seen", n=1)
         journal, coordinator = publisher.shelf.own(), publisher.coordinator
-        [(topic, head)] = journal.topics("auth").items()
+        [(topic, head)] = journal.topics.of("auth").items()
         journal.dead_letters.add("shop", topic, head, 5, "x", 1.0)
         append, take = journal.append, journal.dead_letters.remove
 
@@ -51,13 +51,13 @@ def test_a_dead_letter_is_given_again(tmp_path: Path) -> None:
         await publisher.fire("seen", n=1)
         await wait_until_async(lambda: seen and others)
         journal = publisher.shelf.own()
-        [(topic, head)] = journal.topics("auth").items()
+        [(topic, head)] = journal.topics.of("auth").items()
         journal.dead_letters.add("shop-greeter", topic, head, 5, "x", 1.0)
         assert not publisher.coordinator.redelivery.retry_dead("shop-greeter", journal.id, head + 1)
         assert publisher.coordinator.redelivery.retry_dead("shop-greeter", journal.id, head)
         await wait_until_async(lambda: len(seen) == 2)
         assert (seen[1].event_name, seen[1].id, len(others)) == ("seen", seen[0].id, 1)
-        assert any(each.only_group for each in journal.topics("auth"))
+        assert any(each.only_group for each in journal.topics.of("auth"))
         await asyncio.gather(*(publisher.fire("seen", n=n) for n in range(17)))  # two of them are in one partition
         await wait_until_async(lambda: len(others) == 18 and len(seen) == 19)
         for count, each in enumerate(others[1:], start=20):

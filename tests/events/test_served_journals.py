@@ -7,7 +7,9 @@ from pathlib import Path
 from helpers.group_talk import Talk, run
 from helpers.publishing import Publishes
 from lightbus.adapters.host.machine_time import machine_time
-from lightbus.adapters.sqlite.journal import Group, Journal, NewEvent, Topic
+from lightbus.adapters.sqlite.group_table import KnownGroup
+from lightbus.adapters.sqlite.journal import Journal, NewEvent
+from lightbus.adapters.sqlite.topic import Topic
 from lightbus.wire.envelope import (
     Assign,
     Open,
@@ -23,13 +25,13 @@ def test_a_group_that_only_an_adopted_journal_knows(tmp_path: Path) -> None:
         other = Journal(tmp_path / "00000000000000ff.sqlite")
         other.append([NewEvent(Topic("auth", "seen", 3), b"new", 9.0)])
         for name, created_at in (("mail", machine_time() - 100), ("late", machine_time())):
-            other.save_group(Group("auth", name, ("seen",), created_at, machine_time(), "d"))
+            other.groups.save(KnownGroup("auth", name, ("seen",), created_at, machine_time(), "d"))
         publisher.shelf.adopted.append(other)
         publisher.coordinator.directory.journal_added(other)
         groups = publisher.coordinator.groups
         # The stored cursors of the adopted one are none: there, everything is owed.
         assert [publisher.coordinator.progress.lag(groups["auth", name]) for name in ("mail", "late")] == [2, 1]
-        [(topic, _)] = publisher.shelf.own().topics("auth").items()
+        [(topic, _)] = publisher.shelf.own().topics.of("auth").items()
         assert publisher.coordinator.progress.owed(publisher.shelf.own(), topic).keys() == {"mail", "late"}
         talk = Talk(publisher)
         assigned = await talk.join(group="mail", created_at=1.0)
@@ -39,6 +41,6 @@ def test_a_group_that_only_an_adopted_journal_knows(tmp_path: Path) -> None:
         assert {row[0] for row in opened.streams} == {other.id, publisher.shelf.own().id}
         publisher.coordinator.directory.journal_removed(other)  # and is closed a moment later
         assert publisher.coordinator.progress.lag(groups["auth", "mail"]) == 1
-        assert {group.name for group in publisher.shelf.own().groups()} == {"mail", "late"}
+        assert {group.name for group in publisher.shelf.own().groups.all()} == {"mail", "late"}
 
     run(tmp_path, test)

@@ -12,7 +12,8 @@ import pytest
 from helpers import wait_until_async
 from helpers.group_talk import A, B, C, Talk, run
 from helpers.publishing import Publishes
-from lightbus.adapters.sqlite.journal import NewEvent, Topic
+from lightbus.adapters.sqlite.journal import NewEvent
+from lightbus.adapters.sqlite.topic import Topic
 from lightbus.exceptions import JournalError
 from lightbus.wire import envelope
 from lightbus.wire.envelope import (
@@ -72,10 +73,10 @@ def test_an_event_is_looked_for_by_its_id_off_the_loop(tmp_path: Path, monkeypat
         journal = publisher.shelf.own()
         id = next(
             envelope.decode_record(entry.record).id
-            for _, entry in journal.history("auth", "seen")
+            for _, entry in journal.history.latest("auth", "seen")
             if envelope.decode_record(entry.record).kwargs == {"n": 2}
         )
-        find, go_on, found = journal.find, threading.Event(), []
+        find, go_on, found = journal.history.find, threading.Event(), []
 
         def slow(*arguments: Any) -> Any:
             assert go_on.wait(30.0)
@@ -106,7 +107,7 @@ def test_a_time_to_begin_at_is_looked_for_off_the_loop(tmp_path: Path, monkeypat
     async def test(publisher: Publishes) -> None:
         journal, topic = publisher.shelf.own(), Topic("auth", "seen", 1)
         journal.append([NewEvent(topic, b"r", at) for at in (100.0, 200.0, 300.0)])
-        position_before, go_on, looked = journal.position_before, threading.Event(), []
+        position_before, go_on, looked = journal.history.position_before, threading.Event(), []
 
         def slow(*arguments: Any) -> int:
             assert go_on.wait(30.0)
@@ -124,7 +125,7 @@ def test_a_time_to_begin_at_is_looked_for_off_the_loop(tmp_path: Path, monkeypat
         go_on.set()
         _, streams = await asyncio.gather(*asked)
         assert isinstance(streams, Streams)
-        first, second, third = (entry.sequence for _, entry in journal.history("auth", "seen"))
+        first, second, third = (entry.sequence for _, entry in journal.history.latest("auth", "seen"))
         assert streams.streams == [[journal.id, "seen", 1, second, third, 0]]
         assert publisher.coordinator.groups["auth", "one"].cursors[journal.id].acked == {topic: first}
         assert isinstance(await one.join(B, group="one", since=150.0), Assign)

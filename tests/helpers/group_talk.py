@@ -63,9 +63,9 @@ class Talk:
 
 def store_ago(journal: Journal, seconds: float, *events: NewEvent) -> None:
     """Store events as if that had been so many seconds ago."""
-    journal.time = lambda: machine_time() - seconds + journal.offset  # type: ignore[method-assign]
+    journal.clock.now = lambda: machine_time() - seconds + journal.clock.offset  # type: ignore[method-assign]
     journal.append(events)
-    del journal.time
+    del journal.clock.now
 
 
 def run(path: Path, test: Callable[[Publishes], Awaitable[None]], **options: Any) -> None:

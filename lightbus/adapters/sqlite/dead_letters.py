@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from .journal_file import JournalFile, Topic
+from .journal_file import JournalFile
+from .topic import Topic
 
 __all__ = ["Dead", "DeadLetters"]
 
@@ -29,13 +30,14 @@ class DeadLetters:
 
     def __init__(self, file: JournalFile) -> None:
         self._file = file
+        self._topics = file.topics
 
     def add(self, group: str, topic: Topic, sequence: int, deliveries: int, error: str, at: float) -> bool:
         """Set an event aside for a group, with its record; return whether it is there (still)."""
         record = self._file.record(sequence)
         if record is None:
             return False
-        row = (group, sequence, self._file.numbers[topic], record, deliveries, error, at)
+        row = (group, sequence, self._topics.numbers[topic], record, deliveries, error, at)
         self._file.change(("INSERT OR REPLACE INTO dead VALUES (?, ?, ?, ?, ?, ?, ?)", [row]))
         return True
 
@@ -80,4 +82,4 @@ class DeadLetters:
 
     def _dead(self, row: tuple[Any, ...]) -> Dead:
         group, topic, *rest = row
-        return Dead(group, self._file.names[topic], *rest)
+        return Dead(group, self._topics.names[topic], *rest)

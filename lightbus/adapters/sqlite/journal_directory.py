@@ -20,8 +20,10 @@ from ...exceptions import JournalError
 from ..host.directories import is_shared
 from ..host.locks import JournalLock
 from .aside import is_damage, put_aside
-from .journal import Group, Journal, group_of_row
-from .journal_file import DAMAGED, journal_error, offset_of
+from .group_table import KnownGroup, group_of_row
+from .journal import Journal
+from .journal_errors import DAMAGED, journal_error
+from .journal_time import offset_of
 
 __all__ = ["JournalDirectory", "has_events", "safe_name"]
 
@@ -92,7 +94,7 @@ class JournalDirectory:
         adopted = []
         for journal in self._free(self._is_left):
             self._given_back.pop(journal.path, None)
-            if journal.all_topics():
+            if journal.topics.all():
                 adopted.append(journal)
             else:
                 self._remove(journal)
@@ -111,9 +113,9 @@ class JournalDirectory:
         """Return those that nobody holds and that have events in them; the others are left to their own service."""
         return list(self._free(lambda file: self._is_left(file) or not _has_events(file)))
 
-    def siblings_groups(self) -> list[Group]:
+    def siblings_groups(self) -> list[KnownGroup]:
         """Return the groups that any journal of the service knows, whoever holds it: the earliest creation counts."""
-        found: dict[tuple[str, str], Group] = {}
+        found: dict[tuple[str, str], KnownGroup] = {}
         for file in self._files():
             with contextlib.suppress(*DAMAGED), contextlib.closing(_read_only(file)) as connection:
                 offset = offset_of(dict(connection.execute("SELECT key, value FROM about")))
@@ -240,7 +242,7 @@ def _read_only(file: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=1.0)
 
 
-def _merged(one: Group, other: Group) -> Group:
+def _merged(one: KnownGroup, other: KnownGroup) -> KnownGroup:
     return one._replace(
         created_at=min(one.created_at, other.created_at),
         last_seen=max(one.last_seen, other.last_seen),

@@ -23,7 +23,7 @@ from ..host.directories import is_shared
 from ..host.locks import is_there, lock_file
 from ..host.machine_time import machine_time
 from .aside import put_aside
-from .journal_file import DAMAGED, is_locked, journal_error
+from .journal_errors import DAMAGED, is_locked, journal_error
 
 __all__ = ["Outbox", "Refused", "Waiting"]
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...exceptions import JournalError
-from .journal_file import SIZE, JournalFile, Topic
+from .journal_file import SIZE, JournalFile
 from .rows import MAX_EVENTS, Gone, entries_of, row_with
+from .topic import Topic
 
 __all__ = ["Retention"]
 
@@ -37,12 +38,13 @@ class Retention:
 
     def __init__(self, file: JournalFile) -> None:
         self._file = file
+        self._topics = file.topics
 
     def lost(self) -> list[tuple[str, Topic, int, float]]:
         """Return what retention took from groups: group, topic, how many events, and when last."""
         with self._file.slow_reader() as read:
             rows = read.execute("SELECT grp, topic, number, at FROM lost").fetchall()
-        return [(group, self._file.names[topic], number, at) for group, topic, number, at in rows]
+        return [(group, self._topics.names[topic], number, at) for group, topic, number, at in rows]
 
     def lost_by(self, group: str) -> int:
         """Return how many events retention took from a group that it had not handled."""
@@ -71,9 +73,9 @@ class Retention:
 
         """
         for topic, groups in owed.items():
-            handled = min(groups.values(), default=self._file.lasts.get(topic, 0))
-            self._delete_old(topic, self._file.numbers[topic], handled, self._file.time() - min_age)
-            if self._file.has_large_log:
+            handled = min(groups.values(), default=self._topics.lasts.get(topic, 0))
+            self._delete_old(topic, self._topics.numbers[topic], handled, self._file.clock.now() - min_age)
+            if self._file.log.is_large:
                 self._file.checkpoint()
         lost: dict[tuple[str, Topic], int] = {}
         events, size = self._file.size
@@ -136,7 +138,7 @@ class Retention:
                     gone.part(row_with(read, sequence)[1], sequence - spared)
                 else:
                     gone.row(sequence, events, size)
-                topic = self._file.names[number]
+                topic = self._topics.names[number]
                 floors[topic] = gone.through
                 most = 0
                 for group, handled in owed.get(topic, {}).items():
@@ -146,13 +148,16 @@ class Retention:
                 cuts[topic] = cuts.get(topic, 0) + most
                 if gone.count == count:
                     break
-        cut = [(self._file.numbers[topic], floors[topic], number) for topic, number in cuts.items() if number]
+        cut = [(self._topics.numbers[topic], floors[topic], number) for topic, number in cuts.items() if number]
         self._delete(
             gone,
             floors,
             (
                 "INSERT INTO lost VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET number = number + ?3, at = ?4",
-                [(group, self._file.numbers[topic], number, time.time()) for (group, topic), number in losses.items()],
+                [
+                    (group, self._topics.numbers[topic], number, time.time())
+                    for (group, topic), number in losses.items()
+                ],
             ),
             (_INSERT_CUT, cut),
             (_JOIN_OLDEST_CUTS, [row[:1] for row in cut]),
@@ -176,14 +181,14 @@ class Retention:
                     ("UPDATE events SET previous = ?, record = ?, count = ? WHERE sequence = ?", gone.shortened),
                     (
                         "UPDATE topics SET floor = ? WHERE id = ?",
-                        [(at, self._file.numbers[topic]) for topic, at in floors.items()],
+                        [(at, self._topics.numbers[topic]) for topic, at in floors.items()],
                     ),
                     ("UPDATE size SET count = ?, bytes = ?, through = ?", [(*size, self._file.head)]),
                     *more,
                 )
             )
             self._file.size = size
-            self._file.floors.update(floors)
+            self._topics.floors.update(floors)
 
     def _note_size(self) -> None:
         """Have it on disk, so that the next opening counts only what comes from now on."""

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from lightbus.adapters.host.locks import JournalLock, is_there, lock_file
-from lightbus.adapters.sqlite.journal import Journal, NewEvent, Topic
+from lightbus.adapters.sqlite.journal import Journal, NewEvent
+from lightbus.adapters.sqlite.topic import Topic
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lightbus.adapters.sqlite.journal import Journal, NewEvent, Topic
+from lightbus.adapters.sqlite.journal import Journal, NewEvent
+from lightbus.adapters.sqlite.topic import Topic
 
 ONE = Topic("auth", "seen", 1)
 
@@ -33,3 +34,22 @@ def test_they_are_told_in_the_order_in_which_they_came(journal: Journal) -> None
     assert letters.get("mail", stored[1].sequence) is None
     letters.remove([("shop", stored[1].sequence), ("shop", stored[3].sequence), ("shop", 7)])
     assert [each.record for each in letters.all("shop")] == [b"5"]
+
+
+def test_dead_letters(journal: Journal) -> None:
+    """Dead letters are listed with its record and error, and can be taken out once."""
+    [stored] = journal.append([NewEvent(ONE, b"poison", 1.0)])
+    journal.dead_letters.add("shop", ONE, stored.sequence, 5, "ValueError", 9.0)
+    [dead] = journal.dead_letters.all()
+    assert dead == ("shop", ONE, stored.sequence, b"poison", 5, "ValueError", 9.0)
+    assert (journal.dead_letters.all("shop"), journal.dead_letters.all("other")) == ([dead], [])
+    assert (journal.dead_letters.count("shop"), journal.dead_letters.count("other")) == (1, 0)
+    assert (journal.dead_letters.has("shop", stored.sequence), journal.dead_letters.has("other", stored.sequence)) == (
+        True,
+        False,
+    )
+    assert (journal.topic_of(stored.sequence), journal.topic_of(7)) == (ONE, None)
+    assert journal.dead_letters.take("other", stored.sequence) is None
+    assert journal.dead_letters.take("shop", stored.sequence) == dead
+    assert journal.dead_letters.take("shop", stored.sequence) is None
+    assert (journal.dead_letters.count("shop"), journal.dead_letters.has("shop", stored.sequence)) == (0, False)

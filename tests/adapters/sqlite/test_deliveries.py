@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from lightbus.adapters.sqlite.journal import Journal, NewEvent, Topic
+from lightbus.adapters.sqlite.journal import Journal, NewEvent
+from lightbus.adapters.sqlite.topic import Topic
 
 ONE = Topic("auth", "seen", 1)
 FILE = "00000000000000aa.sqlite"
@@ -21,7 +22,7 @@ def test_deliveries_are_counted_until_acknowledged(tmp_path: Path) -> None:
     assert numbers == [2, 3, 7, 8]
     assert deliveries.of("shop", ONE, stored.sequence) == 8
     assert deliveries.failing("shop") == {ONE: stored.sequence}
-    journal.save(cursors=[("shop", ONE, stored.sequence)])
+    journal.cursors.save(cursors=[("shop", ONE, stored.sequence)])
     assert deliveries.failing("shop") == {}
     journal.close()
 
@@ -37,7 +38,7 @@ def test_who_asked_is_known_to_the_next_who_opens_the_journal(tmp_path: Path) ->
     assert answer_to("me 1", "shop", ONE, first.sequence) == 3
     others = [("me 2", "shop", first), ("me 1", "mail", first), ("me 1", "shop", second)]
     assert [answer_to(asker, group, ONE, each.sequence) for asker, group, each in others] == [0, 0, 0]
-    journal.remove_group("auth", "shop")
+    journal.groups.remove("auth", "shop")
     assert answer_to("me 1", "shop", ONE, first.sequence) == 0
     journal.close()
 

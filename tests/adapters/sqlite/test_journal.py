@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,46 +19,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from helpers import scaled
+from helpers.journals import DAY, ONE, TWO, event, group, page, rows
 from lightbus.adapters.host.locks import JournalLock
-from lightbus.adapters.host.machine_time import machine_time
-from lightbus.adapters.sqlite import retention as module
-from lightbus.adapters.sqlite.journal import EPOCH_BITS, Entry, Group, Journal, NewEvent, Page, Stored, Topic
+from lightbus.adapters.sqlite.journal import Journal, NewEvent, Page
+from lightbus.adapters.sqlite.journal_file import EPOCH_BITS
+from lightbus.adapters.sqlite.rows import Entry
+from lightbus.adapters.sqlite.topic import Topic
 from lightbus.exceptions import JournalError
-
-ONE, TWO = Topic("auth", "seen", 1), Topic("auth", "seen", 2)
-DAY = 86_400.0
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return where the journal of a test is."""
-    return tmp_path / "00000000000000aa.sqlite"
-
-
-@pytest.fixture
-def journal(path: Path) -> Iterator[Journal]:
-    """Return a new journal."""
-    made = Journal(path)
-    yield made
-    made.close()
-
-
-def event(topic: Topic = ONE, record: bytes = b"r", at: float = 1.0, id: str = "") -> NewEvent:
-    """Return an event to store."""
-    return NewEvent(topic, record, at, id)
-
-
-def group(name: str = "shop", created_at: float = 1.0) -> Group:
-    """Return a group of the API `auth`."""
-    return Group("auth", name, ("seen",), created_at, 2.0, "d")
-
-
-def page(journal: Journal, topic: Topic = ONE, after: int = 0, limit: int = 100, max_bytes: int = 10**6) -> Page:
-    """Return a page."""
-    return journal.page(topic, after, limit=limit, max_bytes=max_bytes)
-
-
-# Events
 
 
 def test_events_are_numbered_over_all_topics(journal: Journal) -> None:
@@ -70,8 +35,8 @@ def test_events_are_numbered_over_all_topics(journal: Journal) -> None:
     assert [tuple(each) for each in stored] == [(first, 0, True), (first + 1, 0, True), (first + 2, first, True)]
     assert [tuple(each) for each in journal.append([event(TWO)])] == [(first + 3, first + 1, True)]
     assert journal.head == first + 3
-    assert journal.topics("auth") == {ONE: first + 2, TWO: first + 3}
-    assert (journal.topics("else"), journal.last(Topic("auth", "seen", 9))) == ({}, 0)
+    assert journal.topics.of("auth") == {ONE: first + 2, TWO: first + 3}
+    assert (journal.topics.of("else"), journal.topics.last(Topic("auth", "seen", 9))) == ({}, 0)
 
 
 def test_pages(journal: Journal) -> None:
@@ -112,139 +77,6 @@ def test_a_new_opening_is_a_new_epoch(journal: Journal, path: Path) -> None:
     reopened.close()
 
 
-def test_history_and_positions(journal: Journal) -> None:
-    """Events are found by time, by name and by what is in them."""
-    stored = journal.append([event(ONE, b"a", 1.0), event(TWO, b"b", 2.0), event(ONE, b"c", 3.0)])
-    found = journal.history("auth", "seen", start=2.0)
-    assert [(topic, entry.record) for topic, entry in found] == [(TWO, b"b"), (ONE, b"c")]
-    assert [entry.record for _, entry in journal.history("auth", "*", stop=2.0, limit=1)] == [b"b"]
-    assert journal.history("auth", "other") == []
-    assert journal.position_before(ONE, 3.0) == stored[0].sequence
-    assert journal.position_before(ONE, 1.0) == 0
-    assert journal.find(lambda record: record == b"b", b"b", "auth") == (TWO, stored[1].sequence)
-    assert journal.find(lambda record: False, b"b", "auth") is None
-    assert journal.record(stored[2].sequence) == b"c"
-    assert journal.record(7) is None
-    assert [journal.count_after(ONE, after) for after in (0, stored[0].sequence, journal.head)] == [2, 1, 0]
-    assert journal.size == (3, 3)
-
-
-def test_pages_of_all_topics(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A journal is read page by page, of the topics that are wanted; what is not wanted is gone through, too."""
-    stored = journal.append([event(ONE, b"a"), event(TWO, b"bb"), event(ONE, b"c"), event(TWO, b"d")])
-    a, b, c, d = (each.sequence for each in stored)
-
-    def kept(after: int, *wanted: Topic, limit: int = 100, max_bytes: int = 10**6) -> tuple[list[bytes], int, bool]:
-        entries, through, more = journal.kept(lambda topic: topic in wanted, after, limit=limit, max_bytes=max_bytes)
-        return [entry.record for _, entry in entries], through, more
-
-    assert kept(0, ONE, TWO) == ([b"a", b"bb", b"c", b"d"], d, False)
-    assert kept(b, ONE, TWO) == ([b"c", b"d"], d, False)
-    assert kept(0, ONE) == ([b"a", b"c"], d, False)
-    assert kept(0) == ([], d, False)
-    assert kept(0, ONE, TWO, limit=2) == ([b"a", b"bb"], b, True)
-    assert kept(0, TWO, limit=1) == ([b"bb"], c, True)
-    assert kept(0, ONE, TWO, max_bytes=2) == ([b"a"], a, True)
-    assert kept(a, TWO, max_bytes=1) == ([b"bb"], c, True)  # one is always given out
-    assert kept(d, ONE, TWO) == ([], d, False)
-    monkeypatch.setattr("lightbus.adapters.sqlite.journal.MAX_EXAMINED", 2)
-    assert kept(0, TWO) == ([b"bb"], b, True)
-    assert kept(b, TWO) == ([b"d"], d, True)
-    assert kept(d, TWO) == ([], d, False)
-
-
-# Groups
-
-
-def test_groups_and_how_far_they_are(journal: Journal, path: Path) -> None:
-    """Groups, cursors and who held what are there when the journal is opened anew."""
-    [one, two] = journal.append([event(ONE), event(TWO)])
-    journal.save_group(group())
-    journal.save(cursors=[("shop", ONE, one.sequence)], held=[("auth", "shop", 1, True), ("auth", "shop", 2, True)])
-    journal.save(held=[("auth", "shop", 2, False)])
-    journal.close()
-    reopened = Journal(path)
-    assert reopened.groups() == [group()]
-    assert reopened.cursors("auth", "shop") == {ONE: one.sequence}
-    assert reopened.cursors("other", "shop") == {}
-    assert reopened.held("auth", "shop") == {1: reopened.epoch - 1}
-    reopened.append([event(ONE)])
-    assert reopened.last_of_epoch(ONE, reopened.epoch - 1) == one.sequence
-    assert reopened.last_of_epoch(ONE, reopened.epoch) == reopened.last(ONE)
-    reopened.remove_group("auth", "shop")
-    assert (reopened.groups(), reopened.cursors("auth", "shop"), reopened.held("auth", "shop")) == ([], {}, {})
-    assert two.sequence == reopened.last(TWO)
-    reopened.close()
-
-
-def test_dead_letters(journal: Journal) -> None:
-    """Dead letters are listed with its record and error, and can be taken out once."""
-    [stored] = journal.append([event(record=b"poison")])
-    journal.dead_letters.add("shop", ONE, stored.sequence, 5, "ValueError", 9.0)
-    [dead] = journal.dead_letters.all()
-    assert dead == ("shop", ONE, stored.sequence, b"poison", 5, "ValueError", 9.0)
-    assert (journal.dead_letters.all("shop"), journal.dead_letters.all("other")) == ([dead], [])
-    assert (journal.dead_letters.count("shop"), journal.dead_letters.count("other")) == (1, 0)
-    assert (journal.dead_letters.has("shop", stored.sequence), journal.dead_letters.has("other", stored.sequence)) == (
-        True,
-        False,
-    )
-    assert (journal.topic_of(stored.sequence), journal.topic_of(7)) == (ONE, None)
-    assert journal.dead_letters.take("other", stored.sequence) is None
-    assert journal.dead_letters.take("shop", stored.sequence) == dead
-    assert journal.dead_letters.take("shop", stored.sequence) is None
-    assert (journal.dead_letters.count("shop"), journal.dead_letters.has("shop", stored.sequence)) == (0, False)
-
-
-def test_what_is_gone_is_not_set_aside(journal: Journal) -> None:
-    """Retention may take an event that is still tried; what was a dead letter before that stays one."""
-    [stored] = store(journal, event(record=b"poison", at=0.0))
-    assert journal.dead_letters.add("shop", ONE, stored.sequence, 5, "ValueError", 9.0)
-    trim(journal, handled={}, now=9 * DAY)
-    assert not journal.dead_letters.add("shop", ONE, stored.sequence, 6, "again", 10.0)
-    assert not journal.dead_letters.add("mail", ONE, stored.sequence, 5, "ValueError", 10.0)
-    assert [(dead.group, dead.record) for dead in journal.dead_letters.all()] == [("shop", b"poison")]
-
-
-# Retention
-
-
-def trim(journal: Journal, *, handled: dict[str, int], now: float = 2 * DAY, events: int = 10**6, size: int = 10**9):
-    """Trim with one day of least age."""
-    journal.time = lambda: now  # type: ignore[method-assign]
-    return journal.retention.trim(
-        min_age=DAY, max_events=events, max_bytes=size, owed=dict.fromkeys(journal.all_topics(), handled)
-    )
-
-
-def store(journal: Journal, *events: NewEvent) -> list[Stored]:
-    """Store events, those of one time at a time: the journal's own time is that of the event."""
-    stored: list[Stored] = []
-    for at, those in itertools.groupby(events, lambda each: each.at):
-        journal.time = lambda at=at: at  # type: ignore[method-assign, misc]
-        stored += journal.append(list(those))
-    return stored
-
-
-def test_old_and_handled_events_are_deleted(journal: Journal) -> None:
-    """Neither what somebody is still owed goes, nor what is younger; an id that went may come again."""
-    stored = store(journal, event(at=0.0, id="a"), event(at=0.0), event(at=1.9 * DAY))
-    assert trim(journal, handled={"shop": stored[0].sequence, "mail": stored[2].sequence}) == []
-    assert [entry.sequence for entry in page(journal).entries] == [each.sequence for each in stored[1:]]
-    assert trim(journal, handled={"shop": stored[2].sequence}) == []
-    assert [entry.sequence for entry in page(journal).entries] == [stored[2].sequence]
-    assert journal.retention.lost() == []
-    [again] = journal.append([event(id="a")])
-    assert again.is_new
-
-
-def test_a_topic_that_began_meanwhile_stays(journal: Journal) -> None:
-    """Who is owed it was not asked yet: however old its events seem to be, they are not deleted."""
-    store(journal, event(at=0.0))
-    assert journal.retention.trim(min_age=-DAY, max_events=10, max_bytes=10**9, owed={}) == []
-    assert journal.size[0] == 1
-
-
 def test_a_journal_that_is_set_back_gives_no_number_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy from before, put in its place later, begins behind what was there meanwhile; a clock set back does not."""
     clock = [1e9]
@@ -264,99 +96,14 @@ def test_a_journal_that_is_set_back_gives_no_number_twice(tmp_path: Path, monkey
         assert journal.append([event()])[0].sequence > after.sequence
 
 
-def test_without_a_group_age_decides(journal: Journal) -> None:
-    """What nobody is owed is kept for its time, and no longer."""
-    store(journal, event(at=0.0), event(at=1.9 * DAY))
-    trim(journal, handled={})
-    assert journal.size == (1, 1)
-    assert not journal.retention.is_drained()
-    trim(journal, handled={}, now=4 * DAY)
-    assert journal.retention.is_drained()
-
-
-@pytest.mark.parametrize("cap", [{"events": 4}, {"size": 40}])
-def test_a_cap_wins_and_the_loss_is_told(journal: Journal, cap: dict[str, int]) -> None:
-    """The oldest go, also those a group had not handled; that is counted for it, and told whoever asks for them."""
-    stored = store(journal, *(event(record=b"x" * 10, at=1.9 * DAY) for _ in range(10)))
-    handled = {"shop": stored[1].sequence, "mail": stored[-1].sequence}
-    lost = trim(journal, handled=handled, **cap)
-    kept = journal.size[0]
-    assert kept <= 4
-    assert lost == [("shop", ONE, 8 - kept)]
-    assert [row[:3] for row in journal.retention.lost()] == [("shop", ONE, 8 - kept)]
-    behind = page(journal, after=handled["shop"])
-    assert (behind.trimmed, len(behind.entries), behind.more) == (8 - kept, kept, False)
-    assert page(journal, after=stored[-1].sequence).trimmed == 0
-
-
-def test_the_time_of_day_deletes_nothing_and_keeps_nothing(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However it is moved while events are stored and trimmed: the journal goes by the time that it has seen pass."""
-    for n, clock in enumerate((1.8e9, 4e9, 0.0, 1.8e9, 1.8e9)):
-        monkeypatch.setattr(time, "time", lambda clock=clock: clock)
-        store(journal, event(at=n * DAY / 2))
-        trim(journal, handled={}, now=n * DAY / 2)
-        assert journal.size[0] == min(n + 1, 3)
-
-
-def test_cuts_are_bounded(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often a cap wins, not more is remembered than says about how many events somebody missed: no fewer."""
-    monkeypatch.setattr(module, "CHUNK", 2)
-    stored = store(journal, *(event(at=1.9 * DAY) for _ in range(200)))
-    assert trim(journal, handled={"shop": 0}, events=20) == [("shop", ONE, 180)]
-    with contextlib.closing(sqlite3.connect(journal.path)) as connection:
-        assert connection.execute("SELECT count(*), sum(number) FROM cuts").fetchone() == (module.MAX_CUTS, 180)
-    assert page(journal).trimmed == 180
-    assert 70 <= page(journal, after=stored[109].sequence).trimmed <= 180
-
-
-def test_the_size_is_known_without_counting(journal: Journal, path: Path) -> None:
-    """It follows what is stored, deleted and undone, and is right again after a crash."""
-    store(journal, event(record=b"x" * 10, at=0.0, id="a"), event(record=b"x" * 20, at=1.9 * DAY))
-    journal.append([event(record=b"x" * 99, id="a")])
-    assert journal.size == (2, 30)
-    trim(journal, handled={})
-    assert journal.size == (1, 20)
-    journal.append([event(record=b"x" * 5)])
-    with contextlib.closing(sqlite3.connect(path)) as connection:  # as after a crash: nothing was closed in order
-        connection.execute("VACUUM INTO ?", (str(path.with_name("copy.sqlite")),))
-    copy = Journal(path.with_name("copy.sqlite"))
-    assert copy.size == (2, 25)
-    copy.close()
-
-
-def test_a_trimmed_topic_remembers_its_newest(journal: Journal, path: Path) -> None:
-    """When all events of a topic are gone, the next one still names the last of them, also after a new opening."""
-    [stored] = store(journal, event(at=0.0))
-    trim(journal, handled={})
-    journal.close()
-    reopened = Journal(path)
-    assert reopened.last(ONE) == stored.sequence
-    assert page(reopened) == Page([], stored.sequence, False, 0)
-    assert reopened.append([event()])[0].previous == stored.sequence
-    reopened.close()
-
-
-def test_where_a_moment_is(journal: Journal) -> None:
-    """The newest event that was stored before it, in each topic, whatever the time of day was said to be."""
-    offset = journal.offset
-    stored = store(journal, *(event(ONE if n % 3 else TWO, at=float(n)) for n in range(40)))
-    for n in range(41):
-        for topic in (ONE, TWO):
-            before = [each.sequence for k, each in enumerate(stored[:n]) if (ONE if k % 3 else TWO) == topic]
-            assert journal.position_since(topic, n - 0.5 - offset) == (before[-1] if before else 0)
-    assert journal.position_since(Topic("auth", "none", 1), 5.0) == 0
-
-
-# The file
-
-
 def test_it_survives_its_process(path: Path) -> None:
     """What was stored is there when the process was killed right behind it, for both durabilities."""
     for number, durability in enumerate(("process", "power")):
         code = f"""
 import os, signal, sys
 from pathlib import Path
-from lightbus.adapters.sqlite.journal import Journal, NewEvent, Topic
+from lightbus.adapters.sqlite.journal import Journal, NewEvent
+from lightbus.adapters.sqlite.topic import Topic
 journal = Journal(Path({str(path)!r}), durability={durability!r})
 journal.append([NewEvent(Topic("auth", "seen", 1), b"r", 1.0)])
 os.kill(os.getpid(), signal.SIGKILL)
@@ -365,72 +112,6 @@ os.kill(os.getpid(), signal.SIGKILL)
         journal = Journal(path)
         assert journal.size[0] == number + 1
         journal.close()
-
-
-def test_checkpoints_leave_no_log_behind(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The write-ahead log is written back; a large one is cut down."""
-    monkeypatch.setattr("lightbus.adapters.sqlite.journal_file.LARGE_WAL", 1000)
-    journal.append([event(record=b"x" * 1000) for _ in range(100)])
-    log = Path(f"{journal.path}-wal")
-    assert log.stat().st_size > 100_000
-    journal.checkpoint()
-    assert log.stat().st_size == 0
-    journal.checkpoint()
-
-
-def test_trimming_much_leaves_no_log_behind(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a trim writes to the log is written back before the log has become large."""
-    journal.append([event(Topic("auth", "seen", n % 8), b"x" * 1000, 0.0) for n in range(400)])
-    journal.checkpoint()
-    monkeypatch.setattr("lightbus.adapters.sqlite.journal_file.LARGE_WAL", 1000)
-    trim(journal, handled={})
-    assert journal.size == (0, 0)
-    assert Path(f"{journal.path}-wal").stat().st_size < 20_000
-
-
-def test_a_newer_version_is_left_alone(journal: Journal, path: Path) -> None:
-    """A file that a later Lightbus wrote is not touched, and the error says so."""
-    journal.close()
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version=4")
-    before = path.read_bytes()
-    with pytest.raises(JournalError, match="is of version 4, and this Lightbus knows version 3"):
-        Journal(path)
-    assert path.read_bytes() == before
-
-
-@pytest.mark.parametrize("version", [1, 2])
-def test_a_journal_of_version_1_goes_on(journal: Journal, path: Path, version: int) -> None:
-    """Its events, which have a row each, are there as before, new ones follow on them, and groups keep their age."""
-    old = [journal.append([event(record=record)])[0].sequence for record in (b"a", b"b")]
-    journal.close()
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        if version == 1:
-            connection.execute("DROP INDEX by_topic")
-            connection.execute("ALTER TABLE events DROP COLUMN count")
-            connection.execute("CREATE INDEX by_topic ON events (topic, sequence)")
-        connection.execute("ALTER TABLE events DROP COLUMN seen")
-        connection.execute("DELETE FROM about WHERE key IN ('boot', 'offset', 'time')")
-        now = time.time()
-        connection.execute("INSERT INTO groups VALUES ('auth', 'shop', '[]', ?, ?, 'd')", (now - 50, now + 1e9))
-        connection.execute(f"PRAGMA user_version={version}")
-    again = Journal(path)
-    [known] = again.groups()
-    assert machine_time() - known.created_at == pytest.approx(50.0, abs=5.0)
-    assert machine_time() - known.last_seen == pytest.approx(0.0, abs=5.0)  # a clock was wrong
-    assert again.position_since(ONE, known.created_at) == 0  # it is owed rather more
-    assert again.size == (2, 2)
-    new = [each.sequence for each in again.append([event(record=b"c"), event(record=b"d")])]
-    assert [entry.record for entry in page(again).entries] == [b"a", b"b", b"c", b"d"]
-    assert [entry.sequence for entry in page(again).entries] == old + new
-    again.close()
-    Journal(path).close()
-
-
-def rows(journal: Journal) -> list[int]:
-    """Return how many events each row of a journal has."""
-    with contextlib.closing(sqlite3.connect(journal.path)) as connection:
-        return [count for (count,) in connection.execute("SELECT count FROM events ORDER BY sequence")]
 
 
 def test_events_in_a_row_share_one(journal: Journal) -> None:
@@ -450,40 +131,14 @@ def test_what_shares_a_row_is_found_by_itself(journal: Journal) -> None:
     assert [journal.record(each) for each in (a - 1, a, b, d, d + 1)] == [None, b"a", b"bb", b"d", None]
     assert [journal.topic_of(each) for each in (a - 1, a, d, d + 1)] == [None, ONE, ONE, None]
     assert [journal.count_after(ONE, each) for each in (0, a, b, c, d)] == [4, 3, 2, 1, 0]
-    assert journal.find(lambda record: record == b"c", b"c", "auth") == (ONE, c)
+    assert journal.history.find(lambda record: record == b"c", b"c", "auth") == (ONE, c)
     assert [entry.record for entry in page(journal, after=b).entries] == [b"c", b"d"]
     part = page(journal, after=a, limit=2)
     assert ([entry.record for entry in part.entries], part.through, part.more) == ([b"bb", b"c"], c, True)
-    assert [entry.record for _, entry in journal.history("auth", "seen", limit=2)] == [b"c", b"d"]
-    entries, through, more = journal.kept(lambda topic: True, a, limit=2, max_bytes=99)
+    assert [entry.record for _, entry in journal.history.latest("auth", "seen", limit=2)] == [b"c", b"d"]
+    entries, through, more = journal.history.scan(lambda topic: True, a, limit=2, max_bytes=99)
     assert ([entry.record for _, entry in entries], through, more) == ([b"bb", b"c"], c, True)
     assert journal.size == (4, 5)
-
-
-def test_a_row_is_deleted_as_far_as_it_goes(journal: Journal) -> None:
-    """What nobody needs any more of a row goes, what follows stays; so does what a cap leaves."""
-    a, b, _, d = (each.sequence for each in journal.append([event(record=each) for each in (b"a", b"bb", b"c", b"d")]))
-    assert trim(journal, handled={"shop": a}) == []
-    assert (rows(journal), journal.size) == ([3], (3, 4))
-    assert page(journal).entries[0].previous == a
-    assert trim(journal, handled={"shop": b}, events=1) == [("shop", ONE, 1)]
-    assert (rows(journal), journal.size) == ([1], (1, 1))
-    assert page(journal).entries[0].sequence == d
-
-
-def test_the_time_of_what_shares_a_row(journal: Journal) -> None:
-    """The events are a tenth of a second apart at most; whoever is owed some since a time is given rather more."""
-    journal.append([event(record=b"old", at=1.0)])
-    a, *_ = journal.append([event(record=str(n).encode(), at=1000 + n / 100) for n in range(8)])
-    journal.append([event(record=b"new", at=1001.0)])
-    assert rows(journal) == [1, 8, 1]
-    for since in (999.0, 1000.045, 1000.07):
-        assert journal.position_before(ONE, since) == a.previous
-        found = [entry.record for _, entry in journal.history("auth", "seen", start=since)]
-        assert found == [b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"new"]
-    assert journal.position_before(ONE, 1000.5) == a.sequence + 7
-    assert [entry.record for _, entry in journal.history("auth", "seen", stop=999.95)][-1] == b"7"
-    assert [entry.record for _, entry in journal.history("auth", "seen", stop=999.0)] == [b"old"]
 
 
 @pytest.mark.parametrize("count", [3, 2.5, 10**9, -1, "many"])
@@ -524,7 +179,8 @@ def test_a_full_disk_is_an_error_and_nothing_is_half(path: Path) -> None:
 import resource, signal, sys
 from pathlib import Path
 from lightbus.exceptions import JournalError
-from lightbus.adapters.sqlite.journal import Journal, NewEvent, Topic
+from lightbus.adapters.sqlite.journal import Journal, NewEvent
+from lightbus.adapters.sqlite.topic import Topic
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 topic = Topic("auth", "seen", 1)
 journal = Journal(Path({str(path)!r}))
@@ -592,10 +248,10 @@ def test_many_threads_use_one_journal(journal: Journal) -> None:
 
     def read(number: int) -> None:
         for _ in range(100):
-            journal.history("auth", "*", limit=5)
-            journal.topics("auth")
-            journal.save_group(group(f"g{number}"))
-            journal.remove_group("auth", f"g{number}")
+            journal.history.latest("auth", "*", limit=5)
+            journal.topics.of("auth")
+            journal.groups.save(group(f"g{number}"))
+            journal.groups.remove("auth", f"g{number}")
 
     with ThreadPoolExecutor(4) as threads:
         for done in [threads.submit(function, number) for number in range(2) for function in (write, read)]:
@@ -611,7 +267,7 @@ def test_a_closed_journal_takes_nothing(journal: Journal) -> None:
     with pytest.raises(JournalError, match="is closed: the bus stops"):
         journal.append([event()])
     with pytest.raises(JournalError, match="is closed: the bus stops"):
-        journal.groups()
+        journal.groups.all()
     journal.checkpoint()
 
 
@@ -651,9 +307,9 @@ def test_a_damaged_file_is_an_error_of_ours(made: bytes, data: st.DataObject) ->
             journal = Journal(path)
             try:
                 journal.append([event()])
-                for topic in journal.all_topics():
+                for topic in journal.topics.all():
                     page(journal, topic)
-                journal.groups()
+                journal.groups.all()
             finally:
                 journal.close()
 
@@ -663,8 +319,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """Return the file of a journal that has been used."""
     journal = Journal(tmp_path_factory.mktemp("made") / "00000000000000dd.sqlite")
     journal.append([event(topic, b"x" * 50, id=f"{n}-{topic.partition}") for n in range(20) for topic in (ONE, TWO)])
-    journal.save_group(group())
-    journal.save(cursors=[("shop", ONE, journal.last(ONE))])
+    journal.groups.save(group())
+    journal.cursors.save(cursors=[("shop", ONE, journal.topics.last(ONE))])
     journal.close()
     return journal.path.read_bytes()
 
@@ -701,7 +357,7 @@ class AgainstAModel(RuleBasedStateMachine):
         entries = self.model.get(topic)
         if entries:
             self.acked[topic] = max(self.acked.get(topic, 0), entries[int(share * (len(entries) - 1))].sequence)
-            self.journal.save(cursors=[("g", topic, self.acked[topic])])
+            self.journal.cursors.save(cursors=[("g", topic, self.acked[topic])])
 
     @rule()
     def reopen(self) -> None:
@@ -771,8 +427,8 @@ class AgainstAModel(RuleBasedStateMachine):
             assert self.journal.size == (len(left), sum(len(entry.record) for entry in left))
             assert self.journal.retention.is_drained() == (not left and not self.dead)
             assert {(dead.sequence, dead.record) for dead in self.journal.dead_letters.all("g")} == self.dead
-            assert {t: s for api in "ab" for t, s in self.journal.topics(api).items()} == self.newest
-            assert {t: s for api in "ab" for t, s in self.journal.cursors(api, "g").items()} == self.acked
+            assert {t: s for api in "ab" for t, s in self.journal.topics.of(api).items()} == self.newest
+            assert {t: s for api in "ab" for t, s in self.journal.cursors.of(api, "g").items()} == self.acked
 
     def teardown(self) -> None:
         if hasattr(self, "journal"):

@@ -18,12 +18,15 @@ from hypothesis import strategies as st
 from helpers import scaled, wait_until
 from lightbus.adapters.host.locks import lock_file
 from lightbus.adapters.sqlite import journal_directory as module
-from lightbus.adapters.sqlite.journal import EPOCH_BITS, Group, Journal, NewEvent, Topic
+from lightbus.adapters.sqlite.group_table import KnownGroup
+from lightbus.adapters.sqlite.journal import Journal, NewEvent
 from lightbus.adapters.sqlite.journal_directory import (
     JournalDirectory,
     has_events,
     safe_name,
 )
+from lightbus.adapters.sqlite.journal_file import EPOCH_BITS
+from lightbus.adapters.sqlite.topic import Topic
 from lightbus.exceptions import JournalError
 
 TOPIC = Topic("auth", "seen", 1)
@@ -48,7 +51,7 @@ def test_a_free_journal_is_continued(tmp_path: Path) -> None:
     sequence = store(first)
     first.close()
     again = directory(tmp_path).open_own()
-    assert (again.id, again.last(TOPIC)) == (first.id, sequence)
+    assert (again.id, again.topics.last(TOPIC)) == (first.id, sequence)
     again.close()
     other.close()
     assert (tmp_path / "shop" / "auth").stat().st_mode & 0o077 == 0
@@ -173,7 +176,8 @@ input()
 def test_what_was_accepted_survives_kills(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
     """However often its process is killed while it stores: what was said to be stored is there, in growing epochs."""
     then = """
-from lightbus.adapters.sqlite.journal import NewEvent, Topic
+from lightbus.adapters.sqlite.journal import NewEvent
+from lightbus.adapters.sqlite.topic import Topic
 while True:
     events = [NewEvent(Topic("auth", "seen", n % 4), b"x" * 1000, 1.0) for n in range(3)]
     print(*[stored.sequence for stored in journal.append(events)], flush=True)
@@ -240,7 +244,8 @@ def test_a_forked_child_harms_nothing(tmp_path: Path, start: Callable[..., subpr
     """It may drop all it has of the journal, and end in order: its parent stores on in a sound file, and holds it."""
     then = """
 import gc, os
-from lightbus.adapters.sqlite.journal import NewEvent, Topic
+from lightbus.adapters.sqlite.journal import NewEvent
+from lightbus.adapters.sqlite.topic import Topic
 def store():
     journal.append([NewEvent(Topic("auth", "seen", 1), b"x" * 5000, 1.0) for _ in range(20)])
 store()
@@ -451,7 +456,8 @@ FULL = """
 import sys
 from pathlib import Path
 from lightbus.exceptions import JournalError
-from lightbus.adapters.sqlite.journal import NewEvent, Topic
+from lightbus.adapters.sqlite.journal import NewEvent
+from lightbus.adapters.sqlite.topic import Topic
 from lightbus.adapters.sqlite.journal_directory import JournalDirectory
 path = Path(sys.argv[1])
 (path / "reserve").write_bytes(b"x" * 600_000)  # as much as writing the log back takes
@@ -504,11 +510,11 @@ def test_a_full_disk(tmp_path: Path) -> None:
 def test_groups_of_siblings(tmp_path: Path) -> None:
     """A new journal learns the groups of all others, whoever holds them: the earliest creation counts."""
     one, two = directory(tmp_path).open_own(), directory(tmp_path).open_own()
-    one.save_group(Group("auth", "shop", ("seen",), 5.0, 6.0, "d"))
-    two.save_group(Group("auth", "shop", ("gone",), 4.0, 9.0, "d"))
-    two.save_group(Group("auth", "mail", ("seen",), 1.0, 2.0, "d"))
+    one.groups.save(KnownGroup("auth", "shop", ("seen",), 5.0, 6.0, "d"))
+    two.groups.save(KnownGroup("auth", "shop", ("gone",), 4.0, 9.0, "d"))
+    two.groups.save(KnownGroup("auth", "mail", ("seen",), 1.0, 2.0, "d"))
     found = {group.name: group for group in directory(tmp_path).siblings_groups()}
-    assert found["shop"] == Group("auth", "shop", ("gone", "seen"), 4.0, 9.0, "d")
+    assert found["shop"] == KnownGroup("auth", "shop", ("gone", "seen"), 4.0, 9.0, "d")
     assert set(found) == {"shop", "mail"}
     one.close()
     two.close()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -15,8 +13,10 @@ import pytest
 
 from helpers import wait_until
 from lightbus.adapters.host.locks import JournalLock
-from lightbus.adapters.sqlite.journal import Journal, NewEvent, Topic
-from lightbus.adapters.sqlite.journal_file import SUFFIXES, is_locked, journal_error
+from lightbus.adapters.sqlite.journal import Journal, NewEvent
+from lightbus.adapters.sqlite.journal_errors import is_locked
+from lightbus.adapters.sqlite.journal_files import SUFFIXES
+from lightbus.adapters.sqlite.topic import Topic
 from lightbus.exceptions import JournalError
 
 ONE = Topic("auth", "seen", 1)
@@ -56,19 +56,19 @@ def test_a_reader_from_outside_costs_a_growing_log_only(
     journal: Journal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Commits and write-backs go on; what cannot be written back is said once; afterwards the log is cut down."""
-    monkeypatch.setattr("lightbus.adapters.sqlite.journal_file.LARGE_WAL", 100_000)
-    monkeypatch.setattr("lightbus.adapters.sqlite.journal_file.GROWN_WAL", 200_000)
+    monkeypatch.setattr("lightbus.adapters.sqlite.write_ahead_log.LARGE", 100_000)
+    monkeypatch.setattr("lightbus.adapters.sqlite.write_ahead_log.GROWN", 200_000)
     store(journal)
     with outsider(journal, "BEGIN", "SELECT count(*) FROM events"):
         for _ in range(5):
             store(journal, 30, 5000)
             journal.checkpoint()
-        assert journal.log_size > 200_000
+        assert journal.log.size > 200_000
         [warning] = [each for each in caplog.messages if "has grown" in each]
         assert "another program has been reading the journal" in warning
     journal.checkpoint()
     journal.checkpoint()
-    assert journal.log_size == 0
+    assert journal.log.size == 0
     assert records(journal) == 151
 
 
@@ -175,58 +175,6 @@ def test_it_is_looked_after_while_it_is_used(journal: Journal, caplog: pytest.Lo
     assert records(journal) == min(len(stored), 1000)
 
 
-class Machine:
-    """A machine whose time a test lets pass, and which it starts anew."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now, self.boot = 1000.0, "first"
-        monkeypatch.setattr("lightbus.adapters.sqlite.journal_file.machine_time", lambda: self.now)
-        monkeypatch.setattr("lightbus.adapters.sqlite.journal_file.boot_id", lambda: self.boot)
-
-
-def test_a_journal_sees_time_pass_while_the_machine_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether it is open or not, and however it was closed; a start of the machine sets it on, and never back."""
-    machine, path = Machine(monkeypatch), tmp_path / "00000000000000aa.sqlite"
-    journal = Journal(path)
-    began = journal.time()
-    machine.now += 50.0
-    store(journal)
-    assert journal.time() == began + 50.0
-    crashed = tmp_path / "00000000000000bb.sqlite"
-    with contextlib.closing(sqlite3.connect(path)) as connection:  # as it is when its process is killed
-        connection.execute("VACUUM INTO ?", (str(crashed),))
-    journal.close()
-    machine.now += 1000.0
-    for file in (path, crashed):
-        with contextlib.closing(Journal(file)) as again:
-            assert again.time() == began + 1050.0
-    machine.now, machine.boot = 5.0, "second"
-    with contextlib.closing(Journal(path)) as again:
-        assert again.time() == began + 1050.0
-        machine.now += 10.0
-        assert again.time() == began + 1060.0
-    machine.boot = ""  # where it is not told, nothing is believed
-    machine.now += 1e9
-    with contextlib.closing(Journal(path)) as again:
-        assert again.time() == began + 1060.0
-
-
-def test_a_killed_process_takes_no_time_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the newest event knows counts, where the machine went down before the time was noted."""
-    machine, path = Machine(monkeypatch), tmp_path / "00000000000000aa.sqlite"
-    journal = Journal(path)
-    machine.now += 300.0
-    store(journal)
-    seen = journal.time()
-    crashed = tmp_path / "00000000000000bb.sqlite"
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("VACUUM INTO ?", (str(crashed),))
-    journal.close()
-    machine.now, machine.boot = 1.0, "second"
-    with contextlib.closing(Journal(crashed)) as again:
-        assert again.time() == seen
-
-
 @pytest.mark.parametrize("clock", [0.0, 4.1e9, 1e11])
 def test_no_clock_uses_up_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: float) -> None:
     """However far off it is: sequences go on upwards at each opening."""
@@ -238,25 +186,3 @@ def test_no_clock_uses_up_the_numbers(tmp_path: Path, monkeypatch: pytest.Monkey
             found += [each.sequence for each in journal.append([NewEvent(ONE, b"r", at)])]
     assert found == sorted(set(found))
     assert found[-1] < 2**62 + 2**50
-
-
-@pytest.mark.parametrize(
-    ("number", "remedy"),
-    [
-        *((each, "May this user write there?") for each in (errno.ENOTDIR, errno.EROFS, errno.EACCES, errno.EISDIR)),
-        *((each, "The disk is full") for each in (errno.ENOSPC, errno.EDQUOT)),
-        (errno.EIO, "Is the disk all right?"),
-    ],
-)
-def test_remedies_fit_the_error(number: int, remedy: str, tmp_path: Path) -> None:
-    """The disk is suspected only where it may be at fault."""
-    assert remedy in str(journal_error(tmp_path, "cannot be made", OSError(number, os.strerror(number))))
-
-
-@pytest.mark.parametrize(("has_room", "remedy"), [(False, "The disk is full"), (True, "Is the disk all right?")])
-def test_an_error_of_a_full_disk(has_room: bool, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SQLite calls it an I/O error where it is its shared memory that cannot grow."""
-    error = sqlite3.OperationalError("disk I/O error")
-    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
-    monkeypatch.setattr("lightbus.adapters.sqlite.journal_file.has_no_room", lambda _: not has_room)
-    assert remedy in str(journal_error(tmp_path / "outbox.sqlite", "cannot be read", error))

@@ -1,0 +1,53 @@
+"""How far groups have come, and which partitions their members have, as a journal has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .journal_file import JournalFile
+from .topic import Topic
+
+__all__ = ["CursorTable"]
+
+
+class CursorTable:
+    """The cursors of the groups of one journal. Any thread may use it."""
+
+    def __init__(self, file: JournalFile) -> None:
+        self._file = file
+        self._topics = file.topics
+
+    def of(self, api: str, group: str) -> dict[Topic, int]:
+        """Return how far a group has come in the topics of an API."""
+        with self._file.reader() as read:
+            rows = read.execute("SELECT topic, sequence FROM cursors WHERE grp = ?", (group,)).fetchall()
+        named = ((self._topics.names[number], sequence) for number, sequence in rows)
+        return {topic: sequence for topic, sequence in named if topic.api == api}
+
+    def held(self, api: str, group: str) -> dict[int, int]:
+        """Return the partitions that members had when the journal was last written, each with the epoch of that."""
+        query = "SELECT partition, epoch FROM held WHERE api = ? AND grp = ?"
+        with self._file.reader() as read:
+            return dict(read.execute(query, (api, group)).fetchall())
+
+    def save(
+        self,
+        *,
+        cursors: Iterable[tuple[str, Topic, int]] = (),
+        held: Iterable[tuple[str, str, int, bool]] = (),
+    ) -> None:
+        """Note by one commit how far groups have come, and which partitions a member has (or nobody)."""
+        moved = [
+            (group, self._topics.numbers[topic], at) for group, topic, at in cursors if topic in self._topics.numbers
+        ]
+        held = list(held)
+        counted = moved if self._file.has_deliveries else []
+        self._file.change(
+            ("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)", moved),
+            ("DELETE FROM deliveries WHERE grp = ? AND topic = ? AND sequence <= ?", counted),
+            (
+                "INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?)",
+                [(*row[:3], self._file.epoch) for row in held if row[3]],
+            ),
+            ("DELETE FROM held WHERE api = ? AND grp = ? AND partition = ?", [row[:3] for row in held if not row[3]]),
+        )

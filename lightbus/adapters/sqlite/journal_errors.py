@@ -1,0 +1,47 @@
+"""What may go wrong with a journal's file, and what to do about it."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from ...exceptions import JournalError
+from ..host.directories import has_no_room, is_of_full_disk, is_of_place
+
+__all__ = ["DAMAGED", "is_locked", "is_removed", "journal_error"]
+
+DAMAGED = (sqlite3.Error, TypeError, ValueError)
+"""What reading a damaged file may raise: a number is none any more, a text is not UTF-8."""
+
+
+def journal_error(path: Path, what: str, error: Exception) -> JournalError:
+    """Return the error for what went wrong with a journal's file, with what to do about it."""
+    text = str(error)
+    is_io = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR  # of its shared memory, too
+    if is_locked(error):
+        remedy = (
+            "It is locked by another program (a database browser, a script?): have that end its transaction. "
+            "It is tried again for a while."
+        )
+    elif has_no_room(path.parent) if is_io else is_of_full_disk(error):
+        remedy = "The disk is full: make room."
+    elif isinstance(error, FileNotFoundError):
+        remedy = "It was removed while it was in use, and is written anew as soon as that is possible."
+    elif "readonly" in text or "unable to open" in text or is_of_place(error):
+        remedy = "May this user write there? Another place is set by LIGHTBUS_DATA_DIR (journal.data_dir)."
+    else:
+        remedy = "Is the disk all right?"
+    return JournalError(f"The journal {path} {what}: {text}. {remedy}")
+
+
+def is_locked(error: BaseException | None) -> bool:
+    """Return whether an error, or what is behind it, says that another program has a database locked."""
+    if isinstance(error, JournalError):
+        error = error.__cause__
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return isinstance(error, sqlite3.OperationalError) and code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def is_removed(error: BaseException | None) -> bool:
+    """Return whether an error says that a journal was removed while it was in use."""
+    return isinstance(error, JournalError) and isinstance(error.__cause__, FileNotFoundError)

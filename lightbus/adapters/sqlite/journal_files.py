@@ -1,0 +1,48 @@
+"""The files of a journal: whether those that others find are still the ones that it has open."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+__all__ = ["JournalFiles"]
+
+SUFFIXES = ("", "-wal", "-shm")
+"""The files of a journal: SQLite has two beside the first."""
+
+
+class JournalFiles:
+    """The files of one journal, as they were when it was opened. What others find under their names should be those."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._inodes = {suffix: os.stat(f"{path}{suffix}").st_ino for suffix in SUFFIXES}
+        self._inode = self._inodes[""]
+
+    def check(self) -> None:
+        """Raise FileNotFoundError where the file was removed: SQLite would go on writing what nobody can read again."""
+        if os.stat(self.path).st_ino != self._inode:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
+
+    def gone(self) -> list[str]:
+        """Return the names of those that were removed."""
+        return [f"{self.path.name}{suffix}" for suffix in SUFFIXES if self._is_gone(suffix)]
+
+    def replace_by(self, copy: Path) -> None:
+        """Put a copy in their place, once nobody has them open."""
+        for suffix in SUFFIXES[1:]:
+            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        copy.replace(self.path)
+
+    def remove(self) -> None:
+        """Remove them, and the lock last."""
+        for suffix in SUFFIXES:
+            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        self.path.with_suffix(".lock").unlink(missing_ok=True)
+
+    def _is_gone(self, suffix: str) -> bool:
+        try:
+            return os.stat(f"{self.path}{suffix}").st_ino != self._inodes[suffix]
+        except FileNotFoundError:
+            return True

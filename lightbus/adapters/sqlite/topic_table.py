@@ -1,0 +1,69 @@
+"""The topics of a journal: the number of each, its newest event, and up to where it was trimmed."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from .topic import Topic
+
+__all__ = ["TopicTable"]
+
+
+class TopicTable:
+    """The topics of one journal. It is changed with the writing lock held, and read by any thread."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[Topic, int] = {}
+        """The number of each topic."""
+        self.names: dict[int, Topic] = {}
+        self.lasts: dict[Topic, int] = {}
+        """The newest sequence of each topic; replaced as a whole for a new topic: others iterate over it."""
+        self.floors: dict[Topic, int] = {}
+        """Up to where each topic was trimmed."""
+        self.added: list[Topic] = []
+        """Topics that are new in the commit at hand."""
+
+    def all(self) -> list[Topic]:
+        """Return all topics."""
+        return list(self.lasts)
+
+    def of(self, api: str) -> dict[Topic, int]:
+        """Return all topics of an API with their newest sequences."""
+        return {topic: last for topic, last in self.lasts.items() if topic.api == api}
+
+    def last(self, topic: Topic) -> int:
+        """Return the newest sequence of a topic; 0 where it has none."""
+        return self.lasts.get(topic, 0)
+
+    def load(self, connection: sqlite3.Connection) -> None:
+        """Read what the journal says of them."""
+        lasts: dict[Topic, int] = {}
+        for number, api, event, partition, floor in connection.execute("SELECT * FROM topics").fetchall():
+            topic = Topic(api, event, partition)
+            self.numbers[topic], self.names[number], self.floors[topic] = number, topic, floor
+            # One look-up in the index each; grouping would read all of it.
+            query = "SELECT max(sequence) FROM events WHERE topic = ?"
+            lasts[topic] = max(floor, connection.execute(query, (number,)).fetchone()[0] or 0)
+        self.lasts = lasts
+
+    def add(self, topic: Topic, write: sqlite3.Connection) -> int:
+        """Give a topic that is new its number, within a transaction, and return that."""
+        cursor = write.execute("INSERT INTO topics (api, event, partition) VALUES (?, ?, ?)", topic)
+        number = int(cursor.lastrowid or 0)
+        self.added.append(topic)
+        self.numbers[topic], self.names[number] = number, topic
+        return number
+
+    def move(self, lasts: dict[Topic, int]) -> None:
+        """Note the newest sequences of topics, once they are on disk."""
+        if self.added:
+            self.added.clear()
+            self.lasts = {**self.lasts, **lasts}
+        else:
+            self.lasts.update(lasts)
+
+    def forget_added(self) -> None:
+        """Forget the topics of a commit that failed."""
+        for topic in self.added:
+            self.names.pop(self.numbers.pop(topic), None)
+        self.added.clear()

@@ -1,0 +1,37 @@
+"""The groups that events are kept for, as a journal has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from helpers.journals import ONE, event, group
+from lightbus.adapters.sqlite.group_table import KnownGroup, group_of_row
+from lightbus.adapters.sqlite.journal import Journal
+
+
+def test_groups_are_saved_anew_and_removed(journal: Journal) -> None:
+    """Each once, as it was saved last; one that is removed takes only what is its own with it."""
+    [stored] = journal.append([event(ONE)])
+    journal.groups.save(group("shop"))
+    journal.groups.save(group("mail"))
+    journal.groups.save(group("shop", created_at=7.0))
+    assert sorted(journal.groups.all()) == [group("mail"), group("shop", created_at=7.0)]
+    for name in ("shop", "mail"):
+        journal.cursors.save(cursors=[(name, ONE, stored.sequence)], held=[("auth", name, 1, True)])
+        journal.deliveries.count(name, ONE, stored.sequence, 1)
+    journal.groups.remove("auth", "shop")
+    assert journal.groups.all() == [group("mail")]
+    for name, is_known in (("shop", False), ("mail", True)):
+        assert bool(journal.cursors.of("auth", name)) is is_known
+        assert bool(journal.cursors.held("auth", name)) is is_known
+        assert bool(journal.deliveries.of(name, ONE, stored.sequence)) is is_known
+
+
+def test_times_are_those_of_the_machine(journal: Journal, path: Path) -> None:
+    """On disk they are of the journal's own time: they are told as moments of the machine's, whoever opens it."""
+    journal.clock.offset = 100.0
+    journal.groups.save(group(created_at=5.0))
+    with journal.reader() as read:
+        [row] = read.execute("SELECT * FROM groups").fetchall()
+    assert (row[3], row[4]) == (105.0, 102.0)
+    assert group_of_row(row, 90.0) == KnownGroup("auth", "shop", ("seen",), 15.0, 12.0, "d")

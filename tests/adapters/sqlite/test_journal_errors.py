@@ -1,0 +1,34 @@
+"""What an error of a journal says to do is right for it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from lightbus.adapters.sqlite.journal_errors import journal_error
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        *((each, "May this user write there?") for each in (errno.ENOTDIR, errno.EROFS, errno.EACCES, errno.EISDIR)),
+        *((each, "The disk is full") for each in (errno.ENOSPC, errno.EDQUOT)),
+        (errno.EIO, "Is the disk all right?"),
+    ],
+)
+def test_remedies_fit_the_error(number: int, remedy: str, tmp_path: Path) -> None:
+    """The disk is suspected only where it may be at fault."""
+    assert remedy in str(journal_error(tmp_path, "cannot be made", OSError(number, os.strerror(number))))
+
+
+@pytest.mark.parametrize(("has_room", "remedy"), [(False, "The disk is full"), (True, "Is the disk all right?")])
+def test_an_error_of_a_full_disk(has_room: bool, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite calls it an I/O error where it is its shared memory that cannot grow."""
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+    monkeypatch.setattr("lightbus.adapters.sqlite.journal_errors.has_no_room", lambda _: not has_room)
+    assert remedy in str(journal_error(tmp_path / "outbox.sqlite", "cannot be read", error))

@@ -1,0 +1,55 @@
+"""The files of a journal: what others find under their names is what the journal has open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lightbus.adapters.sqlite.journal_files import SUFFIXES, JournalFiles
+
+
+@pytest.fixture
+def files(path: Path) -> JournalFiles:
+    """Return the files of a journal that was opened."""
+    for suffix in SUFFIXES:
+        Path(f"{path}{suffix}").write_text(suffix)
+    return JournalFiles(path)
+
+
+def test_all_are_there(files: JournalFiles) -> None:
+    """As long as nobody touches them."""
+    files.check()
+    assert files.gone() == []
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_is_gone_is_named(files: JournalFiles, suffix: str, replaced: bool) -> None:
+    """Also where another file has its name; the first one is what everything that is stored asks for."""
+    gone = Path(f"{files.path}{suffix}")
+    if replaced:
+        gone.with_name("other").touch()
+        gone.with_name("other").replace(gone)
+    else:
+        gone.unlink()
+    assert files.gone() == [gone.name]
+    if not suffix:
+        with pytest.raises(FileNotFoundError):
+            files.check()
+
+
+def test_a_copy_takes_their_place(files: JournalFiles) -> None:
+    """Nothing of those before it is left beside it."""
+    copy = files.path.with_suffix(".anew")
+    copy.write_text("anew")
+    files.replace_by(copy)
+    assert [(each.name, each.read_text()) for each in files.path.parent.iterdir()] == [(files.path.name, "anew")]
+
+
+def test_removing_leaves_nothing(files: JournalFiles) -> None:
+    """The lock goes, too; what is gone already is no error."""
+    files.path.with_suffix(".lock").touch()
+    files.remove()
+    files.remove()
+    assert list(files.path.parent.iterdir()) == []

@@ -1,0 +1,78 @@
+"""The past of a journal: by time, by name, by what is in the events."""
+
+from __future__ import annotations
+
+import pytest
+
+from helpers.journals import ONE, TWO, event, rows, store
+from lightbus.adapters.sqlite.journal import Journal
+from lightbus.adapters.sqlite.topic import Topic
+
+
+def test_history_and_positions(journal: Journal) -> None:
+    """Events are found by time, by name and by what is in them."""
+    stored = journal.append([event(ONE, b"a", 1.0), event(TWO, b"b", 2.0), event(ONE, b"c", 3.0)])
+    found = journal.history.latest("auth", "seen", start=2.0)
+    assert [(topic, entry.record) for topic, entry in found] == [(TWO, b"b"), (ONE, b"c")]
+    assert [entry.record for _, entry in journal.history.latest("auth", "*", stop=2.0, limit=1)] == [b"b"]
+    assert journal.history.latest("auth", "other") == []
+    assert journal.history.position_before(ONE, 3.0) == stored[0].sequence
+    assert journal.history.position_before(ONE, 1.0) == 0
+    assert journal.history.find(lambda record: record == b"b", b"b", "auth") == (TWO, stored[1].sequence)
+    assert journal.history.find(lambda record: False, b"b", "auth") is None
+    assert journal.record(stored[2].sequence) == b"c"
+    assert journal.record(7) is None
+    assert [journal.count_after(ONE, after) for after in (0, stored[0].sequence, journal.head)] == [2, 1, 0]
+    assert journal.size == (3, 3)
+
+
+def test_pages_of_all_topics(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A journal is read page by page, of the topics that are wanted; what is not wanted is gone through, too."""
+    stored = journal.append([event(ONE, b"a"), event(TWO, b"bb"), event(ONE, b"c"), event(TWO, b"d")])
+    a, b, c, d = (each.sequence for each in stored)
+
+    def kept(after: int, *wanted: Topic, limit: int = 100, max_bytes: int = 10**6) -> tuple[list[bytes], int, bool]:
+        entries, through, more = journal.history.scan(
+            lambda topic: topic in wanted, after, limit=limit, max_bytes=max_bytes
+        )
+        return [entry.record for _, entry in entries], through, more
+
+    assert kept(0, ONE, TWO) == ([b"a", b"bb", b"c", b"d"], d, False)
+    assert kept(b, ONE, TWO) == ([b"c", b"d"], d, False)
+    assert kept(0, ONE) == ([b"a", b"c"], d, False)
+    assert kept(0) == ([], d, False)
+    assert kept(0, ONE, TWO, limit=2) == ([b"a", b"bb"], b, True)
+    assert kept(0, TWO, limit=1) == ([b"bb"], c, True)
+    assert kept(0, ONE, TWO, max_bytes=2) == ([b"a"], a, True)
+    assert kept(a, TWO, max_bytes=1) == ([b"bb"], c, True)  # one is always given out
+    assert kept(d, ONE, TWO) == ([], d, False)
+    monkeypatch.setattr("lightbus.adapters.sqlite.journal_history.MAX_EXAMINED", 2)
+    assert kept(0, TWO) == ([b"bb"], b, True)
+    assert kept(b, TWO) == ([b"d"], d, True)
+    assert kept(d, TWO) == ([], d, False)
+
+
+def test_where_a_moment_is(journal: Journal) -> None:
+    """The newest event that was stored before it, in each topic, whatever the time of day was said to be."""
+    offset = journal.clock.offset
+    stored = store(journal, *(event(ONE if n % 3 else TWO, at=float(n)) for n in range(40)))
+    for n in range(41):
+        for topic in (ONE, TWO):
+            before = [each.sequence for k, each in enumerate(stored[:n]) if (ONE if k % 3 else TWO) == topic]
+            assert journal.history.position_since(topic, n - 0.5 - offset) == (before[-1] if before else 0)
+    assert journal.history.position_since(Topic("auth", "none", 1), 5.0) == 0
+
+
+def test_the_time_of_what_shares_a_row(journal: Journal) -> None:
+    """The events are a tenth of a second apart at most; whoever is owed some since a time is given rather more."""
+    journal.append([event(record=b"old", at=1.0)])
+    a, *_ = journal.append([event(record=str(n).encode(), at=1000 + n / 100) for n in range(8)])
+    journal.append([event(record=b"new", at=1001.0)])
+    assert rows(journal) == [1, 8, 1]
+    for since in (999.0, 1000.045, 1000.07):
+        assert journal.history.position_before(ONE, since) == a.previous
+        found = [entry.record for _, entry in journal.history.latest("auth", "seen", start=since)]
+        assert found == [b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"new"]
+    assert journal.history.position_before(ONE, 1000.5) == a.sequence + 7
+    assert [entry.record for _, entry in journal.history.latest("auth", "seen", stop=999.95)][-1] == b"7"
+    assert [entry.record for _, entry in journal.history.latest("auth", "seen", stop=999.0)] == [b"old"]

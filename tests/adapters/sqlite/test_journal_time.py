@@ -1,0 +1,64 @@
+"""The time of a journal goes on whatever the time of day does."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from helpers.journals import event
+from lightbus.adapters.sqlite.journal import Journal
+
+
+class Machine:
+    """A machine whose time a test lets pass, and which it starts anew."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.boot = 1000.0, "first"
+        monkeypatch.setattr("lightbus.adapters.sqlite.journal_time.machine_time", lambda: self.now)
+        monkeypatch.setattr("lightbus.adapters.sqlite.journal_time.boot_id", lambda: self.boot)
+
+
+def test_a_journal_sees_time_pass_while_the_machine_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it is open or not, and however it was closed; a start of the machine sets it on, and never back."""
+    machine, path = Machine(monkeypatch), tmp_path / "00000000000000aa.sqlite"
+    journal = Journal(path)
+    began = journal.clock.now()
+    machine.now += 50.0
+    journal.append([event()])
+    assert journal.clock.now() == began + 50.0
+    crashed = tmp_path / "00000000000000bb.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as connection:  # as it is when its process is killed
+        connection.execute("VACUUM INTO ?", (str(crashed),))
+    journal.close()
+    machine.now += 1000.0
+    for file in (path, crashed):
+        with contextlib.closing(Journal(file)) as again:
+            assert again.clock.now() == began + 1050.0
+    machine.now, machine.boot = 5.0, "second"
+    with contextlib.closing(Journal(path)) as again:
+        assert again.clock.now() == began + 1050.0
+        machine.now += 10.0
+        assert again.clock.now() == began + 1060.0
+    machine.boot = ""  # where it is not told, nothing is believed
+    machine.now += 1e9
+    with contextlib.closing(Journal(path)) as again:
+        assert again.clock.now() == began + 1060.0
+
+
+def test_a_killed_process_takes_no_time_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the newest event knows counts, where the machine went down before the time was noted."""
+    machine, path = Machine(monkeypatch), tmp_path / "00000000000000aa.sqlite"
+    journal = Journal(path)
+    machine.now += 300.0
+    journal.append([event()])
+    seen = journal.clock.now()
+    crashed = tmp_path / "00000000000000bb.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("VACUUM INTO ?", (str(crashed),))
+    journal.close()
+    machine.now, machine.boot = 1.0, "second"
+    with contextlib.closing(Journal(crashed)) as again:
+        assert again.clock.now() == seen

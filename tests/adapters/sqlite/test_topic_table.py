@@ -1,0 +1,43 @@
+"""The topics of a journal are remembered, also when all of their events are gone."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+from helpers.journals import ONE, TWO, event, page, store, trim
+from lightbus.adapters.sqlite.journal import Journal, Page
+from lightbus.adapters.sqlite.topic_table import TopicTable
+
+
+def test_a_trimmed_topic_remembers_its_newest(journal: Journal, path: Path) -> None:
+    """When all events of a topic are gone, the next one still names the last of them, also after a new opening."""
+    [stored] = store(journal, event(at=0.0))
+    trim(journal, handled={})
+    journal.close()
+    reopened = Journal(path)
+    assert reopened.topics.last(ONE) == stored.sequence
+    assert page(reopened) == Page([], stored.sequence, False, 0)
+    assert reopened.append([event()])[0].previous == stored.sequence
+    reopened.close()
+
+
+def test_topics_of_a_commit_that_failed_are_forgotten() -> None:
+    """A topic counts from the commit on that has its first event; who iterates meanwhile is not disturbed."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE topics (id INTEGER PRIMARY KEY, api, event, partition)")
+        topics = TopicTable()
+        first = topics.add(ONE, connection)
+        assert (topics.numbers, topics.names, topics.all()) == ({ONE: first}, {first: ONE}, [])
+        before = topics.lasts
+        topics.move({ONE: 7})
+        assert (before, topics.lasts, topics.last(ONE), topics.last(TWO)) == ({}, {ONE: 7}, 7, 0)
+        topics.add(TWO, connection)
+        topics.forget_added()
+        assert (topics.numbers, topics.names, topics.of("auth"), topics.of("else")) == (
+            {ONE: first},
+            {first: ONE},
+            {ONE: 7},
+            {},
+        )
