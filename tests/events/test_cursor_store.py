@@ -62,18 +62,18 @@ def test_one_journal_of_two_fails(tmp_path: Path) -> None:
             journal.append([NewEvent(topic, b"r", 9.0)])
         publisher.shelf.adopted.append(other)
         publisher.coordinator.directory.journal_added(other)
-        save = own.save
+        save = own.cursors.save
 
         def full(**_: Any) -> None:
             raise JournalError("the disk is full")
 
-        own.save = full  # type: ignore[method-assign]
+        own.cursors.save = full  # type: ignore[method-assign]
         positions = [[journal.id, "seen", 3, journal.head] for journal in (own, other)]
         await wait_until_async(lambda: isinstance(talk.heard[-1], Streams))
         publisher.coordinator.handle(b"me", 1, Ack("auth", "shop", assigned.generation, positions))
         publisher.coordinator.cursors.save()
         assert (own.cursors.of("auth", "shop"), other.cursors.of("auth", "shop")) == ({}, {topic: other.head})
-        own.save = save  # type: ignore[method-assign]
+        own.cursors.save = save  # type: ignore[method-assign]
         answer = await talk.ask(Ack("auth", "shop", assigned.generation, positions))  # as consumers do
         assert (answer, own.cursors.of("auth", "shop")) == (Acked([]), {topic: own.head})
         assert not any(isinstance(each, Acked) for each in talk.heard[:-1])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from helpers import wait_until_async
-from lightbus.adapters.sqlite.group_table import KnownGroup
+from lightbus.adapters.sqlite.group_table import GroupTable, KnownGroup
 from lightbus.adapters.sqlite.journal import Journal, NewEvent
 from lightbus.adapters.sqlite.retention import Retention
 from lightbus.adapters.sqlite.topic import Topic
@@ -92,7 +92,7 @@ def test_a_journal_that_cannot_be_written_is_not_kept(
         raise JournalError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "save_group", full)
+        patch.setattr(GroupTable, "save", full)
         with pytest.raises(JournalError, match="the disk is full"):
             shelf.own()
     other = made(tmp_path)

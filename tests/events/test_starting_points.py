@@ -83,7 +83,7 @@ def test_an_event_is_looked_for_by_its_id_off_the_loop(tmp_path: Path, monkeypat
             found.append(find(*arguments))
             return found[-1]
 
-        monkeypatch.setattr(journal, "find", slow)
+        monkeypatch.setattr(journal.history, "find", slow)
         one, two, other = (Talk(publisher, name) for name in (b"one", b"two", b"other"))
         asked = [
             asyncio.ensure_future(one.join(B, group="one", since=id)),
@@ -114,7 +114,7 @@ def test_a_time_to_begin_at_is_looked_for_off_the_loop(tmp_path: Path, monkeypat
             looked.append(threading.get_ident())
             return position_before(*arguments)
 
-        monkeypatch.setattr(journal, "position_before", slow)
+        monkeypatch.setattr(journal.history, "position_before", slow)
         one, two, other = (Talk(publisher, name) for name in (b"one", b"two", b"other"))
         asked = [
             asyncio.ensure_future(one.join(B, group="one", since=150.0)),
@@ -149,7 +149,7 @@ def test_a_journal_that_cannot_be_read_for_a_time_is_asked_again(
             raise JournalError("the disk is broken")
 
         with monkeypatch.context() as broken:
-            broken.setattr(journal, "position_before", fails)
+            broken.setattr(journal.history, "position_before", fails)
             asked = asyncio.ensure_future(talk.join(since=150.0))
             again = asyncio.ensure_future(Talk(publisher, b"again").join(C, since=150.0))
             await wait_until_async(lambda: len(tried) == 2 and "the disk is broken" in caplog.text)
