@@ -10,11 +10,12 @@ import logging
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
-from ..core.ordering import Order
-from ..core.streams import UNCONFIRMED, Entry, Stream
+from ..core.ordering import Order, Watermark
+from ..core.streams import Entry, Stream
 from ..exceptions import EventBackendError
 from ..ports.events import EventBackend, EventPage, EventSubscription, EventTopic, SubscriptionRequest, TopicState
 from ..recurring import RecurringLog
+from .backend_acks import AGAIN_AFTER, BackendAcks, topic_of
 from .listener_queue import ListenerQueue
 from .loss_reports import LossReports
 
@@ -26,9 +27,6 @@ T = TypeVar("T")
 
 PAGE = 500
 """Events asked for at a time."""
-
-AGAIN_AFTER = 0.5
-"""Seconds after which an event is asked for again that was put back, or what a backend did not answer."""
 
 ERROR_LENGTH = 10_000
 
@@ -58,10 +56,11 @@ class BackendSource:
         self._store = backend.store(request.api)
         self._subscription: EventSubscription | None = None
         self._order = Order() if queue.listener.concurrency == 1 else None
+        self._told = Watermark()
+        """Up to which sequence the backend has told of all topics: what a page has behind it waits for the others."""
         self._streams: dict[EventTopic, Stream] = {}
         self._releasing: dict[Stream, frozenset[int]] = {}
-        self._to_acknowledge: set[Stream] = set()
-        self._acknowledging: asyncio.Task[None] | None = None
+        self._acks = BackendAcks(queue, self._failed)
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures = RecurringLog(logger)
@@ -83,6 +82,7 @@ class BackendSource:
             await subscription.close()
         else:
             self._subscription = subscription
+            self._acks.open(subscription)
             for stream in list(self._streams.values()):  # that it has told us of before it came back
                 self.fetch_more(stream)
 
@@ -105,12 +105,10 @@ class BackendSource:
         is_done = not any(stream.busy for stream in [*streams.values(), *self._releasing])
         for stream in streams.values():
             self.queue.forget(stream)
-        if self._acknowledging is not None:
-            self._acknowledging.cancel()
-            await asyncio.wait([self._acknowledging])
+        await self._acks.stop()
         if (subscription := self._subscription) is not None:
             try:
-                await self._acknowledge(subscription, {*streams.values(), *self._releasing, *self._to_acknowledge})
+                await self._acks.send({*streams.values(), *self._releasing})
                 await subscription.close(is_done=is_done)
             except EventBackendError as error:
                 self._failed(error)
@@ -134,25 +132,29 @@ class BackendSource:
                 key = (self._store, *topic)
                 stream = self._streams[topic] = Stream(key, self, cursor=cursor, head=head, doubtful=begun)
                 stream.order = self._order
+                stream.watermark = self._told
             else:
                 stream.heard_of(head)
             self.fetch_more(stream)
+        if self._order is not None and states:
+            self._told.answered(max(state.head for state in states))
+            self.queue.queue(self._order)
 
     def revoke(self, partitions: frozenset[int]) -> None:
         """Hand out nothing more of these, and give them back once what is at hand is finished."""
         leaving = [stream for topic, stream in self._streams.items() if topic.partition in partitions]
         for stream in leaving:
-            del self._streams[_topic(stream)]
+            del self._streams[topic_of(stream)]
             self.queue.forget(stream)
         busy = [stream for stream in leaving if stream.busy]
         self._releasing.update(dict.fromkeys(busy, partitions))
-        self._to_acknowledge.update(leaving)
+        self._acks.to_send.update(leaving)
         if not busy:
             self._give_back(partitions)
 
     def _give_back(self, partitions: frozenset[int]) -> None:
         async def release(subscription: EventSubscription) -> None:
-            await self._flush(subscription)
+            await self._acks.flush()
             await self._until_answered(subscription.release(partitions), None)
 
         if self._subscription is not None and not self._closed:
@@ -173,7 +175,7 @@ class BackendSource:
 
     async def _fetch(self, subscription: EventSubscription, stream: Stream, after: int) -> None:
         try:
-            page = await subscription.fetch(_topic(stream), after, PAGE)
+            page = await subscription.fetch(topic_of(stream), after, PAGE)
         except EventBackendError as error:
             self._failed(error)
             stream.failed_to_ask()
@@ -194,19 +196,19 @@ class BackendSource:
             self._note_lost(stream, page.lost)
         self.queue.ready(stream, max(0, taken), stream.size - size)
         if stream.is_to_tell:
-            self._mark(stream)
+            self._acks.mark(stream)
         self.fetch_more(stream)
 
     def _note_lost(self, stream: Stream, count: int) -> None:
         request = self.request
         where, remedy = "the event backend", "Have it keep more (apis.<name>.events)"
-        self._losses.deleted(request.api, _topic(stream).event, request.group, where, count, remedy=remedy)
+        self._losses.deleted(request.api, topic_of(stream).event, request.group, where, count, remedy=remedy)
 
     # What was handled
 
     def ack(self, stream: Stream) -> None:
         """Acknowledge soon what was handled of a stream."""
-        self._mark(stream)
+        self._acks.mark(stream)
         if self._has(stream):
             self.fetch_more(stream)
         else:
@@ -224,14 +226,14 @@ class BackendSource:
         stream = self._streams.get(EventTopic(*key[1:]))
         if stream is not None and stream.key == key and sequence > stream.handled:
             self.queue.skip(stream, sequence)
-            self._mark(stream)
+            self._acks.mark(stream)
             self.queue.go_on(stream)
 
     async def record_delivery(self, stream: Stream, entry: Entry, at_least: int) -> int:
         """Have it recorded that an event is about to be handled; return which delivery that is, 0: not here."""
         if not self.request.group or self._subscription is None:
             return at_least
-        beginning = self._subscription.begin(_topic(stream), entry.sequence, at_least)
+        beginning = self._subscription.begin(topic_of(stream), entry.sequence, at_least)
         return await self._until_answered(beginning, 0)
 
     async def dead_letter(self, stream: Stream, entry: Entry, deliveries: int, error: str) -> bool:
@@ -239,7 +241,7 @@ class BackendSource:
         if not self.request.group or self._subscription is None:
             return True
         text = error[:ERROR_LENGTH]
-        keeping = self._subscription.dead_letter(_topic(stream), entry.sequence, deliveries, text)
+        keeping = self._subscription.dead_letter(topic_of(stream), entry.sequence, deliveries, text)
         return await self._until_answered(keeping, False)
 
     async def _until_answered(self, asking: Coroutine[Any, Any, T], otherwise: T) -> T:
@@ -249,48 +251,6 @@ class BackendSource:
             self._failed(error)
             return otherwise
 
-    def _mark(self, stream: Stream) -> None:
-        self._to_acknowledge.add(stream)
-        # The turn's end is early enough, unless so much is handled by then that it would have to stop.
-        stream.is_noted = stream.untold < UNCONFIRMED // 2
-        if self._acknowledging is None and self._subscription is not None and not self._closed:
-            self._acknowledging = self._loop.create_task(self._flush(self._subscription))
-            self._acknowledging.add_done_callback(self._flushed)
-
-    def _flushed(self, task: asyncio.Task[None]) -> None:
-        self._acknowledging = None
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("Acknowledgements were not sent: this is a fault of ours", exc_info=error)
-
-    async def _flush(self, subscription: EventSubscription) -> None:
-        """Acknowledge everything that was handled, also meanwhile."""
-        while self._to_acknowledge:
-            streams, self._to_acknowledge = self._to_acknowledge, set()
-            try:
-                await self._acknowledge(subscription, streams)
-            except EventBackendError as error:
-                self._failed(error)
-                self._to_acknowledge |= streams
-                await asyncio.sleep(AGAIN_AFTER)
-
-    async def _acknowledge(self, subscription: EventSubscription, streams: set[Stream]) -> None:
-        handled: dict[Stream, int] = {}
-        for stream in streams:
-            stream.is_noted = False
-            if (sequence := stream.to_tell()) is not None:
-                handled[stream] = sequence
-        if not handled:
-            return
-        try:
-            await subscription.ack({_topic(stream): sequence for stream, sequence in handled.items()})
-        except BaseException:
-            for stream in handled:
-                stream.was_not_confirmed()
-            raise
-        for stream, sequence in handled.items():
-            stream.was_confirmed(sequence)
-            self.queue.go_on(stream)
-
     def _finished(self, stream: Stream) -> None:
         """Record that what was at hand of a stream that is not ours any more is finished."""
         partitions = self._releasing.pop(stream, None)
@@ -298,9 +258,4 @@ class BackendSource:
             self._give_back(partitions)
 
     def _has(self, stream: Stream) -> bool:
-        return not self._closed and self._streams.get(_topic(stream)) is stream
-
-
-def _topic(stream: Stream) -> EventTopic:
-    _, event, partition = stream.key
-    return EventTopic(event, partition)
+        return not self._closed and self._streams.get(topic_of(stream)) is stream

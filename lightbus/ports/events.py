@@ -180,6 +180,7 @@ class EventInbox(Protocol):
         Say how topics stand whose partitions are the subscriber's, or that there is more of them.
 
         Each topic is told once at least that has anything behind its cursor, and from then on whenever its head moves.
+        Whose head is told, of all others that are the subscriber's it is told by then, too, what came before that.
         """
 
     def revoke(self, partitions: frozenset[int]) -> None:

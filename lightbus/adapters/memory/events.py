@@ -322,7 +322,9 @@ class MemorySubscription:
         if gone := before - partitions:
             self._inbox.revoke(gone)
         with self._store.lock:
-            states = self._group.states(partitions - before)
+            # Those that are still to be told of, too: of all topics up to the newest event of any.
+            news = [self._group.state_of(topic) for topic in self._news if topic.partition in partitions & before]
+            states = [*self._group.states(partitions - before), *news]
         self._inbox.follow(states)
 
     def _tell_news(self) -> None:

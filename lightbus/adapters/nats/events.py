@@ -80,7 +80,11 @@ class NatsEventBackend:
         await stream.opened()
         start = await self._start(stream, request)
         subscription = NatsSubscription(stream, request, inbox, start, self._settings.member_timeout)
-        await subscription.open()
+        try:
+            await subscription.open()
+        except BaseException:
+            subscription.abandon()  # who asks again makes another one
+            raise
         self._subscriptions.append(subscription)
         return subscription
 

@@ -50,6 +50,10 @@ class NatsSubscription:
         self._group = digest(request.group)
         self._held: set[int] = set()
         self._leaving: set[int] = set()
+        self._to_follow: set[int] = set()
+        """Partitions of which it is still to be told how their topics stand: until then nothing is told of any."""
+        self._untold: dict[EventTopic, int] = {}
+        """News that came meanwhile: the newest event of each topic."""
         self._locks = [asyncio.Lock() for _ in range(PARTITIONS)]
         self._wake = asyncio.Event()
         self._closed = False
@@ -59,27 +63,33 @@ class NatsSubscription:
     async def open(self) -> None:
         """Join, and begin to follow what is ours."""
         self._ends.append(self._stream.follow(self._news))
-        if not self.request.group:
+        if self.request.group:
+            await self._records.put(self._member_key, {})
+            self._ends.append(self._records.observe(self._on_record))
+            await self._balance()
+        else:
             self._held = set(range(PARTITIONS))
-            await self._follow(self._held)
-            return
-        await self._records.put(self._member_key, {})
-        self._ends.append(self._records.observe(self._on_record))
-        await self._balance()
+            self._to_follow |= self._held
+        await self._follow()
         self._task = asyncio.get_running_loop().create_task(self._keep())
 
     async def close(self, *, is_done: bool = True) -> None:
         """Leave the group."""
         if self._closed:
             return
-        self._closed = True
-        for end in self._ends:
-            end()
-        if self._task is not None:
-            self._task.cancel()
+        self.abandon()
         if self.request.group:
             await asyncio.gather(*(self._give_up(partition, is_done=is_done) for partition in list(self._held)))
             await self._records.delete(self._member_key)
+
+    def abandon(self) -> None:
+        """Follow nothing any more, and say so to nobody."""
+        self._closed = True
+        for end in self._ends:
+            end()
+        self._ends.clear()
+        if self._task is not None:
+            self._task.cancel()
 
     # Who has what
 
@@ -104,10 +114,12 @@ class NatsSubscription:
                 pass
             self._wake.clear()
             try:
-                if time.monotonic() - beat_at > self._member_timeout / BEATS_PER_TIMEOUT:
-                    beat_at = time.monotonic()
-                    await self._records.put(self._member_key, {})
-                await self._balance()
+                if self.request.group:
+                    if time.monotonic() - beat_at > self._member_timeout / BEATS_PER_TIMEOUT:
+                        beat_at = time.monotonic()
+                        await self._records.put(self._member_key, {})
+                    await self._balance()
+                await self._follow()
             except EventBackendError:
                 continue  # the listener says so, whose events do not come
 
@@ -138,7 +150,7 @@ class NatsSubscription:
         mine = [p for p in range(PARTITIONS) if rendezvous(f"{self.request.group}\0{p}", members) == me]
         taken = {p for p in mine if p not in self._held and await self._take(p, members)}
         self._held |= taken
-        await self._follow(taken)
+        self._to_follow |= taken
 
     async def _take(self, partition: int, members: list[str]) -> bool:
         state = self._state(partition)
@@ -170,15 +182,30 @@ class NatsSubscription:
 
     def _news(self, topic: EventTopic | None, sequence: int) -> None:
         if topic is None:
-            asyncio.get_running_loop().create_task(self._follow(set(self._held)))
+            self._to_follow |= self._held
+            self._wake.set()
+        elif self._to_follow:
+            self._untold[topic] = sequence
         elif self._is_ours(topic):
             self._inbox.follow([self._topic_state(topic, sequence)])
 
-    async def _follow(self, partitions: set[int]) -> None:
-        if partitions:
+    async def _follow(self) -> None:
+        """
+        Tell how topics stand that are ours since a moment, or of which news may have been missed.
+
+        News come in order. Were they told meanwhile, a topic would be known of before others with earlier events.
+        """
+        while self._to_follow:
+            partitions = self._to_follow.copy()
             head = await self._stream.head()
             topics = [topic for topic in await self._stream.topics() if topic.partition in partitions]
-            self._inbox.follow([self._topic_state(topic, head) for topic in topics if self._is_ours(topic)])
+            self._to_follow -= partitions
+            if self._to_follow:  # more has become ours meanwhile: all is told together
+                self._to_follow |= partitions
+                continue
+            heads = {**dict.fromkeys(topics, head), **self._untold}
+            self._untold.clear()
+            self._inbox.follow([self._topic_state(*each) for each in heads.items() if self._is_ours(each[0])])
 
     def _is_ours(self, topic: EventTopic) -> bool:
         is_held = topic.partition in self._held and topic.partition not in self._leaving

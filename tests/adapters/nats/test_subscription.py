@@ -1,0 +1,132 @@
+"""A listener at a JetStream: who has which partition, and in which order it is told what is in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
+
+import pytest
+
+from lightbus.adapters.nats import subscription as module
+from lightbus.adapters.nats.api_stream import ApiStream
+from lightbus.adapters.nats.subscription import NatsSubscription
+from lightbus.exceptions import EventBackendError
+from lightbus.ports.events import EventTopic, SubscriptionRequest, TopicState
+
+FIRST, SECOND, THIRD = EventTopic("sold", 1), EventTopic("sold", 2), EventTopic("opened", 3)
+
+
+class Records:
+    """What is on record of groups, in this process."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Any] = {}
+
+    def observe(self, changed: Callable[[str], None]) -> Callable[[], None]:
+        """Tell nobody anything."""
+        return lambda: None
+
+
+class Stream:
+    """The events of an API: only where their topics stand."""
+
+    def __init__(self) -> None:
+        self.records = Records()
+        self.events: list[EventTopic] = []
+        self.fails = 0
+        self.while_asked: Callable[[], None] = lambda: None
+        self._followers: list[Callable[[EventTopic | None, int], None]] = []
+
+    def follow(self, news: Callable[[EventTopic | None, int], None]) -> Callable[[], None]:
+        """Tell of what comes."""
+        self._followers.append(news)
+        return lambda: self._followers.remove(news)
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether anybody is told."""
+        return bool(self._followers)
+
+    def publish(self, topic: EventTopic | None) -> None:
+        """Have an event, and tell of it."""
+        if topic is not None:
+            self.events.append(topic)
+        for follower in self._followers:
+            follower(topic, len(self.events))
+
+    async def head(self) -> int:
+        """Return the newest sequence."""
+        if self.fails:
+            self.fails -= 1
+            raise EventBackendError("It is away.")
+        return len(self.events)
+
+    async def topics(self) -> set[EventTopic]:
+        """Return the topics that have events; others come meanwhile."""
+        found = {*self.events}
+        self.while_asked()
+        return found
+
+
+class Inbox:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[EventTopic, int]] = []
+
+    def follow(self, states: Sequence[TopicState]) -> None:
+        """Note how topics stand."""
+        self.told.append({state.topic: state.head for state in states})
+
+    def revoke(self, partitions: frozenset[int]) -> None:
+        """Take no notice."""
+
+
+def run(test: Callable[[NatsSubscription, Stream, Inbox], Awaitable[None]], stream: Stream) -> None:
+    """Run a test with a listener outside of any group."""
+
+    async def main() -> None:
+        inbox = Inbox()
+        request = SubscriptionRequest(api="shop", events=("*",), group="", member="1" * 16)
+        subscription = NatsSubscription(cast(ApiStream, stream), request, inbox, 0, 10.0)
+        await test(subscription, stream, inbox)
+        await subscription.close()
+        assert not stream.is_followed
+
+    asyncio.run(main())
+
+
+def test_news_wait_until_all_topics_are_told() -> None:
+    """An event that comes while it is asked how topics stand is told with them: others may have earlier ones."""
+    stream = Stream()
+    stream.events = [FIRST, SECOND]
+
+    async def test(subscription: NatsSubscription, stream: Stream, inbox: Inbox) -> None:
+        stream.while_asked = lambda: stream.publish(THIRD)
+        await subscription.open()
+        assert inbox.told == [{FIRST: 2, SECOND: 2, THIRD: 3}]
+        stream.publish(FIRST)
+        assert inbox.told[1:] == [{FIRST: 4}]
+
+    run(test, stream)
+
+
+def test_news_that_may_have_been_missed_are_looked_for() -> None:
+    """And until that is answered nothing is told, however often it is asked."""
+    stream = Stream()
+
+    async def test(subscription: NatsSubscription, stream: Stream, inbox: Inbox) -> None:
+        await subscription.open()
+        assert inbox.told == [{}]
+        stream.events += [FIRST, SECOND]
+        stream.fails = 2
+        stream.publish(None)
+        stream.publish(THIRD)
+        while len(inbox.told) < 2:
+            await asyncio.sleep(0)
+        assert inbox.told[1:] == [{FIRST: 3, SECOND: 3, THIRD: 3}]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "TICK", 0.001)
+        run(test, stream)

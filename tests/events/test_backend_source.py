@@ -1,0 +1,263 @@
+"""A listener at an event backend: what is handed out when, whatever pages and news come in which order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+
+import pytest
+
+from helpers import wait_until_async
+from helpers.listeners import Context, listener
+from lightbus.adapters.memory.events import MemoryEventBackend
+from lightbus.events import backend_acks as acks
+from lightbus.events.backend_source import BackendSource
+from lightbus.events.listener_runner import ListenerRunner
+from lightbus.events.loss_reports import LossReports
+from lightbus.exceptions import EventBackendError
+from lightbus.ports.events import (
+    BackendContext,
+    EventInbox,
+    EventPage,
+    EventTopic,
+    KeptEvent,
+    SubscriptionRequest,
+    TopicState,
+)
+from lightbus.wire import envelope
+
+FIRST, SECOND = EventTopic("sold", 1), EventTopic("opened", 2)
+
+
+def kept(sequence: int) -> KeptEvent:
+    """Return an event whose argument is its sequence."""
+    record = envelope.Record(f"id-{sequence}", 1, 0.0, {"n": sequence})
+    return KeptEvent(sequence, envelope.encode_record(record))
+
+
+class Shelf:
+    """Where events are: answers what it is asked, from what it has; notes what it is told."""
+
+    def __init__(self) -> None:
+        self.events: dict[EventTopic, list[int]] = {FIRST: [], SECOND: []}
+        self.asked: list[tuple[EventTopic, int]] = []
+        self.acked: dict[EventTopic, int] = {}
+        self.released: list[frozenset[int]] = []
+        self.closed: list[bool] = []
+        self.fails = 0
+        self.lost = 0
+        self.held_back = asyncio.Event()
+        self.held_back.set()
+
+    async def fetch(self, topic: EventTopic, after: int, limit: int) -> EventPage:
+        """Return a page."""
+        self.asked.append((topic, after))
+        await self.held_back.wait()
+        self._fail()
+        events = [number for number in self.events[topic] if number > after][:limit]
+        lost, self.lost = self.lost, 0
+        return EventPage([kept(number) for number in events], max([after, *events]), lost)
+
+    async def ack(self, handled: Mapping[EventTopic, int]) -> None:
+        """Note how far topics are handled."""
+        self._fail()
+        self.acked.update(handled)
+
+    async def begin(self, topic: EventTopic, sequence: int, at_least: int) -> int:
+        """Return that it is the delivery that is thought."""
+        self._fail()
+        return at_least
+
+    async def dead_letter(self, topic: EventTopic, sequence: int, deliveries: int, error: str) -> bool:
+        """Keep an event as dead."""
+        self._fail()
+        return True
+
+    async def release(self, partitions: frozenset[int]) -> None:
+        """Note what is given back."""
+        self.released.append(partitions)
+
+    async def close(self, *, is_done: bool = True) -> None:
+        """Note the end."""
+        self.closed.append(is_done)
+
+    def _fail(self) -> None:
+        if self.fails:
+            self.fails -= 1
+            raise EventBackendError("It is away.")
+
+
+class Backend(MemoryEventBackend):
+    """Has everybody subscribe to one shelf."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        super().__init__(BackendContext(bus="source", instance="1" * 16))
+        self.shelf = shelf
+        self.refusals = 0
+
+    async def subscribe(self, request: SubscriptionRequest, inbox: EventInbox) -> Shelf:  # type: ignore[override]
+        """Return the shelf."""
+        if self.refusals:
+            self.refusals -= 1
+            raise EventBackendError("It is away.")
+        return self.shelf
+
+
+class Play:
+    """A listener to all of an API, at work."""
+
+    def __init__(self, concurrency: int) -> None:
+        self.shelf = Shelf()
+        self.seen: list[int] = []
+        self.context = Context()
+
+        async def handle(n: int) -> None:
+            self.seen.append(n)
+
+        self.runner = ListenerRunner(
+            self.context, replace(listener(handle), concurrency=concurrency), lambda runner, reason: None
+        )
+        self.backend = Backend(self.shelf)
+        request = SubscriptionRequest(api="shop", events=("*",), group="mail", member="1" * 16)
+        losses = LossReports(self.context, self.runner.queue.counts)
+        self.source = BackendSource(self.backend, self.runner.queue, request, losses)
+
+    def tell(self, *states: tuple[EventTopic, int]) -> None:
+        """Tell which events are the newest of topics."""
+        self.source.follow([TopicState(topic, 0, head) for topic, head in states])
+
+    async def sees(self, *numbers: int) -> None:
+        """Wait until just these were handled, in this order."""
+        await wait_until_async(lambda: len(self.seen) >= len(numbers))
+        assert self.seen == [*numbers]
+
+
+def run(test: Callable[[Play], Awaitable[None]], concurrency: int = 1) -> None:
+    """Run a test with a listener at work."""
+
+    async def main() -> None:
+        play = Play(concurrency)
+        await play.source.start()
+        await test(play)
+        await play.runner.stop(1.0)
+        await play.source.close()
+
+    asyncio.run(main())
+
+
+def test_page_that_is_ahead_of_the_news_waits() -> None:
+    """What a page has of one topic behind all that was told waits for the other topics, in which more may be before."""
+
+    async def test(play: Play) -> None:
+        play.shelf.events = {FIRST: [1, 4], SECOND: [2, 3]}
+        play.tell((FIRST, 1))
+        await play.sees(1)
+        await wait_until_async(lambda: play.runner.queue.backlog == 1)  # 4 is here
+        play.shelf.held_back.clear()
+        play.tell((SECOND, 3))
+        await wait_until_async(lambda: (SECOND, 0) in play.shelf.asked)
+        play.tell((FIRST, 4))
+        await asyncio.sleep(0)
+        assert play.seen == [1]
+        play.shelf.held_back.set()
+        await play.sees(1, 2, 3, 4)
+
+    run(test)
+
+
+def test_page_is_handed_out_at_once_where_order_is_not_promised() -> None:
+    """With `concurrency` above 1 topics do not wait for one another."""
+
+    async def test(play: Play) -> None:
+        play.shelf.events = {FIRST: [1, 4], SECOND: [2, 3]}
+        play.tell((FIRST, 1))
+        await play.sees(1, 4)
+
+    run(test, concurrency=2)
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_what_a_backend_does_not_answer_is_asked_again(concurrency: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Joining, pages and acknowledgements: nothing is lost by that, and nothing handed out twice."""
+    monkeypatch.setattr(acks, "AGAIN_AFTER", 0.01)
+    monkeypatch.setattr("lightbus.events.backend_source.AGAIN_AFTER", 0.01)
+
+    async def main() -> None:
+        play = Play(concurrency)
+        play.backend.refusals = 2
+        await play.source.start()
+        play.shelf.fails = 2
+        play.shelf.events[FIRST] = [1, 2]
+        play.tell((FIRST, 2))
+        await play.sees(1, 2)
+        play.shelf.fails = 2
+        await wait_until_async(lambda: play.shelf.acked.get(FIRST) == 2)
+        assert play.seen == [1, 2]
+        await play.runner.stop(1.0)
+        await play.source.close()
+
+    asyncio.run(main())
+
+
+def test_partitions_are_given_back_once_what_is_at_hand_is_done() -> None:
+    """And acknowledged before; what waits of them is dropped."""
+
+    async def main() -> None:
+        play = Play(1)
+        begun, done = asyncio.Event(), asyncio.Event()
+
+        async def handle(n: int) -> None:
+            play.seen.append(n)
+            begun.set()
+            await done.wait()
+
+        play.runner = ListenerRunner(play.context, listener(handle), lambda runner, reason: None)
+        request = SubscriptionRequest(api="shop", events=("*",), group="mail", member="1" * 16)
+        losses = LossReports(play.context, play.runner.queue.counts)
+        source = play.source = BackendSource(play.backend, play.runner.queue, request, losses)
+        await source.start()
+        play.shelf.events[FIRST] = [1, 2]
+        play.tell((FIRST, 2))
+        await begun.wait()
+        source.revoke(frozenset({1}))
+        await asyncio.sleep(0)
+        assert play.shelf.released == []
+        done.set()
+        await wait_until_async(lambda: play.shelf.released == [frozenset({1})])
+        assert (play.seen, play.shelf.acked) == ([1], {FIRST: 1})
+        source.revoke(frozenset({2}))
+        await wait_until_async(lambda: play.shelf.released[1:] == [frozenset({2})])
+        await play.runner.stop(1.0)
+        await source.close()
+        assert play.shelf.closed == [True]
+
+    asyncio.run(main())
+
+
+def test_events_that_were_deleted_are_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """With where to have more kept."""
+
+    async def test(play: Play) -> None:
+        play.shelf.lost, play.shelf.events[FIRST] = 3, [7]
+        play.tell((FIRST, 7))
+        await play.sees(7)
+        assert play.runner.queue.counts["lost"] == 3
+        assert "3 events of shop.sold were deleted" in caplog.text
+        assert "apis.<name>.events" in caplog.text
+
+    run(test)
+
+
+def test_what_was_handled_elsewhere_is_not_given_again() -> None:
+    """Another source of the same events has had them."""
+
+    async def test(play: Play) -> None:
+        play.shelf.events[FIRST] = [1, 2, 3]
+        play.tell((FIRST, 1))
+        play.source.was_handled((play.backend.store("shop"), *FIRST), 2)
+        play.tell((FIRST, 3))
+        await wait_until_async(lambda: play.shelf.acked.get(FIRST) == 3)
+        assert 2 not in play.seen
+
+    run(test)
