@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import deque
+from typing import Any, Generic, Protocol, TypeVar
 
-from .streams import Stream
-
-__all__ = ["ATTEMPTS", "Order", "Watermark"]
+__all__ = ["ATTEMPTS", "Order", "Ordered", "Watermark"]
 
 MAX_LATER = 1000
 """Messages that follow on something missing of which is remembered how far they go."""
@@ -72,7 +72,29 @@ class Watermark:
             self.begin(max([self.upto, *(complete for _, complete in self._later)]))
 
 
-class Order:
+class Ordered(Protocol):
+    """What is to be known of a stream, so that it has its turn at the right time."""
+
+    ready: deque[Any]
+    """What waits of it, each with its sequence first."""
+    busy: bool
+    watermark: Watermark | None
+    position: int
+    """Up to where all of it is here."""
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether an event may be handed out now."""
+
+    @property
+    def is_lacking(self) -> bool:
+        """Whether there is more of it, and nothing of that is here."""
+
+
+S = TypeVar("S", bound=Ordered)
+
+
+class Order(Generic[S]):
     """The streams of one journal that a listener follows. Only touched from the loop they belong to."""
 
     __slots__ = ("_first", "_lacking", "_waiting", "queued")
@@ -80,12 +102,12 @@ class Order:
     def __init__(self) -> None:
         self.queued = False
         """Whether it waits for its turn; kept by whoever gives turns."""
-        self._waiting: list[tuple[int, int, Stream]] = []
-        self._first: dict[Stream, int] = {}
+        self._waiting: list[tuple[int, int, S]] = []
+        self._first: dict[S, int] = {}
         """The sequence with which a stream waits: what else there is of it in the heap is out of date."""
-        self._lacking: set[Stream] = set()
+        self._lacking: set[S] = set()
 
-    def note(self, stream: Stream) -> None:
+    def note(self, stream: S) -> None:
         """Record that a stream has more to hand out, or lacks something, or does so no more."""
         if stream.ready and not stream.busy:
             first = stream.ready[0][0]
@@ -100,12 +122,12 @@ class Order:
         else:
             self._lacking.discard(stream)
 
-    def forget(self, stream: Stream) -> None:
+    def forget(self, stream: S) -> None:
         """Wait for a stream no more."""
         self._first.pop(stream, None)
         self._lacking.discard(stream)
 
-    def next(self) -> tuple[Stream, float] | None:
+    def next(self) -> tuple[S, float] | None:
         """
         Return whose turn it is, and the sequence before which its events have theirs; None where nobody's is.
 
@@ -126,7 +148,7 @@ class Order:
         second = self._front()
         return stream, before if second is None else min(before, second[0])
 
-    def _front(self) -> tuple[int, int, Stream] | None:
+    def _front(self) -> tuple[int, int, S] | None:
         waiting = self._waiting
         while waiting:
             first, _, stream = waiting[0]

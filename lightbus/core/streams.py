@@ -10,10 +10,9 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from .ordering import Order, Watermark
+from .ordering import Order, Watermark
 
 __all__ = ["HIGH", "LOW", "UNCONFIRMED", "Entry", "Stream"]
 
@@ -100,7 +99,7 @@ class Stream:
         """Whether it waits for its turn; kept by whoever gives turns."""
         self.is_noted = False
         """Whether it is noted that there is something to tell the publisher; kept by whoever tells it."""
-        self.order: Order | None = None
+        self.order: Order[Stream] | None = None
         """Where it waits for its turn, if it is merged with the others of its journal; kept by whoever gives turns."""
         self.watermark: Watermark | None = None
         self.failures = 0

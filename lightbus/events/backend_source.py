@@ -55,7 +55,7 @@ class BackendSource:
         self._losses = losses
         self._store = backend.store(request.api)
         self._subscription: EventSubscription | None = None
-        self._order = Order() if queue.listener.concurrency == 1 else None
+        self._order: Order[Stream] | None = Order() if queue.listener.concurrency == 1 else None
         self._told = Watermark()
         """Up to which sequence the backend has told of all topics: what a page has behind it waits for the others."""
         self._streams: dict[EventTopic, Stream] = {}

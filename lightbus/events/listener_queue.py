@@ -66,7 +66,7 @@ class ListenerQueue:
         """Set when there is something to do."""
         self.turns: dict[Stream, Turn] = {}
         """Of streams that wait for others to be handled between their own events."""
-        self._runnable: deque[Stream | Order] = deque()
+        self._runnable: deque[Stream | Order[Stream]] = deque()
         self._retries: dict[Stream, Retry] = {}
         self._timers: set[asyncio.TimerHandle] = set()
         self._at_hand: dict[Any, Stream] = {}
@@ -105,7 +105,7 @@ class ListenerQueue:
         """Give a stream its turn, if an event of it may be handed out; or another one that waited for it."""
         self.ready(stream, 0, 0)
 
-    def queue(self, order: Order) -> None:
+    def queue(self, order: Order[Stream]) -> None:
         """Give its turn to the next one of the streams of a journal."""
         if not order.queued and not self.is_closed:
             order.queued = True
@@ -159,7 +159,7 @@ class ListenerQueue:
 
     # What is taken
 
-    def next(self) -> tuple[Stream, float, Order | None] | None:
+    def next(self) -> tuple[Stream, float, Order[Stream] | None] | None:
         """
         Return whose turn it is; None where nothing is to be done.
 

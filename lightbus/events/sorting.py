@@ -24,7 +24,7 @@ class Sorting:
         """Whether all partitions are ours."""
         self.is_unknown = False
         """Whether it is to be asked where everything stands, since all partitions have only become ours."""
-        self._orders: dict[str, Order] = {}
+        self._orders: dict[str, Order[Stream]] = {}
         """By journal."""
         self._watermarks: dict[tuple[str, str], Watermark] = {}
         """By journal and event."""
@@ -34,7 +34,7 @@ class Sorting:
         self._attempts = 0
 
     @property
-    def orders(self) -> Iterable[Order]:
+    def orders(self) -> Iterable[Order[Stream]]:
         """The order of each journal."""
         return self._orders.values()
 
