@@ -56,6 +56,7 @@ class BusClient:
     on_start = HookPoint()
     on_stop = HookPoint()
     before_worker_start = HookPoint()
+    after_worker_started = HookPoint()
     after_worker_stopped = HookPoint()
     before_rpc_call = HookPoint()
     after_rpc_call = HookPoint()
@@ -66,6 +67,10 @@ class BusClient:
     before_event_execution = HookPoint()
     after_event_execution = HookPoint()
     on_events_lost = HookPoint()
+    around_rpc_call = HookPoint()
+    around_rpc_execution = HookPoint()
+    around_event_sent = HookPoint()
+    around_event_execution = HookPoint()
 
     def __init__(
         self, config: Config, *, plugins: Sequence[Any] | None = None, make_engine: MakeEngine = Engine

@@ -41,14 +41,8 @@ class Calling:
         if not self._runs_hooks(api_name):
             return self._result(request, await engine.caller().request(request))
         message = RpcMessage(api_name=api_name, procedure_name=name, kwargs=kwargs, id=engine.event_ids.next())
-        await self._hooks.run("before_rpc_call", rpc_message=message)
-        try:
-            value = self._result(request, await engine.caller().request(request))
-        except LightbusException as error:
-            await self._hooks.run("after_rpc_call", rpc_message=message, result_message=_error_message(message, error))
-            raise
-        await self._hooks.run("after_rpc_call", rpc_message=message, result_message=_result_message(message, value))
-        return value
+        with self._hooks.around("around_rpc_call", rpc_message=message):
+            return await self._call_with_hooks(engine, request, message)
 
     def call_blocking(
         self, api_name: str, name: str, kwargs: Kwargs | None = None, options: BusOptions | None = None
@@ -61,6 +55,20 @@ class Calling:
         if not self._runs_hooks(api_name):
             return self._result(request, self._engines.channel.request(request))
         message = RpcMessage(api_name=api_name, procedure_name=name, kwargs=kwargs, id=engine.event_ids.next())
+        with self._hooks.around("around_rpc_call", rpc_message=message):
+            return self._call_with_hooks_blocking(request, message)
+
+    async def _call_with_hooks(self, engine: Engine, request: OutboundCall, message: RpcMessage) -> Any:
+        await self._hooks.run("before_rpc_call", rpc_message=message)
+        try:
+            value = self._result(request, await engine.caller().request(request))
+        except LightbusException as error:
+            await self._hooks.run("after_rpc_call", rpc_message=message, result_message=_error_message(message, error))
+            raise
+        await self._hooks.run("after_rpc_call", rpc_message=message, result_message=_result_message(message, value))
+        return value
+
+    def _call_with_hooks_blocking(self, request: OutboundCall, message: RpcMessage) -> Any:
         self._hooks.run_blocking("before_rpc_call", rpc_message=message)
         try:
             value = self._result(request, self._engines.channel.request(request))
@@ -73,8 +81,7 @@ class Calling:
 
     def _runs_hooks(self, api_name: str) -> bool:
         """Return whether a call is to be told to hooks: not where this library, or one of its tools, asks a worker."""
-        hooks = self._hooks
-        return (hooks.has("before_rpc_call") or hooks.has("after_rpc_call")) and not api_name.startswith("internal.")
+        return self._hooks.is_about("rpc_call") and not api_name.startswith("internal.")
 
     def _request(
         self, engine: Engine, api_name: str, name: str, kwargs: Kwargs, options: BusOptions | None

@@ -65,8 +65,29 @@ class Firing:
             except NotReachable as error:
                 return await asyncio.to_thread(self._keep_unknown, engine, api_name, name, kwargs, wait_for, error)
         message = self.new_event(engine, event, api_name, name, kwargs, settings)
-        if self._hooks.has("before_event_sent"):
+        if not self._hooks.is_about("event_sent"):
+            if publisher is None or event is None or wait_for == "ack":
+                await self._send(engine, event, publisher, message, deadline, wait_for)
+            else:  # as nearly always: _send, written out
+                await publisher.publish_async(message, event)
+                if publisher.waiting > CROWD:
+                    await asyncio.sleep(0)
+            return message
+        with self._hooks.around("around_event_sent", event_message=message):
             await self._hooks.run("before_event_sent", event_message=message)
+            await self._send(engine, event, publisher, message, deadline, wait_for)
+            await self._hooks.run("after_event_sent", event_message=message)
+        return message
+
+    async def _send(
+        self,
+        engine: Engine,
+        event: Event | None,
+        publisher: EventPublisher | None,
+        message: EventMessage,
+        deadline: Deadline,
+        wait_for: str,
+    ) -> None:
         if publisher is not None and event is not None:
             place = await publisher.publish_async(message, event)
             if publisher.waiting > CROWD:
@@ -79,15 +100,12 @@ class Firing:
                     raise
                 except TimeoutError:
                     raise not_handled(message, seconds) from None
-        else:
-            outgoing = self._hand_off(engine, event, message, deadline, wait_for)
-            try:
-                self.taken(message, await engine.caller().request(outgoing))
-            except NotReachable as error:
-                await asyncio.to_thread(self._unpublished.keep, message, event, wait_for, error)
-        if self._hooks.has("after_event_sent"):
-            await self._hooks.run("after_event_sent", event_message=message)
-        return message
+            return
+        outgoing = self._hand_off(engine, event, message, deadline, wait_for)
+        try:
+            self.taken(message, await engine.caller().request(outgoing))
+        except NotReachable as error:
+            await asyncio.to_thread(self._unpublished.keep, message, event, wait_for, error)
 
     def fire_blocking(
         self, api_name: str, name: str, kwargs: Kwargs | None = None, options: BusOptions | None = None
@@ -102,8 +120,27 @@ class Firing:
         except NotReachable as error:
             return self._keep_unknown(engine, api_name, name, kwargs, wait_for, error)
         message = self.new_event(engine, event, api_name, name, kwargs, settings)
-        if self._hooks.has("before_event_sent"):
+        if not self._hooks.is_about("event_sent"):
+            if publisher is None or event is None or wait_for == "ack":
+                self._send_blocking(engine, event, publisher, message, deadline, wait_for)
+            else:  # as nearly always: _send_blocking, written out
+                publisher.publish(message, event)
+            return message
+        with self._hooks.around("around_event_sent", event_message=message):
             self._hooks.run_blocking("before_event_sent", event_message=message)
+            self._send_blocking(engine, event, publisher, message, deadline, wait_for)
+            self._hooks.run_blocking("after_event_sent", event_message=message)
+        return message
+
+    def _send_blocking(
+        self,
+        engine: Engine,
+        event: Event | None,
+        publisher: EventPublisher | None,
+        message: EventMessage,
+        deadline: Deadline,
+        wait_for: str,
+    ) -> None:
         if publisher is not None and event is not None:
             place = publisher.publish(message, event)
             if wait_for == "ack" and place is not None:
@@ -114,15 +151,12 @@ class Firing:
                     raise
                 except TimeoutError:
                     raise not_handled(message, seconds) from None
-        else:
-            try:
-                outgoing = self._hand_off(engine, event, message, deadline, wait_for)
-                self.taken(message, self._engines.channel.request(outgoing))
-            except NotReachable as error:
-                self._unpublished.keep(message, event, wait_for, error)
-        if self._hooks.has("after_event_sent"):
-            self._hooks.run_blocking("after_event_sent", event_message=message)
-        return message
+            return
+        try:
+            outgoing = self._hand_off(engine, event, message, deadline, wait_for)
+            self.taken(message, self._engines.channel.request(outgoing))
+        except NotReachable as error:
+            self._unpublished.keep(message, event, wait_for, error)
 
     def terms(
         self, engine: Engine, api_name: str, name: str, options: BusOptions | None
@@ -188,9 +222,10 @@ class Firing:
         if not self._unpublished.is_known(api_name, name):
             raise error
         message = self.new_event(engine, None, api_name, name, kwargs, self._config.api(api_name))
-        self._hooks.run_blocking("before_event_sent", event_message=message)
-        self._unpublished.keep(message, None, wait_for, error)
-        self._hooks.run_blocking("after_event_sent", event_message=message)
+        with self._hooks.around("around_event_sent", event_message=message):
+            self._hooks.run_blocking("before_event_sent", event_message=message)
+            self._unpublished.keep(message, None, wait_for, error)
+            self._hooks.run_blocking("after_event_sent", event_message=message)
         return message
 
 

@@ -119,15 +119,17 @@ class FiringMany:
             except NotReachable as error:
                 unreachable = self._unless_known(api_name, name, error)
         portion = self._portion(engine, terms, api_name, name, events, is_whole=is_whole)
-        for message in portion.messages if self._hooks.has("before_event_sent") else ():
-            self._hooks.run_blocking("before_event_sent", event_message=message)
-        if portion.publisher is not None and portion.event is not None:
-            places = _waited(publish_batch(portion.publisher, portion.messages, portion.event))
-            _wait_for_groups(portion, places)
-        else:
-            self._hand_off_blocking(portion, unreachable)
-        for message in portion.messages if self._hooks.has("after_event_sent") else ():
-            self._hooks.run_blocking("after_event_sent", event_message=message)
+        hooked = portion.messages if self._hooks.is_about("event_sent") else []
+        with self._around(hooked):
+            for message in hooked:
+                self._hooks.run_blocking("before_event_sent", event_message=message)
+            if portion.publisher is not None and portion.event is not None:
+                places = _waited(publish_batch(portion.publisher, portion.messages, portion.event))
+                _wait_for_groups(portion, places)
+            else:
+                self._hand_off_blocking(portion, unreachable)
+            for message in hooked:
+                self._hooks.run_blocking("after_event_sent", event_message=message)
         return [message.id for message in portion.messages]
 
     async def _fire_portion(
@@ -142,21 +144,31 @@ class FiringMany:
             except NotReachable as error:
                 unreachable = await asyncio.to_thread(self._unless_known, api_name, name, error)
         portion = self._portion(engine, terms, api_name, name, events, is_whole=is_whole)
-        for message in portion.messages if self._hooks.has("before_event_sent") else ():
-            await self._hooks.run("before_event_sent", event_message=message)
-        if portion.publisher is not None and portion.event is not None:
-            stored = publish_batch(portion.publisher, portion.messages, portion.event)
-            if stored.done():
-                places = stored.result()
+        hooked = portion.messages if self._hooks.is_about("event_sent") else []
+        with self._around(hooked):
+            for message in hooked:
+                await self._hooks.run("before_event_sent", event_message=message)
+            if portion.publisher is not None and portion.event is not None:
+                stored = publish_batch(portion.publisher, portion.messages, portion.event)
+                if stored.done():
+                    places = stored.result()
+                else:
+                    places = await asyncio.wait_for(asyncio.wrap_future(stored), LATE_TIMEOUT)
+                if portion.wait_for == "ack" and places:
+                    await asyncio.to_thread(_wait_for_groups, portion, places)
             else:
-                places = await asyncio.wait_for(asyncio.wrap_future(stored), LATE_TIMEOUT)
-            if portion.wait_for == "ack" and places:
-                await asyncio.to_thread(_wait_for_groups, portion, places)
-        else:
-            await self._hand_off(portion, unreachable)
-        for message in portion.messages if self._hooks.has("after_event_sent") else ():
-            await self._hooks.run("after_event_sent", event_message=message)
+                await self._hand_off(portion, unreachable)
+            for message in hooked:
+                await self._hooks.run("after_event_sent", event_message=message)
         return [message.id for message in portion.messages]
+
+    @contextlib.contextmanager
+    def _around(self, messages: Sequence[EventMessage]) -> Iterator[None]:
+        """Enter the hooks that wrap the firing of each event."""
+        with contextlib.ExitStack() as stack:
+            for message in messages:
+                stack.enter_context(self._hooks.around("around_event_sent", event_message=message))
+            yield
 
     def _unless_known(self, api_name: str, name: str, error: NotReachable) -> NotReachable:
         """Return the error where such an event can be kept here; else raise it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, Self, overload
 
 from ..service.execution import CallersContext
@@ -44,9 +45,14 @@ class HookRunner:
 
     def __init__(self, client: object, registry: HookRegistry, engines: EngineHolder) -> None:
         self.has = registry.has
+        self.is_about = registry.is_about
         self._client = client
         self._registry = registry
         self._engines = engines
+
+    def around(self, name: str, **details: Any) -> AbstractContextManager[None]:
+        """Return what is to be entered around a call or a firing, in the caller's context."""
+        return self._registry.around(name, client=self._client, **details)
 
     async def run(self, name: str, **details: Any) -> None:
         """Run the functions and plugins of a hook; `def` functions in a thread."""

@@ -52,10 +52,21 @@ class Watchdog:
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._beat_at = time.monotonic()
+        self._delay = 0.0
         self._stop = threading.Event()
         self._timer = self._loop.call_soon(self._beat)
         self._thread = threading.Thread(target=self._watch, name="lightbus-watchdog", daemon=True)
         self._thread.start()
+
+    @property
+    def delay(self) -> float:
+        """How many seconds too late the loop came to its last beat, or is by now for its next one."""
+        return max(self._delay, self.silence - LOOK_EVERY)
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the loop's last beat."""
+        return time.monotonic() - self._beat_at
 
     def stop(self) -> None:
         """End the thread."""
@@ -64,7 +75,9 @@ class Watchdog:
         self._thread.join(1.0)
 
     def _beat(self) -> None:
-        self._beat_at = time.monotonic()
+        now = time.monotonic()
+        self._delay = max(0.0, now - self._beat_at - LOOK_EVERY)
+        self._beat_at = now
         self._timer = self._loop.call_later(LOOK_EVERY, self._beat)
 
     def _watch(self) -> None:

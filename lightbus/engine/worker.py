@@ -51,6 +51,7 @@ class Worker:
 
     Attributes:
         parts: what it consists of, from its start hooks on.
+        watchdog: sees whether the loop goes on, from the start on.
         left_behind: handlers that were still running when their time at shutdown was over.
 
     """
@@ -69,7 +70,7 @@ class Worker:
         """What the hooks of this run's start and end share."""
         self._tasks = WorkerTasks(client, self.engine.executor, on_failure=lambda: self.request_stop(1))
         self._node: Node | None = None
-        self._watchdog: Watchdog | None = None
+        self.watchdog: Watchdog | None = None
         self._added: list[Listener] = []
         self._advertising: set[asyncio.Task[None]] = set()
 
@@ -79,7 +80,7 @@ class Worker:
         """Bind, run the start hooks, set the listeners up, and announce."""
         client = self.client
         node = self._node = await self.engine.loop_host.adopt(self._gone)
-        self._watchdog = Watchdog()
+        self.watchdog = Watchdog()
         client.load_plugins()
         await self._hook("before_worker_start")
         parts = self.parts = assemble(
@@ -101,6 +102,7 @@ class Worker:
         if Feature.TASKS in self.features:
             self._tasks.start()
         self._log_start()
+        await self._hook("after_worker_started")
 
     async def stop(self) -> None:
         """Take nothing new, finish what runs, say goodbye. Bounded by `drain_grace` and `shutdown_timeout`."""
@@ -112,8 +114,8 @@ class Worker:
         self._tasks.cancel()
         for task in self._advertising:
             task.cancel()
-        if self._watchdog is not None:
-            self._watchdog.stop()
+        if self.watchdog is not None:
+            self.watchdog.stop()
         if self.parts is not None:
             self.parts.learner.stop()
         await node.drain(settings.drain_grace)
@@ -150,8 +152,8 @@ class Worker:
                 self.parts.let_go()
             self.engine.shelf.release()
         self._node = None
-        if self._watchdog is not None:
-            self._watchdog.stop()
+        if self.watchdog is not None:
+            self.watchdog.stop()
         self.client.worker_is_gone(self)
         for name in (PeerApi.Meta.name, EventsApi.Meta.name):
             if name in self.client.api_registry.names():

@@ -120,7 +120,7 @@ class Invocation:
 
     @property
     def _is_hooked(self) -> bool:
-        return self._hooks.has("before_event_execution") or self._hooks.has("after_event_execution")
+        return self._hooks.is_about("event_execution")
 
     async def execute(self, message: EventMessage, args: tuple[EventMessage, ...], kwargs: Kwargs) -> None:
         """
@@ -148,18 +148,20 @@ class Invocation:
     async def _execute_on_loop(
         self, execution: Execution, message: EventMessage, args: tuple[EventMessage, ...], kwargs: Kwargs
     ) -> None:
-        details = self._details(message)
-        await self._hooks.run("before_event_execution", execution.call, **details)
-        check_ran(self._listener.function, await execution.call(self._listener.function, args, kwargs, on_loop=True))
-        await self._hooks.run("after_event_execution", execution.call, **details)
+        details, function = self._details(message), self._listener.function
+        with self._hooks.around("around_event_execution", execution.run, **details):
+            await self._hooks.run("before_event_execution", execution.call, **details)
+            check_ran(function, await execution.call(function, args, kwargs, on_loop=True))
+            await self._hooks.run("after_event_execution", execution.call, **details)
 
     def _execute_blocking(
         self, execution: Execution, message: EventMessage, args: tuple[EventMessage, ...], kwargs: Kwargs
     ) -> None:
-        details = self._details(message)
-        self._hooks.run_blocking("before_event_execution", execution.call_blocking, **details)
-        check_ran(self._listener.function, execution.call_blocking(self._listener.function, args, kwargs))
-        self._hooks.run_blocking("after_event_execution", execution.call_blocking, **details)
+        details, function = self._details(message), self._listener.function
+        with self._hooks.around("around_event_execution", execution.run, **details):
+            self._hooks.run_blocking("before_event_execution", execution.call_blocking, **details)
+            check_ran(function, execution.call_blocking(function, args, kwargs))
+            self._hooks.run_blocking("after_event_execution", execution.call_blocking, **details)
 
     def _details(self, message: EventMessage) -> dict[str, Any]:
         """Return what hooks are told."""

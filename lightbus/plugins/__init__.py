@@ -7,6 +7,7 @@ Plugins are announced as entry points of the group `lightbus_plugins` and enable
 from __future__ import annotations
 
 import inspect
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..exceptions import InvalidConfiguration, did_you_mean
@@ -59,6 +60,9 @@ class LightbusPlugin:
     async def before_worker_start(self, *, client: Any) -> None:
         """Act before the worker takes calls and events."""
 
+    async def after_worker_started(self, *, client: Any) -> None:
+        """Act once the worker serves: others know of it, and its listeners listen."""
+
     async def after_worker_stopped(self, *, client: Any) -> None:
         """Act after the worker has finished its last call and event."""
 
@@ -88,6 +92,23 @@ class LightbusPlugin:
 
     async def on_events_lost(self, *, client: Any, api_name: str, event_name: str, group: str, count: int) -> None:
         """Act when a publisher's retention has deleted events that a listener had not been given yet."""
+
+    # Those that wrap are plain functions which wait for nothing. What they return is entered before the hooks named
+    # `before_`, and left behind those named `after_`, also where it failed: then with the exception.
+
+    def around_rpc_call(self, *, rpc_message: RpcMessage, client: Any) -> AbstractContextManager[Any] | None:
+        """Wrap a call, from before it is sent until its result is there."""
+
+    def around_rpc_execution(self, *, rpc_message: RpcMessage, client: Any) -> AbstractContextManager[Any] | None:
+        """Wrap the execution of a call that arrived."""
+
+    def around_event_sent(self, *, event_message: EventMessage, client: Any) -> AbstractContextManager[Any] | None:
+        """Wrap the firing of an event."""
+
+    def around_event_execution(
+        self, *, event_message: EventMessage, listener_name: str, client: Any
+    ) -> AbstractContextManager[Any] | None:
+        """Wrap the handling of an event by a listener."""
 
 
 def register_plugin(registry: HookRegistry, plugin: LightbusPlugin) -> None:

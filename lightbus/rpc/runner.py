@@ -78,18 +78,27 @@ class Runner:
 
     async def _execute(self, job: Job) -> Any:
         hooks, kwargs, execution = self._hooks, *self._begin(job)
-        if hooks.has("before_rpc_execution") and not job.is_internal:
+        if not hooks.is_about("rpc_execution") or job.is_internal:
+            value = await execution.call(job.procedure.function, (), kwargs, on_loop=True)
+        else:
+            with hooks.around("around_rpc_execution", execution.run, **self._details(job, kwargs)):
+                value = await self._execute_with_hooks(job, kwargs, execution)
+        job.in_user_code = False
+        return value
+
+    async def _execute_with_hooks(self, job: Job, kwargs: dict[str, Any], execution: Execution) -> Any:
+        hooks = self._hooks
+        if hooks.has("before_rpc_execution"):
             await hooks.run("before_rpc_execution", execution.call, **self._details(job, kwargs))
         try:
             value = await execution.call(job.procedure.function, (), kwargs, on_loop=True)
         except BaseException as error:
-            if hooks.has("after_rpc_execution") and not (job.cancelled or job.is_internal):
+            if hooks.has("after_rpc_execution") and not job.cancelled:
                 details = self._details(job, kwargs, error, failed=True)
                 await hooks.run("after_rpc_execution", execution.call, **details)
             raise
-        if hooks.has("after_rpc_execution") and not job.is_internal:
+        if hooks.has("after_rpc_execution"):
             await hooks.run("after_rpc_execution", execution.call, **self._details(job, kwargs, value, failed=False))
-        job.in_user_code = False
         return value
 
     def run_blocking(self, job: Job) -> None:
@@ -109,19 +118,28 @@ class Runner:
     def _execute_blocking(self, job: Job) -> Any:
         """Do as `_execute` does, all in this thread: what a `def` hook does to its thread is there for the handler."""
         hooks, kwargs, execution = self._hooks, *self._begin(job)
-        if hooks.has("before_rpc_execution") and not job.is_internal:
+        if not hooks.is_about("rpc_execution") or job.is_internal:
+            value = execution.call_blocking(job.procedure.function, (), kwargs)
+        else:
+            with hooks.around("around_rpc_execution", execution.run, **self._details(job, kwargs)):
+                value = self._execute_with_hooks_blocking(job, kwargs, execution)
+        job.in_user_code = False
+        return value
+
+    def _execute_with_hooks_blocking(self, job: Job, kwargs: dict[str, Any], execution: Execution) -> Any:
+        hooks = self._hooks
+        if hooks.has("before_rpc_execution"):
             hooks.run_blocking("before_rpc_execution", execution.call_blocking, **self._details(job, kwargs))
         try:
             value = execution.call_blocking(job.procedure.function, (), kwargs)
         except BaseException as error:
-            if hooks.has("after_rpc_execution") and not (job.cancelled or job.is_internal):
+            if hooks.has("after_rpc_execution") and not job.cancelled:
                 details = self._details(job, kwargs, error, failed=True)
                 hooks.run_blocking("after_rpc_execution", execution.call_blocking, **details)
             raise
-        if hooks.has("after_rpc_execution") and not job.is_internal:
+        if hooks.has("after_rpc_execution"):
             details = self._details(job, kwargs, value, failed=False)
             hooks.run_blocking("after_rpc_execution", execution.call_blocking, **details)
-        job.in_user_code = False
         return value
 
     def _begin(self, job: Job) -> tuple[dict[str, Any], Execution]:

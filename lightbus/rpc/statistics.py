@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 
-__all__ = ["LATEST", "MAX_CALLERS", "OTHERS", "Usage", "percentile"]
+__all__ = ["BOUNDS", "LATEST", "MAX_CALLERS", "OTHERS", "Usage", "percentile"]
 
 LATEST = 500
 """Calls that percentiles are taken of: the latest, so that they tell how it is now; and five make up the last one."""
+
+BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Seconds between which calls are counted, by how long they took: a call on one host takes a tenth of a millisecond."""
 
 MAX_CALLERS = 200
 """Services told apart among the callers of a procedure: their names come from outside."""
@@ -25,14 +29,18 @@ class Usage:
         calls: how many were answered.
         errors: how many of these with an error.
         callers: how many by the caller's service.
+        seconds: how long all of them took together.
+        within: how many took so long: up to each of the `BOUNDS` and longer than the one before, and longer than all.
 
     """
 
-    __slots__ = ("_latest", "callers", "calls", "errors")
+    __slots__ = ("_latest", "callers", "calls", "errors", "seconds", "within")
 
     def __init__(self) -> None:
         self.calls = 0
         self.errors = 0
+        self.seconds = 0.0
+        self.within = [0] * (len(BOUNDS) + 1)
         self.callers: dict[str, int] = {}
         self._latest: deque[float] = deque(maxlen=LATEST)
 
@@ -40,6 +48,8 @@ class Usage:
         """Count a call: the seconds from its arrival to its answer, and the caller's service."""
         self.calls += 1
         self.errors += failed
+        self.seconds += seconds
+        self.within[bisect_left(BOUNDS, seconds)] += 1
         self._latest.append(seconds)
         callers = self.callers
         if caller not in callers and len(callers) >= MAX_CALLERS:

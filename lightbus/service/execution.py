@@ -212,6 +212,10 @@ class Execution:
         self._awaited: concurrent.futures.Future[Any] | None = None
         self._is_cancelled = False
 
+    def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function right here that waits for nothing."""
+        return _run(self.context, function, args, NOTHING)
+
     async def call(
         self,
         function: Callable[..., Any],

@@ -9,11 +9,13 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, overload
 
 from ..exceptions import InvalidDeclaration, did_you_mean
 from .execution import is_generator
+from .wrapping import NOTHING, Run, Wrapping, plainly
 
 __all__ = ["HOOKS", "Call", "CallBlocking", "HookDecorator", "HookRegistry", "decorator"]
 
@@ -23,6 +25,7 @@ HOOKS: Mapping[str, tuple[str, ...]] = {
     "on_start": ("client",),
     "on_stop": ("client",),
     "before_worker_start": ("client",),
+    "after_worker_started": ("client",),
     "after_worker_stopped": ("client",),
     "before_rpc_call": ("client", "rpc_message"),
     "after_rpc_call": ("client", "rpc_message", "result_message"),
@@ -33,8 +36,16 @@ HOOKS: Mapping[str, tuple[str, ...]] = {
     "before_event_execution": ("client", "event_message", "listener_name"),
     "after_event_execution": ("client", "event_message", "listener_name"),
     "on_events_lost": ("client", "api_name", "event_name", "group", "count"),
+    "around_rpc_call": ("client", "rpc_message"),
+    "around_rpc_execution": ("client", "rpc_message"),
+    "around_event_sent": ("client", "event_message"),
+    "around_event_execution": ("client", "event_message", "listener_name"),
 }
-"""Hook name -> the details it is told, by name. A function takes those it names; `**kwargs` takes them all."""
+"""
+Hook name -> the details it is told, by name. A function takes those it names; `**kwargs` takes them all.
+
+Those named `around_` return a context manager (`wrapping.py`).
+"""
 
 _BEFORE_PLUGINS, _PLUGIN, _AFTER_PLUGINS = range(3)
 
@@ -80,6 +91,7 @@ class HookRegistry:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._entries: dict[str, tuple[_Entry, ...]] = {}  # only hooks that have a function: `has` is one look-up
+        self._subjects: frozenset[str] = frozenset()
 
     def add(self, name: str, function: Callable[..., Any], *, before_plugins: bool = False) -> None:
         """
@@ -109,6 +121,10 @@ class HookRegistry:
         """Return whether anything is to be called. Every message asks, so that nothing is prepared for nobody."""
         return name in self._entries
 
+    def is_about(self, subject: str) -> bool:
+        """Return whether a function is called before, after or around something: "rpc_call", "event_sent", ..."""
+        return subject in self._subjects
+
     def functions(self, name: str) -> tuple[Callable[..., Any], ...]:
         """Return what is called, in order: functions before the plugins, plugins by priority, the other functions."""
         return tuple(entry.function for entry in self._entries.get(name, ()))
@@ -123,6 +139,13 @@ class HookRegistry:
         for entry in self._entries.get(name, ()):
             _check_ran(entry, call(entry.function, (), entry.arguments(details)))
 
+    def around(self, name: str, run: Run = plainly, /, **details: Any) -> AbstractContextManager[None]:
+        """Return what is to be entered around something; `run` calls the functions in their context."""
+        entries = self._entries.get(name)
+        if entries is None:
+            return NOTHING
+        return Wrapping([(entry.function, entry.arguments(details)) for entry in entries], run)
+
     def _add(self, name: str, function: Callable[..., Any], place: tuple[int, int]) -> None:
         entry = _Entry(function=function, wants=_wants(name, function), is_async=_is_async(function), place=place)
         with self._lock:
@@ -135,6 +158,7 @@ class HookRegistry:
             self._entries[name] = entries
         else:
             self._entries.pop(name, None)
+        self._subjects = frozenset(each.partition("_")[2] for each in self._entries)
 
 
 def _check_ran(entry: _Entry, value: Any) -> None:
@@ -161,6 +185,8 @@ def _wants(name: str, function: Callable[..., Any]) -> tuple[str, ...]:
         )
     if not callable(function):
         raise InvalidDeclaration(f"The {name} hook must be a function, not {type(function).__name__}.")
+    if name.startswith("around_"):
+        _check_can_wrap(name, function)
     if is_generator(function):
         raise _runs_nothing(function)
     try:
@@ -175,6 +201,14 @@ def _wants(name: str, function: Callable[..., Any]) -> tuple[str, ...]:
     for parameter in parameters:
         _check_can_be_told(name, function, parameter, told)
     return told
+
+
+def _check_can_wrap(name: str, function: Callable[..., Any]) -> None:
+    if is_generator(function) or _is_async(function):
+        raise InvalidDeclaration(
+            f"The {name} hook {_label(function)} has to return a context manager: write it as a plain function with "
+            "one `yield` where the thing itself happens, and @contextlib.contextmanager right above its `def`."
+        )
 
 
 def _check_can_be_told(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -33,12 +36,17 @@ def test_hooks_of_a_worker(bus: BusPath) -> None:
     def plain() -> None:
         ran.append("after_worker_stopped")
 
+    @bus.client.after_worker_started
+    async def serves(client: lightbus.BusClient) -> None:
+        assert await client.call_rpc_remote("auth", "check_password", {"username": "sally", "password": "secret"})
+        ran.append("after_worker_started")
+
     assert bus.client.after_worker_stopped(plain) is plain
     assert callable(bare)
     bus.client.start_in_background()
-    assert ran == ["before_worker_start", "on_start"]
+    assert ran == ["before_worker_start", "on_start", "after_worker_started"]
     bus.client.close()
-    assert ran == ["before_worker_start", "on_start", "on_stop", "after_worker_stopped"]
+    assert ran == ["before_worker_start", "on_start", "after_worker_started", "on_stop", "after_worker_stopped"]
 
 
 def test_sync_hook_may_block_and_call(bus: BusPath) -> None:
@@ -143,3 +151,93 @@ def test_hooks_of_events(bus: BusPath, door: Door) -> None:
         ("handled",),
         ("after", "hear"),
     ]
+
+
+class Wraps:
+    """Notes what is wrapped: "event_sent", and "event_sent: ValueError" where it failed; and how it was left."""
+
+    def __init__(self, bus: BusPath) -> None:
+        self.noted: list[str] = []
+        for what in ("rpc_call", "rpc_execution", "event_sent", "event_execution"):
+            getattr(bus.client, f"around_{what}")(self._hook(what))
+
+    def _hook(self, what: str) -> Callable[..., Any]:
+        @contextlib.contextmanager
+        def wrap(client: lightbus.BusClient) -> Iterator[None]:
+            seen.set(what)
+            try:
+                yield
+            except BaseException as error:
+                self.noted.append(f"{what}: {type(error).__name__}")
+                raise
+            assert seen.get() == what
+            self.noted.append(what)
+
+        return wrap
+
+
+seen: contextvars.ContextVar[str] = contextvars.ContextVar("seen", default="")
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["def", "async def"])
+def test_hooks_wrap_an_event(bus: BusPath, door: Door, is_async: bool) -> None:
+    """They are entered in the caller's and in the listener's context, and left however it ends: also by a failure."""
+    wraps = Wraps(bus)
+
+    def hear(message: lightbus.EventMessage, username: str) -> None:
+        assert seen.get() == "event_execution"
+        if username == "nobody":
+            raise ValueError(username)
+
+    async def hear_async(message: lightbus.EventMessage, username: str) -> None:
+        hear(message, username)
+
+    listener = hear_async if is_async else hear
+    on_error = lightbus.OnError.ACKNOWLEDGE_AND_LOG
+    bus.auth.user_registered.listen(listener, listener_name="hear", on_error=on_error)
+    bus.client.start_in_background()
+    door.fire(bus.auth.user_registered, username="sally")
+    wait_until(lambda: sorted(wraps.noted) == ["event_execution", "event_sent"])
+    wraps.noted.clear()
+    door.fire_many(bus.auth.user_registered, [{"username": "nobody"}, {"username": "sally"}])
+    expected = ["event_execution", "event_execution: ValueError", "event_sent", "event_sent"]
+    wait_until(lambda: sorted(wraps.noted) == expected)
+
+
+def test_hooks_wrap_a_call(bus: BusPath, door: Door) -> None:
+    """Those of the caller and those of the executing side; a failure is told with its exception on either side."""
+    wraps = Wraps(bus)
+    bus.client.start_in_background()
+    assert door.call(bus.auth.check_password, username="sally", password="secret") is True
+    assert wraps.noted == ["rpc_execution", "rpc_call"]
+    wraps.noted.clear()
+    with pytest.raises(LightbusWorkerError):
+        door.call(bus.auth.fail, why="so")
+    assert wraps.noted == ["rpc_execution: ValueError", "rpc_call: LightbusWorkerError"]
+
+
+def test_hooks_that_wrap_are_told_of_a_cancelled_call(bus: BusPath) -> None:
+    """A caller that gives up leaves them, as does the handler that is cancelled for it."""
+    began = asyncio.Event()
+
+    class SlowApi(lightbus.Api):
+        class Meta:
+            name = "slow"
+
+        async def wait(self) -> None:
+            began.set()
+            await asyncio.sleep(3600)
+
+    bus.client.register_api(SlowApi())
+    wraps = Wraps(bus)
+
+    async def main() -> None:
+        await bus.client.start_worker()
+        call = asyncio.create_task(bus.slow.wait.call_async())
+        await began.wait()
+        call.cancel()
+        await asyncio.wait([call])
+        await bus.client.stop_worker()
+
+    asyncio.run(main())
+    wait_until(lambda: sorted(wraps.noted) == ["rpc_call: CancelledError", "rpc_execution: CancelledError"])

@@ -64,3 +64,20 @@ def test_stopping_ends_the_thread() -> None:
         return watching
 
     assert not asyncio.run(main())._thread.is_alive()
+
+
+def test_delay_of_the_loop() -> None:
+    """It is known how late the loop came to its last beat, and while it stands still how late it is by now."""
+
+    async def main() -> None:
+        watching = Watchdog()
+        looks = asyncio.Event()
+        asyncio.get_running_loop().call_later(2 * watchdog.LOOK_EVERY, looks.set)
+        await looks.wait()
+        before = watching.delay
+        block(watching)
+        assert watching.silence > watchdog.BLOCKED_AFTER
+        assert watching.delay > before
+        watching.stop()
+
+    asyncio.run(main())

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightbus.rpc.statistics import LATEST, MAX_CALLERS, OTHERS, Usage, percentile
+from lightbus.rpc.statistics import BOUNDS, LATEST, MAX_CALLERS, OTHERS, Usage, percentile
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,13 @@ def test_callers_are_bounded() -> None:
     assert usage.callers[OTHERS] == 50
     assert usage.callers["service-0"] == 2
     assert sum(usage.callers.values()) == usage.calls
+
+
+@pytest.mark.parametrize(("seconds", "place"), [(0.0, 0), (0.0005, 0), (0.0006, 1), (10.0, 13), (11.0, 14)])
+def test_calls_are_counted_by_how_long_they_took(seconds: float, place: int) -> None:
+    """Each is counted once: under the first of the bounds that it does not exceed, or beyond all."""
+    usage = Usage()
+    usage.note(seconds, "web", failed=False)
+    assert [number for number, count in enumerate(usage.within) if count] == [place]
+    assert len(usage.within) == len(BOUNDS) + 1
+    assert usage.seconds == seconds

@@ -168,12 +168,11 @@ def test_a_generator_is_refused() -> None:
 
 
 def test_hooks_are_those_of_the_documents() -> None:
-    """The hooks are upstream's, four of a life and a pair around each of four things; and one of ours."""
-    around = ["rpc_call", "rpc_execution", "event_sent", "event_execution"]
-    pairs = {f"{when}_{what}" for when in ("before", "after") for what in around}
-    assert (
-        set(HOOKS) == {"on_start", "on_stop", "before_worker_start", "after_worker_stopped", "on_events_lost"} | pairs
-    )
+    """The hooks are upstream's, four of a life and a pair around each of four things; and some of ours."""
+    things = ["rpc_call", "rpc_execution", "event_sent", "event_execution"]
+    pairs = {f"{when}_{what}" for when in ("before", "after") for what in things}
+    ours = {"after_worker_started", "on_events_lost"} | {f"around_{what}" for what in things}
+    assert set(HOOKS) == {"on_start", "on_stop", "before_worker_start", "after_worker_stopped"} | pairs | ours
     assert all(details[0] == "client" for details in HOOKS.values())
 
 

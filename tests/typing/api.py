@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -199,6 +200,13 @@ async def after_execution(rpc_message: RpcMessage, result_message: ResultMessage
 def after_event(event_message: EventMessage, listener_name: str) -> None: ...
 
 
+@bus.client.around_rpc_execution
+@contextmanager
+def timed(rpc_message: RpcMessage) -> Iterator[None]:
+    yield
+
+
+bus.client.after_worker_started(bare)
 bus.client.after_worker_stopped(bare)
 bare()  # a decorated function stays what it was
 assert_type(before_call(RpcMessage(api_name="auth", procedure_name="check_password")), None)

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import Context, ContextVar
+from typing import Any
+
+import pytest
+
+from lightbus.exceptions import InvalidDeclaration
+from lightbus.service.hooks import HookRegistry
+from lightbus.service.wrapping import Wrapping
+
+told: ContextVar[str] = ContextVar("told", default="")
+
+
+def noting(order: list[str], name: str) -> Any:
+    """Return a hook that notes when it is entered and left, and with what."""
+
+    @contextmanager
+    def hook() -> Iterator[None]:
+        order.append(f"enter {name}")
+        try:
+            yield
+        except BaseException as error:
+            order.append(f"leave {name}: {error!r}")
+            raise
+        order.append(f"leave {name}")
+
+    return hook
+
+
+def test_the_first_one_is_outermost() -> None:
+    """They are entered in their order, and left in the other one."""
+    order: list[str] = []
+    with Wrapping([(noting(order, "a"), {}), (noting(order, "b"), {})]):
+        order.append("it")
+    assert order == ["enter a", "enter b", "it", "leave b", "leave a"]
+
+
+def test_each_is_told_of_a_failure_and_none_swallows_it() -> None:
+    """What the thing raised is raised all the same, also where a hook would keep it for itself."""
+    order: list[str] = []
+
+    @contextmanager
+    def swallow() -> Iterator[None]:
+        try:
+            yield
+        except ValueError:
+            order.append("swallowed")
+
+    with pytest.raises(ValueError, match="it"), Wrapping([(swallow, {}), (noting(order, "b"), {})]):
+        raise ValueError("it")
+    assert order == ["enter b", "leave b: ValueError('it')", "swallowed"]
+
+
+def test_one_that_cannot_be_entered_has_the_others_left() -> None:
+    """Whoever was entered before is left with the failure."""
+    order: list[str] = []
+
+    def failing() -> AbstractContextManager[None]:
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"), Wrapping([(noting(order, "a"), {}), (failing, {})]):
+        order.append("never")
+    assert order == ["enter a", "leave a: RuntimeError('no')"]
+
+
+def test_none_is_nothing_to_do() -> None:
+    """A hook may decide that there is nothing to wrap."""
+    order: list[str] = []
+    with Wrapping([(lambda: None, {}), (noting(order, "b"), {})]):
+        pass
+    assert order == ["enter b", "leave b"]
+
+
+def test_what_is_no_context_manager_is_named() -> None:
+    """The error says what is to be returned, and what was."""
+    with (
+        pytest.raises(InvalidDeclaration, match="has to return a context manager, and returned 5"),
+        Wrapping([(lambda: 5, {})]),
+    ):
+        pass
+
+
+def test_they_run_in_the_context_they_are_given() -> None:
+    """What is set on entering is there on leaving, and nowhere else."""
+    seen: list[str] = []
+
+    @contextmanager
+    def hook() -> Iterator[None]:
+        told.set("inside")
+        yield
+        seen.append(told.get())
+
+    with Wrapping([(hook, {})], Context().run):
+        seen.append(told.get())
+    assert seen == ["", "inside"]
+
+
+def test_left_although_a_thread_is_in_the_context() -> None:
+    """A thread that was left behind keeps the context to itself: the wraps are left all the same."""
+    order: list[str] = []
+    context, is_in, may_go = Context(), threading.Event(), threading.Event()
+
+    def stay() -> None:
+        is_in.set()
+        may_go.wait(10)
+
+    thread = threading.Thread(target=context.run, args=[stay])
+    with Wrapping([(noting(order, "a"), {})], context.run):
+        thread.start()
+        is_in.wait(10)
+    assert order == ["enter a", "leave a"]
+    may_go.set()
+    thread.join()
+
+
+def test_a_function_that_cannot_wrap_is_refused() -> None:
+    """A bare generator or an `async def` is refused where it is registered, with the line to add."""
+
+    def generator() -> Iterator[None]:
+        yield
+
+    async def coroutine() -> None: ...
+
+    for function in (generator, coroutine):
+        with pytest.raises(InvalidDeclaration, match=r"@contextlib\.contextmanager right above"):
+            HookRegistry().add("around_rpc_call", function)
+
+
+def test_nothing_is_made_where_nothing_wraps() -> None:
+    """Without such a hook the same thing is given each time."""
+    registry = HookRegistry()
+    assert registry.around("around_rpc_call") is registry.around("around_event_sent")
+    assert not registry.is_about("rpc_call")
+    registry.add("around_rpc_call", noting([], "a"))
+    assert registry.is_about("rpc_call")
+    assert not registry.is_about("event_sent")
