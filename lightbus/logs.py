@@ -41,6 +41,8 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
 
 
 def _is_gone(stream: Any) -> bool:
+    if getattr(stream, "closed", False):  # not every such stream says so when it is flushed
+        return True
     try:
         stream.flush()
     except (OSError, ValueError):

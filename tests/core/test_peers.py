@@ -1,0 +1,94 @@
+"""One peer as we know it, and what the doors see of all of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lightbus.core.peers import Peer, PeerState, Snapshot, Source
+from lightbus.wire.announcement import Announcement, ApiInfo
+
+CHECKS = ApiInfo(name="auth", procedures=("check",), events=("seen",))
+ONLY_EVENTS = ApiInfo(name="shop", events=("sold",))
+KEPT = ApiInfo(name="past", events=("gone",), keeps=True)
+
+
+def peer(*apis: ApiInfo, state: PeerState = PeerState.UP, **fields: Any) -> Peer:
+    """Return a peer with some APIs."""
+    announcement = Announcement(bus="b", instance="a" * 16, service="s", process="p", host="h", apis=apis)
+    return Peer(announcement=announcement, state=state, source=Source.DISCOVERY, changed_at=0, heard_at=0, **fields)
+
+
+def untold(*names: str | None) -> Peer:
+    """Return a peer that has not answered yet: of its APIs only names are known, or not even those."""
+    known = peer(state=PeerState.UNVERIFIED)
+    api_names = None if names == (None,) else names
+    return replace(known, announcement=replace(known.announcement, apis=None, api_names=api_names))
+
+
+@pytest.mark.parametrize("state", PeerState)
+def test_calls_are_for_who_is_up(state: PeerState) -> None:
+    """One that drains is live and finishes its work, and is sent nothing new."""
+    one = peer(state=state)
+    assert one.is_up is (state is PeerState.UP)
+    assert one.is_live is (state in (PeerState.UP, PeerState.DRAINING))
+
+
+def test_what_is_advertised() -> None:
+    """An API of which it only keeps events is none that it advertises."""
+    one = peer(CHECKS, ONLY_EVENTS, KEPT)
+    assert [one.advertises(name) for name in ("auth", "shop", "past", "other")] == [True, True, False, False]
+    assert one.keeps == {"past"}
+
+
+def test_procedures_are_served() -> None:
+    """Who only publishes the events of an API is asked for none of its procedures."""
+    one = peer(CHECKS, ONLY_EVENTS)
+    assert [one.serves(name) for name in ("auth", "shop", "other")] == [True, False, False]
+
+
+def test_who_has_not_told_may_serve_all() -> None:
+    """Of one that has not answered names are known at most."""
+    assert (untold("auth").advertises("auth"), untold("auth").advertises("shop")) == (True, False)
+    assert untold(None).advertises("auth") is None
+    assert untold("auth").serves("anything")
+    assert untold("auth").keeps == frozenset()
+
+
+def test_how_it_reads_in_a_log() -> None:
+    """Who, how far it is trusted, and what is wrong, if anything is."""
+    one = peer()
+    assert str(one) == f"{one.announcement} (up)"
+    quarantined = replace(one, state=PeerState.QUARANTINED, problem="nobody listens there")
+    assert str(quarantined) == f"{one.announcement} (quarantined: nobody listens there)"
+
+
+def test_a_snapshot_of_nobody() -> None:
+    """It has an answer to everything."""
+    nothing = Snapshot()
+    assert not nothing.is_up("a" * 16)
+    assert nothing.publishers("auth") == ()
+    assert nothing.api_names() == []
+
+
+@pytest.mark.parametrize(("state", "up"), [(PeerState.UP, True), (PeerState.DRAINING, True), (PeerState.SUSPECT, False)])
+def test_who_is_up_in_a_snapshot(state: PeerState, up: bool) -> None:
+    """Also one that finishes its work: its answers are waited for."""
+    one = peer(state=state)
+    assert Snapshot(peers={one.instance: one}).is_up(one.instance) is up
+
+
+def test_publishers_are_those_with_events() -> None:
+    """Who advertises an API first, then who keeps events of it."""
+    one, other = peer(CHECKS), peer(replace(KEPT, name="auth"))
+    snapshot = Snapshot(by_api={"auth": (one,)}, keeping={"auth": (other,), "past": (other,)})
+    assert snapshot.publishers("auth") == (one, other)
+    assert snapshot.publishers("past") == (other,)
+
+
+def test_internal_apis_are_not_listed() -> None:
+    """Public ones are, in order."""
+    one = (peer(CHECKS),)
+    assert Snapshot(by_api={"shop": one, "internal.peer": one, "auth": one}).api_names() == ["auth", "shop"]

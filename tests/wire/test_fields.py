@@ -1,0 +1,146 @@
+"""What a field of a message may hold: for each check what it takes, and what it does not."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Annotated, Any, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightbus.wire import fields
+from lightbus.wire.fields import MAX_INT, MAX_SECONDS, Check
+
+small = fields.whole(0, 9)
+SHORT = Annotated[str, fields.text(3)]
+
+CHECKS: dict[str, tuple[Check, list[Any], list[Any]]] = {
+    "anything": (fields.anything, [None, object(), []], []),
+    "flag": (fields.flag, [True, False], [0, 1, None, "", "true"]),
+    "text": (fields.text(3, least=1), ["a", "abc", "ä\n"], ["", "abcd", "a\0", b"a", None]),
+    "prose": (fields.prose(3), ["", "a\0b"], ["abcd", b"a", None]),
+    "one of": (fields.one_of("ack", "journal"), ["ack"], ["", "Ack", None, ["ack"], 1]),
+    "instance": (fields.instance_id, ["0123456789abcdef"], ["", "A" * 16, "a" * 15, "a" * 17, "g" * 16, b"a" * 16, 7]),
+    "no instance": (fields.no_instance_or_id, ["", "a" * 16], ["a", None, 0, b""]),
+    "binary": (fields.binary(2), [b"", b"ab"], [b"abc", "a", bytearray(b"a")]),
+    "whole": (small, [0, 9], [-1, 10, 1.0, True, "1", None, Decimal(1)]),
+    "number": (fields.number(-1, 1), [-1, 0.5, 1.0], [2, -1.1, math.nan, math.inf, True, "0", None, Decimal(0)]),
+    "optional": (fields.optional(small), [None, 3], [10, "3"]),
+    "optional type": (fields.optional(SHORT), [None, "abc"], ["abcd", 3]),
+    "either": (fields.either(small, SHORT), [3, "abc"], [10, "abcd", None]),
+    "listing": (fields.listing(small, 2), [[], [1], [1, 2]], [[1, 2, 3], [10], (1,), None, {1: 2}, "1"]),
+    "row": (fields.row(small, SHORT), [[1, "a"]], [[1], [1, "a", 2], ["a", 1], (1, "a"), None]),
+    "arguments": (fields.is_arguments, [{}, {"a": object()}], [{1: "a"}, {"a": 1, b"b": 2}, [], None, "a"]),
+    "string map": (fields.string_map(1), [{}, {"a": 1}], [{"a": 1, "b": 2}, {1: 1}, None]),
+    "since": (
+        fields.since,
+        [None, "$", "0", "x" * 512, 0, -1.5, MAX_SECONDS, datetime(2026, 1, 1, tzinfo=UTC)],
+        ["", "x" * 513, True, math.nan, MAX_SECONDS + 1, date(2026, 1, 1), b"0", [], Decimal(1)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_check_takes_its_kind(name: str) -> None:
+    """Both ends of each range are in it."""
+    check, taken, _ = CHECKS[name]
+    assert [value for value in taken if not check(value)] == []
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_check_refuses_all_others(name: str) -> None:
+    """Values of other types, also such as are equal to one that is taken, and those out of range."""
+    check, _, refused = CHECKS[name]
+    assert [value for value in refused if check(value)] == []
+
+
+@pytest.mark.parametrize("moment", [datetime.min, datetime.max, datetime.max.replace(tzinfo=UTC)])
+def test_since_a_moment_at_the_end_of_the_calendar(moment: datetime) -> None:
+    """Where no such second can be had, in this zone, it is refused, and nothing is raised."""
+    assert fields.since(moment) in (True, False)
+
+
+nested = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.binary(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2) | st.integers(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(nested)
+def test_no_value_makes_a_check_raise(value: Any) -> None:
+    """It says whether it takes it, of whatever a peer sends."""
+    published = [fields.published_records(5), fields.published_records(5, or_sizes=True)]
+    for check in [check for check, _, _ in CHECKS.values()] + published:
+        assert check(value) in (True, False)
+
+
+RECORDS: list[tuple[Any, bool]] = [
+    ([], True),
+    ([[1, 0, b""]], True),
+    ([[1, 0, b"a"], [2, 1, b"b"], [9, 2, b"c"]], True),
+    ([[1, 0, b""], [2, 0, b""]], True),  # the one before, of another partition
+    ([[MAX_INT, 0, b""]], True),
+    ([[MAX_INT + 1, 0, b""]], False),
+    ([[1, 0, b""], [1, 0, b""]], False),
+    ([[2, 0, b""], [1, 0, b""]], False),
+    ([[1, 1, b""]], False),
+    ([[0, 0, b""]], False),
+    ([[1, -1, b""]], False),
+    ([[1, 0]], False),
+    ([[1, 0, b"", 0]], False),
+    ([[1.0, 0, b""]], False),
+    ([[True, 0, b""]], False),
+    ([[1, 0, ""]], False),
+    ([(1, 0, b"")], False),
+    ([[n, 0, b""] for n in range(1, 7)], False),
+    (None, False),
+]
+
+
+@pytest.mark.parametrize(("value", "taken"), RECORDS)
+def test_published_records(value: Any, taken: bool) -> None:
+    """They are in order, each behind the one before of its topic, and no more than so many."""
+    assert fields.published_records(5)(value) is taken
+
+
+@pytest.mark.parametrize(("size", "taken"), [(0, True), (MAX_INT, True), (-1, False), (MAX_INT + 1, False), (1.0, False)])
+def test_the_size_instead_of_a_record(size: Any, taken: bool) -> None:
+    """Only where a page may leave out an event that is too large."""
+    assert fields.published_records(5, or_sizes=True)([[1, 0, size]]) is taken
+    assert not fields.published_records(5)([[1, 0, size]])
+
+
+def test_values_pass_where_each_does() -> None:
+    """One that does not is enough."""
+    checks = (fields.flag, small)
+    assert fields.passes(checks, [True, 3])
+    assert not fields.passes(checks, [True, 10])
+    assert not fields.passes(checks, [1, 3])
+
+
+class Checked(NamedTuple):
+    name: Annotated[str, fields.text(3)]
+    is_new: Annotated[bool, fields.flag] = False
+
+
+class Unchecked(NamedTuple):
+    name: str
+    is_new: Annotated[bool, fields.flag]
+    size: int
+
+
+def test_the_checks_of_a_message_stand_beside_its_fields() -> None:
+    """In their order."""
+    first, second = fields.checks_of(Checked)
+    assert (first("abc"), first("abcd"), first(True)) == (True, False, False)
+    assert second is fields.flag
+
+
+def test_a_field_without_a_check_is_a_mistake() -> None:
+    """It is named when the module is imported."""
+    with pytest.raises(TypeError, match="Unchecked: no check stands beside the type of name, size"):
+        fields.checks_of(Unchecked)

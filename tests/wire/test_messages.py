@@ -1,0 +1,58 @@
+"""The message table: every kind has a class, a number and a place in `Message`, and what was added later is optional."""
+
+from __future__ import annotations
+
+import typing
+
+import pytest
+
+from lightbus.wire import messages
+from lightbus.wire.fields import checks_of
+from lightbus.wire.messages import Kind, Message
+
+CLASSES: list[type] = list(typing.get_args(Message))
+PUBLISHED = {Kind.EVENTS, Kind.MARKER, Kind.HEAD}
+
+
+def defaults_of(cls: type) -> dict[str, object]:
+    """Return the defaults of the fields of a message."""
+    defaults: dict[str, object] = getattr(cls, "_field_defaults")  # noqa: B009 - mypy knows no such thing of a type
+    return defaults
+
+
+def test_each_kind_has_its_class() -> None:
+    """By its name, and no class is without a kind."""
+    assert {kind.name.title() for kind in Kind} == {cls.__name__ for cls in CLASSES}
+    assert len(CLASSES) == len(Kind)
+
+
+def test_numbers_are_for_good() -> None:
+    """They are on the wire: from 1 on without a gap, what is published from 32 on; none is ever used anew."""
+    assert sorted(set(Kind) - PUBLISHED) == list(range(1, 28))
+    assert sorted(PUBLISHED) == [32, 33, 34]
+    assert (Kind.HELLO, Kind.REQUEST, Kind.RESULT, Kind.ACK, Kind.EVENTS) == (1, 3, 4, 19, 32)
+
+
+def test_all_is_said_to_be_public() -> None:
+    """Who imports the table finds every message in it."""
+    assert set(messages.__all__) == {cls.__name__ for cls in CLASSES} | {"Kind", "Message"}
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: str(cls.__name__))
+def test_each_field_has_a_check(cls: type) -> None:
+    """So nothing arrives that nobody has looked at."""
+    assert len(checks_of(cls)) == len(typing.get_type_hints(cls))
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: str(cls.__name__))
+def test_defaults_are_what_a_peer_may_have_left_out(cls: type) -> None:
+    """They pass the checks of their fields: what was left out is as what was sent."""
+    checks = dict(zip(typing.get_type_hints(cls), checks_of(cls), strict=True))
+    assert all(checks[name](value) for name, value in defaults_of(cls).items())
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: str(cls.__name__))
+def test_each_message_is_explained(cls: type) -> None:
+    """By who says it to whom."""
+    assert cls.__doc__
+    assert not cls.__doc__.startswith(f"{cls.__name__}(")  # what a NamedTuple without words of its own has
