@@ -3,13 +3,16 @@ Starting `python -m lightbus` as a copy of an interpreter that has imported it, 
 
 To import the package takes longer than all that most programs of the tests do, and they are a thousand. So one
 interpreter imports it, and forks for each of them. The copy gets the arguments, the directory, the environment and the
-output that a new interpreter would have got, runs the module, and ends as an interpreter ends. It is a child of the
-tests' process, as other programs are: it has been left by its parent while we were the ones who take up orphans.
+output that a new interpreter would have got, runs the module, and ends as an interpreter ends: but for taking apart
+what it has been given. It is a child of the tests' process, as other programs are: it has been left by its parent
+while we were the ones who take up orphans.
 """
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -37,6 +40,8 @@ PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 PRELOADED = (
     "lightbus.cli.commands.run", "lightbus.cli.support.bus_module", "lightbus.cli.support.logs", "lightbus.plugins",
     "lightbus.service.casting", "lightbus.adapters.mdns.discovery", "zeroconf.asyncio",
+    "lightbus.cli.support.connection", "lightbus.cli.support.output", "lightbus.cli.support.publishers",
+    "rich.console", "rich.table",
 )  # fmt: skip
 """What most of the programs import."""
 
@@ -146,11 +151,34 @@ def _become(request: dict[str, Any]) -> None:
     random.seed()
 
 
+def _run() -> None:
+    """Run the command, and end as an interpreter does: threads first, exit functions, what was written, and objects."""
+    shared = set(sys.modules)
+    try:
+        runpy.run_module("lightbus", run_name="__main__", alter_sys=True)
+        code = 0
+    except SystemExit as error:
+        if not isinstance(error.code, int | None):
+            raise
+        code = error.code or 0
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not stream.closed:
+            stream.flush()
+    for name in set(sys.modules) - shared:
+        del sys.modules[name]
+    gc.collect()  # what was made here may complain; what was there before would take longer than most commands do
+    os._exit(code & 0xFF)
+
+
 if __name__ == "__main__":
     with socket.socket(fileno=int(sys.argv[1])) as _channel:
         del sys.path[0]  # ours
         for _name in PRELOADED:
             importlib.import_module(_name)
+        gc.collect()
+        gc.freeze()  # a copy shares the memory of what it does not look through
         _request = _requested(_channel)
     _become(_request)
-    runpy.run_module("lightbus", run_name="__main__", alter_sys=True)
+    _run()
