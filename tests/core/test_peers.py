@@ -73,7 +73,9 @@ def test_a_snapshot_of_nobody() -> None:
     assert nothing.api_names() == []
 
 
-@pytest.mark.parametrize(("state", "up"), [(PeerState.UP, True), (PeerState.DRAINING, True), (PeerState.SUSPECT, False)])
+@pytest.mark.parametrize(
+    ("state", "up"), [(PeerState.UP, True), (PeerState.DRAINING, True), (PeerState.SUSPECT, False)]
+)
 def test_who_is_up_in_a_snapshot(state: PeerState, up: bool) -> None:
     """Also one that finishes its work: its answers are waited for."""
     one = peer(state=state)

@@ -107,7 +107,9 @@ def test_published_records(value: Any, taken: bool) -> None:
     assert fields.published_records(5)(value) is taken
 
 
-@pytest.mark.parametrize(("size", "taken"), [(0, True), (MAX_INT, True), (-1, False), (MAX_INT + 1, False), (1.0, False)])
+@pytest.mark.parametrize(
+    ("size", "taken"), [(0, True), (MAX_INT, True), (-1, False), (MAX_INT + 1, False), (1.0, False)]
+)
 def test_the_size_instead_of_a_record(size: Any, taken: bool) -> None:
     """Only where a page may leave out an event that is too large."""
     assert fields.published_records(5, or_sizes=True)([[1, 0, size]]) is taken

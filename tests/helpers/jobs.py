@@ -1,0 +1,77 @@
+"""Calls as a worker has taken them, without a worker: for tests of what it does with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from lightbus.rpc.job import Job
+from lightbus.service.api import Api
+from lightbus.wire import envelope
+from lightbus.wire.envelope import Request
+
+__all__ = ["CALLER", "ME", "Point", "Worked", "frame_of", "job_of", "request_of"]
+
+ME, CALLER = "a" * 16, "c" * 16
+
+
+@dataclass
+class Point:
+    """A value that is a dict on the wire."""
+
+    x: int
+
+
+class Worked(Api):
+    """Handlers of both kinds."""
+
+    class Meta:
+        name = "work"
+
+    async def echo(self, value: Any = None) -> Any:
+        """Return what was given, on the loop."""
+        return value
+
+    def echo_in_thread(self, value: Any = None) -> Any:
+        """Return what was given, in a thread."""
+        return value
+
+    async def promise(self, value: Any = None) -> int:
+        """Return what was given, where an integer is promised."""
+        return value  # type: ignore[no-any-return]
+
+    async def typed(self, point: Point) -> str:
+        """Return what kind of value was given."""
+        return type(point).__name__
+
+    async def fail(self, value: Any = None) -> None:
+        """Raise what was given."""
+        raise value
+
+
+def request_of(procedure: str = "echo", api: str = "work", **fields: Any) -> Request:
+    """Return a request; fields of the envelope may be given."""
+    plain = {
+        "target": ME, "api": api, "procedure": procedure, "left": 5.0, "caller": CALLER,
+        "chain": [], "trace": None, "epoch": 0, "kwargs": {},
+    }  # fmt: skip
+    return Request(**{**plain, **fields})
+
+
+def job_of(
+    procedure: str = "echo",
+    *,
+    api: str = "work",
+    memory: int = 1,
+    call_id: int = 1,
+    marks: dict[str, Job] | None = None,
+    **fields: Any,
+) -> Job:
+    """Return a call of `Worked`, whose API may have another name on the wire."""
+    request = request_of(procedure, api, **fields)
+    return Job(b"somebody", call_id, request, Worked().procedures[procedure], memory, {} if marks is None else marks)
+
+
+def frame_of(job: Job) -> bytes:
+    """Return what a call came as."""
+    return envelope.encode(job.request, job.call_id)

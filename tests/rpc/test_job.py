@@ -1,0 +1,82 @@
+"""One call that a worker has taken."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from helpers.jobs import CALLER, ME, frame_of, job_of
+from lightbus.rpc.job import SMALL, Job
+from lightbus.service.execution import Execution
+
+
+def test_what_is_known_at_once() -> None:
+    """Its name, its deadline, and that nothing has become of it yet."""
+    job = job_of(left=5.0, chain=["x"])
+    assert (job.name, job.call_id, job.request.caller) == ("work.echo", 1, CALLER)
+    assert 4.0 < job.deadline.left() <= 5.0
+    assert job.served.outer == ("x",)
+    assert (job.cancelled, job.counted, job.failed, job.in_user_code, job.nested) == (False, False, False, False, 0)
+    assert (job.task, job.execution, job.holder, job.frame, job.arguments) == (None, None, None, b"", None)
+
+
+@pytest.mark.parametrize(("api", "internal"), [("internal.peer", True), ("internal", False), ("work", False)])
+def test_questions_about_the_worker(api: str, internal: bool) -> None:
+    """They have APIs of their own."""
+    assert job_of(api=api).is_internal is internal
+
+
+def test_a_mark_is_made_when_it_is_needed() -> None:
+    """Most calls call nobody; who is called back finds the call by it, and nobody else could name it."""
+    marks: dict[str, Job] = {}
+    one, other = job_of(marks=marks, chain=["x"]), job_of(marks=marks)
+    assert marks == {}
+    assert one.mark == ""
+    assert one.served.chain == ("x", one.mark)
+    assert marks == {one.mark: one}
+    assert one.served.chain == ("x", one.mark)  # the same one from now on
+    assert other.served.chain == (other.mark,)
+    assert len({one.mark, other.mark}) == 2
+    assert one.mark.startswith(f"{ME}:")
+    assert len(one.mark) <= 64  # what a chain may hold
+
+
+@pytest.mark.parametrize("size", [10, SMALL])
+def test_a_call_that_waits(size: int) -> None:
+    """A large one is kept as it came, without what was made of it; afterwards it is as it was before."""
+    value = "x" * size
+    job = job_of(kwargs={"value": value})
+    frame, request = frame_of(job), job.request
+    job.wait_as(frame)
+    assert job.frame == frame
+    assert job.request.kwargs == ({"value": value} if len(frame) <= SMALL else {})
+    assert job.request[:-1] == request[:-1]
+    job.wait_no_more()
+    assert (job.request, job.frame) == (request, b"")
+
+
+class Interrupted:
+    """A task, or an execution, that notes whether it was cancelled."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """Note it."""
+        self.cancelled = True
+
+
+def test_interrupting_a_task_first() -> None:
+    """A coroutine is cancelled where it awaits; what runs in a thread is told by its execution."""
+    job = job_of()
+    job.interrupt()  # not begun: nothing
+    task, execution = Interrupted(), Interrupted()
+    job.execution = cast(Execution, execution)
+    job.interrupt()
+    assert execution.cancelled
+    execution.cancelled = False
+    job.task = cast("asyncio.Task[Any]", task)
+    job.interrupt()
+    assert (task.cancelled, execution.cancelled) == (True, False)

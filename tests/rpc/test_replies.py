@@ -1,0 +1,158 @@
+"""What a call is answered with."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from helpers.jobs import job_of
+from lightbus.config import Config
+from lightbus.exceptions import (
+    DeformError,
+    InvalidParameters,
+    JournalError,
+    PayloadTooLarge,
+    ValidationError,
+)
+from lightbus.rpc.job import Job
+from lightbus.rpc.replies import Replies
+from lightbus.service.execution import Execution
+from lightbus.wire import envelope
+from lightbus.wire.envelope import Error, Message, Result
+
+
+class Bench:
+    """Replies with what they count, for callers that take so many bytes."""
+
+    def __init__(self, most: int = 0, **settings: Any) -> None:
+        self.counts: Counter[str] = Counter()
+        self.replies = Replies(Config(**settings), self.counts, lambda caller: most)
+
+    def error(self, job: Job, error: BaseException) -> Error:
+        """Return what a caller is told."""
+        message = decoded(self.replies.of_error(job, error))
+        assert isinstance(message, Error)
+        return message
+
+
+def decoded(frame: bytes) -> Message:
+    """Return the message of an answer to call 1."""
+    call_id, message = envelope.decode(frame)
+    assert call_id == 1
+    return message
+
+
+def in_user_code(job: Job) -> Job:
+    """Return a call whose handler has begun."""
+    job.in_user_code = True
+    job.execution = Execution(None, None, job.served)  # type: ignore[arg-type]
+    return job
+
+
+@pytest.mark.parametrize("value", [None, 7, [1, {"a": b"b"}]])
+def test_a_result(value: Any) -> None:
+    """It goes under the number of the call."""
+    assert decoded(Bench().replies.of_result(job_of(), value)) == Result(value)
+
+
+def test_a_result_is_held_to_its_promise() -> None:
+    """Unless the settings say not to look."""
+    with pytest.raises(ValidationError):
+        Bench().replies.of_result(job_of("promise"), "no number")
+    lax = Bench(apis={"work": {"validate": False}})
+    assert decoded(lax.replies.of_result(job_of("promise"), "no number")) == Result("no number")
+
+
+def test_a_result_that_cannot_be_sent() -> None:
+    """Whose it was is said, and where in it."""
+    with pytest.raises(DeformError, match=r"The result of work\.echo cannot be sent: .*object"):
+        Bench().replies.of_result(job_of(), {"a": object()})
+
+
+def test_a_result_that_is_too_large_for_the_caller() -> None:
+    """Both limits are named, and what to do."""
+    with pytest.raises(PayloadTooLarge) as raised:
+        Bench(most=2000).replies.of_result(job_of(), "x" * 3000)
+    assert "the caller takes messages of 2000 (this process may send 67108864)" in str(raised.value)
+    assert "raise network.max_message_size on both sides" in str(raised.value)
+    assert Bench(most=4000).replies.of_result(job_of(), "x" * 3000)
+
+
+def test_a_result_that_is_too_large_to_send() -> None:
+    """Whatever the caller would take."""
+    bench = Bench(most=10**9, network={"max_message_size": 2000})
+    with pytest.raises(PayloadTooLarge, match="a message may have 2000\\. "):
+        bench.replies.of_result(job_of(), "x" * 3000)
+
+
+def test_what_everybody_takes_is_not_looked_at() -> None:
+    """A kilobyte goes to whoever asks for less."""
+    assert Bench(most=10).replies.of_result(job_of(), "x" * 900)
+
+
+def test_an_error_of_the_handler(caplog: pytest.LogCaptureFixture) -> None:
+    """It is counted, logged, and told with its text; the call was executed."""
+    bench, job = Bench(), in_user_code(job_of())
+    error = bench.error(job, ValueError("no", 7))
+    assert "ValueError" in error.message
+    assert error.started
+    assert (job.failed, bench.counts["failed"]) == (True, 1)
+    assert "work.echo" in caplog.text
+
+
+def test_a_complaint_about_the_call(caplog: pytest.LogCaptureFixture) -> None:
+    """It is the caller's fault: not counted, not logged, and nothing was executed."""
+    bench, job = Bench(), job_of()
+    error = bench.error(job, InvalidParameters("there is no 'a'"))
+    assert (error.code, error.message, error.started) == (InvalidParameters("").code, "there is no 'a'", False)
+    assert (job.failed, bench.counts["failed"], caplog.text) == (True, 0, "")
+
+
+def test_a_complaint_of_a_nested_call_is_an_error_of_the_handler() -> None:
+    """The same exception, raised by what the handler called, says nothing of this call's own arguments."""
+    bench = Bench()
+    error = bench.error(in_user_code(job_of()), InvalidParameters("of another call"))
+    assert error.started
+    assert error.code != InvalidParameters("").code
+    assert bench.counts["failed"] == 1
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), concurrent.futures.CancelledError()])
+def test_who_gave_up_is_told_nothing(error: BaseException) -> None:
+    """A call that its caller has cancelled has no answer; one that cancels itself has an error."""
+    given_up = job_of()
+    given_up.cancelled = True
+    bench = Bench()
+    assert bench.replies.of_error(given_up, error) == b""
+    assert not given_up.failed
+    assert bench.error(in_user_code(job_of()), error).started
+
+
+def test_another_error_of_a_call_that_was_given_up_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody waits for it, but it is a mistake in the program."""
+    job = in_user_code(job_of())
+    job.cancelled = True
+    assert Bench().replies.of_error(job, ValueError("in the finally"))
+    assert "in the finally" in caplog.text
+
+
+def test_a_full_disk_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Every call that fires something fails: the log is not to fill the rest of the disk."""
+    bench = Bench()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(100):
+            bench.error(in_user_code(job_of()), JournalError("The disk is full: make room."))
+    assert bench.counts["failed"] == 100
+    assert 0 < len(caplog.records) < 10
+
+
+def test_an_error_is_cut_to_what_the_caller_takes() -> None:
+    """It is told at any size, since nobody could do anything about it."""
+    frame = Bench(most=2000).replies.of_error(in_user_code(job_of()), ValueError("x" * 200_000))
+    assert len(frame) <= 2000
+    assert "ValueError" in decoded(frame).message  # type: ignore[union-attr]

@@ -1,0 +1,217 @@
+"""The execution of a call: its arguments, the hooks around it, and its handler, on the loop or in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from helpers.jobs import frame_of, job_of
+from lightbus.config import Config
+from lightbus.message import ResultMessage, RpcMessage
+from lightbus.rpc.job import Job
+from lightbus.rpc.places import Places
+from lightbus.rpc.replies import Replies
+from lightbus.rpc.runner import Runner
+from lightbus.service.hooks import HookRegistry
+from lightbus.wire import envelope
+from lightbus.wire.envelope import Error, Message, Result
+
+
+class Bench:
+    """A runner whose answers are kept."""
+
+    def __init__(self, executor: ThreadPoolExecutor, **settings: Any) -> None:
+        config = Config(**settings)
+        loop = asyncio.get_running_loop()
+        self.hooks = HookRegistry()
+        self.finished: list[tuple[Job, Message | None, float | None]] = []
+        self.is_finished = asyncio.Event()
+        self.places = Places(config, loop, Counter(), lambda job: None, lambda job, reason: None)
+        self.runner = Runner(
+            config=config, hooks=self.hooks, client="the client", loop=loop, executor=executor,
+            places=self.places, replies=Replies(config, Counter(), lambda caller: 0), finished=self.finish,
+        )  # fmt: skip
+
+    def finish(self, job: Job, frame: bytes, ended: float | None) -> None:
+        """Keep an answer."""
+        self.finished.append((job, envelope.decode(frame)[1] if frame else None, ended))
+        self.is_finished.set()
+
+    async def run(self, job: Job, *, blocking: bool = False) -> Message | None:
+        """Execute a call, and return its answer."""
+        self.places.take(job, frame_of(job))
+        if blocking:
+            await asyncio.to_thread(self.runner.run_blocking, job)
+        else:
+            await self.runner.run(job)
+        await self.is_finished.wait()
+        [(finished, answer, ended)] = self.finished
+        assert finished is job
+        assert (ended is not None) is blocking
+        return answer
+
+
+def execute(test: Callable[[Bench], Awaitable[None]], **settings: Any) -> None:
+    """Run a test with a runner."""
+
+    async def main() -> None:
+        with ThreadPoolExecutor(2) as executor:
+            await test(Bench(executor, **settings))
+
+    asyncio.run(main())
+
+
+KINDS = pytest.mark.parametrize("blocking", [False, True], ids=["loop", "thread"])
+
+
+def name_of(kind: str, *, blocking: bool) -> str:
+    """Return the name of a handler of a kind."""
+    return f"{kind}_in_thread" if blocking else kind
+
+
+@KINDS
+def test_a_result(blocking: bool) -> None:
+    """The handler is given the arguments."""
+
+    async def test(bench: Bench) -> None:
+        job = job_of(name_of("echo", blocking=blocking), kwargs={"value": [1, "a"]})
+        assert await bench.run(job, blocking=blocking) == Result([1, "a"])
+        assert (job.failed, job.in_user_code) == (False, False)
+
+    execute(test)
+
+
+@KINDS
+def test_arguments_that_do_not_fit(blocking: bool) -> None:
+    """Nothing is executed, and no hook runs; unless the settings say not to look."""
+
+    async def test(bench: Bench) -> None:
+        ran: list[str] = []
+        bench.hooks.add("before_rpc_execution", lambda **details: ran.append("before"))
+        job = job_of(name_of("echo", blocking=blocking), kwargs={"nothing": 1})
+        answer = await bench.run(job, blocking=blocking)
+        assert isinstance(answer, Error)
+        assert (answer.started, ran, job.execution) == (False, [], None)
+
+    execute(test)
+
+
+@KINDS
+def test_hooks_around_a_call(blocking: bool) -> None:
+    """They are told of the call, and afterwards of its result."""
+
+    async def test(bench: Bench) -> None:
+        before: list[dict[str, Any]] = []
+        after: list[dict[str, Any]] = []
+        bench.hooks.add("before_rpc_execution", lambda **details: before.append(details))
+        bench.hooks.add("after_rpc_execution", lambda **details: after.append(details))
+        job = job_of(name_of("echo", blocking=blocking), call_id=7, kwargs={"value": 3})
+        await bench.run(job, blocking=blocking)
+        [details], [more] = before, after
+        message = details["rpc_message"]
+        assert isinstance(message, RpcMessage)
+        assert (message.api_name, message.procedure_name, message.kwargs, message.id) == (
+            "work", job.request.procedure, {"value": 3}, "7",
+        )  # fmt: skip
+        assert details["client"] == "the client"
+        result = more["result_message"]
+        assert isinstance(result, ResultMessage)
+        assert (result.result, result.error, result.rpc_message_id, result.trace) == (3, False, "7", "")
+
+    execute(test)
+
+
+def test_hooks_after_a_failure() -> None:
+    """They are told of what was raised, and the caller, too."""
+
+    async def test(bench: Bench) -> None:
+        told: list[ResultMessage] = []
+        bench.hooks.add("after_rpc_execution", lambda **details: told.append(details["result_message"]))
+        error = ValueError("no")
+        answer = await bench.run(job_of("fail", kwargs={}))
+        assert isinstance(answer, Error)
+        assert answer.started
+        [result] = told
+        assert (result.error, type(result.result)) == (True, TypeError)
+        assert "raise value" in result.trace
+        assert error is not result.result
+
+    execute(test)
+
+
+@KINDS
+def test_questions_about_the_worker_have_no_hooks(blocking: bool) -> None:
+    """Who counts calls by them counts those of the users."""
+
+    async def test(bench: Bench) -> None:
+        ran: list[str] = []
+        for name in ("before_rpc_execution", "after_rpc_execution"):
+            bench.hooks.add(name, lambda **details: ran.append("hook"))
+        job = job_of(name_of("echo", blocking=blocking), api="internal.peer")
+        assert await bench.run(job, blocking=blocking) == Result(None)
+        assert ran == []
+
+    execute(test)
+
+
+@KINDS
+def test_a_hook_that_fails_fails_the_call(blocking: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """The handler is not executed."""
+
+    def refuse(**details: Any) -> None:
+        raise PermissionError("not you")
+
+    async def test(bench: Bench) -> None:
+        bench.hooks.add("before_rpc_execution", refuse)
+        answer = await bench.run(job_of(name_of("echo", blocking=blocking)), blocking=blocking)
+        assert isinstance(answer, Error)
+        assert "not you" in answer.message
+
+    execute(test)
+
+
+def test_a_call_that_was_given_up_is_not_executed() -> None:
+    """Its answer is empty."""
+
+    async def test(bench: Bench) -> None:
+        job = job_of()
+        job.cancelled = True
+        assert await bench.run(job) is None
+        assert job.execution is None
+
+    execute(test)
+
+
+def test_a_thread_that_ends_after_the_loop(caplog: pytest.LogCaptureFixture) -> None:
+    """Its caller gets no answer, and that is said."""
+    kept: list[tuple[Bench, Job]] = []
+
+    async def main() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            kept.append((Bench(executor), job_of("echo_in_thread")))
+
+    asyncio.run(main())
+    [(bench, job)] = kept
+    thread = threading.Thread(target=bench.runner.run_blocking, args=(job,))
+    with caplog.at_level(logging.WARNING):
+        thread.start()
+        thread.join()
+    assert "work.echo_in_thread ended after the worker had stopped; its caller gets no answer" in caplog.text
+    assert bench.finished == []
+
+
+@pytest.mark.parametrize(("cast", "kind"), [(True, "Point"), (False, "dict")])
+def test_values_are_cast_where_the_settings_say_so(cast: bool, kind: str) -> None:
+    """And left as they came where not."""
+
+    async def test(bench: Bench) -> None:
+        assert await bench.run(job_of("typed", kwargs={"point": {"x": 1}})) == Result(kind)
+
+    execute(test, apis={"work": {"cast_values": cast}})
