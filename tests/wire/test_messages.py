@@ -1,4 +1,4 @@
-"""The message table: every kind has a class, a number and a place in `Message`, and what was added later is optional."""
+"""The message table: every kind has a class, a number and a place in `Message`; what came later is optional."""
 
 from __future__ import annotations
 
