@@ -12,13 +12,11 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import socket as sockets
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from enum import Enum
 from functools import partial
 from queue import SimpleQueue
 from weakref import WeakKeyDictionary
@@ -27,8 +25,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from ..host.descriptors import connection_limit, descriptor_limit, descriptors_left
-from .borrowing import borrowed
-from .turnstile import Turnstile
+from .entrance import OF_THIS_HOST, Door, Entrance
 
 __all__ = ["Gate", "reason_of"]
 
@@ -52,11 +49,6 @@ NEAR_LIMIT = 0.8
 LOOK_EVERY = 50
 """Milliseconds between two looks whether there is room again, and who came meanwhile."""
 
-TURNSTILE_WAIT = 0.001
-TURNSTILE_TRIES = 200
-"""How often, with pauses of so many seconds, a socket is looked for in the set that libzmq waits at: it is put there
-by another thread."""
-
 _FAILED = (
     int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL),
     int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL),
@@ -69,9 +61,6 @@ _WATCHED = (
     int(zmq.EVENT_DISCONNECTED),
     int(zmq.EVENT_MONITOR_STOPPED),
 )
-
-NOT_SEEN = "from somebody who was gone at once"
-OF_THIS_HOST = "from this host"
 
 REASONS = {
     "other_key": "it has another key than this bus",
@@ -94,14 +83,6 @@ def reason_of(event: int, value: int) -> str:
         int(zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC): "other_key",
         int(zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH): "no_key",
     }.get(value, "malformed")
-
-
-class _Door(Enum):
-    """What becomes of somebody who comes."""
-
-    OPEN = "taken"
-    ONE_BY_ONE = "taken, and the next one when that is known"
-    SHUT = "turned away"
 
 
 class Gate:
@@ -133,7 +114,7 @@ class Gate:
         self._context = context
         self._limit = connection_limit(descriptor_limit()) if limit is None else limit
         self._clock = clock
-        self._door = _Door.OPEN
+        self._door = Door.OPEN
         self._zap = context.socket(zmq.REP)
         try:
             self._zap.bind(ZAP_ENDPOINT)
@@ -146,9 +127,9 @@ class Gate:
         self._ring = context.socket(zmq.PAIR)
         self._ring.connect(bell)
         self._lock = threading.Lock()  # over `_ring`
-        self._new: SimpleQueue[tuple[zmq.Socket[bytes], _Watch]] = SimpleQueue()
-        self._watched: WeakKeyDictionary[zmq.Socket[bytes], _Watch] = WeakKeyDictionary()
-        self._monitors: dict[zmq.Socket[bytes], _Watch] = {}
+        self._new: SimpleQueue[tuple[zmq.Socket[bytes], Entrance]] = SimpleQueue()
+        self._watched: WeakKeyDictionary[zmq.Socket[bytes], Entrance] = WeakKeyDictionary()
+        self._monitors: dict[zmq.Socket[bytes], Entrance] = {}
         self._log_at = 0.0
         self._pause = FIRST_PAUSE
         self._thread = threading.Thread(target=self._run, name="lightbus-gate", daemon=True)
@@ -191,7 +172,7 @@ class Gate:
         monitor.set(zmq.RCVHWM, 0)
         # Connected here: an event that nobody is connected for would hold up libzmq's thread, and with it everything.
         monitor.connect(endpoint)
-        watch = self._watched[socket] = _Watch()
+        watch = self._watched[socket] = Entrance()
         self._new.put((monitor, watch))
         self._wake()
         return partial(self.unwatch, socket)
@@ -241,7 +222,7 @@ class Gate:
 
     def _turn(self, poller: zmq.Poller) -> bool:
         """Wait until something happens, take it in, and return whether to go on."""
-        timeout = LOOK_EVERY if self._door is _Door.SHUT else None
+        timeout = LOOK_EVERY if self._door is Door.SHUT else None
         for socket, _ in poller.poll(timeout):
             if socket is self._zap:
                 self._answer()
@@ -253,9 +234,9 @@ class Gate:
                 poller.unregister(socket)
                 del self._monitors[socket]
                 socket.close(linger=0)
-        if self._door is _Door.SHUT:
+        if self._door is Door.SHUT:
             self._open_as_far_as_there_is_room()
-        if self._door is _Door.SHUT:
+        if self._door is Door.SHUT:
             self._turn_away()
         return True
 
@@ -267,8 +248,8 @@ class Gate:
 
     def _open_as_far_as_there_is_room(self) -> None:
         left = min(self._limit - self.connections, descriptors_left())
-        door = _Door.OPEN if left > AMPLE else _Door.ONE_BY_ONE if left > 0 else _Door.SHUT
-        if door is not self._door or door is _Door.ONE_BY_ONE:
+        door = Door.OPEN if left > AMPLE else Door.ONE_BY_ONE if left > 0 else Door.SHUT
+        if door is not self._door or door is Door.ONE_BY_ONE:
             self._door = door
             for watch in self._monitors.values():
                 watch.set_door(door)
@@ -324,97 +305,3 @@ class Gate:
         with self._lock, suppress(zmq.ZMQError):  # stopped already
             if not self._ring.closed:
                 self._ring.send(what, zmq.NOBLOCK)
-
-
-class _Watch:
-    """
-    What the monitor of one socket has told: who is behind a descriptor, and why the latest handshake failed.
-
-    The gate's thread uses it; others only end it.
-    """
-
-    def __init__(self) -> None:
-        self.failed = ""
-        self._addresses: dict[int, str] = {}
-        self._turned_away: set[int] = set()
-        self._turnstiles: dict[str, Turnstile] = {}
-        """By endpoint."""
-        self._is_ended = False
-        # Over the turnstiles: whoever is about to close a listening socket takes care that none is used any more.
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._addresses)
-
-    def listens(self, descriptor: int, endpoint: str, door: _Door) -> None:
-        """Record that the socket listens, too, at an endpoint."""
-        for _ in range(TURNSTILE_TRIES):
-            with self._lock:
-                if self._is_ended or not _is_at(descriptor, endpoint):
-                    return
-                if (turnstile := Turnstile.at(descriptor)) is not None:
-                    self._turnstiles[endpoint] = turnstile
-                    _set(turnstile, door)
-                    return
-            if not Turnstile.POSSIBLE:
-                return
-            time.sleep(TURNSTILE_WAIT)
-
-    def stops_listening(self, endpoint: str) -> None:
-        """Leave alone from now on what listens at an endpoint."""
-        with self._lock:
-            self._turnstiles.pop(endpoint, None)
-
-    def end(self) -> None:
-        """Leave everything alone from now on that listens."""
-        with self._lock:
-            self._is_ended = True
-            self._turnstiles.clear()
-
-    def set_door(self, door: _Door) -> None:
-        """Have those who come taken, or not."""
-        with self._lock:
-            for turnstile in self._turnstiles.values():
-                _set(turnstile, door)
-
-    def turn_away(self) -> list[str]:
-        """End the connections that wait; return where they came from."""
-        with self._lock:
-            return [address for turnstile in self._turnstiles.values() for address in turnstile.turn_away()]
-
-    def accepted(self, descriptor: int, endpoint: str, *, is_full: bool) -> None:
-        """Take in a connection; where there is no room for it, end it."""
-        self._addresses[descriptor] = NOT_SEEN
-        with suppress(OSError), borrowed(descriptor) as connection:
-            peer = connection.getpeername()
-            self._addresses[descriptor] = f"from {peer[0]}" if isinstance(peer, tuple) else OF_THIS_HOST
-            # By now it may be another one that has this number: it must be one of this socket's, at least.
-            if is_full and _is_at(descriptor, endpoint):
-                self._turned_away.add(descriptor)
-                connection.shutdown(sockets.SHUT_RDWR)
-
-    def disconnected(self, descriptor: int) -> tuple[str, str]:
-        """Return why the connection was refused (empty: it was not), and from where it came."""
-        # One thread of libzmq reports for a socket, and a failure right before the end of its connection.
-        reason, self.failed = self.failed, ""
-        if descriptor in self._turned_away:
-            self._turned_away.remove(descriptor)
-            reason = "too_many"
-        return reason, self._addresses.pop(descriptor, NOT_SEEN)
-
-
-def _set(turnstile: Turnstile, door: _Door) -> None:
-    if door is _Door.OPEN:
-        turnstile.open()
-    elif door is _Door.ONE_BY_ONE:
-        turnstile.let_one_in()
-    else:
-        turnstile.shut()
-
-
-def _is_at(descriptor: int, endpoint: str) -> bool:
-    """Return whether a descriptor is a socket that is bound there, or was taken there."""
-    with suppress(OSError), borrowed(descriptor) as found:
-        name = found.getsockname()
-        return endpoint.endswith(f":{name[1]}") if isinstance(name, tuple) else endpoint == f"ipc://{name}"
-    return False

@@ -1,0 +1,124 @@
+"""What is known of one bound socket: who is behind the descriptors of its connections, and where it takes some."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from contextlib import suppress
+from enum import Enum
+
+from .borrowing import borrowed
+from .turnstile import Turnstile
+
+__all__ = ["NOT_SEEN", "OF_THIS_HOST", "Door", "Entrance"]
+
+TURNSTILE_WAIT = 0.001
+TURNSTILE_TRIES = 200
+"""How often, with pauses of so many seconds, a socket is looked for in the set that libzmq waits at: it is put there
+by another thread."""
+
+NOT_SEEN = "from somebody who was gone at once"
+OF_THIS_HOST = "from this host"
+
+
+class Door(Enum):
+    """What becomes of somebody who comes."""
+
+    OPEN = "taken"
+    ONE_BY_ONE = "taken, and the next one when that is known"
+    SHUT = "turned away"
+
+
+class Entrance:
+    """
+    What the monitor of one socket has told: who is behind a descriptor, and why the latest handshake failed.
+
+    The gate's thread uses it; others only end it.
+    """
+
+    def __init__(self) -> None:
+        self.failed = ""
+        self._addresses: dict[int, str] = {}
+        self._turned_away: set[int] = set()
+        self._turnstiles: dict[str, Turnstile] = {}
+        """By endpoint."""
+        self._is_ended = False
+        # Over the turnstiles: whoever is about to close a listening socket takes care that none is used any more.
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._addresses)
+
+    def listens(self, descriptor: int, endpoint: str, door: Door) -> None:
+        """Record that the socket listens, too, at an endpoint."""
+        for _ in range(TURNSTILE_TRIES):
+            with self._lock:
+                if self._is_ended or not _is_at(descriptor, endpoint):
+                    return
+                if (turnstile := Turnstile.at(descriptor)) is not None:
+                    self._turnstiles[endpoint] = turnstile
+                    _set(turnstile, door)
+                    return
+            if not Turnstile.POSSIBLE:
+                return
+            time.sleep(TURNSTILE_WAIT)
+
+    def stops_listening(self, endpoint: str) -> None:
+        """Leave alone from now on what listens at an endpoint."""
+        with self._lock:
+            self._turnstiles.pop(endpoint, None)
+
+    def end(self) -> None:
+        """Leave everything alone from now on that listens."""
+        with self._lock:
+            self._is_ended = True
+            self._turnstiles.clear()
+
+    def set_door(self, door: Door) -> None:
+        """Have those who come taken, or not."""
+        with self._lock:
+            for turnstile in self._turnstiles.values():
+                _set(turnstile, door)
+
+    def turn_away(self) -> list[str]:
+        """End the connections that wait; return where they came from."""
+        with self._lock:
+            return [address for turnstile in self._turnstiles.values() for address in turnstile.turn_away()]
+
+    def accepted(self, descriptor: int, endpoint: str, *, is_full: bool) -> None:
+        """Take in a connection; where there is no room for it, end it."""
+        self._addresses[descriptor] = NOT_SEEN
+        with suppress(OSError), borrowed(descriptor) as connection:
+            peer = connection.getpeername()
+            self._addresses[descriptor] = f"from {peer[0]}" if isinstance(peer, tuple) else OF_THIS_HOST
+            # By now it may be another one that has this number: it must be one of this socket's, at least.
+            if is_full and _is_at(descriptor, endpoint):
+                self._turned_away.add(descriptor)
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def disconnected(self, descriptor: int) -> tuple[str, str]:
+        """Return why the connection was refused (empty: it was not), and from where it came."""
+        # One thread of libzmq reports for a socket, and a failure right before the end of its connection.
+        reason, self.failed = self.failed, ""
+        if descriptor in self._turned_away:
+            self._turned_away.remove(descriptor)
+            reason = "too_many"
+        return reason, self._addresses.pop(descriptor, NOT_SEEN)
+
+
+def _set(turnstile: Turnstile, door: Door) -> None:
+    if door is Door.OPEN:
+        turnstile.open()
+    elif door is Door.ONE_BY_ONE:
+        turnstile.let_one_in()
+    else:
+        turnstile.shut()
+
+
+def _is_at(descriptor: int, endpoint: str) -> bool:
+    """Return whether a descriptor is a socket that is bound there, or was taken there."""
+    with suppress(OSError), borrowed(descriptor) as found:
+        name = found.getsockname()
+        return endpoint.endswith(f":{name[1]}") if isinstance(name, tuple) else endpoint == f"ipc://{name}"
+    return False
