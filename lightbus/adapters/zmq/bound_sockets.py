@@ -30,9 +30,17 @@ LEAST_PAUSE, LONGEST_PAUSE = 0.005, 0.1
 class _BoundSocket(LoopSocket):
     """One that others connect to. The gate watches it until right before it is closed, in whatever way."""
 
+    SUBSCRIPTIONS = False
+    """Whether nothing else comes in."""
+
     def __init__(self, socket: zmq.Socket[bytes], gate: Gate) -> None:
         self._gate = gate
         super().__init__(socket)
+        gate.read_by(socket, self._ask, subscriptions=self.SUBSCRIPTIONS)
+
+    def _ask(self, answer: Callable[[bool], None]) -> None:
+        """From another thread: have it answered whether nothing waits to be read."""
+        self.loop.call_soon_threadsafe(lambda: answer(self.is_empty()))
 
     def unbind(self, endpoint: str) -> None:
         self._gate.before_unbind(self._socket, endpoint)
@@ -133,6 +141,8 @@ class Router(_BoundSocket):
 
 class Publisher(_BoundSocket):
     """Sends each frame to every subscriber one of whose subscriptions it begins with."""
+
+    SUBSCRIPTIONS = True
 
     def __init__(
         self,

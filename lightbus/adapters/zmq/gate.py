@@ -26,6 +26,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from ..host.descriptors import connection_limit, descriptor_limit, descriptors_left
 from .entrance import OF_THIS_HOST, Door, Entrance
+from .intake import Ask, Intake
 
 __all__ = ["Gate", "reason_of"]
 
@@ -93,6 +94,7 @@ class Gate:
         context: of the sockets. There can be one gate to a context.
         admitted: who may connect: a name for the log and the `User-Id`, by CURVE public key; None: everybody.
         limit: connections at a time, of all the sockets together; without one, as many as descriptors allow.
+        largest: bytes that a message may have.
         clock: seconds, for the pauses between log lines.
 
     Attributes:
@@ -106,6 +108,7 @@ class Gate:
         admitted: Mapping[bytes, str] | None,
         *,
         limit: int | None = None,
+        largest: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.counts: Counter[str] = Counter()
@@ -127,7 +130,10 @@ class Gate:
         self._ring = context.socket(zmq.PAIR)
         self._ring.connect(bell)
         self._lock = threading.Lock()  # over `_ring`
-        self._new: SimpleQueue[tuple[zmq.Socket[bytes], Entrance]] = SimpleQueue()
+        self._tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        """What the thread is to do next."""
+        self.intake = Intake(largest)
+        self._poller = zmq.Poller()
         self._watched: WeakKeyDictionary[zmq.Socket[bytes], Entrance] = WeakKeyDictionary()
         self._monitors: dict[zmq.Socket[bytes], Entrance] = {}
         self._log_at = 0.0
@@ -173,9 +179,15 @@ class Gate:
         # Connected here: an event that nobody is connected for would hold up libzmq's thread, and with it everything.
         monitor.connect(endpoint)
         watch = self._watched[socket] = Entrance()
-        self._new.put((monitor, watch))
+        self._tasks.put(partial(self._register, monitor, watch))
         self._wake()
         return partial(self.unwatch, socket)
+
+    def read_by(self, socket: zmq.Socket[bytes], ask: Ask, *, subscriptions: bool = False) -> None:
+        """Have what comes over a watched socket bounded, given what asks its loop whether nothing waits to be read."""
+        watch = self._watched[socket]
+        self._tasks.put(lambda: self.intake.add(watch, ask, subscriptions=subscriptions))
+        self._wake()
 
     def before_unbind(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
         """Record that a watched socket is about to stop listening at an endpoint. To be called before it does."""
@@ -197,6 +209,8 @@ class Gate:
         watch = self._watched.pop(socket, None)
         if watch is not None:
             watch.end()
+            self._tasks.put(partial(self.intake.remove, watch))
+            self._wake()
         # Now, while somebody reads the last events, and not when libzmq closes the socket, in a thread of its own.
         with suppress(zmq.ZMQError):
             if not socket.closed:
@@ -205,49 +219,60 @@ class Gate:
     # In the thread
 
     def _run(self) -> None:
-        poller = zmq.Poller()
-        poller.register(self._zap, zmq.POLLIN)
-        poller.register(self._bell, zmq.POLLIN)
+        self._poller.register(self._zap, zmq.POLLIN)
+        self._poller.register(self._bell, zmq.POLLIN)
+        if self.intake.descriptor is not None:
+            self._poller.register(self.intake.descriptor, zmq.POLLIN)
         is_open = True
         while is_open:
             try:
-                is_open = self._turn(poller)
+                is_open = self._turn()
             except zmq.ContextTerminated:
                 is_open = False
             except Exception:  # without this thread nobody would get in, and libzmq would wait for its reader
                 logger.exception("the gate could not take in what happened at a socket; it goes on")
-        self._take_new(poller)
+        self._do_tasks()
+        self.intake.close()
         for socket in (self._zap, self._bell, *self._monitors):
             socket.close(linger=0)
 
-    def _turn(self, poller: zmq.Poller) -> bool:
+    def _turn(self) -> bool:
         """Wait until something happens, take it in, and return whether to go on."""
-        timeout = LOOK_EVERY if self._door is Door.SHUT else None
-        for socket, _ in poller.poll(timeout):
+        for socket, _ in self._poller.poll(self._timeout()):
             if socket is self._zap:
                 self._answer()
             elif socket is self._bell:
                 if self._bell.recv() == b"stop":
                     return False
-                self._take_new(poller)
+                self._do_tasks()
+            elif socket == self.intake.descriptor:
+                self.intake.woken(time.monotonic())
             elif not self._look(socket):
-                poller.unregister(socket)
+                self._poller.unregister(socket)
                 del self._monitors[socket]
                 socket.close(linger=0)
-        if self._door is Door.SHUT:
+        self.intake.look(time.monotonic())
+        if self._door is Door.SHUT or self.intake.is_over:
             self._open_as_far_as_there_is_room()
-        if self._door is Door.SHUT:
+        if self._door is Door.SHUT and not self.intake.is_over:
             self._turn_away()
         return True
 
-    def _take_new(self, poller: zmq.Poller) -> None:
-        while not self._new.empty():
-            monitor, watch = self._new.get()
-            self._monitors[monitor] = watch
-            poller.register(monitor, zmq.POLLIN)
+    def _timeout(self) -> int | None:
+        """Return the milliseconds until there is something to do, whatever happens; None: nothing."""
+        pauses = [] if self.intake.pause is None else [int(self.intake.pause * 1000)]
+        return min([*pauses, *([LOOK_EVERY] if self._door is Door.SHUT else [])], default=None)
+
+    def _do_tasks(self) -> None:
+        while not self._tasks.empty():
+            self._tasks.get()()
+
+    def _register(self, monitor: zmq.Socket[bytes], watch: Entrance) -> None:
+        self._monitors[monitor] = watch
+        self._poller.register(monitor, zmq.POLLIN)
 
     def _open_as_far_as_there_is_room(self) -> None:
-        left = min(self._limit - self.connections, descriptors_left())
+        left = 0 if self.intake.is_over else min(self._limit - self.connections, descriptors_left())
         door = Door.OPEN if left > AMPLE else Door.ONE_BY_ONE if left > 0 else Door.SHUT
         if door is not self._door or door is Door.ONE_BY_ONE:
             self._door = door
@@ -284,10 +309,12 @@ class Gate:
         elif event == zmq.EVENT_ACCEPTED:
             is_full = self.connections >= self._limit
             watch.accepted(value, message["endpoint"].decode(), is_full=is_full)
+            self.intake.accepted(watch, value)
             self._open_as_far_as_there_is_room()
         elif event in _FAILED:
             watch.failed = reason_of(event, value)
         elif event == zmq.EVENT_DISCONNECTED:
+            self.intake.disconnected(watch, value)
             reason, address = watch.disconnected(value)
             if reason:
                 self.counts[reason] += 1

@@ -93,6 +93,13 @@ class LoopSocket:
         """Whether the socket was closed."""
         return bool(self._socket.closed)
 
+    def is_empty(self) -> bool:
+        """Return whether nothing waits to be read."""
+        if self.closed or not self._socket.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
+            return True
+        self._look_again()
+        return False
+
     def _receive(self) -> None:
         """Read one message and hand it on; raises zmq.Again when there is none."""
         raise NotImplementedError

@@ -158,7 +158,7 @@ class ZmqTransport:
     def _server_socket(self, kind: int) -> tuple[zmq.Socket[bytes], Gate]:
         """Return a socket to bind, and who watches it."""
         if self.gate is None:
-            self.gate = Gate(self._context, self.security.admitted)
+            self.gate = Gate(self._context, self.security.admitted, largest=self.max_message_size)
         socket = self._socket(kind)
         socket.set(zmq.BACKLOG, BACKLOG)
         self.security.prepare_server(socket)
@@ -181,7 +181,8 @@ class ZmqTransport:
           and a caller that dies behind ten thousand calls, are enough.
         - The same happens where a heartbeat of the other end waits behind the full queue: the answer to it is written
           to what is no connection any more (`process_heartbeat_message`). Anybody could bring that about, so no queue
-          that others fill is bounded by libzmq. It is read at once, and bounded behind it (`engine.inbox`).
+          that others fill is bounded by libzmq. It is read at once, and bounded behind it (`engine.inbox`), and from
+          outside (`intake`).
 
         The kernel answers the probes of TCP also for a process that does not read. Who connects to a ROUTER sends
         heartbeats itself, which are answered, and with the time to live that they carry a dead connection is noticed.

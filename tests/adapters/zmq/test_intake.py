@@ -1,0 +1,226 @@
+"""What comes in faster than it is taken in is bounded, in memory and in what subscriptions cost."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from lightbus.adapters.zmq.backlogs import MAX_TOPICS
+from lightbus.adapters.zmq.intake import LOOK_EVERY, MAX_WAITING, STEP, TOPICS_GROWTH, Intake, memory_in_use
+from lightbus.adapters.zmq.meter import Meter
+
+pytestmark = pytest.mark.skipif(not Meter.POSSIBLE, reason="only Linux counts what comes over a connection")
+
+MIB = 1024 * 1024
+
+
+class Place:
+    """A bound socket whose loop answers when told to, in a process of a size that is told."""
+
+    def __init__(self, *, subscriptions: bool = False, largest: int = 0) -> None:
+        self.memory = 100 * MIB
+        self.now = 0.0
+        self.asked: list[Callable[[bool], None]] = []
+        self.intake = Intake(largest, memory=lambda: self.memory)
+        self.intake.add("socket", self.asked.append, subscriptions=subscriptions)
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+
+    def connect(self) -> socket.socket:
+        """Connect once, and return the end of who sends."""
+        ours, theirs = socket.socketpair()
+        self._pairs.append((ours, theirs))
+        theirs.settimeout(5)
+        self.intake.accepted("socket", ours.fileno())
+        return theirs
+
+    def send(self, theirs: socket.socket, size: int) -> None:
+        """Have so many bytes come over a connection, and be read by libzmq."""
+        [ours] = [each for each, other in self._pairs if other is theirs]
+        while size:
+            theirs.sendall(b"x" * min(size, 65536))
+            ours.recv(min(size, 65536), socket.MSG_WAITALL)
+            size -= min(size, 65536)
+
+    def look(self) -> None:
+        self.now += LOOK_EVERY
+        self.intake.look(self.now)
+
+    def grow(self, size: int) -> None:
+        """Have the process take so much more, and look."""
+        self.memory += size
+        self.look()
+
+    def is_open(self, theirs: socket.socket) -> bool:
+        """Whether a connection was not ended."""
+        theirs.setblocking(False)
+        try:
+            return theirs.recv(1) != b""
+        except BlockingIOError:
+            return True
+
+    def close(self) -> None:
+        self.intake.close()
+        for pair in self._pairs:
+            for each in pair:
+                each.close()
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    """Give a socket that messages come in at."""
+    made = Place()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def publisher() -> Iterator[Place]:
+    """Give a socket that subscriptions come in at."""
+    made = Place(subscriptions=True)
+    yield made
+    made.close()
+
+
+def test_who_sends_most_while_nothing_is_read_is_disconnected(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """That is the greatest and those of its kind, once; others stay, and nobody gets in until all is read."""
+    greedy, second, modest = place.connect(), place.connect(), place.connect()
+    place.grow(STEP)
+    assert len(place.asked) == 1
+    place.send(greedy, 30 * MIB)
+    place.send(second, 20 * MIB)
+    place.send(modest, 2 * MIB)
+    place.grow(MAX_WAITING)
+    assert [place.is_open(each) for each in (greedy, second, modest)] == [False, False, True]
+    assert (place.intake.closed, place.intake.is_over) == (2, True)
+    [record] = caplog.records
+    assert "the connection of process " in record.getMessage()
+    assert "which sent 30 MiB, was closed (1 so far)" in record.getMessage()
+    place.look()
+    assert (place.is_open(modest), place.intake.is_over) == (True, True)
+    place.asked[0](True)
+    place.look()
+    assert not place.intake.is_over
+
+
+def test_what_is_read_counts_no_more(place: Place) -> None:
+    """A process that grows as it works, with a loop that reads all there is, ends nobody."""
+    busy = place.connect()
+    for _ in range(40):
+        place.send(busy, 2 * MIB)
+        place.grow(STEP)
+        while place.asked:
+            place.asked.pop()(True)
+    assert place.is_open(busy)
+    assert not place.intake.is_over
+
+
+def test_a_loop_that_has_something_to_read_is_asked_again(place: Place) -> None:
+    """Only that nothing waits is taken for an answer; until then what comes counts."""
+    flood = place.connect()
+    place.grow(STEP)
+    for _ in range(3):
+        place.asked[-1](False)
+        place.send(flood, 6 * MIB)
+        place.look()
+    assert len(place.asked) == 4
+    place.grow(MAX_WAITING)
+    assert not place.is_open(flood)
+
+
+def test_a_handler_that_takes_the_memory_ends_nobody(place: Place) -> None:
+    """Where little has come, it is not that."""
+    modest = place.connect()
+    place.grow(STEP)
+    place.send(modest, 5 * MIB)
+    place.grow(4 * MAX_WAITING)
+    assert place.is_open(modest)
+    assert place.intake.closed == 0
+
+
+def test_who_comes_and_goes_counts(place: Place) -> None:
+    """What came over connections that have ended counts with what the others send, who are ended for it."""
+    modest = place.connect()
+    place.grow(STEP)
+    for _ in range(3):
+        passing = place.connect()
+        place.send(passing, 6 * MIB)
+        place.look()
+        [ours] = [ours for ours, theirs in place._pairs if theirs is passing]
+        place.intake.disconnected("socket", ours.fileno())
+    place.send(modest, 1 * MIB)
+    place.grow(MAX_WAITING)
+    assert place.intake.is_over
+    assert not place.is_open(modest)
+
+
+def test_large_messages_have_more_room() -> None:
+    """Where a message may be large, four of them may wait."""
+    place = Place(largest=200 * MIB)
+    try:
+        sender = place.connect()
+        place.grow(STEP)
+        place.send(sender, 20 * MIB)
+        place.grow(700 * MIB)
+        assert place.is_open(sender)
+        place.grow(100 * MIB)
+        assert not place.is_open(sender)
+    finally:
+        place.close()
+
+
+def test_subscriptions_are_looked_at_when_they_come(publisher: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """Who sends more of them than any listener has, before they are taken in, is disconnected at once."""
+    many, few = publisher.connect(), publisher.connect()
+    publisher.send(few, 300_000)
+    publisher.intake.woken(publisher.now)
+    publisher.send(many, MAX_TOPICS)
+    publisher.intake.woken(publisher.now)
+    assert publisher.is_open(many)
+    publisher.send(many, 1)
+    publisher.intake.woken(publisher.now)
+    assert (publisher.is_open(many), publisher.is_open(few)) == (False, True)
+    assert f"it sent {MAX_TOPICS + 1} bytes of subscriptions faster than they could be taken in" in caplog.text
+
+
+def test_subscriptions_that_are_taken_in_count_no_more(publisher: Place) -> None:
+    """A listener that subscribes and unsubscribes for years is not ended."""
+    listener = publisher.connect()
+    for number in range(5):
+        publisher.send(listener, MAX_TOPICS // 2)
+        publisher.intake.woken(publisher.now)
+        publisher.asked[number](True)
+        publisher.look()
+    assert publisher.is_open(listener)
+
+
+def test_subscriptions_of_many_are_bounded_by_what_they_take(publisher: Place) -> None:
+    """Where the process grows by them, those who sent most are disconnected; where it does not, nobody is."""
+    listeners = [publisher.connect() for _ in range(3)]
+    publisher.look()
+    for listener in listeners:
+        publisher.send(listener, MIB)
+        publisher.intake.woken(publisher.now)
+    assert all(publisher.is_open(each) for each in listeners)
+    publisher.grow(TOPICS_GROWTH + 1)
+    assert not any(publisher.is_open(each) for each in listeners)
+    assert publisher.intake.is_over
+    publisher.asked[0](True)
+    publisher.look()
+    assert not publisher.intake.is_over
+
+
+def test_there_is_nothing_to_look_at_without_connections(place: Place) -> None:
+    """A worker whom nobody is connected to sleeps."""
+    assert place.intake.pause is None
+    place.connect()
+    assert place.intake.pause == LOOK_EVERY
+
+
+def test_the_memory_in_use_is_known() -> None:
+    """It grows with what is held."""
+    before = memory_in_use()
+    held = b"x" * (64 * MIB)
+    assert memory_in_use() - before > 32 * MIB
+    assert held

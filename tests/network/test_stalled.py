@@ -1,0 +1,124 @@
+"""A worker whose event loop stands still, or that is sent more than it can take in: nothing piles up without bound."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from helpers import Process, Processes
+from lightbus import BusPath
+from lightbus.adapters.zmq.intake import MAX_WAITING
+from lightbus.adapters.zmq.meter import Meter
+
+from .conftest import Network, free_port
+
+pytestmark = pytest.mark.skipif(not Meter.POSSIBLE, reason="only Linux counts what comes over a connection")
+
+PROGRAMS = Path(__file__).parent / "programs"
+MIB = 1024 * 1024
+
+
+class Flood:
+    """Sends messages without end, no two alike, over a connection that is made anew whenever it is closed."""
+
+    def __init__(self, kind: int, endpoint: str, size: int) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(kind)
+        self._socket.linger, self._socket.sndhwm = 0, 50
+        self._socket.connect(endpoint)
+        self._stop = threading.Event()
+        self._size = size
+        self._thread = threading.Thread(target=self._send)
+        self._thread.start()
+
+    def _send(self) -> None:
+        while not self._stop.is_set():
+            if self._socket.poll(100, zmq.POLLOUT):
+                self._socket.send((b"\1" + os.urandom(100)).ljust(self._size))
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._context.destroy(linger=0)
+
+
+class Place:
+    """A worker with its endpoints, and who floods it."""
+
+    def __init__(self, network: Network, processes: Processes, mode: str) -> None:
+        network.use(mode)
+        ports = {"rpc_port": free_port(), "event_port": free_port()}
+        config = network.config(network=ports if mode == "insecure" else {})
+        self.worker: Process = processes.worker("stands", cwd=PROGRAMS, env={"LIGHTBUS_CONFIG": config})
+        self.worker.wait_for_line("Ready")
+        self.bus: BusPath = network.bus()
+        self.bus.stands.quick()
+        [peer] = self.bus.client.engine.snapshot.by_api["stands"]
+        places = self.bus.client.engine.network.places
+        if places is None:
+            self.endpoints = {name: f"tcp://127.0.0.1:{port}" for name, port in ports.items()}
+        else:
+            path = places.first
+            names = {"rpc_port": "rpc", "event_port": "pub"}
+            self.endpoints = {name: f"ipc://{path}/{peer.instance}.{end}" for name, end in names.items()}
+        self.before = self.memory()
+        self._floods: list[Flood] = []
+
+    def flood(self, kind: int, size: int) -> None:
+        """Have it flooded at one of its sockets, until the end of the test."""
+        endpoint = self.endpoints["rpc_port" if kind == zmq.DEALER else "event_port"]
+        self._floods.append(Flood(kind, endpoint, size))
+
+    def memory(self) -> int:
+        """Return the bytes of memory that the worker has had at most."""
+        text = Path(f"/proc/{self.worker.pid}/status").read_text()
+        return int(re.findall(r"^VmHWM:\s+(\d+) kB$", text, re.MULTILINE)[0]) * 1024
+
+    def close(self) -> None:
+        for flood in self._floods:
+            flood.close()
+
+
+@pytest.fixture(params=["host", "insecure"])
+def place(network: Network, processes: Processes, request: pytest.FixtureRequest) -> Iterator[Place]:
+    """Give a worker that can be made to stand still."""
+    made = Place(network, processes, request.param)
+    yield made
+    made.close()
+
+
+def test_what_is_sent_while_the_loop_stands_still_is_bounded(place: Place, tmp_path: Path) -> None:
+    """Whoever sends most is disconnected, and does not get in until all is read; then the worker goes on."""
+    end = tmp_path / "end"
+    options = {"until": str(end), "bus_options": {"timeout": 120}}
+    blocked = threading.Thread(target=place.bus.stands.stand_still, kwargs=options)
+    blocked.start()
+    try:
+        place.worker.wait_for_line("The event loop is blocked for")
+        for _ in range(3):
+            place.flood(zmq.DEALER, 200_000)
+        place.worker.wait_for_line(r"Messages wait to be read.*nobody gets in until they are read", 60)
+        assert place.memory() - place.before < 4 * MAX_WAITING
+    finally:
+        end.touch()
+        blocked.join()
+    place.close()
+    place.bus.stands.quick(bus_options={"timeout": 30})
+    assert place.worker.output.count("Messages wait to be read") == 1
+    assert place.worker.running
+
+
+def test_subscriptions_that_come_too_fast_are_bounded(place: Place) -> None:
+    """Whoever sends millions of them is disconnected before they take the worker away for long."""
+    place.flood(zmq.XSUB, 100)
+    place.worker.wait_for_line("bytes of subscriptions faster than they could be taken in", 60)
+    place.close()
+    place.bus.stands.quick(bus_options={"timeout": 60})
+    assert place.memory() - place.before < 1024 * MIB
+    assert place.worker.running
