@@ -7,13 +7,14 @@ but a builtin, or a schema that somebody asked for.
 
 from __future__ import annotations
 
+import collections.abc
 import functools
 import logging
 import sys
 import types
 import typing
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NotRequired, Required, TypeAlias, Union
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, LiteralString, NotRequired, Required, TypeAlias, Union
 
 from pydantic import ConfigDict, TypeAdapter
 from pydantic import ValidationError as PydanticError
@@ -57,7 +58,8 @@ class Caster:
         except Exception:  # pydantic raises half a dozen classes here, and user code (`__get_pydantic...`) any other
             self._validator, schema = _compile(_usable(annotations, what))
         self._names = tuple(annotations)
-        self.properties: dict[str, JsonSchema] = schema.get("properties", {})
+        described = schema.get("properties", {})
+        self.properties: dict[str, JsonSchema] = {name: described.get(name, {}) for name in annotations}
         self.definitions: dict[str, JsonSchema] = schema.get("$defs", {})
 
     def cast(self, values: Kwargs) -> Kwargs:
@@ -103,7 +105,8 @@ def _reason(message: str) -> str:
 def _compile(annotations: Mapping[str, Any]) -> tuple[SchemaValidator, JsonSchema]:
     make_typed_dict: Any = TypedDict
     made: _Made = {}
-    holder = make_typed_dict("Values", {name: _modern(hint, made) for name, hint in annotations.items()}, total=False)
+    hints = {name: _modern(_readable(hint), made) for name, hint in annotations.items()}
+    holder = make_typed_dict("Values", hints, total=False)
     holder.__pydantic_config__ = ConfigDict(arbitrary_types_allowed=True)
     adapter = TypeAdapter(holder)
     adapter.rebuild()  # raises for a name that is not defined, which making it does not
@@ -124,6 +127,23 @@ def _usable(annotations: Mapping[str, Any], what: str) -> dict[str, Any]:
     return usable
 
 
+_AS_SEQUENCE = (collections.abc.Collection, collections.abc.Container, collections.abc.Reversible)
+"""What pydantic only holds values against, without a look at their items."""
+
+
+def _readable(annotation: Any) -> Any:
+    """Return the annotation with what pydantic can read instead of what it cannot."""
+    if annotation is LiteralString:
+        return str
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if not arguments or origin is Literal:
+        return annotation
+    readable = tuple(_readable(argument) for argument in arguments)
+    if origin in _AS_SEQUENCE:
+        return _generic(Sequence, readable)
+    return annotation if readable == arguments else _generic(origin, readable)
+
+
 _Made: TypeAlias = dict[Any, Any]
 """The modern form of each TypedDict that was met, there before that of its items: one may hold itself."""
 
@@ -138,10 +158,12 @@ def _modern(annotation: Any, made: _Made) -> Any:
     if not arguments or origin is Literal:
         return annotation
     modern = tuple(_modern(argument, made) for argument in arguments)
-    if modern == arguments:
-        return annotation
+    return annotation if modern == arguments else _generic(origin, modern)
+
+
+def _generic(origin: Any, arguments: tuple[Any, ...]) -> Any:
     container: Any = Union if origin in (Union, types.UnionType) else Annotated if origin is Annotated else origin
-    return container[modern]
+    return container[arguments]
 
 
 class _OldTypedDict(typing.TypedDict):

@@ -115,9 +115,15 @@ def _changed(schema: Any, config: Mapping[str, Any], known: bool) -> Any:
 
 # Classes with a form of their own
 
+_BASES: tuple[type, ...] = (str, int, float, bytes, list, tuple, dict, set, frozenset)
+"""Builtin types whose subclasses are written as these are, and are made of them again."""
+
 
 def _bus_type(cls: Any, ref: str | None) -> core_schema.CoreSchema:
     from_bus: Callable[[Any], Any] | None = getattr(cls, "__from_bus__", None)
+    base = next((each for each in _BASES if issubclass(cls, each)), None)
+    if from_bus is None and not hasattr(cls, "__to_bus__") and base is not None:
+        return _subclass(cls, base, ref)
 
     def load(value: Any) -> Any:
         if from_bus is None or isinstance(value, cls):
@@ -128,6 +134,20 @@ def _bus_type(cls: Any, ref: str | None) -> core_schema.CoreSchema:
             raise ValueError(f"{cls.__name__}.__from_bus__ raised {type(error).__name__}: {error}") from error
 
     return core_schema.no_info_plain_validator_function(load, ref=ref, json_schema_input_schema=_sent_as(cls))
+
+
+def _subclass(cls: Any, base: type, ref: str | None) -> core_schema.CoreSchema:
+    """Make values of a class like `class Name(str)`, where its constructor takes what a builtin type's takes."""
+
+    def load(value: Any) -> Any:
+        if isinstance(value, cls):
+            return value
+        try:
+            return cls(value)
+        except Exception:  # it wants other arguments: then the plain value has to do
+            return value
+
+    return core_schema.no_info_after_validator_function(load, TypeAdapter(base).core_schema, ref=ref)
 
 
 def _sent_as(cls: Any) -> core_schema.CoreSchema:
@@ -170,6 +190,12 @@ def _by_value(schema: dict[str, Any], members: Iterable[Enum]) -> Any:
 def _tagged_union(schema: dict[str, Any], config: Mapping[str, Any]) -> Any:
     choices = schema["choices"]
     return {**schema, "choices": {**choices, **{tag.value: it for tag, it in choices.items() if isinstance(tag, Enum)}}}
+
+
+def _decimal(schema: dict[str, Any], config: Mapping[str, Any]) -> Any:
+    """Take NaN and the infinities, which are sent, unless the annotation says something else, as of their digits."""
+    counts_digits = "max_digits" in schema or "decimal_places" in schema
+    return schema if counts_digits else {"allow_inf_nan": True, **schema}
 
 
 def _generator(schema: dict[str, Any], config: Mapping[str, Any]) -> Any:
@@ -231,6 +257,7 @@ _CHANGES: Mapping[str, Callable[[dict[str, Any], Mapping[str, Any]], Any]] = {
     "literal": _literal,
     "tagged-union": _tagged_union,
     "generator": _generator,
+    "decimal": _decimal,
     "model-fields": _model_fields,
     "dataclass-args": _dataclass_args,
     "typed-dict": _typed_dict_and_config,

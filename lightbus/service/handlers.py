@@ -182,7 +182,10 @@ def _may_be_the_message(annotation: Any) -> bool:
     kind = annotation if origin is None else origin
     if not isinstance(kind, type):
         return kind is not None and not callable(kind)
-    return getattr(kind, "_is_protocol", False) or issubclass(EventMessage, kind)
+    try:
+        return getattr(kind, "_is_protocol", False) or issubclass(EventMessage, kind)
+    except TypeError:  # of a TypedDict, or of another class that says of none whether it is a subclass
+        return False
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

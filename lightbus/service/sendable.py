@@ -5,6 +5,7 @@ Nothing is imported for it: a model can only be here if pydantic was imported by
 
 from __future__ import annotations
 
+import collections
 import collections.abc
 import dataclasses
 import sys
@@ -12,7 +13,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from enum import Enum
-from typing import Annotated, Any, Literal, NewType, NotRequired, Required, TypeVar, is_typeddict
+from typing import Annotated, Any, Literal, NewType, NotRequired, Required, Self, TypeVar, is_typeddict
 
 from ..exceptions import DeformError, InvalidDeclaration
 from ..phrases import with_article
@@ -31,10 +32,17 @@ _AS_DECODED = (
     "outside of a pydantic model it is decoded when it arrives, and never encoded: write what it is decoded to"
 )
 _AS_A_LIST = "it is read once, and by one reader: write list[...]"
+_A_VIEW = "a view of a dict cannot be sent: write list[...]"
+_SELF = "it stands for the Api itself, which cannot be sent"
+_OPEN_TUPLE = (
+    "a tuple with a part of any length in it cannot be told when it arrives: write tuple[int, ...], or a class"
+)
 _READ_ONCE = tuple(
     getattr(collections.abc, name)
     for name in ("Iterator", "Generator", "AsyncIterator", "AsyncIterable", "AsyncGenerator", "Awaitable", "Coroutine")
 )
+_VIEWS = (collections.abc.KeysView, collections.abc.ValuesView, collections.abc.ItemsView)
+_CARRIED_COLLECTIONS = (collections.deque, collections.OrderedDict, collections.defaultdict, collections.Counter)
 _WRAPPERS = (Required, NotRequired, typing.Final, typing.ClassVar)
 _SCALARS_ONLY = "and on the bus a key is text, a number, a date or another single value: write list[tuple[key, value]]"
 
@@ -90,6 +98,8 @@ class _Walk:
             return None
         if isinstance(annotation, NewType):
             return self.reason(annotation.__supertype__)
+        if annotation is Self:
+            return None if self._inside else _SELF
         origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
         if origin is Annotated:
             if not self._in_models and any(_is_decoded(each) for each in annotation.__metadata__):
@@ -105,11 +115,14 @@ class _Walk:
         return self._generic_reason(origin, arguments)
 
     def _generic_reason(self, origin: Any, arguments: tuple[Any, ...]) -> str | None:
-        if origin is collections.abc.Callable or origin is type or origin in _READ_ONCE:
+        if origin is collections.abc.Callable or origin is type or origin in (*_READ_ONCE, *_VIEWS):
             return self._class_reason(origin)
-        if isinstance(origin, type) and issubclass(origin, collections.abc.Mapping):
-            return self._key_reason(arguments[0]) or self._first(self.reason(each) for each in arguments[1:])
+        if any(getattr(each, "__unpacked__", False) or typing.get_origin(each) is typing.Unpack for each in arguments):
+            return _OPEN_TUPLE
         own = None if not isinstance(origin, type) or _is_container(origin) else self._class_reason(origin)
+        if isinstance(origin, type) and issubclass(origin, collections.abc.Mapping):
+            own = own or self._key_reason(arguments[0])
+            arguments = arguments[1:]
         return own or self._first(self.reason(each) for each in arguments)
 
     def _key_reason(self, key: Any) -> str | None:
@@ -130,8 +143,8 @@ class _Walk:
             return "a function cannot be sent"
         if cls is type:
             return "a class cannot be sent: send its name"
-        if cls in _READ_ONCE:
-            return _AS_A_LIST
+        if cls in _READ_ONCE or cls in _VIEWS:
+            return _AS_A_LIST if cls in _READ_ONCE else _A_VIEW
         key = cls, self._in_models > 0
         if not isinstance(cls, type) or key in self._seen:
             return None
@@ -142,6 +155,8 @@ class _Walk:
             return "it arrives as bytes: write bytes"
         if _is_decoded(cls) and not self._in_models:
             return _AS_DECODED
+        if _is_of_pydantic(cls) and cls.__name__ == "ImportString":
+            return "what it imports cannot be sent: send its name"
         if issubclass(cls, Enum):
             return self._first(_why_no_value(member) for member in cls)
         if _is_model(cls):
@@ -183,7 +198,7 @@ class _Walk:
 def _is_container(cls: type) -> bool:
     if cls.__module__ == "builtins":  # the others there are ways to read, errors, and parts of the language
         return issubclass(cls, (list, tuple, dict, set, frozenset))
-    return cls.__module__ in ("collections", "collections.abc", "typing", "abc")
+    return cls in _CARRIED_COLLECTIONS or cls.__module__ in ("collections.abc", "typing", "abc")
 
 
 def _is_old_typed_dict(cls: Any) -> bool:

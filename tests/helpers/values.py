@@ -9,7 +9,7 @@ import pathlib
 import re
 import typing
 import zoneinfo
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Reversible, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -219,6 +219,18 @@ class TypedToo(typing_extensions.TypedDict):
     note: typing_extensions.NotRequired[str]
 
 
+class Name(str):
+    """A class of the user's made of a builtin one."""
+
+
+class Row(dict[str, int]):
+    pass
+
+
+class Steps(list[int]):
+    pass
+
+
 UserId = NewType("UserId", int)
 
 
@@ -329,6 +341,14 @@ VALUES: list[tuple[Any, Any]] = [
     (collections.OrderedDict[str, int], collections.OrderedDict(b=1, a=2)),
     (collections.defaultdict[str, list[int]], collections.defaultdict(list, a=[1])),
     (Sequence[Place], [Place.HOME]),
+    (Collection[Place], [Place.HOME]),
+    (Container[Place], [Place.HOME]),
+    (dict[str, Reversible[Level]], {"a": [Level.LOW]}),
+    (Name, Name("sally")),
+    (list[Row], [Row(a=1)]),
+    (Steps, Steps([1, 2])),
+    (typing.LiteralString, "a"),
+    (float, float("inf")),
     (Iterable[int], [1, 2]),
     (Mapping[Level, Place], {Level.LOW: Place.HOME}),
     (set[Place], {Place.HOME}),

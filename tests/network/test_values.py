@@ -7,11 +7,11 @@ import dataclasses
 import importlib
 import ipaddress
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Reversible
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Optional, TypeAlias
+from typing import Annotated, Any, LiteralString, NamedTuple, Optional, TypeAlias
 from uuid import UUID
 
 import pydantic
@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 import lightbus
 from helpers import Door, Processes, scaled, wait_until
-from helpers.values import VALUES, Access, Box, Colour, Level, Mode, Odd, Place, Typed
+from helpers.values import VALUES, Access, Box, Colour, Level, Mode, Name, Odd, Place, Row, Steps, Typed
 from lightbus import Api, Event, EventMessage, Parameter
 from lightbus.testing import MemoryBus, memory_bus
 
@@ -53,8 +53,14 @@ SCALARS: tuple[Drawn, ...] = (
 )
 """What a key of a dict and an item of a set may be."""
 
-NOT_IN_A_MODEL = (Iterable[int], Typed)
-"""What pydantic itself does not take in a model: an iterator, and for Python 3.11 `typing.TypedDict`."""
+NOT_IN_A_MODEL = (
+    *(Iterable[int], Typed, Collection[Place], Container[Place], dict[str, Reversible[Level]]),
+    *(Name, list[Row], Steps, LiteralString),
+)
+"""
+What pydantic itself does not take in a model: an iterator, what says nothing of its items, a class made of a builtin
+one, and for Python 3.11 `typing.TypedDict`.
+"""
 
 OTHERS: tuple[Drawn, ...] = (
     (None, st.none()),

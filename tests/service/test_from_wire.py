@@ -9,7 +9,7 @@ import sys
 import zoneinfo
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 import pytest
@@ -24,6 +24,7 @@ from helpers.values import (
     Choices,
     Colour,
     Level,
+    Name,
     Pair,
     Place,
     Point,
@@ -117,6 +118,30 @@ def test_not_a_number() -> None:
     for value in (float("nan"), float("inf"), Decimal("NaN")):
         for got in there_and_back(type(value) if isinstance(value, float) else Any, value):
             assert str(got) == str(value)
+
+
+def test_a_decimal_that_is_no_number() -> None:
+    """NaN and the infinities are Decimals, and are taken unless the annotation says something of the digits."""
+    for value in (Decimal("NaN"), Decimal("-Infinity")):
+        for got in there_and_back(Decimal, value):
+            assert str(got) == str(value)
+    with pytest.raises(ValidationError):
+        there_and_back(Annotated[Decimal, pydantic.Field(max_digits=5)], Decimal("NaN"))
+
+
+class Percent(int):
+    """A class of the user's that wants more than a number."""
+
+    def __new__(cls, value: int, unit: str) -> Percent:
+        return super().__new__(cls, value)
+
+
+def test_classes_made_of_builtin_ones() -> None:
+    """They are made again of what arrives, where one argument is enough, and have the schema of the builtin one."""
+    assert there_and_back(Percent, Percent(3, "%")) == (3, 3)
+    signature = Signature(kind="RPC", api_name="a", name="f", parameters=[Parameter("value", Name)])
+    assert signature.parameter_schema["properties"]["value"] == {"type": "string"}
+    assert type(signature.cast({"value": "x"})["value"]) is Name
 
 
 def test_time_zones_travel_as_offsets() -> None:

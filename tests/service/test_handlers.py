@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 
@@ -82,6 +82,12 @@ def test_an_argument_that_is_missing_is_named(function: Callable[..., Any], cast
     assert inspect.signature(function).bind(*args, **kwargs).arguments
 
 
+class Row(TypedDict):
+    """A class that says of no other whether it is a subclass."""
+
+    x: int
+
+
 @pytest.mark.parametrize(
     ("function", "is_given", "kwargs"),
     [
@@ -114,11 +120,14 @@ def test_the_annotation_of_the_first_parameter_counts() -> None:
 
     def either(message: EventMessage | None, username: str) -> None: ...
 
+    def typed(row: Row, username: str) -> None: ...
+
     with pytest.raises(InvalidEventArguments, match="needs the argument 'email'"):
         given(text, username="sally")
     assert given(the_message, message="hello", username="sally") == (True, {"username": "sally"})
     assert given(shadowing, message="hello", username="sally") == (True, {"username": "sally"})
     assert given(either, username="sally") == (True, {"username": "sally"})
+    assert given(typed, row={"x": 1}, username="sally") == (False, {"row": {"x": 1}, "username": "sally"})
 
 
 def test_other_parameters_by_position_alone_are_refused() -> None:

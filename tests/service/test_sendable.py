@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import collections
 import enum
 import io
 import sys
 import typing
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    Sequence,
+    ValuesView,
+)
 from dataclasses import dataclass
 from functools import partialmethod
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -56,6 +67,11 @@ class Crossed(pydantic.BaseModel):
 
 class Withheld(pydantic.BaseModel):
     secret: int = pydantic.Field(exclude=True)
+
+
+@dataclass
+class Chain:
+    next: typing.Self | None = None
 
 
 class Known:
@@ -129,6 +145,14 @@ class Post(pydantic.BaseModel):
         (dict[frozenset[int] | str, str], "keys of frozenset[int]"),
         (dict[Place, str], "write list[tuple[key, value]]"),
         (dict[Loop, str], "keys of Loop"),
+        (collections.UserDict, "an UserDict cannot be sent"),
+        (collections.ChainMap[str, int], "a ChainMap cannot be sent"),
+        (KeysView[str], "a view of a dict cannot be sent: write list"),
+        (list[ValuesView[int]], "a view of a dict cannot be sent: write list"),
+        (typing.Self, "it stands for the Api itself"),
+        (list[typing.Self], "it stands for the Api itself"),
+        (tuple[int, *tuple[str, ...]], "a part of any length"),
+        (pydantic.ImportString, "send its name"),
     ],
     ids=str,
 )
@@ -146,7 +170,21 @@ def test_what_comes_back_is_not_refused(annotation: Any) -> None:
 @pytest.mark.parametrize(
     "annotation",
     [
-        *(Any, object, None, T, "Missing", Known, Loop, Place, Literal[Place.HOME], Iterable[int], Iterable, Sequence),
+        *(
+            Any,
+            object,
+            None,
+            T,
+            "Missing",
+            Known,
+            Loop,
+            Chain,
+            Place,
+            Literal[Place.HOME],
+            Iterable[int],
+            Iterable,
+            Sequence,
+        ),
         *(list, dict, dict[Any, int], typing.List, typing.Hashable, typing.AnyStr, str),  # noqa: UP006
         *(Annotated[Opaque, pydantic.SkipValidation], pydantic.BaseModel, enum.Enum),
     ],
