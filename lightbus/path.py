@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .exceptions import InvalidEventArguments, InvalidEventListener, InvalidName, InvalidParameters
 from .keywords import unknown_keywords_raise
 from .message import EventMessage
+from .path_names import PathNames
 from .service.reachable import OF_MEMBERS
 from .typing import BusOptions, JsonSchema, Kwargs
 
@@ -23,7 +24,7 @@ _SHORTEST = 2
 """Parts of the shortest path of a procedure or an event: the name of its API, and its own."""
 
 
-class BusPath:
+class BusPath(PathNames):
     """
     A place on the bus. `lightbus.create()` returns the root; attributes lead on.
 
@@ -32,13 +33,11 @@ class BusPath:
     it they are names as any other: `bus.orders.history(...)` calls a procedure of that name.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_api_name", "_client", "_name", "_parts")
+    __slots__ = ("__dict__", "__weakref__", "_client")
 
     def __init__(self, client: BusClient, parts: tuple[str, ...] = ()) -> None:
+        super().__init__(parts)
         self._client = client
-        self._parts = parts
-        self._api_name = ".".join(parts[:-1])
-        self._name = parts[-1] if parts else ""
         if len(parts) < _SHORTEST:  # what is found here comes before the methods
             self.__dict__.update({name: self._child(name) for name in OF_MEMBERS})
 
@@ -66,22 +65,6 @@ class BusPath:
     def schema(self) -> Schema:
         """The schemas of the APIs registered or loaded here. Below the root a name like any other."""
         return self._client.schema if not self._parts else self._child("schema")  # type: ignore[return-value]
-
-    @property
-    def api_name(self) -> str:
-        """The API's name: all parts but the last."""
-        return self._api_name
-
-    @property
-    def fully_qualified_name(self) -> str:
-        """All parts: `"auth.check_password"`."""
-        return ".".join(self._parts)
-
-    def __str__(self) -> str:
-        return self.fully_qualified_name
-
-    def __repr__(self) -> str:
-        return f"<BusPath {self.fully_qualified_name or 'root'}>"
 
     # Calling
 

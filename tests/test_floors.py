@@ -41,6 +41,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "importing",
         "logs",
         "path",
+        "path_names",
         "plugins",
         "scheduling",
         "testing",
@@ -239,7 +240,6 @@ GIANTS: dict[str, dict[str, int]] = {
     "lightbus.client.bus_client.BusClient": {"methods of a class": 35},
     "lightbus.core.streams.Stream": {"attributes of a class": 21},
     "lightbus.engine.assembly.assemble": {"lines of a function": 50},
-    "lightbus.path.BusPath": {"methods of a class": 27},
     "lightbus.service.signature.Signature": {"methods of a class": 27},
     "lightbus.wire.announcement": {"lines of a module": 462},
 }

@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 import lightbus
-from lightbus import BusPath, InvalidConfiguration, InvalidDeclaration, InvalidEventListener, InvalidSchedule
+from lightbus import (
+    BusPath,
+    InvalidApiEventConfiguration,
+    InvalidConfiguration,
+    InvalidDeclaration,
+    InvalidEventListener,
+    InvalidSchedule,
+)
 from lightbus.keywords import unknown_keywords_raise
 
 
@@ -32,6 +39,14 @@ from lightbus.keywords import unknown_keywords_raise
         (lambda bus: bus.client.schedule(schedule_jb=1), InvalidSchedule, "mean 'schedule_job'"),
         (lambda bus: bus.client.add_background_task(corotine=1), InvalidDeclaration, "mean 'coroutine'"),
         (lambda bus: lightbus.create(servce_name="x"), InvalidConfiguration, r"create\(\) .* mean 'service_name'"),
+        (lambda bus: lightbus.Event(paramters=["a"]), InvalidApiEventConfiguration, r"^Event\(\) .* mean 'parameters'"),
+        (
+            lambda bus: lightbus.Event("a", "b"),
+            InvalidApiEventConfiguration,
+            "by position, and takes by name .*key=",
+        ),
+        (lambda bus: bus.client.every(print), InvalidSchedule, "by position, and takes by name what comes there: sec"),
+        (lambda bus: bus.client.schedule(1, 2, 3), InvalidSchedule, "given 3 by position, which is more than it takes"),
         (lambda bus: lightbus.create(xyz=1), InvalidConfiguration, "no argument 'xyz'. It has: config, config_file,"),
     ],
 )

@@ -7,7 +7,6 @@ import copy
 import gc
 import importlib
 import inspect
-import pickle
 import pkgutil
 import weakref
 from collections.abc import Iterator
@@ -59,16 +58,6 @@ def bus() -> Iterator[BusPath]:
     bus.client.close()
 
 
-def test_names(bus: BusPath) -> None:
-    """The last part is the procedure or event, what is before it is the API."""
-    path = bus.shop.orders.count
-    assert path.api_name == "shop.orders"
-    assert path.fully_qualified_name == str(path) == "shop.orders.count"
-    assert repr(path) == "<BusPath shop.orders.count>"
-    assert repr(bus) == "<BusPath root>"
-    assert (bus.api_name, bus.fully_qualified_name) == ("", "")
-
-
 def test_looking_up_twice_gives_the_same_path(bus: BusPath) -> None:
     """A path is made once, and goes when nobody needs the bus any more."""
     assert bus.shop.orders is bus.shop.orders
@@ -85,9 +74,6 @@ def test_names_with_underscores(bus: BusPath) -> None:
         _ = bus.shop._private
     assert not hasattr(bus, "__wrapped__")
     assert not hasattr(bus.shop, "_repr_html_")
-    assert copy.copy(bus.shop).api_name == bus.shop.api_name
-    with pytest.raises(TypeError):
-        pickle.dumps(bus)
 
 
 def test_client_and_schema_are_the_roots(bus: BusPath) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Self, TypeVar
 
 from ..blocking import forbid_in_loop
-from ..config import Config, Feature
+from ..config import Config, Feature, features_of
 from ..engine.engine import Engine
 from ..engine.worker import Worker
 from ..exceptions import InvalidDeclaration, InvalidEventListener, InvalidSchedule
@@ -309,9 +309,9 @@ class BusClient:
 
     # A worker's life, and the end
 
-    def set_features(self, features: Iterable[Feature | str]) -> None:
-        """Choose what a worker does: rpcs, events, tasks. Before it starts."""
-        self._workers.features = tuple(Feature(feature) for feature in features)
+    def set_features(self, features: Iterable[Feature | str] | str) -> None:
+        """Choose what a worker does: rpcs, events, tasks. Before it starts. Raises InvalidConfiguration for another."""
+        self._workers.features = features_of(features)
 
     async def start_worker(self) -> None:
         """Serve the APIs and listeners on the running loop, beside whatever else it does, and return."""

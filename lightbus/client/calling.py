@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..blocking import forbid_in_loop
 from ..config import Config
 from ..deadline import Deadline
 from ..engine.engine import Engine
-from ..exceptions import LightbusException, SchemaNotFound
+from ..exceptions import InvalidParameters, LightbusException, SchemaNotFound
 from ..message import ResultMessage, RpcMessage
 from ..rpc.request import OutboundCall
 from ..typing import BusOptions, Kwargs
@@ -87,6 +88,8 @@ class Calling:
         self, engine: Engine, api_name: str, name: str, kwargs: Kwargs, options: BusOptions | None
     ) -> OutboundCall:
         settings = self._config.api(api_name)
+        if type(kwargs) is not dict:
+            kwargs = _as_dict(kwargs, f"{api_name}.{name}")
         if settings.validation.outgoing:
             self._validate_call(api_name, name, kwargs, strict=settings.strict_validation)
         if options is None:
@@ -126,6 +129,12 @@ class Calling:
         if settings.validation.incoming:
             procedure.signature.validate_response(value)
         return procedure.signature.cast_result(value) if settings.cast_values else value
+
+
+def _as_dict(kwargs: Any, what: str) -> Kwargs:
+    if not isinstance(kwargs, Mapping):
+        raise InvalidParameters(f"The arguments of {what} are {kwargs!r:.100}. They are a dict, by their names.")
+    return dict(kwargs)
 
 
 def _result_message(message: RpcMessage, value: Any) -> ResultMessage:

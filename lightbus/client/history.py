@@ -148,11 +148,18 @@ def _question(
             f"limit of the history of {api}.{event} is {limit!r:.100}. It is a whole number from 1 to {MAX_HISTORY}; "
             "ask for what is older with stop=, the time of the oldest event that you have."
         )
-    return {"api": api, "event": event, "start": _seconds(start), "stop": _seconds(stop), "limit": limit}
+    between = {"start": _seconds(start, "start", f"{api}.{event}"), "stop": _seconds(stop, "stop", f"{api}.{event}")}
+    return {"api": api, "event": event, **between, "limit": limit}
 
 
-def _seconds(when: datetime | float | None) -> float | None:
-    return when.timestamp() if isinstance(when, datetime) else when
+def _seconds(when: Any, which: str, what: str) -> float | None:
+    if isinstance(when, datetime):
+        return when.timestamp()
+    if when is not None and (isinstance(when, bool) or not isinstance(when, (int, float))):
+        raise InvalidParameters(
+            f"{which} of the history of {what} is {when!r:.100}. It is a datetime, or seconds since 1970."
+        )
+    return when
 
 
 def _messages(answers: Iterable[list[dict[str, Any]]], limit: int) -> list[EventMessage]:

@@ -96,7 +96,7 @@ class Listening:
             raise InvalidEventListener(f"{listener!r} cannot listen: it is not callable. Pass the function itself.")
         handler = _handler(listener)
         by_api: dict[str, list[str]] = {}
-        for api_name, name in events:
+        for api_name, name in _pairs(events):
             self._check_event(api_name, name, handler)
             by_api.setdefault(api_name, []).append(name)
         if not by_api:
@@ -139,6 +139,14 @@ class Listening:
                 "service may have, too, and then each would get half of the events. "
                 "Write lightbus.create(service_name='...'), or set LIGHTBUS_SERVICE_NAME."
             )
+
+
+def _pairs(events: Iterable[Any]) -> list[tuple[str, str]]:
+    pairs: list[Any] = [events] if isinstance(events, str) else list(events)
+    for pair in pairs:
+        if not isinstance(pair, (tuple, list)) or [*map(type, pair)] != [str, str]:
+            raise InvalidEventListener(f"{pair!r:.100} is no event: give each as (api name, event name).")
+    return pairs
 
 
 def _checked_name(listener: Callable[..., Any], name: Any) -> str:

@@ -7,7 +7,7 @@ import time
 from ..blocking import forbid_in_loop
 from ..config import Config
 from ..deadline import Deadline
-from ..exceptions import LightbusTimeout
+from ..exceptions import InvalidName, LightbusTimeout
 from ..service.schema import Schema
 from ..typing import JsonSchema
 from .calling import Calling
@@ -48,6 +48,8 @@ class Names:
     def response_schema(self, api_name: str, name: str) -> JsonSchema | None:
         """Return the schema of a procedure's result; asked of a peer where it is not known here."""
         schema = self.schema_of(api_name, f"{name}.response_schema")
+        if (api_name, name) in schema.events:
+            return None
         found = schema.get_rpc_schema(api_name, name).get("response")
         return found if isinstance(found, dict) else None
 
@@ -96,6 +98,7 @@ class Names:
     def wait_for_apis(self, *names: str, timeout: float = 5.0) -> None:
         """Return when each of these APIs is advertised by a peer that is up. Raises LightbusTimeout."""
         forbid_in_loop("wait_for_apis()", "bus.client.wait_for_apis_async()")
+        _check_names(names)
         engine = self._engines.engine
         deadline = Deadline.after(timeout)
         missing = engine.questions.wait_for_blocking(names, deadline)
@@ -103,6 +106,7 @@ class Names:
 
     async def wait_for_apis_async(self, *names: str, timeout: float = 5.0) -> None:
         """Do the same on an event loop."""
+        _check_names(names)
         deadline = Deadline.after(timeout)
         missing = await self._engines.engine.questions.wait_for(names, deadline)
         self._check_none_missing(missing, timeout)
@@ -116,3 +120,11 @@ class Names:
 def _part(schema: JsonSchema, part: str) -> JsonSchema:
     found: JsonSchema = schema[part]
     return found
+
+
+def _check_names(names: tuple[str, ...]) -> None:
+    for name in names:
+        if not isinstance(name, str):
+            raise InvalidName(
+                f"{name!r:.100} is no name of an API. Give each by itself: wait_for_apis('auth', 'shop')."
+            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -50,9 +51,11 @@ class Schedules:
                     f"every({unit}={count!r:.100}) is no interval: give a number, as every({unit}=5)."
                 )
         interval = seconds + 60 * minutes + 3600 * hours + 86400 * days
-        if not interval > 0:
+        if not 0 < interval < math.inf:
             said = ", ".join(f"{unit}={count!r}" for unit, count in given.items() if count) or "nothing"
-            raise InvalidSchedule(f"every() needs an interval above 0, as every(minutes=5), and was given {said}.")
+            raise InvalidSchedule(
+                f"every() needs an interval above 0 that ends, as every(minutes=5), and was given {said}."
+            )
 
         def decorate(function: F) -> F:
             self._add_timetable(every(function, seconds=interval, also_run_immediately=also_run_immediately))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .config import Config
-from .features import ALL_FEATURES, Feature
+from .features import ALL_FEATURES, Feature, features_of
 from .loading import config_schema, load_config
 from .names import ServiceName, default_service_name, expand
 from .settings import (
@@ -37,5 +37,6 @@ __all__ = [
     "config_schema",
     "default_service_name",
     "expand",
+    "features_of",
     "load_config",
 ]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 
-__all__ = ["ALL_FEATURES", "Feature"]
+from ..exceptions import InvalidConfiguration, did_you_mean
+
+__all__ = ["ALL_FEATURES", "Feature", "features_of"]
 
 
 class Feature(Enum):
@@ -16,3 +19,17 @@ class Feature(Enum):
 
 
 ALL_FEATURES: tuple[Feature, ...] = tuple(Feature)
+
+
+def features_of(names: Iterable[Feature | str] | str) -> tuple[Feature, ...]:
+    """Return features by their names, which may be one text with commas. Raises InvalidConfiguration for another."""
+    return tuple(_feature(each) for each in (names.split(",") if isinstance(names, str) else names))
+
+
+def _feature(name: Feature | str) -> Feature:
+    try:
+        return Feature(name.strip() if isinstance(name, str) else name)
+    except ValueError:
+        known = [each.value for each in Feature]
+        near = did_you_mean(str(name), known)
+        raise InvalidConfiguration(f"There is no feature {name!r:.100}.{near} There are: {', '.join(known)}.") from None

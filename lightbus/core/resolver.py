@@ -82,6 +82,12 @@ def explain(
             f"No peer that lets us in advertises the API '{api}'; {looked}.{did_you_mean(api, names)} "
             f"But {'; '.join(refusals[:3])}."
         )
+    parent, _, last = api.rpartition(".")
+    if parent in names:
+        return UnknownApi(
+            f"There is no API '{api}', but there is '{parent}'. If '{last}' is a procedure or an event of it, behind "
+            f"that stands one of call, call_async, fire, fire_async, fire_many, listen, history, lag; {looked}."
+        )
     advertised = f"Advertised are: {', '.join(names)}." if names else "No peer advertises anything."
     return UnknownApi(
         f"No peer advertises the API '{api}'; {looked}.{did_you_mean(api, names)} {advertised} "

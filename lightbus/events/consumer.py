@@ -119,11 +119,14 @@ class Consumer:
         for peer in peers:
             if peer.instance not in self._connections:  # or each of many listeners would go through all of them
                 self._follow(peer)
-        subscriptions = [
-            connection.subscribe(runner.queue, group)
+        publishers = [
+            connection
             for connection in self._connections.values()
             if listener.api in (connection.peer.announcement.api_names or ())
         ]
+        for connection in publishers:
+            self._warn_of_unknown(listener, connection.peer)
+        subscriptions = [connection.subscribe(runner.queue, group) for connection in publishers]
         await self._live(subscriptions, self._config.api(listener.api).event_listener_setup_timeout, str(listener))
 
     def runner_of(self, listener: Listener) -> ListenerRunner | None:

@@ -10,7 +10,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType, MethodType
 from typing import Any, Self
 
 from ..exceptions import (
@@ -84,8 +84,13 @@ class Api:
         return _read(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        kind = type(self).__qualname__
+        if isinstance(value, Event):
+            raise InvalidApiEventConfiguration(
+                f"{kind}: self.{name} = Event(...) declares nothing: what an Api has is read from its class. "
+                f"Write {name} = Event(...) in the class, beside its methods."
+            )
         if name in _OWN_NAMES:
-            kind = type(self).__qualname__
             raise InvalidName(
                 f"{kind}: self.{name} = ... would hide what every Api has by this name. Give your attribute another "
                 f"one: self._{name} = ..."
@@ -245,7 +250,13 @@ _OWN_NAMES = frozenset({"meta", "procedures", "events", "get_procedure", "get_ev
 
 def left_out(api: Api) -> Mapping[str, str]:
     """Return the public members that look like methods and are no procedures: name -> why not."""
-    return api._declared.left_out
+    own = getattr(api, "__dict__", {})  # a class with slots has none
+    assigned = {
+        name: "it was given to this instance, and what an Api offers is read from its class"
+        for name in own
+        if not name.startswith("_") and isinstance(own[name], (FunctionType, MethodType, functools.partial))
+    }
+    return {**api._declared.left_out, **assigned}
 
 
 def _read(api: Api) -> _Declared:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 from ..exceptions import InvalidApiEventConfiguration, InvalidName, MisconfiguredApiOptions, did_you_mean
+from ..keywords import unknown_keywords_raise
 from .parameters import Parameter, WildcardParameter, annotation_text
 from .signature import Signature
 
@@ -110,6 +111,7 @@ class Event:
 
     __slots__ = ("_own_version", "api_name", "delivery", "key", "name", "parameters", "signature", "version")
 
+    @unknown_keywords_raise(InvalidApiEventConfiguration)
     def __init__(
         self,
         parameters: Iterable[str | Parameter] = (),

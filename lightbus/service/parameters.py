@@ -8,6 +8,7 @@ import inspect
 import logging
 import types
 import typing
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
@@ -53,6 +54,9 @@ class Parameter:
     def __post_init__(self) -> None:
         if not str(self.name).isidentifier():
             raise InvalidName(f"{self.name!r} is no name of a parameter. Use letters, digits and '_', as in Python.")
+        read = self.name if self.name.isascii() else unicodedata.normalize("NFKC", self.name)
+        if read != self.name:
+            raise InvalidName(f"Python reads the name {self.name!r} of a parameter as {read!r}. Write it so.")
         if self.name in _RESERVED:
             raise InvalidName(
                 f"A parameter cannot be named '{self.name}': with it callers give the bus their options. "

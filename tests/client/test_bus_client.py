@@ -11,10 +11,18 @@ import pytest
 import lightbus
 from helpers import Door
 from helpers.clients import AuthApi
-from lightbus import BusPath, EventMessage
+from lightbus import BusPath, EventMessage, Feature, InvalidConfiguration
 from lightbus.client.hook_runner import HookPoint
 from lightbus.service.hooks import HOOKS
 from lightbus.testing import MemoryBus
+
+
+def test_features_that_are_none(bus: BusPath) -> None:
+    """They are named as in settings, one text with commas included; another is refused with those that there are."""
+    bus.client.set_features("rpcs, events")
+    assert bus.client.features == (Feature.RPCS, Feature.EVENTS)
+    with pytest.raises(InvalidConfiguration, match=r"no feature 'evnts'\. Did you mean 'events'"):
+        bus.client.set_features(["evnts"])
 
 
 def test_context_manager(bus: BusPath) -> None:

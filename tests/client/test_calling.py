@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import pytest
 
 from helpers import Door
@@ -18,6 +20,14 @@ def test_caller_checks_what_it_knows(bus: BusPath, door: Door) -> None:
         door.call(bus.auth.check_pasword, username="sally")
     with pytest.raises(EventNotFound, match="Did you mean 'user_registered'"):
         door.fire(bus.auth.user_registred, username="sally")
+
+
+def test_arguments_that_are_no_dict(bus: BusPath) -> None:
+    """They are refused before anything leaves; any mapping will do."""
+    with pytest.raises(InvalidParameters, match=r"^The arguments of auth\.check_password are \[1\]"):
+        bus.client.call_rpc_blocking("auth", "check_password", [1])  # type: ignore[arg-type]
+    with pytest.raises(InvalidParameters, match="needs the argument 'password'"):
+        bus.client.call_rpc_blocking("auth", "check_password", MappingProxyType({"username": "sally"}))  # type: ignore[arg-type]
 
 
 def test_strict_validation(hub: MemoryBus, served: BusPath, door: Door) -> None:

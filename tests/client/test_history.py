@@ -63,6 +63,9 @@ def test_questions_of_the_past_that_cannot_be(served: BusPath, door: Door) -> No
     for limit in (0, -1, 1001, True, "7"):
         with pytest.raises(InvalidParameters, match=r"limit of the history of auth\.user_registered is .* 1 to 1000"):
             ask(served.auth.user_registered, "history", limit=limit)
+    for which in ({"start": "yesterday"}, {"stop": True}):
+        with pytest.raises(InvalidParameters, match=r"of the history of auth\.user_registered is .*It is a datetime"):
+            ask(served.auth.user_registered, "history", **which)
     for question, arguments in (("history", []), ("lag", ["greet"])):
         with pytest.raises(EventNotFound, match="'auth' has no event 'user_registerd'"):
             ask(served.auth.user_registerd, question, *arguments)

@@ -171,6 +171,13 @@ def test_listeners_that_cannot_be_meant(bus: BusPath, odd: dict[str, Any]) -> No
         bus.other.happened.listen(lambda message: None, bus_options={"sincee": 1})
 
 
+@pytest.mark.parametrize("events", ["auth.user_registered", [("auth",)], ["auth.user_registered"], [("auth", 1)]])
+def test_events_that_are_no_pairs(bus: BusPath, events: Any) -> None:
+    """An event is given as the names of its API and its own."""
+    with pytest.raises(InvalidEventListener, match="is no event: give each as"):
+        bus.client.listen_for_events(events, lambda message: None)
+
+
 def test_policy_by_its_name(bus: BusPath) -> None:
     """A policy may be given by its name."""
     bus.other.happened.listen(lambda message: None, listener_name="named", on_error="retry")  # type: ignore[arg-type]
@@ -182,5 +189,8 @@ def test_listener_to_an_event_that_is_not_there(
 ) -> None:
     """Who listens to an event that its API does not have is told so, with near names, once the API is there."""
     caller.auth.user_registred.listen(lambda message: None, listener_name="typo")
+    caller.auth.check_password.listen(lambda message: None, listener_name="procedure")
     caller.client.start_in_background()
-    wait_until(lambda: any("has no such event. Did you mean 'user_registered'" in text for text in caplog.messages))
+    caller.auth.user_regstered.listen(lambda message: None, listener_name="later")
+    wait_until(lambda: sum("has no such event" in text for text in caplog.messages) == 3)
+    assert sum("Did you mean 'user_registered'" in text for text in caplog.messages) == 2

@@ -8,7 +8,7 @@ import pytest
 
 import lightbus
 from helpers import wait_until
-from lightbus import Api, BusPath, InvalidParameters, LightbusTimeout, UnknownApi
+from lightbus import Api, BusPath, InvalidName, InvalidParameters, LightbusTimeout, UnknownApi
 from lightbus.testing import MemoryBus
 
 
@@ -21,6 +21,8 @@ def test_wait_for_apis(served: BusPath, caller: BusPath) -> None:
         caller.client.wait_for_apis("auth", "auht", "bank", timeout=0.2)
     with pytest.raises(LightbusTimeout, match=missing):
         asyncio.run(caller.client.wait_for_apis_async("auth", "auht", "bank", timeout=0.2))
+    with pytest.raises(InvalidName, match="Give each by itself"):
+        caller.client.wait_for_apis(["auth"])  # type: ignore[arg-type]
 
 
 def test_completions(served: BusPath, caller: BusPath) -> None:
@@ -39,6 +41,7 @@ def test_schemas_of_a_remote_api(served: BusPath, caller: BusPath) -> None:
     assert schema["required"] == ["username", "password"]
     assert schema["properties"]["username"]["type"] == "string"
     assert caller.auth.check_password.response_schema == served.auth.check_password.response_schema
+    assert caller.auth.user_registered.response_schema is None
     assert caller.auth.user_registered.parameter_schema["properties"]["age"]["default"] == 18
     with pytest.raises(InvalidParameters, match="password"):
         caller.auth.check_password.validate_parameters({"username": "sally"})

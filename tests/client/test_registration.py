@@ -40,6 +40,29 @@ def test_methods_that_are_no_procedures_are_named(bus: BusPath, caplog: pytest.L
     ]
 
 
+def test_methods_that_an_instance_was_given_are_named(bus: BusPath, caplog: pytest.LogCaptureFixture) -> None:
+    """What is assigned in `__init__` is none of the class's methods, and so is not served; values are left alone."""
+
+    class Prices(Api):
+        class Meta:
+            name = "prices"
+
+        def __init__(self) -> None:
+            self.get = lambda: 1
+            self.list = self._all
+            self.currencies = ["EUR"]
+            self._private = print
+
+        def _all(self) -> list[str]:
+            return self.currencies
+
+    bus.client.register_api(Prices())
+    assert [record.getMessage().partition(".  ")[0][:70] for record in caplog.records] == [
+        "prices.get is no procedure: it was given to this instance, and what an",
+        "prices.list is no procedure: it was given to this instance, and what a",
+    ]
+
+
 def test_registering_while_running(served: BusPath, caller: BusPath, door: Door) -> None:
     """An API registered after the start is served at once, and a caller finds it."""
 

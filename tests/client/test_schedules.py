@@ -59,6 +59,10 @@ def test_wrong_intervals(bus: BusPath) -> None:
         bus.client.every()
     with pytest.raises(InvalidSchedule):
         bus.client.every(seconds=-1)
+    with pytest.raises(InvalidSchedule, match="was given seconds=inf"):
+        bus.client.every(seconds=float("inf"))
+    with pytest.raises(InvalidSchedule, match=r"was given 5 by position, and takes by name .* seconds=, minutes="):
+        bus.client.every(5)  # type: ignore[misc]
     with pytest.raises(InvalidSchedule, match="needs a job of the schedule library"):
         bus.client.schedule(5)(print)  # type: ignore[arg-type]
 

@@ -113,6 +113,14 @@ def test_nobody_advertises_it() -> None:
     )
 
 
+def test_a_name_behind_a_procedure() -> None:
+    """Who misspells `bus.auth.ping.call_async` asks for an API `auth.ping`, and is told what stands there."""
+    error = explain("auth.ping", Snapshot(by_api={"auth": (ONE,)}), waited=0.5)
+    assert isinstance(error, UnknownApi)
+    assert "but there is 'auth'" in str(error)
+    assert "call, call_async" in str(error)
+
+
 def test_nobody_is_there_at_all() -> None:
     """An empty bus is said to be empty."""
     error = explain("auth", Snapshot(), waited=0.0)

@@ -226,6 +226,17 @@ def test_names_of_api_itself_are_refused(name: str) -> None:
         made()
 
 
+def test_an_event_of_an_instance_is_refused() -> None:
+    """What an Api has is read from its class: an Event that `__init__` makes would be none."""
+
+    def initialise(self: Any) -> None:
+        self.order_placed = Event(["id"])
+
+    made = type("Made", (Api,), {"Meta": type("Meta", (), {"name": "x"}), "__init__": initialise})
+    with pytest.raises(InvalidApiEventConfiguration, match=r"self\.order_placed = Event\(\.\.\.\) declares nothing"):
+        made()
+
+
 @pytest.mark.parametrize("member", [Event(), lambda self: None], ids=["event", "procedure"])
 @pytest.mark.parametrize("name", ["*", "größe", "a\x00b", "a.b", "a\n"])
 def test_names_that_would_break_topics_are_refused(name: str, member: Any) -> None:

@@ -86,6 +86,13 @@ def test_annotations_may_use_names_of_the_class() -> None:
     assert parameters == (Parameter("a", Account), Parameter("b", list[str]))
 
 
+def test_names_that_python_reads_as_others() -> None:
+    """What is written with look-alikes arrives at no handler: Python reads its names in another form."""
+    with pytest.raises(InvalidName, match="as 'file'"):
+        Parameter("\ufb01le")
+    assert Parameter("größe").name == "größe"
+
+
 @pytest.mark.parametrize("name", ["", "a b", "1st", "a\x00", "*"])
 def test_names_of_parameters_are_identifiers(name: str) -> None:
     """A parameter that could not be given by name is refused."""
