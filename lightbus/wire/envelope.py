@@ -21,43 +21,11 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 from ..exceptions import ProtocolError
-from . import codec, fields
+from . import codec, fields, messages
 from .announcement import PROTOCOL_VERSION
 from .field_types import PARTITIONS
-from .messages import (
-    Accepted,
-    Ack,
-    Acked,
-    Assign,
-    Batch,
-    Beat,
-    Bury,
-    Cancel,
-    Drain,
-    Drained,
-    Error,
-    Events,
-    Fetch,
-    Fire,
-    Goodbye,
-    Head,
-    Hello,
-    Join,
-    Kind,
-    Leave,
-    Marker,
-    Message,
-    Open,
-    Page,
-    Peers,
-    Release,
-    Request,
-    Result,
-    Start,
-    Started,
-    Streams,
-    Welcome,
-)
+from .messages import *  # noqa: F403 - they are written in one place
+from .messages import Events, Head, Kind, Marker, Message
 from .records import Record, decode_record, decode_records, encode_record
 from .topics import (
     EVENT_TOPIC_PARTS,
@@ -77,39 +45,7 @@ __all__ = [
     "PARTITIONS",
     "PRESENCE_PREFIX",
     "PROTOCOL_VERSION",
-    "Accepted",
-    "Ack",
-    "Acked",
-    "Assign",
-    "Batch",
-    "Beat",
-    "Bury",
-    "Cancel",
-    "Drain",
-    "Drained",
-    "Error",
-    "Events",
-    "Fetch",
-    "Fire",
-    "Goodbye",
-    "Head",
-    "Hello",
-    "Join",
-    "Kind",
-    "Leave",
-    "Marker",
-    "Message",
-    "Open",
-    "Page",
-    "Peers",
     "Record",
-    "Release",
-    "Request",
-    "Result",
-    "Start",
-    "Started",
-    "Streams",
-    "Welcome",
     "call_id_of",
     "decode",
     "decode_published",
@@ -124,6 +60,7 @@ __all__ = [
     "split_topic",
     "subscription",
 ]
+__all__ += messages.__all__
 
 _HEAD = struct.Struct(">BBQ")
 

@@ -6,7 +6,7 @@ import typing
 
 import pytest
 
-from lightbus.wire import messages
+from lightbus.wire import envelope, messages
 from lightbus.wire.fields import checks_of
 from lightbus.wire.messages import Kind, Message
 
@@ -36,6 +36,8 @@ def test_numbers_are_for_good() -> None:
 def test_all_is_said_to_be_public() -> None:
     """Who imports the table finds every message in it."""
     assert set(messages.__all__) == {cls.__name__ for cls in CLASSES} | {"Kind", "Message"}
+    assert all(getattr(envelope, name) is getattr(messages, name) for name in messages.__all__)
+    assert set(messages.__all__) <= set(envelope.__all__)
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: str(cls.__name__))
