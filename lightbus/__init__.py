@@ -61,7 +61,7 @@ if TYPE_CHECKING:
         UsageError,
         ValidationError,
     )
-    from .listener import OnError
+    from .listener import BatchFailed, OnError
     from .message import EventMessage, Message, ResultMessage, RpcMessage
     from .path import BusPath
     from .service.api import Api, Event, Parameter, WildcardParameter
@@ -70,6 +70,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ALL_FEATURES",
     "Api",
+    "BatchFailed",
     "BusAlreadyClosed",
     "BusClient",
     "BusPath",
@@ -143,7 +144,7 @@ _HOMES = {
     "deadline": {"Deadline"},
     "message": {"EventMessage", "Message", "ResultMessage", "RpcMessage"},
     "path": {"BusPath"},
-    "listener": {"OnError"},
+    "listener": {"BatchFailed", "OnError"},
     "service.api": {"Api", "Event", "Parameter", "WildcardParameter"},
     "service.schema": {"Schema"},
 }

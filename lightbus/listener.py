@@ -4,15 +4,56 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-__all__ = ["EACH_FOR_ITSELF", "Listener", "OnError"]
+from .exceptions import LightbusException
+
+__all__ = ["EACH_FOR_ITSELF", "BatchFailed", "Listener", "OnError"]
 
 EACH_FOR_ITSELF = ""
 """The group of listeners that share nothing: each is given everything, as long as it is connected."""
+
+
+MOST_NAMED = 10
+"""Events that the text of an exception names."""
+
+
+class BatchFailed(LightbusException):
+    """
+    Some events of a batch failed. What a listener with `batch` raises, so that the others count as handled.
+
+        raise BatchFailed([message, ...]) from error
+        raise BatchFailed({message: error, ...})
+
+    """
+
+    def __init__(self, failed: Iterable[Any] | Mapping[Any, BaseException | None]) -> None:
+        """Name those that failed: their EventMessages, or the ids of these; as a mapping each with its error."""
+        if isinstance(failed, str) or not isinstance(failed, Iterable):
+            failed = [failed]
+        rows = failed.items() if isinstance(failed, Mapping) else ((each, None) for each in failed)
+        self._reasons: dict[str, BaseException | None] = {_id_of(each): error for each, error in rows}
+        named = [*self._reasons][:MOST_NAMED]
+        super().__init__(f"{len(self._reasons)} events failed: {', '.join(named)}")
+
+    @property
+    def reasons(self) -> dict[str, BaseException]:
+        """Why each failed, by its id: as it was said, else what caused this exception, else this exception."""
+        common = self.__cause__ or self
+        return {id: common if error is None else error for id, error in self._reasons.items()}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return BatchFailed, (self._reasons,)
+
+
+def _id_of(failed: Any) -> str:
+    found = failed if isinstance(failed, str) else getattr(failed, "id", None)
+    if not isinstance(found, str):
+        raise TypeError(f"BatchFailed takes EventMessages, or their ids, and was given {failed!r:.100}.")
+    return found
 
 
 class OnError(Enum):
@@ -47,6 +88,8 @@ class Listener:
         concurrency: how many partitions it handles side by side.
         max_deliveries: how often an event is given to the group at most, before it becomes a dead letter.
         since: where a new group begins: an id, a datetime, `"0"` or `"$"`.
+        batch: how many events it is given together at most, as a list of EventMessages; 0: each by itself.
+        batch_wait: seconds for which a batch that is not full waits for more.
 
     """
 
@@ -59,6 +102,8 @@ class Listener:
     concurrency: int = 1
     max_deliveries: int = 5
     since: Any = None
+    batch: int = 0
+    batch_wait: float = 0.0
 
     @property
     def digest(self) -> str:

@@ -159,6 +159,8 @@ class BusPath(PathNames):
         max_deliveries: int = 5,
         bus_options: BusOptions | None = None,
         on_error: OnError | None = None,
+        batch: int | None = None,
+        batch_wait: float = 0.05,
     ) -> None:
         """
         Call `listener` for each of these events, once this process runs as a worker.
@@ -166,22 +168,18 @@ class BusPath(PathNames):
         The workers of a service share the events of a listener, also those that were fired while none was there.
 
         Args:
-            listener: `def` or `async def`; is given the EventMessage first, then the arguments by name. A function
-                whose first parameter is named like an argument is given the arguments only.
-            listener_name: with the service's name it is the consumer group; the function's dotted name otherwise. With
-                a placeholder (`{process_name}`, `{pid}`) in it there is no group, as with `group=None`.
+            listener: is given the EventMessage (unless its first parameter has an argument's name), and the arguments.
+            listener_name: names the consumer group; else the function's dotted name. With `{pid}` in it there is none.
             group: the name of the consumer group. None: every process is given every event, while it is connected.
             concurrency: how many partitions of the events are handled side by side.
             max_deliveries: how often an event is given to the group before it is a dead letter (`lightbus dead`).
-            bus_options: `since`: where a group begins that is new: an event's id, a datetime or its ISO text, "0" for
-                everything that is kept, "$" for what comes from now on.
-            on_error: what happens when it raises: OnError.STOP_LISTENER (the default), RETRY,
-                ACKNOWLEDGE_AND_LOG or SHUTDOWN.
+            bus_options: `since`: where a new group begins: an event's id, a time, "0" (all that is kept), "$" (now).
+            on_error: what happens when it raises; OnError.STOP_LISTENER by default.
+            batch: call it with a list of so many EventMessages at most, and nothing else; see `BatchFailed`.
+            batch_wait: how many seconds a list that is not full waits for more.
 
-        Raises:
-            InvalidEventListener: it cannot be called, or not with what it would be given.
-            DuplicateListenerName: this API has a listener of that name already.
-
+        Raises InvalidEventListener where it cannot be called, or not with what it would be given, and
+        DuplicateListenerName where this API has a listener of that name already.
         """
         self._client.listen_for_event(
             self._api_name,
@@ -193,6 +191,8 @@ class BusPath(PathNames):
             max_deliveries=max_deliveries,
             options=bus_options,
             on_error=on_error,
+            batch=batch,
+            batch_wait=batch_wait,
         )
 
     def history(

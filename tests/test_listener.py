@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
+
+import pytest
+
 from helpers.listeners import listener
-from lightbus.listener import Listener
+from lightbus.listener import BatchFailed, Listener
 from lightbus.message import EventMessage
 from lightbus.service.execution import runs_on_loop
 
@@ -16,6 +20,20 @@ def test_an_object_with_an_async_call() -> None:
 
     assert runs_on_loop(listener(Greeter()).function)
     assert not runs_on_loop(listener(lambda: None).function)
+
+
+def test_which_events_of_a_batch_failed() -> None:
+    """They are named by themselves or by their ids, with a reason each or one for all, and survive pickling."""
+    first, second = (EventMessage(api_name="auth", event_name="seen", id=f"id-{n}") for n in (1, 2))
+    error = BatchFailed({first: KeyError("x"), "id-2": None})
+    assert str(error) == "2 events failed: id-1, id-2"
+    assert (repr(error.reasons["id-1"]), error.reasons["id-2"]) == ("KeyError('x')", error)
+    error.__cause__ = cause = ValueError("locked")
+    assert error.reasons["id-2"] is cause
+    assert [*pickle.loads(pickle.dumps(error)).reasons] == ["id-1", "id-2"]
+    assert [[*BatchFailed(failed).reasons] for failed in (second, "id-2", [second])] == [["id-2"]] * 3
+    with pytest.raises(TypeError, match=r"takes EventMessages, or their ids, and was given \{'n': 1\}"):
+        BatchFailed([{"n": 1}])
 
 
 def test_a_listener_is_named_in_a_log() -> None:

@@ -195,6 +195,8 @@ class BusClient:
         max_deliveries: int = 5,
         options: BusOptions | None = None,
         on_error: OnError | None = None,
+        batch: int | None = None,
+        batch_wait: float = 0.05,
     ) -> None:
         """Call `listener` for each of these events. See `BusPath.listen`."""
         self.listen_for_events(
@@ -206,6 +208,8 @@ class BusClient:
             max_deliveries=max_deliveries,
             options=options,
             on_error=on_error,
+            batch=batch,
+            batch_wait=batch_wait,
         )
 
     @unknown_keywords_raise(InvalidEventListener)
@@ -220,6 +224,8 @@ class BusClient:
         max_deliveries: int = 5,
         options: BusOptions | None = None,
         on_error: OnError | None = None,
+        batch: int | None = None,
+        batch_wait: float = 0.05,
     ) -> None:
         """
         Call `listener` for each of several events, given as `(api name, event name)`; `"*"` is every event of an API.
@@ -235,6 +241,8 @@ class BusClient:
             max_deliveries=max_deliveries,
             options=options,
             on_error=on_error,
+            batch=batch,
+            batch_wait=batch_wait,
         )
 
     @unknown_keywords_raise(InvalidSchedule)

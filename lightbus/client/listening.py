@@ -18,6 +18,7 @@ from ..exceptions import (
 )
 from ..listener import Listener, OnError
 from ..service.api import ApiRegistry
+from ..service.batch_handlers import BatchHandler
 from ..service.execution import is_generator
 from ..service.handlers import Handler
 from ..typing import BusOptions
@@ -31,6 +32,13 @@ _ID = re.compile("[0-9a-f]{16}-[0-9]+")
 
 DURABLE = "{service_name}-{listener_name}"
 """The consumer group of a listener: the processes of a service share its events, and miss none while they are away."""
+
+
+MAX_BATCH = 1000
+"""Events that a listener is given together: no more than wait for it in memory, and are lost by it at once."""
+
+MAX_BATCH_WAIT = 60.0
+"""Seconds for which a batch may wait for more events: they are acknowledged only after that."""
 
 
 class Listening:
@@ -64,9 +72,11 @@ class Listening:
         max_deliveries: int,
         options: BusOptions | None,
         on_error: OnError | None,
+        batch: int | None,
+        batch_wait: float,
     ) -> None:
         """Declare a listener to events, given as `(api name, event name)`. Raises what `listen_for_events` raises."""
-        by_api = self._events_by_api(events, listener)
+        by_api = self._events_by_api(events, listener, is_batch=batch is not None)
         name = _checked_name(listener, listener_name)
         # A name that is another one in each process makes no group that anybody could come back to.
         shared = None if group is None or "{" in name else _group(group, name)
@@ -75,6 +85,7 @@ class Listening:
         policy = _policy(on_error, name)
         _check_number("concurrency", concurrency, name)
         _check_number("max_deliveries", max_deliveries, name)
+        _check_batch(batch, batch_wait, name)
         for api_name, names in by_api.items():
             self._add(
                 Listener(
@@ -87,14 +98,18 @@ class Listening:
                     concurrency=concurrency,
                     max_deliveries=max_deliveries,
                     since=_since(options, name),
+                    batch=batch or 0,
+                    batch_wait=batch_wait,
                 )
             )
 
-    def _events_by_api(self, events: Iterable[tuple[str, str]], listener: Callable[..., Any]) -> dict[str, list[str]]:
+    def _events_by_api(
+        self, events: Iterable[tuple[str, str]], listener: Callable[..., Any], *, is_batch: bool
+    ) -> dict[str, list[str]]:
         """Return the events by their API, all of which the listener can be given."""
         if not callable(listener):
             raise InvalidEventListener(f"{listener!r} cannot listen: it is not callable. Pass the function itself.")
-        handler = _handler(listener)
+        handler = _handler(listener, is_batch=is_batch)
         by_api: dict[str, list[str]] = {}
         for api_name, name in _pairs(events):
             self._check_event(api_name, name, handler)
@@ -119,7 +134,7 @@ class Listening:
         self.listeners.append(listener)
         self._workers.change(lambda worker: worker.add_listener(listener))
 
-    def _check_event(self, api_name: str, name: str, handler: Handler) -> None:
+    def _check_event(self, api_name: str, name: str, handler: Handler | BatchHandler) -> None:
         api = self._apis.find(api_name)
         if api is None or name == "*":
             return
@@ -213,7 +228,18 @@ def _policy(on_error: OnError | str | None, name: str) -> OnError:
         raise InvalidEventListener(f"on_error of the listener {name} is {on_error!r}. There are: {known}.") from None
 
 
-def _handler(listener: Callable[..., Any]) -> Handler:
+def _check_batch(batch: Any, wait: Any, name: str) -> None:
+    if batch is not None:
+        _check_number("batch", batch, name)
+        if batch > MAX_BATCH:
+            raise InvalidEventListener(f"batch of the listener {name} is {batch!r:.100}. It is {MAX_BATCH} at most.")
+    if isinstance(wait, bool) or not isinstance(wait, (int, float)) or not 0 <= wait <= MAX_BATCH_WAIT:
+        raise InvalidEventListener(
+            f"batch_wait of the listener {name} is {wait!r:.100}. It is a number of seconds, up to {MAX_BATCH_WAIT:g}."
+        )
+
+
+def _handler(listener: Callable[..., Any], *, is_batch: bool) -> Handler | BatchHandler:
     name = _name_of(listener)
     if is_generator(listener):
         raise InvalidEventListener(
@@ -221,7 +247,7 @@ def _handler(listener: Callable[..., Any]) -> Handler:
             "Write it as a plain function."
         )
     try:
-        return Handler(listener, name=name, casts=False)
+        return BatchHandler(listener, name=name) if is_batch else Handler(listener, name=name, casts=False)
     except InvalidDeclaration as error:
         raise InvalidEventListener(str(error)) from None
 

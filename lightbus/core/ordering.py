@@ -109,7 +109,7 @@ class Order(Generic[S]):
 
     def note(self, stream: S) -> None:
         """Record that a stream has more to hand out, or lacks something, or does so no more."""
-        if stream.ready and not stream.busy:
+        if stream.ready and not stream.at_hand:
             first = stream.ready[0][0]
             self._lacking.discard(stream)
             if self._first.get(stream) != first:
@@ -153,7 +153,7 @@ class Order(Generic[S]):
         while waiting:
             first, _, stream = waiting[0]
             if self._first.get(stream) == first:
-                if stream.ready and stream.ready[0][0] == first and not stream.busy:
+                if stream.ready and stream.ready[0][0] == first and not stream.at_hand:
                     return waiting[0]
                 heapq.heappop(waiting)
                 del self._first[stream]

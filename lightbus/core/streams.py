@@ -64,7 +64,7 @@ class Stream:
         "_done",
         "_doubts",
         "_told",
-        "busy",
+        "at_hand",
         "doubtful",
         "failures",
         "handled",
@@ -93,8 +93,8 @@ class Stream:
         self.ready: deque[Entry] = deque()
         self.size = 0
         """Bytes of the records of those that are ready."""
-        self.busy = False
-        """Whether one of its events is being handled, or waits to be tried again."""
+        self.at_hand = 0
+        """How many of its events are being handled, or wait to be tried again; while some are, no more is begun."""
         self.queued = False
         """Whether it waits for its turn; kept by whoever gives turns."""
         self.is_noted = False
@@ -165,7 +165,7 @@ class Stream:
         self.position = max(self.position, through)
         self.trimmed += trimmed
         self.head = max(self.head, self.position)
-        if not self.ready and not self.busy:
+        if not self.ready and not self.at_hand:
             self.handled = max(self.handled, self.position)  # what was skipped is not owed any more
         if aside:
             self.live(aside)
@@ -189,37 +189,59 @@ class Stream:
     @property
     def can_go_on(self) -> bool:
         """Whether an event may be handed out now."""
-        return bool(self.ready) and not self.busy and self._done - self._confirmed < UNCONFIRMED
+        return bool(self.ready) and not self.at_hand and self._done - self._confirmed < UNCONFIRMED
 
     @property
     def is_lacking(self) -> bool:
         """Whether there is more of it, and nothing of that is here: others are to wait for it, but not for ever."""
-        return self.head > self.position and not self.ready and not self.busy and self.failures < MAX_FAILURES
+        return self.head > self.position and not self.ready and not self.at_hand and self.failures < MAX_FAILURES
 
     def take(self, before: float = math.inf) -> Entry | None:
         """Hand the next event out, if it comes before a sequence; None where that may not be now."""
         ready = self.ready
-        if not ready or self.busy or self._done - self._confirmed >= UNCONFIRMED:  # can_go_on, written out
+        if not ready or self.at_hand or self._done - self._confirmed >= UNCONFIRMED:  # can_go_on, written out
             return None
         if ready[0][0] >= before:
             return None
-        self.busy = True
+        self.at_hand = 1
         entry = ready.popleft()
         self.size -= len(entry[2])
         return entry
+
+    def take_several(self, before: float, most: int, already: int) -> list[Entry]:
+        """
+        Hand the next events out together, those before a sequence. Who takes them notes in `at_hand` how many they are.
+
+        Args:
+            before: the sequence.
+            most: how many at most. What is to be recorded first, as somebody else may have begun it, comes alone.
+            already: how many were taken for the same purpose.
+
+        """
+        ready, taken = self.ready, list[Entry]()
+        room = 0 if self.at_hand else min(most, UNCONFIRMED - self._done + self._confirmed - already)
+        while ready and len(taken) < room and ready[0][0] < before and not self.is_doubtful(ready[0]):
+            taken.append(entry := ready.popleft())
+            self.size -= len(entry[2])
+        return taken
+
+    @property
+    def is_next_doubtful(self) -> bool:
+        """Whether the start of the next event is to be recorded first."""
+        return bool(self.ready) and self.is_doubtful(self.ready[0])
 
     def is_doubtful(self, entry: Entry) -> bool:
         """Return whether somebody else may have begun this event: its start is to be recorded first."""
         return entry.sequence <= self.doubtful and self._doubts > 0
 
-    def done(self, entry: Entry) -> None:
-        """Record that an event was handled."""
-        self.busy = False
-        self._done += 1
-        sequence = entry.sequence
+    def done(self, entry: Entry, count: int = 1) -> None:
+        """Record that an event was handled, the last of so many that were handed out together."""
+        self.at_hand -= count
+        self._done += count
+        sequence = entry[0]
         if sequence <= self.doubtful:
-            self._doubts -= 1
-        if not self.ready and self.position > sequence:
+            self._doubts -= count
+        if not self.ready and not self.at_hand and self.position > sequence:
             sequence = self.position  # what was skipped behind it is not owed any more
         if sequence > self.handled:
             self.handled = sequence
@@ -235,14 +257,14 @@ class Stream:
         return before - len(self.ready)
 
     def drop(self) -> None:
-        """Forget what waits: it is in the journal, to be asked for again by somebody. The event at hand goes on."""
+        """Forget what waits: it is in the journal, to be asked for again by somebody. What is at hand goes on."""
         self.ready.clear()
         self.size = 0
-        self.position = self.handled  # nothing behind the event at hand counts as handled when that is done
+        self.position = self.handled  # nothing behind what is at hand counts as handled when that is done
 
     def put_back(self) -> None:
-        """Record that the event at hand was not handled: what follows on it must not be handed out before it."""
-        self.busy = False
+        """Record that what is at hand was not handled: what follows on it must not be handed out before it."""
+        self.at_hand = 0
         self.drop()
 
     @property
@@ -305,8 +327,8 @@ class LiveStream(Stream):
             self.position = sequence
         return len(entries)
 
-    def done(self, entry: Entry) -> None:
-        super().done(entry)
+    def done(self, entry: Entry, count: int = 1) -> None:
+        super().done(entry, count)
         self._confirmed = self._done  # nobody is told, and nobody confirms
 
     def wanted(self) -> int | None:

@@ -102,7 +102,7 @@ class BackendSource:
         for task in self._tasks:
             task.cancel()
         streams, self._streams = self._streams, {}
-        is_done = not any(stream.busy for stream in [*streams.values(), *self._releasing])
+        is_done = not any(stream.at_hand for stream in [*streams.values(), *self._releasing])
         for stream in streams.values():
             self.queue.forget(stream)
         await self._acks.stop()
@@ -146,7 +146,7 @@ class BackendSource:
         for stream in leaving:
             del self._streams[topic_of(stream)]
             self.queue.forget(stream)
-        busy = [stream for stream in leaving if stream.busy]
+        busy = [stream for stream in leaving if stream.at_hand]
         self._releasing.update(dict.fromkeys(busy, partitions))
         self._acks.to_send.update(leaving)
         if not busy:

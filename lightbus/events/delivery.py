@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..core.streams import Entry, Stream
 from ..exceptions import JournalError, LightbusException, PayloadTooLarge, ProtocolError
-from ..listener import Listener, OnError
+from ..listener import BatchFailed, Listener, OnError
 from ..message import EventMessage
 from ..phrases import safely
 from ..service.failures import as_exception, is_a, report, show
@@ -23,7 +23,7 @@ from .invocation import Invocation, Turn
 from .listener_context import ListenerContext
 from .listener_queue import ListenerQueue, Retry
 
-__all__ = ["Delivery", "next_pause"]
+__all__ = ["Delivery", "failures", "next_pause"]
 
 logger = logging.getLogger("lightbus.consuming")
 
@@ -35,6 +35,19 @@ LONGEST_PAUSE = 300.0
 def next_pause(last: float) -> float:
     """Return how long to wait before the next delivery of an event, after the one before this time; 0 for none."""
     return min(2 * last, LONGEST_PAUSE) if last else FIRST_PAUSE
+
+
+def failures(messages: Sequence[EventMessage], error: BaseException) -> list[BaseException | None]:
+    """Return with what each of the events failed that a handler was given together; None for those that did not."""
+    if not is_a(error, BatchFailed):
+        return [error] * len(messages)
+    assert isinstance(error, BatchFailed)
+    reasons = error.reasons
+    if unknown := reasons.keys() - {message.id for message in messages}:
+        logger.error("A listener says that events failed which it was not given: %s. All count as failed",
+                     safely(repr, sorted(unknown)[:10]))  # fmt: skip
+        return [error] * len(messages)
+    return [reasons.get(message.id) for message in messages]
 
 
 class Delivery:
@@ -65,6 +78,8 @@ class Delivery:
         self._invocation = invocation
         self._guard = guard
         self._stop_listener = stop_listener
+        self._is_fatal = False
+        """Whether the worker was told to stop."""
         self._one_at_a_time = asyncio.Lock()
         """Held while an event is given again: should this process end meanwhile, no other is taken for the reason."""
 
@@ -78,16 +93,16 @@ class Delivery:
             message = self._invocation.message(stream, entry, deliveries, turn)
         except PayloadTooLarge as error:
             # A dead letter, for when this process takes more: it is told from there to try again.
-            return await self._does_not_fit(stream, entry, deliveries, error)
+            return await self.does_not_fit(stream, entry, deliveries, error)
         except LightbusException as error:
-            self._note_invalid(stream, entry, error)
+            self.note_invalid(stream, entry, error)
             return self._queue.done(stream, entry)
         try:
             args, kwargs = self._invocation.arguments(message, turn)
         except LightbusException as error:
-            return await self._does_not_fit(stream, entry, deliveries, error)
+            return await self.does_not_fit(stream, entry, deliveries, error)
         try:
-            await self._invocation.execute(message, args, kwargs)
+            await self._invocation.execute((message,), args, kwargs)
         except BaseException as error:
             return await self.raised(stream, entry, message, error, pause)
         return self._queue.done(stream, entry)
@@ -104,13 +119,20 @@ class Delivery:
         self, stream: Stream, entry: Entry, message: EventMessage, error: BaseException, pause: float = 0.0
     ) -> bool:
         """Decide what becomes of an event whose handler, or a hook of it, raised."""
+        await self.go_on_after(error)
+        if (misfit := self._invocation.handler.misfit(error, message.kwargs)) is not None:
+            return await self.does_not_fit(stream, entry, message.deliveries, misfit)
+        found = failures([message], error)[0] if self._listener.batch else error
+        if found is None:
+            return self._queue.done(stream, entry)
+        return await self.failed(stream, entry, message, as_exception(self._listener.name, found), pause)
+
+    async def go_on_after(self, error: BaseException) -> None:
+        """Go on although a handler raised, whatever it did to the task that it ran in; else raise it."""
         if current_task().cancelling():
             if self._guard.is_ending:
                 raise error
             await self._guard.shake_off()
-        if (misfit := self._invocation.handler.misfit(error, message.kwargs)) is not None:
-            return await self._does_not_fit(stream, entry, message.deliveries, misfit)
-        return await self._failed(stream, entry, message, as_exception(self._listener.name, error), pause)
 
     async def _redeliver(self, stream: Stream, entry: Entry, at_least: int, turn: Turn, pause: float) -> bool:
         # Recorded before it happens: should it end this process, it is known which event that was.
@@ -131,52 +153,65 @@ class Delivery:
         self._queue.counts["dead_lettered"] += 1
         return self._queue.done(stream, entry)
 
-    async def _does_not_fit(self, stream: Stream, entry: Entry, deliveries: int, error: LightbusException) -> bool:
+    async def does_not_fit(self, stream: Stream, entry: Entry, deliveries: int, error: LightbusException) -> bool:
         """
         Make a dead letter of an event that does not fit.
 
         Whoever is wrong, sender or listener, trying again does not help: `on_error` is not asked, nothing a peer sends
         stops us, and the event is kept for when one of them was mended.
         """
-        self._note_invalid(stream, entry, error)
+        self.note_invalid(stream, entry, error)
         return await self._dead_letter(stream, entry, deliveries, f"{type(error).__name__}: {error}")
 
-    def _note_invalid(self, stream: Stream, entry: Entry, error: LightbusException) -> None:
+    def note_invalid(self, stream: Stream, entry: Entry, error: LightbusException) -> None:
+        """Count and log an event that is not given to the listener."""
         self._queue.counts["invalid"] += 1
         logger.error("%s is not given to the listener %s: %s", _where(stream, entry), self._listener.name, error)
 
-    async def _failed(
-        self, stream: Stream, entry: Entry, message: EventMessage, error: Exception, pause: float
+    async def failed(
+        self,
+        stream: Stream,
+        entry: Entry,
+        message: EventMessage,
+        error: Exception,
+        pause: float = 0.0,
+        *,
+        logs: bool = True,
     ) -> bool:
+        """Decide what becomes of an event that failed with an error of the handler's, and log it unless told not to."""
         policy, deliveries, most = self._listener.on_error, message.deliveries, self._listener.max_deliveries
         retries = policy in (OnError.RETRY, OnError.STOP_LISTENER) and not self._queue.is_closed
         self._queue.counts["failed"] += 1
         if policy is OnError.ACKNOWLEDGE_AND_LOG:
-            self._log_failure(message, error, "It counts as handled.")
+            self._log_failure(message, error, "It counts as handled.", logs=logs)
             return self._queue.done(stream, entry)
         if deliveries >= most:
             kept = "a dead letter (lightbus dead list)" if self._listener.group else "dropped, as there is no group"
-            self._log_failure(message, error, f"It was the last one: the event is {kept}.")
+            self._log_failure(message, error, f"It was the last one: the event is {kept}.", logs=logs)
             going_on = await self._dead_letter(stream, entry, deliveries, show(error))
         elif retries:
             retry = Retry(entry, deliveries, next_pause(pause))
             text = f"It is tried again in {retry.pause:g} s, and its partition waits for it."
-            self._log_failure(message, error, text)
+            self._log_failure(message, error, text, logs=logs)
             self._queue.retry_later(stream, retry)
             return False
         else:
-            self._log_failure(message, error, "It is given to the group again.")
+            self._log_failure(message, error, "It is given to the group again.", logs=logs)
             if deliveries == 1:  # the others are on record
                 await self._guard.shielded(stream.owner.record_delivery(stream, entry, 1))
             going_on = self._queue.put_back(stream)
         if policy is OnError.SHUTDOWN:
-            self._context.on_fatal(self._listener, error)
+            if not self._is_fatal:
+                self._is_fatal = True
+                self._context.on_fatal(self._listener, error)
             self._queue.is_closed = True
         elif policy is OnError.STOP_LISTENER and deliveries >= most:
             self._stop_listener(error)
         return going_on
 
-    def _log_failure(self, message: EventMessage, error: Exception, what_next: str) -> None:
+    def _log_failure(self, message: EventMessage, error: Exception, what_next: str, *, logs: bool) -> None:
+        if not logs:
+            return
         text = "The listener %s failed on %s, delivery %d of %d. %s"
         most = self._listener.max_deliveries
         about = self._listener.name, safely(repr, message), message.deliveries, most, what_next

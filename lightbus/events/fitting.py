@@ -63,6 +63,8 @@ class Fitting:
         return self._asked.get(key)
 
     def _hold_against(self, listener: Listener, schema: Any, where: str) -> None:
+        if listener.batch:
+            return  # any event fits it
         try:
             handler = Handler(listener.function, name=listener.name, casts=False)
         except InvalidDeclaration:

@@ -73,7 +73,7 @@ class FollowedStreams:
     @property
     def is_busy(self) -> bool:
         """Whether an event of one of them is at hand."""
-        return any(stream.busy for stream in self.streams.values())
+        return any(stream.at_hand for stream in self.streams.values())
 
     @property
     def live_streams(self) -> Iterable[LiveStream]:
@@ -221,7 +221,7 @@ class FollowedStreams:
         for stream in leaving:
             del self.streams[stream.key]
             self._queue.forget(stream)
-            if stream.busy:
+            if stream.at_hand:
                 busy.append(stream)
         if not busy:
             self._give_back(partitions)
@@ -250,7 +250,7 @@ class FollowedStreams:
         streams, self.streams = self.streams, {}
         for stream in streams.values():
             self._queue.forget(stream)
-            if not stream.busy:
+            if not stream.at_hand:
                 self._remember(stream)
 
     def _remember(self, stream: Stream) -> None:

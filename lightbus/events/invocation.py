@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..core.streams import Entry, Stream
 from ..exceptions import PayloadTooLarge, ProtocolError
 from ..listener import Listener
 from ..message import EventMessage, event_message
+from ..service.batch_handlers import BatchHandler
 from ..service.execution import Execution, check_ran, in_thread, runs_on_loop, waits_nowhere
 from ..service.handlers import Handler
 from ..typing import Kwargs
@@ -65,9 +67,13 @@ class Invocation:
         self._context = context
         self._listener = listener
         self._hooks = context.hooks
-        self.handler = Handler(
-            listener.function, name=listener.name, api_name=listener.api, casts=context.casts(listener.api)
-        )
+        casts = context.casts(listener.api)
+        self._casts_whole = casts and listener.batch > 0
+        self.handler: Handler | BatchHandler
+        if listener.batch:
+            self.handler = BatchHandler(listener.function, name=listener.name)
+        else:
+            self.handler = Handler(listener.function, name=listener.name, api_name=listener.api, casts=casts)
         self._is_async = runs_on_loop(listener.function)
         self._waits_nowhere = self._is_async and waits_nowhere(listener.function)
         self._loop = asyncio.get_running_loop()
@@ -81,7 +87,7 @@ class Invocation:
             event=event,
             journal=journal,
             publisher=stream.owner.publisher,
-            check=self._context.check_of(self._listener.api, event),
+            check=self._context.check_of(self._listener.api, event, casts=self._casts_whole),
             function=self._listener.function,
             is_plain=self._waits_nowhere and not self._is_hooked,
         )
@@ -112,7 +118,7 @@ class Invocation:
                 "Raise network.max_message_size here, and have it tried again: lightbus dead retry."
             ) from None
 
-    def arguments(self, message: EventMessage, turn: Turn) -> tuple[tuple[EventMessage, ...], Kwargs]:
+    def arguments(self, message: EventMessage, turn: Turn) -> tuple[tuple[Any, ...], Kwargs]:
         """Return what the handler is called with. Raises LightbusException where that does not fit it."""
         if turn.check is not None:
             message.kwargs = turn.check(message.kwargs)
@@ -122,15 +128,17 @@ class Invocation:
     def _is_hooked(self) -> bool:
         return self._hooks.is_about("event_execution")
 
-    async def execute(self, message: EventMessage, args: tuple[EventMessage, ...], kwargs: Kwargs) -> None:
+    async def execute(self, messages: Sequence[EventMessage], args: tuple[Any, ...], kwargs: Kwargs) -> None:
         """
-        Call the hooks before it, the function, and the hooks after it, in one context. Raises what they raise.
+        Call the hooks before it, for each event, the function, and the hooks after it, in one context.
+
+        Raises what they raise.
 
         What of it runs on the loop does so in a task of its own: who cancels that later cancels no other event.
         """
         executor, function = self._context.executor, self._listener.function
         execution = Execution(self._loop, executor)
-        given = execution, message, args, kwargs
+        given = execution, messages, args, kwargs
         if self._is_hooked and self._is_async:
             await execution.apart(self._execute_on_loop(*given))
         elif self._is_hooked:
@@ -146,22 +154,35 @@ class Invocation:
             check_ran(function, await execution.call_in_thread(function, args, kwargs))
 
     async def _execute_on_loop(
-        self, execution: Execution, message: EventMessage, args: tuple[EventMessage, ...], kwargs: Kwargs
+        self, execution: Execution, messages: Sequence[EventMessage], args: tuple[Any, ...], kwargs: Kwargs
     ) -> None:
-        details, function = self._details(message), self._listener.function
-        with self._hooks.around("around_event_execution", execution.run, **details):
-            await self._hooks.run("before_event_execution", execution.call, **details)
+        function = self._listener.function
+        with self._around(execution, messages):
+            for message in messages:
+                await self._hooks.run("before_event_execution", execution.call, **self._details(message))
             check_ran(function, await execution.call(function, args, kwargs, on_loop=True))
-            await self._hooks.run("after_event_execution", execution.call, **details)
+            for message in messages:
+                await self._hooks.run("after_event_execution", execution.call, **self._details(message))
 
     def _execute_blocking(
-        self, execution: Execution, message: EventMessage, args: tuple[EventMessage, ...], kwargs: Kwargs
+        self, execution: Execution, messages: Sequence[EventMessage], args: tuple[Any, ...], kwargs: Kwargs
     ) -> None:
-        details, function = self._details(message), self._listener.function
-        with self._hooks.around("around_event_execution", execution.run, **details):
-            self._hooks.run_blocking("before_event_execution", execution.call_blocking, **details)
+        function = self._listener.function
+        with self._around(execution, messages):
+            for message in messages:
+                self._hooks.run_blocking("before_event_execution", execution.call_blocking, **self._details(message))
             check_ran(function, execution.call_blocking(function, args, kwargs))
-            self._hooks.run_blocking("after_event_execution", execution.call_blocking, **details)
+            for message in messages:
+                self._hooks.run_blocking("after_event_execution", execution.call_blocking, **self._details(message))
+
+    @contextlib.contextmanager
+    def _around(self, execution: Execution, messages: Sequence[EventMessage]) -> Iterator[None]:
+        """Enter what wraps the handling of each event."""
+        with contextlib.ExitStack() as stack:
+            for message in messages:
+                details = self._details(message)
+                stack.enter_context(self._hooks.around("around_event_execution", execution.run, **details))
+            yield
 
     def _details(self, message: EventMessage) -> dict[str, Any]:
         """Return what hooks are told."""

@@ -10,6 +10,7 @@ from ..core.streams import Entry, Stream
 from ..listener import Listener
 from ..service.api import ApiRegistry
 from ..service.hooks import HookRegistry
+from ..service.signature import Signature
 from ..typing import Kwargs
 
 if TYPE_CHECKING:
@@ -57,8 +58,15 @@ class ListenerContext:
         """Return whether handlers are given the types that they are annotated with."""
         return self._config.api(api).cast_values
 
-    def check_of(self, api: str, event: str) -> Callable[[Kwargs], Kwargs] | None:
-        """Return what completes and checks the arguments of an event, and raises; None where nothing is to be done."""
+    def check_of(self, api: str, event: str, *, casts: bool = False) -> Callable[[Kwargs], Kwargs] | None:
+        """
+        Return what completes and checks the arguments of an event, and raises; None where nothing is to be done.
+
+        Args:
+            api, event: which event.
+            casts: whether it also gives them the types that the event declares, for a handler that declares none.
+
+        """
         registered = self._apis.find(api)
         declared = None if registered is None else registered.events.get(event)
         if declared is None:
@@ -69,9 +77,17 @@ class ListenerContext:
             kwargs = signature.fill_defaults(kwargs)
             if validates:
                 signature.validate_received(kwargs)
-            return kwargs
+            return _cast_known(signature, kwargs) if casts else kwargs
 
         return check
+
+
+def _cast_known(signature: Signature, kwargs: Kwargs) -> Kwargs:
+    """Return the arguments as an event declares them; what it does not declare stays as it is."""
+    if signature.passes(kwargs):
+        return kwargs
+    known = kwargs.keys() if signature.wildcard is not None else {each.name for each in signature.parameters}
+    return {**kwargs, **signature.cast({name: value for name, value in kwargs.items() if name in known})}
 
 
 class DeliverySource(Protocol):

@@ -188,16 +188,20 @@ class ListenerQueue:
     def end(self, stream: Stream, turn: Turn, count: int, *, is_going_on: bool) -> None:
         """Note that a turn is over in which so many events were taken; more may follow, unless one is tried again."""
         self._took(0, 0)
-        if count and stream.is_noted and not stream.busy and stream.head <= stream.position:  # else `done` said it
+        if count and stream.is_noted and not stream.at_hand and stream.head <= stream.position:  # else `done` said it
             stream.owner.ack(stream)
         turn.count += count
         if stream.order is not None and stream.ready and turn.count < TURN:
             self.turns[stream] = turn
-        if is_going_on or not stream.busy:
-            self._at_hand.pop(stream.key, None)
-            self.go_on(stream)
-            if (blocked := self._blocked.pop(stream.key, None)) is not None:
-                self.go_on(blocked)
+        if is_going_on or not stream.at_hand:
+            self._leave(stream)
+
+    def _leave(self, stream: Stream) -> None:
+        """Have nothing of a stream in hand any more: it, or the one that waited for it, has its turn again."""
+        self._at_hand.pop(stream.key, None)
+        self.go_on(stream)
+        if (blocked := self._blocked.pop(stream.key, None)) is not None:
+            self.go_on(blocked)
 
     def done(self, stream: Stream, entry: Entry) -> bool:
         """Note that an event was handled, or needs no handling any more; return that its stream goes on."""

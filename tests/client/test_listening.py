@@ -31,6 +31,10 @@ from lightbus import (
         ({"concurrency": 0}, "concurrency of the listener here is 0. It is a whole number above 0"),
         ({"concurrency": True}, "concurrency of the listener here is True"),
         ({"max_deliveries": 1.5}, "max_deliveries of the listener here is 1.5"),
+        ({"batch": 0}, "batch of the listener here is 0. It is a whole number above 0"),
+        ({"batch": 1001}, "batch of the listener here is 1001. It is 1000 at most"),
+        ({"batch": 10, "batch_wait": -1}, "batch_wait of the listener here is -1. It is a number of seconds, up to 60"),
+        ({"batch": 10, "batch_wait": "1 s"}, "batch_wait of the listener here is '1 s'"),
         (
             {"bus_options": {"since": "no-such-id"}},
             "since of the listener here is 'no-such-id'. It is the id",
@@ -61,6 +65,15 @@ def test_where_a_listener_begins(bus: BusPath, since: Any, taken: Any) -> None:
     """An event's id, a time, also as text, and the two signs are taken as they are meant."""
     bus.auth.user_registered.listen(lambda username: None, listener_name="here", bus_options={"since": since})
     assert bus.client.listeners[0].since == taken
+
+
+def test_listener_of_batches(bus: BusPath) -> None:
+    """It takes a list, and is refused where it could not be called with one."""
+    bus.auth.user_registered.listen(lambda messages: None, listener_name="here", batch=100)
+    bus.auth.user_registered.listen(lambda message: None, listener_name="there")
+    assert [(each.batch, each.batch_wait) for each in bus.client.listeners] == [(100, 0.05), (0, 0.05)]
+    with pytest.raises(InvalidEventListener, match="cannot be called with a list alone"):
+        bus.auth.user_registered.listen(lambda message, username: None, listener_name="wrong", batch=100)
 
 
 def test_groups_of_listeners(bus: BusPath) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from lightbus.service.hooks import HookRegistry
 
 class Auth(Api):
     seen = Event([Parameter("n", int), Parameter("what", str, default="it")])
+    left = Event([Parameter("at", datetime)])
 
     class Meta:
         name = "auth"
@@ -46,6 +48,15 @@ def test_arguments_of_a_known_event_are_completed_and_checked() -> None:
     with pytest.raises(ValidationError):
         check({"n": "one"})
     assert (made.check_of("auth", "other"), made.check_of("other", "seen")) == (None, None)
+
+
+def test_arguments_become_what_the_event_declares() -> None:
+    """Where the handler declares nothing itself; what the event does not declare stays as it is."""
+    check = context().check_of("auth", "left", casts=True)
+    assert check is not None
+    at = datetime(2026, 1, 31, tzinfo=UTC)
+    assert check({"at": at.isoformat(), "later": 1}) == {"at": at, "later": 1}
+    assert check({"at": at}) == {"at": at}
 
 
 def test_checking_can_be_turned_off() -> None:

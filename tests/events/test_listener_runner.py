@@ -11,77 +11,9 @@ from helpers import MS, wait_until_async
 from helpers.listeners import Context, fail, feeder, give, listener, run
 from lightbus.core.streams import Stream
 from lightbus.events import delivery as delivery_module
-from lightbus.events import invocation as invocation_module
 from lightbus.events.listener_runner import ListenerRunner
 from lightbus.listener import OnError
 from lightbus.message import EventMessage
-
-
-def test_events_are_handled_in_order() -> None:
-    """One at a time, whatever each takes; the rest of the loop gets its turn between them."""
-    seen: list[int] = []
-
-    async def function(number: int) -> None:
-        if number % 7 == 0:
-            await asyncio.sleep(0)
-        seen.append(number)
-
-    async def test(runner: ListenerRunner, context: Context) -> None:
-        for number in range(200):
-            give(runner, number=number)
-        assert runner.queue.backlog == 200
-        turns = 0
-        while runner.handled < 200:
-            await asyncio.sleep(0)
-            turns += 1
-        assert turns >= 200 // invocation_module.TURN
-        assert seen == list(range(200))
-        assert runner.queue.backlog == 0
-
-    run(function, test)
-
-
-def test_it_tells_when_it_has_caught_up() -> None:
-    """Each time nothing is left to do, whoever feeds it is told, and it is not slow any more."""
-
-    async def function(number: int) -> None: ...
-
-    async def test(runner: ListenerRunner, context: Context) -> None:
-        await wait_until_async(lambda: context.caught_up_count == 1)
-        runner.queue.is_slow = True
-        give(runner, number=1)
-        give(runner, number=2)
-        await wait_until_async(lambda: context.caught_up_count == 2)
-        assert not runner.queue.is_slow
-
-    run(function, test)
-
-
-def test_partitions_side_by_side() -> None:
-    """With `concurrency` several partitions are handled at once, and never two events of one."""
-    at_once: set[tuple[int, int]] = set()
-    most = 0
-
-    async def function(which: int, number: int) -> None:
-        nonlocal most
-        assert which not in {each for each, _ in at_once}
-        at_once.add((which, number))
-        most = max(most, len(at_once))
-        await asyncio.sleep(0.001)
-        at_once.remove((which, number))
-
-    async def main() -> None:
-        several = replace(listener(function), concurrency=3)
-        runner = Context().runner(several)
-        for number in range(10):
-            for which in range(5):
-                give(runner, which=which, number=number, partition=which)
-        await wait_until_async(lambda: runner.handled == 50)
-        assert most == 3
-        assert runner.queue.counts["failed"] == 0
-        await runner.stop(1.0)
-
-    asyncio.run(main())
 
 
 def test_a_listener_stops_after_its_deliveries(

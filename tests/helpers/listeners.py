@@ -44,7 +44,9 @@ class Context(ListenerContext):
         """Return a listener at work in this process."""
         return ListenerRunner(self, listener, lambda runner, reason: self.stopped.append(runner))
 
-    def check_of(self, api: str, event: str) -> Callable[[dict[str, Any]], dict[str, Any]] | None:
+    def check_of(
+        self, api: str, event: str, *, casts: bool = False
+    ) -> Callable[[dict[str, Any]], dict[str, Any]] | None:
         def check(kwargs: dict[str, Any]) -> dict[str, Any]:
             if "invalid" in kwargs:
                 raise ValidationError("it is invalid")

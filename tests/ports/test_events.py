@@ -12,7 +12,7 @@ import pytest
 
 from helpers import Door, wait_until
 from helpers.nats_servers import NatsServer
-from lightbus import Api, BusPath, Event, EventMessage, OnError, Parameter
+from lightbus import Api, BatchFailed, BusPath, Event, EventMessage, OnError, Parameter
 from lightbus.events import delivery
 from lightbus.testing import MemoryBus
 
@@ -220,6 +220,61 @@ def test_dead_letter_is_given_to_its_group_again(town: Town) -> None:
     assert received.deliveries == [1, 1, 1]
     assert town.ask("dead") == []
     assert others.numbers == [1, 2]
+
+
+class Together(Received):
+    """A listener that is given batches, of which some fail."""
+
+    def __init__(self, fails: Callable[[EventMessage], bool] = lambda message: False) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+        self._fails = fails
+
+    def note(self, messages: list[EventMessage]) -> None:
+        for message in messages:
+            self(message)
+        self.sizes.append(len(messages))
+        if failed := [message for message in messages if self._fails(message)]:
+            raise BatchFailed(failed)
+
+
+@pytest.mark.parametrize("event", ["sold", "opened", "seen"])
+def test_events_are_given_together(town: Town, door: Door, event: str) -> None:
+    """With a key, without one and of best effort: all of them once, in batches, in order, and acknowledged."""
+    received = Together()
+    town.listen("mail", received.note, event, batch=20, batch_wait=0.2)
+    arguments: dict[str, Any] = {"item": "tea"} if event == "sold" else {}
+    for number in range(50):
+        door.fire(getattr(town.shop.shop, event), number=number, **arguments)
+    wait_until(lambda: len(received.messages) == 50)
+    assert received.numbers == list(range(50))
+    assert (max(received.sizes), sum(received.sizes)) == (20, 50)
+    if event != "seen":
+        wait_until(lambda: town.ask("lag", api="shop", group="mail-desk") == 0)
+
+
+def test_some_of_a_batch_fail(town: Town) -> None:
+    """They are given again one by one, and become dead letters; the others are not given twice."""
+    received = Together(lambda message: message.kwargs["number"] % 10 == 7)
+    town.listen("mail", received.note, batch=20, on_error=OnError.RETRY, max_deliveries=3)
+    town.shop.shop.sold.fire_many([{"item": "tea", "number": number} for number in range(20)])
+    wait_until(lambda: len(dead := town.ask("dead", group="mail-desk")) == 2 and dead)
+    counts = Counter(received.numbers)
+    assert (counts.pop(7), counts.pop(17), set(counts.values())) == (3, 3, {1})
+    wait_until(lambda: town.ask("lag", api="shop", group="mail-desk") == 0)
+
+
+def test_batches_of_members_that_share_a_group(town: Town) -> None:
+    """Each event goes to one of them, also as members come and leave."""
+    first, second = Together(), Together()
+    town.listen("stock", first.note, batch=10)
+    leaving = town.listen("stock", second.note, batch=10)
+    for start in range(0, 200, 50):
+        town.shop.shop.opened.fire_many([{"number": start + number} for number in range(50)])
+        if start == 100:
+            leaving.client.close()
+    wait_until(lambda: len(first.messages) + len(second.messages) == 200)
+    assert Counter(first.numbers + second.numbers) == Counter(range(200))
 
 
 def test_listener_that_stops_leaves_its_events_to_the_group(town: Town) -> None:

@@ -14,6 +14,7 @@ import lightbus
 from lightbus import (
     ALL_FEATURES,
     Api,
+    BatchFailed,
     BusClient,
     BusPath,
     Config,
@@ -158,10 +159,19 @@ class Handler:
     def method(self, event_message: EventMessage) -> None: ...
 
 
+def together(messages: list[EventMessage]) -> None:
+    errors: dict[EventMessage | str, Exception] = {messages[0]: ValueError("locked"), messages[1].id: KeyError("x")}
+    if len(messages) > 2:
+        raise BatchFailed([messages[0], messages[1].id])
+    raise BatchFailed(errors)
+
+
 bus.auth.user_registered.listen(with_message)
 bus.auth.user_registered.listen(asynchronous, listener_name="another", on_error=OnError.RETRY)
 bus.auth.user_registered.listen(arguments_only, bus_options={"since": "2026-01-01"})
 bus.auth.user_registered.listen(Handler().method)
+bus.auth.user_registered.listen(together, batch=100, batch_wait=0.5)
+bus.client.listen_for_event("auth", "deleted", together, listener_name="together", batch=10)
 bus.auth.user_registered.listen(lambda message: print(message.canonical_name), listener_name="prints")
 bus.client.listen_for_event("auth", "*", asynchronous, listener_name="all", on_error=OnError.ACKNOWLEDGE_AND_LOG)
 bus.client.listen_for_events([("auth", "deleted"), ("shop.orders", "sold")], asynchronous, listener_name="both")

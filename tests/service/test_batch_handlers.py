@@ -1,0 +1,44 @@
+"""What a function takes that is given lists of events."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lightbus.exceptions import InvalidDeclaration
+from lightbus.message import EventMessage
+from lightbus.service.batch_handlers import BatchHandler
+
+
+class Store:
+    def save(self, messages: list[EventMessage], *, table: str = "events") -> None: ...
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda messages: None,
+        lambda *args: None,
+        Store().save,
+        functools.partial(Store().save, table="orders"),
+        list,
+        max,  # a builtin that does not say what it takes
+    ],
+)
+def test_a_function_of_a_list(function: Callable[..., Any]) -> None:
+    """What can be called with one list is given one, and nothing of an event is missing in it."""
+    handler, message = BatchHandler(function, name="save"), EventMessage(api_name="auth", event_name="seen")
+    assert handler.arguments(message) == (([message],), {})
+    assert (handler.lacking(["number"]), handler.misfit(TypeError(), {})) == ([], None)
+
+
+@pytest.mark.parametrize(
+    "function", [lambda: None, lambda messages, username: None, lambda *, messages: None, lambda **kwargs: None]
+)
+def test_a_function_of_something_else(function: Callable[..., Any]) -> None:
+    """What wants more than a list, or none, is refused with the form that works."""
+    with pytest.raises(InvalidDeclaration, match=r"save cannot be called with a list alone.*with one parameter"):
+        BatchHandler(function, name="save")
