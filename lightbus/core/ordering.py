@@ -77,7 +77,8 @@ class Ordered(Protocol):
 
     ready: deque[Any]
     """What waits of it, each with its sequence first."""
-    busy: bool
+    at_hand: int
+    """How many of its events are being handled, or wait to be tried again."""
     watermark: Watermark | None
     position: int
     """Up to where all of it is here."""

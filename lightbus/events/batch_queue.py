@@ -13,7 +13,7 @@ from .listener_queue import ListenerQueue
 
 __all__ = ["BatchQueue", "Chunk", "Left", "Whose"]
 
-Whose = tuple[Stream, float, Order | None]
+Whose = tuple[Stream, float, Order[Stream] | None]
 """Whose turn it is, as `ListenerQueue.next` says."""
 
 

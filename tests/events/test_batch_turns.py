@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -384,7 +385,7 @@ def test_side_by_side() -> None:
 
 
 def test_hooks_are_told_of_each_event(form: str) -> None:
-    """Those before it of each, then the listener, then those after it, in one context."""
+    """Those around it of each, those before it, then the listener, then those after it, in one context."""
     told: list[str] = []
     where: contextvars.ContextVar[str] = contextvars.ContextVar("where", default="nowhere")
 
@@ -392,15 +393,22 @@ def test_hooks_are_told_of_each_event(form: str) -> None:
         told.append(f"before {event_message.id}")
         where.set("inside")
 
+    def around(event_message: EventMessage) -> Iterator[None]:
+        told.append(f"into {event_message.id}")
+        yield
+        told.append(f"out of {event_message.id}")
+
     def note(messages: list[EventMessage]) -> None:
         told.append(where.get())
 
     async def test(runner: ListenerRunner, context: Context) -> None:
+        context.hooks.add("around_event_execution", contextlib.contextmanager(around))
         context.hooks.add("before_event_execution", before)
         context.hooks.add("after_event_execution", lambda event_message: told.append(f"after {event_message.id}"))
         for number in (1, 2):
             give(runner, number)
         await wait_until_async(lambda: runner.handled == 2)
-        assert told == ["before id-1", "before id-2", "inside", "after id-1", "after id-2"]
+        inside = ["before id-1", "before id-2", "inside", "after id-1", "after id-2"]
+        assert told == ["into id-1", "into id-2", *inside, "out of id-2", "out of id-1"]
 
     run(Handles(note), test, form)

@@ -268,8 +268,8 @@ def test_some_of_a_batch_fail(town: Town) -> None:
 def test_batches_of_members_that_share_a_group(town: Town) -> None:
     """Each event goes to one of them, also as members come and leave."""
     first, second = Together(), Together()
-    town.listen("stock", first.note, batch=10)
-    leaving = town.listen("stock", second.note, batch=10)
+    town.listen("stock", first.note, "opened", batch=10)
+    leaving = town.listen("stock", second.note, "opened", batch=10)
     for start in range(0, 200, 50):
         town.shop.shop.opened.fire_many([{"number": start + number} for number in range(50)])
         if start == 100:
