@@ -18,7 +18,10 @@ nox.options.sessions = ["lint", "types", "coverage"]
 
 EXTRAS = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]
 DEV, DOCS = EXTRAS["dev"], EXTRAS["docs"]
-TESTING = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "coverage", "flask", "gunicorn")
+TESTING = (
+    "pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "coverage", "flask", "gunicorn",
+    "django", "fastapi", "opentelemetry-sdk", "prometheus-client", "uvicorn", "watchfiles",
+)  # fmt: skip
 
 
 @nox.session

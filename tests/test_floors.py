@@ -60,6 +60,8 @@ ONLY_IN = {
     "ifaddr": {"adapters.host"},
     "sqlite3": {"adapters.sqlite"},
     "nats": {"adapters.nats"},
+    "prometheus_client": {"plugins"},
+    "opentelemetry": {"plugins"},
     "msgpack": {"wire"},
 }
 """Libraries that only these rooms may import: everyone else sees our own interface."""

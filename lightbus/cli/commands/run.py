@@ -88,6 +88,8 @@ def _serve(client: BusClient) -> int:
 @bus_options
 @click.option("--only", metavar="FEATURES", help="Do only these: rpcs,events,tasks.")
 @click.option("--skip", metavar="FEATURES", help="Do all but these.")
+@click.option("--metrics-port", "metrics", metavar="[ADDRESS:]PORT", help="Serve metrics for Prometheus at /metrics.")
+@click.option("--health-port", "health", metavar="[ADDRESS:]PORT", help="Serve /live, /ready and /metrics.")
 @click.option("--schema", metavar="PATH", help="Load schemas of other services' APIs from a file or directory.")
 def run(
     module: str | None,
@@ -97,6 +99,8 @@ def run(
     log_level: str | None,
     only: str | None,
     skip: str | None,
+    metrics: str | None,
+    health: str | None,
     schema: str | None,
 ) -> None:
     """Serve the APIs and listeners of a bus module until told to stop.
@@ -112,6 +116,7 @@ def run(
         logger.debug("Raised the limit of open files (ulimit -n) from %d to %d", before, now)
     from ..support.bus_module import file_of, load_bus
     from ..support.logs import ApplicationLogging
+    from ..support.operating import operate
 
     take_over(service_name=service_name, process_name=process_name, config_file=config_file, log_level=log_level)
     logs = ApplicationLogging()
@@ -125,4 +130,5 @@ def run(
     if schema is not None:
         client.schema.load_local(schema)
     _warn_if_idle(client)
+    operate(client, metrics=metrics, health=health)
     raise SystemExit(_serve(client))

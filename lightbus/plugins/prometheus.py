@@ -1,0 +1,204 @@
+"""The plugin `prometheus`: what this process does, as metrics. Needs `pip install 'lightbus[prometheus]'`.
+
+What a worker counts anyway is read when it is asked for (`prometheus_worker.py`). Hooks count only what nobody counts
+without them: calls and firings as their caller sees them, and how long listeners take.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .. import config as settings
+from ..exceptions import (
+    InvalidConfiguration,
+    LightbusTimeout,
+    LightbusWorkerError,
+    PeerBusy,
+    PeerLost,
+    PeerUnreachable,
+)
+from ..message import EventMessage, RpcMessage
+from ..rpc.statistics import BOUNDS
+from . import LightbusPlugin
+from .status_server import LOOPBACK, Answer, StatusServer
+
+try:
+    from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
+    from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+except ImportError as error:
+    raise InvalidConfiguration(
+        "Metrics of Prometheus need the package prometheus-client: pip install 'lightbus[prometheus]'"
+    ) from error
+
+from .prometheus_worker import WorkerCollector
+
+__all__ = ["PrometheusPlugin", "outcome_of"]
+
+logger = logging.getLogger("lightbus.metrics")
+
+Wrap: TypeAlias = Iterator[None]
+
+OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
+    (LightbusWorkerError, "handler_error"),
+    (LightbusTimeout, "timeout"),
+    (PeerBusy, "busy"),
+    (PeerUnreachable, "unreachable"),
+    (PeerLost, "lost"),
+    (Exception, "error"),
+)
+
+
+def outcome_of(error: BaseException | None) -> str:
+    """Return what became of a call or a firing, as a label's value: `ok`, `timeout`, `busy`, ..., `cancelled`."""
+    if error is None:
+        return "ok"
+    return next((outcome for kind, outcome in OUTCOMES if isinstance(error, kind)), "cancelled")
+
+
+class _Instruments:
+    """The metrics of one registry, made once for all buses that count there."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.calls = Counter(
+            "lightbus_client_calls",
+            "Calls that this process made, by what became of them.",
+            ["api", "procedure", "outcome"],
+            registry=registry,
+        )
+        self.call_seconds = Histogram(
+            "lightbus_client_call_duration_seconds",
+            "How long calls took that this process made, in seconds.",
+            ["api", "procedure"],
+            buckets=BOUNDS,
+            registry=registry,
+        )
+        self.fired = Counter(
+            "lightbus_client_events_fired",
+            "Events that this process fired, by what became of the firing.",
+            ["api", "event", "outcome"],
+            registry=registry,
+        )
+        self.handling_seconds = Histogram(
+            "lightbus_event_handling_duration_seconds",
+            "How long listeners of this process took for an event, in seconds; those that failed included.",
+            ["api", "event", "listener"],
+            buckets=BOUNDS,
+            registry=registry,
+        )
+        self.worker = WorkerCollector()
+        registry.register(self.worker)
+
+
+_instruments: WeakKeyDictionary[CollectorRegistry, _Instruments] = WeakKeyDictionary()
+
+
+class PrometheusPlugin(LightbusPlugin):
+    """
+    Counts and measures for Prometheus. What is there, with names and units: docs/observability.md.
+
+    Args:
+        registry: where the metrics are registered; the default one of prometheus_client, where the application's own
+            are, too. One that two workers of a process share tells of the one that was started last.
+        port: serve `/metrics` there while a worker runs; 0 is any port that is free. A program that serves its registry
+            anyway (`prometheus_client.start_http_server`, a route of its own) needs none.
+        address: of which address.
+
+    Attributes:
+        server: what serves the metrics, while a worker runs.
+
+    """
+
+    priority = 120
+
+    class Config(BaseModel):
+        """The plugin's settings."""
+
+        model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+        port: int | None = Field(default=None, ge=0, le=65535, description="Serve /metrics at this port.")
+        address: str = Field(default=LOOPBACK, description="Serve it on this address of the host.")
+
+    def __init__(
+        self, *, registry: CollectorRegistry | None = None, port: int | None = None, address: str = LOOPBACK
+    ) -> None:
+        self.registry = REGISTRY if registry is None else registry
+        self.server: StatusServer | None = None
+        self._place = None if port is None else (address, port)
+        if self.registry not in _instruments:
+            _instruments[self.registry] = _Instruments(self.registry)
+        self._metrics = _instruments[self.registry]
+
+    @classmethod
+    def from_config(
+        cls, *, config: settings.Config, port: int | None = None, address: str = LOOPBACK
+    ) -> PrometheusPlugin:
+        """Make the plugin with the settings of `plugins.prometheus`."""
+        return cls(port=port, address=address)
+
+    def page(self) -> Answer:
+        """Return the metrics of the registry as text, for a server of one's own."""
+        return Answer(200, generate_latest(self.registry), CONTENT_TYPE_LATEST)
+
+    async def before_worker_start(self, *, client: Any) -> None:
+        """Serve the metrics."""
+        if self._place is not None and self.server is None:
+            self.server = StatusServer(*self._place, {"/metrics": self.page}, setting="plugins.prometheus.port")
+            logger.info("Metrics at %s/metrics", self.server.url)
+
+    async def after_worker_started(self, *, client: Any) -> None:
+        """Tell of this worker from now on."""
+        self._metrics.worker.watch(client)
+
+    async def after_worker_stopped(self, *, client: Any) -> None:
+        """Serve them no more."""
+        self._metrics.worker.forget(client)
+        server, self.server = self.server, None
+        if server is not None:
+            await asyncio.to_thread(server.stop)
+
+    @contextmanager
+    def around_rpc_call(self, *, rpc_message: RpcMessage, client: Any) -> Wrap:
+        """Measure a call that is made here."""
+        api, procedure = rpc_message.api_name, rpc_message.procedure_name
+        began = time.perf_counter()
+        error: BaseException | None = None
+        try:
+            yield
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            self._metrics.call_seconds.labels(api, procedure).observe(time.perf_counter() - began)
+            self._metrics.calls.labels(api, procedure, outcome_of(error)).inc()
+
+    @contextmanager
+    def around_event_sent(self, *, event_message: EventMessage, client: Any) -> Wrap:
+        """Count an event that is fired here."""
+        error: BaseException | None = None
+        try:
+            yield
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            if not event_message.api_name.startswith("internal."):
+                outcome = outcome_of(error)
+                self._metrics.fired.labels(event_message.api_name, event_message.event_name, outcome).inc()
+
+    @contextmanager
+    def around_event_execution(self, *, event_message: EventMessage, listener_name: str, client: Any) -> Wrap:
+        """Measure how long a listener takes."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            labels = event_message.api_name, event_message.event_name, listener_name
+            self._metrics.handling_seconds.labels(*labels).observe(time.perf_counter() - began)

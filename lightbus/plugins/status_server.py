@@ -1,0 +1,138 @@
+"""A small HTTP server for probes and scrapes, in a thread: it answers also while the event loop stands still."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple, TypeAlias
+
+from ..exceptions import InvalidConfiguration, TransportError
+from ..phrases import safely
+
+__all__ = ["LOOPBACK", "Answer", "Page", "StatusServer", "parse_place"]
+
+LOOPBACK = "127.0.0.1"
+"""Where it is served if nothing else is said: what it tells is for whoever asks."""
+
+REQUEST_TIME = 10.0
+"""Seconds that a client may take to say what it wants."""
+
+
+class Answer(NamedTuple):
+    """What a request is answered with."""
+
+    status: int
+    body: bytes
+    content_type: str = "text/plain; charset=utf-8"
+
+
+Page: TypeAlias = Callable[[], Answer]
+
+
+def parse_place(text: str, option: str) -> tuple[str, int]:
+    """Return address and port of `"9100"`, `"0.0.0.0:9100"` or `"[::]:9100"`. Raises InvalidConfiguration."""
+    address, _, port = text.strip().rpartition(":")
+    address = address.removeprefix("[").removesuffix("]")
+    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise InvalidConfiguration(
+            f"{option} is {text!r}. It is a port, which is served on {LOOPBACK}, or an address and a port: 9100, "
+            "0.0.0.0:9100 for every interface, [::]:9100; port 0 is any that is free."
+        )
+    return address or LOOPBACK, int(port)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    pages: Mapping[str, Page] = {}
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that went away."""
+
+
+class _ServerOfIPv6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = REQUEST_TIME
+    server: _Server
+    server_version = "lightbus"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def _answer(self, *, with_body: bool) -> None:
+        path = self.path.partition("?")[0].rstrip("/") or "/"
+        page = self.server.pages.get(path)
+        if page is None:
+            known = " ".join(sorted(self.server.pages))
+            answer = Answer(404, f"There is no {path} here, but: {known}\n".encode())
+        else:
+            try:
+                answer = page()
+            except Exception as error:  # whatever it is, who asks is told
+                answer = Answer(500, f"{type(error).__name__}: {safely(str, error)}\n".encode())
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.content_type)
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        if with_body:
+            self.wfile.write(answer.body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log no requests: there is one every few seconds."""
+
+
+class StatusServer:
+    """
+    Serves pages by HTTP until it is stopped.
+
+    Args:
+        address, port: where; port 0 is any that is free.
+        pages: what is answered, by path; called in a thread of the server.
+        setting: the setting that says where, for errors.
+
+    Raises:
+        TransportError: the port is taken, or the address is none of this host's.
+
+    Attributes:
+        port: where it is in fact.
+
+    """
+
+    def __init__(self, address: str, port: int, pages: Mapping[str, Page], *, setting: str) -> None:
+        kind = _ServerOfIPv6 if ":" in address else _Server
+        try:
+            self._server = kind((address, port), _Handler)
+        except OSError as error:
+            raise TransportError(
+                f"{setting}: {address}:{port} cannot be served: {error.strerror or error}. Choose another port (0 is "
+                "any that is free), or an address of this host."
+            ) from error
+        self._server.pages = pages
+        self.address = address
+        self.port = int(self._server.server_address[1])
+        self._thread = threading.Thread(target=self._serve, name="lightbus-status", daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """Where it is, without a path."""
+        return f"http://{f'[{self.address}]' if ':' in self.address else self.address}:{self.port}"
+
+    def stop(self) -> None:
+        """Serve nothing more."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(1.0)
+
+    def _serve(self) -> None:
+        self._server.serve_forever(poll_interval=0.1)

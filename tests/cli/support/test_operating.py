@@ -1,0 +1,103 @@
+"""`lightbus run` for whoever operates it: metrics, probes, and word to systemd."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from helpers import Process, Processes
+from helpers.http import ask, free_port
+from lightbus.cli.support.operating import operate
+from lightbus.exceptions import InvalidConfiguration
+from lightbus.testing import memory_bus
+
+SERVICE = """
+import lightbus
+
+bus = lightbus.create(service_name="auth")
+
+class AuthApi(lightbus.Api):
+    class Meta:
+        name = "auth"
+
+    def check_password(self, username: str) -> bool:
+        return True
+
+bus.client.register_api(AuthApi())
+"""
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "bus.py").write_text(SERVICE)
+    return tmp_path
+
+
+def url_of(worker: Process, pattern: str) -> str:
+    return worker.wait_for_line(rf"{pattern} (http://[\d.:]+\d)")[1]
+
+
+def test_metrics_and_health_of_a_worker(processes: Processes, directory: Path) -> None:
+    """Both are served where the options say, on this host only, as long as the worker runs."""
+    worker = processes.worker("bus", "--metrics-port", "0", "--health-port", f"127.0.0.1:{free_port()}", cwd=directory)
+    worker.wait_for_line("Ready")
+    health, metrics = url_of(worker, "Telling how it is at"), url_of(worker, "Metrics at")
+    assert metrics != health
+    assert ask(f"{health}/live") == (200, "alive\n")
+    status, text = ask(f"{health}/ready")
+    assert (status, json.loads(text)["service"]) == (200, "auth")
+    for url in (health, metrics):
+        assert re.search('^lightbus_worker_info{.*service="auth".*} 1.0$', ask(f"{url}/metrics")[1], re.MULTILINE)
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+
+
+def test_a_place_that_is_none(processes: Processes, directory: Path) -> None:
+    """The command line is wrong: exit code 2, and the forms that there are."""
+    worker = processes.lightbus("run", "--health-port", "http", cwd=directory)
+    assert worker.wait() == 2
+    assert "--health-port is 'http'. It is a port" in worker.stderr
+
+
+def test_a_port_that_is_taken(processes: Processes, directory: Path) -> None:
+    """The worker does not start without the probes it was to have."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        worker = processes.lightbus("run", "--health-port", str(taken.getsockname()[1]), cwd=directory)
+        assert worker.wait() == 1
+        assert "Choose another port" in worker.stderr
+
+
+def test_said_twice() -> None:
+    """An option and the setting of the same meaning are too much."""
+    with memory_bus() as hub:
+        bus = hub.create({"plugins": {"health": {"enabled": True, "port": 0}}})
+        with pytest.raises(InvalidConfiguration, match=r"--health-port was given, and plugins\.health is enabled"):
+            operate(bus.client, metrics=None, health="0")
+
+
+def test_nothing_that_was_not_asked() -> None:
+    """Without an option no hook is added, and nothing served."""
+    with memory_bus() as hub:
+        bus = hub.create()
+        operate(bus.client, metrics=None, health=None)
+        assert not any(bus.client.hooks.is_about(what) for what in ("worker_started", "rpc_call", "event_execution"))
+
+
+def test_systemd_is_told(processes: Processes, directory: Path) -> None:
+    """Where the unit is of Type=notify, it is told that the worker serves, and that it stops."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        supervisor.bind("\0lightbus-test-" + directory.name)
+        supervisor.settimeout(20)
+        name = "@lightbus-test-" + directory.name
+        worker = processes.worker(cwd=directory, env={"NOTIFY_SOCKET": name})
+        assert supervisor.recv(4096).startswith(b"READY=1\nSTATUS=Serving auth as ")
+        worker.signal(signal.SIGTERM)
+        assert supervisor.recv(4096).startswith(b"STOPPING=1\n")
+        assert worker.wait() == 0

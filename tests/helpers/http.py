@@ -1,0 +1,32 @@
+"""Asking a web server of a test."""
+
+from __future__ import annotations
+
+import socket
+import urllib.error
+import urllib.request
+
+__all__ = ["ask", "free_port", "is_open"]
+
+
+def ask(url: str, data: bytes | None = None, method: str | None = None) -> tuple[int, str]:
+    """Return the status and the body of an answer, whatever the status is."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, method=method), timeout=20) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def free_port() -> int:
+    """Return a TCP port of this host that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def is_open(port: int) -> bool:
+    """Return whether somebody listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from helpers.http import ask
+from lightbus.exceptions import InvalidConfiguration, TransportError
+from lightbus.plugins.status_server import Answer, StatusServer, parse_place
+
+
+def failing() -> Answer:
+    raise ValueError("the page's own")
+
+
+@pytest.fixture
+def server() -> Iterator[StatusServer]:
+    pages = {"/live": lambda: Answer(200, b"alive\n"), "/ready": lambda: Answer(503, b"not yet\n"), "/bad": failing}
+    server = StatusServer("127.0.0.1", 0, pages, setting="plugins.health.port")
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/live", (200, "alive\n")),
+        ("/live/?full=1", (200, "alive\n")),
+        ("/ready", (503, "not yet\n")),
+        ("/bad", (500, "ValueError: the page's own\n")),
+        ("/", (404, "There is no / here, but: /bad /live /ready\n")),
+    ],
+)
+def test_pages(server: StatusServer, path: str, expected: tuple[int, str]) -> None:
+    """A page is found by its path; one that fails is answered all the same."""
+    assert ask(server.url + path) == expected
+
+
+def test_head(server: StatusServer) -> None:
+    """Who asks for the head alone gets the status."""
+    assert ask(server.url + "/live", method="HEAD") == (200, "")
+
+
+def test_several_at_a_time(server: StatusServer) -> None:
+    """A client that connects and says nothing holds up no other."""
+    with socket.create_connection(("127.0.0.1", server.port)):
+        assert ask(server.url + "/live") == (200, "alive\n")
+
+
+def test_port_that_is_taken(server: StatusServer) -> None:
+    """The error names the setting, the place and what to do."""
+    with pytest.raises(TransportError, match=rf"plugins.health.port: 127.0.0.1:{server.port} .* Choose another port"):
+        StatusServer("127.0.0.1", server.port, {}, setting="plugins.health.port")
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("9100", ("127.0.0.1", 9100)),
+        ("0.0.0.0:9100", ("0.0.0.0", 9100)),
+        ("[::]:9100", ("::", 9100)),
+        (":9100", ("127.0.0.1", 9100)),
+        (" localhost:0 ", ("localhost", 0)),
+    ],
+)
+def test_places(text: str, place: tuple[str, int]) -> None:
+    """A port alone is served on this host only."""
+    assert parse_place(text, "--health-port") == place
+
+
+@pytest.mark.parametrize("text", ["", "http", "70000", "host:", "-1", "9100:host"])
+def test_no_place(text: str) -> None:
+    """What is none is refused with the forms that there are."""
+    with pytest.raises(InvalidConfiguration, match=r"--health-port is .* or an address and a port: 9100"):
+        parse_place(text, "--health-port")
+
+
+def test_ipv6() -> None:
+    """An address of IPv6 works, where the host has it."""
+    try:
+        server = StatusServer("::1", 0, {"/live": lambda: Answer(200, b"alive\n")}, setting="x")
+    except TransportError:
+        pytest.skip("this host has no IPv6")
+    assert server.url == f"http://[::1]:{server.port}"
+    assert ask(server.url + "/live") == (200, "alive\n")
+    server.stop()
