@@ -103,17 +103,12 @@ def assemble(
     """
     engine, apis = client.engine, client.api_registry
     backends = RunningBackends(engine.event_backends, engine.identity) if engine.event_backends.is_used else None
-    infos = api_infos(apis, client.schema, serves_calls=serves_calls, kept={})
-    presence = node.bind(
-        lambda endpoints: announcement_of(engine, infos, endpoints),
-        lambda outlet: _handlers(client, outlet, backends, serves_calls=serves_calls),
-    )
+    presence = _presence(client, node, backends, serves_calls=serves_calls)
     handlers = presence.binding.handlers
     groups = handlers.coordinator.directory
     learner = PeerLearner(engine, groups, client.schema, lambda: published_apis(apis))
     consumer = _consumer(client, on_fatal, on_stopped)
-    node.changes.observe(learner.observe)
-    node.changes.observe(lambda facts: _tell_consumer(consumer, facts))
+    _watch_peers(node, learner, consumer)
     left_behind = _left_behind(engine, groups, on_kept_changed)
     return WorkerParts(
         presence=presence,
@@ -135,6 +130,14 @@ def assemble(
 def published_apis(registry: ApiRegistry) -> set[str]:
     """Return the APIs that have events."""
     return {api.meta.name for api in registry.all() if api.events}
+
+
+def _presence(client: Served, node: Node, backends: Backends | None, *, serves_calls: bool) -> Presence:
+    infos = api_infos(client.api_registry, client.schema, serves_calls=serves_calls, kept={})
+    return node.bind(
+        lambda endpoints: announcement_of(client.engine, infos, endpoints),
+        lambda outlet: _handlers(client, outlet, backends, serves_calls=serves_calls),
+    )
 
 
 def _handlers(client: Served, outlet: Outlet, backends: Backends | None, *, serves_calls: bool) -> Handlers:
@@ -229,12 +232,16 @@ def _is_first(engine: Engine, api: str) -> bool:
     return engine.identity.instance <= min(peer.instance for peer in engine.snapshot.publishers(api))
 
 
-def _tell_consumer(consumer: Consumer, facts: Sequence[Fact]) -> None:
-    for fact in facts:
-        if isinstance(fact, PeerLeft):
-            consumer.peer_left(fact.peer.instance)
-        else:
-            consumer.peer_is_up(fact.peer)
+def _watch_peers(node: Node, learner: PeerLearner, consumer: Consumer) -> None:
+    def tell_consumer(facts: Sequence[Fact]) -> None:
+        for fact in facts:
+            if isinstance(fact, PeerLeft):
+                consumer.peer_left(fact.peer.instance)
+            else:
+                consumer.peer_is_up(fact.peer)
+
+    node.changes.observe(learner.observe)
+    node.changes.observe(tell_consumer)
 
 
 def _watch_journals(engine: Engine, groups: GroupDirectory) -> Callable[[], None]:
