@@ -13,7 +13,8 @@ import pytest
 from lightbus.core.partitions import partition_of
 from lightbus.exceptions import LightbusException
 from lightbus.wire import codec, envelope
-from lightbus.wire.announcement import Announcement, ApiInfo
+from lightbus.wire.announcement import Announcement
+from lightbus.wire.api_info import ApiInfo
 from lightbus.wire.envelope import Kind, Record
 from lightbus.wire.error_codes import error_for_code
 

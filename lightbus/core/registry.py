@@ -12,7 +12,8 @@ from enum import Enum
 from types import MappingProxyType
 
 from ..typing import InstanceId
-from ..wire.announcement import MAX_ADDRESSES, Announcement
+from ..wire.announced_fields import MAX_ADDRESSES
+from ..wire.announcement import Announcement
 from .peers import Fact, Peer, PeerJoined, PeerLeft, PeerState, PeerUpdated, Snapshot, Source
 
 __all__ = [

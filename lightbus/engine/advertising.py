@@ -8,7 +8,8 @@ from ..events.events_api import EventsApi
 from ..ports.transport import Endpoints
 from ..service.api import ApiRegistry
 from ..service.schema import Schema
-from ..wire.announcement import Announcement, ApiInfo
+from ..wire.announcement import Announcement
+from ..wire.api_info import ApiInfo
 from .engine import Engine
 from .peer_api import PeerApi
 

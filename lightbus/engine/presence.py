@@ -15,7 +15,8 @@ from ..membership.peer_changes import PeerChanges
 from ..membership.peer_links import PeerLinks
 from ..ports.discovery import Discovery
 from ..ports.transport import Addressing, Endpoints, Transport
-from ..wire.announcement import Announcement, ApiInfo
+from ..wire.announcement import Announcement
+from ..wire.api_info import ApiInfo
 from .binding import Binding, Handlers, Outlet
 
 __all__ = ["Presence"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..wire.announcement import Announcement, ApiInfo
+from ..wire.announcement import Announcement
+from ..wire.api_info import ApiInfo
 from ..wire.envelope import Hello
 from .context import Identity
 

@@ -20,23 +20,30 @@ names are known. Unknown keys are a later version's, and are skipped.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..exceptions import InvalidConfiguration, ProtocolError
 from ..typing import InstanceId
+from .announced_fields import (
+    MAX_DIGEST,
+    MAX_FINGERPRINT,
+    as_tuple,
+    check_endpoints,
+    check_instance,
+    check_int,
+    check_names,
+    check_text,
+    reading,
+)
+from .api_info import ApiInfo, compute_digest
 
 __all__ = [
-    "MAX_ADDRESSES",
-    "MAX_APIS",
     "MAX_FOREIGN_TXT_BYTES",
     "MAX_TXT_BYTES",
     "PROTOCOL_VERSION",
     "Announcement",
-    "ApiInfo",
-    "compute_digest",
     "new_instance_id",
     "shorten",
 ]
@@ -52,12 +59,6 @@ MAX_FOREIGN_TXT_BYTES = 1024
 MAX_PAIR_BYTES = 255
 """Bytes of `key=value`: its length is a single byte (RFC 6763 section 6.1)."""
 
-MAX_ADDRESSES = 16
-"""Addresses of one peer: each may be dialled, so this is what one stranger can make us open."""
-
-MAX_APIS = 1024
-"""APIs of one peer, and procedures or events of one API."""
-
 MAX_NAMES = 8192
 MAX_NAME_CHARACTERS = 256 * 1024
 """Procedures and events of all APIs of one peer, and characters of their names: each peer is kept in memory."""
@@ -68,88 +69,7 @@ _MAX_BUS = 64
 _MAX_SERVICE = 128
 _MAX_PROCESS = 64
 _MAX_HOST = 64  # Linux: HOST_NAME_MAX
-_MAX_FINGERPRINT = 48
-_MAX_DIGEST = 16
 _MAX_DIRECTORY = 107  # unix(7): no socket has a longer path
-_MAX_NAME = 128
-_HEX = frozenset("0123456789abcdef")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiInfo:
-    """
-    One API of a peer.
-
-    Attributes:
-        version: `Meta.version` of the Api class.
-        internal: whether it is hidden from listings (`Meta.internal`).
-        digest: digest of its schema; empty while unknown.
-        best_effort: those of `events` that are not journaled.
-        keeps: whether it only serves what ended processes of the API's own service left behind: it takes no calls and
-            no events of it.
-
-    Raises:
-        InvalidConfiguration: a name or a number that cannot be announced.
-
-    """
-
-    name: str
-    procedures: tuple[str, ...] = ()
-    events: tuple[str, ...] = ()
-    version: int = 1
-    internal: bool = False
-    digest: str = ""
-    best_effort: tuple[str, ...] = ()
-    keeps: bool = False
-
-    def __post_init__(self) -> None:
-        _check_name("API name", self.name)
-        _check_names(f"procedures of {self.name}", self.procedures)
-        _check_names(f"events of {self.name}", self.events)
-        _check_names(f"best-effort events of {self.name}", self.best_effort)
-        _check_int(f"version of {self.name}", self.version, 0, 2**31 - 1)
-        _check_text(f"schema digest of {self.name}", self.digest, _MAX_FINGERPRINT, empty=True)
-        if type(self.internal) is not bool:
-            raise InvalidConfiguration(f"the mark 'internal' of {self.name} is {self.internal!r:.40}, no boolean")
-        if type(self.keeps) is not bool:
-            raise InvalidConfiguration(f"the mark 'keeps' of {self.name} is {self.keeps!r:.40}, no boolean")
-        if not set(self.best_effort) <= set(self.events):
-            raise InvalidConfiguration(f"the best-effort events of {self.name} are not all among its events")
-
-    def __str__(self) -> str:
-        return f"{self.name} ({len(self.procedures)} procedures, {len(self.events)} events)"
-
-    def to_wire(self) -> list[Any]:
-        """Return the fields in order, as plain msgpack values."""
-        return [
-            self.name,
-            list(self.procedures),
-            list(self.events),
-            self.version,
-            self.internal,
-            self.digest,
-            list(self.best_effort),
-            *([True] if self.keeps else []),
-        ]
-
-    @classmethod
-    def from_wire(cls, value: object) -> ApiInfo:
-        """Read what `to_wire` wrote; items after the eighth are a later version's. Raise ProtocolError."""
-        with _reading("the description of an API"):
-            items = _as_tuple("fields of an API", value)
-            if len(items) < 7:
-                raise ProtocolError(f"the description of an API has {len(items)} items instead of 7")
-            name, procedures, events, version, internal, digest, best_effort, *more = items
-            return cls(
-                name=name,
-                procedures=_as_tuple("procedures", procedures),
-                events=_as_tuple("events", events),
-                version=version,
-                internal=internal,
-                digest=digest,
-                best_effort=_as_tuple("best-effort events", best_effort),
-                keeps=bool(more) and more[0] is True,
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,21 +111,21 @@ class Announcement:
     directory: str = ""
 
     def __post_init__(self) -> None:
-        _check_int("protocol version", self.protocol, 1, 255)
-        _check_text("bus name", self.bus, _MAX_BUS)
-        _check_instance(self.instance)
-        _check_text("service name", self.service, _MAX_SERVICE)
-        _check_text("process name", self.process, _MAX_PROCESS)
-        _check_text("host name", self.host, _MAX_HOST)
-        _check_text("key fingerprint", self.fingerprint, _MAX_FINGERPRINT, empty=True)
-        _check_endpoints(self.rpc_port, self.event_port, self.addresses)
+        check_int("protocol version", self.protocol, 1, 255)
+        check_text("bus name", self.bus, _MAX_BUS)
+        check_instance(self.instance)
+        check_text("service name", self.service, _MAX_SERVICE)
+        check_text("process name", self.process, _MAX_PROCESS)
+        check_text("host name", self.host, _MAX_HOST)
+        check_text("key fingerprint", self.fingerprint, MAX_FINGERPRINT, empty=True)
+        check_endpoints(self.rpc_port, self.event_port, self.addresses)
         if self.apis is not None:
             self._derive_from_apis(self.apis)
         if self.api_names is not None:
-            _check_names("API names", self.api_names)
-        _check_text("digest of the API set", self.digest, _MAX_DIGEST, empty=True)
-        _check_text("directory of the sockets", self.directory, _MAX_DIRECTORY, empty=True)
-        _check_int("size of a message", self.max_message_size, 0, 2**63 - 1)
+            check_names("API names", self.api_names)
+        check_text("digest of the API set", self.digest, MAX_DIGEST, empty=True)
+        check_text("directory of the sockets", self.directory, _MAX_DIRECTORY, empty=True)
+        check_int("size of a message", self.max_message_size, 0, 2**63 - 1)
 
     def _derive_from_apis(self, apis: tuple[ApiInfo, ...]) -> None:
         count = sum(len(api.procedures) + len(api.events) for api in apis)
@@ -268,7 +188,7 @@ class Announcement:
             ProtocolError: it is no announcement of ours; the message says what is wrong.
 
         """
-        with _reading("the TXT record of an announcement"):
+        with reading("the TXT record of an announcement"):
             size = _txt_size(properties)
             if size > MAX_FOREIGN_TXT_BYTES:
                 raise ProtocolError(f"the TXT record has {size} bytes; at most {MAX_FOREIGN_TXT_BYTES} are read")
@@ -316,7 +236,7 @@ class Announcement:
     @classmethod
     def from_wire(cls, value: object) -> Announcement:
         """Read what `to_wire` wrote. Raise ProtocolError, with what is wrong, for anything else."""
-        with _reading("what a peer says of itself"):
+        with reading("what a peer says of itself"):
             if not isinstance(value, dict):
                 raise ProtocolError(f"what a peer says of itself is of type {type(value).__name__}, not a map")
             field: dict[Any, Any] = value
@@ -328,15 +248,15 @@ class Announcement:
                 service=field.get("svc", ""),
                 process=field.get("proc", ""),
                 host=field.get("host", ""),
-                addresses=_as_tuple("addresses", field.get("addr", ())),
+                addresses=as_tuple("addresses", field.get("addr", ())),
                 rpc_port=field.get("rpc", 0),
                 event_port=field.get("pub", 0),
                 fingerprint=field.get("fp", ""),
                 digest=field.get("h", ""),
                 directory=field.get("dir", ""),
                 max_message_size=field.get("max", 0),
-                api_names=None if names is None or apis is not None else _as_tuple("API names", names),
-                apis=None if apis is None else tuple(ApiInfo.from_wire(api) for api in _as_tuple("APIs", apis)),
+                api_names=None if names is None or apis is not None else as_tuple("API names", names),
+                apis=None if apis is None else tuple(ApiInfo.from_wire(api) for api in as_tuple("APIs", apis)),
             )
 
 
@@ -345,102 +265,12 @@ def new_instance_id() -> InstanceId:
     return os.urandom(8).hex()
 
 
-def compute_digest(apis: Sequence[ApiInfo]) -> str:
-    """Return 16 hexadecimal digits that differ when the API set differs; the order of anything does not matter."""
-    import hashlib  # a process that only calls announces nothing
-
-    digest = hashlib.sha256()
-    for api in sorted(apis, key=lambda api: api.name):
-        lists = (sorted(names) for names in (api.procedures, api.events, api.best_effort))
-        digest.update(repr((api.name, *lists, api.version, api.internal, api.digest)).encode())
-    return digest.hexdigest()[:_MAX_DIGEST]
-
-
 def shorten(text: str, limit: int) -> str:
     """Return `text` in at most `limit` (>= 1) bytes of UTF-8, with a `~` at its end where something was cut off."""
     encoded = text.encode()
     if len(encoded) <= limit:
         return text
     return encoded[: limit - 1].decode(errors="ignore") + "~"
-
-
-@contextmanager
-def _reading(what: str) -> Iterator[None]:
-    """Turn the InvalidConfiguration with which a value refuses its birth into a ProtocolError: a peer sent it."""
-    try:
-        yield
-    except InvalidConfiguration as error:
-        raise ProtocolError(f"{what} cannot be read: {error}") from error
-
-
-def _check_text(what: str, value: object, limit: int, *, empty: bool = False) -> None:
-    if not isinstance(value, str):
-        raise InvalidConfiguration(f"the {what} is of type {type(value).__name__}, not text")
-    if not value and not empty:
-        raise InvalidConfiguration(f"the {what} is missing")
-    if not value.isprintable():
-        raise InvalidConfiguration(f"the {what} {value!a:.80} contains characters that cannot be printed")
-    if len(value) > limit or len(value.encode()) > limit:
-        raise InvalidConfiguration(f"the {what} '{value:.40}...' is longer than {limit} bytes; choose a shorter one")
-
-
-def _check_instance(value: object) -> None:
-    if not isinstance(value, str) or len(value) != 16 or not _HEX.issuperset(value):
-        raise InvalidConfiguration(f"the instance id {value!r:.40} is not 16 lowercase hexadecimal digits")
-
-
-def _check_name(what: str, value: object) -> None:
-    _check_text(what, value, _MAX_NAME)
-    if not {" ", ","}.isdisjoint(str(value)):  # names are separated by commas in TXT and by spaces on the screen
-        raise InvalidConfiguration(f"the {what} '{value}' contains a space or a comma")
-
-
-def _check_names(what: str, names: tuple[object, ...]) -> None:
-    if len(names) > MAX_APIS:
-        raise InvalidConfiguration(f"there are {len(names)} {what}; at most {MAX_APIS} can be announced")
-    for name in names:
-        _check_name(f"name among the {what}", name)
-    if len(set(names)) != len(names):
-        raise InvalidConfiguration(f"there are names more than once among the {what}")
-
-
-def _check_int(what: str, value: object, low: int, high: int) -> None:
-    if type(value) is not int or not low <= value <= high:  # a bool is an int, but no number of ours
-        raise InvalidConfiguration(f"the {what} is {value!r:.40}, not a number from {low} to {high}")
-
-
-def _check_endpoints(rpc_port: int, event_port: int, addresses: tuple[str, ...]) -> None:
-    _check_int("port for calls", rpc_port, 0, 65535)
-    _check_int("port for events", event_port, 0, 65535)
-    if len(addresses) > MAX_ADDRESSES:
-        raise InvalidConfiguration(f"there are {len(addresses)} addresses; at most {MAX_ADDRESSES} can be announced")
-    if (rpc_port == 0) != (event_port == 0) or (rpc_port == 0) != (not addresses):
-        raise InvalidConfiguration(
-            f"the ports {rpc_port} (calls) and {event_port} (events) do not go with {len(addresses)} addresses;"
-            " a peer has all three, or none of them (mode host)"
-        )
-    for address in addresses:
-        _check_address(address)
-
-
-def _check_address(address: object) -> None:
-    from ipaddress import ip_address  # only where there are addresses: not in mode host
-
-    try:
-        parsed = ip_address(str(address))
-    except ValueError:
-        raise InvalidConfiguration(f"the address {address!r:.60} is not an IP address") from None
-    # "Any" would be our own host, and nobody can be dialled at a multicast or broadcast address.
-    if parsed.is_unspecified or parsed.is_multicast or str(parsed) != address or address == "255.255.255.255":
-        raise InvalidConfiguration(f"the address {address!r:.60} is not one that a single host can be dialled at")
-
-
-def _as_tuple(what: str, value: object) -> tuple[Any, ...]:
-    if not isinstance(value, list | tuple):
-        raise ProtocolError(f"the {what} of a peer are of type {type(value).__name__}, not a list")
-    if len(value) > MAX_APIS:
-        raise ProtocolError(f"a peer has {len(value)} {what}; at most {MAX_APIS} are read")
-    return tuple(value)
 
 
 def _txt_size(properties: Mapping[bytes, bytes | None]) -> int:

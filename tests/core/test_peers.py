@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from lightbus.core.peers import Peer, PeerState, Snapshot, Source
-from lightbus.wire.announcement import Announcement, ApiInfo
+from lightbus.wire.announcement import Announcement
+from lightbus.wire.api_info import ApiInfo
 
 CHECKS = ApiInfo(name="auth", procedures=("check",), events=("seen",))
 ONLY_EVENTS = ApiInfo(name="shop", events=("sold",))

@@ -23,7 +23,8 @@ from lightbus.core.registry import (
     Source,
     retry_delay,
 )
-from lightbus.wire.announcement import Announcement, ApiInfo
+from lightbus.wire.announcement import Announcement
+from lightbus.wire.api_info import ApiInfo
 
 OWN = "0" * 16
 A, B, C, D, E, F = (digit * 16 for digit in "abcdef")

@@ -32,7 +32,8 @@ from lightbus.deadline import Deadline
 from lightbus.engine.engine import Engine
 from lightbus.engine.node import Node
 from lightbus.membership.context import Identity
-from lightbus.wire.announcement import Announcement, ApiInfo
+from lightbus.wire.announcement import Announcement
+from lightbus.wire.api_info import ApiInfo
 
 AT_ONCE = 500 * MS
 

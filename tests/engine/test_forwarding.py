@@ -18,7 +18,7 @@ from lightbus.adapters.sqlite.outbox import Outbox
 from lightbus.engine.forwarding import Forwarder
 from lightbus.exceptions import EventNotFound, InvalidEventArguments, PeerUnreachable, ProtocolError
 from lightbus.rpc.request import OutboundEvent
-from lightbus.wire.announcement import ApiInfo
+from lightbus.wire.api_info import ApiInfo
 
 
 class Engine(FakeDoorway):

@@ -29,7 +29,8 @@ from lightbus.membership.context import Identity
 from lightbus.membership.dialer import EXCHANGE_PARTNERS, FOR_ASKED, MAX_DIALS
 from lightbus.membership.lookup import NodeStopped
 from lightbus.ports.transport import Endpoints
-from lightbus.wire.announcement import Announcement, ApiInfo, new_instance_id
+from lightbus.wire.announcement import Announcement, new_instance_id
+from lightbus.wire.api_info import ApiInfo
 
 AT_ONCE = 500 * MS
 

@@ -16,7 +16,8 @@ from lightbus.engine.peer_learning import PeerLearner
 from lightbus.exceptions import LightbusTimeout
 from lightbus.membership.context import Identity
 from lightbus.service.schema import Schema
-from lightbus.wire.announcement import Announcement, ApiInfo
+from lightbus.wire.announcement import Announcement
+from lightbus.wire.api_info import ApiInfo
 
 OWN, OTHER = "0" * 16, "a" * 16
 

@@ -12,7 +12,7 @@ from lightbus import Api, BusPath
 from lightbus.core.peers import PeerState
 from lightbus.engine.presence import Presence
 from lightbus.testing import MemoryBus, memory_bus
-from lightbus.wire.announcement import ApiInfo
+from lightbus.wire.api_info import ApiInfo
 
 
 class AuthApi(Api):

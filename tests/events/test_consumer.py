@@ -929,7 +929,7 @@ def test_a_loop_that_stood_still(run: Callable[[Test], None], caplog: pytest.Log
 
 def test_a_typo_is_said(run: Callable[[Test], None], caplog: pytest.LogCaptureFixture) -> None:
     """A listener of an event that its API does not have is warned of, once."""
-    from lightbus.wire.announcement import ApiInfo
+    from lightbus.wire.api_info import ApiInfo
 
     async def test(hub: Hub, path: Path) -> None:
         publisher: Publishes = hub.publish(A, path / "a", Auth())

@@ -17,7 +17,8 @@ from lightbus.message import EventMessage
 from lightbus.service.api import Api, Event, Parameter
 from lightbus.service.parameters import WildcardParameter
 from lightbus.service.schema import Schema
-from lightbus.wire.announcement import Announcement, ApiInfo
+from lightbus.wire.announcement import Announcement
+from lightbus.wire.api_info import ApiInfo
 
 
 class Shop(Api):

@@ -18,7 +18,8 @@ from lightbus.membership import lookup as module
 from lightbus.membership.dialer import EVERYTHING, Dialler
 from lightbus.membership.link import HELLO_TIMEOUT
 from lightbus.membership.lookup import Lookup, NodeStopped
-from lightbus.wire.announcement import Announcement, ApiInfo
+from lightbus.wire.announcement import Announcement
+from lightbus.wire.api_info import ApiInfo
 
 LONG = 30.0
 """Seconds: a test that waits for so long has failed."""

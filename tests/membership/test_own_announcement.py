@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from lightbus.membership.context import Identity
 from lightbus.membership.own_announcement import OwnAnnouncement
-from lightbus.wire.announcement import Announcement, ApiInfo
+from lightbus.wire.announcement import Announcement
+from lightbus.wire.api_info import ApiInfo
 
 OTHER = "a" * 16
 

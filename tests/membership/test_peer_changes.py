@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from helpers import MS, wait_until_async
 from lightbus.core.registry import Fact, PeerLeft, Registry, Snapshot, Source
 from lightbus.membership.peer_changes import PeerChanges
-from lightbus.wire.announcement import Announcement, ApiInfo
+from lightbus.wire.announcement import Announcement
+from lightbus.wire.api_info import ApiInfo
 
 OWN, OTHER, THIRD = ("0" * 16, "a" * 16, "c" * 16)
 

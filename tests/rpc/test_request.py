@@ -11,7 +11,7 @@ from lightbus.core.peers import Peer
 from lightbus.deadline import Deadline
 from lightbus.exceptions import DeformError, PayloadTooLarge, PeerLost, PeerUnreachable
 from lightbus.rpc.request import NeverSent, NotStarted, OutboundEvent, OutboundRequest, carry_out
-from lightbus.wire.announcement import ApiInfo
+from lightbus.wire.api_info import ApiInfo
 from lightbus.wire.envelope import Message, Result
 
 

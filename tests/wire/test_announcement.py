@@ -9,17 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightbus.exceptions import InvalidConfiguration, ProtocolError
-from lightbus.wire.announcement import (
-    MAX_ADDRESSES,
-    MAX_APIS,
-    MAX_FOREIGN_TXT_BYTES,
-    MAX_TXT_BYTES,
-    Announcement,
-    ApiInfo,
-    compute_digest,
-    new_instance_id,
-    shorten,
-)
+from lightbus.wire.announced_fields import MAX_ADDRESSES, MAX_APIS
+from lightbus.wire.announcement import MAX_FOREIGN_TXT_BYTES, MAX_TXT_BYTES, Announcement, new_instance_id, shorten
+from lightbus.wire.api_info import ApiInfo, compute_digest
 
 INSTANCE = "4f2a00112233445d"
 
@@ -248,23 +240,6 @@ def test_directory_of_mode_host_is_told() -> None:
         announcement(directory="/" + "d" * 107)
 
 
-def test_digest_ignores_order_and_sees_change() -> None:
-    """The digest of an API set does not depend on any order, and differs with every change."""
-    other = ApiInfo(name="customers")
-    reordered = replace(AUTH, procedures=AUTH.procedures[::-1], events=AUTH.events[::-1])
-    changes = [
-        {"procedures": ("check_password",)},
-        {"events": ("seen",)},
-        {"version": 3},
-        {"internal": True},
-        {"digest": "abd"},
-        {"best_effort": ()},
-    ]
-
-    assert compute_digest((AUTH, other)) == compute_digest((other, reordered))
-    assert len({compute_digest((replace(AUTH, **change),)) for change in [{}, *changes]}) == 7
-
-
 def test_instance_ids_are_new_each_time() -> None:
     """Two instance ids differ, and each is one that can be announced."""
     first, second = new_instance_id(), new_instance_id()
@@ -322,25 +297,6 @@ def test_address_must_be_one_that_can_be_dialled(address: Any) -> None:
     """Only the address of a single host is dialled: no name, no "any", no group."""
     with pytest.raises(InvalidConfiguration, match="the address"):
         tcp(addresses=(address,))
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"name": "a,b"}, "contains a space or a comma"),
-        ({"procedures": ("x", "x")}, "more than once among the procedures of auth"),
-        ({"events": ("bad\0",)}, "characters that cannot be printed"),
-        ({"best_effort": ("unknown",)}, "not all among its events"),
-        ({"version": "1"}, "the version of auth"),
-        ({"internal": 1}, "the mark 'internal' of auth is 1, no boolean"),
-    ],
-)
-def test_api_is_valid_at_birth(fields: dict[str, Any], message: str) -> None:
-    """The description of an API that nobody could use is not made; the message names the part."""
-    with pytest.raises(InvalidConfiguration) as raised:
-        replace(AUTH, **fields)
-
-    assert message in str(raised.value)
 
 
 def _with(**changed: bytes | None) -> Callable[[dict[bytes, bytes]], dict[bytes, bytes | None]]:
@@ -403,11 +359,3 @@ def test_the_names_of_all_apis_together_are_bounded() -> None:
     for apis in (many, long):
         with pytest.raises(InvalidConfiguration, match=r"procedures and events, of .* characters in all; at most 8192"):
             announcement(apis=apis, api_names=None)
-
-
-def test_who_only_keeps_events_says_so() -> None:
-    """As an item of its own behind the others, which older versions skip."""
-    info = ApiInfo(name="auth", events=("seen",), keeps=True)
-    assert ApiInfo.from_wire(info.to_wire()) == info
-    assert len(ApiInfo(name="auth").to_wire()) == 7
-    assert not ApiInfo.from_wire([*ApiInfo(name="auth").to_wire(), 1]).keeps

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...exceptions import InvalidConfiguration
-from ...wire.announcement import MAX_ADDRESSES
+from ...wire.announced_fields import MAX_ADDRESSES
 
 __all__ = [
     "SKIPPED",

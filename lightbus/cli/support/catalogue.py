@@ -8,7 +8,7 @@ from typing import Any
 
 from ...core.peers import Peer
 from ...exceptions import NotReachable, UnknownApi, UnknownProcedure, did_you_mean
-from ...wire.announcement import ApiInfo
+from ...wire.api_info import ApiInfo
 
 __all__ = ["ServedApi", "served_apis", "split_name", "split_target"]
 

@@ -18,7 +18,7 @@ from lightbus.adapters.host.interfaces import (
     usable_addresses,
 )
 from lightbus.exceptions import InvalidConfiguration
-from lightbus.wire.announcement import MAX_ADDRESSES
+from lightbus.wire.announced_fields import MAX_ADDRESSES
 
 LO = Interface(name="lo", addresses=("127.0.0.1/8",))
 ETH0 = Interface(name="eth0", addresses=("192.0.2.7/24", "198.51.100.7/16"))

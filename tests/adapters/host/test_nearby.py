@@ -15,7 +15,8 @@ from lightbus.adapters.host.nearby import HostDiscovery, NearbyDiscovery
 from lightbus.adapters.host.places import Places
 from lightbus.adapters.memory.discovery import NoDiscovery
 from lightbus.ports.discovery import Discovery, Found, Lost
-from lightbus.wire.announcement import Announcement, ApiInfo
+from lightbus.wire.announcement import Announcement
+from lightbus.wire.api_info import ApiInfo
 
 
 def announcement(number: int, *apis: str, bus: str = "demo") -> Announcement:

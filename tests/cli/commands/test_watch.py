@@ -11,7 +11,8 @@ import pytest
 
 from lightbus.cli.commands.watch import changes
 from lightbus.core.peers import Peer, PeerState, Source
-from lightbus.wire.announcement import Announcement, ApiInfo
+from lightbus.wire.announcement import Announcement
+from lightbus.wire.api_info import ApiInfo
 
 if TYPE_CHECKING:
     from ..conftest import Commands

@@ -7,7 +7,8 @@ import pytest
 from lightbus import UnknownApi, UnknownProcedure
 from lightbus.cli.support.catalogue import served_apis, split_name, split_target
 from lightbus.core.peers import Peer, PeerState, Source
-from lightbus.wire.announcement import Announcement, ApiInfo
+from lightbus.wire.announcement import Announcement
+from lightbus.wire.api_info import ApiInfo
 
 
 def peer(number: int, *apis: ApiInfo, state: PeerState = PeerState.UP) -> Peer:

@@ -1,0 +1,69 @@
+"""What a field of an announcement may hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lightbus.exceptions import InvalidConfiguration, ProtocolError
+from lightbus.wire.announced_fields import (
+    MAX_APIS,
+    as_tuple,
+    check_endpoints,
+    check_instance,
+    check_int,
+    check_name,
+    check_names,
+    check_text,
+    reading,
+)
+
+
+def test_what_is_well_is_passed() -> None:
+    """At its bounds, too."""
+    check_text("name", "é" * 5, 10)
+    check_text("digest", "", 10, empty=True)
+    check_instance("4f2a00112233445d")
+    check_name("name", "a" * 128)
+    check_names("names", tuple(map(str, range(MAX_APIS))))
+    for value in (0, 5):
+        check_int("number", value, 0, 5)
+    check_endpoints(0, 0, ())
+    check_endpoints(1, 65535, ("192.0.2.7", "2001:db8::7"))
+    assert as_tuple("names", ["a"]) == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(b"a", "of type bytes"), ("", "missing"), ("\t", "cannot be printed"), ("é" * 6, "longer than 10 bytes")],
+)
+def test_a_text_is_refused_for_what_is_wrong_with_it(value: Any, message: str) -> None:
+    """The error names the field."""
+    with pytest.raises(InvalidConfiguration, match=f"the name .*{message}"):
+        check_text("name", value, 10)
+
+
+@pytest.mark.parametrize("value", [True, 1.0, "1", None, -1, 6])
+def test_only_numbers_in_range_are_numbers(value: Any) -> None:
+    """A bool is none."""
+    with pytest.raises(InvalidConfiguration, match="not a number from 0 to 5"):
+        check_int("number", value, 0, 5)
+
+
+@pytest.mark.parametrize(
+    "addresses", [(), ("0.0.0.0",), ("ff02::fb",), ("192.0.2.07",), tuple(f"192.0.2.{n}" for n in range(1, 18))]
+)
+def test_ports_go_with_addresses_of_single_hosts(addresses: tuple[str, ...]) -> None:
+    """And with no more of them than somebody may be made to dial."""
+    with pytest.raises(InvalidConfiguration):
+        check_endpoints(5000, 5001, addresses)
+
+
+def test_what_a_peer_sent_is_its_fault() -> None:
+    """The same check is a ProtocolError where the value came from elsewhere."""
+    with pytest.raises(ProtocolError, match="the record cannot be read: the name is missing"), reading("the record"):
+        check_text("name", "", 10)
+    for value, message in (("abc", "of type str, not a list"), (["a"] * (MAX_APIS + 1), "at most 1024 are read")):
+        with pytest.raises(ProtocolError, match=message):
+            as_tuple("names", value)
