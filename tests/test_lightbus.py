@@ -29,6 +29,7 @@ def test_unknown_name() -> None:
         _ = getattr(lightbus, "creat")  # noqa: B009 - a type checker sees that it is not there
 
 
+@pytest.mark.new_interpreters
 def test_import_is_cheap(processes: Processes) -> None:
     """Nothing heavy is imported before a name is used."""
     code = "import json, sys, lightbus; print(json.dumps(sorted(sys.modules)))"

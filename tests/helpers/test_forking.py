@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -57,11 +58,66 @@ def test_a_signal_ends_a_copy(processes: Processes, tmp_path: Path) -> None:
     assert process.wait() == -signal.SIGKILL
 
 
+TOLD = """
+import json, sys
+main = sys.modules["__main__"]
+told = {"argv": sys.argv, "path": sys.path[0], "name": __name__, "file": globals().get("__file__")}
+print(json.dumps({**told, "is main": vars(main) is globals()}))
+"""
+
+OBJECTS = re.compile(r"0x[0-9a-f]+|^\S+:\d+: |^  (vars|self)\b.*\n|^RuntimeWarning: Enable .*\n", re.MULTILINE)
+"""What differs from one run to the next: where objects are, and in whose line they were found to be forgotten."""
+
+
+def test_code_and_scripts(processes: Processes, anew: Processes, tmp_path: Path) -> None:
+    """They are told what a new interpreter would tell them."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "script.py").write_text(TOLD)
+    for argv in (["-c", TOLD, "one"], ["sub/script.py", "-c", "two"], [str(tmp_path / "sub" / "script.py")]):
+        told = []
+        for each in (processes, anew):
+            process = each.python(*argv, cwd=tmp_path)
+            assert process.wait() == 0, process.report()
+            told.append(json.loads(process.stdout))
+        assert told[0] == told[1]
+
+
+ENDINGS = {
+    "nothing": "pass",
+    "exit code": "raise SystemExit(7)",
+    "large exit code": "raise SystemExit(258)",
+    "words": "raise SystemExit('it is over')",
+    "exception": "def fail():\n    raise ValueError('no')\nfail()",
+    "no syntax": "1 +",
+    "interrupt": "raise KeyboardInterrupt",
+    "at once": "import os; os._exit(3)",
+    "exit function": "import atexit; atexit.register(print, 'last'); print('first', end=' ')",
+    "thread": "import threading, time; threading.Thread(target=lambda: (time.sleep(0.05), print('thread'))).start()",
+    "never awaited": "async def run(): pass\nkept = run()",
+    "task": "import asyncio\nloop = asyncio.new_event_loop()\nkept = loop.create_task(asyncio.sleep(1), name='t')",
+    "daemon": "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start(); print('up')",
+}
+
+
+@pytest.mark.parametrize("code", ENDINGS.values(), ids=ENDINGS)
+def test_a_copy_ends_as_a_new_interpreter_does(processes: Processes, anew: Processes, code: str) -> None:
+    """With the same exit code, and the same words about it."""
+    told = []
+    for each in (processes, anew):
+        each.forgive()
+        process = each.python("-c", code)
+        told.append((process.wait(), process.stdout, OBJECTS.sub("", process.stderr)))
+    assert told[0] == told[1]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="there are no copies elsewhere")
 def test_what_is_started_anew(fork_server: ForkServer) -> None:
     """Another program, and an interpreter that is set up in another way."""
     env, command = dict(os.environ, PYTHONUNBUFFERED="1"), [sys.executable, "-m", "lightbus", "version"]
     assert fork_server.can_start(command, env)
-    assert not fork_server.can_start([sys.executable, "-c", "pass"], env)
+    assert fork_server.can_start([sys.executable, "-c", "pass"], env)
+    assert not fork_server.can_start([sys.executable, "-W", "error", "-c", "pass"], env)
+    assert not fork_server.can_start(["/bin/sh", "-c", "true"], env)
+    assert not fork_server.can_start([sys.executable], env)
     assert not fork_server.can_start(command, {**env, "PYTHONDEVMODE": "1"})
     assert not fork_server.can_start(command, {**env, "TZ": "UTC+3"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -234,12 +235,12 @@ def of_tcp(bus: str, port: int, **fields: Any) -> Announcement:
 
 
 @contextmanager
-def ghosts(network: Network, mode: str, what: str) -> Iterator[None]:
-    """Announce three peers of the API `work` behind which is nobody, or somebody who says nothing."""
+def ghosts(network: Network, mode: str, what: str, api: str = "work") -> Iterator[None]:
+    """Announce three peers of an API behind which is nobody, or somebody who says nothing."""
     bus = network.bus().client.config.bus_name
     with ExitStack() as stack:
         if mode == "host":
-            found = [of_host(bus) for _ in range(3)]
+            found = [of_host(bus, api_names=(api,)) for _ in range(3)]
             places = network.bus().client.engine.network.places
             assert places is not None
             directory = places.candidates()[0]
@@ -249,7 +250,7 @@ def ghosts(network: Network, mode: str, what: str) -> Iterator[None]:
                     stack.enter_context(silent_file(directory / f"{announcement.instance}.rpc"))
         else:
             ports = [stack.enter_context(silent_port()) if what is SILENT else port for port in (1, 2, 3)]
-            found = [of_tcp(bus, port) for port in ports]
+            found = [of_tcp(bus, port, api_names=(api,)) for port in ports]
         stack.enter_context(announced(*found))
         yield
 
@@ -273,13 +274,14 @@ def test_ghosts_cost_nothing_where_there_is_a_worker(network: Network, mode: str
 def test_ghosts_alone_cost_one_attempt(network: Network, mode: str, what: str) -> None:
     """With nothing but ghosts a call ends after an attempt at them; those that may be there are named."""
     network.use(mode)
-    with ghosts(network, mode, what):
+    api = f"nobody_{secrets.token_hex(4)}"  # which no other test offers to holders of a key, on this same loopback
+    with ghosts(network, mode, what, api):
         bus = network.bus()
         for door in [*DOORS.values()] * 2:
             watch = Stopwatch()
             # Where nobody listens there was nobody: three times so, and they are forgotten.
-            with pytest.raises(PeerUnreachable if what is SILENT else (PeerUnreachable, UnknownApi), match="'work'"):
-                door.call(bus.work.who)
+            with pytest.raises(PeerUnreachable if what is SILENT else (PeerUnreachable, UnknownApi), match=f"'{api}'"):
+                door.call(getattr(bus, api).who)
             assert watch.seconds < 1 + AT_ONCE
 
 

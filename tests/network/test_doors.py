@@ -386,6 +386,7 @@ bus.client.register_api(ShopApi())
 """
 
 
+@pytest.mark.new_interpreters  # which exit functions there were before the package was imported is the subject
 @pytest.mark.parametrize("use", ["", "bus.shop.ordered.fire(n=0)"], ids=["unused", "used"])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_event_of_an_exit_handler(processes: Processes, surroundings: Surroundings, when: str, use: str) -> None:

@@ -15,8 +15,6 @@ import lightbus
 from helpers import Door, Process, Processes, Stopwatch, wait_until
 from lightbus import BusPath, PeerLost
 
-pytestmark = pytest.mark.new_interpreters
-
 PROGRAMS = Path(__file__).parent / "programs"
 
 HEARTBEAT_TIMEOUT = 3.0

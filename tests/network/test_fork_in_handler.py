@@ -12,8 +12,6 @@ import lightbus
 from helpers import Process, Processes, wait_until
 from lightbus import BusPath
 
-pytestmark = pytest.mark.new_interpreters
-
 
 @pytest.fixture
 def bus() -> Iterator[BusPath]:

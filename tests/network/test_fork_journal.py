@@ -5,11 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from helpers import Processes
-
-pytestmark = pytest.mark.new_interpreters
 
 PROGRAMS = Path(__file__).parent / "programs"
 

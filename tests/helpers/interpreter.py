@@ -1,0 +1,162 @@
+"""
+The interpreter that forks for tests: a program, which `forking` starts.
+
+A copy of it runs a program as a new interpreter would, and ends as one does: threads first, then exit functions, what
+was written, and the objects that the program made. What was there before is not taken apart.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import random
+import runpy
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
+
+LARGEST = 1 << 18
+"""Bytes of a request: the environment is in it."""
+
+PRELOADED = (
+    "lightbus.cli.commands.run", "lightbus.cli.support.bus_module", "lightbus.cli.support.logs", "lightbus.plugins",
+    "lightbus.service.casting", "lightbus.adapters.mdns.discovery", "zeroconf.asyncio",
+    "lightbus.cli.support.connection", "lightbus.cli.support.output", "lightbus.cli.support.publishers",
+    "rich.console", "rich.table",
+)  # fmt: skip
+"""What most of the programs import."""
+
+OURS = sys.modules["__main__"]
+
+
+def serve(channel: socket.socket) -> dict[str, Any]:
+    """Fork for each request, and return it in the child. When nobody can ask any more it is over."""
+    while request := channel.recv(LARGEST):
+        told, tell = os.pipe()
+        between = os.fork()
+        if not between:
+            between = os.getpid()
+            if os.fork():
+                os.kill(between, signal.SIGKILL)  # without a word: coverage would save what it has measured
+            os.close(told)
+            os.setsid()
+            while os.getppid() == between:  # it becomes a child of the tests' process
+                time.sleep(0.0002)
+            os.write(tell, str(os.getpid()).encode())
+            os.close(tell)
+            return dict(json.loads(request))
+        os.close(tell)
+        os.waitpid(between, 0)
+        with suppress(OSError):
+            channel.send(os.read(told, 16))
+        os.close(told)
+    os._exit(0)
+
+
+def become(request: dict[str, Any]) -> None:
+    """Be what a new interpreter would be."""
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    for descriptor, path in ((1, request["out"]), (2, request["err"])):
+        opened = os.open(path, os.O_WRONLY)
+        os.dup2(opened, descriptor)
+        os.close(opened)
+    tempfile.tempdir = None
+    random.seed()
+
+
+def program_of(argv: list[str]) -> Callable[[], object]:
+    """Return what runs a program: `["-m", module, ...]`, `["-c", code, ...]` or `[path, ...]`."""
+    kind, *rest = argv
+    if kind == "-m":
+        sys.argv[:] = [sys.argv[0], *rest[1:]]
+        sys.path.insert(0, str(Path.cwd()))
+        return lambda: runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    main = sys.modules["__main__"] = ModuleType("__main__")
+    if kind == "-c":
+        sys.argv[:] = ["-c", *rest[1:]]
+        sys.path.insert(0, "")
+        return lambda: exec(compile(rest[0], "<string>", "exec"), vars(main))
+    sys.argv[:] = argv
+    sys.path.insert(0, str(Path(kind).resolve().parent))
+    main.__file__ = str(Path.cwd() / kind)
+    main.__loader__ = SourceFileLoader("__main__", kind)
+    return lambda: exec(compile(Path(kind).read_bytes(), main.__file__ or kind, "exec"), vars(main))
+
+
+def run(program: Callable[[], object]) -> int:
+    """Run a program, say what it raises, and return its exit code; below zero the signal that ends it."""
+    try:
+        program()
+    except SystemExit as error:
+        if error.code is None or isinstance(error.code, int):
+            return (error.code or 0) & 0xFF
+        print(error.code, file=sys.stderr)
+        return 1
+    except BaseException as error:
+        error = error.with_traceback(_without_ours(error.__traceback__))
+        sys.excepthook(type(error), error, error.__traceback__)
+        return -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
+    return 0
+
+
+def _without_ours(trace: TracebackType | None) -> TracebackType | None:
+    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    return trace
+
+
+def end(code: int, shared: set[str]) -> None:
+    """End, with all that is to happen before; modules that are `shared` stay what they are."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    if threading.active_count() == 1:  # others go on, and would miss it
+        _forget_made(shared)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not stream.closed:
+            stream.flush()
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+def _forget_made(shared: set[str]) -> None:
+    """Take apart what the program made, which may complain; all the rest would take longer than most programs do."""
+    program = sys.modules["__main__"]
+    if program is not OURS:
+        vars(program).clear()
+    for name in set(sys.modules) - shared:
+        del sys.modules[name]
+    gc.collect()
+
+
+def main() -> None:
+    """Import, and be there for requests; in a copy, run what is asked for."""
+    with socket.socket(fileno=int(sys.argv[1])) as channel:
+        del sys.path[0]  # ours
+        for name in PRELOADED:
+            importlib.import_module(name)
+        gc.collect()
+        gc.freeze()  # a copy shares the memory of what it does not look through
+        request = serve(channel)
+    become(request)
+    shared = set(sys.modules)
+    end(run(program_of(request["argv"])), shared)
+
+
+if __name__ == "__main__":
+    main()
