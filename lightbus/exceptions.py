@@ -38,6 +38,7 @@
     ├── ProtocolError                      a peer sent something that is no message of ours
     ├── JournalError                       the disk does not keep what it should; nothing was accepted
     │   └── EventBackendError              another store of events, chosen by apis.<name>.events, does not
+    │       └── EventBackendUnreachable    it cannot be reached at the moment, or did not say what it did
     └── LightbusShutdownInProgress, TransportError ...   the bus itself is in trouble
 
 An error that crosses the wire carries its class's `code`; the receiving side makes the same class of it
@@ -55,6 +56,7 @@ __all__ = [
     "DeformError",
     "DuplicateListenerName",
     "EventBackendError",
+    "EventBackendUnreachable",
     "EventNotFound",
     "FailedToImportBusModule",
     "InvalidApiEventConfiguration",
@@ -415,6 +417,16 @@ class EventBackendError(JournalError):
     """
 
     code = "event_backend_error"
+
+
+class EventBackendUnreachable(EventBackendError):
+    """
+    The event backend cannot be reached at the moment, or did not say in time what became of what it was asked.
+
+    `.fire()` does not raise it: the event is kept in this host's outbox, and handed over once the backend is back.
+    """
+
+    code = "event_backend_unreachable"
 
 
 class LightbusShutdownInProgress(LightbusException):

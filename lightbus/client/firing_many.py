@@ -14,7 +14,8 @@ from ..config import ApiSettings
 from ..core.partitions import rendezvous
 from ..deadline import Deadline
 from ..engine.engine import Engine
-from ..events.backend_publisher import AnyPlace, EventPublisher
+from ..events.backend_places import AnyPlace
+from ..events.backend_publisher import EventPublisher
 from ..events.batches import newest_places, publish_batch
 from ..events.event_record import key_of, record_of
 from ..events.publisher import LATE_TIMEOUT

@@ -173,7 +173,10 @@ def _handlers(client: Served, outlet: Outlet, backends: Backends | None, *, serv
         service_of=outlet.engines.service_of,
         max_message_size_of=outlet.engines.max_message_size_of,
     )
-    outgoing = publisher if backends is None else BackendPublisher(publisher, backends, apis)
+    outgoing: EventPublisher = publisher
+    if backends is not None:
+        directory = engine.shelf.path
+        outgoing = BackendPublisher(publisher, backends, apis, directory=directory, executor=lambda: engine.executor)
     return Handlers(server=server, publisher=publisher, coordinator=coordinator, outgoing=outgoing)
 
 
@@ -208,7 +211,14 @@ def _internal_apis(
     client: Served, presence: Presence, consumer: Consumer, backends: RunningBackends | None
 ) -> tuple[Api, ...]:
     engine, handlers = client.engine, presence.binding.handlers
-    parts = Parts(binding=presence.binding, server=handlers.server, publisher=handlers.publisher, consumer=consumer)
+    outgoing = handlers.outgoing
+    parts = Parts(
+        binding=presence.binding,
+        server=handlers.server,
+        publisher=handlers.publisher,
+        consumer=consumer,
+        put_by=lambda: outgoing.outbox.problems if isinstance(outgoing, BackendPublisher) else [],
+    )
     journal = engine.config.journal
     elsewhere = None
     if backends is not None:

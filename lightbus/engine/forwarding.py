@@ -7,17 +7,20 @@ import contextlib
 import logging
 import random
 from collections import defaultdict
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..adapters.sqlite.outbox import Outbox, Waiting
+from ..core.partitions import rendezvous
 from ..core.registry import Peer, Snapshot
 from ..deadline import Deadline
 from ..exceptions import EventNotFound, InvalidArguments, LightbusException, ProtocolError
 from ..recurring import RecurringLog
 from ..rpc.calling import Caller
-from ..rpc.request import OutboundEvent, RequestContext
+from ..rpc.request import OutboundBatch, OutboundEvent, RequestContext
+from ..wire.sizes import RECORD_OVERHEAD
 
 __all__ = ["Forwarder", "refusals"]
 
@@ -27,7 +30,10 @@ LOOK_EVERY = 3.0
 """Seconds between two looks whether anything waits, give or take a third."""
 
 SECONDS = 5.0
-"""Seconds in which a publisher is to take an event; then it goes on waiting."""
+"""Seconds in which a publisher is to take events; then they go on waiting."""
+
+MOST_AT_ONCE = 500
+"""Events that are read from the outbox at a time, and handed off together at most."""
 
 
 class Forwarding(RequestContext, Protocol):
@@ -103,7 +109,7 @@ class Forwarder:
         stuck: set[str] = set()
         with self._outbox.hold() as is_ours:
             while is_ours() and (published := self._published(apis, stuck)):
-                waiting = await loop.run_in_executor(executor, self._outbox.waiting, published)
+                waiting = await loop.run_in_executor(executor, self._outbox.waiting, published, MOST_AT_ONCE)
                 if not waiting:
                     return
                 await self._hand_off(waiting, published, stuck)
@@ -119,28 +125,26 @@ class Forwarder:
 
     async def _hand_off(self, waiting: list[Waiting], published: dict[str, str], stuck: set[str]) -> None:
         """
-        Hand events off one after the other.
+        Hand events off in order, those of one name that follow one another together.
 
         Where one is not taken at the moment those of its API wait behind it. One that is refused for what it is, since
         its API has changed, becomes a dead letter: it holds up nobody, and is tried again when the API changes again.
         """
         done: list[str] = []
         refused: list[tuple[Waiting, LightbusException]] = []
-        for event in waiting:
-            if event.api in stuck:
+        for events in self._together(waiting):
+            api = events[0].api
+            if api in stuck:
                 continue
-            outgoing = OutboundEvent(
-                self._engine, event.api, event.event, Deadline.after(SECONDS), event.record, event.key
-            )
             try:
-                await self._engine.caller().request(outgoing)
-                done.append(event.id)
-            except (InvalidArguments, EventNotFound, ProtocolError) as error:
-                refused.append((event, error))
+                found = await self._request(events)
             except LightbusException as error:
-                stuck.add(event.api)
+                stuck.add(api)
                 text = "The events of %s go on waiting in the outbox: %s"
-                self._failures.say(event.api, logging.INFO, text, event.api, error)
+                self._failures.say(api, logging.INFO, text, api, error)
+            else:
+                refused += found
+                done += {event.id for event in events}.difference(event.id for event, _ in found)
         loop, executor = asyncio.get_running_loop(), self._engine.executor
         if done:
             await loop.run_in_executor(executor, self._outbox.delivered, done)
@@ -149,6 +153,41 @@ class Forwarder:
             notes = [(event.id, published[event.api], str(error)) for event, error in refused]
             await loop.run_in_executor(executor, self._outbox.refuse, notes)
             self._warn([each for each in refused if each[0].refused != published[each[0].api]])
+
+    def _together(self, waiting: list[Waiting]) -> Iterator[list[Waiting]]:
+        """Yield what is handed off together: of one name, to one publisher, and not too large."""
+        limit = self._engine.max_message_size // 2
+        together: list[Waiting] = []
+        place, size = None, 0
+        for event in waiting:
+            peers = [peer.instance for peer in self._engine.snapshot.by_api.get(event.api, ())]
+            to = None if event.key is None or len(peers) == 1 else rendezvous(event.key, peers)
+            more = len(event.record) + len(event.key or "") + RECORD_OVERHEAD
+            if together and ((event.api, event.event, to) != place or size + more > limit):
+                yield together
+                together, size = [], 0
+            place = event.api, event.event, to
+            together.append(event)
+            size += more
+        if together:
+            yield together
+
+    async def _request(self, events: list[Waiting]) -> list[tuple[Waiting, LightbusException]]:
+        """Hand events off; return which of them were refused for what they are. Raises what else goes wrong."""
+        first, deadline = events[0], Deadline.after(SECONDS)
+        if len(events) == 1:
+            outgoing = OutboundEvent(self._engine, first.api, first.event, deadline, first.record, first.key)
+        else:
+            rows: list[list[Any]] = [[event.key, event.record] for event in events]
+            outgoing = OutboundBatch(self._engine, first.api, first.event, deadline, rows, first.key)
+        try:
+            await self._engine.caller().request(outgoing)
+        except (InvalidArguments, EventNotFound, ProtocolError) as error:
+            if len(events) == 1:
+                return [(first, error)]
+        else:
+            return []
+        return [refused for event in events for refused in await self._request([event])]
 
     def _warn(self, refused: list[tuple[Waiting, LightbusException]]) -> None:
         """Say once for each name of an event what was refused now and was not before."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -56,6 +57,8 @@ class Parts:
     server: Server
     publisher: Publisher
     consumer: Consumer
+    put_by: Callable[[], list[str]]
+    """Returns a sentence for each API whose events wait since their backend does not take them."""
 
 
 class PeerApi(Api):
@@ -194,6 +197,7 @@ def _problems(parts: Parts) -> list[str]:
         problems.append(crowding)
     if parts.server.queued:
         problems.append(f"{parts.server.queued} calls wait for their turn: worker.rpc_concurrency is reached.")
+    problems += parts.put_by()
     for each in parts.consumer.runners:
         if each.stopped_by is not None:
             problems.append(

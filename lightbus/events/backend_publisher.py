@@ -9,47 +9,40 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from ..core.partitions import partition_of
-from ..exceptions import EventBackendError, LightbusException, LightbusTimeout
+from ..exceptions import EventBackendError, EventBackendUnreachable, JournalError, LightbusException, LightbusTimeout
 from ..message import EventMessage
-from ..ports.events import EventBackend, EventTopic, OutgoingEvent
+from ..ports.events import EventTopic, OutgoingEvent
 from ..recurring import RecurringLog
 from ..service.api import ApiRegistry, Event
 from ..wire.envelope import PARTITIONS, Accepted, Error, Fire, Message
 from .backend_listeners import Backends
+from .backend_outbox import BackendOutbox, Keepable
+from .backend_places import AnyPlace, BackendPlace
 from .batcher import Row
 from .event_record import key_of, native_id
 from .partition_turns import TURN_AFTER
-from .publisher import Place, Publisher
+from .publisher import Publisher
 from .together import Together
 
-__all__ = ["AnyPlace", "BackendPlace", "BackendPublisher", "EventPublisher"]
+__all__ = ["BackendPublisher", "EventPublisher"]
 
 logger = logging.getLogger("lightbus.publishing")
 
 PUBLISH_TIMEOUT = 10.0
 """Seconds after which a backend that does not answer has not kept an event, as far as we know."""
 
+IN_OUTBOX = "No group can have handled it yet: its event backend cannot be reached, and the event waits in the outbox"
+HANDED_OVER = "for that. It is handed over once the backend is back, and the groups are given it then."
+
 MAX_BATCH = 500
 """Events that are given to a backend at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class BackendPlace:
-    """Where an event is that a backend keeps."""
-
-    backend: EventBackend
-    api: str
-    sequence: int
-
-
-AnyPlace: TypeAlias = Place | BackendPlace
-"""Where an event is."""
 
 
 class EventPublisher(Protocol):
@@ -75,7 +68,27 @@ class EventPublisher(Protocol):
         """Store and publish what is queued."""
 
 
-_Settle: TypeAlias = Callable[["BackendPlace | EventBackendError"], None]
+_Settle: TypeAlias = Callable[["BackendPlace | JournalError"], None]
+
+
+@dataclass(slots=True)
+class _Queued:
+    """
+    An event that is to be kept.
+
+    Attributes:
+        event: itself.
+        key: its key.
+        is_own: whether it was fired here: then it waits in our outbox while the backend cannot be reached. One that
+            was handed off does so at whoever has fired it.
+        settle: is told what became of it.
+
+    """
+
+    event: OutgoingEvent
+    key: str | None
+    is_own: bool
+    settle: _Settle
 
 
 class BackendPublisher:
@@ -88,19 +101,30 @@ class BackendPublisher:
         journal: publishes what no backend keeps.
         backends: which keep what.
         apis: whose events may be fired.
+        directory: where the outbox is.
+        executor: threads that may wait for the disk.
 
     """
 
-    def __init__(self, journal: Publisher, backends: Backends, apis: ApiRegistry) -> None:
+    def __init__(
+        self,
+        journal: Publisher,
+        backends: Backends,
+        apis: ApiRegistry,
+        *,
+        directory: Path,
+        executor: Callable[[], Executor],
+    ) -> None:
         self.counts: Counter[str] = Counter()
-        """stored, failed, handed_off (to us)."""
+        """stored, failed, handed_off (to us), put_by (into the outbox)."""
+        self.outbox = BackendOutbox(directory, journal.identity.service, executor, self.counts)
         self._journal = journal
         self._backends = backends
         self._apis = apis
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._numbers = itertools.count()
-        self._waiting: defaultdict[str, list[tuple[OutgoingEvent, _Settle]]] = defaultdict(list)
+        self._waiting: defaultdict[str, list[_Queued]] = defaultdict(list)
         self._sending: dict[str, asyncio.Task[None]] = {}
         self._failures = RecurringLog(logger)
 
@@ -109,21 +133,22 @@ class BackendPublisher:
         """What publishes that which no backend keeps."""
         return self._journal
 
-    def put_together(self, api: str, event: str, rows: Sequence[Row], ids: Sequence[str]) -> Future[list[BackendPlace]]:
+    def put_together(
+        self, api: str, event: str, rows: Sequence[Row], ids: Sequence[str], *, is_own: bool
+    ) -> Future[list[BackendPlace]]:
         """Give events to the backend of an API behind those that wait: 500 at a time, which it keeps one by one."""
         together: Together[BackendPlace] = Together(len(rows))
-        outgoing = [
-            OutgoingEvent(
-                api=api, topic=EventTopic(event, self._partition(key)), id=id, record=record, published_at=published_at
-            )
-            for (record, key, published_at, _), id in zip(rows, ids, strict=True)
-        ]
-        self._loop.call_soon_threadsafe(self._put_all, outgoing, together)
+        queued = []
+        for (record, key, published_at, _), id in zip(rows, ids, strict=True):
+            topic = EventTopic(event, self._partition(key))
+            outgoing = OutgoingEvent(api=api, topic=topic, id=id, record=record, published_at=published_at)
+            queued.append(_Queued(outgoing, key, is_own, together))
+        self._loop.call_soon_threadsafe(self._put_all, queued)
         return together.future
 
-    def _put_all(self, events: Sequence[OutgoingEvent], settle: _Settle) -> None:
-        for event in events:
-            self._put(event, settle)
+    def _put_all(self, queued: Sequence[_Queued]) -> None:
+        for each in queued:
+            self._put(each)
 
     def is_kept_elsewhere(self, api: str, event: Event | None) -> bool:
         """Return whether a backend keeps an event, and no journal."""
@@ -136,7 +161,7 @@ class BackendPublisher:
         if not self.is_kept_elsewhere(message.api_name, event):
             return self._journal.publish(message, event)
         kept: Future[BackendPlace] = Future()
-        self._loop.call_soon_threadsafe(self._put, self._outgoing(message, event), partial(_settle, kept))
+        self._loop.call_soon_threadsafe(self._put, self._queued(message, event, partial(_settle, kept)))
         try:
             place = kept.result(PUBLISH_TIMEOUT)
         except TimeoutError:
@@ -147,13 +172,12 @@ class BackendPublisher:
         """Do the same on a loop."""
         if not self.is_kept_elsewhere(message.api_name, event):
             return await self._journal.publish_async(message, event)
-        outgoing = self._outgoing(message, event)
         if threading.get_ident() == self._thread:
             kept: asyncio.Future[BackendPlace] = self._loop.create_future()
-            self._put(outgoing, partial(_settle, kept))
+            self._put(self._queued(message, event, partial(_settle, kept)))
         else:
             elsewhere: Future[BackendPlace] = Future()
-            self._loop.call_soon_threadsafe(self._put, outgoing, partial(_settle, elsewhere))
+            self._loop.call_soon_threadsafe(self._put, self._queued(message, event, partial(_settle, elsewhere)))
             kept = asyncio.wrap_future(elsewhere)
         try:
             place = await asyncio.wait_for(kept, PUBLISH_TIMEOUT)
@@ -161,13 +185,14 @@ class BackendPublisher:
             raise self._no_answer(message.canonical_name) from None
         return self._noted(message, place)
 
-    def _outgoing(self, message: EventMessage, event: Event) -> OutgoingEvent:
+    def _queued(self, message: EventMessage, event: Event, settle: _Settle) -> _Queued:
         record = self._journal.record(message)
         key = key_of(event, message.kwargs)
         topic = EventTopic(message.event_name, self._partition(key))
-        return OutgoingEvent(
+        outgoing = OutgoingEvent(
             api=message.api_name, topic=topic, id=message.id, record=record, published_at=message.published_at
         )
+        return _Queued(outgoing, key, True, settle)
 
     def _partition(self, key: str | None) -> int:
         if key is not None:
@@ -175,7 +200,7 @@ class BackendPublisher:
         return next(self._numbers) // TURN_AFTER % PARTITIONS
 
     def _noted(self, message: EventMessage, place: BackendPlace) -> BackendPlace:
-        message.native_id = place.backend.store(place.api), place.sequence
+        message.native_id = place.store, place.sequence
         message.publisher = self._journal.identity.instance
         return place
 
@@ -203,15 +228,13 @@ class BackendPublisher:
         key = fire.key if fire.key is not None else key_of(event, kwargs)
         topic = EventTopic(fire.event, self._partition(key))
         outgoing = OutgoingEvent(api=fire.api, topic=topic, id=id, record=data, published_at=time.time())
-        self._put(outgoing, partial(self._answer, fire, reply))
+        self._put(_Queued(outgoing, key, False, partial(self._answer, fire, reply)))
 
-    def _answer(self, fire: Fire, reply: Callable[[Message], None], outcome: BackendPlace | EventBackendError) -> None:
-        if isinstance(outcome, EventBackendError):
+    def _answer(self, fire: Fire, reply: Callable[[Message], None], outcome: BackendPlace | JournalError) -> None:
+        if isinstance(outcome, JournalError):
             reply(Error(outcome.code, str(outcome), False, {"elsewhere": True}))
             return
-        accepted = Accepted(
-            native_id(outcome.backend.store(outcome.api), outcome.sequence), self._journal.identity.instance
-        )
+        accepted = Accepted(native_id(outcome.store, outcome.sequence), self._journal.identity.instance)
         if fire.wait_for != "ack":
             reply(accepted)
             return
@@ -242,14 +265,19 @@ class BackendPublisher:
         """Return what is done once every group that is owed an event has handled it; it fails after so many seconds."""
         if not isinstance(place, BackendPlace):
             return self._journal.handled_by_all(place, seconds)
+        if place.backend is None:
+            waits: Future[None] = Future()
+            waits.set_exception(LightbusTimeout(f"{IN_OUTBOX} {self.outbox.path} {HANDED_OVER}"))
+            return waits
         handled = place.backend.when_handled(place.api, place.sequence)
         return asyncio.run_coroutine_threadsafe(asyncio.wait_for(handled, seconds), self._loop)
 
-    def _put(self, event: OutgoingEvent, settle: _Settle) -> None:
+    def _put(self, queued: _Queued) -> None:
         """Send an event behind those that wait. On the node's loop."""
-        self._waiting[event.api].append((event, settle))
-        if event.api not in self._sending:
-            self._sending[event.api] = self._loop.create_task(self._send(event.api))
+        api = queued.event.api
+        self._waiting[api].append(queued)
+        if api not in self._sending:
+            self._sending[api] = self._loop.create_task(self._send(api))
 
     async def _send(self, api: str) -> None:
         waiting = self._waiting[api]
@@ -257,42 +285,62 @@ class BackendPublisher:
             while waiting:
                 batch = waiting[:MAX_BATCH]
                 del waiting[:MAX_BATCH]
-                await self._send_batch(api, batch)
+                if await self.outbox.has(api):
+                    await self._keep_here(api, [queued for queued in batch if queued.is_own], None)
+                    batch = [queued for queued in batch if not queued.is_own]
+                if batch:
+                    await self._send_batch(api, batch)
         finally:
             del self._sending[api]
 
-    async def _send_batch(self, api: str, batch: list[tuple[OutgoingEvent, _Settle]]) -> None:
+    async def _send_batch(self, api: str, batch: list[_Queued]) -> None:
         try:
             backend = await self._backends.get(api)
-            outcomes = await backend.publish([event for event, _ in batch])
+            outcomes = await backend.publish([queued.event for queued in batch])
         except BaseException as error:
             failed = error if isinstance(error, EventBackendError) else EventBackendError(f"It was not kept: {error}")
-            for _, settle in batch:
-                self._failed(failed)
-                settle(failed)
+            self._failed(batch, failed)
             if not isinstance(error, Exception):
                 raise
             return
-        for (event, settle), outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, EventBackendError):
-                self._failed(outcome)
-                settle(outcome)
+        unreachable: list[tuple[_Queued, EventBackendUnreachable]] = []
+        for queued, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, EventBackendUnreachable) and queued.is_own:
+                unreachable.append((queued, outcome))
+            elif isinstance(outcome, EventBackendError):
+                self._failed([queued], outcome)
             else:
+                event = queued.event
                 self.counts["stored"] += 1
                 self._journal.broadcast.note_published(event.api, event.topic.event, 1, len(event.record))
-                settle(BackendPlace(backend, api, outcome))
+                queued.settle(BackendPlace(api, backend, outcome))
+        if unreachable:
+            await self._keep_here(api, [queued for queued, _ in unreachable], unreachable[0][1])
 
-    def _failed(self, error: EventBackendError) -> None:
-        self.counts["failed"] += 1
-        self._failures.say("backend", logging.ERROR, "An event was not kept: %s", error)
+    async def _keep_here(self, api: str, batch: Sequence[_Queued], error: EventBackendUnreachable | None) -> None:
+        """Put events into the outbox: behind those that wait there, or for what went wrong."""
+        if not batch:
+            return
+        rows = [Keepable(each.event.topic.event, each.event.id, each.key, each.event.record) for each in batch]
+        try:
+            await self.outbox.keep(api, rows, error)
+        except JournalError as failure:
+            self._failed(batch, failure)
+            return
+        for each in batch:
+            each.settle(BackendPlace(api))
+
+    def _failed(self, batch: Sequence[_Queued], error: JournalError) -> None:
+        for queued in batch:
+            self.counts["failed"] += 1
+            self._failures.say("backend", logging.ERROR, "An event was not kept: %s", error)
+            queued.settle(error)
 
 
-def _settle(
-    future: Future[BackendPlace] | asyncio.Future[BackendPlace], outcome: BackendPlace | EventBackendError
-) -> None:
+def _settle(future: Future[BackendPlace] | asyncio.Future[BackendPlace], outcome: BackendPlace | JournalError) -> None:
     if future.done():
         return
-    if isinstance(outcome, EventBackendError):
+    if isinstance(outcome, JournalError):
         future.set_exception(outcome)
     else:
         future.set_result(outcome)

@@ -14,7 +14,8 @@ from ..exceptions import EventNotFound, LightbusException, LightbusTimeout, Prot
 from ..message import EventMessage
 from ..service.api import Event
 from ..wire.envelope import Accepted, Batch, Error, Message
-from .backend_publisher import AnyPlace, BackendPlace, BackendPublisher, EventPublisher
+from .backend_places import AnyPlace, BackendPlace
+from .backend_publisher import BackendPublisher, EventPublisher
 from .batcher import Row
 from .event_record import key_of, native_id
 from .publisher import Publisher
@@ -39,7 +40,7 @@ def publish_batch(publisher: EventPublisher, messages: Sequence[EventMessage], e
         journal.batcher.append_all_live((api, name), rows)
         places.set_result([])
         return places
-    kept = _keep(publisher, api, event, rows, [each.id for each in messages])
+    kept = _keep(publisher, api, event, rows, [each.id for each in messages], is_own=True)
     kept.add_done_callback(partial(_note_places, messages, places))
     return places
 
@@ -75,7 +76,7 @@ def hand_off_batch(publisher: EventPublisher, batch: Batch, reply: Callable[[Mes
         reply(Accepted("", journal.identity.instance))
         return
     try:
-        kept = _keep(publisher, batch.api, event, rows, [id for *_, id in rows])
+        kept = _keep(publisher, batch.api, event, rows, [id for *_, id in rows], is_own=False)
     except LightbusException as error:
         reply(Error(error.code, str(error), False, {"elsewhere": True}))
         return
@@ -89,13 +90,13 @@ def _journal_of(publisher: EventPublisher) -> Publisher:
 
 
 def _keep(
-    publisher: EventPublisher, api: str, event: Event, rows: Sequence[Row], ids: Sequence[str]
+    publisher: EventPublisher, api: str, event: Event, rows: Sequence[Row], ids: Sequence[str], *, is_own: bool
 ) -> Future[list[tuple[str, AnyPlace]]]:
     """Keep events wherever those of their API are kept; return in which store each is, and where."""
     kept: Future[list[tuple[str, AnyPlace]]] = Future()
 
     def in_backend(done: Future[list[BackendPlace]]) -> None:
-        _pass_on(done, kept, lambda places: [(each.backend.store(each.api), each) for each in places])
+        _pass_on(done, kept, lambda places: [(each.store, each) for each in places])
 
     def in_journal(topics: Sequence[Topic], done: Future[list[Stored]]) -> None:
         def places(stored: list[Stored]) -> list[tuple[str, AnyPlace]]:
@@ -106,7 +107,7 @@ def _keep(
         _pass_on(done, kept, places)
 
     if isinstance(publisher, BackendPublisher) and publisher.is_kept_elsewhere(api, event):
-        publisher.put_together(api, event.name, rows, ids).add_done_callback(in_backend)
+        publisher.put_together(api, event.name, rows, ids, is_own=is_own).add_done_callback(in_backend)
     else:
         journal = _journal_of(publisher)
         topics, stored = journal.batcher.append_all((api, event.name), rows)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from ..exceptions import EventBackendError
+from ..exceptions import EventBackendError, EventBackendUnreachable
 from ..typing import InstanceId
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "EventBackend",
     "EventBackendError",
     "EventBackendFactory",
+    "EventBackendUnreachable",
     "EventInbox",
     "EventPage",
     "EventSubscription",
@@ -220,7 +221,10 @@ class EventSubscription(Protocol):
 
 class EventBackend(Protocol):
     """
-    Keeps the events of some APIs. Methods raise EventBackendError, with the remedy, where it cannot be reached.
+    Keeps the events of some APIs.
+
+    Methods raise EventBackendUnreachable where it cannot be reached at the moment, or does not answer, and
+    EventBackendError where it does and will not; with the remedy in the text.
 
     `history`, `dead_letters` and `retry_dead` name events by their sequences; on the bus an event's native id is
     `<store>-<sequence>`.
@@ -236,7 +240,12 @@ class EventBackend(Protocol):
         """Leave nothing running. Takes a few seconds at most."""
 
     async def publish(self, events: Sequence[OutgoingEvent]) -> Sequence[int | EventBackendError]:
-        """Keep events, in this order, and return what became of each: its sequence, or why it is not kept."""
+        """
+        Keep events, in this order, and return what became of each: its sequence, or why it is not kept.
+
+        Behind one of an API that is EventBackendUnreachable there is none of that API that is kept: they are all
+        published again later, in the same order.
+        """
 
     async def subscribe(self, request: SubscriptionRequest, inbox: EventInbox) -> EventSubscription:
         """Join a group, which is made where there is none; return when nothing is missed that is fired from now on."""

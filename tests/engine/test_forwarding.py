@@ -17,7 +17,7 @@ from helpers.calling import A, FakeDoorway, peer
 from lightbus.adapters.sqlite.outbox import Outbox
 from lightbus.engine.forwarding import Forwarder
 from lightbus.exceptions import EventNotFound, InvalidEventArguments, PeerUnreachable, ProtocolError
-from lightbus.rpc.request import OutboundEvent
+from lightbus.rpc.request import OutboundBatch, OutboundEvent
 from lightbus.wire.api_info import ApiInfo
 
 
@@ -29,7 +29,9 @@ class Engine(FakeDoorway):
         self.snapshot = replace(self.snapshot, by_api=dict.fromkeys(apis, (peer(A),)))
         self.executor = ThreadPoolExecutor(1)
         self.taken: list[str] = []
-        self.refuses: Callable[[OutboundEvent], Exception | None] = lambda event: None
+        self.sizes: list[int] = []
+        """How many events each request was for."""
+        self.refuses: Callable[[str], Exception | None] = lambda record: None
 
     def publish(self, api: str, digest: str) -> None:
         """Have an API published in a form that has this digest."""
@@ -41,9 +43,12 @@ class Engine(FakeDoorway):
         return self
 
     async def request(self, event: OutboundEvent) -> None:
-        if (error := self.refuses(event)) is not None:
-            raise error
-        self.taken.append(event.record.decode())
+        rows = event.rows if isinstance(event, OutboundBatch) else [[event.key, event.record]]
+        self.sizes.append(len(rows))
+        for _, record in rows:
+            if (error := self.refuses(record.decode())) is not None:
+                raise error
+        self.taken += [record.decode() for _, record in rows]
 
 
 def put(directory: Path, *names: str) -> None:
@@ -79,6 +84,7 @@ def test_what_waits_is_handed_off_in_order(tmp_path: Path) -> None:
     async def test(forwarder: Forwarder) -> None:
         await wait_until_async(lambda: Outbox(tmp_path).counts() == {"mail": 1})
         assert engine.taken == names
+        assert len(engine.sizes) == 2  # events of one name go together, as many as a message holds
         assert engine.wanted == {"auth", "mail"}
 
     run(engine, tmp_path, test)
@@ -87,14 +93,14 @@ def test_what_waits_is_handed_off_in_order(tmp_path: Path) -> None:
 def test_what_is_not_taken_holds_up_its_api_only(tmp_path: Path) -> None:
     """Behind an event that is not taken the others of its API wait, in order; those of other APIs go."""
     engine = Engine("auth", "mail")
-    engine.refuses = lambda event: PeerUnreachable("gone") if event.api == "auth" else None
+    engine.refuses = lambda record: PeerUnreachable("gone") if record.startswith("auth.") else None
     put(tmp_path, *[f"auth.seen {number}" for number in range(120)], "mail.sent 1", "mail.sent 2")
 
     async def test(forwarder: Forwarder) -> None:
         await wait_until_async(lambda: Outbox(tmp_path).counts() == {"auth": 120})
         assert engine.taken == ["mail.sent 1", "mail.sent 2"]
         await wait_until_async(lambda: forwarder._task is None)
-        engine.refuses = lambda event: None
+        engine.refuses = lambda record: None
         forwarder.peers_changed()
         await wait_until_async(lambda: Outbox(tmp_path).counts() == {})
         assert engine.taken[2:] == [f"auth.seen {number}" for number in range(120)]
@@ -111,9 +117,9 @@ def test_what_is_refused_for_what_it_is(tmp_path: Path, caplog: pytest.LogCaptur
     engine.publish("auth", "digest 1")
     asked: list[str] = []
 
-    def refuses(event: OutboundEvent) -> Exception | None:
-        asked.append(event.record.decode())
-        return error if event.name == "gone" else None
+    def refuses(record: str) -> Exception | None:
+        asked.append(record)
+        return error if record.startswith("auth.gone") else None
 
     engine.refuses = refuses
     put(tmp_path, "auth.gone 1", "auth.gone 2", "auth.seen 1", "mail.sent 1")
@@ -129,12 +135,12 @@ def test_what_is_refused_for_what_it_is(tmp_path: Path, caplog: pytest.LogCaptur
         assert outbox.refused() == [("auth", "gone", 2, str(error))]
         for _ in range(3):
             await idle(forwarder)
-        assert len(asked) == 4
+        assert asked == ["auth.gone 1", "auth.gone 1", "auth.gone 2", "auth.seen 1", "mail.sent 1"]  # first together
         engine.publish("auth", "digest 2")
         await idle(forwarder)
-        assert asked[4:] == ["auth.gone 1", "auth.gone 2"]
+        assert asked[5:] == ["auth.gone 1", "auth.gone 1", "auth.gone 2"]
         engine.publish("auth", "digest 1")
-        engine.refuses = lambda event: None
+        engine.refuses = lambda record: None
         await idle(forwarder)
         assert engine.taken[2:] == ["auth.gone 1", "auth.gone 2"]
         assert outbox.counts() == {}

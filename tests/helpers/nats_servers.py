@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from types import TracebackType
 
 import pytest
@@ -52,9 +53,13 @@ class NatsServer:
             self.kill()
             self._directory.cleanup()
 
-    def start(self) -> None:
-        """Start it, with what it has kept, and return when it takes connections."""
+    def start(self, settings: str = "") -> None:
+        """Start it (with settings of its own), with what it has kept, and return when it takes connections."""
         arguments = ["-js", "-a", "127.0.0.1", "-p", str(self.port), "-sd", self._directory.name]
+        if settings:
+            path = Path(self._directory.name, "server.conf")
+            path.write_text(settings)
+            arguments += ["-c", str(path)]
         self._process = subprocess.Popen([self._program, *arguments], stderr=subprocess.DEVNULL)
         wait_until(self._answers, 10.0)
 

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Any
 
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, DiscardPolicy, StorageType, StreamConfig
-from nats.js.errors import NotFoundError
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DeliverPolicy,
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
-from ...exceptions import EventBackendError
+from ...exceptions import EventBackendError, EventBackendUnreachable
 from ...ports.events import EventTopic, OutgoingEvent, StoredEvent
 from .connection import NatsConnection
 from .group_records import GroupRecordsBucket
 from .places import Places
+from .publishing import OutgoingMessage, Refusal
 
 __all__ = ["ALL", "ApiStream"]
 
@@ -25,13 +36,34 @@ logger = logging.getLogger("lightbus.events")
 ALL = "all"
 """Whom an event is for that is for every group."""
 
-LOOK_EVERY = 5.0
+LOOK_EVERY = 2.0
 """Seconds after which it is looked what is the newest event, for news that did not come."""
 
 PUBLISHED_AT = "Lightbus-Published-At"
 DUPLICATES_WITHIN = 600.0
 READ_TIMEOUT = 2.0
-ATTEMPTS = 3
+ATTEMPTS = 2
+"""Times `timeout` for which an event is published again that did not arrive."""
+
+AGAIN_AFTER = 0.1
+HEADERS = 512
+"""Bytes of a message besides its event, at most."""
+
+TOO_LARGE = 10054
+_FULL = "It is full, and was not made by us: have it keep more (max_bytes, max_msgs), or delete its oldest (discard)."
+_NO_ROOM = "Give the servers more room (max_file_store of jetstream), or have streams keep less (max_age, max_bytes)."
+REMEDIES = {
+    TOO_LARGE: "Send less, or raise max_msg_size of the stream.",
+    10023: _NO_ROOM,
+    10047: _NO_ROOM,
+    10060: "Another stream has its subjects: remove that, or rename the bus.",
+    10077: _FULL,
+    10122: _FULL,
+}
+"""What to do about a server's refusals, by its codes."""
+
+OTHERWISE = "See what the servers' log says."
+
 MANY = 500
 IDLE = 30.0
 
@@ -93,10 +125,10 @@ class ApiStream:
             )
             await jetstream.add_stream(config)
             return
-        if info.config.subjects != [f"{places.prefix}.>"]:
+        if (why := _unfit(info.config, f"{places.prefix}.>")) is not None:
             raise EventBackendError(
-                f"The stream {places.stream} has the subjects {info.config.subjects}, and those of {self.api} are "
-                f"{places.prefix}.>: it was made for something else. It is left as it is; remove it, or rename the bus."
+                f"The stream {places.stream} {why}: it was not made for the events of {self.api}. It is left as it is; "
+                "remove it, or rename the bus."
             )
 
     async def _hear_news(self, jetstream: JetStreamContext) -> None:
@@ -155,20 +187,69 @@ class ApiStream:
             info = await jetstream.stream_info(self.places.stream, subjects_filter=">")
         return {self.places.topic_of(subject)[0] for subject in info.state.subjects or {}}
 
-    async def publish(self, event: OutgoingEvent, only: str = ALL) -> int:
-        """Keep an event; return its sequence. Repeated where it is unclear: it is known by its id."""
-        jetstream = await self.opened()
-        headers = {"Nats-Msg-Id": event.id, PUBLISHED_AT: repr(event.published_at)}
-        subject = self.places.subject(event.topic, only)
-        for attempt in range(1, ATTEMPTS + 1):
+    async def publish(self, events: Sequence[OutgoingEvent], only: str = ALL) -> list[int | EventBackendError]:
+        """
+        Keep events, in order; return what became of each: behind one that did not arrive none is kept.
+
+        What is unclear is sent again: the servers know an event by its id.
+        """
+        await self.opened()
+        outcomes: list[int | EventBackendError] = []
+        until = self._until()
+        while len(outcomes) < len(events):
+            left = events[len(outcomes) :]
             try:
-                with self._connection.explained():
-                    acked = await jetstream.publish(subject, event.record, stream=self.places.stream, headers=headers)
-                    return int(acked.seq)
-            except EventBackendError:
-                if attempt == ATTEMPTS:
-                    raise
-        raise AssertionError("unreachable")
+                found = await self._send(left, only)
+            except EventBackendUnreachable as error:
+                if time.monotonic() > until:
+                    return [*outcomes, *[error] * len(left)]
+                await asyncio.sleep(AGAIN_AFTER)
+            except EventBackendError as error:
+                return [*outcomes, *[error] * len(left)]
+            else:
+                outcomes += found
+                until = self._until()
+        return outcomes
+
+    def _until(self) -> float:
+        return time.monotonic() + ATTEMPTS * self._connection.settings.timeout
+
+    async def _send(self, events: Sequence[OutgoingEvent], only: str) -> Sequence[int | EventBackendError]:
+        """Send events, and return what became of the first ones: of one at least. Raises what holds for all others."""
+        channel = await self._connection.publishing()
+        most = channel.client.max_payload
+        size = next((n for n, event in enumerate(events) if len(event.record) + HEADERS > most), len(events))
+        if not size:
+            return [self._too_large(events[0], most)]
+        messages = [self._message(event, only) for event in events[:size]]
+        with self._connection.explained():
+            outcomes = await channel.publish(messages, self.places.stream, self._connection.settings.timeout)
+            kept = [*takewhile(lambda outcome: isinstance(outcome, int), outcomes)]
+            if not kept and isinstance(refused := outcomes[0], Refusal):
+                return [self._refused(refused.error)]
+        return [outcome for outcome in kept if isinstance(outcome, int)]
+
+    def _message(self, event: OutgoingEvent, only: str) -> OutgoingMessage:
+        headers = {PUBLISHED_AT: repr(event.published_at)}
+        return OutgoingMessage(self.places.subject(event.topic, only), event.id, event.record, headers)
+
+    def _refused(self, error: APIError | None) -> EventBackendError:
+        """Return the error for an event that did not arrive, or that alone is not taken; raise that for all events."""
+        if error is None:
+            raise self._connection.unreachable(f"it did not say that it keeps an event of {self.api}")
+        if isinstance(error, ServiceUnavailableError) and error.err_code not in REMEDIES:
+            raise error
+        what = f"The stream {self.places.stream} does not keep an event of {self.api}: {error.description}."
+        refused = EventBackendError(f"{what} {REMEDIES.get(error.err_code or 0, OTHERWISE)}")
+        if error.err_code != TOO_LARGE:
+            raise refused
+        return refused
+
+    def _too_large(self, event: OutgoingEvent, most: int) -> EventBackendError:
+        return EventBackendError(
+            f"{self.api}.{event.topic.event} takes {len(event.record)} bytes, and the JetStream takes messages of "
+            f"{most} bytes, {HEADERS} of headers included. Send less, or raise max_payload of the servers."
+        )
 
     async def read(self, subject: str, first: int, limit: int) -> tuple[list[tuple[StoredEvent, str]], int]:
         """Return the events of subjects from a sequence on, each with whom it is for, and through where that goes."""
@@ -256,6 +337,17 @@ class ApiStream:
                 break
             upto = first - 1
         return found[-limit:]
+
+
+def _unfit(config: StreamConfig, subjects: str) -> str | None:
+    """Return why a stream cannot keep what has these subjects."""
+    if config.subjects != [subjects]:
+        return f"has the subjects {', '.join(config.subjects or ()) or 'of another stream'}, and not {subjects}"
+    if config.retention not in (None, RetentionPolicy.LIMITS):
+        return f"has the retention {config.retention}, which deletes what one group has read"
+    if config.no_ack:
+        return "does not say what it keeps (no_ack)"
+    return None
 
 
 def _is_within(event: StoredEvent, start: float | None, stop: float | None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,9 +12,11 @@ from typing import Any
 import nats.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
+from nats.js.errors import NoStreamResponseError, ServiceUnavailableError
 
-from ...exceptions import EventBackendError
+from ...exceptions import EventBackendError, EventBackendUnreachable
 from ...recurring import RecurringLog
+from .publishing import PublishingChannel
 from .settings import NatsSettings
 
 __all__ = ["NatsConnection"]
@@ -22,6 +25,23 @@ logger = logging.getLogger("lightbus.events")
 
 CLOSE_TIMEOUT = 2.0
 
+AGAIN_AFTER = 0.5
+"""Seconds after an attempt to connect that failed in which others that want the connection fail at once."""
+
+AWAY = (
+    OSError,
+    TimeoutError,
+    nats.errors.NoRespondersError,
+    nats.errors.NoServersError,
+    nats.errors.StaleConnectionError,
+    nats.errors.ConnectionClosedError,
+    nats.errors.ConnectionReconnectingError,
+    nats.errors.OutboundBufferLimitError,
+    NoStreamResponseError,
+    ServiceUnavailableError,
+)
+"""Errors of servers that are not there, or not ready: the same may work later."""
+
 
 class NatsConnection:
     """Only used on the loop that it was made on."""
@@ -29,17 +49,41 @@ class NatsConnection:
     def __init__(self, settings: NatsSettings) -> None:
         self.settings = settings
         self._client: Client | None = None
+        self._publishing: PublishingChannel | None = None
         self._connecting = asyncio.Lock()
+        self._failed_at = -AGAIN_AFTER
+        self._last_error: Exception | None = None
+        """What the servers said last, since we were connected."""
         self._failures = RecurringLog(logger)
 
-    async def jetstream(self) -> JetStreamContext:
-        """Return what speaks to the servers. Raises EventBackendError where none answers."""
+    async def client(self) -> Client:
+        """Return what is connected. Raises EventBackendError."""
         async with self._connecting:
             if self._client is None or self._client.is_closed:
-                self._client = await self._connect()
+                if time.monotonic() - self._failed_at < AGAIN_AFTER:
+                    raise self._not_connected()
+                try:
+                    self._client = await self._connect()
+                except BaseException:
+                    self._failed_at = time.monotonic()
+                    raise
         if not self._client.is_connected:
-            raise EventBackendError(self._text("is not connected at the moment"))
-        return self._client.jetstream(timeout=self.settings.timeout)
+            raise self._not_connected()
+        return self._client
+
+    async def jetstream(self) -> JetStreamContext:
+        """Return what speaks to the servers. Raises EventBackendError."""
+        return (await self.client()).jetstream(timeout=self.settings.timeout)
+
+    async def publishing(self) -> PublishingChannel:
+        """Return what publishes. Raises EventBackendError."""
+        client = await self.client()
+        if self._publishing is None or self._publishing.client is not client:
+            channel = PublishingChannel(client)
+            with self.explained():
+                await channel.open()
+            self._publishing = channel
+        return self._publishing
 
     async def _connect(self) -> Client:
         client, settings = Client(), self.settings
@@ -48,15 +92,24 @@ class NatsConnection:
             connect_timeout=max(1, round(settings.timeout)),
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.25,  # type: ignore[arg-type,unused-ignore]
+            pending_size=0,  # nothing is put by for the time when it is connected again: what is asked fails at once
             error_cb=self._on_error,
+            reconnected_cb=self._on_connected,
             **self._credentials(),
         )
-        with self.explained():
-            try:
-                await asyncio.wait_for(connecting, settings.timeout)  # it would go on trying for ever
-            except BaseException:
-                await client.close()
-                raise
+        try:
+            await asyncio.wait_for(connecting, settings.timeout)  # it would go on trying for ever
+        except TimeoutError:
+            await client.close()
+            raise self._not_connected() from self._last_error
+        except (nats.errors.Error, OSError) as error:
+            await client.close()
+            self._last_error = error
+            raise self._not_connected() from error
+        except BaseException:
+            await client.close()
+            raise
+        await self._on_connected()
         return client
 
     def _credentials(self) -> dict[str, Any]:
@@ -69,16 +122,34 @@ class NatsConnection:
         """Say of what goes wrong at the servers what it means."""
         try:
             yield
-        except (nats.errors.Error, OSError, TimeoutError) as error:
-            raise EventBackendError(self._text(f"does not answer: {type(error).__name__}: {error}")) from error
+        except AWAY as error:
+            raise self.unreachable(f"{type(error).__name__}: {error}".rstrip(": ")) from error
+        except nats.errors.Error as error:
+            raise EventBackendError(
+                self._text(f"refuses what it is asked: {type(error).__name__}: {error}.")
+            ) from error
+
+    def unreachable(self, why: str) -> EventBackendUnreachable:
+        """Return the error for servers that do not answer."""
+        return EventBackendUnreachable(self._text(f"does not answer ({why}). See whether the servers run, with -js."))
+
+    def _not_connected(self) -> EventBackendError:
+        error = self._last_error
+        if error is not None and _is_refusal(error):
+            remedy = "Give `user` and `password`, or `credentials`, of an account that may use JetStream"
+            return EventBackendError(self._text(f"does not let us in: {error}. {remedy} (apis.<name>.events)."))
+        why = "no connection within" if error is None else f"{type(error).__name__}: {error}".rstrip(": ") + ","
+        return self.unreachable(f"{why} {self.settings.timeout:g} s")
 
     def _text(self, what: str) -> str:
-        return (
-            f"The JetStream at {', '.join(self.settings.servers)} {what}. See whether the servers run with -js and "
-            "take these credentials (apis.<name>.events)."
-        )
+        return f"The JetStream at {', '.join(self.settings.servers)} {what}"
+
+    async def _on_connected(self) -> None:
+        self._last_error = None
+        self._failures.over("error")
 
     async def _on_error(self, error: Exception) -> None:
+        self._last_error = error
         text = "The JetStream at %s: %s: %s"
         name = type(error).__name__
         self._failures.say("error", logging.WARNING, text, ", ".join(self.settings.servers), name, error)
@@ -91,3 +162,8 @@ class NatsConnection:
                 await asyncio.wait_for(client.close(), CLOSE_TIMEOUT)
             except (OSError, nats.errors.Error):
                 logger.debug("The connection to %s was not closed in time", self.settings.servers)
+
+
+def _is_refusal(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, nats.errors.AuthorizationError) or "authorization" in text or "authentication" in text

@@ -69,10 +69,19 @@ class NatsEventBackend:
         return self._streams[api]
 
     async def publish(self, events: Sequence[OutgoingEvent]) -> Sequence[int | EventBackendError]:
-        """Keep events; all are on their way before the first is confirmed."""
-        tasks = [asyncio.create_task(self._stream(event.api).publish(event)) for event in events]
-        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-        return [_outcome(each) for each in outcomes]
+        """Keep events; those of an API are on their way together, and kept in order."""
+        by_api: dict[str, list[OutgoingEvent]] = {}
+        for event in events:
+            by_api.setdefault(event.api, []).append(event)
+        published = await asyncio.gather(*(self._publish(*each) for each in by_api.items()))
+        outcomes = {api: iter(each) for api, each in zip(by_api, published, strict=True)}
+        return [next(outcomes[event.api]) for event in events]
+
+    async def _publish(self, api: str, events: Sequence[OutgoingEvent]) -> Sequence[int | EventBackendError]:
+        try:
+            return await self._stream(api).publish(events)
+        except EventBackendError as error:
+            return [error] * len(events)
 
     async def subscribe(self, request: SubscriptionRequest, inbox: EventInbox) -> NatsSubscription:
         """Join a group."""
@@ -223,7 +232,9 @@ class NatsEventBackend:
             record=event.record,
             published_at=event.published_at,
         )
-        await stream.publish(again, name)
+        [outcome] = await stream.publish([again], name)
+        if isinstance(outcome, EventBackendError):
+            raise outcome
         await stream.records.delete(key)
         return True
 
@@ -250,11 +261,3 @@ def _groups(stream: ApiStream) -> list[tuple[str, dict[str, Any]]]:
 def _cursor(stream: ApiStream, group: str, topic: EventTopic, start: int) -> int:
     held = stream.records.records.get(f"part.{group}.{topic.partition}")
     return start if held is None else int(held.value["cursors"].get(topic.event, start))
-
-
-def _outcome(outcome: int | BaseException) -> int | EventBackendError:
-    if isinstance(outcome, int | EventBackendError):
-        return outcome
-    if isinstance(outcome, Exception):
-        return EventBackendError(f"It was not kept: {type(outcome).__name__}: {outcome}")
-    raise outcome

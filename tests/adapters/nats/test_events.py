@@ -2,77 +2,232 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+import logging
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from helpers import wait_until
+from helpers import Door, wait_until
 from helpers.nats_servers import NatsServer
-from lightbus import Api, Event, EventBackendError, EventMessage
+from lightbus import Api, BusPath, Event, EventBackendError, EventMessage, LightbusTimeout, Parameter
+from lightbus.adapters.nats.places import Places
+from lightbus.adapters.sqlite.outbox import Outbox
+from lightbus.engine import forwarding
 from lightbus.testing import MemoryBus
 
 
 class ShopApi(Api):
-    sold = Event(parameters=["number"])
+    sold = Event(parameters=[Parameter("number", int), Parameter("text", str, default="")])
 
     class Meta:
         name = "shop"
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look often whether what waits can be handed over."""
+    monkeypatch.setattr(forwarding, "LOOK_EVERY", 0.2)
+
+
 @pytest.fixture
 def server() -> Iterator[NatsServer]:
-    """Run a server."""
-    with NatsServer() as server:
+    """Return a server that does not run yet."""
+    server = NatsServer()
+    with server.stopped():
         yield server
 
 
-def test_server_that_is_away_and_comes_back(server: NatsServer) -> None:
-    """Meanwhile firing says what is wrong; then listeners go on, and each event that was taken is handled."""
-    settings = {"apis": {"default": {"events": {"backend": "jetstream", "servers": server.url, "timeout": 0.5}}}}
-    received: list[int] = []
+class Shop:
+    """A publisher, and what its listener was given."""
 
-    def handle(message: EventMessage) -> None:
-        received.append(message.kwargs["number"])
+    def __init__(self, hub: MemoryBus, server: NatsServer, **options: Any) -> None:
+        events = {"backend": "jetstream", "servers": server.url, "timeout": 0.5, **options}
+        self.settings = {"apis": {"default": {"events": events}}}
+        self.hub = hub
+        self.received: list[int] = []
+        self.bus = self.create("shop")
+        self.bus.client.register_api(ShopApi())
+        self.bus.shop.sold.listen(self._handle, listener_name="desk")
 
+    def create(self, service: str) -> BusPath:
+        """Return a process."""
+        return self.hub.create(self.settings, service_name=service)
+
+    def _handle(self, message: EventMessage) -> None:
+        self.received.append(message.kwargs["number"])
+
+    def fire(self, *numbers: int, door: Door | None = None, **options: Any) -> None:
+        """Fire events one after the other."""
+        for number in numbers:
+            if door is None:
+                self.bus.shop.sold.fire(number=number, **options)
+            else:
+                door.fire(self.bus.shop.sold, number=number, **options)
+
+    @property
+    def health(self) -> dict[str, Any]:
+        """What the worker says of itself."""
+        client = self.bus.client
+        peer = {"peer": client.engine.identity.instance}
+        found: dict[str, Any] = client.call_rpc_blocking("internal.peer", "health", {}, peer)
+        return found
+
+    @property
+    def outbox(self) -> Outbox:
+        """What waits on this host."""
+        return Outbox(self.bus.client.engine.shelf.path)
+
+
+def test_what_is_fired_while_the_servers_are_away(
+    server: NatsServer, door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It waits in the outbox, is counted and said, and is given to its group in order once they are back."""
+    caplog.set_level(logging.INFO)
+    server.start()
     with MemoryBus() as hub:
-        shop = hub.create(settings, service_name="shop")
-        shop.client.register_api(ShopApi())
-        mail = hub.create(settings, service_name="mail")
-        mail.shop.sold.listen(handle, listener_name="desk")
-        hub.start(shop, mail)
-        shop.shop.sold.fire(number=1)
-        wait_until(lambda: received == [1])
+        shop = Shop(hub, server)
+        hub.start(shop.bus)
+        shop.fire(0, 1, door=door)
+        wait_until(lambda: shop.received == [0, 1])
         server.kill()
-        with pytest.raises(EventBackendError, match=r"The JetStream at nats://127.* See whether the serv"):
-            shop.shop.sold.fire(number=2)
+        shop.fire(*range(2, 30), door=door)
+        shop.bus.shop.sold.fire_many([{"number": number} for number in range(30, 60)])
+        assert shop.outbox.counts() == {"shop": 58}
+        [problem] = [each for each in shop.health["problems"] if "outbox" in each]
+        assert "Events of shop wait in the outbox" in problem
+        assert "does not answer" in problem
+        assert len([each for each in caplog.messages if each.startswith("Events of shop are put into")]) == 1
         server.start()
-        wait_until(lambda: _without_error(lambda: shop.shop.sold.fire(number=3)), 20.0)
-        wait_until(lambda: 3 in received, 30.0)
+        shop.fire(*range(60, 80), door=door)
+        wait_until(lambda: len(shop.received) >= 80, 30.0)
+        assert shop.received == [*range(80)]
+        wait_until(lambda: shop.outbox.counts() == {})
+        shop.fire(80, door=door)
+        wait_until(lambda: shop.received == [*range(81)])
+        assert [each for each in shop.health["problems"] if "outbox" in each] == []
 
 
-def test_server_that_is_not_there_yet() -> None:
-    """A worker starts without it, and its listener joins once there is one."""
-    server = NatsServer()
-    settings = {"apis": {"default": {"events": {"backend": "jetstream", "servers": server.url, "timeout": 0.5}}}}
-    received: list[int] = []
-    with MemoryBus() as hub, server.stopped():
-        shop = hub.create(settings, service_name="shop")
-        shop.client.register_api(ShopApi())
-        shop.shop.sold.listen(lambda message: received.append(message.kwargs["number"]), listener_name="desk")
-        hub.start(shop)
-        with pytest.raises(EventBackendError):
-            shop.shop.sold.fire(number=1)
+def test_servers_that_are_not_there_yet(server: NatsServer) -> None:
+    """A worker starts without them; its listener joins once they are there, and is given what was fired before."""
+    with MemoryBus() as hub:
+        shop = Shop(hub, server)
+        hub.start(shop.bus)
+        shop.fire(1, 2)
         server.start()
+        shop.fire(3)
+        wait_until(lambda: shop.outbox.counts() == {}, 30.0)
+        since_then = shop.create("mail")
+        received: list[int] = []
+        since_then.shop.sold.listen(
+            lambda message: received.append(message.kwargs["number"]),
+            listener_name="desk",
+            bus_options={"since": "0"},
+        )
+        hub.start(since_then)
+        wait_until(lambda: received == [1, 2, 3], 30.0)
 
-        def arrives() -> bool:
-            shop.shop.sold.fire(number=2)
-            return 2 in received
 
-        wait_until(lambda: _without_error(arrives), 30.0)
+def test_who_does_not_publish_keeps_it_as_well(server: NatsServer) -> None:
+    """A process that hands its events off puts them into the outbox itself, and they are handed over in order."""
+    server.start()
+    with MemoryBus() as hub:
+        shop = Shop(hub, server)
+        visitor = shop.create("visitor")
+        hub.start(shop.bus)
+        visitor.shop.sold.fire(number=0)
+        wait_until(lambda: shop.received == [0])
+        server.kill()
+        for number in range(1, 4):
+            visitor.shop.sold.fire(number=number)
+        assert shop.outbox.counts() == {"shop": 3}
+        server.start()
+        wait_until(lambda: shop.received == [0, 1, 2, 3], 30.0)
 
 
-def _without_error(condition: Callable[[], object]) -> bool:
+def test_groups_are_not_waited_for_while_the_servers_are_away(server: NatsServer, door: Door) -> None:
+    """`wait_for: ack` says that the event waits; it is given to the groups all the same."""
+    server.start()
+    with MemoryBus() as hub:
+        shop = Shop(hub, server)
+        hub.start(shop.bus)
+        shop.fire(1)
+        wait_until(lambda: shop.received == [1])
+        server.kill()
+        with pytest.raises(LightbusTimeout, match=r"waits in the outbox .*outbox\.sqlite"):
+            shop.fire(2, door=door, bus_options={"wait_for": "ack"})
+        server.start()
+        wait_until(lambda: shop.received == [1, 2], 30.0)
+
+
+def test_event_that_is_too_large_is_refused(server: NatsServer, door: Door) -> None:
+    """With what to do about it; those beside it are kept, in order."""
+    server.start("max_payload: 4096")
+    with MemoryBus() as hub:
+        shop = Shop(hub, server)
+        hub.start(shop.bus)
+        shop.fire(1, door=door)
+        with pytest.raises(EventBackendError, match=r"takes 50\d\d bytes, .* of 4096 bytes.* max_payload"):
+            shop.fire(2, door=door, text="x" * 5000)
+        with pytest.raises(EventBackendError, match="max_payload"):
+            shop.bus.shop.sold.fire_many([{"number": 3}, {"number": 4, "text": "x" * 5000}, {"number": 5}])
+        shop.fire(6, door=door)
+        wait_until(lambda: shop.received[-1:] == [6])
+        assert shop.received == [1, 3, 5, 6]
+        assert not Outbox.exists(shop.bus.client.engine.shelf.path)
+
+
+def test_wrong_credentials_are_named(server: NatsServer, door: Door) -> None:
+    """Neither firing nor listening pretends to work: the event is not taken, and the remedy is in the error."""
+    server.start("authorization { user: shop, password: secret }")
+    with MemoryBus() as hub:
+        shop = Shop(hub, server, user="shop", password="wrong")
+        hub.start(shop.bus)
+        with pytest.raises(EventBackendError, match=r"does not let us in: .*Authorization Violation.* `user` and"):
+            shop.fire(1, door=door)
+        right = Shop(hub, server, user="shop", password="secret")
+        hub.start(right.bus)
+        right.fire(1, door=door)
+        wait_until(lambda: right.received == [1])
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ({"subjects": ["else.>"]}, r"has the subjects else\.>, and not lightbus\."),
+        ({"retention": "workqueue"}, "has the retention workqueue"),
+        ({"no_ack": True}, "no_ack"),
+        ({"max_bytes": 1, "discard": "new"}, "maximum bytes exceeded. It is full"),
+    ],
+    ids=repr,
+)
+def test_stream_that_somebody_else_made_is_left_as_it_is(server: NatsServer, config: dict[str, Any], why: str) -> None:
+    """Firing says what is wrong with it, and nothing is taken."""
+    server.start()
+    with MemoryBus() as hub:
+        shop = Shop(hub, server)
+        places = Places(shop.bus.client.engine.identity.bus, "shop")
+        made = {"name": places.stream, "subjects": [f"{places.prefix}.>"], **config}
+        before = asyncio.run(_stream(server, made))
+        hub.start(shop.bus)
+        with pytest.raises(EventBackendError, match=why):
+            shop.fire(1)
+        assert asyncio.run(_stream(server, made)) == before
+        assert not Outbox.exists(shop.bus.client.engine.shelf.path)
+
+
+async def _stream(server: NatsServer, config: dict[str, Any]) -> Any:
+    """Make a stream where there is none; return how it is set up."""
+    import nats
+
+    client = await nats.connect(server.url)
     try:
-        return bool(condition())
-    except EventBackendError:
-        return False
+        jetstream = client.jetstream()
+        try:
+            info = await jetstream.stream_info(config["name"])
+        except nats.js.errors.NotFoundError:
+            info = await jetstream.add_stream(**config)
+        return info.config
+    finally:
+        await client.close()
