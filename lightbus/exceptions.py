@@ -420,11 +420,7 @@ class EventBackendError(JournalError):
 
 
 class EventBackendUnreachable(EventBackendError):
-    """
-    The event backend cannot be reached at the moment, or did not say in time what became of what it was asked.
-
-    `.fire()` does not raise it: the event is kept in this host's outbox, and handed over once the backend is back.
-    """
+    """It cannot be reached at the moment, or did not say what it did: `.fire()` keeps the event in the outbox then."""
 
     code = "event_backend_unreachable"
 
