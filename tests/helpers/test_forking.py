@@ -119,5 +119,6 @@ def test_what_is_started_anew(fork_server: ForkServer) -> None:
     assert not fork_server.can_start([sys.executable, "-W", "error", "-c", "pass"], env)
     assert not fork_server.can_start(["/bin/sh", "-c", "true"], env)
     assert not fork_server.can_start([sys.executable], env)
-    assert not fork_server.can_start(command, {**env, "PYTHONDEVMODE": "1"})
+    other_mode = "" if env.get("PYTHONDEVMODE") else "1"
+    assert not fork_server.can_start(command, {**env, "PYTHONDEVMODE": other_mode})
     assert not fork_server.can_start(command, {**env, "TZ": "UTC+3"})

@@ -183,6 +183,7 @@ def test_gunicorn_preload(processes: Processes, worker: Process, threads: int) -
     gunicorn = processes.start(
         [
             sys.executable,
+            "-Wignore:unclosed <socket.socket:ResourceWarning",  # its workers leave the one that it listens at
             "-m",
             "gunicorn",
             "--preload",

@@ -22,6 +22,7 @@ import pytest
 
 from helpers import Process, scaled, wait_until
 from helpers.lan import Host, Lan
+from helpers.stopwatch import Stopwatch
 from lightbus.config.keys import BusKey
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -58,10 +59,16 @@ def start_caller(host: Host, **env: str) -> Process:
 
 def first_call(host: Host, **env: str) -> tuple[float, str]:
     """Return how long the first call of a new process takes, and what it comes to: where it went, or the error."""
+    watch = Stopwatch()
     caller = start_caller(host, ONCE="1", **env)
     assert caller.wait(10 * SLACK) == 0, caller.report()
     seconds, outcome = caller.wait_for_line(r"^first (\S+) (.*)").groups()
-    return float(seconds), outcome
+    return uncrowded(float(seconds), watch), outcome
+
+
+def uncrowded(seconds: float, watch: Stopwatch) -> float:
+    """Return the seconds that a program took, without those in which the machine had too much to do meanwhile."""
+    return max(0.0, seconds - (watch.elapsed - watch.seconds))
 
 
 def outcomes(caller: Process, *, since: float = 0.0) -> list[tuple[float, str]]:
@@ -380,12 +387,13 @@ def test_port_5353_is_taken(lan: Lan, tmp_path: Path) -> None:
     config = settings(tmp_path)
     start_workers(one, LIGHTBUS_CONFIG=config, API="seed")
     start_workers(two)
+    watch = Stopwatch()
     worker, caller = (
         start_workers(three, LIGHTBUS_PEERS="10.77.1.1:5570", API="third")[0],
         start_caller(three, ONCE="1", LIGHTBUS_PEERS="10.77.1.1:5570"),
     )
     assert caller.wait(10 * SLACK) == 0
-    seconds = float(caller.wait_for_line(r"^first (\S+) h2$")[1])
+    seconds = uncrowded(float(caller.wait_for_line(r"^first (\S+) h2$")[1]), watch)
     measured("first call by a seed, where port 5353 is taken", seconds, 1)
     for process in (worker, caller):
         process.wait_for_line(

@@ -121,6 +121,7 @@ def test_rolling_restart_loses_no_call(network: Network, mode: str) -> None:
     workers = network.start_all(mode, "work", "work")
     seconds = []
     with Load(network.bus()) as load:
+        wait_until(lambda: {each.pid for each in workers} <= load.answers.keys(), what="both are used")
         for _ in range(scaled(10, least=2)):
             load.more(200)
             seconds.append(terminated(workers.pop(0)))
