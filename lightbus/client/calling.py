@@ -20,8 +20,6 @@ from .registration import Registration
 
 __all__ = ["Calling"]
 
-_NO_KWARGS: Kwargs = {}
-
 
 class Calling:
     """The part of a client that calls."""
@@ -36,12 +34,12 @@ class Calling:
         self, api_name: str, name: str, kwargs: Kwargs | None = None, options: BusOptions | None = None
     ) -> Any:
         """Call a procedure and return its result. Raises what `BusPath.__call__` raises."""
-        kwargs = _NO_KWARGS if kwargs is None else kwargs
+        kwargs = {} if kwargs is None else kwargs
         engine = self._engines.engine
         request = self._request(engine, api_name, name, kwargs, options)
         if not self._runs_hooks(api_name):
             return self._result(request, await engine.caller().request(request))
-        message = RpcMessage(api_name=api_name, procedure_name=name, kwargs=kwargs, id=engine.event_ids.next())
+        message = _message(engine, request)
         with self._hooks.around("around_rpc_call", rpc_message=message):
             return await self._call_with_hooks(engine, request, message)
 
@@ -50,35 +48,53 @@ class Calling:
     ) -> Any:
         """Do the same from a plain thread. Raises CannotBlockHere inside a running event loop."""
         forbid_in_loop(f"bus.{api_name}.{name}()", f"bus.{api_name}.{name}.call_async()")
-        kwargs = _NO_KWARGS if kwargs is None else kwargs
+        kwargs = {} if kwargs is None else kwargs
         engine = self._engines.engine
         request = self._request(engine, api_name, name, kwargs, options)
         if not self._runs_hooks(api_name):
             return self._result(request, self._engines.channel.request(request))
-        message = RpcMessage(api_name=api_name, procedure_name=name, kwargs=kwargs, id=engine.event_ids.next())
+        message = _message(engine, request)
         with self._hooks.around("around_rpc_call", rpc_message=message):
             return self._call_with_hooks_blocking(request, message)
 
     async def _call_with_hooks(self, engine: Engine, request: OutboundCall, message: RpcMessage) -> Any:
         await self._hooks.run("before_rpc_call", rpc_message=message)
+        self._take_over(request, message)
         try:
             value = self._result(request, await engine.caller().request(request))
         except LightbusException as error:
-            await self._hooks.run("after_rpc_call", rpc_message=message, result_message=_error_message(message, error))
+            failure = _error_message(message, error)
+            await self._hooks.run("after_rpc_call", rpc_message=message, result_message=failure)
+            if not failure.error:
+                return failure.result
             raise
-        await self._hooks.run("after_rpc_call", rpc_message=message, result_message=_result_message(message, value))
-        return value
+        result = _result_message(message, value)
+        await self._hooks.run("after_rpc_call", rpc_message=message, result_message=result)
+        return result.result
 
     def _call_with_hooks_blocking(self, request: OutboundCall, message: RpcMessage) -> Any:
         self._hooks.run_blocking("before_rpc_call", rpc_message=message)
+        self._take_over(request, message)
         try:
             value = self._result(request, self._engines.channel.request(request))
         except LightbusException as error:
             failure = _error_message(message, error)
             self._hooks.run_blocking("after_rpc_call", rpc_message=message, result_message=failure)
+            if not failure.error:
+                return failure.result
             raise
-        self._hooks.run_blocking("after_rpc_call", rpc_message=message, result_message=_result_message(message, value))
-        return value
+        result = _result_message(message, value)
+        self._hooks.run_blocking("after_rpc_call", rpc_message=message, result_message=result)
+        return result.result
+
+    def _take_over(self, request: OutboundCall, message: RpcMessage) -> None:
+        """Have a call sent with the arguments that a hook has put in place of its own."""
+        if message.kwargs is request.kwargs:
+            return
+        request.kwargs = _as_dict(message.kwargs, str(request))
+        settings = self._config.api(request.api)
+        if settings.validation.outgoing:
+            self._validate_call(request.api, request.name, request.kwargs, strict=settings.strict_validation)
 
     def _runs_hooks(self, api_name: str) -> bool:
         """Return whether a call is to be told to hooks: not where this library, or one of its tools, asks a worker."""
@@ -135,6 +151,12 @@ def _as_dict(kwargs: Any, what: str) -> Kwargs:
     if not isinstance(kwargs, Mapping):
         raise InvalidParameters(f"The arguments of {what} are {kwargs!r:.100}. They are a dict, by their names.")
     return dict(kwargs)
+
+
+def _message(engine: Engine, request: OutboundCall) -> RpcMessage:
+    return RpcMessage(
+        api_name=request.api, procedure_name=request.name, kwargs=request.kwargs, id=engine.event_ids.next()
+    )
 
 
 def _result_message(message: RpcMessage, value: Any) -> ResultMessage:

@@ -73,8 +73,10 @@ class Firing:
                 if publisher.waiting > CROWD:
                     await asyncio.sleep(0)
             return message
+        given = message.kwargs
         with self._hooks.around("around_event_sent", event_message=message):
             await self._hooks.run("before_event_sent", event_message=message)
+            self.check_replaced(event, message, given, settings)
             await self._send(engine, event, publisher, message, deadline, wait_for)
             await self._hooks.run("after_event_sent", event_message=message)
         return message
@@ -126,8 +128,10 @@ class Firing:
             else:  # as nearly always: _send_blocking, written out
                 publisher.publish(message, event)
             return message
+        given = message.kwargs
         with self._hooks.around("around_event_sent", event_message=message):
             self._hooks.run_blocking("before_event_sent", event_message=message)
+            self.check_replaced(event, message, given, settings)
             self._send_blocking(engine, event, publisher, message, deadline, wait_for)
             self._hooks.run_blocking("after_event_sent", event_message=message)
         return message
@@ -182,19 +186,27 @@ class Firing:
         settings: ApiSettings,
     ) -> EventMessage:
         """Return an event with these arguments. Raises what is wrong with them, or that there is no such event."""
-        kwargs = {} if kwargs is None else kwargs
+        if event is None:
+            check_remote_event(engine.snapshot, api_name, name)
+        kwargs = self._complete(event, api_name, name, {} if kwargs is None else kwargs, settings)
+        version = 1 if event is None else event.version or 1
+        return event_message(api_name, name, kwargs, version, engine.event_ids.next(), "", 1, time.time(), "")
+
+    def _complete(self, event: Event | None, api_name: str, name: str, kwargs: Kwargs, settings: ApiSettings) -> Kwargs:
+        """Return the arguments of an event with its defaults. Raises what is wrong with them."""
         validate = settings.validation.outgoing
-        version = 1
         if event is not None:
             kwargs = event.signature.fill_defaults(kwargs)
             if validate:
                 event.signature.validate(kwargs)
-            version = event.version or 1
-        else:
-            check_remote_event(engine.snapshot, api_name, name)
-            if validate and self._registration.schema.knows(api_name):
-                self._registration.schema.validate_parameters(api_name, name, kwargs)
-        return event_message(api_name, name, kwargs, version, engine.event_ids.next(), "", 1, time.time(), "")
+        elif validate and self._registration.schema.knows(api_name):
+            self._registration.schema.validate_parameters(api_name, name, kwargs)
+        return kwargs
+
+    def check_replaced(self, event: Event | None, message: EventMessage, given: Kwargs, settings: ApiSettings) -> None:
+        """Check the arguments that a hook has put in place of those that were given, and complete them."""
+        if message.kwargs is not given:
+            message.kwargs = self._complete(event, message.api_name, message.event_name, message.kwargs, settings)
 
     def _hand_off(
         self, engine: Engine, event: Event | None, message: EventMessage, deadline: Deadline, wait_for: str
@@ -222,8 +234,10 @@ class Firing:
         if not self._unpublished.is_known(api_name, name):
             raise error
         message = self.new_event(engine, None, api_name, name, kwargs, self._config.api(api_name))
+        given = message.kwargs
         with self._hooks.around("around_event_sent", event_message=message):
             self._hooks.run_blocking("before_event_sent", event_message=message)
+            self.check_replaced(None, message, given, self._config.api(api_name))
             self._unpublished.keep(message, None, wait_for, error)
             self._hooks.run_blocking("after_event_sent", event_message=message)
         return message

@@ -112,7 +112,7 @@ class FiringMany:
         self, api_name: str, name: str, events: Sequence[Kwargs], options: BusOptions | None, *, is_whole: bool
     ) -> list[str]:
         engine = self._engines.engine
-        terms = event, _, _, deadline, _ = self._firing.terms(engine, api_name, name, options)
+        terms = event, _, settings, deadline, _ = self._firing.terms(engine, api_name, name, options)
         unreachable: NotReachable | None = None
         if event is None and api_name not in engine.snapshot.by_api:
             try:
@@ -123,7 +123,9 @@ class FiringMany:
         hooked = portion.messages if self._hooks.is_about("event_sent") else []
         with self._around(hooked):
             for message in hooked:
+                given = message.kwargs
                 self._hooks.run_blocking("before_event_sent", event_message=message)
+                self._firing.check_replaced(event, message, given, settings)
             if portion.publisher is not None and portion.event is not None:
                 places = _waited(publish_batch(portion.publisher, portion.messages, portion.event))
                 _wait_for_groups(portion, places)
@@ -137,7 +139,7 @@ class FiringMany:
         self, api_name: str, name: str, events: Sequence[Kwargs], options: BusOptions | None, *, is_whole: bool
     ) -> list[str]:
         engine = self._engines.engine
-        terms = event, _, _, deadline, _ = self._firing.terms(engine, api_name, name, options)
+        terms = event, _, settings, deadline, _ = self._firing.terms(engine, api_name, name, options)
         unreachable: NotReachable | None = None
         if event is None and api_name not in engine.snapshot.by_api:
             try:
@@ -148,7 +150,9 @@ class FiringMany:
         hooked = portion.messages if self._hooks.is_about("event_sent") else []
         with self._around(hooked):
             for message in hooked:
+                given = message.kwargs
                 await self._hooks.run("before_event_sent", event_message=message)
+                self._firing.check_replaced(event, message, given, settings)
             if portion.publisher is not None and portion.event is not None:
                 stored = publish_batch(portion.publisher, portion.messages, portion.event)
                 if stored.done():

@@ -160,6 +160,7 @@ class Invocation:
         with self._around(execution, messages):
             for message in messages:
                 await self._hooks.run("before_event_execution", execution.call, **self._details(message))
+            args, kwargs = self._after_hooks(messages, args, kwargs)
             check_ran(function, await execution.call(function, args, kwargs, on_loop=True))
             for message in messages:
                 await self._hooks.run("after_event_execution", execution.call, **self._details(message))
@@ -171,9 +172,16 @@ class Invocation:
         with self._around(execution, messages):
             for message in messages:
                 self._hooks.run_blocking("before_event_execution", execution.call_blocking, **self._details(message))
+            args, kwargs = self._after_hooks(messages, args, kwargs)
             check_ran(function, execution.call_blocking(function, args, kwargs))
             for message in messages:
                 self._hooks.run_blocking("after_event_execution", execution.call_blocking, **self._details(message))
+
+    def _after_hooks(
+        self, messages: Sequence[EventMessage], args: tuple[Any, ...], kwargs: Kwargs
+    ) -> tuple[tuple[Any, ...], Kwargs]:
+        """Return what the function is called with once hooks may have changed it; of several it is the messages."""
+        return self.handler.arguments(messages[0]) if len(messages) == 1 else (args, kwargs)
 
     @contextlib.contextmanager
     def _around(self, execution: Execution, messages: Sequence[EventMessage]) -> Iterator[None]:

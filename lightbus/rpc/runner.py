@@ -81,25 +81,30 @@ class Runner:
         if not hooks.is_about("rpc_execution") or job.is_internal:
             value = await execution.call(job.procedure.function, (), kwargs, on_loop=True)
         else:
-            with hooks.around("around_rpc_execution", execution.run, **self._details(job, kwargs)):
-                value = await self._execute_with_hooks(job, kwargs, execution)
+            message = _message(job, kwargs)
+            with hooks.around("around_rpc_execution", execution.run, client=self._client, rpc_message=message):
+                value = await self._execute_with_hooks(job, message, kwargs, execution)
         job.in_user_code = False
         return value
 
-    async def _execute_with_hooks(self, job: Job, kwargs: dict[str, Any], execution: Execution) -> Any:
-        hooks = self._hooks
-        if hooks.has("before_rpc_execution"):
-            await hooks.run("before_rpc_execution", execution.call, **self._details(job, kwargs))
+    async def _execute_with_hooks(
+        self, job: Job, message: RpcMessage, kwargs: dict[str, Any], execution: Execution
+    ) -> Any:
+        hooks, about = self._hooks, {"client": self._client, "rpc_message": message}
+        await hooks.run("before_rpc_execution", execution.call, **about)
+        kwargs = self._replaced(job, message, kwargs)
         try:
-            value = await execution.call(job.procedure.function, (), kwargs, on_loop=True)
+            result = _result(message, await execution.call(job.procedure.function, (), kwargs, on_loop=True))
         except BaseException as error:
-            if hooks.has("after_rpc_execution") and not job.cancelled:
-                details = self._details(job, kwargs, error, failed=True)
-                await hooks.run("after_rpc_execution", execution.call, **details)
-            raise
-        if hooks.has("after_rpc_execution"):
-            await hooks.run("after_rpc_execution", execution.call, **self._details(job, kwargs, value, failed=False))
-        return value
+            if not hooks.has("after_rpc_execution") or job.cancelled:
+                raise
+            failure = _result(message, error, failed=True)
+            await hooks.run("after_rpc_execution", execution.call, **about, result_message=failure)
+            if failure.error:
+                raise
+            return failure.result
+        await hooks.run("after_rpc_execution", execution.call, **about, result_message=result)
+        return result.result
 
     def run_blocking(self, job: Job) -> None:
         """Execute a call whose handler blocks, in this thread."""
@@ -121,26 +126,30 @@ class Runner:
         if not hooks.is_about("rpc_execution") or job.is_internal:
             value = execution.call_blocking(job.procedure.function, (), kwargs)
         else:
-            with hooks.around("around_rpc_execution", execution.run, **self._details(job, kwargs)):
-                value = self._execute_with_hooks_blocking(job, kwargs, execution)
+            message = _message(job, kwargs)
+            with hooks.around("around_rpc_execution", execution.run, client=self._client, rpc_message=message):
+                value = self._execute_with_hooks_blocking(job, message, kwargs, execution)
         job.in_user_code = False
         return value
 
-    def _execute_with_hooks_blocking(self, job: Job, kwargs: dict[str, Any], execution: Execution) -> Any:
-        hooks = self._hooks
-        if hooks.has("before_rpc_execution"):
-            hooks.run_blocking("before_rpc_execution", execution.call_blocking, **self._details(job, kwargs))
+    def _execute_with_hooks_blocking(
+        self, job: Job, message: RpcMessage, kwargs: dict[str, Any], execution: Execution
+    ) -> Any:
+        hooks, about = self._hooks, {"client": self._client, "rpc_message": message}
+        hooks.run_blocking("before_rpc_execution", execution.call_blocking, **about)
+        kwargs = self._replaced(job, message, kwargs)
         try:
-            value = execution.call_blocking(job.procedure.function, (), kwargs)
+            result = _result(message, execution.call_blocking(job.procedure.function, (), kwargs))
         except BaseException as error:
-            if hooks.has("after_rpc_execution") and not job.cancelled:
-                details = self._details(job, kwargs, error, failed=True)
-                hooks.run_blocking("after_rpc_execution", execution.call_blocking, **details)
-            raise
-        if hooks.has("after_rpc_execution"):
-            details = self._details(job, kwargs, value, failed=False)
-            hooks.run_blocking("after_rpc_execution", execution.call_blocking, **details)
-        return value
+            if not hooks.has("after_rpc_execution") or job.cancelled:
+                raise
+            failure = _result(message, error, failed=True)
+            hooks.run_blocking("after_rpc_execution", execution.call_blocking, **about, result_message=failure)
+            if failure.error:
+                raise
+            return failure.result
+        hooks.run_blocking("after_rpc_execution", execution.call_blocking, **about, result_message=result)
+        return result.result
 
     def _begin(self, job: Job) -> tuple[dict[str, Any], Execution]:
         """Return the arguments, and the execution that serves the call. Raises where they do not fit."""
@@ -150,26 +159,34 @@ class Runner:
         return kwargs, execution
 
     def _arguments(self, job: Job) -> dict[str, Any]:
+        return self._fitted(job, job.request.kwargs)
+
+    def _fitted(self, job: Job, kwargs: dict[str, Any]) -> dict[str, Any]:
         settings = self._config.api(job.request.api)
         signature = job.procedure.signature
-        kwargs = job.request.kwargs
         if settings.validation.incoming:
             signature.validate(kwargs)
         return signature.cast(kwargs) if settings.cast_values else kwargs
 
-    def _details(self, job: Job, kwargs: dict[str, Any], result: Any = None, *, failed: bool | None = None) -> Any:
-        """Return what hooks are told: of the call, and of its result once it is known whether it `failed`."""
-        message = RpcMessage(
-            api_name=job.request.api, procedure_name=job.request.procedure, kwargs=kwargs, id=str(job.call_id)
-        )
-        details: dict[str, Any] = {"client": self._client, "rpc_message": message}
-        if failed is not None:
-            details["result_message"] = ResultMessage(
-                result=result,
-                rpc_message_id=message.id,
-                api_name=message.api_name,
-                procedure_name=message.procedure_name,
-                error=failed,
-                trace=trace_of(result) if failed else "",
-            )
-        return details
+    def _replaced(self, job: Job, message: RpcMessage, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments, or those that a hook has put in their place."""
+        return kwargs if message.kwargs is kwargs else self._fitted(job, message.kwargs)
+
+
+def _message(job: Job, kwargs: dict[str, Any]) -> RpcMessage:
+    """Return what hooks are told of a call. What they put in place of its arguments is what the handler is given."""
+    return RpcMessage(
+        api_name=job.request.api, procedure_name=job.request.procedure, kwargs=kwargs, id=str(job.call_id)
+    )
+
+
+def _result(message: RpcMessage, value: Any, *, failed: bool = False) -> ResultMessage:
+    """Return what hooks are told of a result. What they put in its place is what the caller is given."""
+    return ResultMessage(
+        result=value,
+        rpc_message_id=message.id,
+        api_name=message.api_name,
+        procedure_name=message.procedure_name,
+        error=failed,
+        trace=trace_of(value) if failed else "",
+    )

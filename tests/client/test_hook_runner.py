@@ -12,7 +12,19 @@ import pytest
 
 import lightbus
 from helpers import Door, wait_until
-from lightbus import BusPath, LightbusWorkerError, ResultMessage, RpcMessage
+from lightbus import (
+    Api,
+    BusPath,
+    Event,
+    EventMessage,
+    InvalidParameters,
+    LightbusWorkerError,
+    Parameter,
+    ResultMessage,
+    RpcMessage,
+    ValidationError,
+)
+from lightbus.testing import MemoryBus
 
 
 def test_hooks_of_a_worker(bus: BusPath) -> None:
@@ -241,3 +253,119 @@ def test_hooks_that_wrap_are_told_of_a_cancelled_call(bus: BusPath) -> None:
 
     asyncio.run(main())
     wait_until(lambda: sorted(wraps.noted) == ["rpc_call: CancelledError", "rpc_execution: CancelledError"])
+
+
+def _replacing(bus: BusPath, caller: BusPath) -> None:
+    """Have each hook put something in place of what it is told of, and add its own name to it."""
+
+    def before_call(rpc_message: RpcMessage) -> None:
+        rpc_message.kwargs = {"words": [*rpc_message.kwargs["words"], "before_rpc_call"]}
+
+    async def before_execution(rpc_message: RpcMessage) -> None:
+        rpc_message.kwargs = {"words": (*rpc_message.kwargs["words"], "before_rpc_execution")}
+
+    def after_execution(result_message: ResultMessage) -> None:
+        result_message.result = [*result_message.result, "after_rpc_execution"]
+
+    async def after_call(result_message: ResultMessage) -> None:
+        result_message.result = [*result_message.result, "after_rpc_call"]
+
+    def before_sent(event_message: EventMessage) -> None:
+        event_message.kwargs = {"words": [*event_message.kwargs["words"], "before_event_sent"]}
+
+    async def before_handling(event_message: EventMessage) -> None:
+        words = [*event_message.kwargs["words"], "before_event_execution"]
+        event_message.kwargs = {**event_message.kwargs, "words": words}
+
+    caller.client.before_rpc_call(before_call)
+    bus.client.before_rpc_execution(before_execution)
+    bus.client.after_rpc_execution(after_execution)
+    caller.client.after_rpc_call(after_call)
+    caller.client.before_event_sent(before_sent)
+    bus.client.before_event_execution(before_handling)
+
+
+class Words(Api):
+    said = Event([Parameter("words", list[str]), Parameter("loud", bool, default=False)])
+
+    class Meta:
+        name = "words"
+
+    def plain(self, words: tuple[str, ...]) -> list[str]:
+        assert type(words) is tuple
+        return [*words, "plain"]
+
+    async def waiting(self, words: tuple[str, ...]) -> list[str]:
+        assert type(words) is tuple
+        return [*words, "waiting"]
+
+    def fails(self, words: tuple[str, ...]) -> None:
+        raise ValueError(words)
+
+
+def test_hooks_put_something_in_place(hub: MemoryBus, caller: BusPath, door: Door) -> None:
+    """What a hook assigns to a message, in place of arguments or a result, is what goes on, cast as what was there."""
+    bus = hub.create(service_name="words")
+    bus.client.register_api(Words())
+    heard: list[tuple[str, set[str], bool]] = []
+
+    def plain(message: EventMessage, words: set[str], loud: bool) -> None:
+        heard.append(("plain", words, loud))
+
+    async def waiting(message: EventMessage, words: set[str], loud: bool) -> None:
+        heard.append(("waiting", words, loud))
+
+    bus.words.said.listen(plain)
+    bus.words.said.listen(waiting)
+    _replacing(bus, caller)
+    hub.start(bus)
+    for name in ("plain", "waiting"):
+        found = door.call(getattr(caller.words, name), words=["given"])
+        before, after = ["before_rpc_call", "before_rpc_execution"], ["after_rpc_execution", "after_rpc_call"]
+        assert found == ["given", *before, name, *after]
+    door.fire(caller.words.said, words=["one"])
+    door.fire_many(caller.words.said, [{"words": ["many"]}])
+    wait_until(lambda: len(heard) == 4)
+    for name in ("plain", "waiting"):
+        for first in ("one", "many"):
+            assert (name, {first, "before_event_sent", "before_event_execution"}, False) in heard
+
+
+def test_what_hooks_put_in_place_is_checked(bus: BusPath, door: Door) -> None:
+    """Arguments that a hook assigns are held against the schema as those that were given."""
+    bus.client.register_api(Words())
+
+    @bus.client.before_rpc_call
+    def call(rpc_message: RpcMessage) -> None:
+        rpc_message.kwargs = {"word": 1}
+
+    @bus.client.before_event_sent
+    def event(event_message: EventMessage) -> None:
+        event_message.kwargs = {"words": [5]}
+
+    with pytest.raises(InvalidParameters, match="no parameter 'word'"):
+        door.call(bus.words.plain, words=["given"])
+    for fire in (
+        lambda: door.fire(bus.words.said, words=["given"]),
+        lambda: door.fire_many(bus.words.said, [{"words": []}]),
+    ):
+        with pytest.raises(ValidationError, match="not of type"):
+            fire()
+
+
+def test_hooks_put_a_result_in_place_of_an_error(hub: MemoryBus, caller: BusPath, door: Door) -> None:
+    """Where a hook says that it is none, an error becomes a result: at the worker, or at the caller."""
+    bus = hub.create(service_name="words")
+    bus.client.register_api(Words())
+
+    def mend(result_message: ResultMessage) -> None:
+        if result_message.error:
+            result_message.result, result_message.error = None, False
+
+    caller.client.after_rpc_call(mend)
+    hub.start(bus)
+    assert door.call(caller.words.fails, words=["given"]) is None
+    with pytest.raises(LightbusWorkerError, match="ValueError"):
+        door.call(hub.create().words.fails, words=["given"])
+    bus.client.after_rpc_execution(mend)
+    assert door.call(hub.create().words.fails, words=["given"]) is None
