@@ -141,7 +141,9 @@ class BlockingChannel:
 
     async def look_for(self, outgoing: OutboundRequest) -> None:
         """Return when a peer is up that advertises the API."""
-        self._engine.resolve_blocking(outgoing.api, outgoing.deadline, to_call=outgoing.is_call)
+        self._engine.resolve_blocking(
+            outgoing.api, outgoing.deadline, to_call=outgoing.is_call, leaving=outgoing.leaving
+        )
 
     async def ask(self, peer: Peer, outgoing: OutboundRequest) -> Message:
         """Send the frame through a connection of the pool, and wait in this thread for the reply."""

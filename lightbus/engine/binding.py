@@ -251,7 +251,7 @@ class Binding:
     def _on_fire(self, routing_id: bytes, call_id: int, fire: Fire | Batch, frame: bytes) -> None:
         if self.introductions.draining:
             text = f"{self.identity} is shutting down."
-            self._reply(routing_id, call_id, Error("peer_busy", text, False, {"elsewhere": True}))
+            self._reply(routing_id, call_id, Error("peer_busy", text, False, {"elsewhere": True, "leaving": True}))
         elif isinstance(fire, Batch):
             hand_off_batch(self.handlers.outgoing, fire, partial(self._reply, routing_id, call_id))
         else:

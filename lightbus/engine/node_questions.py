@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
@@ -30,18 +30,24 @@ class NodeQuestions:
     def __init__(self, host: LoopHost) -> None:
         self._host = host
 
-    async def resolve(self, api: str, deadline: Deadline, *, to_call: bool = False) -> None:
+    async def resolve(
+        self, api: str, deadline: Deadline, *, to_call: bool = False, leaving: Collection[str] = ()
+    ) -> None:
         """
         Return when a peer that advertises `api` is up; `to_call`: one that serves its procedures, if any may come.
 
-        Raises what NotReachable there is. From any loop.
+        One of the instances that are `leaving` does not do. Raises what NotReachable there is. From any loop.
         """
-        await self._ask(lambda node: node.lookup.resolve(api, deadline, to_call=to_call))
+        await self._ask(lambda node: node.lookup.resolve(api, deadline, to_call=to_call, leaving=leaving))
 
-    def resolve_blocking(self, api: str, deadline: Deadline, *, to_call: bool = False) -> None:
+    def resolve_blocking(
+        self, api: str, deadline: Deadline, *, to_call: bool = False, leaving: Collection[str] = ()
+    ) -> None:
         """Do the same from a plain thread."""
         what = f"'{api}' was looked for"
-        self._ask_blocking(lambda node: node.lookup.resolve(api, deadline, to_call=to_call), deadline, what)
+        self._ask_blocking(
+            lambda node: node.lookup.resolve(api, deadline, to_call=to_call, leaving=leaving), deadline, what
+        )
 
     async def resolve_all(self, api: str, deadline: Deadline) -> None:
         """Return when everybody who advertises `api` is known, as far as can be told. Raises what `resolve` raises."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from ..core.registry import PeerState, Registry
 from ..core.resolver import explain
@@ -71,11 +71,14 @@ class Lookup:
         self._waiters: set[asyncio.Future[None]] = set()
         self._stopped = False
 
-    async def resolve(self, api: str, deadline: Deadline, *, to_call: bool = False) -> None:
+    async def resolve(
+        self, api: str, deadline: Deadline, *, to_call: bool = False, leaving: Collection[str] = ()
+    ) -> None:
         """
         Return when a peer that advertises `api` is up; `to_call`: one that serves its procedures.
 
-        Where it makes no sense to wait for one that does, a peer that only publishes its events is enough.
+        Where it makes no sense to wait for one that does, a peer that only publishes its events is enough. One of the
+        instances that are `leaving`, as the caller knows, does not do: its successor is waited for.
 
         Raises:
             UnknownApi: nobody advertises it.
@@ -86,14 +89,14 @@ class Lookup:
         """
         self._wanted.add(api)
         asked_at = time.monotonic()
-        if not self._is_up(api, to_call=to_call):
+        if not self._is_up(api, to_call=to_call, leaving=leaving):
             self._look()
         self._dialler.dial_due(asked_at)
         # Quarantined or not: somebody asks, so it is worth an attempt.
         self._dialler.dial_asked(self._registry.advertising(api))
-        while not self._is_up(api, to_call=to_call):
-            left = min(self._patience(api, asked_at), deadline.left())
-            if left <= 0 and to_call and self._is_up(api):
+        while not self._is_up(api, to_call=to_call, leaving=leaving):
+            left = min(self._patience(api, asked_at, leaving), deadline.left())
+            if left <= 0 and to_call and self._is_up(api, leaving=leaving):
                 return
             if left <= 0:
                 self._note_unknown(api)
@@ -174,17 +177,17 @@ class Lookup:
                 if not self._registry.advertising(oldest):
                     self._wanted.discard(oldest)
 
-    def _is_up(self, api: str, *, to_call: bool = False) -> bool:
+    def _is_up(self, api: str, *, to_call: bool = False, leaving: Collection[str] = ()) -> bool:
         peers = self._registry.advertising(api)
-        return any(peer.is_up and (peer.serves(api) or not to_call) for peer in peers)
+        return any(peer.is_up and (peer.serves(api) or not to_call) and peer.instance not in leaving for peer in peers)
 
-    def _patience(self, api: str, asked_at: float) -> float:
+    def _patience(self, api: str, asked_at: float, leaving: Collection[str]) -> float:
         """Return for how many more seconds it makes sense to wait for an API."""
         now = time.monotonic()
         until = self._started_at + self._wait
         if self._dialler.may_find(api) or self._is_untried(api):
             until = max(until, asked_at + HELLO_TIMEOUT)  # by then an attempt that was on its way has ended
-        if self._may_return(api, now):
+        if leaving or self._may_return(api, now):
             until = max(until, asked_at + self._wait)
         return until - now
 

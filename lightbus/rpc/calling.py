@@ -47,7 +47,7 @@ class Caller:
 
     async def look_for(self, outgoing: OutboundRequest) -> None:
         """Return when a peer is up that advertises the API."""
-        await self._doorway.resolve(outgoing.api, outgoing.deadline, to_call=outgoing.is_call)
+        await self._doorway.resolve(outgoing.api, outgoing.deadline, to_call=outgoing.is_call, leaving=outgoing.leaving)
 
     async def ask(self, peer: Peer, outgoing: OutboundRequest) -> Message:
         """Send the frame as soon as there is a connection, and return the reply."""

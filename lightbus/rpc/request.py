@@ -6,7 +6,7 @@ It decides and knows no socket. `carry_out` is the one loop that asks peer after
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Container, Mapping
 from typing import Any, ClassVar, Protocol
 
 from ..core.partitions import rendezvous
@@ -18,6 +18,7 @@ from ..exceptions import (
     LightbusException,
     LightbusTimeout,
     LightbusWorkerError,
+    NotReachable,
     PayloadTooLarge,
     PeerBusy,
     PeerLost,
@@ -52,8 +53,14 @@ class RequestContext(Protocol):
     wanted: set[str]
     max_message_size: int
 
-    async def resolve(self, api: str, deadline: Deadline, *, to_call: bool = False) -> None:
-        """Return when a peer that advertises `api` is up; raise the NotReachable that says why not otherwise."""
+    async def resolve(
+        self, api: str, deadline: Deadline, *, to_call: bool = False, leaving: Collection[str] = ()
+    ) -> None:
+        """
+        Return when a peer that advertises `api` is up, none of those that are `leaving`.
+
+        Raises the NotReachable that says why there is none otherwise.
+        """
 
 
 class NotStarted(Exception):
@@ -76,12 +83,13 @@ class OutboundRequest:
         api, name: what is called or fired.
         deadline: by when it must be answered.
         idempotent: whether it may be repeated when it is unclear whether it was executed.
+        leaving: the instances that refused it because they leave.
 
     """
 
     __slots__ = (
         "_epochs", "_given", "_is_inherited", "_limit", "_refusal", "_tried",
-        "api", "deadline", "idempotent", "identity", "name",
+        "api", "deadline", "idempotent", "identity", "leaving", "name",
     )  # fmt: skip
 
     answer: ClassVar[type[Message]] = Result
@@ -104,6 +112,7 @@ class OutboundRequest:
         self._given = deadline.left()
         self._limit = doorway.max_message_size
         self._tried: frozenset[str] = frozenset()
+        self.leaving: frozenset[str] = frozenset()
         self._epochs: dict[str, int] = {}
         self._refusal: NotStarted | None = None
 
@@ -112,7 +121,7 @@ class OutboundRequest:
 
     def pick(self, snapshot: Snapshot, in_flight: Mapping[str, int], *, resolved: bool = False) -> Peer | None:
         """
-        Return the peer to ask next; None where none is known. Raises when all refused or no time is left.
+        Return the peer to ask next; None where none is known. Raises when all who are there refused or no time is left.
 
         `resolved`: it was just looked for, so that there is no better one than those that are known.
         """
@@ -121,9 +130,12 @@ class OutboundRequest:
             peer = self.choose(peers, in_flight)
             if peer is not None:
                 return peer
-        if self._refusal is not None:
+        if self._refusal is None:
+            return None
+        stay = any(peer.instance not in self.leaving for peer in peers)
+        if stay or resolved or self.deadline.passed():
             raise self._all_refused(self._refusal)
-        return None
+        return None  # all who refused are leaving: their successor is worth looking for
 
     def candidates(self, snapshot: Snapshot, *, resolved: bool = False) -> tuple[Peer, ...]:
         """Return the peers that may be asked."""
@@ -188,6 +200,8 @@ class OutboundRequest:
             self._epochs[instance] = epoch
         else:
             self._tried |= {instance}
+        if refusal.error.details.get("leaving"):
+            self.leaving |= {instance}
 
     def not_sent(self, peer: Peer) -> None:
         """Record that the connection to `peer` broke before the frame left."""
@@ -195,6 +209,10 @@ class OutboundRequest:
         self._refusal = NotStarted(
             Error(PeerUnreachable.code, f"{peer.announcement} went away before {self} was sent.", False, {})
         )
+
+    def nobody_found(self, error: NotReachable) -> LightbusException:
+        """Return the error where nobody is there (any more): why who was there did not start it, if somebody was."""
+        return error if self._refusal is None else self._all_refused(self._refusal)
 
     def timed_out(self, peer: Peer, *, sent: bool) -> LightbusException:
         """Return the error for a passed deadline."""
@@ -258,7 +276,10 @@ async def carry_out(channel: Channel, outgoing: OutboundRequest, wanted: Contain
     while True:
         peer = channel.pick(outgoing) if outgoing.api in wanted or outgoing.is_targeted else None
         if peer is None:
-            await channel.look_for(outgoing)
+            try:
+                await channel.look_for(outgoing)
+            except NotReachable as error:
+                raise outgoing.nobody_found(error) from None
             if (peer := channel.pick(outgoing, resolved=True)) is None:
                 continue  # it went away just now
         try:

@@ -187,7 +187,7 @@ class Server:
             return Error(PeerRefused.code, text, False, {"elsewhere": True})
         if self.draining:
             self.counts["refused_draining"] += 1
-            return Error(PeerBusy.code, f"{me} is shutting down.", False, {"elsewhere": True})
+            return Error(PeerBusy.code, f"{me} is shutting down.", False, {"elsewhere": True, "leaving": True})
         if self.is_doubtful and request.epoch != self.stall_count:
             self.counts["refused_standstill"] += 1
             text = f"{me} stood still for a while, and does not know how old the call is."

@@ -358,8 +358,9 @@ def test_draining(place: Place) -> None:
         assert isinstance(welcome, Welcome)
         assert welcome.draining
         first.say(FIRE)
+        details = {"elsewhere": True, "leaving": True}
         assert await first.hears(Error) == [
-            Error("peer_busy", f"{place.binding.identity} is shutting down.", False, {"elsewhere": True})
+            Error("peer_busy", f"{place.binding.identity} is shutting down.", False, details)
         ]
         first.say(Drained())
         assert not draining.done()

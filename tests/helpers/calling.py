@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from lightbus.core.peers import Peer, PeerState, Snapshot, Source
@@ -106,10 +106,13 @@ class FakeDoorway:
         self.dealers[instance] = made
         return made
 
-    async def resolve(self, api: str, deadline: Deadline, *, to_call: bool = False) -> None:
+    async def resolve(
+        self, api: str, deadline: Deadline, *, to_call: bool = False, leaving: Collection[str] = ()
+    ) -> None:
         self.resolved.append(api)
         self.on_resolve()
-        if api not in self.snapshot.by_api:
+        known = {peer.instance for peer in self.snapshot.by_api[api]} if api in self.snapshot.by_api else None
+        if known is None or (known and known <= {*leaving}):
             raise UnknownApi(f"nobody advertises {api}")
 
     def sent(self, instance: str) -> list[Message]:

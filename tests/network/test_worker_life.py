@@ -133,6 +133,22 @@ def test_rolling_restart_loses_no_call(network: Network, mode: str) -> None:
 
 
 @pytest.mark.usefixtures("patient_workers")
+@pytest.mark.parametrize("mode", ["host", "insecure"])
+def test_restart_of_the_only_worker_loses_no_call(network: Network, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls that find the only worker leaving wait for the one that follows it, as long as `discovery.wait` says."""
+    network.use(mode)
+    worker = network.start()
+    monkeypatch.setenv("LIGHTBUS_CONFIG", network.config(discovery={"wait": 20.0}))
+    with Load(network.bus()) as load:
+        load.more(200)
+        assert worker.pid in load.answers
+        terminated(worker)
+        successor = network.start()
+        wait_until(lambda: successor.pid in load.answers, what="the new one is used")
+    assert load.errors == []
+
+
+@pytest.mark.usefixtures("patient_workers")
 @pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
 def test_leaving_worker_finishes_what_it_runs(network: Network, door: Door) -> None:
     """Calls that are being executed at SIGTERM are answered; further ones go elsewhere; then it ends with 0."""

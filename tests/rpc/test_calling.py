@@ -188,8 +188,8 @@ def test_a_peer_refuses_for_another_reason() -> None:
     run(test, peer(A))
 
 
-def test_who_left_after_refusing_is_not_looked_for() -> None:
-    """When the only peer refuses and leaves, the caller gets its refusal, and not that the API is unknown."""
+def test_who_left_after_refusing_has_the_last_word() -> None:
+    """When the only peer refuses, leaves and has no successor, the caller is told of the refusal."""
 
     async def test(doorway: FakeDoorway, caller: Caller) -> None:
         def leave(message: Message) -> Message:
@@ -199,7 +199,7 @@ def test_who_left_after_refusing_is_not_looked_for() -> None:
         doorway.replies[A] = leave
         with pytest.raises(PeerBusy):
             await caller.request(call(doorway))
-        assert doorway.resolved == []
+        assert doorway.resolved == ["auth"]
 
     run(test, peer(A))
 

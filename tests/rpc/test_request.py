@@ -9,7 +9,7 @@ from helpers.calling import ME, A, B, FakeDoorway, call, peer, refusal, snapshot
 from lightbus.core.partitions import rendezvous
 from lightbus.core.peers import Peer
 from lightbus.deadline import Deadline
-from lightbus.exceptions import DeformError, PayloadTooLarge, PeerLost, PeerUnreachable
+from lightbus.exceptions import DeformError, PayloadTooLarge, PeerBusy, PeerLost, PeerUnreachable
 from lightbus.rpc.request import NeverSent, NotStarted, OutboundEvent, OutboundRequest, carry_out
 from lightbus.wire.api_info import ApiInfo
 from lightbus.wire.envelope import Message, Result
@@ -150,6 +150,34 @@ def test_lost_peer_is_followed_only_where_repeating_does_no_harm() -> None:
     channel = ScriptedChannel(doorway, PeerLost("it went away"), Result("done"))
     assert carried_out(channel, call(doorway, idempotent=True), "auth") == "done"
     assert sorted(channel.asked) == [A, B]
+
+
+@pytest.mark.parametrize("answer", [NotStarted(refusal()), NeverSent()], ids=["refused", "never sent"])
+def test_successor_of_a_peer_that_left_is_looked_for(answer: Exception) -> None:
+    """Where all who did not start a call have left, whoever comes after them is asked; nobody: the refusal is told."""
+    doorway = FakeDoorway(peer(A))
+
+    class Restarting(ScriptedChannel):
+        async def ask(self, asked: Peer, outgoing: OutboundRequest) -> Message:
+            doorway.snapshot = snapshot()
+            return await super().ask(asked, outgoing)
+
+        async def look_for(self, outgoing: OutboundRequest) -> None:
+            await super().look_for(outgoing)
+            if self.comes:
+                doorway.snapshot = snapshot(peer(B))
+
+        comes = True
+
+    channel = Restarting(doorway, answer, Result("done"))
+    assert carried_out(channel, call(doorway), "auth") == "done"
+    assert (channel.asked, channel.looked_for) == ([A, B], ["auth"])
+    doorway.snapshot = snapshot(peer(A))
+    channel = Restarting(doorway, answer)
+    channel.comes = False
+    with pytest.raises((PeerBusy, PeerUnreachable), match="No peer takes"):
+        carry_out(channel, call(doorway), {"auth"}).send(None)
+    assert channel.looked_for == ["auth"]
 
 
 def test_api_is_looked_for_before_its_first_call() -> None:
