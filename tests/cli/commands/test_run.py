@@ -16,8 +16,6 @@ import lightbus
 from helpers import Process, Processes, Stopwatch, wait_until
 from helpers.scale import PATIENCE
 
-pytestmark = pytest.mark.new_interpreters
-
 SERVICE = """
 import pathlib, time
 import lightbus
@@ -71,6 +69,7 @@ def start(processes: Processes, directory: Path, *args: str, env: dict[str, str]
 # What it says
 
 
+@pytest.mark.new_interpreters
 def test_start_says_what_runs_where(processes: Processes, directory: Path) -> None:
     """At the start it says: the module's file, the service, who can reach it, the listeners, the endpoint."""
     worker = start(processes, directory)
@@ -230,6 +229,7 @@ def test_missing_schema_is_named(processes: Processes, directory: Path) -> None:
 # Failing to start
 
 
+@pytest.mark.new_interpreters
 def test_failed_import_ends_with_traceback_and_advice(processes: Processes, directory: Path) -> None:
     """A module that cannot be imported: exit code 1, the traceback, and what to check."""
     (directory / "bus.py").write_text("import surely_not_installed\n")
@@ -239,6 +239,7 @@ def test_failed_import_ends_with_traceback_and_advice(processes: Processes, dire
     assert "Install it into the environment that runs lightbus." in worker.stderr.splitlines()[-1]
 
 
+@pytest.mark.new_interpreters
 def test_missing_module_ends_with_advice(processes: Processes, tmp_path: Path) -> None:
     """No module at all: exit code 1, and where it was looked for."""
     worker = processes.lightbus("run", cwd=tmp_path)
@@ -326,6 +327,7 @@ def test_bus_error_in_a_hook_shows_where(processes: Processes, directory: Path) 
 # Ending
 
 
+@pytest.mark.new_interpreters
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_ends_it_cleanly(processes: Processes, directory: Path, number: signal.Signals, tmp_path: Path) -> None:
     """One signal: the announcement is withdrawn, a running call is finished and answered, the exit code is 0."""
@@ -350,6 +352,7 @@ def test_signal_ends_it_cleanly(processes: Processes, directory: Path, number: s
     assert "Traceback" not in worker.stderr
 
 
+@pytest.mark.new_interpreters
 def test_second_signal_ends_it_at_once(processes: Processes, directory: Path, tmp_path: Path) -> None:
     """Who does not want to wait for a running call asks a second time."""
     worker = start(processes, directory)
@@ -365,6 +368,7 @@ def test_second_signal_ends_it_at_once(processes: Processes, directory: Path, tm
             call.result(10 * PATIENCE)
 
 
+@pytest.mark.new_interpreters
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_during_the_import_ends_it(processes: Processes, directory: Path, number: signal.Signals) -> None:
     """Amid the import of the module a signal ends it as it ends any other program, and no advice is given."""
@@ -376,6 +380,7 @@ def test_signal_during_the_import_ends_it(processes: Processes, directory: Path,
     assert worker.stderr == ""
 
 
+@pytest.mark.new_interpreters
 @pytest.mark.parametrize("kind", ["def", "async def"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_during_the_start_ends_it(

@@ -17,8 +17,6 @@ from lightbus.cli.support.logs import ApplicationLogging
 from lightbus.config import Config
 from lightbus.logs import TerminalHandler
 
-pytestmark = pytest.mark.new_interpreters
-
 SERVICE = """
 import logging, logging.config
 import lightbus
@@ -61,6 +59,7 @@ def start(processes: Processes, directory: Path, setup: str = "", *args: str) ->
     return worker
 
 
+@pytest.mark.new_interpreters
 def test_records_of_the_application_are_shown(processes: Processes, tmp_path: Path) -> None:
     """Where nothing was set up, the application's own records are shown from INFO on, from its import on, once each."""
     said = start(processes, tmp_path).stderr
