@@ -24,6 +24,7 @@ from helpers import DOORS, SCALE, Door, Processes, scaled
 from helpers.bytecode import keep_bytecode
 from helpers.forking import ForkServer
 from helpers.leaks import RESIDENT, Snapshot, TaskComplaints, recorded_loops
+from helpers.order import side_by_side
 from helpers.surroundings import Surroundings, own_surroundings
 
 # A shell that runs us in the background has us, and all that we start, ignore SIGINT: then no Ctrl-C could be tested.
@@ -74,6 +75,12 @@ def pytest_xdist_auto_num_workers() -> int | None:
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:  # xdist's own way to say how many
         return None
     return TESTS_PER_PROCESSOR * (os.cpu_count() or 1)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Have workers of xdist wait and compute at the same time; alone, tests run in the order of their files."""
+    if (mine := getattr(config, "workerinput", None)) is not None:
+        items[:] = side_by_side(items, mine["workercount"])
 
 
 @pytest.fixture(scope="session", autouse=True)
