@@ -15,7 +15,7 @@ __all__ = ["wait_until", "wait_until_async"]
 T = TypeVar("T")
 
 PAUSE = 0.005
-"""Seconds between two looks: short beside a test, long beside a look."""
+"""Seconds between two looks: short beside a test. What takes longer to look at is left alone for as long again."""
 
 MOST = 4
 """Where the machine has more to do than it can, nobody waits more than this many times as long."""
@@ -28,10 +28,12 @@ def wait_until(condition: Callable[[], T], timeout: float = 15.0, what: str = ""
     Raises AssertionError that says what did not come true (`what`, or the condition's own name).
     """
     watch = Stopwatch()
+    looked = time.monotonic()
     while not (value := condition()):
         if _is_over(watch, timeout * PATIENCE):
             raise _not_true(condition, timeout, what)
-        time.sleep(PAUSE)
+        time.sleep(max(PAUSE, time.monotonic() - looked))
+        looked = time.monotonic()
     return value
 
 
