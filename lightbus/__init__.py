@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from .path import BusPath
     from .service.api import Api, Event, Parameter, WildcardParameter
     from .service.schema import Schema
+    from .tracing import current_trace
 
 __all__ = [
     "ALL_FEATURES",
@@ -134,6 +135,7 @@ __all__ = [
     "WildcardParameter",
     "configure_logging",
     "create",
+    "current_trace",
     "get_bus",
     "import_bus_module",
     "load_config",
@@ -149,10 +151,11 @@ _HOMES = {
     "listener": {"BatchFailed", "OnError"},
     "service.api": {"Api", "Event", "Parameter", "WildcardParameter"},
     "service.schema": {"Schema"},
+    "tracing": {"current_trace"},
 }
 """Module -> the public names that it has; the others are exceptions."""
 
-_ROOMS = {"client", "config", "creation", "exceptions", "message", "path", "plugins", "testing", "utilities"}
+_ROOMS = {"client", "config", "creation", "exceptions", "message", "path", "plugins", "testing", "tracing", "utilities"}
 """What can be used as `lightbus.exceptions` without an import of its own."""
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import traceback
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +20,24 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 logger = logging.getLogger("lightbus.cli")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Options:
+    """What the command line says."""
+
+    module: str | None
+    service_name: str | None
+    process_name: str | None
+    config_file: str | None
+    log_level: str | None
+    only: str | None
+    skip: str | None
+    metrics: str | None
+    health: str | None
+    log_format: str | None
+    log_config: str | None
+    schema: str | None
 
 
 def _features(text: str | None, option: str) -> list[Feature]:
@@ -90,45 +109,52 @@ def _serve(client: BusClient) -> int:
 @click.option("--skip", metavar="FEATURES", help="Do all but these.")
 @click.option("--metrics-port", "metrics", metavar="[ADDRESS:]PORT", help="Serve metrics for Prometheus at /metrics.")
 @click.option("--health-port", "health", metavar="[ADDRESS:]PORT", help="Serve /live, /ready and /metrics.")
+@click.option("--log-format", type=click.Choice(["text", "json", "auto"]), help="auto: json where it is no terminal.")
+@click.option("--log-config", metavar="FILE", help="Set logging up by this file (logging.config.dictConfig).")
 @click.option("--schema", metavar="PATH", help="Load schemas of other services' APIs from a file or directory.")
-def run(
-    module: str | None,
-    service_name: str | None,
-    process_name: str | None,
-    config_file: str | None,
-    log_level: str | None,
-    only: str | None,
-    skip: str | None,
-    metrics: str | None,
-    health: str | None,
-    schema: str | None,
-) -> None:
+def run(**given: Any) -> None:
     """Serve the APIs and listeners of a bus module until told to stop.
 
     The module is looked for in the working directory first: run this where your bus.py is.
 
     SIGINT or SIGTERM: running calls are finished, then it ends with exit code 0. A second one ends it at once.
     """
-    features = _chosen(only, skip)
+    options = _Options(**given)
+    features = _chosen(options.only, options.skip)
+    if options.log_format is not None and options.log_config is not None:
+        raise click.UsageError("--log-config says all of logging, its format, too: leave --log-format out.")
     leave_to_a_child()
     before, now = raise_descriptor_limit()  # this process is ours: what it runs is a worker
     if now != before:
         logger.debug("Raised the limit of open files (ulimit -n) from %d to %d", before, now)
+    raise SystemExit(_run_worker(options, features))
+
+
+def _run_worker(options: _Options, features: list[Feature]) -> int:
+    """Load the bus module and run its worker; return the exit code."""
     from ..support.bus_module import file_of, load_bus
+    from ..support.log_config import set_up_logging
     from ..support.logs import ApplicationLogging
     from ..support.operating import operate
 
-    take_over(service_name=service_name, process_name=process_name, config_file=config_file, log_level=log_level)
-    logs = ApplicationLogging()
+    take_over(
+        service_name=options.service_name,
+        process_name=options.process_name,
+        config_file=options.config_file,
+        log_level=options.log_level,
+    )
+    if options.log_config is not None:
+        set_up_logging(options.log_config)
+    logs = ApplicationLogging(options.log_format or "text", is_configured=options.log_config is not None)
     with logs.watched():
-        bus, loaded = load_bus(module)
+        bus, loaded = load_bus(options.module)
     client = bus.client
-    logs.finish(client.config, log_level=log_level)
+    logs.finish(client, log_level=options.log_level)
     logger.info("Loaded the bus module '%s' from %s", loaded.__name__, file_of(loaded))
     if features:
         client.set_features(features)
-    if schema is not None:
-        client.schema.load_local(schema)
+    if options.schema is not None:
+        client.schema.load_local(options.schema)
     _warn_if_idle(client)
-    operate(client, metrics=metrics, health=health)
-    raise SystemExit(_serve(client))
+    operate(client, metrics=options.metrics, health=options.health)
+    return _serve(client)

@@ -7,6 +7,7 @@ An application sets logging up before its bus module is imported, or in it. What
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -14,9 +15,20 @@ from typing import TYPE_CHECKING
 from ...logs import TerminalHandler
 
 if TYPE_CHECKING:
-    from ...config import Config
+    from ...client import BusClient
 
-__all__ = ["ApplicationLogging"]
+__all__ = ["LOG_FORMATS", "ApplicationLogging", "is_json", "writes_json"]
+
+logger = logging.getLogger("lightbus.cli")
+
+LOG_FORMATS = ("text", "json", "auto")
+
+
+def is_json(log_format: str) -> bool:
+    """Return whether records are to be JSON: `auto` means where nobody reads them at a terminal."""
+    if log_format != "auto":
+        return log_format == "json"
+    return sys.stderr is None or sys.stderr.closed or not sys.stderr.isatty()
 
 
 class _Ours(int):
@@ -29,9 +41,16 @@ class ApplicationLogging:
 
     While the module is imported everything from INFO on is shown that no handler of the application's takes. What the
     application has set up by then stays as it is, to the letter.
+
+    Args:
+        log_format: `json`, or as people read it.
+        is_configured: whether a file has set logging up: then nothing is added to that.
+
     """
 
-    def __init__(self) -> None:
+    def __init__(self, log_format: str = "text", *, is_configured: bool = False) -> None:
+        self._format = log_format
+        self._is_configured = is_configured
         self._root = logging.getLogger()
         self._level = _Ours(logging.INFO)
         self._has_chosen = False
@@ -44,7 +63,7 @@ class ApplicationLogging:
         is_untouched = not self._root.handlers and before == logging.WARNING
         if is_untouched:
             self._root.setLevel(self._level)
-        logging.lastResort = TerminalHandler()
+        logging.lastResort = self._handler()
         try:
             yield
         finally:
@@ -54,30 +73,58 @@ class ApplicationLogging:
             else:
                 self._has_chosen = is_untouched or self._root.level != logging.WARNING
 
-    def finish(self, config: Config, *, log_level: str | None) -> None:
+    def finish(self, client: BusClient, *, log_level: str | None) -> None:
         """
         Show what nobody else takes, at the level of the settings.
 
         Args:
-            config: the settings; `bus.log_level` counts where the application has chosen no level for `lightbus`.
+            client: in its settings `bus.log_level` counts where the application has chosen no level for `lightbus`.
+                Records of JSON say its service and process.
             log_level: the level that the command line names. It counts whatever the application has chosen.
 
         """
-        ours = logging.getLogger("lightbus")
+        config, ours = client.config, logging.getLogger("lightbus")
         level = logging.getLevelName(config.bus.log_level.upper())
-        is_set = ours.level != logging.NOTSET
-        if log_level is not None or not (is_set or (self._has_chosen and not _is_written(config))):
+        is_set = self._is_configured or ours.level != logging.NOTSET
+        if log_level is not None or not (is_set or (self._has_chosen and not _is_written(client))):
             ours.setLevel(level)
+        if self._is_configured:
+            return
         if not self._root.handlers:
             if not self._has_chosen:
                 self._root.setLevel(level)
-            handler = TerminalHandler()
+            handler = self._handler(client)
             handler.addFilter(_is_taken_by_nobody)
             self._root.addHandler(handler)
+        elif self._format != "text":
+            logger.warning(
+                "--log-format %s has no say: the module sets logging up itself, and that stays as it is. Give its "
+                "handlers the formatter lightbus.json_logs.JsonFormatter.",
+                self._format,
+            )
+
+    def _handler(self, client: BusClient | None = None) -> TerminalHandler:
+        handler = TerminalHandler()
+        if is_json(self._format):
+            from ...json_logs import JsonFormatter
+
+            who = {} if client is None else {"service": client.service_name, "process": client.process_name}
+            handler.setFormatter(JsonFormatter(**who))
+        return handler
 
 
-def _is_written(config: Config) -> bool:
-    return "log_level" in config.bus.model_fields_set
+def writes_json() -> bool:
+    """Return whether any handler of this process writes JSON of ours, so that the fields are worth their cost."""
+    if "lightbus.json_logs" not in sys.modules:
+        return False
+    from ...json_logs import JsonFormatter
+
+    loggers = [logging.getLogger(), *(logging.getLogger(name) for name in list(logging.Logger.manager.loggerDict))]
+    return any(isinstance(handler.formatter, JsonFormatter) for each in loggers for handler in each.handlers)
+
+
+def _is_written(client: BusClient) -> bool:
+    return "log_level" in client.config.bus.model_fields_set
 
 
 def _is_taken_by_nobody(record: logging.LogRecord) -> bool:

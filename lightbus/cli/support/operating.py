@@ -9,6 +9,7 @@ from ...client import BusClient
 from ...exceptions import InvalidConfiguration
 from ...plugins import LightbusPlugin, register_plugin
 from ...plugins.status_server import Answer, parse_place
+from .logs import writes_json
 
 __all__ = ["operate"]
 
@@ -27,6 +28,10 @@ def operate(client: BusClient, *, metrics: str | None, health: str | None) -> No
         plugins += _health(client, *places[HEALTH])
     if METRICS in places and places[METRICS] != places.get(HEALTH):
         plugins.append(_metrics(client, *places[METRICS]))
+    if writes_json() and not _is_enabled(client, "log_context"):
+        from ...plugins.log_context import LogContextPlugin
+
+        plugins.append(LogContextPlugin())
     if os.environ.get("NOTIFY_SOCKET"):
         from ...plugins.systemd import SystemdPlugin
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -12,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+import lightbus
 from helpers import Process, Processes, wait_until
 from lightbus.cli.support.logs import ApplicationLogging
-from lightbus.config import Config
 from lightbus.logs import TerminalHandler
 
 SERVICE = """
@@ -138,7 +139,7 @@ def test_levels(chosen: str | None, settings: dict[str, object], of_lightbus: st
         with logs.watched():
             if chosen is not None:
                 root.setLevel(chosen)
-        logs.finish(Config.model_validate(settings), log_level=None)
+        logs.finish(lightbus.create(settings).client, log_level=None)
         assert logging.getLevelName(logging.getLogger("lightbus.x").getEffectiveLevel()) == of_lightbus
         assert logging.getLevelName(logging.getLogger("x").getEffectiveLevel()) == of_others
 
@@ -149,10 +150,93 @@ def test_a_plain_handler_leaves_the_levels() -> None:
         logs = ApplicationLogging()
         with logs.watched():
             root.addHandler(handler := logging.NullHandler())
-        logs.finish(Config(), log_level=None)
+        logs.finish(lightbus.create().client, log_level=None)
         assert root.level == logging.WARNING
         assert logging.getLogger("lightbus").level == logging.INFO
         assert root.handlers == [handler]
+
+
+# As JSON, and by a file
+
+
+def lines_of(text: str) -> list[dict[str, object]]:
+    """Return the records of a log of JSON."""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("log_format", ["json", "auto"])
+def test_records_as_json(processes: Processes, tmp_path: Path, log_format: str) -> None:
+    """Where it is asked for each record is one object: Lightbus's, and the application's from its import on."""
+    told = lines_of(start(processes, tmp_path, "", "--log-format", log_format).stderr)
+    [ready] = [line for line in told if str(line["message"]).endswith("Ready.")]
+    assert (ready["level"], ready["logger"], ready["service"]) == ("info", "lightbus.worker", "shop")
+    assert ready["process"]
+    assert [line["message"] for line in told if line["logger"] == "shop.stock"] == [
+        "imported",
+        "a record of the application",
+    ]
+
+
+def test_json_says_which_call_it_was(processes: Processes, tmp_path: Path) -> None:
+    """A record that a handler makes tells the call that it serves; one of the process itself tells none."""
+    setup = "setup = None"
+    (tmp_path / "bus.py").write_text(
+        SERVICE.format(setup=setup).replace(
+            "        return 1", "        logging.getLogger('x').info('counted')\n        return 1"
+        )
+    )
+    worker = processes.lightbus("run", "--log-format", "json", cwd=tmp_path)
+    assert_it_serves(processes)
+    [counted] = [line for line in lines_of(worker.stderr) if line["message"] == "counted"]
+    assert (counted["api"], counted["procedure"]) == ("shop", "count")
+    assert counted["call_id"]
+    assert all("api" not in line for line in lines_of(worker.stderr) if line != counted)
+
+
+def test_logging_by_a_file(processes: Processes, tmp_path: Path) -> None:
+    """The file says it all, and names lightbus's formatter if it likes; nothing else is shown anywhere."""
+    (tmp_path / "logging.yaml").write_text(
+        """
+formatters: {json: {"()": lightbus.json_logs.JsonFormatter, service: named}}
+handlers: {file: {class: logging.FileHandler, filename: mine.log, formatter: json}}
+root: {handlers: [file], level: INFO}
+"""
+    )
+    worker = start(processes, tmp_path, "", "--log-config", "logging.yaml")
+    told = lines_of((tmp_path / "mine.log").read_text())
+    assert {"lightbus.worker", "shop.stock"} <= {line["logger"] for line in told}
+    assert {line["service"] for line in told} == {"named"}
+    assert worker.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("handlers: {x: {class: none.Handler}}", "--log-config logging.yaml: Unable to configure handler 'x'"),
+        ("- a list", "It must be a mapping"),
+    ],
+)
+def test_a_file_that_is_none(processes: Processes, tmp_path: Path, content: str, said: str) -> None:
+    """The error names the file and what is wrong with it; exit code 2."""
+    (tmp_path / "logging.yaml").write_text(content)
+    (tmp_path / "bus.py").write_text(SERVICE.format(setup=""))
+    worker = processes.lightbus("run", "--log-config", "logging.yaml", cwd=tmp_path)
+    assert worker.wait() == 2
+    assert said in worker.stderr
+
+
+def test_a_format_has_no_say_where_the_application_has_chosen(processes: Processes, tmp_path: Path) -> None:
+    """What the application has set up stays, and who asked for another format is told."""
+    start(processes, tmp_path, ROOT, "--log-format", "json")
+    log = (tmp_path / "mine.log").read_text()
+    assert "MINE lightbus.cli --log-format json has no say" in log
+
+
+def test_two_ways_to_say_it(processes: Processes, tmp_path: Path) -> None:
+    """A format beside a file is too much."""
+    worker = processes.lightbus("run", "--log-config", "x.yaml", "--log-format", "json", cwd=tmp_path)
+    assert worker.wait() == 2
+    assert "leave --log-format out" in worker.stderr
 
 
 # Where nobody reads

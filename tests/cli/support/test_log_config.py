@@ -1,0 +1,35 @@
+"""A file that sets logging up; what `lightbus run` does with it is in test_logs.py."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from lightbus.cli.support.log_config import set_up_logging
+from lightbus.exceptions import InvalidConfiguration
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.yaml", "loggers: {log.config.test: {level: ERROR}}"),
+        ("a.json", '{"loggers": {"log.config.test": {"level": "ERROR"}}}'),
+        ("a.toml", '[loggers."log.config.test"]\nlevel = "ERROR"'),
+    ],
+)
+def test_forms(tmp_path: Path, name: str, content: str) -> None:
+    """YAML, JSON and TOML; `version: 1` need not be written, and loggers that are not named stay as they are."""
+    other = logging.getLogger("log.config.other")
+    (tmp_path / name).write_text(content)
+    set_up_logging(str(tmp_path / name))
+    assert logging.getLogger("log.config.test").level == logging.ERROR
+    assert not other.disabled
+
+
+def test_what_dictconfig_refuses(tmp_path: Path) -> None:
+    """The file is named, and what it has to hold."""
+    (tmp_path / "a.yaml").write_text("formatters: 5")
+    with pytest.raises(InvalidConfiguration, match=r"--log-config .*a\.yaml: .*\.dictConfig takes"):
+        set_up_logging(str(tmp_path / "a.yaml"))

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from lightbus.json_logs import JsonFormatter
+
+
+def written(formatter: JsonFormatter, message: str = "%s items", *args: Any, **given: Any) -> dict[str, Any]:
+    """Return what a record comes to."""
+    logger = logging.getLogger("shop.stock")
+    record = logger.makeRecord(
+        "shop.stock", logging.WARNING, "f.py", 1, message, args, given.pop("exc_info", None), **given
+    )
+    line = formatter.format(record)
+    assert "\n" not in line
+    return dict(json.loads(line))
+
+
+def test_a_record() -> None:
+    """It says when, how urgent, by whom, what, and which process it was."""
+    told = written(JsonFormatter(service="shop", process=""), "%s items", 3)
+    assert datetime.fromisoformat(told.pop("timestamp")).tzinfo is not None
+    assert told.pop("pid") > 0
+    assert told == {"level": "warning", "logger": "shop.stock", "message": "3 items", "service": "shop"}
+
+
+def test_extras() -> None:
+    """What the application gives besides is there; it takes the place of nothing of ours."""
+    told = written(
+        JsonFormatter(service="shop"), "x", extra={"order": 5, "when": datetime(2026, 1, 2), "service": "mine"}
+    )
+    assert (told["order"], told["when"], told["service"]) == (5, "2026-01-02 00:00:00", "shop")
+
+
+def test_an_exception() -> None:
+    """The traceback is one value."""
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        told = written(JsonFormatter(), "x", exc_info=sys.exc_info())
+    assert told["exception"].endswith("ValueError: broken")
+
+
+class Nasty:
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+CIRCLE: list[Any] = []
+CIRCLE.append(CIRCLE)
+
+
+@pytest.mark.parametrize("value", [Nasty(), CIRCLE, {(1, 2): 3}, {"a": Nasty()}, b"\xff", float("inf")])
+def test_nothing_is_too_strange(value: Any) -> None:
+    """A value that is not of JSON, or cannot even be shown, costs nobody the record."""
+    assert written(JsonFormatter(), "x", extra={"value": value})["message"] == "x"
