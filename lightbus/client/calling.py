@@ -144,7 +144,9 @@ class Calling:
             return value
         if settings.validation.incoming:
             procedure.signature.validate_response(value)
-        return procedure.signature.cast_result(value) if settings.cast_values else value
+        if not settings.cast_values:
+            return value
+        return procedure.signature.cast_result(value, strict=settings.strict_validation)
 
 
 def _as_dict(kwargs: Any, what: str) -> Kwargs:

@@ -73,7 +73,10 @@ class Invocation:
         if listener.batch:
             self.handler = BatchHandler(listener.function, name=listener.name)
         else:
-            self.handler = Handler(listener.function, name=listener.name, api_name=listener.api, casts=casts)
+            strict = context.is_strict(listener.api)
+            self.handler = Handler(
+                listener.function, name=listener.name, api_name=listener.api, casts=casts, strict=strict
+            )
         self._is_async = runs_on_loop(listener.function)
         self._waits_nowhere = self._is_async and waits_nowhere(listener.function)
         self._loop = asyncio.get_running_loop()

@@ -58,6 +58,10 @@ class ListenerContext:
         """Return whether handlers are given the types that they are annotated with."""
         return self._config.api(api).cast_values
 
+    def is_strict(self, api: str) -> bool:
+        """Return whether what a handler is given has to be of the type that it is annotated with, text above all."""
+        return self._config.api(api).strict_validation
+
     def check_of(self, api: str, event: str, *, casts: bool = False) -> Callable[[Kwargs], Kwargs] | None:
         """
         Return what completes and checks the arguments of an event, and raises; None where nothing is to be done.

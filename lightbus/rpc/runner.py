@@ -166,7 +166,7 @@ class Runner:
         signature = job.procedure.signature
         if settings.validation.incoming:
             signature.validate(kwargs)
-        return signature.cast(kwargs) if settings.cast_values else kwargs
+        return signature.cast(kwargs, strict=settings.strict_validation) if settings.cast_values else kwargs
 
     def _replaced(self, job: Job, message: RpcMessage, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments, or those that a hook has put in their place."""

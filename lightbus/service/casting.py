@@ -25,6 +25,7 @@ from ..typing import JsonSchema, Kwargs
 from .from_wire import from_wire, validator_of
 from .json_forms import json_schema_of
 from .problems import Problem
+from .texts import STRICT
 
 __all__ = ["CastFailed", "Caster", "is_text_of"]
 
@@ -62,9 +63,13 @@ class Caster:
         self.properties: dict[str, JsonSchema] = {name: described.get(name, {}) for name in annotations}
         self.definitions: dict[str, JsonSchema] = schema.get("$defs", {})
 
-    def cast(self, values: Kwargs) -> Kwargs:
+    def cast(self, values: Kwargs, *, strict: bool = False) -> Kwargs:
         """
         Return `values` as their annotations want them; those without annotation as they are.
+
+        Arguments:
+            values: by name.
+            strict: make no text of what is none.
 
         Raises:
             CastFailed: a value cannot be made what its annotation says.
@@ -72,7 +77,7 @@ class Caster:
         """
         known = {name: values[name] for name in self._names if name in values}
         try:
-            return {**values, **self._validator.validate_python(known)}
+            return {**values, **self._validator.validate_python(known, context=STRICT if strict else None)}
         except PydanticError as error:
             first = error.errors(include_url=False, include_context=False)[0]
             problem = Problem(path=first["loc"], got=first["input"], reason=_reason(first["msg"]))

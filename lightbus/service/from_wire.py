@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 from pydantic_core import SchemaValidator, core_schema
 
 from ..wire.codec import encode
+from .texts import text_of
 
 __all__ = ["from_wire", "names_read", "validator_of"]
 
@@ -258,6 +259,7 @@ _CHANGES: Mapping[str, Callable[[dict[str, Any], Mapping[str, Any]], Any]] = {
     "tagged-union": _tagged_union,
     "generator": _generator,
     "decimal": _decimal,
+    "str": text_of,
     "model-fields": _model_fields,
     "dataclass-args": _dataclass_args,
     "typed-dict": _typed_dict_and_config,

@@ -47,18 +47,28 @@ class Handler:
         name: what errors call it.
         api_name: the API whose events it handles.
         casts: whether it is given the types that it is annotated with.
+        strict: whether what is annotated as text has to be text, and is not made of other values.
 
     Raises:
         InvalidDeclaration: it wants an argument by position, and events have theirs by name.
 
     """
 
-    def __init__(self, function: Callable[..., Any], *, name: str, api_name: str = "", casts: bool = True) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str,
+        api_name: str = "",
+        casts: bool = True,
+        strict: bool = False,
+    ) -> None:
         declared, own = _signatures(function)
         self._inner = None if own is declared else inspect.unwrap(function)
         """The function inside of one that may give it arguments: what it lacks is found when it is called."""
         self.name = name
         self._casts = casts
+        self._strict = strict
         self._first, self._of_first = "", _First.ARGUMENT
         annotated = {each.name: each for each in by_name(function, declared.parameters.values(), label=name)}
         for position, each in enumerate(declared.parameters.values()):
@@ -123,7 +133,7 @@ class Handler:
             kwargs = {each.name: kwargs[each.name] for each in signature.parameters if each.name in kwargs}
         elif self._shadowed in kwargs:
             kwargs = {name: value for name, value in kwargs.items() if name != self._shadowed}
-        return signature.cast(kwargs) if self._casts else kwargs
+        return signature.cast(kwargs, strict=self._strict) if self._casts else kwargs
 
     def misfit(self, error: BaseException, kwargs: Kwargs) -> InvalidEventArguments | None:
         """

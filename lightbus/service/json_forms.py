@@ -13,6 +13,7 @@ from ..typing import JsonSchema
 from ..wire.codec import json_form
 from .format_names import COMPLEX, DECIMAL
 from .from_wire import names_read
+from .texts import is_text
 
 __all__ = ["json_schema_of"]
 
@@ -77,6 +78,9 @@ class _BusJsonSchema(GenerateJsonSchema):
         if all(isinstance(value, (str, int)) for value in schema["expected"]):
             return super().literal_schema(schema)
         return {"enum": [json_form(value) for value in schema["expected"]]}
+
+    def lax_or_strict_schema(self, schema: Any) -> JsonSchemaValue:
+        return self.str_schema(schema["strict_schema"]) if is_text(schema) else super().lax_or_strict_schema(schema)
 
     # A field may have several names: one for reading and one for writing, or a choice of them.
 

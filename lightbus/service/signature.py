@@ -169,9 +169,11 @@ class Signature:
         if problem is not None:
             raise self._invalid(Problem(path=(_RESULT, *problem.path), got=problem.got, reason=problem.reason))
 
-    def cast(self, kwargs: Kwargs) -> Kwargs:
+    def cast(self, kwargs: Kwargs, *, strict: bool = False) -> Kwargs:
         """
         Return the arguments as the annotations want them: a dict as a dataclass, a str as an Enum, a list as a set.
+
+        And a date as the text of it, where a `str` is wanted, unless it has to be `strict`.
 
         Raises:
             ValidationError: an argument cannot become what its annotation says.
@@ -179,23 +181,26 @@ class Signature:
         """
         if self.passes(kwargs):
             return kwargs
-        cast = self._cast(self._arguments, kwargs)
+        cast = self._cast(self._arguments, kwargs, strict=strict)
         wildcard = self.wildcard
         if wildcard is None or wildcard.annotation is empty:
             return cast
         rest = {name: value for name, value in kwargs.items() if name not in self._names}
-        return {**cast, **{name: self._cast_rest(wildcard.name, name, value) for name, value in rest.items()}}
+        return {
+            **cast,
+            **{name: self._cast_rest(wildcard.name, name, value, strict=strict) for name, value in rest.items()},
+        }
 
-    def _cast_rest(self, wildcard: str, name: str, value: Any) -> Any:
+    def _cast_rest(self, wildcard: str, name: str, value: Any, *, strict: bool) -> Any:
         from .casting import CastFailed
 
         try:
-            return self._arguments.cast({wildcard: value})[wildcard]
+            return self._arguments.cast({wildcard: value}, strict=strict)[wildcard]
         except CastFailed as error:
             problem = error.problem
             raise self._invalid(replace(problem, path=(name, *problem.path[1:]))) from error
 
-    def cast_result(self, value: Any) -> Any:
+    def cast_result(self, value: Any, *, strict: bool = False) -> Any:
         """
         Return the result as the annotation of this side wants it.
 
@@ -203,7 +208,9 @@ class Signature:
             ValidationError: it cannot become what the annotation says.
 
         """
-        return value if self._result_passes(value) else self._cast(self._result, {_RESULT: value})[_RESULT]
+        if self._result_passes(value):
+            return value
+        return self._cast(self._result, {_RESULT: value}, strict=strict)[_RESULT]
 
     def fill_defaults(self, kwargs: Kwargs) -> Kwargs:
         """Return the arguments of an event with the defaults of those that were left out."""
@@ -240,11 +247,11 @@ class Signature:
             if each.is_required and each.name not in kwargs:
                 raise wrong(f"{self._label} needs the argument '{each.name}', which is missing. {self._declaration}")
 
-    def _cast(self, caster: Caster, values: Kwargs) -> Kwargs:
+    def _cast(self, caster: Caster, values: Kwargs, *, strict: bool) -> Kwargs:
         from .casting import CastFailed
 
         try:
-            return caster.cast(values)
+            return caster.cast(values, strict=strict)
         except CastFailed as error:
             raise self._invalid(error.problem) from error
 

@@ -223,7 +223,7 @@ def test_none_as_a_default_can_be_sent(value: Any) -> None:
         signature.validate({"it": sent})
         assert signature.cast(decode(encode({"it": sent}))) == {"it": sent}
         with pytest.raises(ValidationError, match="note"):
-            signature.cast({"it": [{"note": 5}] if isinstance(sent, list) else {"note": 5}})
+            signature.cast({"it": [{"note": [5]}] if isinstance(sent, list) else {"note": [5]}})
 
 
 def test_objects_that_are_right_already_stay_themselves() -> None:
