@@ -7,9 +7,10 @@ and puts it back. What is decided on the way is decided by the same `OutboundReq
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import threading
-from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
 from .core.registry import Peer
@@ -22,9 +23,6 @@ from .wire import envelope
 from .wire.envelope import Cancel, Message
 
 __all__ = ["BlockingChannel", "forbid_in_loop", "is_exiting", "note_exit", "wait_at_exit"]
-
-MAX_LOST = 1024
-"""Peers that left of which we know that they did: as many as a burst of calls may still be waiting for."""
 
 MAX_SOCKETS = 256
 """Blocking calls on their way at a time, in all threads. Each has a socket, and a process has a limit of those."""
@@ -58,24 +56,66 @@ def wait_at_exit() -> None:
 _is_exiting = False
 
 
+class _Line:
+    """
+    What there is of one peer: idle sockets, and the calls that are with it.
+
+    What is done to its list and its sets is one step of the interpreter's each, and needs no lock.
+    """
+
+    __slots__ = ("busy", "idle", "is_lost", "peer", "unsent")
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.idle: list[BlockingSocket] = []
+        self.busy: set[OutboundRequest] = set()
+        """Those that chose this peer and have not come to anything yet."""
+        self.unsent: set[OutboundRequest] = set()
+        """Those of them that have not left yet."""
+        self.is_lost = False
+
+
+def _lost(peer: Peer) -> _Line:
+    """Return what there is of a peer that has left since it was chosen."""
+    line = _Line(peer)
+    line.is_lost = True
+    return line
+
+
+class _InFlight(Mapping[str, int]):
+    """How many calls each peer has of us."""
+
+    def __init__(self, lines: Mapping[str, _Line]) -> None:
+        self._lines = lines
+
+    def __getitem__(self, instance: str) -> int:
+        return len(self._lines[instance].busy)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lines)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+
 class BlockingChannel:
     """
     The pool of sockets for blocking calls. Any thread may use it; a socket is one thread's at a time.
 
-    The last one put back is taken first: its connection is the warmest, and a burst's surplus falls idle.
+    The last one put back is taken first: its connection is the warmest, and a burst's surplus falls idle. A call takes
+    no lock, but where a socket is made or waited for.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.late_replies = 0
         self._engine = engine
-        self._idle: dict[str, list[BlockingSocket]] = {}
-        self._busy: Counter[str] = Counter()
-        self._unsent: Counter[str] = Counter()
-        self._on_sent: list[tuple[str, Callable[[], None]]] = []
-        self._lost: dict[str, None] = {}
-        self._room = threading.Condition()
+        self._lines: dict[str, _Line] = {}
+        self._in_flight = _InFlight(self._lines)
+        self._on_sent: list[tuple[_Line, Callable[[], None]]] = []
+        self._ids = itertools.count(1)
+        self._room = threading.Condition()  # over what follows, and over changes of `_lines` and `_on_sent`
         self._sockets = 0
-        self._last_id = 0
+        self._waiting_for_room = 0
         self._closed = False
         engine.doors.add(self)
 
@@ -98,33 +138,32 @@ class BlockingChannel:
     def peer_lost(self, peer: Peer, reason: str) -> None:
         """Close the idle sockets to a peer that left. Busy ones notice by themselves."""
         with self._room:
-            self._lost[peer.instance] = None
-            if len(self._lost) > MAX_LOST:
-                del self._lost[next(iter(self._lost))]
-            for dealer in self._idle.pop(peer.instance, []):
-                self._close(dealer)
-            self._room.notify_all()
+            line = self._lines.pop(peer.instance, None)
+        if line is not None:
+            line.is_lost = True
+            self._close_idle(line)
 
     def when_sent(self, instance: str, callback: Callable[[], None]) -> None:
         """Call back once no call that chose this instance is still unsent."""
+        line = self._lines.get(instance)
+        if line is None or not line.unsent:
+            callback()
+            return
         with self._room:
-            if self._unsent[instance] > 0:
-                self._on_sent.append((instance, callback))
-                return
-        callback()
+            self._on_sent.append((line, callback))
+        self._tell_who_waits()  # the last one may have been sent just now
 
     def awaits(self, instance: str) -> bool:
         """Return whether an answer of this instance is waited for."""
-        return self._busy.get(instance, 0) > 0
+        line = self._lines.get(instance)
+        return line is not None and bool(line.busy)
 
     def close(self) -> None:
         """Close the idle sockets, and wait a moment for the busy ones, whose calls raise now."""
+        self._closed = True
+        for line in list(self._lines.values()):
+            self._close_idle(line)
         with self._room:
-            self._closed = True
-            for dealers in self._idle.values():
-                for dealer in dealers:
-                    self._close(dealer)
-            self._idle.clear()
             self._room.notify_all()
             self._room.wait_for(lambda: self._sockets == 0, timeout=1.0)
 
@@ -132,12 +171,27 @@ class BlockingChannel:
 
     def pick(self, outgoing: OutboundRequest, *, resolved: bool = False) -> Peer | None:
         """Return the peer to ask next; from then on it counts as busy, until it has been asked."""
-        with self._room:
-            peer = outgoing.pick(self._engine.snapshot, self._busy, resolved=resolved)
-            if peer is not None:
-                self._busy[peer.instance] += 1
-                self._unsent[peer.instance] += 1
-            return peer
+        while True:
+            snapshot = self._engine.snapshot
+            peer = outgoing.pick(snapshot, self._in_flight, resolved=resolved)
+            if peer is None:
+                return None
+            line = self._line_of(peer)
+            line.busy.add(outgoing)
+            line.unsent.add(outgoing)
+            if self._engine.snapshot is snapshot:
+                return peer
+            # It may be leaving, and have been told that nothing is unsent before this was noted.
+            line.busy.discard(outgoing)
+            self._is_sent(line, outgoing)
+
+    def _line_of(self, peer: Peer) -> _Line:
+        instance = peer.announcement.instance
+        line = self._lines.get(instance)
+        if line is None:
+            with self._room:
+                line = self._lines.setdefault(instance, _Line(peer))
+        return line
 
     async def look_for(self, outgoing: OutboundRequest) -> None:
         """Return when a peer is up that advertises the API."""
@@ -147,31 +201,37 @@ class BlockingChannel:
 
     async def ask(self, peer: Peer, outgoing: OutboundRequest) -> Message:
         """Send the frame through a connection of the pool, and wait in this thread for the reply."""
+        line = self._lines.get(peer.announcement.instance) or _lost(peer)
         dealer: BlockingSocket | None = None
-        sent = False
         try:
-            dealer, call_id = self._take(peer, outgoing)
+            dealer = self._take(line, outgoing)
+            call_id = next(self._ids)
             frame = outgoing.frame(peer, call_id)
             while not dealer.send(frame):
-                self._check(peer, outgoing, sent=False)
+                self._check(line, outgoing, sent=False)
                 if dealer.was_used:
                     # libzmq never reconnects after a breach of protocol, such as a reply over the limit.
                     broken, dealer = dealer, self._connect(peer)
                     broken.close()
-            sent = True
-            self._note_sent(peer.instance)
-            return self._await_reply(dealer, call_id, peer, outgoing)
+            self._is_sent(line, outgoing)
+            return self._await_reply(dealer, call_id, line, outgoing)
         finally:
-            if not sent:
-                self._note_sent(peer.instance)
-            self._put_back(peer.instance, dealer)
+            self._is_sent(line, outgoing)
+            line.busy.discard(outgoing)
+            if dealer is not None:
+                line.idle.append(dealer)
+                if line.is_lost or self._closed:
+                    self._close_idle(line)
+                elif self._waiting_for_room:
+                    with self._room:
+                        self._room.notify()
 
-    def _await_reply(self, dealer: BlockingSocket, call_id: int, peer: Peer, outgoing: OutboundRequest) -> Message:
+    def _await_reply(self, dealer: BlockingSocket, call_id: int, line: _Line, outgoing: OutboundRequest) -> Message:
         try:
             while True:
                 frame = dealer.receive(outgoing.deadline.left())
                 if frame is None:
-                    self._check(peer, outgoing, sent=True)
+                    self._check(line, outgoing, sent=True)
                     continue
                 reply_id, reply = envelope.decode(frame)
                 if reply_id == call_id:
@@ -182,33 +242,52 @@ class BlockingChannel:
             raise
         except ProtocolError as error:
             raise ProtocolError(
-                f"{peer.announcement} answered {outgoing} with something unreadable: {error}"
+                f"{line.peer.announcement} answered {outgoing} with something unreadable: {error}"
             ) from error
 
-    def _check(self, peer: Peer, outgoing: OutboundRequest, *, sent: bool) -> None:
+    def _check(self, line: _Line, outgoing: OutboundRequest, *, sent: bool) -> None:
+        peer = line.peer
         if self._closed:
             raise LightbusShutdownInProgress(f"The bus was closed while {outgoing} was on its way.")
         if outgoing.deadline.passed():
             raise outgoing.timed_out(peer, sent=sent)
         # Who is only missing from the snapshot is not lost: the engine may have moved, and knows nobody yet.
-        if peer.instance in self._lost and not self._engine.snapshot.is_up(peer.instance):
+        if line.is_lost and not self._engine.snapshot.is_up(peer.instance):
             raise outgoing.lost(peer, "went away") if sent else NeverSent()
+
+    # What is sent
+
+    def _is_sent(self, line: _Line, outgoing: OutboundRequest) -> None:
+        """Note that a call has left, or never will."""
+        line.unsent.discard(outgoing)
+        if self._on_sent:
+            self._tell_who_waits()
+
+    def _tell_who_waits(self) -> None:
+        with self._room:
+            ready = [callback for line, callback in self._on_sent if not line.unsent]
+            self._on_sent = [entry for entry in self._on_sent if entry[0].unsent]
+        for callback in ready:
+            callback()
 
     # The pool
 
-    def _take(self, peer: Peer, outgoing: OutboundRequest) -> tuple[BlockingSocket, int]:
+    def _take(self, line: _Line, outgoing: OutboundRequest) -> BlockingSocket:
+        try:
+            if not self._closed:
+                return line.idle.pop()
+        except IndexError:
+            pass
         with self._room:
-            self._last_id += 1
-            call_id = self._last_id
-            while not (idle := self._idle.get(peer.instance)) and not self._has_room():
-                self._wait_for_room(outgoing)
-            if self._closed:
-                raise LightbusShutdownInProgress(f"The bus was closed before {outgoing} was sent.")
-            if idle:
-                return idle.pop(), call_id
+            self._waiting_for_room += 1  # first: who puts a socket back from now on says so
+            try:
+                if (idle := self._wait_for_socket(line, outgoing)) is not None:
+                    return idle
+            finally:
+                self._waiting_for_room -= 1
             self._sockets += 1
         try:
-            return self._connect(peer), call_id
+            return self._connect(line.peer)
         except BaseException:
             with self._room:
                 self._sockets -= 1
@@ -218,47 +297,37 @@ class BlockingChannel:
         fingerprint = peer.announcement.fingerprint
         return self._engine.transport.blocking_dealer(peer.endpoint, fingerprint=fingerprint)
 
+    def _wait_for_socket(self, line: _Line, outgoing: OutboundRequest) -> BlockingSocket | None:
+        """Return an idle socket; None where there may be one more. Under the lock."""
+        while True:
+            if self._closed:
+                raise LightbusShutdownInProgress(f"The bus was closed before {outgoing} was sent.")
+            with contextlib.suppress(IndexError):
+                return line.idle.pop()
+            if self._has_room():
+                return None
+            if not self._room.wait(outgoing.deadline.left()):
+                raise LightbusTimeout(
+                    f"{outgoing} was not sent: {MAX_SOCKETS} blocking calls of this process are on their way already. "
+                    "Use fewer threads, or call_async."
+                )
+
     def _has_room(self) -> bool:
         """Return whether there may be one more socket; an idle one to another peer is closed for it."""
-        for dealers in self._idle.values():
-            if self._sockets >= MAX_SOCKETS and dealers:
-                self._close(dealers.pop())
-        return self._closed or self._sockets < MAX_SOCKETS
+        for line in self._lines.values():
+            if self._sockets < MAX_SOCKETS:
+                break
+            with contextlib.suppress(IndexError):
+                line.idle.pop().close()
+                self._sockets -= 1
+        return self._sockets < MAX_SOCKETS
 
-    def _wait_for_room(self, outgoing: OutboundRequest) -> None:
-        if not self._room.wait(outgoing.deadline.left()):
-            raise LightbusTimeout(
-                f"{outgoing} was not sent: {MAX_SOCKETS} blocking calls of this process are on their way already. "
-                "Use fewer threads, or call_async."
-            )
-
-    def _put_back(self, instance: str, dealer: BlockingSocket | None) -> None:
-        with self._room:
-            self._busy[instance] -= 1
-            if self._busy[instance] <= 0:
-                del self._busy[instance]
-            if dealer is None:
-                return
-            if self._closed or not self._engine.snapshot.is_up(instance):
-                self._close(dealer)
-            else:
-                self._idle.setdefault(instance, []).append(dealer)
-            self._room.notify()
-
-    def _close(self, dealer: BlockingSocket) -> None:
-        dealer.close()
-        self._sockets -= 1
-
-    def _note_sent(self, instance: str) -> None:
-        with self._room:
-            self._unsent[instance] -= 1
-            if self._unsent[instance] > 0:
-                return
-            del self._unsent[instance]
-            ready = [callback for name, callback in self._on_sent if name == instance]
-            self._on_sent = [entry for entry in self._on_sent if entry[0] != instance]
-        for callback in ready:
-            callback()
+    def _close_idle(self, line: _Line) -> None:
+        with self._room, contextlib.suppress(IndexError):
+            while True:
+                line.idle.pop().close()
+                self._sockets -= 1
+                self._room.notify()
 
 
 def _run_blocking(coroutine: Coroutine[Any, Any, Any]) -> Any:

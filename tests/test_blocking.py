@@ -25,6 +25,10 @@ from lightbus import (
     blocking,
 )
 from lightbus.blocking import BlockingChannel, forbid_in_loop
+from lightbus.core.registry import Peer
+from lightbus.deadline import Deadline
+from lightbus.rpc.request import OutboundCall
+from lightbus.wire.envelope import Error
 
 PROGRAMS = Path(__file__).parent / "network" / "programs"
 
@@ -190,12 +194,20 @@ def test_when_sent(bus: BusPath) -> None:
     door = door_of(bus)
     door.when_sent("somebody", lambda: told.append("nothing was"))
     assert told == ["nothing was"]
-    door._unsent["somebody"] += 2
-    door.when_sent("somebody", lambda: told.append("all is"))
-    door._note_sent("somebody")
-    assert told == ["nothing was"]
-    door._note_sent("somebody")
+    deadline = Deadline.in_seconds(5)
+    calls = [OutboundCall(bus.client.engine, "work", "echo", deadline, {}) for _ in range(2)]
+    peer, same = (door.pick(call) for call in calls)
+    assert peer is not None
+    assert peer is same
+    door.when_sent(peer.instance, lambda: told.append("all is"))
+    for call in calls:
+        assert told == ["nothing was"]
+        asyncio.run(_asked(door, peer, call))
     assert told == ["nothing was", "all is"]
+
+
+async def _asked(door: BlockingChannel, peer: Peer, call: OutboundCall) -> None:
+    assert isinstance(await door.ask(peer, call), Error)  # an argument is missing: it was sent
 
 
 def test_interrupted_call(bus: BusPath) -> None:

@@ -279,7 +279,6 @@ SEEN_BY_TYPES_ONLY: dict[str, int] = {
     "lightbus.plugins.state": 1,
     "lightbus.rpc.places": 1,
     "lightbus.rpc.replies": 1,
-    "lightbus.rpc.runner": 1,
     "lightbus.rpc.server": 1,
     "lightbus.service.signature": 1,
     "lightbus.service.validating": 1,

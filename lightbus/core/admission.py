@@ -81,7 +81,11 @@ class Admission:
         self._was_overloaded = False
         self._reduced_at = float("-inf")
         self._queued_since: float | None = None
+        self._tolerated = TOLERATED_DELAY
+        """Seconds that a handler may wait for its turn."""
         self._period_began, self._is_first_period = 0.0, False
+        self._period_ends = 0.0
+        """When it is to be looked whether the period has ended: not earlier, as each call asks twice."""
         self._arrivals = self._arrivals_before = 0
         self._departures = self._departures_before = 0
 
@@ -89,7 +93,8 @@ class Admission:
 
     def arrived(self, now: float) -> None:
         """Note that a call came in."""
-        self._turn_over(now)
+        if now >= self._period_ends:
+            self._turn_over(now)
         self._arrivals += 1
 
     def is_content_with(self, delay: float) -> bool:
@@ -115,11 +120,13 @@ class Admission:
 
     def finished(self, seconds: float, now: float) -> None:
         """Note that a call is finished, and how long it took from its beginning on."""
-        self._turn_over(now)
+        if now >= self._period_ends:
+            self._turn_over(now)
         self._departures += 1
         self._finished += 1
         weight = _FALLS if seconds < self.seconds or self._finished < KNOWN_AFTER else _RISES
         self.seconds = seconds if self._finished == 1 else self.seconds + weight * (seconds - self.seconds)
+        self._tolerated = max(TOLERATED_DELAY, self.seconds / 2)
 
     def queue_is(self, length: int, now: float) -> None:
         """Note how many wait now."""
@@ -155,10 +162,6 @@ class Admission:
     def _is_held(self, now: float) -> bool:
         """Return whether so few calls run at the same time for a reason, which is not looked into again yet."""
         return self.limit < FIRST_LIMIT and now - self._reduced_at < min(LONGEST_HOLD, 10 * self.seconds)
-
-    @property
-    def _tolerated(self) -> float:
-        return max(TOLERATED_DELAY, self.seconds / 2)
 
     @property
     def longest_wait(self) -> float:
@@ -200,6 +203,7 @@ class Admission:
     def _turn_over(self, now: float) -> None:
         """Count this period and the one before it; of an older one nothing is known any more."""
         past = now - self._period_began
+        self._period_ends = self._period_began + self._period
         if past < self._period:
             return
         is_known = past < 2 * self._period and not self._is_first_period
@@ -213,5 +217,6 @@ class Admission:
     def _count_from(self, now: float) -> None:
         """Begin a period, the first of a queue, in which a burst comes in."""
         self._period_began, self._is_first_period = now, True
+        self._period_ends = now + self._period
         self._arrivals = self._arrivals_before = 0
         self._departures = self._departures_before = 0

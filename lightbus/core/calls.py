@@ -41,7 +41,7 @@ class PendingCalls(Generic[T]):
         self._calls: dict[int, PendingCall[T]] = {}
         self._next_id = 0
         self.in_flight: Counter[str] = Counter()
-        """Calls that each peer has of us, for the choice among peers."""
+        """Calls that each peer has of us, for the choice among peers; zero stays until the peer is lost."""
         self.late_replies = 0
         """Replies that came after their call was given up."""
 
@@ -74,11 +74,7 @@ class PendingCalls(Generic[T]):
         """Stop waiting for a call, known or not."""
         call = self._calls.pop(call_id, None)
         if call is not None:
-            left = self.in_flight[call.peer] - 1
-            if left:
-                self.in_flight[call.peer] = left
-            else:
-                del self.in_flight[call.peer]
+            self.in_flight[call.peer] -= 1
         return call
 
     def expired(self, now: float) -> list[tuple[int, PendingCall[T]]]:
@@ -88,7 +84,9 @@ class PendingCalls(Generic[T]):
 
     def peer_lost(self, peer: str) -> list[tuple[int, PendingCall[T]]]:
         """Return and forget the calls that a peer had of us."""
-        return self._take([call_id for call_id, call in self._calls.items() if call.peer == peer])
+        lost = self._take([call_id for call_id, call in self._calls.items() if call.peer == peer])
+        self.in_flight.pop(peer, None)
+        return lost
 
     def all(self) -> list[tuple[int, PendingCall[T]]]:
         """Return and forget every call: the door closes."""

@@ -169,6 +169,7 @@ def _handlers(client: Served, outlet: Outlet, backends: Backends | None, *, serv
         client=client.hook_client,
         executor=engine.executor,
         reply=outlet.reply,
+        reply_from_thread=outlet.reply_from_thread,
         serves_calls=serves_calls,
         service_of=outlet.engines.service_of,
         max_message_size_of=outlet.engines.max_message_size_of,

@@ -64,6 +64,8 @@ class Outlet:
 
     reply: Callable[[bytes, bytes], bool]
     """Sends a frame to a routing id; False where nobody is there any more."""
+    reply_from_thread: Callable[[bytes, bytes], bool]
+    """Does the same from another thread than the loop's."""
     publish: Callable[[bytes], None]
     engines: ConnectedEngines
 
@@ -127,7 +129,12 @@ class Binding:
         self._table = self._make_table()
 
     def _outlet(self) -> Outlet:
-        return Outlet(reply=self._router.send, publish=self._xpub.send, engines=self.introductions.engines)
+        return Outlet(
+            reply=self._router.send,
+            reply_from_thread=self._router.send_from_thread,
+            publish=self._xpub.send,
+            engines=self.introductions.engines,
+        )
 
     # Life
 

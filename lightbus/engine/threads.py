@@ -6,21 +6,35 @@ handler takes, and a program that is done could not leave.
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
-from queue import Empty, SimpleQueue
-from typing import Any, ParamSpec, TypeVar
+from concurrent.futures import Future
+from typing import Any, ParamSpec, TypeAlias, TypeVar
+
+from ..rpc.runner import HandlerExecutor
 
 __all__ = ["HandlerThreads"]
+
+logger = logging.getLogger("lightbus.serving")
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+KEPT = 10.0
+"""Seconds for which a thread is kept that has nothing to do. Each takes some memory; to start one takes 50 us."""
 
-class HandlerThreads(Executor):
+Work: TypeAlias = Callable[["_Thread"], None]
+"""What a thread is given: a function of the thread, which says itself when that is free for more."""
+
+
+class HandlerThreads(HandlerExecutor):
     """
-    Threads, made when there is something to do for them and kept until `shutdown`. Any thread may use it.
+    Threads, made when there is something to do for them. Any thread may use it.
+
+    The one that was busy last is taken first: it is the warmest, and those that a burst needed have nothing to do
+    afterwards, and end.
 
     Args:
         limit: how many there are at most; what goes beyond waits.
@@ -29,59 +43,108 @@ class HandlerThreads(Executor):
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
-        self._lock = threading.Lock()
-        self._unfinished = 0
-        """Jobs that wait or run: if there is a thread for each, none waits for a thread that waits for it."""
+        self._lock = threading.Lock()  # over all of these
+        self._idle: list[_Thread] = []
+        self._waiting: deque[tuple[Work, Future[Any] | None]] = deque()
+        """If there is a thread for each, none waits for a thread that waits for it."""
         self._threads = 0
         self._closed = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run a function in one of the threads. Raises RuntimeError after `shutdown`."""
         future: Future[T] = Future()
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("The bus was closed; nothing is executed any more.")
-            self._unfinished += 1
-            is_short = self._threads < min(self._unfinished, self._limit)
-            self._threads += is_short
-        self._jobs.put((future, lambda: fn(*args, **kwargs)))
-        if is_short:
-            threading.Thread(target=self._work, name="lightbus-handler", daemon=True).start()
+
+        def work(thread: _Thread) -> None:
+            if not future.set_running_or_notify_cancel():
+                self._is_free(thread)
+                return
+            try:
+                result = fn(*args, **kwargs)
+            except BaseException as error:
+                self._is_free(thread)
+                future.set_exception(error)
+            else:
+                self._is_free(thread)  # first: whoever waits for the result may submit the next job at once
+                future.set_result(result)
+
+        self._give(work, future)
         return future
+
+    def run(self, function: Callable[[T], None], argument: T, /) -> None:
+        """Have a thread call a function that raises nothing, and for which nobody waits. Raises as `submit` does."""
+
+        def work(thread: _Thread) -> None:
+            try:
+                function(argument)
+            except BaseException:
+                logger.exception("What a thread did for %s has failed: this is a fault of ours", argument)
+            self._is_free(thread)
+
+        self._give(work)
 
     def shutdown(self, wait: bool = False, *, cancel_futures: bool = True) -> None:
         """Drop what has not begun, and have the threads end when they are done. Waits for nobody, whatever is asked."""
         with self._lock:
             self._closed = True
-        while True:
-            try:
-                job = self._jobs.get_nowait()
-            except Empty:
-                break
-            if job is not None:
-                job[0].cancel()
-        for _ in range(self._threads):
-            self._jobs.put(None)
+            dropped, self._waiting = self._waiting, deque()
+            idle, self._idle = self._idle, []
+        for _, future in dropped:
+            if future is not None:
+                future.cancel()
+        for thread in idle:
+            thread.wake.release()
 
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            self._run(*job)
-            del job  # a thread that waits must not keep a caller's arguments alive
-
-    def _run(self, future: Future[Any], function: Callable[[], Any]) -> None:
-        if not future.set_running_or_notify_cancel():
-            self._finished()
-            return
-        try:
-            result = function()
-        except BaseException as error:
-            self._finished()
-            future.set_exception(error)
-        else:
-            self._finished()  # first: whoever waits for the result may submit the next job at once
-            future.set_result(result)
-
-    def _finished(self) -> None:
+    def _give(self, work: Work, future: Future[Any] | None = None) -> None:
         with self._lock:
-            self._unfinished -= 1
+            if self._closed:
+                raise RuntimeError("The bus was closed; nothing is executed any more.")
+            if self._idle:
+                thread = self._idle.pop()
+                thread.work = work
+                thread.wake.release()
+                return
+            if self._threads >= self._limit:
+                self._waiting.append((work, future))
+                return
+            self._threads += 1
+        threading.Thread(target=self._live, args=(_Thread(work),), name="lightbus-handler", daemon=True).start()
+
+    def _is_free(self, thread: _Thread) -> None:
+        """Have a thread go on with what waits, or wait for what comes."""
+        with self._lock:
+            if self._waiting:
+                thread.work, _ = self._waiting.popleft()
+                thread.wake.release()
+            elif self._closed:
+                thread.wake.release()
+            else:
+                self._idle.append(thread)
+
+    def _live(self, thread: _Thread) -> None:
+        while thread.work is not None:
+            work, thread.work = thread.work, None
+            work(thread)
+            del work  # a thread that waits must not keep a caller's arguments alive
+            if not thread.wake.acquire(timeout=KEPT) and not self._may_end(thread):
+                thread.wake.acquire()
+        with self._lock:
+            self._threads -= 1
+
+    def _may_end(self, thread: _Thread) -> bool:
+        """Return whether nobody has given a thread anything while it ceased to wait."""
+        with self._lock:
+            if thread not in self._idle:
+                return False
+            self._idle.remove(thread)
+            return True
+
+
+class _Thread:
+    """One thread: what it has to do, and what it waits for."""
+
+    __slots__ = ("wake", "work")
+
+    def __init__(self, work: Work) -> None:
+        self.work: Work | None = work
+        self.wake = threading.Lock()
+        self.wake.acquire()

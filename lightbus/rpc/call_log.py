@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from ..wire.envelope import Request
+from .callee import Callee
 from .job import Job
 from .statistics import OTHERS, Usage
 from .trace import CallWatch, WatchedCall
@@ -35,14 +36,18 @@ class CallLog:
 
     def note_usage(self, job: Job) -> None:
         """Count a call that was answered."""
-        if job.is_internal:
+        callee = job.callee
+        if callee.is_internal:
             return
-        request = job.request
-        usage = self.usage.get((request.api, request.procedure))
-        if usage is None:
-            usage = self.usage[request.api, request.procedure] = Usage()
-        service = self._services.get(request.caller) or self._look_up(request.caller)
-        usage.note(time.monotonic() - job.arrived, service, failed=job.failed)
+        usage = callee.usage or self._usage_of(callee)
+        caller = job.request.caller
+        service = self._services.get(caller) or self._look_up(caller)
+        usage.note((job.ended or time.monotonic()) - job.arrived, service, failed=job.failed)
+
+    def _usage_of(self, callee: Callee) -> Usage:
+        key = callee.procedure.api_name, callee.procedure.name
+        usage = callee.usage = self.usage.setdefault(key, Usage())
+        return usage
 
     def show(self, request: Request, arrived: float, arguments: bytes, frame: bytes) -> None:
         """Keep a call for those who watch, with its answer; without one where its caller gave up."""

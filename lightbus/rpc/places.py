@@ -80,10 +80,10 @@ class Places:
 
     def take(self, job: Job, frame: bytes) -> str:
         """Begin with a call, or have it wait as this frame; return the reason where neither is possible, else ""."""
-        if job.is_internal:
+        if job.callee.is_internal:
             # Questions about the worker are answered by one that is busy, too: that is when they are asked.
             return self._take_internal(job)
-        if (holder := self._holder_of(job.request)) is not None:
+        if job.request.chain and (holder := self._holder_of(job.request)) is not None:
             # A call back into this process, for one that holds a place already: to have it wait would be a deadlock.
             return self._take_nested(job, holder)
         return self._admit(job, frame)
@@ -176,21 +176,21 @@ class Places:
 
     # Going
 
-    def leave(self, job: Job, ended: float | None) -> None:
-        """Give back what a call had that is finished; its thread, if it had one, was done with it when it `ended`."""
+    def leave(self, job: Job) -> None:
+        """Give back what a call had that is finished."""
         self._memory -= job.memory
         if job.mark:
             self.marks.pop(job.mark, None)
         if job.counted:
             self.running -= 1
             now = time.monotonic()
-            if ended is not None:
-                self._admission.began(now - ended, self.running + 1, now)  # this loop, too, waits for its turn
-            self._admission.finished(now - job.began, now)
+            if job.told is not None:
+                self._admission.began(now - job.told, self.running + 1, now)  # this loop, too, waits for its turn
+            self._admission.finished((job.ended or now) - job.began, now)
         elif job.holder is not None:
             job.holder.nested -= 1
             self._nested -= 1
-        elif job.is_internal:
+        elif job.callee.is_internal:
             self._internal -= 1
         if self.waiting:
             self._start_next()

@@ -45,8 +45,9 @@ class Replies:
 
     def of_result(self, job: Job, value: Any) -> bytes:
         """Return the frame of a result. Raises where it is not what was promised, or cannot be sent."""
-        if self._config.api(job.request.api).validation.outgoing:
-            job.procedure.signature.validate_response(value)
+        callee = job.callee
+        if callee.settings.validation.outgoing:
+            callee.procedure.signature.validate_response(value)
         try:
             frame = envelope.encode(Result(value), job.call_id)
         except DeformError as error:

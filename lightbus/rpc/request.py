@@ -7,12 +7,13 @@ It decides and knows no socket. `carry_out` is the one loop that asks peer after
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 from ..core.partitions import rendezvous
 from ..core.registry import Peer, Snapshot
 from ..core.resolver import choose
-from ..deadline import Deadline, current_call, current_chain
+from ..deadline import Deadline, current_chain
 from ..exceptions import (
     DeformError,
     LightbusException,
@@ -87,11 +88,6 @@ class OutboundRequest:
 
     """
 
-    __slots__ = (
-        "_epochs", "_given", "_is_inherited", "_limit", "_refusal", "_tried",
-        "api", "deadline", "idempotent", "identity", "leaving", "name",
-    )  # fmt: skip
-
     answer: ClassVar[type[Message]] = Result
     """What it is answered with, where it is not an Error."""
     setting: ClassVar[str] = "rpc_timeout"
@@ -99,22 +95,25 @@ class OutboundRequest:
     is_call: ClassVar[bool] = False
     """Whether only those can carry it out that serve procedures."""
 
+    # What most do without is a default of the class: there is less to set for each.
+    _tried: frozenset[str] = frozenset()
+    leaving: frozenset[str] = frozenset()
+    _epochs: Mapping[str, int] = MappingProxyType({})
+    _refusal: NotStarted | None = None
+
     def __init__(
         self, doorway: RequestContext, api: str, name: str, deadline: Deadline, *, idempotent: bool = False
     ) -> None:
-        self.identity = doorway.identity
+        self._doorway = doorway
         self.api = api
         self.name = name
         self.deadline = deadline
         self.idempotent = idempotent
-        served = current_call.get()
-        self._is_inherited = served is not None and served.deadline is deadline
-        self._given = deadline.left()
-        self._limit = doorway.max_message_size
-        self._tried: frozenset[str] = frozenset()
-        self.leaving: frozenset[str] = frozenset()
-        self._epochs: dict[str, int] = {}
-        self._refusal: NotStarted | None = None
+
+    @property
+    def identity(self) -> Identity:
+        """Who asks."""
+        return self._doorway.identity
 
     def __str__(self) -> str:
         return f"{self.api}.{self.name}"
@@ -160,9 +159,9 @@ class OutboundRequest:
             frame = envelope.encode(self.message(peer), call_id)
         except DeformError as error:
             raise self.not_encodable(error) from None
-        if len(frame) > self._limit:
+        if len(frame) > (limit := self._doorway.max_message_size):
             raise PayloadTooLarge(
-                f"The arguments of {self} take {len(frame)} bytes; a message may have {self._limit}. "
+                f"The arguments of {self} take {len(frame)} bytes; a message may have {limit}. "
                 "Send less, or raise network.max_message_size on both sides."
             )
         if 0 < peer.announcement.max_message_size < len(frame):
@@ -172,7 +171,7 @@ class OutboundRequest:
     def _too_large_for(self, peer: Peer, size: int) -> str:
         return (
             f"The arguments of {self} take {size} bytes; {peer.announcement} takes messages of "
-            f"{peer.announcement.max_message_size} bytes, and this process may send {self._limit}. "
+            f"{peer.announcement.max_message_size} bytes, and this process may send {self._doorway.max_message_size}. "
             "Send less, or raise network.max_message_size there."
         )
 
@@ -197,7 +196,7 @@ class OutboundRequest:
         # A process that stood still refuses what may be old. Sent again with its number, it knows that it is not.
         epoch = refusal.error.details.get("epoch")
         if isinstance(epoch, int) and self._epochs.get(instance) != epoch:
-            self._epochs[instance] = epoch
+            self._epochs = {**self._epochs, instance: epoch}
         else:
             self._tried |= {instance}
         if refusal.error.details.get("leaving"):
@@ -220,15 +219,15 @@ class OutboundRequest:
             is_near = peer.announcement.on_host_only
             return PeerUnreachable(
                 f"{self} was not sent: no connection to {peer.announcement} at {peer.endpoint} within "
-                f"{self._given:.3g} s. "
+                f"{self.deadline.given:.3g} s. "
                 f"{'Is its process stopped, or too busy?' if is_near else 'Is its port open to this host?'}"
             )
-        if self._is_inherited:
+        if self.deadline.is_inherited:
             remedy = "That was all that is left of the call in which it was made: give that one more time."
         else:
             remedy = f"Raise `{self.setting}` (or bus_options={{'timeout': seconds}}) if it needs longer."
         return LightbusTimeout(
-            f"{peer.announcement} did not answer {self} within {self._given:.3g} s. "
+            f"{peer.announcement} did not answer {self} within {self.deadline.given:.3g} s. "
             f"It may or may not have been executed. {remedy}"
         )
 
@@ -297,8 +296,6 @@ async def carry_out(channel: Channel, outgoing: OutboundRequest, wanted: Contain
 class OutboundCall(OutboundRequest):
     """A procedure call."""
 
-    __slots__ = ("kwargs", "only", "trace")
-
     is_call = True
 
     def __init__(
@@ -320,6 +317,9 @@ class OutboundCall(OutboundRequest):
 
     def pick(self, snapshot: Snapshot, in_flight: Mapping[str, int], *, resolved: bool = False) -> Peer | None:
         if self.only is None:
+            peers = snapshot.serving.get(self.api, ())
+            if len(peers) == 1 and self._refusal is None:
+                return peers[0]  # as nearly always
             return super().pick(snapshot, in_flight, resolved=resolved)
         if self._refusal is not None and (self.only in self._tried or self.deadline.passed()):
             raise self._all_refused(self._refusal)
@@ -341,15 +341,16 @@ class OutboundCall(OutboundRequest):
         return self.only is not None
 
     def message(self, peer: Peer) -> Request:
+        instance = peer.announcement.instance
         return Request(
-            peer.instance,
+            instance,
             self.api,
             self.name,
             self.deadline.left(),
-            self.identity.instance,
+            self._doorway.identity.instance,
             [*current_chain()],
             self.trace,
-            self._epochs.get(peer.instance, 0),
+            self._epochs.get(instance, 0),
             self.kwargs,
         )
 
@@ -360,8 +361,6 @@ class OutboundEvent(OutboundRequest):
 
     It is repeated when it is unclear what became of it: the event's id tells the publisher's journal that it has it.
     """
-
-    __slots__ = ("key", "record", "wait_for")
 
     answer = Accepted
     setting = "event_fire_timeout"
@@ -394,8 +393,6 @@ class OutboundEvent(OutboundRequest):
 
 class OutboundBatch(OutboundEvent):
     """The hand-off of events that one publisher stores by one commit. `key` says which publisher, as for one event."""
-
-    __slots__ = ("rows",)
 
     def __init__(
         self,

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
+from asyncio import _enter_task, _leave_task
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from ..message import ResultMessage, RpcMessage
-from ..service.execution import Execution
+from ..service.execution import Execution, InContext
 from ..service.failures import trace_of
 from ..service.hooks import HookRegistry
 from .job import Job
 from .places import Places
 from .replies import Replies
 
-if TYPE_CHECKING:
-    from ..config import Config
+__all__ = ["HandlerExecutor", "Runner"]
 
-__all__ = ["Runner"]
 
-logger = logging.getLogger("lightbus.serving")
+T = TypeVar("T")
+
+
+class HandlerExecutor(Executor):
+    """What has the threads for `def` handlers."""
+
+    def run(self, function: Callable[[T], None], argument: T, /) -> None:
+        """Have a thread call a function that raises nothing, and for which nobody waits."""
+        raise NotImplementedError
 
 
 class Runner:
@@ -30,31 +36,29 @@ class Runner:
     Executes calls.
 
     Args:
-        config: the settings: validation, casting.
         hooks: run around each execution, but for those of `internal.` APIs.
         client: handed to the hooks.
         loop: the node's.
         executor: where `def` handlers run.
         places: are told when a handler has its turn.
         replies: make the answers.
-        finished: is given each call with its answer, which is empty where nobody is to be told, and the time at which
-            its thread was done with it, if it had one. On the loop.
+        finished: is given each call with its answer, which is empty where nobody is to be told. On the loop.
+        finished_in_thread: is given the same in the thread that has executed it.
 
     """
 
     def __init__(
         self,
         *,
-        config: Config,
         hooks: HookRegistry,
         client: Any,
         loop: asyncio.AbstractEventLoop,
-        executor: Executor,
+        executor: HandlerExecutor,
         places: Places,
         replies: Replies,
-        finished: Callable[[Job, bytes, float | None], None],
+        finished: Callable[[Job, bytes], None],
+        finished_in_thread: Callable[[Job, bytes], None],
     ) -> None:
-        self._config = config
         self._hooks = hooks
         self._client = client
         self._loop = loop
@@ -62,6 +66,47 @@ class Runner:
         self._places = places
         self._replies = replies
         self._finished = finished
+        self._finished_in_thread = finished_in_thread
+        self._ended_task = loop.create_task(_nothing())
+        """What `asyncio.current_task()` is where a call is executed at once. It has ended, so nobody can cancel it."""
+
+    def can_run_at_once(self, job: Job) -> bool:
+        """Return whether a call may be executed here and now: in a callback of the loop, without hooks or others."""
+        return (
+            (job.callee.is_internal or not self._hooks.is_about("rpc_execution"))
+            and not self._places.waiting  # each that ends would begin the next one, in itself
+            and asyncio.current_task(self._loop) is None
+            and self._ended_task.done()
+        )
+
+    def run_at_once(self, job: Job) -> None:
+        """Execute a call whose handler is a coroutine that waits for nothing: a task would cost more than it does."""
+        loop, task, value = self._loop, self._ended_task, None
+        _enter_task(loop, task)
+        try:
+            kwargs, execution = self._begin(job)
+            value = execution.begin(job.callee.procedure.function, kwargs)
+            frame = b"" if type(value) is InContext else self._replied(job, value)
+        except BaseException as error:  # as in `run`
+            frame = self._replies.of_error(job, error)
+        finally:
+            _leave_task(loop, task)
+        if type(value) is InContext:  # it has returned something that is to be awaited
+            job.task = loop.create_task(self._await_rest(job, value))
+        else:
+            job.callee.note_duration(time.monotonic() - job.began)
+            self._finished(job, frame)
+
+    async def _await_rest(self, job: Job, rest: InContext) -> None:
+        try:
+            frame = self._replied(job, await rest)
+        except BaseException as error:
+            frame = self._replies.of_error(job, error)
+        self._finished(job, frame)
+
+    def _replied(self, job: Job, value: Any) -> bytes:
+        job.in_user_code = False
+        return self._replies.of_result(job, value)
 
     async def run(self, job: Job) -> None:
         """Execute a call whose handler is a coroutine."""
@@ -74,12 +119,13 @@ class Runner:
         except BaseException as error:  # SystemExit, too, must end neither the worker nor the wait of its caller
             frame = self._replies.of_error(job, error)
         finally:
-            self._finished(job, frame, None)
+            job.callee.note_duration(time.monotonic() - job.began)
+            self._finished(job, frame)
 
     async def _execute(self, job: Job) -> Any:
         hooks, kwargs, execution = self._hooks, *self._begin(job)
-        if not hooks.is_about("rpc_execution") or job.is_internal:
-            value = await execution.call(job.procedure.function, (), kwargs, on_loop=True)
+        if not hooks.is_about("rpc_execution") or job.callee.is_internal:
+            value = await execution.call(job.callee.procedure.function, (), kwargs, on_loop=True)
         else:
             message = _message(job, kwargs)
             with hooks.around("around_rpc_execution", execution.run, client=self._client, rpc_message=message):
@@ -94,7 +140,7 @@ class Runner:
         await hooks.run("before_rpc_execution", execution.call, **about)
         kwargs = self._replaced(job, message, kwargs)
         try:
-            result = _result(message, await execution.call(job.procedure.function, (), kwargs, on_loop=True))
+            result = _result(message, await execution.call(job.callee.procedure.function, (), kwargs, on_loop=True))
         except BaseException as error:
             if not hooks.has("after_rpc_execution") or job.cancelled:
                 raise
@@ -115,16 +161,14 @@ class Runner:
             frame = self._replies.of_result(job, self._execute_blocking(job))
         except BaseException as error:
             frame = self._replies.of_error(job, error)
-        try:
-            self._loop.call_soon_threadsafe(self._finished, job, frame, time.monotonic())
-        except RuntimeError:
-            logger.warning("%s ended after the worker had stopped; its caller gets no answer", job.name)
+        job.ended = time.monotonic()
+        self._finished_in_thread(job, frame)
 
     def _execute_blocking(self, job: Job) -> Any:
         """Do as `_execute` does, all in this thread: what a `def` hook does to its thread is there for the handler."""
         hooks, kwargs, execution = self._hooks, *self._begin(job)
-        if not hooks.is_about("rpc_execution") or job.is_internal:
-            value = execution.call_blocking(job.procedure.function, (), kwargs)
+        if not hooks.is_about("rpc_execution") or job.callee.is_internal:
+            value = execution.call_blocking(job.callee.procedure.function, (), kwargs)
         else:
             message = _message(job, kwargs)
             with hooks.around("around_rpc_execution", execution.run, client=self._client, rpc_message=message):
@@ -139,7 +183,7 @@ class Runner:
         hooks.run_blocking("before_rpc_execution", execution.call_blocking, **about)
         kwargs = self._replaced(job, message, kwargs)
         try:
-            result = _result(message, execution.call_blocking(job.procedure.function, (), kwargs))
+            result = _result(message, execution.call_blocking(job.callee.procedure.function, (), kwargs))
         except BaseException as error:
             if not hooks.has("after_rpc_execution") or job.cancelled:
                 raise
@@ -153,17 +197,15 @@ class Runner:
 
     def _begin(self, job: Job) -> tuple[dict[str, Any], Execution]:
         """Return the arguments, and the execution that serves the call. Raises where they do not fit."""
-        kwargs = self._arguments(job)
+        kwargs = self._fitted(job, job.request.kwargs)
         job.execution = execution = Execution(self._loop, self._executor, job.served)
         job.in_user_code = True
         return kwargs, execution
 
-    def _arguments(self, job: Job) -> dict[str, Any]:
-        return self._fitted(job, job.request.kwargs)
-
     def _fitted(self, job: Job, kwargs: dict[str, Any]) -> dict[str, Any]:
-        settings = self._config.api(job.request.api)
-        signature = job.procedure.signature
+        signature, settings = job.callee.procedure.signature, job.callee.settings
+        if signature.passes(kwargs):
+            return kwargs  # as nearly always: there is nothing to validate and nothing to cast
         if settings.validation.incoming:
             signature.validate(kwargs)
         return signature.cast(kwargs, strict=settings.strict_validation) if settings.cast_values else kwargs
@@ -190,3 +232,7 @@ def _result(message: RpcMessage, value: Any, *, failed: bool = False) -> ResultM
         error=failed,
         trace=trace_of(value) if failed else "",
     )
+
+
+async def _nothing() -> None:
+    """Do nothing."""

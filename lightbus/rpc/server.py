@@ -6,12 +6,10 @@ Whatever it is, it is answered; nothing a peer sends stops a worker.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
-from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import LightbusException, PeerBusy, PeerRefused, PeerUnreachable
@@ -21,10 +19,11 @@ from ..service.hooks import HookRegistry
 from ..wire import envelope
 from ..wire.envelope import Error, Request
 from .call_log import CallLog
+from .callee import Callee
 from .job import Job
 from .places import Places
 from .replies import Replies
-from .runner import Runner
+from .runner import HandlerExecutor, Runner
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -35,6 +34,12 @@ logger = logging.getLogger("lightbus.serving")
 
 DOUBT = 0.5
 """Seconds after a standstill in which requests may still be old: the network's buffers hold some, too."""
+
+LARGE = 64 * 1024
+"""Bytes of an answer that the loop sends, also where a thread has executed the call."""
+
+MOST_ENDED = 64
+"""Calls that threads have answered themselves before the loop is woken to count them."""
 
 
 class Server:
@@ -50,6 +55,7 @@ class Server:
         executor: where `def` handlers run. It must be able to run more of them than `rpc_concurrency`, since
             nested calls are not counted.
         reply: sends a frame to a routing id.
+        reply_from_thread: does the same from another thread.
         serves_calls: whether calls are executed at all; those of `internal.` APIs are in any case.
         service_of: returns the service of a calling instance, or None; asked once for each.
         max_message_size_of: returns the bytes that a message to a calling instance may have, or 0; from any thread.
@@ -64,8 +70,9 @@ class Server:
         apis: ApiRegistry,
         hooks: HookRegistry,
         client: Any,
-        executor: Executor,
+        executor: HandlerExecutor,
         reply: Callable[[bytes, bytes], bool],
+        reply_from_thread: Callable[[bytes, bytes], bool],
         serves_calls: bool = True,
         service_of: Callable[[str], str | None] = lambda instance: None,
         max_message_size_of: Callable[[str], int] = lambda instance: 0,
@@ -78,25 +85,33 @@ class Server:
         """served, failed, refused_busy, refused_draining, refused_standstill, refused_target, expired, cancelled."""
         self.log = CallLog(service_of)
         self._apis = apis
+        self._config = config
         self._executor = executor
         self._reply_to = reply
+        self._reply_from_thread = reply_from_thread
         self._serves_calls = serves_calls
         self._loop = asyncio.get_running_loop()
+        self._callees: dict[tuple[str, str], Callee] = {}
         self._jobs: dict[tuple[bytes, int], Job] = {}
         """Those that are executed, and those that wait."""
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._ended: deque[tuple[Job, bytes]] = deque()
+        """Those that a thread was done with since the loop last looked. Only this is touched by threads, too."""
+        self._idle: asyncio.Event | None = None
+        """Set when nothing is executed and nothing waits, where somebody waits for that."""
         self._doubtful_until = 0.0
         self._places = Places(config, self._loop, self.counts, self._start, self._drop)
-        self._runner = Runner(
-            config=config,
+        self._runner = self._make_runner(hooks, client, Replies(config, self.counts, max_message_size_of))
+
+    def _make_runner(self, hooks: HookRegistry, client: Any, replies: Replies) -> Runner:
+        return Runner(
             hooks=hooks,
             client=client,
             loop=self._loop,
-            executor=executor,
+            executor=self._executor,
             places=self._places,
-            replies=Replies(config, self.counts, max_message_size_of),
+            replies=replies,
             finished=self._finished,
+            finished_in_thread=self._finished_in_thread,
         )
 
     def loop_stalled(self, now: float) -> None:
@@ -115,6 +130,8 @@ class Server:
 
         `memory` is how many bytes its arguments take, where that is known to be more than those of the frame.
         """
+        if self._ended:
+            self._take_in_ended()
         if request.left <= 0:
             self.counts["expired"] += 1  # nobody waits for an answer
             return
@@ -122,19 +139,29 @@ class Server:
             self._refuse(routing_id, call_id, request, refusal)
             return
         try:
-            procedure = self._apis.get(request.api).get_procedure(request.procedure)
+            callee = self._callee(request)
         except LightbusException as error:
             self._refuse(routing_id, call_id, request, Error(error.code, str(error), False, {}))
             return
-        places = self._places
-        job = Job(routing_id, call_id, request, procedure, memory or len(frame), places.marks)
+        places, key = self._places, (routing_id, call_id)
+        job = Job(routing_id, call_id, request, callee, memory or len(frame), places.marks)
         if self.log.watch.is_on:
             job.arguments = self.log.watch.arguments_of(request)
+        self._jobs[key] = job  # first: it may be answered before `take` returns
         if reason := places.take(job, frame):
+            self._forget(job)
             self._refuse_busy(job, reason)
-        else:
-            self._jobs[routing_id, call_id] = job
-            self._idle.clear()
+        elif self._ended and places.waiting:
+            self._take_in_ended()  # a thread that was done just now saw nobody wait
+
+    def _callee(self, request: Request) -> Callee:
+        """Return what is called. Raises LightbusException where there is no such procedure."""
+        callee = self._callees.get((request.api, request.procedure))
+        if callee is None or self._apis.find(request.api) is not callee.api:
+            api = self._apis.get(request.api)
+            callee = Callee(api, api.get_procedure(request.procedure), self._config.api(request.api))
+            self._callees[request.api, request.procedure] = callee
+        return callee
 
     def cancel(self, routing_id: bytes, call_id: int) -> None:
         """Record that nobody waits for a request any more. A `def` handler that runs cannot be stopped."""
@@ -151,25 +178,30 @@ class Server:
     @property
     def running(self) -> int:
         """How many calls hold a place."""
+        self._take_in_ended()
         return self._places.running
 
     @property
     def executing(self) -> int:
         """How many calls are executed now, nested ones included; those of `internal.` APIs are left out."""
-        return sum(not job.is_internal for job in self._jobs.values()) - self.queued
+        self._take_in_ended()
+        return sum(not job.callee.is_internal for job in self._jobs.values()) - self.queued
 
     @property
     def queued(self) -> int:
         """How many calls wait for their turn, likewise."""
-        return sum(not job.is_internal for job in self._places.waiting)
+        return sum(not job.callee.is_internal for job in self._places.waiting)
 
     @property
     def is_doubtful(self) -> bool:
         """Whether the loop has just stood still, so that requests may be old."""
-        return time.monotonic() < self._doubtful_until
+        return self._doubtful_until > 0.0 and time.monotonic() < self._doubtful_until
 
     async def finish(self, seconds: float) -> int:
         """Wait until nothing runs, at most so long; return how many handlers were left behind."""
+        self._idle = asyncio.Event()
+        self._take_in_ended()
+        self._look_whether_idle()
         try:
             await asyncio.wait_for(self._idle.wait(), seconds)
         except TimeoutError:
@@ -223,10 +255,13 @@ class Server:
 
     def _start(self, job: Job) -> None:
         job.began = time.monotonic()
-        if job.procedure.is_async:
-            job.task = self._loop.create_task(self._runner.run(job))
+        callee, runner = job.callee, self._runner
+        if not callee.procedure.is_async:
+            self._executor.run(runner.run_blocking, job)
+        elif callee.is_executed_at_once and runner.can_run_at_once(job):
+            runner.run_at_once(job)
         else:
-            self._executor.submit(contextvars.Context().run, self._runner.run_blocking, job)
+            job.task = self._loop.create_task(runner.run(job))
 
     def _drop(self, job: Job, reason: str) -> None:
         """Do not begin with a call that waited; its caller is told the reason, if there is one."""
@@ -236,10 +271,14 @@ class Server:
 
     def _forget(self, job: Job) -> None:
         self._jobs.pop((job.routing_id, job.call_id), None)
-        if not self._jobs:
+        if self._idle is not None:
+            self._look_whether_idle()
+
+    def _look_whether_idle(self) -> None:
+        if self._idle is not None and not self._jobs:
             self._idle.set()
 
-    def _finished(self, job: Job, frame: bytes, ended: float | None) -> None:
+    def _finished(self, job: Job, frame: bytes) -> None:
         job.served.end()
         self.counts["served"] += 1
         try:
@@ -247,11 +286,33 @@ class Server:
         except Exception:
             logger.exception("The end of %s could not be noted: this is a fault of ours", job.name)
         self._forget(job)
-        self._places.leave(job, ended)
+        self._places.leave(job)
+
+    def _finished_in_thread(self, job: Job, frame: bytes) -> None:
+        """
+        Answer a call from the thread that has executed it. The loop is told, but woken only where that matters.
+
+        To wake it for each answer would take longer than all the rest, and make the caller wait for it.
+        """
+        job.served.end()
+        try:
+            if frame and job.arguments is None and not job.cancelled and len(frame) < LARGE:
+                job.was_answered = self._reply_from_thread(job.routing_id, frame)
+            self._ended.append((job, frame))
+            if not job.was_answered or self._places.waiting or self._idle is not None or len(self._ended) > MOST_ENDED:
+                job.told = time.monotonic()
+                self._loop.call_soon_threadsafe(self._take_in_ended)
+        except RuntimeError:
+            logger.warning("%s ended after the worker had stopped; its caller gets no answer", job.name)
+
+    def _take_in_ended(self) -> None:
+        while self._ended:
+            self._finished(*self._ended.popleft())
 
     def _answer(self, job: Job, frame: bytes) -> None:
-        if frame and not job.cancelled:
-            self._reply_to(job.routing_id, frame)
+        if job.was_answered or (frame and not job.cancelled):
+            if not job.was_answered:
+                self._reply_to(job.routing_id, frame)
             self.log.note_usage(job)
         if job.arguments is not None:
             self.log.show(job.request, job.arrived, job.arguments, b"" if job.cancelled else frame)

@@ -121,20 +121,24 @@ def begin(context: Context, coroutine: Coroutine[Any, Any, Any]) -> InContext | 
     """
     if type(coroutine) is not CoroutineType:
         return InContext(context, _wait_for(coroutine))
+    value = _begun(context, coroutine)
+    return value if value is None or type(value) is InContext else InContext(context, _wait_for(value))
+
+
+def _begun(context: Context, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine up to where it first waits; return what it returns, or what is to be awaited for the rest."""
     forks = FORKS.count
     try:
-        waited_for = context.run(coroutine.send, None)
+        value: Any = InContext(context, coroutine, context.run(coroutine.send, None))
     except StopIteration as end:
-        if FORKS.count != forks:
-            end_child()
-        return None if end.value is None else InContext(context, _wait_for(end.value))
+        value = end.value
     except BaseException as error:
         if FORKS.count != forks:
             end_child(error)
         raise
     if FORKS.count != forks:
         end_child()
-    return InContext(context, coroutine, waited_for)
+    return value
 
 
 def in_context(context: Context, awaitable: Awaitable[Any]) -> InContext:
@@ -215,6 +219,11 @@ class Execution:
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function right here that waits for nothing."""
         return _run(self.context, function, args, NOTHING)
+
+    def begin(self, function: Callable[..., Coroutine[Any, Any, Any]], kwargs: Mapping[str, Any]) -> Any:
+        """Call an `async def` up to where it first waits: return its result, or the InContext to await for it."""
+        value = _begun(self.context, function(**kwargs))
+        return in_context(self.context, value) if type(value) is not InContext and is_awaitable(value) else value
 
     async def call(
         self,

@@ -156,7 +156,7 @@ def decode(data: bytes | memoryview, work: Work | None = None) -> Any:
 
 
 def _unpack(data: bytes | memoryview, work: Work | None = None) -> Any:
-    size = memoryview(data).nbytes
+    size = len(data)
     if size > _SHORT:
         _see_that_it_is_whole(data)
     # A timestamp of msgpack's own (never sent by us) becomes an aware datetime: `timestamp=3`.

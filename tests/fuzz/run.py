@@ -14,7 +14,6 @@ import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -29,6 +28,7 @@ from lightbus.adapters.zmq.security import HostSecurity
 from lightbus.adapters.zmq.transport import ZmqTransport
 from lightbus.config import Config
 from lightbus.engine.binding import Binding, Handlers
+from lightbus.engine.threads import HandlerThreads
 from lightbus.exceptions import DeformError, ProtocolError
 from lightbus.membership.introductions import NodeView
 from lightbus.rpc.server import Server
@@ -138,7 +138,7 @@ def _damage_bytes(random: Random, frame: bytes) -> bytes:
 class Worker:
     """A worker and a listener without sockets between them, which are given what somebody sent."""
 
-    def __init__(self, directory: Path, executor: ThreadPoolExecutor) -> None:
+    def __init__(self, directory: Path, executor: HandlerThreads) -> None:
         self.hub = Hub()
         self.publisher: Publishes = self.hub.publish(IDS[0], directory / "journals", Auth())
         self.listens = Listens(self.hub, IDS[1])
@@ -150,7 +150,7 @@ class Worker:
         )
         server = Server(
             identity=me, config=Config(), apis=self.publisher.apis, hooks=HookRegistry(), client=None,
-            executor=executor, reply=lambda routing_id, frame: True,
+            executor=executor, reply=lambda routing_id, frame: True, reply_from_thread=lambda routing_id, frame: True,
         )  # fmt: skip
         publisher = self.publisher.publisher
         coordinator = self.publisher.coordinator
@@ -212,7 +212,8 @@ TOPICS = [
 
 
 async def _run(inputs: Iterable[bytes], random: Random, found: Found) -> None:
-    with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(1) as executor:
+    with tempfile.TemporaryDirectory() as directory:
+        executor = HandlerThreads(1)
         worker = Worker(Path(directory), executor)
         await worker.start()
         for data in inputs:
@@ -227,6 +228,7 @@ async def _run(inputs: Iterable[bytes], random: Random, found: Found) -> None:
             if found.inputs % 64 == 0:
                 await asyncio.sleep(0)
         await worker.stop()
+        executor.shutdown()
 
 
 def fuzz(seed: int, count: int, *, most_faults: int = 10) -> Found:

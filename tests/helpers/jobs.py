@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from lightbus.config import ApiSettings
+from lightbus.rpc.callee import Callee
 from lightbus.rpc.job import Job
 from lightbus.service.api import Api
 from lightbus.wire import envelope
@@ -65,11 +67,14 @@ def job_of(
     memory: int = 1,
     call_id: int = 1,
     marks: dict[str, Job] | None = None,
+    settings: ApiSettings | None = None,
     **fields: Any,
 ) -> Job:
     """Return a call of `Worked`, whose API may have another name on the wire."""
     request = request_of(procedure, api, **fields)
-    return Job(b"somebody", call_id, request, Worked().procedures[procedure], memory, {} if marks is None else marks)
+    worked = Worked()
+    callee = Callee(worked, replace(worked.procedures[procedure], api_name=api), settings or ApiSettings())
+    return Job(b"somebody", call_id, request, callee, memory, {} if marks is None else marks)
 
 
 def frame_of(job: Job) -> bytes:

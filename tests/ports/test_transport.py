@@ -6,6 +6,7 @@ import asyncio
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -316,6 +317,37 @@ def test_answer_to_somebody_who_left(make: Make) -> None:
         assert worker.router.dropped == 1
         assert not worker.router.send(b"nobody", b"ever")
         assert worker.router.dropped == 2
+
+    play(make, scenario)
+
+
+def test_answers_from_threads(make: Make) -> None:
+    """Threads answer through the socket that a loop reads: all arrives, and what comes meanwhile is read."""
+    count, threads = 200, 4
+
+    async def scenario(scene: Scene) -> None:
+        worker = scene.worker()
+        caller = scene.caller(worker)
+        for number in range(count):
+            caller.say(b"%d" % number)
+        await wait_until_async(lambda: len(worker.heard) == count)
+        routing_id = worker.heard[0][0]
+
+        def answer(first: int) -> list[bool]:
+            return [
+                worker.router.send_from_thread(routing_id, b"%d" % number) for number in range(first, count, threads)
+            ]
+
+        with ThreadPoolExecutor(threads) as executor:
+            answered = [executor.submit(answer, first) for first in range(threads)]
+            for number in range(count):
+                caller.say(b"more %d" % number)
+                await asyncio.sleep(0)
+            await wait_until_async(lambda: (len(caller.frames), len(worker.heard)) == (count, 2 * count))
+        assert all(all(each.result()) for each in answered)
+        assert sorted(map(int, caller.frames)) == list(range(count))
+        worker.close()
+        assert not worker.router.send_from_thread(routing_id, b"too late")
 
     play(make, scenario)
 

@@ -25,7 +25,7 @@ def test_what_is_known_at_once() -> None:
 @pytest.mark.parametrize(("api", "internal"), [("internal.peer", True), ("internal", False), ("work", False)])
 def test_questions_about_the_worker(api: str, internal: bool) -> None:
     """They have APIs of their own."""
-    assert job_of(api=api).is_internal is internal
+    assert job_of(api=api).callee.is_internal is internal
 
 
 def test_a_mark_is_made_when_it_is_needed() -> None:

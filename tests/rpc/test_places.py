@@ -40,7 +40,7 @@ class Bench:
 
     def go(self, job: Job) -> None:
         """Have a call be finished."""
-        self.places.leave(job, None)
+        self.places.leave(job)
 
 
 def on_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from helpers.jobs import frame_of, job_of
 from lightbus.config import Config
+from lightbus.engine.threads import HandlerThreads
 from lightbus.message import ResultMessage, RpcMessage
 from lightbus.rpc.job import Job
 from lightbus.rpc.places import Places
@@ -27,34 +25,36 @@ from lightbus.wire.envelope import Error, Message, Result
 class Bench:
     """A runner whose answers are kept."""
 
-    def __init__(self, executor: ThreadPoolExecutor, **settings: Any) -> None:
-        config = Config(**settings)
+    def __init__(self, executor: HandlerThreads, **settings: Any) -> None:
+        self.config = config = Config(**settings)
         loop = asyncio.get_running_loop()
         self.hooks = HookRegistry()
-        self.finished: list[tuple[Job, Message | None, float | None]] = []
+        self.finished: list[tuple[Job, Message | None]] = []
         self.is_finished = asyncio.Event()
         self.places = Places(config, loop, Counter(), lambda job: None, lambda job, reason: None)
         self.runner = Runner(
-            config=config, hooks=self.hooks, client="the client", loop=loop, executor=executor,
-            places=self.places, replies=Replies(config, Counter(), lambda caller: 0), finished=self.finish,
+            hooks=self.hooks, client="the client", loop=loop, executor=executor, places=self.places,
+            replies=Replies(config, Counter(), lambda caller: 0), finished=self.finish,
+            finished_in_thread=lambda job, frame: loop.call_soon_threadsafe(self.finish, job, frame),
         )  # fmt: skip
 
-    def finish(self, job: Job, frame: bytes, ended: float | None) -> None:
+    def finish(self, job: Job, frame: bytes) -> None:
         """Keep an answer."""
-        self.finished.append((job, envelope.decode(frame)[1] if frame else None, ended))
+        self.finished.append((job, envelope.decode(frame)[1] if frame else None))
         self.is_finished.set()
 
     async def run(self, job: Job, *, blocking: bool = False) -> Message | None:
         """Execute a call, and return its answer."""
+        job.callee.settings = self.config.api("work")
         self.places.take(job, frame_of(job))
         if blocking:
             await asyncio.to_thread(self.runner.run_blocking, job)
         else:
             await self.runner.run(job)
         await self.is_finished.wait()
-        [(finished, answer, ended)] = self.finished
+        [(finished, answer)] = self.finished
         assert finished is job
-        assert (ended is not None) is blocking
+        assert (job.ended is not None) is blocking
         return answer
 
 
@@ -62,8 +62,9 @@ def execute(test: Callable[[Bench], Awaitable[None]], **settings: Any) -> None:
     """Run a test with a runner."""
 
     async def main() -> None:
-        with ThreadPoolExecutor(2) as executor:
-            await test(Bench(executor, **settings))
+        executor = HandlerThreads(2)
+        await test(Bench(executor, **settings))
+        executor.shutdown()
 
     asyncio.run(main())
 
@@ -187,24 +188,6 @@ def test_a_call_that_was_given_up_is_not_executed() -> None:
         assert job.execution is None
 
     execute(test)
-
-
-def test_a_thread_that_ends_after_the_loop(caplog: pytest.LogCaptureFixture) -> None:
-    """Its caller gets no answer, and that is said."""
-    kept: list[tuple[Bench, Job]] = []
-
-    async def main() -> None:
-        with ThreadPoolExecutor(1) as executor:
-            kept.append((Bench(executor), job_of("echo_in_thread")))
-
-    asyncio.run(main())
-    [(bench, job)] = kept
-    thread = threading.Thread(target=bench.runner.run_blocking, args=(job,))
-    with caplog.at_level(logging.WARNING):
-        thread.start()
-        thread.join()
-    assert "work.echo_in_thread ended after the worker had stopped; its caller gets no answer" in caplog.text
-    assert bench.finished == []
 
 
 @pytest.mark.parametrize(("cast", "kind"), [(True, "Point"), (False, "dict")])

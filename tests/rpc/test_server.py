@@ -8,7 +8,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -16,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from helpers import MS, wait_until_async
+from helpers import MS, wait_until, wait_until_async
 from helpers.failing import ODD
 from lightbus.config import Config
 from lightbus.deadline import Deadline, current_call, current_chain
+from lightbus.engine.threads import HandlerThreads
 from lightbus.exceptions import InvalidParameters, JournalError, UnknownApi
 from lightbus.membership.context import MAX_CHAIN, Identity
 from lightbus.message import ResultMessage, RpcMessage
@@ -151,7 +151,7 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
 class Bench:
     """A server whose replies are kept."""
 
-    def __init__(self, executor: ThreadPoolExecutor, *, serves_calls: bool = True, **settings: Any) -> None:
+    def __init__(self, executor: HandlerThreads, *, serves_calls: bool = True, **settings: Any) -> None:
         self.api = Worked()
         self.hooks = HookRegistry()
         self.replies: list[tuple[bytes, int, Message]] = []
@@ -167,6 +167,7 @@ class Bench:
             client="the client",
             executor=executor,
             reply=self.reply,
+            reply_from_thread=self.reply,
             serves_calls=serves_calls,
         )
         self.calls = 0
@@ -216,11 +217,19 @@ class Bench:
         return message.value
 
 
+@contextmanager
+def threads(count: int) -> Iterator[HandlerThreads]:
+    """Give threads for `def` handlers."""
+    executor = HandlerThreads(count)
+    yield executor
+    executor.shutdown()
+
+
 def serve(test: Callable[[Bench], Coroutine[Any, Any, None]], **settings: Any) -> None:
     """Run a test with a server; afterwards nothing may be left running or queued."""
 
     async def main() -> None:
-        with ThreadPoolExecutor(4) as executor:
+        with threads(4) as executor:
             bench = Bench(executor, **settings)
             try:
                 await test(bench)
@@ -909,17 +918,17 @@ def test_a_thread_that_ends_after_the_loop(caplog: pytest.LogCaptureFixture) -> 
     """A `def` handler that outlives its worker harms nothing; that its caller gets no answer is logged."""
     gates: list[threading.Event] = []
 
-    async def main(executor: ThreadPoolExecutor) -> None:
+    async def main(executor: HandlerThreads) -> None:
         bench = Bench(executor)
         bench.request("wait_in_thread")
         await wait_until_async(lambda: bench.api.started)
         assert await bench.server.finish(1 * MS) == 1
         gates.append(bench.api.thread_gate)
 
-    with ThreadPoolExecutor(1) as executor:
+    with threads(1) as executor:
         asyncio.run(main(executor))
         gates[0].set()
-    assert "work.wait_in_thread ended after the worker had stopped" in caplog.text
+        wait_until(lambda: "work.wait_in_thread ended after the worker had stopped" in caplog.text)
 
 
 # Hooks

@@ -71,6 +71,8 @@ class MemoryRouter(_ListeningSocket):
         self._drop("A reply", is_gone=connection is None)
         return False
 
+    send_from_thread = send  # all that it touches is under the network's lock
+
     def connected(self, connection: Connection) -> None:
         super().connected(connection)
         self._by_id[connection.routing_id] = connection

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import zmq
 
+from .compiled import compiled
+
 __all__ = ["BlockingDealer"]
 
 LOOK_EVERY_MS = 50
@@ -14,7 +16,8 @@ class BlockingDealer:
     """
     A DEALER for blocking calls, used by one thread at a time.
 
-    It may pass from thread to thread where a lock lies between (zmq_socket(3): "with a full fence memory barrier").
+    It may pass from thread to thread where a lock lies between (zmq_socket(3): "with a full fence memory barrier"), or
+    the interpreter's, as where it is put into a list by one and taken out by another.
     """
 
     def __init__(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
@@ -22,6 +25,7 @@ class BlockingDealer:
         self.was_used = False
         """Whether a frame was sent: if none can be any more, the connection broke."""
         self._socket = socket
+        self._send, self._receive, _ = compiled(socket)
         self._patience = LOOK_EVERY_MS
         socket.set(zmq.RCVTIMEO, LOOK_EVERY_MS)
         socket.set(zmq.SNDTIMEO, LOOK_EVERY_MS)
@@ -30,7 +34,7 @@ class BlockingDealer:
     def send(self, frame: bytes) -> bool:
         """Send; False when the connection did not stand within 50 ms."""
         try:
-            self._socket.send(frame)
+            self._send(frame)
         except zmq.Again:
             return False
         self.was_used = True
@@ -43,9 +47,10 @@ class BlockingDealer:
             self._socket.set(zmq.RCVTIMEO, patience)
             self._patience = patience
         try:
-            return self._socket.recv()
+            frame: bytes = self._receive()
         except zmq.Again:
             return None
+        return frame
 
     def close(self) -> None:
         """Close the socket."""

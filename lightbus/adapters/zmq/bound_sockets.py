@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable
 
 import zmq
@@ -16,7 +17,6 @@ from .unread import Unread
 __all__ = ["Publisher", "Router"]
 
 _NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
-_RCVMORE = int(zmq.RCVMORE)
 _SOURCE = int(zmq.SRCFD)
 """The descriptor of the connection that a message came over."""
 
@@ -60,7 +60,13 @@ class _BoundSocket(LoopSocket):
 
 
 class Router(_BoundSocket):
-    """Receives from many, answers each by its routing id."""
+    """
+    Receives from many, answers each by its routing id.
+
+    Threads that execute calls send their answers themselves. So each use of the socket, and of what is kept for those
+    who do not read, is under a lock, which makes a socket usable from several threads (zmq_socket(3): "with a full
+    fence memory barrier").
+    """
 
     def __init__(
         self,
@@ -69,6 +75,7 @@ class Router(_BoundSocket):
         gate: Gate,
     ) -> None:
         self._on_message = on_message
+        self._lock = threading.RLock()
         self.unread = Unread(self._give)
         self._pause = LEAST_PAUSE
         self._timer: asyncio.TimerHandle | None = None
@@ -78,24 +85,60 @@ class Router(_BoundSocket):
 
     def send(self, routing_id: bytes, frame: bytes) -> bool:
         """Send to one of those we heard from, or keep it a while; False (and counted) where it is gone."""
-        if not self.unread.takes(routing_id, frame):
-            return self._give(routing_id, frame)
-        if self._timer is None and self.unread:
-            self._hand_over_later(LEAST_PAUSE)
+        with self._lock:
+            if not self.unread.takes(routing_id, frame):
+                is_sent = self._give(routing_id, frame)
+                if is_sent and not self._draining and not self._look_again_is_due:
+                    self._look_after_sending()
+                return is_sent
+        self._hand_over_soon()
         return True
+
+    def send_from_thread(self, routing_id: bytes, frame: bytes) -> bool:
+        """Do the same from another thread; False, too, where the socket was closed."""
+        with self._lock:
+            if self._socket.closed:
+                return False
+            is_kept = self.unread.takes(routing_id, frame)
+            is_sent = is_kept or self._give(routing_id, frame)
+            # Sending may have swallowed what the descriptor would have told the loop.
+            has_more = not self._draining and self._has_more()
+        if has_more:
+            self.loop.call_soon_threadsafe(self._readable)
+        if is_kept:
+            self.loop.call_soon_threadsafe(self._hand_over_soon)
+        return is_sent
+
+    def bind(self, endpoint: str) -> str:
+        with self._lock:
+            return super().bind(endpoint)
+
+    def unbind(self, endpoint: str) -> None:
+        with self._lock:
+            super().unbind(endpoint)
 
     def close(self) -> None:
         self._stop_handing_over()
-        super().close()
+        with self._lock:
+            super().close()
 
     def flush_and_close(self, milliseconds: int) -> None:
         self._stop_handing_over()
-        self.unread.flush()
-        super().flush_and_close(milliseconds)
+        with self._lock:
+            self.unread.flush()
+            super().flush_and_close(milliseconds)
+
+    def abandon(self) -> None:
+        with self._lock:
+            super().abandon()
 
     def _stop_handing_over(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+    def _hand_over_soon(self) -> None:
+        if self._timer is None and self.unread and not self.closed:
+            self._hand_over_later(LEAST_PAUSE)
 
     def _hand_over_later(self, pause: float) -> None:
         self._pause = min(pause, LONGEST_PAUSE)
@@ -104,39 +147,46 @@ class Router(_BoundSocket):
     def _hand_over(self) -> None:
         self._timer = None
         if not self.closed:
-            anything = self.unread.hand_over()
+            with self._lock:
+                anything = self.unread.hand_over()
+            self._look_again()
             if self.unread:
                 self._hand_over_later(LEAST_PAUSE if anything else 2 * self._pause)
 
     def _give(self, routing_id: bytes, frame: bytes) -> bool:
+        """Give libzmq a frame. Only under the lock; whoever does so sees to it that the socket is read afterwards."""
         try:
-            if self._send(routing_id, _NOBLOCK_MORE) and self._send(frame):
-                return True
+            self._send_part(routing_id, _NOBLOCK_MORE)
+            self._send_part(frame, NOBLOCK)
         except zmq.ZMQError as error:
-            if error.errno != zmq.EHOSTUNREACH:
+            if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
                 raise
-        self.dropped += 1
-        return False
+            self.dropped += 1
+            return False
+        return True
+
+    def _has_more(self) -> bool:
+        with self._lock:
+            return super()._has_more()
 
     def _receive(self) -> None:
-        socket = self._socket
-        routing_id = socket.recv(NOBLOCK)
-        if self.unread.knows(routing_id):
-            frame = socket.recv(NOBLOCK)
-        else:
-            received = socket.recv(NOBLOCK, copy=False)
-            with contextlib.suppress(zmq.ZMQError):
-                self.unread.heard(routing_id, int(received.get(_SOURCE)))
-            frame = received.bytes
-        if socket.getsockopt(_RCVMORE):  # a stranger's: read on, or its next part would be taken for a routing id
-            while socket.getsockopt(_RCVMORE):
-                socket.recv(NOBLOCK)
-            frame = b""
-        if len(frame) >= LARGE:
-            self._read_bytes += len(frame)
+        with self._lock:
+            routing_id, frame = self._receive_part(NOBLOCK), self._receive_part(NOBLOCK, False)
+            if not self.unread.knows(routing_id):
+                with contextlib.suppress(zmq.ZMQError):
+                    self.unread.heard(routing_id, int(frame.get(_SOURCE)))
+            message = self._skip_rest() if frame.more else frame.bytes
+        if len(message) >= LARGE:
+            self._read_bytes += len(message)
             if self._read_bytes >= FAIR_BYTES:
                 self._read_bytes, self._is_enough = 0, True
-        self._on_message(routing_id, frame)
+        self._on_message(routing_id, message)
+
+    def _skip_rest(self) -> bytes:
+        """Read the other parts of a stranger's message: the next one would be taken for a routing id."""
+        while self._receive_part(NOBLOCK, False).more:
+            pass
+        return b""
 
 
 class Publisher(_BoundSocket):
@@ -160,7 +210,7 @@ class Publisher(_BoundSocket):
         self.backlogs.published(len(frame))
 
     def _receive(self) -> None:
-        received = self._socket.recv(NOBLOCK, copy=False)
+        received = self._receive_part(NOBLOCK, False)
         message = received.bytes
         topic, subscribed = message[1:], message[:1] == b"\1"
         with contextlib.suppress(zmq.ZMQError):  # an unsubscription that libzmq makes up comes from nowhere

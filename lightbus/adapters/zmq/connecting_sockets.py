@@ -65,7 +65,7 @@ class Dealer(LoopSocket):
             self._monitor.stop(abandoned=abandoned)
 
     def _receive(self) -> None:
-        self._on_message(self._socket.recv(NOBLOCK))
+        self._on_message(self._receive_part(NOBLOCK))
 
     def _writable(self) -> None:
         while self._waiting:
@@ -107,4 +107,4 @@ class Subscriber(LoopSocket):
         self._look_again()
 
     def _receive(self) -> None:
-        self._on_message(self._socket.recv(NOBLOCK))
+        self._on_message(self._receive_part(NOBLOCK))

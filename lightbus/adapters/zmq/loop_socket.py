@@ -16,6 +16,7 @@ import time
 import zmq
 
 from ...exceptions import TransportError
+from .compiled import compiled
 
 __all__ = ["NOBLOCK", "LoopSocket"]
 
@@ -39,6 +40,7 @@ class LoopSocket:
         self.dropped = 0
         """Frames that could not be sent since their receiver was gone or too far behind."""
         self._socket = socket
+        self._send_part, self._receive_part, self._get = compiled(socket)
         self._descriptor = int(socket.FD)
         self._look_again_is_due = False
         self._draining = False
@@ -110,14 +112,14 @@ class LoopSocket:
     def _readable(self) -> None:
         """Read until nothing is left. The only place that receives."""
         self._look_again_is_due = False
-        if self.closed or self._paused:
+        if self._socket.closed or self._paused:
             return
         self._draining = True
         self._is_enough = False
         try:
             self._receive()
             # Asking whether there is more costs less than half of what it costs to be told that there is not.
-            if self._socket.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
+            if self._has_more():
                 for _ in range(FAIR_SHARE):
                     if self._is_enough:
                         break
@@ -125,12 +127,16 @@ class LoopSocket:
                 self._look_again()
         except zmq.ZMQError as error:
             # What arrived may have led to our being closed.
-            if not self._socket.closed and error.errno != zmq.EAGAIN:
+            if error.errno != zmq.EAGAIN and not self.closed:
                 raise
         finally:
             self._draining = False
         if not self._socket.closed:
             self._writable()
+
+    def _has_more(self) -> bool:
+        """Return whether there is something to read. It may be all that tells so: the descriptor may be silent then."""
+        return self._get(_EVENTS) & _POLLIN > 0
 
     def _look_again(self) -> None:
         if not self._look_again_is_due:
@@ -140,7 +146,7 @@ class LoopSocket:
     def _send(self, frame: bytes, flags: int = NOBLOCK) -> bool:
         """Send without waiting and return whether it was taken. The only place that sends."""
         try:
-            self._socket.send(frame, flags)
+            self._send_part(frame, flags)
         except zmq.Again:
             return False
         if not self._draining and not self._look_again_is_due:
@@ -152,5 +158,5 @@ class LoopSocket:
         now = time.monotonic()
         is_burst = now - self._looked_at < BURST
         self._looked_at = now
-        if is_burst or self._socket.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
+        if is_burst or self._has_more():
             self._look_again()

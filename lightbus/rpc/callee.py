@@ -1,0 +1,50 @@
+"""What is called: a procedure that this worker serves, and what all calls of it have in common."""
+
+from __future__ import annotations
+
+from ..config import ApiSettings
+from ..service.api import Api, Procedure
+from ..service.execution import waits_nowhere
+from .statistics import Usage
+
+__all__ = ["Callee"]
+
+QUICK = 0.0005
+"""Seconds that a call takes which is executed at once, without a task: what else the loop has to do waits for it."""
+
+
+class Callee:
+    """
+    A procedure, as it is served. Made at its first call, and only touched from the node's loop.
+
+    Args:
+        api: whose procedure it is: another one of the same name has others.
+        procedure: what is executed.
+        settings: those of its API.
+
+    Attributes:
+        is_internal: whether it is a question about the worker itself.
+        usage: what is counted of its calls.
+        was_quick: whether the latest call was executed within `QUICK`.
+
+    """
+
+    __slots__ = ("_waits_nowhere", "api", "is_internal", "procedure", "settings", "usage", "was_quick")
+
+    def __init__(self, api: Api, procedure: Procedure, settings: ApiSettings) -> None:
+        self.api = api
+        self.procedure = procedure
+        self.settings = settings
+        self.is_internal = procedure.api_name.startswith("internal.")
+        self.usage: Usage | None = None
+        self.was_quick = True
+        self._waits_nowhere = procedure.is_async and waits_nowhere(procedure.function)
+
+    @property
+    def is_executed_at_once(self) -> bool:
+        """Whether a call needs no task: it waits for nothing, and is not long."""
+        return self._waits_nowhere and self.was_quick
+
+    def note_duration(self, seconds: float) -> None:
+        """Note how long the handler of a call took."""
+        self.was_quick = seconds < QUICK

@@ -1,0 +1,203 @@
+"""Where a handler is executed: at once in the callback, in a task, in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+from helpers import wait_until_async
+from lightbus.config import Config
+from lightbus.engine.threads import HandlerThreads
+from lightbus.membership.context import Identity
+from lightbus.rpc import callee
+from lightbus.rpc.server import LARGE, Server
+from lightbus.service.api import Api, ApiRegistry
+from lightbus.service.hooks import HookRegistry
+from lightbus.wire import envelope
+from lightbus.wire.envelope import Error, Message, Request, Result
+
+ME = "a" * 16
+SEEN: ContextVar[int] = ContextVar("seen", default=0)
+
+
+class Place(Api):
+    """Handlers that tell where they are executed."""
+
+    class Meta:
+        name = "place"
+
+    async def here(self) -> bool:
+        task = asyncio.current_task()
+        return task is not None and task.done()
+
+    async def after_waiting(self) -> bool:
+        await asyncio.sleep(0)
+        task = asyncio.current_task()
+        return task is not None and task.done()
+
+    async def cancels_itself(self) -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        return "done"
+
+    async def count(self) -> int:
+        SEEN.set(SEEN.get() + 1)
+        return SEEN.get()
+
+    async def careless(self) -> Any:
+        return asyncio.sleep(0, "later")
+
+    async def fail(self) -> None:
+        raise ValueError("no")
+
+    async def leave(self) -> None:
+        raise SystemExit(3)
+
+    def thread(self, size: int = 0) -> str:
+        return "x" * size or threading.current_thread().name
+
+
+@pytest.fixture(autouse=True)
+def all_are_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no call count as long because other work held it up."""
+    monkeypatch.setattr(callee, "QUICK", 60.0)
+
+
+class Line:
+    """A server whose requests come in a callback of the loop, as those of a socket do."""
+
+    def __init__(self, executor: HandlerThreads) -> None:
+        apis = ApiRegistry()
+        apis.add(Place())
+        self.hooks = HookRegistry()
+        self.answers: list[Message] = []
+        self.answered_by: list[str] = []
+        self.server = Server(
+            identity=Identity(bus="b", service="s", process="p", instance=ME, host="h"),
+            config=Config(),
+            apis=apis,
+            hooks=self.hooks,
+            client=None,
+            executor=executor,
+            reply=self._reply,
+            reply_from_thread=self._reply,
+        )
+
+    def _reply(self, routing_id: bytes, frame: bytes) -> bool:
+        self.answered_by.append(threading.current_thread().name)
+        self.answers.append(envelope.decode(frame)[1])
+        return True
+
+    async def call(self, name: str, **kwargs: Any) -> tuple[Message, bool]:
+        """Return the answer, and whether it was there before the callback ended."""
+        at_once: list[bool] = []
+
+        def arrive() -> None:
+            self.server.handle(b"one", 1, Request(ME, "place", name, 5.0, ME, [], None, 0, kwargs))
+            at_once.append(bool(self.answers))
+
+        asyncio.get_running_loop().call_soon(arrive)
+        await wait_until_async(lambda: self.answers)
+        return self.answers.pop(), at_once[0]
+
+
+def serve(test: Callable[[Line], Coroutine[Any, Any, None]]) -> None:
+    """Run a test with a server; afterwards nothing may be left running."""
+
+    async def main() -> None:
+        executor = HandlerThreads(3)
+        line = Line(executor)
+        await asyncio.sleep(0)  # it is ready in the next turn of the loop
+        try:
+            await test(line)
+            assert (await line.server.finish(5.0), line.server.running) == (0, 0)
+        finally:
+            executor.shutdown()
+
+    asyncio.run(main())
+
+
+def test_a_handler_that_waits_for_nothing_is_executed_at_once() -> None:
+    """It is answered before the loop goes on, and the task that it sees is none that somebody could cancel."""
+
+    async def test(line: Line) -> None:
+        assert await line.call("here") == (Result(True), True)
+        assert await line.call("cancels_itself") == (Result("done"), True)
+        assert await line.call("here") == (Result(True), True)
+
+    serve(test)
+
+
+def test_others_have_a_task_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that waits, or one that took long the last time, holds up nothing else."""
+    monkeypatch.setattr(callee, "QUICK", 0.0)
+
+    async def test(line: Line) -> None:
+        assert await line.call("after_waiting") == (Result(False), False)
+        assert await line.call("here") == (Result(True), True)
+        assert await line.call("here") == (Result(False), False)
+
+    serve(test)
+
+
+def test_hooks_have_a_task() -> None:
+    """A hook may wait."""
+
+    async def test(line: Line) -> None:
+        async def before() -> None:
+            await asyncio.sleep(0)
+
+        line.hooks.add("before_rpc_execution", before)
+        assert await line.call("here") == (Result(False), False)
+
+    serve(test)
+
+
+def test_each_has_a_context_of_its_own() -> None:
+    """What one call sets, the next one does not see, though no task lies between."""
+
+    async def test(line: Line) -> None:
+        assert [await line.call("count") for _ in range(3)] == [(Result(1), True)] * 3
+        assert SEEN.get() == 0
+
+    serve(test)
+
+
+@pytest.mark.parametrize("name", ["fail", "leave"])
+def test_what_is_raised_at_once_is_answered(name: str) -> None:
+    """Whatever it is, the loop goes on."""
+
+    async def test(line: Line) -> None:
+        answer, at_once = await line.call(name)
+        assert isinstance(answer, Error)
+        assert at_once
+        assert await line.call("here") == (Result(True), True)
+
+    serve(test)
+
+
+def test_what_is_returned_to_be_awaited() -> None:
+    """An awaitable that a handler forgot to await is awaited, in a task."""
+
+    async def test(line: Line) -> None:
+        assert await line.call("careless") == (Result("later"), False)
+
+    serve(test)
+
+
+def test_a_thread_answers_itself() -> None:
+    """No turn of the loop lies between the end of a `def` handler and its answer; a large one is left to the loop."""
+
+    async def test(line: Line) -> None:
+        assert (await line.call("thread"))[0] == Result("lightbus-handler")
+        await line.call("thread", size=LARGE)
+        assert line.answered_by == ["lightbus-handler", threading.current_thread().name]
+        assert (line.server.running, line.server.counts["served"]) == (0, 2)
+
+    serve(test)
