@@ -18,12 +18,6 @@ NOTHING_TO_TEST = {
 """Modules without behaviour of their own: names and values."""
 
 YET_WITHOUT = {
-    "adapters/memory/addressing.py",
-    "adapters/memory/bound_sockets.py",
-    "adapters/memory/connecting_sockets.py",
-    "adapters/memory/event_group.py",
-    "adapters/memory/event_log.py",
-    "adapters/memory/loop_socket.py",
     "adapters/nats/api_stream.py",
     "adapters/nats/connection.py",
     "adapters/nats/group_records.py",

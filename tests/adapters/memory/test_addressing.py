@@ -1,0 +1,84 @@
+"""Where peers of one process are: on a network in memory, each under the name of its instance."""
+
+from __future__ import annotations
+
+import asyncio
+
+from lightbus.adapters.memory.addressing import MemoryAddressing, NoProtection
+from lightbus.adapters.memory.network import MemoryNetwork
+from lightbus.adapters.memory.transport import MemoryTransport
+from lightbus.wire.announcement import Announcement
+
+ONE, TWO = "1" * 16, "2" * 16
+
+
+def announced(instance: str = ONE, port: int = 0) -> Announcement:
+    """Return what a peer says of itself."""
+    ports = {"rpc_port": port, "event_port": port + 1, "addresses": ("10.0.0.1",)} if port else {}
+    return Announcement(bus="b", instance=instance, service="s", process="p", host="h", apis=(), **ports)
+
+
+def test_a_worker_is_where_its_instance_says() -> None:
+    """As soon as it is bound, and until it leaves; why it is not there is said."""
+    network = MemoryNetwork()
+    addressing = MemoryAddressing(network)
+
+    async def main() -> None:
+        transport = MemoryTransport(network)
+        router = transport.router(lambda routing_id, frame: None)
+        publisher = transport.publisher(lambda prefix, subscribed: None)
+        assert addressing.endpoints(announced(), 0) == ()
+        pair = addressing.listen(ONE, router, publisher)
+        assert addressing.endpoints(announced(), 3) == (pair.endpoints.rpc,)
+        assert addressing.answered(announced(), pair.endpoints.rpc) == (pair.endpoints.rpc, pair.endpoints.event)
+        assert addressing.why_not(announced()) == ""
+        assert addressing.endpoints(announced(TWO), 0) == ()
+        assert "has it ended?" in addressing.why_not(announced(TWO))
+        pair.close()  # the sockets leave by themselves
+        transport.close()
+        assert addressing.endpoints(announced(), 0) == ()
+
+    asyncio.run(main())
+
+
+def test_two_workers_have_two_places() -> None:
+    """For calls and events each."""
+    network = MemoryNetwork()
+
+    async def main() -> None:
+        transport = MemoryTransport(network)
+        pairs = [
+            MemoryAddressing(network).listen(
+                instance, transport.router(lambda *_: None), transport.publisher(lambda *_: None)
+            )
+            for instance in (ONE, TWO)
+        ]
+        places = {place for pair in pairs for place in (pair.endpoints.rpc, pair.endpoints.event)}
+        assert len(places) == 4
+        transport.close()
+
+    asyncio.run(main())
+
+
+def test_who_has_a_port_is_elsewhere() -> None:
+    """It can be reached by the network of hosts, and not by this one."""
+    addressing = MemoryAddressing(MemoryNetwork())
+    assert addressing.can_reach(announced())
+    assert not addressing.can_reach(announced(port=7001))
+
+
+def test_nothing_can_move() -> None:
+    """There are no addresses that come and go, and nothing in between that could answer for another."""
+    addressing = MemoryAddressing(MemoryNetwork())
+    assert (addressing.addresses, addressing.look(0.0)) == ((), False)
+    assert addressing.is_certain("memory:x/calls")
+    assert addressing.is_gone(announced())
+
+
+def test_what_is_said_to_people() -> None:
+    """What may be wrong, and what protects it: nobody else is in this process."""
+    addressing = MemoryAddressing(MemoryNetwork())
+    assert "Has its worker ended" in addressing.hint(announced())
+    assert "Leave the fixed peer out" in addressing.remedy("memory:x/calls")
+    assert "stays in the memory of this process" in NoProtection().describe()
+    assert NoProtection().fingerprints == ("",)

@@ -1,0 +1,289 @@
+"""The sockets in memory that connect: when they are connected, what waits, and what a plain thread sees."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from helpers import wait_until_async
+from lightbus.adapters.memory import network as network_module
+from lightbus.adapters.memory.bound_sockets import MemoryPublisher, MemoryRouter
+from lightbus.adapters.memory.connecting_sockets import MemoryBlockingDealer, MemoryDealer, MemorySubscriber
+from lightbus.adapters.memory.network import MemoryNetwork
+from lightbus.ports.transport import LinkState
+
+MOST = 10_000
+
+
+class Bench:
+    """A network, and sockets that are closed with it."""
+
+    def __init__(self) -> None:
+        self.network = MemoryNetwork()
+        self.received: list[tuple[bytes, bytes]] = []
+        self.states: list[LinkState] = []
+        self.sockets: list[Any] = []
+
+    def router(self) -> MemoryRouter:
+        """Return a socket that is bound."""
+        router = MemoryRouter(self.network, MOST, lambda *message: self.received.append(message))
+        router.bind("here")
+        self.sockets.append(router)
+        return router
+
+    def dealer(self, answers: list[bytes], *, is_link: bool = False) -> MemoryDealer:
+        """Return a socket that is connected, and as a link tells how that goes."""
+        dealer = MemoryDealer(self.network, MOST, "here", answers.append, self.states.append if is_link else None)
+        self.sockets.append(dealer)
+        return dealer
+
+    def frames(self) -> list[bytes]:
+        """Return what the router received."""
+        return [frame for _, frame in self.received]
+
+
+def bench(test: Callable[[Bench], Coroutine[Any, Any, None]]) -> None:
+    """Run a test; afterwards everything is closed."""
+
+    async def main() -> None:
+        made = Bench()
+        try:
+            await test(made)
+        finally:
+            for socket in made.sockets:
+                socket.close()
+
+    asyncio.run(main())
+
+
+def test_frames_wait_for_who_is_not_there_yet() -> None:
+    """Those that are to be sent later, in order; one that is to be sent now is refused."""
+
+    async def test(made: Bench) -> None:
+        sent: list[str] = []
+        dealer = made.dealer([])
+        assert not dealer.send(b"now")
+        dealer.send_later(b"one", lambda: sent.append("one"))
+        dealer.send_later(b"two")
+        assert sent == []
+        made.router()
+        await wait_until_async(lambda: len(made.received) == 2)
+        assert (made.frames(), sent) == ([b"one", b"two"], ["one"])
+        assert dealer.send(b"now")
+
+    bench(test)
+
+
+def test_what_nobody_wants_any_more_is_not_sent() -> None:
+    """It is asked for each frame when it could be sent."""
+
+    async def test(made: Bench) -> None:
+        dealer = made.dealer([])
+        dealer.send_later(b"old", wanted=lambda: False)
+        dealer.send_later(b"new", wanted=lambda: True)
+        made.router()
+        await wait_until_async(lambda: made.received)
+        assert made.frames() == [b"new"]
+
+    bench(test)
+
+
+def test_a_frame_does_not_overtake_those_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the other end reads again they go first."""
+    monkeypatch.setattr(network_module, "HIGH_WATER", 2)
+
+    async def test(made: Bench) -> None:
+        made.router()
+        dealer = made.dealer([])
+        assert [dealer.send(b"%d" % number) for number in range(3)] == [True, True, False]
+        dealer.send_later(b"3")
+        assert not dealer.send(b"4")
+        await wait_until_async(lambda: len(made.received) == 3)
+        assert made.frames() == [b"0", b"1", b"3"]
+
+    bench(test)
+
+
+def test_a_dealer_connects_again() -> None:
+    """To whoever is bound where the other one was."""
+
+    async def test(made: Bench) -> None:
+        first = made.router()
+        dealer = made.dealer([])
+        dealer.send(b"one")
+        await wait_until_async(lambda: made.received)
+        first.close()
+        assert not dealer.send(b"into nothing")
+        made.router()
+        assert dealer.send(b"two")
+        await wait_until_async(lambda: len(made.received) == 2)
+        assert made.frames() == [b"one", b"two"]
+
+    bench(test)
+
+
+def test_a_link_connects_once() -> None:
+    """It tells that it is reached, and when that is over; whoever comes there then is another matter."""
+
+    async def test(made: Bench) -> None:
+        first, dealer = made.router(), made.dealer([], is_link=True)
+        await wait_until_async(lambda: len(made.states) == 2)
+        first.close()
+        await wait_until_async(lambda: len(made.states) == 3)
+        assert made.states == [LinkState.REACHED, LinkState.CONNECTED, LinkState.DISCONNECTED]
+        made.router()
+        assert not dealer.send(b"x")
+
+    bench(test)
+
+
+def test_a_link_to_nobody_is_refused() -> None:
+    """At once, as where nobody listens at an address."""
+
+    async def test(made: Bench) -> None:
+        made.dealer([], is_link=True)
+        await wait_until_async(lambda: made.states)
+        assert made.states == [LinkState.REFUSED]
+
+    bench(test)
+
+
+def test_what_was_sent_before_the_end_arrives_before_it() -> None:
+    """A link tells of its end behind the last frame."""
+
+    async def test(made: Bench) -> None:
+        router, order = made.router(), list[object]()
+        dealer = MemoryDealer(made.network, MOST, "here", order.append, order.append)
+        made.sockets.append(dealer)
+        dealer.send(b"x")
+        await wait_until_async(lambda: made.received)
+        router.send(made.received[0][0], b"last")
+        router.close()
+        await wait_until_async(lambda: LinkState.DISCONNECTED in order)
+        assert order == [LinkState.REACHED, LinkState.CONNECTED, b"last", LinkState.DISCONNECTED]
+
+    bench(test)
+
+
+# Subscribers
+
+
+def test_a_subscriber_says_everything_again_to_the_next_publisher() -> None:
+    """What it is subscribed to belongs to it, and not to a connection; the same prefix twice is said once."""
+
+    async def test(made: Bench) -> None:
+        told: list[tuple[bytes, bool]] = []
+        frames: list[bytes] = []
+
+        def publisher() -> MemoryPublisher:
+            bound = MemoryPublisher(made.network, MOST, lambda *each: told.append(each))
+            bound.bind("here")
+            made.sockets.append(bound)
+            return bound
+
+        subscriber = MemorySubscriber(made.network, MOST, "here", frames.append)
+        made.sockets.append(subscriber)
+        for prefix in (b"a", b"b", b"a"):
+            subscriber.subscribe(prefix)
+        first = publisher()
+        await wait_until_async(lambda: len(told) == 2)
+        subscriber.unsubscribe(b"a")  # one of two
+        subscriber.unsubscribe(b"b")
+        await wait_until_async(lambda: len(told) == 3)
+        first.close()
+        told.clear()
+        second = publisher()
+        await wait_until_async(lambda: told)
+        assert told == [(b"a", True)]
+        second.send(b"abc")
+        await wait_until_async(lambda: frames)
+
+    bench(test)
+
+
+def test_a_paused_subscriber_reads_nothing() -> None:
+    """What arrives meanwhile is read when it goes on."""
+
+    async def test(made: Bench) -> None:
+        told: list[bytes] = []
+        frames: list[bytes] = []
+        publisher = MemoryPublisher(made.network, MOST, lambda prefix, subscribed: told.append(prefix))
+        publisher.bind("here")
+        subscriber = MemorySubscriber(made.network, MOST, "here", frames.append)
+        made.sockets += [publisher, subscriber]
+        subscriber.subscribe(b"")
+        await wait_until_async(lambda: told)
+        subscriber.pause()
+        publisher.send(b"x")
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert frames == []
+        subscriber.resume()
+        await wait_until_async(lambda: frames)
+
+    bench(test)
+
+
+# In a plain thread
+
+
+def test_a_blocking_dealer() -> None:
+    """It sends and receives without a loop, and says whether it ever could."""
+
+    async def test(made: Bench) -> None:
+        router = made.router()
+        dealer = MemoryBlockingDealer(made.network, MOST, "here")
+        made.sockets.append(dealer)
+        assert not dealer.was_used
+        assert await asyncio.to_thread(dealer.send, b"x")
+        assert dealer.was_used
+        await wait_until_async(lambda: made.received)
+        router.send(made.received[0][0], b"answer")
+        assert await asyncio.to_thread(dealer.receive, 10.0) == b"answer"
+        assert await asyncio.to_thread(dealer.receive, 0.0) is None
+
+    bench(test)
+
+
+def test_a_blocking_dealer_without_anybody() -> None:
+    """A look takes a short time: its caller is to see whether the peer is still there."""
+    dealer = MemoryBlockingDealer(MemoryNetwork(), MOST, "nowhere")
+    assert not dealer.send(b"x")
+    assert not dealer.was_used
+    assert dealer.receive(60.0) is None
+    dealer.close()
+
+
+def test_a_blocking_dealer_is_woken_by_its_answer() -> None:
+    """From whatever thread that comes."""
+    network, received = MemoryNetwork(), threading.Event()
+
+    async def serve(stop: asyncio.Event) -> None:
+        def answer(routing_id: bytes, frame: bytes) -> None:
+            router.send(routing_id, frame + b"!")
+
+        router = MemoryRouter(network, MOST, answer)
+        router.bind("here")
+        received.set()
+        await stop.wait()
+        router.close()
+
+    loop, stop = asyncio.new_event_loop(), asyncio.Event()
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve(stop)))
+    thread.start()
+    received.wait()
+    dealer = MemoryBlockingDealer(network, MOST, "here")
+    until = time.monotonic() + 60
+    assert dealer.send(b"x")
+    while (answer := dealer.receive(1.0)) is None and time.monotonic() < until:
+        pass
+    assert answer == b"x!"
+    dealer.close()
+    loop.call_soon_threadsafe(stop.set)
+    thread.join()
+    loop.close()
