@@ -102,6 +102,7 @@ def test_two_packages_in_turn(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split()[-2] for line in printed if "in_flight" in line or "sync_async" in line] == ["-10%", "+50%"]
 
 
+@pytest.mark.long
 def test_compare_measures_the_package_of_a_commit(capsys: pytest.CaptureFixture[str]) -> None:
     """`--compare REF` runs; a commit that there is not is an error that names it."""
     checkout = Path(__file__).parents[2]

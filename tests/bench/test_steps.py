@@ -11,6 +11,7 @@ from bench.steps import BUDGETS, KEPT_IN_TEST, count_steps, over_budget, table
 SIZE = 40
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["calls", "memory"])
 def test_paths_within_their_budgets(kind: str) -> None:
     """Each path of one thing after another takes no more than its budget."""

@@ -122,6 +122,7 @@ def test_section_of_a_larger_whole() -> None:
     assert str(error) == "plugins.state.enabled must be true or false, not 'maybe'."
 
 
+@pytest.mark.long
 @given(st.dictionaries(SECTIONS, JSON | st.dictionaries(KEYS, JSON | st.dictionaries(KEYS, JSON))))
 def test_any_settings_are_taken_or_explained(values: dict[str, Any]) -> None:
     """Whatever a file holds, it becomes a Config or an error of ours, without pydantic's own words."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -406,7 +407,7 @@ class Following(RuleBasedStateMachine):
         assert self.stored == self.head
 
 
-TestFollowing = Following.TestCase
+TestFollowing = pytest.mark.long(Following.TestCase)
 TestFollowing.settings = settings(max_examples=scaled(3000, least=300))
 
 

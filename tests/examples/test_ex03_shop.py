@@ -56,6 +56,7 @@ def statistics(port: int) -> Any:
     return json.loads(ask(port, "/statistics"))
 
 
+@pytest.mark.long
 def test_the_shop(processes: Processes, example: Path, tmp_path: Path, port: int) -> None:
     """One command starts it; Ctrl-C ends it. What is looked at is counted, and each picture resized once."""
     shop = processes.python("run.py", str(port), cwd=example, env={"THUMBNAILS": str(tmp_path)}, name="shop")
@@ -71,6 +72,7 @@ def test_the_shop(processes: Processes, example: Path, tmp_path: Path, port: int
     assert shop.wait(20) == 0
 
 
+@pytest.mark.long
 def test_who_was_away_misses_nothing(processes: Processes, example: Path, port: int) -> None:
     """Pages that are looked at while no dashboard runs are counted by the next one; a killed shop loses none."""
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from fuzz.run import fuzz, replay
 from helpers import scaled
 
 
+@pytest.mark.long
 def test_damaged_messages_raise_nothing() -> None:
     """Decoders and live handlers alike, of a worker and of a listener. A seed that finds something is told."""
     seed = int.from_bytes(os.urandom(4), "big")

@@ -164,6 +164,7 @@ class Fate:
             worker.signal(signal.SIGCONT)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(60 + 2 * SECONDS)
 @pytest.mark.parametrize("mode", ["host", "insecure", "bus_key"])
 def test_whatever_happens_to_workers(

@@ -7,9 +7,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from chaos.run import Plan, run
 
 
+@pytest.mark.long
 def test_no_event_is_lost(chaos: random.Random) -> None:
     """Every event whose `fire` had returned is handled by every group, in order; `nox -s chaos` runs it for long."""
     directory = Path(tempfile.mkdtemp(prefix="lb-chaos-", dir="/tmp"))

@@ -63,6 +63,7 @@ def read(reader: Process) -> list[int]:
     return sorted({int(line.split()[1]) for line in reader.stdout.splitlines() if line.startswith("read ")})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("years", [10, -10])
 def test_a_clock_that_is_moved_by_years(processes: Processes, place: Path, years: int) -> None:
     """

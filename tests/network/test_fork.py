@@ -126,6 +126,7 @@ def network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv("LIGHTBUS_INTERFACES", "127.0.0.1")
 
 
+@pytest.mark.long
 def test_orphans_hold_nobody_up(processes: Processes, network: None, bus: BusPath, door: Door) -> None:
     """
     A worker is killed, and the processes of its pool live on with its sockets.

@@ -72,6 +72,7 @@ def stopped() -> Iterator[Callable[[Process], None]]:
         process.signal(signal.SIGCONT)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("how", "size"), [("stopped", MIB // 4), ("blocked", MIB // 4), ("blocked", 3 * MIB)])
 def test_memory_is_not_filled_for_a_listener_that_hangs(
     network: Network, start: Callable[..., Process], stopped: Callable[[Process], None], how: str, size: int
@@ -97,6 +98,7 @@ def test_memory_is_not_filled_for_a_listener_that_hangs(
     assert [after - at_first < 250 * MIB for after, at_first in zip(most, before, strict=True)] == [True, True]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", ["host", "insecure"])
 def test_careless_listeners_live(network: Network, start: Callable[..., Process], mode: str) -> None:
     """Processes that join and leave a group, and block their loops at times, end as they are told to."""

@@ -188,6 +188,7 @@ def wait_for_workers(bus: BusPath, count: int) -> None:
     wait_until(lambda: len(bus.client.engine.snapshot.by_api.get("work", ())) == count, what=f"{count} are known")
 
 
+@pytest.mark.long
 def test_a_key_is_replaced_while_calls_flow(
     network: Network, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

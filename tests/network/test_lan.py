@@ -91,6 +91,7 @@ def measured(what: str, seconds: float, bound: float) -> None:
 # --- who is there -----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", ["bus_key", "insecure"])
 def test_hosts_find_each_other(lan: Lan, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     """By multicast alone they call and hear each other; with a key, and only then, nothing can be read on the way."""
@@ -110,6 +111,7 @@ def test_hosts_find_each_other(lan: Lan, monkeypatch: pytest.MonkeyPatch, mode: 
     assert readable == ((False, False) if mode == "bus_key" else (True, True))
 
 
+@pytest.mark.long
 def test_other_hosts_see_nothing_and_get_nothing(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> None:
     """A host with another key, or none, on the same network and with the same bus name, has nothing of it."""
     one, two, three = (lan.host(number) for number in (1, 2, 3))
@@ -207,6 +209,7 @@ def test_an_impostor_costs_failed_handshakes(lan: Lan, tmp_path: Path, monkeypat
 # --- a cable ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_cable_is_pulled_and_put_back(lan: Lan) -> None:
     """Calls in progress fail with PeerLost, new ones go to the other host, and afterwards to both; no event is lost."""
     one, two, three = (lan.host(number) for number in (1, 2, 3))
@@ -408,6 +411,7 @@ def test_port_5353_is_taken(lan: Lan, tmp_path: Path) -> None:
 # --- a bad cable ------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_slow_and_lossy_network(lan: Lan, chaos: random.Random) -> None:
     """Where packets take 100 ms each way and a twentieth is lost, peers find each other; no call or event is lost."""
     one, three = lan.host(1), lan.host(3)

@@ -90,6 +90,7 @@ def read(reader: Process) -> list[str]:
     return [line for line in reader.stdout.splitlines() if line.startswith("read ")]
 
 
+@pytest.mark.long
 def test_a_job_among_workers_of_other_services(processes: Processes, place: Path) -> None:
     """It registers its API, fires and ends: its events arrive, though nobody knows the API, and so they do again."""
     reader = worker(processes, place, "reader")
@@ -104,6 +105,7 @@ def test_a_job_among_workers_of_other_services(processes: Processes, place: Path
     assert sorted(read(reader)) == [f"read {number} 1" for number in range(1, 6)]
 
 
+@pytest.mark.long
 def test_a_journal_of_a_process_that_was_killed(processes: Processes, place: Path) -> None:
     """What it had published itself, and nobody was there to hear, is served by a worker of another service."""
     job = processes.python("-c", LIVES_ON, cwd=place)
@@ -115,6 +117,7 @@ def test_a_journal_of_a_process_that_was_killed(processes: Processes, place: Pat
     reader.wait_for_line("^read 3 1$", 30)
 
 
+@pytest.mark.long
 def test_the_groups_of_the_own_service_are_owed_it(processes: Processes, place: Path) -> None:
     """A group that is away is given what was fired meanwhile, by whoever keeps it; then the own service goes on."""
     news, reader = worker(processes, place, "news"), worker(processes, place, "reader")

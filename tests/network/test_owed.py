@@ -155,6 +155,7 @@ def _lost_by(bus: BusPath, publisher: Process) -> int:
     return sum(group["lost"] for group in bus.internal.events.groups(bus_options={"peer": instance}))
 
 
+@pytest.mark.long
 def test_a_slow_consumer(start: Callable[..., Process], bus: BusPath) -> None:
     """10 ms per event behind 200 MB fired at once: publisher and a fast group go on, and what waits is on disk."""
     publisher, slow = start("sale"), start("tally", LISTENERS="slow", PAUSE="0.01")

@@ -436,4 +436,4 @@ class AgainstAModel(RuleBasedStateMachine):
             self.directory.cleanup()
 
 
-TestAgainstAModel = AgainstAModel.TestCase
+TestAgainstAModel = pytest.mark.long(AgainstAModel.TestCase)

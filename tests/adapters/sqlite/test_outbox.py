@@ -161,6 +161,7 @@ for number in range(10**6):
     assert waiting[: len(said) + len(whole)] == said + whole
 
 
+@pytest.mark.long
 @given(
     st.lists(
         st.tuples(st.sampled_from(["put", "deliver", "look"]), st.integers(0, 5), st.sampled_from(["auth", "mail"])),

@@ -150,6 +150,7 @@ def kept(processes: Processes) -> tuple[Process, list[int]]:
     return demo, pids_in(demo.stdout)
 
 
+@pytest.mark.long
 def test_keep_leaves_workers_for_a_second_terminal(processes: Processes) -> None:
     """The commands it shows work as they are, what they do is shown, and Ctrl-C ends everything quietly."""
     demo, pids = kept(processes)

@@ -6,12 +6,15 @@ import re
 import signal
 from typing import TYPE_CHECKING
 
+import pytest
+
 from helpers import wait_until
 
 if TYPE_CHECKING:
     from ..conftest import Commands
 
 
+@pytest.mark.long
 def test_groups_and_what_was_set_aside(commands: Commands) -> None:
     """A group is shown with its lag and losses, what it failed on can be looked at, given again and dropped."""
     _, shop = commands.services()

@@ -47,6 +47,7 @@ def test_internal_events() -> None:
     assert shown == [False, True, True, True]
 
 
+@pytest.mark.long
 def test_inspect(commands: Commands) -> None:
     """Every filter finds what it is for, in each form; what is not there is said, and has an exit code."""
     auth, _ = commands.services()
