@@ -44,6 +44,8 @@ class PublisherConnection:
 
     def __init__(self, context: ConsumerContext, transport: Transport, peer: Peer) -> None:
         self.subscriptions: dict[ListenerQueue, Subscription] = {}
+        self._named: dict[tuple[str, str], list[Subscription]] = {}
+        """By API and group."""
         self._context = context
         self._note_received = context.pace.note_received
         self._presence = PRESENCE_PREFIX + os.urandom(16)
@@ -92,6 +94,7 @@ class PublisherConnection:
                 group=group,
                 on_live=self._on_live,
             )
+            self._named.setdefault(subscription.name, []).append(subscription)
             self._intakes.clear()
             subscription.join()
         return subscription
@@ -100,6 +103,7 @@ class PublisherConnection:
         """Have a listener follow this publisher no more: what it has handled is acknowledged, and its group left."""
         subscription = self.subscriptions.pop(queue, None)
         if subscription is not None:
+            self._named[subscription.name].remove(subscription)
             self._intakes.clear()
             self._acks.flush()
             if subscription.assignment.group:
@@ -113,7 +117,8 @@ class PublisherConnection:
     @property
     def is_live(self) -> bool:
         """Whether all that is assigned to our listeners arrives."""
-        return bool(self.subscriptions) and all(each.is_live for each in self.subscriptions.values())
+        newest_first = reversed(self.subscriptions.values())
+        return bool(self.subscriptions) and all(each.is_live for each in newest_first)
 
     def _on_live(self) -> None:
         """Record that a listener follows all that was assigned to it."""
@@ -232,14 +237,12 @@ class PublisherConnection:
                 subscription.join_again()
 
     def _on_assign(self, message: Assign) -> None:
-        for subscription in self.subscriptions.values():
-            if subscription.name == (message.api, message.group):
-                subscription.assigned(message)
+        for subscription in list(self._named.get((message.api, message.group), ())):
+            subscription.assigned(message)
 
     def _on_streams(self, message: Streams) -> None:
-        for subscription in self.subscriptions.values():
-            if subscription.name == (message.api, message.group):
-                subscription.intake.on_streams(message)
+        for subscription in list(self._named.get((message.api, message.group), ())):
+            subscription.intake.on_streams(message)
 
     def _not_handled(self, message: Message | None, error: Exception) -> None:
         """Note that something that arrived led to nothing; the next message is read as if there had not been any."""
