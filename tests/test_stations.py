@@ -98,7 +98,7 @@ def test_from_fire_to_the_socket(buses: tuple[BusPath, BusPath]) -> None:
     async def main() -> None:
         await publishes.client.start_worker()
         publisher: Any = publishes.client.engine.publisher
-        journal, socket = publishes.client.engine.shelf.own(), publisher.broadcast._send.__self__
+        journal, socket = publishes.client.engine.journals.own(), publisher.broadcast._send.__self__
         append, send = journal.append, socket._send
 
         def note_append(events: Any) -> Any:

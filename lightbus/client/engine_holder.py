@@ -89,7 +89,7 @@ class EngineHolder:
     def abandon(self) -> tuple[Any, ...]:
         """Forget what the parent of a forked child uses, and return it: collected, it would be closed."""
         if self._engine is not None:
-            self._engine.shelf.abandon()
+            self._engine.journals.abandon()
         inherited = self._engine, self._channel, self.lock
         self._engine = self._channel = None
         self.lock = threading.RLock()

@@ -189,14 +189,16 @@ class UnpublishedEvents:
         """Publish again, unless this process ends before, where something is left to be published. At first use."""
         if self._workers.worker is not None or not self._registration.kept():
             return
-        if Outbox.exists(engine.shelf.path) or engine.shelf.is_left():
+        if Outbox.exists(engine.journals.path) or engine.journals.is_left():
             self._resuming = _later(PUBLISH_AFTER, self._publish_what_is_left)
 
     def _publish_what_is_left(self) -> None:
         with contextlib.suppress(LightbusException):  # closed meanwhile, or what cannot be read: firing says so
             engine, names = self._engines.engine, self._registration.kept()
-            waiting = {*names}.intersection(self._open_outbox().counts()) if Outbox.exists(engine.shelf.path) else set()
-            is_left = engine.shelf.is_left()
+            waiting = (
+                {*names}.intersection(self._open_outbox().counts()) if Outbox.exists(engine.journals.path) else set()
+            )
+            is_left = engine.journals.is_left()
             if not waiting and not is_left:
                 return
             missing = engine.questions.wait_for_blocking(names, Deadline.after(engine.config.discovery.wait))
@@ -210,7 +212,7 @@ class UnpublishedEvents:
         """Return whether an event of an API that is not registered here exists, as far as this host has ever seen."""
         if (api_name, name) in self._registration.schema.events:
             return True
-        return Outbox.exists(self._engines.engine.shelf.path) and name in self._open_outbox().seen(api_name)
+        return Outbox.exists(self._engines.engine.journals.path) and name in self._open_outbox().seen(api_name)
 
     def note_seen(self, message: EventMessage) -> None:
         """Remember that there is such an event: then it can be kept when nobody is there to publish it."""
@@ -225,7 +227,7 @@ class UnpublishedEvents:
     def _open_outbox(self) -> Outbox:
         with self._engines.lock:
             if self._outbox is None:
-                self._outbox = Outbox(self._engines.engine.shelf.path)
+                self._outbox = Outbox(self._engines.engine.journals.path)
             return self._outbox
 
 

@@ -14,7 +14,7 @@ from ..exceptions import UnsupportedUse
 __all__ = ["CHANGE_TIMEOUT", "WorkerHolder"]
 
 CHANGE_TIMEOUT = 2.0
-"""Seconds for which a thread waits for a running worker to take in what is new."""
+"""Seconds for which a thread waits for a running worker to register what is new."""
 
 
 class WorkerHolder:
@@ -72,7 +72,7 @@ class WorkerHolder:
             self.worker.request_stop()
 
     def change(self, make: Callable[[Worker], Coroutine[Any, Any, None]]) -> None:
-        """Have a running worker take in what is new; in a plain thread, return when it has."""
+        """Have a running worker register what is new; in a plain thread, return when it has."""
         worker = self.worker
         if worker is None or worker.loop.is_closed():
             return

@@ -1,4 +1,4 @@
-"""How far one consumer group has come in one journal: acknowledged, doubtful, owed. Facts in, what to store out."""
+"""How far a group has come in one journal: acknowledged, possibly delivered, owed. Facts in, what to store out."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Standing(NamedTuple):
     Attributes:
         cursor: everything up to this sequence was handled.
         head: the newest sequence.
-        doubtful: up to this one events behind the cursor may have been begun by somebody who did not finish them.
+        possibly_delivered: up to this one somebody may have begun events behind the cursor, and not finished them.
 
     """
 
     cursor: int
     head: int
-    doubtful: int
+    possibly_delivered: int
 
 
 class Cursors(Generic[K]):
@@ -40,7 +40,7 @@ class Cursors(Generic[K]):
 
     def __init__(self, acked: Mapping[K, int]) -> None:
         self.acked: dict[K, int] = dict(acked)
-        self._doubtful: dict[K, int] = {}
+        self._possibly_delivered: dict[K, int] = {}
 
     def begin(self, topic: K, position: int) -> bool:
         """Set where a topic begins, unless it has begun already; return whether that is to be stored."""
@@ -54,15 +54,15 @@ class Cursors(Generic[K]):
         if sequence <= self.acked.get(topic, 0):
             return False
         self.acked[topic] = sequence
-        if self._doubtful.get(topic, 0) <= sequence:
-            self._doubtful.pop(topic, None)
+        if self._possibly_delivered.get(topic, 0) <= sequence:
+            self._possibly_delivered.pop(topic, None)
         return True
 
     def mark_in_flight(self, heads: Iterable[tuple[K, int]]) -> None:
         """Record that whoever had these topics is gone: all up to these sequences may have been begun."""
         for topic, head in heads:
             if head > self.acked.get(topic, 0):
-                self._doubtful[topic] = max(head, self._doubtful.get(topic, 0))
+                self._possibly_delivered[topic] = max(head, self._possibly_delivered.get(topic, 0))
 
     def adopt_reported(self, topic: K, sequence: int) -> bool:
         """
@@ -71,11 +71,11 @@ class Cursors(Generic[K]):
         What it has not handled it has not begun: nothing is in flight. A word that is behind the cursor is an old one.
         """
         if sequence >= self.acked.get(topic, 0):
-            self._doubtful.pop(topic, None)
+            self._possibly_delivered.pop(topic, None)
         return self.acknowledge(topic, sequence)
 
     def standing(self, topic: K, head: int, failed: int = 0) -> Standing:
         """Return where a topic stands; `failed`: the last sequence of which a delivery is on record."""
         cursor = min(self.acked.get(topic, 0), head)
-        doubtful = max(failed, self._doubtful.get(topic, 0))
-        return Standing(cursor, head, doubtful if doubtful > cursor else 0)
+        possibly_delivered = max(failed, self._possibly_delivered.get(topic, 0))
+        return Standing(cursor, head, possibly_delivered if possibly_delivered > cursor else 0)

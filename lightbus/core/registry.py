@@ -122,7 +122,7 @@ class Registry:
         self.peers: dict[InstanceId, Peer] = {}
         self._evicted: dict[InstanceId, None] = {}
         self.ignored: dict[str, int] = {"own": 0, "evicted": 0, "full": 0}
-        """Announcements that were not taken in, by reason."""
+        """Announcements that were not noted, by reason."""
 
     # In: hints
 
@@ -181,11 +181,11 @@ class Registry:
         draining: bool = False,
         source: Source = Source.SEED,
     ) -> list[Fact]:
-        """Take in a WELCOME: this instance is there, at this endpoint, and says this of itself."""
+        """Record a WELCOME: this instance is there, at this endpoint, and says this of itself."""
         facts = self._evict_predecessors(announcement.instance, endpoint)
         known = self.peers.get(announcement.instance)
         if known is None:
-            self._make_room()  # whoever answered is taken in, room or not: we dialled it
+            self._make_room()  # whoever answered is noted, room or not: we dialled it
             known = Peer(
                 announcement=announcement, state=PeerState.UNVERIFIED, source=source, changed_at=now, heard_at=now
             )
@@ -238,7 +238,7 @@ class Registry:
 
     # Out
 
-    def is_doubtful(self, peer: Peer) -> bool:
+    def is_unproven(self, peer: Peer) -> bool:
         """Return whether a peer never answered, and is announced as ours are not."""
         return not peer.endpoint and self._worth(peer.announcement) != (True, True)
 

@@ -53,7 +53,7 @@ class Stream:
         owner: whose it is; neither.
         cursor: everything up to this sequence was handled before.
         head: the newest sequence that is known of.
-        doubtful: up to this one events may have been begun by somebody else.
+        possibly_delivered: up to this one events may have been begun by somebody else.
 
     """
 
@@ -62,10 +62,9 @@ class Stream:
         "_asked",
         "_confirmed",
         "_done",
-        "_doubts",
+        "_possible_left",
         "_told",
         "at_hand",
-        "doubtful",
         "failures",
         "handled",
         "head",
@@ -74,6 +73,7 @@ class Stream:
         "order",
         "owner",
         "position",
+        "possibly_delivered",
         "queued",
         "ready",
         "size",
@@ -81,7 +81,7 @@ class Stream:
         "watermark",
     )  # fmt: skip
 
-    def __init__(self, key: Any, owner: Any = None, *, cursor: int, head: int = 0, doubtful: int = 0) -> None:
+    def __init__(self, key: Any, owner: Any = None, *, cursor: int, head: int = 0, possibly_delivered: int = 0) -> None:
         self.key = key
         self.owner = owner
         self.position = cursor
@@ -89,7 +89,7 @@ class Stream:
         self.handled = cursor
         """Everything up to here was handled."""
         self.head = max(head, cursor)
-        self.doubtful = doubtful
+        self.possibly_delivered = possibly_delivered
         self.ready: deque[Entry] = deque()
         self.size = 0
         """Bytes of the records of those that are ready."""
@@ -113,7 +113,7 @@ class Stream:
         self._confirmed = 0
         self._told: deque[tuple[int, int]] = deque([(cursor, 0)])
         """What the publisher was told and has not confirmed: up to where, and how many events that makes in all."""
-        self._doubts = UNCONFIRMED
+        self._possible_left = UNCONFIRMED
 
     # In
 
@@ -145,12 +145,12 @@ class Stream:
         return taken
 
     def heard_of(self, head: int) -> None:
-        """Take in which event is the newest."""
+        """Record which event is the newest."""
         if head > self.head:
             self.head = head
 
     def page(self, entries: Sequence[Any], through: int, *, trimmed: int = 0) -> int:
-        """Take in the answer to what was asked for; return how many events were taken."""
+        """Record the answer to what was asked for; return how many events were taken."""
         self.failures = 0
         asked, self._asked = self._asked, None
         aside, self._aside = self._aside, deque()
@@ -220,27 +220,27 @@ class Stream:
         """
         ready, taken = self.ready, list[Entry]()
         room = 0 if self.at_hand else min(most, UNCONFIRMED - self._done + self._confirmed - already)
-        while ready and len(taken) < room and ready[0][0] < before and not self.is_doubtful(ready[0]):
+        while ready and len(taken) < room and ready[0][0] < before and not self.is_possibly_delivered(ready[0]):
             taken.append(entry := ready.popleft())
             self.size -= len(entry[2])
         return taken
 
     @property
-    def is_next_doubtful(self) -> bool:
+    def is_next_possibly_delivered(self) -> bool:
         """Whether the start of the next event is to be recorded first."""
-        return bool(self.ready) and self.is_doubtful(self.ready[0])
+        return bool(self.ready) and self.is_possibly_delivered(self.ready[0])
 
-    def is_doubtful(self, entry: Entry) -> bool:
+    def is_possibly_delivered(self, entry: Entry) -> bool:
         """Return whether somebody else may have begun this event: its start is to be recorded first."""
-        return entry.sequence <= self.doubtful and self._doubts > 0
+        return entry.sequence <= self.possibly_delivered and self._possible_left > 0
 
     def done(self, entry: Entry, count: int = 1) -> None:
         """Record that an event was handled, the last of so many that were handed out together."""
         self.at_hand -= count
         self._done += count
         sequence = entry[0]
-        if sequence <= self.doubtful:
-            self._doubts -= count
+        if sequence <= self.possibly_delivered:
+            self._possible_left -= count
         if not self.ready and not self.at_hand and self.position > sequence:
             sequence = self.position  # what was skipped behind it is not owed any more
         if sequence > self.handled:

@@ -62,21 +62,21 @@ class WorkerParts:
     backend_listeners: BackendListeners | None
     learner: PeerLearner
     left_behind: LeftBehind
-    care: JournalMaintenance
+    maintenance: JournalMaintenance
     internal_apis: tuple[Api, ...]
     """Which everybody can ask a worker."""
     end_watching_journals: Callable[[], None]
 
     def let_go(self) -> None:
         """Stop what a node does not end that leaves with its loop."""
-        self.care.abandon()
+        self.maintenance.abandon()
         self.end_watching_journals()
 
     async def stop(self) -> None:
         """Return when no thread of ours touches a journal any more, and no event backend is in use."""
         if self.backends is not None:
             await self.backends.stop()
-        await self.care.stop()
+        await self.maintenance.stop()
         self.end_watching_journals()
 
 
@@ -121,7 +121,7 @@ def assemble(
         backend_listeners=None if backends is None else BackendListeners(engine.identity, backends, consumer),
         learner=learner,
         left_behind=left_behind,
-        care=JournalMaintenance(engine.shelf, groups, engine.config, engine.executor, left_behind.look),
+        maintenance=JournalMaintenance(engine.journals, groups, engine.config, engine.executor, left_behind.look),
         internal_apis=_internal_apis(client, presence, consumer, backends),
         end_watching_journals=_watch_journals(engine, groups),
     )
@@ -146,7 +146,7 @@ def _handlers(client: Served, outlet: Outlet, backends: Backends | None, *, serv
     coordinator = Coordinator(
         engine.identity,
         apis,
-        engine.shelf,
+        engine.journals,
         outlet.reply,
         receivers,
         member_timeout=engine.config.worker.member_timeout,
@@ -155,7 +155,7 @@ def _handlers(client: Served, outlet: Outlet, backends: Backends | None, *, serv
         engine.identity,
         apis,
         outlet.publish,
-        engine.shelf,
+        engine.journals,
         receivers,
         when_handled=coordinator.when_handled,
         on_subscription=coordinator.subscribed,
@@ -176,7 +176,7 @@ def _handlers(client: Served, outlet: Outlet, backends: Backends | None, *, serv
     )
     outgoing: EventPublisher = publisher
     if backends is not None:
-        directory = engine.shelf.path
+        directory = engine.journals.path
         outgoing = BackendPublisher(publisher, backends, apis, directory=directory, executor=lambda: engine.executor)
     return Handlers(server=server, publisher=publisher, coordinator=coordinator, outgoing=outgoing)
 
@@ -200,7 +200,7 @@ def _consumer(
 
 def _left_behind(engine: Engine, groups: GroupDirectory, on_changed: Callable[[], None]) -> LeftBehind:
     return LeftBehind(
-        engine.shelf,
+        engine.journals,
         groups,
         services=lambda: _services_here(engine),
         published=lambda: engine.snapshot.by_api,
@@ -263,7 +263,7 @@ def _watch_journals(engine: Engine, groups: GroupDirectory) -> Callable[[], None
         with contextlib.suppress(RuntimeError):  # the loop was closed just now
             loop.call_soon_threadsafe(groups.journal_added, journal)
 
-    return engine.shelf.observe(opened)
+    return engine.journals.observe(opened)
 
 
 def _services_here(engine: Engine) -> set[str]:

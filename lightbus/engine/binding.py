@@ -28,7 +28,6 @@ from ..wire.envelope import (
     Ack,
     Batch,
     Beat,
-    Bury,
     Cancel,
     Drained,
     Error,
@@ -41,6 +40,7 @@ from ..wire.envelope import (
     Leave,
     Message,
     Open,
+    Reject,
     Release,
     Request,
     Start,
@@ -136,7 +136,7 @@ class Binding:
             engines=self.introductions.engines,
         )
 
-    # Life
+    # From beginning to end
 
     @property
     def endpoints(self) -> Endpoints:
@@ -225,7 +225,7 @@ class Binding:
             Fetch: ask_coordinator,
             Ack: ask_coordinator,
             Start: ask_coordinator,
-            Bury: ask_coordinator,
+            Reject: ask_coordinator,
             Release: ask_coordinator,
             Leave: ask_coordinator,
             Beat: ask_coordinator,

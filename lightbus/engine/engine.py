@@ -79,7 +79,7 @@ class Engine:
         """Publishes for this process, while it is a worker."""
         self.network = Network(config, identity.bus, discovery=discovery, transport=transport, directory=directory)
         self.transport = self.network.transport
-        self.shelf = JournalSet(config, identity)
+        self.journals = JournalSet(config, identity)
         self.event_backends = EventBackendChoice(config)
         """Which APIs' events are kept elsewhere than in the journals."""
         self.loop_host = LoopHost(self)
@@ -113,7 +113,7 @@ class Engine:
     def pause(self, seconds: float) -> Callable[[], None]:
         """Have the node and its journals stand still, and return what lets them go on: for a fork."""
         go_on = self.loop_host.pause(seconds)
-        use_journals = self.shelf.pause(seconds)
+        use_journals = self.journals.pause(seconds)
 
         def resume() -> None:
             use_journals()
@@ -168,7 +168,7 @@ class Engine:
         all_closed = self.doors.close(at_exit=at_exit)
         if self._executor is not None:
             self._executor.shutdown()
-        self.shelf.close()
+        self.journals.close()
         if all_left and all_closed:
             self.transport.close()
 
@@ -189,7 +189,7 @@ class Engine:
             self._was_worker = False
         node = self._new_node([peer for peer in self.snapshot.peers.values() if peer.is_up])
         self.snapshot = node.registry.snapshot()
-        self._forwarder = Forwarder(self, self.shelf.path)
+        self._forwarder = Forwarder(self, self.journals.path)
         return node
 
     def node_left(self, known: Sequence[Peer], *, served: bool) -> None:

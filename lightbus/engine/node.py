@@ -106,7 +106,7 @@ class Node:
         self.registry.inherit(known, time.monotonic())
         self.peers.dialler.confirm(self.registry.peers.values())
 
-    # Life
+    # From beginning to end
 
     async def start(self) -> None:
         """Begin to look for peers. Problems of discovery are logged by it and stop nothing."""

@@ -130,12 +130,12 @@ class PeerApi(Api):
         """
         problems = _problems(self._parts)
         engine = self._client.engine
-        look = partial(refusals, engine.shelf.path, engine.identity.host)
+        look = partial(refusals, engine.journals.path, engine.identity.host)
         try:
             refused = await asyncio.get_running_loop().run_in_executor(engine.executor, look)
         except JournalError as error:
             refused = [str(error)]
-        look = partial(aside_sentences, engine.shelf.path, engine.identity.host)
+        look = partial(aside_sentences, engine.journals.path, engine.identity.host)
         refused += await asyncio.get_running_loop().run_in_executor(engine.executor, look)
         losses = _losses(self._parts)
         return {"healthy": not problems, "problems": problems, "losses": losses, "refused": refused}
@@ -191,7 +191,7 @@ def _problems(parts: Parts) -> list[str]:
     problems = []
     if parts.binding.introductions.draining:
         problems.append("It is shutting down, and takes nothing new.")
-    if parts.server.is_doubtful:
+    if parts.server.has_just_stalled:
         problems.append("Its event loop has just stood still: something blocks it, or the process was stopped.")
     if (crowding := parts.binding.crowding) is not None:
         problems.append(crowding)

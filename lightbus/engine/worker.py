@@ -74,7 +74,7 @@ class Worker:
         self._added: list[Listener] = []
         self._advertising: set[asyncio.Task[None]] = set()
 
-    # Life
+    # From beginning to end
 
     async def start(self) -> None:
         """Bind, run the start hooks, set the listeners up, and announce."""
@@ -127,7 +127,7 @@ class Worker:
         if self.parts is not None:
             await self.parts.stop()
         await self.engine.loop_host.release()
-        self.engine.shelf.release()
+        self.engine.journals.release()
         await self._last_hook("after_worker_stopped")
         logger.info("Stopped %s", self.engine.identity)
 
@@ -150,7 +150,7 @@ class Worker:
             self.engine.publisher = None
             if self.parts is not None:
                 self.parts.let_go()
-            self.engine.shelf.release()
+            self.engine.journals.release()
         self._node = None
         if self.watchdog is not None:
             self.watchdog.stop()
@@ -221,7 +221,7 @@ class Worker:
         if all(event.delivery == "best_effort" for event in events):
             return
         try:
-            self.engine.shelf.own()
+            self.engine.journals.own()
         except JournalError as error:
             logger.error("%s Until then no event can be fired here that is to be kept.", error)
 

@@ -13,7 +13,7 @@ from .listener_queue import ListenerQueue
 
 __all__ = ["AGAIN_AFTER", "BackendAcks", "topic_of"]
 
-logger = logging.getLogger("lightbus.consuming")
+logger = logging.getLogger("lightbus.listeners")
 
 AGAIN_AFTER = 0.5
 """Seconds after which a backend is asked or told again what it did not answer."""

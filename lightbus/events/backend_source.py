@@ -21,7 +21,7 @@ from .loss_reports import LossReports
 
 __all__ = ["BackendSource"]
 
-logger = logging.getLogger("lightbus.consuming")
+logger = logging.getLogger("lightbus.listeners")
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class BackendSource:
         self._failures = RecurringLog(logger)
         self._closed = False
 
-    # Life
+    # From beginning to end
 
     async def start(self) -> None:
         """Join the group; tried again until it works, which is not waited for."""
@@ -125,12 +125,12 @@ class BackendSource:
     # What the backend says
 
     def follow(self, states: Sequence[TopicState]) -> None:
-        """Take in how topics stand that are ours."""
+        """Record how topics stand that are ours."""
         for topic, cursor, head, begun in states:
             stream = self._streams.get(topic)
             if stream is None:
                 key = (self._store, *topic)
-                stream = self._streams[topic] = Stream(key, self, cursor=cursor, head=head, doubtful=begun)
+                stream = self._streams[topic] = Stream(key, self, cursor=cursor, head=head, possibly_delivered=begun)
                 stream.order = self._order
                 stream.watermark = self._told
             else:

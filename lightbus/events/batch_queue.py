@@ -62,7 +62,7 @@ class BatchQueue(ListenerQueue):
 
     def comes_alone(self, stream: Stream) -> bool:
         """Return whether the next event of a stream is to be given by itself: it, or a batch with it, failed before."""
-        return stream in self._retries or stream.is_next_doubtful
+        return stream in self._retries or stream.is_next_possibly_delivered
 
     def give_back(self, whose: Whose) -> None:
         """Leave a turn to whoever takes the next one."""

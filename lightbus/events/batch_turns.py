@@ -23,7 +23,7 @@ from .listener_turns import ListenerTurns
 
 __all__ = ["BatchTurns"]
 
-logger = logging.getLogger("lightbus.consuming")
+logger = logging.getLogger("lightbus.listeners")
 
 
 class _Given:
@@ -99,7 +99,7 @@ class BatchTurns(ListenerTurns):
                         going_on = await delivery.give_again(stream, left.entry, 2, turn, retry.pause)
                     else:
                         queue.handled(stream, [left.entry])
-            while going_on and not queue.is_closed and stream.is_next_doubtful:
+            while going_on and not queue.is_closed and stream.is_next_possibly_delivered:
                 entry = stream.take(before)
                 if entry is None:
                     break

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Consumer"]
 
-logger = logging.getLogger("lightbus.consuming")
+logger = logging.getLogger("lightbus.listeners")
 
 TICK = 1.0
 
@@ -243,14 +243,14 @@ class Consumer:
     def _tick(self) -> None:
         self._timer = self._loop.call_later(TICK, self._tick)
         now = self._loop.time()
-        stood_still = now - self._ticked_at > self._config.worker.member_timeout
+        loop_stalled = now - self._ticked_at > self._config.worker.member_timeout
         self._ticked_at = now
-        if stood_still:
+        if loop_stalled:
             # Others have our partitions by now. What waits here is theirs; what we say of it would be refused.
             self.counts["standstills"] += 1
             text = "The event loop stood still for long; events that waited meanwhile are left to their new owners"
             self._failures.say("clock", logging.WARNING, text)
         for connection in list(self._connections.values()):
-            if stood_still:
+            if loop_stalled:
                 connection.join_again()
             connection.tick()

@@ -23,7 +23,7 @@ from ..membership.context import Identity
 from ..membership.guard import Guard
 from ..recurring import RecurringLog
 from ..service.api import ApiRegistry
-from ..wire.envelope import Ack, Beat, Bury, Error, Fetch, Join, Leave, Message, Open, Release, Start
+from ..wire.envelope import Ack, Beat, Error, Fetch, Join, Leave, Message, Open, Reject, Release, Start
 from ..wire.sizes import Receivers
 from .ack_waiters import AckWaiters, OnHandled
 from .cursor_store import CursorStore
@@ -55,7 +55,7 @@ class Coordinator:
     Args:
         identity: who we are.
         apis: whose events we publish.
-        shelf: the journals.
+        journals: the journals.
         reply: sends a frame to a routing id.
         receivers: who is subscribed, and how large a message it takes.
         member_timeout: seconds without a sign of life after which a member loses its partitions.
@@ -74,18 +74,18 @@ class Coordinator:
         self,
         identity: Identity,
         apis: ApiRegistry,
-        shelf: JournalSource,
+        journals: JournalSource,
         reply: Callable[[bytes, bytes], bool],
         receivers: Receivers,
         *,
         member_timeout: float = 10.0,
     ) -> None:
         self.counts: Counter[str] = Counter()
-        """joined, left, lost, hung, acked, refused_acks, unbelieved, redelivered, dead_lettered, pages, given_late,
-        unwatched."""
+        """joined, left, lost, hung, acked, refused_acks, impossible_acks, redelivered, dead_lettered, pages,
+        given_late, unwatched."""
         self.guard = Guard(logger)
         self.groups: dict[tuple[str, str], GroupState] = {}
-        self.journals = ServedJournals(shelf, apis)
+        self.journals = ServedJournals(journals, apis)
         self.progress = GroupProgress(self.groups, self.journals)
         self._member_timeout = member_timeout
         self._failures = RecurringLog(logger)
@@ -176,7 +176,7 @@ def _table(asked: MemberRequests, delivery: DeliveryRequests) -> dict[type, Call
         Fetch: delivery.on_fetch,
         Ack: delivery.on_ack,
         Start: delivery.on_start,
-        Bury: delivery.on_dead_letter,
+        Reject: delivery.on_dead_letter,
         Release: asked.on_release,
         Leave: asked.on_leave,
         Beat: asked.on_beat,

@@ -31,7 +31,7 @@ class CursorStore:
         progress: knows how far a group can have come.
         waiters: are called back when all groups have handled an event.
         send: answers a member.
-        counts: of the coordinator: acked, unbelieved.
+        counts: of the coordinator: acked, impossible_acks.
 
     """
 
@@ -72,7 +72,7 @@ class CursorStore:
             if cursors is None:
                 continue
             if not self._progress.has_reached(group, journal, topic, sequence):
-                self._counts["unbelieved"] += 1
+                self._counts["impossible_acks"] += 1
             elif cursors.adopt_reported(topic, sequence):
                 self.note(journal, group.info.name, topic, sequence)
                 self._waiters.acknowledged(topic)

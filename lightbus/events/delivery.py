@@ -25,7 +25,7 @@ from .listener_queue import ListenerQueue, Retry
 
 __all__ = ["Delivery", "failures", "next_pause"]
 
-logger = logging.getLogger("lightbus.consuming")
+logger = logging.getLogger("lightbus.listeners")
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 300.0

@@ -9,7 +9,7 @@ from collections import Counter
 from ..adapters.sqlite.topic import Topic
 from ..exceptions import PeerRefused
 from ..membership.context import Identity
-from ..wire.envelope import Ack, Acked, Bury, Fetch, Page, Start, Started
+from ..wire.envelope import Ack, Acked, Fetch, Page, Reject, Start, Started
 from ..wire.sizes import Receivers, fitting
 from .cursor_store import CursorStore
 from .group_members import GroupMembers
@@ -39,7 +39,7 @@ class DeliveryRequests:
         cursors: keeps what was acknowledged, and answers once that is on disk.
         receivers: how large a message each takes.
         send: answers.
-        counts: of the coordinator: pages, unbelieved, refused_acks, redelivered, dead_lettered.
+        counts: of the coordinator: pages, impossible_acks, refused_acks, redelivered, dead_lettered.
 
     """
 
@@ -84,7 +84,7 @@ class DeliveryRequests:
         for journal, event, partition, sequence in ack.positions:
             topic = Topic(ack.api, event, partition)
             if not self._progress.has_reached(group, journal, topic, sequence):
-                self._counts["unbelieved"] += 1
+                self._counts["impossible_acks"] += 1
                 refused.add(partition)
             elif group.membership.holds(member, ack.generation, partition):
                 self._cursors.acknowledge(group, journal, topic, sequence)
@@ -110,28 +110,28 @@ class DeliveryRequests:
             count = journal.deliveries.count(start.group, topic, start.sequence, start.at_least, asker)
         self._send(routing_id, call_id, Started(count))
 
-    def on_dead_letter(self, routing_id: bytes, call_id: int, bury: Bury) -> None:
+    def on_dead_letter(self, routing_id: bytes, call_id: int, reject: Reject) -> None:
         """Make a dead letter of an event."""
-        group, member = self._members.speaker(routing_id, bury.api, bury.group)
-        journal = self._journals.get(bury.journal)
-        topic = Topic(bury.api, bury.event, bury.partition)
-        if journal is None or not self._is_of(group, member, bury):
-            self._send(routing_id, call_id, Acked([bury.partition]))
+        group, member = self._members.speaker(routing_id, reject.api, reject.group)
+        journal = self._journals.get(reject.journal)
+        topic = Topic(reject.api, reject.event, reject.partition)
+        if journal is None or not self._is_of(group, member, reject):
+            self._send(routing_id, call_id, Acked([reject.partition]))
             return
-        if not group.has_handled(journal.id, topic, bury.sequence):  # else its answer was lost: it is one already
-            now = time.time()
-            is_kept = journal.dead_letters.add(bury.group, topic, bury.sequence, bury.deliveries, bury.error, now)
+        if not group.has_handled(journal.id, topic, reject.sequence):  # else its answer was lost: it is one already
+            how = reject.deliveries, reject.error, time.time()
+            is_kept = journal.dead_letters.add(reject.group, topic, reject.sequence, *how)
             self._counts["dead_lettered"] += is_kept
             logger.error(
                 "%s-%d of %s.%s %s for the group %s after %d deliveries: %s",
-                bury.journal, bury.sequence, bury.api, bury.event,
+                reject.journal, reject.sequence, reject.api, reject.event,
                 "is a dead letter now" if is_kept else "was deleted by retention before it became a dead letter",
-                bury.group, bury.deliveries, bury.error[:500],
+                reject.group, reject.deliveries, reject.error[:500],
             )  # fmt: skip
-            self._cursors.acknowledge(group, journal.id, topic, bury.sequence)
+            self._cursors.acknowledge(group, journal.id, topic, reject.sequence)
         self._cursors.answer_once_stored(routing_id, call_id, [])
 
-    def _is_of(self, group: GroupState, member: str, message: Start | Bury) -> bool:
+    def _is_of(self, group: GroupState, member: str, message: Start | Reject) -> bool:
         """Return whether an event that a member speaks of is there, and of a partition that it has."""
         topic = Topic(message.api, message.event, message.partition)
         is_held = group.membership.holds(member, message.generation, message.partition)

@@ -18,7 +18,7 @@ from ..service.schema import Schema
 
 __all__ = ["Fitting"]
 
-logger = logging.getLogger("lightbus.consuming")
+logger = logging.getLogger("lightbus.listeners")
 
 MAX_SAID = 1000
 """Warnings after which no more are given: a peer may announce ever new schemas."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..core.streams import Entry, LiveStream, Stream
-from ..wire.envelope import Ack, Acked, Bury, Fetch, Message, Page, Release, Start, Started
+from ..wire.envelope import Ack, Acked, Fetch, Message, Page, Reject, Release, Start, Started
 from ..wire.sizes import stand_in
 from .ack_collector import AckCollector
 from .assignment import Assignment
@@ -160,7 +160,7 @@ class FollowedStreams:
             return True
         journal, event, partition = stream.key
         group = (assignment.api, assignment.group, assignment.generation)
-        message = Bury(*group, journal, event, partition, entry.sequence, deliveries, error[:10_000])
+        message = Reject(*group, journal, event, partition, entry.sequence, deliveries, error[:10_000])
         answer = await self._ask(stream, message)
         return isinstance(answer, Acked) and not answer.refused
 

@@ -298,13 +298,13 @@ class JournalMaintenance:
 
     def __init__(
         self,
-        shelf: JournalSet,
+        journals: JournalSet,
         coordinator: RetentionSource,
         config: Config,
         executor: Executor,
         looks_after: Callable[[InThread], Awaitable[None]] | None = None,
     ) -> None:
-        self._shelf = shelf
+        self._journals = journals
         self._coordinator = coordinator
         self._config = config
         self._executor = executor
@@ -343,7 +343,7 @@ class JournalMaintenance:
             if now >= self._trim_at:
                 self._trim_at = now + TRIM_EVERY
                 await self._trim()
-            for journal in self._shelf.all():
+            for journal in self._journals.all():
                 await self._in_thread(partial(self._look_after, journal))
             self._failures.over("care")
         except JournalError as error:
@@ -363,14 +363,14 @@ class JournalMaintenance:
         journal.checkpoint()
 
     async def _adopt(self) -> None:
-        for journal in await self._in_thread(self._shelf.adopt):
+        for journal in await self._in_thread(self._journals.adopt):
             self._coordinator.journal_added(journal)
-        adopted = [journal for journal in self._shelf.all() if journal is not self._shelf.opened]
+        adopted = [journal for journal in self._journals.all() if journal is not self._journals.opened]
         for journal in adopted:
             if len(adopted) > MAX_ADOPTED and self._is_settled(journal):
                 adopted = [each for each in adopted if each is not journal]
                 self._coordinator.journal_removed(journal)
-                await self._in_thread(partial(self._shelf.give_back, journal))
+                await self._in_thread(partial(self._journals.give_back, journal))
         if self._looks_after is not None:
             await self._looks_after(self._in_thread)
 
@@ -392,7 +392,7 @@ class JournalMaintenance:
                 info.name, info.api, settings.group_expiry / 86_400,
             )  # fmt: skip
             self._coordinator.forget(info.api, info.name)
-        for journal in self._shelf.all():
+        for journal in self._journals.all():
             owed = {topic: self._coordinator.owed(journal, topic) for topic in journal.topics.all()}
             await self._trim_journal(journal, owed)
 
@@ -410,9 +410,9 @@ class JournalMaintenance:
             losses[group, topic.api, topic.event] += count
         for (group, api, event), count in losses.items():
             self._coordinator.lost(group, api, event, count)
-        if journal is not self._shelf.opened and journal.retention.is_drained():
+        if journal is not self._journals.opened and journal.retention.is_drained():
             self._coordinator.journal_removed(journal)
-            await self._in_thread(partial(self._shelf.drop, journal))
+            await self._in_thread(partial(self._journals.drop, journal))
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
         """Run a function in a thread, and see it through even if we are cancelled: it has a journal in its hands."""

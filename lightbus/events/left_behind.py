@@ -56,7 +56,7 @@ class LeftBehind:
     Takes care of it, on the node's loop; files are touched in threads.
 
     Args:
-        shelf: has the journals.
+        journals: has the journals.
         coordinator: serves them.
         services: returns the services of which a worker runs on this host.
         published: returns the APIs that somebody publishes.
@@ -66,19 +66,19 @@ class LeftBehind:
 
     def __init__(
         self,
-        shelf: JournalSet,
+        journals: JournalSet,
         coordinator: Serving,
         *,
         services: Callable[[], Container[str]],
         published: Callable[[], Container[str]],
         on_changed: Callable[[], None],
     ) -> None:
-        self._shelf = shelf
+        self._journals = journals
         self._coordinator = coordinator
         self._services = services
         self._published = published
         self._on_changed = on_changed
-        self._outbox = Outbox(shelf.path)
+        self._outbox = Outbox(journals.path)
         self._empty_state: object = None
         self._waits_since: dict[str, float] = {}
         """Per API since when its events have been waiting in the outbox with nobody to publish them."""
@@ -91,11 +91,11 @@ class LeftBehind:
         if time.monotonic() < self._begin_at:
             return
         here = self._services()
-        for journal in self._shelf.others():
-            if self._shelf.service_of(journal) in here and not self._coordinator.is_owed(journal):
+        for journal in self._journals.others():
+            if self._journals.service_of(journal) in here and not self._coordinator.is_owed(journal):
                 self._coordinator.journal_removed(journal)
-                await in_thread(partial(self._shelf.give_back, journal))
-        for journal in await in_thread(partial(self._shelf.adopt_others, here)):
+                await in_thread(partial(self._journals.give_back, journal))
+        for journal in await in_thread(partial(self._journals.adopt_others, here)):
             self._coordinator.journal_added(journal)
         await self._empty_outbox(in_thread, here)
         kept = self.apis()
@@ -106,7 +106,7 @@ class LeftBehind:
     def apis(self) -> dict[str, tuple[str, ...]]:
         """Return the APIs whose events are kept here for other services, each with the names of its events."""
         found: defaultdict[str, set[str]] = defaultdict(set)
-        for journal in self._shelf.others():
+        for journal in self._journals.others():
             for topic in journal.topics.all():
                 found[topic.api].add(topic.declared_event)
         return {api: tuple(sorted(events)) for api, events in found.items()}
@@ -130,8 +130,8 @@ class LeftBehind:
 
     async def _take_out(self, in_thread: InThread, service: str, apis: list[str]) -> None:
         """Move the events of a service from the outbox into a journal of it, and have that served."""
-        before = {journal.id for journal in self._shelf.others()}
-        journal: Journal = await in_thread(partial(self._shelf.journal_of, service))
+        before = {journal.id for journal in self._journals.others()}
+        journal: Journal = await in_thread(partial(self._journals.journal_of, service))
         if journal.id not in before:
             self._coordinator.journal_added(journal)
         moved: int = await in_thread(partial(self._move, journal, apis))

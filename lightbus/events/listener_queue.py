@@ -17,7 +17,7 @@ from .listener_context import DeliverySource
 
 __all__ = ["MAX_QUEUED", "ListenerQueue", "Retry"]
 
-logger = logging.getLogger("lightbus.consuming")
+logger = logging.getLogger("lightbus.listeners")
 
 MAX_QUEUED = 10_000
 """Events of best effort that wait for one slow listener before further ones are dropped, counted and reported."""

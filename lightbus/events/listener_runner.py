@@ -19,7 +19,7 @@ from .listener_turns import ListenerTurns
 
 __all__ = ["ListenerRunner"]
 
-logger = logging.getLogger("lightbus.consuming")
+logger = logging.getLogger("lightbus.listeners")
 
 
 class ListenerRunner:

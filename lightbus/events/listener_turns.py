@@ -87,7 +87,7 @@ class ListenerTurns:
             count += 1
             queue.backlog -= 1
             queue.backlog_bytes -= len(entry[2])
-            if entry[0] <= stream.doubtful and stream.is_doubtful(entry):
+            if entry[0] <= stream.possibly_delivered and stream.is_possibly_delivered(entry):
                 # It may be the one that its last consumer was lost over: its start is on record before it happens.
                 going_on = await delivery.give_again(stream, entry, 2, turn)
             elif not turn.is_plain:

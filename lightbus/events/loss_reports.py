@@ -15,7 +15,7 @@ from .listener_context import ListenerContext
 
 __all__ = ["LossReports"]
 
-logger = logging.getLogger("lightbus.consuming")
+logger = logging.getLogger("lightbus.listeners")
 
 JOURNAL_REMEDY = "Raise journal.max_events or journal.max_bytes there"
 

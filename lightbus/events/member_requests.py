@@ -73,7 +73,7 @@ class MemberRequests:
         self._counts = counts
 
     def on_join(self, routing_id: bytes, call_id: int, join: Join) -> None:
-        """Take a member in, or tell who listens without a group which events there are."""
+        """Add a member, or tell who listens without a group which events there are."""
         if join.target != self._identity.instance:
             raise PeerRefused(f"the group was meant for the instance {join.target}, and this is {self._identity}.")
         if not self._journals.keeps(join.api):

@@ -25,7 +25,7 @@ from .topic_subscriptions import TopicSubscriptions
 
 __all__ = ["PublisherConnection"]
 
-logger = logging.getLogger("lightbus.consuming")
+logger = logging.getLogger("lightbus.listeners")
 
 MAX_TOPICS = 10_000
 """Topics whose parts are remembered."""

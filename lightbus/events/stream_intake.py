@@ -121,7 +121,7 @@ class StreamIntake:
                 stream.heard_of(head)
             elif (event, partition) in self._assignment.followed:
                 cursor = max(cursor, self._queue.positions.get(key, 0))
-                stream = Stream(key, followed, cursor=cursor, head=head, doubtful=possibly_delivered)
+                stream = Stream(key, followed, cursor=cursor, head=head, possibly_delivered=possibly_delivered)
                 stream.heard_of(self._early.pop(key, 0))
                 self._add(stream)
             else:

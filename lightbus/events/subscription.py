@@ -27,7 +27,7 @@ from .topic_subscriptions import TopicSubscriptions
 
 __all__ = ["Subscription"]
 
-logger = logging.getLogger("lightbus.consuming")
+logger = logging.getLogger("lightbus.listeners")
 
 POSITION_BYTES = 1024
 """Bytes of one of the positions that a JOIN tells, at most."""

@@ -18,7 +18,7 @@ from .link import Dial, Link, LinkUser
 
 __all__ = ["EVERYTHING", "EXCHANGE_PARTNERS", "MAX_DIALS", "DialUser", "Dialler"]
 
-logger = logging.getLogger("lightbus.dialling")
+logger = logging.getLogger("lightbus.dialing")
 
 EXCHANGE_PARTNERS = 3
 """Peers that we keep connected to though we use none of their APIs: they tell us of the others."""
@@ -130,7 +130,7 @@ class Dialler:
         if self._has_room():
             for peer in self._ordered(filter(self._is_wanted, self._registry.due(now))):
                 if not self._has_room_for(peer):
-                    break  # doubtful ones come last
+                    break  # unproven ones come last
                 if self._is_wanted(peer):
                     self.dial(peer)
 
@@ -221,7 +221,7 @@ class Dialler:
 
     def _has_room_for(self, peer: Peer, more: int = 0) -> bool:
         # Doubtful ones never take all the room: somebody better may be announced at any moment.
-        return self._has_room(more, share=0.5 if self._registry.is_doubtful(peer) else 1.0)
+        return self._has_room(more, share=0.5 if self._registry.is_unproven(peer) else 1.0)
 
     def _has_room(self, more: int = 0, *, share: float = 1.0) -> bool:
         dials, addresses = share * (MAX_DIALS + more), share * (self._addresses_tried + MOST_ENDPOINTS * more)

@@ -98,7 +98,7 @@ class Server:
         """Those that a thread was done with since the loop last looked. Only this is touched by threads, too."""
         self._idle: asyncio.Event | None = None
         """Set when nothing is executed and nothing waits, where somebody waits for that."""
-        self._doubtful_until = 0.0
+        self._stalled_until = 0.0
         self._places = Places(config, self._loop, self.counts, self._start, self._drop)
         self._runner = self._make_runner(hooks, client, Replies(config, self.counts, max_message_size_of))
 
@@ -122,11 +122,11 @@ class Server:
         So it is refused as not started, with a number: sent again with that number, it is known to be fresh.
         """
         self.stall_count += 1
-        self._doubtful_until = now + DOUBT
+        self._stalled_until = now + DOUBT
 
     def handle(self, routing_id: bytes, call_id: int, request: Request, frame: bytes = b"", memory: int = 0) -> None:
         """
-        Take in a request that came as this frame: execute it, queue it or refuse it with the reason.
+        Admit a request that came as this frame: execute it, queue it or refuse it with the reason.
 
         `memory` is how many bytes its arguments take, where that is known to be more than those of the frame.
         """
@@ -193,9 +193,9 @@ class Server:
         return sum(not job.callee.is_internal for job in self._places.waiting)
 
     @property
-    def is_doubtful(self) -> bool:
+    def has_just_stalled(self) -> bool:
         """Whether the loop has just stood still, so that requests may be old."""
-        return self._doubtful_until > 0.0 and time.monotonic() < self._doubtful_until
+        return self._stalled_until > 0.0 and time.monotonic() < self._stalled_until
 
     async def finish(self, seconds: float) -> int:
         """Wait until nothing runs, at most so long; return how many handlers were left behind."""
@@ -220,7 +220,7 @@ class Server:
         if self.draining:
             self.counts["refused_draining"] += 1
             return Error(PeerBusy.code, f"{me} is shutting down.", False, {"elsewhere": True, "leaving": True})
-        if self.is_doubtful and request.epoch != self.stall_count:
+        if self.has_just_stalled and request.epoch != self.stall_count:
             self.counts["refused_standstill"] += 1
             text = f"{me} stood still for a while, and does not know how old the call is."
             return Error(PeerBusy.code, text, False, {"elsewhere": True, "epoch": self.stall_count})

@@ -106,7 +106,7 @@ class MockEngine:
     # What arrives
 
     def arrived(self, outgoing: OutboundRequest, context: Context) -> Any:
-        """Take in a call or an event; return the call's result, or an awaitable of it, or that the event is taken."""
+        """Record a call or an event; return the call's result, or an awaitable of it, or that the event is taken."""
         _, message = envelope.decode(outgoing.frame(self._peer, 0))
         if isinstance(message, (Fire, Batch)):
             records = [message.record] if isinstance(message, Fire) else [record for _, record in message.rows]

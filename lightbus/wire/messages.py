@@ -53,8 +53,8 @@ from .field_types import (
 )
 
 __all__ = [
-    "Accepted", "Ack", "Acked", "Assign", "Batch", "Beat", "Bury", "Cancel", "Drain", "Drained", "Error", "Events",
-    "Fetch", "Fire", "Goodbye", "Head", "Hello", "Join", "Kind", "Leave", "Marker", "Message", "Open", "Page", "Peers",
+    "Accepted", "Ack", "Acked", "Assign", "Batch", "Beat", "Cancel", "Drain", "Drained", "Error", "Events", "Fetch",
+    "Fire", "Goodbye", "Head", "Hello", "Join", "Kind", "Leave", "Marker", "Message", "Open", "Page", "Peers", "Reject",
     "Release", "Request", "Result", "Start", "Started", "Streams", "Welcome",
 ]  # fmt: skip
 
@@ -84,7 +84,7 @@ class Kind(IntEnum):
     ACKED = 20
     START = 21
     STARTED = 22
-    BURY = 23
+    REJECT = 23
     RELEASE = 24
     LEAVE = 25
     BEAT = 26
@@ -283,8 +283,8 @@ class Streams(NamedTuple):
     generation: Whole
     partitions: Partitions
     streams: StreamRows
-    """`[journal, event, partition, cursor, head, doubtful]` each: all up to `cursor` was handled, `head` is the newest,
-    and up to `doubtful` events may have been given to somebody who did not finish them."""
+    """`[journal, event, partition, cursor, head, possibly_delivered]` each: all up to `cursor` was handled, `head` is
+    the newest, and up to `possibly_delivered` events may have been given to somebody who did not finish them."""
 
 
 class Fetch(NamedTuple):
@@ -323,7 +323,7 @@ class Ack(NamedTuple):
 
 
 class Acked(NamedTuple):
-    """Publisher to consumer: the answer to ACK, BURY and LEAVE, once it is on disk."""
+    """Publisher to consumer: the answer to ACK, REJECT and LEAVE, once it is on disk."""
 
     refused: Partitions
     """The partitions that are not this member's (any more)."""
@@ -350,8 +350,8 @@ class Started(NamedTuple):
     """Which delivery this is; 0: the partition is not this member's (any more)."""
 
 
-class Bury(NamedTuple):
-    """Consumer to publisher: set this event aside, it was given often enough. Acknowledges it, too."""
+class Reject(NamedTuple):
+    """Consumer to publisher: make this event a dead letter, it was given often enough. Acknowledges it, too."""
 
     api: Name
     group: Name
@@ -426,6 +426,6 @@ class Head(NamedTuple):
 
 Message: TypeAlias = (
     Hello | Welcome | Request | Result | Error | Cancel | Fire | Batch | Accepted | Peers | Drain | Drained | Goodbye |
-    Join | Assign | Open | Streams | Fetch | Page | Ack | Acked | Start | Started | Bury | Release | Leave | Beat |
+    Join | Assign | Open | Streams | Fetch | Page | Ack | Acked | Start | Started | Reject | Release | Leave | Beat |
     Events | Marker | Head
 )  # fmt: skip

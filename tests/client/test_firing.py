@@ -19,7 +19,7 @@ def test_event_message_of_fire(served: BusPath, caller: BusPath, door: Door) -> 
     assert isinstance(message, EventMessage)
     assert message.kwargs == {"username": "sally", "age": 18}
     assert message.publisher == served.client.engine.identity.instance
-    journal = served.client.engine.shelf.own()
+    journal = served.client.engine.journals.own()
     assert message.native_id == f"{journal.id}-{journal.head}"
     assert abs(message.published_at - time.time()) < 10
     handed_off = door.fire(caller.auth.user_registered, username="sally")

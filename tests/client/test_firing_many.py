@@ -87,7 +87,7 @@ def test_a_list_is_stored_by_one_commit(
     """All are on disk, in their order and completed, when it returns their ids."""
     door.fire(firing.auth.user_registered, username="first")  # the journal is there
     commits: list[int] = []
-    journal = served.client.engine.shelf.own()
+    journal = served.client.engine.journals.own()
     append = journal.append
     monkeypatch.setattr(journal, "append", lambda events: commits.append(len(events)) or append(events))
     ids = door.fire_many(firing.auth.user_registered, USERS)

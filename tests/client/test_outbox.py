@@ -26,13 +26,13 @@ def test_an_event_is_taken_though_nothing_is_remembered(door: Door, tmp_path: Pa
     with closing(served.client), closing(caller.client):
         served.client.start_in_background()
         message = door.fire(caller.auth.user_registered, username="sally")
-        assert message.native_id.startswith(served.client.engine.shelf.own().id)
+        assert message.native_id.startswith(served.client.engine.journals.own().id)
 
 
 def test_events_kept_in_memory_bus_are_kept_where_its_journals_are(bus: BusPath, door: Door) -> None:
     """The outbox of a bus in memory is in its directory, which is gone with it, and not in the user's."""
     door.fire(bus.auth.user_registered, username="sally")
-    path = bus.client.engine.shelf.path
+    path = bus.client.engine.journals.path
     assert path.is_relative_to(bus.client.engine.config.journal.data_dir)
     assert Outbox.exists(path)
 
@@ -53,7 +53,7 @@ def test_best_effort_event_without_a_publisher(bus: BusPath, door: Door) -> None
     assert bus.client.dropped_events == 1
     kept = door.fire(bus.loose.kept, what=1)
     assert (kept.native_id, kept.publisher) == ("", "")
-    assert [each.id for each in Outbox(bus.client.engine.shelf.path).waiting()] == [kept.id]
+    assert [each.id for each in Outbox(bus.client.engine.journals.path).waiting()] == [kept.id]
     with pytest.raises(InvalidEventArguments):
         door.fire(bus.loose.seen, wath=1)
 
@@ -83,7 +83,7 @@ def test_what_a_process_keeps_and_publishes_is_in_order(bus: BusPath, door: Door
         door.fire(bus.auth.user_registered, username="sally", age=next(numbers))
     found = asked(door)(bus.auth.user_registered, "history")
     assert [each.kwargs["age"] for each in found] == list(range(next(numbers)))
-    assert Outbox(bus.client.engine.shelf.path).counts() == {}
+    assert Outbox(bus.client.engine.journals.path).counts() == {}
 
 
 def test_who_keeps_events_says_at_the_end_where_they_are(
@@ -92,7 +92,7 @@ def test_who_keeps_events_says_at_the_end_where_they_are(
     """A process that ends before it published what it fired names the place, and who will deliver it."""
     for username in ("sally", "ada"):
         door.fire(bus.auth.user_registered, username=username)
-    path = Outbox(bus.client.engine.shelf.path).path
+    path = Outbox(bus.client.engine.journals.path).path
     bus.client.close()
     [said] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert f"Nobody publishes auth at the moment: 2 events wait on this host, in {path}, and are handed over by" in said

@@ -1,4 +1,4 @@
-"""How far a group has come: forwards only, and what is doubtful until somebody says otherwise."""
+"""How far a group has come: forwards only, and what is possibly delivered until somebody says otherwise."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def test_acknowledging_goes_forwards() -> None:
     assert cursors.standing("t", 9).cursor == 5
 
 
-def test_what_a_lost_member_had_is_doubtful() -> None:
-    """Up to the head of that moment, until it is acknowledged; where nothing is open there is no doubt."""
+def test_what_a_lost_member_had_is_possibly_delivered() -> None:
+    """Up to the head of that moment, until it is acknowledged; where nothing is open nothing is possibly delivered."""
     cursors = Cursors[str]({"t": 5})
     cursors.mark_in_flight([("t", 9), ("done", 0)])
     assert cursors.standing("t", 12) == Standing(5, 12, 9)
@@ -43,18 +43,18 @@ def test_what_a_lost_member_had_is_doubtful() -> None:
     assert cursors.standing("t", 12) == Standing(9, 12, 0)
 
 
-def test_a_failed_delivery_is_doubtful_too() -> None:
+def test_a_failed_delivery_is_possibly_delivered_too() -> None:
     """An event of which a delivery is on record is given as a redelivery, by whomever."""
-    assert Cursors[str]({"t": 5}).standing("t", 9, failed=6).doubtful == 6
-    assert Cursors[str]({"t": 5}).standing("t", 9, failed=5).doubtful == 0
+    assert Cursors[str]({"t": 5}).standing("t", 9, failed=6).possibly_delivered == 6
+    assert Cursors[str]({"t": 5}).standing("t", 9, failed=5).possibly_delivered == 0
 
 
 def test_who_lives_and_had_it_is_believed() -> None:
-    """It has begun nothing that it has not handled; an older word does not take the doubt away."""
+    """It has begun nothing that it has not handled; an older word does not take that away."""
     cursors = Cursors[str]({"t": 5})
     cursors.mark_in_flight([("t", 9)])
     assert not cursors.adopt_reported("t", 4)
-    assert cursors.standing("t", 9).doubtful == 9
+    assert cursors.standing("t", 9).possibly_delivered == 9
     assert cursors.adopt_reported("t", 6)
     assert cursors.standing("t", 9) == Standing(6, 9, 0)
 
@@ -63,7 +63,7 @@ def test_who_lives_and_had_it_is_believed() -> None:
     st.lists(st.tuples(st.sampled_from(["ack", "mark_in_flight", "adopt_reported"]), st.integers(0, 50)), max_size=50)
 )
 def test_a_cursor_never_goes_back(steps: list[tuple[str, int]]) -> None:
-    """Whatever is said in whatever order: what was acknowledged stays so, and no doubt lies behind the cursor."""
+    """Whatever is said in whatever order: what was acknowledged stays so; what may have begun is ahead of it."""
     cursors, highest = Cursors[str]({}), 0
     for what, sequence in steps:
         if what == "mark_in_flight":
@@ -74,4 +74,4 @@ def test_a_cursor_never_goes_back(steps: list[tuple[str, int]]) -> None:
             highest = max(highest, sequence)
         standing = cursors.standing("t", 60)
         assert standing.cursor == highest
-        assert standing.doubtful == 0 or standing.doubtful > standing.cursor
+        assert standing.possibly_delivered == 0 or standing.possibly_delivered > standing.cursor

@@ -187,19 +187,19 @@ def test_what_was_handled_elsewhere_is_skipped() -> None:
 
 
 def test_doubts_end() -> None:
-    """Only as many events are doubtful as a member handles beyond what is confirmed."""
-    stream = Stream("t", cursor=0, head=2000, doubtful=2000)
+    """Only as many events are possibly delivered as a member handles beyond what is confirmed."""
+    stream = Stream("t", cursor=0, head=2000, possibly_delivered=2000)
     stream.live(entries(1, HIGH))
-    doubtful = 0
+    possible = 0
     while stream.can_go_on:
         entry = stream.take()
-        doubtful += stream.is_doubtful(entry)
+        possible += stream.is_possibly_delivered(entry)
         stream.done(entry)
         told = stream.to_tell()
         assert told is not None
         stream.was_confirmed(told)
-    assert doubtful == UNCONFIRMED
-    assert not Stream("t", cursor=5, doubtful=7).is_doubtful(Entry(8, 7, b""))
+    assert possible == UNCONFIRMED
+    assert not Stream("t", cursor=5, possibly_delivered=7).is_possibly_delivered(Entry(8, 7, b""))
 
 
 def test_best_effort_counts_what_is_missing() -> None:
@@ -412,6 +412,6 @@ TestFollowing.settings = settings(max_examples=scaled(3000, least=300))
 
 
 def test_bounds() -> None:
-    """A member may not handle more unconfirmed than are taken for doubtful when it is gone."""
+    """A member may not handle more unconfirmed than are taken for possibly delivered when it is gone."""
     assert module.UNCONFIRMED <= module.HIGH
     assert module.LOW < module.HIGH

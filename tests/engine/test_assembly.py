@@ -89,11 +89,11 @@ def test_a_journal_that_is_opened_later_is_served() -> None:
     """By whichever thread; and no more once the worker has ended."""
 
     async def test(publishes: BusPath, listens: BusPath) -> None:
-        parts, shelf = parts_of(publishes), publishes.client.engine.shelf
+        parts, journals = parts_of(publishes), publishes.client.engine.journals
         await publishes.auth.seen.fire_async(n=1)
         await wait_until_async(lambda: len(parts.coordinator.journals.all()) == 1)
-        before = len(shelf._observers)
+        before = len(journals._observers)
         await publishes.client.stop_worker()
-        assert len(shelf._observers) == before - 1
+        assert len(journals._observers) == before - 1
 
     run(test)

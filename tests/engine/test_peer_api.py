@@ -229,7 +229,7 @@ def test_health(service: BusPath, bus: BusPath) -> None:
     worker = service.client.worker
     assert worker is not None
     assert worker.parts is not None
-    worker.parts.server._doubtful_until = time.monotonic() + 60
+    worker.parts.server._stalled_until = time.monotonic() + 60
     told = bus.internal.peer.health(bus_options=targeted(service))
     assert not told["healthy"]
     assert "stood still" in told["problems"][0]
@@ -237,7 +237,7 @@ def test_health(service: BusPath, bus: BusPath) -> None:
 
 def test_health_of_the_outbox(service: BusPath, bus: BusPath) -> None:
     """What waits on the host since its publishers refuse it is told, with the reason, and no fault of the worker's."""
-    outbox = Outbox(service.client.engine.shelf.path)
+    outbox = Outbox(service.client.engine.journals.path)
     outbox.put(id="1", api="mail", event="sent", key=None, record=b"")
     assert bus.internal.peer.health(bus_options=targeted(service))["refused"] == []
     outbox.refuse([("1", "a digest", "It has no event 'sent'.")])

@@ -96,7 +96,7 @@ def test_no_more_than_may_be_unconfirmed() -> None:
 
 def test_what_somebody_else_may_have_begun(waiting: Waiting) -> None:
     """It is in no batch, nor is what comes behind it in the order."""
-    waiting.streams[1].doubtful = 3
+    waiting.streams[1].possibly_delivered = 3
     waiting.put(0, 1, 2)
     waiting.put(1, 3, 4)
     assert waiting.take() == [[1, 2]]

@@ -310,7 +310,7 @@ def test_what_somebody_else_may_have_begun_comes_alone() -> None:
     handles = Handles()
 
     async def test(runner: ListenerRunner, context: Context) -> None:
-        feeder(runner).stream(doubtful=2)
+        feeder(runner).stream(possibly_delivered=2)
         for number in range(1, 7):
             give(runner, number)
         await wait_until_async(lambda: runner.handled == 6)

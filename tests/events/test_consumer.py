@@ -97,7 +97,7 @@ def test_what_a_listener_is_given(run: Callable[[Test], None]) -> None:
         assert (message.api_name, message.event_name, message.kwargs) == ("auth", "seen", {"n": 1})
         assert (message.id, message.native_id, message.version) == ("id-1", fired.native_id, 1)
         assert (message.published_at, message.publisher, message.deliveries) == (1.5, A, 1)
-        assert fired.native_id == f"{publisher.shelf.own().id}-{publisher.shelf.own().head}"
+        assert fired.native_id == f"{publisher.journals.own().id}-{publisher.journals.own().head}"
         await listens.stop()
 
     run(test)
@@ -221,7 +221,7 @@ def test_a_fresh_journal_while_a_group_is_away(run: Callable[[Test], None]) -> N
         second.coordinator.directory.merge(info)
         for n in range(20):
             await second.fire("seen", n=n)
-        journal = second.shelf.own()
+        journal = second.journals.own()
         owed = {topic: second.coordinator.progress.owed(journal, topic) for topic in journal.topics.all()}
         journal.retention.trim(min_age=-86_400, max_events=10**6, max_bytes=10**9, owed=owed)
         again = Listens(hub, D)
@@ -680,7 +680,7 @@ def test_best_effort_is_live_only(run: Callable[[Test], None], caplog: pytest.Lo
         await wait_until_async(lambda: numbers(seen) == [2, 3, 5])
         assert listens.consumer.counts["gaps"] == 1
         assert "Events of auth.loose from pub aaaa… on host h were lost on the way" in caplog.text
-        assert publisher.shelf.own().size == (0, 0)
+        assert publisher.journals.own().size == (0, 0)
         await listens.stop()
 
     run(test)

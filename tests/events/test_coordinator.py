@@ -20,13 +20,13 @@ from lightbus.wire.envelope import (
     Acked,
     Assign,
     Beat,
-    Bury,
     Fetch,
     Join,
     Leave,
     Message,
     Open,
     Page,
+    Reject,
     Release,
     Request,
     Start,
@@ -44,11 +44,11 @@ def test_a_member_and_its_acknowledgements(tmp_path: Path) -> None:
         assert isinstance(assigned, Assign)
         assert (assigned.partitions, assigned.events) == (list(range(16)), ["seen"])
         await publisher.fire("seen", n=1)
-        journal = publisher.shelf.own()
+        journal = publisher.journals.own()
         opened = await talk.ask(Open("auth", "shop", assigned.generation, list(range(16)), ["seen"], "$"))
         assert isinstance(opened, Streams)
-        [[name, event, partition, cursor, head, doubtful]] = opened.streams
-        assert (name, event, cursor, head, doubtful) == (journal.id, "seen", 0, journal.head, 0)
+        [[name, event, partition, cursor, head, possibly_delivered]] = opened.streams
+        assert (name, event, cursor, head, possibly_delivered) == (journal.id, "seen", 0, journal.head, 0)
         page = await talk.ask(Fetch("auth", name, "seen", partition, 0, 10))
         assert isinstance(page, Page)
         assert [row[0] for row in page.records] == [journal.head]
@@ -78,7 +78,7 @@ def test_when_all_have_handled(tmp_path: Path) -> None:
     async def test(publisher: Publishes) -> None:
         told: list[int] = []
         message = await publisher.fire("seen", n=1)
-        journal = publisher.shelf.own()
+        journal = publisher.journals.own()
         [(topic, head)] = journal.topics.of("auth").items()
         publisher.coordinator.when_handled(topic, head, 5.0, lambda error: told.append(1))
         assert told == [1]
@@ -105,7 +105,7 @@ def test_waiters_are_forgotten_and_bounded(
         await Talk(publisher).join()
         await publisher.fire("seen", n=1)
         coordinator = publisher.coordinator
-        [(topic, head)] = publisher.shelf.own().topics.of("auth").items()
+        [(topic, head)] = publisher.journals.own().topics.of("auth").items()
         for seconds in (1.0, 60.0, 60.0, 60.0):
             coordinator.when_handled(topic, head, seconds, told.append)
         assert [type(each) for each in told] == [LightbusTimeout, LightbusTimeout]
@@ -152,7 +152,7 @@ HOSTILE = st.one_of(
         st.integers(0, 20), st.integers(), st.integers(),
     ),
     st.builds(
-        Bury, st.just("auth"), st.just("shop"), st.integers(0, 9), st.text(max_size=5), st.just("seen"),
+        Reject, st.just("auth"), st.just("shop"), st.integers(0, 9), st.text(max_size=5), st.just("seen"),
         st.integers(0, 20), st.integers(), st.integers(), st.text(max_size=5),
     ),
     st.builds(Release, st.just("auth"), st.just("shop"), st.integers(0, 9), rows),
@@ -194,7 +194,7 @@ def test_nothing_beyond_the_head_is_believed(tmp_path: Path) -> None:
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)
         await publisher.fire("seen", n=1)
-        journal = publisher.shelf.own()
+        journal = publisher.journals.own()
         everywhere = [[journal.id, event, p, FAR] for p in range(16) for event in ("seen", "unheard")]
         assigned = await talk.join(positions=everywhere)
         assert isinstance(assigned, Assign)
@@ -203,8 +203,8 @@ def test_nothing_beyond_the_head_is_believed(tmp_path: Path) -> None:
         for partition in range(16):
             where = (assigned.generation, journal.id, "seen", partition, FAR)
             assert await talk.ask(Start("auth", "shop", *where, 1)) == Started(0)
-            assert await talk.ask(Bury("auth", "shop", *where, 1, "E")) == Acked([partition])
-        assert publisher.coordinator.counts["unbelieved"] == 64
+            assert await talk.ask(Reject("auth", "shop", *where, 1, "E")) == Acked([partition])
+        assert publisher.coordinator.counts["impossible_acks"] == 64
         await publisher.fire("seen", n=2)
         group = publisher.coordinator.groups["auth", "shop"]
         assert publisher.coordinator.progress.lag(group) == 1

@@ -29,7 +29,7 @@ def test_a_journal_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
         assigned = await talk.join()
         assert isinstance(assigned, Assign)
         await publisher.fire("seen", n=1)
-        journal = publisher.shelf.own()
+        journal = publisher.journals.own()
         [(topic, head)] = journal.topics.of("auth").items()
         save = journal.cursors.save
 
@@ -56,11 +56,11 @@ def test_one_journal_of_two_fails(tmp_path: Path) -> None:
         talk = Talk(publisher)
         assigned = await talk.join(created_at=1.0)
         assert isinstance(assigned, Assign)
-        own, other = publisher.shelf.own(), Journal(tmp_path / "00000000000000ff.sqlite")
+        own, other = publisher.journals.own(), Journal(tmp_path / "00000000000000ff.sqlite")
         topic = Topic("auth", "seen", 3)
         for journal in (own, other):
             journal.append([NewEvent(topic, b"r", 9.0)])
-        publisher.shelf.adopted.append(other)
+        publisher.journals.adopted.append(other)
         publisher.coordinator.directory.journal_added(other)
         save = own.cursors.save
 

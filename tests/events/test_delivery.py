@@ -123,7 +123,7 @@ def test_deliveries_end(monkeypatch: pytest.MonkeyPatch, policy: OnError) -> Non
 
     async def test(runner: ListenerRunner, context: Context) -> None:
         if policy is OnError.SHUTDOWN:  # four workers were stopped by it before this one
-            feeder(runner).stream(doubtful=1)
+            feeder(runner).stream(possibly_delivered=1)
             feeder(runner).source.deliveries[1] = 4
         give(runner, 1)
         await wait_until_async(lambda: runner.handled == 1)
@@ -141,7 +141,7 @@ def test_what_ended_its_process_is_set_aside() -> None:
     seen: list[Any] = []
 
     async def test(runner: ListenerRunner, context: Context) -> None:
-        feeder(runner).stream(doubtful=1)
+        feeder(runner).stream(possibly_delivered=1)
         feeder(runner).source.deliveries[1] = 5
         give(runner, 1)
         give(runner, 2)
@@ -152,12 +152,12 @@ def test_what_ended_its_process_is_set_aside() -> None:
     run(lambda message: seen.append(message), test)
 
 
-def test_doubtful_events_are_recorded_first() -> None:
+def test_possibly_delivered_events_are_recorded_first() -> None:
     """What somebody else may have begun is given as a redelivery, each start on record before it."""
     seen: list[Any] = []
 
     async def test(runner: ListenerRunner, context: Context) -> None:
-        feeder(runner).stream(doubtful=2)
+        feeder(runner).stream(possibly_delivered=2)
         for number in (1, 2, 3):
             give(runner, number)
         await wait_until_async(lambda: runner.handled == 3)
@@ -208,7 +208,7 @@ def test_what_is_given_again_is_given_alone() -> None:
     async def main() -> None:
         runner = Context().runner(replace(listener(handle), concurrency=4))
         for number in range(1, 9):
-            feeder(runner).stream(number, doubtful=8)
+            feeder(runner).stream(number, possibly_delivered=8)
             feeder(runner).give(number, partition=number)
         await wait_until_async(lambda: runner.handled == 8)
         assert (len(feeder(runner).source.started), max(most)) == (8, 1)
@@ -227,7 +227,7 @@ def test_doubt_alone_sets_nothing_aside() -> None:
 
     async def main() -> None:
         runner = Context().runner(replace(listener(lambda message: seen.append(message)), max_deliveries=1))
-        feeder(runner).stream(doubtful=2)
+        feeder(runner).stream(possibly_delivered=2)
         feeder(runner).source.deliveries[2] = 1
         give(runner, 1)
         give(runner, 2)
@@ -244,7 +244,7 @@ def test_what_is_not_ours_any_more_is_not_begun() -> None:
     seen: list[Any] = []
 
     async def test(runner: ListenerRunner, context: Context) -> None:
-        feeder(runner).stream(doubtful=1)
+        feeder(runner).stream(possibly_delivered=1)
         feeder(runner).source.is_ours = False
         give(runner, 1)
         await wait_until_async(lambda: feeder(runner).source.retried)

@@ -13,7 +13,7 @@ from lightbus.wire.envelope import (
     Ack,
     Acked,
     Assign,
-    Bury,
+    Reject,
     Start,
     Started,
 )
@@ -30,26 +30,28 @@ def test_an_older_generation_is_refused(tmp_path: Path) -> None:
         await talk.join()
         await publisher.fire("seen", n=1)
         assert isinstance(first, Assign)
-        journal = publisher.shelf.own()
+        journal = publisher.journals.own()
         [(topic, head)] = journal.topics.of("auth").items()
         place = (journal.id, "seen", topic.partition)
         assert await talk.ask(Ack("auth", "shop", first.generation, [[*place, head]])) == Acked([topic.partition])
         assert await talk.ask(Start("auth", "shop", first.generation, *place, head, 2)) == Started(0)
-        assert await talk.ask(Bury("auth", "shop", first.generation, *place, head, 5, "x")) == Acked([topic.partition])
+        assert await talk.ask(Reject("auth", "shop", first.generation, *place, head, 5, "x")) == Acked(
+            [topic.partition]
+        )
         assert (journal.cursors.of("auth", "shop"), journal.dead_letters.all()) == ({}, [])
 
     run(tmp_path, test)
 
 
 def test_what_is_said_twice_counts_once(tmp_path: Path) -> None:
-    """A START or BURY whose answer was lost is answered as it was; the next delivery is another matter."""
+    """A START or REJECT whose answer was lost is answered as it was; the next delivery is another matter."""
 
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)
         assigned = await talk.join()
         assert isinstance(assigned, Assign)
         await publisher.fire("seen", n=1)
-        journal = publisher.shelf.own()
+        journal = publisher.journals.own()
         [(topic, head)] = journal.topics.of("auth").items()
         place = ("auth", "shop", assigned.generation, journal.id, "seen", topic.partition, head)
         for call_id in (1, 2, 2, 2, 3):
@@ -57,7 +59,7 @@ def test_what_is_said_twice_counts_once(tmp_path: Path) -> None:
         await wait_until_async(lambda: len(talk.heard) == 6)
         assert [each.deliveries for each in talk.heard[1:] if isinstance(each, Started)] == [1, 2, 2, 2, 3]
         for _ in range(2):
-            assert await talk.ask(Bury(*place, 3, "failed")) == Acked([])
+            assert await talk.ask(Reject(*place, 3, "failed")) == Acked([])
         assert [(dead.sequence, dead.deliveries) for dead in journal.dead_letters.all()] == [(head, 3)]
         assert publisher.coordinator.counts["dead_lettered"] == 1
 
@@ -72,7 +74,7 @@ def test_a_start_counts_once_also_for_who_adopts_the_journal(tmp_path: Path) -> 
         assigned = await talk.join()
         assert isinstance(assigned, Assign)
         await publisher.fire("seen", n=1)
-        journal, hub = publisher.shelf.own(), publisher._hub
+        journal, hub = publisher.journals.own(), publisher._hub
         [(topic, head)] = journal.topics.of("auth").items()
         place = (journal.id, "seen", topic.partition, head)
         publisher.coordinator.handle(b"me", 7, Start("auth", "shop", assigned.generation, *place, 2))
@@ -102,10 +104,10 @@ def test_an_event_that_retention_deleted_while_it_was_tried(tmp_path: Path, capl
         assigned = await talk.join(created_at=1.0)
         assert isinstance(assigned, Assign)
         await publisher.fire("seen", n=1)
-        journal = publisher.shelf.own()
+        journal = publisher.journals.own()
         [(topic, head)] = journal.topics.of("auth").items()
         journal.retention.trim(min_age=9.0, max_events=0, max_bytes=0, owed={})
-        bury = Bury("auth", "shop", assigned.generation, journal.id, "seen", topic.partition, head, 5, "ValueError")
+        bury = Reject("auth", "shop", assigned.generation, journal.id, "seen", topic.partition, head, 5, "ValueError")
         assert await talk.ask(bury) == Acked([])
         assert (journal.dead_letters.all(), journal.cursors.of("auth", "shop")) == ([], {topic: head})
         assert "was deleted by retention before it became a dead letter for the group shop" in caplog.text
@@ -125,11 +127,11 @@ def test_what_is_said_of_an_event_that_is_not_there(
         assigned = await talk.join(events=["seen", "gone", "never"])
         assert isinstance(assigned, Assign)
         await publisher.fire("seen", n=1)
-        journal = publisher.shelf.own()
+        journal = publisher.journals.own()
         [topic] = journal.topics.of("auth")
         place = ("auth", "shop", assigned.generation, journal.id, event, topic.partition, sequence)
         assert await talk.ask(Start(*place, 2)) == Started(0)
-        assert await talk.ask(Bury(*place, 5, "x")) == Acked([topic.partition])
+        assert await talk.ask(Reject(*place, 5, "x")) == Acked([topic.partition])
         assert (journal.deliveries.failing("shop"), journal.dead_letters.all(), caplog.records) == ({}, [], [])
 
     run(tmp_path, test)

@@ -36,7 +36,7 @@ def test_what_was_set_aside_is_told_in_portions(
 
     async def main() -> None:
         publisher = Hub().publish("a" * 16, tmp_path / "a", Auth())
-        journal = publisher.shelf.own()
+        journal = publisher.journals.own()
         for n in range(5):
             record = envelope.encode_record(Record(f"id-{n}", 1, 1.0, {"text": "x" * size}))
             [stored] = journal.append([NewEvent(TOPIC, record, 1.0)])
@@ -58,7 +58,7 @@ def test_many_are_given_again_at_once(tmp_path: Path) -> None:
 
     async def main() -> None:
         publisher = Hub().publish("a" * 16, tmp_path / "a", Auth())
-        journal = publisher.shelf.own()
+        journal = publisher.journals.own()
         records = [envelope.encode_record(Record(f"id-{n}", 1, 1.0, {"text": "x"})) for n in range(1500)]
         stored = journal.append([NewEvent(TOPIC, record, 1.0) for record in records])
         for each in stored:

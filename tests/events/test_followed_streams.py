@@ -15,7 +15,7 @@ from lightbus.events.ack_collector import AckCollector
 from lightbus.events.assignment import Assignment
 from lightbus.events.followed_streams import FollowedStreams
 from lightbus.events.listener_queue import ListenerQueue
-from lightbus.wire.envelope import Ack, Acked, Assign, Bury, Error, Fetch, Message, Page, Release, Start, Started
+from lightbus.wire.envelope import Ack, Acked, Assign, Error, Fetch, Message, Page, Reject, Release, Start, Started
 
 
 class Play:
@@ -192,7 +192,7 @@ def test_dead_letters_are_kept_by_the_publisher(answer: Message, expected: bool)
         stream = play.follow(followed)
         keeping = asyncio.ensure_future(followed.dead_letter(stream, play.take(stream), 5, "e" * 20_000))
         await asyncio.sleep(0)
-        assert play.side.said[-1][1] == Bury("auth", "g", 5, JOURNAL, "seen", 1, 1, 5, "e" * 10_000)
+        assert play.side.said[-1][1] == Reject("auth", "g", 5, JOURNAL, "seen", 1, 1, 5, "e" * 10_000)
         play.answer(answer)
         assert await keeping is expected
 

@@ -30,7 +30,7 @@ def test_a_group_learned_late_is_owed_by_time(tmp_path: Path) -> None:
     """A publisher that hears of a group only now owes it what it has published since the group was created."""
 
     async def test(publisher: Publishes) -> None:
-        journal = publisher.shelf.own()
+        journal = publisher.journals.own()
         for n, seconds in enumerate((40.0, 30.0, 20.0)):  # whatever the clock said
             store_ago(journal, seconds, NewEvent(Topic("auth", "seen", 1), b"r%d" % n, 1e9 * (3 - n)))
         now = machine_time()
@@ -52,7 +52,7 @@ def test_an_earlier_member_that_joins_late(tmp_path: Path, since: str | None, la
 
     async def test(publisher: Publishes) -> None:
         now = time.time()
-        journal = publisher.shelf.own()
+        journal = publisher.journals.own()
         for seconds in (40, 30, 20):
             store_ago(journal, seconds, NewEvent(Topic("auth", "seen", 1), b"r", 1.0))
         await Talk(publisher, b"one").join(B, created_at=now - 10, since=since)
@@ -135,7 +135,7 @@ def test_groups_on_disk_are_served_whatever_they_are(tmp_path: Path, monkeypatch
         other = Journal(tmp_path / "00000000000000ff.sqlite")
         for name in ("one", "two"):
             other.groups.save(KnownGroup("auth", name, ("x" * 300_000,), machine_time(), machine_time(), "d"))
-        publisher.shelf.adopted.append(other)
+        publisher.journals.adopted.append(other)
         publisher.coordinator.directory.journal_added(other)
         assert set(publisher.coordinator.groups) == {("auth", "one"), ("auth", "two")}
         assert isinstance(await Talk(publisher).join(group="three"), Error)
@@ -153,7 +153,7 @@ def test_an_adopted_journal(tmp_path: Path) -> None:
         store_ago(other, 30, NewEvent(Topic("auth", "seen", 3), b"old", 9.0))
         store_ago(other, 10, NewEvent(Topic("auth", "seen", 3), b"new", 1.0))
         other.groups.save(KnownGroup("auth", "mail", ("seen",), machine_time() - 40, machine_time(), "d"))
-        publisher.shelf.adopted.append(other)
+        publisher.journals.adopted.append(other)
         publisher.coordinator.directory.journal_added(other)
         assert publisher.coordinator.progress.lag(publisher.coordinator.groups["auth", "mail"]) == 2
         assert publisher.coordinator.progress.lag(publisher.coordinator.groups["auth", "shop"]) == 1
@@ -165,20 +165,20 @@ def test_an_adopted_journal(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
-def test_what_was_held_is_doubtful_after_a_restart(tmp_path: Path) -> None:
+def test_what_was_held_is_possibly_delivered_after_a_restart(tmp_path: Path) -> None:
     """A member that had a partition when its publisher ended may have begun something, unless it says otherwise."""
 
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)
         await talk.join()
         await publisher.fire("seen", n=1)
-        journal = publisher.shelf.own()
+        journal = publisher.journals.own()
         [(topic, head)] = journal.topics.of("auth").items()
-        again = Coordinator(publisher.identity, publisher.apis, publisher.shelf, publisher._reply, Receivers(2**26))
+        again = Coordinator(publisher.identity, publisher.apis, publisher.journals, publisher._reply, Receivers(2**26))
         group = again.groups["auth", "shop"]
-        assert group.cursors[journal.id].standing(topic, head).doubtful == head
+        assert group.cursors[journal.id].standing(topic, head).possibly_delivered == head
         again.cursors.adopt_reported(group, [[journal.id, "seen", topic.partition, 0]])
-        assert group.cursors[journal.id].standing(topic, head).doubtful == 0
+        assert group.cursors[journal.id].standing(topic, head).possibly_delivered == 0
 
     run(tmp_path, test)
 
@@ -194,7 +194,7 @@ def test_groups_are_forgotten(tmp_path: Path) -> None:
         assert [info.name for info in publisher.coordinator.directory.expired(machine_time() + 100, 10)] == ["shop"]
         assert publisher.coordinator.directory.forget("auth", "shop")
         assert not publisher.coordinator.directory.forget("auth", "shop")
-        assert publisher.shelf.own().groups.all() == []
+        assert publisher.journals.own().groups.all() == []
 
     run(tmp_path, test)
 

@@ -14,7 +14,7 @@ def test_what_is_acknowledged_is_owed_no_more(tmp_path: Path) -> None:
     """A journal is owed to a group until all of it is handled; nothing beyond its head can be."""
 
     async def test(publisher: Publishes) -> None:
-        progress, journal, talk = publisher.coordinator.progress, publisher.shelf.own(), Talk(publisher)
+        progress, journal, talk = publisher.coordinator.progress, publisher.journals.own(), Talk(publisher)
         assigned = await talk.join(events=["seen"])
         assert isinstance(assigned, Assign)
         await publisher.fire("seen", n=1)

@@ -24,7 +24,7 @@ def test_a_full_disk_while_a_member_goes(tmp_path: Path, caplog: pytest.LogCaptu
     async def test(publisher: Publishes) -> None:
         one, two = Talk(publisher, b"one"), Talk(publisher, b"two")
         await one.join(B)
-        journal = publisher.shelf.own()
+        journal = publisher.journals.own()
         save, save_group = journal.cursors.save, journal.groups.save
 
         def full(*_: Any, **__: Any) -> None:

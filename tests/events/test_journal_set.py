@@ -27,17 +27,17 @@ SHOP = KnownGroup("auth", "shop", ("seen",), 1.0, 2.0, "d")
 
 
 def made(path: Path, **journal: Any) -> JournalSet:
-    """Return the shelf of one more process of a service."""
+    """Return the journals of one more process of a service."""
     config = Config.model_validate({"journal": {"data_dir": path / "data", **journal}})
     return JournalSet(config, Identity(bus="b", service="auth", process="p", instance="a" * 16, host="here"))
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Iterator[JournalSet]:
-    """Return a shelf whose journals keep nothing that was handled."""
-    shelf = made(tmp_path, min_age=0.001)
-    yield shelf
-    shelf.close()
+def journals(tmp_path: Path) -> Iterator[JournalSet]:
+    """Return a set of journals that keep nothing that was handled."""
+    journals = made(tmp_path, min_age=0.001)
+    yield journals
+    journals.close()
 
 
 def store(journal: Journal, at: float = 1.0) -> int:
@@ -56,34 +56,34 @@ def leave_one(path: Path, *groups: KnownGroup) -> str:
     return name
 
 
-def test_it_opens_nothing_before_it_is_needed(shelf: JournalSet, tmp_path: Path) -> None:
+def test_it_opens_nothing_before_it_is_needed(journals: JournalSet, tmp_path: Path) -> None:
     """No directory is made before something is to be kept; then there is one journal, however many threads ask."""
     opened: list[Journal] = []
-    end = shelf.observe(opened.append)
-    assert (shelf.all(), shelf.opened, (tmp_path / "data").exists()) == ([], None, False)
+    end = journals.observe(opened.append)
+    assert (journals.all(), journals.opened, (tmp_path / "data").exists()) == ([], None, False)
     with ThreadPoolExecutor(8) as threads:
-        journals = {id(each) for each in threads.map(lambda _: shelf.own(), range(8))}
-    assert journals == {id(shelf.opened)}
-    assert {each.id for each in opened} == {shelf.own().id}
+        found = {id(each) for each in threads.map(lambda _: journals.own(), range(8))}
+    assert found == {id(journals.opened)}
+    assert {each.id for each in opened} == {journals.own().id}
     end()
     opened.clear()
-    assert shelf.get(shelf.own().id) is shelf.own()
-    assert shelf.get("none") is None
-    assert shelf.own().path.parent == directory_of(shelf._config, "b") / "auth"
-    shelf.release()
-    assert (shelf.own().is_closed, opened) == (False, [])
+    assert journals.get(journals.own().id) is journals.own()
+    assert journals.get("none") is None
+    assert journals.own().path.parent == directory_of(journals._config, "b") / "auth"
+    journals.release()
+    assert (journals.own().is_closed, opened) == (False, [])
 
 
-def test_a_new_journal_learns_the_groups(shelf: JournalSet, tmp_path: Path) -> None:
+def test_a_new_journal_learns_the_groups(journals: JournalSet, tmp_path: Path) -> None:
     """Those of all others of the service, whoever holds them: what is fired from now on is owed to them, too."""
     other = made(tmp_path)
     other.own().groups.save(SHOP)
-    assert shelf.own().groups.all() == [SHOP]
+    assert journals.own().groups.all() == [SHOP]
     other.close()
 
 
 def test_a_journal_that_cannot_be_written_is_not_kept(
-    shelf: JournalSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    journals: JournalSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When it fails behind the opening, the journal is let go of: somebody else may adopt it, or we the next time."""
     name = leave_one(tmp_path, SHOP)
@@ -94,62 +94,62 @@ def test_a_journal_that_cannot_be_written_is_not_kept(
     with monkeypatch.context() as patch:
         patch.setattr(GroupTable, "save", full)
         with pytest.raises(JournalError, match="the disk is full"):
-            shelf.own()
+            journals.own()
     other = made(tmp_path)
     assert [journal.id for journal in other.adopt()] == [name]
     other.close()
 
 
-def test_what_is_adopted_is_served_and_given_back(shelf: JournalSet, tmp_path: Path) -> None:
+def test_what_is_adopted_is_served_and_given_back(journals: JournalSet, tmp_path: Path) -> None:
     """It is among the open journals behind our own, until it is dropped; released ones are free for others."""
     name = leave_one(tmp_path)
-    own = shelf.own()  # continues the one that is free
+    own = journals.own()  # continues the one that is free
     assert own.id == name
     name = leave_one(tmp_path)
-    assert [journal.id for journal in shelf.adopt()] == [name]
-    assert [journal.id for journal in shelf.all()] == [own.id, name]
-    adopted = shelf.get(name)
+    assert [journal.id for journal in journals.adopt()] == [name]
+    assert [journal.id for journal in journals.all()] == [own.id, name]
+    adopted = journals.get(name)
     assert adopted is not None
-    shelf.drop(adopted)
-    assert (shelf.all(), adopted.path.exists()) == ([own], False)
-    shelf.release()
+    journals.drop(adopted)
+    assert (journals.all(), adopted.path.exists()) == ([own], False)
+    journals.release()
     other = made(tmp_path)
     store(other.own())
     assert other.own().id == own.id
-    assert shelf.own().id != own.id  # it opens again
+    assert journals.own().id != own.id  # it opens again
     other.close()
 
 
-def test_dropping_what_was_released_meanwhile(shelf: JournalSet, tmp_path: Path) -> None:
+def test_dropping_what_was_released_meanwhile(journals: JournalSet, tmp_path: Path) -> None:
     """It may be somebody else's by then, with events in it: the file stays."""
-    shelf.own()
+    journals.own()
     name = leave_one(tmp_path)
-    [adopted] = shelf.adopt()
-    shelf.release()
+    [adopted] = journals.adopt()
+    journals.release()
     other = made(tmp_path)
     taken = [other.own(), *other.adopt()]
-    shelf.drop(adopted)
+    journals.drop(adopted)
     assert name in {journal.id for journal in taken}
     assert adopted.path.exists()
     other.close()
 
 
-def test_a_closed_shelf(shelf: JournalSet, tmp_path: Path) -> None:
+def test_a_closed_shelf(journals: JournalSet, tmp_path: Path) -> None:
     """Nothing is opened any more, and the error says so."""
     leave_one(tmp_path)
-    shelf.close()
+    journals.close()
     with pytest.raises(JournalError, match="The bus was closed"):
-        shelf.own()
-    assert shelf.adopt() == []
+        journals.own()
+    assert journals.adopt() == []
 
 
 def test_a_file_system_that_does_not_stay(
-    shelf: JournalSet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    journals: JournalSet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A warning says so, once, with the setting that leads elsewhere."""
     monkeypatch.setattr(module, "volatile_filesystem", lambda path: "tmpfs")
-    shelf.own()
-    shelf.adopt()
+    journals.own()
+    journals.adopt()
     assert caplog.text.count("which is on tmpfs: they are gone when that is. Set LIGHTBUS_DATA_DIR") == 1
 
 
@@ -186,11 +186,11 @@ class Coordinates:
 
 
 @contextlib.asynccontextmanager
-async def cared_for(shelf: JournalSet) -> AsyncIterator[Coordinates]:
-    """Have the journals of a shelf looked after."""
+async def cared_for(journals: JournalSet) -> AsyncIterator[Coordinates]:
+    """Have the journals of a set looked after."""
     coordinates = Coordinates()
     with ThreadPoolExecutor(1) as threads:
-        care = JournalMaintenance(shelf, coordinates, shelf._config, threads)
+        care = JournalMaintenance(journals, coordinates, journals._config, threads)
         try:
             yield coordinates
         finally:
@@ -204,20 +204,20 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, name, 0.01)
 
 
-def test_journals_are_adopted_and_dropped_when_drained(shelf: JournalSet, tmp_path: Path, often: None) -> None:
+def test_journals_are_adopted_and_dropped_when_drained(journals: JournalSet, tmp_path: Path, often: None) -> None:
     """One whose process has ended is served until its events are old and handled, and then it is gone."""
-    own = shelf.own()
+    own = journals.own()
     store(own)
 
     async def test() -> None:
-        async with cared_for(shelf) as coordinates:
+        async with cared_for(journals) as coordinates:
             name = leave_one(tmp_path)
             await wait_until_async(lambda: coordinates.added == [name])
-            adopted = shelf.get(name)
+            adopted = journals.get(name)
             assert adopted is not None
             coordinates.handled = adopted.head
             await wait_until_async(lambda: coordinates.removed == [name] and not adopted.path.exists())
-            await wait_until_async(lambda: shelf.all() == [own] and own.size == (0, 0))
+            await wait_until_async(lambda: journals.all() == [own] and own.size == (0, 0))
 
     asyncio.run(test())
     assert own.path.exists()
@@ -228,21 +228,21 @@ async def nothing_to_trim(care: JournalMaintenance) -> None:
 
 
 def test_many_adopted_journals_are_given_back(
-    shelf: JournalSet, tmp_path: Path, often: None, monkeypatch: pytest.MonkeyPatch
+    journals: JournalSet, tmp_path: Path, often: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of those that everybody has handled only some are kept open; a process that starts continues one that is not."""
     monkeypatch.setattr(module, "MAX_ADOPTED", 3)
     monkeypatch.setattr(JournalMaintenance, "_trim", nothing_to_trim)
-    store(shelf.own())
+    store(journals.own())
 
     async def test() -> None:
-        async with cared_for(shelf) as coordinates:
+        async with cared_for(journals) as coordinates:
             for _ in range(5):
                 name = leave_one(tmp_path)
                 await wait_until_async(lambda name=name: name in coordinates.added)
-            assert (len(shelf.all()), coordinates.removed) == (6, [])
+            assert (len(journals.all()), coordinates.removed) == (6, [])
             coordinates.handled = 2**62
-            await wait_until_async(lambda: len(shelf.all()) == 4)
+            await wait_until_async(lambda: len(journals.all()) == 4)
             given_back = coordinates.removed[:]
             starts = made(tmp_path)
             assert starts.own().id in given_back
@@ -256,21 +256,21 @@ def test_many_adopted_journals_are_given_back(
 
 
 def test_what_is_not_handled_is_kept_open(
-    shelf: JournalSet, tmp_path: Path, often: None, monkeypatch: pytest.MonkeyPatch
+    journals: JournalSet, tmp_path: Path, often: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many they are: a journal of which somebody is owed something, or in which there is a dead letter."""
     monkeypatch.setattr(module, "MAX_ADOPTED", 0)
     monkeypatch.setattr(JournalMaintenance, "_trim", nothing_to_trim)
 
     async def test() -> None:
-        async with cared_for(shelf) as coordinates:
+        async with cared_for(journals) as coordinates:
             name = leave_one(tmp_path)
             await wait_until_async(lambda: coordinates.added == [name])
-            adopted = shelf.get(name)
+            adopted = journals.get(name)
             assert adopted is not None
             assert adopted.dead_letters.add("shop", TOPIC, adopted.topics.lasts[TOPIC], 1, "an error", 1.0)
             coordinates.handled = adopted.head
-            shelf.own()
+            journals.own()
             late = leave_one(tmp_path)
             await wait_until_async(lambda: late in coordinates.added)
             assert name not in coordinates.removed
@@ -278,42 +278,46 @@ def test_what_is_not_handled_is_kept_open(
     asyncio.run(test())
 
 
-def test_the_log_is_written_back(shelf: JournalSet, often: None) -> None:
+def test_the_log_is_written_back(journals: JournalSet, often: None) -> None:
     """A journal's write-ahead log is in its file soon."""
-    before = shelf.own().path.stat().st_size
-    shelf.own().append([NewEvent(TOPIC, b"x" * 100_000, 1e12)])
+    before = journals.own().path.stat().st_size
+    journals.own().append([NewEvent(TOPIC, b"x" * 100_000, 1e12)])
 
     async def test() -> None:
-        async with cared_for(shelf):
-            await wait_until_async(lambda: shelf.own().path.stat().st_size > before + 100_000)
+        async with cared_for(journals):
+            await wait_until_async(lambda: journals.own().path.stat().st_size > before + 100_000)
 
     asyncio.run(test())
 
 
 def test_losses_and_groups_that_are_gone(tmp_path: Path, often: None, caplog: pytest.LogCaptureFixture) -> None:
     """What a cap took from a group is told, and a group that was not seen for its time is forgotten with a warning."""
-    shelf = made(tmp_path, max_events=1)
+    journals = made(tmp_path, max_events=1)
 
     async def test() -> None:
-        async with cared_for(shelf) as coordinates:
+        async with cared_for(journals) as coordinates:
             coordinates.idle = [SHOP._replace(last_seen=-1e9), SHOP._replace(name="seen", last_seen=1e12)]
             for _ in range(3):
-                store(shelf.own(), at=1e12)
+                store(journals.own(), at=1e12)
             await wait_until_async(lambda: sum(count for _, count in coordinates.losses) == 2)
             await wait_until_async(lambda: coordinates.forgotten == ["shop"])
 
     asyncio.run(test())
     assert "The group shop of auth was not seen for 30 days and is forgotten" in caplog.text
-    shelf.close()
+    journals.close()
 
 
 @pytest.mark.parametrize("error", [JournalError("the disk is full"), RuntimeError("a mistake")])
 def test_what_fails_is_tried_again(
-    shelf: JournalSet, often: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+    journals: JournalSet,
+    often: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
 ) -> None:
     """Whatever goes wrong is logged, and does not end the looking after."""
-    shelf.own()
-    store(shelf.own())
+    journals.own()
+    store(journals.own())
     trim: Callable[..., Any] = Retention.trim
     failed: list[int] = []
 
@@ -326,9 +330,9 @@ def test_what_fails_is_tried_again(
     monkeypatch.setattr(Retention, "trim", fails_once)
 
     async def test() -> None:
-        async with cared_for(shelf) as coordinates:
-            coordinates.handled = shelf.own().head
-            await wait_until_async(lambda: shelf.own().size == (0, 0))
+        async with cared_for(journals) as coordinates:
+            coordinates.handled = journals.own().head
+            await wait_until_async(lambda: journals.own().size == (0, 0))
 
     asyncio.run(test())
     assert str(error) in caplog.text

@@ -26,7 +26,7 @@ def test_a_group_that_is_older_than_was_known(tmp_path: Path, caplog: pytest.Log
 
     async def test(publisher: Publishes) -> None:
         hub, now = publisher._hub, machine_time()
-        journal = publisher.shelf.own()
+        journal = publisher.journals.own()
         records = [envelope.encode_record(Record(f"id-{n}", 1, 1.0, {"n": n})) for n in range(4)]
         for record, seconds in zip(records, (40, 30, 20, 10), strict=True):
             store_ago(journal, seconds, NewEvent(Topic("auth", "seen", 1), record, 1.0))
@@ -62,7 +62,7 @@ def test_events_from_before_are_read_in_a_thread_while_the_loop_goes_on(tmp_path
     """However long the journal takes: others are served, and a group that is older still is given it all."""
 
     async def test(publisher: Publishes) -> None:
-        journal, now = publisher.shelf.own(), machine_time()
+        journal, now = publisher.journals.own(), machine_time()
         for seconds in (40, 30, 20):
             store_ago(journal, seconds, NewEvent(Topic("auth", "seen", 1), b"r", 1.0))
         directory, going_on, read_by = publisher.coordinator.directory, threading.Event(), set[int]()
@@ -95,7 +95,7 @@ def test_a_group_that_is_removed_while_it_is_given_events_stays_removed(tmp_path
     """Who reads for it stops, and does not store it anew."""
 
     async def test(publisher: Publishes) -> None:
-        journal, now = publisher.shelf.own(), machine_time()
+        journal, now = publisher.journals.own(), machine_time()
         store_ago(journal, 20, NewEvent(Topic("auth", "seen", 1), b"r", 1.0))
         directory = publisher.coordinator.directory
         directory.merge(KnownGroup("auth", "mail", ("seen",), now - 10, now, "d"))

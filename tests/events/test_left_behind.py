@@ -50,14 +50,14 @@ class World:
 
     def __init__(self, tmp_path: Path) -> None:
         config = Config.model_validate({"journal": {"data_dir": tmp_path}})
-        self.shelf = JournalSet(config, Identity(bus="b", service="shop", process="p", instance="a" * 16, host="h"))
+        self.journals = JournalSet(config, Identity(bus="b", service="shop", process="p", instance="a" * 16, host="h"))
         self.path = tmp_path / "b"
         self.here: set[str] = {"shop"}
         self.published: set[str] = set()
         self.serves = Serves()
         self.changes: list[Any] = []
         self.left = LeftBehind(
-            self.shelf,
+            self.journals,
             self.serves,
             services=lambda: self.here,
             published=lambda: self.published,
@@ -93,7 +93,7 @@ def run(world: World, test: Callable[[], Awaitable[None]]) -> None:
     try:
         asyncio.run(test())  # type: ignore[arg-type]
     finally:
-        world.shelf.close()
+        world.journals.close()
 
 
 def test_a_journal_is_served_until_its_own_service_is_there(world: World) -> None:
@@ -104,7 +104,7 @@ def test_a_journal_is_served_until_its_own_service_is_there(world: World) -> Non
 
     async def test() -> None:
         await world.look()
-        [journal] = world.shelf.others()
+        [journal] = world.journals.others()
         assert world.serves.served == [journal.id]
         assert world.changes == [{"news": ("printed",)}]
         world.here.add("news")
@@ -112,7 +112,7 @@ def test_a_journal_is_served_until_its_own_service_is_there(world: World) -> Non
         assert world.serves.served == [journal.id]
         world.serves.owing = False
         await world.look()
-        assert (world.serves.served, world.shelf.others()) == ([], [])
+        assert (world.serves.served, world.journals.others()) == ([], [])
         assert world.changes == [{"news": ("printed",)}, {}]
         [own] = JournalDirectory(world.path / "news", host="h").adopt()
         assert own.id == journal.id
@@ -127,9 +127,9 @@ def test_a_drained_journal_of_another_service_stays(world: World) -> None:
 
     async def test() -> None:
         await world.look()
-        [journal] = world.shelf.others()
-        world.shelf.drop(journal)
-        assert (journal.path.exists(), world.shelf.others()) == (True, [])
+        [journal] = world.journals.others()
+        world.journals.drop(journal)
+        assert (journal.path.exists(), world.journals.others()) == (True, [])
 
     run(world, test)
 
@@ -143,7 +143,7 @@ def test_the_outbox_is_emptied_into_a_journal_of_the_service(world: World) -> No
 
     async def test() -> None:
         await world.look()
-        [journal] = world.shelf.others()
+        [journal] = world.journals.others()
         assert journal.path.parent.name == "news"
         assert journal.groups.all() == [READER]
         assert (world.serves.served, world.serves.grown) == ([journal.id], [journal.id])

@@ -19,7 +19,7 @@ def test_a_dead_letter_is_not_lost_when_it_cannot_be_stored(tmp_path: Path) -> N
 
     async def test(publisher: Publishes) -> None:
         await publisher.fire("seen", n=1)
-        journal, coordinator = publisher.shelf.own(), publisher.coordinator
+        journal, coordinator = publisher.journals.own(), publisher.coordinator
         [(topic, head)] = journal.topics.of("auth").items()
         journal.dead_letters.add("shop", topic, head, 5, "x", 1.0)
         append, take = journal.append, journal.dead_letters.remove
@@ -50,7 +50,7 @@ def test_a_dead_letter_is_given_again(tmp_path: Path) -> None:
         seen, others = await listens.listen("seen"), await other.listen("seen")
         await publisher.fire("seen", n=1)
         await wait_until_async(lambda: seen and others)
-        journal = publisher.shelf.own()
+        journal = publisher.journals.own()
         [(topic, head)] = journal.topics.of("auth").items()
         journal.dead_letters.add("shop-greeter", topic, head, 5, "x", 1.0)
         assert not publisher.coordinator.redelivery.retry_dead("shop-greeter", journal.id, head + 1)

@@ -26,21 +26,21 @@ def test_a_group_that_only_an_adopted_journal_knows(tmp_path: Path) -> None:
         other.append([NewEvent(Topic("auth", "seen", 3), b"new", 9.0)])
         for name, created_at in (("mail", machine_time() - 100), ("late", machine_time())):
             other.groups.save(KnownGroup("auth", name, ("seen",), created_at, machine_time(), "d"))
-        publisher.shelf.adopted.append(other)
+        publisher.journals.adopted.append(other)
         publisher.coordinator.directory.journal_added(other)
         groups = publisher.coordinator.groups
         # The stored cursors of the adopted one are none: there, everything is owed.
         assert [publisher.coordinator.progress.lag(groups["auth", name]) for name in ("mail", "late")] == [2, 1]
-        [(topic, _)] = publisher.shelf.own().topics.of("auth").items()
-        assert publisher.coordinator.progress.owed(publisher.shelf.own(), topic).keys() == {"mail", "late"}
+        [(topic, _)] = publisher.journals.own().topics.of("auth").items()
+        assert publisher.coordinator.progress.owed(publisher.journals.own(), topic).keys() == {"mail", "late"}
         talk = Talk(publisher)
         assigned = await talk.join(group="mail", created_at=1.0)
         assert isinstance(assigned, Assign)
         opened = await talk.ask(Open("auth", "mail", assigned.generation, list(range(16)), ["seen"], "$"))
         assert isinstance(opened, Streams)
-        assert {row[0] for row in opened.streams} == {other.id, publisher.shelf.own().id}
+        assert {row[0] for row in opened.streams} == {other.id, publisher.journals.own().id}
         publisher.coordinator.directory.journal_removed(other)  # and is closed a moment later
         assert publisher.coordinator.progress.lag(groups["auth", "mail"]) == 1
-        assert {group.name for group in publisher.shelf.own().groups.all()} == {"mail", "late"}
+        assert {group.name for group in publisher.journals.own().groups.all()} == {"mail", "late"}
 
     run(tmp_path, test)

@@ -28,7 +28,7 @@ def test_an_event_to_begin_with_that_is_not_there(tmp_path: Path, caplog: pytest
 
     async def test(publisher: Publishes) -> None:
         await publisher.fire("seen", n=1)
-        journal = publisher.shelf.own()
+        journal = publisher.journals.own()
         record = journal.record(journal.head)
         assert record is not None
         talk = Talk(publisher)
@@ -56,7 +56,7 @@ def test_a_group_that_begins_beyond_the_head(tmp_path: Path) -> None:
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)
         await publisher.fire("seen", n=1)
-        await talk.join(since=f"{publisher.shelf.own().id}-{FAR}")
+        await talk.join(since=f"{publisher.journals.own().id}-{FAR}")
         for n in range(40):
             await publisher.fire("seen", n=n)
         assert publisher.coordinator.progress.lag(publisher.coordinator.groups["auth", "shop"]) == 40
@@ -70,7 +70,7 @@ def test_an_event_is_looked_for_by_its_id_off_the_loop(tmp_path: Path, monkeypat
     async def test(publisher: Publishes) -> None:
         for n in range(5):
             await publisher.fire("seen", n=n)
-        journal = publisher.shelf.own()
+        journal = publisher.journals.own()
         id = next(
             envelope.decode_record(entry.record).id
             for _, entry in journal.history.latest("auth", "seen")
@@ -105,7 +105,7 @@ def test_a_time_to_begin_at_is_looked_for_off_the_loop(tmp_path: Path, monkeypat
     """Others are answered meanwhile; a group that is there already begins nowhere, and nothing is looked for."""
 
     async def test(publisher: Publishes) -> None:
-        journal, topic = publisher.shelf.own(), Topic("auth", "seen", 1)
+        journal, topic = publisher.journals.own(), Topic("auth", "seen", 1)
         journal.append([NewEvent(topic, b"r", at) for at in (100.0, 200.0, 300.0)])
         position_before, go_on, looked = journal.history.position_before, threading.Event(), []
 
@@ -140,7 +140,7 @@ def test_a_journal_that_cannot_be_read_for_a_time_is_asked_again(
     """Nobody is answered that the group begins elsewhere; why is said once, however often it is asked."""
 
     async def test(publisher: Publishes) -> None:
-        journal, talk = publisher.shelf.own(), Talk(publisher)
+        journal, talk = publisher.journals.own(), Talk(publisher)
         journal.append([NewEvent(Topic("auth", "seen", 1), b"r", at) for at in (100.0, 200.0)])
         tried = []
 

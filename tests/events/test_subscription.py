@@ -113,7 +113,7 @@ class Play:
     async def redelivery(self) -> None:
         """An event fails as often as it may, becomes a dead letter, and is tried again; a member vanishes."""
         await self.publisher.fire("keyed", key="p", n=POISON, at=time.time())
-        [journal] = self.publisher.shelf.all()
+        [journal] = self.publisher.journals.all()
         await wait_until_async(lambda: journal.dead_letters.all(), 15, what="the poison becomes a dead letter")
         [dead] = journal.dead_letters.all()
         assert (dead.deliveries, self.publisher.coordinator.counts["dead_lettered"]) == (3, 1)
@@ -201,7 +201,7 @@ def test_each_kind_of_frame_may_be_lost(tmp_path: Path, kind: Kind, count: int) 
 
 
 @pytest.mark.parametrize(
-    "kind", [Kind.START, Kind.STARTED, Kind.ACK, Kind.ACKED, Kind.BURY], ids=lambda kind: kind.name
+    "kind", [Kind.START, Kind.STARTED, Kind.ACK, Kind.ACKED, Kind.REJECT], ids=lambda kind: kind.name
 )
 def test_what_a_listener_waits_for_is_asked_again_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind
@@ -243,7 +243,7 @@ def test_a_dead_letter_whose_publisher_ends(tmp_path: Path) -> None:
         await play.listen(play.first)
         await wait_until_async(lambda: play.first.consumer.is_live_at(A) and play.first.consumer.is_live_at(D))
         await other.fire("keyed", key="p", n=POISON, at=time.time())
-        [journal] = other.shelf.all()
+        [journal] = other.journals.all()
         await wait_until_async(lambda: journal.dead_letters.all())
         play.is_poison = False
         hub.losing.lose_at_random(1, 1.0)  # the member does not see what is stored for it
@@ -319,7 +319,7 @@ def test_an_event_that_is_too_large_for_a_member(tmp_path: Path, is_live: bool, 
         await wait_until_async(lambda: set(seen[large]) == everything and set(seen[small]) == everything - {30}, 15)
         task.cancel()
         if group is not None:
-            journal = publisher.shelf.own()
+            journal = publisher.journals.own()
             await wait_until_async(lambda: journal.dead_letters.all())
             [dead] = journal.dead_letters.all()
             assert dead.group == "shop-greeter"

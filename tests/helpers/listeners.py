@@ -105,10 +105,12 @@ class Feeder:
         self._streams: dict[int, Stream] = {}
         self._sequence = 0
 
-    def stream(self, partition: int = 0, *, doubtful: int = 0) -> Stream:
+    def stream(self, partition: int = 0, *, possibly_delivered: int = 0) -> Stream:
         if partition not in self._streams:
             key = ("j", "seen", partition)
-            self._streams[partition] = Stream(key, self.source, cursor=self._sequence, doubtful=doubtful)
+            self._streams[partition] = Stream(
+                key, self.source, cursor=self._sequence, possibly_delivered=possibly_delivered
+            )
         return self._streams[partition]
 
     def give(self, which: int = 1, /, *, partition: int = 0, **kwargs: Any) -> None:

@@ -116,6 +116,6 @@ def consumer_context() -> ConsumerContext:
         records=GroupRecords(),
         losses=LossReports(Context(), counts),
         pace=ReadingPace({}, []),
-        guard=Guard(logging.getLogger("lightbus.consuming")),
+        guard=Guard(logging.getLogger("lightbus.listeners")),
         counts=counts,
     )

@@ -88,8 +88,8 @@ class Publishes:
         for api in apis:
             self.apis.add(api)
         directory.mkdir(exist_ok=True)
-        self.shelf = JournalSet(directory, journal)
-        self.shelf.own()
+        self.journals = JournalSet(directory, journal)
+        self.journals.own()
         self.loses: Callable[[bytes], bool] = lambda frame: False
         self.is_deaf = False
         self.said: list[Message] = []
@@ -99,10 +99,10 @@ class Publishes:
         self._dealers: dict[bytes, _Dealer] = {}
         receivers = Receivers(max_message_size)
         self.coordinator = Coordinator(
-            self.identity, self.apis, self.shelf, self._reply, receivers, member_timeout=member_timeout
+            self.identity, self.apis, self.journals, self._reply, receivers, member_timeout=member_timeout
         )
         self.publisher = Publisher(
-            self.identity, self.apis, self._publish, self.shelf, receivers,
+            self.identity, self.apis, self._publish, self.journals, receivers,
             when_handled=self.coordinator.when_handled, on_subscription=self.coordinator.subscribed,
             max_message_size=max_message_size,
         )  # fmt: skip
@@ -144,7 +144,7 @@ class Publishes:
     def adopt(self, directory: Path, journal: str) -> None:
         """Serve a journal whose process has ended."""
         adopted = Journal(directory / f"{journal}.sqlite")
-        self.shelf.adopted.append(adopted)
+        self.journals.adopted.append(adopted)
         self.coordinator.directory.journal_added(adopted)
 
     def tick(self) -> None:
@@ -158,7 +158,7 @@ class Publishes:
         self._hub.publishers.pop(self.instance, None)
         self._subs.clear()
         self._dealers.clear()
-        self.shelf.close()
+        self.journals.close()
 
     def _publish(self, frame: bytes) -> None:
         if not self.loses(frame) and not self._hub.losing(kind_of_published(frame)):

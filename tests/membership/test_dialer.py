@@ -435,7 +435,7 @@ def test_a_fixed_peer_that_answers(place: Place) -> None:
 
 def test_a_fixed_peer_that_does_not_answer(place: Place, now: list[float], caplog: pytest.LogCaptureFixture) -> None:
     """It goes on being tried, at growing intervals, and there is one warning, not at the first failure."""
-    caplog.set_level(logging.DEBUG, "lightbus.dialling")
+    caplog.set_level(logging.DEBUG, "lightbus.dialing")
     dialler = place.make([SEED])
     for failures in range(1, WARN_AFTER + 2):
         dialler.dial_due(now[0])

@@ -22,7 +22,7 @@ class GroupMember(Protocol):
         """Follow these partitions from now on, and let go of others."""
 
     def has_news(self, topic: EventTopic) -> None:
-        """Take in that there is more of a topic."""
+        """Note that there is more of a topic."""
 
 
 class EventGroup:

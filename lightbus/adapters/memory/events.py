@@ -298,11 +298,11 @@ class MemorySubscription:
     # What it is told, with the lock held
 
     def assigned(self, partitions: frozenset[int], generation: int) -> None:
-        """Take in what it has from now on."""
+        """Record what it has from now on."""
         self._call(self._take_partitions, partitions, generation)
 
     def has_news(self, topic: EventTopic) -> None:
-        """Take in that there is more of a topic; however much there is, it is looked at once."""
+        """Note that there is more of a topic; however much there is, it is looked at once."""
         if not self._news:
             self._call(self._tell_news)
         self._news.add(topic)

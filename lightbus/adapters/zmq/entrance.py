@@ -87,7 +87,7 @@ class Entrance:
             return [address for turnstile in self._turnstiles.values() for address in turnstile.turn_away()]
 
     def accepted(self, descriptor: int, endpoint: str, *, is_full: bool) -> None:
-        """Take in a connection; where there is no room for it, end it."""
+        """Note a connection; where there is no room for it, end it."""
         self._addresses[descriptor] = NOT_SEEN
         with suppress(OSError), borrowed(descriptor) as connection:
             peer = connection.getpeername()

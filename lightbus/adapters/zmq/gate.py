@@ -230,7 +230,7 @@ class Gate:
             except zmq.ContextTerminated:
                 is_open = False
             except Exception:  # without this thread nobody would get in, and libzmq would wait for its reader
-                logger.exception("the gate could not take in what happened at a socket; it goes on")
+                logger.exception("the gate could not handle what happened at a socket; it goes on")
         self._do_tasks()
         self.intake.close()
         for socket in (self._zap, self._bell, *self._monitors):
@@ -295,7 +295,7 @@ class Gate:
             self._zap.send_multipart([version, request, b"200", b"", name.encode(), b""])
 
     def _look(self, monitor: zmq.Socket[bytes]) -> bool:
-        """Take in one event of a socket; return whether there can be more."""
+        """Handle one event of a socket; return whether there can be more."""
         message = parse_monitor_message(monitor.recv_multipart())
         event, value = int(message["event"]), int(message["value"])
         if event == zmq.EVENT_MONITOR_STOPPED:

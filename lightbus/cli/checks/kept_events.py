@@ -41,9 +41,9 @@ async def check_health(examination: Examination) -> AsyncIterator[Finding]:
 async def _left_alone(examination: Examination) -> AsyncIterator[Finding]:
     """Tell of what waits on this host for somebody who publishes it, where nobody answers who might do that."""
     engine = examination.bus.client.engine
-    if not Outbox.exists(engine.shelf.path):
+    if not Outbox.exists(engine.journals.path):
         return
-    outbox = Outbox(engine.shelf.path)
+    outbox = Outbox(engine.journals.path)
     try:
         waiting = await asyncio.to_thread(outbox.counts)
     except JournalError:
@@ -59,9 +59,9 @@ async def _left_alone(examination: Examination) -> AsyncIterator[Finding]:
 
 def _refused_here(examination: Examination) -> list[str]:
     engine = examination.bus.client.engine
-    aside = aside_sentences(engine.shelf.path, engine.identity.host)
+    aside = aside_sentences(engine.journals.path, engine.identity.host)
     try:
-        return refusals(engine.shelf.path, engine.identity.host) + aside
+        return refusals(engine.journals.path, engine.identity.host) + aside
     except JournalError as error:
         return [str(error), *aside]
 

@@ -31,7 +31,7 @@ def observe(client: BusClient) -> None:
     client.after_rpc_execution(observer.served)
     client.after_event_sent(observer.fired)
     client.before_event_execution(observer.hears)
-    logging.getLogger("lightbus.consuming").addHandler(_Subscriptions(observer))
+    logging.getLogger("lightbus.listeners").addHandler(_Subscriptions(observer))
     threading.Thread(target=_end_with_parent, name="demo-end", daemon=True).start()
 
 

@@ -77,7 +77,7 @@ class Shop:
     @property
     def outbox(self) -> Outbox:
         """What waits on this host."""
-        return Outbox(self.bus.client.engine.shelf.path)
+        return Outbox(self.bus.client.engine.journals.path)
 
 
 def test_what_is_fired_while_the_servers_are_away(
@@ -175,7 +175,7 @@ def test_event_that_is_too_large_is_refused(server: NatsServer, door: Door) -> N
         shop.fire(6, door=door)
         wait_until(lambda: shop.received[-1:] == [6])
         assert shop.received == [1, 3, 5, 6]
-        assert not Outbox.exists(shop.bus.client.engine.shelf.path)
+        assert not Outbox.exists(shop.bus.client.engine.journals.path)
 
 
 def test_wrong_credentials_are_named(server: NatsServer, door: Door) -> None:
@@ -214,7 +214,7 @@ def test_stream_that_somebody_else_made_is_left_as_it_is(server: NatsServer, con
         with pytest.raises(EventBackendError, match=why):
             shop.fire(1)
         assert asyncio.run(_stream(server, made)) == before
-        assert not Outbox.exists(shop.bus.client.engine.shelf.path)
+        assert not Outbox.exists(shop.bus.client.engine.journals.path)
 
 
 async def _stream(server: NatsServer, config: dict[str, Any]) -> Any:
