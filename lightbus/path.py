@@ -73,7 +73,8 @@ class BusPath(PathNames):
         Call the procedure and return its result; where it is an event, fire it and return the EventMessage.
 
         Args:
-            bus_options: `timeout` in seconds, instead of the API's `rpc_timeout`; of an event, what `fire` has.
+            bus_options: `timeout` in seconds, instead of the API's `rpc_timeout`; `version`: that of the API that is
+                wanted; of an event, what `fire` has.
             kwargs: the arguments.
 
         Raises:

@@ -11,7 +11,7 @@ from ..deadline import Deadline
 from ..engine.engine import Engine
 from ..exceptions import InvalidParameters, LightbusException, SchemaNotFound
 from ..message import ResultMessage, RpcMessage
-from ..rpc.request import OutboundCall
+from ..rpc.outbound_call import OutboundCall
 from ..typing import BusOptions, Kwargs
 from .engine_holder import EngineHolder
 from .hook_runner import HookRunner
@@ -120,6 +120,7 @@ class Calling:
             idempotent=bool(options.get("idempotent", False)),
             trace=options.get("trace"),
             only=options.get("peer"),
+            version=options.get("version"),
         )
 
     def _validate_call(self, api_name: str, name: str, kwargs: Kwargs, *, strict: bool) -> None:

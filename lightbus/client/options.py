@@ -10,11 +10,11 @@ from ..typing import BusOptions
 
 __all__ = ["CALL_OPTIONS", "FIRE_OPTIONS", "LISTEN_OPTIONS", "check_options", "timeout_of"]
 
-CALL_OPTIONS = ("timeout", "idempotent", "trace", "peer")
+CALL_OPTIONS = ("timeout", "idempotent", "trace", "peer", "version")
 FIRE_OPTIONS = ("timeout", "wait_for")
 LISTEN_OPTIONS = ("since",)
 
-_OPTION_TYPES: dict[str, type] = {"idempotent": bool, "trace": dict, "peer": str}
+_OPTION_TYPES: dict[str, type] = {"idempotent": bool, "trace": dict, "peer": str, "version": int}
 
 
 def check_options(options: BusOptions, known: Sequence[str], what: str) -> None:

@@ -140,6 +140,8 @@ class Snapshot:
     """Peers that are up, per API they advertise."""
     serving: Mapping[str, tuple[Peer, ...]] = field(default_factory=dict)
     """Those of them that serve procedures of it: others only publish its events."""
+    mixed: frozenset[str] = frozenset()
+    """The APIs of which they do not all serve the same version."""
     keeping: Mapping[str, tuple[Peer, ...]] = field(default_factory=dict)
     """Peers that are up and only keep events of an API that ended processes of its service left behind."""
     announced: Mapping[str, tuple[Peer, ...]] = field(default_factory=dict)

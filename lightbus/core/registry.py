@@ -15,6 +15,7 @@ from ..typing import InstanceId
 from ..wire.announced_fields import MAX_ADDRESSES
 from ..wire.announcement import Announcement
 from .peers import Fact, Peer, PeerJoined, PeerLeft, PeerState, PeerUpdated, Snapshot, Source
+from .versions import is_mixed
 
 __all__ = [
     "Fact",
@@ -288,6 +289,7 @@ class Registry:
             peers=dict(self.peers),
             by_api=_frozen(by_api),
             serving=_frozen(serving),
+            mixed=frozenset(name for name, peers in serving.items() if len(peers) > 1 and is_mixed(name, peers)),
             keeping=_frozen(keeping),
             announced=_frozen(announced),
             events=events,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.peers import Peer
 from ..deadline import Deadline
-from ..rpc.request import OutboundCall
+from ..rpc.outbound_call import OutboundCall
 from ..typing import Kwargs
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 from ..core.partitions import rendezvous
 from ..core.registry import Peer, Snapshot
 from ..core.resolver import choose
-from ..deadline import Deadline, current_chain
+from ..deadline import Deadline
 from ..exceptions import (
     DeformError,
     LightbusException,
@@ -29,7 +29,7 @@ from ..exceptions import (
 from ..membership.context import Identity
 from ..ports.transport import Transport
 from ..wire import envelope
-from ..wire.envelope import Accepted, Batch, Error, Fire, Message, Request, Result
+from ..wire.envelope import Accepted, Batch, Error, Fire, Message, Result
 from ..wire.error_codes import error_for_code
 
 __all__ = [
@@ -37,11 +37,11 @@ __all__ = [
     "NeverSent",
     "NotStarted",
     "OutboundBatch",
-    "OutboundCall",
     "OutboundEvent",
     "OutboundRequest",
     "RequestContext",
     "carry_out",
+    "remote_error",
 ]
 
 
@@ -186,7 +186,7 @@ class OutboundRequest:
         if type(reply) is Error:
             if not reply.started and reply.details.get("elsewhere"):
                 raise NotStarted(reply)
-            raise _remote_error(reply, peer)
+            raise remote_error(reply, peer)
         raise ProtocolError(f"{peer.announcement} answered {self} with a {type(reply).__name__} message.")
 
     def refused(self, peer: Peer, refusal: NotStarted) -> None:
@@ -293,68 +293,6 @@ async def carry_out(channel: Channel, outgoing: OutboundRequest, wanted: Contain
             outgoing.not_sent(peer)
 
 
-class OutboundCall(OutboundRequest):
-    """A procedure call."""
-
-    is_call = True
-
-    def __init__(
-        self,
-        doorway: RequestContext,
-        api: str,
-        name: str,
-        deadline: Deadline,
-        kwargs: dict[str, Any],
-        *,
-        idempotent: bool = False,
-        trace: dict[str, Any] | None = None,
-        only: str | None = None,
-    ) -> None:
-        super().__init__(doorway, api, name, deadline, idempotent=idempotent)
-        self.kwargs = kwargs
-        self.trace = trace
-        self.only = only
-
-    def pick(self, snapshot: Snapshot, in_flight: Mapping[str, int], *, resolved: bool = False) -> Peer | None:
-        if self.only is None:
-            peers = snapshot.serving.get(self.api, ())
-            if len(peers) == 1 and self._refusal is None:
-                return peers[0]  # as nearly always
-            return super().pick(snapshot, in_flight, resolved=resolved)
-        if self._refusal is not None and (self.only in self._tried or self.deadline.passed()):
-            raise self._all_refused(self._refusal)
-        peer = snapshot.peers.get(self.only)
-        if peer is None or not peer.is_up:
-            raise PeerUnreachable(f"{self} is meant for the instance {self.only}, and no such peer is up.")
-        return peer
-
-    def candidates(self, snapshot: Snapshot, *, resolved: bool = False) -> tuple[Peer, ...]:
-        # Where nobody serves calls, nor comes back to do so, whoever publishes the events is asked, and says why.
-        peers = snapshot.serving.get(self.api)
-        return peers or (snapshot.by_api.get(self.api, ()) if resolved else ())
-
-    def not_encodable(self, error: DeformError) -> DeformError:
-        return DeformError(f"The arguments of {self} cannot be sent: {error}")
-
-    @property
-    def is_targeted(self) -> bool:
-        return self.only is not None
-
-    def message(self, peer: Peer) -> Request:
-        instance = peer.announcement.instance
-        return Request(
-            instance,
-            self.api,
-            self.name,
-            self.deadline.left(),
-            self._doorway.identity.instance,
-            [*current_chain()],
-            self.trace,
-            self._epochs.get(instance, 0),
-            self.kwargs,
-        )
-
-
 class OutboundEvent(OutboundRequest):
     """
     The hand-off of an event to a peer that publishes it.
@@ -411,7 +349,8 @@ class OutboundBatch(OutboundEvent):
         return Batch(peer.instance, self.api, self.name, self.deadline.left(), self.rows, self.wait_for)
 
 
-def _remote_error(error: Error, peer: Peer) -> LightbusException:
+def remote_error(error: Error, peer: Peer) -> LightbusException:
+    """Return the error that a peer has answered with."""
     kind = error_for_code(error.code)
     if kind is LightbusWorkerError:
         details = error.details

@@ -11,7 +11,7 @@ from lightbus.deadline import Deadline
 from lightbus.exceptions import UnknownApi
 from lightbus.membership.context import Identity
 from lightbus.rpc.calling import Caller
-from lightbus.rpc.request import OutboundCall
+from lightbus.rpc.outbound_call import OutboundCall
 from lightbus.wire import envelope
 from lightbus.wire.announcement import Announcement
 from lightbus.wire.envelope import Error, Message

@@ -1,0 +1,110 @@
+"""One call on its way: what it has that a hand-off has not, above all the versions that an API may be served in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..core.registry import Peer, Snapshot
+from ..core.versions import fitting, of_the_same_version
+from ..deadline import Deadline, current_chain
+from ..exceptions import (
+    DeformError,
+    InvalidParameters,
+    LightbusException,
+    PeerUnreachable,
+    UnknownProcedure,
+    ValidationError,
+)
+from ..wire.envelope import Error, Message, Request
+from .request import NotStarted, OutboundRequest, RequestContext, remote_error
+
+__all__ = ["OutboundCall"]
+
+_MISFITS = frozenset({InvalidParameters.code, ValidationError.code, UnknownProcedure.code})
+"""What a peer says of a call that its version of the API does not have: another version may."""
+
+
+class OutboundCall(OutboundRequest):
+    """A procedure call."""
+
+    is_call = True
+
+    def __init__(
+        self,
+        doorway: RequestContext,
+        api: str,
+        name: str,
+        deadline: Deadline,
+        kwargs: dict[str, Any],
+        *,
+        idempotent: bool = False,
+        trace: dict[str, Any] | None = None,
+        only: str | None = None,
+        version: int | None = None,
+    ) -> None:
+        super().__init__(doorway, api, name, deadline, idempotent=idempotent)
+        self.kwargs = kwargs
+        self.trace = trace
+        self.only = only
+        self.version = version
+        self._mixed: tuple[Peer, ...] = ()
+        """Those who serve the API, where they do not all serve the same version."""
+        self._misfit: LightbusException | None = None
+        """What the first of them said whose version it does not fit."""
+
+    def pick(self, snapshot: Snapshot, in_flight: Mapping[str, int], *, resolved: bool = False) -> Peer | None:
+        if self.only is None:
+            peers = snapshot.serving.get(self.api, ())
+            if len(peers) == 1 and self._refusal is None and self.version is None:
+                return peers[0]  # as nearly always
+            return super().pick(snapshot, in_flight, resolved=resolved)
+        if self._refusal is not None and (self.only in self._tried or self.deadline.passed()):
+            raise self._all_refused(self._refusal)
+        peer = snapshot.peers.get(self.only)
+        if peer is None or not peer.is_up:
+            raise PeerUnreachable(f"{self} is meant for the instance {self.only}, and no such peer is up.")
+        return peer
+
+    def candidates(self, snapshot: Snapshot, *, resolved: bool = False) -> tuple[Peer, ...]:
+        # Where nobody serves calls, nor comes back to do so, whoever publishes the events is asked, and says why.
+        peers = snapshot.serving.get(self.api)
+        if peers and (self.version is not None or self.api in snapshot.mixed):
+            self._mixed = peers
+            return fitting(peers, self.api, self.name, self.version)
+        return peers or (snapshot.by_api.get(self.api, ()) if resolved else ())
+
+    def outcome(self, reply: Message, peer: Peer) -> Any:
+        if self._mixed and type(reply) is Error and not reply.started and reply.code in _MISFITS:
+            raise NotStarted(reply)
+        return super().outcome(reply, peer)
+
+    def refused(self, peer: Peer, refusal: NotStarted) -> None:
+        super().refused(peer, refusal)
+        if refusal.error.code in _MISFITS:
+            self._tried |= of_the_same_version(self._mixed, self.api, peer)
+            self._misfit = self._misfit or remote_error(refusal.error, peer)
+
+    def _all_refused(self, refusal: NotStarted) -> LightbusException:
+        return self._misfit or super()._all_refused(refusal)
+
+    def not_encodable(self, error: DeformError) -> DeformError:
+        return DeformError(f"The arguments of {self} cannot be sent: {error}")
+
+    @property
+    def is_targeted(self) -> bool:
+        return self.only is not None
+
+    def message(self, peer: Peer) -> Request:
+        instance = peer.announcement.instance
+        return Request(
+            instance,
+            self.api,
+            self.name,
+            self.deadline.left(),
+            self._doorway.identity.instance,
+            [*current_chain()],
+            self.trace,
+            self._epochs.get(instance, 0),
+            self.kwargs,
+        )
