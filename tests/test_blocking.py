@@ -27,7 +27,7 @@ from lightbus import (
 from lightbus.blocking import BlockingChannel, forbid_in_loop
 from lightbus.core.registry import Peer
 from lightbus.deadline import Deadline
-from lightbus.rpc.request import OutboundCall
+from lightbus.rpc.outbound_call import OutboundCall
 from lightbus.wire.envelope import Error
 
 PROGRAMS = Path(__file__).parent / "network" / "programs"

@@ -30,6 +30,11 @@ class OutboundCall(OutboundRequest):
 
     is_call = True
 
+    _mixed: tuple[Peer, ...] = ()
+    """Those who serve the API, where they do not all serve the same version."""
+    _misfit: LightbusException | None = None
+    """What the first of them said whose version it does not fit."""
+
     def __init__(
         self,
         doorway: RequestContext,
@@ -48,10 +53,6 @@ class OutboundCall(OutboundRequest):
         self.trace = trace
         self.only = only
         self.version = version
-        self._mixed: tuple[Peer, ...] = ()
-        """Those who serve the API, where they do not all serve the same version."""
-        self._misfit: LightbusException | None = None
-        """What the first of them said whose version it does not fit."""
 
     def pick(self, snapshot: Snapshot, in_flight: Mapping[str, int], *, resolved: bool = False) -> Peer | None:
         if self.only is None:
