@@ -16,17 +16,21 @@ LONGEST_PAUSE = 6 * 3600.0
 CHANGE_PAUSE = 5.0
 """Seconds between two messages of different words about one thing: what differs each time is no news."""
 
+MOST_TEXTS = 20
+"""Texts about one thing that are remembered."""
+
 MOST_KEYS = 1000
 """Things that are remembered; the oldest is forgotten first."""
 
 
 class _Said:
-    """What was said last of one thing."""
+    """What was said of one thing."""
 
-    __slots__ = ("again_at", "at", "held_back", "pause", "text")
+    __slots__ = ("again_at", "at", "held_back", "pause", "texts")
 
     def __init__(self, text: str, now: float) -> None:
-        self.text = text
+        self.texts = {text}
+        """All of them: two that take turns are no news either."""
         self.at = now
         self.pause = FIRST_PAUSE
         self.again_at = now + self.pause
@@ -35,7 +39,7 @@ class _Said:
 
 class RecurringLog:
     """
-    Logs what goes wrong again and again: once, then when the words change, else after pauses that double.
+    Logs what goes wrong again and again: once, then in words that are new, else after pauses that double.
 
     Any thread may use it.
 
@@ -89,14 +93,18 @@ class RecurringLog:
                     del self._said[next(iter(self._said))]
                 self._said[key] = _Said(words, now)
                 return 0
-            due = said.again_at if words == said.text else said.at + CHANGE_PAUSE
+            is_known = words in said.texts
+            due = said.again_at if is_known else said.at + CHANGE_PAUSE
             if now < due:
                 said.held_back += 1
                 return None
             held_back, said.held_back = said.held_back, 0
-            if words == said.text:
+            if is_known:
                 said.pause = min(2 * said.pause, LONGEST_PAUSE)
             else:
-                said.text, held_back = words, 0
+                if len(said.texts) >= MOST_TEXTS:
+                    said.texts.clear()
+                said.texts.add(words)
+                held_back = 0
             said.at, said.again_at = now, now + said.pause
             return held_back

@@ -50,6 +50,16 @@ def test_a_day_of_a_failure(log: RecurringLog, clock: Clock, caplog: pytest.LogC
     assert caplog.records[1].message == f"it is full ({FIRST_PAUSE / 3 - 1:.0f} times more since it was said last)"
 
 
+def test_two_texts_that_take_turns(log: RecurringLog, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """Each is said when it is new; that they take turns is no news, and a third one is."""
+    for number in range(1200):
+        log.say("disk", logging.ERROR, "it is full" if number % 2 else "it cannot be opened")
+        clock.now += 3.0
+    assert [each.message for each in caplog.records[:2]] == ["it cannot be opened", "it is full"]
+    assert len(caplog.records) < 10
+    assert log.say("disk", logging.ERROR, "it was removed")
+
+
 def test_pauses_end_growing(log: RecurringLog, clock: Clock) -> None:
     """It is never forgotten altogether."""
     for _ in range(30):

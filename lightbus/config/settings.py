@@ -31,6 +31,12 @@ __all__ = [
 _NOT_YET = "is not available in this version of Lightbus; security.mode can be host, bus_key or insecure"
 
 
+_ENCRYPTED = frozenset(
+    {"curve", "curvezmq", "curve25519", "secure", "security", "encrypt", "encrypted", "tls", "ssl", "key", "lan"}
+)
+"""What is written for a mode that encrypts."""
+
+
 class Settings(BaseModel):
     """A section of the configuration: it cannot be changed, and has no key that is not declared."""
 
@@ -196,6 +202,11 @@ class SecuritySettings(Settings):
     def _known_mode(cls, value: Any) -> Any:
         if value == "keys":
             raise ValueError(f"is 'keys', which {_NOT_YET}")
+        if isinstance(value, str) and value.lower().replace("-", "_") in _ENCRYPTED:  # near to 'insecure' by letters
+            raise ValueError(
+                f"must be 'host', 'bus_key' or 'insecure', not '{value}'. Did you mean 'bus_key'? It encrypts, with "
+                "CURVE, for holders of the key that `lightbus keys init` makes"
+            )
         return value
 
     @model_validator(mode="after")

@@ -98,6 +98,8 @@ def test_log_level_in_capitals() -> None:
         (settings.NetworkSettings, {"rpc_port": 5570, "event_port": 5570}, "rpc_port and event_port are both 5570"),
         (settings.NetworkSettings, {"heartbeat_timeout": 1.0}, "heartbeat_timeout (1.0 s) must be longer than"),
         (settings.SecuritySettings, {"mode": "keys"}, "is 'keys', which is not available in this version"),
+        (settings.SecuritySettings, {"mode": "curve"}, "not 'curve'. Did you mean 'bus_key'?"),
+        (settings.SecuritySettings, {"mode": "Secure"}, "not 'Secure'. Did you mean 'bus_key'?"),
         (settings.SecuritySettings, {"mode": "bus_key"}, "has the mode bus_key, and there is no key. Make one with"),
         (settings.SecuritySettings, {"mode": "insecure", "bus_key": KEY.text}, "which protects nothing in that mode"),
         (settings.SecuritySettings, {"bus_key": "k"}, "is no bus key"),

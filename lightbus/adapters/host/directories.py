@@ -10,13 +10,26 @@ from pathlib import Path
 
 from ...config.surroundings import home_directory
 
-__all__ = ["data_directory", "has_no_room", "is_of_full_disk", "is_of_place", "is_shared", "volatile_filesystem"]
+__all__ = [
+    "data_directory",
+    "has_no_room",
+    "is_of_full_disk",
+    "is_of_place",
+    "is_shared",
+    "takes_no_files",
+    "volatile_filesystem",
+]
 
 SHARED_MEMORY = 32 * 1024
 """Bytes by which SQLite's file of shared memory grows (`WALINDEX_PGSZ` in its wal.c)."""
 
 PASSING = frozenset({"overlay", "tmpfs", "ramfs", "aufs"})
 """File systems that are gone with the container, or with the machine's next start."""
+
+OF_THE_KERNEL = frozenset(
+    {"proc", "sysfs", "cgroup", "cgroup2", "devpts", "debugfs", "tracefs", "securityfs", "configfs", "bpf", "mqueue"}
+)
+"""File systems in which nobody can make files, whatever their rights say to root."""
 
 SHARED = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "ceph", "lustre", "gfs2", "ocfs2", "afs", "beegfs"}
@@ -76,6 +89,11 @@ def volatile_filesystem(path: Path, mounts: str = "/proc/mounts") -> str | None:
     """Return the kind of the file system that a path is on, where that does not stay; None where it does."""
     kind = _file_system(path, mounts)
     return kind if kind in PASSING else None
+
+
+def takes_no_files(path: Path, mounts: str = "/proc/mounts") -> bool:
+    """Return whether a path is in a file system that the kernel alone has files in."""
+    return _file_system(path, mounts) in OF_THE_KERNEL
 
 
 def is_shared(path: Path, mounts: str = "/proc/mounts") -> bool:

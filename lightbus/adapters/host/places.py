@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ...config.surroundings import make_private
 from ...exceptions import InvalidConfiguration
-from .directories import data_directory, is_shared
+from .directories import data_directory, is_shared, takes_no_files
 
 __all__ = [
     "EVENTS",
@@ -260,7 +260,7 @@ def _why_unusable(private: Sequence[Path]) -> str:
         else:
             parent = next(each for each in path.parents if each.exists())
             can_be_made = parent == path.parent or path.parent in private or path.name.startswith(".sockets")
-            if not can_be_made or not os.access(parent, os.W_OK | os.X_OK):
+            if not can_be_made or not os.access(parent, os.W_OK | os.X_OK) or takes_no_files(parent):
                 return str(_unusable(path, "cannot be made", f"check {parent}"))
     return ""
 

@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from ...exceptions import JournalError
-from ..host.directories import has_no_room, is_of_full_disk, is_of_place
+from ..host.directories import has_no_room, is_of_full_disk, is_of_place, takes_no_files
 
 __all__ = ["DAMAGED", "is_locked", "is_removed", "journal_error"]
 
@@ -25,6 +25,8 @@ def journal_error(path: Path, what: str, error: Exception) -> JournalError:
         )
     elif has_no_room(path.parent) if is_io else is_of_full_disk(error):
         remedy = "The disk is full: make room."
+    elif takes_no_files(path.parent):
+        remedy = "No file can be made there. Another place is set by LIGHTBUS_DATA_DIR (journal.data_dir)."
     elif isinstance(error, FileNotFoundError):
         remedy = "It was removed while it was in use, and is written anew as soon as that is possible."
     elif "readonly" in text or "unable to open" in text or is_of_place(error):

@@ -100,7 +100,7 @@ async def check_clocks(examination: Examination) -> AsyncIterator[Finding]:
             yield Finding(
                 level=Level.WARNING,
                 check="clocks",
-                text=f"the clock of {sighting.peer.announcement} is {abs(skew):.1f} s "
+                text=f"the clock of {sighting.peer.announcement} is {duration(abs(skew))} "
                 f"{'ahead of' if skew > 0 else 'behind'} ours.",
                 remedy="Have both hosts keep time (NTP): the times of events and in logs do not fit together.",
             )

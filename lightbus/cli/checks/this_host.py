@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from ...adapters.host.descriptors import connection_limit, hard_descriptor_limit
-from ...adapters.host.directories import data_directory
+from ...adapters.host.directories import data_directory, has_no_room, takes_no_files
 from ...adapters.host.interfaces import explain
 from ...adapters.host.places import REMEDY
 from ...adapters.mdns.probe import multicast_problem, port_problem
@@ -131,18 +131,22 @@ async def check_directories(examination: Examination) -> AsyncIterator[Finding]:
     """See whether events can be kept: the directory of journals, and the room on its disk."""
     directory = data_directory(examination.bus.client.config.journal.data_dir)
     there = next(each for each in (directory, *directory.parents) if each.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK) or takes_no_files(there):
         yield Finding(
             level=Level.ERROR,
             check="data directory",
             text=f"{directory} cannot be {'written to' if there == directory else 'made'} by this user.",
-            remedy="Give it to the user that runs the workers, or set LIGHTBUS_DATA_DIR.",
+            remedy="Set LIGHTBUS_DATA_DIR to another place."
+            if takes_no_files(there)
+            else "Give it to the user that runs the workers, or set LIGHTBUS_DATA_DIR.",
         )
     elif problem := _little_room(there):
+        is_full = has_no_room(there)
+        what = "no event can be kept now" if is_full else "soon no event can be kept"
         yield Finding(
-            level=Level.WARNING,
+            level=Level.ERROR if is_full else Level.WARNING,
             check="data directory",
-            text=f"{directory} is on a disk with {problem}: soon no event can be kept.",
+            text=f"{directory} is on a disk with {problem}: {what}.",
             remedy="Make room there, or set LIGHTBUS_DATA_DIR.",
         )
     elif there == directory:

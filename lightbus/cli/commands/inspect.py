@@ -13,8 +13,9 @@ from typing import Any
 
 import click
 
-from ...exceptions import LightbusException, SchemaNotFound
+from ...exceptions import EventNotFound, LightbusException, SchemaNotFound, did_you_mean
 from ...wire.plain import json_form
+from ..support.catalogue import no_api, served_apis
 from ..support.connection import Connection, asked_to_end, on_bus, passes
 from ..support.json_path import COMPARATORS, JsonSearch, parse_search
 from ..support.kept import Journals
@@ -129,7 +130,8 @@ def inspect(
     lightbus inspect --api auth --event user_registered --json-path username=sally
 
     Oldest first; all conditions have to hold. The options are those of Lightbus 1.x. Exit code 1: --validate found an
-    event that does not satisfy its schema. 3: the event that --id or --native-id names is not there.
+    event that does not satisfy its schema. 3: there is no such API or event, or not the one that --id or --native-id
+    names.
     """
     said = [text for name, text in NOT_NEEDED.items() if given.pop(name)]
     search = Search(**given)
@@ -147,6 +149,7 @@ class _Inspection:
         self._validate = validate
         self._journals = Journals(bus, api=search.api or "*", event=search.event or "*")
         self._schemas: set[str] = set()
+        self._apis_seen: set[str] = set()
         self._found = 0
         self._invalid = 0
 
@@ -164,8 +167,22 @@ class _Inspection:
         if self._journals.failure is not None and not follow:
             raise self._journals.failure
         if not self._found:
+            if not follow:
+                self._refuse_unknown()
             self._bus.output.note("No journal has such an event.")
         return int(self._invalid > 0)
+
+    def _refuse_unknown(self) -> None:
+        """Raise UnknownApi, or EventNotFound, where neither who is up nor a journal has what is looked for."""
+        api, event = self._search.api or "*", self._search.event or "*"
+        served = {each.name: each for each in served_apis(self._bus.client.engine.snapshot.peers.values())}
+        names = {*served, *self._apis_seen}
+        if not any(fnmatchcase(name, api) for name in names):
+            raise no_api(api, sorted(names))
+        events = {name for each in served.values() if fnmatchcase(each.name, api) for name in each.events}
+        if events and not any(fnmatchcase(name, event) for name in events):
+            near = did_you_mean(event, events)
+            raise EventNotFound(f"'{api}' has no event '{event}', and no journal has one.{near}")
 
     async def _go_through(self, count: int | None) -> bool:
         """Show all that is new; return whether that is the end."""
@@ -175,6 +192,7 @@ class _Inspection:
             number = 0
             async for event in self._journals.events():
                 number += 1
+                self._apis_seen.add(event["api"])
                 advance(number, "")
                 if self._search.matches(event):
                     await self._found_one(event)

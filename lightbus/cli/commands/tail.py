@@ -207,7 +207,10 @@ def _show_ack(bus: Connection, ack: Ack) -> None:
 
 
 def _time(at: float) -> Cell:
-    return f"{datetime.fromtimestamp(at):%H:%M:%S.%f}"[:-3] + "  ", "dim"
+    """Return a time of day, with the date where that is not today's: what is kept, or a clock that is wrong."""
+    then = datetime.fromtimestamp(at)
+    date = "" if then.date() == datetime.now().date() else f"{then:%Y-%m-%d} "
+    return f"{date}{then:%H:%M:%S.%f}"[:-3] + "  ", "dim"
 
 
 def _moment(text: str | None) -> str | datetime | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from ...core.peers import Peer
 from ...exceptions import NotReachable, UnknownApi, UnknownProcedure, did_you_mean
 from ...wire.api_info import ApiInfo
 
-__all__ = ["ServedApi", "served_apis", "split_name", "split_target"]
+__all__ = ["ServedApi", "no_api", "served_apis", "split_name", "split_target"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ def split_name(name: str, apis: Sequence[ServedApi]) -> tuple[ServedApi, str | N
         return by_name[name], None
     api_name, _, member = name.rpartition(".")
     if api_name not in by_name:
-        raise _no_api(name, by_name)
+        raise no_api(name, by_name)
     api = by_name[api_name]
     members = [*api.procedures, *api.events]
     if member not in members:
@@ -107,7 +107,8 @@ def split_name(name: str, apis: Sequence[ServedApi]) -> tuple[ServedApi, str | N
     return api, member
 
 
-def _no_api(name: str, by_name: dict[str, ServedApi]) -> NotReachable:
+def no_api(name: str, by_name: Collection[str]) -> NotReachable:
+    """Return the error for an API that nobody serves."""
     near = did_you_mean(name, by_name) or did_you_mean(name.rpartition(".")[0], by_name)
     return UnknownApi(
         f"No peer that is up serves '{name}'.{near} Served are: {', '.join(by_name) or 'no APIs at all'}."

@@ -8,7 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from lightbus.adapters.host.directories import data_directory, has_no_room, is_shared, volatile_filesystem
+from lightbus.adapters.host.directories import (
+    data_directory,
+    has_no_room,
+    is_shared,
+    takes_no_files,
+    volatile_filesystem,
+)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +45,14 @@ def test_file_systems_that_do_not_stay(tmp_path: Path) -> None:
     ]
     assert found == [None, "tmpfs", None, "overlay", None]
     assert volatile_filesystem(Path("/srv"), str(tmp_path / "none")) is None
+
+
+def test_file_systems_of_the_kernel(tmp_path: Path) -> None:
+    """Nobody can make files there, whatever rights say."""
+    mounts = tmp_path / "mounts"
+    mounts.write_text("/dev/sda / ext4 rw 0 0\nproc /proc proc rw 0 0\nsysfs /sys sysfs rw 0 0\n")
+    found = [takes_no_files(Path(path), str(mounts)) for path in ("/srv", "/proc/nowhere/at", "/sys", "/process")]
+    assert found == [False, True, True, False]
 
 
 def test_file_systems_that_hosts_share(tmp_path: Path) -> None:

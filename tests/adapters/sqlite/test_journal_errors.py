@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,14 @@ from lightbus.adapters.sqlite.journal_errors import journal_error
 def test_remedies_fit_the_error(number: int, remedy: str, tmp_path: Path) -> None:
     """The disk is suspected only where it may be at fault."""
     assert remedy in str(journal_error(tmp_path, "cannot be made", OSError(number, os.strerror(number))))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
+def test_a_place_where_no_file_can_be_made() -> None:
+    """It was not removed while it was in use: it has never been there."""
+    error = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    text = str(journal_error(Path("/proc/nowhere/bus/outbox.sqlite"), "did not take an event", error))
+    assert "No file can be made there. Another place is set by LIGHTBUS_DATA_DIR" in text
 
 
 @pytest.mark.parametrize(("has_room", "remedy"), [(False, "The disk is full"), (True, "Is the disk all right?")])

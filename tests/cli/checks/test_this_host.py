@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from lightbus.cli.checks.this_host import _little_room
+from lightbus.cli.checks.finding import Examination, Finding, Level
+from lightbus.cli.checks.this_host import _little_room, check_directories
 
 if TYPE_CHECKING:
     from ..conftest import Commands
@@ -26,6 +30,35 @@ def test_data_directory(commands: Commands, tmp_path: Path) -> None:
     assert f"error   data directory: {home}/some/where cannot be made by this user." in text
     text = commands.run("doctor", "--wait", "0.2", code=1, env={"LIGHTBUS_DATA_DIR": "", "HOME": str(home)}).stdout
     assert f"data directory: {home}" in text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
+def test_a_place_where_no_file_can_be_made(commands: Commands) -> None:
+    """That is an error for root, too, to whom its rights would allow it."""
+    text = commands.run("doctor", "--wait", "0.2", code=2, env={"LIGHTBUS_DATA_DIR": "/proc/nowhere"}).stdout
+    assert "error   data directory: /proc/nowhere cannot be made by this user. Set LIGHTBUS_DATA_DIR" in text
+    assert "/proc/nowhere/.sockets" not in text.partition("data directory")[0]
+
+
+@pytest.mark.parametrize(
+    ("left", "level", "text"),
+    [(1, Level.ERROR, "no event can be kept now."), (100, Level.WARNING, "soon no event can be kept.")],
+)
+def test_a_disk_without_room(
+    left: int, level: Level, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that has nothing left is an error: nothing can be kept on it by now."""
+    disk = os.statvfs_result((4096, 102_400, 100_000, left, left, 100, 100, 100, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda path: disk)
+    config = SimpleNamespace(journal=SimpleNamespace(data_dir=tmp_path))
+    bus = SimpleNamespace(client=SimpleNamespace(config=config))
+    examination = Examination(bus=bus, sightings=[])  # type: ignore[arg-type]
+
+    async def main() -> list[Finding]:
+        return [each async for each in check_directories(examination)]
+
+    [finding] = asyncio.run(main())
+    assert (finding.level, finding.text.endswith(text)) == (level, True)
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,10 @@ def test_inspect(commands: Commands) -> None:
     assert found("--native-id", ada["native_id"] + "0", code=3) == []
     assert found("--id", "nix", code=3) == []
 
+    assert "Did you mean 'auth'?" in commands.run("inspect", "--api", "auht", code=3).stderr
+    misspelt = commands.run("inspect", "--api", "auth", "--event", "user_registred", code=3).stderr
+    assert "'auth' has no event 'user_registred', and no journal has one. Did you mean 'user_registered'?" in misspelt
+
     plain = commands.run("inspect", "--id", ada["id"])  # into a pipe: as with --json
     assert [json.loads(line) for line in plain.stdout.splitlines()] == [ada]
     assert json.loads(commands.text("inspect", "--id", ada["id"], "--format", "pretty")) == ada
