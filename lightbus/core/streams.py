@@ -208,7 +208,7 @@ class Stream:
         self.size -= len(entry[2])
         return entry
 
-    def take_several(self, before: float, most: int, already: int) -> list[Entry]:
+    def take_several(self, before: float, most: int, already: int = 0) -> list[Entry]:
         """
         Hand the next events out together, those before a sequence. Who takes them notes in `at_hand` how many they are.
 
@@ -218,12 +218,21 @@ class Stream:
             already: how many were taken for the same purpose.
 
         """
-        ready, taken = self.ready, list[Entry]()
-        room = 0 if self.at_hand else min(most, UNCONFIRMED - self._done + self._confirmed - already)
-        while ready and len(taken) < room and ready[0][0] < before and not self.is_possibly_delivered(ready[0]):
-            taken.append(entry := ready.popleft())
-            self.size -= len(entry[2])
+        ready = self.ready
+        count = min(most, len(ready), UNCONFIRMED - self._done + self._confirmed - already)
+        if count <= 0 or self.at_hand or self.is_possibly_delivered(ready[0]):
+            return []
+        if ready[count - 1][0] >= before:
+            count = next(number for number, entry in enumerate(ready) if entry[0] >= before)
+        taken = [ready.popleft() for _ in range(count)]
+        self.size -= sum([len(entry[2]) for entry in taken])
         return taken
+
+    def give_back(self, entries: Sequence[Entry]) -> None:
+        """Take back the last ones of those that were handed out together: they were not begun."""
+        self.ready.extendleft(reversed(entries))
+        self.size += sum([len(entry[2]) for entry in entries])
+        self.at_hand -= len(entries)
 
     @property
     def is_next_possibly_delivered(self) -> bool:

@@ -13,7 +13,6 @@ from ..core.streams import Entry, Stream
 from ..exceptions import LightbusException, PayloadTooLarge, ProtocolError
 from ..message import EventMessage
 from ..service.failures import as_exception
-from ..wire import envelope
 from .batch_queue import BatchQueue, Chunk, Left, Whose
 from .cancel_guard import CancelGuard
 from .delivery import Delivery, failures
@@ -100,11 +99,9 @@ class BatchTurns(ListenerTurns):
                     else:
                         queue.handled(stream, [left.entry])
             while going_on and not queue.is_closed and stream.is_next_possibly_delivered:
-                entry = stream.take(before)
+                entry = queue.take(stream, before)
                 if entry is None:
                     break
-                queue.backlog -= 1
-                queue.backlog_bytes -= len(entry[2])
                 going_on = await delivery.give_again(stream, entry, 2, turn)
             queue.end_of_batch(stream)
         if order is not None:
@@ -114,18 +111,19 @@ class BatchTurns(ListenerTurns):
 
     async def _handle(self, chunks: list[Chunk]) -> None:
         """Give a batch to the listener, and settle what becomes of each of its events."""
+        messages = self._messages(chunks)
+        if messages is not None and (error := await self._execute(messages)) is None:  # as nearly always
+            for stream, entries in chunks:
+                self._batches.handled(stream, entries)
+            for stream in dict.fromkeys(stream for stream, _ in chunks):
+                self._batches.end_of_batch(stream)
+            return
         given = self._given(chunks)
-        fitting = [each for each in given if each.error is None]
-        messages = [each.message for each in fitting if each.message is not None]
-        first_failed = None
-        if messages:
-            try:
-                await self._invocation.execute(messages, (messages[:],), {})
-            except BaseException as error:
-                await self._delivery.go_on_after(error)
-                for each, reason in zip(fitting, failures(messages, error), strict=True):
-                    each.error = reason
-                first_failed = self._note_failed(fitting)
+        fitting = [each for each in given if each.message is not None]
+        if messages is None:
+            messages = [each.message for each in fitting if each.message is not None]
+            error = await self._execute(messages)
+        first_failed = self._note_failed(fitting, messages, error)
         by_stream: dict[Stream, list[_Given]] = {}
         for each in given:
             by_stream.setdefault(each.stream, []).append(each)
@@ -133,23 +131,51 @@ class BatchTurns(ListenerTurns):
             await self._settle(stream, events, first_failed)
             self._batches.end_of_batch(stream)
 
-    def _note_failed(self, given: list[_Given]) -> _Given | None:
-        """Log how many of a batch failed; return the first one, which is logged with its error."""
+    async def _execute(self, messages: list[EventMessage]) -> BaseException | None:
+        """Call the listener; return what it raised."""
+        if not messages:
+            return None
+        try:
+            await self._invocation.execute(messages, (messages[:],), {})
+        except BaseException as error:
+            await self._delivery.go_on_after(error)
+            return error
+        return None
+
+    def _note_failed(
+        self, given: list[_Given], messages: list[EventMessage], error: BaseException | None
+    ) -> _Given | None:
+        """Note which of a batch failed, and log how many; return the first one, which is logged with its error."""
+        if error is None:
+            return None
+        for each, reason in zip(given, failures(messages, error), strict=True):
+            each.error = reason
         failed = [each for each in given if each.error is not None]
         if len(given) > 1 and failed:
             text = "The listener %s failed on %d of %d events that it was given together. The first one:"
             logger.error(text, self._queue.listener.name, len(failed), len(given))
         return failed[0] if failed else None
 
-    def _given(self, chunks: list[Chunk]) -> list[_Given]:
-        """Return the events of a batch: with their messages, or why they do not fit."""
+    def _messages(self, chunks: list[Chunk]) -> list[EventMessage] | None:
+        """Return the messages of a batch; None where one of its events is none, or does not fit."""
         turns: dict[Stream, Turn] = {}
-        given: list[_Given] = []
+        messages: list[EventMessage] = []
         for stream, entries in chunks:
             turn = turns.get(stream)
             if turn is None:
                 turn = turns[stream] = self._invocation.new_turn(stream)
-            self._decode(turn, entries)
+            try:
+                messages += self._invocation.messages(entries, turn)
+            except LightbusException:
+                return None
+        return messages
+
+    def _given(self, chunks: list[Chunk]) -> list[_Given]:
+        """Return the events of a batch: with their messages, or why they do not fit."""
+        given: list[_Given] = []
+        for stream, entries in chunks:
+            turn = self._invocation.new_turn(stream)
+            turn.decodes_ahead = False
             for entry in entries:
                 given.append(each := _Given(stream, entry))
                 try:
@@ -160,15 +186,6 @@ class BatchTurns(ListenerTurns):
                 except LightbusException as error:
                     each.error = error
         return given
-
-    def _decode(self, turn: Turn, entries: list[Entry]) -> None:
-        """Decode events in one go; where one of them is none, each is decoded in its turn."""
-        turn.decodes_ahead = False
-        try:
-            records = envelope.decode_records([entry[2] for entry in entries])
-        except ProtocolError:
-            return
-        turn.ahead.update(zip([entry[0] for entry in entries], records, strict=True))
 
     async def _settle(self, stream: Stream, events: list[_Given], first_failed: _Given | None) -> None:
         """Have the events of one stream be acknowledged up to one that is tried again; the others wait for it."""

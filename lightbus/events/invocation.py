@@ -6,15 +6,17 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.streams import Entry, Stream
-from ..exceptions import PayloadTooLarge, ProtocolError
+from ..exceptions import LightbusException, PayloadTooLarge, ProtocolError
 from ..listener import Listener
 from ..message import EventMessage, event_message
 from ..service.batch_handlers import BatchHandler
-from ..service.execution import Execution, check_ran, in_thread, runs_on_loop, waits_nowhere
+from ..service.execution import Execution, check_ran, in_thread, returns_nothing, runs_on_loop, waits_nowhere
+from ..service.forks import FORKS, end_child
 from ..service.handlers import Handler
 from ..typing import Kwargs
 from ..wire import envelope
@@ -41,7 +43,8 @@ class Turn:
         api, event, journal, publisher: what they are, and where they come from.
         check: completes and checks their arguments, if anything is to be done.
         function: what is called.
-        is_plain: whether it is only to be called, and waits for nothing: then it needs no task of its own.
+        is_plain: whether it is only to be called, waits for nothing and returns nothing: then it needs no task of its
+            own, and nothing else happens before its end.
         ahead: events that were decoded ahead of their turn, by their sequences.
         decodes_ahead: whether that is tried: not again where one of them was no event.
         count: how many they were until now.
@@ -78,7 +81,7 @@ class Invocation:
                 listener.function, name=listener.name, api_name=listener.api, casts=casts, strict=strict
             )
         self._is_async = runs_on_loop(listener.function)
-        self._waits_nowhere = self._is_async and waits_nowhere(listener.function)
+        self._is_plain = self._is_async and waits_nowhere(listener.function) and returns_nothing(listener.function)
         self._loop = asyncio.get_running_loop()
 
     def new_turn(self, stream: Stream) -> Turn:
@@ -92,7 +95,7 @@ class Invocation:
             publisher=stream.owner.publisher,
             check=self._context.check_of(self._listener.api, event, casts=self._casts_whole),
             function=self._listener.function,
-            is_plain=self._waits_nowhere and not self._is_hooked,
+            is_plain=self._is_plain and not self._is_hooked,
         )
 
     def message(self, stream: Stream, entry: Entry, deliveries: int, turn: Turn) -> EventMessage:
@@ -126,6 +129,62 @@ class Invocation:
         if turn.check is not None:
             message.kwargs = turn.check(message.kwargs)
         return self.handler.arguments(message)
+
+    def messages(self, entries: Sequence[Entry], turn: Turn) -> list[EventMessage]:
+        """Return the messages of events that are given together. Raises LightbusException where one does not fit."""
+        api, event, journal, publisher, check = turn.api, turn.event, turn.journal, turn.publisher, turn.check
+        made = []
+        for entry, values in zip(entries, envelope.decode_fields([entry[2] for entry in entries]), strict=True):
+            id, version, published_at, kwargs = values
+            if check is not None:
+                kwargs = check(kwargs)
+            where = (journal, entry[0])
+            made.append(event_message(api, event, kwargs, version, id, where, 1, published_at, publisher))
+        return made
+
+    def run_through(
+        self, entries: Sequence[Entry], turn: Turn, cancelling: Callable[[], int]
+    ) -> tuple[int, tuple[EventMessage, BaseException] | None]:
+        """
+        Call a function of which nothing else is to be done (`turn.is_plain`) for one event after another.
+
+        Return how many were handled: all, unless the next one failed, which is returned with its error, or is to be
+        given with more care, or the function has cancelled the task that it runs in (`cancelling`).
+        """
+        try:
+            records = envelope.decode_fields([entry[2] for entry in entries])
+        except ProtocolError:
+            turn.is_plain = False  # in its turn it is found which of them is no event
+            return 0, None
+        api, event, journal, publisher, check, function = (
+            turn.api, turn.event, turn.journal, turn.publisher, turn.check, turn.function,
+        )  # fmt: skip
+        arguments, forks = self.handler.arguments, FORKS.count
+        handled = 0
+        for id, version, published_at, kwargs in records:
+            where = (journal, entries[handled][0])
+            message = event_message(api, event, kwargs, version, id, where, 1, published_at, publisher)
+            try:
+                if check is not None:
+                    message.kwargs = check(kwargs)
+                args, given = arguments(message)
+            except LightbusException:
+                turn.is_plain = False
+                return handled, None
+            try:
+                # Nobody else's code runs in it, so it need not be in the context when it is called. To ask for the next
+                # thing to wait for, of which there is none, costs less than to catch what tells the end.
+                Context().run(next, function(*args, **given).__await__(), None)
+            except BaseException as error:
+                if FORKS.count != forks:
+                    end_child(error)
+                return handled, (message, error)
+            if FORKS.count != forks:
+                end_child()
+            handled += 1
+            if cancelling():
+                break
+        return handled, None
 
     @property
     def _is_hooked(self) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from ..core.ordering import Order
 from ..core.streams import Entry, Stream
 from ..listener import Listener
-from .invocation import TURN, Turn
+from .invocation import AHEAD, TURN, Turn
 from .listener_context import DeliverySource
 
 __all__ = ["MAX_QUEUED", "ListenerQueue", "Retry"]
@@ -175,6 +175,37 @@ class ListenerQueue:
             if found is not None:
                 return *found, whose
         return None
+
+    def take(self, stream: Stream, before: float) -> Entry | None:
+        """Return the next event of a stream, if it comes before a sequence; None where that may not be now."""
+        entry = stream.take(before)
+        if entry is not None:
+            self.backlog -= 1
+            self.backlog_bytes -= len(entry[2])
+        return entry
+
+    def take_several(self, stream: Stream, before: float, most: int) -> list[Entry]:
+        """Return the next events of a stream, those that may be handled without more ado."""
+        size = stream.size
+        entries = stream.take_several(before, most if size <= AHEAD else 1)
+        if entries:
+            stream.at_hand = len(entries)
+            self.backlog -= len(entries)
+            self.backlog_bytes -= size - stream.size
+        return entries
+
+    def settle(self, stream: Stream, entries: list[Entry], handled: int, *, is_one_failed: bool) -> None:
+        """Note how many of several events were handled; behind one that failed they were not begun."""
+        if rest := entries[handled + is_one_failed :]:
+            size = stream.size
+            stream.give_back(rest)
+            self.backlog += len(rest)
+            self.backlog_bytes += stream.size - size
+        if handled:
+            stream.done(entries[handled - 1], handled)
+            self.handled_by[stream.key[1]] += handled
+            if not stream.is_noted or stream.head > stream.position:  # else the end of this turn is early enough
+                stream.owner.ack(stream)
 
     def begin(self, stream: Stream) -> bool:
         """Take a stream in hand; return whether that may be now, and else have it wait for the one of its key."""

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextvars import Context
 
 from ..core.streams import Stream
-from ..exceptions import LightbusException
-from ..service.execution import begin, check_ran
 from .cancel_guard import CancelGuard, current_task
 from .delivery import Delivery
 from .invocation import TURN, Invocation
@@ -83,32 +80,24 @@ class ListenerTurns:
         if (retry := queue.take_retry(stream)) is not None:
             count = 1
             going_on = await delivery.give_again(stream, retry.entry, retry.deliveries + 1, turn, retry.pause)
-        while going_on and count < TURN and not queue.is_closed and (entry := stream.take(before)) is not None:
-            count += 1
-            queue.backlog -= 1
-            queue.backlog_bytes -= len(entry[2])
-            if entry[0] <= stream.possibly_delivered and stream.is_possibly_delivered(entry):
-                # It may be the one that its last consumer was lost over: its start is on record before it happens.
-                going_on = await delivery.give_again(stream, entry, 2, turn)
-            elif not turn.is_plain:
-                going_on = await delivery.give(stream, entry, 1, turn)
-            else:  # as nearly always: Delivery.give, written out
-                try:
-                    message = invocation.message(stream, entry, 1, turn)
-                    args, kwargs = invocation.arguments(message, turn)
-                except LightbusException:
-                    going_on = await delivery.give(stream, entry, 1, turn)
-                    continue
-                context = Context()
-                try:
-                    rest = begin(context, context.run(turn.function, *args, **kwargs))
-                    if rest is not None:
-                        check_ran(turn.function, await self._guard.apart(rest))
-                except BaseException as error:
-                    going_on = await delivery.raised(stream, entry, message, error)
+        while going_on and count < TURN and not queue.is_closed:
+            if turn.is_plain and (entries := queue.take_several(stream, before, TURN - count)):
+                handled, failed = invocation.run_through(entries, turn, cancelling)
+                queue.settle(stream, entries, handled, is_one_failed=failed is not None)
+                count += handled
+                if failed is not None:
+                    count += 1
+                    going_on = await delivery.raised(stream, entries[handled], *failed)
+                elif cancelling():
+                    await self._guard.shake_off()
+            elif (entry := queue.take(stream, before)) is not None:
+                count += 1
+                if entry[0] <= stream.possibly_delivered and stream.is_possibly_delivered(entry):
+                    # It may be the one that its last consumer was lost over: its start is on record before it happens.
+                    going_on = await delivery.give_again(stream, entry, 2, turn)
                 else:
-                    queue.done(stream, entry)
-                    if cancelling():
-                        await self._guard.shake_off()
+                    going_on = await delivery.give(stream, entry, 1, turn)
+            else:
+                break
         queue.end(stream, turn, count, is_going_on=going_on)
         return count

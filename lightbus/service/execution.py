@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, 
 from concurrent.futures import Executor
 from contextvars import Context, copy_context
 from functools import partial
+from itertools import pairwise
 from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType
 from typing import Any
 
@@ -30,7 +31,6 @@ __all__ = [
     "CallersContext",
     "Execution",
     "InContext",
-    "begin",
     "check_ran",
     "close_unused",
     "in_context",
@@ -40,6 +40,7 @@ __all__ = [
     "is_generator",
     "name_of",
     "outcome",
+    "returns_nothing",
     "runs_on_loop",
     "waits_nowhere",
 ]
@@ -66,6 +67,20 @@ def waits_nowhere(function: Callable[..., Any]) -> bool:
     """
     code = getattr(_called(function), "__code__", None)
     return isinstance(code, CodeType) and all(each.opname != "GET_AWAITABLE" for each in dis.get_instructions(code))
+
+
+def returns_nothing(function: Callable[..., Any]) -> bool:
+    """Return whether an `async def` certainly returns None, so that there is nothing more to be awaited."""
+    code = getattr(_called(function), "__code__", None)
+    if not isinstance(code, CodeType) or not code.co_flags & inspect.CO_COROUTINE:
+        return False
+    for before, after in pairwise(dis.get_instructions(code)):
+        is_none = before.opname == "LOAD_CONST" and before.argval is None
+        if (after.opname == "RETURN_VALUE" and not is_none) or (
+            after.opname == "RETURN_CONST" and after.argval is not None
+        ):
+            return False
+    return True
 
 
 def is_awaitable(value: Any) -> bool:
@@ -111,18 +126,6 @@ def close_unused(value: Any) -> None:
     """Close a coroutine that nobody is going to await, so that Python does not complain of it."""
     if isinstance(value, CoroutineType):
         value.close()
-
-
-def begin(context: Context, coroutine: Coroutine[Any, Any, Any]) -> InContext | None:
-    """
-    Run a coroutine up to where it first waits; return what is to be awaited for the rest, None where there is none.
-
-    For those who mostly return nothing: most listeners never wait, and cost no more than their own code.
-    """
-    if type(coroutine) is not CoroutineType:
-        return InContext(context, _wait_for(coroutine))
-    value = _begun(context, coroutine)
-    return value if value is None or type(value) is InContext else InContext(context, _wait_for(value))
 
 
 def _begun(context: Context, coroutine: Coroutine[Any, Any, Any]) -> Any:

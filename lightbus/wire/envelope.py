@@ -26,7 +26,7 @@ from .announcement import PROTOCOL_VERSION
 from .field_types import PARTITIONS
 from .messages import *  # noqa: F403 - they are written in one place
 from .messages import Events, Head, Kind, Marker, Message
-from .records import Record, decode_record, decode_records, encode_record
+from .records import Record, decode_fields, decode_record, decode_records, encode_record
 from .topics import (
     EVENT_TOPIC_PARTS,
     MARKER_PREFIX,
@@ -48,6 +48,7 @@ __all__ = [
     "Record",
     "call_id_of",
     "decode",
+    "decode_fields",
     "decode_published",
     "decode_record",
     "decode_records",

@@ -9,7 +9,7 @@ from ..exceptions import ProtocolError
 from . import codec, fields
 from .field_types import MAX_NAME
 
-__all__ = ["Record", "decode_record", "decode_records", "encode_record"]
+__all__ = ["Record", "decode_fields", "decode_record", "decode_records", "encode_record"]
 
 _new = tuple.__new__  # makes a NamedTuple of its fields in half the time
 
@@ -39,23 +39,36 @@ def decode_records(data: Sequence[bytes]) -> list[Record]:
 
     Raises ProtocolError where one of them is none: which one, `decode_record` tells.
     """
+    return [_new(Record, values) for values in decode_fields(data)]
+
+
+def decode_fields(data: Sequence[bytes]) -> list[Sequence[Any]]:
+    """Return what the Records of events are made of, for those who take them apart at once."""
     # One array of all. Bytes that are not one value each may come apart elsewhere than where they were joined: in a
     # publisher's own records that is no more than what it could have sent anyway.
-    return [_record(values) for values in codec.decode(b"\xdd%b%b" % (len(data).to_bytes(4, "big"), b"".join(data)))]
+    rows: list[Any] = codec.decode(b"\xdd%b%b" % (len(data).to_bytes(4, "big"), b"".join(data)))
+    return rows if all(map(_is_record, rows)) else [_record(values) for values in rows]
 
 
 def _record(values: Any) -> Record:
-    if type(values) is list and len(values) >= 4:
-        id, version, published_at, kwargs = values if len(values) == 4 else values[:4]
-        # Written out: this runs once per event at each consumer.
-        if (
-            type(id) is str
-            and len(id) <= MAX_NAME
-            and type(version) is int
-            and 0 <= version <= fields.MAX_INT
-            and (type(published_at) is float or type(published_at) is int)
-            and -fields.MAX_SECONDS <= published_at <= fields.MAX_SECONDS
-            and fields.is_arguments(kwargs)
-        ):
-            return _new(Record, (id, version, published_at, kwargs))
-    raise ProtocolError("An event's record needs an id, a version, a time and a mapping of arguments.")
+    if type(values) is list and len(values) > 4:  # of a later version
+        values = values[:4]
+    if not _is_record(values):
+        raise ProtocolError("An event's record needs an id, a version, a time and a mapping of arguments.")
+    return _new(Record, values)
+
+
+def _is_record(values: Any) -> bool:
+    """Return whether values are the fields of a Record. Written out: this runs once per event at each consumer."""
+    if type(values) is not list or len(values) != 4:
+        return False
+    id, version, published_at, kwargs = values
+    return (
+        type(id) is str
+        and len(id) <= MAX_NAME
+        and type(version) is int
+        and 0 <= version <= fields.MAX_INT
+        and (type(published_at) is float or type(published_at) is int)
+        and -fields.MAX_SECONDS <= published_at <= fields.MAX_SECONDS
+        and fields.is_arguments(kwargs)
+    )

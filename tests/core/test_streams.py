@@ -294,7 +294,7 @@ class Following(RuleBasedStateMachine):
     def begin(self) -> None:
         """Begin behind what was stored, as a consumer does that takes the place of another."""
         self.stream = Stream("t", cursor=self.stored, head=self.head)
-        self.at_hand: Entry | None = None
+        self.at_hand: list[Entry] = []
         self.last = self.stored
 
     @property
@@ -344,24 +344,36 @@ class Following(RuleBasedStateMachine):
         else:
             self.stream.failed_to_ask()
 
-    @precondition(lambda self: self.at_hand is None and self.stream.can_go_on)
-    @rule()
-    def take(self) -> None:
-        self.at_hand = self.stream.take()
-
-    @precondition(lambda self: self.at_hand is not None)
-    @rule(is_handled=st.booleans())
-    def finish(self, is_handled: bool) -> None:
-        assert self.at_hand is not None
-        entry, self.at_hand = self.at_hand, None
-        assert entry.sequence > self.last, "twice"
-        skipped = {each.sequence for each in self.log if self.last < each.sequence < entry.sequence}
-        assert skipped <= self.trimmed, "out of order"
-        if is_handled:
-            self.stream.done(entry)
-            self.done.add(entry.sequence)
-            self.last = entry.sequence
+    @precondition(lambda self: not self.at_hand and self.stream.can_go_on)
+    @rule(most=st.integers(1, 5), span=st.integers(0, 9))
+    def take(self, most: int, span: int) -> None:
+        """Take one, or several together."""
+        if most == 1:
+            self.at_hand = [self.stream.take()]
         else:
+            before = self.stream.ready[0].sequence + span
+            self.at_hand = self.stream.take_several(before, most)
+            self.stream.at_hand = len(self.at_hand)
+            assert all(entry.sequence < before for entry in self.at_hand)
+            assert bool(self.at_hand) == (span > 0)
+
+    @precondition(lambda self: self.at_hand)
+    @rule(handled=st.integers(0, 5), is_given_back=st.booleans(), is_one_failed=st.booleans())
+    def finish(self, handled: int, is_given_back: bool, is_one_failed: bool) -> None:
+        """Finish the first ones of what is at hand; the others are given back, unless the next one fails."""
+        begun, left = self.at_hand[:handled], self.at_hand[handled:]
+        self.at_hand = []
+        if left and is_given_back:
+            self.stream.give_back(left[is_one_failed:])
+        for entry in begun:
+            assert entry.sequence > self.last, "twice"
+            skipped = {each.sequence for each in self.log if self.last < each.sequence < entry.sequence}
+            assert skipped <= self.trimmed, "out of order"
+            self.last = entry.sequence
+        if begun:
+            self.stream.done(begun[-1], len(begun))
+            self.done.update(entry.sequence for entry in begun)
+        if left and (is_one_failed or not is_given_back):
             self.stream.put_back()
 
     @rule(is_stored=st.booleans())
@@ -398,10 +410,10 @@ class Following(RuleBasedStateMachine):
                 self.ask()
             if self.asked is not None:
                 self.answer(10)
-            if self.at_hand is None and self.stream.can_go_on:
-                self.take()
-            if self.at_hand is not None:
-                self.finish(True)
+            if not self.at_hand and self.stream.can_go_on:
+                self.take(4, 2**41)
+            if self.at_hand:
+                self.finish(4, is_given_back=True, is_one_failed=False)
             self.tell(True)
         assert {entry.sequence for entry in self.log} <= self.done | self.trimmed
         assert self.stored == self.head

@@ -21,6 +21,7 @@ def test_what_is_dropped_in_a_row_is_not_handled() -> None:
 
     async def test(runner: ListenerRunner, context: Context) -> None:
         async def function(n: int) -> None:
+            await asyncio.sleep(0)  # else nothing could happen meanwhile
             seen.append(n)
             if n == 2:
                 at_work.queue.skip(stream, 4)
@@ -51,6 +52,7 @@ def test_a_stream_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Source, "ack", ack)
 
         async def function(n: int) -> None:
+            await asyncio.sleep(0)
             if n == 8:
                 at_work.queue.forget(stream)
 

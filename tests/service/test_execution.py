@@ -21,12 +21,12 @@ from lightbus.deadline import Deadline, ServedCall, current_call, current_chain
 from lightbus.service.execution import (
     CallersContext,
     Execution,
-    begin,
     check_ran,
     in_thread,
     is_awaitable,
     is_generator,
     name_of,
+    returns_nothing,
     runs_on_loop,
 )
 
@@ -333,29 +333,41 @@ def test_a_cancelled_execution_whose_thread_goes_on() -> None:
     run(test)
 
 
-@pytest.mark.parametrize("waits", [False, True])
-def test_begin(waits: bool) -> None:
-    """A coroutine that never waits has ended; of another one the rest is to be awaited, in the same context."""
-    seen: list[str] = []
+async def nothing(items: list[int]) -> None:
+    for item in items:
+        if item:
+            return
+        print(item)
 
-    async def function() -> None:
-        TENANT.set("alice")
-        if waits:
-            await asyncio.sleep(0)
-        seen.append(TENANT.get())
 
-    async def main() -> None:
-        context = Context()
-        rest = begin(context, function())
-        assert (rest is not None) == waits
-        assert seen == ([] if waits else ["alice"])
-        if rest is not None:
-            await rest
-        assert context[TENANT] == "alice"
-        assert TENANT.get() == "nobody"
+async def something(items: list[int]) -> Any:
+    if items:
+        return items
+    return None
 
-    asyncio.run(main())
-    assert seen == ["alice"]
+
+class Greeter:
+    async def __call__(self, name: str) -> None: ...
+
+    async def greet(self, name: str) -> str:
+        return name
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (nothing, True),
+        (partial(nothing, [1]), True),
+        (Greeter(), True),
+        (something, False),
+        (Greeter().greet, False),
+        (lambda: nothing([]), False),  # it returns what is to be awaited
+        (print, False),
+    ],
+)
+def test_what_certainly_returns_nothing(function: Callable[..., Any], expected: bool) -> None:
+    """Only of a plain `async def` it is known, and only where nothing else than None is returned in it."""
+    assert returns_nothing(function) == expected
 
 
 def generator() -> Generator[int, None, None]:
