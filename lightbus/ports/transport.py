@@ -126,7 +126,11 @@ class DealerSocket(Socket, Protocol):
     """Speaks with one router."""
 
     def send(self, frame: bytes) -> bool:
-        """Send now; False where the connection does not stand yet or takes no more, or others wait already."""
+        """
+        Send, at the latest at the end of this turn of the loop.
+
+        False where the connection does not stand yet or takes no more, or others wait already.
+        """
 
     def send_later(
         self,

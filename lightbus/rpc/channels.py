@@ -88,7 +88,8 @@ class Channels:
         for caller in self._all_callers():
             seen = here.create_future()
             with contextlib.suppress(RuntimeError):  # that loop is closed
-                caller.loop.call_soon_threadsafe(_set_from_any_thread, here, seen)
+                # In two turns: what was sent in the first one leaves at its end.
+                caller.loop.call_soon_threadsafe(caller.loop.call_soon, _set_from_any_thread, here, seen)
                 waits.append(seen)
         for door in self._others:
             waits.append(here.create_future())

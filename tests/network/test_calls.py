@@ -120,7 +120,9 @@ def test_cancelled_task_cancels_its_call(bus: BusPath, serve: Callable[..., Proc
         with pytest.raises(asyncio.CancelledError):
             await task
         await other
-        assert await bus.work.log.call_async() == ["started", "started", "cancelled", "finished"]
+        while len(log := await bus.work.log.call_async()) < 4:  # it may be asked in the turn that cancels
+            await asyncio.sleep(0.005)
+        assert sorted(log) == ["cancelled", "finished", "started", "started"]
 
     asyncio.run(main())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zmq
 
+from .bundles import BUNDLED, frames_of
 from .compiled import compiled
 
 __all__ = ["BlockingDealer"]
@@ -26,6 +27,8 @@ class BlockingDealer:
         """Whether a frame was sent: if none can be any more, the connection broke."""
         self._socket = socket
         self._send, self._receive, _ = compiled(socket)
+        self._bundled: list[bytes] = []
+        """Frames that came together with one before, the next one last."""
         self._patience = LOOK_EVERY_MS
         socket.set(zmq.RCVTIMEO, LOOK_EVERY_MS)
         socket.set(zmq.SNDTIMEO, LOOK_EVERY_MS)
@@ -43,13 +46,19 @@ class BlockingDealer:
     def receive(self, seconds: float) -> bytes | None:
         """Return the next frame; None when none came within 50 ms, or within `seconds` where that is less."""
         patience = LOOK_EVERY_MS if seconds * 1000 >= LOOK_EVERY_MS else max(1, int(seconds * 1000))
+        if self._bundled:
+            return self._bundled.pop()
         if patience != self._patience:
             self._socket.set(zmq.RCVTIMEO, patience)
             self._patience = patience
         try:
-            frame: bytes = self._receive()
+            message: bytes = self._receive()
         except zmq.Again:
             return None
+        if message[:1] != BUNDLED:
+            return message
+        frame, *others = frames_of(message)  # with the answer to a call that was given up
+        self._bundled.extend(reversed(others))
         return frame
 
     def close(self) -> None:

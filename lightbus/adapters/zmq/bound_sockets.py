@@ -10,6 +10,7 @@ from collections.abc import Callable
 import zmq
 
 from .backlogs import Backlogs
+from .bundles import BUNDLED, MOST_BYTES, Bundle, frames_of
 from .gate import Gate
 from .loop_socket import NOBLOCK, LoopSocket
 from .unread import Unread
@@ -81,14 +82,18 @@ class Router(_BoundSocket):
         self._timer: asyncio.TimerHandle | None = None
         self._read_bytes = 0
         """Bytes of large messages since it was last enough."""
+        self._together: dict[bytes, Bundle] = {}
+        """Answers to what is read now, by whom they are for."""
         super().__init__(socket, gate)
 
     def send(self, routing_id: bytes, frame: bytes) -> bool:
         """Send to one of those we heard from, or keep it a while; False (and counted) where it is gone."""
         with self._lock:
             if not self.unread.takes(routing_id, frame):
+                if self._draining:
+                    return self._keep(routing_id, frame)
                 is_sent = self._give(routing_id, frame)
-                if is_sent and not self._draining and not self._look_again_is_due:
+                if is_sent and not self._look_again_is_due:
                     self._look_after_sending()
                 return is_sent
         self._hand_over_soon()
@@ -125,6 +130,7 @@ class Router(_BoundSocket):
     def flush_and_close(self, milliseconds: int) -> None:
         self._stop_handing_over()
         with self._lock:
+            self._flush()
             self.unread.flush()
             super().flush_and_close(milliseconds)
 
@@ -153,8 +159,29 @@ class Router(_BoundSocket):
             if self.unread:
                 self._hand_over_later(LEAST_PAUSE if anything else 2 * self._pause)
 
+    def _keep(self, routing_id: bytes, frame: bytes) -> bool:
+        """Have a frame leave with others for the same receiver, at the end of what is read now."""
+        together = self._together.setdefault(routing_id, Bundle())
+        if together.takes(frame):
+            return True
+        self._give_all(routing_id, self._together.pop(routing_id))
+        return self._keep(routing_id, frame) if len(frame) <= MOST_BYTES else self._give(routing_id, frame)
+
+    def _flush(self) -> bool:
+        if not self._together:
+            return False
+        together, self._together = self._together, {}
+        with self._lock:
+            for routing_id, bundle in together.items():
+                self._give_all(routing_id, bundle)
+        return True
+
+    def _give_all(self, routing_id: bytes, bundle: Bundle) -> None:
+        if bundle.frames and not self._give(routing_id, bundle.message()):
+            self.dropped += len(bundle.frames) - 1
+
     def _give(self, routing_id: bytes, frame: bytes) -> bool:
-        """Give libzmq a frame. Only under the lock; whoever does so sees to it that the socket is read afterwards."""
+        """Give libzmq a message. Only under the lock; whoever does so sees to it that the socket is read afterwards."""
         try:
             self._send_part(routing_id, _NOBLOCK_MORE)
             self._send_part(frame, NOBLOCK)
@@ -179,8 +206,13 @@ class Router(_BoundSocket):
         if len(message) >= LARGE:
             self._read_bytes += len(message)
             if self._read_bytes >= FAIR_BYTES:
-                self._read_bytes, self._is_enough = 0, True
-        self._on_message(routing_id, message)
+                self._read_bytes, self._left = 0, 0
+        if message[:1] != BUNDLED:
+            self._on_message(routing_id, message)
+            return
+        for frame in frames_of(message):
+            self._left -= 1
+            self._on_message(routing_id, frame)
 
     def _skip_rest(self) -> bytes:
         """Read the other parts of a stranger's message: the next one would be taken for a routing id."""

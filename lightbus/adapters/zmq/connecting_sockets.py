@@ -8,6 +8,7 @@ from collections.abc import Callable
 import zmq
 
 from ...ports.transport import LinkState
+from .bundles import BUNDLED, Bundle, frames_of
 from .loop_socket import NOBLOCK, LoopSocket
 from .monitoring import Monitor
 
@@ -25,6 +26,11 @@ class Dealer(LoopSocket):
     ) -> None:
         self._on_message = on_message
         self._waiting: deque[tuple[bytes, Callable[[], None] | None, Callable[[], bool] | None]] = deque()
+        self._together = Bundle()
+        """What leaves at the end of this turn of the loop."""
+        self._sent_in_turn = 0
+        self._were_many = False
+        """Whether more than one frame was sent in the turn before: then the first one of this turn waits, too."""
         super().__init__(socket)
         self._monitor = None if on_state is None else Monitor(socket, on_state)
 
@@ -34,8 +40,52 @@ class Dealer(LoopSocket):
         super().connect(endpoint)
 
     def send(self, frame: bytes) -> bool:
-        """Send now; False where the connection does not stand yet, or others wait already."""
-        return not self._waiting and self._send(frame)
+        """Send now, or with others of this turn of the loop; False where there is no connection or others wait."""
+        if self._waiting:
+            return False
+        is_first = not self._sent_in_turn
+        is_taken = self._send_now(frame) if is_first and not self._were_many else self._keep(frame)
+        if is_taken:
+            self._sent_in_turn += 1
+            if is_first:
+                self.loop.call_soon(self._end_turn)
+        return is_taken
+
+    def _keep(self, frame: bytes) -> bool:
+        """Have a frame leave at the end of this turn of the loop."""
+        if not self._together.takes(frame):
+            self._flush()
+            if self._waiting:
+                return False
+            if not self._together.takes(frame):
+                return self._send_now(frame)  # it is large
+        return True
+
+    def _end_turn(self) -> None:
+        self._were_many, self._sent_in_turn = self._sent_in_turn > 1, 0
+        if self.closed:
+            return
+        self._flush()
+        if not self._look_again_is_due and self._has_more():  # sending may have swallowed what would have told us
+            self._readable()
+
+    def _flush(self) -> bool:
+        frames = self._together.frames
+        if not frames:
+            return False
+        message, self._together = self._together.message(), Bundle()
+        if not self._send_now(message):
+            for frame in frames:
+                self.send_later(frame)
+        return True
+
+    def _send_now(self, frame: bytes) -> bool:
+        """Send without waiting. Whoever does so sees to it that the socket is read afterwards."""
+        try:
+            self._send_part(frame, NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
 
     def send_later(
         self,
@@ -50,10 +100,14 @@ class Dealer(LoopSocket):
 
     def close(self) -> None:
         self._stop_watching()
+        if not self.closed:
+            self._flush()
         super().close()
 
     def flush_and_close(self, milliseconds: int) -> None:
         self._stop_watching()
+        if not self.closed:
+            self._flush()
         super().flush_and_close(milliseconds)
 
     def abandon(self) -> None:
@@ -65,7 +119,13 @@ class Dealer(LoopSocket):
             self._monitor.stop(abandoned=abandoned)
 
     def _receive(self) -> None:
-        self._on_message(self._receive_part(NOBLOCK))
+        message = self._receive_part(NOBLOCK)
+        if message[:1] != BUNDLED:
+            self._on_message(message)
+            return
+        for frame in frames_of(message):
+            self._left -= 1
+            self._on_message(frame)
 
     def _writable(self) -> None:
         while self._waiting:
@@ -99,7 +159,7 @@ class Subscriber(LoopSocket):
 
     def pause(self) -> None:
         """Read nothing for now: what arrives waits in libzmq's queue, up to its high-water mark."""
-        self._paused = self._is_enough = True
+        self._paused, self._left = True, 0
 
     def resume(self) -> None:
         """Go on reading."""

@@ -26,7 +26,7 @@ _EVENTS = int(zmq.EVENTS)
 _POLLIN = int(zmq.POLLIN)
 
 FAIR_SHARE = 256
-"""Messages read from one socket before the rest of the loop gets its turn."""
+"""Frames read from one socket before the rest of the loop gets its turn."""
 
 BURST = 0.00005
 """Seconds within which two sends belong to a burst."""
@@ -46,8 +46,8 @@ class LoopSocket:
         self._draining = False
         self._looked_at = 0.0
         self._paused = False
-        self._is_enough = False
-        """Whether nothing more is to be read in this turn of the loop."""
+        self._left = 0
+        """Frames that are still to be read in this turn of the loop."""
         self.loop.add_reader(self._descriptor, self._readable)
 
     def bind(self, endpoint: str) -> str:
@@ -97,7 +97,7 @@ class LoopSocket:
 
     def is_empty(self) -> bool:
         """Return whether nothing waits to be read."""
-        if self.closed or not self._socket.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
+        if self.closed or not self._has_more():
             return True
         self._look_again()
         return False
@@ -115,14 +115,14 @@ class LoopSocket:
         if self._socket.closed or self._paused:
             return
         self._draining = True
-        self._is_enough = False
+        self._left = FAIR_SHARE
         try:
             self._receive()
+            self._flush()  # the answer to one alone leaves before it is looked whether there is more
             # Asking whether there is more costs less than half of what it costs to be told that there is not.
             if self._has_more():
-                for _ in range(FAIR_SHARE):
-                    if self._is_enough:
-                        break
+                while self._left > 0:
+                    self._left -= 1
                     self._receive()
                 self._look_again()
         except zmq.ZMQError as error:
@@ -132,7 +132,13 @@ class LoopSocket:
         finally:
             self._draining = False
         if not self._socket.closed:
+            if self._flush() and not self._look_again_is_due and self._has_more():
+                self._look_again()  # sending may have swallowed what would have told us
             self._writable()
+
+    def _flush(self) -> bool:
+        """Send what was kept to be sent together; return whether there was anything."""
+        return False
 
     def _has_more(self) -> bool:
         """Return whether there is something to read. It may be all that tells so: the descriptor may be silent then."""

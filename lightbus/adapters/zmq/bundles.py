@@ -1,0 +1,63 @@
+"""Several small frames in one message of ZeroMQ: each message costs both ends more than all that is in it.
+
+A bundle is a zero byte, where a frame has its kind, the number of its frames (1 byte), the length of each (16 bits, big
+endian), and the frames. It has no more bytes than every peer takes.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from ...wire.sizes import LEAST
+
+__all__ = ["BUNDLED", "MOST", "MOST_BYTES", "Bundle", "frames_of"]
+
+BUNDLED = b"\0"
+"""What a bundle begins with; no frame does."""
+
+MOST = 16
+"""Frames of one bundle: the other side is to begin with these while more are made."""
+
+MOST_BYTES = LEAST - 2 - 2 * MOST
+"""Bytes of all frames in one."""
+
+_LENGTHS = [Struct(f">{count}H") for count in range(MOST + 1)]
+
+
+class Bundle:
+    """Frames for one receiver, in order, that are to leave together."""
+
+    __slots__ = ("frames", "size")
+
+    def __init__(self) -> None:
+        self.frames: list[bytes] = []
+        self.size = 0
+
+    def takes(self, frame: bytes) -> bool:
+        """Add a frame, if there is room for it."""
+        if len(self.frames) >= MOST or self.size + len(frame) > MOST_BYTES:
+            return False
+        self.frames.append(frame)
+        self.size += len(frame)
+        return True
+
+    def message(self) -> bytes:
+        """Return what is sent: one frame alone as it is."""
+        frames = self.frames
+        if len(frames) == 1:
+            return frames[0]
+        return b"".join((BUNDLED, bytes((len(frames),)), _LENGTHS[len(frames)].pack(*map(len, frames)), *frames))
+
+
+def frames_of(message: bytes) -> list[bytes]:
+    """Return the frames that a message consists of. What is no bundle, or a damaged one, is one frame."""
+    if message[:1] != BUNDLED or len(message) < 2 or not 1 < (count := message[1]) <= MOST:
+        return [message]
+    start = 2 + 2 * count
+    if len(message) < start:
+        return [message]
+    frames = []
+    for length in _LENGTHS[count].unpack_from(message, 2):
+        frames.append(message[start : start + length])
+        start += length
+    return frames if start == len(message) else [message]
