@@ -28,6 +28,7 @@ from .lifecycle import Lifecycle
 from .listening import DURABLE, Listening
 from .names import Names
 from .outbox import UnpublishedEvents
+from .peer_schemas import PeerSchemas
 from .plugin_loader import PluginLoader
 from .process_hooks import InProcess
 from .registration import Registration
@@ -85,13 +86,14 @@ class BusClient:
         schedules = self._schedules = Schedules(workers)
         listening = self._listening = Listening(config, registration.apis, workers)
         hooks = HookRunner(self, self.hooks, engines)
-        self._calling = Calling(config, engines, registration, hooks)
+        schemas = PeerSchemas(config, engines, registration)
+        self._calling = Calling(config, engines, registration, hooks, schemas)
         self.names = Names(config, engines, registration, self._calling)
         self.past = History(config, engines, self._calling, listening.listeners)
         unpublished = self._unpublished = UnpublishedEvents(
             engines, registration, workers, publish=lambda: self._lifecycle.start_publishing()
         )
-        self._firing = Firing(config, engines, registration, hooks, unpublished)
+        self._firing = Firing(config, engines, registration, hooks, unpublished, schemas)
         self.firing_many = FiringMany(self._firing, engines, hooks, unpublished)
         self.call_or_fire = CallOrFire(
             config, engines, registration, unpublished, call=self.call_rpc_blocking, fire=self.fire_event_blocking

@@ -9,13 +9,14 @@ from ..blocking import forbid_in_loop
 from ..config import Config
 from ..deadline import Deadline
 from ..engine.engine import Engine
-from ..exceptions import InvalidParameters, LightbusException, SchemaNotFound
+from ..exceptions import InvalidArguments, InvalidParameters, LightbusException
 from ..message import ResultMessage, RpcMessage
 from ..rpc.outbound_call import OutboundCall
 from ..typing import BusOptions, Kwargs
 from .engine_holder import EngineHolder
 from .hook_runner import HookRunner
 from .options import CALL_OPTIONS, check_options, timeout_of
+from .peer_schemas import PeerSchemas
 from .registration import Registration
 
 __all__ = ["Calling"]
@@ -24,7 +25,15 @@ __all__ = ["Calling"]
 class Calling:
     """The part of a client that calls."""
 
-    def __init__(self, config: Config, engines: EngineHolder, registration: Registration, hooks: HookRunner) -> None:
+    def __init__(
+        self,
+        config: Config,
+        engines: EngineHolder,
+        registration: Registration,
+        hooks: HookRunner,
+        schemas: PeerSchemas,
+    ) -> None:
+        self._schemas = schemas
         self._config = config
         self._engines = engines
         self._registration = registration
@@ -36,9 +45,11 @@ class Calling:
         """Call a procedure and return its result. Raises what `BusPath.__call__` raises."""
         kwargs = {} if kwargs is None else kwargs
         engine = self._engines.engine
+        if self._schemas.wants(api_name):
+            await self._schemas.learn(api_name, self._deadline(api_name, name, options))
         request = self._request(engine, api_name, name, kwargs, options)
         if not self._runs_hooks(api_name):
-            return self._result(request, await engine.caller().request(request))
+            return self._result(request, await self._ask(engine, request))
         message = _message(engine, request)
         with self._hooks.around("around_rpc_call", rpc_message=message):
             return await self._call_with_hooks(engine, request, message)
@@ -50,9 +61,11 @@ class Calling:
         forbid_in_loop(f"bus.{api_name}.{name}()", f"bus.{api_name}.{name}.call_async()")
         kwargs = {} if kwargs is None else kwargs
         engine = self._engines.engine
+        if self._schemas.wants(api_name):
+            self._schemas.learn_blocking(api_name, self._deadline(api_name, name, options))
         request = self._request(engine, api_name, name, kwargs, options)
         if not self._runs_hooks(api_name):
-            return self._result(request, self._engines.channel.request(request))
+            return self._result(request, self._ask_blocking(request))
         message = _message(engine, request)
         with self._hooks.around("around_rpc_call", rpc_message=message):
             return self._call_with_hooks_blocking(request, message)
@@ -61,7 +74,7 @@ class Calling:
         await self._hooks.run("before_rpc_call", rpc_message=message)
         self._take_over(request, message)
         try:
-            value = self._result(request, await engine.caller().request(request))
+            value = self._result(request, await self._ask(engine, request))
         except LightbusException as error:
             failure = _error_message(message, error)
             await self._hooks.run("after_rpc_call", rpc_message=message, result_message=failure)
@@ -76,7 +89,7 @@ class Calling:
         self._hooks.run_blocking("before_rpc_call", rpc_message=message)
         self._take_over(request, message)
         try:
-            value = self._result(request, self._engines.channel.request(request))
+            value = self._result(request, self._ask_blocking(request))
         except LightbusException as error:
             failure = _error_message(message, error)
             self._hooks.run_blocking("after_rpc_call", rpc_message=message, result_message=failure)
@@ -87,6 +100,23 @@ class Calling:
         self._hooks.run_blocking("after_rpc_call", rpc_message=message, result_message=result)
         return result.result
 
+    async def _ask(self, engine: Engine, request: OutboundCall) -> Any:
+        try:
+            return await engine.caller().request(request)
+        except InvalidArguments:
+            await self._schemas.learn_of_refusal(request.api, request.deadline)
+            raise
+
+    def _ask_blocking(self, request: OutboundCall) -> Any:
+        try:
+            return self._engines.channel.request(request)
+        except InvalidArguments:
+            self._schemas.learn_of_refusal_blocking(request.api, request.deadline)
+            raise
+
+    def _deadline(self, api_name: str, name: str, options: BusOptions | None) -> Deadline:
+        return Deadline.after(timeout_of(options or {}, self._config.api(api_name).rpc_timeout, f"{api_name}.{name}"))
+
     def _take_over(self, request: OutboundCall, message: RpcMessage) -> None:
         """Have a call sent with the arguments that a hook has put in place of its own."""
         if message.kwargs is request.kwargs:
@@ -94,7 +124,7 @@ class Calling:
         request.kwargs = _as_dict(message.kwargs, str(request))
         settings = self._config.api(request.api)
         if settings.validation.outgoing:
-            self._validate_call(request.api, request.name, request.kwargs, strict=settings.strict_validation)
+            self._validate_call(request.api, request.name, request.kwargs)
 
     def _runs_hooks(self, api_name: str) -> bool:
         """Return whether a call is to be told to hooks: not where this library, or one of its tools, asks a worker."""
@@ -107,7 +137,7 @@ class Calling:
         if type(kwargs) is not dict:
             kwargs = _as_dict(kwargs, f"{api_name}.{name}")
         if settings.validation.outgoing:
-            self._validate_call(api_name, name, kwargs, strict=settings.strict_validation)
+            self._validate_call(api_name, name, kwargs)
         if options is None:
             return OutboundCall(engine, api_name, name, Deadline.after(settings.rpc_timeout), kwargs)
         check_options(options, CALL_OPTIONS, f"{api_name}.{name}")
@@ -123,17 +153,14 @@ class Calling:
             version=options.get("version"),
         )
 
-    def _validate_call(self, api_name: str, name: str, kwargs: Kwargs, *, strict: bool) -> None:
+    def _validate_call(self, api_name: str, name: str, kwargs: Kwargs) -> None:
         api = self._registration.apis.find(api_name)
         if api is not None:
             api.get_procedure(name).signature.validate(kwargs)
         elif self._registration.schema.knows(api_name):
             self._registration.schema.validate_parameters(api_name, name, kwargs)
-        elif strict:
-            raise SchemaNotFound(
-                f"strict_validation is on for '{api_name}', and no schema of it is registered or loaded here. "
-                "Load one (bus.schema.load_local, lightbus run --schema), or turn strict_validation off."
-            )
+        else:
+            self._schemas.check(api_name, name, kwargs)
 
     def _result(self, request: OutboundCall, value: Any) -> Any:
         api = self._registration.apis.find(request.api)

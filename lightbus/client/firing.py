@@ -13,7 +13,7 @@ from ..deadline import Deadline
 from ..engine.engine import Engine
 from ..events.backend_publisher import EventPublisher
 from ..events.event_record import key_of, record_of
-from ..exceptions import EventNotFound, InvalidParameters, LightbusTimeout, NotReachable, did_you_mean
+from ..exceptions import EventNotFound, InvalidArguments, InvalidParameters, LightbusTimeout, NotReachable, did_you_mean
 from ..message import EventMessage, event_message
 from ..rpc.request import OutboundEvent
 from ..service.api import Event
@@ -23,6 +23,7 @@ from .engine_holder import EngineHolder
 from .hook_runner import HookRunner
 from .options import FIRE_OPTIONS, check_options, timeout_of
 from .outbox import UnpublishedEvents
+from .peer_schemas import PeerSchemas
 from .registration import Registration
 
 __all__ = ["CROWD", "Firing", "check_remote_event", "not_handled"]
@@ -46,7 +47,9 @@ class Firing:
         registration: Registration,
         hooks: HookRunner,
         unpublished: UnpublishedEvents,
+        schemas: PeerSchemas,
     ) -> None:
+        self._schemas = schemas
         self._config = config
         self._engines = engines
         self._registration = registration
@@ -64,6 +67,8 @@ class Firing:
                 await engine.resolve(api_name, deadline)
             except NotReachable as error:
                 return await asyncio.to_thread(self._keep_unknown, engine, api_name, name, kwargs, wait_for, error)
+        if event is None and self._schemas.wants(api_name):
+            await self._schemas.learn(api_name, deadline)
         message = self.new_event(engine, event, api_name, name, kwargs, settings)
         if not self._hooks.is_about("event_sent"):
             if publisher is None or event is None or wait_for == "ack":
@@ -108,6 +113,9 @@ class Firing:
             self.taken(message, await engine.caller().request(outgoing))
         except NotReachable as error:
             await asyncio.to_thread(self._unpublished.keep, message, event, wait_for, error)
+        except InvalidArguments:
+            await self._schemas.learn_of_refusal(message.api_name, deadline)
+            raise
 
     def fire_blocking(
         self, api_name: str, name: str, kwargs: Kwargs | None = None, options: BusOptions | None = None
@@ -121,6 +129,8 @@ class Firing:
                 self._engines.channel.resolve(api_name, deadline)
         except NotReachable as error:
             return self._keep_unknown(engine, api_name, name, kwargs, wait_for, error)
+        if event is None and self._schemas.wants(api_name):
+            self._schemas.learn_blocking(api_name, deadline)
         message = self.new_event(engine, event, api_name, name, kwargs, settings)
         if not self._hooks.is_about("event_sent"):
             if publisher is None or event is None or wait_for == "ack":
@@ -161,6 +171,9 @@ class Firing:
             self.taken(message, self._engines.channel.request(outgoing))
         except NotReachable as error:
             self._unpublished.keep(message, event, wait_for, error)
+        except InvalidArguments:
+            self._schemas.learn_of_refusal_blocking(message.api_name, deadline)
+            raise
 
     def terms(
         self, engine: Engine, api_name: str, name: str, options: BusOptions | None
@@ -201,6 +214,8 @@ class Firing:
                 event.signature.validate(kwargs)
         elif validate and self._registration.schema.knows(api_name):
             self._registration.schema.validate_parameters(api_name, name, kwargs)
+        elif validate:
+            self._schemas.check(api_name, name, kwargs, "events")
         return kwargs
 
     def check_replaced(self, event: Event | None, message: EventMessage, given: Kwargs, settings: ApiSettings) -> None:

@@ -34,9 +34,19 @@ class ForeignSignature:
     def __init__(self, label: str, parts: Mapping[str, JsonSchema]) -> None:
         self.parameter_schema = parts["parameters"]
         self.response_schema = parts.get("response")
+        self._exact, self._required = _at_first_sight(self.parameter_schema)
         self._parameters = CompiledSchema(self.parameter_schema, what=f"The schema of {label}")
         # An event's result may be anything: there is none.
         self._response = CompiledSchema(parts.get("response", {}), what=f"The schema of the result of {label}")
+
+    def passes(self, kwargs: Kwargs) -> bool:
+        """Return whether the arguments are complete, and at first sight of the types that the schema names."""
+        exact = self._exact
+        for name, value in kwargs.items():
+            kinds = exact.get(name)
+            if kinds is None or (kinds and type(value) not in kinds):
+                return False
+        return self._required <= kwargs.keys()
 
     def validate(self, kwargs: Kwargs) -> None:
         """
@@ -71,6 +81,44 @@ class ForeignSignature:
 
         """
         self._response.validate(value)
+
+
+_EXACT: Mapping[str, frozenset[type]] = {
+    "string": frozenset({str}),
+    "integer": frozenset({int}),
+    "number": frozenset({int, float}),
+    "boolean": frozenset({bool}),
+    "null": frozenset({type(None)}),
+}
+_SAYS_NOTHING = frozenset({"title", "description", "default", "examples"})
+
+
+def _at_first_sight(schema: Any) -> tuple[dict[str, frozenset[type]], frozenset[str]]:
+    """Return the types of arguments that need no closer look, an empty set for any; and which must be there."""
+    if not isinstance(schema, dict) or not isinstance(schema.get("properties"), dict):
+        return {}, frozenset()
+    exact = {name: _exact(part) for name, part in schema["properties"].items()}
+    required = schema.get("required")
+    names = frozenset(each for each in required if isinstance(each, str)) if isinstance(required, list) else frozenset()
+    if schema.keys() & {"allOf", "anyOf", "oneOf", "not", "if", "patternProperties", "propertyNames"}:
+        return {}, names
+    return {name: kinds for name, kinds in exact.items() if kinds is not None}, names
+
+
+def _exact(schema: Any) -> frozenset[type] | None:
+    """Return the types whose values satisfy a schema, whatever they are; None where that is not so simple."""
+    if not isinstance(schema, dict):
+        return None
+    said = {key: part for key, part in schema.items() if key not in _SAYS_NOTHING}
+    if not said:
+        return frozenset()
+    if said.keys() == {"type"}:
+        return _EXACT.get(said["type"]) if isinstance(said["type"], str) else None
+    if said.keys() == {"anyOf"} and isinstance(said["anyOf"], list):
+        choices = [_exact(each) for each in said["anyOf"]]
+        if all(choices):
+            return frozenset().union(*(each for each in choices if each is not None))
+    return None
 
 
 class ForeignApi:

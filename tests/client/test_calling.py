@@ -7,8 +7,7 @@ from types import MappingProxyType
 import pytest
 
 from helpers import Door
-from lightbus import Api, BusPath, EventNotFound, InvalidParameters, SchemaNotFound, UnknownApi, UnknownProcedure
-from lightbus.testing import MemoryBus
+from lightbus import Api, BusPath, EventNotFound, InvalidParameters, UnknownApi, UnknownProcedure
 
 
 def test_caller_checks_what_it_knows(bus: BusPath, door: Door) -> None:
@@ -28,16 +27,6 @@ def test_arguments_that_are_no_dict(bus: BusPath) -> None:
         bus.client.call_rpc_blocking("auth", "check_password", [1])  # type: ignore[arg-type]
     with pytest.raises(InvalidParameters, match="needs the argument 'password'"):
         bus.client.call_rpc_blocking("auth", "check_password", MappingProxyType({"username": "sally"}))  # type: ignore[arg-type]
-
-
-def test_strict_validation(hub: MemoryBus, served: BusPath, door: Door) -> None:
-    """With strict_validation a call to an API whose schema nobody loaded is refused."""
-    bus = hub.create({"apis": {"default": {"strict_validation": True}}}, service_name="strict")
-    try:
-        with pytest.raises(SchemaNotFound, match=r"strict_validation is on for 'auth'.*load_local"):
-            door.call(bus.auth.check_password, username="sally")
-    finally:
-        bus.client.close()
 
 
 def test_result_is_cast_where_the_api_is_registered(bus: BusPath, door: Door) -> None:
