@@ -1,0 +1,143 @@
+"""The events that journals keep, read page by page and put in order, of scripted publishers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from helpers.scripted_bus import Answer, ScriptedBus, peer
+from lightbus.cli.support.connection import Connection
+from lightbus.cli.support.kept import Journals
+from lightbus.exceptions import LightbusTimeout
+
+
+def event(journal: str, number: int, at: float, name: str = "seen") -> dict[str, Any]:
+    """Return an event as a publisher tells it."""
+    return {"native_id": f"{journal}-{number}", "published_at": at, "event": name}
+
+
+def page(*events: dict[str, Any], more: bool = False, through: int = 0) -> dict[str, Any]:
+    """Return a page of a journal."""
+    return {"events": [*events], "more": more, "through": through}
+
+
+def journals(*names: str) -> list[dict[str, Any]]:
+    """Return what a publisher says of its journals."""
+    return [{"journal": name, "events": 10} for name in names]
+
+
+async def read(journals: Journals) -> list[str]:
+    """Return the places of what there is to read."""
+    return [each["native_id"] async for each in journals.events()]
+
+
+def reading(*answers: Answer, times: int = 1) -> tuple[list[list[str]], ScriptedBus, Journals]:
+    """Look for journals, and read them so many times."""
+    bus = ScriptedBus(*answers)
+
+    async def main() -> tuple[list[list[str]], Journals]:
+        made = Journals(cast(Connection, bus), api="auth", event="s*")
+        await made.look()
+        return [await read(made) for _ in range(times)], made
+
+    found, made = asyncio.run(main())
+    return found, bus, made
+
+
+def test_events_of_several_journals_are_put_in_order() -> None:
+    """By their times, whatever journal they are in."""
+    found, bus, made = reading(
+        journals("a", "b"),
+        page(event("a", 1, 1.0), event("a", 2, 4.0), through=2),
+        page(event("b", 1, 2.0), event("b", 2, 3.0), through=2),
+        page(),
+    )
+    assert found == [["a-1", "b-1", "b-2", "a-2"]]
+    assert made.total == 20
+    assert bus.questions[1] == {"journal": "a", "after": 0, "api": "auth", "event": "s*"}
+
+
+def test_pages_follow_one_another() -> None:
+    """Also such in which nothing is wanted; each begins where the one before it ended."""
+    found, bus, _ = reading(
+        journals("a"), page(more=True, through=50), page(event("a", 60, 1.0), more=True, through=70), page(through=80)
+    )
+    assert found == [["a-60"]]
+    assert [question.get("after") for question in bus.questions[1:]] == [0, 50, 70]
+
+
+def test_reading_goes_on_where_it_stopped() -> None:
+    """So that who follows the events asks again."""
+    one, two = page(event("a", 1, 1.0), through=1), page(event("a", 2, 2.0), through=2)
+    found, _, _ = reading(journals("a"), one, page(through=1), two, page(), times=2)
+    assert found == [["a-1"], ["a-2"]]
+
+
+@pytest.mark.parametrize("answer", [LightbusTimeout("busy"), None])
+def test_a_publisher_that_does_not_answer(answer: Answer) -> None:
+    """The others' events are shown, and that not all was read is known."""
+    found, _, made = reading(journals("a", "b"), answer, page(event("b", 1, 2.0), through=1), page())
+    assert found == [["b-1"]]
+    assert made.failure is not None
+
+
+def test_an_event_that_is_for_one_group() -> None:
+    """It is told by the name that it was declared with."""
+    found: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        bus = ScriptedBus(journals("a"), page(event("a", 1, 1.0, "seen for mail"), through=1), page())
+        made = Journals(cast(Connection, bus))
+        await made.look()
+        found.extend([each async for each in made.events()])
+
+    asyncio.run(main())
+    assert [(each["event"], each["publisher"]) for each in found] == [("seen", "0" * 16)]
+
+
+def finding(native_id: str, *answers: Answer) -> tuple[Any, ScriptedBus]:
+    """Return the event at a place."""
+    bus = ScriptedBus(journals("a"), *answers)
+
+    async def main() -> Any:
+        made = Journals(cast(Connection, bus))
+        await made.look()
+        return await made.find(native_id)
+
+    return asyncio.run(main()), bus
+
+
+def test_an_event_by_its_place() -> None:
+    """It is asked for alone."""
+    found, bus = finding("a-7", page(event("a", 7, 1.0)))
+    assert found["native_id"] == "a-7"
+    assert (bus.questions[1]["after"], bus.questions[1]["limit"]) == (6, 1)
+
+
+def test_an_event_that_is_not_there() -> None:
+    """It was deleted, or is in a journal that nobody serves."""
+    assert finding("a-7", page(event("a", 9, 1.0)))[0] is None
+    assert finding("b-7", page())[0] is None
+
+
+@pytest.mark.parametrize("text", ["", "a", "a-", "-7", "a-x", "7"])
+def test_what_names_no_place(text: str) -> None:
+    """It is refused with what a place looks like."""
+    with pytest.raises(ValueError, match="is no native id: that is a journal's name"):
+        finding(text, page())
+
+
+def test_a_journal_may_be_adopted() -> None:
+    """It is asked for where it was seen last."""
+    bus = ScriptedBus(journals("a"))
+
+    async def main() -> str:
+        made = Journals(cast(Connection, bus))
+        await made.look()
+        bus.peers = [peer(instance="2" * 16)]
+        await made.look()
+        return made._readers["a"].publisher
+
+    assert asyncio.run(main()) == "2" * 16

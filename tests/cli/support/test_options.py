@@ -1,0 +1,87 @@
+"""The options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from lightbus import creation
+from lightbus.cli.support.options import ENVIRONMENT, ClientOptions, bus_options, client_options, take_over
+
+
+@click.command()
+@client_options
+@click.argument("name")
+def client(options: ClientOptions, name: str) -> None:
+    """Show what it was given."""
+    click.echo(f"{name} {options}")
+
+
+@click.command()
+@bus_options
+def serve(**given: Any) -> None:
+    """Show what it was given."""
+    click.echo(sorted(given.items()))
+
+
+def run(command: click.Command, *args: str) -> str:
+    """Return what a command shows."""
+    result = CliRunner().invoke(command, args)
+    return result.output
+
+
+def test_client_options_come_as_one() -> None:
+    """A command has its own arguments besides."""
+    assert run(client, "n") == f"n {ClientOptions()}\n"
+    given = run(client, "n", "--json", "--wait", "7", "--bus-name", "b", "--config", "c.yaml", "--log-level", "DEBUG")
+    expected = ClientOptions(as_json=True, wait=7.0, bus_name="b", config_file="c.yaml", log_level="debug")
+    assert given == f"n {expected}\n"
+
+
+@pytest.mark.parametrize("args", [["--wait", "-1"], ["--wait", "soon"], ["--wait", "3601"], ["--log-level", "loud"]])
+def test_senseless_options_are_refused(args: list[str]) -> None:
+    """With which may be given."""
+    assert "Invalid value" in run(client, "n", *args)
+
+
+def test_options_before_the_subcommand() -> None:
+    """They hold where they are not given again behind it."""
+    group = ClientOptions(wait=9.0, bus_name="before", as_json=True)
+    assert ClientOptions().over(group) == group
+    assert ClientOptions(wait=1.0).over(group) == ClientOptions(wait=1.0, bus_name="before", as_json=True)
+    assert ClientOptions(bus_name="behind").over(ClientOptions()) == ClientOptions(bus_name="behind")
+
+
+def test_bus_options() -> None:
+    """Short forms included; what is not given is None."""
+    shown = run(serve, "-b", "shop", "-s", "service", "-p", "one")
+    assert "('module', 'shop')" in shown
+    assert "('service_name', 'service')" in shown
+    assert "('process_name', 'one')" in shown
+    assert "('config_file', None)" in shown
+
+
+@pytest.mark.parametrize("option", ["--bus", "--config", "--service-name", "--process-name", "--log-level", "--only"])
+def test_each_option_has_a_variable(option: str) -> None:
+    """The help shows which."""
+    assert option in ENVIRONMENT
+
+
+@pytest.fixture
+def overriding() -> Iterator[None]:
+    """Forget afterwards what was taken over."""
+    yield
+    creation.overriding_file.clear()
+    creation.overrides.clear()
+
+
+@pytest.mark.usefixtures("overriding")
+def test_options_win_over_the_module() -> None:
+    """They are there for the `create()` that comes next."""
+    take_over(service_name="s", process_name=None, config_file="c.yaml", log_level="debug")
+    assert creation.overriding_file[-1] == "c.yaml"
+    assert creation.overrides == {"service_name": "s", "process_name": None, "bus": {"log_level": "debug"}}

@@ -1,0 +1,101 @@
+"""What publishers tell of the events that they keep, and what is said of those that do not tell."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from helpers.scripted_bus import Answer, ScriptedBus, peer
+from lightbus.cli.support.connection import Connection
+from lightbus.cli.support.publishers import (
+    ask_each,
+    ask_publishers,
+    code_of,
+    groups_on_bus,
+    no_such_group,
+    nothing_shown,
+)
+from lightbus.core.peers import Peer, PeerState
+from lightbus.exceptions import LightbusTimeout, NotReachable
+
+ONE, TWO = peer("auth", instance="1" * 16), peer("shop", instance="2" * 16)
+SILENT = peer("mail", instance="3" * 16, state=PeerState.SUSPECT)
+
+
+def bus_of(*answers: Answer, peers: list[Peer]) -> tuple[ScriptedBus, Connection]:
+    """Return a bus with these peers."""
+    bus = ScriptedBus(*answers)
+    bus.peers = peers
+    return bus, cast(Connection, bus)
+
+
+def ask(connection: Connection) -> list[tuple[str, Any]]:
+    """Return who answered what."""
+    told = asyncio.run(ask_publishers(connection, "journals"))
+    return [(each.announcement.service, answer) for each, answer in told]
+
+
+def test_who_keeps_nothing_is_left_out() -> None:
+    """The others' answers come with who gave them."""
+    bus, connection = bus_of([1], None, peers=[ONE, TWO])
+    assert ask(connection) == [("auth", [1])]
+    assert (bus.notes, code_of(connection)) == ([], 0)
+
+
+def test_who_does_not_answer_is_noted_once() -> None:
+    """What it keeps is missing: that is said, and the exit code tells."""
+    bus, connection = bus_of([1], peers=[ONE, SILENT])
+    for _ in range(2):
+        assert ask(connection) == [("auth", [1])]
+    [note] = bus.notes
+    assert "mail" in note
+    assert "does not answer (suspect): what it keeps is not shown" in note
+    assert code_of(connection) == NotReachable.exit_code
+    assert nothing_shown(connection, "There is nothing.") == "There is nothing, as far as anybody answers."
+
+
+def test_who_has_ended_is_noted_once() -> None:
+    """What it kept is with whoever serves its journal next: nothing is missing for good, and the exit code is 0."""
+    bus, connection = bus_of([1], peers=[ONE])
+    bus.gone = [TWO]
+    for _ in range(2):
+        ask(connection)
+    [note] = bus.notes
+    assert "what it kept is shown once a worker here serves it" in note
+    assert code_of(connection) == 0
+    assert nothing_shown(connection, "There is nothing.") == "There is nothing."
+
+
+@pytest.mark.parametrize("quietly", [False, True])
+def test_an_answer_that_is_an_error(quietly: bool) -> None:
+    """It is noted, unless nobody is to be told."""
+    bus, connection = bus_of(LightbusTimeout("busy"), [2], peers=[ONE, TWO])
+    told = asyncio.run(ask_each(connection, bus.peers, "journals", quietly=quietly))
+    assert [answer for _, answer in told] == [[2]]
+    assert ("does not tell: busy" in "".join(bus.notes)) is not quietly
+    assert bool(bus.silent) is not quietly
+
+
+def test_groups_on_the_bus() -> None:
+    """Each as each publisher tells it, in order, with who tells it."""
+
+    def group(api: str, name: str) -> dict[str, Any]:
+        return {"api": api, "name": name}
+
+    bus, connection = bus_of([group("shop", "mail"), group("auth", "shop")], [group("shop", "mail")], peers=[TWO, ONE])
+    found = asyncio.run(groups_on_bus(connection, api="shop"))
+    assert [(each["api"], each["name"], each["publisher"]) for each in found] == [
+        ("auth", "shop", "shop"), ("shop", "mail", "auth"), ("shop", "mail", "shop"),
+    ]  # fmt: skip
+    assert found[1]["instance"] == ONE.instance
+    assert bus.questions == [{"api": "shop"}] * 2
+
+
+def test_a_group_that_nobody_knows() -> None:
+    """It is said which there are."""
+    assert str(no_such_group("mial", [{"name": "mail"}, {"name": "audit"}, {"name": "mail"}])) == (
+        "No publisher knows the group 'mial'. There are: audit, mail."
+    )
+    assert str(no_such_group("mail", [])).endswith("There are: none.")

@@ -1,0 +1,74 @@
+"""A bus whose peers answer what the test says: for what commands do with answers."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from lightbus.core.peers import Peer, PeerState, Source
+from lightbus.wire.announcement import Announcement
+
+__all__ = ["Answer", "ScriptedBus", "peer"]
+
+Answer: TypeAlias = dict[str, Any] | list[Any] | Exception | None
+
+
+def peer(service: str = "auth", *, instance: str = "0" * 16, state: PeerState = PeerState.UP) -> Peer:
+    """Return a worker."""
+    announcement = Announcement(bus="b", instance=instance, service=service, process="one", host="h", apis=())
+    return Peer(announcement=announcement, state=state, source=Source.SEED, changed_at=0.0, heard_at=0.0)
+
+
+class ScriptedBus:
+    """
+    Stands in for a `Connection`: one peer, whose answers are given, the last one again and again.
+
+    Attributes:
+        peers: who is on the bus; each is asked in its turn.
+        gone: who has ended.
+
+    """
+
+    def __init__(self, *answers: Answer, service: str = "auth") -> None:
+        self.answers = [*answers]
+        self.peers = [peer(service)]
+        self.gone: list[Peer] = []
+        self.questions: list[dict[str, Any]] = []
+        self.notes: list[str] = []
+        self.watches_ended = 0
+        self.silent: set[str] = set()
+        self.noted: set[str] = set()
+        self.client = self.engine = self.identity = self.output = self
+        self.instance = "1" * 16
+
+    def known(self) -> list[Peer]:
+        """Return who is there."""
+        return self.peers
+
+    async def look_around(self) -> list[Peer]:
+        """Return who is there."""
+        return self.peers
+
+    def ended(self) -> list[Peer]:
+        """Return who has ended."""
+        return self.gone
+
+    def note(self, text: str) -> None:
+        """Keep a remark."""
+        self.notes.append(text)
+
+    async def ask(self, peer: Peer, procedure: str, **question: Any) -> Any:
+        """Return the next answer."""
+        self.questions.append(question)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def told(self, peer: Peer, procedure: str, **question: Any) -> None:
+        """Note the end of a watch."""
+        assert procedure == "end_watch"
+        self.watches_ended += 1
+
+    async def call_rpc_remote(self, api: str, procedure: str, question: dict[str, Any], options: dict[str, Any]) -> Any:
+        """Return the next answer."""
+        return await self.ask(self.peers[0], procedure, **question)
