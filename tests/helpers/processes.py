@@ -30,15 +30,14 @@ FAULTS = (
 )  # fmt: skip
 """What Python says of mistakes of ours, where it says anything."""
 
-_SLOW = re.compile(r" took \d+\.\d{3} seconds\n\Z")
+_SLOW = re.compile(r"Executing <.* took \d+\.\d{3} seconds\n\Z|The event loop is blocked for ")
 
 
 def _without_slow(text: str) -> str:
-    """Leave out what asyncio's debug mode says on a slow machine."""
-    if "Executing <" not in text:
+    """Leave out what asyncio's debug mode, and our own watchdog, say on a machine that is slow or has too much to do."""
+    if "Executing <" not in text and "is blocked" not in text:
         return text
-    lines = text.splitlines(keepends=True)
-    return "".join(line for line in lines if "Executing <" not in line or not _SLOW.search(line))
+    return "".join(line for line in text.splitlines(keepends=True) if not _SLOW.search(line))
 
 
 class Process:

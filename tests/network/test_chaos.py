@@ -179,6 +179,7 @@ def test_whatever_happens_to_workers(
     record = tmp_path / "record"
     fate, bus = Fate(network, chaos, record), network.bus()
     with Callers(bus, chaos) as calls:
+        wait_until(lambda: calls.answered, 30, "a first call is answered")
         fate.strike(SECONDS / 2)
     print(f"{dict(fate.happened)}; {len(calls.answered)} answered")
     print(f"failed: {dict(Counter(type(error).__name__ for _, error in calls.failed))}")

@@ -326,9 +326,14 @@ def test_script_exits_promptly(processes: Processes, worker: Process, tmp_path: 
         assert script.stderr.startswith("Traceback")
         assert "Warning" not in script.stderr
     elif name == "handler_running_in_background":
-        assert script.stderr == "1 of the running handlers did not end within 0.5 s; the worker leaves without them\n"
+        assert said(script) == "1 of the running handlers did not end within 0.5 s; the worker leaves without them\n"
     else:
-        assert script.stderr == ""
+        assert said(script) == ""
+
+
+def said(script: Process) -> str:
+    """Return what it wrote to standard error, without what its watchdog says of a machine that is too busy for it."""
+    return "".join(line for line in script.stderr.splitlines(True) if not line.startswith("The event loop "))
 
 
 @pytest.mark.parametrize("where", ["main", "asyncio", "other_thread"])

@@ -1,0 +1,80 @@
+"""Databases that are damaged: which are, and where they are put."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from lightbus.adapters.sqlite import aside
+from lightbus.adapters.sqlite.aside import aside_sentences, is_damage, put_aside
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (sqlite3.DatabaseError("file is not a database"), True),
+        (sqlite3.IntegrityError("UNIQUE constraint failed"), True),
+        (TypeError("a text where a number is to be"), True),
+        (ValueError("no record"), True),
+        (sqlite3.OperationalError("database is locked"), False),
+        (OSError("disk full"), False),
+        (None, False),
+    ],
+)
+def test_damage_is_told_from_trouble(error: BaseException | None, expected: bool) -> None:
+    """What cannot be used at the moment is not put aside."""
+    assert is_damage(error) is expected
+
+
+def test_a_database_is_put_aside_with_its_files(tmp_path: Path) -> None:
+    """Nothing is left under its name, and what was in it is there for whoever wants to look."""
+    file = tmp_path / "a.sqlite"
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        Path(f"{file}{suffix}").write_text(f"content{suffix}")
+    moved = put_aside(file)
+    assert moved.name == "a.sqlite.corrupt-1"
+    assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {
+        f"a.sqlite.corrupt-1{suffix}": f"content{suffix}" for suffix in ("", "-wal", "-shm", "-journal")
+    }
+
+
+def test_a_second_one_does_not_replace_the_first(tmp_path: Path) -> None:
+    """Each has a number of its own; files beside it need not be there."""
+    file, names = tmp_path / "a.sqlite", []
+    for number in range(3):
+        file.write_text(str(number))
+        names.append(put_aside(file).name)
+    assert names == [f"a.sqlite.corrupt-{number}" for number in (1, 2, 3)]
+    assert (tmp_path / names[0]).read_text() == "0"
+
+
+def test_a_directory_that_may_not_be_written(tmp_path: Path) -> None:
+    """It is said: the damaged file is still in the way."""
+    (tmp_path / "a.sqlite").mkdir()
+    (tmp_path / "a.sqlite.corrupt-1-wal").mkdir()
+    (tmp_path / "a.sqlite-wal").write_text("")
+    with pytest.raises(OSError, match="sqlite"):
+        put_aside(tmp_path / "a.sqlite")
+
+
+def test_people_are_told_of_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of those in the directory of a bus, and of its services; with what to do. Of very many, the first."""
+    (tmp_path / "shop").mkdir()
+    for file in (tmp_path / "outbox.sqlite", tmp_path / "shop" / "a.sqlite"):
+        file.write_text("")
+        put_aside(file)
+    (tmp_path / "shop" / "b.sqlite").write_text("")  # is used
+    (tmp_path / "shop" / "a.sqlite.corrupt-1-wal").write_text("")  # goes with the first
+    told = aside_sentences(tmp_path, "there")
+    assert len(told) == 2
+    assert f"{tmp_path}/outbox.sqlite.corrupt-1 on there was damaged" in told[0]
+    assert f"`sqlite3 {tmp_path}/shop/a.sqlite.corrupt-1 .recover` may read some of it" in told[1]
+    monkeypatch.setattr(aside, "MAX_TOLD", 1)
+    assert len(aside_sentences(tmp_path, "there")) == 1
+
+
+def test_nothing_is_aside(tmp_path: Path) -> None:
+    """Also where there is no such directory."""
+    assert aside_sentences(tmp_path, "there") == aside_sentences(tmp_path / "none", "there") == []

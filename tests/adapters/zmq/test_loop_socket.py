@@ -1,0 +1,199 @@
+"""What the sockets of an event loop share: that all that arrives is read, and who else has a turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from helpers import wait_until_async
+from lightbus.adapters.zmq.loop_socket import FAIR_SHARE, LoopSocket
+from lightbus.exceptions import TransportError
+
+
+class Pair(LoopSocket):
+    """One end of a connection, which keeps what it reads."""
+
+    def __init__(self, context: zmq.Context[Any]) -> None:
+        self.read: list[bytes] = []
+        self.turns = 0
+        self.on_read: Callable[[], None] = lambda: None
+        super().__init__(context.socket(zmq.PAIR))
+
+    def send(self, frame: bytes) -> bool:
+        """Send now."""
+        return self._send(frame)
+
+    def _receive(self) -> None:
+        self.read.append(self._socket.recv(zmq.NOBLOCK))
+        self.on_read()
+
+    def _writable(self) -> None:
+        self.turns += 1
+
+
+def pair(test: Callable[[Pair, Pair, str], Coroutine[Any, Any, None]], directory: Path) -> None:
+    """Run a test with two sockets, one of them bound."""
+
+    async def main() -> None:
+        context: zmq.Context[Any] = zmq.Context()
+        context.set(zmq.MAX_SOCKETS, 64)
+        one, two = Pair(context), Pair(context)
+        endpoint = one.bind(f"ipc://{directory}/pair")
+        try:
+            await test(one, two, endpoint)
+        finally:
+            one.close()
+            two.close()
+            context.term()
+
+    asyncio.run(main())
+
+
+def test_frames_arrive_in_order(tmp_path: Path) -> None:
+    """From a socket that connected to one that is bound, and back."""
+
+    async def test(one: Pair, two: Pair, endpoint: str) -> None:
+        two.connect(endpoint)
+        for number in range(3):
+            await wait_until_async(lambda number=number: two.send(b"%d" % number))
+        await wait_until_async(lambda: len(one.read) == 3)
+        assert one.send(b"back")
+        await wait_until_async(lambda: two.read)
+        assert (one.read, two.read) == ([b"0", b"1", b"2"], [b"back"])
+
+    pair(test, tmp_path)
+
+
+def test_everything_is_read_though_the_descriptor_tells_once(tmp_path: Path) -> None:
+    """Also what comes while others are read or sent, which may swallow that the descriptor tells."""
+
+    async def test(one: Pair, two: Pair, endpoint: str) -> None:
+        two.connect(endpoint)
+        count = 5 * FAIR_SHARE
+        sent = 0
+        while sent < count:
+            if not two.send(b"x"):
+                await asyncio.sleep(0)
+                continue
+            sent += 1
+            if sent % 7 == 0:
+                one.send(b"y")
+            if sent % 100 == 0:
+                await asyncio.sleep(0)
+        await wait_until_async(lambda: len(one.read) == count)
+
+    pair(test, tmp_path)
+
+
+def test_others_have_their_turn(tmp_path: Path) -> None:
+    """However much waits: after a fair share they come first."""
+
+    async def test(one: Pair, two: Pair, endpoint: str) -> None:
+        seen: list[int] = []
+        two.connect(endpoint)
+        one._paused = True
+        for _ in range(3 * FAIR_SHARE):
+            await wait_until_async(lambda: two.send(b"x"))
+        await wait_until_async(lambda: not one.is_empty())
+        one._paused = False
+        one._look_again()
+        while len(one.read) < 3 * FAIR_SHARE:
+            await asyncio.sleep(0)
+            seen.append(len(one.read))
+        steps = [after - before for before, after in zip([0, *seen], seen, strict=False)]
+        assert max(steps) <= FAIR_SHARE + 1
+
+    pair(test, tmp_path)
+
+
+def test_a_socket_that_is_closed_by_what_it_reads(tmp_path: Path) -> None:
+    """Nothing is read after that, and nothing is raised."""
+
+    async def test(one: Pair, two: Pair, endpoint: str) -> None:
+        two.connect(endpoint)
+        one.on_read = one.close
+        for _ in range(3):
+            await wait_until_async(lambda: two.send(b"x"))
+        await wait_until_async(lambda: one.closed)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert one.read == [b"x"]
+        assert one.is_empty()
+
+    pair(test, tmp_path)
+
+
+def test_enough_for_a_turn(tmp_path: Path) -> None:
+    """A reader may say that it is enough; the rest is read in the next turn."""
+
+    async def test(one: Pair, two: Pair, endpoint: str) -> None:
+        def enough() -> None:
+            one._is_enough = True
+
+        two.connect(endpoint)
+        one.on_read = enough
+        for _ in range(5):
+            await wait_until_async(lambda: two.send(b"x"))
+        await wait_until_async(lambda: len(one.read) == 5)
+
+    pair(test, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "words"),
+    [
+        ("ipc:///none/at/all", "May this user make files there?"),
+        ("tcp://192.0.2.1:0", "Is another process using it"),
+    ],
+)
+def test_an_endpoint_that_cannot_be_had(tmp_path: Path, endpoint: str, words: str) -> None:
+    """It is named, with what to ask oneself."""
+
+    async def test(one: Pair, two: Pair, _: str) -> None:
+        with pytest.raises(TransportError) as raised:
+            two.bind(endpoint)
+        assert endpoint in str(raised.value)
+        assert words in str(raised.value)
+
+    pair(test, tmp_path)
+
+
+def test_an_address_that_is_none(tmp_path: Path) -> None:
+    """A socket that cannot even try is closed."""
+
+    async def test(one: Pair, two: Pair, _: str) -> None:
+        with pytest.raises(TransportError, match="Is the address right"):
+            two.connect("nonsense")
+        assert two.closed
+
+    pair(test, tmp_path)
+
+
+def test_a_port_is_chosen_and_given_back(tmp_path: Path) -> None:
+    """The endpoint says which; after `unbind` nobody connects there."""
+
+    async def test(one: Pair, two: Pair, _: str) -> None:
+        endpoint = two.bind("tcp://127.0.0.1:*")
+        assert not endpoint.endswith("*")
+        two.unbind(endpoint)
+
+    pair(test, tmp_path)
+
+
+def test_closing_twice(tmp_path: Path) -> None:
+    """In whatever way."""
+
+    async def test(one: Pair, two: Pair, endpoint: str) -> None:
+        two.connect(endpoint)
+        two.flush_and_close(100)
+        two.flush_and_close(100)
+        two.close()
+        two.abandon()
+        assert two.closed
+
+    pair(test, tmp_path)
