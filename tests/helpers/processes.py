@@ -34,7 +34,7 @@ _SLOW = re.compile(r"Executing <.* took \d+\.\d{3} seconds\n\Z|The event loop is
 
 
 def _without_slow(text: str) -> str:
-    """Leave out what asyncio's debug mode, and our own watchdog, say on a machine that is slow or has too much to do."""
+    """Leave out what asyncio's debug mode, and our own watchdog, say of a machine that has too much to do."""
     if "Executing <" not in text and "is blocked" not in text:
         return text
     return "".join(line for line in text.splitlines(keepends=True) if not _SLOW.search(line))
