@@ -194,6 +194,22 @@ def test_programs_of_the_ports_run(processes: Processes, tmp_path: Path, number:
     assert program.stdout == "12\n"
 
 
+def test_program_of_the_hooks_runs(processes: Processes, tmp_path: Path) -> None:
+    """What a worker does by itself happens as the document says, and a hook refuses."""
+    page = DOCUMENTS["docs/hooks.md"]
+    [program] = blocks(page, "python")
+    (tmp_path / "bus.py").write_text(program.code, encoding="utf-8")
+    worker = processes.worker(cwd=tmp_path)
+    for line in re.findall("`([^`]+)`", page.partition("`lightbus run` prints ")[2].partition("; and")[0]):
+        worker.wait_for_line(f"^{re.escape(line)}$")
+    called = processes.lightbus("call", "greeter.greet", "name=Ada", cwd=tmp_path)
+    assert (called.wait(20), called.stdout.strip()) == (0, "Hello Ada"), called.report()
+    worker.wait_for_line("^greeter.greet took .* ms$")
+    refused = processes.lightbus("call", "greeter.greet", "name=nobody", cwd=tmp_path)
+    assert refused.wait(20) != 0
+    assert "There is nobody to greet" in refused.stderr
+
+
 REMOTE = """#!/bin/sh
 # Stands in for ssh and scp: the other host is another home on this one.
 case $(basename $0) in
