@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from .tracing import Trace
 from .typing import Kwargs
 
-__all__ = ["EventMessage", "Message", "ResultMessage", "RpcMessage", "event_message"]
+__all__ = ["EventMessage", "Message", "ResultMessage", "RpcMessage", "event_message", "trace_sent"]
 
 
 class Message:
@@ -19,22 +20,47 @@ class Message:
 
     """
 
-    __slots__ = ("id", "native_id")
+    __slots__ = ("_trace", "id", "native_id")
 
-    def __init__(self, *, id: str = "", native_id: str = "") -> None:
+    def __init__(self, *, id: str = "", native_id: str = "", trace: Trace | None = None) -> None:
         self.id = id
         self.native_id = native_id
+        self._trace = trace
 
 
-class RpcMessage(Message):
-    """A call: `api_name`, `procedure_name` and the arguments by name (`kwargs`)."""
+class _Traced(Message):
+    """What carries a trace context with it."""
+
+    __slots__ = ()
+
+    @property
+    def trace(self) -> Trace:
+        """The trace context that it carries (`traceparent`, ...): a hook before it is sent may put its own into it."""
+        if self._trace is None:
+            self._trace = {}
+        return self._trace
+
+    @trace.setter
+    def trace(self, trace: Trace | None) -> None:
+        self._trace = trace
+
+
+class RpcMessage(_Traced):
+    """A call: `api_name`, `procedure_name`, the arguments by name (`kwargs`) and the `trace` context."""
 
     __slots__ = ("api_name", "kwargs", "procedure_name")
 
     def __init__(
-        self, *, api_name: str, procedure_name: str, kwargs: Kwargs | None = None, id: str = "", native_id: str = ""
+        self,
+        *,
+        api_name: str,
+        procedure_name: str,
+        kwargs: Kwargs | None = None,
+        id: str = "",
+        native_id: str = "",
+        trace: Trace | None = None,
     ) -> None:
-        super().__init__(id=id, native_id=native_id)
+        super().__init__(id=id, native_id=native_id, trace=trace)
         self.api_name = api_name
         self.procedure_name = procedure_name
         self.kwargs: Kwargs = {} if kwargs is None else kwargs
@@ -87,7 +113,7 @@ class ResultMessage(Message):
         return f"<ResultMessage {outcome} of {self.api_name}.{self.procedure_name}>"
 
 
-class EventMessage(Message):
+class EventMessage(_Traced):
     """
     One event.
 
@@ -99,6 +125,7 @@ class EventMessage(Message):
         redelivered: whether it was given before.
         published_at: when it was fired, in seconds of the firing host's clock since 1970.
         publisher: the peer that published it (and, with a journal, holds it); empty while it waits in the outbox.
+        trace: the trace context in which it was fired.
 
     """
 
@@ -116,8 +143,10 @@ class EventMessage(Message):
         deliveries: int = 1,
         published_at: float = 0.0,
         publisher: str = "",
+        trace: Trace | None = None,
     ) -> None:
         self.id = id
+        self._trace = trace
         self._native_id: str | tuple[str, int] = native_id
         self.api_name = api_name
         self.event_name = event_name
@@ -171,6 +200,7 @@ def event_message(
     deliveries: int,
     published_at: float,
     publisher: str,
+    trace: Trace | None,
 ) -> EventMessage:
     """Return an EventMessage of these in half the time: one is made for each event, on both sides."""
     message = _new(EventMessage)
@@ -183,4 +213,10 @@ def event_message(
     message.deliveries = deliveries
     message.published_at = published_at
     message.publisher = publisher
+    message._trace = trace
     return message
+
+
+def trace_sent(message: RpcMessage | EventMessage) -> Trace | None:
+    """Return the trace context that goes with a message; None where it is empty, and nothing is to be sent."""
+    return message._trace or None

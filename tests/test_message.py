@@ -41,10 +41,11 @@ def test_where_an_event_is() -> None:
     """It is told as journal and sequence; nothing is told where no journal has it."""
     assert EventMessage(api_name="a", event_name="b", native_id="j-7").native_id == "j-7"
     for where, told in ((("j", 7), "j-7"), (("", 7), ""), ("", "")):
-        message = event_message("a", "b", {"n": 1}, 2, "id", where, 3, 1.5, "p")
+        message = event_message("a", "b", {"n": 1}, 2, "id", where, 3, 1.5, "p", {"traceparent": "x"})
         assert message.native_id == told
     assert (message.api_name, message.event_name, message.kwargs, message.version) == ("a", "b", {"n": 1}, 2)
     assert (message.id, message.deliveries, message.published_at, message.publisher) == ("id", 3, 1.5, "p")
+    assert message.trace == {"traceparent": "x"}
     message.native_id = "k-8"
     assert message.native_id == "k-8"
 

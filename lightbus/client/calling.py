@@ -10,8 +10,9 @@ from ..config import Config
 from ..deadline import Deadline
 from ..engine.engine import Engine
 from ..exceptions import InvalidArguments, InvalidParameters, LightbusException
-from ..message import ResultMessage, RpcMessage
+from ..message import ResultMessage, RpcMessage, trace_sent
 from ..rpc.outbound_call import OutboundCall
+from ..tracing import trace_of_execution
 from ..typing import BusOptions, Kwargs
 from .engine_holder import EngineHolder
 from .hook_runner import HookRunner
@@ -118,7 +119,8 @@ class Calling:
         return Deadline.after(timeout_of(options or {}, self._config.api(api_name).rpc_timeout, f"{api_name}.{name}"))
 
     def _take_over(self, request: OutboundCall, message: RpcMessage) -> None:
-        """Have a call sent with the arguments that a hook has put in place of its own."""
+        """Have a call sent with the trace context and the arguments that a hook has put in place of its own."""
+        request.trace = trace_sent(message)
         if message.kwargs is request.kwargs:
             return
         request.kwargs = _as_dict(message.kwargs, str(request))
@@ -139,7 +141,8 @@ class Calling:
         if settings.validation.outgoing:
             self._validate_call(api_name, name, kwargs)
         if options is None:
-            return OutboundCall(engine, api_name, name, Deadline.after(settings.rpc_timeout), kwargs)
+            deadline = Deadline.after(settings.rpc_timeout)
+            return OutboundCall(engine, api_name, name, deadline, kwargs, trace=trace_of_execution.get())
         check_options(options, CALL_OPTIONS, f"{api_name}.{name}")
         return OutboundCall(
             engine,
@@ -148,7 +151,7 @@ class Calling:
             Deadline.after(timeout_of(options, settings.rpc_timeout, f"{api_name}.{name}")),
             kwargs,
             idempotent=bool(options.get("idempotent", False)),
-            trace=options.get("trace"),
+            trace=options.get("trace") or trace_of_execution.get(),
             only=options.get("peer"),
             version=options.get("version"),
         )
@@ -185,7 +188,11 @@ def _as_dict(kwargs: Any, what: str) -> Kwargs:
 
 def _message(engine: Engine, request: OutboundCall) -> RpcMessage:
     return RpcMessage(
-        api_name=request.api, procedure_name=request.name, kwargs=request.kwargs, id=engine.event_ids.next()
+        api_name=request.api,
+        procedure_name=request.name,
+        kwargs=request.kwargs,
+        id=engine.event_ids.next(),
+        trace=None if request.trace is None else dict(request.trace),
     )
 
 

@@ -17,6 +17,7 @@ from ..exceptions import EventNotFound, InvalidArguments, InvalidParameters, Lig
 from ..message import EventMessage, event_message
 from ..rpc.request import OutboundEvent
 from ..service.api import Event
+from ..tracing import trace_of_execution
 from ..typing import BusOptions, Kwargs
 from ..wire.envelope import Accepted
 from .engine_holder import EngineHolder
@@ -66,10 +67,11 @@ class Firing:
             try:
                 await engine.resolve(api_name, deadline)
             except NotReachable as error:
-                return await asyncio.to_thread(self._keep_unknown, engine, api_name, name, kwargs, wait_for, error)
+                keep = self._keep_unknown
+                return await asyncio.to_thread(keep, engine, api_name, name, kwargs, wait_for, error, options)
         if event is None and self._schemas.wants(api_name):
             await self._schemas.learn(api_name, deadline)
-        message = self.new_event(engine, event, api_name, name, kwargs, settings)
+        message = self.new_event(engine, event, api_name, name, kwargs, settings, options)
         if not self._hooks.is_about("event_sent"):
             if publisher is None or event is None or wait_for == "ack":
                 await self._send(engine, event, publisher, message, deadline, wait_for)
@@ -128,10 +130,10 @@ class Firing:
             if event is None and api_name not in engine.snapshot.by_api:
                 self._engines.channel.resolve(api_name, deadline)
         except NotReachable as error:
-            return self._keep_unknown(engine, api_name, name, kwargs, wait_for, error)
+            return self._keep_unknown(engine, api_name, name, kwargs, wait_for, error, options)
         if event is None and self._schemas.wants(api_name):
             self._schemas.learn_blocking(api_name, deadline)
-        message = self.new_event(engine, event, api_name, name, kwargs, settings)
+        message = self.new_event(engine, event, api_name, name, kwargs, settings, options)
         if not self._hooks.is_about("event_sent"):
             if publisher is None or event is None or wait_for == "ack":
                 self._send_blocking(engine, event, publisher, message, deadline, wait_for)
@@ -197,13 +199,17 @@ class Firing:
         name: str,
         kwargs: Kwargs | None,
         settings: ApiSettings,
+        options: BusOptions | None,
     ) -> EventMessage:
         """Return an event with these arguments. Raises what is wrong with them, or that there is no such event."""
         if event is None:
             check_remote_event(engine.snapshot, api_name, name)
         kwargs = self._complete(event, api_name, name, {} if kwargs is None else kwargs, settings)
         version = 1 if event is None else event.version or 1
-        return event_message(api_name, name, kwargs, version, engine.event_ids.next(), "", 1, time.time(), "")
+        trace = trace_of_execution.get() if options is None else options.get("trace") or trace_of_execution.get()
+        if trace is not None:
+            trace = dict(trace)
+        return event_message(api_name, name, kwargs, version, engine.event_ids.next(), "", 1, time.time(), "", trace)
 
     def _complete(self, event: Event | None, api_name: str, name: str, kwargs: Kwargs, settings: ApiSettings) -> Kwargs:
         """Return the arguments of an event with its defaults. Raises what is wrong with them."""
@@ -244,11 +250,12 @@ class Firing:
         kwargs: Kwargs | None,
         wait_for: str,
         error: NotReachable,
+        options: BusOptions | None,
     ) -> EventMessage:
         """Keep an event of an API that is not registered here and that nobody advertises, if it is a known one."""
         if not self._unpublished.is_known(api_name, name):
             raise error
-        message = self.new_event(engine, None, api_name, name, kwargs, self._config.api(api_name))
+        message = self.new_event(engine, None, api_name, name, kwargs, self._config.api(api_name), options)
         given = message.kwargs
         with self._hooks.around("around_event_sent", event_message=message):
             self._hooks.run_blocking("before_event_sent", event_message=message)

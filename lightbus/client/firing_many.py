@@ -119,7 +119,7 @@ class FiringMany:
                 self._engines.channel.resolve(api_name, deadline)
             except NotReachable as error:
                 unreachable = self._unless_known(api_name, name, error)
-        portion = self._portion(engine, terms, api_name, name, events, is_whole=is_whole)
+        portion = self._portion(engine, terms, api_name, name, events, options, is_whole=is_whole)
         hooked = portion.messages if self._hooks.is_about("event_sent") else []
         with self._around(hooked):
             for message in hooked:
@@ -146,7 +146,7 @@ class FiringMany:
                 await engine.resolve(api_name, deadline)
             except NotReachable as error:
                 unreachable = await asyncio.to_thread(self._unless_known, api_name, name, error)
-        portion = self._portion(engine, terms, api_name, name, events, is_whole=is_whole)
+        portion = self._portion(engine, terms, api_name, name, events, options, is_whole=is_whole)
         hooked = portion.messages if self._hooks.is_about("event_sent") else []
         with self._around(hooked):
             for message in hooked:
@@ -188,6 +188,7 @@ class FiringMany:
         api_name: str,
         name: str,
         events: Sequence[Kwargs],
+        options: BusOptions | None,
         *,
         is_whole: bool,
     ) -> _Portion:
@@ -198,7 +199,7 @@ class FiringMany:
             if not isinstance(kwargs, Mapping):
                 raise _not_arguments(f"{api_name}.{name}", kwargs)
             try:
-                messages.append(self._firing.new_event(engine, event, api_name, name, {**kwargs}, settings))
+                messages.append(self._firing.new_event(engine, event, api_name, name, {**kwargs}, settings, options))
             except LightbusException as error:
                 error.add_note(f"It is number {number} of {len(events)} that were to be fired together: none was.")
                 raise

@@ -11,7 +11,7 @@ from ..typing import BusOptions
 __all__ = ["CALL_OPTIONS", "FIRE_OPTIONS", "LISTEN_OPTIONS", "check_options", "timeout_of"]
 
 CALL_OPTIONS = ("timeout", "idempotent", "trace", "peer", "version")
-FIRE_OPTIONS = ("timeout", "wait_for")
+FIRE_OPTIONS = ("timeout", "wait_for", "trace")
 LISTEN_OPTIONS = ("since",)
 
 _OPTION_TYPES: dict[str, type] = {"idempotent": bool, "trace": dict, "peer": str, "version": int}

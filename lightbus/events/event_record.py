@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..exceptions import DeformError
-from ..message import EventMessage
+from ..message import EventMessage, trace_sent
 from ..service.api import Event
 from ..wire import codec
 from ..wire.envelope import Record
@@ -56,7 +56,9 @@ class EventIds:
 def record_of(message: EventMessage) -> bytes:
     """Return an event as it is kept and sent. Raises DeformError where an argument cannot be put on the wire."""
     # The fields of a Record, without making one.
-    fields = [message.id, message.version, message.published_at, message.kwargs]
+    fields: list[Any] = [message.id, message.version, message.published_at, message.kwargs]
+    if (trace := trace_sent(message)) is not None:
+        fields.append(trace)
     try:
         return codec.encode(fields, names=Record._fields)
     except DeformError as error:

@@ -13,11 +13,12 @@ from typing import Any
 from ..core.streams import Entry, Stream
 from ..exceptions import LightbusException, PayloadTooLarge, ProtocolError
 from ..listener import Listener
-from ..message import EventMessage, event_message
+from ..message import EventMessage, event_message, trace_sent
 from ..service.batch_handlers import BatchHandler
 from ..service.execution import Execution, check_ran, in_thread, returns_nothing, runs_on_loop, waits_nowhere
 from ..service.forks import FORKS, end_child
 from ..service.handlers import Handler
+from ..tracing import trace_of_execution
 from ..typing import Kwargs
 from ..wire import envelope
 from ..wire.envelope import Record
@@ -112,9 +113,11 @@ class Invocation:
             except ProtocolError:
                 self._refuse_left_out(entry)
                 raise
-        id, version, published_at, kwargs = record
+        id, version, published_at, kwargs, trace = record
         where = (turn.journal, sequence)
-        return event_message(turn.api, turn.event, kwargs, version, id, where, deliveries, published_at, turn.publisher)
+        return event_message(
+            turn.api, turn.event, kwargs, version, id, where, deliveries, published_at, turn.publisher, trace
+        )
 
     def _refuse_left_out(self, entry: Entry) -> None:
         size = size_left_out(entry.record)
@@ -135,11 +138,11 @@ class Invocation:
         api, event, journal, publisher, check = turn.api, turn.event, turn.journal, turn.publisher, turn.check
         made = []
         for entry, values in zip(entries, envelope.decode_fields([entry[2] for entry in entries]), strict=True):
-            id, version, published_at, kwargs = values
+            id, version, published_at, kwargs, trace = values
             if check is not None:
                 kwargs = check(kwargs)
             where = (journal, entry[0])
-            made.append(event_message(api, event, kwargs, version, id, where, 1, published_at, publisher))
+            made.append(event_message(api, event, kwargs, version, id, where, 1, published_at, publisher, trace))
         return made
 
     def run_through(
@@ -156,14 +159,13 @@ class Invocation:
         except ProtocolError:
             turn.is_plain = False  # in its turn it is found which of them is no event
             return 0, None
-        api, event, journal, publisher, check, function = (
-            turn.api, turn.event, turn.journal, turn.publisher, turn.check, turn.function,
-        )  # fmt: skip
+        api, event, journal, publisher = turn.api, turn.event, turn.journal, turn.publisher
+        check, function = turn.check, turn.function
         arguments, forks = self.handler.arguments, FORKS.count
         handled = 0
-        for id, version, published_at, kwargs in records:
+        for id, version, published_at, kwargs, trace in records:
             where = (journal, entries[handled][0])
-            message = event_message(api, event, kwargs, version, id, where, 1, published_at, publisher)
+            message = event_message(api, event, kwargs, version, id, where, 1, published_at, publisher, trace)
             try:
                 if check is not None:
                     message.kwargs = check(kwargs)
@@ -174,7 +176,10 @@ class Invocation:
             try:
                 # Nobody else's code runs in it, so it need not be in the context when it is called. To ask for the next
                 # thing to wait for, of which there is none, costs less than to catch what tells the end.
-                Context().run(next, function(*args, **given).__await__(), None)
+                context = Context()
+                if trace is not None:
+                    context.run(trace_of_execution.set, trace)
+                context.run(next, function(*args, **given).__await__(), None)
             except BaseException as error:
                 if FORKS.count != forks:
                     end_child(error)
@@ -200,6 +205,8 @@ class Invocation:
         """
         executor, function = self._context.executor, self._listener.function
         execution = Execution(self._loop, executor)
+        if len(messages) == 1 and (trace := trace_sent(messages[0])) is not None:
+            execution.run(trace_of_execution.set, trace)
         given = execution, messages, args, kwargs
         if self._is_hooked and self._is_async:
             await execution.apart(self._execute_on_loop(*given))

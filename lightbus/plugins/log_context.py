@@ -14,7 +14,7 @@ from ..message import EventMessage, RpcMessage
 from ..tracing import trace_id_of, trace_of_execution
 from . import LightbusPlugin
 
-__all__ = ["LogContextPlugin", "add_log_fields", "log_fields"]
+__all__ = ["GroupNames", "LogContextPlugin", "add_log_fields", "log_fields"]
 
 _fields: ContextVar[dict[str, str] | None] = ContextVar("lightbus_log_fields", default=None)
 
@@ -40,13 +40,28 @@ def add_log_fields(logger: Any, method_name: str, event_dict: MutableMapping[str
     return event_dict
 
 
+class GroupNames:
+    """The groups of listeners, which hooks know by API and name. A client's listeners are looked at once for each."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], str] = {}
+
+    def of(self, client: Any, api: str, name: str) -> str:
+        """Return the group; empty where each process is given everything."""
+        group = self._known.get((api, name))
+        if group is None:
+            found = (each for each in client.listeners if (each.api, each.name) == (api, name))
+            group = self._known[api, name] = next((each.group_of(client.service_name) for each in found), "")
+        return group
+
+
 class LogContextPlugin(LightbusPlugin):
     """Notes for the logs which call or event is handled. What a handler leaves behind goes on to say so."""
 
     priority = 10
 
     def __init__(self) -> None:
-        self._groups: dict[tuple[str, str], str] = {}
+        self._groups = GroupNames()
 
     def around_rpc_execution(self, *, rpc_message: RpcMessage, client: Any) -> None:
         """Note the call."""
@@ -62,13 +77,6 @@ class LogContextPlugin(LightbusPlugin):
             "event_id": event_message.id,
             "listener": listener_name,
         }
-        if group := self._group(client, event_message.api_name, listener_name):
+        if group := self._groups.of(client, event_message.api_name, listener_name):
             fields["group"] = group
         _fields.set(fields)
-
-    def _group(self, client: Any, api: str, name: str) -> str:
-        group = self._groups.get((api, name))
-        if group is None:
-            found = (each for each in client.listeners if (each.api, each.name) == (api, name))
-            group = self._groups[api, name] = next((each.group_of(client.service_name) for each in found), "")
-        return group

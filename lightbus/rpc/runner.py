@@ -13,6 +13,7 @@ from ..message import ResultMessage, RpcMessage
 from ..service.execution import Execution, InContext
 from ..service.failures import trace_of
 from ..service.hooks import HookRegistry
+from ..tracing import trace_of_execution
 from .job import Job
 from .places import Places
 from .replies import Replies
@@ -200,6 +201,8 @@ class Runner:
         kwargs = self._fitted(job, job.request.kwargs)
         job.execution = execution = Execution(self._loop, self._executor, job.served)
         job.in_user_code = True
+        if job.request.trace:
+            execution.run(trace_of_execution.set, job.request.trace)
         return kwargs, execution
 
     def _fitted(self, job: Job, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -217,8 +220,13 @@ class Runner:
 
 def _message(job: Job, kwargs: dict[str, Any]) -> RpcMessage:
     """Return what hooks are told of a call. What they put in place of its arguments is what the handler is given."""
+    trace = job.request.trace
     return RpcMessage(
-        api_name=job.request.api, procedure_name=job.request.procedure, kwargs=kwargs, id=str(job.call_id)
+        api_name=job.request.api,
+        procedure_name=job.request.procedure,
+        kwargs=kwargs,
+        id=str(job.call_id),
+        trace=None if trace is None else dict(trace),
     )
 
 

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 from ..exceptions import ProtocolError
 from . import codec, fields
-from .field_types import MAX_NAME
+from .field_types import MAX_NAME, MAX_TRACE
 
 __all__ = ["Record", "decode_fields", "decode_record", "decode_records", "encode_record"]
+
+_is_trace = fields.string_map(MAX_TRACE)
 
 _new = tuple.__new__  # makes a NamedTuple of its fields in half the time
 
@@ -21,11 +23,13 @@ class Record(NamedTuple):
     version: int
     published_at: float
     kwargs: dict[str, Any]
+    trace: dict[str, Any] | None = None
+    """The trace context (W3C names) in which it was fired; left out where there is none."""
 
 
 def encode_record(record: Record) -> bytes:
     """Return the event as bytes. Raises DeformError where an argument cannot be put on the wire."""
-    return codec.encode([*record], names=record._fields)
+    return codec.encode([*record] if record.trace else [*record[:4]], names=record._fields)
 
 
 def decode_record(data: bytes) -> Record:
@@ -47,19 +51,24 @@ def decode_fields(data: Sequence[bytes]) -> list[Sequence[Any]]:
     # One array of all. Bytes that are not one value each may come apart elsewhere than where they were joined: in a
     # publisher's own records that is no more than what it could have sent anyway.
     rows: list[Any] = codec.decode(b"\xdd%b%b" % (len(data).to_bytes(4, "big"), b"".join(data)))
-    return rows if all(map(_is_record, rows)) else [_record(values) for values in rows]
+    if not all(map(_is_record, rows)):
+        return [_record(values) for values in rows]
+    for values in rows:
+        values.append(None)  # no trace context, as mostly
+    return rows
 
 
 def _record(values: Any) -> Record:
-    if type(values) is list and len(values) > 4:  # of a later version
-        values = values[:4]
+    trace = None
+    if type(values) is list and len(values) > 4:  # with a trace context, or of a later version
+        trace, values = values[4], values[:4]
     if not _is_record(values):
         raise ProtocolError("An event's record needs an id, a version, a time and a mapping of arguments.")
-    return _new(Record, values)
+    return _new(Record, (*values, trace if _is_trace(trace) else None))
 
 
 def _is_record(values: Any) -> bool:
-    """Return whether values are the fields of a Record. Written out: this runs once per event at each consumer."""
+    """Return whether values are a Record without a trace. Written out: it runs once per event at each consumer."""
     if type(values) is not list or len(values) != 4:
         return False
     id, version, published_at, kwargs = values

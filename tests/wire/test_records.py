@@ -69,3 +69,12 @@ def test_a_record_of_another_form_is_refused(fields: Any) -> None:
 def test_a_record_of_a_later_version() -> None:
     """Fields added behind are ignored."""
     assert decode_record(codec.encode(["id", 1, 0.5, {"a": 1}, "later"])) == Record("id", 1, 0.5, {"a": 1})
+
+
+def test_trace_context() -> None:
+    """It is carried where there is one; what is none is passed over, as anything is that was added later."""
+    record = Record("id", 1, 0.5, {"a": 1}, {"traceparent": "x"})
+    assert decode_record(encode_record(record)) == record
+    assert encode_record(record._replace(trace=None)) == encode_record(record._replace(trace={}))
+    for strange in (5, {1: 2}, {str(n): "x" for n in range(1000)}):
+        assert decode_record(codec.encode(["id", 1, 0.5, {"a": 1}, strange])).trace is None
