@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -29,8 +29,10 @@ class Lookup:
             raise error
         await asyncio.sleep(self._host.takes)
 
-    async def resolve(self, api: str, deadline: Deadline, *, to_call: bool = False) -> None:
-        await self._answer(f"resolve {api} {to_call}")
+    async def resolve(
+        self, api: str, deadline: Deadline, *, to_call: bool = False, leaving: Collection[str] = ()
+    ) -> None:
+        await self._answer(f"resolve {api} {to_call} {' '.join(leaving)}".rstrip())
 
     async def resolve_all(self, api: str, deadline: Deadline) -> None:
         await self._answer(f"resolve_all {api}")
@@ -100,17 +102,17 @@ def test_both_doors_ask_the_same(host: FakeHost, questions: NodeQuestions) -> No
     """From a plain thread, and from another loop than the node's."""
 
     async def main() -> list[str]:
-        await questions.resolve("auth", soon(), to_call=True)
+        await questions.resolve("auth", soon(), to_call=True, leaving=["a1"])
         await questions.resolve_all("auth", soon())
         return await questions.wait_for(["auth", "shop"], soon())
 
     assert asyncio.run(main()) == ["shop"]
     by_loop = list(host.asked)
     host.asked.clear()
-    questions.resolve_blocking("auth", soon(), to_call=True)
+    questions.resolve_blocking("auth", soon(), to_call=True, leaving=["a1"])
     questions.resolve_all_blocking("auth", soon())
     assert questions.wait_for_blocking(["auth", "shop"], soon()) == ["shop"]
-    assert host.asked == by_loop == ["resolve auth True", "resolve_all auth", "wait_for"]
+    assert host.asked == by_loop == ["resolve auth True a1", "resolve_all auth", "wait_for"]
 
 
 def test_nodes_own_loop_asks_without_a_detour(host: FakeHost, questions: NodeQuestions) -> None:
