@@ -176,7 +176,7 @@ class BlockingChannel:
             peer = outgoing.pick(snapshot, self._in_flight, resolved=resolved)
             if peer is None:
                 return None
-            line = self._line_of(peer)
+            line = self._lines.get(peer.announcement.instance) or self._add_line(peer)
             line.busy.add(outgoing)
             line.unsent.add(outgoing)
             if self._engine.snapshot is snapshot:
@@ -185,13 +185,9 @@ class BlockingChannel:
             line.busy.discard(outgoing)
             self._is_sent(line, outgoing)
 
-    def _line_of(self, peer: Peer) -> _Line:
-        instance = peer.announcement.instance
-        line = self._lines.get(instance)
-        if line is None:
-            with self._room:
-                line = self._lines.setdefault(instance, _Line(peer))
-        return line
+    def _add_line(self, peer: Peer) -> _Line:
+        with self._room:
+            return self._lines.setdefault(peer.announcement.instance, _Line(peer))
 
     async def look_for(self, outgoing: OutboundRequest) -> None:
         """Return when a peer is up that advertises the API."""
@@ -216,7 +212,8 @@ class BlockingChannel:
             self._is_sent(line, outgoing)
             return self._await_reply(dealer, call_id, line, outgoing)
         finally:
-            self._is_sent(line, outgoing)
+            if outgoing in line.unsent:
+                self._is_sent(line, outgoing)
             line.busy.discard(outgoing)
             if dealer is not None:
                 line.idle.append(dealer)

@@ -60,9 +60,14 @@ class CallOrFire:
         # Only a call can be meant for one peer, whose API may be one that nobody advertises.
         if isinstance(options, Mapping) and options.get("peer") is not None:
             return self._call(api_name, name, kwargs, options)
-        if self._is_event(api_name, name):
+        api = self._registration.apis.find(api_name)
+        if api is not None:
+            do = self._fire if name in api.events else self._call
+            return do(api_name, name, kwargs, options)
+        snapshot = self._engines.engine.snapshot
+        if (api_name, name) in snapshot.events:
             return self._fire(api_name, name, kwargs, options)
-        if self._registration.apis.find(api_name) is not None or api_name in self._engines.engine.snapshot.by_api:
+        if api_name in snapshot.by_api:
             return self._call(api_name, name, kwargs, options)
         forbid_in_loop(f"bus.{api_name}.{name}()", f"bus.{api_name}.{name}.call_async() or .fire_async()")
         if options is not None:  # which of both it is, and so which options it has, is not known yet
@@ -84,8 +89,4 @@ class CallOrFire:
             if not self._unpublished.is_known(api_name, name):
                 raise
             return True
-        return self._is_event(api_name, name)
-
-    def _is_event(self, api_name: str, name: str) -> bool:
-        api = self._registration.apis.find(api_name)
-        return (api_name, name) in self._engines.engine.snapshot.events if api is None else name in api.events
+        return (api_name, name) in self._engines.engine.snapshot.events

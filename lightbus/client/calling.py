@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,7 +60,8 @@ class Calling:
         self, api_name: str, name: str, kwargs: Kwargs | None = None, options: BusOptions | None = None
     ) -> Any:
         """Do the same from a plain thread. Raises CannotBlockHere inside a running event loop."""
-        forbid_in_loop(f"bus.{api_name}.{name}()", f"bus.{api_name}.{name}.call_async()")
+        if asyncio._get_running_loop() is not None:  # asked here, too: the texts take longer than the question
+            forbid_in_loop(f"bus.{api_name}.{name}()", f"bus.{api_name}.{name}.call_async()")
         kwargs = {} if kwargs is None else kwargs
         engine = self._engines.engine
         if self._schemas.wants(api_name):

@@ -90,10 +90,10 @@ class Router(_BoundSocket):
         """Send to one of those we heard from, or keep it a while; False (and counted) where it is gone."""
         with self._lock:
             if not self.unread.takes(routing_id, frame):
-                if self._draining:
+                if self._draining and not self._is_alone:
                     return self._keep(routing_id, frame)
                 is_sent = self._give(routing_id, frame)
-                if is_sent and not self._look_again_is_due:
+                if is_sent and not self._draining and not self._look_again_is_due:
                     self._look_after_sending()
                 return is_sent
         self._hand_over_soon()
@@ -106,9 +106,10 @@ class Router(_BoundSocket):
                 return False
             is_kept = self.unread.takes(routing_id, frame)
             is_sent = is_kept or self._give(routing_id, frame)
-            # Sending may have swallowed what the descriptor would have told the loop.
-            has_more = not self._draining and self._has_more()
+            # Sending may have swallowed what the descriptor would have told the loop, also where it reads just now.
+            has_more = not self._look_again_is_due and self._has_more()
         if has_more:
+            self._look_again_is_due = True
             self.loop.call_soon_threadsafe(self._readable)
         if is_kept:
             self.loop.call_soon_threadsafe(self._hand_over_soon)
@@ -210,6 +211,7 @@ class Router(_BoundSocket):
         if message[:1] != BUNDLED:
             self._on_message(routing_id, message)
             return
+        self._is_alone = False
         for frame in frames_of(message):
             self._left -= 1
             self._on_message(routing_id, frame)

@@ -44,6 +44,8 @@ class LoopSocket:
         self._descriptor = int(socket.FD)
         self._look_again_is_due = False
         self._draining = False
+        self._is_alone = False
+        """Whether what is read is the first, and perhaps the only one: the answer to it leaves at once."""
         self._looked_at = 0.0
         self._paused = False
         self._left = 0
@@ -114,11 +116,11 @@ class LoopSocket:
         self._look_again_is_due = False
         if self._socket.closed or self._paused:
             return
-        self._draining = True
+        self._draining = self._is_alone = True
         self._left = FAIR_SHARE
         try:
             self._receive()
-            self._flush()  # the answer to one alone leaves before it is looked whether there is more
+            self._is_alone = False
             # Asking whether there is more costs less than half of what it costs to be told that there is not.
             if self._has_more():
                 while self._left > 0:
