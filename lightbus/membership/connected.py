@@ -20,6 +20,10 @@ MAX_HELLOS = 20
 """HELLOs of one engine that are answered within a second: each answer may be large, and waits until it is read."""
 
 
+MAX_FORMER = 1024
+"""Of how many that went it is known which service they were of: a script may be gone before its call is counted."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectedEngine:
     """A process that said HELLO."""
@@ -73,6 +77,8 @@ class ConnectedEngines:
     def __init__(self, send: Callable[[bytes, bytes], bool]) -> None:
         self._send = send
         self._engines: dict[bytes, ConnectedEngine] = {}
+        self._former: dict[str, str] = {}
+        """The services of those that went, the latest last."""
         self._liveness: Liveness[bytes] = Liveness(suspect_after=3 * HELLO_EVERY, gone_after=6 * HELLO_EVERY)
         self._drained = _Confirmations()
         self._parted = _Confirmations()
@@ -87,8 +93,9 @@ class ConnectedEngines:
         return routing_id in self._engines
 
     def service_of(self, instance: str) -> str | None:
-        """Return the service that an instance said it belongs to; None where it is not connected."""
-        return next((engine.service for engine in self._engines.values() if engine.instance == instance), None)
+        """Return the service that an instance said it belongs to; None where it has not been connected lately."""
+        connected = (engine.service for engine in self._engines.values() if engine.instance == instance)
+        return next(connected, self._former.get(instance))
 
     def max_message_size_of(self, instance: str) -> int:
         """
@@ -157,7 +164,10 @@ class ConnectedEngines:
 
     def forget(self, routing_id: bytes) -> None:
         """Note that one is gone, known or not."""
-        self._engines.pop(routing_id, None)
+        if (gone := self._engines.pop(routing_id, None)) is not None:
+            self._former[gone.instance] = gone.service
+            if len(self._former) > MAX_FORMER:
+                del self._former[next(iter(self._former))]
         self._liveness.forget(routing_id)
         self._paces.pop(routing_id, None)
         self._drained.note(routing_id)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from helpers import MS
+from lightbus.membership import connected
 from lightbus.membership.connected import HELLO_EVERY, ConnectedEngines
 from lightbus.wire import envelope
 from lightbus.wire.envelope import Drain, Goodbye, Hello, Message, Peers
@@ -51,6 +52,23 @@ def test_hello_counts_once() -> None:
         assert ONE in line.engines
         assert b"three" not in line.engines
         assert (line.engines.service_of("0" * 16), line.engines.service_of("1" * 16)) == ("shop", None)
+
+    run(scenario)
+
+
+def test_services_of_those_that_went(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are known for a while: a script's call may be counted when it has said goodbye already."""
+    monkeypatch.setattr(connected, "MAX_FORMER", 2)
+
+    async def scenario(line: Line) -> None:
+        for number in range(3):
+            hello = Hello("b", "", f"{number}" * 16, f"service-{number}", "p", "", None)
+            line.engines.heard(b"%d" % number, hello, 0.0)
+        for number in range(3):
+            line.engines.forget(b"%d" % number)
+        services = [line.engines.service_of(f"{number}" * 16) for number in range(4)]
+        assert services == [None, "service-1", "service-2", None]
+        assert len(line.engines) == 0
 
     run(scenario)
 
