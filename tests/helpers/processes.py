@@ -40,6 +40,10 @@ def _without_slow(text: str) -> str:
     return "".join(line for line in text.splitlines(keepends=True) if not _SLOW.search(line))
 
 
+def _text(file: Path) -> str:
+    return file.read_text(errors="replace")
+
+
 class Process:
     """
     One program in a process group of its own. `argv[0]` is the program; `logs` the directory for its output.
@@ -98,12 +102,12 @@ class Process:
     @property
     def stdout(self) -> str:
         """Everything it wrote to standard output so far."""
-        return _without_slow(self._out.read_text(errors="replace"))
+        return _without_slow(_text(self._out))
 
     @property
     def stderr(self) -> str:
         """Everything it wrote to standard error so far."""
-        return _without_slow(self._err.read_text(errors="replace"))
+        return _without_slow(_text(self._err))
 
     @property
     def output(self) -> str:
@@ -120,7 +124,7 @@ class Process:
 
         def found_or_ended() -> re.Match[str] | bool | None:
             ended = not self.running  # asked first: what was written before the end is then in the file
-            return expression.search(self.output) or ended
+            return expression.search(_text(self._out) + _text(self._err)) or ended
 
         try:
             match = wait_until(found_or_ended, timeout)
