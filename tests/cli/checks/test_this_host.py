@@ -48,7 +48,7 @@ def test_a_disk_without_room(
     left: int, level: Level, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that has nothing left is an error: nothing can be kept on it by now."""
-    disk = os.statvfs_result((4096, 102_400, 100_000, left, left, 100, 100, 100, 0, 255))
+    disk = os.statvfs_result((4096, 4096, 100_000, left, left, 100, 100, 100, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda path: disk)
     config = SimpleNamespace(journal=SimpleNamespace(data_dir=tmp_path))
     bus = SimpleNamespace(client=SimpleNamespace(config=config))
