@@ -328,15 +328,15 @@ class Batcher:
         try:
             return batch, self._stored(batch, self._own_journal().append(batch.events))
         except JournalError as error:
-            if is_locked(error) or is_removed(error):
-                self._store_late(batch)
+            journal = self._journal
+            if journal is not None and (is_locked(error) or is_removed(error)):  # and not one that never opened
+                self._store_late(batch, journal)
                 return _Batch(), []
             return batch, self._failed(batch, error)
 
-    def _store_late(self, batch: _Batch) -> None:
+    def _store_late(self, batch: _Batch, journal: Journal) -> None:
         """Have a thread store a batch as soon as the journal lets it. With the lock held."""
         self._late = batch
-        journal = self._own_journal()
         append = partial(journal.patiently, partial(journal.append, batch.events))
         logger.info("The journal %s is locked by another program or was removed; events wait for it", journal.path)
         self.loop.run_in_executor(None, append).add_done_callback(partial(self._stored_late, batch))

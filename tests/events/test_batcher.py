@@ -147,22 +147,32 @@ def test_what_cannot_be_stored_at_once() -> None:
     run(test)
 
 
-def test_what_is_not_stored_is_not_published() -> None:
-    """Where the journal fails, whoever fires reads why, and so does who hands off, who may ask another publisher."""
+def locked() -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("it cannot be had")
+    error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+    return error
+
+
+@pytest.mark.parametrize(
+    "cause", [OSError("a full disk"), FileNotFoundError("no directory"), locked()], ids=["full", "not there", "locked"]
+)
+def test_what_is_not_stored_is_not_published(cause: Exception) -> None:
+    """Where the journal cannot be had, who fires reads why, and who hands off; once it can, events are stored again."""
 
     async def test(out: Out) -> None:
         event = out.apis.get("auth").get_event("seen")
         message = EventMessage(api_name="auth", event_name="seen", kwargs={"what": 1})
-        out.journals.problem = JournalError("the disk is full")
-        with pytest.raises(JournalError, match="the disk is full"):
-            await out.publisher.publish_async(message, event)
-        with pytest.raises(JournalError, match="the disk is full"):
+        out.journals.problem = JournalError("it cannot be had")
+        out.journals.problem.__cause__ = cause
+        with pytest.raises(JournalError, match="it cannot be had"):
+            await asyncio.wait_for(out.publisher.publish_async(message, event), 10)
+        with pytest.raises(JournalError, match="it cannot be had"):
             out.publisher.publish(message, event)
-        error = await out.hand_off()
-        assert error == Error("journal_error", "the disk is full", False, {"elsewhere": True})
+        error = await asyncio.wait_for(out.hand_off(), 10)
+        assert error == Error("journal_error", "it cannot be had", False, {"elsewhere": True})
         assert (out.frames, out.publisher.waiting) == ([], 0)
         out.journals.problem = None
-        await out.publisher.publish_async(message, event)
+        await asyncio.wait_for(out.publisher.publish_async(message, event), 10)
         assert message.native_id == out.native_id(1)
 
     run(test)
