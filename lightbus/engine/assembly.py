@@ -218,6 +218,7 @@ def _internal_apis(
         server=handlers.server,
         publisher=handlers.publisher,
         consumer=consumer,
+        why_not_kept=lambda: engine.journals.problem,
         put_by=lambda: outgoing.outbox.problems if isinstance(outgoing, BackendPublisher) else [],
     )
     journal = engine.config.journal

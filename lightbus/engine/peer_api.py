@@ -57,6 +57,8 @@ class Parts:
     server: Server
     publisher: Publisher
     consumer: Consumer
+    why_not_kept: Callable[[], str]
+    """Returns why no event can be kept here at the moment, if so."""
     put_by: Callable[[], list[str]]
     """Returns a sentence for each API whose events wait since their backend does not take them."""
 
@@ -197,6 +199,8 @@ def _problems(parts: Parts) -> list[str]:
         problems.append(crowding)
     if parts.server.queued:
         problems.append(f"{parts.server.queued} calls wait for their turn: worker.rpc_concurrency is reached.")
+    if why_not := parts.why_not_kept():
+        problems.append(f"No event can be kept here at the moment. {why_not}")
     problems += parts.put_by()
     for each in parts.consumer.runners:
         if each.stopped_by is not None:

@@ -139,10 +139,9 @@ class Worker:
         self.left_behind = await parts.server.finish(seconds)
         if self.left_behind:
             logger.warning(
-                "%d of the running handlers did not end within %s s; the worker leaves without them",
-                self.left_behind,
-                seconds,
-            )
+                "%d of the running handlers did not end within %s s; the worker leaves without them: %s",
+                self.left_behind, seconds, ", ".join(parts.server.executed_now) or "they had not begun",
+            )  # fmt: skip
 
     def _gone(self) -> None:
         """Let go of everything since the node has left this loop: after `stop`, or as the loop ends without it."""

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
-from ..adapters.host.directories import data_directory, volatile_filesystem
+from ..adapters.host.directories import data_directory, has_no_room, volatile_filesystem
 from ..adapters.host.machine_time import machine_time
 from ..adapters.sqlite.group_table import KnownGroup
 from ..adapters.sqlite.journal import Journal
@@ -70,6 +70,8 @@ class JournalSet:
 
     def __init__(self, config: Config, identity: Identity) -> None:
         self.path = directory_of(config, identity.bus)
+        self.failure = ""
+        """Why our own journal could not be opened when that was tried last."""
         self._observers: tuple[Callable[[Journal], None], ...] = ()
         self._config = config
         self._identity = identity
@@ -92,20 +94,36 @@ class JournalSet:
             if self._own is None or self._own.is_closed:
                 if self._closed:
                     raise JournalError("The bus was closed: nothing is stored any more.")
-                directory = self._open_directory()
-                journal = directory.open_own()
                 try:
-                    for group in directory.siblings_groups():
-                        journal.groups.save(group)
-                except BaseException:
-                    journal.close()  # and let somebody have it who can write it
+                    self._own = self._open_own()
+                except JournalError as error:
+                    self.failure = str(error)
                     raise
-                logger.info("Events are kept in %s", journal.path)
-                self._own = journal
+                self.failure = ""
             own = self._own
         for observer in self._observers:
             observer(own)
         return own
+
+    def _open_own(self) -> Journal:
+        directory = self._open_directory()
+        journal = directory.open_own()
+        try:
+            for group in directory.siblings_groups():
+                journal.groups.save(group)
+        except BaseException:
+            journal.close()  # and let somebody have it who can write it
+            raise
+        logger.info("Events are kept in %s", journal.path)
+        return journal
+
+    @property
+    def problem(self) -> str:
+        """Why no event can be kept here at the moment; empty where nothing is known to be in the way."""
+        own = self._own
+        if self.failure or own is None:
+            return self.failure
+        return f"The journal {own.path} is on a full disk: make room." if has_no_room(own.path.parent) else ""
 
     def observe(self, observer: Callable[[Journal], None]) -> Callable[[], None]:
         """Tell somebody of our own journal whenever it is opened, in any thread; return what ends that."""

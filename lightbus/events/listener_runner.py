@@ -67,6 +67,8 @@ class ListenerRunner:
         for task in late:
             task.cancel()
         if late:
+            text = "The listener %s did not end within %s s: it is left, and its event is given to its group again"
+            logger.warning(text, self.listener, seconds)
             await asyncio.wait(late, timeout=1.0)
         self._guard.close()
         self.queue.forget_retries()

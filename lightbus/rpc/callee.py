@@ -23,18 +23,20 @@ class Callee:
         settings: those of its API.
 
     Attributes:
+        name: of the procedure, with its API's.
         is_internal: whether it is a question about the worker itself.
         usage: what is counted of its calls.
         was_quick: whether the latest call was executed within `QUICK`.
 
     """
 
-    __slots__ = ("_waits_nowhere", "api", "is_internal", "procedure", "settings", "usage", "was_quick")
+    __slots__ = ("_waits_nowhere", "api", "is_internal", "name", "procedure", "settings", "usage", "was_quick")
 
     def __init__(self, api: Api, procedure: Procedure, settings: ApiSettings) -> None:
         self.api = api
         self.procedure = procedure
         self.settings = settings
+        self.name = f"{procedure.api_name}.{procedure.name}"
         self.is_internal = procedure.api_name.startswith("internal.")
         self.usage: Usage | None = None
         self.was_quick = True

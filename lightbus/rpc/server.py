@@ -182,6 +182,11 @@ class Server:
         return self._places.running
 
     @property
+    def executed_now(self) -> list[str]:
+        """The names of the procedures that are executed now, without those that wait; sorted."""
+        return sorted({job.callee.name for job in self._jobs.values() if job.execution is not None})
+
+    @property
     def executing(self) -> int:
         """How many calls are executed now, nested ones included; those of `internal.` APIs are left out."""
         self._take_in_ended()

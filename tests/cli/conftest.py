@@ -89,14 +89,20 @@ class Commands:
         self._directory = directory
 
     def serve(
-        self, service: str, *args: str, version: int = 1, where: str = "", replace: tuple[str, str] = ("\0", "")
+        self,
+        service: str,
+        *args: str,
+        version: int = 1,
+        where: str = "",
+        replace: tuple[str, str] = ("\0", ""),
+        env: dict[str, str] | None = None,
     ) -> Process:
         """Start a worker of a service, in another version or with a word of its program replaced by another one."""
         directory = self._directory / (where or service)
         directory.mkdir(exist_ok=True)
         program = SERVICES[service].replace("{version}", str(version)).replace(*replace)
         (directory / "bus.py").write_text(program)
-        return self._processes.worker("bus", "--service-name", service, *args, cwd=directory)
+        return self._processes.worker("bus", "--service-name", service, *args, cwd=directory, env=env)
 
     def services(self) -> tuple[Process, Process]:
         """Start a worker of either service, and return them when the one hears the other's events."""

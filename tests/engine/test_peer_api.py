@@ -229,6 +229,10 @@ def test_health(service: BusPath, bus: BusPath) -> None:
     worker = service.client.worker
     assert worker is not None
     assert worker.parts is not None
+    service.client.engine.journals.failure = "The journal x cannot be opened."
+    told = bus.internal.peer.health(bus_options=targeted(service))
+    assert told["problems"] == ["No event can be kept here at the moment. The journal x cannot be opened."]
+    service.client.engine.journals.failure = ""
     worker.parts.server._stalled_until = time.monotonic() + 60
     told = bus.internal.peer.health(bus_options=targeted(service))
     assert not told["healthy"]

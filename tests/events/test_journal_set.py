@@ -95,9 +95,21 @@ def test_a_journal_that_cannot_be_written_is_not_kept(
         patch.setattr(GroupTable, "save", full)
         with pytest.raises(JournalError, match="the disk is full"):
             journals.own()
+        assert journals.problem == "the disk is full"
     other = made(tmp_path)
     assert [journal.id for journal in other.adopt()] == [name]
     other.close()
+    journals.own()
+    assert journals.problem == ""
+
+
+def test_a_disk_that_gets_full_is_told_of(journals: JournalSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It need not be found out by the next event."""
+    assert journals.problem == ""
+    path = journals.own().path
+    assert journals.problem == ""
+    monkeypatch.setattr("lightbus.events.journal_set.has_no_room", lambda directory: directory == path.parent)
+    assert journals.problem == f"The journal {path} is on a full disk: make room."
 
 
 def test_what_is_adopted_is_served_and_given_back(journals: JournalSet, tmp_path: Path) -> None:

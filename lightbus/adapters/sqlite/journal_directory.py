@@ -69,6 +69,7 @@ class JournalDirectory:
         self._host = host
         self._machine = _machine_id()
         self._durability = durability
+        self._next_id = ""
         self._refused: set[str] = set()
         self._given_back: dict[Path, tuple[float, tuple[int, int]]] = {}
         """By file when it was given back, by time.monotonic(), and what it was like."""
@@ -211,16 +212,18 @@ class JournalDirectory:
         )  # fmt: skip
 
     def _create(self) -> Journal:
-        id = os.urandom(8).hex()
-        file = self.path / f"{id}.sqlite"
+        # The same again where it could not be made before: that is the same failure then, and told once.
+        self._next_id = self._next_id or os.urandom(8).hex()
+        file = self.path / f"{self._next_id}.sqlite"
         try:
             lock = JournalLock.take(file, guards=self._guards, is_new=True)
         except OSError as error:
             raise journal_error(file, "cannot be made", error) from error
         if lock is None:
+            self._next_id = ""
             raise JournalError(f"The journal {file} is held by somebody though its name is new. Try again.")
         try:
-            return Journal(
+            made = Journal(
                 file, durability=self._durability, lock=lock, new={"host": self._host, "machine": self._machine}
             )
         except BaseException:
@@ -228,6 +231,8 @@ class JournalDirectory:
                 file.with_suffix(suffix).unlink(missing_ok=True)  # each attempt on a full disk would leave one more
             lock.close()
             raise
+        self._next_id = ""
+        return made
 
 
 def _looks(file: Path) -> tuple[int, int]:

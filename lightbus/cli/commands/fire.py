@@ -39,6 +39,8 @@ async def _fire(bus: Connection, target: str, words: Sequence[str], timeout: flo
     if bus.output.as_json:
         fields = {"api": api, "event": event, "id": message.id, "native_id": message.native_id}
         bus.output.record({**fields, "publisher": message.publisher, "published_at": message.published_at})
+    elif not message.publisher:
+        bus.output.line((f"{api}.{event}", "bold"), f" waits on this host as {message.id}: nobody takes it now")
     else:
         who = message.publisher if publisher is None else str(publisher.announcement)
         bus.output.line((f"{api}.{event}", "bold"), f" is taken by {who} as {message.native_id}")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pytest
 
 from helpers import Processes
 
@@ -69,6 +72,16 @@ def test_fire(commands: Commands) -> None:
     [told] = commands.json("fire", "auth.user_registered", json.dumps({"username": "ada", "age": 36}))
     assert told["native_id"].count("-") == 1
     shop.wait_for_line("^welcome ada 36$")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
+def test_fire_where_nobody_takes_it(commands: Commands) -> None:
+    """An event that its publisher cannot keep waits on this host, and that is what is said; doctor says why."""
+    commands.serve("auth", env={"LIGHTBUS_DATA_DIR": "/proc/nowhere"})
+    text = commands.text("fire", "auth.user_registered", "username=ada")
+    assert re.search(r"auth.user_registered waits on this host as \S+: nobody takes it now", text)
+    text = commands.run("doctor", "--wait", "0.2", code=1).stdout
+    assert re.search("warning health: auth .*No event can be kept here at the moment. .*/proc/nowhere", text)
 
 
 def test_fire_checks(commands: Commands) -> None:
