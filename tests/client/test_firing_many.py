@@ -241,6 +241,7 @@ def test_waiting_for_the_groups(served: BusPath, firing: BusPath, door: Door) ->
 
     served.auth.user_registered.listen(on_registered, listener_name="greeter", on_error=OnError.RETRY)
     wait_until(lambda: served.auth.user_registered.lag("greeter") == 0)
+    firing.client.wait_for_apis("auth")
     with pytest.raises(LightbusTimeout):
         door.fire_many(firing.auth.user_registered, USERS, bus_options={"wait_for": "ack", "timeout": 0.3})
     gate.set()

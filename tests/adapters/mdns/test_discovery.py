@@ -218,7 +218,7 @@ def test_useless_announcements_are_counted(
             )
             await friend.announce(friendly)
             await ears.hear(friendly)
-            assert made.ignored[kind] >= 1
+            await wait_until_async(lambda: made.ignored[kind] >= 1)
             repeats.cancel()
 
     with caplog.at_level(logging.WARNING, logger="lightbus.discovery"):
@@ -251,8 +251,8 @@ def test_a_peer_with_another_key_is_remembered(bus: str, monkeypatch: pytest.Mon
             ghosts = [announcement("another", fingerprint=f"f{number}", api_names=("auth",)) for number in range(3)]
             for ghost in ghosts:
                 await speaker.async_register_service(service_info(ghost), cooperating_responders=True)
-            await wait_until_async(lambda: made.ignored["other bus"] == heard + len(ghosts))
-            assert len(made.foreign_peers("auth")) == 2
+            await wait_until_async(lambda: made.ignored["other bus"] >= heard + len(ghosts))
+            await wait_until_async(lambda: len(made.foreign_peers("auth")) == 2)
 
     asyncio.run(scenario())
 
