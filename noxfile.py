@@ -89,6 +89,14 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def leaders(session: nox.Session) -> None:
+    """Kill the leader of a JetStream again and again while events flow, and show that none is lost (`--events`)."""
+    _install_wheel(session)
+    session.install("nats-py")
+    session.run("python", "tests/chaos/leaders.py", *session.posargs)
+
+
+@nox.session
 def steady(session: nox.Session) -> None:
     """Restart processes every few seconds, and show that those beside them do not grow (`--minutes`, `--every`)."""
     _install_wheel(session)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import shutil
 import socket
@@ -16,19 +17,20 @@ import pytest
 
 from .waiting import wait_until
 
-__all__ = ["NatsServer"]
+__all__ = ["NatsCluster", "NatsServer"]
 
 
 class NatsServer:
     """One server, with a directory of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
         program = shutil.which("nats-server")
         if program is None:
             pytest.skip("there is no nats-server here (Debian's package nats-server)")
         if importlib.util.find_spec("nats") is None:
             pytest.skip("nats-py is not installed (the extra jetstream)")
         self._program = program
+        self._options = options
         self.port = _free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
         self._directory = tempfile.TemporaryDirectory(prefix="lightbus-nats-")
@@ -56,12 +58,18 @@ class NatsServer:
     def start(self, settings: str = "") -> None:
         """Start it (with settings of its own), with what it has kept, and return when it takes connections."""
         arguments = ["-js", "-a", "127.0.0.1", "-p", str(self.port), "-sd", self._directory.name]
+        arguments += self._options
         if settings:
             path = Path(self._directory.name, "server.conf")
             path.write_text(settings)
             arguments += ["-c", str(path)]
         self._process = subprocess.Popen([self._program, *arguments], stderr=subprocess.DEVNULL)
         wait_until(self._answers, 10.0)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and not killed."""
+        return self._process is not None
 
     def kill(self) -> None:
         """End it at once."""
@@ -73,6 +81,60 @@ class NatsServer:
     def _answers(self) -> bool:
         with closing(socket.socket()) as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+class NatsCluster:
+    """Three servers that keep everything together."""
+
+    def __init__(self) -> None:
+        ports = [_free_port() for _ in range(3)]
+        routes = ",".join(f"nats://127.0.0.1:{port}" for port in ports)
+        self.servers = {
+            name: NatsServer(
+                "-n", name, "--cluster_name", "shop", "--cluster", f"nats://127.0.0.1:{port}", "--routes", routes
+            )
+            for name, port in zip(("one", "two", "three"), ports, strict=True)
+        }
+
+    @property
+    def urls(self) -> list[str]:
+        """Where they are."""
+        return [server.url for server in self.servers.values()]
+
+    def __enter__(self) -> NatsCluster:
+        for server in self.servers.values():
+            server.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for server in self.servers.values():
+            server.__exit__(kind, error, trace)
+
+    def leader(self, stream: str) -> str | None:
+        """Return the name of the server that leads a stream; None where there is none at the moment."""
+        return asyncio.run(self._leader(stream))
+
+    async def _leader(self, stream: str) -> str | None:
+        import nats
+
+        running = [server.url for server in self.servers.values() if server.is_running]
+        try:
+            client = await nats.connect(running, connect_timeout=1, max_reconnect_attempts=1, error_cb=_say_nothing)
+        except (OSError, TimeoutError, nats.errors.Error):
+            return None
+        try:
+            info = await client.jetstream().stream_info(stream)
+            return None if info.cluster is None else info.cluster.leader
+        except (TimeoutError, nats.errors.Error):
+            return None
+        finally:
+            await client.close()
+
+
+async def _say_nothing(error: Exception) -> None:
+    """What goes wrong while a cluster is looked at is seen by what it answers."""
 
 
 def _free_port() -> int:
