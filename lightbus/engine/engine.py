@@ -102,6 +102,11 @@ class Engine:
         return self.loop_host.is_running
 
     @property
+    def outbox_problems(self) -> list[str]:
+        """Sentences about what waits in the outbox of this host, and is not taken, as far as this process tries."""
+        return [] if self._forwarder is None else self._forwarder.problems
+
+    @property
     def executor(self) -> HandlerThreads:
         """Return the threads for `def` functions of the user's, made at first use."""
         with self._executor_lock:

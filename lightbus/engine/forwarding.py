@@ -62,6 +62,8 @@ class Forwarder:
         self._directory = directory
         self._outbox = Outbox(directory)
         self._failures = RecurringLog(logger)
+        self._reasons: dict[str, str] = {}
+        """Why events of an API are not taken by those who publish it."""
         self._empty_state: object = None
         """How the file looked when nothing waited: as long as it looks so, nothing does."""
         self._loop = asyncio.get_running_loop()
@@ -76,6 +78,14 @@ class Forwarder:
         if self._task is not None:
             with contextlib.suppress(RuntimeError):  # its loop is closed
                 self._task.cancel()
+
+    @property
+    def problems(self) -> list[str]:
+        """A sentence for each API whose events nobody has taken lately that publishes them."""
+        return [
+            f"Events of {api} go on waiting in the outbox {self._outbox.path}: {why}"
+            for api, why in sorted(self._reasons.items())
+        ]
 
     def peers_changed(self) -> None:
         """Look again at once: somebody may be there who publishes what waits."""
@@ -102,6 +112,8 @@ class Forwarder:
     async def _empty(self) -> None:
         loop, executor = asyncio.get_running_loop(), self._engine.executor
         apis = await loop.run_in_executor(executor, self._outbox.counts)
+        for api in self._reasons.keys() - apis.keys():
+            del self._reasons[api]
         if not apis:
             self._empty_state = self._outbox.state()
             return
@@ -140,9 +152,11 @@ class Forwarder:
                 found = await self._request(events)
             except LightbusException as error:
                 stuck.add(api)
+                self._reasons[api] = str(error)
                 text = "The events of %s go on waiting in the outbox: %s"
                 self._failures.say(api, logging.INFO, text, api, error)
             else:
+                self._reasons.pop(api, None)
                 refused += found
                 done += {event.id for event in events}.difference(event.id for event, _ in found)
         loop, executor = asyncio.get_running_loop(), self._engine.executor

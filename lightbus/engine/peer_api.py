@@ -130,8 +130,8 @@ class PeerApi(Api):
         And which events wait on its host, in the outbox that its processes share, since their publishers refuse them,
         and which files of events there are damaged and were put aside.
         """
-        problems = _problems(self._parts)
         engine = self._client.engine
+        problems = _problems(self._parts) + engine.outbox_problems
         look = partial(refusals, engine.journals.path, engine.identity.host)
         try:
             refused = await asyncio.get_running_loop().run_in_executor(engine.executor, look)

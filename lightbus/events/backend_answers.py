@@ -7,8 +7,10 @@ instance comes first among those that are up.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from typing import Any
 
 from ..exceptions import EventBackendError
@@ -43,13 +45,62 @@ class BackendAnswers:
         self._failures = RecurringLog(logger)
 
     async def with_groups(self, told: list[dict[str, Any]], api: str) -> list[dict[str, Any]]:
-        """Return the groups that the journals know (of one API), with how they stand at the backends."""
+        """Return the groups that the journals know (of one API), with how they stand at the backends; and others."""
+        known = {(group["api"], group["name"]): group for group in told}
         for name in self._answering(api):
             with self._warned(name):
-                states = {state.name: state for state in await (await self._backends.get(name)).groups(name)}
-                for group in told:
-                    if group["api"] == name and group["name"] in states:
-                        _add(group, states[group["name"]])
+                for state in await (await self._backends.get(name)).groups(name):
+                    if (group := known.get((name, state.name))) is None:
+                        told.append(group := _unknown_group(state))
+                    _add(group, state)
+        return told
+
+    async def journals(self) -> list[dict[str, Any]]:
+        """Return what the backends are, told as journals: each API's store, what it has, and what groups lost of it."""
+        told = []
+        for api in self._answering():
+            with self._warned(api):
+                backend = await self._backends.get(api)
+                lost = [
+                    {"group": group.name, "api": api, "event": "*", "count": group.lost, "at": None}
+                    for group in await backend.groups(api)
+                    if group.lost
+                ]
+                told.append(
+                    {
+                        "journal": backend.store(api),
+                        "path": f"the event backend of {api}",
+                        "events": await backend.count(api),
+                        "bytes": 0,
+                        "max_events": 0,
+                        "max_bytes": 0,
+                        "lost": lost,
+                    }
+                )
+        return told
+
+    async def kept(self, store: str, after: int, api: str, event: str, limit: int) -> dict[str, Any] | None:
+        """Return a page of what a backend keeps behind a sequence; None where it is no store of ours."""
+        for name in self._answering():
+            backend = await self._backends.get(name)
+            if backend.store(name) == store:
+                found = await backend.page(name, after, limit)
+                wanted = [each for each in found if fnmatchcase(name, api) and fnmatchcase(each.topic.event, event)]
+                through = found[-1].sequence if found else after
+                told = [_told(store, name, each) for each in wanted]
+                return {"events": told, "through": through, "more": len(found) == limit}
+        return None
+
+    async def handled(self, which: Iterable[tuple[str, str, int]]) -> dict[str, dict[str, str]]:
+        """Return what became of events, each given by its native id, its store, and its sequence."""
+        told = {}
+        for api in self._answering():
+            with self._warned(api):
+                backend = await self._backends.get(api)
+                store = backend.store(api)
+                for native, place, sequence in which:
+                    if place == store and (groups := await backend.status(api, sequence)):
+                        told[native] = dict(groups)
         return told
 
     async def lag(self, api: str, group: str) -> int | None:
@@ -124,6 +175,26 @@ class BackendAnswers:
         except EventBackendError as error:
             text = "What is told of the events of %s lacks what their event backend keeps: %s"
             self._failures.say(api, logging.WARNING, text, api, error)
+
+
+def _unknown_group(state: GroupSummary) -> dict[str, Any]:
+    """Return a group that no journal knows, as one of a journal is told: to journals it is as if it was made now."""
+    now = time.time()
+    return {
+        "api": state.api,
+        "name": state.name,
+        "events": list(state.events),
+        "created_at": now,
+        "last_seen": now,
+        "clock": now,
+        "digest": "",
+        "members": {},
+        "acks": 0,
+        "mixed": False,
+        "lag": 0,
+        "dead": 0,
+        "lost": 0,
+    }
 
 
 def _add(told: dict[str, Any], state: GroupSummary) -> None:

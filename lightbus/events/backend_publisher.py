@@ -297,16 +297,19 @@ class BackendPublisher:
         try:
             backend = await self._backends.get(api)
             outcomes = await backend.publish([queued.event for queued in batch])
+        except EventBackendUnreachable as error:
+            await self._unreachable(api, batch, error)
+            return
         except BaseException as error:
             failed = error if isinstance(error, EventBackendError) else EventBackendError(f"It was not kept: {error}")
             self._failed(batch, failed)
             if not isinstance(error, Exception):
                 raise
             return
-        unreachable: list[tuple[_Queued, EventBackendUnreachable]] = []
+        unreachable: dict[EventBackendUnreachable, list[_Queued]] = {}
         for queued, outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, EventBackendUnreachable) and queued.is_own:
-                unreachable.append((queued, outcome))
+            if isinstance(outcome, EventBackendUnreachable):
+                unreachable.setdefault(outcome, []).append(queued)
             elif isinstance(outcome, EventBackendError):
                 self._failed([queued], outcome)
             else:
@@ -314,8 +317,20 @@ class BackendPublisher:
                 self.counts["stored"] += 1
                 self._journal.broadcast.note_published(event.api, event.topic.event, 1, len(event.record))
                 queued.settle(BackendPlace(api, backend, outcome))
-        if unreachable:
-            await self._keep_here(api, [queued for queued, _ in unreachable], unreachable[0][1])
+        for error, those in unreachable.items():
+            await self._unreachable(api, those, error)
+
+    async def _unreachable(self, api: str, batch: Sequence[_Queued], error: EventBackendUnreachable) -> None:
+        """
+        Keep here what is our own, and have the others kept by who has fired them.
+
+        So are those that others have handed off meanwhile: they may belong behind these.
+        """
+        waiting = self._waiting[api]
+        behind = [queued for queued in waiting if not queued.is_own]
+        waiting[:] = [queued for queued in waiting if queued.is_own]
+        self._failed([queued for queued in [*batch, *behind] if not queued.is_own], error)
+        await self._keep_here(api, [queued for queued in batch if queued.is_own], error)
 
     async def _keep_here(self, api: str, batch: Sequence[_Queued], error: EventBackendUnreachable | None) -> None:
         """Put events into the outbox: behind those that wait there, or for what went wrong."""
@@ -333,7 +348,8 @@ class BackendPublisher:
     def _failed(self, batch: Sequence[_Queued], error: JournalError) -> None:
         for queued in batch:
             self.counts["failed"] += 1
-            self._failures.say("backend", logging.ERROR, "An event was not kept: %s", error)
+            if queued.is_own or not isinstance(error, EventBackendUnreachable):  # else it waits at who has fired it
+                self._failures.say("backend", logging.ERROR, "An event was not kept: %s", error)
             queued.settle(error)
 
 

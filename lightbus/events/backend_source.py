@@ -155,7 +155,12 @@ class BackendSource:
     def _give_back(self, partitions: frozenset[int]) -> None:
         async def release(subscription: EventSubscription) -> None:
             await self._acks.flush()
-            await self._until_answered(subscription.release(partitions), None)
+            while True:
+                try:
+                    return await subscription.release(partitions)
+                except EventBackendError as error:
+                    self._failed(error)
+                    await asyncio.sleep(AGAIN_AFTER)
 
         if self._subscription is not None and not self._closed:
             self._spawn(release(self._subscription))
@@ -197,7 +202,10 @@ class BackendSource:
         self.queue.ready(stream, max(0, taken), stream.size - size)
         if stream.is_to_tell:
             self._acks.mark(stream)
-        self.fetch_more(stream)
+        if page.events or page.through > after:
+            self.fetch_more(stream)
+        else:  # it is not ours any more, and we are told so soon
+            self._loop.call_later(AGAIN_AFTER, self.fetch_more, stream)
 
     def _note_lost(self, stream: Stream, count: int) -> None:
         request = self.request

@@ -163,13 +163,12 @@ class EventsApi(Api):
         Names may have wildcards. Besides `events` it has `through`, behind which the next page begins, and `more`.
         """
         held = next((each for each in self._coordinator.journals.all() if each.id == journal), None)
+        limit, after = max(1, min(limit, MAX_PAGE)), max(0, min(after, fields.MAX_INT))
         if held is None:
-            return None
+            return None if self._elsewhere is None else await self._elsewhere.kept(journal, after, api, event, limit)
 
         def is_wanted(topic: Topic) -> bool:
             return fnmatchcase(topic.api, api) and fnmatchcase(topic.declared_event, event)
-
-        limit, after = max(1, min(limit, MAX_PAGE)), max(0, min(after, fields.MAX_INT))
 
         def read() -> dict[str, Any]:
             found, through, more = held.history.scan(is_wanted, after, limit=limit, max_bytes=MAX_PAGE_BYTES)
@@ -192,16 +191,22 @@ class EventsApi(Api):
             for (native, journal, sequence), topic in zip(known, topics, strict=True)
             if topic is not None
         ]
-        return await self._in_thread(
+        told = await self._in_thread(
             lambda: {
                 native: {group: _status(journal, group, sequence, acked) for group, acked in groups.items()}
                 for native, journal, sequence, groups in owed
             }
         )
+        return told if self._elsewhere is None else told | await self._elsewhere.handled(asked)
 
     async def journals(self) -> list[dict[str, Any]]:
-        """Return the journals that this process serves: where, how full of what it may hold, and what groups lost."""
-        return [
+        """
+        Return the journals that this process serves: where, how full of what it may hold, and what groups lost.
+
+        And the event backends that it answers for, which may hold what they are set to (`max_events`, `max_bytes`: 0).
+        """
+        elsewhere = [] if self._elsewhere is None else await self._elsewhere.journals()
+        return elsewhere + [
             {
                 "journal": journal.id,
                 "path": str(journal.path),

@@ -267,6 +267,15 @@ class EventBackend(Protocol):
     ) -> Sequence[StoredEvent]:
         """Return the newest events between two times, in order; the event `"*"` means every one of the API."""
 
+    async def page(self, api: str, after: int, limit: int) -> Sequence[StoredEvent]:
+        """Return what is kept of an API behind a sequence, at most so many events, in order."""
+
+    async def count(self, api: str) -> int:
+        """Return how many events of an API are kept, about."""
+
+    async def status(self, api: str, sequence: int) -> Mapping[str, str]:
+        """Return what became of an event, per group that is owed it: `waiting`, `acked` or `dead`; none if not kept."""
+
     async def dead_letters(self, api: str, group: str = "") -> Sequence[DeadLetter]:
         """Return the events of an API that a group (empty: any) is not given any more, in order."""
 

@@ -100,10 +100,14 @@ def test_what_is_not_taken_holds_up_its_api_only(tmp_path: Path) -> None:
         await wait_until_async(lambda: Outbox(tmp_path).counts() == {"auth": 120})
         assert engine.taken == ["mail.sent 1", "mail.sent 2"]
         await wait_until_async(lambda: forwarder._task is None)
+        [problem] = forwarder.problems
+        assert problem.startswith("Events of auth go on waiting in the outbox")
+        assert problem.endswith("gone")
         engine.refuses = lambda record: None
         forwarder.peers_changed()
         await wait_until_async(lambda: Outbox(tmp_path).counts() == {})
         assert engine.taken[2:] == [f"auth.seen {number}" for number in range(120)]
+        assert forwarder.problems == []
 
     run(engine, tmp_path, test)
 

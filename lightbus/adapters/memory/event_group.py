@@ -91,6 +91,12 @@ class EventGroup:
         """Return whether an event needs no handling by it any more."""
         return not self.wants(event) or self.cursor(event.topic) >= event.sequence
 
+    def status(self, event: LoggedEvent) -> str:
+        """Return what became of an event that it is given."""
+        if self.cursor(event.topic) < event.sequence:
+            return "waiting"
+        return "dead" if event.sequence in self.dead else "acked"
+
     def state(self) -> GroupSummary:
         """Return what is told of it."""
         waiting = (

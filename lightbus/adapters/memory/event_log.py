@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -90,6 +91,17 @@ class EventLog:
         """Return the events of a topic behind a sequence."""
         events = self._topics.get(topic, [])
         return events[bisect.bisect_right(events, sequence, key=_sequence) :]
+
+    def all_behind(self, sequence: int, limit: int) -> list[LoggedEvent]:
+        """Return the next events of all topics behind a sequence, but those that are for one group."""
+        place = bisect.bisect_right(self._events, sequence, key=_sequence)
+        behind = (event for event in itertools.islice(self._events, place, None) if event.only_group is None)
+        return [*itertools.islice(behind, limit)]
+
+    @property
+    def size(self) -> int:
+        """How many events there are."""
+        return len(self._events)
 
     def find(self, sequence: int) -> LoggedEvent | None:
         """Return an event, if it is kept."""

@@ -240,6 +240,23 @@ class MemoryEventBackend:
                     found.append(each.stored)
         return found[::-1]
 
+    async def page(self, api: str, after: int, limit: int) -> Sequence[StoredEvent]:
+        """Return the next events behind a sequence."""
+        with self._memory.lock:
+            return [event.stored for event in self._memory.log(api).all_behind(after, limit)]
+
+    async def count(self, api: str) -> int:
+        """Return how many events are kept."""
+        with self._memory.lock:
+            return self._memory.log(api).size
+
+    async def status(self, api: str, sequence: int) -> Mapping[str, str]:
+        """Return what became of an event."""
+        with self._memory.lock:
+            event = self._memory.log(api).find(sequence)
+            groups = [group for group in self._memory.groups[api].values() if group.name]
+            return {} if event is None else {each.name: each.status(event) for each in groups if each.wants(event)}
+
     async def dead_letters(self, api: str, group: str = "") -> Sequence[DeadLetter]:
         """Return the dead letters of an API."""
         with self._memory.lock:

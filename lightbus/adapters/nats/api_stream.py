@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from itertools import takewhile
 from typing import Any
 
@@ -65,6 +66,9 @@ REMEDIES = {
 OTHERWISE = "See what the servers' log says."
 
 MANY = 500
+MANY_HEADERS = 5000
+"""Messages that are read at a time: with, and without what is in them."""
+
 IDLE = 30.0
 
 
@@ -86,6 +90,8 @@ class ApiStream:
         self._opening = asyncio.Lock()
         self._is_open = False
         self._newest = 0
+        self._heads: dict[EventTopic, int] = {}
+        """The newest event of each topic, as far as there were news of it."""
         self._followers: list[Callable[[EventTopic | None, int], None]] = []
         self._looking: asyncio.Task[None] | None = None
 
@@ -142,7 +148,9 @@ class ApiStream:
 
     async def _on_news(self, message: Msg) -> None:
         topic, _ = self.places.topic_of(message.subject)
-        self._tell(topic, message.metadata.sequence.stream)
+        sequence = message.metadata.sequence.stream
+        self._heads[topic] = max(sequence, self._heads.get(topic, 0))
+        self._tell(topic, sequence)
 
     def _tell(self, topic: EventTopic | None, sequence: int) -> None:
         self._newest = max(self._newest, sequence)
@@ -179,6 +187,12 @@ class ApiStream:
         with self._connection.explained():
             state = (await jetstream.stream_info(self.places.stream)).state
         return int(state.first_seq), int(state.last_seq)
+
+    async def size(self) -> int:
+        """Return how many events there are."""
+        jetstream = await self.opened()
+        with self._connection.explained():
+            return int((await jetstream.stream_info(self.places.stream)).state.messages)
 
     async def topics(self) -> set[EventTopic]:
         """Return the topics that have events."""
@@ -253,34 +267,89 @@ class ApiStream:
 
     async def read(self, subject: str, first: int, limit: int) -> tuple[list[tuple[StoredEvent, str]], int]:
         """Return the events of subjects from a sequence on, each with whom it is for, and through where that goes."""
-        jetstream = await self.opened()
-        with self._connection.explained():
-            found, through = await self._read(jetstream, subject, max(1, first), limit)
+        found, through = await self._messages(limit, filter_subject=subject, opt_start_seq=max(1, first))
         return [self._stored(message) for message in found], through
 
-    async def _read(self, jetstream: JetStreamContext, subject: str, first: int, limit: int) -> tuple[list[Msg], int]:
+    async def read_topic(self, topic: EventTopic, after: int, limit: int) -> tuple[list[tuple[StoredEvent, str]], int]:
+        """
+        Return the next events of a topic, and through where that goes. Raises EventBackendError where that is unclear.
+
+        The first is asked of the leader. What reads many is placed on any server, which may not have the newest yet:
+        that there is nothing more is only believed of a leader that has been one all the while.
+        """
+        subject = self.places.subject(topic, "*")
+        leader, head = await self._leader()
+        first = await self._next(subject, after + 1)
+        if first is None:
+            still_leads, _ = await self._leader()
+            if still_leads != leader or head < self._heads.get(topic, 0):
+                raise self._connection.unreachable(f"another server leads the stream of {self.api} now")
+            return [], head
+        events = [first]
+        if self._heads.get(topic, 0) > first[0].sequence and limit > 1:
+            more, _ = await self.read(subject, first[0].sequence + 1, limit - 1)
+            events += more
+        return events, events[-1][0].sequence
+
+    async def _leader(self) -> tuple[str, int]:
+        """Return who leads the stream, and its newest sequence."""
+        jetstream = await self.opened()
+        with self._connection.explained():
+            info = await jetstream.stream_info(self.places.stream)
+        return (info.cluster.leader or "") if info.cluster is not None else "", int(info.state.last_seq)
+
+    async def _next(self, subject: str, first: int) -> tuple[StoredEvent, str] | None:
+        """Return the leader's next event of a subject, and whom it is for."""
+        jetstream = await self.opened()
+        with self._connection.explained():
+            try:
+                found = await jetstream.get_msg(self.places.stream, seq=first, subject=subject, next=True)
+            except NotFoundError:
+                return None
+        topic, only = self.places.topic_of(found.subject or "")
+        return StoredEvent(found.seq or 0, topic, found.data or b"", _published_at(found.headers)), only
+
+    async def before(self, moment: datetime) -> int:
+        """Return the sequence behind which events were fired at a time or later."""
+        first = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        found, through = await self._messages(MANY, opt_start_time=first, deliver_policy=DeliverPolicy.BY_START_TIME)
+        while found:  # what was fired before, and came here later
+            for message in found:
+                if _published_at(message.headers) >= moment.timestamp():
+                    return int(message.metadata.sequence.stream) - 1
+            found, through = await self._messages(MANY, opt_start_seq=through + 1)
+        return through
+
+    async def place_of(self, id: str) -> int | None:
+        """Return the sequence of an event by its id: the newest are looked through first, without their contents."""
+        oldest, upto = await self.bounds()
+        while upto >= oldest:
+            first = max(oldest, upto - MANY_HEADERS + 1)
+            found, _ = await self._messages(upto - first + 1, opt_start_seq=first, headers_only=True)
+            for message in found:
+                if (message.headers or {}).get("Nats-Msg-Id") == id:
+                    return int(message.metadata.sequence.stream)
+            upto = first - 1
+        return None
+
+    async def _messages(self, limit: int, **wanted: Any) -> tuple[list[Msg], int]:
+        """Return the next messages as a consumer that wants this is given them, and through where that goes."""
+        jetstream = await self.opened()
+        with self._connection.explained():
+            return await self._read(jetstream, limit, **wanted)
+
+    async def _read(self, jetstream: JetStreamContext, limit: int, **wanted: Any) -> tuple[list[Msg], int]:
         stream = self.places.stream
         head = (await jetstream.stream_info(stream)).state.last_seq
-        consumer = await jetstream.add_consumer(
-            stream,
-            ConsumerConfig(
-                deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-                opt_start_seq=first,
-                ack_policy=AckPolicy.NONE,
-                filter_subject=subject,
-                inactive_threshold=IDLE,
-                mem_storage=True,
-                num_replicas=1,
-            ),
-        )
-        wanted = min(limit, consumer.num_pending or 0)
+        consumer = await jetstream.add_consumer(stream, _reading(**wanted))
+        wanted_count = min(limit, consumer.num_pending or 0)
         found: list[Msg] = []
         try:
-            if wanted:
+            if wanted_count:
                 pull = await jetstream.pull_subscribe_bind(consumer=consumer.name, stream=stream)
                 try:
-                    while len(found) < wanted:
-                        found += await pull.fetch(wanted - len(found), timeout=READ_TIMEOUT)
+                    while len(found) < wanted_count:
+                        found += await pull.fetch(wanted_count - len(found), timeout=READ_TIMEOUT)
                 finally:
                     await pull.unsubscribe()
         finally:
@@ -292,18 +361,8 @@ class ApiStream:
         """Return how many events of subjects there are from a sequence on."""
         jetstream = await self.opened()
         with self._connection.explained():
-            consumer = await jetstream.add_consumer(
-                self.places.stream,
-                ConsumerConfig(
-                    deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-                    opt_start_seq=max(1, first),
-                    ack_policy=AckPolicy.NONE,
-                    filter_subject=subject,
-                    inactive_threshold=IDLE,
-                    mem_storage=True,
-                    num_replicas=1,
-                ),
-            )
+            wanted = _reading(opt_start_seq=max(1, first), filter_subject=subject)
+            consumer = await jetstream.add_consumer(self.places.stream, wanted)
             await jetstream.delete_consumer(self.places.stream, consumer.name)
         return int(consumer.num_pending or 0)
 
@@ -337,6 +396,14 @@ class ApiStream:
                 break
             upto = first - 1
         return found[-limit:]
+
+
+def _reading(**wanted: Any) -> ConsumerConfig:
+    """Return what somebody is who reads once: of no account to others, and forgotten by itself."""
+    config = {"deliver_policy": DeliverPolicy.BY_START_SEQUENCE, **wanted}
+    return ConsumerConfig(
+        ack_policy=AckPolicy.NONE, inactive_threshold=IDLE, mem_storage=True, num_replicas=1, **config
+    )  # fmt: skip
 
 
 def _unfit(config: StreamConfig, subjects: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -29,9 +29,6 @@ from .subscription import NatsSubscription
 __all__ = ["NatsEventBackend"]
 
 logger = logging.getLogger("lightbus.events")
-
-MAX_LOOKED_THROUGH = 10_000
-"""Events that are looked through for one that somebody names as the beginning."""
 
 
 class NatsEventBackend:
@@ -113,22 +110,18 @@ class NatsEventBackend:
         return start
 
     async def _since(self, stream: ApiStream, since: str | datetime | None) -> int:
-        oldest, head = await stream.bounds()
+        head = await stream.head()
         if since is None or since == "$":
             return head
         if since == "0":
             return 0
-        events, _ = await stream.read(f"{stream.places.prefix}.>", oldest, MAX_LOOKED_THROUGH)
         if isinstance(since, datetime):
-            moment = since.timestamp()
-            return next((each.sequence - 1 for each, _ in events if each.published_at >= moment), head)
-        wanted = since.encode()
-        for each, _ in events:
-            if wanted in each.record:
-                return each.sequence
-        text = "Somebody wants events since %s, and that one is not kept: what comes from now on is given"
-        logger.warning(text, since)
-        return head
+            return await stream.before(since)
+        found = await stream.place_of(since)
+        if found is None:
+            text = "Somebody wants the events of %s since %s, and that one is not kept: what comes from now on is given"
+            logger.warning(text, stream.api, since)
+        return head if found is None else found
 
     async def when_handled(self, api: str, sequence: int) -> None:
         """Wait for the groups."""
@@ -142,11 +135,7 @@ class NatsEventBackend:
             await stream.records.changed.wait()
 
     def _is_handled(self, stream: ApiStream, event: StoredEvent) -> bool:
-        return all(
-            _cursor(stream, group, event.topic, int(info["start"])) >= event.sequence
-            for group, info in _groups(stream)
-            if event.sequence > info["start"] and {event.topic.event, "*"} & set(info["events"])
-        )
+        return all(_status(stream, group, info, event) != "waiting" for group, info in _owed(stream, event))
 
     async def groups(self, api: str) -> Sequence[GroupSummary]:
         """Return the groups of an API."""
@@ -203,6 +192,24 @@ class NatsEventBackend:
         """Return the newest events between two times, in order."""
         return await self._stream(api).newest(event, start=start, stop=stop, limit=limit)
 
+    async def page(self, api: str, after: int, limit: int) -> Sequence[StoredEvent]:
+        """Return the next events behind a sequence."""
+        stream = self._stream(api)
+        events, _ = await stream.read(f"{stream.places.prefix}.*.*.{ALL}", after + 1, limit)
+        return [event for event, _ in events]
+
+    async def count(self, api: str) -> int:
+        """Return how many events are kept."""
+        return await self._stream(api).size()
+
+    async def status(self, api: str, sequence: int) -> Mapping[str, str]:
+        """Return what became of an event."""
+        stream = self._stream(api)
+        event = await stream.find(sequence)
+        if event is None:
+            return {}
+        return {info["name"]: _status(stream, group, info, event) for group, info in _owed(stream, event)}
+
     async def dead_letters(self, api: str, group: str = "") -> Sequence[DeadLetter]:
         """Return the dead letters of an API."""
         stream = self._stream(api)
@@ -256,6 +263,21 @@ def _groups(stream: ApiStream) -> list[tuple[str, dict[str, Any]]]:
         for key, held in stream.records.records.items()
         if key.startswith("info.")
     ]
+
+
+def _owed(stream: ApiStream, event: StoredEvent) -> list[tuple[str, dict[str, Any]]]:
+    """Return the groups that are given an event."""
+    return [
+        (group, info)
+        for group, info in _groups(stream)
+        if event.sequence > info["start"] and {event.topic.event, "*"} & set(info["events"])
+    ]
+
+
+def _status(stream: ApiStream, group: str, info: dict[str, Any], event: StoredEvent) -> str:
+    if _cursor(stream, group, event.topic, int(info["start"])) < event.sequence:
+        return "waiting"
+    return "dead" if f"dead.{group}.{event.sequence}" in stream.records.records else "acked"
 
 
 def _cursor(stream: ApiStream, group: str, topic: EventTopic, start: int) -> int:

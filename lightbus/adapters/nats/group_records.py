@@ -15,14 +15,16 @@ from typing import Any, NamedTuple
 
 from nats.js import JetStreamContext
 from nats.js.api import KeyValueConfig, StorageType
-from nats.js.errors import BucketNotFoundError, KeyNotFoundError, KeyWrongLastSequenceError
+from nats.js.errors import BucketNotFoundError, KeyNotFoundError, KeyWrongLastSequenceError, NotFoundError
 from nats.js.kv import KeyValue
 
+from ...exceptions import EventBackendError
 from .connection import NatsConnection
 
 __all__ = ["GroupRecordsBucket", "Held"]
 
 READY_TIMEOUT = 5.0
+AGAIN_AFTER = 0.1
 
 
 class Held(NamedTuple):
@@ -47,6 +49,11 @@ class GroupRecordsBucket:
         self.records: dict[str, Held] = {}
         self.changed = asyncio.Event()
         """Set when something has changed; whoever waits for that clears it before looking."""
+        self.current_since = time.monotonic()
+        """Since when what others write is heard of without a break: who was not heard of before that may be there."""
+        self._written_at = self.current_since
+        self._unheard: tuple[int, float] | None = None
+        """A revision that we have written, and when, of which the watch has not told us yet."""
         self._connection = connection
         self._name = name
         self._bucket: KeyValue | None = None
@@ -82,15 +89,40 @@ class GroupRecordsBucket:
             try:
                 entry = await self._next(watcher)
             except TimeoutError:
+                if not self.is_current:
+                    watcher = await self._watch_anew(watcher)
                 continue
             if entry is not None:
                 self._take(entry)
+
+    async def _watch_anew(self, watcher: KeyValue.KeyWatcher) -> KeyValue.KeyWatcher:
+        """Watch again from the beginning: the servers seem to have forgotten that we do."""
+        assert self._bucket is not None
+        try:
+            with self._connection.explained():
+                another = await self._bucket.watchall()
+        except EventBackendError:
+            return watcher
+        with suppress(Exception):  # it is not there any more
+            await watcher.stop()  # type: ignore[no-untyped-call]
+        return another
+
+    @property
+    def is_current(self) -> bool:
+        """Whether we hear of what others write: of what we have written ourselves lately we did."""
+        now, patience = time.monotonic(), self._connection.settings.member_timeout / 2
+        is_heard = self._unheard is None or now - self._unheard[1] < patience
+        return is_heard and now - self._written_at < patience
 
     @staticmethod
     async def _next(watcher: Any) -> Any:
         return await watcher.updates(READY_TIMEOUT)
 
     def _take(self, entry: KeyValue.Entry) -> None:
+        if self._unheard is not None and (entry.revision or 0) >= self._unheard[0]:
+            if not self.is_current:
+                self.current_since = time.monotonic()
+            self._unheard = None
         known = self.records.get(entry.key)
         if known is not None and entry.revision is not None and known.revision >= entry.revision:
             return
@@ -110,7 +142,7 @@ class GroupRecordsBucket:
         await self._write(key, value, lambda bucket, data: bucket.put(key, data))
 
     async def replace(self, key: str, value: Any) -> bool:
-        """Record something over what is known here; return False where it is not that any more."""
+        """Record something over what is known here; return False where it is not that any more, which is learned."""
         known = self.records.get(key)
 
         def write(bucket: KeyValue, data: bytes) -> Awaitable[int]:
@@ -122,8 +154,39 @@ class GroupRecordsBucket:
         try:
             await self._write(key, value, write)
         except KeyWrongLastSequenceError:
+            await self._look(key)
             return False
         return True
+
+    async def update(self, key: str, change: Callable[[Any], Any]) -> Any:
+        """
+        Record what becomes of a record (None where there is none), and return that; nothing where it becomes None.
+
+        Whatever else was recorded in between is what is changed. Raises EventBackendError.
+        """
+        while True:
+            known = self.records.get(key)
+            value = change(None if known is None else known.value)
+            if value is None or await self.replace(key, value):
+                return value
+
+    async def _look(self, key: str) -> None:
+        """Learn from the leader what is on record: it may be of our own, where we did not hear that it was written."""
+        jetstream = await self._connection.jetstream()
+        with self._connection.explained():
+            try:
+                found = await jetstream.get_msg(f"KV_{self._name}", subject=f"$KV.{self._name}.{key}")
+            except NotFoundError:
+                self.records.pop(key, None)
+                return
+        known = self.records.get(key)
+        if known is not None and known.revision >= (found.seq or 0):
+            await asyncio.sleep(AGAIN_AFTER)  # the leader is a new one, and not as far yet
+        elif (found.headers or {}).get("KV-Operation") in ("DEL", "PURGE") or not found.data:
+            self.records.pop(key, None)
+        else:
+            self.records[key] = Held(json.loads(found.data), found.seq or 0, time.monotonic())
+            self._tell(key)
 
     async def _write(self, key: str, value: Any, write: Callable[[KeyValue, bytes], Awaitable[int]]) -> None:
         assert self._bucket is not None
@@ -133,10 +196,19 @@ class GroupRecordsBucket:
             except KeyWrongLastSequenceError as error:
                 raised = error
             else:
+                self._note_written(revision)
                 self.records[key] = Held(value, revision, time.monotonic())
                 self._tell(key)
                 return
         raise raised
+
+    def _note_written(self, revision: int) -> None:
+        now = time.monotonic()
+        if now - self._written_at >= self._connection.settings.member_timeout / 2:
+            self.current_since = now
+        self._written_at = now
+        if self._unheard is None:
+            self._unheard = revision, now
 
     async def delete(self, key: str) -> None:
         """Forget a record."""

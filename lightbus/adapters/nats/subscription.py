@@ -101,7 +101,15 @@ class NatsSubscription:
         return f"part.{self._group}.{partition}"
 
     def _on_record(self, key: str) -> None:
-        if key.split(".")[1] == self._group:
+        """Look anew at who has what, unless it only says how far somebody has come."""
+        kind, group, which = key.split(".", 2)
+        if group != self._group:
+            return
+        if kind == "part":
+            owner = self._state(int(which)).get("owner")
+            if owner and (owner == self.request.member) == (int(which) in self._held):
+                return
+        if kind != "dead":
             self._wake.set()
 
     async def _keep(self) -> None:
@@ -116,8 +124,8 @@ class NatsSubscription:
             try:
                 if self.request.group:
                     if time.monotonic() - beat_at > self._member_timeout / BEATS_PER_TIMEOUT:
-                        beat_at = time.monotonic()
                         await self._records.put(self._member_key, {})
+                        beat_at = time.monotonic()
                     await self._balance()
                 await self._follow()
             except EventBackendError:
@@ -125,12 +133,13 @@ class NatsSubscription:
 
     @property
     def members(self) -> list[str]:
-        """Who is in the group."""
+        """Who is in the group. While we do not hear of others, nobody is taken for gone."""
         prefix, now = f"member.{self._group}.", time.monotonic()
+        is_current, since = self._records.is_current, self._records.current_since
         return [
             key.removeprefix(prefix)
             for key, held in self._records.records.items()
-            if key.startswith(prefix) and now - held.seen_at < self._member_timeout
+            if key.startswith(prefix) and (not is_current or now - max(held.seen_at, since) < self._member_timeout)
         ]
 
     async def _balance(self) -> None:
@@ -147,36 +156,45 @@ class NatsSubscription:
                     revoked.add(partition)
         if revoked:
             self._inbox.revoke(frozenset(revoked))
-        mine = [p for p in range(PARTITIONS) if rendezvous(f"{self.request.group}\0{p}", members) == me]
-        taken = {p for p in mine if p not in self._held and await self._take(p, members)}
-        self._held |= taken
-        self._to_follow |= taken
+        for partition in range(PARTITIONS):
+            is_to_be_ours = rendezvous(f"{self.request.group}\0{partition}", members) == me
+            if partition in self._held:
+                continue
+            if is_to_be_ours and await self._take(partition, members):
+                self._held.add(partition)
+                self._to_follow.add(partition)
+            elif not is_to_be_ours and self._owns(partition):  # we did not hear that it was given back, or to us
+                await self._give_up(partition, is_done=True)
 
     async def _take(self, partition: int, members: list[str]) -> bool:
-        state = self._state(partition)
-        owner = state.get("owner")
-        if owner and owner != self.request.member and owner in members:
-            return False
-        if owner:  # it was lost over something that it had begun
-            state["begun_through"] = await self._stream.head()
-        state["owner"] = self.request.member
-        return await self._records.replace(self._partition_key(partition), state)
+        me = self.request.member
+        head = await self._stream.head() if self._state(partition).get("owner") else 0
+
+        def change(value: Any) -> dict[str, Any] | None:
+            state = _filled(value)
+            owner = state.get("owner")
+            if owner and owner != me and owner in members:
+                return None
+            if owner:  # it was lost over something that it had begun
+                state["begun_through"] = max(head, state["begun_through"])
+            return {**state, "owner": me}
+
+        return await self._records.update(self._partition_key(partition), change) is not None
 
     async def _give_up(self, partition: int, *, is_done: bool) -> None:
-        async with self._locks[partition]:
-            state = self._state(partition)
-            if state.get("owner") == self.request.member:
-                if not is_done:
-                    state["begun_through"] = await self._stream.head()
-                state["owner"] = ""
-                await self._records.replace(self._partition_key(partition), state)
-            self._held.discard(partition)
-            self._leaving.discard(partition)
+        head = 0 if is_done else await self._stream.head()
+
+        def change(state: dict[str, Any]) -> None:
+            state["owner"] = ""
+            state["begun_through"] = max(head, state["begun_through"])
+
+        await self._change(partition, change)
+        self._held.discard(partition)
+        self._leaving.discard(partition)
 
     def _state(self, partition: int) -> dict[str, Any]:
         held = self._records.records.get(self._partition_key(partition))
-        state: dict[str, Any] = {"cursors": {}, "starts": {}, "begun_through": 0}
-        return state if held is None else {**state, **held.value}
+        return _filled(None if held is None else held.value)
 
     # What is told
 
@@ -223,7 +241,7 @@ class NatsSubscription:
         """Return what comes behind a sequence."""
         if topic.partition not in self._held:
             return EventPage((), after)
-        events, through = await self._stream.read(self._stream.places.subject(topic, "*"), after + 1, limit)
+        events, through = await self._stream.read_topic(topic, after, limit)
         ours = {ALL, self._group} if self.request.group else {ALL}
         kept = [KeptEvent(each.sequence, each.record) for each, only in events if only in ours]
         return EventPage(kept, max(after, through))
@@ -238,7 +256,8 @@ class NatsSubscription:
 
     async def _ack(self, partition: int, handled: dict[str, int]) -> None:
         def change(state: dict[str, Any]) -> None:
-            state["cursors"] = {**state["cursors"], **handled}
+            cursors = state["cursors"]
+            state["cursors"] = {**cursors, **{name: max(n, cursors.get(name, 0)) for name, n in handled.items()}}
             state["starts"] = {key: n for key, n in state["starts"].items() if not _is_through(key, handled)}
 
         await self._change(partition, change)
@@ -263,22 +282,32 @@ class NatsSubscription:
 
     async def release(self, partitions: frozenset[int]) -> None:
         """Give back partitions."""
-        await asyncio.gather(*(self._give_up(partition, is_done=True) for partition in partitions))
+        leaving = partitions & self._leaving  # others were taken over, or are ours again
+        await asyncio.gather(*(self._give_up(partition, is_done=True) for partition in leaving))
 
     def _owns(self, partition: int) -> bool:
         return self._state(partition).get("owner") == self.request.member
 
     async def _change(self, partition: int, change: Callable[[dict[str, Any]], None]) -> dict[str, Any] | None:
         """Change what is on record of a partition; return it, or None where it is not ours (any more)."""
-        async with self._locks[partition]:
-            if not self._owns(partition):
+
+        def change_ours(value: Any) -> dict[str, Any] | None:
+            state = _filled(value)
+            if state.get("owner") != self.request.member:
                 return None
-            state = self._state(partition)
             change(state)
-            if not await self._records.replace(self._partition_key(partition), state):
-                self._wake.set()
-                return None
             return state
+
+        async with self._locks[partition]:
+            state: dict[str, Any] | None = await self._records.update(self._partition_key(partition), change_ours)
+        if state is None:
+            self._wake.set()
+        return state
+
+
+def _filled(value: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what is on record of a partition, which may not be recorded yet, to be changed."""
+    return {"cursors": {}, "starts": {}, "begun_through": 0, **(value or {})}
 
 
 def _is_through(key: str, handled: Mapping[str, int]) -> bool:

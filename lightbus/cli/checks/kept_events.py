@@ -121,8 +121,11 @@ async def check_journals(examination: Examination) -> AsyncIterator[Finding]:
                     check="journals",
                     text=f"{loss['count']} events of {loss['api']}.{loss['event']} were deleted by {peer.announcement} "
                     f"before the group {loss['group']} had handled them.",
-                    remedy="Raise journal.max_events or journal.max_bytes there, or run the group's processes more.",
+                    remedy="Raise journal.max_events or journal.max_bytes there, or what the event backend is to keep, "
+                    "or run the group's processes more.",
                 )
+            if not journal["max_events"]:
+                continue
             share = max(journal["events"] / journal["max_events"], journal["bytes"] / journal["max_bytes"])
             if share > NEAR_CAP:
                 yield Finding(

@@ -103,10 +103,17 @@ class AckFollower:
             due: defaultdict[str, list[str]] = defaultdict(list)
             for native_id, pending in self._pending.items():
                 if now >= pending.due:
-                    due[pending.message.publisher].append(native_id)
+                    for publisher in self._asked_about(pending.message):
+                        due[publisher].append(native_id)
                     pending.pause = min(2 * pending.pause, LAST_PAUSE)
                     pending.due = now + pending.pause
             await asyncio.gather(*(self._ask(publisher, native_ids) for publisher, native_ids in due.items()))
+
+    def _asked_about(self, message: EventMessage) -> list[str]:
+        """Return who may know: of an event that a backend keeps, any one of those who publish its API."""
+        if message.publisher:
+            return [message.publisher]
+        return [peer.instance for peer in self._bus.client.engine.snapshot.publishers(message.api_name)]
 
     async def _ask(self, publisher: str, native_ids: list[str]) -> None:
         options = {"peer": publisher, "timeout": ASK_TIMEOUT}
@@ -116,17 +123,16 @@ class AckFollower:
         except LightbusException:
             return  # it is busy, or gone: then nobody knows until its journal is served again
         for native_id in native_ids:
-            self._take(native_id, told.get(native_id, {}))
+            pending = self._pending.get(native_id)
+            if pending is not None and (native_id in told or pending.message.publisher):
+                self._take(pending, told.get(native_id, {}))
 
-    def _take(self, native_id: str, groups: dict[str, str]) -> None:
-        pending = self._pending.get(native_id)
-        if pending is None:
-            return
+    def _take(self, pending: _Pending, groups: dict[str, str]) -> None:
         done = {group for group, status in groups.items() if status != "waiting"}
         for group in sorted(done - pending.told):
             self._on_ack(Ack(message=pending.message, group=group, status=groups[group], at=time.time()))
         pending.told |= done
         if len(done) == len(groups):
-            del self._pending[native_id]
+            del self._pending[pending.message.native_id]
             if not self._pending:
                 self._settled.set()
