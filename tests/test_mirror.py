@@ -29,7 +29,6 @@ YET_WITHOUT = {
     "cli/support/connection.py",
     "events/backend_answers.py",
     "events/backend_listeners.py",
-    "events/backend_publisher.py",
     "service/forks.py",
     "service/json_forms.py",
     "testing/memory.py",

@@ -317,8 +317,8 @@ class BackendPublisher:
                 self.counts["stored"] += 1
                 self._journal.broadcast.note_published(event.api, event.topic.event, 1, len(event.record))
                 queued.settle(BackendPlace(api, backend, outcome))
-        for error, those in unreachable.items():
-            await self._unreachable(api, those, error)
+        for reason, those in unreachable.items():
+            await self._unreachable(api, those, reason)
 
     async def _unreachable(self, api: str, batch: Sequence[_Queued], error: EventBackendUnreachable) -> None:
         """
