@@ -18,7 +18,6 @@ NOTHING_TO_TEST = {
 """Modules without behaviour of their own: names and values."""
 
 YET_WITHOUT = {
-    "adapters/nats/api_stream.py",
     "adapters/nats/connection.py",
     "adapters/nats/group_records.py",
     "cli/commands/dead.py",

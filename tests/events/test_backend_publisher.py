@@ -107,7 +107,7 @@ def test_what_was_handed_off_is_not_parted(shop: BusPath, monkeypatch: pytest.Mo
     assert numbers(shop) == []
     hand_off(shop, 1, 2, 3, 4, 5).result(10.0)
     assert numbers(shop) == [1, 2, 3, 4, 5]
-    assert not Outbox.exists(shop.client.engine.shelf.path)
+    assert not Outbox.exists(shop.client.engine.journals.path)
 
 
 def test_what_is_refused_is_an_error(shop: BusPath, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,6 +127,7 @@ class ApiStream:
                 discard=DiscardPolicy.OLD,
                 max_age=settings.max_age,
                 max_bytes=settings.max_bytes,
+                max_msgs=settings.max_events,
                 duplicate_window=min(DUPLICATES_WITHIN, settings.max_age or DUPLICATES_WITHIN),
             )
             await jetstream.add_stream(config)
@@ -354,8 +355,12 @@ class ApiStream:
                     await pull.unsubscribe()
         finally:
             await jetstream.delete_consumer(stream, consumer.name)
-        last = found[-1].metadata.sequence.stream if found else 0
-        return found, last if len(found) == limit else max(head, last)
+        gapless = _gapless(found)
+        if found and not gapless:
+            raise TimeoutError("messages were lost on the way")
+        last = gapless[-1].metadata.sequence.stream if gapless else 0
+        is_all = len(gapless) == len(found) < limit
+        return gapless, max(head, last) if is_all else last
 
     async def count(self, subject: str, first: int) -> int:
         """Return how many events of subjects there are from a sequence on."""
@@ -396,6 +401,14 @@ class ApiStream:
                 break
             upto = first - 1
         return found[-limit:]
+
+
+def _gapless(found: Sequence[Msg]) -> list[Msg]:
+    """Return the messages up to the first that is missing: what was sent to a connection that broke comes no more."""
+    return [
+        message
+        for _, message in takewhile(lambda each: each[1].metadata.sequence.consumer == each[0], enumerate(found, 1))
+    ]
 
 
 def _reading(**wanted: Any) -> ConsumerConfig:

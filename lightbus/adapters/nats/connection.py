@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,7 +115,12 @@ class NatsConnection:
 
     def _credentials(self) -> dict[str, Any]:
         settings = self.settings
-        given = {"user": settings.user, "password": settings.password, "user_credentials": settings.credentials}
+        given = {
+            "user": settings.user,
+            "password": settings.password,
+            "user_credentials": settings.credentials,
+            "tls": settings.tls,
+        }
         return {name: value for name, value in given.items() if value is not None}
 
     @contextmanager
@@ -137,12 +143,14 @@ class NatsConnection:
         error = self._last_error
         if error is not None and _is_refusal(error):
             remedy = "Give `user` and `password`, or `credentials`, of an account that may use JetStream"
+            if isinstance(error, ssl.SSLError):
+                remedy = "Give `tls_ca`, a file with the certificate by which theirs is known"
             return EventBackendError(self._text(f"does not let us in: {error}. {remedy} (apis.<name>.events)."))
         why = "no connection within" if error is None else f"{type(error).__name__}: {error}".rstrip(": ") + ","
         return self.unreachable(f"{why} {self.settings.timeout:g} s")
 
     def _text(self, what: str) -> str:
-        return f"The JetStream at {', '.join(self.settings.servers)} {what}"
+        return f"The JetStream at {self.settings.places} {what}"
 
     async def _on_connected(self) -> None:
         self._last_error = None
@@ -152,7 +160,7 @@ class NatsConnection:
         self._last_error = error
         text = "The JetStream at %s: %s: %s"
         name = type(error).__name__
-        self._failures.say("error", logging.WARNING, text, ", ".join(self.settings.servers), name, error)
+        self._failures.say("error", logging.WARNING, text, self.settings.places, name, error)
 
     async def close(self) -> None:
         """Leave nothing running."""
@@ -161,9 +169,13 @@ class NatsConnection:
             try:
                 await asyncio.wait_for(client.close(), CLOSE_TIMEOUT)
             except (OSError, nats.errors.Error):
-                logger.debug("The connection to %s was not closed in time", self.settings.servers)
+                logger.debug("The connection to %s was not closed in time", self.settings.places)
 
 
 def _is_refusal(error: Exception) -> bool:
     text = str(error).lower()
-    return isinstance(error, nats.errors.AuthorizationError) or "authorization" in text or "authentication" in text
+    return (
+        isinstance(error, nats.errors.AuthorizationError | ssl.SSLCertVerificationError)
+        or "authorization" in text
+        or "authentication" in text
+    )

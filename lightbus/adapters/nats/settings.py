@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from ...exceptions import InvalidConfiguration, did_you_mean
 
-__all__ = ["CREDENTIALS_VARIABLE", "SERVERS_VARIABLE", "NatsSettings"]
+__all__ = ["VARIABLES", "NatsSettings"]
 
-SERVERS_VARIABLE = "LIGHTBUS_NATS_SERVERS"
-CREDENTIALS_VARIABLE = "LIGHTBUS_NATS_CREDENTIALS"
+VARIABLES = {
+    "servers": "LIGHTBUS_NATS_SERVERS",
+    "user": "LIGHTBUS_NATS_USER",
+    "password": "LIGHTBUS_NATS_PASSWORD",
+    "credentials": "LIGHTBUS_NATS_CREDENTIALS",
+    "tls_ca": "LIGHTBUS_NATS_TLS_CA",
+}
+"""Which variables of the environment go first, whatever the settings say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,12 +29,14 @@ class NatsSettings:
     How the servers are reached, and what a stream is made with.
 
     Attributes:
-        servers: their URLs; `LIGHTBUS_NATS_SERVERS`, with commas, goes first.
+        servers: their URLs, in a text with commas between.
         user, password: of an account of the servers.
-        credentials: a file of credentials; `LIGHTBUS_NATS_CREDENTIALS` goes first.
+        credentials: a file of credentials.
+        tls_ca: a file of the certificates by which the servers' are known; with it the connection is encrypted.
+        tls_certificate, tls_key: files of a certificate of our own, and its key, where the servers want one.
         replicas: on how many servers events are kept.
         max_age: seconds after which events are deleted, handled or not; 0: never.
-        max_bytes: bytes that an API's events may have, -1: any; beyond it the oldest are deleted.
+        max_bytes, max_events: what an API's events may come to, -1: any; beyond it the oldest are deleted.
         timeout: seconds in which a server is to answer.
         member_timeout: seconds without a sign of life after which a listener's events are given to others.
 
@@ -36,9 +46,13 @@ class NatsSettings:
     user: str | None = None
     password: str | None = None
     credentials: str | None = None
+    tls_ca: str | None = None
+    tls_certificate: str | None = None
+    tls_key: str | None = None
     replicas: int = 1
     max_age: float = 0.0
     max_bytes: int = -1
+    max_events: int = -1
     timeout: float = 2.0
     member_timeout: float = 10.0
 
@@ -47,10 +61,7 @@ class NatsSettings:
         """Return the settings. Raises InvalidConfiguration."""
         known = {field.name: field.default for field in fields(cls)}
         given = dict(options)
-        if servers := environ.get(SERVERS_VARIABLE):
-            given["servers"] = servers
-        if credentials := environ.get(CREDENTIALS_VARIABLE):
-            given["credentials"] = credentials
+        given |= {name: value for name, variable in VARIABLES.items() if (value := environ.get(variable))}
         if isinstance(given.get("servers"), str):
             given["servers"] = [server.strip() for server in given["servers"].split(",") if server.strip()]
         for name, value in given.items():
@@ -64,6 +75,27 @@ class NatsSettings:
         if "servers" in given:
             given["servers"] = tuple(given["servers"])
         return cls(**given)
+
+    @property
+    def places(self) -> str:
+        """The servers as they may be shown: without a password that is in a URL."""
+        return ", ".join(re.sub(r"//[^/@]*@", "//", server) for server in self.servers)
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """What encrypts the connection; None: it is encrypted as the servers' URLs say. Raises InvalidConfiguration."""
+        if self.tls_ca is None and self.tls_certificate is None:
+            return None
+        try:
+            context = ssl.create_default_context(cafile=self.tls_ca)
+            if self.tls_certificate is not None:
+                context.load_cert_chain(self.tls_certificate, self.tls_key)
+        except (OSError, ssl.SSLError) as error:
+            files = ", ".join(each for each in (self.tls_ca, self.tls_certificate, self.tls_key) if each)
+            raise InvalidConfiguration(
+                f"apis.<name>.events names {files} for tls, which cannot be used: {error}"
+            ) from error
+        return context
 
 
 def _fits(value: Any, default: Any) -> bool:

@@ -16,6 +16,19 @@ def test_environment_goes_first() -> None:
     assert NatsSettings.read({}, {}) == NatsSettings()
 
 
+def test_passwords_are_not_shown() -> None:
+    """Not those in URLs either."""
+    settings = NatsSettings(servers=("nats://shop:secret@a:1", "tls://b:2"))
+    assert settings.places == "nats://a:1, tls://b:2"
+
+
+def test_files_for_tls_that_cannot_be_used_are_named() -> None:
+    """With the reason; without any the servers' URLs say whether the connection is encrypted."""
+    assert NatsSettings().tls is None
+    with pytest.raises(InvalidConfiguration, match=r"names /nowhere/ca\.pem for tls, which cannot be used: "):
+        _ = NatsSettings(tls_ca="/nowhere/ca.pem").tls
+
+
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
