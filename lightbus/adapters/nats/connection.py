@@ -88,6 +88,7 @@ class NatsConnection:
 
     async def _connect(self) -> Client:
         client, settings = Client(), self.settings
+        self._last_error = None
         connecting = client.connect(
             list(settings.servers),
             connect_timeout=max(1, round(settings.timeout)),
@@ -105,7 +106,7 @@ class NatsConnection:
             raise self._not_connected() from self._last_error
         except (nats.errors.Error, OSError) as error:
             await client.close()
-            self._last_error = error
+            await self._on_error(error)
             raise self._not_connected() from error
         except BaseException:
             await client.close()
@@ -157,7 +158,8 @@ class NatsConnection:
         self._failures.over("error")
 
     async def _on_error(self, error: Exception) -> None:
-        self._last_error = error
+        if self._last_error is None or not _is_refusal(self._last_error):  # else what follows on that says less
+            self._last_error = error
         text = "The JetStream at %s: %s: %s"
         name = type(error).__name__
         self._failures.say("error", logging.WARNING, text, self.settings.places, name, error)
