@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import takewhile
@@ -21,14 +20,14 @@ from nats.js.api import (
     StorageType,
     StreamConfig,
 )
-from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
+from nats.js.errors import NotFoundError
 
-from ...exceptions import EventBackendError, EventBackendUnreachable
+from ...exceptions import EventBackendError
 from ...ports.events import EventTopic, OutgoingEvent, StoredEvent
 from .connection import NatsConnection
 from .group_records import GroupRecordsBucket
 from .places import Places
-from .publishing import OutgoingMessage, Refusal
+from .stream_publisher import PUBLISHED_AT, StreamPublisher
 
 __all__ = ["ALL", "ApiStream"]
 
@@ -40,31 +39,8 @@ ALL = "all"
 LOOK_EVERY = 2.0
 """Seconds after which it is looked what is the newest event, for news that did not come."""
 
-PUBLISHED_AT = "Lightbus-Published-At"
 DUPLICATES_WITHIN = 600.0
 READ_TIMEOUT = 2.0
-ATTEMPTS = 2
-"""Times `timeout` for which an event is published again that did not arrive."""
-
-AGAIN_AFTER = 0.1
-HEADERS = 512
-"""Bytes of a message besides its event, at most."""
-
-TOO_LARGE = 10054
-_FULL = "It is full, and was not made by us: have it keep more (max_bytes, max_msgs), or delete its oldest (discard)."
-_NO_ROOM = "Give the servers more room (max_file_store of jetstream), or have streams keep less (max_age, max_bytes)."
-REMEDIES = {
-    TOO_LARGE: "Send less, or raise max_msg_size of the stream.",
-    10023: _NO_ROOM,
-    10047: _NO_ROOM,
-    10060: "Another stream has its subjects: remove that, or rename the bus.",
-    10077: _FULL,
-    10122: _FULL,
-}
-"""What to do about a server's refusals, by its codes."""
-
-OTHERWISE = "See what the servers' log says."
-
 MANY = 500
 MANY_HEADERS = 5000
 """Messages that are read at a time: with, and without what is in them."""
@@ -87,6 +63,7 @@ class ApiStream:
         self.api = api
         self.records = GroupRecordsBucket(connection, self.places.bucket)
         self._connection = connection
+        self._publisher = StreamPublisher(connection, self.places, api)
         self._opening = asyncio.Lock()
         self._is_open = False
         self._newest = 0
@@ -203,68 +180,9 @@ class ApiStream:
         return {self.places.topic_of(subject)[0] for subject in info.state.subjects or {}}
 
     async def publish(self, events: Sequence[OutgoingEvent], only: str = ALL) -> list[int | EventBackendError]:
-        """
-        Keep events, in order; return what became of each: behind one that did not arrive none is kept.
-
-        What is unclear is sent again: the servers know an event by its id.
-        """
+        """Keep events, in order; return what became of each: behind one that did not arrive none is kept."""
         await self.opened()
-        outcomes: list[int | EventBackendError] = []
-        until = self._until()
-        while len(outcomes) < len(events):
-            left = events[len(outcomes) :]
-            try:
-                found = await self._send(left, only)
-            except EventBackendUnreachable as error:
-                if time.monotonic() > until:
-                    return [*outcomes, *[error] * len(left)]
-                await asyncio.sleep(AGAIN_AFTER)
-            except EventBackendError as error:
-                return [*outcomes, *[error] * len(left)]
-            else:
-                outcomes += found
-                until = self._until()
-        return outcomes
-
-    def _until(self) -> float:
-        return time.monotonic() + ATTEMPTS * self._connection.settings.timeout
-
-    async def _send(self, events: Sequence[OutgoingEvent], only: str) -> Sequence[int | EventBackendError]:
-        """Send events, and return what became of the first ones: of one at least. Raises what holds for all others."""
-        channel = await self._connection.publishing()
-        most = channel.client.max_payload
-        size = next((n for n, event in enumerate(events) if len(event.record) + HEADERS > most), len(events))
-        if not size:
-            return [self._too_large(events[0], most)]
-        messages = [self._message(event, only) for event in events[:size]]
-        with self._connection.explained():
-            outcomes = await channel.publish(messages, self.places.stream, self._connection.settings.timeout)
-            kept = [*takewhile(lambda outcome: isinstance(outcome, int), outcomes)]
-            if not kept and isinstance(refused := outcomes[0], Refusal):
-                return [self._refused(refused.error)]
-        return [outcome for outcome in kept if isinstance(outcome, int)]
-
-    def _message(self, event: OutgoingEvent, only: str) -> OutgoingMessage:
-        headers = {PUBLISHED_AT: repr(event.published_at)}
-        return OutgoingMessage(self.places.subject(event.topic, only), event.id, event.record, headers)
-
-    def _refused(self, error: APIError | None) -> EventBackendError:
-        """Return the error for an event that did not arrive, or that alone is not taken; raise that for all events."""
-        if error is None:
-            raise self._connection.unreachable(f"it did not say that it keeps an event of {self.api}")
-        if isinstance(error, ServiceUnavailableError) and error.err_code not in REMEDIES:
-            raise error
-        what = f"The stream {self.places.stream} does not keep an event of {self.api}: {error.description}."
-        refused = EventBackendError(f"{what} {REMEDIES.get(error.err_code or 0, OTHERWISE)}")
-        if error.err_code != TOO_LARGE:
-            raise refused
-        return refused
-
-    def _too_large(self, event: OutgoingEvent, most: int) -> EventBackendError:
-        return EventBackendError(
-            f"{self.api}.{event.topic.event} takes {len(event.record)} bytes, and the JetStream takes messages of "
-            f"{most} bytes, {HEADERS} of headers included. Send less, or raise max_payload of the servers."
-        )
+        return await self._publisher.publish(events, only)
 
     async def read(self, subject: str, first: int, limit: int) -> tuple[list[tuple[StoredEvent, str]], int]:
         """Return the events of subjects from a sequence on, each with whom it is for, and through where that goes."""

@@ -1,0 +1,122 @@
+"""Publishing to the stream of one API: again what did not arrive, and what a refusal means."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from itertools import takewhile
+
+from nats.js.errors import APIError, ServiceUnavailableError
+
+from ...exceptions import EventBackendError, EventBackendUnreachable
+from ...ports.events import OutgoingEvent
+from .connection import NatsConnection
+from .places import Places
+from .publishing import OutgoingMessage, Refusal
+
+__all__ = ["PUBLISHED_AT", "StreamPublisher"]
+
+PUBLISHED_AT = "Lightbus-Published-At"
+"""The header that says when an event was fired."""
+
+ATTEMPTS = 2
+"""Times `timeout` for which an event is published again that did not arrive."""
+
+AGAIN_AFTER = 0.1
+HEADERS = 512
+"""Bytes of a message besides its event, at most."""
+
+TOO_LARGE = 10054
+_FULL = "It is full, and was not made by us: have it keep more (max_bytes, max_msgs), or delete its oldest (discard)."
+_NO_ROOM = "Give the servers more room (max_file_store of jetstream), or have streams keep less (max_age, max_bytes)."
+REMEDIES = {
+    TOO_LARGE: "Send less, or raise max_msg_size of the stream.",
+    10023: _NO_ROOM,
+    10047: _NO_ROOM,
+    10060: "Another stream has its subjects: remove that, or rename the bus.",
+    10077: _FULL,
+    10122: _FULL,
+}
+"""What to do about a server's refusals, by its codes."""
+
+OTHERWISE = "See what the servers' log says."
+
+
+class StreamPublisher:
+    """
+    Only used on the loop that it was made on. The stream has to be there.
+
+    Args:
+        connection: to the servers.
+        places, api: which stream it is, and of what.
+
+    """
+
+    def __init__(self, connection: NatsConnection, places: Places, api: str) -> None:
+        self._connection = connection
+        self._places = places
+        self._api = api
+
+    async def publish(self, events: Sequence[OutgoingEvent], only: str) -> list[int | EventBackendError]:
+        """
+        Keep events, in order; return what became of each: behind one that did not arrive none is kept.
+
+        What is unclear is sent again: the servers know an event by its id.
+        """
+        outcomes: list[int | EventBackendError] = []
+        until = self._until()
+        while len(outcomes) < len(events):
+            left = events[len(outcomes) :]
+            try:
+                found = await self._send(left, only)
+            except EventBackendUnreachable as error:
+                if time.monotonic() > until:
+                    return [*outcomes, *[error] * len(left)]
+                await asyncio.sleep(AGAIN_AFTER)
+            except EventBackendError as error:
+                return [*outcomes, *[error] * len(left)]
+            else:
+                outcomes += found
+                until = self._until()
+        return outcomes
+
+    def _until(self) -> float:
+        return time.monotonic() + ATTEMPTS * self._connection.settings.timeout
+
+    async def _send(self, events: Sequence[OutgoingEvent], only: str) -> Sequence[int | EventBackendError]:
+        """Send events, and return what became of the first ones: of one at least. Raises what holds for all others."""
+        channel = await self._connection.publishing()
+        most = channel.client.max_payload
+        size = next((n for n, event in enumerate(events) if len(event.record) + HEADERS > most), len(events))
+        if not size:
+            return [self._too_large(events[0], most)]
+        messages = [self._message(event, only) for event in events[:size]]
+        with self._connection.explained():
+            outcomes = await channel.publish(messages, self._places.stream, self._connection.settings.timeout)
+            kept = [*takewhile(lambda outcome: isinstance(outcome, int), outcomes)]
+            if not kept and isinstance(refused := outcomes[0], Refusal):
+                return [self._refused(refused.error)]
+        return [outcome for outcome in kept if isinstance(outcome, int)]
+
+    def _message(self, event: OutgoingEvent, only: str) -> OutgoingMessage:
+        headers = {PUBLISHED_AT: repr(event.published_at)}
+        return OutgoingMessage(self._places.subject(event.topic, only), event.id, event.record, headers)
+
+    def _refused(self, error: APIError | None) -> EventBackendError:
+        """Return the error for an event that did not arrive, or that alone is not taken; raise that for all events."""
+        if error is None:
+            raise self._connection.unreachable(f"it did not say that it keeps an event of {self._api}")
+        if isinstance(error, ServiceUnavailableError) and error.err_code not in REMEDIES:
+            raise error
+        what = f"The stream {self._places.stream} does not keep an event of {self._api}: {error.description}."
+        refused = EventBackendError(f"{what} {REMEDIES.get(error.err_code or 0, OTHERWISE)}")
+        if error.err_code != TOO_LARGE:
+            raise refused
+        return refused
+
+    def _too_large(self, event: OutgoingEvent, most: int) -> EventBackendError:
+        return EventBackendError(
+            f"{self._api}.{event.topic.event} takes {len(event.record)} bytes, and the JetStream takes messages of "
+            f"{most} bytes, {HEADERS} of headers included. Send less, or raise max_payload of the servers."
+        )
