@@ -255,30 +255,7 @@ class ApiStream:
         """Return the next messages as a consumer that wants this is given them, and through where that goes."""
         jetstream = await self.opened()
         with self._connection.explained():
-            return await self._read(jetstream, limit, **wanted)
-
-    async def _read(self, jetstream: JetStreamContext, limit: int, **wanted: Any) -> tuple[list[Msg], int]:
-        stream = self.places.stream
-        head = (await jetstream.stream_info(stream)).state.last_seq
-        consumer = await jetstream.add_consumer(stream, _reading(**wanted))
-        wanted_count = min(limit, consumer.num_pending or 0)
-        found: list[Msg] = []
-        try:
-            if wanted_count:
-                pull = await jetstream.pull_subscribe_bind(consumer=consumer.name, stream=stream)
-                try:
-                    while len(found) < wanted_count:
-                        found += await pull.fetch(wanted_count - len(found), timeout=READ_TIMEOUT)
-                finally:
-                    await pull.unsubscribe()
-        finally:
-            await jetstream.delete_consumer(stream, consumer.name)
-        gapless = _gapless(found)
-        if found and not gapless:
-            raise TimeoutError("messages were lost on the way")
-        last = gapless[-1].metadata.sequence.stream if gapless else 0
-        is_all = len(gapless) == len(found) < limit
-        return gapless, max(head, last) if is_all else last
+            return await _read(jetstream, self.places.stream, limit, **wanted)
 
     async def count(self, subject: str, first: int) -> int:
         """Return how many events of subjects there are from a sequence on."""
@@ -319,6 +296,29 @@ class ApiStream:
                 break
             upto = first - 1
         return found[-limit:]
+
+
+async def _read(jetstream: JetStreamContext, stream: str, limit: int, **wanted: Any) -> tuple[list[Msg], int]:
+    head = (await jetstream.stream_info(stream)).state.last_seq
+    consumer = await jetstream.add_consumer(stream, _reading(**wanted))
+    wanted_count = min(limit, consumer.num_pending or 0)
+    found: list[Msg] = []
+    try:
+        if wanted_count:
+            pull = await jetstream.pull_subscribe_bind(consumer=consumer.name, stream=stream)
+            try:
+                while len(found) < wanted_count:
+                    found += await pull.fetch(wanted_count - len(found), timeout=READ_TIMEOUT)
+            finally:
+                await pull.unsubscribe()
+    finally:
+        await jetstream.delete_consumer(stream, consumer.name)
+    gapless = _gapless(found)
+    if found and not gapless:
+        raise TimeoutError("messages were lost on the way")
+    last = gapless[-1].metadata.sequence.stream if gapless else 0
+    is_all = len(gapless) == len(found) < limit
+    return gapless, max(head, last) if is_all else last
 
 
 def _gapless(found: Sequence[Msg]) -> list[Msg]:
