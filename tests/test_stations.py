@@ -14,11 +14,31 @@ import pytest
 import lightbus
 from helpers import wait_until_async
 from lightbus import Api, BusPath, Event
+from lightbus.adapters.sqlite.journal_file import JournalFile
+from lightbus.adapters.zmq.bound_sockets import Router
+from lightbus.adapters.zmq.connecting_sockets import Dealer
+from lightbus.core.streams import Stream
+from lightbus.events.ack_collector import AckCollector
+from lightbus.events.cursor_store import CursorStore
 
 PACKAGE = str(Path(lightbus.__path__[0]))
 
 WARM_UP = 5
 """Events that are handled first, so that what is remembered is known."""
+
+
+STATIONS: tuple[tuple[str, type, str], ...] = (
+    ("listener_turns._turn", AckCollector, "add"),
+    ("ack_collector.flush", Dealer, "send"),
+    ("loop_socket._readable", CursorStore, "note"),
+    ("cursor_store.save", JournalFile, "commit"),
+    ("replies.send", Router, "send"),
+    ("loop_socket._readable", Stream, "was_confirmed"),
+)
+"""The parts of an acknowledgement's way: where each begins, and the method where it rests or leaves the process."""
+
+ACK_STATIONS = 31
+"""Six of them are the sockets' own, which read or send whatever comes; the number only shrinks."""
 
 
 class Auth(Api):
@@ -124,3 +144,53 @@ def test_from_fire_to_the_socket(buses: tuple[BusPath, BusPath]) -> None:
     assert len(way) <= 9, way
     document = Path(__file__).parent.parent.joinpath("docs/architecture/events.md").read_text()
     assert " -> ".join(way) in " ".join(document.split())
+
+
+def test_from_the_handlers_end_to_the_cursor_and_back(
+    buses: tuple[BusPath, BusPath], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many functions at most have an acknowledgement stored and confirmed; the document names them."""
+    publishes, listens = buses
+    ways: dict[str, list[str]] = {}
+    for begin, owner, name in STATIONS:
+        _note_way(monkeypatch, begin, owner, name, ways)
+
+    async def main() -> None:
+        await publishes.client.start_worker()
+        await listens.client.start_worker()
+        worker: Any = listens.client.worker
+        await wait_until_async(lambda: worker.parts.consumer.is_live_at(publishes.client.engine.identity.instance))
+        for n in range(WARM_UP + 1):
+            ways.clear()
+            await publishes.auth.seen.fire_async(n=n)
+            await wait_until_async(lambda: "streams.was_confirmed" in ways)
+        await listens.client.stop_worker()
+        await publishes.client.stop_worker()
+
+    listens.auth.seen.listen(_handle)
+    asyncio.run(main())
+    way = [station for _, owner, name in STATIONS for station in ways[_station(owner, name)]]
+    assert len(way) <= ACK_STATIONS, way
+    document = Path(__file__).parent.parent.joinpath("docs/architecture/events.md").read_text()
+    assert " -> ".join(way) in " ".join(document.split())
+
+
+async def _handle(message: lightbus.EventMessage, n: int) -> None:
+    pass
+
+
+def _station(owner: type, name: str) -> str:
+    return f"{owner.__module__.rpartition('.')[2]}.{name}"
+
+
+def _note_way(monkeypatch: pytest.MonkeyPatch, begin: str, owner: type, name: str, ways: dict[str, list[str]]) -> None:
+    """Note by which way, from a function on, another one is come to first."""
+    function, station = getattr(owner, name), _station(owner, name)
+
+    def noting(self: Any, *args: Any) -> Any:
+        way = stations()
+        if begin in way:
+            ways.setdefault(station, [*way[way.index(begin) :], station])
+        return function(self, *args)
+
+    monkeypatch.setattr(owner, name, noting)

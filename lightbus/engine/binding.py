@@ -54,7 +54,7 @@ logger = logging.getLogger("lightbus.binding")
 STANDSTILL = 1.0
 """Seconds by which the loop must be late to count as having stood still."""
 
-Handler: TypeAlias = Callable[[bytes, int, Any, bytes], None]
+Handler: TypeAlias = Callable[[bytes, int, Any], object]
 """Is given the routing id, the call id, the message, and the frame that it came as."""
 
 
@@ -205,19 +205,14 @@ class Binding:
     # What arrives
 
     def _make_table(self) -> dict[type, Handler]:
-        """Return which message goes to whom: all that a worker can be sent."""
+        """Return which message goes to whom: all that a worker can be sent but calls, which have a way of their own."""
         introductions, engines = self.introductions, self.introductions.engines
-        server, coordinator = self.handlers.server, self.handlers.coordinator
-
-        def ask_coordinator(routing_id: bytes, call_id: int, message: Message, frame: bytes) -> None:
-            coordinator.handle(routing_id, call_id, message)
-
+        server, ask_coordinator = self.handlers.server, self.handlers.coordinator.handle
         return {
-            Hello: lambda routing_id, call_id, hello, frame: introductions.on_hello(routing_id, hello),
-            Drained: lambda routing_id, call_id, drained, frame: engines.has_drained(routing_id),
-            Goodbye: lambda routing_id, call_id, goodbye, frame: engines.forget(routing_id),
-            Request: self._on_request,
-            Cancel: lambda routing_id, call_id, cancel, frame: server.cancel(routing_id, call_id),
+            Hello: lambda routing_id, call_id, hello: introductions.on_hello(routing_id, hello),
+            Drained: lambda routing_id, call_id, drained: engines.has_drained(routing_id),
+            Goodbye: lambda routing_id, call_id, goodbye: engines.forget(routing_id),
+            Cancel: lambda routing_id, call_id, cancel: server.cancel(routing_id, call_id),
             Fire: self._on_fire,
             Batch: self._on_fire,
             Join: ask_coordinator,
@@ -243,19 +238,20 @@ class Binding:
             self._unreadable(routing_id, frame, error)
             return
         try:
-            if (waited or work is not None) and type(message) is Request:
-                memory = 0 if work is None else work.memory(frame)
-                self._on_request(routing_id, call_id, message._replace(left=message.left - waited), frame, memory)
-                return
-            self._table.get(type(message), self._misplaced)(routing_id, call_id, message, frame)
+            if type(message) is Request:
+                if waited:
+                    message = message._replace(left=message.left - waited)
+                self._on_request(routing_id, call_id, message, frame, 0 if work is None else work.memory(frame))
+            else:
+                self._table.get(type(message), self._misplaced)(routing_id, call_id, message)
         except Exception as error:
             self.guard.failed(self._named(routing_id), message, error)
 
-    def _on_request(self, routing_id: bytes, call_id: int, request: Request, frame: bytes, memory: int = 0) -> None:
+    def _on_request(self, routing_id: bytes, call_id: int, request: Request, frame: bytes, memory: int) -> None:
         self._look_at_clock(time.monotonic())
         self.handlers.server.handle(routing_id, call_id, request, frame, memory)
 
-    def _on_fire(self, routing_id: bytes, call_id: int, fire: Fire | Batch, frame: bytes) -> None:
+    def _on_fire(self, routing_id: bytes, call_id: int, fire: Fire | Batch) -> None:
         if self.introductions.draining:
             text = f"{self.identity} is shutting down."
             self._reply(routing_id, call_id, Error("peer_busy", text, False, {"elsewhere": True, "leaving": True}))
@@ -270,7 +266,7 @@ class Binding:
         except Exception as error:
             self.guard.failed("a subscriber", "a subscription", error)
 
-    def _misplaced(self, routing_id: bytes, call_id: int, message: Message, frame: bytes) -> None:
+    def _misplaced(self, routing_id: bytes, call_id: int, message: Message) -> None:
         self.counts["misplaced"] += 1
         text = f"a {type(message).__name__} message is not for a worker like {self.identity}."
         self._reply(routing_id, call_id, Error(ProtocolError.code, text, False, {}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from functools import partial
 from typing import Any, Protocol
 
 from ..core.streams import UNCONFIRMED, Stream
@@ -76,26 +77,23 @@ class AckCollector:
             if sequence is not None:
                 by_owner.setdefault(stream.owner, []).append((stream, sequence))
         for owner, handled in by_owner.items():
-            self._acknowledge(owner, handled)
+            rows = [[*stream.key, sequence] for stream, sequence in handled]
+            answered = partial(self._answered, owner, handled)
+            self._requests.ask(partial(owner.ack_message, rows), answered, is_urgent=True)
 
-    def _acknowledge(self, owner: Acknowledges, handled: list[tuple[Stream, int]]) -> None:
-        rows = [[*stream.key, sequence] for stream, sequence in handled]
-
-        def answered(answer: Message | None) -> None:
-            if isinstance(answer, Acked):
-                self._counts["refused_acks"] += len(answer.refused)
-                for stream, sequence in handled:
-                    if stream.key[2] not in answer.refused:
-                        owner.confirmed(stream, sequence)
-                    else:
-                        stream.was_not_confirmed()  # if it is ours all the same, it is told again
-            else:
-                for stream, _ in handled:
-                    stream.was_not_confirmed()
-            if isinstance(answer, Error):
-                owner.not_a_member()
-
-        self._requests.ask(lambda: owner.ack_message(rows), answered, is_urgent=True)
+    def _answered(self, owner: Acknowledges, handled: list[tuple[Stream, int]], answer: Message | None) -> None:
+        if isinstance(answer, Acked):
+            self._counts["refused_acks"] += len(answer.refused)
+            for stream, sequence in handled:
+                if stream.key[2] not in answer.refused:
+                    owner.confirmed(stream, sequence)
+                else:
+                    stream.was_not_confirmed()  # if it is ours all the same, it is told again
+        else:
+            for stream, _ in handled:
+                stream.was_not_confirmed()
+        if isinstance(answer, Error):
+            owner.not_a_member()
 
     def close(self) -> None:
         """Acknowledge nothing any more."""

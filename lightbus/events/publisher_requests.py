@@ -38,6 +38,8 @@ class PublisherRequests:
         self.max_message_size = transport.max_message_size
         self.numbers = numbers
         self._requests = Requests(numbers)
+        self.answered = self._requests.answered
+        """Hands an answer on; returns whether somebody waited for it."""
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._dealer = transport.dealer(peer.endpoint, on_frame, fingerprint=peer.announcement.fingerprint)
@@ -72,13 +74,13 @@ class PublisherRequests:
                 self.send(message, call_id)
             return message is not None
 
-        self.ask_by(say, answer, is_urgent=is_urgent, number=number)
-
-    def ask_by(self, say: Say, answer: Answer, *, is_urgent: bool = False, number: int = 0) -> None:
-        """Ask in another way than by a message to the publisher."""
         seconds = self._requests.ask(say, answer, self._loop.time(), is_urgent=is_urgent, number=number)
         if is_urgent:
             self._loop.call_later(seconds, self._ask_again, seconds)
+
+    def ask_by(self, say: Say, answer: Answer) -> None:
+        """Ask in another way than by a message to the publisher."""
+        self._requests.ask(say, answer, self._loop.time())
 
     def _ask_again(self, after: float) -> None:
         """Ask again what is urgent, sooner than the tick would."""
@@ -86,10 +88,6 @@ class PublisherRequests:
         seconds = self._requests.next_look(after)
         if seconds is not None:
             self._loop.call_later(seconds, self._ask_again, seconds)
-
-    def answered(self, number: int, message: Message) -> bool:
-        """Hand an answer on; return whether somebody waited for it."""
-        return self._requests.answered(number, message)
 
     def tick(self) -> None:
         """Ask again what should have been answered by now."""
