@@ -62,6 +62,25 @@ class Firing:
     ) -> EventMessage:
         """Fire an event and return it when it is on disk somewhere. Raises what `BusPath.fire` raises."""
         engine = self._engines.engine
+        publisher = engine.publisher
+        if publisher is None or options is not None or self._hooks.is_about("event_sent"):
+            return await self._fire(engine, api_name, name, kwargs, options)
+        api = self._registration.apis.find(api_name)
+        if api is None:
+            return await self._fire(engine, api_name, name, kwargs, options)
+        # This process publishes it, as nearly always where events are fired often: _fire, written out.
+        event = api.get_event(name)
+        message = self.new_event(engine, event, api_name, name, kwargs, self._config.api(api_name))
+        kept = publisher.begin(message, event)
+        if kept is not None:
+            await kept
+        elif publisher.waiting > CROWD:
+            await asyncio.sleep(0)
+        return message
+
+    async def _fire(
+        self, engine: Engine, api_name: str, name: str, kwargs: Kwargs | None, options: BusOptions | None
+    ) -> EventMessage:
         event, publisher, settings, deadline, wait_for = self.terms(engine, api_name, name, options)
         if event is None and api_name not in engine.snapshot.by_api:
             try:
@@ -73,12 +92,7 @@ class Firing:
             await self._schemas.learn(api_name, deadline)
         message = self.new_event(engine, event, api_name, name, kwargs, settings, options)
         if not self._hooks.is_about("event_sent"):
-            if publisher is None or event is None or wait_for == "ack":
-                await self._send(engine, event, publisher, message, deadline, wait_for)
-            else:  # as nearly always: _send, written out
-                await publisher.publish_async(message, event)
-                if publisher.waiting > CROWD:
-                    await asyncio.sleep(0)
+            await self._send(engine, event, publisher, message, deadline, wait_for)
             return message
         given = message.kwargs
         with self._hooks.around("around_event_sent", event_message=message):
@@ -213,12 +227,12 @@ class Firing:
 
     def _complete(self, event: Event | None, api_name: str, name: str, kwargs: Kwargs, settings: ApiSettings) -> Kwargs:
         """Return the arguments of an event with its defaults. Raises what is wrong with them."""
-        validate = settings.validation.outgoing
         if event is not None:
-            kwargs = event.signature.fill_defaults(kwargs)
-            if validate:
-                event.signature.validate(kwargs)
-        elif validate and self._registration.schema.knows(api_name):
+            signature = event.signature
+            kwargs = signature.fill_defaults(kwargs)
+            if not signature.passes(kwargs) and settings.validation.outgoing:
+                signature.validate(kwargs)
+        elif settings.validation.outgoing and self._registration.schema.knows(api_name):
             self._registration.schema.validate_parameters(api_name, name, kwargs)
         elif validate:
             self._schemas.check(api_name, name, kwargs, "events")

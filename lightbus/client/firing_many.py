@@ -196,7 +196,7 @@ class FiringMany:
         event, publisher, settings, deadline, wait_for = terms
         messages = []
         for number, kwargs in enumerate(events):
-            if not isinstance(kwargs, Mapping):
+            if type(kwargs) is not dict and not isinstance(kwargs, Mapping):
                 raise _not_arguments(f"{api_name}.{name}", kwargs)
             try:
                 messages.append(self._firing.new_event(engine, event, api_name, name, {**kwargs}, settings, options))

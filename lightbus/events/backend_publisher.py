@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
@@ -54,6 +54,9 @@ class EventPublisher(Protocol):
 
     def publish(self, message: EventMessage, event: Event) -> AnyPlace | None:
         """Have an event kept and published, from any thread; return where it is, None for one of best effort."""
+
+    def begin(self, message: EventMessage, event: Event) -> Awaitable[object] | None:
+        """Begin to do the same on a loop; return what is to be awaited, None where nothing is."""
 
     async def publish_async(self, message: EventMessage, event: Event) -> AnyPlace | None:
         """Do the same on a loop."""
@@ -167,6 +170,12 @@ class BackendPublisher:
         except TimeoutError:
             raise self._no_answer(message.canonical_name) from None
         return self._noted(message, place)
+
+    def begin(self, message: EventMessage, event: Event) -> Awaitable[object] | None:
+        """Begin to have an event kept, on a loop; return what is to be awaited, None where nothing is."""
+        if self.is_kept_elsewhere(message.api_name, event):
+            return self.publish_async(message, event)
+        return self._journal.begin(message, event)
 
     async def publish_async(self, message: EventMessage, event: Event) -> AnyPlace | None:
         """Do the same on a loop."""

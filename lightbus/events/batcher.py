@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias
 
 from ..adapters.sqlite.journal import Journal, NewEvent, Stored
 from ..adapters.sqlite.journal_errors import is_locked, is_removed
 from ..adapters.sqlite.topic import Topic
 from ..exceptions import JournalError
+from ..message import EventMessage
 from ..recurring import RecurringLog
 from .broadcast import Broadcast
 from .partition_turns import PartitionTurns
@@ -29,10 +30,11 @@ AT_ONCE = 16
 
 _new = tuple.__new__  # makes a NamedTuple of its fields in half the time
 
-Waiter: TypeAlias = "asyncio.Future[Stored] | Callable[[Topic, Stored | JournalError], None]"
-"""Who is told what became of an event."""
-
-W = TypeVar("W", bound=Waiter)
+Waiter: TypeAlias = (
+    "tuple[EventMessage, asyncio.Future[Stored]] | asyncio.Future[Stored] "
+    "| Callable[[Topic, Stored | JournalError], None]"
+)
+"""Who is told what became of an event; in a message it is noted where it is."""
 
 Row: TypeAlias = tuple[bytes, str | None, float, str]
 """An event that is fired together with others: record, key, when it was fired, and its id where it was handed off."""
@@ -137,8 +139,8 @@ class Batcher:
         at: float,
         id: str,
         who: object,
-        make_waiter: Callable[[], W],
-    ) -> tuple[Topic, Stored | W]:
+        waiter: Waiter,
+    ) -> tuple[Topic, Stored | None]:
         """
         Store an event on the node's loop: with all that is fired within this tick, or at once.
 
@@ -149,10 +151,10 @@ class Batcher:
             names: of the API and the event.
             record, key, at, id: of the event.
             who: the task, or the hand-off, that fires it.
-            make_waiter: makes what is told where it is not stored at once.
+            waiter: is told where it is, unless it is stored at once.
 
         Returns:
-            Its topic, and where it is or who is told that.
+            Its topic, and where it is, if it was stored at once.
 
         """
         with self._lock:
@@ -162,13 +164,12 @@ class Batcher:
                 stored = self._store_at_once(topic, new)
                 if stored is not None:
                     return name, stored
-            waiter = make_waiter()
             self._batch.add(topic, new, waiter)
             self._count += 1
             if not self._flush_is_due:
                 self._flush_is_due = True
                 self.loop.call_soon(self.flush)
-        return name, waiter
+        return name, None
 
     def append_elsewhere(
         self, names: tuple[str, str], record: bytes, key: str | None, at: float
@@ -203,14 +204,16 @@ class Batcher:
         with self._lock:
             journal = self._own_journal()
             topics = self._turns.spread(*names, [key for _, key, _, _ in rows], self._count)
-            new = [NewEvent(name, record, at, id) for (_, name), (record, _, at, id) in zip(topics, rows, strict=True)]
+            new = [
+                _new(NewEvent, (name, record, at, id))
+                for (_, name), (record, _, at, id) in zip(topics, rows, strict=True)
+            ]
             batch = self._batch
             if self._late is None and not batch.events:  # nothing waits, of which these would have to be behind
                 batch = _Batch()
                 batch.add_all(topics, new, together)
                 try:
-                    for stored in self._stored(batch, journal.append(new)):
-                        together(stored)
+                    together.settle(self._stored(batch, journal.append(new)))
                 except JournalError as error:
                     if not (is_locked(error) or is_removed(error)):
                         self._failed(batch, error)
@@ -256,7 +259,7 @@ class Batcher:
             self._broadcast.send_all(pending, self.journal_id)
         if live:
             self._broadcast.send_all(live, "")
-        _tell_all(batch, outcome)
+        self._tell_all(batch, outcome)
         return 0 if self._journal is None else self._journal.head
 
     # Inside
@@ -354,7 +357,7 @@ class Batcher:
                     wrapped = error if isinstance(error, JournalError) else JournalError(f"It was not stored: {error}")
                     outcome = self._failed(batch, wrapped)
             self.flush()
-        _tell_all(batch, outcome)
+        self._tell_all(batch, outcome)
 
     def _failed(self, batch: _Batch, error: JournalError) -> Sequence[JournalError]:
         count = len(batch.events)
@@ -374,6 +377,17 @@ class Batcher:
                 entries.append([sequence, previous, event[1]])
         return outcome
 
+    def _tell_all(self, batch: _Batch, outcome: Sequence[Stored | JournalError]) -> None:
+        journal = self.journal_id
+        for event, waiter, each in zip(batch.events, batch.waiters, outcome, strict=True):
+            if type(waiter) is tuple and type(each) is Stored:  # as nearly always where many are fired at once
+                message, kept = waiter
+                message.native_id = journal, each[0]
+                if not kept.done():
+                    kept.set_result(each)
+            else:
+                _tell(event.topic, waiter, each)
+
     def _queue(self, topic: bytes, stored: Stored, record: bytes) -> None:
         """Queue a stored event for publishing. With the lock held, from any thread."""
         self._pending.setdefault(topic, []).append([stored.sequence, stored.previous, record])
@@ -386,11 +400,6 @@ class Batcher:
             self.loop.call_soon_threadsafe(self.flush)
 
 
-def _tell_all(batch: _Batch, outcome: Sequence[Stored | JournalError]) -> None:
-    for event, waiter, each in zip(batch.events, batch.waiters, outcome, strict=True):
-        _tell(event.topic, waiter, each)
-
-
 def _settle(future: Future[Stored], topic: Topic, outcome: Stored | JournalError) -> None:
     if isinstance(outcome, JournalError):
         future.set_exception(outcome)
@@ -399,6 +408,8 @@ def _settle(future: Future[Stored], topic: Topic, outcome: Stored | JournalError
 
 
 def _tell(topic: Topic, waiter: Waiter, outcome: Stored | JournalError) -> None:
+    if isinstance(waiter, tuple):
+        waiter = waiter[1]
     if not isinstance(waiter, asyncio.Future):
         waiter(topic, outcome)
     elif not waiter.done():

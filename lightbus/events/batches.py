@@ -31,7 +31,10 @@ def publish_batch(publisher: EventPublisher, messages: Sequence[EventMessage], e
     tell. Raises DeformError, PayloadTooLarge, JournalError: then none of them was kept.
     """
     journal = _journal_of(publisher)
-    rows = [(journal.record(each), key_of(event, each.kwargs), each.published_at, "") for each in messages]
+    record, key = journal.record, event.key
+    rows = [
+        (record(each), None if key is None else key_of(event, each.kwargs), each.published_at, "") for each in messages
+    ]
     api, name, instance = messages[0].api_name, messages[0].event_name, journal.identity.instance
     for message in messages:
         message.publisher = instance

@@ -61,6 +61,7 @@ class Broadcast:
         self._send = send
         self._receivers = receivers
         self._counts = counts
+        self._names: dict[bytes, tuple[str, str]] = {}
         self._heads: dict[bytes, tuple[int, float, float]] = {}
         """Per topic its newest sequence, when to say so next, and the pause before that."""
         self._journal = ""
@@ -99,11 +100,18 @@ class Broadcast:
             else:
                 message = Events(journal, self._instance, records, follows, complete)
             self._send(envelope.encode_published(topic, message))
+        at = time.monotonic() + FIRST_HEAD
         for topic, entries in batch.items():
-            api, event, _, _ = topic.split(b"\0")
-            self.note_published(api.decode(), event.decode(), len(entries), sum([len(entry[2]) for entry in entries]))
+            name = self._names.get(topic) or self._name_of(topic)
+            self.note_published(*name, len(entries), sum([len(entry[2]) for entry in entries]))
             if journal and (topic in self._heads or len(self._heads) < MAX_HEADS):
-                self._heads[topic] = entries[-1][0], time.monotonic() + FIRST_HEAD, FIRST_HEAD
+                self._heads[topic] = entries[-1][0], at, FIRST_HEAD
+
+    def _name_of(self, topic: bytes) -> tuple[str, str]:
+        """Return the API and the event of a topic, and remember them: they are those that this process has."""
+        api, event, _ = envelope.split_topic(topic)
+        self._names[topic] = api, event
+        return api, event
 
     def note_published(self, api: str, event: str, count: int, size: int) -> None:
         """Count events that were published, and their bytes."""
@@ -150,6 +158,9 @@ class Broadcast:
 
 def _portions(entries: list[list[Any]], limit: int) -> list[list[Any]]:
     """Cut a topic's events into messages that are neither too many nor too large."""
+    count = len(entries)
+    if count <= MAX_RECORDS and count * RECORD_OVERHEAD + sum([len(entry[2]) for entry in entries]) <= limit:
+        return [entries]
     portions: list[list[Any]] = [[]]
     size = 0
     for entry in entries:

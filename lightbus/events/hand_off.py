@@ -81,11 +81,11 @@ class HandOffs:
             return
         try:
             waiter = partial(self._answer, fire, reply)
-            topic, stored = self._batcher.append(names, data, key, time.time(), id, fire, lambda: waiter)
+            topic, stored = self._batcher.append(names, data, key, time.time(), id, fire, waiter)
         except JournalError as error:
             reply(_not_stored(error))
             return
-        if isinstance(stored, Stored):
+        if stored is not None:
             self._answer(fire, reply, topic, stored)
 
     def refuse(self, error: LightbusException, reply: Reply) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import TypeAlias
 
@@ -131,6 +131,29 @@ class Publisher:
         message.publisher = self.identity.instance
         return name, stored.sequence
 
+    def begin(self, message: EventMessage, event: Event) -> Awaitable[object] | None:
+        """
+        Begin to have an event kept and published, on a loop; note in it where it is to be found.
+
+        Return what is to be awaited until it is kept; None where it is, and for one of best effort.
+        """
+        if event.delivery == "best_effort":
+            self._begin(message, event)
+            return None
+        if not self.batcher.is_on_loop():
+            return self._publish_elsewhere(message, event)
+        record = self.record(message)
+        key = None if event.key is None else key_of(event, message.kwargs)
+        message.publisher = self.identity.instance
+        kept: asyncio.Future[Stored] = asyncio.Future(loop=self.loop)
+        names = message.api_name, message.event_name
+        who = asyncio.current_task(self.loop)
+        _, stored = self.batcher.append(names, record, key, message.published_at, "", who, (message, kept))
+        if stored is None:
+            return kept
+        message.native_id = self.batcher.journal_id, stored[0]
+        return None
+
     async def publish_async(self, message: EventMessage, event: Event) -> Place | None:
         """Do the same on the node's loop, where all that is fired within one tick shares one commit."""
         if event.delivery == "best_effort" or not self.batcher.is_on_loop():
@@ -138,10 +161,10 @@ class Publisher:
         record = self.record(message)
         key = None if event.key is None else key_of(event, message.kwargs)
         names = message.api_name, message.event_name
-        who, make_waiter = asyncio.current_task(self.loop), self.loop.create_future
-        name, stored = self.batcher.append(names, record, key, message.published_at, "", who, make_waiter)
-        if isinstance(stored, asyncio.Future):
-            stored = await stored
+        who, kept = asyncio.current_task(self.loop), self.loop.create_future()
+        name, stored = self.batcher.append(names, record, key, message.published_at, "", who, kept)
+        if stored is None:
+            stored = await kept
         message.native_id = self.batcher.journal_id, stored[0]
         message.publisher = self.identity.instance
         return name, stored[0]
