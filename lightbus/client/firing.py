@@ -70,7 +70,7 @@ class Firing:
             return await self._fire(engine, api_name, name, kwargs, options)
         # This process publishes it, as nearly always where events are fired often: _fire, written out.
         event = api.get_event(name)
-        message = self.new_event(engine, event, api_name, name, kwargs, self._config.api(api_name))
+        message = self.new_event(engine, event, api_name, name, kwargs, self._config.api(api_name), None)
         kept = publisher.begin(message, event)
         if kept is not None:
             await kept
@@ -234,7 +234,7 @@ class Firing:
                 signature.validate(kwargs)
         elif settings.validation.outgoing and self._registration.schema.knows(api_name):
             self._registration.schema.validate_parameters(api_name, name, kwargs)
-        elif validate:
+        elif settings.validation.outgoing:
             self._schemas.check(api_name, name, kwargs, "events")
         return kwargs
 
