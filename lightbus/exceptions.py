@@ -25,11 +25,11 @@
     │   ├── DeformError                    a value cannot be put on the wire
     │   └── PayloadTooLarge                the message is over the size limit
     ├── NotReachable                       nobody is there who could do it; nothing was done
-    │   ├── UnknownApi                     no peer advertises the API
+    │   ├── UnknownApi                     no peer advertises the API (a LightbusTimeout, too)
     │   ├── UnknownProcedure               the API has no such procedure
     │   ├── EventNotFound                  the API has no such event
     │   ├── UnknownListener                no publisher knows the consumer group
-    │   ├── PeerUnreachable                it is advertised, but no peer answers
+    │   ├── PeerUnreachable                it is advertised, but no peer answers (likewise)
     │   ├── PeerRefused                    the peer does not accept our key, our bus or our claim
     │   └── PeerBusy                       every peer has as much to do as it takes on
     ├── LightbusTimeout                    the deadline passed; it may or may not have been done
@@ -287,8 +287,19 @@ class NotReachable(LightbusException):
     exit_code = 3
 
 
-class UnknownApi(NotReachable):
-    """No peer advertises this API. The message says which APIs are advertised, and near names."""
+class LightbusTimeout(LightbusException, TimeoutError):
+    """The deadline passed. A call may or may not have been executed."""
+
+    code = "timeout"
+    exit_code = 4
+
+
+class UnknownApi(NotReachable, LightbusTimeout):
+    """
+    No peer advertises this API. The message says which APIs are advertised, and near names.
+
+    Lightbus 1.x ran into a timeout there, so `except LightbusTimeout` catches it, too.
+    """
 
     code = "unknown_api"
 
@@ -311,8 +322,8 @@ class UnknownListener(NotReachable):
     code = "unknown_listener"
 
 
-class PeerUnreachable(NotReachable):
-    """The API is advertised, but none of the peers that advertise it answers."""
+class PeerUnreachable(NotReachable, LightbusTimeout):
+    """The API is advertised, but none of the peers that advertise it answers. A LightbusTimeout, too, as UnknownApi."""
 
     code = "peer_unreachable"
 
@@ -327,13 +338,6 @@ class PeerBusy(NotReachable):
     """Every peer of the API has as many requests queued as it takes on, or is shutting down."""
 
     code = "peer_busy"
-
-
-class LightbusTimeout(LightbusException, TimeoutError):
-    """The deadline passed. A call may or may not have been executed."""
-
-    code = "timeout"
-    exit_code = 4
 
 
 class PeerLost(LightbusException):

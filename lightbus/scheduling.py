@@ -45,12 +45,14 @@ class Timetable:
         function: `def` or `async def`, without arguments.
         waits: yields the seconds to wait before each run.
         also_run_immediately: whether it runs once at the start, too.
+        at_due: called before each run that is due: how long that takes shall not move the next one.
 
     """
 
     function: Callable[..., Any]
     waits: Callable[[], Iterator[float]]
     also_run_immediately: bool
+    at_due: Callable[[], Any] = lambda: None
 
     async def follow(self, run: RunUser) -> None:
         """Run the function by the clock until cancelled. Whatever it raises is logged, and ends nothing."""
@@ -58,6 +60,7 @@ class Timetable:
             await self._run(run)
         for wait in self.waits():
             await asyncio.sleep(wait)
+            self.at_due()
             await self._run(run)
 
     async def _run(self, run: RunUser) -> None:
@@ -103,9 +106,8 @@ def scheduled(function: Callable[..., Any], job: ScheduleJob, *, also_run_immedi
         job.do(lambda: None)
         while job.next_run is not None and (job.cancel_after is None or job.next_run <= job.cancel_after):
             yield max(0.0, (job.next_run - dt.datetime.now(job.next_run.tzinfo)).total_seconds())
-            job.run()
 
-    return Timetable(function=function, waits=waits, also_run_immediately=also_run_immediately)
+    return Timetable(function=function, waits=waits, also_run_immediately=also_run_immediately, at_due=job.run)
 
 
 def _check_callable(function: Any, by: str) -> None:

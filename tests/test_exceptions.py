@@ -88,3 +88,12 @@ def test_an_error_of_the_worker_survives_pickling() -> None:
 def test_near_names(name: str, known: list[str], text: str) -> None:
     """A misspelt name is answered with the names like it; for one of absurd length nobody looks."""
     assert did_you_mean(name, known) == text
+
+
+def test_nobody_there_is_a_timeout_too() -> None:
+    """Programs for 1.x catch a timeout where nobody serves an API; what else they catch is a call that was made."""
+    for kind in (exceptions.UnknownApi, exceptions.PeerUnreachable):
+        assert issubclass(kind, exceptions.LightbusTimeout)
+        assert issubclass(kind, exceptions.NotReachable)
+        assert kind("nobody").exit_code == exceptions.NotReachable.exit_code
+    assert not issubclass(exceptions.PeerBusy, exceptions.LightbusTimeout)

@@ -78,6 +78,7 @@ def test_what_would_fail_at_each_run_is_refused_where_it_is_written(function: An
         ({"seconds": -1}, "an interval above 0 that ends, as every(minutes=5), and was given seconds=-1."),
         ({"seconds": float("nan")}, "was given seconds=nan"),
         ({"minutes": "5"}, "every(minutes='5') is no interval: give a number, as every(minutes=5)"),
+        ({"weeks": float("inf")}, "was given weeks=inf"),
         ({"hours": None}, "every(hours=None) is no interval"),
     ],
 )
@@ -101,17 +102,54 @@ def test_every_does_not_drift(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_job_of_the_schedule_library() -> None:
-    """A job's own times decide, and it is told of each run."""
+    """A job's own times decide, and it is told of each run when that is due: however long it takes, nothing drifts."""
     job = schedule.Scheduler().every(2).seconds
-    waits = scheduled(print, job, also_run_immediately=False).waits()
+    timetable = scheduled(print, job, also_run_immediately=False)
+    waits = timetable.waits()
     first = next(waits)
     assert 1.5 < first <= 2
     assert job.next_run is not None
     planned = job.next_run
+    timetable.at_due()
     next(waits)
     assert job.last_run is not None
     assert job.next_run is not None
     assert job.next_run >= planned
+
+
+def test_next_run_is_planned_before_a_run() -> None:
+    """A function that takes long does not move the next run: the job is told before it, not after."""
+    job = schedule.Scheduler().every(1).seconds
+    planned: list[dt.datetime | None] = []
+
+    async def run(function: Callable[..., Any]) -> None:
+        planned.append(job.last_run)
+        raise asyncio.CancelledError
+
+    async def main() -> None:
+        task = asyncio.create_task(scheduled(print, job, also_run_immediately=False).follow(run))
+        while not planned:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(main())
+    assert planned[0] is not None
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        ({"milliseconds": 250}, 0.25),
+        ({"microseconds": 1000}, 0.001),
+        ({"weeks": 2, "days": 1, "hours": 1, "minutes": 1, "seconds": 1}, 1299661),
+    ],
+)
+def test_interval_has_the_units_of_timedelta(given: dict[str, Any], seconds: float) -> None:
+    """Every keyword of timedelta is one of every()."""
+    bus = create(service_name="timely")
+    bus.client.every(**given)(print)
+    assert next(bus.client.timetables[0].waits()) == pytest.approx(seconds, rel=0.01)
 
 
 def test_job_at_a_time_of_day() -> None:

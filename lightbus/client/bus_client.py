@@ -177,7 +177,7 @@ class BusClient:
         A running worker advertises it at once. `api_registry.remove(name)` takes it back.
 
         Raises:
-            InvalidApiRegistryEntry: `api` is no instance of an Api class, or the name is taken.
+            InvalidApiRegistryEntry: `api` is no instance of an Api class.
             InvalidName: `bus.<api>.<name>` could not lead to one of its names.
             InvalidDeclaration: an annotation names what cannot be sent.
 
@@ -255,11 +255,25 @@ class BusClient:
         minutes: float = 0,
         hours: float = 0,
         days: float = 0,
+        weeks: float = 0,
+        milliseconds: float = 0,
+        microseconds: float = 0,
         also_run_immediately: bool = False,
     ) -> Callable[[F], F]:
-        """Run the decorated function at a fixed interval, without drift. Raises InvalidSchedule."""
+        """
+        Run the decorated function at a fixed interval, without drift, in each worker. Raises InvalidSchedule.
+
+        What it raises is logged, and it runs again at its next time.
+        """
         return self._schedules.every(
-            seconds=seconds, minutes=minutes, hours=hours, days=days, also_run_immediately=also_run_immediately
+            seconds=seconds,
+            minutes=minutes,
+            hours=hours,
+            days=days,
+            weeks=weeks,
+            milliseconds=milliseconds,
+            microseconds=microseconds,
+            also_run_immediately=also_run_immediately,
         )
 
     @unknown_keywords_raise(InvalidSchedule)

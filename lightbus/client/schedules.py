@@ -20,6 +20,18 @@ logger = logging.getLogger("lightbus.client")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+SECONDS = {
+    "microseconds": 1e-6,
+    "milliseconds": 1e-3,
+    "seconds": 1,
+    "minutes": 60,
+    "hours": 3600,
+    "days": 86_400,
+    "weeks": 604_800,
+}
+"""How long a unit of an interval is."""
+
+
 class Schedules:
     """
     The part of a client that plans.
@@ -34,23 +46,18 @@ class Schedules:
         self._workers = workers
         self._background_tasks: list[Awaitable[Any]] = []
 
-    def every(
-        self,
-        *,
-        seconds: float = 0,
-        minutes: float = 0,
-        hours: float = 0,
-        days: float = 0,
-        also_run_immediately: bool = False,
-    ) -> Callable[[F], F]:
-        """Run the decorated function at a fixed interval, without drift. Raises InvalidSchedule."""
-        given = {"seconds": seconds, "minutes": minutes, "hours": hours, "days": days}
+    def every(self, *, also_run_immediately: bool = False, **given: float) -> Callable[[F], F]:
+        """
+        Run the decorated function at a fixed interval, without drift. Raises InvalidSchedule.
+
+        `given` is the interval, in units that timedelta has.
+        """
         for unit, count in given.items():
             if isinstance(count, bool) or not isinstance(count, (int, float)):
                 raise InvalidSchedule(
                     f"every({unit}={count!r:.100}) is no interval: give a number, as every({unit}=5)."
                 )
-        interval = seconds + 60 * minutes + 3600 * hours + 86400 * days
+        interval = sum(SECONDS[unit] * count for unit, count in given.items())
         if not 0 < interval < math.inf:
             said = ", ".join(f"{unit}={count!r}" for unit, count in given.items() if count) or "nothing"
             raise InvalidSchedule(

@@ -159,6 +159,7 @@ def _handlers(client: Served, outlet: Outlet, backends: Backends | None, *, serv
         receivers,
         when_handled=coordinator.when_handled,
         on_subscription=coordinator.subscribed,
+        validates=lambda api: engine.config.api(api).validation.incoming,
         max_message_size=engine.max_message_size,
     )
     server = Server(

@@ -46,6 +46,7 @@ class HandOffs:
         size: how large they may be.
         when_handled: calls back once all groups have handled an event of ours.
         counts: of the publisher: handed_off, repeated, refused.
+        validates: whether what comes in of an API is held against its schema.
 
     """
 
@@ -57,7 +58,9 @@ class HandOffs:
         size: RecordSize,
         when_handled: WhenHandled,
         counts: Counter[str],
+        validates: Callable[[str], bool] = lambda api: True,
     ) -> None:
+        self._validates = validates
         self._identity = identity
         self._apis = apis
         self._batcher = batcher
@@ -103,7 +106,7 @@ class HandOffs:
         if target != self._identity.instance:
             raise PeerRefused(f"the event was meant for the instance {target}, and this is {self._identity}.")
         event = self._apis.get(api).get_event(name)
-        kwargs, data, id = _completed(event, record)
+        kwargs, data, id = _completed(event, record, validates=self._validates(api))
         self._size.check(f"{api}.{name}", data)
         return event, kwargs, data, id
 
@@ -128,11 +131,12 @@ def _not_stored(error: JournalError) -> Error:
     return Error(error.code, str(error), False, {"elsewhere": True})
 
 
-def _completed(event: Event, data: bytes) -> tuple[dict[str, Any], bytes, str]:
+def _completed(event: Event, data: bytes, *, validates: bool) -> tuple[dict[str, Any], bytes, str]:
     """Return arguments, record and id of an event with what its sender, who may not know the Api, left out."""
     record = envelope.decode_record(data)
     kwargs = event.signature.fill_defaults(record.kwargs)
-    event.signature.validate(kwargs)
+    if validates:
+        event.signature.validate(kwargs)
     if kwargs is record.kwargs and record.version == event.version:
         return kwargs, data, record.id
     return kwargs, envelope.encode_record(record._replace(kwargs=kwargs, version=event.version)), record.id

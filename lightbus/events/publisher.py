@@ -53,6 +53,7 @@ class Publisher:
         when_handled: calls back once all groups have handled an event of ours.
         on_subscription: is told of every subscription that asks for no marker.
         max_message_size: bytes that a frame may have.
+        validates: whether what is handed off of an API is held against its schema.
 
     Attributes:
         batcher: stores events.
@@ -72,6 +73,7 @@ class Publisher:
         when_handled: WhenHandled,
         on_subscription: Subscriptions,
         max_message_size: int,
+        validates: Callable[[str], bool] = lambda api: True,
     ) -> None:
         self.identity = identity
         self.counts: Counter[str] = Counter()
@@ -81,7 +83,7 @@ class Publisher:
         self.loop = self.batcher.loop
         self.published, self.published_bytes = self.broadcast.published, self.broadcast.published_bytes
         self._size = RecordSize(max_message_size)
-        self.hand_offs = HandOffs(identity, apis, self.batcher, self._size, when_handled, self.counts)
+        self.hand_offs = HandOffs(identity, apis, self.batcher, self._size, when_handled, self.counts, validates)
         self._when_handled = when_handled
         self._on_subscription = on_subscription
 

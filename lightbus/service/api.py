@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import FunctionType, MappingProxyType, MethodType
@@ -39,6 +40,9 @@ __all__ = [
     "WildcardParameter",
     "left_out",
 ]
+
+
+logger = logging.getLogger("lightbus.client")
 
 
 class Api:
@@ -164,10 +168,10 @@ class ApiRegistry:
 
     def add(self, api: Api) -> None:
         """
-        Add an Api.
+        Add an Api. One that has its name is replaced, with a warning where that is of another class.
 
         Raises:
-            InvalidApiRegistryEntry: it is no instance of an Api, or there is one of this name.
+            InvalidApiRegistryEntry: it is no instance of an Api.
 
         """
         if isinstance(api, type) and issubclass(api, Api):
@@ -180,10 +184,13 @@ class ApiRegistry:
                 f"{what} is no Api. Make a class that inherits from lightbus.Api, and register an instance of it."
             )
         other = self._apis.get(api.meta.name)
-        if other is not None:
-            raise InvalidApiRegistryEntry(
-                f"An Api named '{api.meta.name}' is registered already, an instance of '{_name_of(other)}'. "
-                "Rename one of the two, or remove the first."
+        if other is not None and _name_of(other) != _name_of(api):
+            logger.warning(
+                "The Api '%s' is an instance of '%s' from now on, and no longer of '%s': both have that name. Rename "
+                "one of the two if both are wanted",
+                api.meta.name,
+                _name_of(api),
+                _name_of(other),
             )
         self._apis = {**self._apis, api.meta.name: api}
 

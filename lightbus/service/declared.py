@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
 from ..exceptions import InvalidApiEventConfiguration, InvalidName, MisconfiguredApiOptions, did_you_mean
@@ -22,6 +22,10 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _API_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z_][A-Za-z0-9_-]*)*")
 
 
+_OPTIONS = ("name", "internal", "version")
+"""What a class Meta says to us; whatever else it has is the program's own."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiMeta:
     """
@@ -32,11 +36,20 @@ class ApiMeta:
         internal: whether lists for people leave it out.
         version: of the Api; events carry it.
 
+    Further ones that a class has are attributes, too: `api.meta.owner`.
+
     """
 
     name: str
     internal: bool = False
     version: int = 1
+    others: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """What else the class Meta has, by name."""
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_") and name != "others" and name in self.others:
+            return self.others[name]
+        raise AttributeError(f"The class Meta of the Api '{self.name}' has no '{name}'.")
 
     def __post_init__(self) -> None:
         check_api_name(self.name)
@@ -54,18 +67,21 @@ class ApiMeta:
 
         """
         declared = getattr(api, "Meta", None)
+        if declared is not None and not isinstance(declared, type):
+            raise MisconfiguredApiOptions(f"{api.__qualname__}.Meta is {declared!r:.100}. Write it as `class Meta:`.")
         options = {name: getattr(declared, name) for name in dir(declared) if not name.startswith("_")}
-        for unknown in options.keys() - cls.__slots__:  # first, since it may be a `name` that was misspelt
-            near = did_you_mean(unknown, cls.__slots__)
-            raise MisconfiguredApiOptions(
-                f"{api.__qualname__}.Meta has an unknown option '{unknown}'.{near} Known: {', '.join(cls.__slots__)}."
-            )
+        others = {name: options.pop(name) for name in options.keys() - _OPTIONS}
+        for unknown in others:  # first, since it may be a `name` that was misspelt
+            if near := did_you_mean(unknown, _OPTIONS):
+                raise MisconfiguredApiOptions(
+                    f"{api.__qualname__}.Meta has an unknown option '{unknown}'.{near} Known: {', '.join(_OPTIONS)}."
+                )
         if "name" not in options:
             raise MisconfiguredApiOptions(
                 f"The Api class {api.__qualname__} has no name. "
                 f'Add to it: `class Meta: name = "{api.__name__.removesuffix("Api").lower() or "my_api"}"`.'
             )
-        return cls(**options)
+        return cls(**options, others=others)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..exceptions import InvalidName, InvalidSchema
+from ..exceptions import InvalidName, InvalidSchema, ValidationError, did_you_mean
 from ..typing import JsonSchema, Kwargs
 from .declared import check_api_name
 from .validating import CompiledSchema
@@ -32,6 +32,7 @@ class ForeignSignature:
     """
 
     def __init__(self, label: str, parts: Mapping[str, JsonSchema]) -> None:
+        self._label = label
         self.parameter_schema = parts["parameters"]
         self.response_schema = parts.get("response")
         self._exact, self._required = _at_first_sight(self.parameter_schema)
@@ -56,7 +57,27 @@ class ForeignSignature:
             ValidationError: they do not satisfy the schema.
 
         """
-        self._parameters.validate(kwargs)
+        self._check_names(kwargs)
+        problem = self._parameters.problem(kwargs)
+        if problem is not None:
+            raise ValidationError(f"{self._label}: {problem}.")
+
+    def _check_names(self, kwargs: Kwargs) -> None:
+        """Say of a name that is wrong or missing what a declared Api says of it."""
+        schema: Any = self.parameter_schema
+        properties = schema.get("properties") if isinstance(schema, dict) else None
+        if not isinstance(properties, dict):
+            return
+        known = [str(name) for name in properties]
+        for name in kwargs if schema.get("additionalProperties") is False else ():
+            if name not in properties:
+                near = did_you_mean(str(name), known)
+                raise ValidationError(
+                    f"{self._label} has no parameter '{name}'.{near} It has: {', '.join(known) or 'none'}."
+                )
+        for name in known:
+            if name in self._required and name not in kwargs:
+                raise ValidationError(f"{self._label} needs the argument '{name}', which is missing.")
 
     def validate_received(self, kwargs: Kwargs) -> None:
         """

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..exceptions import DeformError, InvalidEventArguments, InvalidParameters, ValidationError, did_you_mean
+from ..exceptions import DeformError, ValidationError, did_you_mean
 from ..typing import JsonSchema, Kwargs
 from ..wire.codec import json_form
 from .parameters import Parameter, WildcardParameter, annotation_text, empty, exact_types, of_function
@@ -238,14 +238,15 @@ class Signature:
         return kinds is not None and (not kinds or type(value) in kinds)
 
     def _check_names(self, kwargs: Kwargs) -> None:
-        wrong = InvalidParameters if self.kind == "RPC" else InvalidEventArguments
         for name in kwargs:
             if name not in self._names and self.wildcard is None:
                 near = did_you_mean(str(name), self._names)
-                raise wrong(f"{self._label} has no parameter '{name}'.{near} {self._declaration}")
+                raise ValidationError(f"{self._label} has no parameter '{name}'.{near} {self._declaration}")
         for each in self.parameters:
             if each.is_required and each.name not in kwargs:
-                raise wrong(f"{self._label} needs the argument '{each.name}', which is missing. {self._declaration}")
+                raise ValidationError(
+                    f"{self._label} needs the argument '{each.name}', which is missing. {self._declaration}"
+                )
 
     def _cast(self, caster: Caster, values: Kwargs, *, strict: bool) -> Kwargs:
         from .casting import CastFailed

@@ -46,9 +46,9 @@ def worker(hub: MemoryBus) -> BusPath:
 def test_strict_validation_asks_the_peer_first(hub: MemoryBus, worker: BusPath, door: Door) -> None:
     """What does not satisfy the peer's schema never leaves, and the error says whose schema it is."""
     bus = hub.create(STRICT)
-    with pytest.raises(ValidationError, match=r"orders\.place .*'x'.*\(says the schema of orders "):
+    with pytest.raises(ValidationError, match=r"orders\.place: amount is 'x'.*\(says the schema of orders "):
         door.call(bus.orders.place, sku="tea", amount="x")
-    with pytest.raises(ValidationError, match="'amuont' was unexpected"):
+    with pytest.raises(ValidationError, match=r"no parameter 'amuont'\. Did you mean 'amount'"):
         door.call(bus.orders.place, sku="tea", amuont=1)
     with pytest.raises(ValidationError, match="says the schema of orders"):
         door.fire(bus.orders.placed, sku="tea", day="yesterday")

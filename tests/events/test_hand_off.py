@@ -50,8 +50,8 @@ def test_the_key_of_whoever_hands_off_counts() -> None:
         ("seen", {"api": "auht"}, "unknown_api", "Did you mean 'auth'?"),
         ("sene", {}, "event_not_found", "Did you mean 'seen'?"),
         ("seen", {"record": b"\xc1"}, "protocol_error", "cannot be decoded"),
-        ("seen", {"kwargs": {"what": 1, "else": 2}}, "invalid_event_arguments", "has no parameter 'else'"),
-        ("seen", {"kwargs": {}}, "invalid_event_arguments", "needs the argument 'what'"),
+        ("seen", {"kwargs": {"what": 1, "else": 2}}, "validation_error", "has no parameter 'else'"),
+        ("seen", {"kwargs": {}}, "validation_error", "needs the argument 'what'"),
         ("user_registered", {"kwargs": {"username": "s", "age": "old"}}, "validation_error", "age is 'old'"),
         ("seen", {"kwargs": {"what": "x" * 8000}}, "payload_too_large", "arguments of auth.seen take 8"),
     ],
@@ -67,6 +67,17 @@ def test_what_is_handed_off_wrongly_is_refused(event: str, fields: dict[str, Any
         assert (out.journals.journal.size, out.publisher.counts["refused"]) == ((0, 0), 1)
 
     run(test, max_message_size=8000 + FRAME_OVERHEAD)
+
+
+def test_what_is_not_to_be_validated_is_taken() -> None:
+    """Where an API says `validate: false`, that is so for what others hand off, too."""
+
+    async def test(out: Out) -> None:
+        out.publisher.hand_offs._validates = lambda api: api != "auth"
+        answer = await out.hand_off("seen", kwargs={"else": 2})
+        assert isinstance(answer, Accepted)
+
+    run(test)
 
 
 def test_an_event_for_another_instance_is_refused() -> None:

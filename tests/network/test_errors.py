@@ -115,14 +115,18 @@ def test_positional_arguments(bus: BusPath) -> None:
 
 
 def test_wrong_arguments(bus: BusPath, door: Door) -> None:
-    """Missing, unknown and wrongly typed arguments are named, with the declaration and the peer that says so."""
+    """
+    Missing, unknown and wrongly typed arguments are named, with the peer that says so.
+
+    It gives its declaration; what comes after is held against its schema, and does not leave.
+    """
     for arguments, problem in (
         ({}, r"needs the argument 'a', which is missing\. It is declared as add\(a: int, b: int = 1\) -> int"),
-        ({"a": 1, "bb": 2}, r"has no parameter 'bb'\. Did you mean 'b'\? It is declared as add\("),
-        ({"a": "x"}, r'a is \'x\', but it is not of type "integer"\. It is declared as add\('),
+        ({"a": 1, "bb": 2}, r"has no parameter 'bb'\. Did you mean 'b'\? It has: a, b"),
+        ({"a": "x"}, r'a is \'x\', but it is not of type "integer"\.'),
         ({"a": True}, "a is True"),
     ):
-        with pytest.raises(InvalidParameters, match=rf"^trouble\.add.*{problem}.*\(says trouble "):
+        with pytest.raises(InvalidParameters, match=rf"^trouble\.add.*{problem}.*\(says (the schema of )?trouble "):
             door.call(bus.trouble.add, **arguments)
 
 

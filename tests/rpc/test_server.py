@@ -365,8 +365,8 @@ def test_only_procedures_can_be_called(name: str) -> None:
 @pytest.mark.parametrize(
     ("kwargs", "code", "text"),
     [
-        ({"one": 1}, "invalid_parameters", "needs the argument 'other'"),
-        ({"one": 1, "other": 2, "third": 3}, "invalid_parameters", "has no parameter 'third'"),
+        ({"one": 1}, "validation_error", "needs the argument 'other'"),
+        ({"one": 1, "other": 2, "third": 3}, "validation_error", "has no parameter 'third'"),
         ({"one": 1, "other": "two"}, "validation_error", "other is 'two'"),
     ],
 )

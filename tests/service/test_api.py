@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -286,7 +287,7 @@ def test_an_unknown_api_is_met_with_near_names() -> None:
 
 
 def test_what_cannot_be_registered() -> None:
-    """A class is refused with the line to write; a second Api of one name, and other objects, likewise."""
+    """A class is refused with the line to write, and so are other objects."""
     registry = ApiRegistry()
     with pytest.raises(
         InvalidApiRegistryEntry, match=r"Register an instance: bus\.client\.register_api\(AuthApi\(\)\)"
@@ -294,9 +295,32 @@ def test_what_cannot_be_registered() -> None:
         registry.add(AuthApi)  # type: ignore[arg-type]
     with pytest.raises(InvalidApiRegistryEntry, match="An instance of 'int' is no Api"):
         registry.add(5)  # type: ignore[arg-type]
-    registry.add(AuthApi())
-    with pytest.raises(InvalidApiRegistryEntry, match="'auth' is registered already"):
-        registry.add(AuthApi())
+
+
+def test_a_second_api_of_a_name_takes_the_place_of_the_first(caplog: pytest.LogCaptureFixture) -> None:
+    """As in 1.x; one of another class is warned of, since both may have been wanted."""
+    registry = ApiRegistry()
+    for api in (AuthApi(), again := AuthApi()):
+        registry.add(api)
+    assert registry.all() == [again]
+    assert caplog.messages == []
+    registry.add(api_named("auth"))
+    assert "'auth' is an instance of 'Made' from now on, and no longer of 'AuthApi'" in caplog.text
+    assert registry.names() == ["auth"]
+
+
+def test_further_options_stay_on_meta() -> None:
+    """What a class Meta has besides is the program's own; what looks like one of ours is not."""
+    meta = api_named("x", owner="team", tags=["a"]).meta
+    assert (meta.owner, meta.tags, meta.others["owner"]) == ("team", ["a"], "team")
+    with pytest.raises(AttributeError, match="The class Meta of the Api 'x' has no 'missing'"):
+        _ = meta.missing
+    assert len({meta, api_named("x", owner="others").meta}) == 1
+    assert copy.copy(meta).owner == "team"
+    made = type("Made", (Api,), {})
+    made.Meta = {"name": "x"}  # type: ignore[attr-defined]
+    with pytest.raises(MisconfiguredApiOptions, match=r"Made\.Meta is \{'name': 'x'\}\. Write it as `class Meta:`"):
+        made()
 
 
 def test_a_wrong_name_is_met_with_names_of_the_other_kind() -> None:
