@@ -295,11 +295,7 @@ class LightbusTimeout(LightbusException, TimeoutError):
 
 
 class UnknownApi(NotReachable, LightbusTimeout):
-    """
-    No peer advertises this API. The message says which APIs are advertised, and near names.
-
-    Lightbus 1.x ran into a timeout there, so `except LightbusTimeout` catches it, too.
-    """
+    """No peer advertises this API; the message says which are, and near names. In 1.x that was a timeout."""
 
     code = "unknown_api"
 
