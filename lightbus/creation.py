@@ -113,13 +113,15 @@ def _check_factories(**factories: Any) -> None:
             )
 
 
-def import_bus_module(name: str | None = None) -> ModuleType:
+def import_bus_module(name: str | None = None, *, bus_module_name: str | None = None) -> ModuleType:
     """
-    Import the bus module: `name`, else `LIGHTBUS_MODULE`, else `bus`; the working directory is looked in, too.
+    Import the bus module: `name` (`bus_module_name` in 1.x), else `LIGHTBUS_MODULE`, else `bus`.
+
+    The working directory is looked in, too.
 
     Raises FailedToImportBusModule, with the module's own exception as its cause.
     """
-    name = name or os.environ.get("LIGHTBUS_MODULE") or DEFAULT_MODULE
+    name = name or bus_module_name or os.environ.get("LIGHTBUS_MODULE") or DEFAULT_MODULE
     directory = os.getcwd()
     if directory not in sys.path:
         sys.path.insert(0, directory)
@@ -143,8 +145,13 @@ def import_bus_module(name: str | None = None) -> ModuleType:
         ) from error
 
 
-def get_bus(module: ModuleType | str | None = None) -> BusPath:
-    """Return the bus that a bus module made: `bus`, or else the only BusPath in it. Raises NoBusFoundInBusModule."""
+def get_bus(module: ModuleType | str | None = None, *, bus_module_name: str | None = None) -> BusPath:
+    """
+    Return the bus that a bus module (in 1.x `bus_module_name`) made: `bus`, or else the only BusPath in it.
+
+    Raises NoBusFoundInBusModule.
+    """
+    module = module or bus_module_name
     found = module if isinstance(module, ModuleType) else import_bus_module(module)
     bus = getattr(found, "bus", None)
     if isinstance(bus, BusPath):

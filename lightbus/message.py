@@ -178,6 +178,20 @@ class EventMessage(_Traced):
         """The event's name: upstream Lightbus calls it so."""
         return self.event_name
 
+    def get_metadata(self) -> dict[str, Any]:
+        """Return what Lightbus 1.x keeps of an event beside its arguments."""
+        return {
+            "api_name": self.api_name,
+            "event_name": self.event_name,
+            "id": self.id,
+            "version": self.version,
+            "native_id": self.native_id,
+        }
+
+    def get_kwargs(self) -> Kwargs:
+        """Return the arguments."""
+        return self.kwargs
+
     @property
     def canonical_name(self) -> str:
         """`"auth.user_registered"`."""

@@ -366,6 +366,9 @@ class BusClient:
         """Ask a running worker to stop; from any thread or handler."""
         self._workers.request_stop()
 
+    stop_loop = request_shutdown
+    """Its name in 1.x."""
+
     def close(self) -> None:
         """Leave the bus and close everything; bounded. Idempotent. An event loop uses `close_async`."""
         forbid_in_loop("close()", "bus.client.close_async()")
