@@ -82,6 +82,14 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def stores(session: nox.Session) -> None:
+    """Measure what keeps events side by side: journals, and a JetStream of one server and of three (`--events`)."""
+    _install_wheel(session)
+    session.install(*_dev("nats-py"))
+    session.run("python", "tests/bench/stores.py", *session.posargs)
+
+
+@nox.session
 def chaos(session: nox.Session) -> None:
     """Kill, stop, restart and beset processes while events flow, and show that none is lost (`--minutes`, `--seed`)."""
     _install_wheel(session)
@@ -92,7 +100,7 @@ def chaos(session: nox.Session) -> None:
 def leaders(session: nox.Session) -> None:
     """Kill the leader of a JetStream again and again while events flow, and show that none is lost (`--events`)."""
     _install_wheel(session)
-    session.install("nats-py")
+    session.install(*_dev("nats-py"))
     session.run("python", "tests/chaos/leaders.py", *session.posargs)
 
 

@@ -35,7 +35,7 @@ __all__ = ["BackendPublisher", "EventPublisher"]
 
 logger = logging.getLogger("lightbus.publishing")
 
-PUBLISH_TIMEOUT = 10.0
+PUBLISH_TIMEOUT = 30.0
 """Seconds after which a backend that does not answer has not kept an event, as far as we know."""
 
 IN_OUTBOX = "No group can have handled it yet: its event backend cannot be reached, and the event waits in the outbox"

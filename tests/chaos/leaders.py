@@ -115,7 +115,7 @@ def leaders(events: int, *, every: float, least: int = 1, seed: int = 0) -> Lead
             for _ in range(count):
                 members.append(hub.create(settings, service_name=name))
                 members[-1].shop.sold.listen(found.groups[name], listener_name="desk", bus_options={"since": "0"})
-        hub.start(shop, *members)
+        hub.start(shop, *members, timeout=60.0)
         stream = Places(shop.client.engine.identity.bus, "shop").stream
         wait_until(lambda: cluster.leader(stream), 60.0)
         fired = threading.Event()
