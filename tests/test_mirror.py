@@ -20,7 +20,6 @@ NOTHING_TO_TEST = {
 
 YET_WITHOUT = {
     "adapters/nats/connection.py",
-    "adapters/nats/group_records.py",
     "cli/commands/dead.py",
     "cli/commands/describe.py",
     "cli/commands/fire.py",

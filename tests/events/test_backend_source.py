@@ -36,7 +36,7 @@ def kept(sequence: int) -> KeptEvent:
     return KeptEvent(sequence, envelope.encode_record(record))
 
 
-class Shelf:
+class Place:
     """Where events are: answers what it is asked, from what it has; notes what it is told."""
 
     def __init__(self) -> None:
@@ -76,6 +76,7 @@ class Shelf:
 
     async def release(self, partitions: frozenset[int]) -> None:
         """Note what is given back."""
+        self._fail()
         self.released.append(partitions)
 
     async def close(self, *, is_done: bool = True) -> None:
@@ -89,26 +90,26 @@ class Shelf:
 
 
 class Backend(MemoryEventBackend):
-    """Has everybody subscribe to one journals."""
+    """Has everybody subscribe to one place."""
 
-    def __init__(self, journals: Shelf) -> None:
+    def __init__(self, place: Place) -> None:
         super().__init__(BackendContext(bus="source", instance="1" * 16))
-        self.journals = journals
+        self.place = place
         self.refusals = 0
 
-    async def subscribe(self, request: SubscriptionRequest, inbox: EventInbox) -> Shelf:  # type: ignore[override]
-        """Return the journals."""
+    async def subscribe(self, request: SubscriptionRequest, inbox: EventInbox) -> Place:  # type: ignore[override]
+        """Return the place."""
         if self.refusals:
             self.refusals -= 1
             raise EventBackendError("It is away.")
-        return self.journals
+        return self.place
 
 
 class Play:
     """A listener to all of an API, at work."""
 
     def __init__(self, concurrency: int) -> None:
-        self.journals = Shelf()
+        self.place = Place()
         self.seen: list[int] = []
         self.context = Context()
 
@@ -118,7 +119,7 @@ class Play:
         self.runner = ListenerRunner(
             self.context, replace(listener(handle), concurrency=concurrency), lambda runner, reason: None
         )
-        self.backend = Backend(self.journals)
+        self.backend = Backend(self.place)
         request = SubscriptionRequest(api="shop", events=("*",), group="mail", member="1" * 16)
         losses = LossReports(self.context, self.runner.queue.counts)
         self.source = BackendSource(self.backend, self.runner.queue, request, losses)
@@ -150,17 +151,17 @@ def test_page_that_is_ahead_of_the_news_waits() -> None:
     """What a page has of one topic behind all that was told waits for the other topics, in which more may be before."""
 
     async def test(play: Play) -> None:
-        play.journals.events = {FIRST: [1, 4], SECOND: [2, 3]}
+        play.place.events = {FIRST: [1, 4], SECOND: [2, 3]}
         play.tell((FIRST, 1))
         await play.sees(1)
         await wait_until_async(lambda: play.runner.queue.backlog == 1)  # 4 is here
-        play.journals.held_back.clear()
+        play.place.held_back.clear()
         play.tell((SECOND, 3))
-        await wait_until_async(lambda: (SECOND, 0) in play.journals.asked)
+        await wait_until_async(lambda: (SECOND, 0) in play.place.asked)
         play.tell((FIRST, 4))
         await asyncio.sleep(0)
         assert play.seen == [1]
-        play.journals.held_back.set()
+        play.place.held_back.set()
         await play.sees(1, 2, 3, 4)
 
     run(test)
@@ -170,7 +171,7 @@ def test_page_is_handed_out_at_once_where_order_is_not_promised() -> None:
     """With `concurrency` above 1 topics do not wait for one another."""
 
     async def test(play: Play) -> None:
-        play.journals.events = {FIRST: [1, 4], SECOND: [2, 3]}
+        play.place.events = {FIRST: [1, 4], SECOND: [2, 3]}
         play.tell((FIRST, 1))
         await play.sees(1, 4)
 
@@ -187,12 +188,12 @@ def test_what_a_backend_does_not_answer_is_asked_again(concurrency: int, monkeyp
         play = Play(concurrency)
         play.backend.refusals = 2
         await play.source.start()
-        play.journals.fails = 2
-        play.journals.events[FIRST] = [1, 2]
+        play.place.fails = 2
+        play.place.events[FIRST] = [1, 2]
         play.tell((FIRST, 2))
         await play.sees(1, 2)
-        play.journals.fails = 2
-        await wait_until_async(lambda: play.journals.acked.get(FIRST) == 2)
+        play.place.fails = 2
+        await wait_until_async(lambda: play.place.acked.get(FIRST) == 2)
         assert play.seen == [1, 2]
         await play.runner.stop(1.0)
         await play.source.close()
@@ -200,8 +201,9 @@ def test_what_a_backend_does_not_answer_is_asked_again(concurrency: int, monkeyp
     asyncio.run(main())
 
 
-def test_partitions_are_given_back_once_what_is_at_hand_is_done() -> None:
+def test_partitions_are_given_back_once_what_is_at_hand_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     """And acknowledged before; what waits of them is dropped."""
+    monkeypatch.setattr("lightbus.events.backend_source.AGAIN_AFTER", 0.01)
 
     async def main() -> None:
         play = Play(1)
@@ -217,20 +219,21 @@ def test_partitions_are_given_back_once_what_is_at_hand_is_done() -> None:
         losses = LossReports(play.context, play.runner.queue.counts)
         source = play.source = BackendSource(play.backend, play.runner.queue, request, losses)
         await source.start()
-        play.journals.events[FIRST] = [1, 2]
+        play.place.events[FIRST] = [1, 2]
         play.tell((FIRST, 2))
         await begun.wait()
         source.revoke(frozenset({1}))
         await asyncio.sleep(0)
-        assert play.journals.released == []
+        assert play.place.released == []
         done.set()
-        await wait_until_async(lambda: play.journals.released == [frozenset({1})])
-        assert (play.seen, play.journals.acked) == ([1], {FIRST: 1})
+        await wait_until_async(lambda: play.place.released == [frozenset({1})])
+        assert (play.seen, play.place.acked) == ([1], {FIRST: 1})
+        play.place.fails = 2  # it is said until it is heard: nobody else has the partition before
         source.revoke(frozenset({2}))
-        await wait_until_async(lambda: play.journals.released[1:] == [frozenset({2})])
+        await wait_until_async(lambda: play.place.released[1:] == [frozenset({2})])
         await play.runner.stop(1.0)
         await source.close()
-        assert play.journals.closed == [True]
+        assert play.place.closed == [True]
 
     asyncio.run(main())
 
@@ -239,7 +242,7 @@ def test_events_that_were_deleted_are_reported(caplog: pytest.LogCaptureFixture)
     """With where to have more kept."""
 
     async def test(play: Play) -> None:
-        play.journals.lost, play.journals.events[FIRST] = 3, [7]
+        play.place.lost, play.place.events[FIRST] = 3, [7]
         play.tell((FIRST, 7))
         await play.sees(7)
         assert play.runner.queue.counts["lost"] == 3
@@ -253,11 +256,11 @@ def test_what_was_handled_elsewhere_is_not_given_again() -> None:
     """Another source of the same events has had them."""
 
     async def test(play: Play) -> None:
-        play.journals.events[FIRST] = [1, 2, 3]
+        play.place.events[FIRST] = [1, 2, 3]
         play.tell((FIRST, 1))
         play.source.was_handled((play.backend.store("shop"), *FIRST), 2)
         play.tell((FIRST, 3))
-        await wait_until_async(lambda: play.journals.acked.get(FIRST) == 3)
+        await wait_until_async(lambda: play.place.acked.get(FIRST) == 3)
         assert 2 not in play.seen
 
     run(test)

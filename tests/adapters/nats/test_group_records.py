@@ -1,0 +1,110 @@
+"""What is on record of groups: written over what is known only, and learned anew where that is something else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from helpers import wait_until_async
+from helpers.nats_servers import NatsServer
+from lightbus.adapters.nats.connection import NatsConnection
+from lightbus.adapters.nats.group_records import GroupRecordsBucket
+from lightbus.adapters.nats.settings import NatsSettings
+
+KEY = "part.mail.1"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[NatsServer]:
+    """Run a server."""
+    with NatsServer() as server:
+        yield server
+
+
+def run(
+    server: NatsServer,
+    name: str,
+    test: Callable[[GroupRecordsBucket, GroupRecordsBucket], Awaitable[None]],
+    **given: Any,
+) -> None:
+    """Run a test with the records of two processes."""
+
+    async def main() -> None:
+        connections = [NatsConnection(NatsSettings(servers=(server.url,), **given)) for _ in range(2)]
+        buckets = [GroupRecordsBucket(connection, name) for connection in connections]
+        try:
+            for bucket, connection in zip(buckets, connections, strict=True):
+                await bucket.open(await connection.jetstream())
+            await test(*buckets)
+        finally:
+            for bucket, connection in zip(buckets, connections, strict=True):
+                bucket.close()
+                await connection.close()
+
+    asyncio.run(main())
+
+
+def test_others_hear_of_what_is_written(server: NatsServer) -> None:
+    """Whoever observes is told the key; what is deleted is on record no more."""
+
+    async def test(ours: GroupRecordsBucket, theirs: GroupRecordsBucket) -> None:
+        heard: list[str] = []
+        end = theirs.observe(heard.append)
+        await ours.put(KEY, {"owner": "a"})
+        await wait_until_async(lambda: KEY in theirs.records)
+        assert theirs.records[KEY].value == {"owner": "a"}
+        await ours.delete(KEY)
+        await wait_until_async(lambda: KEY not in theirs.records)
+        assert set(heard) == {KEY}
+        end()
+
+    run(server, "heard", test)
+
+
+def test_what_is_not_known_is_not_written_over(server: NatsServer) -> None:
+    """It is learned instead, also where it is a record of our own that we did not hear of."""
+
+    async def test(ours: GroupRecordsBucket, theirs: GroupRecordsBucket) -> None:
+        await ours.put(KEY, {"count": 1})
+        await wait_until_async(lambda: KEY in theirs.records)
+        stale = theirs.records[KEY]
+        await ours.put(KEY, {"count": 2})
+        theirs.records[KEY] = stale  # nothing was heard of that
+        assert await theirs.replace(KEY, {"count": 9}) is False
+        assert theirs.records[KEY].value == {"count": 2}
+        assert await theirs.replace(KEY, {"count": 3}) is True
+
+    run(server, "unknown", test)
+
+
+def test_change_is_made_to_what_is_there(server: NatsServer) -> None:
+    """Of two that count at the same time none is lost; what becomes None is left as it is."""
+
+    def counted(value: dict[str, int] | None) -> dict[str, int]:
+        return {"count": (value or {"count": 0})["count"] + 1}
+
+    async def test(ours: GroupRecordsBucket, theirs: GroupRecordsBucket) -> None:
+        await asyncio.gather(*(each.update(KEY, counted) for each in [ours, theirs] * 10))
+        await wait_until_async(lambda: ours.records[KEY].value == theirs.records[KEY].value == {"count": 20})
+        assert await ours.update(KEY, lambda value: None) is None
+        assert ours.records[KEY].value == {"count": 20}
+
+    run(server, "counted", test)
+
+
+def test_who_hears_nothing_knows_it(server: NatsServer) -> None:
+    """Where nothing could be written lately it is not known what others write; it begins anew with what is heard."""
+
+    async def test(ours: GroupRecordsBucket, theirs: GroupRecordsBucket) -> None:
+        await ours.put(KEY, {})
+        assert ours.is_current
+        since = ours.current_since
+        await wait_until_async(lambda: not ours.is_current)
+        await ours.put(KEY, {})
+        await wait_until_async(lambda: ours.is_current)
+        assert ours.current_since > since
+
+    run(server, "current", test, member_timeout=0.2)
