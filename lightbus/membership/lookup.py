@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
 
-from ..core.registry import PeerState, Registry
+from ..core.registry import CROWD, PeerState, Registry
 from ..core.resolver import explain
 from ..deadline import Deadline
 from ..exceptions import LightbusException
@@ -18,6 +18,12 @@ __all__ = ["Lookup", "NodeStopped"]
 RETURN_TIME = 5.0
 """Seconds after a peer was lost, or began to leave, for which its successor is worth waiting for."""
 
+
+CROWD_PATIENCE = 15
+"""
+Times the usual wait for which a name is looked for where a crowd is announced that does not answer: a flood of
+announcements may drown the one that is real for seconds.
+"""
 
 QUIET = 0.2
 """Seconds without news after which whoever looks around has seen everybody: peers tell each other at once."""
@@ -184,12 +190,16 @@ class Lookup:
     def _patience(self, api: str, asked_at: float, leaving: Collection[str]) -> float:
         """Return for how many more seconds it makes sense to wait for an API."""
         now = time.monotonic()
-        until = self._started_at + self._wait
+        until = self._started_at + self._wait * (CROWD_PATIENCE if self._is_crowded() else 1)
         if self._dialler.may_find(api) or self._is_untried(api):
             until = max(until, asked_at + HELLO_TIMEOUT)  # by then an attempt that was on its way has ended
         if leaving or self._may_return(api, now):
             until = max(until, asked_at + self._wait)
         return until - now
+
+    def _is_crowded(self) -> bool:
+        peers = self._registry.peers
+        return len(peers) > CROWD and sum(not peer.endpoint for peer in peers.values()) > CROWD
 
     def _is_untried(self, api: str) -> bool:
         return any(peer.state is PeerState.UNVERIFIED for peer in self._registry.advertising(api))

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from helpers import MS
-from lightbus.core.registry import Peer, Registry, Source
+from lightbus.core.registry import CROWD, Peer, Registry, Source
 from lightbus.deadline import Deadline
 from lightbus.exceptions import PeerRefused, PeerUnreachable, UnknownApi
 from lightbus.membership import lookup as module
@@ -23,6 +23,8 @@ from lightbus.wire.api_info import ApiInfo
 
 LONG = 30.0
 """Seconds: a test that waits for so long has failed."""
+
+SHORT = 500 * MS
 
 
 class FakeDialler:
@@ -212,6 +214,25 @@ def test_later_nobody_waits() -> None:
         assert isinstance(task.exception(), UnknownApi)
 
     run(test, wait=1 * MS)
+
+
+def test_in_a_crowd_it_is_looked_for_longer() -> None:
+    """Where many are announced and none answers, that of a real worker may come late; few keep nobody waiting."""
+
+    async def test(place: Place) -> None:
+        for number in range(CROWD):
+            place.announce(number, "auth")
+            place.registry.silent(f"{number:016x}", time.monotonic(), "does not answer")
+        with pytest.raises(PeerUnreachable):
+            await place.lookup.resolve("auth", Deadline.after(LONG))
+        place.announce(CROWD, "shop")
+        place.registry.silent(f"{CROWD:016x}", time.monotonic(), "does not answer")
+        assert place.lookup._patience("auth", time.monotonic(), ()) > 10 * SHORT
+        task = await waiting(place.lookup.resolve("auth", Deadline.after(LONG)))
+        place.join(CROWD + 1, "auth")
+        await task
+
+    run(test, wait=SHORT)
 
 
 def test_the_callers_deadline() -> None:
