@@ -57,12 +57,12 @@ class Budget:
 
 
 BUDGETS: tuple[Budget, ...] = (
-    Budget(path="sync_async", side="client", title="sync call, async def handler: caller", calls=71, allocations=98),
-    Budget(path="sync_async", side="worker", title="worker", calls=94, allocations=196),
-    Budget(path="sync_def", side="worker", title="sync call, def handler: worker", calls=100, allocations=239),
-    Budget(path="async_one", side="client", title="async call, one after another: caller", calls=67, allocations=111),
-    Budget(path="in_flight", side="client", title="async calls, 100 in flight: caller", calls=62, allocations=74),
-    Budget(path="in_flight", side="worker", title="worker", calls=89, allocations=135),
+    Budget(path="sync_async", side="client", title="sync call, async def handler: caller", calls=54, allocations=58),
+    Budget(path="sync_async", side="worker", title="worker", calls=76, allocations=104),
+    Budget(path="sync_def", side="worker", title="sync call, def handler: worker", calls=84, allocations=130),
+    Budget(path="async_one", side="client", title="async call, one after another: caller", calls=66, allocations=110),
+    Budget(path="in_flight", side="client", title="async calls, 100 in flight: caller", calls=62, allocations=68),
+    Budget(path="in_flight", side="worker", title="worker", calls=76, allocations=86),
     Budget(path="events_1", side="worker", title="event of best effort: publisher", calls=30, allocations=40),
     Budget(path="events_1", side="client", title="listener", calls=17, allocations=50),
     Budget(path="kept_1", side="worker", title="kept event, 100 in flight: publisher", calls=37, allocations=59),

@@ -12,7 +12,7 @@ import zmq
 from .backlogs import Backlogs
 from .bundles import BUNDLED, MOST_BYTES, Bundle, frames_of
 from .gate import Gate
-from .loop_socket import NOBLOCK, LoopSocket
+from .loop_socket import EVENTS, NOBLOCK, POLLIN, LoopSocket
 from .unread import Unread
 
 __all__ = ["Publisher", "Router"]
@@ -195,7 +195,7 @@ class Router(_BoundSocket):
 
     def _has_more(self) -> bool:
         with self._lock:
-            return super()._has_more()
+            return self._get(EVENTS) & POLLIN > 0
 
     def _receive(self) -> None:
         with self._lock:

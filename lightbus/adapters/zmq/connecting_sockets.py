@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -9,7 +10,7 @@ import zmq
 
 from ...ports.transport import LinkState
 from .bundles import BUNDLED, Bundle, frames_of
-from .loop_socket import NOBLOCK, LoopSocket
+from .loop_socket import BURST, NOBLOCK, LoopSocket
 from .monitoring import Monitor
 
 __all__ = ["Dealer", "Subscriber"]
@@ -28,9 +29,11 @@ class Dealer(LoopSocket):
         self._waiting: deque[tuple[bytes, Callable[[], None] | None, Callable[[], bool] | None]] = deque()
         self._together = Bundle()
         """What leaves at the end of this turn of the loop."""
-        self._sent_in_turn = 0
+        self._waits_for_turn = False
+        """Whether what is sent waits for the end of this turn of the loop."""
         self._were_many = False
-        """Whether more than one frame was sent in the turn before: then the first one of this turn waits, too."""
+        """Whether several did so in the turn before: then the first one of the next turn does, too."""
+        self._sent_at = 0.0
         super().__init__(socket)
         self._monitor = None if on_state is None else Monitor(socket, on_state)
 
@@ -43,13 +46,20 @@ class Dealer(LoopSocket):
         """Send now, or with others of this turn of the loop; False where there is no connection or others wait."""
         if self._waiting:
             return False
-        is_first = not self._sent_in_turn
-        is_taken = self._send_now(frame) if is_first and not self._were_many else self._keep(frame)
-        if is_taken:
-            self._sent_in_turn += 1
-            if is_first:
-                self.loop.call_soon(self._end_turn)
-        return is_taken
+        if self._waits_for_turn:
+            return self._keep(frame)
+        now = time.monotonic()
+        is_burst = self._were_many or now - self._sent_at < BURST
+        self._sent_at = now
+        if is_burst:
+            self._waits_for_turn = True
+            self.loop.call_soon(self._end_turn)
+            return self._keep(frame)
+        if not self._send_now(frame):
+            return False
+        if not self._draining:
+            self._look_after_sending()
+        return True
 
     def _keep(self, frame: bytes) -> bool:
         """Have a frame leave at the end of this turn of the loop."""
@@ -62,12 +72,14 @@ class Dealer(LoopSocket):
         return True
 
     def _end_turn(self) -> None:
-        self._were_many, self._sent_in_turn = self._sent_in_turn > 1, 0
-        if self.closed:
-            return
-        self._flush()
+        self._waits_for_turn, self._were_many = False, len(self._together.frames) > 1
+        if not self.closed:
+            self._flush()
+            self._look_after_sending()
+
+    def _look_after_sending(self) -> None:
         if not self._look_again_is_due and self._has_more():  # sending may have swallowed what would have told us
-            self._readable()
+            self._look_again()
 
     def _flush(self) -> bool:
         frames = self._together.frames

@@ -18,12 +18,12 @@ import zmq
 from ...exceptions import TransportError
 from .compiled import compiled
 
-__all__ = ["NOBLOCK", "LoopSocket"]
+__all__ = ["BURST", "EVENTS", "NOBLOCK", "POLLIN", "LoopSocket"]
 
 # Plain ints: an IntFlag or enum member costs pyzmq a conversion per call.
 NOBLOCK = int(zmq.NOBLOCK)
-_EVENTS = int(zmq.EVENTS)
-_POLLIN = int(zmq.POLLIN)
+EVENTS = int(zmq.EVENTS)
+POLLIN = int(zmq.POLLIN)
 
 FAIR_SHARE = 256
 """Frames read from one socket before the rest of the loop gets its turn."""
@@ -144,7 +144,7 @@ class LoopSocket:
 
     def _has_more(self) -> bool:
         """Return whether there is something to read. It may be all that tells so: the descriptor may be silent then."""
-        return self._get(_EVENTS) & _POLLIN > 0
+        return self._get(EVENTS) & POLLIN > 0
 
     def _look_again(self) -> None:
         if not self._look_again_is_due:
