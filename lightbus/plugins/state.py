@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import resource
+import socket
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -39,11 +43,24 @@ _STATE = (
     Parameter("timestamp", float),
     Parameter("ping_interval", float),
 )
+_AS_IN_1_X = (
+    *_STATE,
+    Parameter("hostname", str),
+    Parameter("pid", int),
+    Parameter("max_memory_use", float),
+    Parameter("ping_enabled", bool),
+)
+_OLD_NAMES = {
+    "server_started": "worker_started",
+    "server_ping": "worker_ping",
+    "server_stopped": "worker_stopped",
+}
+"""What each event is called in Lightbus 1.x; both are fired."""
 
 
 class StateApi(Api):
     """
-    `internal.state`.
+    `internal.state`: events that begin with `worker_` are those of 1.x, and say a little more.
 
     `timestamp` is in seconds since 1970, `ping_interval` in seconds, and `listening_for` has names of events in full:
     "auth.user_registered".
@@ -52,6 +69,9 @@ class StateApi(Api):
     server_started = Event(_STATE, delivery="best_effort")
     server_ping = Event(_STATE, delivery="best_effort")
     server_stopped = Event((*_WHO, Parameter("timestamp", float)), delivery="best_effort")
+    worker_started = Event(_AS_IN_1_X, delivery="best_effort")
+    worker_ping = Event(_AS_IN_1_X, delivery="best_effort")
+    worker_stopped = Event((*_WHO, Parameter("timestamp", float)), delivery="best_effort")
 
     class Meta:
         name = "internal.state"
@@ -129,10 +149,22 @@ class StatePlugin(LightbusPlugin):
             "ping_interval": self.ping_interval,
         }
 
+    def _host(self) -> dict[str, Any]:
+        """Return what 1.x says besides, for a worker that runs."""
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB, but for macOS
+        return {
+            "hostname": socket.gethostname(),
+            "pid": os.getpid(),
+            "max_memory_use": used / 1024 if sys.platform != "darwin" else used / 1024**2,
+            "ping_enabled": self.ping_enabled,
+        }
+
     async def _fire(self, client: Any, name: str, **kwargs: Any) -> None:
         who = {"service_name": client.service_name, "process_name": client.process_name}
+        more = {} if name == "server_stopped" else self._host()
         try:
             await client.fire_event(StateApi.Meta.name, name, {**who, **kwargs})
+            await client.fire_event(StateApi.Meta.name, _OLD_NAMES[name], {**who, **kwargs, **more})
         except Exception as error:  # whatever it is, a hook of the user's included: the worker has other things to do
             self._failures.say(name, logging.WARNING, "%s.%s was not fired: %s", StateApi.Meta.name, name, error)
         else:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import time
 from collections.abc import Iterator
@@ -53,10 +54,11 @@ def entry_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def heard(hub: MemoryBus) -> Heard:
-    """Return what an observer hears of `internal.state`."""
+    """Return what an observer hears of `internal.state`, by the names of today."""
     heard: Heard = queue.Queue()
     observer = hub.create(service_name="observer")
-    observer.client.listen_for_event("internal.state", "*", lambda message: heard.put(message), listener_name="all")
+    events = [("internal.state", name) for name in ("server_started", "server_ping", "server_stopped")]
+    observer.client.listen_for_events(events, lambda message: heard.put(message), listener_name="all")
     hub.start(observer)
     return heard
 
@@ -94,6 +96,26 @@ def test_start_pings_and_stop_are_told(hub: MemoryBus, heard: Heard) -> None:
     assert last.kwargs == {"service_name": "auth", "process_name": "one"}
 
 
+def test_names_of_1_x(hub: MemoryBus) -> None:
+    """Each event is fired by its name in Lightbus 1.x, too, with what that says of the process."""
+    heard: Heard = queue.Queue()
+    observer = hub.create(service_name="observer")
+    events = [("internal.state", name) for name in ("worker_started", "worker_ping", "worker_stopped")]
+    observer.client.listen_for_events(events, lambda message: heard.put(message), listener_name="all")
+    hub.start(observer)
+    bus = worker(hub, ping_interval=20 * MS)
+    hub.start(bus)
+    started, ping = heard.get(timeout=10), heard.get(timeout=10)
+    bus.client.close()
+    assert (started.event_name, ping.event_name) == ("worker_started", "worker_ping")
+    assert started.kwargs["service_name"] == "auth"
+    assert (started.kwargs["pid"], started.kwargs["ping_enabled"]) == (os.getpid(), True)
+    assert 1 < started.kwargs["max_memory_use"] < 100_000
+    while (last := heard.get(timeout=10)).event_name == "worker_ping":
+        pass
+    assert last.event_name == "worker_stopped"
+
+
 def test_no_pings(hub: MemoryBus, heard: Heard) -> None:
     """With `ping_enabled=False` only the start and the end are told."""
     bus = worker(hub, ping_enabled=False, ping_interval=0.001)
@@ -124,7 +146,7 @@ def test_worker_on_the_callers_loop_stops_before_the_start_is_told() -> None:
             await hub.start_async(bus)
 
     asyncio.run(main())
-    assert fired == ["internal.state.server_stopped", "internal.state.server_stopped"]
+    assert fired == ["internal.state.server_stopped", "internal.state.worker_stopped"] * 2
 
 
 def test_failure_harms_no_worker(hub: MemoryBus, caplog: pytest.LogCaptureFixture) -> None:
@@ -146,7 +168,7 @@ def test_events_are_best_effort() -> None:
     """The events are worth nothing later, so nobody keeps them; the API is internal."""
     api = StateApi()
     assert {name: event.delivery for name, event in api.events.items()} == dict.fromkeys(
-        ("server_started", "server_ping", "server_stopped"), "best_effort"
+        [f"{who}_{what}" for who in ("server", "worker") for what in ("started", "ping", "stopped")], "best_effort"
     )
     assert api.meta.internal
 
