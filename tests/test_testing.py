@@ -629,7 +629,13 @@ def test_own_discovery_on_the_hub(hub: MemoryBus, auth: BusPath) -> None:
 def test_examples_of_the_document(processes: Processes, tmp_path: Path) -> None:
     """The examples of docs/testing.md pass, as they stand there."""
     blocks = re.findall(r"```python\n# (\w+\.py)\n(.*?)```", DOCS.read_text(), re.DOTALL)
-    assert {name for name, _ in blocks} == {"bus.py", "website.py", "test_mocked.py", "test_in_memory.py"}
+    assert {name for name, _ in blocks} == {
+        "bus.py",
+        "website.py",
+        "test_mocked.py",
+        "test_in_memory.py",
+        "test_fixtures.py",
+    }
     for name, code in blocks:
         (tmp_path / name).write_text(code)
     run = processes.python(
@@ -638,7 +644,7 @@ def test_examples_of_the_document(processes: Processes, tmp_path: Path) -> None:
         env={"PYTEST_ADDOPTS": ""},  # what is asked of this run is not asked of that one
     )
     assert run.wait(60) == 0, run.report()
-    assert "7 passed" in run.stdout
+    assert "10 passed" in run.stdout
     wait_until(lambda: not run.running)
 
 

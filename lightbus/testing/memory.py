@@ -15,6 +15,7 @@ from typing import Any
 from ..adapters.memory.discovery import MemoryDiscovery, MemoryHub
 from ..adapters.memory.network import MemoryNetwork
 from ..adapters.memory.transport import MemoryTransport
+from ..blocking import forbid_in_loop
 from ..client import BusClient, EngineState
 from ..config import Config, DiscoverySettings, JournalSettings, SecuritySettings
 from ..creation import create
@@ -23,8 +24,10 @@ from ..engine.engine import Engine
 from ..exceptions import LightbusTimeout, UnsupportedUse
 from ..listener import Listener
 from ..membership.context import Identity
+from ..message import EventMessage
 from ..path import BusPath
 from ..scheduling import Timetable
+from .observing import Observer
 
 __all__ = ["MemoryBus", "memory_bus"]
 
@@ -47,19 +50,24 @@ class MemoryBus:
     that are kept are in a temporary directory, which is made with the first of them. At the end everything on it is
     closed, and the directory removed. In an event loop that runs workers, use `async with`.
 
+    Args:
+        observe: take note of each event that is fired, for `wait_for_event`.
+
     Attributes:
         hub: where those on this bus find each other; of use for a `MemoryDiscovery` of one's own.
         network: where their sockets meet; of use for a `MemoryTransport` of one's own.
 
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, observe: bool = False) -> None:
         self.hub = MemoryHub()
         self.network = MemoryNetwork()
         self._name = f"memory-{os.urandom(4).hex()}"
         self._directory = Path(tempfile.gettempdir()) / f"lightbus-{self._name}"  # made with the first journal
         self._buses: list[BusClient] = []
         self._before: dict[BusClient, _Before] = {}
+        self._observer = Observer(lambda: tuple(self._buses))
+        self._observes = observe
 
     def create(self, config: Mapping[str, Any] | Config | None = None, **options: Any) -> BusPath:
         """
@@ -89,6 +97,8 @@ class MemoryBus:
             timetables=tuple(client.timetables),
         )
         self._buses.append(client)
+        if self._observes:
+            self._observer.watch(client)
         return bus
 
     def start(self, *buses: BusPath, timeout: float = 5.0) -> None:
@@ -112,6 +122,36 @@ class MemoryBus:
         while waiting := self._not_listening():
             _check(waiting, deadline, timeout)
             await asyncio.sleep(LOOK_EVERY)
+
+    def wait_for_event(self, event: BusPath | str, *, number: int = 1, timeout: float = 5.0) -> EventMessage:
+        """
+        Return an event once it was fired on this bus, the first of its name or the one with a `number`.
+
+        One that was fired before counts, so there is no race with what fires it. Raises LightbusTimeout, and
+        UnsupportedUse where the bus was not made to observe.
+        """
+        self._check_observes()
+        return self._observer.event(event, number, timeout)
+
+    async def wait_for_event_async(
+        self, event: BusPath | str, *, number: int = 1, timeout: float = 5.0
+    ) -> EventMessage:
+        """Do the same on an event loop."""
+        self._check_observes()
+        return await self._observer.event_async(event, number, timeout)
+
+    def wait_until_handled(self, timeout: float = 5.0) -> None:
+        """
+        Return when every listener on this bus has handled what was fired: what handlers fire in turn, and retries, too.
+
+        An event that has become a dead letter is done with. Raises LightbusTimeout with who has something left.
+        """
+        forbid_in_loop("wait_until_handled()", "wait_until_handled_async()")
+        self._observer.all_handled(timeout)
+
+    async def wait_until_handled_async(self, timeout: float = 5.0) -> None:
+        """Do the same on an event loop."""
+        await self._observer.all_handled_async(timeout)
 
     def close(self) -> None:
         """Close everything on this bus. Raises CannotBlockHere inside a running event loop: await `close_async`."""
@@ -138,6 +178,10 @@ class MemoryBus:
 
     async def __aexit__(self, *exception: object) -> None:
         await self.close_async()
+
+    def _check_observes(self) -> None:
+        if not self._observes:
+            raise UnsupportedUse("This bus takes no note of what is fired: make it by memory_bus(observe=True).")
 
     def _make_engine(self, config: Config, identity: Identity) -> Engine:
         ours = config.model_copy(
@@ -166,6 +210,8 @@ class MemoryBus:
 
     def _detach(self, client: BusClient) -> None:
         before = self._before.pop(client)
+        if self._observes:
+            self._observer.leave(client)
         client.exchange_engine(before.engine)
         client.listeners[:] = before.listeners
         client.timetables[:] = before.timetables

@@ -64,7 +64,9 @@ def _record(values: Any) -> Record:
         trace, values = values[4], values[:4]
     if not _is_record(values):
         raise ProtocolError("An event's record needs an id, a version, a time and a mapping of arguments.")
-    return _new(Record, (*values, trace if _is_trace(trace) else None))
+    if trace is not None and not _is_trace(trace):
+        trace = None
+    return _new(Record, (*values, trace))
 
 
 def _is_record(values: Any) -> bool:

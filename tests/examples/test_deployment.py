@@ -1,0 +1,106 @@
+"""The unit, the image and the manifests, read as those do who start services by them."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from lightbus.cli.commands.run import run
+from lightbus.config import load_config
+from lightbus.config.loading import ENVIRONMENT
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "deployment"
+MANIFESTS: list[dict[str, Any]] = list(yaml.safe_load_all((EXAMPLE / "kubernetes/auth.yaml").read_text()))
+SHUTDOWN = load_config(service_name="auth", environ={}).worker
+
+
+def options_of_run() -> set[str]:
+    """Return the options that `lightbus run` has."""
+    return {option for parameter in run.params for option in parameter.opts}
+
+
+def assert_runs(command: list[str]) -> None:
+    """Assert that a command is `lightbus run` with options that there are."""
+    program, *arguments = command
+    assert Path(program).name == "lightbus"
+    assert arguments[0] == "run"
+    assert {each for each in arguments if each.startswith("-")} <= options_of_run()
+    assert CliRunner().invoke(run, [*arguments[1:], "--help"]).exit_code == 0
+
+
+def kind(name: str) -> dict[str, Any]:
+    """Return the one manifest of a kind."""
+    [found] = [manifest for manifest in MANIFESTS if manifest["kind"] == name]
+    return found
+
+
+def test_unit() -> None:
+    """It starts what there is, is told by the worker that it serves, and waits for running calls."""
+    unit = configparser.ConfigParser(interpolation=None, strict=False, delimiters="=")
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(EXAMPLE / "lightbus@.service")
+    service = unit["Service"]
+    assert service["Type"] == "notify"
+    assert int(service["WatchdogSec"]) > 1
+    assert int(service["TimeoutStopSec"]) > SHUTDOWN.drain_grace + SHUTDOWN.shutdown_timeout
+    assert service["Environment"].partition("=")[0] in ENVIRONMENT
+    assert_runs(shlex.split(service["ExecStart"]))
+
+
+def test_image() -> None:
+    """Its command is one, and it is asked for its health where it tells of it."""
+    text = (EXAMPLE / "Dockerfile").read_text().replace("\\\n", " ")
+    [entry] = re.findall(r"^ENTRYPOINT (.*)$", text, flags=re.MULTILINE)
+    command = json.loads(entry)
+    assert_runs(command)
+    port = command[command.index("--health-port") + 1].rpartition(":")[2]
+    [check] = re.findall(r"^HEALTHCHECK .* CMD (\[.*\])$", text, flags=re.MULTILINE)
+    assert f":{port}/ready" in json.loads(check)[2]
+    assert f"EXPOSE {port}" in text
+    instructions = {line.split()[0] for line in text.splitlines() if line and not line.startswith(("#", " "))}
+    known = {"FROM", "RUN", "ARG", "WORKDIR", "COPY", "USER", "ENV", "VOLUME", "EXPOSE", "STOPSIGNAL", "HEALTHCHECK"}
+    assert instructions == known | {"ENTRYPOINT"}
+
+
+def test_manifests() -> None:
+    """Names, ports and volumes belong together; probes ask what there is; running calls are waited for."""
+    stateful, service = kind("StatefulSet"), kind("Service")
+    spec = stateful["spec"]["template"]["spec"]
+    [container] = spec["containers"]
+    assert stateful["spec"]["serviceName"] == service["metadata"]["name"]
+    assert service["spec"]["selector"] == stateful["spec"]["template"]["metadata"]["labels"]
+    assert spec["terminationGracePeriodSeconds"] > SHUTDOWN.drain_grace + SHUTDOWN.shutdown_timeout
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert {port["name"]: port["port"] for port in service["spec"]["ports"]}.items() <= ports.items()
+    probes = {name: container[name]["httpGet"]["path"] for name in container if name.endswith("Probe")}
+    assert probes == {"startupProbe": "/ready", "readinessProbe": "/ready", "livenessProbe": "/live"}
+    volumes = {volume["name"] for volume in spec["volumes"]}
+    volumes |= {claim["metadata"]["name"] for claim in stateful["spec"]["volumeClaimTemplates"]}
+    assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+    assert {variable["name"] for variable in container["env"]} <= {*ENVIRONMENT, "LIGHTBUS_CONFIG"}
+
+
+def test_settings_in_the_manifests(tmp_path: Path) -> None:
+    """They are settings that there are, with the ports of the container and a peer for each replica."""
+    file = tmp_path / "lightbus.yaml"
+    file.write_text(kind("ConfigMap")["data"]["lightbus.yaml"])
+    config = load_config(config_file=file, service_name="auth", environ={})
+    [container] = kind("StatefulSet")["spec"]["template"]["spec"]["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert (config.network.rpc_port, config.network.event_port) == (ports["rpc"], ports["events"])
+    replicas = kind("StatefulSet")["spec"]["replicas"]
+    assert list(config.discovery.peers) == [f"tcp://auth-{n}.auth:{ports['rpc']}" for n in range(replicas)]
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "lightbus@.service", "kubernetes/auth.yaml"])
+def test_files_are_named(name: str) -> None:
+    """The README tells of each."""
+    assert f"]({name})" in (EXAMPLE / "README.md").read_text()
