@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,33 @@ class _Options:
     health: str | None
     log_format: str | None
     log_config: str | None
+    workers: int
     schema: str | None
+
+    def command(self, number: int) -> list[str]:
+        """Return what runs one of several workers: its name and its ports are its own."""
+        given = {
+            "--bus": self.module,
+            "--service-name": self.service_name,
+            "--process-name": self.process_name and f"{self.process_name}-{number}",
+            "--config": self.config_file,
+            "--log-level": self.log_level,
+            "--only": self.only,
+            "--skip": self.skip,
+            "--metrics-port": _port_of(self.metrics, number),
+            "--health-port": _port_of(self.health, number),
+            "--log-format": self.log_format,
+            "--log-config": self.log_config,
+            "--schema": self.schema,
+        }
+        options = [word for option, value in given.items() if value is not None for word in (option, value)]
+        return [sys.executable, "-m", "lightbus", "run", *options]
+
+
+def _port_of(place: str | None, number: int) -> str | None:
+    """Return where the worker of a number serves: each one port behind the one before it."""
+    address, colon, port = (place or "").rpartition(":")
+    return f"{address}{colon}{int(port) + number - 1}" if port.isdigit() and int(port) else place
 
 
 def _features(text: str | None, option: str) -> list[Feature]:
@@ -111,6 +138,7 @@ def _serve(client: BusClient) -> int:
 @click.option("--health-port", "health", metavar="[ADDRESS:]PORT", help="Serve /live, /ready and /metrics.")
 @click.option("--log-format", type=click.Choice(["text", "json", "auto"]), help="auto: json where it is no terminal.")
 @click.option("--log-config", metavar="FILE", help="Set logging up by this file (logging.config.dictConfig).")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, help="Run several, each started anew where it ends.")
 @click.option("--schema", metavar="PATH", help="Load schemas of other services' APIs from a file or directory.")
 def run(**given: Any) -> None:
     """Serve the APIs and listeners of a bus module until told to stop.
@@ -124,10 +152,21 @@ def run(**given: Any) -> None:
     if options.log_format is not None and options.log_config is not None:
         raise click.UsageError("--log-config says all of logging, its format, too: leave --log-format out.")
     leave_to_a_child()
+    if options.workers > 1:
+        raise SystemExit(_run_several(options))
     before, now = raise_descriptor_limit()  # this process is ours: what it runs is a worker
     if now != before:
         logger.debug("Raised the limit of open files (ulimit -n) from %d to %d", before, now)
     raise SystemExit(_run_worker(options, features))
+
+
+def _run_several(options: _Options) -> int:
+    """Run several workers, and look after them; return the exit code."""
+    from ...logs import configure_logging
+    from ..support.supervisor import Supervisor
+
+    configure_logging(options.log_level or "info")
+    return Supervisor([options.command(number) for number in range(1, options.workers + 1)]).run()
 
 
 def _run_worker(options: _Options, features: list[Feature]) -> int:

@@ -1,0 +1,215 @@
+"""`lightbus run --workers N`: several worker processes, each started anew where it ends, one after another on SIGHUP.
+
+A worker says when it serves as it would to systemd: by a socket that NOTIFY_SOCKET names, here one of ours for each.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ...plugins.systemd import notify, watchdog_interval
+
+__all__ = ["Supervisor", "next_pause"]
+
+logger = logging.getLogger("lightbus.supervisor")
+
+LOOK_EVERY = 0.1
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+"""Seconds before a worker that ended is started again: doubled each time, until it has run for a minute."""
+
+SETTLED_AFTER = 60.0
+
+OURS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+STOPPED_AT_ONCE = 128 + signal.SIGTERM
+"""The exit code of a worker that we end before it has begun to serve: that is no failure."""
+
+READY_TIMEOUT = 60.0
+"""Seconds that a worker has to serve after its start, before the next one is replaced all the same."""
+
+
+def next_pause(last: float, ran: float) -> float:
+    """Return how many seconds to wait before a worker is started that ran so long, after the pause before that."""
+    return FIRST_PAUSE if not last or ran >= SETTLED_AFTER else min(2 * last, LONGEST_PAUSE)
+
+
+class _Worker:
+    """One of the processes: what it runs, whether it serves, and when it is started next."""
+
+    def __init__(self, number: int, command: Sequence[str], directory: Path) -> None:
+        self.number = number
+        self.is_ready = False
+        self.was_ready = False
+        self.started_at = 0.0
+        self.start_at = 0.0
+        self.pause = 0.0
+        self.process: subprocess.Popen[bytes] | None = None
+        self._command = command
+        self._place = str(directory / str(number))
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self._place)
+        self._socket.setblocking(False)
+
+    def start(self) -> None:
+        """Start the process, in a group of its own: Ctrl-C at a terminal is for the supervisor alone."""
+        environment = {**os.environ, "NOTIFY_SOCKET": self._place}
+        environment.pop("WATCHDOG_USEC", None)  # systemd watches the supervisor
+        self.is_ready = False
+        self.started_at = time.monotonic()
+        self.process = subprocess.Popen(self._command, env=environment, process_group=0)
+
+    def look(self) -> bool:
+        """Take in what it tells; return whether it serves since just now."""
+        before = self.is_ready
+        with suppress(BlockingIOError):
+            while True:
+                if b"READY=1" in self._socket.recv(4096):
+                    self.is_ready = self.was_ready = True
+        return self.is_ready and not before
+
+    def send(self, number: int) -> None:
+        """Send a signal, if it runs."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+
+    def ended(self) -> int | None:
+        """Return the exit code of a process that has ended just now, as a shell has it; else None."""
+        code = None if self.process is None else self.process.poll()
+        if code is None:
+            return None
+        self.process, self.is_ready = None, False
+        return code if code >= 0 else 128 - code
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._socket.close()
+
+
+class Supervisor:
+    """
+    Runs until it is told to stop, or until a worker cannot be started at all.
+
+    Args:
+        commands: what each worker runs.
+
+    """
+
+    def __init__(self, commands: Sequence[Sequence[str]]) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="lightbus-")
+        self._workers = [_Worker(n, command, Path(self._directory.name)) for n, command in enumerate(commands, 1)]
+        self._signals: list[int] = []
+        self._to_replace: list[_Worker] = []
+        self._replaced: tuple[_Worker, int] | None = None
+        """The one whose successor is waited for, and the process id that it had."""
+        self._told_ready = False
+        self._exit_code = 0
+
+    def run(self) -> int:
+        """Start the workers and look after them; return the exit code."""
+        before = {number: signal.signal(number, self._note) for number in OURS}
+        try:
+            for worker in self._workers:
+                worker.start()
+            self._look_after(self._go_on)
+            notify("STOPPING=1")
+            self._stop_all()
+        finally:
+            for worker in self._workers:
+                worker.send(signal.SIGKILL)
+                worker.close()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self._directory.cleanup()
+        return self._exit_code
+
+    def _note(self, number: int, frame: object) -> None:
+        self._signals.append(number)
+
+    def _look_after(self, going_on: Callable[[], bool]) -> None:
+        interval, told_at = watchdog_interval(), time.monotonic()
+        while going_on():
+            if interval is not None and time.monotonic() - told_at >= interval:
+                told_at = time.monotonic()
+                notify("WATCHDOG=1")
+            time.sleep(LOOK_EVERY)
+
+    # While they run
+
+    def _go_on(self) -> bool:
+        """Do what is to be done now; return whether to go on."""
+        while self._signals:
+            number = self._signals.pop(0)
+            if number != signal.SIGHUP:
+                logger.info("Stopping %d workers, on %s", len(self._workers), signal.Signals(number).name)
+                return False
+            logger.info("Replacing the workers one after another, on SIGHUP")
+            self._to_replace = list(self._workers)
+        now = time.monotonic()
+        for worker in self._workers:
+            worker.look()
+            if (code := worker.ended()) is not None and not self._is_restarted(worker, code, now):
+                self._exit_code = code
+                return False
+            if worker.process is None and now >= worker.start_at:
+                worker.start()
+        self._replace_next(now)
+        if not self._told_ready and all(worker.is_ready for worker in self._workers):
+            self._told_ready = True
+            logger.info("All %d workers serve", len(self._workers))
+            notify(f"READY=1\nSTATUS={len(self._workers)} workers serve")
+        return True
+
+    def _is_restarted(self, worker: _Worker, code: int, now: float) -> bool:
+        """Decide when a worker that has ended is started again; return False where that would not help."""
+        if not worker.was_ready:
+            logger.error("Worker %d ended with %d before it ever served: see above what is wrong", worker.number, code)
+            return False
+        if self._replaced is not None and worker is self._replaced[0]:
+            worker.pause, worker.start_at = 0.0, now
+            return True
+        worker.pause = next_pause(worker.pause, now - worker.started_at)
+        worker.start_at = now + worker.pause
+        logger.warning("Worker %d ended with %d; it is started again in %g s", worker.number, code, worker.pause)
+        return True
+
+    def _replace_next(self, now: float) -> None:
+        """End the next one of those that are to be replaced, once the successor of the one before serves."""
+        if self._replaced is not None:
+            worker, pid = self._replaced
+            has_successor = worker.process is not None and worker.process.pid != pid
+            if not has_successor or not (worker.is_ready or now - worker.started_at > READY_TIMEOUT):
+                return
+            self._replaced = None
+        if self._to_replace:
+            worker = self._to_replace.pop(0)
+            if worker.process is not None:
+                self._replaced = worker, worker.process.pid
+                worker.send(signal.SIGTERM)
+
+    # The end
+
+    def _stop_all(self) -> None:
+        """End all of them in order; a further signal ends them at once."""
+        for worker in self._workers:
+            worker.send(signal.SIGTERM)
+        self._look_after(self._is_anybody_left)
+
+    def _is_anybody_left(self) -> bool:
+        while self._signals:
+            number = self._signals.pop(0)
+            for worker in self._workers:
+                worker.send(number)
+        for worker in self._workers:
+            code = worker.ended() or 0
+            if not self._exit_code and code != STOPPED_AT_ONCE:
+                self._exit_code = code
+        return any(worker.process is not None for worker in self._workers)

@@ -1,0 +1,94 @@
+"""`lightbus run --workers`, as whoever operates it sees it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from helpers import Process, Processes, wait_until
+from lightbus.cli.support.supervisor import LONGEST_PAUSE, SETTLED_AFTER, next_pause
+
+SERVICE = """
+import os
+import lightbus
+
+bus = lightbus.create(service_name="auth")
+
+class AuthApi(lightbus.Api):
+    class Meta:
+        name = "auth"
+
+    def check_password(self, username: str) -> bool:
+        return True
+
+bus.client.register_api(AuthApi())
+
+@bus.client.after_worker_started
+def started():
+    print(f"serves {os.getpid()}", flush=True)
+"""
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "bus.py").write_text(SERVICE)
+    return tmp_path
+
+
+def pids(supervisor: Process) -> list[int]:
+    """Return the processes that have served, in order."""
+    return [int(pid) for pid in re.findall(r"^serves (\d+)$", supervisor.stdout, flags=re.MULTILINE)]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_workers_live(processes: Processes, directory: Path) -> None:
+    """As many as were asked for serve; one that is killed is started again; SIGHUP replaces each; SIGTERM ends all."""
+    supervisor = processes.worker("bus", "--workers", "2", "--process-name", "w", cwd=directory)
+    supervisor.wait_for_line("All 2 workers serve", 30)
+    first = pids(supervisor)
+    assert len(set(first)) == 2
+    os.kill(first[0], signal.SIGKILL)
+    supervisor.wait_for_line(r"Worker \d ended with 137; it is started again in 1 s")
+    wait_until(lambda: len(pids(supervisor)) == 3, 30)
+    before = {first[1], pids(supervisor)[2]}
+    supervisor.signal(signal.SIGHUP)
+    wait_until(lambda: len(pids(supervisor)) == 5, 30)
+    wait_until(lambda: not any(map(is_running, before)), 30)
+    now = pids(supervisor)[3:]
+    assert all(map(is_running, now))
+    supervisor.signal(signal.SIGTERM)
+    assert supervisor.wait(30) == 0
+    assert not any(map(is_running, now))
+
+
+def test_one_that_cannot_start(processes: Processes, directory: Path) -> None:
+    """What is wrong is said once, and not tried for ever."""
+    (directory / "bus.py").write_text("raise ValueError('broken')")
+    supervisor = processes.worker("bus", "--workers", "2", cwd=directory)
+    assert supervisor.wait(30) == 1
+    assert "before it ever served: see above what is wrong" in supervisor.stderr
+
+
+@pytest.mark.parametrize(
+    ("last", "ran", "expected"),
+    [
+        (0.0, 0.1, 1.0),
+        (1.0, 0.1, 2.0),
+        (16.0, 0.1, LONGEST_PAUSE),
+        (LONGEST_PAUSE, SETTLED_AFTER, 1.0),
+    ],
+)
+def test_pauses(last: float, ran: float, expected: float) -> None:
+    """They double as long as it ends soon after its start."""
+    assert next_pause(last, ran) == expected
