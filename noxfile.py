@@ -20,7 +20,7 @@ EXTRAS = nox.project.load_toml("pyproject.toml")["project"]["optional-dependenci
 DEV, DOCS = EXTRAS["dev"], EXTRAS["docs"]
 TESTING = (
     "pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "coverage", "flask", "gunicorn",
-    "django", "fastapi", "opentelemetry-sdk", "prometheus-client", "uvicorn", "watchfiles",
+    "opentelemetry-sdk", "prometheus-client",
 )  # fmt: skip
 
 
