@@ -28,8 +28,6 @@ YET_WITHOUT = {
     "cli/support/connection.py",
     "events/backend_answers.py",
     "events/backend_listeners.py",
-    "service/forks.py",
-    "service/json_forms.py",
     "testing/memory.py",
     "testing/mock.py",
     "testing/mock_engine.py",

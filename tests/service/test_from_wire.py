@@ -9,10 +9,12 @@ import sys
 import zoneinfo
 from datetime import datetime
 from decimal import Decimal
+from enum import Enum
 from typing import Annotated, Any, Literal
 
 import pydantic
 import pytest
+from pydantic_core import SchemaValidator
 
 from helpers.values import (
     STRICT,
@@ -34,6 +36,8 @@ from helpers.values import (
     WriteAlias,
 )
 from lightbus.exceptions import ValidationError
+from lightbus.service import from_wire as module
+from lightbus.service.from_wire import from_wire, validator_of
 from lightbus.service.parameters import Parameter
 from lightbus.service.signature import Signature
 from lightbus.wire.codec import decode, encode
@@ -175,3 +179,60 @@ class Serialized:
 def test_a_dataclass_is_sent_by_its_fields() -> None:
     """What serializers make of it for others, which nothing reads back, is not what is sent."""
     assert there_and_back(Serialized, Serialized(number=1)) == (Serialized(number=1), Serialized(number=1))
+
+
+class Corner(Enum):
+    TOP = (0, 1)
+    LOW = (0, 0)
+
+
+@pytest.mark.parametrize("value", [object(), (0, 7), [0], "TOP", None])
+def test_what_is_none_of_an_enums_values(value: Any) -> None:
+    """Also what could not be sent at all: it is refused as any other value, and nothing else is raised."""
+    validator = validator_of(from_wire(pydantic.TypeAdapter(Corner).core_schema))
+    assert validator.validate_python([0, 1]) is Corner.TOP
+    assert validator.validate_python(Corner.LOW) is Corner.LOW
+    with pytest.raises(pydantic.ValidationError):
+        validator.validate_python(value)
+
+
+def earlier_validator(schema: Any) -> SchemaValidator:
+    """Do as pydantic did before 2.13: take what a complete class has, and know no way to be asked for another."""
+    return SchemaValidator(schema)
+
+
+def test_earlier_releases_of_pydantic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model within is read as the bus writes it there, too, and is what it was afterwards."""
+
+    class Inner(pydantic.BaseModel):
+        model_config = pydantic.ConfigDict(strict=True)
+        corner: Corner
+
+    class Outer(pydantic.BaseModel):
+        inner: list[Inner]
+
+    monkeypatch.setattr(module, "SchemaValidator", earlier_validator)
+    validator = validator_of(from_wire(pydantic.TypeAdapter(Outer).core_schema))
+    found = validator.validate_python({"inner": [{"corner": [0, 1]}]})
+    assert found.inner[0].corner is Corner.TOP
+    assert (Inner.__pydantic_complete__, Outer.__pydantic_complete__) == (True, True)
+    assert Inner(corner=Corner.LOW).corner is Corner.LOW
+
+
+def test_an_earlier_release_that_refuses_a_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The classes in it are complete afterwards all the same."""
+
+    class Refused(pydantic.BaseModel):
+        n: int
+
+    class Refusing:
+        """It takes nothing."""
+
+        def __init__(self, schema: Any) -> None:
+            assert not Refused.__pydantic_complete__
+            raise ValueError("no schema")
+
+    monkeypatch.setattr(module, "SchemaValidator", Refusing)
+    with pytest.raises(ValueError, match="no schema"):
+        validator_of(from_wire(pydantic.TypeAdapter(Refused).core_schema))
+    assert Refused.__pydantic_complete__

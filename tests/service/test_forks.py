@@ -1,0 +1,120 @@
+"""Forks made by the user's code: what a child that comes back says, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lightbus.service import forks
+from lightbus.service.forks import FORKS, end_child, ended_in_child
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+
+
+class Untellable(Exception):
+    """It cannot even be printed."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    @property
+    def __traceback__(self) -> None:  # type: ignore[override]
+        raise RuntimeError("no trace")
+
+
+def in_child(work: Callable[[], object], error: Path) -> int:
+    """Run something in a child that writes its standard error to a file; return its exit code, 99 if it went on."""
+    child = os.fork()
+    if not child:
+        descriptor = os.open(error, os.O_CREAT | os.O_WRONLY)
+        os.dup2(descriptor, 2)
+        try:
+            work()
+        finally:
+            os._exit(99)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (None, 0, "which a handler forked, came back from it and was ended; its parent goes on. End a child with"),
+        (SystemExit(), 0, ""),
+        (SystemExit(3), 3, ""),
+        (SystemExit(259), 3, ""),
+        (SystemExit("it is over"), 1, "it is over\n"),
+        (ValueError("no"), 1, "ValueError: no"),
+        (ValueError("caf\udce9"), 1, "ValueError: caf\\udce9"),
+        (KeyboardInterrupt(), 1, "KeyboardInterrupt"),
+    ],
+)
+def test_a_child_ends_as_a_program_would(tmp_path: Path, error: BaseException | None, code: int, words: str) -> None:
+    """With the exit code that says what happened, and with the words that a program has for it."""
+    assert in_child(lambda: end_child(error), tmp_path / "err") == code
+    said = (tmp_path / "err").read_text()
+    assert words in said if words else said == ""
+
+
+def test_an_exception_that_cannot_be_told() -> None:
+    """Its kind is."""
+    code, text = forks._outcome(Untellable())
+    assert code == 1
+    assert "Untellable" in text
+
+
+def test_a_closed_standard_error_is_no_reason_to_go_on(tmp_path: Path) -> None:
+    """The child ends, and says nothing."""
+
+    def work() -> None:
+        os.close(2)
+        end_child()
+
+    assert in_child(work, tmp_path / "err") == 0
+
+
+def test_forks_are_counted_in_the_child_only(tmp_path: Path) -> None:
+    """By which whoever runs the user's code sees that it has become a child."""
+    before = FORKS.count
+    assert in_child(lambda: os._exit(FORKS.count - before), tmp_path / "err") == 1
+    assert FORKS.count == before
+
+
+def test_a_loop_ends_in_a_child_that_was_forked_on_it(tmp_path: Path) -> None:
+    """Whatever else was to happen in that turn is the parent's; the parent's loop goes on."""
+    done: list[str] = []
+
+    async def main() -> int:
+        loop = asyncio.get_running_loop()
+        loop.call_soon(done.append, "of the parent")
+        with ended_in_child(loop):
+            child = os.fork()
+            if not child:
+                os.dup2(os.open(tmp_path / "err", os.O_CREAT | os.O_WRONLY), 2)
+                while True:
+                    await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    assert asyncio.run(main()) == 0
+    assert done == ["of the parent"]
+    assert "came back from it and was ended" in (tmp_path / "err").read_text()
+
+
+def test_another_loop_goes_on_in_a_child(tmp_path: Path) -> None:
+    """Only those are ended that a worker runs, and only as long as it does."""
+
+    async def main() -> int:
+        with ended_in_child(asyncio.get_running_loop()):
+            pass
+        child = os.fork()
+        if not child:
+            await asyncio.sleep(0)
+            os._exit(7)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    assert asyncio.run(main()) == 7
