@@ -20,7 +20,7 @@ def handler(function: Callable[..., Any], **options: Any) -> Handler:
 
 
 def message(**kwargs: Any) -> EventMessage:
-    return event_message("shop", "registered", kwargs, 1, "id-1", "", 1, 0.5, "p")
+    return event_message("shop", "registered", kwargs, 1, "id-1", "", 1, 0.5, "p", None)
 
 
 def given(function: Callable[..., Any], **kwargs: Any) -> tuple[bool, dict[str, Any]]:

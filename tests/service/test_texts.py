@@ -89,7 +89,7 @@ def test_a_listener_is_given_text() -> None:
 
     def handle(message: object, when: str) -> None: ...
 
-    message = event_message("shop", "sold", {"when": date(2026, 1, 2)}, 1, "id", "", 1, 0.5, "p")
+    message = event_message("shop", "sold", {"when": date(2026, 1, 2)}, 1, "id", "", 1, 0.5, "p", None)
     assert Handler(handle, name="h").arguments(message)[1] == {"when": "2026-01-02"}
     with pytest.raises(ValidationError, match="when"):
         Handler(handle, name="h", strict=True).arguments(message)
