@@ -30,14 +30,21 @@ FAULTS = (
 )  # fmt: skip
 """What Python says of mistakes of ours, where it says anything."""
 
-_SLOW = re.compile(r"Executing <.* took \d+\.\d{3} seconds\n\Z|The event loop is blocked for ")
+_OF_THE_MACHINE = re.compile(
+    r"Executing <.* took \d+\.\d{3} seconds\n\Z|The event loop is blocked for |ignored the announcement of "
+)
 
 
-def _without_slow(text: str) -> str:
-    """Leave out what asyncio's debug mode, and our own watchdog, say of a machine that has too much to do."""
-    if "Executing <" not in text and "is blocked" not in text:
+def _own_words(text: str) -> str:
+    """
+    Leave out what is said of the machine, and not of the program.
+
+    That is what asyncio's debug mode, and our own watchdog, say of one that has too much to do, and what is heard by
+    multicast of those who test beside us.
+    """
+    if not any(words in text for words in ("Executing <", "is blocked", "ignored the announcement")):
         return text
-    return "".join(line for line in text.splitlines(keepends=True) if not _SLOW.search(line))
+    return "".join(line for line in text.splitlines(keepends=True) if not _OF_THE_MACHINE.search(line))
 
 
 def _text(file: Path) -> str:
@@ -102,12 +109,12 @@ class Process:
     @property
     def stdout(self) -> str:
         """Everything it wrote to standard output so far."""
-        return _without_slow(_text(self._out))
+        return _own_words(_text(self._out))
 
     @property
     def stderr(self) -> str:
         """Everything it wrote to standard error so far."""
-        return _without_slow(_text(self._err))
+        return _own_words(_text(self._err))
 
     @property
     def output(self) -> str:
