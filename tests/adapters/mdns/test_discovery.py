@@ -208,7 +208,6 @@ def test_useless_announcements_are_counted(
     bus: str, caplog: pytest.LogCaptureFixture, kind: str, warning: str, fields: dict[str, Any]
 ) -> None:
     """What is not for us or makes no sense is counted, not told, and warned of once unless it is another bus."""
-
     announced, friendly = announcement(bus), announcement(bus)
 
     async def scenario() -> None:
