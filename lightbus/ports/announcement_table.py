@@ -24,8 +24,8 @@ MAX_PEERS = 1024
 MAX_WARNED = 256
 """Sources of useless announcements that are warned of; what comes from further ones is only counted."""
 
-WARN_EVERY = 1.0
-"""Seconds."""
+WARN_EVERY, LONGEST_PAUSE = 1.0, 3600.0
+"""Seconds between two warnings about what is ignored: doubled from the first to the longest."""
 
 
 class AnnouncementTable:
@@ -50,6 +50,7 @@ class AnnouncementTable:
         self._lost: Lost | None = None
         self._warned: set[str] = set()
         self._warn_at = 0.0
+        self._pause = WARN_EVERY
 
     def open(self, found: Found, lost: Lost) -> None:
         """Call back from now on."""
@@ -92,7 +93,7 @@ class AnnouncementTable:
         now = asyncio.get_running_loop().time()
         if source not in self._warned and len(self._warned) < MAX_WARNED and now >= self._warn_at:
             self._warned.add(source)
-            self._warn_at = now + WARN_EVERY
+            self._warn_at, self._pause = now + self._pause, min(2 * self._pause, LONGEST_PAUSE)
             logger.warning("ignored the announcement of %.80r: %s", source, reason)
 
 

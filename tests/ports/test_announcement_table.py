@@ -72,3 +72,19 @@ def test_a_closed_table_tells_nothing() -> None:
     table.heard(announcement("demo"))
     table.gone(peer.instance)
     assert (found, lost) == ([peer], [])
+
+
+def test_a_flood_of_useless_announcements_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    """The first is logged, and others after pauses that double; all are counted."""
+
+    async def main(now: list[float]) -> AnnouncementTable:
+        table = AnnouncementTable()
+        asyncio.get_running_loop().time = lambda: now[0]  # type: ignore[method-assign]
+        for number in range(3600):
+            table.ignore("malformed", f"source {number}", "it is too long")
+            now[0] += 1.0
+        return table
+
+    table = asyncio.run(main([1000.0]))
+    assert table.ignored["malformed"] == 3600
+    assert 5 < len(caplog.records) < 15
