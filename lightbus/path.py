@@ -209,13 +209,13 @@ class BusPath(PathNames):
         Raises UnknownApi where nobody publishes it, EventNotFound where its API has no such event, InvalidParameters
         for a limit that cannot be, and what a call raises. A publisher that does not answer is warned of in the log.
         """
-        return self._client.past.history(self._api_name, self._name, start, stop, limit=limit)
+        return self._client.history.history(self._api_name, self._name, start, stop, limit=limit)
 
     async def history_async(
         self, start: datetime | float | None = None, stop: datetime | float | None = None, *, limit: int = 1000
     ) -> list[EventMessage]:
         """Do the same on an event loop."""
-        return await self._client.past.history_async(self._api_name, self._name, start, stop, limit=limit)
+        return await self._client.history.history_async(self._api_name, self._name, start, stop, limit=limit)
 
     def lag(self, listener_name: str) -> int:
         """
@@ -223,11 +223,11 @@ class BusPath(PathNames):
 
         Raises UnknownListener where no publisher has ever seen its group, EventNotFound where there is no such event.
         """
-        return self._client.past.lag(self._api_name, listener_name, self._name)
+        return self._client.history.lag(self._api_name, listener_name, self._name)
 
     async def lag_async(self, listener_name: str) -> int:
         """Do the same on an event loop."""
-        return await self._client.past.lag_async(self._api_name, listener_name, self._name)
+        return await self._client.history.lag_async(self._api_name, listener_name, self._name)
 
     # Schemas
 

@@ -89,7 +89,7 @@ class BusClient:
         schemas = PeerSchemas(config, engines, registration)
         self._calling = Calling(config, engines, registration, hooks, schemas)
         self.names = Names(config, engines, registration, self._calling)
-        self.past = History(config, engines, self._calling, listening.listeners)
+        self.history = History(config, engines, self._calling, listening.listeners)
         unpublished = self._unpublished = UnpublishedEvents(
             engines, registration, workers, publish=lambda: self._lifecycle.start_publishing()
         )
