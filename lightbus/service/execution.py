@@ -75,7 +75,8 @@ def returns_nothing(function: Callable[..., Any]) -> bool:
     if not isinstance(code, CodeType) or not code.co_flags & inspect.CO_COROUTINE:
         return False
     for before, after in pairwise(dis.get_instructions(code)):
-        is_none = before.opname == "LOAD_CONST" and before.argval is None
+        # What is jumped to is returned with another value, too: `return first() or None`.
+        is_none = before.opname == "LOAD_CONST" and before.argval is None and not after.is_jump_target
         if (after.opname == "RETURN_VALUE" and not is_none) or (
             after.opname == "RETURN_CONST" and after.argval is not None
         ):

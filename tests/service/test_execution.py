@@ -346,6 +346,10 @@ async def something(items: list[int]) -> Any:
     return None
 
 
+async def one_or_none(items: list[int]) -> Any:
+    return items or None
+
+
 class Greeter:
     async def __call__(self, name: str) -> None: ...
 
@@ -360,6 +364,7 @@ class Greeter:
         (partial(nothing, [1]), True),
         (Greeter(), True),
         (something, False),
+        (one_or_none, False),
         (Greeter().greet, False),
         (lambda: nothing([]), False),  # it returns what is to be awaited
         (print, False),
