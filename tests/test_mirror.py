@@ -19,7 +19,6 @@ NOTHING_TO_TEST = {
 """Modules without behaviour of their own: names and values."""
 
 YET_WITHOUT = {
-    "adapters/nats/connection.py",
     "cli/commands/dead.py",
     "cli/commands/describe.py",
     "cli/commands/fire.py",

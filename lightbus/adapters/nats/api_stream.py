@@ -82,7 +82,7 @@ class ApiStream:
         jetstream = await self._connection.jetstream()
         async with self._opening:
             if not self._is_open:
-                with self._connection.explained():
+                async with self._connection.asking():
                     await self._find_or_make(jetstream)
                     await self._hear_news(jetstream)
                 await self.records.open(jetstream)
@@ -156,26 +156,26 @@ class ApiStream:
     async def head(self) -> int:
         """Return the newest sequence."""
         jetstream = await self.opened()
-        with self._connection.explained():
+        async with self._connection.asking():
             return int((await jetstream.stream_info(self.places.stream)).state.last_seq)
 
     async def bounds(self) -> tuple[int, int]:
         """Return the oldest and the newest sequence."""
         jetstream = await self.opened()
-        with self._connection.explained():
+        async with self._connection.asking():
             state = (await jetstream.stream_info(self.places.stream)).state
         return int(state.first_seq), int(state.last_seq)
 
     async def size(self) -> int:
         """Return how many events there are."""
         jetstream = await self.opened()
-        with self._connection.explained():
+        async with self._connection.asking():
             return int((await jetstream.stream_info(self.places.stream)).state.messages)
 
     async def topics(self) -> set[EventTopic]:
         """Return the topics that have events."""
         jetstream = await self.opened()
-        with self._connection.explained():
+        async with self._connection.asking():
             info = await jetstream.stream_info(self.places.stream, subjects_filter=">")
         return {self.places.topic_of(subject)[0] for subject in info.state.subjects or {}}
 
@@ -213,14 +213,14 @@ class ApiStream:
     async def _leader(self) -> tuple[str, int]:
         """Return who leads the stream, and its newest sequence."""
         jetstream = await self.opened()
-        with self._connection.explained():
+        async with self._connection.asking():
             info = await jetstream.stream_info(self.places.stream)
         return (info.cluster.leader or "") if info.cluster is not None else "", int(info.state.last_seq)
 
     async def _next(self, subject: str, first: int) -> tuple[StoredEvent, str] | None:
         """Return the leader's next event of a subject, and whom it is for."""
         jetstream = await self.opened()
-        with self._connection.explained():
+        async with self._connection.asking():
             try:
                 found = await jetstream.get_msg(self.places.stream, seq=first, subject=subject, next=True)
             except NotFoundError:
@@ -254,13 +254,13 @@ class ApiStream:
     async def _messages(self, limit: int, **wanted: Any) -> tuple[list[Msg], int]:
         """Return the next messages as a consumer that wants this is given them, and through where that goes."""
         jetstream = await self.opened()
-        with self._connection.explained():
+        async with self._connection.asking():
             return await _read(jetstream, self.places.stream, limit, **wanted)
 
     async def count(self, subject: str, first: int) -> int:
         """Return how many events of subjects there are from a sequence on."""
         jetstream = await self.opened()
-        with self._connection.explained():
+        async with self._connection.asking():
             wanted = _reading(opt_start_seq=max(1, first), filter_subject=subject)
             consumer = await jetstream.add_consumer(self.places.stream, wanted)
             await jetstream.delete_consumer(self.places.stream, consumer.name)
@@ -269,7 +269,7 @@ class ApiStream:
     async def find(self, sequence: int) -> StoredEvent | None:
         """Return an event, if it is kept."""
         jetstream = await self.opened()
-        with self._connection.explained():
+        async with self._connection.asking():
             try:
                 message = await jetstream.get_msg(self.places.stream, sequence)
             except NotFoundError:

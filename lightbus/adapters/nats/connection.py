@@ -6,8 +6,8 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import nats.errors
@@ -25,6 +25,9 @@ __all__ = ["NatsConnection"]
 logger = logging.getLogger("lightbus.events")
 
 CLOSE_TIMEOUT = 2.0
+
+PATIENCE = 10
+"""Times `timeout` after which nothing comes any more of what was asked, however many answers that takes."""
 
 AGAIN_AFTER = 0.5
 """Seconds after an attempt to connect that failed in which others that want the connection fail at once."""
@@ -81,7 +84,7 @@ class NatsConnection:
         client = await self.client()
         if self._publishing is None or self._publishing.client is not client:
             channel = PublishingChannel(client)
-            with self.explained():
+            async with self.asking():
                 await channel.open()
             self._publishing = channel
         return self._publishing
@@ -135,6 +138,13 @@ class NatsConnection:
             raise EventBackendError(
                 self._text(f"refuses what it is asked: {type(error).__name__}: {error}.")
             ) from error
+
+    @asynccontextmanager
+    async def asking(self) -> AsyncIterator[None]:
+        """Do so, and wait for no answer for ever: a client whose connection breaks may never come back to who asked."""
+        with self.explained():
+            async with asyncio.timeout(PATIENCE * self.settings.timeout):
+                yield
 
     def unreachable(self, why: str) -> EventBackendUnreachable:
         """Return the error for servers that do not answer."""

@@ -68,7 +68,7 @@ class GroupRecordsBucket:
 
     async def open(self, jetstream: JetStreamContext) -> None:
         """Return when all that is on record is known here."""
-        with self._connection.explained():
+        async with self._connection.asking():
             try:
                 self._bucket = await jetstream.key_value(self._name)
             except BucketNotFoundError:
@@ -99,7 +99,7 @@ class GroupRecordsBucket:
         """Watch again from the beginning: the servers seem to have forgotten that we do."""
         assert self._bucket is not None
         try:
-            with self._connection.explained():
+            async with self._connection.asking():
                 another = await self._bucket.watchall()
         except EventBackendError:
             return watcher
@@ -173,7 +173,7 @@ class GroupRecordsBucket:
     async def _look(self, key: str) -> None:
         """Learn from the leader what is on record: it may be of our own, where we did not hear that it was written."""
         jetstream = await self._connection.jetstream()
-        with self._connection.explained():
+        async with self._connection.asking():
             try:
                 found = await jetstream.get_msg(f"KV_{self._name}", subject=f"$KV.{self._name}.{key}")
             except NotFoundError:
@@ -190,7 +190,7 @@ class GroupRecordsBucket:
 
     async def _write(self, key: str, value: Any, write: Callable[[KeyValue, bytes], Awaitable[int]]) -> None:
         assert self._bucket is not None
-        with self._connection.explained():
+        async with self._connection.asking():
             try:
                 revision = await write(self._bucket, json.dumps(value).encode())
             except KeyWrongLastSequenceError as error:
@@ -213,8 +213,9 @@ class GroupRecordsBucket:
     async def delete(self, key: str) -> None:
         """Forget a record."""
         assert self._bucket is not None
-        with self._connection.explained(), suppress(KeyNotFoundError):
-            await self._bucket.delete(key)
+        async with self._connection.asking():
+            with suppress(KeyNotFoundError):
+                await self._bucket.delete(key)
         if self.records.pop(key, None) is not None:
             self._tell(key)
 

@@ -92,7 +92,7 @@ class StreamPublisher:
         if not size:
             return [self._too_large(events[0], most)]
         messages = [self._message(event, only) for event in events[:size]]
-        with self._connection.explained():
+        async with self._connection.asking():
             outcomes = await channel.publish(messages, self._places.stream, self._connection.settings.timeout)
             kept = [*takewhile(lambda outcome: isinstance(outcome, int), outcomes)]
             if not kept and isinstance(refused := outcomes[0], Refusal):
