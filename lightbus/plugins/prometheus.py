@@ -21,9 +21,9 @@ from ..exceptions import (
     InvalidConfiguration,
     LightbusTimeout,
     LightbusWorkerError,
+    NotReachable,
     PeerBusy,
     PeerLost,
-    PeerUnreachable,
 )
 from ..message import EventMessage, RpcMessage
 from ..rpc.statistics import BOUNDS
@@ -48,10 +48,10 @@ Wrap: TypeAlias = Iterator[None]
 
 OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
     (LightbusWorkerError, "handler_error"),
-    (LightbusTimeout, "timeout"),
     (PeerBusy, "busy"),
-    (PeerUnreachable, "unreachable"),
+    (NotReachable, "unreachable"),  # some of these are timeouts, too, for those who catch them
     (PeerLost, "lost"),
+    (LightbusTimeout, "timeout"),
     (Exception, "error"),
 )
 

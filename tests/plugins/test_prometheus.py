@@ -17,6 +17,7 @@ from lightbus.exceptions import (
     PeerBusy,
     PeerLost,
     PeerUnreachable,
+    UnknownApi,
 )
 from lightbus.plugins.prometheus import PrometheusPlugin, outcome_of
 from lightbus.testing import MemoryBus, memory_bus
@@ -126,6 +127,7 @@ def test_the_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
         (LightbusTimeout("x"), "timeout"),
         (PeerBusy("x"), "busy"),
         (PeerUnreachable("x"), "unreachable"),
+        (UnknownApi("x"), "unreachable"),
         (PeerLost("x"), "lost"),
         (ValueError("x"), "error"),
         (KeyboardInterrupt(), "cancelled"),
