@@ -81,7 +81,7 @@ def test_a_journal_that_cannot_be_had() -> None:
     [
         (batch(), "protocol_error"),
         (batch({"what": "1", "key": "k"}, target="b" * 16), "peer_refused"),
-        (batch({"what": "1", "key": "k"}, {"wath": "2"}), "invalid_event_arguments"),
+        (batch({"what": "1", "key": "k"}, {"wath": "2"}), "validation_error"),
         (batch({"what": "1", "key": "k"}, event="nothing"), "event_not_found"),
     ],
 )
