@@ -22,6 +22,7 @@ from pydantic_core import SchemaValidator
 from typing_extensions import TypedDict
 
 from ..typing import JsonSchema, Kwargs
+from .describing import described
 from .from_wire import from_wire, validator_of
 from .json_forms import json_schema_of
 from .problems import Problem
@@ -54,14 +55,25 @@ class Caster:
     """
 
     def __init__(self, annotations: Mapping[str, Any], *, what: str) -> None:
-        try:
-            self._validator, schema = _compile(annotations)
-        except Exception:  # pydantic raises half a dozen classes here, and user code (`__get_pydantic...`) any other
-            self._validator, schema = _compile(_usable(annotations, what))
-        self._names = tuple(annotations)
-        described = schema.get("properties", {})
-        self.properties: dict[str, JsonSchema] = {name: described.get(name, {}) for name in annotations}
+        self._annotations = dict(annotations)
+        self._what = what
+        schema = described(annotations, _core)
+        if schema is None:
+            self._validator, schema = self._compiled()
+        properties = schema.get("properties", {})
+        self.properties: dict[str, JsonSchema] = {name: properties.get(name, {}) for name in annotations}
         self.definitions: dict[str, JsonSchema] = schema.get("$defs", {})
+
+    @functools.cached_property
+    def _validator(self) -> SchemaValidator:
+        """Made when the first value is cast: most of what is described is never cast."""
+        return self._compiled()[0]
+
+    def _compiled(self) -> tuple[SchemaValidator, JsonSchema]:
+        try:
+            return _compile(self._annotations)
+        except Exception:  # pydantic raises half a dozen classes here, and user code (`__get_pydantic...`) any other
+            return _compile(_usable(self._annotations, self._what))
 
     def cast(self, values: Kwargs, *, strict: bool = False) -> Kwargs:
         """
@@ -75,7 +87,7 @@ class Caster:
             CastFailed: a value cannot be made what its annotation says.
 
         """
-        known = {name: values[name] for name in self._names if name in values}
+        known = {name: values[name] for name in self._annotations if name in values}
         try:
             return {**values, **self._validator.validate_python(known, context=STRICT if strict else None)}
         except PydanticError as error:
@@ -108,6 +120,11 @@ def _reason(message: str) -> str:
 
 
 def _compile(annotations: Mapping[str, Any]) -> tuple[SchemaValidator, JsonSchema]:
+    core = _core(annotations)
+    return validator_of(core), json_schema_of(core)
+
+
+def _core(annotations: Mapping[str, Any]) -> Any:
     make_typed_dict: Any = TypedDict
     made: _Made = {}
     hints = {name: _modern(_readable(hint), made) for name, hint in annotations.items()}
@@ -115,8 +132,7 @@ def _compile(annotations: Mapping[str, Any]) -> tuple[SchemaValidator, JsonSchem
     holder.__pydantic_config__ = ConfigDict(arbitrary_types_allowed=True)
     adapter = TypeAdapter(holder)
     adapter.rebuild()  # raises for a name that is not defined, which making it does not
-    core = from_wire(adapter.core_schema)
-    return validator_of(core), json_schema_of(core)
+    return from_wire(adapter.core_schema)
 
 
 def _usable(annotations: Mapping[str, Any], what: str) -> dict[str, Any]:

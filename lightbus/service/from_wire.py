@@ -21,7 +21,7 @@ from pydantic_core import SchemaValidator, core_schema
 from ..wire.codec import encode
 from .texts import text_of
 
-__all__ = ["from_wire", "names_read", "validator_of"]
+__all__ = ["from_wire", "names_read", "parts_of", "validator_of"]
 
 _building = threading.Lock()
 
@@ -70,11 +70,15 @@ def validator_of(schema: Any) -> SchemaValidator:
 
 
 def _classes(schema: Any) -> Iterator[Any]:
-    parts = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, (list, tuple)) else ()
     if isinstance(schema, dict) and schema.get("type") in ("model", "dataclass"):
         yield schema["cls"]
-    for part in parts:
+    for part in parts_of(schema):
         yield from _classes(part)
+
+
+def parts_of(schema: Any) -> Iterable[Any]:
+    """Return what a core schema has directly inside of it, schemas or not."""
+    return schema.values() if isinstance(schema, dict) else schema if isinstance(schema, (list, tuple)) else ()
 
 
 def names_read(field: Mapping[str, Any], name: str) -> list[list[str | int]]:

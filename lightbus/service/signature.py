@@ -261,10 +261,12 @@ class Signature:
 
     def _property(self, parameter: Parameter) -> JsonSchema:
         schema = self._arguments.properties[parameter.name]
+        if parameter.is_required:
+            return schema
         try:
             default = json_form(parameter.default)
             json.dumps(default, allow_nan=False)
-        except (DeformError, ValueError):  # it has none, or none that JSON can say
+        except (DeformError, ValueError):  # none that JSON can say
             return schema
         return {**schema, "default": default}
 

@@ -6,9 +6,12 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from lightbus.exceptions import (
     InvalidEventArguments,
@@ -227,3 +230,36 @@ def test_the_digest_is_the_same_in_every_process() -> None:
         for seed in ("1", "2")
     }
     assert len(digests) == 1
+
+
+def test_registering_compiles_each_annotation_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digest of an API with many procedures costs an adapter per annotation, and a procedure none of its own."""
+    made: list[Any] = []
+
+    def counted(annotation: Any) -> TypeAdapter[Any]:
+        made.append(annotation)
+        return TypeAdapter(annotation)
+
+    @dataclass
+    class User:
+        name: str
+
+    def procedure(self: Any, user: User, users: list[User], number: int = 3) -> User:
+        return user
+
+    procedure.__annotations__ = {"user": User, "users": list[User], "number": int, "return": User}
+    meta = type("Meta", (), {"name": "many"})
+    many = type("Many", (Api,), {"Meta": meta, **{f"procedure_{number}": procedure for number in range(50)}})
+    schema = Schema()
+    monkeypatch.setattr("lightbus.service.describing._described", {})
+    monkeypatch.setattr("lightbus.service.casting.TypeAdapter", counted)
+    api = many()
+    schema.add_api(api)
+    assert schema.digest("many")
+    assert len(made) == 3  # User, list[User], int
+    assert len(api.procedures) == 50
+
+    signature = api.procedures["procedure_7"].signature
+    assert signature.cast({"user": {"name": "ann"}, "users": []})["user"] == User("ann")
+    signature.cast({"user": {"name": "bob"}, "users": []})
+    assert len(made) == 4  # casting wants one of all arguments, made at first use and kept
