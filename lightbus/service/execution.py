@@ -65,14 +65,15 @@ def waits_nowhere(function: Callable[..., Any]) -> bool:
 
     Then nobody else's code runs before its end, and it needs no task of its own to be told apart from others.
     """
-    code = getattr(_called(function), "__code__", None)
-    return isinstance(code, CodeType) and all(each.opname != "GET_AWAITABLE" for each in dis.get_instructions(code))
+    code = _code_of(function)
+    # Wherever it waits, be it by `await`, `async for`, `async with` or in a comprehension, it yields.
+    return code is not None and all(each.opname != "YIELD_VALUE" for each in dis.get_instructions(code))
 
 
 def returns_nothing(function: Callable[..., Any]) -> bool:
     """Return whether an `async def` certainly returns None, so that there is nothing more to be awaited."""
-    code = getattr(_called(function), "__code__", None)
-    if not isinstance(code, CodeType) or not code.co_flags & inspect.CO_COROUTINE:
+    code = _code_of(function)
+    if code is None:
         return False
     for before, after in pairwise(dis.get_instructions(code)):
         # What is jumped to is returned with another value, too: `return first() or None`.
@@ -82,6 +83,12 @@ def returns_nothing(function: Callable[..., Any]) -> bool:
         ):
             return False
     return True
+
+
+def _code_of(function: Any) -> CodeType | None:
+    """Return the code of an `async def`; None of anything else, also of what only says that it is one."""
+    code = getattr(_called(function), "__code__", None)
+    return code if isinstance(code, CodeType) and code.co_flags & inspect.CO_COROUTINE else None
 
 
 def is_awaitable(value: Any) -> bool:
@@ -207,7 +214,7 @@ class Execution:
 
     """
 
-    __slots__ = ("_awaited", "_executor", "_is_cancelled", "_loop", "context")
+    __slots__ = ("_awaited", "_executor", "_loop", "context", "was_cancelled")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, executor: Executor | None, served: ServedCall | None = None
@@ -218,7 +225,7 @@ class Execution:
         self._loop = loop
         self._executor = executor
         self._awaited: concurrent.futures.Future[Any] | None = None
-        self._is_cancelled = False
+        self.was_cancelled = False
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function right here that waits for nothing."""
@@ -265,7 +272,7 @@ class Execution:
             coroutine.close()
             close_unused(value)
             raise
-        if self._is_cancelled:  # before it was known what to cancel
+        if self.was_cancelled:  # before it was known what to cancel
             self._awaited.cancel()
         result, error = self._awaited.result()
         if error is not None:
@@ -274,7 +281,7 @@ class Execution:
 
     def cancel(self) -> None:
         """Cancel what a thread awaits on the loop, now or later."""
-        self._is_cancelled = True
+        self.was_cancelled = True
         if self._awaited is not None:
             self._awaited.cancel()
 

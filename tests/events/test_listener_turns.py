@@ -35,6 +35,36 @@ def test_events_are_handled_in_order() -> None:
     run(function, test)
 
 
+def test_a_function_that_waits_without_the_word_await() -> None:
+    """An `async for` waits, too: each event is handled to its end."""
+    seen: list[int] = []
+
+    class Rows:
+        def __init__(self, last: int) -> None:
+            self.rows = iter([last])
+
+        def __aiter__(self) -> Rows:
+            return self
+
+        async def __anext__(self) -> int:
+            await asyncio.sleep(0)
+            for row in self.rows:
+                return row
+            raise StopAsyncIteration
+
+    async def function(number: int) -> None:
+        async for row in Rows(number):
+            seen.append(row)
+
+    async def test(runner: ListenerRunner, context: Context) -> None:
+        for number in range(5):
+            give(runner, number=number)
+        await wait_until_async(lambda: runner.handled == 5)
+        assert seen == list(range(5))
+
+    run(function, test)
+
+
 def test_it_tells_when_it_has_caught_up() -> None:
     """Each time nothing is left to do, whoever feeds it is told, and it is not slow any more."""
 

@@ -28,6 +28,7 @@ from lightbus.service.execution import (
     name_of,
     returns_nothing,
     runs_on_loop,
+    waits_nowhere,
 )
 
 TENANT: ContextVar[str] = ContextVar("tenant", default="nobody")
@@ -373,6 +374,57 @@ class Greeter:
 def test_what_certainly_returns_nothing(function: Callable[..., Any], expected: bool) -> None:
     """Only of a plain `async def` it is known, and only where nothing else than None is returned in it."""
     assert returns_nothing(function) == expected
+
+
+class Rows:
+    """What is waited for by an `async for` and by an `async with`."""
+
+    def __aiter__(self) -> Rows:
+        return self
+
+    async def __anext__(self) -> int:
+        await asyncio.sleep(0)
+        raise StopAsyncIteration
+
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(self, *error: object) -> None: ...
+
+
+async def awaiting() -> None:
+    await asyncio.sleep(0)
+
+
+async def iterating() -> None:
+    async for _ in Rows():
+        pass
+
+
+async def comprehending() -> None:
+    print([each async for each in Rows()])
+
+
+async def entering() -> None:
+    async with Rows():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (nothing, True),
+        (Greeter().greet, True),
+        (awaiting, False),
+        (iterating, False),
+        (comprehending, False),
+        (entering, False),
+        (lambda: awaiting(), False),  # it returns what is to be awaited
+        (print, False),
+    ],
+)
+def test_what_certainly_waits_nowhere(function: Callable[..., Any], expected: bool) -> None:
+    """Whatever the word is for waiting, `await` or another one."""
+    assert waits_nowhere(function) == expected
 
 
 def generator() -> Generator[int, None, None]:
