@@ -93,12 +93,15 @@ class Runner:
         finally:
             _leave_task(loop, task)
         if type(value) is InContext:  # it has returned something that is to be awaited
-            job.task = loop.create_task(self._await_rest(job, value))
+            loop.create_task(self._await_rest(job, value))
         else:
             job.callee.note_duration(time.monotonic() - job.began)
             self._finished(job, frame)
 
     async def _await_rest(self, job: Job, rest: InContext) -> None:
+        task = job.task = asyncio.current_task()  # not before: one that has not begun would end without a word to us
+        if task is not None and job.execution is not None and job.execution.was_cancelled:
+            task.cancel()
         try:
             frame = self._replied(job, await rest)
         except BaseException as error:

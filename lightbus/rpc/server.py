@@ -36,10 +36,10 @@ DOUBT = 0.5
 """Seconds after a standstill in which requests may still be old: the network's buffers hold some, too."""
 
 LARGE = 64 * 1024
-"""Bytes of an answer that the loop sends, also where a thread has executed the call."""
+"""Bytes of an answer that the loop sends, also where a thread has executed the call, or of arguments not to be kept."""
 
 MOST_ENDED = 64
-"""Calls that threads have answered themselves before the loop is woken to count them."""
+"""Calls that threads have answered before the loop is woken to count them, unless their arguments are LARGE."""
 
 
 class Server:
@@ -81,9 +81,8 @@ class Server:
         self.draining = False
         self.stall_count = 0
         """How often the loop stood still."""
-        self.counts: Counter[str] = Counter()
-        """served, failed, refused_busy, refused_draining, refused_standstill, refused_target, expired, cancelled."""
-        self.log = CallLog(service_of)
+        self._counts: Counter[str] = Counter()
+        self._log = CallLog(service_of)
         self._apis = apis
         self._config = config
         self._executor = executor
@@ -99,8 +98,8 @@ class Server:
         self._idle: asyncio.Event | None = None
         """Set when nothing is executed and nothing waits, where somebody waits for that."""
         self._stalled_until = 0.0
-        self._places = Places(config, self._loop, self.counts, self._start, self._drop)
-        self._runner = self._make_runner(hooks, client, Replies(config, self.counts, max_message_size_of))
+        self._places = Places(config, self._loop, self._counts, self._start, self._drop)
+        self._runner = self._make_runner(hooks, client, Replies(config, self._counts, max_message_size_of))
 
     def _make_runner(self, hooks: HookRegistry, client: Any, replies: Replies) -> Runner:
         return Runner(
@@ -133,7 +132,7 @@ class Server:
         if self._ended:
             self._take_in_ended()
         if request.left <= 0:
-            self.counts["expired"] += 1  # nobody waits for an answer
+            self._counts["expired"] += 1  # nobody waits for an answer
             return
         if (refusal := self._refusal(request)) is not None:
             self._refuse(routing_id, call_id, request, refusal)
@@ -145,8 +144,8 @@ class Server:
             return
         places, key = self._places, (routing_id, call_id)
         job = Job(routing_id, call_id, request, callee, memory or len(frame), places.marks)
-        if self.log.watch.is_on:
-            job.arguments = self.log.watch.arguments_of(request)
+        if self._log.watch.is_on:
+            job.arguments = self._log.watch.arguments_of(request)
         self._jobs[key] = job  # first: it may be answered before `take` returns
         if reason := places.take(job, frame):
             self._forget(job)
@@ -169,11 +168,23 @@ class Server:
         if job is None:
             return
         job.cancelled = True
-        self.counts["cancelled"] += 1
+        self._counts["cancelled"] += 1
         if self._places.give_up(job):
             self._forget(job)
         elif job.execution is not None:  # a task that has not begun would end without a word to us
             job.interrupt()
+
+    @property
+    def counts(self) -> Counter[str]:
+        """served, failed, refused_busy, refused_draining, refused_standstill, refused_target, expired, cancelled."""
+        self._take_in_ended()
+        return self._counts
+
+    @property
+    def log(self) -> CallLog:
+        """What is kept of the calls that were answered."""
+        self._take_in_ended()
+        return self._log
 
     @property
     def running(self) -> int:
@@ -219,14 +230,14 @@ class Server:
     def _refusal(self, request: Request) -> Error | None:
         me = self.identity
         if request.target != me.instance:
-            self.counts["refused_target"] += 1
+            self._counts["refused_target"] += 1
             text = f"the call was meant for the instance {request.target}, and this is {me}."
             return Error(PeerRefused.code, text, False, {"elsewhere": True})
         if self.draining:
-            self.counts["refused_draining"] += 1
+            self._counts["refused_draining"] += 1
             return Error(PeerBusy.code, f"{me} is shutting down.", False, {"elsewhere": True, "leaving": True})
         if self.has_just_stalled and request.epoch != self.stall_count:
-            self.counts["refused_standstill"] += 1
+            self._counts["refused_standstill"] += 1
             text = f"{me} stood still for a while, and does not know how old the call is."
             return Error(PeerBusy.code, text, False, {"elsewhere": True, "epoch": self.stall_count})
         if not self._serves_calls and not request.api.startswith("internal."):
@@ -240,10 +251,10 @@ class Server:
         return None
 
     def _refuse_busy(self, job: Job, reason: str) -> None:
-        self.counts["refused_busy"] += 1
+        self._counts["refused_busy"] += 1
         text = f"{self.identity} {reason}. Start a further worker, or raise worker.rpc_concurrency."
         error = Error(PeerBusy.code, text, False, {"elsewhere": True})
-        if self.log.watch.is_on and job.arguments is None:
+        if self._log.watch.is_on and job.arguments is None:
             job.wait_no_more()
         self._refuse(job.routing_id, job.call_id, job.request, error, job.arguments)
 
@@ -252,9 +263,9 @@ class Server:
     ) -> None:
         frame = envelope.encode(error, call_id)
         self._reply_to(routing_id, frame)
-        watch = self.log.watch
+        watch = self._log.watch
         if watch.is_on and (arguments := arguments or watch.arguments_of(request)) is not None:
-            self.log.show(request, time.monotonic(), arguments, frame)
+            self._log.show(request, time.monotonic(), arguments, frame)
 
     # From the beginning to the end
 
@@ -285,7 +296,7 @@ class Server:
 
     def _finished(self, job: Job, frame: bytes) -> None:
         job.served.end()
-        self.counts["served"] += 1
+        self._counts["served"] += 1
         try:
             self._answer(job, frame)
         except Exception:
@@ -304,7 +315,8 @@ class Server:
             if frame and job.arguments is None and not job.cancelled and len(frame) < LARGE:
                 job.was_answered = self._reply_from_thread(job.routing_id, frame)
             self._ended.append((job, frame))
-            if not job.was_answered or self._places.waiting or self._idle is not None or len(self._ended) > MOST_ENDED:
+            is_much = job.memory >= LARGE or len(self._ended) > MOST_ENDED
+            if not job.was_answered or is_much or self._places.waiting or self._idle is not None:
                 job.told = time.monotonic()
                 self._loop.call_soon_threadsafe(self._take_in_ended)
         except RuntimeError:
@@ -318,9 +330,9 @@ class Server:
         if job.was_answered or (frame and not job.cancelled):
             if not job.was_answered:
                 self._reply_to(job.routing_id, frame)
-            self.log.note_usage(job)
+            self._log.note_usage(job)
         if job.arguments is not None:
-            self.log.show(job.request, job.arrived, job.arguments, b"" if job.cancelled else frame)
+            self._log.show(job.request, job.arrived, job.arguments, b"" if job.cancelled else frame)
 
 
 def _too_deep(request: Request) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any
@@ -53,13 +54,16 @@ class Place(Api):
     async def careless(self) -> Any:
         return asyncio.sleep(0, "later")
 
+    async def hangs(self) -> Any:
+        return asyncio.Event().wait()
+
     async def fail(self) -> None:
         raise ValueError("no")
 
     async def leave(self) -> None:
         raise SystemExit(3)
 
-    def thread(self, size: int = 0) -> str:
+    def thread(self, size: int = 0, value: Any = None) -> str:
         return "x" * size or threading.current_thread().name
 
 
@@ -187,6 +191,52 @@ def test_what_is_returned_to_be_awaited() -> None:
 
     async def test(line: Line) -> None:
         assert await line.call("careless") == (Result("later"), False)
+
+    serve(test)
+
+
+def test_given_up_before_the_rest_has_begun() -> None:
+    """The word that nobody waits may come together with the call: it ends all the same, and gives its place back."""
+
+    async def test(line: Line) -> None:
+        def arrive() -> None:
+            line.server.handle(b"one", 1, Request(ME, "place", "hangs", 5.0, ME, [], None, 0, {}))
+            line.server.cancel(b"one", 1)
+
+        asyncio.get_running_loop().call_soon(arrive)
+        await wait_until_async(lambda: line.server.counts["served"])
+        assert line.answers == []
+
+    serve(test)
+
+
+def test_what_threads_have_answered_is_counted_when_it_is_asked_for() -> None:
+    """Though the loop is not woken for it, and no further call comes."""
+
+    async def test(line: Line) -> None:
+        await line.call("thread")
+        await wait_until_async(lambda: line.server._ended)
+        assert line.server.log.usage["place", "thread"].calls == 1
+        await line.call("thread")
+        await wait_until_async(lambda: line.server._ended)
+        assert line.server.counts["served"] == 2
+
+    serve(test)
+
+
+class Large(list[int]):
+    """A list that may be asked whether it is still there."""
+
+
+def test_large_arguments_are_let_go() -> None:
+    """Of a call that a thread has answered nothing large is kept until the next one comes."""
+
+    async def test(line: Line) -> None:
+        request = Request(ME, "place", "thread", 5.0, ME, [], None, 0, {"value": Large([0])})
+        value = weakref.ref(request.kwargs["value"])
+        line.server.handle(b"one", 1, request, memory=LARGE)
+        del request
+        await wait_until_async(lambda: line.answers and value() is None)
 
     serve(test)
 
