@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -33,6 +34,10 @@ TURN = 64
 
 AHEAD = 256 * 1024
 """Bytes of the events that wait of a stream, up to which they are decoded together."""
+
+
+LONG = 0.005
+"""Seconds that events are handled in one run: what else the loop has to do waits for it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -152,7 +157,7 @@ class Invocation:
         Call a function of which nothing else is to be done (`turn.is_plain`) for one event after another.
 
         Return how many were handled: all, unless the next one failed, which is returned with its error, or is to be
-        given with more care, or the function has cancelled the task that it runs in (`cancelling`).
+        given with more care, or the function has cancelled the task that it runs in (`cancelling`), or took `LONG`.
         """
         try:
             records = envelope.decode_fields([entry[2] for entry in entries])
@@ -162,7 +167,7 @@ class Invocation:
         api, event, journal, publisher = turn.api, turn.event, turn.journal, turn.publisher
         check, function = turn.check, turn.function
         arguments, forks = self.handler.arguments, FORKS.count
-        handled = 0
+        handled, until = 0, time.monotonic() + LONG
         for id, version, published_at, kwargs, trace in records:
             where = (journal, entries[handled][0])
             message = event_message(api, event, kwargs, version, id, where, 1, published_at, publisher, trace)
@@ -187,7 +192,7 @@ class Invocation:
             if FORKS.count != forks:
                 end_child()
             handled += 1
-            if cancelling():
+            if cancelling() or time.monotonic() >= until:
                 break
         return handled, None
 

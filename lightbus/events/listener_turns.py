@@ -90,6 +90,8 @@ class ListenerTurns:
                     going_on = await delivery.raised(stream, entries[handled], *failed)
                 elif cancelling():
                     await self._guard.shake_off()
+                elif handled < len(entries) and turn.is_plain:  # it took long
+                    await self._guard.pause(asyncio.sleep(0))
             elif (entry := queue.take(stream, before)) is not None:
                 count += 1
                 if entry[0] <= stream.possibly_delivered and stream.is_possibly_delivered(entry):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 
 from helpers import wait_until_async
@@ -61,6 +62,28 @@ def test_a_function_that_waits_without_the_word_await() -> None:
             give(runner, number=number)
         await wait_until_async(lambda: runner.handled == 5)
         assert seen == list(range(5))
+
+    run(function, test)
+
+
+def test_events_that_take_long_let_others_have_their_turn() -> None:
+    """A function that waits for nothing, and computes, holds up the loop for one event and not for sixty."""
+    turns: list[int] = []
+    count = 0
+
+    async def function(number: int) -> None:
+        turns.append(count)
+        time.sleep(invocation_module.LONG)
+
+    async def test(runner: ListenerRunner, context: Context) -> None:
+        nonlocal count
+        for number in range(10):
+            give(runner, number=number)
+        while runner.handled < 10:
+            await asyncio.sleep(0)
+            count += 1
+        assert len(set(turns)) == 10
+        assert runner.queue.backlog == 0
 
     run(function, test)
 
