@@ -50,9 +50,9 @@ def _is_gone(stream: Any) -> bool:
     return False
 
 
-def configure_logging(log_level: str | int = "info") -> None:
+def configure_logging(log_level: str | int = "info") -> TerminalHandler:
     """
-    Log to the terminal, in a form for people: for programs that have not set logging up themselves.
+    Log to the terminal, in a form for people, and return the handler: for programs that have not set logging up.
 
     Called again, it replaces what it set up before; handlers of others at the logger `lightbus` stay.
     """
@@ -61,6 +61,8 @@ def configure_logging(log_level: str | int = "info") -> None:
     for old in root.handlers[:]:
         if isinstance(old, TerminalHandler):
             root.removeHandler(old)
-    root.addHandler(TerminalHandler())
+    handler = TerminalHandler()
+    root.addHandler(handler)
     root.setLevel(level)
     root.propagate = False
+    return handler

@@ -7,6 +7,7 @@ Plugins are announced as entry points of the group `lightbus_plugins` and enable
 from __future__ import annotations
 
 import inspect
+import logging
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from ..message import EventMessage, ResultMessage, RpcMessage
 
 __all__ = ["ENTRY_POINT_GROUP", "LightbusPlugin", "load_plugins", "register_plugin"]
+
+logger = logging.getLogger("lightbus.plugins")
 
 ENTRY_POINT_GROUP = "lightbus_plugins"
 
@@ -124,6 +127,7 @@ def load_plugins(config: settings.Config) -> list[LightbusPlugin]:
 
     Raises InvalidConfiguration, naming the plugin, if it is not installed, cannot be imported, or refuses its settings.
     """
+    _warn_of_idle_settings(config)
     enabled = sorted(name for name, section in config.plugins.items() if section.enabled)
     if not enabled:
         return []  # a search of what is installed takes tens of milliseconds
@@ -131,6 +135,17 @@ def load_plugins(config: settings.Config) -> list[LightbusPlugin]:
 
     installed = {entry_point.name: entry_point for entry_point in entry_points(group=ENTRY_POINT_GROUP)}
     return [_make(name, _plugin_class(name, installed), config) for name in enabled]
+
+
+def _warn_of_idle_settings(config: settings.Config) -> None:
+    """Say so where somebody has settings for a plugin and has not said whether it is to be there."""
+    for name, section in sorted(config.plugins.items()):
+        if section.options and "enabled" not in section.model_fields_set:
+            logger.warning(
+                "plugins.%s has settings and no effect, since it is not enabled: add `enabled: true` to it (or "
+                "`enabled: false`, and nothing more is said).",
+                name,
+            )
 
 
 def _plugin_class(name: str, installed: dict[str, EntryPoint]) -> type[LightbusPlugin]:

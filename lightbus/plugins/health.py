@@ -44,6 +44,7 @@ class HealthPlugin(LightbusPlugin):
 
     Attributes:
         server: what serves them, from before the worker's start to behind its end.
+        asked_by: what said where, for errors.
 
     """
 
@@ -69,6 +70,7 @@ class HealthPlugin(LightbusPlugin):
         pages: dict[str, Page] | None = None,
     ) -> None:
         self.server: StatusServer | None = None
+        self.asked_by = "HealthPlugin(port=...)"
         self._place = address, port
         self._stalled_after = stalled_after
         self._pages = pages or {}
@@ -80,14 +82,16 @@ class HealthPlugin(LightbusPlugin):
         cls, *, config: settings.Config, port: int = 0, address: str = LOOPBACK, stalled_after: float = STALLED_AFTER
     ) -> HealthPlugin:
         """Make the plugin with the settings of `plugins.health`."""
-        return cls(port=port, address=address, stalled_after=stalled_after)
+        plugin = cls(port=port, address=address, stalled_after=stalled_after)
+        plugin.asked_by = "plugins.health.port"
+        return plugin
 
     async def before_worker_start(self, *, client: Any) -> None:
         """Begin to answer: alive, and not ready yet."""
         self._client = client
         if self.server is None:
             pages = {"/live": self.live, "/ready": self.ready, **self._pages}
-            self.server = StatusServer(*self._place, pages, setting="plugins.health.port")
+            self.server = StatusServer(*self._place, pages, asked_by=self.asked_by)
             logger.info("Telling how it is at %s: %s", self.server.url, " ".join(pages))
 
     async def after_worker_started(self, *, client: Any) -> None:

@@ -113,6 +113,7 @@ class PrometheusPlugin(LightbusPlugin):
 
     Attributes:
         server: what serves the metrics, while a worker runs.
+        asked_by: what said where, for errors.
 
     """
 
@@ -131,6 +132,7 @@ class PrometheusPlugin(LightbusPlugin):
     ) -> None:
         self.registry = REGISTRY if registry is None else registry
         self.server: StatusServer | None = None
+        self.asked_by = "PrometheusPlugin(port=...)"
         self._place = None if port is None else (address, port)
         if self.registry not in _instruments:
             _instruments[self.registry] = _Instruments(self.registry)
@@ -141,7 +143,9 @@ class PrometheusPlugin(LightbusPlugin):
         cls, *, config: settings.Config, port: int | None = None, address: str = LOOPBACK
     ) -> PrometheusPlugin:
         """Make the plugin with the settings of `plugins.prometheus`."""
-        return cls(port=port, address=address)
+        plugin = cls(port=port, address=address)
+        plugin.asked_by = "plugins.prometheus.port"
+        return plugin
 
     def page(self) -> Answer:
         """Return the metrics of the registry as text, for a server of one's own."""
@@ -150,7 +154,7 @@ class PrometheusPlugin(LightbusPlugin):
     async def before_worker_start(self, *, client: Any) -> None:
         """Serve the metrics."""
         if self._place is not None and self.server is None:
-            self.server = StatusServer(*self._place, {"/metrics": self.page}, setting="plugins.prometheus.port")
+            self.server = StatusServer(*self._place, {"/metrics": self.page}, asked_by=self.asked_by)
             logger.info("Metrics at %s/metrics", self.server.url)
 
     async def after_worker_started(self, *, client: Any) -> None:

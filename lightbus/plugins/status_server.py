@@ -98,7 +98,7 @@ class StatusServer:
     Args:
         address, port: where; port 0 is any that is free.
         pages: what is answered, by path; called in a thread of the server.
-        setting: the setting that says where, for errors.
+        asked_by: the setting or option that says where, for errors.
 
     Raises:
         TransportError: the port is taken, or the address is none of this host's.
@@ -108,13 +108,13 @@ class StatusServer:
 
     """
 
-    def __init__(self, address: str, port: int, pages: Mapping[str, Page], *, setting: str) -> None:
+    def __init__(self, address: str, port: int, pages: Mapping[str, Page], *, asked_by: str) -> None:
         kind = _ServerOfIPv6 if ":" in address else _Server
         try:
             self._server = kind((address, port), _Handler)
         except OSError as error:
             raise TransportError(
-                f"{setting}: {address}:{port} cannot be served: {error.strerror or error}. Choose another port (0 is "
+                f"{asked_by}: {address}:{port} cannot be served: {error.strerror or error}. Choose another port (0 is "
                 "any that is free), or an address of this host."
             ) from error
         self._server.pages = pages

@@ -132,6 +132,13 @@ def test_nothing_enabled_nothing_searched(monkeypatch: pytest.MonkeyPatch) -> No
     assert load(meter={"enabled": False}, missing={}) == []
 
 
+def test_settings_of_one_that_is_not_enabled(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever gave a plugin settings and forgot to enable it is told; whoever disabled it is not."""
+    assert load(health={"port": 8081}, meter={"enabled": False, "interval": 5}, missing={}) == []
+    (message,) = caplog.messages
+    assert "plugins.health has settings and no effect" in message
+
+
 @pytest.mark.usefixtures("installed")
 def test_enabled_plugins_are_made() -> None:
     """An installed plugin that is enabled is made by `from_config`, with its own settings."""

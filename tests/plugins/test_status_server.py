@@ -17,7 +17,7 @@ def failing() -> Answer:
 @pytest.fixture
 def server() -> Iterator[StatusServer]:
     pages = {"/live": lambda: Answer(200, b"alive\n"), "/ready": lambda: Answer(503, b"not yet\n"), "/bad": failing}
-    server = StatusServer("127.0.0.1", 0, pages, setting="plugins.health.port")
+    server = StatusServer("127.0.0.1", 0, pages, asked_by="plugins.health.port")
     yield server
     server.stop()
 
@@ -51,7 +51,7 @@ def test_several_at_a_time(server: StatusServer) -> None:
 def test_port_that_is_taken(server: StatusServer) -> None:
     """The error names the setting, the place and what to do."""
     with pytest.raises(TransportError, match=rf"plugins.health.port: 127.0.0.1:{server.port} .* Choose another port"):
-        StatusServer("127.0.0.1", server.port, {}, setting="plugins.health.port")
+        StatusServer("127.0.0.1", server.port, {}, asked_by="plugins.health.port")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_no_place(text: str) -> None:
 def test_ipv6() -> None:
     """An address of IPv6 works, where the host has it."""
     try:
-        server = StatusServer("::1", 0, {"/live": lambda: Answer(200, b"alive\n")}, setting="x")
+        server = StatusServer("::1", 0, {"/live": lambda: Answer(200, b"alive\n")}, asked_by="x")
     except TransportError:
         pytest.skip("this host has no IPv6")
     assert server.url == f"http://[::1]:{server.port}"

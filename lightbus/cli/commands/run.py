@@ -13,7 +13,10 @@ import click
 from ...adapters.host.descriptors import raise_descriptor_limit
 from ...config.features import ALL_FEATURES, Feature
 from ..support.first_process import leave_to_a_child
+from ..support.log_config import set_up_logging
+from ..support.logs import ApplicationLogging, log_as_supervisor
 from ..support.options import ENVIRONMENT, bus_options, take_over
+from ..support.supervised import supervisor_pipe
 
 if TYPE_CHECKING:
     from ...client import BusClient
@@ -162,20 +165,22 @@ def run(**given: Any) -> None:
 
 def _run_several(options: _Options) -> int:
     """Run several workers, and look after them; return the exit code."""
-    from ...logs import configure_logging
+    from ..support.operating import check_places
     from ..support.supervisor import Supervisor
 
-    configure_logging(options.log_level or "info")
+    check_places(metrics=options.metrics, health=options.health, workers=options.workers)
+    if options.log_config is not None:
+        set_up_logging(options.log_config)
+    log_as_supervisor(options.log_format or "text", options.log_level, is_configured=options.log_config is not None)
     return Supervisor([options.command(number) for number in range(1, options.workers + 1)]).run()
 
 
 def _run_worker(options: _Options, features: list[Feature]) -> int:
     """Load the bus module and run its worker; return the exit code."""
     from ..support.bus_module import file_of, load_bus
-    from ..support.log_config import set_up_logging
-    from ..support.logs import ApplicationLogging
     from ..support.operating import operate
 
+    pipe = supervisor_pipe()
     take_over(
         service_name=options.service_name,
         process_name=options.process_name,
@@ -195,5 +200,5 @@ def _run_worker(options: _Options, features: list[Feature]) -> int:
     if options.schema is not None:
         client.schema.load_local(options.schema)
     _warn_if_idle(client)
-    operate(client, metrics=options.metrics, health=options.health)
+    operate(client, metrics=options.metrics, health=options.health, supervisor=pipe)
     return _serve(client)

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ...logs import TerminalHandler
+from ...logs import TerminalHandler, configure_logging
 
 if TYPE_CHECKING:
     from ...client import BusClient
 
-__all__ = ["LOG_FORMATS", "ApplicationLogging", "is_json", "writes_json"]
+__all__ = ["LOG_FORMATS", "ApplicationLogging", "is_json", "log_as_supervisor", "writes_json"]
 
 logger = logging.getLogger("lightbus.cli")
 
@@ -111,6 +111,27 @@ class ApplicationLogging:
             who = {} if client is None else {"service": client.service_name, "process": client.process_name}
             handler.setFormatter(JsonFormatter(**who))
         return handler
+
+
+def log_as_supervisor(log_format: str, log_level: str | None, *, is_configured: bool) -> None:
+    """
+    Log what the supervisor of several workers does, in the form in which they log.
+
+    Args:
+        log_format: `json`, or as people read it.
+        log_level: the level that the command line names.
+        is_configured: whether a file has set logging up: then nothing is added to that.
+
+    """
+    if is_configured:
+        if log_level is not None:
+            logging.getLogger("lightbus").setLevel(log_level.upper())
+        return
+    handler = configure_logging(log_level or "info")
+    if is_json(log_format):
+        from ...json_logs import JsonFormatter
+
+        handler.setFormatter(JsonFormatter(process="supervisor"))
 
 
 def writes_json() -> bool:

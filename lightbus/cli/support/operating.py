@@ -10,20 +10,26 @@ from ...exceptions import InvalidConfiguration
 from ...plugins import LightbusPlugin, register_plugin
 from ...plugins.status_server import Answer, parse_place
 from .logs import writes_json
+from .supervised import SupervisedPlugin
 
-__all__ = ["operate"]
+__all__ = ["check_places", "operate"]
 
 METRICS, HEALTH = "--metrics-port", "--health-port"
 
 
-def operate(client: BusClient, *, metrics: str | None, health: str | None) -> None:
+def operate(client: BusClient, *, metrics: str | None, health: str | None, supervisor: int | None = None) -> None:
     """
     Add what the options ask for to a client whose worker starts next, and word to systemd where that wants it.
+
+    Args:
+        client: whose worker it is.
+        metrics, health: where to serve them, as the command line says it.
+        supervisor: the end of a pipe by which the worker notices that its supervisor is gone.
 
     Raises InvalidConfiguration for what is no place to serve at, and where a package is missing.
     """
     plugins: list[LightbusPlugin] = []
-    places = {option: parse_place(text, option) for option, text in ((METRICS, metrics), (HEALTH, health)) if text}
+    places = _places(metrics, health)
     if HEALTH in places:
         plugins += _health(client, *places[HEALTH])
     if METRICS in places and places[METRICS] != places.get(HEALTH):
@@ -36,15 +42,46 @@ def operate(client: BusClient, *, metrics: str | None, health: str | None) -> No
         from ...plugins.systemd import SystemdPlugin
 
         plugins.append(SystemdPlugin())
+    if supervisor is not None:
+        plugins.append(SupervisedPlugin(supervisor))
     for plugin in plugins:
         register_plugin(client.hooks, plugin)
+
+
+def check_places(*, metrics: str | None, health: str | None, workers: int) -> None:
+    """
+    Check where several workers are to serve metrics and health: each has one port more than the one before it.
+
+    Raises InvalidConfiguration for what is no place, and where two of them would be given the same one.
+    """
+    places = _places(metrics, health)
+    for option, (_, port) in places.items():
+        if port + workers - 1 > 65535:
+            raise InvalidConfiguration(
+                f"{option} {port}: {workers} workers take that many ports in a row, and 65535 is the last."
+            )
+    if len(places) < 2 or places[METRICS] == places[HEALTH]:
+        return
+    (here, first), (there, second) = places[METRICS], places[HEALTH]
+    if here == there and first and second and abs(first - second) < workers:
+        raise InvalidConfiguration(
+            f"{METRICS} {first} and {HEALTH} {second}: {workers} workers take {workers} ports of each in a row, so "
+            f"two would have the same. Leave {workers} or more between them, or {METRICS} out: {HEALTH} serves "
+            "/metrics, too."
+        )
+
+
+def _places(metrics: str | None, health: str | None) -> dict[str, tuple[str, int]]:
+    return {option: parse_place(text, option) for option, text in ((METRICS, metrics), (HEALTH, health)) if text}
 
 
 def _metrics(client: BusClient, address: str, port: int) -> Any:
     _refuse_twice(client, "prometheus", METRICS)
     from ...plugins.prometheus import PrometheusPlugin
 
-    return PrometheusPlugin(address=address, port=port)
+    plugin = PrometheusPlugin(address=address, port=port)
+    plugin.asked_by = METRICS
+    return plugin
 
 
 def _health(client: BusClient, address: str, port: int) -> list[LightbusPlugin]:
@@ -55,10 +92,13 @@ def _health(client: BusClient, address: str, port: int) -> list[LightbusPlugin]:
         from ...plugins.prometheus import PrometheusPlugin
     except InvalidConfiguration as error:
         text = f"{error}\n".encode()
-        return [HealthPlugin(address=address, port=port, pages={"/metrics": lambda: Answer(501, text)})]
-    prometheus = PrometheusPlugin()
-    counting = [] if _is_enabled(client, "prometheus") else [prometheus]
-    return [HealthPlugin(address=address, port=port, pages={"/metrics": prometheus.page}), *counting]
+        pages, counting = {"/metrics": lambda: Answer(501, text)}, []
+    else:
+        prometheus = PrometheusPlugin()
+        pages, counting = {"/metrics": prometheus.page}, [] if _is_enabled(client, "prometheus") else [prometheus]
+    plugin = HealthPlugin(address=address, port=port, pages=pages)
+    plugin.asked_by = HEALTH
+    return [plugin, *counting]
 
 
 def _is_enabled(client: BusClient, name: str) -> bool:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ...plugins.systemd import notify, watchdog_interval
+from .supervised import PIPE
 
 __all__ = ["Supervisor", "next_pause"]
 
@@ -59,13 +60,19 @@ class _Worker:
         self._socket.bind(self._place)
         self._socket.setblocking(False)
 
-    def start(self) -> None:
-        """Start the process, in a group of its own: Ctrl-C at a terminal is for the supervisor alone."""
-        environment = {**os.environ, "NOTIFY_SOCKET": self._place}
+    def start(self, pipe: int) -> None:
+        """
+        Start the process, in a group of its own: Ctrl-C at a terminal is for the supervisor alone.
+
+        Args:
+            pipe: the end of a pipe by which it notices that we are gone.
+
+        """
+        environment = {**os.environ, "NOTIFY_SOCKET": self._place, PIPE: str(pipe)}
         environment.pop("WATCHDOG_USEC", None)  # systemd watches the supervisor
         self.is_ready = False
         self.started_at = time.monotonic()
-        self.process = subprocess.Popen(self._command, env=environment, process_group=0)
+        self.process = subprocess.Popen(self._command, env=environment, process_group=0, pass_fds=[pipe])
 
     def look(self) -> bool:
         """Take in what it tells; return whether it serves since just now."""
@@ -106,6 +113,7 @@ class Supervisor:
     def __init__(self, commands: Sequence[Sequence[str]]) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="lightbus-")
         self._workers = [_Worker(n, command, Path(self._directory.name)) for n, command in enumerate(commands, 1)]
+        self._pipe, self._other_end = os.pipe()  # the other end is closed when this process ends, however it does
         self._signals: list[int] = []
         self._to_replace: list[_Worker] = []
         self._replaced: tuple[_Worker, int] | None = None
@@ -118,7 +126,7 @@ class Supervisor:
         before = {number: signal.signal(number, self._note) for number in OURS}
         try:
             for worker in self._workers:
-                worker.start()
+                worker.start(self._pipe)
             self._look_after(self._go_on)
             notify("STOPPING=1")
             self._stop_all()
@@ -126,6 +134,8 @@ class Supervisor:
             for worker in self._workers:
                 worker.send(signal.SIGKILL)
                 worker.close()
+            os.close(self._pipe)
+            os.close(self._other_end)
             for number, handler in before.items():
                 signal.signal(number, handler)
             self._directory.cleanup()
@@ -160,7 +170,7 @@ class Supervisor:
                 self._exit_code = code
                 return False
             if worker.process is None and now >= worker.start_at:
-                worker.start()
+                worker.start(self._pipe)
         self._replace_next(now)
         if not self._told_ready and all(worker.is_ready for worker in self._workers):
             self._told_ready = True
@@ -206,7 +216,7 @@ class Supervisor:
     def _is_anybody_left(self) -> bool:
         while self._signals:
             number = self._signals.pop(0)
-            for worker in self._workers:
+            for worker in self._workers if number != signal.SIGHUP else ():  # nobody is replaced any more
                 worker.send(number)
         for worker in self._workers:
             code = worker.ended() or 0

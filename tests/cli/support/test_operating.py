@@ -12,7 +12,7 @@ import pytest
 
 from helpers import Process, Processes
 from helpers.http import ask, free_port
-from lightbus.cli.support.operating import operate
+from lightbus.cli.support.operating import check_places, operate
 from lightbus.exceptions import InvalidConfiguration
 from lightbus.testing import memory_bus
 
@@ -71,7 +71,28 @@ def test_a_port_that_is_taken(processes: Processes, directory: Path) -> None:
         taken.listen()
         worker = processes.lightbus("run", "--health-port", str(taken.getsockname()[1]), cwd=directory)
         assert worker.wait() == 1
-        assert "Choose another port" in worker.stderr
+        assert re.search("--health-port: .* Choose another port", worker.stderr)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "health", "error"),
+    [
+        ("9100", "9101", "two would have the same"),
+        ("9101", "0.0.0.0:9100", None),
+        ("9100", "9102", None),
+        ("9100", "9100", None),  # one server has both
+        ("0", "0", None),
+        (None, "65535", "65535 is the last"),
+        ("http", None, "It is a port"),
+    ],
+)
+def test_places_of_several_workers(metrics: str | None, health: str | None, error: str | None) -> None:
+    """What cannot be is said before any of them is started, by the names of the options."""
+    if error is None:
+        check_places(metrics=metrics, health=health, workers=2)
+    else:
+        with pytest.raises(InvalidConfiguration, match=rf"^--.*{error}"):
+            check_places(metrics=metrics, health=health, workers=2)
 
 
 def test_said_twice() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -44,6 +45,11 @@ def pids(supervisor: Process) -> list[int]:
     return [int(pid) for pid in re.findall(r"^serves (\d+)$", supervisor.stdout, flags=re.MULTILINE)]
 
 
+def both(supervisor: Process) -> list[int]:
+    """Return the first two, once both have said so: they are ready a moment before that."""
+    return pids(supervisor) if len(set(pids(supervisor))) == 2 else []
+
+
 def is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -56,8 +62,7 @@ def test_workers_live(processes: Processes, directory: Path) -> None:
     """As many as were asked for serve; one that is killed is started again; SIGHUP replaces each; SIGTERM ends all."""
     supervisor = processes.worker("bus", "--workers", "2", "--process-name", "w", cwd=directory)
     supervisor.wait_for_line("All 2 workers serve", 30)
-    first = pids(supervisor)
-    assert len(set(first)) == 2
+    first = wait_until(lambda: both(supervisor), 30)
     os.kill(first[0], signal.SIGKILL)
     supervisor.wait_for_line(r"Worker \d ended with 137; it is started again in 1 s")
     wait_until(lambda: len(pids(supervisor)) == 3, 30)
@@ -70,6 +75,37 @@ def test_workers_live(processes: Processes, directory: Path) -> None:
     supervisor.signal(signal.SIGTERM)
     assert supervisor.wait(30) == 0
     assert not any(map(is_running, now))
+
+
+def test_supervisor_that_is_killed(processes: Processes, directory: Path) -> None:
+    """Its workers do not go on without it, nor keep their ports: they end in order, and say why."""
+    supervisor = processes.worker("bus", "--workers", "2", cwd=directory)
+    supervisor.wait_for_line("All 2 workers serve", 30)
+    workers = wait_until(lambda: both(supervisor), 30)
+    supervisor.signal(signal.SIGKILL)
+    wait_until(lambda: not any(map(is_running, workers)), 30)
+    assert supervisor.stderr.count("Whoever looks after this worker") == 2
+    assert len(re.findall("lightbus.worker: Stopped auth", supervisor.stderr)) == 2
+
+
+def test_logs_of_the_form_that_was_asked_for(processes: Processes, directory: Path) -> None:
+    """With `--log-format json` the supervisor's own lines are objects as well; with a file, as that says."""
+    settings = directory / "logs.json"
+    settings.write_text(
+        '{"formatters": {"f": {"format": "MINE %(message)s"}}, "root": {"handlers": ["h"], "level": "INFO"},'
+        ' "handlers": {"h": {"class": "logging.StreamHandler", "formatter": "f"}}}'
+    )
+    for options in (["--log-format", "json"], ["--log-config", str(settings)]):
+        supervisor = processes.worker("bus", "--workers", "2", *options, cwd=directory)
+        supervisor.wait_for_line("All 2 workers serve", 30)
+        supervisor.signal(signal.SIGTERM)
+        assert supervisor.wait(30) == 0
+        if "json" in options:
+            told = [json.loads(line) for line in supervisor.stderr.splitlines()]
+            ours = [each for each in told if each["logger"] == "lightbus.supervisor"]
+            assert [each["process"] for each in ours] == ["supervisor"] * 2
+        else:
+            assert all(line.startswith("MINE ") for line in supervisor.stderr.splitlines())
 
 
 def test_one_that_cannot_start(processes: Processes, directory: Path) -> None:

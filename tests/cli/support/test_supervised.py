@@ -1,0 +1,13 @@
+"""A worker of `lightbus run --workers` whose supervisor is gone."""
+
+from __future__ import annotations
+
+import pytest
+
+from lightbus.cli.support.supervised import PIPE, supervisor_pipe
+
+
+def test_pipe_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the worker starts itself is not supervised by that pipe."""
+    monkeypatch.setenv(PIPE, "7")
+    assert (supervisor_pipe(), supervisor_pipe()) == (7, None)
