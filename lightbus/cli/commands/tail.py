@@ -6,6 +6,7 @@ With --rpc the calls, too; with --acks also who has handled each event.
 
 from __future__ import annotations
 
+import time
 from contextlib import AsyncExitStack
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -16,10 +17,12 @@ import click
 from ...client.listening import moment
 from ...config.features import Feature
 from ...core.peers import Peer
+from ...deadline import Deadline
 from ...message import EventMessage
 from ..support.acks import Ack, AckFollower
 from ..support.calls import CallFollower
 from ..support.connection import Connection, asked_to_end, on_bus, passes
+from ..support.in_order import InOrder
 from ..support.options import ClientOptions, client_options
 from ..support.output import Cell, clean, duration, json_line, size
 
@@ -27,6 +30,12 @@ __all__ = ["tail"]
 
 LOOK_EVERY = 1.0
 """Seconds between two looks for publishers and workers that came meanwhile."""
+
+SORT_EVERY = 0.1
+"""The same between two looks at what is held back to be shown in order of time."""
+
+PATIENCE = 3.0
+"""Seconds for which publishers are waited for that do not say that they know what is wanted of them."""
 
 SETTLE = 5.0
 """Seconds for which the acknowledgements of the last events are waited for after --count."""
@@ -58,6 +67,8 @@ class _Tail:
         self._left = count
         self._done = asked_to_end()
         self._acks: AckFollower | None = None
+        self._kept: InOrder | None = None
+        """With --since: sorts the events of several journals."""
         self._unwritten: BaseException | None = None
         """Why a line could not be written: nobody reads any more."""
 
@@ -78,17 +89,33 @@ class _Tail:
             open_now.push_async_callback(bus.client.stop_worker)
             what = f"the events of {', '.join(apis) or 'nobody yet'}{' and all calls' if rpc else ''}"
             bus.output.note(f"Following {what}; Ctrl-C ends it.")
-            while not await passes(self._done, LOOK_EVERY):
+            patience = Deadline.after(PATIENCE)
+            while not await passes(self._done, LOOK_EVERY if self._holds is None else SORT_EVERY):
                 self._listen_to_new(apis, since)
                 if calls is not None:
                     calls.look()
+                if self._holds is not None and (patience.passed() or self._is_given_all(apis)):
+                    self._holds.look()
             if self._unwritten is not None:
                 raise self._unwritten
             if self._acks is not None and self._left == 0:
                 await self._acks.settle(SETTLE)
 
+    @property
+    def _holds(self) -> InOrder | None:
+        """What holds back events that are kept, as long as it does."""
+        return self._kept if self._kept is not None and self._kept.holds else None
+
+    def _is_given_all(self, apis: list[str]) -> bool:
+        client = self._bus.client
+        parts = None if client.worker is None else client.worker.parts
+        peers = (peer for api in apis for peer in client.engine.snapshot.publishers(api))
+        return parts is not None and all(parts.consumer.is_live_at(peer.instance) for peer in peers)
+
     async def _listen(self, since: str | datetime | None) -> list[str]:
         client = self._bus.client
+        if since is not None:
+            self._kept = InOrder(self._show, begun=time.time())
         client.set_features([Feature.EVENTS])
         apis: list[str] = []
         self._listen_to_new(apis, since)
@@ -107,6 +134,14 @@ class _Tail:
 
     async def _on_event(self, message: EventMessage, **_: Any) -> None:
         if not self._is_wanted(message.canonical_name):
+            return
+        if self._kept is None:
+            self._show(message)
+        else:
+            self._kept.add(message)
+
+    def _show(self, message: EventMessage) -> None:
+        if self._done.is_set():
             return
         try:
             _show_event(self._bus, message)

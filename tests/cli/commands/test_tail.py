@@ -36,6 +36,17 @@ def test_tail(commands: Commands) -> None:
     assert [group["name"] for group in commands.json("groups", "list")] == ["shop-greeter"]
 
 
+def test_what_is_kept_is_in_order_of_time(commands: Commands) -> None:
+    """With --since the events of several journals come as they were published, not journal by journal."""
+    for where in ("one", "other"):
+        commands.serve("auth", where=where).wait_for_line("Ready")
+    names = [f"user{number}" for number in range(8)]
+    for name in names:
+        commands.run("fire", "auth.user_registered", f"username={name}")
+    kept = commands.json("tail", "--since", "0", "--count", "8")
+    assert [each["kwargs"]["username"] for each in kept] == names
+
+
 @pytest.mark.parametrize("since", ["yesterday", "2026-13-01", ""])
 def test_since_when_nothing_can_be(commands: Commands, since: str) -> None:
     """What is no time and no id is refused, with what can be written."""
