@@ -1,7 +1,7 @@
 """Events of several journals in order of time: those that are kept arrive journal by journal, as fast as each can.
 
-Each journal is in order in itself. An event is shown once no journal that still delivers can have an earlier one; one
-that has delivered nothing for a moment is taken to have no more that is kept.
+The events that a journal has of one API are in order in themselves. An event is shown once no journal that still
+delivers can have an earlier one; one that has delivered nothing for a moment is taken to have no more that is kept.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ class InOrder:
         """Until then a journal may not have delivered its first event; None before the first look."""
         self._held: list[tuple[float, int, EventMessage]] = []
         self._number = count()
-        self._newest: dict[str, float] = {}
-        """Per journal the time of its newest event, and never an earlier one than before."""
-        self._heard: dict[str, float] = {}
-        """Per journal when it delivered last."""
+        self._newest: dict[tuple[str, str], float] = {}
+        """Per journal and API the time of the newest event, and never an earlier one than before."""
+        self._heard: dict[tuple[str, str], float] = {}
+        """Per journal and API when it delivered last: the events of each API come by themselves."""
 
     def add(self, message: EventMessage) -> None:
         """Take an event in; show what can be shown."""
         if not self.holds:
             self._show(message)
             return
-        journal = message.native_id.rpartition("-")[0] or message.publisher
-        at = max(message.published_at, self._newest.get(journal, 0.0))
-        self._newest[journal], self._heard[journal] = at, self._clock()
+        source = message.native_id.rpartition("-")[0] or message.publisher, message.api_name
+        at = max(message.published_at, self._newest.get(source, 0.0))
+        self._newest[source], self._heard[source] = at, self._clock()
         heapq.heappush(self._held, (at, next(self._number), message))
         if len(self._held) > HELD:
             self._show(heapq.heappop(self._held)[2])
@@ -71,7 +71,7 @@ class InOrder:
             self._not_before = now + QUIET
         if not self.holds or now < self._not_before:
             return
-        delivering = [self._newest[journal] for journal, heard in self._heard.items() if now - heard < QUIET]
+        delivering = [self._newest[source] for source, heard in self._heard.items() if now - heard < QUIET]
         until = min(delivering, default=float("inf"))
         if until >= self._begun:  # nothing that is kept is on its way any more
             self.holds, until = False, float("inf")

@@ -24,12 +24,12 @@ class Follower:
     def _show(self, message: EventMessage) -> None:
         self.shown.append((message.native_id.partition("-")[0], message.published_at))
 
-    def deliver(self, journal: str, *times: float) -> None:
+    def deliver(self, journal: str, *times: float, api: str = "a") -> None:
         for at in times:
             self._numbers += 1
             self.order.add(
                 EventMessage(
-                    api_name="a", event_name="b", native_id=f"{journal}-{self._numbers}", published_at=at, publisher="p"
+                    api_name=api, event_name="b", native_id=f"{journal}-{self._numbers}", published_at=at, publisher="p"
                 )
             )
 
@@ -81,6 +81,14 @@ def test_a_journal_is_never_reordered() -> None:
     following.deliver("one", 7, 3)
     following.deliver("other", 5)
     assert following.passed(QUIET) == [("other", 5), ("one", 7), ("one", 3)]
+
+
+def test_the_apis_of_a_journal_are_merged() -> None:
+    """A journal delivers the events of its APIs apart from each other."""
+    following = Follower()
+    following.deliver("one", 1, 3)
+    following.deliver("one", 2, 4, api="b")
+    assert following.passed(QUIET) == [("one", 1), ("one", 2), ("one", 3), ("one", 4)]
 
 
 def test_what_is_held_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
