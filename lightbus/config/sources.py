@@ -22,15 +22,18 @@ MAX_FETCHED_BYTES = 1024 * 1024
 """A configuration is a page or two; what is larger is not one."""
 
 
-def read_settings(where: str | os.PathLike[str], *, seconds: float = 10.0) -> dict[str, Any]:
+def read_settings(
+    where: str | os.PathLike[str], *, seconds: float = 10.0, named_by: str = "LIGHTBUS_CONFIG"
+) -> dict[str, Any]:
     """
     Return the mapping that the file (or https URL) holds; an empty file is an empty mapping.
 
-    `seconds` bounds the fetching of a URL. Raises InvalidConfiguration when it cannot be had or parsed (with
-    the line), UnexpectedConfigurationFormat when it holds something else than a mapping.
+    `seconds` bounds the fetching of a URL; `named_by` may have said where it is, for errors.
+    Raises InvalidConfiguration when it cannot be had or parsed (with the line), UnexpectedConfigurationFormat when
+    it holds something else than a mapping.
     """
     place = os.fspath(where)
-    raw = _fetch(place, seconds) if _is_url(place) else _read(Path(place).expanduser())
+    raw = _fetch(place, seconds) if _is_url(place) else _read(Path(place).expanduser(), named_by)
     place = _without_secrets(place)
     values = _parse(raw, Path(place).suffix.lower(), place)
     if values is None:
@@ -54,14 +57,14 @@ def _is_url(place: str) -> bool:
     return place.startswith(("http://", "https://"))
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, named_by: str) -> bytes:
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_FETCHED_BYTES + 1)
     except FileNotFoundError as error:
         raise InvalidConfiguration(
             f"There is no configuration file {path} (looked for from {os.getcwd()}). Check the path, "
-            f"or LIGHTBUS_CONFIG if that named it."
+            f"or {named_by} if that named it."
         ) from error
     except OSError as error:
         raise InvalidConfiguration(f"The configuration file {path} cannot be read: {error.strerror}.") from error

@@ -156,6 +156,8 @@ def _plugin_class(name: str, installed: dict[str, EntryPoint]) -> type[LightbusP
         )
     try:
         found = installed[name].load()
+    except InvalidConfiguration as error:  # it says itself what it lacks
+        raise InvalidConfiguration(f"plugins.{name} is enabled: {error}") from error
     except Exception as error:  # whatever the plugin's module does when it is imported
         raise InvalidConfiguration(
             f"plugins.{name} is enabled, but {installed[name].value} cannot be imported: {error!r}. "

@@ -188,6 +188,17 @@ def test_plugin_that_cannot_be_made(plugins: dict[str, Any], problem: str) -> No
     assert refusal(**plugins).startswith(problem)
 
 
+@pytest.mark.usefixtures("installed")
+def test_plugin_that_lacks_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its module says of that is the error, and not a representation of it."""
+
+    def load_it(_: Any) -> None:
+        raise InvalidConfiguration("It needs the package x: pip install x")
+
+    monkeypatch.setattr(importlib.metadata.EntryPoint, "load", load_it)
+    assert refusal(meter={"enabled": True}) == "plugins.meter is enabled: It needs the package x: pip install x"
+
+
 @pytest.mark.parametrize("show", [str, lambda plugin: f"{plugin}"])
 def test_plugin_is_shown_by_its_class(show: Callable[[LightbusPlugin], str]) -> None:
     """A plugin is called in a log what it is called in its source."""

@@ -14,7 +14,7 @@ from ...adapters.host.descriptors import raise_descriptor_limit
 from ...config.features import ALL_FEATURES, Feature
 from ..support.first_process import leave_to_a_child
 from ..support.log_config import set_up_logging
-from ..support.logs import ApplicationLogging, log_as_supervisor
+from ..support.logs import ApplicationLogging, end_in_json, is_json, log_as_supervisor
 from ..support.options import ENVIRONMENT, bus_options, take_over
 from ..support.supervised import supervisor_pipe
 
@@ -155,12 +155,22 @@ def run(**given: Any) -> None:
     if options.log_format is not None and options.log_config is not None:
         raise click.UsageError("--log-config says all of logging, its format, too: leave --log-format out.")
     leave_to_a_child()
-    if options.workers > 1:
-        raise SystemExit(_run_several(options))
     before, now = raise_descriptor_limit()  # this process is ours: what it runs is a worker
     if now != before:
         logger.debug("Raised the limit of open files (ulimit -n) from %d to %d", before, now)
-    raise SystemExit(_run_worker(options, features))
+    raise SystemExit(_run(options, features))
+
+
+def _run(options: _Options, features: list[Feature]) -> int:
+    """Run one worker, or several; return the exit code. An error has the form of the log."""
+    from ...exceptions import LightbusException
+
+    try:
+        return _run_several(options) if options.workers > 1 else _run_worker(options, features)
+    except LightbusException as error:
+        if is_json(options.log_format or "text"):
+            end_in_json(error, error.exit_code)
+        raise
 
 
 def _run_several(options: _Options) -> int:

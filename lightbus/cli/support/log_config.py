@@ -16,7 +16,7 @@ def set_up_logging(file: str) -> None:
 
     Raises InvalidConfiguration for what cannot be read, and for what dictConfig refuses.
     """
-    settings = {"version": 1, "disable_existing_loggers": False, **read_settings(file)}
+    settings = {"version": 1, "disable_existing_loggers": False, **read_settings(file, named_by="--log-config")}
     try:
         logging.config.dictConfig(settings)
     except (ValueError, TypeError, AttributeError, ImportError) as error:

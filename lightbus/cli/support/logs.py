@@ -10,14 +10,14 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from ...logs import TerminalHandler, configure_logging
 
 if TYPE_CHECKING:
     from ...client import BusClient
 
-__all__ = ["LOG_FORMATS", "ApplicationLogging", "is_json", "log_as_supervisor", "writes_json"]
+__all__ = ["LOG_FORMATS", "ApplicationLogging", "end_in_json", "is_json", "log_as_supervisor", "writes_json"]
 
 logger = logging.getLogger("lightbus.cli")
 
@@ -111,6 +111,16 @@ class ApplicationLogging:
             who = {} if client is None else {"service": client.service_name, "process": client.process_name}
             handler.setFormatter(JsonFormatter(**who))
         return handler
+
+
+def end_in_json(error: Exception, exit_code: int) -> NoReturn:
+    """End the process with an error that is a line of its log, where that is JSON."""
+    from ...json_logs import JsonFormatter
+
+    handler = TerminalHandler()
+    handler.setFormatter(JsonFormatter())
+    handler.handle(logger.makeRecord(logger.name, logging.CRITICAL, __file__, 0, "%s", (error,), None))
+    raise SystemExit(exit_code) from None
 
 
 def log_as_supervisor(log_format: str, log_level: str | None, *, is_configured: bool) -> None:

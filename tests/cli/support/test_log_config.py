@@ -33,3 +33,9 @@ def test_what_dictconfig_refuses(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("formatters: 5")
     with pytest.raises(InvalidConfiguration, match=r"--log-config .*a\.yaml: .*\.dictConfig takes"):
         set_up_logging(str(tmp_path / "a.yaml"))
+
+
+def test_file_that_is_not_there(tmp_path: Path) -> None:
+    """The remedy is about this option, and no other."""
+    with pytest.raises(InvalidConfiguration, match=r"no configuration file .*a\.yaml .* or --log-config"):
+        set_up_logging(str(tmp_path / "a.yaml"))

@@ -74,6 +74,18 @@ def test_a_port_that_is_taken(processes: Processes, directory: Path) -> None:
         assert re.search("--health-port: .* Choose another port", worker.stderr)
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_error_of_a_start_in_json(processes: Processes, directory: Path, workers: str) -> None:
+    """Where the log is JSON the reason why nothing starts is a line of it, for whoever gathers that."""
+    place = "65535" if workers == "2" else "http"
+    worker = processes.lightbus(
+        "run", "--log-format", "json", "--workers", workers, "--health-port", place, cwd=directory
+    )
+    assert worker.wait() == 2
+    last = [json.loads(line) for line in worker.stderr.splitlines()][-1]
+    assert (last["level"], last["message"].split()[0]) == ("critical", "--health-port")
+
+
 @pytest.mark.parametrize(
     ("metrics", "health", "error"),
     [
