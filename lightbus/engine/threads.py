@@ -107,7 +107,23 @@ class HandlerThreads(HandlerExecutor):
                 self._waiting.append((work, future))
                 return
             self._threads += 1
-        threading.Thread(target=self._live, args=(_Thread(work),), name="lightbus-handler", daemon=True).start()
+        try:
+            threading.Thread(target=self._live, args=(_Thread(work),), name="lightbus-handler", daemon=True).start()
+        except RuntimeError:  # the system has no room for one more
+            self._give_to_others(work, future)
+
+    def _give_to_others(self, work: Work, future: Future[Any] | None) -> None:
+        """Have one of the threads that there are do it, now or later. Raises again where there is none."""
+        with self._lock:
+            self._threads -= 1
+            if not self._threads:
+                raise
+            if self._idle:
+                thread = self._idle.pop()
+                thread.work = work
+                thread.wake.release()
+            else:
+                self._waiting.append((work, future))
 
     def _is_free(self, thread: _Thread) -> None:
         """Have a thread go on with what waits, or wait for what comes."""
@@ -127,15 +143,14 @@ class HandlerThreads(HandlerExecutor):
             del work  # a thread that waits must not keep a caller's arguments alive
             if not thread.wake.acquire(timeout=KEPT) and not self._may_end(thread):
                 thread.wake.acquire()
-        with self._lock:
-            self._threads -= 1
 
     def _may_end(self, thread: _Thread) -> bool:
-        """Return whether nobody has given a thread anything while it ceased to wait."""
+        """Return whether nobody has given a thread anything while it ceased to wait; from then on it counts no more."""
         with self._lock:
             if thread not in self._idle:
                 return False
             self._idle.remove(thread)
+            self._threads -= 1  # not later: who comes now would wait for it
             return True
 
 

@@ -273,7 +273,12 @@ class Server:
         job.began = time.monotonic()
         callee, runner = job.callee, self._runner
         if not callee.procedure.is_async:
-            self._executor.run(runner.run_blocking, job)
+            try:
+                self._executor.run(runner.run_blocking, job)
+            except RuntimeError as error:  # there is no thread, and none can be started
+                self._forget(job)
+                self._refuse_busy(job, f"has no thread for it ({error})")
+                self._loop.call_soon(self._places.leave, job)  # which may begin with the next one
         elif callee.is_executed_at_once and runner.can_run_at_once(job):
             runner.run_at_once(job)
         else:

@@ -7,10 +7,12 @@ import threading
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future, wait
+from typing import Any
 
 import pytest
 
 from helpers import wait_until
+from lightbus.engine import threads as threads_module
 from lightbus.engine.threads import HandlerThreads
 
 LIMIT = 3
@@ -130,6 +132,45 @@ def test_arguments_are_let_go(threads: HandlerThreads) -> None:
         return seen() is None
 
     wait_until(is_gone)
+
+
+def test_a_job_that_comes_while_the_last_thread_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has a thread of its own, and waits for none that has ended."""
+    monkeypatch.setattr(threads_module, "KEPT", 0.01)
+    threads = HandlerThreads(1)
+    may_end, late = HandlerThreads._may_end, []
+
+    def ends(self: HandlerThreads, thread: Any) -> bool:
+        is_ending = may_end(self, thread)
+        if is_ending and not late:
+            late.append(threads.submit(int, "5"))
+        return is_ending
+
+    monkeypatch.setattr(HandlerThreads, "_may_end", ends)
+    threads.submit(int).result(5)
+    wait_until(lambda: late)
+    assert late[0].result(5) == 5
+    threads.shutdown()
+
+
+def test_where_no_thread_can_be_started(threads: HandlerThreads, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that there are do it; who submits the first one is told, and may try again."""
+
+    def no_room(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as system:
+        system.setattr(threading.Thread, "start", no_room)
+        for _ in range(LIMIT + 1):
+            with pytest.raises(RuntimeError, match="new thread"):
+                threads.submit(int)
+    go_on, futures = occupy(threads, 1)
+    with monkeypatch.context() as system:
+        system.setattr(threading.Thread, "start", no_room)
+        waiting = [threads.submit(int, "5") for _ in range(LIMIT + 1)]
+    go_on.set()
+    assert [future.result(5) for future in waiting] == [5] * (LIMIT + 1)
+    assert futures[0].result(5)
 
 
 def test_shutdown(threads: HandlerThreads) -> None:

@@ -80,6 +80,7 @@ class Line:
         apis = ApiRegistry()
         apis.add(Place())
         self.hooks = HookRegistry()
+        self.executor = executor
         self.answers: list[Message] = []
         self.answered_by: list[str] = []
         self.server = Server(
@@ -220,6 +221,24 @@ def test_what_threads_have_answered_is_counted_when_it_is_asked_for() -> None:
         await line.call("thread")
         await wait_until_async(lambda: line.server._ended)
         assert line.server.counts["served"] == 2
+
+    serve(test)
+
+
+def test_where_no_thread_can_be_started() -> None:
+    """The caller is told to ask another worker, and the place is free again."""
+
+    async def test(line: Line) -> None:
+        def no_room(*args: Any) -> None:
+            raise RuntimeError("can't start new thread")
+
+        line.executor.run = no_room  # type: ignore[method-assign]
+        answer, at_once = await line.call("thread")
+        assert isinstance(answer, Error)
+        assert (answer.started, answer.details["elsewhere"], at_once) == (False, True, True)
+        assert "has no thread for it (can't start new thread)" in answer.message
+        del line.executor.run
+        assert (await line.call("thread"))[0] == Result("lightbus-handler")
 
     serve(test)
 
