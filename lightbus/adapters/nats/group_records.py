@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -22,6 +23,8 @@ from ...exceptions import EventBackendError
 from .connection import NatsConnection
 
 __all__ = ["GroupRecordsBucket", "Held"]
+
+logger = logging.getLogger("lightbus.events")
 
 READY_TIMEOUT = 5.0
 AGAIN_AFTER = 0.1
@@ -135,7 +138,10 @@ class GroupRecordsBucket:
     def _tell(self, key: str) -> None:
         self.changed.set()
         for listener in list(self._listeners):
-            listener(key)
+            try:
+                listener(key)
+            except Exception:  # the others, and the watch itself, go on
+                logger.exception("A change of the record %s could not be taken in: this is a fault of ours", key)
 
     async def put(self, key: str, value: Any) -> None:
         """Record something, whatever was there. Raises EventBackendError."""

@@ -102,14 +102,15 @@ class NatsSubscription:
 
     def _on_record(self, key: str) -> None:
         """Look anew at who has what, unless it only says how far somebody has come."""
-        kind, group, which = key.split(".", 2)
+        kind, group, *which = key.split(".", 2)
         if group != self._group:
             return
         if kind == "part":
-            owner = self._state(int(which)).get("owner")
-            if owner and (owner == self.request.member) == (int(which) in self._held):
+            partition = int(which[0])
+            owner = self._state(partition).get("owner")
+            if owner and (owner == self.request.member) == (partition in self._held):
                 return
-        if kind != "dead":
+        if kind in ("part", "member"):
             self._wake.set()
 
     async def _keep(self) -> None:

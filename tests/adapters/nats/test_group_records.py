@@ -64,6 +64,26 @@ def test_others_hear_of_what_is_written(server: NatsServer) -> None:
     run(server, "heard", test)
 
 
+def test_whoever_fails_to_hear_of_a_record_stops_nobody(server: NatsServer, caplog: pytest.LogCaptureFixture) -> None:
+    """An observer that raises is logged, the others are told, and what is written later is heard of."""
+
+    async def test(ours: GroupRecordsBucket, theirs: GroupRecordsBucket) -> None:
+        def fail(key: str) -> None:
+            raise ValueError(key)
+
+        heard: list[str] = []
+        ends = [theirs.observe(fail), theirs.observe(heard.append)]
+        for number in (1, 2):
+            await ours.put(f"part.mail.{number}", {})
+        await wait_until_async(lambda: heard == ["part.mail.1", "part.mail.2"])
+        for end in ends:
+            end()
+
+    with caplog.at_level("ERROR", logger="lightbus.events"):
+        run(server, "fails", test)
+    assert [record.args for record in caplog.records] == [("part.mail.1",), ("part.mail.2",)]
+
+
 def test_what_is_not_known_is_not_written_over(server: NatsServer) -> None:
     """It is learned instead, also where it is a record of our own that we did not hear of."""
 

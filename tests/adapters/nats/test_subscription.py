@@ -10,6 +10,7 @@ import pytest
 
 from lightbus.adapters.nats import subscription as module
 from lightbus.adapters.nats.api_stream import ApiStream
+from lightbus.adapters.nats.places import digest
 from lightbus.adapters.nats.subscription import NatsSubscription
 from lightbus.exceptions import EventBackendError
 from lightbus.ports.events import EventTopic, SubscriptionRequest, TopicState
@@ -130,3 +131,21 @@ def test_news_that_may_have_been_missed_are_looked_for() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "TICK", 0.001)
         run(test, stream)
+
+
+@pytest.mark.parametrize(
+    ("key", "is_looked_at"),
+    [("info", False), ("dead.7", False), ("member.2222", True), ("part.1", True)],
+)
+def test_records_of_a_group_that_change(key: str, is_looked_at: bool) -> None:
+    """Who is there and who has what is looked at anew; what else is on record of the group, or of others, is not."""
+
+    async def main() -> None:
+        request = SubscriptionRequest(api="shop", events=("*",), group="mail", member="1" * 16)
+        subscription = NatsSubscription(cast(ApiStream, Stream()), request, Inbox(), 0, 10.0)
+        kind, *which = key.split(".")
+        for group, expected in (("other", False), ("mail", is_looked_at)):
+            subscription._on_record(".".join([kind, digest(group), *which]))
+            assert subscription._wake.is_set() is expected
+
+    asyncio.run(main())
