@@ -216,7 +216,10 @@ class Supervisor:
     def _is_anybody_left(self) -> bool:
         while self._signals:
             number = self._signals.pop(0)
-            for worker in self._workers if number != signal.SIGHUP else ():  # nobody is replaced any more
+            if number == signal.SIGHUP:
+                logger.info("Nobody is replaced any more, on SIGHUP: all are stopping")
+                continue
+            for worker in self._workers:
                 worker.send(number)
         for worker in self._workers:
             code = worker.ended() or 0

@@ -108,6 +108,31 @@ def test_logs_of_the_form_that_was_asked_for(processes: Processes, directory: Pa
             assert all(line.startswith("MINE ") for line in supervisor.stderr.splitlines())
 
 
+SLOW_END = """
+import asyncio
+import pathlib
+
+@bus.client.on_stop
+async def finish():
+    print("stops", flush=True)
+    while not pathlib.Path("go").exists():
+        await asyncio.sleep(0.01)
+"""
+
+
+def test_hangup_while_they_stop(processes: Processes, directory: Path) -> None:
+    """A SIGHUP that comes then cuts nobody short who finishes what runs."""
+    (directory / "bus.py").write_text(SERVICE + SLOW_END)
+    supervisor = processes.worker("bus", "--workers", "2", cwd=directory)
+    supervisor.wait_for_line("All 2 workers serve", 30)
+    supervisor.signal(signal.SIGTERM)
+    wait_until(lambda: supervisor.stdout.count("stops") == 2, 30)
+    supervisor.signal(signal.SIGHUP)
+    supervisor.wait_for_line("Nobody is replaced any more, on SIGHUP")
+    (directory / "go").touch()
+    assert supervisor.wait(30) == 0
+
+
 def test_one_that_cannot_start(processes: Processes, directory: Path) -> None:
     """What is wrong is said once, and not tried for ever."""
     (directory / "bus.py").write_text("raise ValueError('broken')")
