@@ -57,7 +57,7 @@ class Job:
     told: float | None = None
     """When that thread woke the loop to tell it so."""
     was_answered = False
-    """Whether that thread has sent the answer."""
+    """Whether that thread has sent the answer, or tried to."""
 
     def __init__(
         self,

@@ -318,7 +318,8 @@ class Server:
         job.served.end()
         try:
             if frame and job.arguments is None and not job.cancelled and len(frame) < LARGE:
-                job.was_answered = self._reply_from_thread(job.routing_id, frame)
+                job.was_answered = True  # also where its caller has gone: nobody tries a second time
+                self._reply_from_thread(job.routing_id, frame)
             self._ended.append((job, frame))
             is_much = job.memory >= LARGE or len(self._ended) > MOST_ENDED
             if not job.was_answered or is_much or self._places.waiting or self._idle is not None:

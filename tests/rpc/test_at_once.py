@@ -81,6 +81,7 @@ class Line:
         apis.add(Place())
         self.hooks = HookRegistry()
         self.executor = executor
+        self.has_left = False
         self.answers: list[Message] = []
         self.answered_by: list[str] = []
         self.server = Server(
@@ -97,7 +98,7 @@ class Line:
     def _reply(self, routing_id: bytes, frame: bytes) -> bool:
         self.answered_by.append(threading.current_thread().name)
         self.answers.append(envelope.decode(frame)[1])
-        return True
+        return not self.has_left
 
     async def call(self, name: str, **kwargs: Any) -> tuple[Message, bool]:
         """Return the answer, and whether it was there before the callback ended."""
@@ -221,6 +222,19 @@ def test_what_threads_have_answered_is_counted_when_it_is_asked_for() -> None:
         await line.call("thread")
         await wait_until_async(lambda: line.server._ended)
         assert line.server.counts["served"] == 2
+
+    serve(test)
+
+
+@pytest.mark.parametrize("name", ["thread", "here", "after_waiting"])
+def test_a_caller_that_has_left_is_answered_once(name: str) -> None:
+    """An answer that finds nobody is not sent again, or it would count as two that were dropped."""
+
+    async def test(line: Line) -> None:
+        line.has_left = True
+        await line.call(name)
+        assert await line.server.finish(5.0) == 0
+        assert (len(line.answered_by), line.server.counts["served"]) == (1, 1)
 
     serve(test)
 
