@@ -76,8 +76,17 @@ def lightbus_mock(lightbus_module: str, pytestconfig: pytest.Config) -> Iterator
 
 def _bus_of(module: str, root: Path) -> BusPath:
     from .creation import get_bus
+    from .exceptions import FailedToImportBusModule
 
-    return get_bus(_loaded(root / module) if module.endswith(".py") else module)
+    try:
+        return get_bus(_loaded(root / module) if module.endswith(".py") else module)
+    except FailedToImportBusModule as error:
+        error.add_note(
+            f"The tests are about the bus module {module!r}. Another one is named by `lightbus_module` in pytest's "
+            "settings, or by a fixture of that name in conftest.py: a module, or the path of a file from "
+            f"{root}, as 'services/auth/bus.py'."
+        )
+        raise
 
 
 def _loaded(file: Path) -> Any:

@@ -79,6 +79,14 @@ def test_the_setting_names_the_module(processes: Processes, tmp_path: Path) -> N
         assert expected in session.stdout, session.report()
 
 
+def test_a_module_that_is_not_there(processes: Processes, tmp_path: Path) -> None:
+    """The error says by what pytest is told which one it is: there is no command line of Lightbus here."""
+    (tmp_path / "test_it.py").write_text("def test_it(lightbus_bus): pass\n")
+    session = processes.python("-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path), cwd=tmp_path)
+    assert session.wait(60) == 1
+    assert "named by `lightbus_module` in pytest's settings" in session.output
+
+
 def test_nothing_is_imported_before_it_is_asked_for(processes: Processes, tmp_path: Path) -> None:
     """A session that uses no fixture pays for none."""
     (tmp_path / "test_it.py").write_text(
