@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from ..core.streams import Stream
 from .cancel_guard import CancelGuard, current_task
 from .delivery import Delivery
-from .invocation import TURN, Invocation
+from .invocation import LONG, TURN, Invocation
 from .listener_context import ListenerContext
 from .listener_queue import ListenerQueue
 
@@ -44,17 +45,20 @@ class ListenerTurns:
     async def work(self) -> None:
         """Handle what comes, until the listener stops."""
         queue, guard = self._queue, self._guard
-        handled = 0
+        handled, until = 0, 0.0
         while not queue.is_closed:
             found = queue.next()
             if found is None:
                 await self._idle()
+                handled = 0
                 continue
+            if not handled:
+                until = time.monotonic() + LONG
             stream, before, order = found
             handled += await self._turn(stream, before)
             if order is not None:
                 queue.queue(order)
-            if handled >= TURN:
+            if handled >= TURN or time.monotonic() >= until:
                 handled = 0
                 await guard.pause(asyncio.sleep(0))
 

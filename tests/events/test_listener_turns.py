@@ -6,6 +6,8 @@ import asyncio
 import time
 from dataclasses import replace
 
+import pytest
+
 from helpers import wait_until_async
 from helpers.listeners import Context, give, listener, run
 from lightbus.events import invocation as invocation_module
@@ -66,8 +68,13 @@ def test_a_function_that_waits_without_the_word_await() -> None:
     run(function, test)
 
 
-def test_events_that_take_long_let_others_have_their_turn() -> None:
-    """A function that waits for nothing, and computes, holds up the loop for one event and not for sixty."""
+@pytest.mark.parametrize("partitions", [1, 10])
+def test_events_that_take_long_let_others_have_their_turn(partitions: int) -> None:
+    """
+    A function that waits for nothing, and computes, holds up the loop for one event and not for sixty.
+
+    Wherever they wait: many partitions may have one each.
+    """
     turns: list[int] = []
     count = 0
 
@@ -78,7 +85,7 @@ def test_events_that_take_long_let_others_have_their_turn() -> None:
     async def test(runner: ListenerRunner, context: Context) -> None:
         nonlocal count
         for number in range(10):
-            give(runner, number=number)
+            give(runner, number=number, partition=number % partitions)
         while runner.handled < 10:
             await asyncio.sleep(0)
             count += 1
