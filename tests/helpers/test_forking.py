@@ -102,6 +102,8 @@ ENDINGS = {
 @pytest.mark.parametrize("code", ENDINGS.values(), ids=ENDINGS)
 def test_a_copy_ends_as_a_new_interpreter_does(processes: Processes, anew: Processes, code: str) -> None:
     """With the same exit code, and the same words about it."""
+    if "task" in code and os.environ.get("PYTHONDEVMODE"):
+        pytest.skip("development mode names the lines that made the task, which are others in a copy")
     told = []
     for each in (processes, anew):
         each.forgive()

@@ -182,6 +182,8 @@ class NatsConnection:
                 await asyncio.wait_for(client.close(), CLOSE_TIMEOUT)
             except (OSError, nats.errors.Error):
                 logger.debug("The connection to %s was not closed in time", self.settings.places)
+            if (transport := client._transport) is not None:  # nats-py leaves it open where the last write fails
+                transport.close()  # type: ignore[no-untyped-call]
 
 
 def _is_refusal(error: Exception) -> bool:
