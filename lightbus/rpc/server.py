@@ -94,7 +94,9 @@ class Server:
         self._jobs: dict[tuple[bytes, int], Job] = {}
         """Those that are executed, and those that wait."""
         self._ended: deque[tuple[Job, bytes]] = deque()
-        """Those that a thread was done with since the loop last looked. Only this is touched by threads, too."""
+        """Those that threads were done with since the loop last looked. Threads touch only this and the next."""
+        self._sending: deque[Job] = deque()
+        """Those whose answers threads send just now; as many as there are, whichever they are."""
         self._idle: asyncio.Event | None = None
         """Set when nothing is executed and nothing waits, where somebody waits for that."""
         self._stalled_until = 0.0
@@ -217,7 +219,6 @@ class Server:
         """Wait until nothing runs, at most so long; return how many handlers were left behind."""
         self._idle = asyncio.Event()
         self._take_in_ended()
-        self._look_whether_idle()
         try:
             await asyncio.wait_for(self._idle.wait(), seconds)
         except TimeoutError:
@@ -296,7 +297,7 @@ class Server:
             self._look_whether_idle()
 
     def _look_whether_idle(self) -> None:
-        if self._idle is not None and not self._jobs:
+        if self._idle is not None and not self._jobs and not self._sending:
             self._idle.set()
 
     def _finished(self, job: Job, frame: bytes) -> None:
@@ -319,8 +320,14 @@ class Server:
         try:
             if frame and job.arguments is None and not job.cancelled and len(frame) < LARGE:
                 job.was_answered = True  # also where its caller has gone: nobody tries a second time
-                self._reply_from_thread(job.routing_id, frame)
-            self._ended.append((job, frame))
+                self._sending.append(job)
+                self._ended.append((job, frame))  # first: who has the answer may call again, and finds the place free
+                try:
+                    self._reply_from_thread(job.routing_id, frame)
+                finally:
+                    self._sending.popleft()  # perhaps another's: only how many there are counts
+            else:
+                self._ended.append((job, frame))
             is_much = job.memory >= LARGE or len(self._ended) > MOST_ENDED
             if not job.was_answered or is_much or self._places.waiting or self._idle is not None:
                 job.told = time.monotonic()
@@ -331,6 +338,7 @@ class Server:
     def _take_in_ended(self) -> None:
         while self._ended:
             self._finished(*self._ended.popleft())
+        self._look_whether_idle()
 
     def _answer(self, job: Job, frame: bytes) -> None:
         if job.was_answered or (frame and not job.cancelled):

@@ -992,6 +992,58 @@ def test_finish_waits_for_what_runs_and_waits() -> None:
     serve(test, **small(queue=5))
 
 
+def test_who_has_the_answer_of_a_thread_finds_its_place_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a single call may run, a caller that asks one after another is never refused."""
+
+    async def main(bench: Bench) -> None:
+        loop, again = asyncio.get_running_loop(), threading.Event()
+
+        def ask_at_once() -> None:
+            bench.request("echo_in_thread", 2, value="second")
+            again.set()
+
+        def reply(routing_id: bytes, frame: bytes) -> bool:
+            bench.reply(routing_id, frame)
+            if envelope.decode(frame)[0] == 1:
+                loop.call_soon_threadsafe(ask_at_once)
+                assert again.wait(5.0)  # the thread that has answered gets no further before the next call is there
+            return True
+
+        monkeypatch.setattr(bench.server, "_reply_from_thread", reply)
+        bench.request("echo_in_thread", 1, value="first")
+        answer = await bench.answer(2)
+        assert isinstance(answer, Result), answer
+        assert answer.value[1] == "second"
+
+    serve(main, **small(1, 0))
+
+
+def test_finish_waits_for_the_answer_that_a_thread_sends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call whose place is free already is not over before its answer is on its way."""
+
+    async def main(bench: Bench) -> None:
+        begun, go_on = threading.Event(), threading.Event()
+
+        def reply(routing_id: bytes, frame: bytes) -> bool:
+            begun.set()
+            assert go_on.wait(5.0)
+            return bench.reply(routing_id, frame)
+
+        monkeypatch.setattr(bench.server, "_reply_from_thread", reply)
+        call = bench.request("echo_in_thread")
+        await asyncio.to_thread(begun.wait, 5.0)
+        assert bench.server.running == 0
+        assert not bench.replies
+        finish = asyncio.create_task(bench.server.finish(5.0))
+        await asyncio.sleep(0)
+        assert not finish.done()
+        go_on.set()
+        assert await finish == 0
+        assert isinstance(await bench.answer(call), Result)
+
+    serve(main)
+
+
 def test_finish_is_bounded() -> None:
     """A handler that does not end is interrupted, and its number is returned."""
 
