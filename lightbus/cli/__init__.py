@@ -38,6 +38,8 @@ COMMANDS = {
     "completion": ("lightbus.cli.commands.completion", "completion", "Install completion for bash, zsh or fish."),
     "shell": ("lightbus.cli.commands.shell", "shell", "Open a Python prompt with the bus."),
     "dumpschema": ("lightbus.cli.commands.dumpschema", "dumpschema", "Write the schemas of APIs."),
+    "schema": ("lightbus.cli.commands.schema", "schema", "Say what changed between schemas, and whom it breaks."),
+    "stubs": ("lightbus.cli.commands.stubs", "stubs", "Write the types of what is on the bus, for type checkers."),
     "dumpconfigschema": (
         "lightbus.cli.commands.dumpconfigschema",
         "dumpconfigschema",

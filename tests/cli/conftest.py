@@ -77,7 +77,7 @@ def fail(event_message, username, age):
 }
 
 
-OFF_THE_BUS = {"completion", "keys", "version"}
+OFF_THE_BUS = {"completion", "keys", "schema", "version"}
 """Commands that look for nobody."""
 
 
@@ -125,6 +125,10 @@ class Commands:
     def text(self, *args: str, code: int = 0, columns: int = 200) -> str:
         """Return what a command shows to people, on so many columns."""
         return self.run(*args, code=code, env={"COLUMNS": str(columns)}).stdout
+
+    def schema_diff(self, *args: str, code: int = 0) -> str:
+        """Return what `lightbus schema diff` shows."""
+        return self.text("schema", "diff", *args, code=code)
 
     def json(self, *args: str, code: int = 0) -> list[dict[str, Any]]:
         """

@@ -2,59 +2,84 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ...exceptions import UnsupportedUse
+from ...exceptions import NotReachable, UnsupportedUse
+from ...typing import JsonSchema
 from ..support.connection import Connection, on_bus
 from ..support.options import ClientOptions, client_options
 
 if TYPE_CHECKING:
-    from ...service.schema import Schema
+    from ...path import BusPath
 
 __all__ = ["dumpschema"]
 
 
 @click.command()
-@click.option("--bus", "-b", "module", metavar="MODULE", help="The bus module whose APIs are meant. [default: bus]")
+@click.option("--bus", "-b", "module", metavar="MODULE", help="The bus module whose APIs are added. [default: bus]")
 @click.option("--out", "-o", metavar="PATH", type=click.Path(path_type=Path), help="A file for all, or a directory.")
-@click.option("--remote", is_flag=True, help="The APIs on the bus instead of those of a module.")
+@click.option("--local", is_flag=True, help="Only the APIs of the bus module, without looking at the bus.")
+@click.option("--remote", is_flag=True, help="Only the APIs on the bus, without a bus module.")
 @client_options
-def dumpschema(options: ClientOptions, module: str | None, out: Path | None, remote: bool) -> None:
-    """Write the schemas of a bus module's APIs, or of all that are on the bus.
+def dumpschema(options: ClientOptions, module: str | None, out: Path | None, local: bool, remote: bool) -> None:
+    """Write the schemas of all APIs on the bus, and of the bus module that there is here.
 
     Into a directory goes a file for each API, into a file (or standard output) all of them. `lightbus run --schema` and
     `bus.schema.load_local()` read either.
     """
-    if remote:
-        on_bus(options, lambda bus: _dump(bus, out))
+    if local and remote:
+        raise UnsupportedUse("--local and --remote were both given. Without either both are written.")
+    own = None if remote else _own_bus(options, module, needed=local)
+    if own is not None and local:
+        _save(_schemas_of(own), out, human_readable=own.client.config.bus.options.human_readable)
         return
-    from ...creation import configure_logging
+    on_bus(options, lambda bus: _dump(bus, own, out))
+
+
+def _own_bus(options: ClientOptions, module: str | None, *, needed: bool) -> BusPath | None:
+    """Return the bus of the module that is named or is here; None where there is none and it is not needed."""
+    from ...creation import DEFAULT_MODULE, configure_logging
     from ..support.bus_module import load_bus
     from ..support.options import take_over
 
+    is_named = module is not None or "LIGHTBUS_MODULE" in os.environ
+    if not needed and not is_named and importlib.util.find_spec(DEFAULT_MODULE) is None:
+        return None
     configure_logging(options.log_level or "warning")
     take_over(service_name=None, process_name=None, config_file=options.config_file, log_level=None)
-    bus, _ = load_bus(module)
-    _save(bus.schema, out)
+    return load_bus(module)[0]
 
 
-async def _dump(bus: Connection, out: Path | None) -> None:
-    from ...service.schema import Schema
+def _schemas_of(own: BusPath) -> dict[str, JsonSchema]:
+    from ..schemas.gathering import schemas_of_module
 
-    found = Schema(human_readable=bus.client.config.bus.options.human_readable)
-    for peer in await bus.look_around():
-        for api in peer.announcement.apis or () if peer.is_live else ():
-            if not api.internal and not found.knows(api.name):
-                found.add_foreign(api.name, await bus.ask(peer, "schema", api=api.name))
-    _save(found, out)
+    return schemas_of_module(own)
 
 
-def _save(schema: Schema, out: Path | None) -> None:
+async def _dump(bus: Connection, own: BusPath | None, out: Path | None) -> None:
+    from ..schemas.gathering import schemas_on_bus
+
+    found = {} if own is None else _schemas_of(own)
     try:
-        schema.save_local(out)
+        found.update(await schemas_on_bus(bus))
+    except NotReachable:
+        if not found:
+            raise
+        bus.output.note("Nobody is on the bus: these are the schemas of the bus module alone (--local says so).")
+    _save(found, out, human_readable=bus.client.config.bus.options.human_readable)
+
+
+def _save(schemas: Mapping[str, JsonSchema], out: Path | None, *, human_readable: bool) -> None:
+    from ..schemas.gathering import save
+
+    try:
+        save(schemas, out, human_readable=human_readable)
     except BrokenPipeError:
         raise
     except OSError as error:

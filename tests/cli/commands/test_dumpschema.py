@@ -10,6 +10,8 @@ from helpers import Processes
 from lightbus.config import config_schema
 from lightbus.service.schema import Schema
 
+from ..conftest import SERVICES
+
 if TYPE_CHECKING:
     from ..conftest import Commands
 
@@ -18,16 +20,33 @@ def test_schemas_of_a_module_and_of_the_bus(commands: Commands, processes: Proce
     """Both are the same, in a file, in a directory and on standard output, and can be loaded."""
     commands.services()
     auth = tmp_path / "anywhere" / "auth"
-    local = processes.lightbus("dumpschema", cwd=auth)
-    assert local.wait(20) == 0
+    local = processes.lightbus("dumpschema", "--local", cwd=auth)
+    both = processes.lightbus("dumpschema", cwd=auth)
+    assert (local.wait(20), both.wait(20)) == (0, 0)
     directory = tmp_path / "schemas"
     directory.mkdir()
     commands.run("dumpschema", "--remote", "--out", str(directory))
     assert sorted(file.name for file in directory.iterdir()) == ["auth.json", "shop.orders.json"]
+    assert [*json.loads(local.stdout)] == ["auth"]
+    assert [*json.loads(both.stdout)] == ["auth", "shop.orders"]
     assert json.loads(local.stdout)["auth"] == json.loads((directory / "auth.json").read_text())
     read = Schema()
     read.load_local(directory)
     assert ("auth", "user_registered") in read.events
+    assert read.get_rpc_schema("auth", "echo")["parameters"]["description"] == "Return it."
+
+
+def test_a_module_without_a_bus_around_it(commands: Commands, processes: Processes, tmp_path: Path) -> None:
+    """Its own APIs are written, and that nobody else is there is said."""
+    (tmp_path / "auth").mkdir()
+    (tmp_path / "auth" / "bus.py").write_text(SERVICES["auth"].replace("{version}", "1"))
+    alone = processes.lightbus("dumpschema", "--wait", "0.2", cwd=tmp_path / "auth")
+    assert alone.wait(20) == 0
+    assert [*json.loads(alone.stdout)] == ["auth"]
+    assert "Nobody is on the bus" in alone.stderr
+    nowhere = processes.lightbus("dumpschema", "--wait", "0.2", cwd=tmp_path)
+    assert nowhere.wait(20) == 3
+    assert commands.run("dumpschema", "--local", "--remote", code=2).stderr.startswith("Error: --local and --remote")
 
 
 def test_schema_of_the_settings(processes: Processes, tmp_path: Path) -> None:

@@ -1,0 +1,35 @@
+"""`lightbus schema diff`: what is different between two states of the schemas, and whom that breaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..schemas.changes import breaking, changes
+from ..schemas.gathering import schemas_of_files
+from ..schemas.reporting import report
+from ..support.output import Output
+
+__all__ = ["schema"]
+
+FILES = click.Path(path_type=Path)
+
+
+@click.group()
+def schema() -> None:
+    """Look at what `lightbus dumpschema` wrote."""
+
+
+@schema.command()
+@click.argument("old", type=FILES)
+@click.argument("new", type=FILES)
+@click.option("--json", "as_json", is_flag=True, help="Show JSON, one object a line (docs/cli.md).")
+def diff(old: Path, new: Path, as_json: bool) -> None:
+    """Say of each procedure and event what changed between two files or directories, and whether it breaks anybody.
+
+    Exits with 1 where it does.
+    """
+    found = changes(schemas_of_files(old), schemas_of_files(new))
+    report(Output(as_json=as_json), found)
+    raise SystemExit(1 if breaking(found) else 0)

@@ -1,0 +1,1 @@
+"""Schemas of APIs, for commands: gathered, compared, and written as what type checkers read."""

@@ -1,0 +1,168 @@
+"""What the paths of a bus are to type checkers, where `lightbus stubs` wrote down what is on it.
+
+Nothing of this is made when a program runs: `bus.auth.check_password` is a `BusPath` as ever. The classes that are
+written derive from these, and add the parameters of one procedure or event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Callable, Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, overload
+
+from .listener import OnError
+from .message import EventMessage
+from .typing import JsonSchema
+
+if TYPE_CHECKING:
+    from .client import BusClient
+    from .service.schema import Schema
+
+__all__ = ["CallOptions", "FireOptions", "ListenOptions", "TypedBus", "TypedEvent", "TypedPath", "TypedProcedure"]
+
+Arguments = TypeVar("Arguments")
+Handler = TypeVar("Handler")
+
+
+class CallOptions(TypedDict, total=False):
+    """`bus_options` of a call."""
+
+    timeout: float
+    idempotent: bool
+    peer: str
+    version: int
+    trace: dict[str, Any]
+
+
+class FireOptions(TypedDict, total=False):
+    """`bus_options` of an event that is fired."""
+
+    timeout: float
+    wait_for: Literal["journal", "ack"]
+    trace: dict[str, Any]
+
+
+class ListenOptions(TypedDict, total=False):
+    """`bus_options` of a listener."""
+
+    since: str | datetime
+
+
+class TypedPath:
+    """A part of a path: what leads on from it is written down in a class of its own."""
+
+    @property
+    def api_name(self) -> str:
+        """All parts but the last."""
+        raise NotImplementedError
+
+    @property
+    def fully_qualified_name(self) -> str:
+        """All parts."""
+        raise NotImplementedError
+
+
+class TypedBus:
+    """The root: `lightbus.create()`."""
+
+    @property
+    def client(self) -> BusClient:
+        """The client: registering, listening, hooks, schedules, lifecycle."""
+        raise NotImplementedError
+
+    @property
+    def schema(self) -> Schema:
+        """The schemas of the APIs registered or loaded here."""
+        raise NotImplementedError
+
+
+class _Member(TypedPath):
+    @property
+    def parameter_schema(self) -> JsonSchema:
+        """The JSON Schema of the arguments."""
+        raise NotImplementedError
+
+    def validate_parameters(self, parameters: dict[str, Any]) -> None:
+        """Raise ValidationError where the arguments do not satisfy the schema."""
+        raise NotImplementedError
+
+
+class TypedProcedure(_Member):
+    """A procedure. What is written adds `__call__`, `call` and `call_async`."""
+
+    @property
+    def response_schema(self) -> JsonSchema | None:
+        """The JSON Schema of the result; None where nothing is said of it."""
+        raise NotImplementedError
+
+    def validate_response(self, response: Any) -> None:
+        """Raise ValidationError where the result does not satisfy the schema."""
+        raise NotImplementedError
+
+
+class TypedEvent(_Member, Generic[Arguments, Handler]):
+    """An event. What is written adds `__call__`, `fire` and `fire_async`."""
+
+    def fire_many(self, events: Iterable[Arguments], *, bus_options: FireOptions | None = None) -> list[str]:
+        """Fire many of these events together; return their ids when they are on disk."""
+        raise NotImplementedError
+
+    async def fire_many_async(
+        self, events: Iterable[Arguments] | AsyncIterable[Arguments], *, bus_options: FireOptions | None = None
+    ) -> list[str]:
+        """Do the same on an event loop; the events may come from an async generator, too."""
+        raise NotImplementedError
+
+    @overload
+    def listen(
+        self,
+        listener: Handler,
+        *,
+        listener_name: str | None = None,
+        group: str | None = "{service_name}-{listener_name}",
+        concurrency: int = 1,
+        max_deliveries: int = 5,
+        bus_options: ListenOptions | None = None,
+        on_error: OnError | None = None,
+    ) -> None: ...
+    @overload
+    def listen(
+        self,
+        listener: Callable[[list[EventMessage]], object],
+        *,
+        listener_name: str | None = None,
+        group: str | None = "{service_name}-{listener_name}",
+        concurrency: int = 1,
+        max_deliveries: int = 5,
+        bus_options: ListenOptions | None = None,
+        on_error: OnError | None = None,
+        batch: int,
+        batch_wait: float = 0.05,
+    ) -> None: ...
+    def listen(self, listener: Any, **options: Any) -> None:
+        """
+        Call `listener` for each of these events, once this process runs as a worker.
+
+        It is given the EventMessage, and the arguments by name: all of them, or those that it names beside `**rest`.
+        """
+        raise NotImplementedError
+
+    def history(
+        self, start: datetime | float | None = None, stop: datetime | float | None = None, *, limit: int = 1000
+    ) -> list[EventMessage]:
+        """Return the newest events of this name that its publishers have kept, oldest first."""
+        raise NotImplementedError
+
+    async def history_async(
+        self, start: datetime | float | None = None, stop: datetime | float | None = None, *, limit: int = 1000
+    ) -> list[EventMessage]:
+        """Do the same on an event loop."""
+        raise NotImplementedError
+
+    def lag(self, listener_name: str) -> int:
+        """Return how many events a listener of this service, by its name, has not handled yet."""
+        raise NotImplementedError
+
+    async def lag_async(self, listener_name: str) -> int:
+        """Do the same on an event loop."""
+        raise NotImplementedError

@@ -1,0 +1,60 @@
+"""What type checkers are told of a path is what it has, with the same parameters."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+
+from lightbus import create, typed
+from lightbus.client import options
+from lightbus.path import BusPath
+
+CLASSES = [typed.TypedBus, typed.TypedPath, typed.TypedProcedure, typed.TypedEvent]
+
+
+@pytest.mark.parametrize("declared", CLASSES)
+def test_a_path_has_all_that_is_declared(declared: type) -> None:
+    """And takes what is declared, by the same names, with the same defaults."""
+    for name in dir(declared):
+        if name.startswith("_"):
+            continue
+        said, there = getattr(declared, name), getattr(BusPath, name, None) or getattr(BusPath, name)
+        assert isinstance(said, property) == isinstance(there, property), name
+        if not isinstance(said, property):
+            assert inspect.iscoroutinefunction(said) == inspect.iscoroutinefunction(there), name
+            if name != "listen":
+                assert parameters(said) == parameters(there), name
+
+
+def test_listen_has_the_same_options() -> None:
+    """Its overloads together have what the path's own has."""
+    from typing import get_overloads
+
+    told = [parameters(each) for each in get_overloads(typed.TypedEvent.listen)]
+    there = parameters(inspect.unwrap(BusPath.listen))
+    assert {**told[0], **told[1], "batch": None} == there
+
+
+@pytest.mark.parametrize(
+    ("declared", "known"),
+    [
+        (typed.CallOptions, options.CALL_OPTIONS),
+        (typed.FireOptions, options.FIRE_OPTIONS),
+        (typed.ListenOptions, options.LISTEN_OPTIONS),
+    ],
+)
+def test_options(declared: Any, known: tuple[str, ...]) -> None:
+    """`bus_options` has those that are checked when a program runs."""
+    assert {*declared.__annotations__} == {*known}
+
+
+def test_a_bus_is_no_instance() -> None:
+    """They are for type checkers alone."""
+    assert not isinstance(create(service_name="shop"), typed.TypedBus)
+
+
+def parameters(function: Any) -> dict[str, Any]:
+    found = inspect.signature(function).parameters.values()
+    return {each.name: each.default for each in found if each.name != "self"}
