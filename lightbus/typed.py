@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, overload
+from typing import Any, Generic, Literal, TypedDict, TypeVar, overload
 
+from .client import BusClient
 from .listener import OnError
 from .message import EventMessage
+from .service.schema import Schema
 from .typing import JsonSchema
-
-if TYPE_CHECKING:
-    from .client import BusClient
-    from .service.schema import Schema
 
 __all__ = ["CallOptions", "FireOptions", "ListenOptions", "TypedBus", "TypedEvent", "TypedPath", "TypedProcedure"]
 

@@ -52,6 +52,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "pytest_plugin",
         "scheduling",
         "testing",
+        "typed",
         "utilities",
     ),
     ("cli", "__main__"),

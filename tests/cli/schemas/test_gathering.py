@@ -1,0 +1,94 @@
+"""Where schemas are from."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lightbus
+from helpers.scripted_bus import ScriptedBus, peer
+from lightbus import Api, InvalidSchema
+from lightbus.cli.schemas.gathering import save, schemas_of_files, schemas_of_module, schemas_on_bus
+from lightbus.exceptions import UnsupportedUse
+from lightbus.wire.api_info import ApiInfo
+
+
+class AuthApi(Api):
+    class Meta:
+        name = "auth"
+
+    def documented(self) -> int:
+        """Return a number."""
+        return 1
+
+    def silent(self) -> int:
+        return 1
+
+
+class SchemasBus(ScriptedBus):
+    """Peers that serve APIs, and are asked for the schema and the docstrings of each."""
+
+    def __init__(self, *answers: Any, apis: list[ApiInfo]) -> None:
+        super().__init__(*answers)
+        self.peers = [replace(each, announcement=replace(each.announcement, apis=(api,), api_names=None, digest=""))
+                      for number, api in enumerate(apis) for each in [peer(instance=f"{number:016x}")]]  # fmt: skip
+
+    async def told(self, peer: Any, procedure: str, **question: Any) -> Any:
+        return await self.ask(peer, procedure, **question)
+
+
+def of_module() -> dict[str, Any]:
+    bus = lightbus.create(service_name="auth")
+    bus.client.register_api(AuthApi())
+    bus.schema.add_foreign("shop", {"rpcs": {}, "events": {}})
+    return schemas_of_module(bus)
+
+
+def test_of_a_module_and_back(tmp_path: Path) -> None:
+    """Docstrings are the descriptions of parameters; the digest is of what is without them."""
+    found = of_module()
+    assert {*found} == {"auth", "shop"}
+    rpcs = found["auth"]["rpcs"]
+    assert rpcs["documented"]["parameters"]["description"] == "Return a number."
+    assert "description" not in rpcs["silent"]["parameters"]
+    file = tmp_path / "all.json"
+    save(found, file, human_readable=False)
+    assert schemas_of_files(file) == json.loads(file.read_text()) == found
+
+
+@pytest.mark.parametrize("text", ["[]", '{"auth": 3}', "no"])
+def test_files_that_hold_none(tmp_path: Path, text: str) -> None:
+    """Are named, with what writes them."""
+    (tmp_path / "all.json").write_text(text)
+    with pytest.raises(UnsupportedUse, match=r"all\.json cannot be used: .*dumpschema`"):
+        schemas_of_files(tmp_path / "all.json")
+    with pytest.raises(UnsupportedUse, match=r"There is no .*gone"):
+        schemas_of_files(tmp_path / "gone")
+
+
+PROCEDURE = {"parameters": {"type": "object"}, "response": {}}
+
+
+def test_of_a_bus() -> None:
+    """The latest of several versions, with a note, and no internal API."""
+    schema, described = {"rpcs": {"f": PROCEDURE}}, {"procedures": [{"name": "f", "doc": "Do it."}, 3]}
+    apis = [ApiInfo(name="auth", version=version, digest=str(version)) for version in (1, 2)]
+    bus: Any = SchemasBus(schema, described, apis=[*apis, ApiInfo(name="internal.x", internal=True)])
+    found = asyncio.run(schemas_on_bus(bus))
+    assert [*found] == ["auth"]
+    assert found["auth"]["rpcs"]["f"]["parameters"] == {"type": "object", "description": "Do it."}
+    assert bus.questions == [{"api": "auth"}] * 2
+    (note,) = bus.notes
+    assert note.startswith("The peers of auth do not all serve the same: that of ")
+
+
+def test_a_peer_that_says_what_is_no_schema() -> None:
+    """Is an error, and nothing is written of it."""
+    bus: Any = SchemasBus({"rpcs": {"f": 3}}, apis=[ApiInfo(name="auth")])
+    with pytest.raises(InvalidSchema, match="'f' has not exactly the keys"):
+        asyncio.run(schemas_on_bus(bus))

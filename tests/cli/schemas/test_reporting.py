@@ -1,0 +1,36 @@
+"""How changes are shown."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lightbus.cli.schemas.changes import Change
+from lightbus.cli.schemas.reporting import report
+from lightbus.cli.support.output import Output
+
+NEW = Change(api="auth", member="find", kind="procedure", change="the procedure is new")
+GONE = Change(api="auth", member=None, kind="api", change="the API is gone", breaks=("callers", "publishers"))
+
+
+def test_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    """What breaks somebody first, and a count."""
+    report(Output(), [NEW, GONE])
+    report(Output(), [NEW])
+    report(Output(), [])
+    assert capsys.readouterr().out.splitlines() == [
+        "breaks callers and publishers  auth: the API is gone",
+        "compatible  auth.find: the procedure is new",
+        "2 changes, 1 breaking.",
+        "compatible  auth.find: the procedure is new",
+        "1 change, 0 breaking.",
+        "Nothing has changed.",
+    ]
+
+
+def test_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    """An object a line."""
+    report(Output(as_json=True), [GONE])
+    told = json.loads(capsys.readouterr().out)
+    assert (told["member"], told["breaks"]) == (None, ["callers", "publishers"])
