@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
+from .adapters.host.descriptors import descriptors_left
 from .core.registry import Peer
 from .deadline import Deadline
 from .engine.engine import Engine
@@ -26,6 +27,12 @@ __all__ = ["BlockingChannel", "forbid_in_loop", "is_exiting", "note_exit", "wait
 
 MAX_SOCKETS = 256
 """Blocking calls on their way at a time, in all threads. Each has a socket, and a process has a limit of those."""
+
+DESCRIPTORS_EACH = 4
+"""Open files that a socket takes, at most: where fewer are left, calls wait for a socket that is there already."""
+
+LOOK_EVERY = 0.2
+"""Seconds after which who waits for a socket looks whether there are open files left again."""
 
 
 def forbid_in_loop(what: str, twin: str) -> None:
@@ -209,13 +216,17 @@ class BlockingChannel:
                     # libzmq never reconnects after a breach of protocol, such as a reply over the limit.
                     broken, dealer = dealer, self._connect(peer)
                     broken.close()
+                elif line.idle:
+                    dealer = self._one_that_stands(line, dealer)
             self._is_sent(line, outgoing)
             return self._await_reply(dealer, call_id, line, outgoing)
         finally:
             if outgoing in line.unsent:
                 self._is_sent(line, outgoing)
             line.busy.discard(outgoing)
-            if dealer is not None:
+            if dealer is not None and not dealer.was_used:
+                self._drop(dealer)
+            elif dealer is not None:
                 line.idle.append(dealer)
                 if line.is_lost or self._closed:
                     self._close_idle(line)
@@ -294,6 +305,21 @@ class BlockingChannel:
         fingerprint = peer.announcement.fingerprint
         return self._engine.transport.blocking_dealer(peer.endpoint, fingerprint=fingerprint)
 
+    def _one_that_stands(self, line: _Line, dealer: BlockingSocket) -> BlockingSocket:
+        """Return an idle socket in place of one that has no connection yet: its peer may take no further ones."""
+        try:
+            standing = line.idle.pop()
+        except IndexError:  # another thread was quicker
+            return dealer
+        self._drop(dealer)
+        return standing
+
+    def _drop(self, dealer: BlockingSocket) -> None:
+        dealer.close()
+        with self._room:
+            self._sockets -= 1
+            self._room.notify()
+
     def _wait_for_socket(self, line: _Line, outgoing: OutboundRequest) -> BlockingSocket | None:
         """Return an idle socket; None where there may be one more. Under the lock."""
         while True:
@@ -303,21 +329,24 @@ class BlockingChannel:
                 return line.idle.pop()
             if self._has_room():
                 return None
-            if not self._room.wait(outgoing.deadline.left()):
+            if outgoing.deadline.passed():
+                few = ", and it may have no more open files (ulimit -n)" if self._sockets < MAX_SOCKETS else ""
                 raise LightbusTimeout(
-                    f"{outgoing} was not sent: {MAX_SOCKETS} blocking calls of this process are on their way already. "
-                    "Use fewer threads, or call_async."
+                    f"{outgoing} was not sent: {self._sockets} blocking calls of this process are on their way already"
+                    f"{few}. Use fewer threads, or call_async."
                 )
+            self._room.wait(min(outgoing.deadline.left(), LOOK_EVERY))
 
     def _has_room(self) -> bool:
         """Return whether there may be one more socket; an idle one to another peer is closed for it."""
-        for line in self._lines.values():
-            if self._sockets < MAX_SOCKETS:
-                break
+        if self._sockets < MAX_SOCKETS and (not self._sockets or descriptors_left() >= DESCRIPTORS_EACH):
+            return True
+        for line in list(self._lines.values()):
             with contextlib.suppress(IndexError):
                 line.idle.pop().close()
                 self._sockets -= 1
-        return self._sockets < MAX_SOCKETS
+                return True
+        return False
 
     def _close_idle(self, line: _Line) -> None:
         with self._room, contextlib.suppress(IndexError):

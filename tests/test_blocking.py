@@ -113,6 +113,40 @@ def test_idle_sockets_make_room_for_other_peers(
     assert door_of(bus)._sockets == 2
 
 
+def test_calls_share_what_sockets_there_are(bus: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no further files can be opened calls wait for a socket that is there, and say so when their time is up."""
+    assert bus.work.echo(value=1) == 1
+    monkeypatch.setattr(blocking, "descriptors_left", lambda: 3)
+    assert all(future.result() for future in in_threads(5, lambda: bus.work.hold(seconds=0.01)))
+    assert door_of(bus)._sockets == 1
+    [held] = in_threads(1, lambda: bus.work.hold(seconds=0.5))
+    wait_until(lambda: not door_of(bus)._lines[_instance(bus)].idle)
+    with pytest.raises(LightbusTimeout, match=r"not sent: 1 blocking calls .* may have no more open files"):
+        bus.work.echo(value=1, bus_options={"timeout": 0.1})
+    monkeypatch.setattr(blocking, "descriptors_left", lambda: 4)
+    assert bus.work.echo(value=2) == 2
+    assert held.result()
+
+
+def test_a_socket_that_is_not_let_in(bus: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a peer takes no further connection a call goes through one that stands, as soon as that is idle."""
+    transport = bus.client.engine.transport
+    connect = transport.blocking_dealer
+    [held] = in_threads(1, lambda: bus.work.hold(seconds=0.3))
+    wait_until(lambda: bus.work.log() == ["started"])
+    monkeypatch.setattr(
+        transport, "blocking_dealer", lambda endpoint, **options: connect(f"{endpoint}-nobody", **options)
+    )
+    threads = in_threads(3, lambda: bus.work.echo(value=1))
+    assert [future.result(20) for future in threads] == [1, 1, 1]
+    assert held.result()
+    wait_until(lambda: door_of(bus)._sockets == 2, what="those that did not stand are closed")
+
+
+def _instance(bus: BusPath) -> str:
+    return next(peer.instance for peer in bus.client.engine.snapshot.by_api["work"])
+
+
 def test_late_replies_are_discarded(bus: BusPath) -> None:
     """The answer of a call that was given up is not taken for that of the next one on its socket."""
     with pytest.raises(LightbusTimeout):

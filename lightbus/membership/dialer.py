@@ -163,6 +163,8 @@ class Dialler:
 
     def hint(self, peer: Peer) -> str:
         """Return a sentence on why a peer may not answer, and what to do about it here."""
+        if not descriptors_left():
+            return f"This process may have {descriptor_limit()} open files, and has: raise the limit (ulimit -n)."
         return self._addressing.hint(peer.announcement)
 
     def may_find(self, api: str) -> bool:

@@ -217,10 +217,10 @@ class OutboundRequest:
         """Return the error for a passed deadline."""
         if not sent:
             is_near = peer.announcement.on_host_only
+            guess = "Is its process stopped, or too busy" if is_near else "Is its port open to this host"
             return PeerUnreachable(
                 f"{self} was not sent: no connection to {peer.announcement} at {peer.endpoint} within "
-                f"{self.deadline.given:.3g} s. "
-                f"{'Is its process stopped, or too busy?' if is_near else 'Is its port open to this host?'}"
+                f"{self.deadline.given:.3g} s. {guess}, or have its process or this one as many open files as they may?"
             )
         if self.deadline.is_inherited:
             remedy = "That was all that is left of the call in which it was made: give that one more time."

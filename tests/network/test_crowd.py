@@ -23,6 +23,24 @@ from lightbus.cli import main
 main(prog_name="lightbus")
 """
 
+CALLER = """
+import resource, sys, threading
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[1])))
+import lightbus
+bus = lightbus.create(service_name="caller")
+pids = []
+def call():
+    for _ in range(5):
+        pids.append(bus.work.who(bus_options={"timeout": 30}))
+threads = [threading.Thread(target=call) for _ in range(60)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+bus.work.happened.fire(what="done", bus_options={"timeout": 30})
+print(len(pids), set(pids))
+"""
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="descriptors are counted in /proc")
 
 
@@ -113,6 +131,21 @@ def test_a_crowd_at_the_door(
     newcomer = network.bus()
     wait_until(lambda: descriptors(worker) < LIMIT // 2, what="the crowd has gone")
     assert newcomer.work.who(bus_options={"timeout": 20}) == worker.pid
+
+
+@pytest.mark.parametrize("mode", ["host", "insecure", "bus_key"])
+@pytest.mark.parametrize("limits", [(64, 64), (256, 64), (64, 256)], ids=str)
+def test_many_threads_and_few_files(
+    network: Network, start: Callable[..., Process], processes: Processes, mode: str, limits: tuple[int, int]
+) -> None:
+    """Whoever may open few files, a worker or a caller of many threads: each call is answered, over what there is."""
+    network.use(mode)
+    of_worker, of_caller = limits
+    worker = start(of_worker, of_worker)
+    caller = processes.python("-c", CALLER, str(of_caller))
+    assert caller.wait(60) == 0, caller.report()
+    assert caller.stdout.split("\n")[0] == f"300 {{{worker.pid}}}"
+    assert "Traceback" not in caller.stderr + worker.output
 
 
 def test_the_limit_is_raised(start: Callable[..., Process]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -35,8 +36,13 @@ READ_EVERY = 100
 MAX_BYTES = 256 * 1024
 """Bytes of a file that are read: as many as 1024 names of APIs take."""
 
+OUR_OWN_TROUBLE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors that say nothing of what was looked at: who was there still is, and it is read once there is room again."""
+
 MULTICAST_AFTER = 0.3
 """Seconds after which multicast is begun with, in mode host: most processes have found whom they look for, or ended."""
+
+_Stamp = tuple[int, int, int]
 
 
 class _Directory:
@@ -46,7 +52,7 @@ class _Directory:
 
     def __init__(self) -> None:
         self.changed = 0
-        self.files: dict[str, tuple[int, int, int]] = {}
+        self.files: dict[str, _Stamp] = {}
         """What each file is called, and what tells whether it is another one now."""
         self.is_unsure = True
         """What changes within one tick of the system's clock leaves the time as it was: so it is read once more."""
@@ -142,20 +148,27 @@ class NearbyDiscovery:
             known.is_unsure = changed != known.changed
             known.changed = changed
             self._read(place, known)
-        except OSError:  # it is not there, or was removed just now
-            return self._directories.pop(place, None) is not None
+        except OSError as error:
+            if error.errno not in OUR_OWN_TROUBLE:  # it is not there, or was removed just now
+                return self._directories.pop(place, None) is not None
+            if known is not None:
+                known.is_unsure = True
         return True
 
     def _read(self, place: Path, known: _Directory) -> None:
-        before, known.files = known.files, {}
+        before, files = known.files, dict[str, _Stamp]()
         with os.scandir(place) as entries:
             for entry in entries:
-                if entry.name.endswith(PEER) and len(known.files) < MAX_PEERS:
+                if entry.name.endswith(PEER) and len(files) < MAX_PEERS:
                     found = entry.stat(follow_symlinks=False)
                     stamp = found.st_ino, found.st_mtime_ns, found.st_size
-                    known.files[entry.name] = stamp
-                    if before.get(entry.name) != stamp:
-                        self._hear(Path(entry.path), is_news=entry.name in before)
+                    if before.get(entry.name) == stamp or self._hear(Path(entry.path), is_news=entry.name in before):
+                        files[entry.name] = stamp
+                        continue
+                    known.is_unsure = True  # it could not be read now
+                    if entry.name in before:
+                        files[entry.name] = before[entry.name]
+        known.files = files
 
     def _forget(self) -> None:
         names = {name for directory in self._directories.values() for name in directory.files}
@@ -163,16 +176,20 @@ class NearbyDiscovery:
             self._table.gone(name.removesuffix(PEER))
         self._names = names
 
-    def _hear(self, path: Path, *, is_news: bool) -> None:
+    def _hear(self, path: Path, *, is_news: bool) -> bool:
+        """Tell what a file says; return whether it could be read, or never can."""
         try:
             announcement = _announcement(path)
         except (OSError, ValueError, ProtocolError) as error:
+            if isinstance(error, OSError) and error.errno in OUR_OWN_TROUBLE:
+                return False
             self._table.ignore("malformed", str(path), str(error))
-            return
+            return True
         if announcement is not None and announcement.bus == self._bus:
             if is_news:
                 self._table.forget(announcement.instance)  # written anew it is worth an attempt, whatever it says
             self._table.heard(announcement)
+        return True
 
 
 class HostDiscovery:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 from ..host.interfaces import networks_of
 
 __all__ = ["LOOK_EVERY", "LocalAddresses"]
+
+logger = logging.getLogger("lightbus.binding")
 
 LOOK_EVERY = 2.0
 """Seconds between two looks. What both see counts: an address that is renewed is away for a moment."""
@@ -38,7 +41,11 @@ class LocalAddresses:
         if not self.addresses or now < self._look_at:
             return False
         self._look_at = now + LOOK_EVERY
-        before, self._seen = self._seen, self._look(self.addresses)
+        try:
+            before, self._seen = self._seen, self._look(self.addresses)
+        except OSError as error:  # no descriptor is free, say: we are where we were
+            logger.debug("The addresses of this host cannot be looked at: %s", error)
+            return False
         if self._seen == self.addresses or self._seen != before:
             return False
         self.addresses = self._seen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 from collections.abc import Awaitable, Callable
@@ -185,6 +186,35 @@ def test_a_change_within_one_tick_is_seen(places: list[Path]) -> None:
             await side.discovery.stop()
 
     run(scenario)
+
+
+@pytest.mark.parametrize("what", ["scandir", "open"])
+def test_without_a_descriptor_nobody_is_gone(
+    places: list[Path], what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While a process can open no file, who was there still is; who comes meanwhile is found afterwards."""
+
+    def full(*args: object, **options: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def scenario() -> None:
+        first, second, caller = Side(places[0]), Side(places[0]), Side(places[0])
+        await first.bind(announcement(1, "auth"))
+        await caller.start()
+        await second.bind(announcement(2, "auth"))
+        with monkeypatch.context() as patch:
+            patch.setattr(*((os, "scandir") if what == "scandir" else (Path, "open")), full)
+            for _ in range(3):
+                caller.discovery.look()
+            assert (len(caller.found), caller.lost) == (1, [])
+        await wait_until_async(lambda: len(caller.found) == 2)
+        await first.discovery.withdraw()
+        await wait_until_async(lambda: caller.lost)
+        for side in (first, second, caller):
+            await side.discovery.stop()
+
+    run(scenario)
+    assert not caplog.records
 
 
 class FakeMulticast(NoDiscovery):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 
 from lightbus.adapters.zmq.local_addresses import LOOK_EVERY, LocalAddresses
@@ -30,6 +31,20 @@ def test_a_change_counts_when_it_lasts() -> None:
         host.addresses = seen
         assert here.have_changed(at * LOOK_EVERY) is expected
     assert here.addresses == AWAY
+
+
+def test_a_host_that_cannot_be_asked() -> None:
+    """While no descriptor is free, say, a process is where it was; afterwards it goes on as before."""
+    host = Host()
+
+    def fail(before: Sequence[str]) -> tuple[str, ...]:
+        if host.looks == 0:
+            host.looks = 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return host.look(before)
+
+    here, host.addresses = LocalAddresses(HOME, fail), AWAY
+    assert [here.have_changed(at * LOOK_EVERY) for at in (1, 2, 3)] == [False, False, True]
 
 
 def test_looks_are_rare() -> None:
