@@ -19,7 +19,8 @@ nox.options.sessions = ["lint", "types", "coverage"]
 EXTRAS = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]
 DEV, DOCS = EXTRAS["dev"], EXTRAS["docs"]
 TESTING = (
-    "pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "coverage", "flask", "gunicorn",
+    "pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "coverage",
+    "Django", "fastapi", "flask", "gunicorn", "uvicorn",
     "opentelemetry-sdk", "prometheus-client",
 )  # fmt: skip
 

@@ -55,7 +55,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "typed",
         "utilities",
     ),
-    ("cli", "__main__"),
+    ("cli", "contrib", "__main__"),
 )
 """The rooms of each floor, from the ground. A room is a package or a module right below `lightbus`, or an adapter."""
 
@@ -71,6 +71,10 @@ ONLY_IN = {
     "prometheus_client": {"plugins"},
     "opentelemetry": {"plugins"},
     "msgpack": {"wire"},
+    "django": {"contrib", "utilities"},
+    "starlette": {"contrib"},
+    "fastapi": {"contrib"},
+    "flask": {"contrib"},
 }
 """Libraries that only these rooms may import: everyone else sees our own interface."""
 

@@ -26,6 +26,7 @@ from .history import History
 from .hook_runner import HookPoint, HookRunner
 from .lifecycle import Lifecycle
 from .listening import DURABLE, Listening
+from .made_events import MadeEvents
 from .names import Names
 from .outbox import UnpublishedEvents
 from .peer_schemas import PeerSchemas
@@ -95,6 +96,7 @@ class BusClient:
         )
         self._firing = Firing(config, engines, registration, hooks, unpublished, schemas)
         self.firing_many = FiringMany(self._firing, engines, hooks, unpublished)
+        self.made_events = MadeEvents(self._firing, self.firing_many, engines, hooks)
         self.call_or_fire = CallOrFire(
             config, engines, registration, unpublished, call=self.call_rpc_blocking, fire=self.fire_event_blocking
         )

@@ -113,12 +113,7 @@ class FiringMany:
     ) -> list[str]:
         engine = self._engines.engine
         terms = event, _, settings, deadline, _ = self._firing.terms(engine, api_name, name, options)
-        unreachable: NotReachable | None = None
-        if event is None and api_name not in engine.snapshot.by_api:
-            try:
-                self._engines.channel.resolve(api_name, deadline)
-            except NotReachable as error:
-                unreachable = self._unless_known(api_name, name, error)
+        unreachable = None if event is not None else self._unreachable(engine, api_name, name, deadline)
         portion = self._portion(engine, terms, api_name, name, events, options, is_whole=is_whole)
         hooked = portion.messages if self._hooks.is_about("event_sent") else []
         with self._around(hooked):
@@ -126,14 +121,38 @@ class FiringMany:
                 given = message.kwargs
                 self._hooks.run_blocking("before_event_sent", event_message=message)
                 self._firing.check_replaced(event, message, given, settings)
-            if portion.publisher is not None and portion.event is not None:
-                places = _waited(publish_batch(portion.publisher, portion.messages, portion.event))
-                _wait_for_groups(portion, places)
-            else:
-                self._hand_off_blocking(portion, unreachable)
+            self._store_blocking(portion, unreachable)
             for message in hooked:
                 self._hooks.run_blocking("after_event_sent", event_message=message)
         return [message.id for message in portion.messages]
+
+    def fire_made_blocking(self, messages: Sequence[EventMessage]) -> None:
+        """
+        Fire events of one name that were made before, in their order and with their ids. The hooks have been run.
+
+        Raises what `BusPath.fire_many` raises.
+        """
+        engine, api_name, name = self._engines.engine, messages[0].api_name, messages[0].event_name
+        event, publisher, _, deadline, wait_for = self._firing.terms(engine, api_name, name, None)
+        unreachable = None if event is not None else self._unreachable(engine, api_name, name, deadline)
+        made = _Portion(engine, event, publisher, [*messages], deadline, wait_for, is_whole=False)
+        self._store_blocking(made, unreachable)
+
+    def _store_blocking(self, portion: _Portion, unreachable: NotReachable | None) -> None:
+        if portion.publisher is not None and portion.event is not None:
+            places = _waited(publish_batch(portion.publisher, portion.messages, portion.event))
+            _wait_for_groups(portion, places)
+        else:
+            self._hand_off_blocking(portion, unreachable)
+
+    def _unreachable(self, engine: Engine, api_name: str, name: str, deadline: Deadline) -> NotReachable | None:
+        """Return why nobody can be handed an event now that can be kept here; raise it of any other."""
+        if api_name not in engine.snapshot.by_api:
+            try:
+                self._engines.channel.resolve(api_name, deadline)
+            except NotReachable as error:
+                return self._unless_known(api_name, name, error)
+        return None
 
     async def _fire_portion(
         self, api_name: str, name: str, events: Sequence[Kwargs], options: BusOptions | None, *, is_whole: bool

@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 import concurrent.futures.thread  # noqa: F401 - registered first: its lock, which loops take, is held after our wait
 import contextlib
+import logging
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -22,12 +24,17 @@ from .worker_holder import WorkerHolder
 
 __all__ = ["InProcess"]
 
+logger = logging.getLogger("lightbus.client")
+
 _GRAVEYARD: list[Any] = []
 """What a forked child inherited and must not touch: closing the parent's sockets here would use them twice."""
 
 
 _FORKS = threading.local()
 """`resume`: what lets those go on that stand still for this thread's fork; `signals`: what it held back before."""
+
+PREFORKING = ("gunicorn.arbiter", "uwsgi")
+"""Modules of web servers that import a program once, and then fork the processes that are to serve it."""
 
 FORK_PATIENCE = 2.0
 """Seconds for which a fork waits for an engine to stand still: longer than its imports take on a busy machine."""
@@ -56,6 +63,7 @@ class InProcess:
         self._workers = workers
         self._unpublished = unpublished
         self._lifecycle = lifecycle
+        self._has_told = False
         _CLIENTS.add(self)
 
     @property
@@ -74,6 +82,19 @@ class InProcess:
         if engine is not None:
             resume.append(engine.pause(seconds))
         return resume
+
+    def tell_of_worker(self) -> None:
+        """Say once that a worker in the background stays behind, where a web server forks what is to serve."""
+        in_background = self._lifecycle.thread is not None and self.has_worker and not self._workers.publishes_only
+        if not in_background or self._has_told or not any(name in sys.modules for name in PREFORKING):
+            return
+        self._has_told = True
+        logger.warning(
+            "This process was forked, and runs a worker in the background. The worker stays here, in the process %d: "
+            "none of those that are forked has one. For one in each of them call start_in_background() behind the "
+            "fork, as in post_fork of gunicorn.conf.py, and not where the program is imported.",
+            os.getpid(),
+        )
 
     def abandon(self) -> list[Any]:
         """Forget what is the parent's, in a child, and return what has to stay untouched."""
@@ -106,6 +127,8 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     for resume in reversed(_FORKS.resume):
         resume()
+    for client in list(_CLIENTS):
+        client.tell_of_worker()
     let_in(_FORKS.signals)
 
 

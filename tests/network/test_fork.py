@@ -218,6 +218,59 @@ def test_gunicorn_preload(processes: Processes, worker: Process, threads: int) -
     assert worker.running
 
 
+PRELOADED = """
+import os, sys
+import gunicorn.arbiter
+import lightbus
+from lightbus import Api
+
+bus = lightbus.create(service_name="preloaded")
+
+class WhoApi(Api):
+    class Meta:
+        name = "who"
+
+    def pid(self) -> int:
+        return os.getpid()
+
+bus.client.register_api(WhoApi())
+bus.client.start_in_background()
+ends = []
+for number in range(2):
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        assert not bus.client.is_worker
+        bus.client.start_in_background()
+        assert bus.who.pid() > 0
+        print("serves", flush=True)
+        os.close(theirs)
+        for end in ends:
+            os.close(end)
+        os.read(ours, 1)
+        sys.exit()
+    os.close(ours)
+    ends.append(theirs)
+seen = lightbus.create(service_name="caller")
+seen.client.wait_for_apis("who")
+while len(seen.client.engine.snapshot.by_api["who"]) < 3:
+    seen.who.pid()
+print("all three serve", flush=True)
+for end in ends:
+    os.close(end)
+    assert os.wait()[1] == 0
+"""
+
+
+def test_worker_in_the_background_of_a_preloaded_program(processes: Processes) -> None:
+    """It stays in the process that was imported, which says so once; each process forked off may have its own."""
+    program = processes.python("-c", PRELOADED)
+    assert program.wait(30) == 0
+    assert sorted(program.stdout.splitlines()) == ["all three serve", "serves", "serves"]
+    assert program.stderr.count("The worker stays here") == 1
+    assert "post_fork of gunicorn.conf.py" in program.stderr
+
+
 def _orphans_of(process: Process) -> list[int]:
     """Return the processes of the group that a dead process led."""
     found = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from ..support.first_process import leave_to_a_child
 from ..support.log_config import set_up_logging
 from ..support.logs import ApplicationLogging, end_in_json, is_json, log_as_supervisor
 from ..support.options import ENVIRONMENT, bus_options, take_over
+from ..support.run_as import RunAs
 from ..support.supervised import supervisor_pipe
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class _Options:
             "--schema": self.schema,
         }
         options = [word for option, value in given.items() if value is not None for word in (option, value)]
-        return [sys.executable, "-m", "lightbus", "run", *options]
+        return [*RunAs.current().command, *options]
 
 
 def _port_of(place: str | None, number: int) -> str | None:
@@ -205,6 +205,7 @@ def _run_worker(options: _Options, features: list[Feature]) -> int:
     client = bus.client
     logs.finish(client, log_level=options.log_level)
     logger.info("Loaded the bus module '%s' from %s", loaded.__name__, file_of(loaded))
+    RunAs.current().prepare(client)
     if features:
         client.set_features(features)
     if options.schema is not None:

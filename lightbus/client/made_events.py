@@ -1,0 +1,91 @@
+"""Events that are made now and fired later: when a transaction is committed, or from an outbox in a database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+
+from ..events.event_record import record_of
+from ..exceptions import UnknownApi
+from ..message import EventMessage, event_message
+from ..typing import Kwargs
+from ..wire import envelope
+from .engine_holder import EngineHolder
+from .firing import Firing
+from .firing_many import FiringMany
+from .hook_runner import HookRunner
+
+__all__ = ["MadeEvents"]
+
+
+class MadeEvents:
+    """
+    The part of a client that makes events for later.
+
+    Args:
+        firing: makes them, and knows on which terms.
+        firing_many: fires them.
+        engines: gives them their ids.
+        hooks: are run when an event is stored, and not again when it is fired.
+
+    """
+
+    def __init__(self, firing: Firing, firing_many: FiringMany, engines: EngineHolder, hooks: HookRunner) -> None:
+        self._firing = firing
+        self._firing_many = firing_many
+        self._engines = engines
+        self._hooks = hooks
+
+    def make(self, api_name: str, name: str, kwargs: Kwargs, *, is_ours: bool = False) -> EventMessage:
+        """
+        Return an event with an id of its own, as it is now. Sends nothing, and waits for nobody.
+
+        Raises what `BusPath.fire` raises for arguments that are wrong, as far as that is known in this process, and
+        UnknownApi where it `is_ours` and its API is not registered here.
+        """
+        engine = self._engines.engine
+        event, _, settings, _, _ = self._firing.terms(engine, api_name, name, None)
+        if event is None and is_ours:
+            raise UnknownApi(
+                f"The API '{api_name}' is not registered in this process, so that its events cannot be checked before "
+                "the transaction ends. Register it: import the bus module that does."
+            )
+        message = self._firing.new_event(engine, event, api_name, name, kwargs, settings, None)
+        return self.from_record(api_name, name, record_of(message))
+
+    @contextmanager
+    def storing(self, message: EventMessage) -> Iterator[None]:
+        """Run the hooks around what is done meanwhile: the event is stored. From a plain thread."""
+        if not self._hooks.is_about("event_sent"):
+            yield
+            return
+        with self._hooks.around("around_event_sent", event_message=message):
+            self._hooks.run_blocking("before_event_sent", event_message=message)
+            yield
+            self._hooks.run_blocking("after_event_sent", event_message=message)
+
+    @asynccontextmanager
+    async def storing_async(self, message: EventMessage) -> AsyncIterator[None]:
+        """Do the same on an event loop."""
+        if not self._hooks.is_about("event_sent"):
+            yield
+            return
+        with self._hooks.around("around_event_sent", event_message=message):
+            await self._hooks.run("before_event_sent", event_message=message)
+            yield
+            await self._hooks.run("after_event_sent", event_message=message)
+
+    def fire_blocking(self, messages: Sequence[EventMessage]) -> None:
+        """Fire events of one name together, in their order. Raises what `BusPath.fire_many` raises."""
+        self._firing_many.fire_made_blocking(messages)
+
+    @staticmethod
+    def record(message: EventMessage) -> bytes:
+        """Return an event as bytes, to be kept. Raises DeformError where an argument cannot be."""
+        return record_of(message)
+
+    @staticmethod
+    def from_record(api_name: str, name: str, record: bytes) -> EventMessage:
+        """Return the event of such bytes. Raises ProtocolError where they are none."""
+        id, version, published_at, kwargs, trace = envelope.decode_record(record)
+        return event_message(api_name, name, kwargs, version, id, "", 1, published_at, "", trace)

@@ -1,0 +1,53 @@
+"""The plugin `django`: calls and events that are served treat database connections as a request does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from asgiref.sync import SyncToAsync
+from django.db import close_old_connections
+
+from ...message import EventMessage, RpcMessage
+from ...plugins import LightbusPlugin
+
+__all__ = ["DjangoPlugin"]
+
+
+class DjangoPlugin(LightbusPlugin):
+    """
+    Closes connections that are broken, or older than CONN_MAX_AGE, before and after each call and event that is served.
+
+    Those of `def` handlers are in the handler's thread, those of `async def` handlers in the one that Django's
+    asynchronous methods use. A connection in a transaction is left alone.
+    """
+
+    priority = 100
+
+    def around_rpc_execution(self, *, rpc_message: RpcMessage, client: Any) -> AbstractContextManager[None]:
+        """Look after the connections of a call."""
+        return _tidied()
+
+    def around_event_execution(
+        self, *, event_message: EventMessage, listener_name: str, client: Any
+    ) -> AbstractContextManager[None]:
+        """Look after the connections of an event."""
+        return _tidied()
+
+
+@contextmanager
+def _tidied() -> Iterator[None]:
+    _close_old()
+    try:
+        yield
+    finally:
+        _close_old()
+
+
+def _close_old() -> None:
+    if asyncio._get_running_loop() is None:
+        close_old_connections()
+    else:  # before whatever the handler has done there, since it is submitted first
+        SyncToAsync.single_thread_executor.submit(close_old_connections)

@@ -1,0 +1,34 @@
+"""Which bus module a project has, and its bus with what Django's database connections need."""
+
+from __future__ import annotations
+
+import os
+
+from django.conf import settings
+
+from ... import creation
+from ...client import BusClient
+from ...path import BusPath
+from ...plugins import register_plugin
+from .plugin import DjangoPlugin
+
+__all__ = ["connect", "get_bus", "module_name"]
+
+
+def module_name() -> str | None:
+    """Return which bus module the project has: the setting LIGHTBUS_MODULE, or the variable of that name, or none."""
+    return getattr(settings, "LIGHTBUS_MODULE", None) or os.environ.get("LIGHTBUS_MODULE") or None
+
+
+def get_bus() -> BusPath:
+    """Return the bus of the project's bus module. Raises FailedToImportBusModule and NoBusFoundInBusModule."""
+    bus = creation.get_bus(module_name())
+    connect(bus.client)
+    return bus
+
+
+def connect(client: BusClient) -> None:
+    """Have handlers of this client treat database connections as requests do; once is enough."""
+    hooked = client.hooks.functions("around_rpc_execution")
+    if not any(isinstance(getattr(each, "__self__", None), DjangoPlugin) for each in hooked):
+        register_plugin(client.hooks, DjangoPlugin())

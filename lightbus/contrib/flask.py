@@ -1,0 +1,92 @@
+"""A bus in a Flask program: where views find it, a route for probes, and the application's context for handlers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from flask import Flask, Response, current_app, jsonify
+
+from ..exceptions import UsageError
+from ..message import EventMessage, RpcMessage
+from ..path import BusPath
+from ..plugins import LightbusPlugin, register_plugin
+from .health import bus_health
+
+__all__ = ["Lightbus", "current_bus"]
+
+NAME = "lightbus"
+
+
+class Lightbus:
+    """
+    The extension: `Lightbus(app, bus)`, or `Lightbus(bus=bus)` and later `init_app(app)`.
+
+    Views use the bus itself, or `current_bus()`. Calls and events that this process serves run in the application's
+    context, which ends with each of them.
+
+    Args:
+        app: the program.
+        bus: which one.
+        health: where probes are answered with 200, or 503 and the reasons; None is nowhere.
+        needs: APIs that somebody has to serve for that.
+
+    """
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        bus: BusPath | None = None,
+        *,
+        health: str | None = None,
+        needs: Sequence[str] = (),
+    ) -> None:
+        if isinstance(app, BusPath) or not isinstance(bus, BusPath):
+            raise UsageError("Lightbus(app, bus) takes the program first, if there is one yet: Lightbus(bus=bus).")
+        self.bus = bus
+        self._health = health
+        self._needs = tuple(needs)
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Add the bus to a program."""
+        app.extensions[NAME] = self
+        if self._health is not None:
+            app.add_url_rule(self._health, "lightbus_health", self._answer)
+        register_plugin(self.bus.client.hooks, _InContext(app))
+
+    def _answer(self) -> tuple[Response, int]:
+        found = bus_health(self.bus, self._needs)
+        return jsonify(found.body), found.status
+
+
+def current_bus() -> BusPath:
+    """Return the bus of the program whose context this is. Raises UsageError where it has none."""
+    found = current_app.extensions.get(NAME)
+    if found is None:
+        raise UsageError(f"The program {current_app.name} has no bus: lightbus.contrib.flask.Lightbus(app, bus).")
+    bus: BusPath = found.bus
+    return bus
+
+
+class _InContext(LightbusPlugin):
+    """Serves calls and events in an application's context."""
+
+    priority = 100
+
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+
+    def around_rpc_execution(self, *, rpc_message: RpcMessage, client: Any) -> AbstractContextManager[Any]:
+        """Have a call served in it."""
+        context: AbstractContextManager[Any] = self._app.app_context()
+        return context
+
+    def around_event_execution(
+        self, *, event_message: EventMessage, listener_name: str, client: Any
+    ) -> AbstractContextManager[Any]:
+        """Have an event handled in it."""
+        context: AbstractContextManager[Any] = self._app.app_context()
+        return context

@@ -1,0 +1,87 @@
+"""What the health route of a web process answers: is the bus as this process needs it?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..client import BusClient
+from ..exceptions import LightbusTimeout
+from ..path import BusPath
+from ..plugins.health import STALLED_AFTER
+
+__all__ = ["BusHealth", "bus_health", "bus_health_async"]
+
+PATIENCE = 0.5
+"""Seconds in which the APIs that are needed have to be there: less than a probe waits."""
+
+
+class BusHealth(NamedTuple):
+    """Whether all is well, and what is not."""
+
+    reasons: list[str]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the process can do its work."""
+        return not self.reasons
+
+    @property
+    def status(self) -> int:
+        """The status to answer with."""
+        return 200 if self.is_ready else 503
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """What to answer with, as JSON."""
+        return {"ready": self.is_ready, "reasons": self.reasons}
+
+
+def bus_health(bus: BusPath, needs: Sequence[str] = ()) -> BusHealth:
+    """
+    Return how the bus is for this process, in at most half a second. From a plain thread.
+
+    Args:
+        bus: as `create()` returned it.
+        needs: APIs without which this process is of no use: somebody has to serve each of them.
+
+    """
+    reasons = _own_reasons(bus.client)
+    if needs:
+        try:
+            bus.client.wait_for_apis(*needs, timeout=PATIENCE)
+        except LightbusTimeout as error:
+            reasons.append(str(error))
+    return BusHealth(reasons)
+
+
+async def bus_health_async(bus: BusPath, needs: Sequence[str] = ()) -> BusHealth:
+    """Do the same on an event loop."""
+    reasons = _own_reasons(bus.client)
+    if needs:
+        try:
+            await bus.client.wait_for_apis_async(*needs, timeout=PATIENCE)
+        except LightbusTimeout as error:
+            reasons.append(str(error))
+    return BusHealth(reasons)
+
+
+def _own_reasons(client: BusClient) -> list[str]:
+    """Return what is wrong with the worker that runs in this process, where one does."""
+    worker = client.worker
+    if worker is None or worker.publishes_only:
+        return []
+    if worker.parts is None:
+        return ["The worker in this process is starting."]
+    if worker.stopping.is_set():
+        return ["The worker in this process is stopping."]
+    reasons = [
+        f"The listener {each.listener} has stopped, since its handler failed: {each.stopped_by}."
+        for each in list(worker.parts.consumer.runners)
+        if each.stopped_by is not None
+    ]
+    on_its_loop = asyncio._get_running_loop() is worker.loop  # then it does go on
+    if worker.watchdog is not None and not on_its_loop and worker.watchdog.silence > STALLED_AFTER:
+        reasons.append(f"The event loop of the worker has stood still for {worker.watchdog.silence:.1f} s.")
+    return reasons

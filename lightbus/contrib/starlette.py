@@ -1,0 +1,72 @@
+"""A bus in a Starlette program, and so in a FastAPI one: its life beside the program's, and a route for probes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any, TypeAlias
+
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from ..exceptions import UsageError
+from ..path import BusPath
+from .health import bus_health_async
+
+__all__ = ["get_bus", "health_route", "lifespan"]
+
+Lifespan: TypeAlias = Callable[[Any], AbstractAsyncContextManager[Any]]
+
+
+def lifespan(bus: BusPath, *, worker: bool = False, inner: Lifespan | None = None) -> Lifespan:
+    """
+    Return what `FastAPI(lifespan=...)` and `Starlette(lifespan=...)` take.
+
+    Args:
+        bus: is found by `get_bus` while the program runs.
+        worker: whether each process of the program is a worker, too, on the program's loop. Without it others serve
+            what the program calls: `lightbus run`.
+        inner: a lifespan of the program's own, within.
+
+    """
+
+    @asynccontextmanager
+    async def lives(app: Any) -> AsyncIterator[Any]:
+        async with AsyncExitStack() as stack:
+            app.state.lightbus = bus
+            if worker:
+                stack.push_async_callback(bus.client.stop_worker)
+                await bus.client.start_worker()
+            yield None if inner is None else await stack.enter_async_context(inner(app))
+
+    return lives
+
+
+async def get_bus(connection: HTTPConnection) -> BusPath:
+    """Return the bus of the program that a request or a websocket came to. Raises UsageError where it has none."""
+    bus = getattr(connection.app.state, "lightbus", None)
+    if not isinstance(bus, BusPath):
+        raise UsageError(
+            "This program has no bus: make it with lifespan=lightbus.contrib.starlette.lifespan(bus). In a test the "
+            "lifespan runs within `with TestClient(app) as client:`."
+        )
+    return bus
+
+
+def health_route(bus: BusPath, path: str = "/health", *, needs: Sequence[str] = ()) -> Route:
+    """
+    Return a route that answers 200, or 503 and the reasons, for `FastAPI(routes=[...])` and `Starlette(routes=[...])`.
+
+    Args:
+        bus: which one.
+        path: where.
+        needs: APIs that somebody has to serve.
+
+    """
+
+    async def health(request: Request) -> JSONResponse:
+        found = await bus_health_async(bus, needs)
+        return JSONResponse(found.body, status_code=found.status)
+
+    return Route(path, health)
