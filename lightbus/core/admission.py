@@ -15,6 +15,8 @@ that there is a queue, but that it does not get empty.)
 
 from __future__ import annotations
 
+from .processor_use import ProcessorUse
+
 __all__ = ["Admission"]
 
 FIRST_LIMIT = 4
@@ -22,9 +24,6 @@ FIRST_LIMIT = 4
 
 TOLERATED_DELAY = 0.005
 """Seconds that a handler may wait for its turn in any case: a loop that is busy with short calls comes to that."""
-
-SATURATED = 0.9
-"""Share of one processor above which the handlers of this process take it from each other."""
 
 LEAST_OF_SHORT = 32
 """Short calls at the same time in any case: to begin them one by one costs more than they do."""
@@ -77,7 +76,7 @@ class Admission:
         self._max_queue_time = max_queue_time
         self._finished = 0
         self._changed_at = 0.0
-        self._cpu = self._probed_at = 0.0
+        self._processor = ProcessorUse()
         self._was_overloaded = False
         self._reduced_at = float("-inf")
         self._queued_since: float | None = None
@@ -106,9 +105,7 @@ class Admission:
         if delay > self._tolerated:
             if now - delay < self._reduced_at:
                 return False  # it was started before the latest reduction, and says nothing of that
-            least = LEAST_OF_SHORT if self.seconds < SHORT else 1
-            self.limit = max(min(least, self.limit), min(self.limit, running) // 2)
-            self._reduced_at = self._changed_at = now
+            self._reduce(min(self.limit, running) // 2, now)
             return False
         if running < self.limit:
             return False  # that few go well says nothing of more
@@ -118,15 +115,21 @@ class Admission:
         self._changed_at = now
         return True
 
-    def finished(self, seconds: float, now: float) -> None:
-        """Note that a call is finished, and how long it took from its beginning on."""
+    def finished(self, seconds: float, now: float, computed: float = 0.0) -> bool:
+        """
+        Note that a call is finished, how long it took from its beginning on, and computed in a thread of its own.
+
+        Returns whether it is time to look at the processor time of this process.
+        """
         if now >= self._period_ends:
             self._turn_over(now)
+        self._processor.computed += computed
         self._departures += 1
         self._finished += 1
         weight = _FALLS if seconds < self.seconds or self._finished < KNOWN_AFTER else _RISES
         self.seconds = seconds if self._finished == 1 else self.seconds + weight * (seconds - self.seconds)
         self._tolerated = max(TOLERATED_DELAY, self.seconds / 2)
+        return now >= self._processor.look_at
 
     def queue_is(self, length: int, now: float) -> None:
         """Note how many wait now."""
@@ -137,30 +140,35 @@ class Admission:
             if not self._was_overloaded:
                 self._count_from(now)  # what comes in at once with the first that wait is a burst
 
-    def probe(self, cpu: float, now: float) -> bool:
-        """
-        Try more at the same time, where nothing was learned for a while; return whether to start them.
-
-        Or have fewer, where all of a processor is used: more at the same time would then only share it. `cpu` are the
-        seconds of processor time that this process has used so far.
-        """
-        used, self._cpu = cpu - self._cpu, cpu
-        passed, self._probed_at = now - self._probed_at, now
-        if passed < 10 * PROBE_AFTER and used > SATURATED * passed:
-            least = LEAST_OF_SHORT if self.seconds < SHORT else 1
-            self.limit = max(min(least, self.limit), self.limit // 2)
-            self._reduced_at = self._changed_at = now
-            return False
+    def probe(self, now: float) -> bool:
+        """Try more at the same time, where nothing was learned for a while; return whether to start them."""
         if self.limit >= self._concurrency or now - self._changed_at < PROBE_AFTER or self._is_held(now):
             return False
         self.limit = min(self._concurrency, self.limit + 1 + self.limit // 2)
         self._changed_at = now
         return True
 
+    def look_at_cpu(self, cpu: float, now: float) -> None:
+        """
+        Have fewer at the same time, where handlers in threads only share a processor. Others' use of it is no reason.
+
+        `cpu` are the seconds of processor time that this process has used so far.
+        """
+        self._processor.look(cpu, now, max(PROBE_AFTER, 2 * self.seconds))
+        if self._processor.is_shared(now):
+            self._reduce(self.limit // 2, now)
+
+    def _reduce(self, limit: int, now: float) -> None:
+        least = LEAST_OF_SHORT if self.seconds < SHORT else 1
+        self.limit = max(min(least, self.limit), limit)
+        self._reduced_at = self._changed_at = now
+
     # What follows from it
 
     def _is_held(self, now: float) -> bool:
         """Return whether so few calls run at the same time for a reason, which is not looked into again yet."""
+        if self._processor.is_shared(now):
+            return True
         return self.limit < FIRST_LIMIT and now - self._reduced_at < min(LONGEST_HOLD, 10 * self.seconds)
 
     @property

@@ -54,6 +54,8 @@ class Job:
     """What it was called with, where somebody watches."""
     ended: float | None = None
     """When its thread was done with it, if it had one."""
+    computed = 0.0
+    """Seconds of processor time that its thread used for it."""
     told: float | None = None
     """When that thread woke the loop to tell it so."""
     was_answered = False

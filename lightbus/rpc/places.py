@@ -186,7 +186,8 @@ class Places:
             now = time.monotonic()
             if job.told is not None:
                 self._admission.began(now - job.told, self.running + 1, now)  # this loop, too, waits for its turn
-            self._admission.finished((job.ended or now) - job.began, now)
+            if self._admission.finished((job.ended or now) - job.began, now, job.computed):
+                self._admission.look_at_cpu(time.process_time(), now)
         elif job.holder is not None:
             job.holder.nested -= 1
             self._nested -= 1
@@ -231,7 +232,7 @@ class Places:
 
     def _probe(self) -> None:
         self._probe_is_due = False
-        may_start = self._admission.probe(time.process_time(), time.monotonic())
+        may_start = self._admission.probe(time.monotonic())
         if self.waiting:
             if may_start:
                 self._start_next()

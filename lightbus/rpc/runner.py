@@ -161,10 +161,12 @@ class Runner:
         frame = b""
         if job.counted:
             self._places.has_turn_in_thread(job)
+        before = time.thread_time()
         try:
             frame = self._replies.of_result(job, self._execute_blocking(job))
         except BaseException as error:
             frame = self._replies.of_error(job, error)
+        job.computed = time.thread_time() - before
         job.ended = time.monotonic()
         self._finished_in_thread(job, frame)
 

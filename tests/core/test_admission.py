@@ -49,24 +49,52 @@ def test_handlers_that_compute_run_one_after_another() -> None:
     assert admission.limit == 2
 
 
-def test_a_worker_that_uses_a_whole_processor_has_fewer_side_by_side() -> None:
-    """Threads that compute are all begun at once, and take the processor from each other."""
-    admission = known(0.01)
+def computing(share: float, process: float, *, concurrency: int = 100) -> Admission:
+    """Return one whose calls have computed for such a share of a second, and its process for such a one."""
+    admission = known(0.01, concurrency)
     admission.limit = 16
-    admission.probe(5.0, 1.0)
-    assert not admission.probe(5.1, 1.1)
-    assert admission.limit == 12
-    admission.probe(5.11, 1.2)
-    assert admission.limit > 12
+    admission.look_at_cpu(5.0, 1.0)
+    for _ in range(99):
+        admission.finished(0.01, 1.01, share / 100)
+    assert admission.finished(0.01, 1.5, share / 100)
+    admission.look_at_cpu(5.0 + process, 2.0)
+    return admission
+
+
+def test_threads_that_take_a_whole_processor_are_fewer_side_by_side() -> None:
+    """Handlers that compute are all begun at once, and take the processor from each other, and from the loop."""
+    admission = computing(0.7, 1.0)
+    assert admission.limit == 8
+    assert not admission.began(0.0, 8, 2.01), "more of them would not do more"
+    assert not admission.probe(2.03)
+    assert admission.limit == 8
+
+
+def test_what_was_found_out_of_the_processor_is_not_believed_for_ever() -> None:
+    """Where no call ends any more, nothing is learned, and more are tried."""
+    admission = computing(0.7, 1.0)
+    assert admission.probe(3.0)
+    assert admission.limit > 8
+
+
+@pytest.mark.parametrize(
+    ("share", "process"),
+    [pytest.param(0.1, 1.0, id="others compute"), pytest.param(0.7, 0.8, id="there is more to be had")],
+)
+def test_a_busy_process_alone_is_no_reason_to_have_fewer(share: float, process: float) -> None:
+    """Calls that wait for something do not wait for each other because a listener beside them computes."""
+    admission = computing(share, process)
+    assert admission.limit == 16
+    assert admission.probe(2.1)
 
 
 def test_calls_that_wait_are_begun_though_none_ends() -> None:
     """Where nothing is learned for a while more are tried."""
     admission = Admission(100)
-    admission.probe(0.0, 1.0)
+    admission.probe(1.0)
     before = admission.limit
-    assert not admission.probe(0.0, 1.0 + PROBE_AFTER / 2)
-    assert admission.probe(0.0, 1.0 + 2 * PROBE_AFTER)
+    assert not admission.probe(1.0 + PROBE_AFTER / 2)
+    assert admission.probe(1.0 + 2 * PROBE_AFTER)
     assert before < admission.limit <= 100
 
 
