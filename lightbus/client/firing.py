@@ -17,7 +17,7 @@ from ..exceptions import EventNotFound, InvalidArguments, InvalidParameters, Lig
 from ..message import EventMessage, event_message
 from ..rpc.request import OutboundEvent
 from ..service.api import Event
-from ..tracing import trace_of_execution
+from ..tracing import Trace, trace_of_execution
 from ..typing import BusOptions, Kwargs
 from ..wire.envelope import Accepted
 from .engine_holder import EngineHolder
@@ -27,7 +27,7 @@ from .outbox import UnpublishedEvents
 from .peer_schemas import PeerSchemas
 from .registration import Registration
 
-__all__ = ["CROWD", "Firing", "check_remote_event", "not_handled"]
+__all__ = ["CROWD", "Firing", "check_remote_event", "not_handled", "trace_of"]
 
 CROWD = 512
 """Events queued for publishing beyond which a firing loop lets the others have a turn."""
@@ -122,7 +122,7 @@ class Firing:
                 except LightbusTimeout:
                     raise
                 except TimeoutError:
-                    raise not_handled(message, seconds) from None
+                    raise not_handled(message.canonical_name, seconds) from None
             return
         outgoing = self._hand_off(engine, event, message, deadline, wait_for)
         try:
@@ -180,7 +180,7 @@ class Firing:
                 except LightbusTimeout:
                     raise
                 except TimeoutError:
-                    raise not_handled(message, seconds) from None
+                    raise not_handled(message.canonical_name, seconds) from None
             return
         try:
             outgoing = self._hand_off(engine, event, message, deadline, wait_for)
@@ -218,14 +218,12 @@ class Firing:
         """Return an event with these arguments. Raises what is wrong with them, or that there is no such event."""
         if event is None:
             check_remote_event(engine.snapshot, api_name, name)
-        kwargs = self._complete(event, api_name, name, {} if kwargs is None else kwargs, settings)
+        kwargs = self.complete(event, api_name, name, {} if kwargs is None else kwargs, settings)
         version = 1 if event is None else event.version or 1
-        trace = trace_of_execution.get() if options is None else options.get("trace") or trace_of_execution.get()
-        if trace is not None:
-            trace = dict(trace)
+        trace = trace_of(options)
         return event_message(api_name, name, kwargs, version, engine.event_ids.next(), "", 1, time.time(), "", trace)
 
-    def _complete(self, event: Event | None, api_name: str, name: str, kwargs: Kwargs, settings: ApiSettings) -> Kwargs:
+    def complete(self, event: Event | None, api_name: str, name: str, kwargs: Kwargs, settings: ApiSettings) -> Kwargs:
         """Return the arguments of an event with its defaults. Raises what is wrong with them."""
         if event is not None:
             signature = event.signature
@@ -241,7 +239,7 @@ class Firing:
     def check_replaced(self, event: Event | None, message: EventMessage, given: Kwargs, settings: ApiSettings) -> None:
         """Check the arguments that a hook has put in place of those that were given, and complete them."""
         if message.kwargs is not given:
-            message.kwargs = self._complete(event, message.api_name, message.event_name, message.kwargs, settings)
+            message.kwargs = self.complete(event, message.api_name, message.event_name, message.kwargs, settings)
 
     def _hand_off(
         self, engine: Engine, event: Event | None, message: EventMessage, deadline: Deadline, wait_for: str
@@ -290,10 +288,16 @@ def _fire_options(api_name: str, options: BusOptions, seconds: float) -> tuple[f
     return timeout_of(options, seconds, what), wait_for
 
 
-def not_handled(message: EventMessage, seconds: float) -> LightbusTimeout:
+def trace_of(options: BusOptions | None) -> Trace | None:
+    """Return the trace context that is sent with an event that is fired with these options."""
+    trace = trace_of_execution.get() if options is None else options.get("trace") or trace_of_execution.get()
+    return dict(trace) if trace else None
+
+
+def not_handled(event: str, seconds: float) -> LightbusTimeout:
     """Return the error for an event that not all have handled in time."""
     return LightbusTimeout(
-        f"Not every group has handled {message.canonical_name} within {seconds:.3g} s. It is on disk, and they are "
+        f"Not every group has handled {event} within {seconds:.3g} s. It is on disk, and they are "
         "given it all the same. Raise `event_fire_timeout` (or bus_options={'timeout': seconds}) if they need longer."
     )
 

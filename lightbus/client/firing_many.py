@@ -16,7 +16,7 @@ from ..deadline import Deadline
 from ..engine.engine import Engine
 from ..events.backend_places import AnyPlace
 from ..events.backend_publisher import EventPublisher
-from ..events.batches import newest_places, publish_batch
+from ..events.batches import newest_places, publish_batch, publish_rows
 from ..events.event_record import key_of, record_of
 from ..events.publisher import LATE_TIMEOUT
 from ..exceptions import InvalidEventArguments, JournalError, LightbusException, LightbusTimeout, NotReachable
@@ -25,8 +25,9 @@ from ..rpc.request import OutboundBatch
 from ..service.api import Event
 from ..typing import BusOptions, Kwargs
 from ..wire.sizes import RECORD_OVERHEAD
+from .batch_rows import not_arguments, note_number, rows_of
 from .engine_holder import EngineHolder
-from .firing import Firing, not_handled
+from .firing import Firing, not_handled, trace_of
 from .hook_runner import HookRunner
 from .outbox import UnpublishedEvents
 
@@ -112,7 +113,11 @@ class FiringMany:
         self, api_name: str, name: str, events: Sequence[Kwargs], options: BusOptions | None, *, is_whole: bool
     ) -> list[str]:
         engine = self._engines.engine
-        terms = event, _, settings, deadline, _ = self._firing.terms(engine, api_name, name, options)
+        terms = event, publisher, settings, deadline, wait_for = self._firing.terms(engine, api_name, name, options)
+        if event is not None and publisher is not None and not self._hooks.is_about("event_sent"):
+            ids, stored = self._publish(engine, publisher, event, api_name, events, settings, options)
+            _wait_for_groups(publisher, _waited(stored), wait_for, deadline, f"{api_name}.{name}")
+            return ids
         unreachable = None if event is not None else self._unreachable(engine, api_name, name, deadline)
         portion = self._portion(engine, terms, api_name, name, events, options, is_whole=is_whole)
         hooked = portion.messages if self._hooks.is_about("event_sent") else []
@@ -141,7 +146,8 @@ class FiringMany:
     def _store_blocking(self, portion: _Portion, unreachable: NotReachable | None) -> None:
         if portion.publisher is not None and portion.event is not None:
             places = _waited(publish_batch(portion.publisher, portion.messages, portion.event))
-            _wait_for_groups(portion, places)
+            what = portion.messages[0].canonical_name
+            _wait_for_groups(portion.publisher, places, portion.wait_for, portion.deadline, what)
         else:
             self._hand_off_blocking(portion, unreachable)
 
@@ -158,7 +164,11 @@ class FiringMany:
         self, api_name: str, name: str, events: Sequence[Kwargs], options: BusOptions | None, *, is_whole: bool
     ) -> list[str]:
         engine = self._engines.engine
-        terms = event, _, settings, deadline, _ = self._firing.terms(engine, api_name, name, options)
+        terms = event, publisher, settings, deadline, wait_for = self._firing.terms(engine, api_name, name, options)
+        if event is not None and publisher is not None and not self._hooks.is_about("event_sent"):
+            ids, stored = self._publish(engine, publisher, event, api_name, events, settings, options)
+            await _kept(publisher, stored, wait_for, deadline, f"{api_name}.{name}")
+            return ids
         unreachable: NotReachable | None = None
         if event is None and api_name not in engine.snapshot.by_api:
             try:
@@ -174,17 +184,26 @@ class FiringMany:
                 self._firing.check_replaced(event, message, given, settings)
             if portion.publisher is not None and portion.event is not None:
                 stored = publish_batch(portion.publisher, portion.messages, portion.event)
-                if stored.done():
-                    places = stored.result()
-                else:
-                    places = await asyncio.wait_for(asyncio.wrap_future(stored), LATE_TIMEOUT)
-                if portion.wait_for == "ack" and places:
-                    await asyncio.to_thread(_wait_for_groups, portion, places)
+                await _kept(portion.publisher, stored, wait_for, deadline, f"{api_name}.{name}")
             else:
                 await self._hand_off(portion, unreachable)
             for message in hooked:
                 await self._hooks.run("after_event_sent", event_message=message)
         return [message.id for message in portion.messages]
+
+    def _publish(
+        self,
+        engine: Engine,
+        publisher: EventPublisher,
+        event: Event,
+        api_name: str,
+        events: Sequence[Kwargs],
+        settings: ApiSettings,
+        options: BusOptions | None,
+    ) -> tuple[list[str], Future[list[AnyPlace]]]:
+        """Have events published here of which nobody is told on the way; return their ids, and when they are kept."""
+        ids, rows = rows_of(engine, api_name, event, events, settings, trace_of(options))
+        return ids, publish_rows(publisher, api_name, event, rows, ids)
 
     @contextlib.contextmanager
     def _around(self, messages: Sequence[EventMessage]) -> Iterator[None]:
@@ -216,11 +235,11 @@ class FiringMany:
         messages = []
         for number, kwargs in enumerate(events):
             if type(kwargs) is not dict and not isinstance(kwargs, Mapping):
-                raise _not_arguments(f"{api_name}.{name}", kwargs)
+                raise not_arguments(f"{api_name}.{name}", kwargs)
             try:
                 messages.append(self._firing.new_event(engine, event, api_name, name, {**kwargs}, settings, options))
             except LightbusException as error:
-                error.add_note(f"It is number {number} of {len(events)} that were to be fired together: none was.")
+                note_number(error, number, len(events))
                 raise
         return _Portion(engine, event, publisher, messages, deadline, wait_for, is_whole)
 
@@ -299,25 +318,39 @@ def _waited(stored: Future[list[AnyPlace]]) -> list[AnyPlace]:
         raise JournalError("The journal did not take the events: its worker stops.") from None
 
 
-def _wait_for_groups(portion: _Portion, places: list[AnyPlace]) -> None:
+async def _kept(
+    publisher: EventPublisher, stored: Future[list[AnyPlace]], wait_for: str, deadline: Deadline, what: str
+) -> None:
+    """Do the same as `_waited` and `_wait_for_groups` on a loop."""
+    if stored.done():
+        places = stored.result()
+    else:
+        places = await asyncio.wait_for(asyncio.wrap_future(stored), LATE_TIMEOUT)
+    if wait_for == "ack" and places:
+        await asyncio.to_thread(_wait_for_groups, publisher, places, wait_for, deadline, what)
+
+
+def _wait_for_groups(
+    publisher: EventPublisher, places: list[AnyPlace], wait_for: str, deadline: Deadline, what: str
+) -> None:
     """Return once every group has handled the events, where that is wanted. Raises LightbusTimeout."""
-    if portion.wait_for != "ack" or portion.publisher is None:
+    if wait_for != "ack":
         return
-    seconds = portion.deadline.left()
-    waiting = [portion.publisher.handled_by_all(place, seconds) for place in newest_places(places)]
+    seconds = deadline.left()
+    waiting = [publisher.handled_by_all(place, seconds) for place in newest_places(places)]
     try:
         for each in waiting:
-            each.result(portion.deadline.left())
+            each.result(deadline.left())
     except LightbusTimeout:
         raise
     except TimeoutError:
-        raise not_handled(portion.messages[-1], seconds) from None
+        raise not_handled(what, seconds) from None
 
 
 def _portions(what: str, events: Any) -> Iterator[Sequence[Kwargs]]:
     """Yield what is stored together: a collection as a whole, else so many at a time."""
     if isinstance(events, (str, bytes, Mapping)) or not isinstance(events, Iterable):
-        raise _not_arguments(what, events)
+        raise not_arguments(what, events)
     if isinstance(events, Collection):
         if len(events) > MOST_TOGETHER:
             raise InvalidEventArguments(
@@ -374,10 +407,3 @@ def _told_how_many_are_left(taken: list[Kwargs]) -> Iterator[None]:
             f"It ended the generator that fire_many() was given: {len(taken)} that it had yielded last were not fired."
         )
         raise
-
-
-def _not_arguments(what: str, given: object) -> InvalidEventArguments:
-    return InvalidEventArguments(
-        f"{what}.fire_many() was given {given!r:.100}. It takes the arguments of each event as a dict: "
-        f"[{{'name': value}}, ...], or what yields such dicts."
-    )

@@ -17,35 +17,53 @@ from ..wire.envelope import Accepted, Batch, Error, Message
 from .backend_places import AnyPlace, BackendPlace
 from .backend_publisher import BackendPublisher, EventPublisher
 from .batcher import Row
-from .event_record import key_of, native_id
+from .event_record import key_of, native_id, record_of
 from .publisher import Publisher
 
-__all__ = ["hand_off_batch", "newest_places", "publish_batch"]
+__all__ = ["hand_off_batch", "newest_places", "publish_batch", "publish_rows"]
 
 
 def publish_batch(publisher: EventPublisher, messages: Sequence[EventMessage], event: Event) -> Future[list[AnyPlace]]:
-    """
-    Keep events of this process and have them published; note in each where it is to be found. From any thread.
-
-    Return what tells where they are: of those in a journal mostly done already. Of best effort there is nothing to
-    tell. Raises DeformError, PayloadTooLarge, JournalError: then none of them was kept.
-    """
-    journal = _journal_of(publisher)
-    record, key = journal.record, event.key
+    """Do the same as `publish_rows` with messages; note in each where it is to be found."""
+    key, instance = event.key, _journal_of(publisher).identity.instance
     rows = [
-        (record(each), None if key is None else key_of(event, each.kwargs), each.published_at, "") for each in messages
+        (record_of(each), None if key is None else key_of(event, each.kwargs), each.published_at, "")
+        for each in messages
     ]
-    api, name, instance = messages[0].api_name, messages[0].event_name, journal.identity.instance
     for message in messages:
         message.publisher = instance
+    kept = _publish(publisher, messages[0].api_name, event, rows, [each.id for each in messages])
     places: Future[list[AnyPlace]] = Future()
-    if event.delivery == "best_effort":
-        journal.batcher.append_all_live((api, name), rows)
-        places.set_result([])
-        return places
-    kept = _keep(publisher, api, event, rows, [each.id for each in messages], is_own=True)
     kept.add_done_callback(partial(_note_places, messages, places))
     return places
+
+
+def publish_rows(
+    publisher: EventPublisher, api: str, event: Event, rows: Sequence[Row], ids: Sequence[str]
+) -> Future[list[AnyPlace]]:
+    """
+    Keep events of this process and have them published. From any thread.
+
+    Return what tells where they are: of those in a journal mostly done already. Of best effort there is nothing to
+    tell. Raises PayloadTooLarge, JournalError: then none of them was kept.
+    """
+    places: Future[list[AnyPlace]] = Future()
+    kept = _publish(publisher, api, event, rows, ids)
+    kept.add_done_callback(partial(_pass_on, to=places, made=lambda kept: [place for _, place in kept]))
+    return places
+
+
+def _publish(
+    publisher: EventPublisher, api: str, event: Event, rows: Sequence[Row], ids: Sequence[str]
+) -> Future[list[tuple[str, AnyPlace]]]:
+    journal = _journal_of(publisher)
+    journal.size.check_all(f"{api}.{event.name}", [row[0] for row in rows])
+    if event.delivery != "best_effort":
+        return _keep(publisher, api, event, rows, ids, is_own=True)
+    journal.batcher.append_all_live((api, event.name), rows)
+    nowhere: Future[list[tuple[str, AnyPlace]]] = Future()
+    nowhere.set_result([])
+    return nowhere
 
 
 def newest_places(places: Iterable[AnyPlace]) -> list[AnyPlace]:
@@ -132,7 +150,7 @@ def _note_places(
     messages: Sequence[EventMessage], places: Future[list[AnyPlace]], done: Future[list[tuple[str, AnyPlace]]]
 ) -> None:
     def noted(kept: list[tuple[str, AnyPlace]]) -> list[AnyPlace]:
-        for message, (store, place) in zip(messages, kept, strict=True):
+        for message, (store, place) in zip(messages, kept, strict=bool(kept)):  # of best effort there is none
             message.native_id = store, _sequence_of(place)
         return [place for _, place in kept]
 

@@ -7,10 +7,13 @@ from typing import Any
 from ..exceptions import DeformError
 from ..message import EventMessage, trace_sent
 from ..service.api import Event
+from ..tracing import Trace
 from ..wire import codec
 from ..wire.envelope import Record
 
-__all__ = ["EventIds", "key_of", "native_id", "record_of"]
+__all__ = ["EventIds", "cannot_be_sent", "encoded", "key_of", "native_id", "record_of"]
+
+_FIELDS = Record._fields
 
 _AS_THEY_ARE = frozenset({str, int, float, bool, type(None)})
 """Types whose text is the same before and behind the wire."""
@@ -55,11 +58,21 @@ class EventIds:
 
 def record_of(message: EventMessage) -> bytes:
     """Return an event as it is kept and sent. Raises DeformError where an argument cannot be put on the wire."""
-    # The fields of a Record, without making one.
-    fields: list[Any] = [message.id, message.version, message.published_at, message.kwargs]
-    if (trace := trace_sent(message)) is not None:
-        fields.append(trace)
     try:
-        return codec.encode(fields, names=Record._fields)
+        return encoded(message.id, message.version, message.published_at, message.kwargs, trace_sent(message))
     except DeformError as error:
-        raise DeformError(f"The arguments of {message.canonical_name} cannot be sent: {error}") from None
+        raise cannot_be_sent(message.canonical_name, error) from None
+
+
+def encoded(id: str, version: int, published_at: float, kwargs: dict[str, Any], trace: Trace | None) -> bytes:
+    """Return a record of these. Raises DeformError, which does not say of which event."""
+    # The fields of a Record, without making one.
+    fields: list[Any] = [id, version, published_at, kwargs]
+    if trace is not None:
+        fields.append(trace)
+    return codec.encode(fields, names=_FIELDS)
+
+
+def cannot_be_sent(event: str, error: DeformError) -> DeformError:
+    """Return the error of an event, by its name, whose arguments cannot be put on the wire."""
+    return DeformError(f"The arguments of {event} cannot be sent: {error}")

@@ -59,6 +59,7 @@ class Publisher:
         batcher: stores events.
         broadcast: publishes what is stored.
         hand_offs: takes in the events of other processes.
+        size: how large an event may be.
 
     """
 
@@ -82,8 +83,8 @@ class Publisher:
         self.batcher = Batcher(journals, self.broadcast, self.counts)
         self.loop = self.batcher.loop
         self.published, self.published_bytes = self.broadcast.published, self.broadcast.published_bytes
-        self._size = RecordSize(max_message_size)
-        self.hand_offs = HandOffs(identity, apis, self.batcher, self._size, when_handled, self.counts, validates)
+        self.size = RecordSize(max_message_size)
+        self.hand_offs = HandOffs(identity, apis, self.batcher, self.size, when_handled, self.counts, validates)
         self._when_handled = when_handled
         self._on_subscription = on_subscription
 
@@ -193,8 +194,8 @@ class Publisher:
     def record(self, message: EventMessage) -> bytes:
         """Return an event as it is kept. Raises DeformError, and PayloadTooLarge where it is too much."""
         record = record_of(message)
-        if len(record) > self._size.most:
-            self._size.check(message.canonical_name, record)
+        if len(record) > self.size.most:
+            self.size.check(message.canonical_name, record)
         return record
 
     def hand_off(self, fire: Fire, reply: Callable[[Message], None]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..exceptions import PayloadTooLarge
 from .broadcast import FRAME_OVERHEAD
 
@@ -29,3 +31,9 @@ class RecordSize:
                 f"The arguments of {what} take {len(record)} bytes; a message may have {self._max_message_size}. "
                 "Send less, or raise network.max_message_size on both sides."
             )
+
+    def check_all(self, what: str, records: Sequence[bytes]) -> None:
+        """Raise PayloadTooLarge where one of several events is too large."""
+        if max(map(len, records)) > self.most:
+            for record in records:
+                self.check(what, record)

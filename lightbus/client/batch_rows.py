@@ -1,0 +1,66 @@
+"""Events that are fired together by the process that publishes them: their rows, without a message of each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from ..config import ApiSettings
+from ..engine.engine import Engine
+from ..events.batcher import Row
+from ..events.event_record import cannot_be_sent, encoded, key_of
+from ..exceptions import DeformError, InvalidEventArguments, LightbusException
+from ..service.api import Event
+from ..tracing import Trace
+from ..typing import Kwargs
+
+__all__ = ["not_arguments", "note_number", "rows_of"]
+
+
+def rows_of(
+    engine: Engine, api_name: str, event: Event, events: Sequence[Kwargs], settings: ApiSettings, trace: Trace | None
+) -> tuple[list[str], list[Row]]:
+    """Return the ids of events, and their rows. Raises what is wrong with the first wrong one."""
+    signature, key, version = event.signature, event.key, event.version or 1
+    fill_defaults, passes, validates = signature.fill_defaults, signature.passes, settings.validation.outgoing
+    next_id, at = engine.event_ids.next, time.time()
+    ids: list[str] = []
+    rows: list[Row] = []
+    try:
+        for kwargs in events:
+            if type(kwargs) is not dict:
+                kwargs = _as_dict(f"{api_name}.{event.name}", kwargs)
+            kwargs = fill_defaults(kwargs)
+            if validates and not passes(kwargs):
+                signature.validate(kwargs)
+            id = next_id()
+            record = encoded(id, version, at, kwargs, trace)
+            ids.append(id)
+            rows.append((record, None if key is None else key_of(event, kwargs), at, ""))
+    except DeformError as error:
+        failed = cannot_be_sent(f"{api_name}.{event.name}", error)
+        note_number(failed, len(rows), len(events))
+        raise failed from None
+    except LightbusException as error:
+        note_number(error, len(rows), len(events))
+        raise
+    return ids, rows
+
+
+def note_number(error: LightbusException, number: int, count: int) -> None:
+    """Note in an error which of so many events is at fault."""
+    error.add_note(f"It is number {number} of {count} that were to be fired together: none was.")
+
+
+def not_arguments(what: str, given: object) -> InvalidEventArguments:
+    """Return the error for what is no arguments of an event."""
+    return InvalidEventArguments(
+        f"{what}.fire_many() was given {given!r:.100}. It takes the arguments of each event as a dict: "
+        f"[{{'name': value}}, ...], or what yields such dicts."
+    )
+
+
+def _as_dict(what: str, kwargs: object) -> Kwargs:
+    if not isinstance(kwargs, Mapping):
+        raise not_arguments(what, kwargs)
+    return {**kwargs}
