@@ -19,6 +19,7 @@ from ..message import EventMessage
 from ..recurring import RecurringLog
 from .broadcast import Broadcast
 from .partition_turns import PartitionTurns
+from .runs import queue_runs
 from .together import Together
 
 __all__ = ["Batcher", "OwnJournal", "Row", "Waiter"]
@@ -224,6 +225,30 @@ class Batcher:
             self._count += len(new) - 1
             self._flush_soon()
         return [name for _, name in topics], together.future
+
+    def append_runs(self, names: tuple[str, str], records: list[bytes], at: float) -> list[tuple[Topic, int]] | None:
+        """
+        Store events without keys by one commit, all or none, and have them published; return the last of each topic.
+
+        None where they have to wait for others, or for another program: they are to be given to `append_all`. Raises
+        JournalError.
+        """
+        with self._lock:
+            if self._late is not None or self._batch.events:
+                return None
+            journal = self._own_journal()
+            runs = self._turns.runs(*names, records, self._count)
+            try:
+                firsts = journal.append_runs([(name, at, those) for _, name, those in runs])
+            except JournalError as error:
+                if is_locked(error) or is_removed(error):
+                    return None
+                self._failed(_Batch(), error)
+                raise
+            self._counts["stored"] += len(records)
+            self._count += len(records) - 1
+            self._flush_soon()
+            return queue_runs(self._pending, runs, firsts)
 
     def append_all_live(self, names: tuple[str, str], rows: Sequence[Row]) -> None:
         """Have events of best effort published."""

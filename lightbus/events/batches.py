@@ -44,10 +44,16 @@ def publish_rows(
     """
     Keep events of this process and have them published. From any thread.
 
-    Return what tells where they are: of those in a journal mostly done already. Of best effort there is nothing to
-    tell. Raises PayloadTooLarge, JournalError: then none of them was kept.
+    All have the time of the first. Return what tells where they are, or the last ones of their topics: mostly done
+    already. Of best effort there is nothing to tell. Raises PayloadTooLarge, JournalError: then none of them was kept.
     """
     places: Future[list[AnyPlace]] = Future()
+    if event.key is None and event.delivery != "best_effort" and not _is_kept_elsewhere(publisher, api, event):
+        journal, records = _journal_of(publisher), [row[0] for row in rows]
+        journal.size.check_all(f"{api}.{event.name}", records)
+        if (newest := journal.batcher.append_runs((api, event.name), records, rows[0][2])) is not None:
+            places.set_result(list(newest))
+            return places
     kept = _publish(publisher, api, event, rows, ids)
     kept.add_done_callback(partial(_pass_on, to=places, made=lambda kept: [place for _, place in kept]))
     return places
@@ -108,6 +114,10 @@ def _journal_of(publisher: EventPublisher) -> Publisher:
     journal = publisher.journal if isinstance(publisher, BackendPublisher) else publisher
     assert isinstance(journal, Publisher)
     return journal
+
+
+def _is_kept_elsewhere(publisher: EventPublisher, api: str, event: Event) -> bool:
+    return isinstance(publisher, BackendPublisher) and publisher.is_kept_elsewhere(api, event)
 
 
 def _keep(

@@ -43,6 +43,16 @@ class PartitionTurns:
             for number, key in enumerate(keys)
         ]
 
+    def runs(self, api: str, event: str, records: list[bytes], count: int) -> list[tuple[bytes, Topic, list[bytes]]]:
+        """Do the same with events without keys; return their records by topic."""
+        topics = self._topics.get((api, event)) or self._make_topics(api, event)
+        turn = self._turn + count // TURN_AFTER
+        self._turn += 1 + len(records) // TOGETHER
+        return [
+            (*topics[(turn + start // TOGETHER) % PARTITIONS], records[start : start + TOGETHER])
+            for start in range(0, len(records), TOGETHER)
+        ]
+
     def end_tick(self, count: int) -> None:
         """Give the next partition its turn, after so many events."""
         self._turn += 1 + count // TURN_AFTER

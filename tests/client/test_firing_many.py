@@ -88,8 +88,10 @@ def test_a_list_is_stored_by_one_commit(
     door.fire(firing.auth.user_registered, username="first")  # the journal is there
     commits: list[int] = []
     journal = served.client.engine.journals.own()
-    append = journal.append
-    monkeypatch.setattr(journal, "append", lambda events: commits.append(len(events)) or append(events))
+    append = journal._append
+    monkeypatch.setattr(
+        journal, "_append", lambda insert, what, count: commits.append(count) or append(insert, what, count)
+    )
     ids = door.fire_many(firing.auth.user_registered, USERS)
     assert commits == [len(USERS)]
     kept = served.auth.user_registered.history()[1:]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from helpers.published import Out, run
 from lightbus.core.partitions import partition_of
-from lightbus.events.partition_turns import TURN_AFTER
+from lightbus.events.partition_turns import TOGETHER, TURN_AFTER, PartitionTurns
 from lightbus.wire import envelope
 from lightbus.wire.envelope import PARTITIONS
 
@@ -34,3 +34,14 @@ def test_events_without_a_key_take_turns() -> None:
         assert out.frames[-1][0] != before
 
     run(test)
+
+
+def test_events_that_are_fired_together_take_turns() -> None:
+    """As many as a listener handles in one turn go to one partition, and the next ones, also next time, to another."""
+    turns, records = PartitionTurns(), [b"%d" % number for number in range(2 * TOGETHER + 1)]
+    runs = [*turns.runs("auth", "seen", records, 0), *turns.runs("auth", "seen", [b"next"], 0)]
+    assert [len(those) for _, _, those in runs] == [TOGETHER, TOGETHER, 1, 1]
+    assert [record for _, _, those in runs for record in those] == [*records, b"next"]
+    first = runs[0][1].partition
+    assert [name.partition for _, name, _ in runs] == [(first + number) % PARTITIONS for number in range(4)]
+    assert all(topic == envelope.event_topic("auth", "seen", name.partition) for topic, name, _ in runs)

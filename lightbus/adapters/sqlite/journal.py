@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from ...exceptions import JournalError
 from ..host.locks import JournalLock
@@ -23,12 +23,14 @@ from .journal_errors import journal_error
 from .journal_file import JournalFile, Row
 from .journal_history import JournalHistory
 from .retention import Retention
-from .rows import MAX_APART, MAX_EVENTS, MAX_SIZE, Entry, entries_of, joined
+from .rows import MAX_APART, MAX_EVENTS, MAX_SIZE, Entry, entries_of, joined, portions
 from .topic import Topic
 
-__all__ = ["Entry", "Journal", "NewEvent", "Page", "Stored", "Topic"]
+__all__ = ["Entry", "Journal", "NewEvent", "Page", "Run", "Stored", "Topic"]
 
 logger = logging.getLogger("lightbus.journal")
+
+T = TypeVar("T")
 
 _new = tuple.__new__  # makes a NamedTuple of its fields in half the time
 
@@ -50,6 +52,13 @@ class Stored(NamedTuple):
     sequence: int
     previous: int
     is_new: bool = True
+
+
+Run: TypeAlias = tuple[Topic, float, list[bytes]]
+"""Events of one topic that were fired together: their records, at least one, and when that was."""
+
+_Numbered: TypeAlias = tuple[list[Stored], list[Row], dict[Topic, int], int]
+"""What was inserted: where it is, the rows, the newest of each topic, and the newest of all."""
 
 
 class Page(NamedTuple):
@@ -106,34 +115,63 @@ class Journal(JournalFile):
 
     def append(self, events: Sequence[NewEvent]) -> list[Stored]:
         """Store events by one commit and return where they are. Raises JournalError: then none of them was stored."""
+        return self._append(self._append_events, events, len(events))
+
+    def append_runs(self, runs: Sequence[Run]) -> list[Stored]:
+        """Store events by one commit, those of a topic in a row; return where the first of each run is. Likewise."""
+        return self._append(self._append_all_runs, runs, sum([len(run[2]) for run in runs]))
+
+    def _append(self, insert: Callable[[Sequence[T]], _Numbered], what: Sequence[T], count: int) -> list[Stored]:
         with self.writing:
             if self._closed:
                 raise JournalError(f"The journal {self.path} is closed: the bus stops.")
-            # One statement is a transaction by itself: to begin and to end it costs as much again.
-            is_one = len(events) == 1 and not events[0].id and events[0].topic in self.topics.numbers
             try:
                 self._files.check()
-                if is_one:
-                    topic, record, at, _ = events[0]
-                    head = self.head + 1
-                    outcome = [Stored(head, self.topics.lasts.get(topic, 0))]
-                    rows = [(head, self.topics.numbers[topic], outcome[0].previous, at, record, 1, self.clock.now())]
-                    self._write.execute(_INSERT_ROW, rows[0])
-                    lasts = {topic: head}
-                else:
-                    self._write.execute("BEGIN IMMEDIATE")
-                    outcome, rows, lasts, head = self._append_all(events)
-                    self._write.execute("COMMIT")
+                outcome, rows, lasts, head = insert(what)
                 self._took_in(head, lasts, rows)
             except (sqlite3.Error, OSError) as error:
                 self._roll_back()
-                raise journal_error(self.path, f"did not take {len(events)} events", error) from error
+                raise journal_error(self.path, f"did not take {count} events", error) from error
             except BaseException:  # of a signal, say: it may come anywhere, also behind the commit
                 self._roll_back()
                 raise
         return outcome
 
-    def _append_all(self, events: Sequence[NewEvent]) -> tuple[list[Stored], list[Row], dict[Topic, int], int]:
+    def _append_events(self, events: Sequence[NewEvent]) -> _Numbered:
+        if len(events) == 1:
+            [(topic, record, at, id)] = events
+            number = self.topics.numbers.get(topic)
+            if number is not None and not id:
+                # One statement is a transaction by itself: to begin and to end it costs as much again.
+                head, previous = self.head + 1, self.topics.lasts.get(topic, 0)
+                row = (head, number, previous, at, record, 1, self.clock.now())
+                self._write.execute(_INSERT_ROW, row)
+                return [_new(Stored, (head, previous, True))], [row], {topic: head}, head
+        self._write.execute("BEGIN IMMEDIATE")
+        numbered = self._append_all(events)
+        self._write.execute("COMMIT")
+        return numbered
+
+    def _append_all_runs(self, runs: Sequence[Run]) -> _Numbered:
+        self._write.execute("BEGIN IMMEDIATE")
+        topics, head, seen = self.topics, self.head, self.clock.now()
+        firsts: list[Stored] = []
+        rows: list[Row] = []
+        lasts: dict[Topic, int] = {}
+        for topic, at, records in runs:
+            number = topics.numbers.get(topic) or topics.add(topic, self._write)
+            previous = lasts.get(topic) or topics.lasts.get(topic, 0)
+            firsts.append(_new(Stored, (head + 1, previous, True)))
+            for portion in portions(records):
+                head += len(portion)
+                rows.append((head, number, previous, at, joined(portion), len(portion), seen))
+                previous = head
+            lasts[topic] = head
+        self._write.executemany(_INSERT_ROW, rows)
+        self._write.execute("COMMIT")
+        return firsts, rows, lasts, head
+
+    def _append_all(self, events: Sequence[NewEvent]) -> _Numbered:
         """Number events and insert them, those in a row of one topic as one row. Within a transaction."""
         outcome: list[Stored] = []
         rows: list[Row] = []

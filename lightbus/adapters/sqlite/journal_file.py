@@ -362,7 +362,10 @@ class JournalFile:
     def _took_in(self, head: int, lasts: dict[Topic, int], rows: list[Row]) -> None:
         self.head = head
         count, size = self.size
-        self.size = (count + sum([row[5] for row in rows]), size + sum([size_of(row[4], row[5]) for row in rows]))
+        for row in rows:
+            count += row[5]
+            size += size_of(row[4], row[5])
+        self.size = count, size
         self.topics.move(lasts)
 
     def _roll_back(self) -> None:

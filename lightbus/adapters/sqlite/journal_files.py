@@ -17,12 +17,13 @@ class JournalFiles:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._name = str(path)
         self._inodes = {suffix: os.stat(f"{path}{suffix}").st_ino for suffix in SUFFIXES}
         self._inode = self._inodes[""]
 
     def check(self) -> None:
         """Raise FileNotFoundError where the file was removed: SQLite would go on writing what nobody can read again."""
-        if os.stat(self.path).st_ino != self._inode:
+        if os.stat(self._name).st_ino != self._inode:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
 
     def gone(self) -> list[str]:

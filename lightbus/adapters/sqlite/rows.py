@@ -20,6 +20,7 @@ __all__ = [
     "Gone",
     "entries_of",
     "joined",
+    "portions",
     "row_with",
     "size_of",
 ]
@@ -44,6 +45,21 @@ class Entry(NamedTuple):
 
 
 _new = tuple.__new__  # makes an Entry of its fields in half the time
+
+
+def portions(records: list[bytes]) -> list[list[bytes]]:
+    """Cut the records of events in a row into those that share one row."""
+    if len(records) <= MAX_EVENTS and sum(map(len, records)) <= MAX_SIZE:
+        return [records]
+    cut: list[list[bytes]] = []
+    size = 0
+    for record in records:
+        size += len(record)
+        if not cut or len(cut[-1]) == MAX_EVENTS or size > MAX_SIZE:
+            cut.append([])
+            size = len(record)
+        cut[-1].append(record)
+    return cut
 
 
 def joined(records: Sequence[bytes]) -> bytes:

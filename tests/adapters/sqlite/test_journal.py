@@ -23,7 +23,7 @@ from helpers.journals import DAY, ONE, TWO, event, group, page, rows
 from lightbus.adapters.host.locks import JournalLock
 from lightbus.adapters.sqlite.journal import Journal, NewEvent, Page
 from lightbus.adapters.sqlite.journal_file import EPOCH_BITS
-from lightbus.adapters.sqlite.rows import Entry
+from lightbus.adapters.sqlite.rows import MAX_EVENTS, Entry
 from lightbus.adapters.sqlite.topic import Topic
 from lightbus.exceptions import JournalError
 
@@ -37,6 +37,35 @@ def test_events_are_numbered_over_all_topics(journal: Journal) -> None:
     assert journal.head == first + 3
     assert journal.topics.of("auth") == {ONE: first + 2, TWO: first + 3}
     assert (journal.topics.of("else"), journal.topics.last(Topic("auth", "seen", 9))) == ({}, 0)
+
+
+def test_runs_are_stored_as_single_events_are(journal: Journal, path: Path) -> None:
+    """Events of a topic in a row are numbered, kept and read again as if each had come by itself."""
+    one = [b"%d" % number for number in range(MAX_EVENTS + 3)]
+    first = journal.head + 1
+    stored = journal.append_runs([(ONE, 1.0, one), (TWO, 1.0, [b"two"]), (ONE, 1.0, [b"last"])])
+    newest = first + len(one) + 1
+    assert [tuple(each) for each in stored] == [
+        (first, 0, True), (first + len(one), 0, True), (newest, first + len(one) - 1, True)
+    ]  # fmt: skip
+    assert rows(journal) == [MAX_EVENTS, 3, 1, 1]
+    journal.close()
+    reopened = Journal(path)
+    found = page(reopened, limit=1000).entries
+    assert [entry.record for entry in found] == [*one, b"last"]
+    assert [entry.previous for entry in found] == [0, *[entry.sequence for entry in found[:-1]]]
+    assert reopened.topics.of("auth") == {ONE: newest, TWO: first + len(one)}
+    assert reopened.size == (len(one) + 2, sum(map(len, one)) + 7)
+    reopened.close()
+
+
+def test_runs_are_stored_all_or_none(journal: Journal) -> None:
+    """Where one of them cannot be stored, none is, and the numbers are given to those that come next."""
+    head = journal.head
+    with pytest.raises(JournalError, match="did not take 3 events"):
+        journal.append_runs([(ONE, 1.0, [b"a", b"b"]), (TWO, None, [b"c"])])  # type: ignore[list-item]
+    assert (journal.head, journal.size, journal.topics.of("auth")) == (head, (0, 0), {})
+    assert journal.append_runs([(TWO, 1.0, [b"c"])])[0].sequence == head + 1
 
 
 def test_pages(journal: Journal) -> None:

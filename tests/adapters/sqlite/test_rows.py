@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightbus.adapters.sqlite.rows import MAX_EVENTS, Entry, entries_of, joined, size_of
+from lightbus.adapters.sqlite.rows import MAX_EVENTS, MAX_SIZE, Entry, entries_of, joined, portions, size_of
 
 records = st.lists(st.binary(max_size=50), min_size=1, max_size=40)
 
@@ -45,3 +45,13 @@ def test_a_number_of_events_that_cannot_be() -> None:
     """A damaged number does not have us take up memory."""
     with pytest.raises(ValueError, match="has not 1000000000 events"):
         entries_of(9, 0, 10**9, b"x" * 100)
+
+
+@given(sizes=st.lists(st.sampled_from([0, 100, MAX_SIZE // 3, MAX_SIZE, MAX_SIZE + 1]), min_size=1, max_size=600))
+def test_many_events_are_cut_into_rows(sizes: list[int]) -> None:
+    """No row has too many events, or too many bytes unless it is one large event; all are there, in order."""
+    records = [bytes(size) for size in sizes]
+    cut = portions(records)
+    assert [record for row in cut for record in row] == records
+    assert all(row and len(row) <= MAX_EVENTS for row in cut)
+    assert all(len(row) == 1 or sum(map(len, row)) <= MAX_SIZE for row in cut)
