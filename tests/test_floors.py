@@ -55,7 +55,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "typed",
         "utilities",
     ),
-    ("cli", "contrib", "__main__"),
+    ("cli", "contrib", "dashboard", "__main__"),
 )
 """The rooms of each floor, from the ground. A room is a package or a module right below `lightbus`, or an adapter."""
 
@@ -69,10 +69,11 @@ ONLY_IN = {
     "sqlite3": {"adapters.sqlite"},
     "nats": {"adapters.nats"},
     "prometheus_client": {"plugins"},
+    "uvicorn": {"dashboard"},
     "opentelemetry": {"plugins"},
     "msgpack": {"wire"},
     "django": {"contrib", "utilities"},
-    "starlette": {"contrib"},
+    "starlette": {"contrib", "dashboard"},
     "fastapi": {"contrib"},
     "flask": {"contrib"},
 }

@@ -19,7 +19,7 @@ from ..support.connection import SERVICE, Connection, on_bus
 from ..support.options import ClientOptions, client_options
 from ..support.output import clean, number
 
-__all__ = ["Edge", "dot", "graph", "mermaid", "tree"]
+__all__ = ["Edge", "dot", "edges_between", "graph", "mermaid", "tree"]
 
 PICTURE_SECONDS = 30.0
 
@@ -67,7 +67,7 @@ async def _graph(bus: Connection, form: str, picture: Path | None) -> None:
     infos = await bus.told_by_all(peers, "info")
     stats = await bus.told_by_all(peers, "stats")
     services = sorted({peer.announcement.service for peer in peers})
-    edges = [*_calls(peers, stats), *_listens(peers, infos, stats)]
+    edges = edges_between(peers, infos, stats)
     if picture is not None:
         _draw(dot(services, edges), picture)
         bus.output.note(f"The picture is in {picture}.")
@@ -77,6 +77,13 @@ async def _graph(bus: Connection, form: str, picture: Path | None) -> None:
     else:
         for line in FORMS[form](services, edges):
             click.echo(line)
+
+
+def edges_between(
+    peers: Sequence[Peer], infos: Sequence[dict[str, Any]], stats: Sequence[dict[str, Any]]
+) -> list[Edge]:
+    """Return who calls whom and who listens to whom, from what peers told: their INFO and STATS, in their order."""
+    return [*_calls(peers, stats), *_listens(peers, infos, stats)]
 
 
 def _calls(peers: Sequence[Peer], stats: Iterable[dict[str, Any]]) -> list[Edge]:

@@ -1,0 +1,89 @@
+"""`lightbus dashboard`: the bus in a browser."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import webbrowser
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from ...dashboard.options import DashboardOptions, read_token
+from ...deadline import Deadline
+from ...exceptions import InvalidConfiguration
+from ..support.connection import Connection, asked_to_end, on_bus
+from ..support.options import ClientOptions, client_options
+
+__all__ = ["dashboard"]
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=8420, show_default=True, help="0: any that is free.")
+@click.option("--host", "address", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Where to listen.")
+@click.option("--allow-actions", is_flag=True, help="Let pages call, fire, retry and drop: otherwise they only show.")
+@click.option("--allow-host", "names", multiple=True, metavar="NAME", help="Answer to this host name, too.")
+@click.option(
+    "--token-file", type=click.Path(path_type=Path), metavar="FILE", help="The token is in it. [default: a new one]"
+)
+@click.option("--open", "opens", is_flag=True, help="Open it in the browser.")
+@client_options
+def dashboard(
+    options: ClientOptions,
+    port: int,
+    address: str,
+    allow_actions: bool,
+    names: tuple[str, ...],
+    token_file: Path | None,
+    opens: bool,
+) -> None:
+    """Show the bus in a browser: who is on it, what they do, and what is wrong. Ctrl-C ends it.
+
+    It needs a package: pip install 'lightbus[dashboard]'. On 127.0.0.1 your own browser is let in as it is; who else
+    asks, and everybody with another --host, has to give the token.
+    """
+    try:
+        from ...dashboard.serving import bound_socket
+    except ModuleNotFoundError as error:
+        raise InvalidConfiguration(
+            f"The dashboard needs the package {error.name}, which is not installed: pip install 'lightbus[dashboard]'"
+        ) from error
+    given = DashboardOptions(address=address, port=port, actions=allow_actions, names=names)
+    if token_file is not None:
+        given = replace(given, token=read_token(token_file))
+    with bound_socket(given) as listening:
+        on_bus(options, lambda bus: _serve(bus, options, given, listening, opens=opens))
+
+
+async def _serve(
+    bus: Connection, options: ClientOptions, given: DashboardOptions, listening: socket.socket, *, opens: bool
+) -> None:
+    from ...dashboard.app import Dashboard
+    from ...dashboard.serving import serve
+
+    done = asked_to_end()
+    url = given.url(listening.getsockname()[1])
+    looking = asyncio.create_task(bus.client.engine.questions.look_around(Deadline.after(options.wait)))
+    if bus.output.as_json:
+        bus.output.record({"url": url, "token": given.token})
+    else:
+        _greet(bus, given, url)
+    bus.output.as_json = True  # what a command would note of silent peers is on the page
+    shown = Dashboard(bus, lambda: Connection(replace(options, as_json=True)), given)
+    if opens:
+        await asyncio.to_thread(webbrowser.open, url)
+    await serve(shown, listening, done)
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
+
+
+def _greet(bus: Connection, given: DashboardOptions, url: str) -> None:
+    does = "may call, fire, retry and drop" if given.actions else "only shows: --allow-actions has it act"
+    bus.output.line(f"The bus '{bus.name}' is at ", (url, "bold"), f"  ({does}). Ctrl-C ends it.")
+    if given.trusts_own_user:
+        bus.output.line(f"Your own browser is let in; other users of this host need the token {given.token}")
+    else:
+        bus.output.line(f"Who opens it gives the token {given.token}")
+    if not given.is_local:
+        bus.output.line(("It is sent over the network as it is: use it where nobody listens, or behind TLS.", "yellow"))

@@ -1,0 +1,109 @@
+"""What the page does to the bus, where it may (`--allow-actions`): call, fire, dead letters, groups."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+from ..cli.support.connection import Connection
+from ..cli.support.publishers import ask_each
+from ..core.peers import Peer
+from ..exceptions import InvalidArguments, LightbusException
+from ..wire.plain import json_form
+from .questions import workers
+
+__all__ = ["ACTIONS", "Action"]
+
+MAX_SECONDS = 60.0
+"""Seconds that a call from the page may take."""
+
+MAX_LETTERS = 200
+"""Dead letters that are dealt with by one request: the page sends one after the other, and shows how far it is."""
+
+Given: TypeAlias = dict[str, Any]
+
+Action: TypeAlias = Callable[[Connection, Given], Awaitable[dict[str, Any]]]
+
+
+async def call(bus: Connection, given: Given) -> dict[str, Any]:
+    """Call a procedure at one peer: the one that is named, or any that serves it."""
+    api, procedure = _text(given, "api"), _text(given, "procedure")
+    arguments = _arguments(given)
+    peer = _chosen(await bus.find(api), given.get("peer"))
+    options = {"peer": peer.instance, "timeout": min(float(given.get("timeout") or 10.0), MAX_SECONDS)}
+    answer: dict[str, Any] = {"service": peer.announcement.service, "process": peer.announcement.process}
+    answer["instance"] = peer.instance
+    before = time.perf_counter()
+    try:
+        answer["result"] = json_form(await bus.client.call_rpc_remote(api, procedure, arguments, options), finite=True)
+    except LightbusException as error:
+        answer |= {"error": error.code, "message": str(error)}
+    return {**answer, "seconds": time.perf_counter() - before}
+
+
+async def fire(bus: Connection, given: Given) -> dict[str, Any]:
+    """Fire an event."""
+    api, event = _text(given, "api"), _text(given, "event")
+    before = time.perf_counter()
+    message = await bus.client.fire_event(api, event, _arguments(given))
+    told = {"id": message.id, "native_id": message.native_id, "publisher": message.publisher}
+    return {**told, "seconds": time.perf_counter() - before}
+
+
+async def retry_dead(bus: Connection, given: Given) -> dict[str, Any]:
+    """Give dead letters to their group again."""
+    return await _with_letters(bus, "retry_dead_events", given)
+
+
+async def drop_dead(bus: Connection, given: Given) -> dict[str, Any]:
+    """Forget dead letters."""
+    return await _with_letters(bus, "drop_dead_events", given)
+
+
+async def remove_group(bus: Connection, given: Given) -> dict[str, Any]:
+    """Forget a consumer group at every publisher."""
+    api, group = _text(given, "api"), _text(given, "group")
+    told = await ask_each(bus, workers(bus), "remove_group", api=api, group=group)
+    return {"publishers": sum(bool(answer) for _, answer in told)}
+
+
+ACTIONS: dict[str, Action] = {
+    "call": call,
+    "fire": fire,
+    "retry-dead": retry_dead,
+    "drop-dead": drop_dead,
+    "remove-group": remove_group,
+}
+"""All actions, by the last part of their path."""
+
+
+async def _with_letters(bus: Connection, procedure: str, given: Given) -> dict[str, Any]:
+    native_ids = given.get("native_ids")
+    if not isinstance(native_ids, list) or not all(isinstance(each, str) for each in native_ids):
+        raise InvalidArguments("'native_ids' has to be a list of native ids.")
+    arguments = {"group": _text(given, "group"), "native_ids": native_ids[:MAX_LETTERS]}
+    options = {"peer": _text(given, "instance")}
+    return {"done": await bus.client.call_rpc_remote("internal.events", procedure, arguments, options)}
+
+
+def _chosen(serving: list[Peer], instance: str | None) -> Peer:
+    named = [peer for peer in serving if instance in (None, "", peer.instance)]
+    if not named:
+        raise InvalidArguments(f"The peer {instance!r:.100} does not serve this API any more. Choose another one.")
+    return random.choice(named)
+
+
+def _text(given: Given, name: str) -> str:
+    value = given.get(name)
+    if not isinstance(value, str) or not value:
+        raise InvalidArguments(f"'{name}' is missing: it has to be a text.")
+    return value
+
+
+def _arguments(given: Given) -> dict[str, Any]:
+    value = given.get("arguments", {})
+    if not isinstance(value, dict):
+        raise InvalidArguments("'arguments' has to be an object of all arguments by name.")
+    return value

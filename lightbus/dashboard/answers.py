@@ -1,0 +1,79 @@
+"""Requests and answers as JSON, and streams of them (server-sent events)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+
+from ..exceptions import DeformError, InvalidArguments
+from ..wire.plain import json_form
+from .guard import MAX_BODY
+
+__all__ = ["BODY_SECONDS", "TooLarge", "encoded", "event_stream", "json_answer", "read_body", "read_object"]
+
+BODY_SECONDS = 10.0
+"""Seconds that a request's body may take: who sends it slower keeps us waiting on purpose."""
+
+
+class TooLarge(Exception):
+    """A request's body has more bytes than it may."""
+
+
+def encoded(value: Any) -> bytes:
+    """Return a value as JSON. NaN and the infinities become numbers that stand for them: JSON has none."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError):
+        text = json.dumps(json_form(value, finite=True), ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", errors="replace")
+
+
+def json_answer(value: Any, status: int = 200) -> Response:
+    """Return an answer that holds a value."""
+    try:
+        return Response(encoded(value), status_code=status, media_type="application/json")
+    except DeformError as error:
+        return Response(encoded({"message": str(error)}), status_code=500, media_type="application/json")
+
+
+async def read_object(request: Request) -> dict[str, Any]:
+    """Return the JSON object in a request's body. Raises TooLarge, TimeoutError, InvalidArguments."""
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise InvalidArguments("A request has to have JSON in it (Content-Type: application/json).")
+    try:
+        value = json.loads(await read_body(request))
+    except (ValueError, RecursionError) as error:
+        raise InvalidArguments(f"The request's body is no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidArguments("The request's body has to be a JSON object.")
+    return value
+
+
+async def read_body(request: Request) -> bytes:
+    """Return a request's body. Raises TooLarge, TimeoutError, InvalidArguments where it ends early."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                body += part
+                if len(body) > MAX_BODY:
+                    raise TooLarge
+    except ClientDisconnect:
+        raise InvalidArguments("The request ended early.") from None
+    return bytes(body)
+
+
+def event_stream(values: AsyncIterator[bytes]) -> Response:
+    """Return an answer that goes on: one value after the other, as a browser's `EventSource` reads them."""
+    return StreamingResponse(_framed(values), media_type="text/event-stream")
+
+
+async def _framed(values: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield b"retry: 2000\n\n"  # milliseconds after which a browser comes again, when we were gone
+    async for value in values:
+        yield b"data: " + value + b"\n\n"

@@ -1,0 +1,233 @@
+"""The application: which path is answered by what."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from ..cli.support.connection import Connection
+from ..exceptions import InvalidArguments, LightbusException
+from . import questions
+from .actions import ACTIONS
+from .answers import TooLarge, encoded, event_stream, json_answer, read_body, read_object
+from .guard import Guard, admit
+from .live_events import EVERY, LiveEvents, Viewer
+from .options import DashboardOptions
+from .pages import PAGES, View
+from .watcher import Watcher
+
+__all__ = ["Dashboard"]
+
+logger = logging.getLogger("lightbus.dashboard")
+
+ASSETS = Path(__file__).parent / "assets"
+
+HEARTBEAT = 10.0
+"""Seconds after which a stream shows that it is alive, where there is nothing to tell."""
+
+MAX_STREAMS = 50
+"""Pages that are open at the same time."""
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Dashboard:
+    """
+    The dashboard of one bus.
+
+    Args:
+        bus: asks the bus.
+        connect: makes a further client, which listens to events.
+        options: what is allowed.
+
+    """
+
+    def __init__(self, bus: Connection, connect: Callable[[], Connection], options: DashboardOptions) -> None:
+        self.options = options
+        self.watcher = Watcher(bus)
+        self.events = LiveEvents(connect)
+        self._bus = bus
+        self._streams = 0
+        self._closing = asyncio.Event()
+        self._made: dict[tuple[str, str], tuple[int, int, bytes]] = {}
+        self.app: ASGIApp = Guard(Starlette(routes=self._routes()), options)
+
+    def _routes(self) -> list[Route | Mount]:
+        asked: dict[str, Callable[[Request], Awaitable[Any]]] = {
+            "/api/describe": lambda request: questions.describe_api(self._bus, _query(request, "name")),
+            "/api/dead": lambda request: questions.dead_letters(self._bus, _query(request, "group")),
+            "/api/fate": lambda request: questions.event_fate(self._bus, _query(request, "native_id")),
+            "/api/oldest": lambda request: questions.oldest_events(self._bus),
+            "/api/history": self._history,
+        }
+        return [
+            Route("/", _file("index.html")),
+            Route("/login", _file("login.html")),
+            Route("/login", self._log_in, methods=["POST"]),
+            Route("/api/about", self._about),
+            Route("/api/stream/{page}", self._stream),
+            Route("/api/events", self._live_events),
+            *(Route(path, partial(_answered, question)) for path, question in asked.items()),
+            Route("/api/actions/{action}", partial(_answered, self._act), methods=["POST"]),
+            Mount("/assets", StaticFiles(directory=ASSETS)),
+        ]
+
+    def end_streams(self) -> None:
+        """Have pages that are open be told nothing more, so that the server can end."""
+        self._closing.set()
+
+    async def close(self) -> None:
+        """Ask nobody any more, and leave the bus with what listened."""
+        self.end_streams()
+        await self.watcher.close()
+        await self.events.close()
+
+    # What is asked once
+
+    async def _log_in(self, request: Request) -> Response:
+        try:
+            given = parse_qs((await read_body(request)).decode(errors="replace"))
+        except (TooLarge, TimeoutError, InvalidArguments):
+            given = {}
+        admitted = admit(request, self.options, given.get("token", [""])[0].strip())
+        return admitted or Response(status_code=303, headers={"Location": "/login?again"})
+
+    async def _about(self, request: Request) -> Response:
+        from ..__about__ import version
+
+        told = {"bus": self._bus.name, "where": self._bus.where, "actions": self.options.actions, "version": version()}
+        return json_answer(told)
+
+    async def _history(self, request: Request) -> Any:
+        times = (_number(request, "start"), _number(request, "stop"))
+        return await questions.history(self._bus, _query(request, "name"), *times)
+
+    async def _act(self, request: Request) -> Any:
+        action = ACTIONS.get(request.path_params["action"])
+        if action is None:
+            raise InvalidArguments("There is no such action.")
+        if not self.options.actions:
+            raise PermissionError("This dashboard only shows. To have it act: lightbus dashboard --allow-actions")
+        return await action(self._bus, await read_object(request))
+
+    # What is told again and again
+
+    async def _stream(self, request: Request) -> Response:
+        page = request.path_params["page"]
+        if page not in PAGES:
+            return json_answer({"message": "There is no such page."}, 404)
+        return self._open(self._rounds(page, _query(request, "name")))
+
+    async def _live_events(self, request: Request) -> Response:
+        return self._open(self._portions(Viewer(_query(request, "pattern"), _query(request, "text"))))
+
+    def _open(self, values: AsyncIterator[bytes]) -> Response:
+        if self._streams >= MAX_STREAMS:
+            return json_answer({"message": f"{MAX_STREAMS} pages are open already. Close some."}, 503)
+        return event_stream(self._counted(values))
+
+    async def _counted(self, values: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        self._streams += 1
+        try:
+            async with contextlib.aclosing(values):  # type: ignore[type-var]
+                async for value in values:
+                    yield value
+        finally:
+            self._streams -= 1
+
+    async def _rounds(self, page: str, name: str) -> AsyncIterator[bytes]:
+        number = -1
+        with self.watcher.looking():
+            while not self._closing.is_set():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(HEARTBEAT):
+                        number = (await self._either(self.watcher.round_after(number))).number
+                if not self._closing.is_set() and number >= 0:
+                    yield self._contents(page, name)
+
+    async def _either(self, coming: Awaitable[Any]) -> Any:
+        """Wait for what comes, or for the end."""
+        tasks = [asyncio.ensure_future(coming), asyncio.ensure_future(self._closing.wait())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not tasks[0].done():
+                raise TimeoutError
+            return tasks[0].result()
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def _contents(self, page: str, name: str) -> bytes:
+        """Return a page's contents, made once for all who look at it."""
+        watcher = self.watcher
+        assert watcher.now is not None
+        stamp = watcher.now.number, id(watcher.findings)
+        made = self._made.get((page, name))
+        if made is None or made[:2] != stamp:
+            view = View(watcher.now, watcher.before, watcher.series, watcher.findings, name=name)
+            common = {"number": watcher.now.number, "clock": watcher.now.clock, "examined": watcher.examined}
+            if len(self._made) > MAX_STREAMS:
+                self._made.clear()
+            made = self._made[page, name] = (*stamp, encoded({**common, **PAGES[page](view)}))
+        return made[2]
+
+    async def _portions(self, viewer: Viewer) -> AsyncIterator[bytes]:
+        async with self.events.viewing(viewer):
+            quiet = 0.0
+            yield encoded({"events": [], "passed_over": 0})
+            while not self._closing.is_set():
+                await asyncio.sleep(EVERY)
+                told = viewer.take()
+                quiet += EVERY
+                if told["events"] or quiet >= HEARTBEAT:
+                    quiet = 0.0
+                    yield encoded(told)
+
+
+async def _answered(question: Callable[[Request], Awaitable[Any]], request: Request) -> Response:
+    """Answer with what a question is answered, or with what went wrong."""
+    try:
+        return json_answer(await question(request))
+    except TooLarge:
+        return json_answer({"message": "The request is too large."}, 413)
+    except TimeoutError:
+        return json_answer({"message": "The request took too long to arrive."}, 408)
+    except PermissionError as error:
+        return json_answer({"message": str(error)}, 403)
+    except LightbusException as error:
+        status = 400 if isinstance(error, InvalidArguments) else 502
+        return json_answer({"error": error.code, "message": str(error)}, status)
+    except Exception:
+        logger.exception("A request to %s failed.", request.url.path)
+        return json_answer({"message": "This went wrong; the log of `lightbus dashboard` says how."}, 500)
+
+
+def _file(name: str) -> Handler:
+    async def answer(request: Request) -> Response:
+        return FileResponse(ASSETS / name)
+
+    return answer
+
+
+def _query(request: Request, name: str) -> str:
+    return str(request.query_params.get(name, ""))[:300]
+
+
+def _number(request: Request, name: str) -> float | None:
+    try:
+        return float(request.query_params[name])
+    except (KeyError, ValueError):
+        return None

@@ -1,0 +1,94 @@
+// The shell: which page is shown, and the stream that keeps it up to date.
+
+import { h, show } from "./dom.js";
+import { ask, onRedraw } from "./parts.js";
+import * as apis from "./pages/apis.js";
+import * as dead from "./pages/dead.js";
+import * as events from "./pages/events.js";
+import * as groups from "./pages/groups.js";
+import * as journals from "./pages/journals.js";
+import * as overview from "./pages/overview.js";
+import * as peers from "./pages/peers.js";
+import * as service from "./pages/service.js";
+
+const PAGES = { overview, service, apis, events, groups, dead, peers, journals };
+const NAV = [["overview", "Overview"], ["apis", "APIs"], ["events", "Events"], ["groups", "Groups"], ["dead", "Dead letters"], ["peers", "Peers"], ["journals", "Journals"]];
+
+const main = document.getElementById("main");
+const status = document.getElementById("status");
+export const context = { about: { actions: false, bus: "" }, name: "", redraw: () => draw() };
+let page = null;
+let data = null;
+let stream = null;
+let due = false;
+
+function where() {
+  const [, name = "", ...rest] = location.hash.split("/");
+  return [PAGES[name] ? name : "overview", rest.map(decodeURIComponent).join("/")];
+}
+
+function go() {
+  const [name, rest] = where();
+  page?.leave?.();
+  page = PAGES[name];
+  [data, context.name] = [null, rest];
+  document.title = `${rest || (NAV.find(([each]) => each === name)?.[1] ?? "Service")} · ${context.about.bus} · Lightbus`;
+  for (const link of document.querySelectorAll("#nav a")) {
+    const isHere = link.dataset.page === (name === "service" ? "overview" : name);
+    isHere ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
+  }
+  main.replaceChildren(h("div", { class: "waiting" }, "Asking the bus …"));
+  main.scrollTop = 0;
+  page.enter?.(context);
+  open();
+}
+
+function open() {
+  stream?.close();
+  if (document.hidden || !page) return;
+  stream = new EventSource(`/api/stream/${page.STREAM}?name=${encodeURIComponent(context.name)}`);
+  const mine = stream;
+  stream.onmessage = (event) => {
+    if (mine !== stream) return;
+    data = JSON.parse(event.data);
+    told("live", "good");
+    context.redraw();
+  };
+  stream.onerror = () => told(mine.readyState === EventSource.CLOSED ? "not let in: reload" : "reconnecting", "bad");
+}
+
+function told(text, tone) {
+  if (status.textContent !== text) status.textContent = text;
+  status.className = `status ${tone}`;
+}
+
+function draw() {
+  if (due || !data) return;
+  due = true;
+  requestAnimationFrame(() => {
+    due = false;
+    if (data) show(main, page.render(data, context));
+  });
+}
+
+function toggleTheme() {
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const now = document.documentElement.dataset.theme ?? (dark ? "dark" : "light");
+  const next = now === "dark" ? "light" : "dark";
+  document.documentElement.dataset.theme = next;
+  try { localStorage.setItem("lightbus-theme", next); } catch {}
+}
+
+async function begin() {
+  onRedraw(draw);
+  document.getElementById("nav").append(...NAV.map(([name, title]) => h("a", { href: `#/${name}`, "data-page": name }, title)));
+  document.getElementById("theme").onclick = toggleTheme;
+  context.about = await ask("/api/about");
+  document.getElementById("bus").textContent = `bus ${context.about.bus}`;
+  addEventListener("hashchange", () => { go(); main.focus({ preventScroll: true }); });
+  document.addEventListener("visibilitychange", open);
+  addEventListener("resize", () => context.redraw());
+  go();
+}
+
+begin().catch((error) => { told(error.message, "bad"); });

@@ -1,0 +1,71 @@
+// Elements, and bringing a page up to date without losing what is focused, typed, scrolled or unfolded.
+
+const HANDLERS = ["onclick", "oninput", "onchange", "onsubmit", "onkeydown", "ontoggle"];
+const OWN = new Set(["value", "checked", "open", "selected"]); // what the user changes stays the user's
+
+export function h(tag, attributes, ...children) {
+  return made(document.createElement(tag), attributes, children);
+}
+
+export function s(tag, attributes, ...children) {
+  return made(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+}
+
+function made(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes ?? {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (HANDLERS.includes(name)) element[name] = value;
+    else if (name === "key") element.setAttribute("data-key", value);
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat(Infinity).filter((each) => each !== null && each !== undefined && each !== false));
+  return element;
+}
+
+// Make `into` hold what `wanted` (an array of nodes) holds, by as few changes as can be.
+export function show(into, ...wanted) {
+  const fragment = document.createElement("div");
+  fragment.append(...wanted.flat(Infinity).filter(Boolean));
+  morphChildren(into, fragment);
+}
+
+function morphChildren(from, to) {
+  const keyed = new Map();
+  for (const child of from.children) if (child.dataset.key !== undefined) keyed.set(child.dataset.key, child);
+  let here = from.firstChild;
+  for (const next of [...to.childNodes]) {
+    const key = next.nodeType === 1 ? next.dataset.key : undefined;
+    let match = key === undefined ? here : keyed.get(key);
+    if (key === undefined && match?.nodeType === 1 && match.dataset.key !== undefined) match = null;
+    if (match && isAlike(match, next)) {
+      if (match !== here) from.insertBefore(match, here);
+      else here = here.nextSibling;
+      morph(match, next);
+    } else from.insertBefore(next, here);
+  }
+  while (here) {
+    const gone = here;
+    here = here.nextSibling;
+    gone.remove();
+  }
+}
+
+function isAlike(one, other) {
+  return one.nodeType === other.nodeType && one.nodeName === other.nodeName && one.dataset?.key === other.dataset?.key;
+}
+
+function morph(from, to) {
+  if (from.nodeType !== 1) {
+    if (from.nodeValue !== to.nodeValue) from.nodeValue = to.nodeValue;
+    return;
+  }
+  if (from.dataset.keep !== undefined) return; // it looks after itself
+  for (const { name } of [...from.attributes]) {
+    if (!to.hasAttribute(name) && !OWN.has(name)) from.removeAttribute(name);
+  }
+  for (const { name, value } of to.attributes) {
+    if (!OWN.has(name) && from.getAttribute(name) !== value) from.setAttribute(name, value);
+  }
+  for (const name of HANDLERS) if (from[name] !== to[name]) from[name] = to[name];
+  morphChildren(from, to);
+}

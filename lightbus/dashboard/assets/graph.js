@@ -1,0 +1,136 @@
+// Who uses whom, drawn: services in ranks, calls from left to right, events dashed.
+
+import { s } from "./dom.js";
+import { duration, number, plural, rate } from "./format.js";
+import { to } from "./parts.js";
+
+const MOST = 40; // services that a picture can hold
+const NODE = { width: 158, height: 50 };
+const LEAST = 98; // pixels of width that a name can be read in
+
+// How far each is from those that nobody uses: the longest way over the edges, those left out that close a circle.
+function ranks(names, edges) {
+  const before = new Map(names.map((name) => [name, []]));
+  for (const edge of edges) if (edge.from !== edge.to) before.get(edge.to).push(edge.from);
+  const rank = new Map();
+  const path = new Set();
+  const depth = (name) => {
+    if (rank.has(name)) return rank.get(name);
+    path.add(name);
+    const users = before.get(name).filter((each) => !path.has(each)).map(depth);
+    path.delete(name);
+    rank.set(name, users.length ? 1 + Math.max(...users) : 0);
+    return rank.get(name);
+  };
+  [...names].sort((a, b) => before.get(a).length - before.get(b).length || (a < b ? -1 : 1)).forEach(depth);
+  return rank;
+}
+
+function layout(names, edges, isNarrow, room) {
+  const rank = ranks(names, edges);
+  const rows = [];
+  for (const name of names) (rows[rank.get(name)] ??= []).push(name);
+  const lines = rows.filter(Boolean);
+  const order = new Map();
+  lines.forEach((line) => {
+    const weight = (name) => {
+      const near = edges.filter((edge) => edge.to === name && order.has(edge.from)).map((edge) => order.get(edge.from));
+      return near.length ? near.reduce((a, b) => a + b, 0) / near.length : 0;
+    };
+    line.sort((a, b) => weight(a) - weight(b) || (a < b ? -1 : 1)).forEach((name, index) => order.set(name, index - (line.length - 1) / 2));
+  });
+  const most = Math.max(...lines.map((line) => line.length), 1);
+  NODE.width = isNarrow ? Math.max(LEAST, Math.min(158, room / most - 12)) : 158;
+  const [along, across] = isNarrow ? [124, NODE.width + 12] : [Math.min(NODE.width + 190, Math.max(NODE.width + 96, (room - NODE.width - 20) / Math.max(1, lines.length - 1))), NODE.height + 54];
+  const places = new Map();
+  lines.forEach((line, index) => line.forEach((name) => {
+    const side = (order.get(name) + (most - 1) / 2) * across;
+    const way = index * along;
+    places.set(name, isNarrow ? [side + 8, way + 26] : [way + 8, side + 26]);
+  }));
+  const length = (lines.length - 1) * along;
+  const breadth = (most - 1) * across;
+  const [width, height] = isNarrow ? [breadth + NODE.width + 16, length + NODE.height + 52] : [length + NODE.width + 16, breadth + NODE.height + 52];
+  return { places, width, height, isTight: isNarrow || along - NODE.width < 140 };
+}
+
+function curve([x1, y1], [x2, y2], isNarrow, lane) {
+  const { width, height } = NODE;
+  const shift = lane * 11;
+  if (x1 === x2 && y1 === y2) {
+    const x = x1 + width / 2;
+    return { d: `M${x - 24} ${y1}C${x - 30} ${y1 - 28} ${x + 30} ${y1 - 28} ${x + 24} ${y1}`, middle: [x, y1 - 24] };
+  }
+  const ahead = isNarrow ? y2 > y1 : x2 > x1;
+  const a = isNarrow ? [x1 + width / 2 + shift * 2, ahead ? y1 + height : y1] : [ahead ? x1 + width : x1, y1 + height / 2 + shift];
+  const b = isNarrow ? [x2 + width / 2 + shift * 2, ahead ? y2 : y2 + height] : [ahead ? x2 : x2 + width, y2 + height / 2 + shift];
+  const same = isNarrow ? y1 === y2 : x1 === x2;
+  if (same) { // neighbours of one rank: around the outside
+    const bend = isNarrow ? [0, -34] : [54, 0];
+    const from = isNarrow ? [a[0], y1] : [x1 + width, a[1]];
+    const end = isNarrow ? [b[0], y2] : [x2 + width, b[1]];
+    return { d: `M${from}C${from[0] + bend[0]} ${from[1] + bend[1]} ${end[0] + bend[0]} ${end[1] + bend[1]} ${end}`, middle: [(from[0] + end[0]) / 2 + bend[0] * 0.75, (from[1] + end[1]) / 2 + bend[1] * 0.75] };
+  }
+  const pull = (isNarrow ? b[1] - a[1] : b[0] - a[0]) * 0.45;
+  const d = isNarrow ? `M${a}C${a[0]} ${a[1] + pull} ${b[0]} ${b[1] - pull} ${b}` : `M${a}C${a[0] + pull} ${a[1]} ${b[0] - pull} ${b[1]} ${b}`;
+  return { d, middle: [(a[0] + b[0]) / 2, (a[1] + b[1]) / 2] };
+}
+
+const fit = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+
+export const said = (edge) => {
+  const what = edge.names.length === 1 ? edge.names[0].name : plural(edge.names.length, edge.kind === "calls" ? "procedure" : "event");
+  const slowest = Math.max(0, ...edge.names.map((each) => each.p99 ?? 0));
+  return [what, rate(edge.rate), edge.kind === "calls" && slowest ? `p99 ${duration(slowest)}` : "", edge.errors ? `${rate(edge.errors)} errors` : ""].filter(Boolean);
+};
+
+function drawnEdge(edge, places, isNarrow, isTight, lane) {
+  const { d, middle } = curve(places.get(edge.from), places.get(edge.to), isNarrow, lane);
+  const tone = `${edge.kind}${edge.errors ? " failing" : ""}${edge.rate ? "" : " idle"}`;
+  const words = said(edge);
+  const about = `${edge.from} ${edge.kind === "calls" ? "calls" : "tells"} ${edge.to}: ${words.join(", ")}`;
+  const [x, y] = [middle[0], middle[1] - 6];
+  return s("g", { class: `edge ${tone}`, key: `${edge.kind}>${edge.from}>${edge.to}` },
+    s("title", {}, about),
+    s("path", { class: "edge-line", d, "stroke-width": (1.2 + Math.min(3.4, Math.log10(1 + edge.rate))).toFixed(2), "marker-end": `url(#arrow-${edge.errors ? "failing" : edge.kind})` }),
+    s("text", { class: "edge-label", x, y, "text-anchor": "middle" }, fit(words[0].split(".").slice(-1)[0], 20)),
+    s("text", { class: "edge-rate", x, y: y + 18, "text-anchor": "middle" }, words.slice(1, isTight ? 2 : 3).filter((each) => !each.endsWith("errors")).join(" · ")),
+    edge.errors > 0 && s("text", { class: "edge-rate bad", x, y: y + 30, "text-anchor": "middle" }, words.at(-1)));
+}
+
+function drawnNode(service, place) {
+  const [x, y] = place;
+  const isDown = !service || service.up < service.processes;
+  const name = service.name;
+  const note = service.processes && NODE.width < 140 ? rate(service.calls + service.handled) : service.processes ? `${plural(service.processes, "process", "processes")} · ${rate(service.calls + service.handled)}` : "comes and goes";
+  const tone = service.errors || service.stopped.length ? "bad" : isDown ? "warn" : "good";
+  return s("a", { href: `#/${to("service", name)}`, class: "node", key: name, "aria-label": `Service ${name}, ${note}` },
+    s("rect", { x, y, rx: 10, width: NODE.width, height: NODE.height }),
+    s("circle", { class: `dot ${service.processes ? tone : "plain"}`, cx: x + 16, cy: y + 19, r: 4.5 }),
+    s("text", { class: "node-name", x: x + 28, y: y + 23 }, fit(name, Math.floor((NODE.width - 36) / 7.4))),
+    s("text", { class: "node-note", x: x + 16, y: y + 40 }, fit(note, Math.floor((NODE.width - 24) / 5.6))));
+}
+
+export function topology(services, edges, room) {
+  const isNarrow = room < 640;
+  const known = new Map(services.map((each) => [each.name, each]));
+  for (const name of edges.flatMap((edge) => [edge.from, edge.to])) {
+    if (!known.has(name)) known.set(name, { name, processes: 0, up: 0, calls: 0, handled: 0, errors: 0, stopped: [] });
+  }
+  const busy = (name) => known.get(name).calls + known.get(name).handled;
+  const names = [...known.keys()].sort((a, b) => busy(b) - busy(a) || (a < b ? -1 : 1)).slice(0, MOST).sort();
+  const drawn = edges.filter((edge) => names.includes(edge.from) && names.includes(edge.to));
+  const { places, width, height, isTight } = layout(names, drawn, isNarrow, room);
+  const lanes = new Map();
+  const shapes = drawn.map((edge) => {
+    const pair = [edge.from, edge.to].sort().join("\n");
+    const count = lanes.get(pair) ?? 0;
+    lanes.set(pair, count + 1);
+    const alone = drawn.filter((each) => [each.from, each.to].sort().join("\n") === pair).length === 1;
+    return drawnEdge(edge, places, isNarrow, isTight, alone ? 0 : count % 2 ? 1 + Math.floor(count / 2) : -1 - Math.floor(count / 2));
+  });
+  const arrow = (tone) => s("marker", { id: `arrow-${tone}`, class: `arrow ${tone}`, viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, markerUnits: "userSpaceOnUse", orient: "auto-start-reverse" }, s("path", { d: "M0 0L8 4L0 8Z" }));
+  const picture = s("svg", { class: `topology${width < room * 1.4 ? " fits" : ""}`, viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": "Who uses whom" },
+    s("defs", {}, ["calls", "listens", "failing"].map(arrow)), shapes, names.map((name) => drawnNode(known.get(name), places.get(name))));
+  return { picture, left: known.size - names.length, total: number(known.size) };
+}

@@ -1,0 +1,90 @@
+import { h } from "../dom.js";
+import { ago, clock, json, number, plural } from "../format.js";
+import { ask, badge, card, confirmed, empty, heading, toast } from "../parts.js";
+
+export const STREAM = "groups"; // its counts say when to ask again
+
+const PORTION = 50;
+let told = null;
+let count = null;
+let progress = null;
+let group = "";
+
+async function look(context) {
+  told = await ask("/api/dead").catch((error) => ({ dead: [], more: 0, error: error.message }));
+  context.redraw();
+}
+
+export function enter(context) {
+  [told, count, progress] = [null, null, null];
+  look(context);
+}
+
+export function render(data, context) {
+  const now = data.groups.reduce((all, each) => all + each.dead, 0);
+  if (count !== null && count !== now && !progress) look(context);
+  count = now;
+  if (!told) return [heading("Dead letters"), h("div", { class: "waiting" }, "Asking the publishers …")];
+  const groups = [...new Set(told.dead.map((each) => each.group))].sort();
+  const letters = told.dead.filter((each) => !group || each.group === group);
+  const choice = h("select", { "aria-label": "Group", onchange: (event) => { group = event.target.value; context.redraw(); } },
+    h("option", { value: "" }, "All groups"), groups.map((each) => h("option", { value: each, key: each }, each)));
+  return [
+    heading("Dead letters", groups.length > 1 && choice),
+    told.error && h("div", { class: "finding error" }, told.error),
+    h("p", { class: "dim" }, "Events that a group failed on as often as it may. Retried, an event is given to its group again, and to no other."),
+    !letters.length && !progress && empty("There are no dead letters."),
+    progress && h("div", { class: "progress" }, h("progress", { max: progress.all, value: progress.done, "aria-label": progress.what }), h("span", {}, `${progress.what}: ${progress.done} of ${progress.all}`)),
+    letters.length > 0 && context.about.actions && !progress && h("div", { class: "buttons" },
+      h("button", { type: "button", class: "primary", onclick: () => all("retry-dead", "Retry", letters, context) }, `Retry ${plural(letters.length, "event")}`),
+      h("button", { type: "button", class: "danger", onclick: () => all("drop-dead", "Drop", letters, context) }, `Drop ${plural(letters.length, "event")}`)),
+    letters.map((each) => letter(each, data.clock, context)),
+    told.more > 0 && h("p", { class: "dim" }, `And ${number(told.more)} more: they follow as these are dealt with.`),
+  ];
+}
+
+function letter(each, now, context) {
+  const one = (action, what) => () => run(action, what, [each], context);
+  return h("section", { class: "card letter", key: `${each.group} ${each.native_id}` },
+    h("div", { class: "letter-head" },
+      h("h2", {}, `${each.api}.${each.event}`), badge(`for ${each.group}`), badge(plural(each.deliveries, "delivery", "deliveries")),
+      h("span", { class: "dim" }, `given up ${ago(each.died_at, now)}, fired ${clock(each.published_at)}`),
+      context.about.actions && h("div", { class: "buttons" },
+        h("button", { type: "button", "aria-label": `Retry ${each.native_id}`, onclick: one("retry-dead", "Retry") }, "Retry"),
+        h("button", { type: "button", class: "danger", "aria-label": `Drop ${each.native_id}`, onclick: one("drop-dead", "Drop") }, "Drop"))),
+    h("pre", { class: "error-text", tabindex: "0" }, each.error),
+    h("details", {}, h("summary", {}, "Arguments"), h("pre", { tabindex: "0" }, json(each.kwargs))),
+    h("p", { class: "dim small" }, `id ${each.id} · kept as ${each.native_id} by ${each.publisher} ${each.instance.slice(0, 4)}`));
+}
+
+async function all(action, what, letters, context) {
+  if (await confirmed(`${what} ${plural(letters.length, "event")}?`)) await run(action, what, letters, context);
+}
+
+async function run(action, what, letters, context) {
+  const portions = new Map();
+  for (const each of letters) {
+    const place = `${each.instance}\n${each.group}`;
+    if (!portions.has(place)) portions.set(place, []);
+    portions.get(place).push(each.native_id);
+  }
+  progress = { what, done: 0, all: letters.length };
+  let done = 0;
+  try {
+    for (const [place, ids] of portions) {
+      const [instance, name] = place.split("\n");
+      for (let start = 0; start < ids.length; start += PORTION) {
+        context.redraw();
+        const portion = ids.slice(start, start + PORTION);
+        const answer = await ask(`/api/actions/${action}`, { instance, group: name, native_ids: portion });
+        done += answer.done.length;
+        progress.done += portion.length;
+      }
+    }
+    toast(`${what}: ${plural(done, "event")}${done < letters.length ? `; ${letters.length - done} were gone` : ""}.`);
+  } catch (error) {
+    toast(error.message, "bad");
+  }
+  progress = null;
+  await look(context);
+}

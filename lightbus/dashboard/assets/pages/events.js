@@ -1,0 +1,134 @@
+import { chart, spark } from "../charts.js";
+import { h } from "../dom.js";
+import { bytes, clock, duration, json, number, rate } from "../format.js";
+import { ask, badge, card, empty, heading, link, table, to } from "../parts.js";
+
+export const STREAM = "events";
+
+const KEPT = 300;
+let rows = [];
+let held = 0; // came while it was paused
+let passed = 0;
+let paused = false;
+let live = null;
+let filter = { pattern: "", text: "" };
+let opened = null; // the event whose way is shown
+let fate = null;
+let timer = null;
+let kept = null; // what the history search found
+let redraw = () => {};
+
+const RATES = [
+  { title: "Event", cell: (row) => row.name, sort: (row) => row.name },
+  { title: "Service", cell: (row) => link(to("service", row.service), row.service), sort: (row) => row.service },
+  { title: "Fired", right: true, cell: (row) => rate(row.rate), sort: (row) => row.rate },
+  { title: "5 minutes", wide: true, cell: (row) => spark(row.curve, { tone: "events", label: `${row.name}: events per second` }) },
+  { title: "In all", right: true, cell: (row) => number(row.count), sort: (row) => row.count },
+  { title: "Bytes", right: true, cell: (row) => bytes(row.bytes), sort: (row) => row.bytes },
+];
+
+export function enter(context) {
+  redraw = context.redraw;
+  [rows, held, passed, opened, fate, kept] = [[], 0, 0, null, null, null];
+  listen();
+}
+
+export function leave() {
+  live?.close();
+  clearInterval(timer);
+}
+
+function listen() {
+  live?.close();
+  live = new EventSource(`/api/events?${new URLSearchParams(filter)}`);
+  live.onmessage = (event) => {
+    const told = JSON.parse(event.data);
+    passed += told.passed_over;
+    if (paused) held += told.events.length + told.passed_over;
+    else rows = [...told.events.reverse(), ...rows].slice(0, KEPT);
+    if (told.events.length) redraw();
+  };
+}
+
+async function follow(event) {
+  clearInterval(timer);
+  opened = opened?.id === event.id ? null : event;
+  fate = null;
+  redraw();
+  if (!opened?.native_id) return;
+  const look = async () => {
+    fate = await ask(`/api/fate?native_id=${encodeURIComponent(event.native_id)}`).catch((error) => ({ stored: false, groups: {}, error: error.message }));
+    if (opened === event) redraw();
+    if (!Object.values(fate.groups).includes("waiting")) clearInterval(timer);
+  };
+  timer = setInterval(look, 1000);
+  await look();
+}
+
+function tail() {
+  const set = (name) => (event) => { filter = { ...filter, [name]: event.target.value }; rows = []; listen(); redraw(); };
+  const pause = () => { paused = !paused; held = 0; redraw(); };
+  return h("section", { class: "card", key: "tail", "aria-label": "Live events" },
+    h("div", { class: "bar" },
+      h("h2", {}, "Live"),
+      h("input", { key: "pattern", type: "search", class: "search", placeholder: "auth.* or *.created", "aria-label": "Names of events, with wildcards", value: filter.pattern, onchange: set("pattern") }),
+      h("input", { key: "text", type: "search", class: "search", placeholder: "in the arguments", "aria-label": "Text in the arguments", value: filter.text, onchange: set("text") }),
+      h("button", { key: "pause", type: "button", "aria-pressed": paused ? "true" : "false", onclick: pause }, paused ? `Go on (${number(held)} passed)` : "Pause"),
+      h("button", { key: "clear", type: "button", class: "quiet", onclick: () => { [rows, passed] = [[], 0]; redraw(); } }, "Clear"),
+      passed > 0 && h("span", { class: "dim" }, `${number(passed)} more came than can be shown`)),
+    rows.length ? list(rows, "The latest events") : empty(paused ? "Paused." : "No event yet. What is fired from now on appears here."));
+}
+
+const list = (events, caption) => h("ol", { class: "event-list", tabindex: "0", "aria-label": caption }, events.map((event) => h("li", { key: event.id },
+  h("button", { type: "button", class: "event", "aria-expanded": opened?.id === event.id ? "true" : "false", onclick: () => follow(event) },
+    h("span", { class: "event-time" }, clock(event.published_at)),
+    h("b", {}, event.name ?? `${event.api}.${event.event}`),
+    h("span", { class: "event-args" }, JSON.stringify(event.kwargs))),
+  opened?.id === event.id && way(event))));
+
+function way(event) {
+  const groups = Object.entries(fate?.groups ?? {}).sort();
+  const step = (title, note, tone) => h("li", { class: `step ${tone}` }, h("b", {}, title), h("span", { class: "dim" }, note));
+  const tones = { acked: "good", dead: "bad", waiting: "warn" };
+  const words = { acked: "delivered and acked", dead: "failed too often: a dead letter", waiting: "delivered or under way, not acked yet" };
+  return h("div", { class: "way" },
+    h("ol", { class: "steps" },
+      step("fired", clock(event.published_at), "good"),
+      event.native_id ? step("stored", !fate || fate.stored ? event.native_id : "not kept any more", fate && !fate.stored ? "warn" : "good") : step("not stored", "best effort: it is sent, and kept nowhere", "plain"),
+      groups.map(([name, status]) => step(name, words[status] ?? status, tones[status] ?? "plain")),
+      fate && event.native_id && !groups.length && fate.stored && step("no group", "nobody is owed it", "plain")),
+    h("pre", { tabindex: "0" }, json(event.kwargs)),
+    h("p", { class: "dim small" }, `id ${event.id} · version ${event.version} · publisher ${(event.publisher ?? "").slice(0, 4) || "unknown"}`));
+}
+
+function past(data) {
+  const search = async (event) => {
+    event.preventDefault();
+    const given = new FormData(event.target);
+    const minutes = Number(given.get("minutes"));
+    const stop = Date.now() / 1000;
+    kept = await ask(`/api/history?${new URLSearchParams({ name: given.get("name"), ...(minutes ? { start: stop - minutes * 60 } : {}) })}`).catch((error) => ({ events: [], error: error.message }));
+    redraw();
+  };
+  const names = [...new Set(data.events.flatMap((each) => [each.name, `${each.name.slice(0, each.name.lastIndexOf("."))}.*`]))].sort();
+  const spans = [["5", "5 minutes"], ["60", "hour"], ["1440", "day"], ["0", "all that is kept"]];
+  return h("section", { class: "card", key: "past", "aria-label": "Kept events" },
+    h("h2", {}, "Kept"),
+    h("form", { class: "bar", onsubmit: search },
+      h("input", { name: "name", required: true, list: "event-names", class: "search", placeholder: "auth.user_registered", "aria-label": "Event" }),
+      h("datalist", { id: "event-names" }, names.map((each) => h("option", { value: each }))),
+      h("select", { name: "minutes", "aria-label": "Of the last" }, spans.map(([value, text]) => h("option", { value }, text))),
+      h("button", { type: "submit" }, "Search")),
+    kept?.error && h("p", { class: "finding error" }, kept.error),
+    kept && !kept.error && (kept.events.length ? [h("p", { class: "dim" }, `${number(kept.events.length)} events, the latest first, over ${duration(kept.events.at(-1).published_at - kept.events[0].published_at)}`), list([...kept.events].reverse(), "Kept events")] : empty("Nothing of that is kept.")));
+}
+
+export function render(data) {
+  return [
+    heading("Events", paused && badge("paused", "warn")),
+    card(null, chart("Events fired per second", [{ name: "events", values: data.curve, tone: "events" }])),
+    tail(),
+    past(data),
+    card("By event", table("event-rates", RATES, data.events, { id: (row) => `${row.service} ${row.name}`, caption: "Events by name", none: "Nobody has fired an event yet.", filter: (row) => `${row.service} ${row.name}` })),
+  ];
+}

@@ -1,0 +1,87 @@
+import { chart, spark } from "../charts.js";
+import { h } from "../dom.js";
+import { duration, number, plural } from "../format.js";
+import { ask, badge, card, confirmed, empty, findings, heading, state, table, tile, toast } from "../parts.js";
+
+export const STREAM = "groups";
+
+let chosen = null;
+
+const COLUMNS = [
+  { title: "Group", cell: (row) => h("button", { type: "button", class: "link", "aria-expanded": chosen === id(row) ? "true" : "false", onclick: () => choose(row) }, row.name), sort: (row) => row.name },
+  { title: "API", cell: (row) => row.api, sort: (row) => row.api },
+  { title: "Events", wide: true, cell: (row) => row.events.join(", "), sort: (row) => row.events.join() },
+  { title: "State", cell: (row) => state(row.state), sort: (row) => row.state },
+  { title: "Members", right: true, cell: (row) => number(row.members.length), sort: (row) => row.members.length },
+  { title: "Lag", right: true, cell: (row) => number(row.lag), sort: (row) => row.lag },
+  { title: "5 minutes", wide: true, cell: (row) => spark(row.curve, { slots: 150, tone: "lag", label: `${row.name}: events to handle` }) },
+  { title: "Dead", right: true, cell: (row) => (row.dead ? badge(number(row.dead), "bad") : "0"), sort: (row) => row.dead },
+  { title: "Lost", right: true, cell: (row) => (row.lost ? badge(number(row.lost), "bad") : "0"), sort: (row) => row.lost },
+  { title: "Last seen", right: true, cell: (row) => (row.members.length ? "now" : `${duration(-row.last_seen)} ago`), sort: (row) => row.last_seen },
+];
+
+const MEMBERS = [
+  { title: "Member", cell: (row) => [row.process || "gone", h("span", { class: "dim" }, ` ${row.instance.slice(0, 4)}`)], sort: (row) => row.process },
+  { title: "Partitions", right: true, cell: (row) => number(row.partitions.length), sort: (row) => row.partitions.length },
+  { title: "Which", wide: true, cell: (row) => ranges(row.partitions) },
+];
+
+const PUBLISHERS = [
+  { title: "Publisher", cell: (row) => [row.publisher, h("span", { class: "dim" }, ` ${row.instance.slice(0, 4)}`)], sort: (row) => row.publisher },
+  { title: "Lag", right: true, cell: (row) => number(row.lag), sort: (row) => row.lag },
+  { title: "Acks", right: true, cell: (row) => number(row.acks), sort: (row) => row.acks },
+  { title: "Dead", right: true, cell: (row) => number(row.dead), sort: (row) => row.dead },
+  { title: "Lost", right: true, cell: (row) => number(row.lost), sort: (row) => row.lost },
+];
+
+const id = (row) => `${row.api} ${row.name}`;
+let redraw = () => {};
+
+function choose(row) {
+  chosen = chosen === id(row) ? null : id(row);
+  redraw();
+}
+
+function ranges(numbers) {
+  const found = [];
+  for (const each of numbers) {
+    const last = found.at(-1);
+    if (last && last[1] === each - 1) last[1] = each;
+    else found.push([each, each]);
+  }
+  return found.map(([from, end]) => (from === end ? `${from}` : `${from}–${end}`)).join(", ") || "none";
+}
+
+export function render(data, context) {
+  redraw = context.redraw;
+  const { groups } = data;
+  if (!groups.length) return [heading("Groups"), empty("No publisher knows a consumer group.", h("p", { class: "dim" }, "A service that listens to an event makes one: bus.auth.user_registered.listen(handler)"))];
+  const wrong = groups.flatMap((each) => each.why);
+  const behind = groups.filter((each) => each.lag);
+  const shown = groups.find((each) => id(each) === chosen);
+  return [
+    heading("Groups"),
+    findings(wrong, { none: "Every group gets on with its events." }),
+    h("div", { class: "tiles" },
+      tile("Groups", number(groups.length)),
+      tile("Behind", number(behind.length), { note: behind.length ? "have events to handle" : "none has anything to do" }),
+      tile("Events to handle", number(groups.reduce((all, each) => all + each.lag, 0)))),
+    card("Consumer groups", table("groups", COLUMNS, groups, { id, caption: "Consumer groups", filter: (row) => `${row.api} ${row.name} ${row.events}` })),
+    shown && detail(shown, context),
+  ];
+}
+
+function detail(group, context) {
+  const remove = async () => {
+    if (!(await confirmed(`Forget the group ${group.name} of ${group.api}? Nothing is kept for it any more.`))) return;
+    await ask("/api/actions/remove-group", { api: group.api, group: group.name }).then(
+      (told) => toast(`Forgotten by ${plural(told.publishers, "publisher")}.`), (error) => toast(error.message, "bad"));
+  };
+  return h("section", { class: "card", key: `detail-${id(group)}`, "aria-label": `Group ${group.name}` },
+    h("h2", {}, group.name, h("span", { class: "dim" }, ` of ${group.api}`)),
+    findings(group.why),
+    chart("Events to handle", [{ name: "lag", values: group.curve, tone: "lag" }]),
+    h("h3", {}, "Members"), table("members", MEMBERS, group.members, { id: (row) => row.instance, caption: "Members", none: "It has no process now." }),
+    h("h3", {}, "At its publishers"), table("group-publishers", PUBLISHERS, group.publishers, { id: (row) => row.instance, caption: "At its publishers" }),
+    context.about.actions && h("div", { class: "buttons" }, h("button", { type: "button", class: "danger", onclick: remove }, "Forget this group")));
+}

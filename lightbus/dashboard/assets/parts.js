@@ -1,0 +1,112 @@
+// What several pages are made of.
+
+import { h } from "./dom.js";
+import { number } from "./format.js";
+
+const AT_ONCE = 200; // rows that are drawn: more nobody reads, and they would cost frames
+const sorts = new Map(); // table -> [column, descending]
+const filters = new Map(); // table -> text
+const whole = new Set(); // tables of which all rows are wanted
+
+let redraw = () => {};
+export const onRedraw = (callback) => { redraw = callback; };
+
+export const heading = (title, ...rest) => h("div", { class: "heading" }, h("h1", {}, title), h("div", { class: "heading-rest" }, rest));
+
+export const card = (title, ...content) => h("section", { class: "card" }, title && h("h2", {}, title), content);
+
+export const badge = (text, tone = "plain") => h("span", { class: `badge ${tone}` }, text);
+
+export const empty = (text, ...rest) => h("div", { class: "empty" }, h("p", {}, text), rest);
+
+export const link = (to, text, attributes = {}) => h("a", { href: `#/${to}`, ...attributes }, text);
+
+export const to = (...parts) => parts.map(encodeURIComponent).join("/");
+
+export const STATES = { up: "good", draining: "warn", suspect: "warn", refused: "bad", unverified: "bad", ok: "good", warning: "warn", stuck: "bad" };
+
+export const state = (name) => badge(name, STATES[name] ?? "plain");
+
+// columns: {title, cell(row), right, sort(row), wide}. Rows need an id.
+export function table(name, columns, rows, { id, caption, none = "Nothing.", filter } = {}) {
+  const wanted = (filters.get(name) ?? "").toLowerCase();
+  let shown = wanted && filter ? rows.filter((row) => filter(row).toLowerCase().includes(wanted)) : rows;
+  const [by, descending] = sorts.get(name) ?? [];
+  const column = columns.find((each) => each.title === by);
+  if (column) {
+    const value = (row) => column.sort(row) ?? -Infinity;
+    shown = [...shown].sort((a, b) => (value(a) < value(b) ? -1 : value(a) > value(b) ? 1 : 0) * (descending ? -1 : 1));
+  }
+  const count = shown.length;
+  if (!whole.has(name)) shown = shown.slice(0, AT_ONCE);
+  return h("div", { class: "table-box", key: `table-${name}` },
+    filter && rows.length > 8 && search(name, caption),
+    count ? drawn(name, columns, shown, id, caption, by, descending) : empty(rows.length ? `None matches “${wanted}”.` : none),
+    count > shown.length && h("p", { class: "more" }, `${number(count - shown.length)} more. `,
+      h("button", { type: "button", class: "quiet", onclick: () => { whole.add(name); redraw(); } }, "Show all")));
+}
+
+const search = (name, caption) => h("input", { key: `search-${name}`, class: "search", type: "search", placeholder: "Filter", "aria-label": `Filter: ${caption}`, oninput: (event) => { filters.set(name, event.target.value); redraw(); } });
+
+function drawn(name, columns, rows, id, caption, by, descending) {
+  const head = columns.map((each) => {
+    const order = each.title !== by ? null : descending ? "descending" : "ascending";
+    const turn = () => { sorts.set(name, [each.title, each.title === by ? !descending : Boolean(each.right)]); redraw(); };
+    const title = each.sort ? h("button", { type: "button", onclick: turn }, each.title) : each.title;
+    return h("th", { role: "columnheader", scope: "col", class: [each.right && "right", each.wide && "wide"].filter(Boolean).join(" ") || null, "aria-sort": order }, title);
+  });
+  const body = rows.map((row) => h("tr", { role: "row", key: id(row) },
+    columns.map((each) => h("td", { role: "cell", class: [each.right && "right", each.wide && "wide"].filter(Boolean).join(" ") || null, "data-label": each.title }, h("div", { class: "cell" }, each.cell(row))))));
+  return h("table", { role: "table" }, h("caption", { class: "unseen" }, caption),
+    h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, head)), h("tbody", { role: "rowgroup" }, body));
+}
+
+// Text of ours in which commands stand between backticks.
+export const words = (text) => text.split("`").map((each, index) => (index % 2 ? h("code", {}, each) : each));
+
+export function findings(list, { none } = {}) {
+  if (!list.length) return none ? h("div", { class: "finding ok" }, h("span", { class: "finding-mark", "aria-hidden": "true" }, "✓"), h("div", {}, none)) : null;
+  return h("ul", { class: "findings" }, list.map((each) => h("li", { class: `finding ${each.level ?? "warning"}`, key: each.text },
+    h("span", { class: "finding-mark", "aria-hidden": "true" }, each.level === "error" ? "!" : "▲"),
+    h("div", {}, h("p", {}, each.check && h("b", {}, `${each.check}: `), words(each.text)), each.remedy && h("p", { class: "remedy" }, words(each.remedy))))));
+}
+
+export function tile(title, value, { note, curve, tone } = {}) {
+  return h("div", { class: `tile ${tone ?? ""}` }, h("div", { class: "tile-title" }, title), h("div", { class: "tile-value" }, value), note && h("div", { class: "tile-note" }, note), curve);
+}
+
+export function toast(text, tone = "good") {
+  const box = document.getElementById("toasts");
+  const made = h("div", { class: `toast ${tone}` }, text);
+  box.append(made);
+  setTimeout(() => made.remove(), 6000);
+}
+
+export async function ask(path, body) {
+  const options = body === undefined ? {} : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  const answer = await fetch(path, options);
+  const value = await answer.json().catch(() => ({ message: `${answer.status} ${answer.statusText}` }));
+  if (!answer.ok) throw new Error(value.message ?? `${answer.status}`);
+  return value;
+}
+
+export function copyable(text) {
+  const copy = async (event) => {
+    const button = event.currentTarget;
+    await navigator.clipboard.writeText(text).then(() => { button.textContent = "Copied"; }, () => { button.textContent = "Select it, and copy"; });
+    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  };
+  return h("div", { class: "code" }, h("pre", { tabindex: "0" }, text), h("button", { type: "button", class: "quiet copy", onclick: copy }, "Copy"));
+}
+
+export function confirmed(question) {
+  return new Promise((resolve) => {
+    const end = (answer) => () => { dialog.close(); dialog.remove(); resolve(answer); };
+    const dialog = h("dialog", { class: "dialog", "aria-label": question },
+      h("p", {}, question),
+      h("div", { class: "buttons" }, h("button", { type: "button", onclick: end(false) }, "Cancel"), h("button", { type: "button", class: "danger", onclick: end(true) }, "Yes, do it")));
+    dialog.addEventListener("cancel", end(false));
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}

@@ -1,0 +1,111 @@
+// A form made from a schema, what came of it, and the code that does the same.
+
+import { h, show } from "./dom.js";
+import { duration, json } from "./format.js";
+import { ask, copyable } from "./parts.js";
+
+const LEFT_OUT = Symbol("left out");
+
+function resolved(schema, root) {
+  if (schema.$ref) return resolved(root.$defs?.[schema.$ref.split("/").at(-1)] ?? {}, root);
+  const some = schema.anyOf ?? schema.oneOf;
+  if (some) {
+    const real = some.map((each) => resolved(each, root)).filter((each) => each.type !== "null");
+    if (real.length === 1) return { ...real[0], default: schema.default, nullable: real.length < some.length };
+  }
+  return schema;
+}
+
+// A field: its elements, and a function that reads the value, which throws where that cannot be one.
+function field(name, given, isRequired, root, id) {
+  const schema = resolved(given, root);
+  const shown = schema.default === undefined || schema.default === null ? "" : typeof schema.default === "string" ? schema.default : JSON.stringify(schema.default);
+  const common = { id, name, required: isRequired && schema.type !== "string" ? true : null, placeholder: isRequired ? null : shown || "left out" };
+  let input;
+  let read;
+  if (schema.enum || schema.type === "boolean") {
+    const values = schema.enum ?? [true, false];
+    input = h("select", { id, name }, !isRequired && h("option", { value: "" }, `left out${shown ? ` (${shown})` : ""}`), values.map((each, index) => h("option", { value: String(index) }, String(each))));
+    read = () => (input.value === "" ? LEFT_OUT : values[Number(input.value)]);
+  } else if (schema.type === "integer" || schema.type === "number") {
+    input = h("input", { ...common, type: "number", step: schema.type === "integer" ? 1 : "any", min: schema.minimum, max: schema.maximum });
+    read = () => (input.value === "" ? LEFT_OUT : Number(input.value));
+  } else if (schema.type === "string") {
+    input = h("input", { ...common, type: "text", autocomplete: "off" });
+    read = () => (input.value === "" && !isRequired ? LEFT_OUT : input.value);
+  } else {
+    input = h("textarea", { ...common, rows: 3, spellcheck: "false", placeholder: schema.type === "array" ? "[ … ]" : schema.type === "object" ? "{ … }" : "JSON" });
+    read = () => {
+      if (input.value.trim() === "" && !isRequired) return LEFT_OUT;
+      try { return JSON.parse(input.value); } catch (error) { throw new Error(`${name} is no JSON: ${error.message}`); }
+    };
+  }
+  const type = [schema.type ?? "any", schema.format, schema.nullable ? "or null" : ""].filter(Boolean).join(" ");
+  return { name, read, row: h("div", { class: "field" }, h("label", { for: id }, name, h("span", { class: "dim" }, ` ${type}${isRequired ? "" : ", optional"}`)), input) };
+}
+
+const python = (value) => {
+  if (value === null) return "None";
+  if (value === true) return "True";
+  if (value === false) return "False";
+  if (Array.isArray(value)) return `[${value.map(python).join(", ")}]`;
+  if (typeof value === "object") return `{${Object.entries(value).map(([key, each]) => `${JSON.stringify(key)}: ${python(each)}`).join(", ")}}`;
+  return JSON.stringify(value);
+};
+
+const shell = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+
+function code(api, name, kind, values) {
+  const given = Object.entries(values).map(([key, each]) => `${key}=${python(each)}`).join(", ");
+  const words = Object.entries(values).map(([key, each]) => shell(`${key}=${typeof each === "string" ? each : JSON.stringify(each)}`));
+  const path = `bus.${api}.${name}`;
+  const isCall = kind === "procedure";
+  return {
+    Sync: `import lightbus\n\nbus = lightbus.create()\n${isCall ? "result = " : ""}${path}${isCall ? "" : ".fire"}(${given})`,
+    Async: `import lightbus\n\nbus = lightbus.create()\n${isCall ? "result = " : ""}await ${path}.${isCall ? "call_async" : "fire_async"}(${given})`,
+    CLI: `lightbus ${isCall ? "call" : "fire"} ${api}.${name} ${words.join(" ")}`.trim(),
+  };
+}
+
+let count = 0;
+
+export function tryIt(api, member, kind, peers, context) {
+  const root = member.parameters ?? {};
+  const required = new Set(root.required ?? []);
+  const prefix = `try-${(count += 1)}`;
+  const fields = Object.entries(root.properties ?? {}).map(([name, schema]) => field(name, schema, required.has(name), root, `${prefix}-${name}`));
+  const output = h("div", { class: "output", role: "status" });
+  const codes = h("div", { class: "codes" });
+  let tab = "Sync";
+  const values = () => Object.fromEntries(fields.map((each) => [each.name, each.read()]).filter(([, each]) => each !== LEFT_OUT));
+  const drawCode = () => {
+    let texts;
+    try { texts = code(api, member.name, kind, values()); } catch (error) { texts = { Sync: error.message, Async: error.message, CLI: error.message }; }
+    show(codes, h("div", { class: "tabs", role: "group", "aria-label": "Code that does the same" }, Object.keys(texts).map((each) => h("button", { type: "button", "aria-pressed": each === tab ? "true" : "false", onclick: () => { tab = each; drawCode(); } }, each))), copyable(texts[tab]));
+  };
+  const chosen = kind === "procedure" && peers.length > 1 ? h("select", { id: `${prefix}-peer` }, h("option", { value: "" }, "any"), peers.map((each) => h("option", { value: each.instance }, `${each.service} ${each.instance.slice(0, 4)}`))) : null;
+  const submit = async (event) => {
+    event.preventDefault();
+    show(output, h("p", { class: "dim" }, "Under way …"));
+    try {
+      const body = { api, [kind]: member.name, arguments: values(), peer: chosen?.value || null };
+      show(output, outcome(await ask(`/api/actions/${kind === "procedure" ? "call" : "fire"}`, body)));
+    } catch (error) {
+      show(output, h("p", { class: "finding error" }, error.message));
+    }
+  };
+  const button = h("button", { type: "submit", class: "primary", disabled: !context.about.actions }, kind === "procedure" ? "Call" : "Fire");
+  const form = h("form", { onsubmit: submit, oninput: drawCode },
+    fields.length ? fields.map((each) => each.row) : h("p", { class: "dim" }, "It takes no arguments."),
+    chosen && h("div", { class: "field" }, h("label", { for: `${prefix}-peer` }, "Peer"), chosen),
+    h("div", { class: "buttons" }, button, !context.about.actions && h("span", { class: "dim" }, "This dashboard only shows: start it with --allow-actions.")));
+  drawCode();
+  return h("div", { class: "try", "data-keep": "" }, form, output, codes);
+}
+
+function outcome(told) {
+  const who = told.service ? ` by ${told.service} ${told.process}` : told.publisher ? `, kept by ${told.publisher.slice(0, 4)}` : "";
+  if (told.error) return [h("p", { class: "finding error" }, told.message), h("p", { class: "dim" }, `${told.error}, after ${duration(told.seconds)}${who}`)];
+  if ("result" in told) return [h("p", { class: "dim" }, `Answered in ${duration(told.seconds)}${who}`), h("pre", { tabindex: "0", class: "result" }, json(told.result))];
+  return [h("p", { class: "dim" }, `Fired in ${duration(told.seconds)}${who}: id ${told.id}`)];
+}

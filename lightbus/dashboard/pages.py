@@ -1,0 +1,313 @@
+"""What each page shows, computed from what was told: values that become JSON. No I/O."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from ..cli.checks.finding import Finding, Level
+from ..cli.commands.peers import Sighting
+from ..cli.support.catalogue import served_apis
+from ..cli.support.group_pace import trouble
+from .round import Round, Series, edge_rates, rates
+
+__all__ = ["PAGES", "View"]
+
+Fields: TypeAlias = dict[str, Any]
+
+
+class View:
+    """All that a page is made of: two rounds, the curves, what is wrong, and what of it is asked for (`name`)."""
+
+    def __init__(
+        self, now: Round, before: Round | None, series: Series, findings: list[Finding], *, name: str = ""
+    ) -> None:
+        self.now, self.before = now, before
+        self.series = series
+        self.findings = findings
+        self.name = name
+        self.rates = rates(now, before)
+
+    def sum_of(self, kind: str, *, service: str | None = None) -> float:
+        """Return a rate over all, or over the processes of one service."""
+        return sum(rate for key, rate in self.rates.items() if key[1] == kind and service in (None, key[0]))
+
+
+def overview(view: View) -> Fields:
+    """Return how the bus is as a whole: totals, what is wrong, services, and who uses whom."""
+    groups_of = view.now.groups
+    services = _services(view)
+    return {
+        "totals": {
+            "services": len(services),
+            "processes": len(view.now.live),
+            "hosts": len({each.peer.announcement.host for each in view.now.live}),
+            "calls": view.sum_of("calls"),
+            "errors": view.sum_of("errors"),
+            "events": view.sum_of("published"),
+            "lag": sum(group["lag"] for group in groups_of),
+            "dead": _dead(groups_of),
+        },
+        "curves": {name: view.series.of(name) for name in ("calls", "errors", "published", "lag")},
+        "findings": [each.fields() for each in view.findings if each.level > Level.OK],
+        "services": services,
+        "edges": _edges(view),
+    }
+
+
+def service(view: View) -> Fields:
+    """Return all there is to tell of the processes of one service."""
+    members = [each for each in view.now.sightings if each.peer.announcement.service == view.name]
+    loads = view.now.loads(view.before)
+    processes = [
+        {**each.fields(), "load": load.fields() if (load := loads.get(each.peer.instance)) else None}
+        for each in members
+    ]
+    return {
+        "service": view.name,
+        "processes": processes,
+        "procedures": _procedures(view, members),
+        "listeners": _listeners(view, members),
+        "events": [each for each in _events(view) if each["service"] == view.name],
+        "problems": [each.fields() for each in view.findings if each.level > Level.OK and f"{view.name} " in each.text],
+    }
+
+
+def apis(view: View) -> Fields:
+    """Return the APIs, with who serves them and how often each procedure is called."""
+    calls: defaultdict[str, float] = defaultdict(float)
+    for (_, kind, api, name), rate in view.rates.items():
+        if kind in ("calls", "published"):
+            calls[f"{api}.{name}"] += rate
+    served = served_apis(each.peer for each in view.now.sightings)
+    return {
+        "apis": [
+            {
+                **each.fields(),
+                "rates": {name: calls[f"{each.name}.{name}"] for name in [*each.procedures, *each.events]},
+            }
+            for each in served
+            if not each.is_internal
+        ]
+    }
+
+
+def events(view: View) -> Fields:
+    """Return how many of each event are published."""
+    return {"events": _events(view), "curve": view.series.of("published")}
+
+
+def groups(view: View) -> Fields:
+    """Return each consumer group once, with what each publisher says of it."""
+    found: defaultdict[tuple[str, str], list[Fields]] = defaultdict(list)
+    for group in view.now.groups:
+        found[group["api"], group["name"]].append(group)
+    earlier = {_place(each): each for each in (view.before.groups if view.before else ())}
+    names = {each.peer.instance: str(each.peer.announcement.process) for each in view.now.sightings}
+    return {"groups": [_group(view, told, earlier, names) for _, told in sorted(found.items())]}
+
+
+def peers(view: View) -> Fields:
+    """Return everybody that was heard of, with the state and the clock."""
+    loads = view.now.loads(view.before)
+    return {
+        "peers": [
+            {
+                **each.fields(),
+                "skew": view.now.skews.get(each.peer.instance),
+                "features": each.info.get("features", []),
+                "uptime": each.info.get("uptime"),
+                "calls": load.calls if (load := loads.get(each.peer.instance)) else None,
+                "why": [finding.fields() for finding in view.findings if _is_about(finding, each)],
+            }
+            for each in view.now.sightings
+        ]
+    }
+
+
+def journals(view: View) -> Fields:
+    """Return what is kept where, and how full it is."""
+    told = [each.fields() for each in view.findings if each.check in ("journals", "outbox", "losses")]
+    return {"journals": view.now.journals, "findings": told}
+
+
+PAGES: dict[str, Callable[[View], Fields]] = {
+    "overview": overview,
+    "service": service,
+    "apis": apis,
+    "events": events,
+    "groups": groups,
+    "peers": peers,
+    "journals": journals,
+}
+"""What makes the contents of each page."""
+
+
+def _services(view: View) -> list[Fields]:
+    members: defaultdict[str, list[Sighting]] = defaultdict(list)
+    for each in view.now.sightings:
+        members[each.peer.announcement.service].append(each)
+    return [_service(view, name, found) for name, found in sorted(members.items())]
+
+
+def _service(view: View, name: str, members: list[Sighting]) -> Fields:
+    states = {each.state for each in members}
+    slowest = [each["p99"] for member in members for each in member.stats.get("procedures", ()) if each["p99"]]
+    return {
+        "name": name,
+        "processes": len(members),
+        "up": sum(each.rtt is not None for each in members),
+        "hosts": sorted({each.peer.announcement.host for each in members}),
+        "calls": view.sum_of("calls", service=name),
+        "errors": view.sum_of("errors", service=name),
+        "published": view.sum_of("published", service=name),
+        "handled": view.sum_of("handled", service=name),
+        "failed": view.sum_of("failed", service=name),
+        "p99": max(slowest, default=None),
+        "queued": sum(each.stats.get("queued", 0) for each in members),
+        "lag": sum(listener["waiting"] for each in members for listener in each.stats.get("listeners", ())),
+        "states": sorted(states),
+        "stopped": sorted({listener for each in members for listener in each.stopped}),
+    }
+
+
+def _edges(view: View) -> list[Fields]:
+    """Return one edge per pair of services and kind, with what goes over it."""
+    per_second = edge_rates(view.now, view.before)
+    measured: dict[tuple[str, str], tuple[float | None, float]] = {}
+    for each in view.now.live:
+        for told in each.stats.get("procedures", ()):
+            key = each.peer.announcement.service, f"{told['api']}.{told['procedure']}"
+            errors = view.rates.get((key[0], "errors", told["api"], told["procedure"]), 0.0)
+            measured[key] = max(told["p99"] or 0.0, measured.get(key, (0.0, 0.0))[0] or 0.0) or None, errors
+    found: dict[tuple[str, str, str], Fields] = {}
+    for edge in view.now.edges:
+        # A listener's edge is told from who listens to who publishes; events go the other way.
+        ends = (edge.source, edge.target) if edge.kind == "calls" else (edge.target, edge.source)
+        made = found.setdefault(
+            (*ends, edge.kind),
+            {"from": ends[0], "to": ends[1], "kind": edge.kind, "rate": 0.0, "errors": 0.0, "names": []},
+        )
+        rate = per_second.get((edge.source, edge.target, edge.kind, edge.name), 0.0)
+        p99, errors = measured.get((edge.target, edge.name), (None, 0.0)) if edge.kind == "calls" else (None, 0.0)
+        made["rate"] += rate
+        made["errors"] += errors
+        made["names"].append({"name": edge.name, "rate": rate, "count": edge.count, "p99": p99, "errors": errors})
+    return [*found.values()]
+
+
+def _procedures(view: View, members: list[Sighting]) -> list[Fields]:
+    found: dict[tuple[str, str], Fields] = {}
+    for member in members:
+        for each in member.stats.get("procedures", ()):
+            key = each["api"], each["procedure"]
+            name = f"{key[0]}.{key[1]}"
+            made = found.setdefault(
+                key, {"name": name, "calls": 0, "errors": 0, "p50": None, "p99": None, "callers": defaultdict(int)}
+            )
+            made["calls"] += each["calls"]
+            made["errors"] += each["errors"]
+            for share in ("p50", "p99"):
+                made[share] = max(made[share] or 0.0, each[share] or 0.0) or None
+            for caller, count in each["callers"].items():
+                made["callers"][caller] += count
+            made["rate"] = view.rates.get((view.name, "calls", *key), 0.0)
+            made["curve"] = view.series.of(f"{view.name}/calls/{name}")[-60:]
+    return sorted(found.values(), key=lambda each: (-each["rate"], each["name"]))
+
+
+def _listeners(view: View, members: list[Sighting]) -> list[Fields]:
+    lags: defaultdict[tuple[str, str], int] = defaultdict(int)
+    for told in view.now.groups:
+        lags[told["api"], told["name"]] += told["lag"]
+    found: dict[tuple[str, str], Fields] = {}
+    for member in members:
+        names = {(each["api"], each["name"]): each.get("group") for each in member.info.get("listeners", ())}
+        for each in member.stats.get("listeners", ()):
+            key = each["api"], each["name"]
+            group = names.get(key)
+            made = found.setdefault(key, {**each, "handled": 0, "waiting": 0, "failed": 0, "dropped": 0})
+            for count in ("waiting", "failed", "dropped"):
+                made[count] += each[count]
+            made["handled"] += sum(each["handled"].values())
+            made["stopped"] = made["stopped"] or each["stopped"]
+            made["group"], made["lag"] = group, lags[key[0], group] if group else None
+            made["rate"] = view.rates.get((view.name, "handled", *key), 0.0)
+            made["curve"] = view.series.of(f"{view.name}/handled/{key[0]}.{key[1]}")[-60:]
+    return sorted(found.values(), key=lambda each: (each["api"], each["name"]))
+
+
+def _events(view: View) -> list[Fields]:
+    found: dict[tuple[str, str], Fields] = {}
+    for each in view.now.live:
+        of = each.peer.announcement.service
+        for told in each.stats.get("events", ()):
+            name = f"{told['api']}.{told['event']}"
+            made = found.setdefault((of, name), {"service": of, "name": name, "count": 0, "bytes": 0})
+            made["count"] += told["published"]
+            made["bytes"] += told.get("bytes", 0)
+            made["rate"] = view.rates.get((of, "published", told["api"], told["event"]), 0.0)
+            made["curve"] = view.series.of(f"{of}/published/{name}")[-60:]
+    return sorted(found.values(), key=lambda each: (-each["rate"], each["name"]))
+
+
+def _group(view: View, told: list[Fields], earlier: dict[tuple[str, ...], Fields], names: dict[str, str]) -> Fields:
+    first = told[0]
+    members: defaultdict[str, set[int]] = defaultdict(set)
+    for each in told:
+        for member, partitions in each["members"].items():
+            members[member].update(partitions)
+    lag = sum(each["lag"] for each in told)
+    why = _why(told, earlier, has_members=bool(members))
+    state = "ok" if not why else "stuck" if any("handled none" in each["text"] for each in why) else "warning"
+    return {
+        "api": first["api"],
+        "name": first["name"],
+        "events": sorted({event for each in told for event in each["events"]}),
+        "members": [
+            {"instance": member, "process": names.get(member, ""), "partitions": sorted(partitions)}
+            for member, partitions in sorted(members.items())
+        ],
+        "lag": lag,
+        "dead": _dead(told),
+        "lost": sum(each["lost"] for each in told),
+        "mixed": any(each["mixed"] for each in told),
+        "last_seen": max(each["last_seen"] - each["clock"] for each in told),
+        "state": state,
+        "why": why,
+        "curve": view.series.of(f"lag/{first['api']}/{first['name']}"),
+        "publishers": [
+            {key: each[key] for key in ("publisher", "instance", "lag", "acks", "dead", "lost")} for each in told
+        ],
+    }
+
+
+def _why(told: list[Fields], earlier: dict[tuple[str, ...], Fields], *, has_members: bool) -> list[Fields]:
+    """Return what is wrong with a group, in the words of `lightbus doctor`."""
+    found = []
+    for each in told:
+        name = f"the group {each['name']} at {each['publisher']} {each['instance'][:4]}"
+        if each["lag"] and not has_members:
+            text = f"{name} has {each['lag']} events to handle and no process."
+            found.append({"text": text, "remedy": "Start its service, or give the group up."})
+        elif each["members"] and (known := earlier.get(_place(each))) and (wrong := trouble(name, known, each)):
+            found.append({"text": wrong.text, "remedy": wrong.remedy})
+        if each["mixed"]:
+            text = f"two different programs listen as {name}: each is given a part of the events."
+            found.append({"text": text, "remedy": "Give one of them another service_name or listener_name."})
+    return found
+
+
+def _place(group: Fields) -> tuple[str, ...]:
+    return group["api"], group["name"], group["instance"]
+
+
+def _dead(groups_of: list[Fields]) -> int:
+    """Return the dead letters: a publisher counts those of a group under each of the APIs that it listens to."""
+    counted = {(each["instance"], each["name"]): each["dead"] for each in groups_of}
+    return sum(counted.values())
+
+
+def _is_about(finding: Finding, sighting: Sighting) -> bool:
+    return finding.level > Level.OK and str(sighting.peer.announcement) in finding.text

@@ -1,0 +1,94 @@
+"""What a page asks the bus for once, when somebody wants to see it: an API, dead letters, kept events, one event."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from ..cli.support.catalogue import served_apis, split_name
+from ..cli.support.connection import SERVICE, Connection
+from ..cli.support.publishers import ask_each
+from ..core.peers import Peer
+from ..events.events_api import newest_of
+from ..exceptions import LightbusException
+
+__all__ = ["MAX_SHOWN", "dead_letters", "describe_api", "event_fate", "history", "oldest_events"]
+
+MAX_SHOWN = 500
+"""Events, or dead letters, that a page is given at a time."""
+
+
+async def describe_api(bus: Connection, name: str) -> dict[str, Any]:
+    """Return an API as its author describes it, with the schemas, for each of the forms in which it is served."""
+    api, _ = split_name(name, served_apis(workers(bus)))
+    forms = {(info.version, info.digest): peer for peer, info in api.served}
+    described = await asyncio.gather(*(_form(bus, peer, api.name) for peer in forms.values()))
+    served_by = api.fields()["peers"]
+    return {
+        "api": api.name,
+        "mixed": api.is_mixed,
+        "peers": served_by,
+        "forms": [
+            {**form, "digest": digest, "peers": [each for each in served_by if each["digest"] == digest]}
+            for (_, digest), form in zip(forms, described, strict=True)
+        ],
+    }
+
+
+async def _form(bus: Connection, peer: Peer, api: str) -> dict[str, Any]:
+    described, schema = await asyncio.gather(bus.ask(peer, "describe", api=api), bus.ask(peer, "schema", api=api))
+    members = {"procedures": "rpcs", "events": "events"}
+    made = {kind: [{**each, **schema[key][each["name"]]} for each in described[kind]] for kind, key in members.items()}
+    return {"version": described["version"], "doc": described["doc"], **made}
+
+
+async def dead_letters(bus: Connection, group: str) -> dict[str, Any]:
+    """Return the dead letters (of one group), the latest first, each with the publisher that keeps it."""
+    told = await ask_each(bus, workers(bus), "dead", group=group)
+    found = [
+        {**each, "publisher": peer.announcement.service, "instance": peer.instance}
+        for peer, listed in told
+        for each in listed
+    ]
+    found.sort(key=lambda each: -float(each["died_at"]))
+    return {"dead": found[:MAX_SHOWN], "more": max(0, len(found) - MAX_SHOWN)}
+
+
+async def history(bus: Connection, name: str, start: float | None, stop: float | None) -> dict[str, Any]:
+    """Return the newest events of a name (`auth.user_registered`, `auth.*`) that are kept, oldest first."""
+    api, _, event = name.rpartition(".")
+    peers = bus.client.engine.snapshot.publishers(api)
+    asked: dict[str, Any] = {"api": api, "event": event or "*", "start": start, "stop": stop, "limit": MAX_SHOWN}
+    told = await ask_each(bus, [*peers], "history", **asked)
+    parts = [[{**each, "publisher": peer.instance} for each in listed] for peer, listed in told]
+    return {"events": newest_of(parts, MAX_SHOWN)}
+
+
+async def event_fate(bus: Connection, native_id: str) -> dict[str, Any]:
+    """Return what became of an event: for each group that is owed it `waiting`, `acked` or `dead`."""
+    told = await ask_each(bus, workers(bus), "handled", quietly=True, native_ids=[native_id])
+    found = [answer[native_id] for _, answer in told if native_id in answer]
+    return {"stored": bool(found), "groups": {group: state for each in found for group, state in each.items()}}
+
+
+async def oldest_events(bus: Connection) -> dict[str, Any]:
+    """Return when the oldest event of each journal was fired, in seconds since 1970."""
+    told = await ask_each(bus, workers(bus), "journals", quietly=True)
+    served = [(peer, each["journal"]) for peer, listed in told for each in listed if each.get("journal")]
+
+    async def oldest(peer: Peer, journal: str) -> float | None:
+        try:
+            options = {"peer": peer.instance, "timeout": 2.0}
+            asked = {"journal": journal, "limit": 1}
+            page = await bus.client.call_rpc_remote("internal.events", "kept", asked, options)
+        except LightbusException:
+            return None
+        return float(page["events"][0]["published_at"]) if page and page["events"] else None
+
+    times = await asyncio.gather(*(oldest(*each) for each in served))
+    return {"oldest": {journal: at for (_, journal), at in zip(served, times, strict=True)}}
+
+
+def workers(bus: Connection) -> list[Peer]:
+    """Return everybody that is up and no command of ours."""
+    return [peer for peer in bus.known() if peer.is_live and peer.announcement.service != SERVICE]

@@ -1,0 +1,120 @@
+"""What everybody on the bus told in one round of questions, and what happened between two rounds. No I/O."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from ..cli.commands.graph import Edge
+from ..cli.commands.peers import Sighting
+from ..cli.support.loads import Load, Reading, loads
+
+__all__ = ["KEPT", "Key", "Round", "Series", "edge_rates", "rates"]
+
+KEPT = 150
+"""Rounds that a curve shows."""
+
+Key: TypeAlias = tuple[str, ...]
+"""What is counted: service, kind, API, name. Kinds: `calls`, `errors`, `published`, `handled`, `failed`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """
+    One round.
+
+    Attributes:
+        number: from 1.
+        at: when, by a clock that is never put right.
+        clock: when, in seconds since 1970.
+        sightings: everybody that is known, with what it told of itself; no command of ours.
+        skews: by how many seconds the clock of an instance is ahead.
+        edges: who uses whom, since the start of the workers.
+        groups: what each publisher says of each group.
+        journals: what each publisher says of each journal, with `publisher` and `instance`.
+
+    """
+
+    number: int
+    at: float
+    clock: float
+    sightings: list[Sighting] = field(default_factory=list)
+    skews: dict[str, float] = field(default_factory=dict)
+    edges: list[Edge] = field(default_factory=list)
+    groups: list[dict[str, Any]] = field(default_factory=list)
+    journals: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def live(self) -> list[Sighting]:
+        """Return those that answered."""
+        return [each for each in self.sightings if each.rtt is not None]
+
+    def loads(self, before: Round | None) -> dict[str, Load]:
+        """Return the load of each process by its instance."""
+        earlier = {} if before is None else {each.peer.instance: _reading(each, before.at) for each in before.live}
+        readings = [_reading(each, self.at) for each in self.live]
+        return dict(zip((each.peer.instance for each in readings), loads(earlier, readings), strict=True))
+
+
+def rates(now: Round, before: Round | None) -> dict[Key, float]:
+    """Return per second what was counted between two rounds, over the processes of a service that were in both."""
+    found: defaultdict[Key, float] = defaultdict(float)
+    if before is None:
+        return found
+    seconds = max(now.at - before.at, 1e-6)
+    earlier = {each.peer.instance: dict(_counted(each)) for each in before.live}
+    for each in now.live:
+        known = earlier.get(each.peer.instance)
+        for key, count in _counted(each):
+            found[key] += 0.0 if known is None else max(0, count - known.get(key, 0)) / seconds
+    return found
+
+
+def edge_rates(now: Round, before: Round | None) -> dict[tuple[str, str, str, str], float]:
+    """Return per second how often each edge was used between two rounds."""
+    if before is None:
+        return {}
+    seconds = max(now.at - before.at, 1e-6)
+    earlier = {(each.source, each.target, each.kind, each.name): each.count for each in before.edges}
+    return {
+        key: max(0, each.count - earlier.get(key, each.count)) / seconds
+        for each in now.edges
+        for key in [(each.source, each.target, each.kind, each.name)]
+    }
+
+
+class Series:
+    """The latest values of what curves are drawn of, by name. What was not noted in a round is forgotten."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, deque[float]] = {}
+
+    def note(self, values: Iterable[tuple[str, float]]) -> None:
+        """Append a value to each of these curves, and drop all others."""
+        known, self._values = self._values, {}
+        for name, value in values:
+            curve = known.get(name)
+            self._values[name] = deque(maxlen=KEPT) if curve is None else curve
+            self._values[name].append(round(value, 3))
+
+    def of(self, name: str) -> list[float]:
+        """Return a curve, oldest first."""
+        return [*self._values.get(name, ())]
+
+
+def _reading(sighting: Sighting, at: float) -> Reading:
+    return Reading(peer=sighting.peer, at=at, stats=sighting.stats)
+
+
+def _counted(sighting: Sighting) -> Iterator[tuple[Key, int]]:
+    service, stats = sighting.peer.announcement.service, sighting.stats
+    for each in stats.get("procedures", ()):
+        yield (service, "calls", each["api"], each["procedure"]), each["calls"]
+        yield (service, "errors", each["api"], each["procedure"]), each["errors"]
+    for each in stats.get("events", ()):
+        yield (service, "published", each["api"], each["event"]), each["published"]
+    for each in stats.get("listeners", ()):
+        yield (service, "handled", each["api"], each["name"]), sum(each["handled"].values())
+        yield (service, "failed", each["api"], each["name"]), each["failed"]

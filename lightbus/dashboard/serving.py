@@ -1,0 +1,101 @@
+"""The server: uvicorn, with bounds on what who connects can make it hold."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from ..exceptions import InvalidConfiguration
+from .app import Dashboard
+from .options import DashboardOptions
+
+__all__ = ["HEAD_SECONDS", "bound_socket", "serve"]
+
+HEAD_SECONDS = 10.0
+"""Seconds in which a connection has to have sent its first request's head."""
+
+MAX_CONNECTIONS = 500
+"""Connections that are answered at the same time; others are told to come later."""
+
+MAX_HEAD = 32 * 1024
+"""Bytes of a request's head."""
+
+END_SECONDS = 3
+"""Seconds that the server waits at its end for answers that are on their way."""
+
+
+class _Protocol(H11Protocol):
+    """A connection that is closed where nothing whole has come by it after some seconds: it would be held for ever."""
+
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._end_if_silent)
+
+    def _end_if_silent(self) -> None:
+        if self.cycle is None and not self.transport.is_closing():
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+        super().connection_lost(exc)
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the command, which has the pages end first."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def bound_socket(options: DashboardOptions) -> socket.socket:
+    """Return the socket that is listened at. Raises InvalidConfiguration where it cannot be had."""
+    try:
+        found = socket.getaddrinfo(options.address, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, place = found[0]
+        bound = socket.create_server(place[:2], family=family, backlog=128)
+    except OSError as error:
+        raise InvalidConfiguration(
+            f"The dashboard cannot listen at {options.address}, port {options.port}: {error.strerror or error}. "
+            "Choose another one with --port, or --port 0 for any that is free."
+        ) from error
+    bound.setblocking(False)
+    return bound
+
+
+async def serve(dashboard: Dashboard, listening: socket.socket, done: asyncio.Event) -> None:
+    """Serve a dashboard until it is done."""
+    server = _Server(
+        uvicorn.Config(
+            dashboard.app,
+            http=_Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,  # what they say of who asks, anybody can say
+            limit_concurrency=MAX_CONNECTIONS,
+            h11_max_incomplete_event_size=MAX_HEAD,
+            timeout_graceful_shutdown=END_SECONDS,
+        )
+    )
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    ended = asyncio.create_task(done.wait())
+    try:
+        await asyncio.wait([serving, ended], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        ended.cancel()
+        dashboard.end_streams()
+        server.should_exit = True
+        await serving
+        await dashboard.close()

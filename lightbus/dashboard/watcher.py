@@ -1,0 +1,192 @@
+"""Asks everybody on the bus, round after round, while somebody looks at a page; and nobody while no one does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from ..cli.checks.finding import Examination, Finding
+from ..cli.commands.doctor import CHECKS
+from ..cli.commands.graph import edges_between
+from ..cli.commands.peers import Sighting, state_of
+from ..cli.support.connection import SERVICE, Connection
+from ..cli.support.publishers import ask_each
+from ..core.peers import Peer
+from ..exceptions import LightbusException
+from .round import Round, Series, rates
+
+__all__ = ["Watcher"]
+
+logger = logging.getLogger("lightbus.dashboard")
+
+EVERY = 2.0
+"""Seconds between two rounds: a page is looked at, and this is no load to anybody."""
+
+LEASE = 5.0
+"""Seconds for which rounds go on when nobody looks any more: whoever goes from page to page finds the curves."""
+
+SLOW_EVERY = 5
+"""Rounds after which is asked again what seldom changes: who a peer is, and how full its journals are."""
+
+EXAMINE_EVERY = 15.0
+"""Seconds between two examinations of the bus, as `lightbus doctor` does them."""
+
+
+class Watcher:
+    """
+    What the pages show. Made and used on one event loop.
+
+    Attributes:
+        bus: our connection.
+        now, before: the latest round, and the one before it; None where there was none yet.
+        series: the curves.
+        findings: what `lightbus doctor` would say, worst first.
+
+    """
+
+    def __init__(self, bus: Connection) -> None:
+        self.bus = bus
+        self.now: Round | None = None
+        self.before: Round | None = None
+        self.series = Series()
+        self.findings: list[Finding] = []
+        self.examined = False
+        self._lookers = 0
+        self._left_at = 0.0
+        self._changed = asyncio.Event()
+        self._infos: dict[str, dict[str, Any]] = {}
+        self._journals: list[dict[str, Any]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether anybody is asked."""
+        return bool(self._tasks)
+
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[None]:
+        """Have rounds be made while this is open, and a little longer."""
+        self._lookers += 1
+        if not self._tasks:
+            self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._examine())]
+        try:
+            yield
+        finally:
+            self._lookers -= 1
+            self._left_at = time.monotonic()
+
+    async def round_after(self, number: int) -> Round:
+        """Return the latest round, as soon as it is one behind `number`."""
+        while self.now is None or self.now.number <= number:
+            await self._changed.wait()
+        return self.now
+
+    async def close(self) -> None:
+        """Ask nobody any more."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _is_left(self) -> bool:
+        return not self._lookers and time.monotonic() > self._left_at + LEASE
+
+    async def _watch(self) -> None:
+        self.series, self.before = Series(), None
+        while not self._is_left():
+            began = time.monotonic()
+            try:
+                self._take(await self._ask((self.now.number if self.now else 0) + 1))
+            except Exception:
+                logger.exception("The dashboard could not ask the bus how it is; it tries again in %g s.", EVERY)
+            await asyncio.sleep(max(EVERY / 4, EVERY - (time.monotonic() - began)))
+        self._tasks[1].cancel()
+        self._tasks = []
+        # Rates over the time in which nobody was asked would be those of another time.
+        self.now = self.now and Round(number=self.now.number, at=self.now.at, clock=self.now.clock)
+        self._infos = {}
+
+    def _take(self, now: Round) -> None:
+        self.before, self.now = self.now if self.now and self.now.sightings else None, now
+        self.series.note(_curves(now, self.before))
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def _ask(self, number: int) -> Round:
+        known = [peer for peer in self.bus.known() if peer.announcement.service != SERVICE]
+        is_slow_turn = number % SLOW_EVERY == 1
+        seen = await asyncio.gather(*(self._see(peer, again=is_slow_turn) for peer in known))
+        at, clock = time.monotonic(), time.time()
+        sightings = [sighting for sighting, _ in seen]
+        live = [each for each in sightings if each.rtt is not None]
+        peers = [each.peer for each in live]
+        if is_slow_turn:
+            self._journals = await self._told("journals", peers)
+            self._infos = {each.peer.instance: each.info for each in live}
+        return Round(
+            number=number,
+            at=at,
+            clock=clock,
+            sightings=sightings,
+            skews={each.peer.instance: skew for each, skew in seen if skew is not None},
+            edges=edges_between(peers, [each.info for each in live], [each.stats for each in live]),
+            groups=await self._told("groups", peers),
+            journals=self._journals,
+        )
+
+    async def _see(self, peer: Peer, *, again: bool) -> tuple[Sighting, float | None]:
+        if not peer.is_live:
+            return Sighting(peer=peer, state=state_of(peer)), None
+        before, clock = time.perf_counter(), time.time()
+        try:
+            told = await self.bus.ask(peer, "ping")
+        except LightbusException:
+            return Sighting(peer=peer, state="suspect"), None
+        rtt, skew = time.perf_counter() - before, float(told) - (clock + time.time()) / 2
+        info = {} if again else self._infos.get(peer.instance, {})
+        if not info:
+            self._infos[peer.instance] = info = await self.bus.told(peer, "info")
+        stats = await self.bus.told(peer, "stats")
+        state = "up" if peer.is_up else state_of(peer)
+        return Sighting(peer=peer, state=state, rtt=rtt, info=info, stats=stats), skew
+
+    async def _told(self, procedure: str, peers: list[Peer]) -> list[dict[str, Any]]:
+        """Return the entries of all lists that publishers answer, each with who says it."""
+        return [
+            {**each, "publisher": peer.announcement.service, "instance": peer.instance}
+            for peer, listed in await ask_each(self.bus, peers, procedure, quietly=True)
+            for each in listed
+        ]
+
+    async def _examine(self) -> None:
+        while True:
+            now = await self.round_after(0 if self.now is None else self.now.number)
+            findings: list[Finding] = []
+            examination = Examination(bus=self.bus, sightings=now.sightings)
+            for check in CHECKS.values():
+                try:
+                    findings += [finding async for finding in check(examination)]
+                except LightbusException as error:
+                    logger.info("A check could not be made: %s", error)
+            self.findings = sorted(findings, key=lambda each: -each.level)
+            self.examined = True
+            await asyncio.sleep(EXAMINE_EVERY)
+
+
+def _curves(now: Round, before: Round | None) -> Iterator[tuple[str, float]]:
+    totals = {} if before is None else {"calls": 0.0, "errors": 0.0, "published": 0.0}
+    for (service, kind, api, name), rate in rates(now, before).items():
+        yield f"{service}/{kind}/{api}.{name}", rate
+        if kind in totals:
+            totals[kind] += rate
+    yield from totals.items()
+    lags: dict[str, float] = {}
+    for group in now.groups:
+        name = f"lag/{group['api']}/{group['name']}"
+        lags[name] = lags.get(name, 0.0) + group["lag"]
+    yield from lags.items()
+    yield "lag", sum(lags.values())

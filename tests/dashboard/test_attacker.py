@@ -1,0 +1,224 @@
+"""What an attacker gets from a dashboard that is served: by raw sockets, since no client would send the like."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lightbus.dashboard
+from lightbus.cli.support.connection import Connection
+from lightbus.cli.support.options import ClientOptions
+from lightbus.dashboard import answers, guard, serving
+from lightbus.dashboard.app import Dashboard
+from lightbus.dashboard.options import DashboardOptions
+
+PACKAGE = Path(lightbus.dashboard.__path__[0])
+
+Attack = Callable[[int], Any]
+
+
+def attacked(attack: Attack, **given: Any) -> Any:
+    """Serve the dashboard of an empty bus, and return what a plain thread's attack on its port returns."""
+    return asyncio.run(_attacked(attack, DashboardOptions(port=0, **given)))
+
+
+async def _attacked(attack: Attack, options: DashboardOptions) -> Any:
+    def connect() -> Connection:
+        return Connection(ClientOptions(as_json=True, wait=0.1))
+
+    bus, done = connect(), asyncio.Event()
+    with serving.bound_socket(options) as listening:
+        task = asyncio.create_task(serving.serve(Dashboard(bus, connect, options), listening, done))
+        try:
+            return await asyncio.to_thread(attack, listening.getsockname()[1])
+        finally:
+            done.set()
+            await task
+            await bus.close()
+
+
+def exchange(port: int, request: bytes) -> bytes:
+    """Send bytes, and return all that comes back until the connection ends."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(request)
+        return to_the_end(connection)
+
+
+def to_the_end(connection: socket.socket) -> bytes:
+    received = b""
+    try:
+        while part := connection.recv(65536):
+            received += part
+    except ConnectionResetError:
+        pass
+    return received
+
+
+def get(port: int, path: str, *headers: str) -> bytes:
+    lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", *headers, "Connection: close", "", ""]
+    return exchange(port, "\r\n".join(lines).encode("latin-1"))
+
+
+def post(port: int, path: str, body: bytes, *headers: str) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", f"Content-Length: {len(body)}", "Connection: close"]
+    return exchange(port, "\r\n".join([*lines, *headers, "", ""]).encode() + body)
+
+
+def status(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1])
+
+
+TRICKS = [
+    "/assets/../app.py",
+    "/assets/%2e%2e/app.py",
+    "/assets/..%2fapp.py",
+    "/assets/..%5c..%5capp.py",
+    "/assets/%2fetc/passwd",
+    "/assets//etc/passwd",
+    "/assets/app.css%00.py",
+    "/assets/" + "../" * 30 + "etc/passwd",
+    "/assets/./../guard.py",
+    "/assets",
+    "/../../etc/passwd",
+]
+
+
+def test_no_path_leads_out_of_the_assets() -> None:
+    """Nothing is read but what the pages are made of."""
+    found = attacked(lambda port: [get(port, path) for path in TRICKS])
+    sources = (PACKAGE / "app.py").read_bytes()[:200], b"root:"
+    assert [path for path, answer in zip(TRICKS, found, strict=True) if status(answer) == 200] == []
+    assert not any(source in answer for source in sources for answer in found)
+
+
+def test_other_sites_get_nothing() -> None:
+    """Neither under a name of theirs that leads here, nor from a page of theirs, nor by a frame or a form."""
+
+    def attack(port: int) -> list[int]:
+        json_body = "Content-Type: application/json"
+        form = "Content-Type: text/plain"
+        host = exchange(port, b"GET /api/about HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
+        return [
+            status(each)
+            for each in (
+                host,
+                get(port, "/api/about", "Origin: http://evil.example"),
+                get(port, "/api/stream/overview", "Sec-Fetch-Site: cross-site"),
+                post(port, "/api/actions/call", b"{}", json_body, "Origin: http://evil.example"),
+                post(port, "/api/actions/call", b"{}", json_body, "Origin: null"),
+                post(port, "/api/actions/call", b"{}", form),
+                post(port, "/api/actions/call", b"[1]", json_body),
+            )
+        ]
+
+    assert attacked(attack, actions=True) == [421, 403, 403, 403, 403, 400, 400]
+
+
+def test_page_only_shows_unless_it_was_allowed_more() -> None:
+    """Every action is refused, with what would allow it."""
+
+    def attack(port: int) -> list[bytes]:
+        return [
+            post(port, f"/api/actions/{name}", b"{}", "Content-Type: application/json") for name in ("call", "fire")
+        ]
+
+    for answer in attacked(attack):
+        assert status(answer) == 403
+        assert b"--allow-actions" in answer
+
+
+def test_no_other_site_may_show_or_read_it() -> None:
+    """The headers say so on every answer, errors included; and no answer allows another origin."""
+    for answer in attacked(lambda port: [get(port, "/"), get(port, "/nothing"), get(port, "/assets/app.js")]):
+        head = answer.partition(b"\r\n\r\n")[0].lower()
+        assert b"frame-ancestors 'none'" in head
+        assert b"script-src 'self'" in head
+        assert b"access-control-allow-origin" not in head
+
+
+def test_huge_bodies_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither with their length said before, nor in pieces without an end."""
+    monkeypatch.setattr(answers, "MAX_BODY", 10_000)
+
+    def attack(port: int) -> list[int]:
+        said = f"POST /api/actions/call HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Type: application/json\r\n"
+        long = exchange(port, f"{said}Content-Length: {guard.MAX_BODY + 1}\r\nConnection: close\r\n\r\n".encode())
+        piece = b"1000\r\n" + b"x" * 0x1000 + b"\r\n"
+        endless = exchange(port, f"{said}Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n".encode() + piece * 4)
+        return [status(long), status(endless)]
+
+    assert attacked(attack, actions=True) == [413, 413]
+
+
+def test_huge_heads_are_refused() -> None:
+    """A head without an end is given up, as is an address that is too long."""
+
+    def attack(port: int) -> list[bytes]:
+        begun = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+        return [
+            exchange(port, begun + b"X: " + b"a" * (2 * serving.MAX_HEAD)),
+            get(port, "/api/dead?group=" + "a" * 5000),
+        ]
+
+    endless, long = attacked(attack)
+    assert status(endless) == 400
+    assert status(long) == 414
+
+
+def test_slow_connections_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who sends nothing, or a head without an end, or no body, is given up; meanwhile others are answered."""
+    monkeypatch.setattr(serving, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(answers, "BODY_SECONDS", 0.3)
+
+    def attack(port: int) -> tuple[list[bytes], int]:
+        head = f"POST /api/actions/call HTTP/1.1\r\nHost: localhost:{port}\r\n"
+        body = f"{head}Content-Type: application/json\r\nContent-Length: 5\r\nConnection: close\r\n\r\n"
+        with ExitStack() as stack:
+            slow = []
+            for begun in ("", "GET / HT", head, f"{body}1"):
+                slow.append(stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60)))
+                slow[-1].sendall(begun.encode())
+            meanwhile = status(get(port, "/login"))
+            return [to_the_end(each) for each in slow], meanwhile
+
+    (*silent, no_body), meanwhile = attacked(attack, actions=True)
+    assert silent == [b"", b"", b""]
+    assert status(no_body) == 408
+    assert meanwhile == 200
+
+
+def test_what_a_proxy_says_of_the_client_is_not_believed() -> None:
+    """Nobody becomes this user by saying so."""
+    answer = attacked(lambda port: get(port, "/api/about", "X-Forwarded-For: 127.0.0.1"))
+    assert status(answer) == 401
+
+
+def test_token_opens_by_the_form_only() -> None:
+    """The form sets a cookie that no script reads and no other site sends; a wrong token gets back to the form."""
+
+    def attack(port: int) -> list[bytes]:
+        form = "Content-Type: application/x-www-form-urlencoded"
+        return [
+            get(port, "/"),
+            post(port, "/login", b"token=wrong", form),
+            post(port, "/login", b"token=the-right-token-of-all", form),
+            get(port, "/api/about", f"Cookie: lightbus-dashboard-{port}=the-right-token-of-all"),
+            get(port, "/?token=the-right-token-of-all"),
+        ]
+
+    closed, wrong, right, inside, by_address = attacked(attack, token="the-right-token-of-all", names=("bus.example",))
+    assert b"location: /login\r\n" in closed.lower()
+    assert b"location: /login?again" in wrong.lower()
+    assert b"set-cookie" not in wrong.lower()
+    assert b"httponly" in right.lower()
+    assert b"samesite=strict" in right.lower()
+    assert status(inside) == 200
+    assert json.loads(inside.partition(b"\r\n\r\n")[2])["actions"] is False
+    assert status(by_address) == 303

@@ -1,0 +1,119 @@
+"""Tests of lightbus.dashboard.guard: which requests come through."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from starlette.responses import PlainTextResponse
+
+from lightbus.dashboard import guard
+from lightbus.dashboard.guard import HEADERS, MAX_BODY, Guard, host_of
+from lightbus.dashboard.options import DashboardOptions
+
+TOKEN = "a-token-that-is-long-enough"
+
+
+def guarded(monkeypatch: pytest.MonkeyPatch, *, own_user: bool = True, **given: Any) -> Guard:
+    monkeypatch.setattr(guard, "is_of_own_user", lambda client, server: own_user)
+    monkeypatch.setattr(guard.socket, "gethostname", lambda: "Workshop")
+    return Guard(PlainTextResponse("inside"), DashboardOptions(token=TOKEN, **given))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8420", "localhost:8420", "[::1]:8420", "LOCALHOST", "workshop:80"])
+def test_own_names_are_answered(monkeypatch: pytest.MonkeyPatch, asks: Any, host: str) -> None:
+    """Under an address, or a name of this host, the page is there, with the headers that keep other sites out."""
+    answer = asks(guarded(monkeypatch), host=host)
+    assert (answer.status, answer.body) == (200, b"inside")
+    assert {name: answer.headers[name.lower()] for name in HEADERS} == HEADERS
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example:8420", "", "a b", "127.0.0.1:8420@evil", "x:y"]
+)
+def test_a_name_that_was_led_here_is_refused(monkeypatch: pytest.MonkeyPatch, asks: Any, host: str) -> None:
+    """DNS rebinding: a page of that name would be of the same origin as we are."""
+    answer = asks(guarded(monkeypatch), host=host)
+    assert answer.status == 421
+    assert b"--allow-host" in answer.body
+
+
+def test_a_name_that_is_allowed(monkeypatch: pytest.MonkeyPatch, asks: Any) -> None:
+    """A proxy's name is answered where it was named; and as others may come by it, nobody is let in without a token."""
+    app = guarded(monkeypatch, names=("Bus.example",))
+    assert asks(app, host="bus.example").status == 303
+    assert asks(app, host="bus.example", authorization=f"Bearer {TOKEN}").status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:9999"},
+        {"sec_fetch_site": "cross-site"},
+        {"sec_fetch_site": "same-site"},
+        {"sec_fetch_site": "cross-site", "sec_fetch_dest": "iframe"},
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_other_origins_are_refused(
+    monkeypatch: pytest.MonkeyPatch, asks: Any, headers: dict[str, str], method: str
+) -> None:
+    """A page of another site, another port of this host included, can neither ask nor act."""
+    assert asks(guarded(monkeypatch), "/api/about", method=method, **headers).status == 403
+
+
+def test_a_link_from_elsewhere_leads_to_the_page(monkeypatch: pytest.MonkeyPatch, asks: Any) -> None:
+    """The page itself holds nothing, and may be linked to; nothing else may."""
+    followed = {"sec_fetch_site": "cross-site", "sec_fetch_dest": "document"}
+    app = guarded(monkeypatch)
+    assert asks(app, "/", **followed).status == 200
+    assert asks(app, "/api/about", **followed).status == 403
+
+
+def test_own_origin_is_answered(monkeypatch: pytest.MonkeyPatch, asks: Any) -> None:
+    """What the page itself sends comes through."""
+    own = {"origin": "http://127.0.0.1:8420", "sec_fetch_site": "same-origin"}
+    assert asks(guarded(monkeypatch), "/api/about", method="POST", **own).status == 200
+
+
+def test_another_user_needs_the_token(monkeypatch: pytest.MonkeyPatch, asks: Any) -> None:
+    """Who is not this user is sent to where the token is asked for, and with it let in: by header or by cookie."""
+    app = guarded(monkeypatch, own_user=False)
+    assert asks(app, "/").headers["location"] == "/login"
+    assert asks(app, "/api/about").status == 401
+    assert asks(app, "/login").status == 200
+    assert asks(app, "/api/about", authorization=f"Bearer {TOKEN}x").status == 401
+    assert asks(app, "/api/about", authorization=f"Bearer {TOKEN}").status == 200
+    assert asks(app, "/api/about", cookie=f"lightbus-dashboard-8420={TOKEN}").status == 200
+    assert asks(app, "/api/about", cookie=f"lightbus-dashboard-8421={TOKEN}").status == 401
+    assert asks(app, "/api/about", cookie="=;;\x00").status == 401
+
+
+@pytest.mark.parametrize("header", ["x_forwarded_for", "forwarded", "via", "x_real_ip"])
+def test_what_a_proxy_passes_on_is_not_our_own(monkeypatch: pytest.MonkeyPatch, asks: Any, header: str) -> None:
+    """A proxy's connection may be this user's, and who asks by it another."""
+    assert asks(guarded(monkeypatch), "/api/about", **{header: "192.0.2.7"}).status == 401
+
+
+def test_who_listens_to_the_network_trusts_nobody(monkeypatch: pytest.MonkeyPatch, asks: Any) -> None:
+    """With another --host there is nothing without the token."""
+    assert asks(guarded(monkeypatch, address="0.0.0.0"), "/api/about").status == 401
+
+
+@pytest.mark.parametrize("length", [str(MAX_BODY + 1), "-1", "many", "1" * 400])
+def test_large_bodies_are_refused_by_their_length(monkeypatch: pytest.MonkeyPatch, asks: Any, length: str) -> None:
+    """Nothing of them is read."""
+    assert asks(guarded(monkeypatch), "/", method="POST", content_length=length).status == 413
+
+
+def test_long_addresses_are_refused(monkeypatch: pytest.MonkeyPatch, asks: Any) -> None:
+    """A path and its query are bounded."""
+    assert asks(guarded(monkeypatch), "/api/history?name=" + "a" * 5000).status == 414
+
+
+def test_host_of() -> None:
+    """Names are compared in small letters, without the port."""
+    hosts = ["Localhost:1", "[::1]:80", "a.b", "a:123456", "a/b"]
+    assert [host_of(each) for each in hosts] == ["localhost", "[::1]", "a.b", None, None]
