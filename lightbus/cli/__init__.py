@@ -35,6 +35,7 @@ COMMANDS = {
     "groups": ("lightbus.cli.commands.groups", "groups", "Show the consumer groups, or forget one."),
     "lag": ("lightbus.cli.commands.lag", "lag", "Show how many events each group has still to handle."),
     "dead": ("lightbus.cli.commands.dead", "dead", "Show the dead letters, give or drop them."),
+    "events": ("lightbus.cli.commands.events", "events", "Move the events of an API to a JetStream, or back."),
     "demo": ("lightbus.cli.commands.demo", "demo", "Show two services finding each other, in 15 seconds."),
     "completion": ("lightbus.cli.commands.completion", "completion", "Install completion for bash, zsh or fish."),
     "shell": ("lightbus.cli.commands.shell", "shell", "Open a Python prompt with the bus."),

@@ -6,18 +6,19 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from ..adapters.memory.events import MemoryEventBackend
 from ..exceptions import InvalidConfiguration
 from ..membership.context import Identity
 from ..ports.events import BackendContext, EventBackend, EventBackendFactory
+from ..ports.moving import MovableBackend
 from ..service.failures import report
 
 if TYPE_CHECKING:
     from ..config import Config
 
-__all__ = ["BACKENDS_GROUP", "EventBackendChoice", "RunningBackends"]
+__all__ = ["BACKENDS_GROUP", "EventBackendChoice", "RunningBackends", "movable_backend"]
 
 logger = logging.getLogger("lightbus.events")
 
@@ -42,6 +43,20 @@ def _jetstream(context: BackendContext) -> EventBackend:
 
 
 BUILT_IN: dict[str, EventBackendFactory] = {"jetstream": _jetstream, "memory": MemoryEventBackend}
+
+
+def movable_backend(config: Config, name: str, api: str, identity: Identity) -> MovableBackend:
+    """
+    Return a backend whose events can be moved, with what the settings of an API say of it; not started.
+
+    Where the API is with the journals, the backend's own defaults and variables of the environment say where it is.
+    """
+    settings = config.api(api).events
+    options = settings.options if settings.backend == name else {}
+    backend = _factory(name)(BackendContext(bus=identity.bus, instance=identity.instance, options=options))
+    if not hasattr(backend, "move"):
+        raise InvalidConfiguration(f"The events of the backend {name} cannot be moved: there is journal and jetstream")
+    return cast(MovableBackend, backend)
 
 
 class EventBackendChoice:

@@ -8,16 +8,20 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from .waiting import wait_until
 
-__all__ = ["NatsCluster", "NatsServer"]
+if TYPE_CHECKING:
+    from lightbus.adapters.nats.api_stream import ApiStream
+
+__all__ = ["NatsCluster", "NatsServer", "on_stream"]
 
 
 class NatsServer:
@@ -141,3 +145,21 @@ def _free_port() -> int:
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def on_stream(server: NatsServer, bus: str, test: Callable[[ApiStream], Awaitable[Any]]) -> None:
+    """Run a test with the stream of the API `shop`, on a bus of its own."""
+    from lightbus.adapters.nats.api_stream import ApiStream
+    from lightbus.adapters.nats.connection import NatsConnection
+    from lightbus.adapters.nats.settings import NatsSettings
+
+    async def main() -> None:
+        connection = NatsConnection(NatsSettings(servers=(server.url,)))
+        stream = ApiStream(connection, bus, "shop")
+        try:
+            await test(stream)
+        finally:
+            await stream.close()
+            await connection.close()
+
+    asyncio.run(main())

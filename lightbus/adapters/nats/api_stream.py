@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from itertools import takewhile
 from typing import Any
 
@@ -29,12 +28,15 @@ from .group_records import GroupRecordsBucket
 from .places import Places
 from .stream_publisher import PUBLISHED_AT, StreamPublisher
 
-__all__ = ["ALL", "ApiStream"]
+__all__ = ["ALL", "MANY", "PAST", "ApiStream", "published_at"]
 
 logger = logging.getLogger("lightbus.events")
 
 ALL = "all"
 """Whom an event is for that is for every group."""
+
+PAST = "past"
+"""Whom an event is for that was moved here from elsewhere: groups that were made later, and want what was before."""
 
 LOOK_EVERY = 2.0
 """Seconds after which it is looked what is the newest event, for news that did not come."""
@@ -42,8 +44,7 @@ LOOK_EVERY = 2.0
 DUPLICATES_WITHIN = 600.0
 READ_TIMEOUT = 2.0
 MANY = 500
-MANY_HEADERS = 5000
-"""Messages that are read at a time: with, and without what is in them."""
+"""Messages that are read at a time."""
 
 IDLE = 30.0
 
@@ -186,7 +187,7 @@ class ApiStream:
 
     async def read(self, subject: str, first: int, limit: int) -> tuple[list[tuple[StoredEvent, str]], int]:
         """Return the events of subjects from a sequence on, each with whom it is for, and through where that goes."""
-        found, through = await self._messages(limit, filter_subject=subject, opt_start_seq=max(1, first))
+        found, through = await self.messages(limit, filter_subject=subject, opt_start_seq=max(1, first))
         return [self._stored(message) for message in found], through
 
     async def read_topic(self, topic: EventTopic, after: int, limit: int) -> tuple[list[tuple[StoredEvent, str]], int]:
@@ -226,32 +227,15 @@ class ApiStream:
             except NotFoundError:
                 return None
         topic, only = self.places.topic_of(found.subject or "")
-        return StoredEvent(found.seq or 0, topic, found.data or b"", _published_at(found.headers)), only
+        return StoredEvent(found.seq or 0, topic, found.data or b"", published_at(found.headers)), only
 
-    async def before(self, moment: datetime) -> int:
-        """Return the sequence behind which events were fired at a time or later."""
-        first = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        found, through = await self._messages(MANY, opt_start_time=first, deliver_policy=DeliverPolicy.BY_START_TIME)
-        while found:  # what was fired before, and came here later
-            for message in found:
-                if _published_at(message.headers) >= moment.timestamp():
-                    return int(message.metadata.sequence.stream) - 1
-            found, through = await self._messages(MANY, opt_start_seq=through + 1)
-        return through
+    async def purge(self, through: int) -> None:
+        """Delete what is kept up to a sequence."""
+        jetstream = await self.opened()
+        async with self._connection.asking():
+            await jetstream.purge_stream(self.places.stream, seq=through + 1)
 
-    async def place_of(self, id: str) -> int | None:
-        """Return the sequence of an event by its id: the newest are looked through first, without their contents."""
-        oldest, upto = await self.bounds()
-        while upto >= oldest:
-            first = max(oldest, upto - MANY_HEADERS + 1)
-            found, _ = await self._messages(upto - first + 1, opt_start_seq=first, headers_only=True)
-            for message in found:
-                if (message.headers or {}).get("Nats-Msg-Id") == id:
-                    return int(message.metadata.sequence.stream)
-            upto = first - 1
-        return None
-
-    async def _messages(self, limit: int, **wanted: Any) -> tuple[list[Msg], int]:
+    async def messages(self, limit: int, **wanted: Any) -> tuple[list[Msg], int]:
         """Return the next messages as a consumer that wants this is given them, and through where that goes."""
         jetstream = await self.opened()
         async with self._connection.asking():
@@ -266,36 +250,21 @@ class ApiStream:
             await jetstream.delete_consumer(self.places.stream, consumer.name)
         return int(consumer.num_pending or 0)
 
-    async def find(self, sequence: int) -> StoredEvent | None:
-        """Return an event, if it is kept."""
+    async def find(self, sequence: int) -> tuple[StoredEvent, str] | None:
+        """Return an event, if it is kept, and whom it is for."""
         jetstream = await self.opened()
         async with self._connection.asking():
             try:
                 message = await jetstream.get_msg(self.places.stream, sequence)
             except NotFoundError:
                 return None
-        topic, _ = self.places.topic_of(message.subject or "")
-        return StoredEvent(sequence, topic, message.data or b"", _published_at(message.headers))
+        topic, only = self.places.topic_of(message.subject or "")
+        return StoredEvent(sequence, topic, message.data or b"", published_at(message.headers)), only
 
     def _stored(self, message: Msg) -> tuple[StoredEvent, str]:
         topic, only = self.places.topic_of(message.subject)
         sequence = message.metadata.sequence.stream
-        return StoredEvent(sequence, topic, message.data, _published_at(message.headers)), only
-
-    async def newest(self, event: str, *, start: float | None, stop: float | None, limit: int) -> Sequence[StoredEvent]:
-        """Return the newest events between two times, in order."""
-        oldest, upto = await self.bounds()
-        found: list[StoredEvent] = []
-        subject = f"{self.places.prefix}.{event}.*.{ALL}"
-        while upto >= oldest and len(found) < limit:
-            first = max(oldest, upto - MANY + 1)
-            events, _ = await self.read(subject, first, upto - first + 1)
-            within = [each for each, _ in events if each.sequence <= upto and _is_within(each, start, stop)]
-            found = [*within, *found]
-            if start is not None and events and all(each.published_at < start for each, _ in events):
-                break
-            upto = first - 1
-        return found[-limit:]
+        return StoredEvent(sequence, topic, message.data, published_at(message.headers)), only
 
 
 async def _read(jetstream: JetStreamContext, stream: str, limit: int, **wanted: Any) -> tuple[list[Msg], int]:
@@ -348,11 +317,8 @@ def _unfit(config: StreamConfig, subjects: str) -> str | None:
     return None
 
 
-def _is_within(event: StoredEvent, start: float | None, stop: float | None) -> bool:
-    return (start is None or event.published_at >= start) and (stop is None or event.published_at <= stop)
-
-
-def _published_at(headers: dict[str, Any] | None) -> float:
+def published_at(headers: dict[str, Any] | None) -> float:
+    """Return when a message was fired; 0 where it does not say."""
     try:
         return float((headers or {})[PUBLISHED_AT])
     except (KeyError, ValueError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -20,11 +21,13 @@ from ...ports.events import (
     SubscriptionRequest,
 )
 from ...wire.field_types import PARTITIONS
-from .api_stream import ALL, ApiStream
+from . import stream_lookup
+from .api_stream import ALL, PAST, ApiStream
 from .connection import NatsConnection
+from .moving import NatsMove
 from .places import Places, digest
 from .settings import NatsSettings
-from .subscription import NatsSubscription
+from .subscription import Beginning, NatsSubscription
 
 __all__ = ["NatsEventBackend"]
 
@@ -84,8 +87,8 @@ class NatsEventBackend:
         """Join a group."""
         stream = self._stream(request.api)
         await stream.opened()
-        start = await self._start(stream, request)
-        subscription = NatsSubscription(stream, request, inbox, start, self._settings.member_timeout)
+        begins = await self._begin(stream, request)
+        subscription = NatsSubscription(stream, request, inbox, begins, self._settings.member_timeout)
         try:
             await subscription.open()
         except BaseException:
@@ -94,20 +97,23 @@ class NatsEventBackend:
         self._subscriptions.append(subscription)
         return subscription
 
-    async def _start(self, stream: ApiStream, request: SubscriptionRequest) -> int:
-        """Return behind which sequence a group begins, and record it where the group is new."""
+    async def _begin(self, stream: ApiStream, request: SubscriptionRequest) -> Beginning:
+        """Return where a group begins, and record it where the group is new."""
         key = f"info.{digest(request.group)}"
         info = {"name": request.group, "events": list(request.events)}
         known = stream.records.records.get(key) if request.group else None
         if known is not None:
             if known.value["events"] != info["events"]:
                 await stream.records.replace(key, {**known.value, **info})
-            return int(known.value["start"])
-        start = await self._since(stream, request.since)
-        if request.group and not await stream.records.replace(key, {**info, "start": start}):
+            return Beginning(int(known.value["start"]), int(known.value.get("past", 0)))
+        past = await stream.head()
+        begins = Beginning(await self._since(stream, request.since), past)
+        if request.group and not await stream.records.replace(
+            key, {**info, **begins._asdict(), "created_at": time.time()}
+        ):
             await asyncio.sleep(0.1)  # another member has made it just now: it is told at once
-            return await self._start(stream, request)
-        return start
+            return await self._begin(stream, request)
+        return begins
 
     async def _since(self, stream: ApiStream, since: str | datetime | None) -> int:
         head = await stream.head()
@@ -116,26 +122,30 @@ class NatsEventBackend:
         if since == "0":
             return 0
         if isinstance(since, datetime):
-            return await stream.before(since)
-        found = await stream.place_of(since)
+            return await stream_lookup.before(stream, since)
+        found = await stream_lookup.place_of(stream, since)
         if found is None:
             text = "Somebody wants the events of %s since %s, and that one is not kept: what comes from now on is given"
             logger.warning(text, stream.api, since)
         return head if found is None else found
 
+    def move(self, api: str) -> NatsMove:
+        """Return what moves the events of an API."""
+        return NatsMove(self._stream(api), self._settings.member_timeout)
+
     async def when_handled(self, api: str, sequence: int) -> None:
         """Wait for the groups."""
         stream = self._stream(api)
         await stream.opened()
-        event = await stream.find(sequence)
-        if event is None:
+        found = await stream.find(sequence)
+        if found is None:
             return
-        while not self._is_handled(stream, event):
+        while not self._is_handled(stream, *found):
             stream.records.changed.clear()
             await stream.records.changed.wait()
 
-    def _is_handled(self, stream: ApiStream, event: StoredEvent) -> bool:
-        return all(_status(stream, group, info, event) != "waiting" for group, info in _owed(stream, event))
+    def _is_handled(self, stream: ApiStream, event: StoredEvent, only: str) -> bool:
+        return all(_status(stream, group, info, event) != "waiting" for group, info in _owed(stream, event, only))
 
     async def groups(self, api: str) -> Sequence[GroupSummary]:
         """Return the groups of an API."""
@@ -184,19 +194,20 @@ class NatsEventBackend:
                 first = _cursor(stream, name, topic, info.value["start"]) + 1
                 for only in (ALL, name):
                     count += await stream.count(stream.places.subject(topic, only), first)
+                if (past := int(info.value.get("past", 0))) >= first:
+                    moved = stream.places.subject(topic, PAST)
+                    count += await stream.count(moved, first) - await stream.count(moved, past + 1)
         return count
 
     async def history(
         self, api: str, event: str, *, start: float | None, stop: float | None, limit: int
     ) -> Sequence[StoredEvent]:
         """Return the newest events between two times, in order."""
-        return await self._stream(api).newest(event, start=start, stop=stop, limit=limit)
+        return await stream_lookup.newest(self._stream(api), event, start=start, stop=stop, limit=limit)
 
     async def page(self, api: str, after: int, limit: int) -> Sequence[StoredEvent]:
         """Return the next events behind a sequence."""
-        stream = self._stream(api)
-        events, _ = await stream.read(f"{stream.places.prefix}.*.*.{ALL}", after + 1, limit)
-        return [event for event, _ in events]
+        return await stream_lookup.page(self._stream(api), after, limit)
 
     async def count(self, api: str) -> int:
         """Return how many events are kept."""
@@ -205,10 +216,10 @@ class NatsEventBackend:
     async def status(self, api: str, sequence: int) -> Mapping[str, str]:
         """Return what became of an event."""
         stream = self._stream(api)
-        event = await stream.find(sequence)
-        if event is None:
+        found = await stream.find(sequence)
+        if found is None:
             return {}
-        return {info["name"]: _status(stream, group, info, event) for group, info in _owed(stream, event)}
+        return {info["name"]: _status(stream, group, info, found[0]) for group, info in _owed(stream, *found)}
 
     async def dead_letters(self, api: str, group: str = "") -> Sequence[DeadLetter]:
         """Return the dead letters of an API."""
@@ -220,7 +231,7 @@ class NatsEventBackend:
                 event = await stream.find(int(key.rpartition(".")[2]))
                 if event is not None:
                     value = held.value
-                    letter = DeadLetter(value["group"], event, value["deliveries"], value["error"], value["died_at"])
+                    letter = DeadLetter(value["group"], event[0], value["deliveries"], value["error"], value["died_at"])
                     found.append(letter)
         return sorted(found, key=lambda letter: letter.event.sequence)
 
@@ -229,9 +240,10 @@ class NatsEventBackend:
         stream = self._stream(api)
         await stream.opened()
         key, name = f"dead.{digest(group)}.{sequence}", digest(group)
-        event = await stream.find(sequence)
-        if key not in stream.records.records or event is None:
+        found = await stream.find(sequence)
+        if key not in stream.records.records or found is None:
             return False
+        event, _ = found
         again = OutgoingEvent(
             api=api,
             topic=event.topic,
@@ -265,12 +277,14 @@ def _groups(stream: ApiStream) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def _owed(stream: ApiStream, event: StoredEvent) -> list[tuple[str, dict[str, Any]]]:
-    """Return the groups that are given an event."""
+def _owed(stream: ApiStream, event: StoredEvent, only: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the groups that are given an event, which may be for one of them alone."""
     return [
         (group, info)
         for group, info in _groups(stream)
-        if event.sequence > info["start"] and {event.topic.event, "*"} & set(info["events"])
+        if event.sequence > info["start"]
+        and {event.topic.event, "*"} & set(info["events"])
+        and (only in (ALL, group) or (only == PAST and event.sequence <= info.get("past", 0)))
     ]
 
 

@@ -10,19 +10,33 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...core.partitions import rendezvous
 from ...exceptions import EventBackendError
 from ...ports.events import EventInbox, EventPage, EventTopic, KeptEvent, SubscriptionRequest, TopicState
 from ...wire.field_types import PARTITIONS
-from .api_stream import ALL, ApiStream
+from .api_stream import ALL, PAST, ApiStream
 from .places import digest
 
-__all__ = ["NatsSubscription"]
+__all__ = ["Beginning", "NatsSubscription", "filled"]
 
 TICK = 0.5
 BEATS_PER_TIMEOUT = 4
+
+
+class Beginning(NamedTuple):
+    """
+    Where a group begins.
+
+    Attributes:
+        start: everything up to this sequence is not for it.
+        past: of what was moved into the stream, what is up to this sequence is for it.
+
+    """
+
+    start: int
+    past: int = 0
 
 
 class NatsSubscription:
@@ -33,19 +47,24 @@ class NatsSubscription:
         stream: the events.
         request: what is wanted.
         inbox: who is told.
-        start: everything up to this sequence is not for this group.
+        begins: where the group begins.
         member_timeout: seconds without a sign of life after which a member is gone.
 
     """
 
     def __init__(
-        self, stream: ApiStream, request: SubscriptionRequest, inbox: EventInbox, start: int, member_timeout: float
+        self,
+        stream: ApiStream,
+        request: SubscriptionRequest,
+        inbox: EventInbox,
+        begins: Beginning,
+        member_timeout: float,
     ) -> None:
         self.request = request
         self._stream = stream
         self._records = stream.records
         self._inbox = inbox
-        self._start = start
+        self._start, self._past = begins
         self._member_timeout = member_timeout
         self._group = digest(request.group)
         self._held: set[int] = set()
@@ -172,7 +191,7 @@ class NatsSubscription:
         head = await self._stream.head() if self._state(partition).get("owner") else 0
 
         def change(value: Any) -> dict[str, Any] | None:
-            state = _filled(value)
+            state = filled(value)
             owner = state.get("owner")
             if owner and owner != me and owner in members:
                 return None
@@ -195,7 +214,7 @@ class NatsSubscription:
 
     def _state(self, partition: int) -> dict[str, Any]:
         held = self._records.records.get(self._partition_key(partition))
-        return _filled(None if held is None else held.value)
+        return filled(None if held is None else held.value)
 
     # What is told
 
@@ -244,7 +263,11 @@ class NatsSubscription:
             return EventPage((), after)
         events, through = await self._stream.read_topic(topic, after, limit)
         ours = {ALL, self._group} if self.request.group else {ALL}
-        kept = [KeptEvent(each.sequence, each.record) for each, only in events if only in ours]
+        kept = [
+            KeptEvent(each.sequence, each.record)
+            for each, only in events
+            if only in ours or (only == PAST and each.sequence <= self._past)
+        ]
         return EventPage(kept, max(after, through))
 
     async def ack(self, handled: Mapping[EventTopic, int]) -> None:
@@ -293,7 +316,7 @@ class NatsSubscription:
         """Change what is on record of a partition; return it, or None where it is not ours (any more)."""
 
         def change_ours(value: Any) -> dict[str, Any] | None:
-            state = _filled(value)
+            state = filled(value)
             if state.get("owner") != self.request.member:
                 return None
             change(state)
@@ -306,7 +329,7 @@ class NatsSubscription:
         return state
 
 
-def _filled(value: dict[str, Any] | None) -> dict[str, Any]:
+def filled(value: dict[str, Any] | None) -> dict[str, Any]:
     """Return what is on record of a partition, which may not be recorded yet, to be changed."""
     return {"cursors": {}, "starts": {}, "begun_through": 0, **(value or {})}
 

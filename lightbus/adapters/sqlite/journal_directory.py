@@ -25,7 +25,7 @@ from .journal import Journal
 from .journal_errors import DAMAGED, journal_error
 from .journal_time import offset_of
 
-__all__ = ["JournalDirectory", "has_events", "safe_name"]
+__all__ = ["JournalDirectory", "apis_in", "has_events", "safe_name"]
 
 logger = logging.getLogger("lightbus.journal")
 
@@ -42,6 +42,23 @@ def _has_events(file: Path) -> bool:
     with contextlib.suppress(*DAMAGED), contextlib.closing(_read_only(file)) as connection:
         return connection.execute("SELECT 1 FROM events LIMIT 1").fetchone() is not None
     return False
+
+
+def apis_in(file: Path, *, even_empty: bool = False) -> set[str]:
+    """
+    Return the APIs of which a journal has events or dead letters (or had), whoever holds it. It changes nothing.
+
+    Args:
+        file: the journal.
+        even_empty: whether those count of which nothing is left.
+
+    """
+    query = "SELECT DISTINCT api FROM topics"
+    if not even_empty:
+        query += " WHERE id IN (SELECT topic FROM events UNION SELECT topic FROM dead)"
+    with contextlib.suppress(*DAMAGED), contextlib.closing(_read_only(file)) as connection:
+        return {api for (api,) in connection.execute(query)}
+    return set()
 
 
 def safe_name(name: str) -> str:
@@ -84,6 +101,12 @@ class JournalDirectory:
         for journal in self._free():
             return journal
         return self._create()
+
+    def open_those_of(self, api: str) -> tuple[list[Journal], list[Path]]:
+        """Return the journals that have anything of an API and that nobody holds, and the files of others."""
+        wanted = [file for file in self._files() if api in apis_in(file)]
+        journals = list(self._free(lambda file: file not in wanted))
+        return journals, [file for file in wanted if file not in {journal.path for journal in journals}]
 
     def adopt(self) -> list[Journal]:
         """

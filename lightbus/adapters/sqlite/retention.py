@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -87,6 +88,12 @@ class Retention:
         self._note_size()
         self._file.note_time()
         return [(group, topic, count) for (group, topic), count in lost.items()]
+
+    def remove(self, topics: Sequence[Topic], through: int) -> None:
+        """Delete the events of topics up to a sequence, whoever is owed them: they are kept elsewhere now."""
+        for topic in topics:
+            self._delete_old(topic, self._topics.numbers[topic], through, math.inf)
+        self._note_size()
 
     def is_drained(self) -> bool:
         """Return whether there is nothing left in it: no event (see `trim`), and no dead letter."""

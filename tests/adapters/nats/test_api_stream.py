@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from helpers import wait_until_async
-from helpers.nats_servers import NatsServer
+from helpers.nats_servers import NatsServer, on_stream
 from lightbus.adapters.nats.api_stream import ALL, ApiStream, _gapless
-from lightbus.adapters.nats.connection import NatsConnection
-from lightbus.adapters.nats.settings import NatsSettings
 from lightbus.exceptions import EventBackendUnreachable
 from lightbus.ports.events import EventTopic, OutgoingEvent
 
@@ -33,21 +29,6 @@ def event(number: int, topic: EventTopic = TOPIC) -> OutgoingEvent:
     return OutgoingEvent(api="shop", topic=topic, id=f"id-{number}", record=b"%d" % number, published_at=float(number))
 
 
-def run(server: NatsServer, bus: str, test: Callable[[ApiStream], Awaitable[None]]) -> None:
-    """Run a test with the stream of a bus of its own."""
-
-    async def main() -> None:
-        connection = NatsConnection(NatsSettings(servers=(server.url,)))
-        stream = ApiStream(connection, bus, "shop")
-        try:
-            await test(stream)
-        finally:
-            await stream.close()
-            await connection.close()
-
-    asyncio.run(main())
-
-
 def test_topic_is_read_in_pages(server: NatsServer) -> None:
     """From the leader, up to its newest event; what is of other topics is passed over."""
 
@@ -64,7 +45,7 @@ def test_topic_is_read_in_pages(server: NatsServer) -> None:
         assert ([each.sequence for each, _ in found], through) == ([3], 3)
         assert await stream.read_topic(OTHER, 2, 10) == ([], 4)
 
-    run(server, "pages", test)
+    on_stream(server, "pages", test)
 
 
 def test_leader_that_is_not_as_far_yet_is_not_believed(server: NatsServer) -> None:
@@ -77,22 +58,7 @@ def test_leader_that_is_not_as_far_yet_is_not_believed(server: NatsServer) -> No
         with pytest.raises(EventBackendUnreachable, match="another server leads"):
             await stream.read_topic(TOPIC, 1, 10)
 
-    run(server, "leaders", test)
-
-
-def test_beginnings_are_found(server: NatsServer) -> None:
-    """By an id, however long ago, and by a time, also of what came late."""
-
-    async def test(stream: ApiStream) -> None:
-        before = datetime.now(UTC)
-        await stream.publish([event(number) for number in range(1, 4)])
-        assert await stream.place_of("id-2") == 2
-        assert await stream.place_of("id-9") is None
-        assert await stream.before(before) == 3  # all were fired long ago
-        assert await stream.before(datetime.fromtimestamp(0, UTC)) == 0
-        assert await stream.before(datetime.fromtimestamp(2.5, UTC)) == 2
-
-    run(server, "beginnings", test)
+    on_stream(server, "leaders", test)
 
 
 @pytest.mark.parametrize(("numbers", "whole"), [([1, 2, 3], 3), ([1, 3, 4], 1), ([2, 3], 0), ([], 0)])

@@ -11,7 +11,7 @@ import pytest
 from lightbus.adapters.nats import subscription as module
 from lightbus.adapters.nats.api_stream import ApiStream
 from lightbus.adapters.nats.places import digest
-from lightbus.adapters.nats.subscription import NatsSubscription
+from lightbus.adapters.nats.subscription import Beginning, NatsSubscription
 from lightbus.exceptions import EventBackendError
 from lightbus.ports.events import EventTopic, SubscriptionRequest, TopicState
 
@@ -90,7 +90,7 @@ def run(test: Callable[[NatsSubscription, Stream, Inbox], Awaitable[None]], stre
     async def main() -> None:
         inbox = Inbox()
         request = SubscriptionRequest(api="shop", events=("*",), group="", member="1" * 16)
-        subscription = NatsSubscription(cast(ApiStream, stream), request, inbox, 0, 10.0)
+        subscription = NatsSubscription(cast(ApiStream, stream), request, inbox, Beginning(0), 10.0)
         await test(subscription, stream, inbox)
         await subscription.close()
         assert not stream.is_followed
@@ -142,7 +142,7 @@ def test_records_of_a_group_that_change(key: str, is_looked_at: bool) -> None:
 
     async def main() -> None:
         request = SubscriptionRequest(api="shop", events=("*",), group="mail", member="1" * 16)
-        subscription = NatsSubscription(cast(ApiStream, Stream()), request, Inbox(), 0, 10.0)
+        subscription = NatsSubscription(cast(ApiStream, Stream()), request, Inbox(), Beginning(0), 10.0)
         kind, *which = key.split(".")
         for group, expected in (("other", False), ("mail", is_looked_at)):
             subscription._on_record(".".join([kind, digest(group), *which]))

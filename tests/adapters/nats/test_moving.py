@@ -1,0 +1,122 @@
+"""Events on their way into a JetStream and out of it: each is there once, for whom it is to be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from helpers.nats_servers import NatsServer, on_stream
+from lightbus.adapters.nats import stream_lookup
+from lightbus.adapters.nats.api_stream import ALL, ApiStream
+from lightbus.adapters.nats.moving import NatsMove
+from lightbus.adapters.nats.places import digest
+from lightbus.ports.events import EventTopic, OutgoingEvent
+from lightbus.ports.moving import MovedDeadLetter, MovedEvent, MovedGroup
+
+SEEN = EventTopic("seen", 1)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[NatsServer]:
+    """Run a server."""
+    with NatsServer() as server:
+        yield server
+
+
+def event(sequence: int) -> MovedEvent:
+    """Return an event that was so many seconds after 1970."""
+    return MovedEvent(sequence, f"id-{sequence}", SEEN, b"%d" % sequence, float(sequence))
+
+
+def test_what_is_put_again_is_there_once(server: NatsServer) -> None:
+    """After whatever was noted last, also once the servers have forgotten the ids that they were given."""
+
+    async def test(stream: ApiStream) -> None:
+        move = NatsMove(stream, 1.0)
+        assert await move.resume("a") == {}
+        await move.note("a", {"step": "past", "through": 0})
+        assert await move.put("a", [event(1), event(2)]) == [1, 2]
+        again = NatsMove(stream, 1.0)
+        stream._publisher = None  # type: ignore[assignment]  # what is there is not sent
+        assert (await again.resume("a"))["step"] == "past"
+        with pytest.raises(AttributeError):
+            await again.put("a", [event(3)])
+        assert again._sent == {"id-1 from a-1": 1, "id-2 from a-2": 2}
+
+    on_stream(server, "again", test)
+
+
+def test_events_are_read_with_whom_they_are_for(server: NatsServer) -> None:
+    """What is past, what is everybody's, and what is for one group; dead letters, and what nobody knows, are not."""
+
+    async def test(stream: ApiStream) -> None:
+        move = NatsMove(stream, 1.0)
+        await move.resume("a")
+        await move.add_group(MovedGroup("mail", ("seen",), 5.0))
+        await move.put("a", [event(1)])
+        await move.put("a", [event(1)], "mail")
+        await move.put("a", [event(1)], "gone")
+        live = OutgoingEvent(api="shop", topic=SEEN, id="id-9", record=b"9", published_at=9.0)
+        await stream.publish([live], ALL)
+        await move.add_dead_letters("a", [MovedDeadLetter("mail", event(4), 5, "no stamps", 7.0)])
+        found, through = await move.read(0, 100)
+        assert [(each.record, only) for each, only in found] == [(b"1", None), (b"1", "mail"), (b"9", "")]
+        assert through == 5 == await move.head()
+        [letter] = await move.dead_letters()
+        assert (letter.group, letter.event.record, letter.deliveries, letter.error) == ("mail", b"4", 5, "no stamps")
+        assert [each.record for each in await stream_lookup.page(stream, 0, 10)] == [b"1", b"9"]
+        assert await stream_lookup.place_of(stream, "id-1") == 1
+
+    on_stream(server, "read", test)
+
+
+def test_groups_are_told_as_they_were_given(server: NatsServer) -> None:
+    """With what they were given before; those that are there already are left as they are."""
+
+    async def test(stream: ApiStream) -> None:
+        move = NatsMove(stream, 1.0)
+        await move.resume("a")
+        for created_at in (5.0, 6.0):
+            await move.add_group(MovedGroup("mail", ("seen",), created_at))
+        await move.add_deliveries("mail", {(SEEN, 8): 3})
+        await move.mark_begun("mail", [1])
+        [group] = await move.groups()
+        assert (group.name, group.created_at, group.start) == ("mail", 5.0, 0)
+        assert group.deliveries == {(SEEN, 8): 3}
+        await move.clear(await move.head())
+        assert await move.groups() == []
+
+    on_stream(server, "groups", test)
+
+
+def test_group_is_owed_what_was_fired_since_it_was_made(server: NatsServer) -> None:
+    """Where publishers have gone over before it, by the times of the events."""
+
+    async def test(stream: ApiStream) -> None:
+        move = NatsMove(stream, 1.0)
+        live = [OutgoingEvent(api="shop", topic=SEEN, id=f"{n}", record=b"", published_at=float(n)) for n in range(6)]
+        await stream.publish(live, ALL)
+        await move.add_group(MovedGroup("mail", ("seen",), 4.0))
+        [group] = await move.groups()
+        assert group.start == 4  # behind those of 0 to 3
+
+    on_stream(server, "since", test)
+
+
+def test_members_are_those_that_give_signs_of_life(server: NatsServer) -> None:
+    """And not those that were killed and have left their record."""
+
+    async def test(stream: ApiStream) -> None:
+        move = NatsMove(stream, 1.0)
+        await move.resume("a")
+        for member in ("alive", "killed"):
+            await stream.records.put(f"member.{digest('mail')}.{member}", {})
+        looking = asyncio.create_task(move.members())
+        await asyncio.sleep(0)
+        while not looking.done():
+            await stream.records.put(f"member.{digest('mail')}.alive", {})
+        assert await looking == ["alive"]
+
+    on_stream(server, "members", test)
