@@ -26,7 +26,7 @@ class MadeEvents:
         firing: makes them, and knows on which terms.
         firing_many: fires them.
         engines: gives them their ids.
-        hooks: are run when an event is stored, and not again when it is fired.
+        hooks: are run when an event is stored, and behind it when it is fired.
 
     """
 
@@ -55,14 +55,17 @@ class MadeEvents:
 
     @contextmanager
     def storing(self, message: EventMessage) -> Iterator[None]:
-        """Run the hooks around what is done meanwhile: the event is stored. From a plain thread."""
+        """
+        Run the hooks before and around what is done meanwhile: the event is stored. From a plain thread.
+
+        So they have the context of whoever fires it. Those named `after_event_sent` follow when it is fired in fact.
+        """
         if not self._hooks.is_about("event_sent"):
             yield
             return
         with self._hooks.around("around_event_sent", event_message=message):
             self._hooks.run_blocking("before_event_sent", event_message=message)
             yield
-            self._hooks.run_blocking("after_event_sent", event_message=message)
 
     @asynccontextmanager
     async def storing_async(self, message: EventMessage) -> AsyncIterator[None]:
@@ -73,11 +76,13 @@ class MadeEvents:
         with self._hooks.around("around_event_sent", event_message=message):
             await self._hooks.run("before_event_sent", event_message=message)
             yield
-            await self._hooks.run("after_event_sent", event_message=message)
 
     def fire_blocking(self, messages: Sequence[EventMessage]) -> None:
         """Fire events of one name together, in their order. Raises what `BusPath.fire_many` raises."""
         self._firing_many.fire_made_blocking(messages)
+        if self._hooks.has("after_event_sent"):
+            for message in messages:
+                self._hooks.run_blocking("after_event_sent", event_message=message)
 
     @staticmethod
     def record(message: EventMessage) -> bytes:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..client import BusClient
@@ -38,15 +37,13 @@ class Observer:
 
     def watch(self, client: BusClient) -> None:
         """Take notice of what a client fires."""
-        client.hooks.add("around_event_sent", self._note)
+        client.hooks.add("after_event_sent", self._note)
 
     def leave(self, client: BusClient) -> None:
         """Do so no more."""
-        client.hooks.remove("around_event_sent", self._note)
+        client.hooks.remove("after_event_sent", self._note)
 
-    @contextmanager
-    def _note(self, event_message: EventMessage) -> Iterator[None]:
-        yield
+    def _note(self, event_message: EventMessage) -> None:
         with self._lock:
             self._fired.append(event_message)
 

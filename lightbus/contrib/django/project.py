@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from django.apps import apps
 from django.conf import settings
 
 from ... import creation
@@ -28,7 +29,16 @@ def get_bus() -> BusPath:
 
 
 def connect(client: BusClient) -> None:
-    """Have handlers of this client treat database connections as requests do; once is enough."""
+    """
+    Have handlers of this client treat database connections as requests do, and its worker relay what is in the outbox.
+
+    Once is enough.
+    """
     hooked = client.hooks.functions("around_rpc_execution")
     if not any(isinstance(getattr(each, "__self__", None), DjangoPlugin) for each in hooked):
         register_plugin(client.hooks, DjangoPlugin())
+        if apps.is_installed("lightbus.contrib.django.outbox"):
+            from .outbox.relays import relays
+
+            for relay in relays():
+                register_plugin(client.hooks, relay)

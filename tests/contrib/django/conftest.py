@@ -23,7 +23,7 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     if not settings.configured:
         settings.configure(
             DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(file)}},
-            INSTALLED_APPS=["lightbus.contrib.django"],
+            INSTALLED_APPS=["lightbus.contrib.django", "lightbus.contrib.django.outbox"],
             DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
             USE_TZ=True,
         )

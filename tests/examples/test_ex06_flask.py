@@ -18,7 +18,7 @@ pytest.importorskip("flask")
 pytest.importorskip("gunicorn")
 pytestmark = pytest.mark.new_interpreters
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "ex05_flask"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "ex06_flask"
 
 
 @pytest.mark.long

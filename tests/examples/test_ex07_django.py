@@ -18,7 +18,7 @@ from helpers.http import ask, free_port, is_open
 pytest.importorskip("django")
 pytestmark = pytest.mark.new_interpreters
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "ex06_django"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "ex07_django"
 
 
 @pytest.fixture

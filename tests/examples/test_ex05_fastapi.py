@@ -17,7 +17,7 @@ pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 pytestmark = pytest.mark.new_interpreters
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "ex04_fastapi"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "ex05_fastapi"
 
 
 @pytest.mark.long

@@ -1,0 +1,11 @@
+"""An outbox in the project's database: `INSTALLED_APPS = ["lightbus.contrib.django.outbox", ...]`.
+
+`fire(bus.store.order_placed, order=1)` stores the event in the transaction that runs; the worker fires it once that is
+committed.
+"""
+
+from __future__ import annotations
+
+from .firing import fire
+
+__all__ = ["fire"]

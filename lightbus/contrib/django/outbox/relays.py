@@ -1,0 +1,18 @@
+"""The relays of a project: one for each database that has an outbox."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from django.conf import settings
+
+from ...relay import Relay
+from .store import DjangoStore
+
+__all__ = ["relays"]
+
+
+def relays() -> list[Relay]:
+    """Return them. The setting OUTBOX_DATABASES names the databases: "default", if nothing else is said."""
+    aliases = getattr(settings, "OUTBOX_DATABASES", ["default"])
+    return [Relay(partial(DjangoStore, alias), name=f"of the database {alias!r}") for alias in aliases]

@@ -1,0 +1,86 @@
+"""The outbox, as the relay sees it: rows of one API at a time, and a word of the database when there are new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import connections, transaction
+
+from ...relay import CHANNEL, Row, file_lock, key_of_lock, told_by
+from .models import OutboxEvent
+
+__all__ = ["DjangoStore"]
+
+
+class DjangoStore:
+    """
+    Used in the relay's thread, which thereby has connections of its own.
+
+    Args:
+        alias: of the database.
+
+    """
+
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
+        self._listening: Any = None
+        """The driver's connection that is told."""
+
+    @property
+    def _waiting(self) -> Any:
+        return OutboxEvent.objects.using(self._alias).filter(error="")
+
+    def waiting(self) -> list[str]:
+        """Return the APIs of the events that wait."""
+        return [*self._waiting.order_by("api").values_list("api", flat=True).distinct()]
+
+    @contextmanager
+    def batch(self, api: str, most: int) -> Iterator[_Batch | None]:
+        """Have the oldest rows of an API; None while another relay has them."""
+        connection = connections[self._alias]
+        if connection.vendor == "sqlite":  # a transaction would keep everybody else from writing
+            with file_lock(str(connection.settings_dict["NAME"])) as is_ours:
+                yield _Batch(self._waiting, api, most) if is_ours else None
+            return
+        with transaction.atomic(using=self._alias):
+            if connection.vendor != "postgresql":
+                yield _Batch(self._waiting.select_for_update(), api, most)
+                return
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [key_of_lock(api)])
+                is_ours = cursor.fetchone()[0]
+            yield _Batch(self._waiting, api, most) if is_ours else None
+
+    def wait(self, seconds: float) -> bool | None:
+        """Return whether something was put in within so many seconds; None if that cannot be told."""
+        connection = connections[self._alias]
+        if connection.vendor != "postgresql":
+            return None
+        connection.ensure_connection()
+        if self._listening is not connection.connection:
+            with connection.cursor() as cursor:
+                cursor.execute(f"LISTEN {CHANNEL}")
+            self._listening = connection.connection
+            return True  # something may have been put in before
+        return told_by(self._listening, seconds)
+
+    def close(self) -> None:
+        """Close the connection of this thread."""
+        self._listening = None
+        connections[self._alias].close()
+
+
+class _Batch:
+    def __init__(self, waiting: Any, api: str, most: int) -> None:
+        rows = waiting.filter(api=api).order_by("number").values_list("number", "event", "record")[:most]
+        self._events = OutboxEvent.objects.using(waiting.db)
+        self.rows: Sequence[Row] = [Row(number, event, bytes(record)) for number, event, record in rows]
+
+    def delete(self, numbers: Sequence[int]) -> None:
+        if numbers:
+            self._events.filter(number__in=numbers).delete()
+
+    def refuse(self, number: int, error: str) -> None:
+        self._events.filter(number=number).update(error=error)

@@ -1,0 +1,99 @@
+"""Puts events into the application's own transaction, and has the worker fire those that were committed."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Engine, Integer, LargeBinary, MetaData, String, Table, Text, insert, text
+
+from ...exceptions import UsageError
+from ...message import EventMessage
+from ...path import BusPath
+from ...plugins import register_plugin
+from ..paths import client_of, place_of
+from ..relay import CHANNEL, POLL, Relay
+from .store import SqlAlchemyStore
+
+__all__ = ["Outbox"]
+
+
+class Outbox:
+    """
+    The table of events that wait to be fired.
+
+    Args:
+        metadata: gets the table, so that whatever makes and migrates its tables makes this one, too.
+        name: of the table. It is the one that Django projects have, too.
+        schema: that the table is in.
+
+    Attributes:
+        table: it.
+
+    """
+
+    def __init__(self, metadata: MetaData, *, name: str = "lightbus_outbox", schema: str | None = None) -> None:
+        self.table = Table(
+            name,
+            metadata,
+            Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+            Column("api", String(255), nullable=False),
+            Column("event", String(255), nullable=False),
+            Column("record", LargeBinary, nullable=False),
+            Column("error", Text, nullable=False, default="", server_default=""),
+            schema=schema,
+        )
+
+    def fire(self, session: Any, event: BusPath, /, **kwargs: Any) -> str:
+        """
+        Have an event fired once the transaction of a Session or Connection is committed; return its id.
+
+        It is the worker that fires it, at least once, and those of one API in the order in which they were put in.
+
+        Args:
+            session: whose transaction it is.
+            event: its path, as `bus.store.order_placed`. Its API has to be registered in this process.
+            kwargs: the arguments of the event.
+
+        Raises UnknownApi and EventNotFound for what is no event of this process, and ValidationError,
+        InvalidEventArguments and DeformError for wrong arguments: the transaction can still be rolled back.
+        """
+        made = client_of(event).made_events
+        message = made.make(*place_of(event), kwargs, is_ours=True)
+        with made.storing(message):
+            for statement in self._statements(session, message, made.record(message)):
+                session.execute(statement)
+        return message.id
+
+    async def fire_async(self, session: Any, event: BusPath, /, **kwargs: Any) -> str:
+        """Do the same in the transaction of an AsyncSession or AsyncConnection."""
+        made = client_of(event).made_events
+        message = made.make(*place_of(event), kwargs, is_ours=True)
+        async with made.storing_async(message):
+            for statement in self._statements(session, message, made.record(message)):
+                await session.execute(statement)
+        return message.id
+
+    def relay(self, bus: BusPath, engine: Engine, *, poll: float = POLL) -> None:
+        """
+        Have each worker of this bus fire what was committed. Once, where the bus module makes its bus.
+
+        Args:
+            bus: as `create()` returned it.
+            engine: of the database. Of an AsyncEngine, a plain one beside it.
+            poll: seconds between two looks, where the database does not tell of itself: PostgreSQL does, by psycopg 3.
+
+        """
+        if not isinstance(engine, Engine):
+            raise UsageError(
+                f"Outbox.relay() takes an Engine, and not {type(engine).__name__}: the relay has a thread of its own. "
+                "Make one with sqlalchemy.create_engine() for the same database."
+            )
+        name = f"in {engine.url.render_as_string(hide_password=True)}"
+        register_plugin(bus.client.hooks, Relay(partial(SqlAlchemyStore, engine, self.table), name=name, poll=poll))
+
+    def _statements(self, session: Any, message: EventMessage, record: bytes) -> list[Any]:
+        values = {"api": message.api_name, "event": message.event_name, "record": record, "error": ""}
+        bind = session.get_bind() if hasattr(session, "get_bind") else session
+        notifying = [text(f"SELECT pg_notify('{CHANNEL}', '')")]  # when it is committed
+        return [insert(self.table).values(**values), *(notifying if bind.dialect.name == "postgresql" else [])]

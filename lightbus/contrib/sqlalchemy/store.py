@@ -1,0 +1,103 @@
+"""The outbox, as the relay sees it: rows of one API at a time, and a word of the database when there are new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, delete, select, text, update
+
+from ..relay import CHANNEL, Row, file_lock, key_of_lock, told_by
+
+__all__ = ["SqlAlchemyStore"]
+
+
+class SqlAlchemyStore:
+    """
+    Used in the relay's thread.
+
+    Args:
+        engine: of the database.
+        table: the outbox.
+
+    """
+
+    def __init__(self, engine: Engine, table: Table) -> None:
+        self._engine = engine
+        self._table = table
+        self._listening: Any = None
+        """A connection that is told."""
+
+    def waiting(self) -> list[str]:
+        """Return the APIs of the events that wait."""
+        columns = self._table.c
+        with self._engine.connect() as connection:
+            found = connection.execute(select(columns.api).where(columns.error == "").distinct().order_by(columns.api))
+            return [row[0] for row in found]
+
+    @contextmanager
+    def batch(self, api: str, most: int) -> Iterator[_Batch | None]:
+        """Have the oldest rows of an API; None while another relay has them."""
+        dialect = self._engine.dialect.name
+        if dialect == "sqlite":  # a transaction would keep everybody else from writing
+            with file_lock(self._engine.url.database or "") as is_ours:
+                yield self._read(api, most) if is_ours else None
+            return
+        with self._engine.begin() as connection:
+            is_ours = True
+            if dialect == "postgresql":
+                is_ours = connection.execute(select(text(f"pg_try_advisory_xact_lock({key_of_lock(api)})"))).scalar()
+            rows = self._rows(api, most)
+            if dialect != "postgresql":
+                rows = rows.with_for_update()
+            yield _Batch(self._engine, self._table, connection.execute(rows), connection) if is_ours else None
+
+    def wait(self, seconds: float) -> bool | None:
+        """Return whether something was put in within so many seconds; None if that cannot be told."""
+        if self._engine.dialect.name != "postgresql":
+            return None
+        if self._listening is None:
+            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            connection.execute(text(f"LISTEN {CHANNEL}"))
+            self._listening = connection
+            return True  # something may have been put in before
+        return told_by(self._listening.connection.driver_connection, seconds)
+
+    def close(self) -> None:
+        """Close the connection that listens; it is no one for others."""
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            listening.invalidate()
+            listening.close()
+
+    def _read(self, api: str, most: int) -> _Batch:
+        with self._engine.connect() as connection:
+            return _Batch(self._engine, self._table, connection.execute(self._rows(api, most)), None)
+
+    def _rows(self, api: str, most: int) -> Any:
+        columns = self._table.c
+        rows = select(columns.number, columns.event, columns.record)
+        return rows.where(columns.error == "", columns.api == api).order_by(columns.number).limit(most)
+
+
+class _Batch:
+    def __init__(self, engine: Engine, table: Table, found: Any, connection: Connection | None) -> None:
+        self.rows: Sequence[Row] = [Row(number, event, bytes(record)) for number, event, record in found]
+        self._engine = engine
+        self._table = table
+        self._connection = connection
+
+    def delete(self, numbers: Sequence[int]) -> None:
+        if numbers:
+            self._execute(delete(self._table).where(self._table.c.number.in_(numbers)))
+
+    def refuse(self, number: int, error: str) -> None:
+        self._execute(update(self._table).where(self._table.c.number == number).values(error=error))
+
+    def _execute(self, statement: Any) -> None:
+        if self._connection is not None:
+            self._connection.execute(statement)
+        else:
+            with self._engine.begin() as connection:
+                connection.execute(statement)

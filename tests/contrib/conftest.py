@@ -1,0 +1,16 @@
+"""A PostgreSQL that the tests of this directory share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from helpers.postgres import Postgres, running_postgres
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """Return a server that runs; skip the test where there is none."""
+    with running_postgres() as server:
+        yield server

@@ -1,0 +1,57 @@
+"""Outboxes whose program is killed between commits and relaying: none is lost, and none fired that was rolled back."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+import lightbus
+from helpers import Processes, scaled, wait_until
+from lightbus import EventMessage, OnError
+
+PROGRAMS = Path(__file__).parent / "programs"
+EVENTS = scaled(10_000, least=500)
+KILLS = 2
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return where a database is that nobody else uses."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/shop.sqlite3"
+    server = request.getfixturevalue("postgres")
+    return str(server.url.format(server.new_database()))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("by", ["django", "sqlalchemy"])
+def test_program_is_killed(processes: Processes, url: str, by: str) -> None:
+    """Every order that was committed is told at least once, those of a customer in order; no other is."""
+    if importlib.util.find_spec(by) is None:
+        pytest.skip(f"{by} is not installed")
+    heard: list[int] = []
+    listener = lightbus.create(service_name="hears")
+
+    def hear(messages: list[EventMessage]) -> None:
+        heard.extend(message.kwargs["number"] for message in messages)
+
+    listener.sales.sold.listen(
+        hear, listener_name="hear", batch=100, batch_wait=0, on_error=OnError.RETRY, bus_options={"since": "0"}
+    )
+    listener.client.start_in_background()
+    environment = {"OUTBOX_URL": url, "OUTBOX_TOTAL": str(EVENTS), "OUTBOX_BY": by}
+    for kill in range(1, KILLS + 1):
+        program = processes.worker("sells", cwd=PROGRAMS, env=environment)
+        wait_until(lambda kill=kill: len(set(heard)) >= kill * EVENTS // (KILLS + 1), 60)  # type: ignore[misc]
+        program.kill()
+    program = processes.worker("sells", cwd=PROGRAMS, env=environment)
+    wait_until(lambda: set(heard) >= set(range(1, EVENTS + 1)), 60)
+    listener.client.close()
+    assert set(heard) == set(range(1, EVENTS + 1))
+    first = list(dict.fromkeys(heard))
+    for customer in range(7):
+        numbers = [number for number in first if number % 7 == customer]
+        assert numbers == sorted(numbers)
+    assert "ERROR" not in program.output

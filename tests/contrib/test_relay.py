@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers import wait_until
+from helpers.clients import AuthApi
+from lightbus import BusPath
+from lightbus.contrib import relay
+from lightbus.contrib.relay import Relay, Row, file_lock
+from lightbus.plugins import register_plugin
+from lightbus.testing import MemoryBus, memory_bus
+
+
+class Table:
+    """Rows in memory, which fail as a database does."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, Row]] = []
+        self.refused: dict[int, str] = {}
+        self.failures: list[Exception] = []
+        self.is_taken = False
+        self.deleting_fails = False
+        self.batches = 0
+        self.closed = 0
+
+    def add(self, bus: BusPath, name: str, event: str = "user_registered", api: str = "auth", **more: Any) -> None:
+        made = bus.client.made_events
+        message = made.make("auth", "user_registered", {"username": name, **more})
+        self.rows.append((api, Row(len(self.rows) + 1, event, made.record(message))))
+
+    def waiting(self) -> list[str]:
+        if self.failures:
+            raise self.failures.pop()
+        return sorted({api for api, row in self.rows if row.number not in self.refused})
+
+    @contextmanager
+    def batch(self, api: str, most: int) -> Iterator[Batch | None]:
+        self.batches += 1
+        yield None if self.is_taken else Batch(self, api, most)
+
+    def wait(self, seconds: float) -> bool | None:
+        return None
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Batch:
+    def __init__(self, table: Table, api: str, most: int) -> None:
+        self._table = table
+        waiting = [row for of, row in table.rows if of == api and row.number not in table.refused]
+        self.rows: Sequence[Row] = waiting[:most]
+
+    def delete(self, numbers: Sequence[int]) -> None:
+        if self._table.deleting_fails:
+            self._table.deleting_fails = False
+            raise ConnectionError("the server has gone away")
+        self._table.rows = [each for each in self._table.rows if each[1].number not in numbers]
+
+    def refuse(self, number: int, error: str) -> None:
+        self._table.refused[number] = error
+
+
+@pytest.fixture
+def hub() -> Iterator[MemoryBus]:
+    with memory_bus(observe=True) as hub:
+        yield hub
+
+
+@pytest.fixture
+def table() -> Table:
+    return Table()
+
+
+@pytest.fixture
+def bus(hub: MemoryBus, table: Table, monkeypatch: pytest.MonkeyPatch) -> BusPath:
+    """Return a bus whose worker relays what is in the table. It does not run yet."""
+    monkeypatch.setattr(relay, "FIRST_PAUSE", 0.02)
+    bus = hub.create(service_name="auth")
+    bus.client.register_api(AuthApi())
+    register_plugin(bus.client.hooks, Relay(lambda: table, name="of the test", poll=0.02))
+    return bus
+
+
+def names(bus: BusPath) -> list[str]:
+    return [message.kwargs["username"] for message in bus.auth.user_registered.history()]
+
+
+def test_what_waits_is_fired_in_order_with_its_id(hub: MemoryBus, bus: BusPath, table: Table) -> None:
+    """More than fit a batch, and what is put in later; afterwards the table is empty."""
+    for number in range(relay.MOST_AT_ONCE + 10):
+        table.add(bus, str(number))
+    first = bus.client.made_events.from_record("auth", "user_registered", table.rows[0][1].record).id
+    hub.start(bus)
+    wait_until(lambda: not table.rows)
+    table.add(bus, "later")
+    wait_until(lambda: not table.rows)
+    kept = bus.auth.user_registered.history()
+    assert [each.kwargs["username"] for each in kept] == [*map(str, range(relay.MOST_AT_ONCE + 10)), "later"]
+    assert kept[0].id == first
+
+
+def test_event_that_never_can_be_fired(
+    hub: MemoryBus, bus: BusPath, table: Table, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is kept with its error, and said once; those before and behind it are fired."""
+    table.add(bus, "before")
+    table.add(bus, "gone", event="user_deleted")
+    table.rows.append(("auth", Row(3, "user_registered", b"nonsense")))
+    table.add(bus, "behind")
+    hub.start(bus)
+    wait_until(lambda: len(table.rows) == 2)
+    assert names(bus) == ["before", "behind"]
+    assert "EventNotFound" in table.refused[2]
+    assert "ProtocolError" in table.refused[3]
+    assert [record.getMessage() for record in caplog.records if "row 2" in record.getMessage()] != []
+
+
+def test_database_that_fails(hub: MemoryBus, bus: BusPath, table: Table, caplog: pytest.LogCaptureFixture) -> None:
+    """It is said with what to do, the connection is opened anew, and all is fired when it works again."""
+    table.failures = [OSError("no route"), OSError("no route")]
+    table.add(bus, "sally")
+    hub.start(bus)
+    wait_until(lambda: not table.rows)
+    assert names(bus) == ["sally"]
+    assert table.closed == 2
+    said = [record.getMessage() for record in caplog.records if "cannot be read" in record.getMessage()]
+    assert len(said) == 1
+    assert "of the test" in said[0]
+
+
+def test_what_could_not_be_deleted_is_not_fired_again(hub: MemoryBus, bus: BusPath, table: Table) -> None:
+    """Where the database fails between the firing and the deletion, only the deletion is made up for."""
+    table.add(bus, "sally")
+    table.deleting_fails = True
+    hub.start(bus)
+    wait_until(lambda: not table.rows)
+    assert names(bus) == ["sally"]
+
+
+def test_another_relay_has_the_rows(hub: MemoryBus, bus: BusPath, table: Table) -> None:
+    """They are left to it, and looked at again."""
+    table.add(bus, "sally")
+    table.is_taken = True
+    hub.start(bus)
+    wait_until(lambda: table.batches >= 3)
+    assert names(bus) == []
+    table.is_taken = False
+    wait_until(lambda: names(bus) == ["sally"])
+
+
+def test_bus_that_takes_nothing(
+    hub: MemoryBus, bus: BusPath, table: Table, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While nothing can be fired, all waits, and it is said; then it is fired in order."""
+    made = bus.client.made_events
+    fire, failures = made.fire_blocking, [relay.LightbusException("the disk is full")] * 3
+
+    def fails(messages: Any) -> None:
+        if failures:
+            raise failures.pop()
+        fire(messages)
+
+    monkeypatch.setattr(made, "fire_blocking", fails)
+    table.add(bus, "first")
+    table.add(bus, "second")
+    hub.start(bus)
+    wait_until(lambda: not table.rows)
+    assert names(bus) == ["first", "second"]
+    assert len([each for each in caplog.records if "the disk is full" in each.getMessage()]) == 1
+
+
+def test_api_of_another_service(hub: MemoryBus, bus: BusPath, table: Table, caplog: pytest.LogCaptureFixture) -> None:
+    """What this worker has not registered is left to the one that has, and said."""
+    table.add(bus, "theirs", api="shop")
+    table.add(bus, "ours")
+    with caplog.at_level(logging.WARNING):
+        hub.start(bus)
+        wait_until(lambda: names(bus) == ["ours"])
+        wait_until(lambda: any("has not registered that API" in each.getMessage() for each in caplog.records))
+    assert [api for api, _ in table.rows] == ["shop"]
+
+
+def test_lock_of_a_file(tmp_path: Path) -> None:
+    """One at a time has it; a database in memory needs none."""
+    database = str(tmp_path / "shop.sqlite3")
+    with file_lock(database) as is_ours:
+        assert is_ours
+        with file_lock(database) as is_theirs:
+            assert not is_theirs
+    with file_lock(database) as is_ours:
+        assert is_ours
+    with file_lock(":memory:") as is_ours:
+        assert is_ours
