@@ -43,13 +43,17 @@ class _Options:
     log_config: str | None
     workers: int
     schema: str | None
+    reload: bool
+    reload_dirs: tuple[str, ...]
 
-    def command(self, number: int) -> list[str]:
-        """Return what runs one of several workers: its name and its ports are its own."""
+    def command(self, number: int = 0) -> list[str]:
+        """Return what runs a worker; one of several has a name and ports of its own."""
         given = {
             "--bus": self.module,
             "--service-name": self.service_name,
-            "--process-name": self.process_name and f"{self.process_name}-{number}",
+            "--process-name": self.process_name
+            if not number
+            else self.process_name and f"{self.process_name}-{number}",
             "--config": self.config_file,
             "--log-level": self.log_level,
             "--only": self.only,
@@ -67,7 +71,7 @@ class _Options:
 def _port_of(place: str | None, number: int) -> str | None:
     """Return where the worker of a number serves: each one port behind the one before it."""
     address, colon, port = (place or "").rpartition(":")
-    return f"{address}{colon}{int(port) + number - 1}" if port.isdigit() and int(port) else place
+    return f"{address}{colon}{int(port) + number - 1}" if number and port.isdigit() and int(port) else place
 
 
 def _features(text: str | None, option: str) -> list[Feature]:
@@ -142,6 +146,8 @@ def _serve(client: BusClient) -> int:
 @click.option("--log-format", type=click.Choice(["text", "json", "auto"]), help="auto: json where it is no terminal.")
 @click.option("--log-config", metavar="FILE", help="Set logging up by this file (logging.config.dictConfig).")
 @click.option("--workers", type=click.IntRange(1, 64), default=1, help="Run several, each started anew where it ends.")
+@click.option("--reload", is_flag=True, help="Start it anew when a file of the program changes: for development.")
+@click.option("--reload-dir", "reload_dirs", multiple=True, metavar="DIRECTORY", help="Look there, too.")
 @click.option("--schema", metavar="PATH", help="Load schemas of other services' APIs from a file or directory.")
 def run(**given: Any) -> None:
     """Serve the APIs and listeners of a bus module until told to stop.
@@ -154,6 +160,10 @@ def run(**given: Any) -> None:
     features = _chosen(options.only, options.skip)
     if options.log_format is not None and options.log_config is not None:
         raise click.UsageError("--log-config says all of logging, its format, too: leave --log-format out.")
+    if options.reload and options.workers > 1:
+        raise click.UsageError("--reload runs one worker, for development: leave --workers out.")
+    if options.reload_dirs and not options.reload:
+        raise click.UsageError("--reload-dir says where --reload looks: give that, too.")
     leave_to_a_child()
     before, now = raise_descriptor_limit()  # this process is ours: what it runs is a worker
     if now != before:
@@ -166,6 +176,8 @@ def _run(options: _Options, features: list[Feature]) -> int:
     from ...exceptions import LightbusException
 
     try:
+        if options.reload:
+            return _run_again_and_again(options)
         return _run_several(options) if options.workers > 1 else _run_worker(options, features)
     except LightbusException as error:
         if is_json(options.log_format or "text"):
@@ -179,10 +191,22 @@ def _run_several(options: _Options) -> int:
     from ..support.supervisor import Supervisor
 
     check_places(metrics=options.metrics, health=options.health, workers=options.workers)
+    _log_as_supervisor(options)
+    return Supervisor([options.command(number) for number in range(1, options.workers + 1)]).run()
+
+
+def _run_again_and_again(options: _Options) -> int:
+    """Run a worker, and start it anew when a file changes; return the exit code."""
+    from ..support.reloader import Reloader
+
+    _log_as_supervisor(options)
+    return Reloader(options.command(), [".", *options.reload_dirs]).run()
+
+
+def _log_as_supervisor(options: _Options) -> None:
     if options.log_config is not None:
         set_up_logging(options.log_config)
     log_as_supervisor(options.log_format or "text", options.log_level, is_configured=options.log_config is not None)
-    return Supervisor([options.command(number) for number in range(1, options.workers + 1)]).run()
 
 
 def _run_worker(options: _Options, features: list[Feature]) -> int:

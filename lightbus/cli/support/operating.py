@@ -9,6 +9,7 @@ from ...client import BusClient
 from ...exceptions import InvalidConfiguration
 from ...plugins import LightbusPlugin, register_plugin
 from ...plugins.status_server import Answer, parse_place
+from .hangup import HangupPlugin
 from .logs import writes_json
 from .supervised import SupervisedPlugin
 
@@ -28,7 +29,7 @@ def operate(client: BusClient, *, metrics: str | None, health: str | None, super
 
     Raises InvalidConfiguration for what is no place to serve at, and where a package is missing.
     """
-    plugins: list[LightbusPlugin] = []
+    plugins: list[LightbusPlugin] = [HangupPlugin()]
     places = _places(metrics, health)
     if HEALTH in places:
         plugins += _health(client, *places[HEALTH])
