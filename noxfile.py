@@ -19,7 +19,7 @@ nox.options.sessions = ["lint", "types", "coverage"]
 EXTRAS = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]
 DEV, DOCS = EXTRAS["dev"], EXTRAS["docs"]
 TESTING = (
-    "pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "coverage",
+    "pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "coverage", "dockerfile-parse",
     "Django", "fastapi", "flask", "gunicorn", "psycopg[binary]", "SQLAlchemy", "uvicorn", "watchfiles",
     "opentelemetry-sdk", "prometheus-client",
 )  # fmt: skip

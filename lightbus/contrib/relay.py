@@ -182,17 +182,19 @@ class _Run:
         with self._store.batch(api, MOST_AT_ONCE) as batch:
             if batch is None:
                 return False
+            failure: LightbusException | None = None
             fired = self._fired.setdefault(api, [])
             rows = [row for row in batch.rows if row.number not in fired]
             try:
                 for _, group in groupby(rows, key=lambda row: row.event):
                     self._fire(api, [*group], batch, fired)
             except LightbusException as error:
-                self._postpone(api, error)
-                return False
-            finally:
-                batch.delete(fired)
+                failure = error
+            batch.delete(fired)
         del self._fired[api]  # not before: the transaction has ended
+        if failure is not None:
+            self._postpone(api, failure)
+            return False
         self._pauses.pop(api, None)
         self._failures.over(api)
         return bool(batch.rows)

@@ -34,21 +34,21 @@ def test_program_is_killed(processes: Processes, url: str, by: str) -> None:
     heard: list[int] = []
     listener = lightbus.create(service_name="hears")
 
-    def hear(messages: list[EventMessage]) -> None:
-        heard.extend(message.kwargs["number"] for message in messages)
+    async def hear(message: EventMessage, number: int, customer: str) -> None:
+        heard.append(number)
 
-    listener.sales.sold.listen(
-        hear, listener_name="hear", batch=100, batch_wait=0, on_error=OnError.RETRY, bus_options={"since": "0"}
-    )
+    listener.sales.sold.listen(hear, listener_name="hear", on_error=OnError.RETRY, bus_options={"since": "0"})
     listener.client.start_in_background()
     environment = {"OUTBOX_URL": url, "OUTBOX_TOTAL": str(EVENTS), "OUTBOX_BY": by}
-    for kill in range(1, KILLS + 1):
+    try:
+        for kill in range(1, KILLS + 1):
+            program = processes.worker("sells", cwd=PROGRAMS, env=environment)
+            wait_until(lambda kill=kill: len(set(heard)) >= kill * EVENTS // (KILLS + 1), 60)  # type: ignore[misc]
+            program.kill()
         program = processes.worker("sells", cwd=PROGRAMS, env=environment)
-        wait_until(lambda kill=kill: len(set(heard)) >= kill * EVENTS // (KILLS + 1), 60)  # type: ignore[misc]
-        program.kill()
-    program = processes.worker("sells", cwd=PROGRAMS, env=environment)
-    wait_until(lambda: set(heard) >= set(range(1, EVENTS + 1)), 60)
-    listener.client.close()
+        wait_until(lambda: set(heard) >= set(range(1, EVENTS + 1)), 60)
+    finally:
+        listener.client.close()
     assert set(heard) == set(range(1, EVENTS + 1))
     first = list(dict.fromkeys(heard))
     for customer in range(7):

@@ -6,6 +6,7 @@ import configparser
 import json
 import re
 import shlex
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -55,19 +56,40 @@ def test_unit() -> None:
     assert_runs(shlex.split(service["ExecStart"]))
 
 
+def instructions() -> list[tuple[str, str]]:
+    """Return the instructions of the Dockerfile, with their values."""
+    read_by = pytest.importorskip("dockerfile_parse").DockerfileParser
+    with (EXAMPLE / "Dockerfile").open("rb") as file:  # by itself it would write into the directory
+        parsed = read_by(fileobj=BytesIO(file.read())).structure
+    return [(each["instruction"], each["value"]) for each in parsed if each["instruction"] != "COMMENT"]
+
+
 def test_image() -> None:
     """Its command is one, and it is asked for its health where it tells of it."""
-    text = (EXAMPLE / "Dockerfile").read_text().replace("\\\n", " ")
-    [entry] = re.findall(r"^ENTRYPOINT (.*)$", text, flags=re.MULTILINE)
-    command = json.loads(entry)
+    found = dict(instructions())
+    command = json.loads(found["ENTRYPOINT"])
     assert_runs(command)
     port = command[command.index("--health-port") + 1].rpartition(":")[2]
-    [check] = re.findall(r"^HEALTHCHECK .* CMD (\[.*\])$", text, flags=re.MULTILINE)
-    assert f":{port}/ready" in json.loads(check)[2]
-    assert f"EXPOSE {port}" in text
-    instructions = {line.split()[0] for line in text.splitlines() if line and not line.startswith(("#", " "))}
+    check = json.loads(found["HEALTHCHECK"].partition(" CMD ")[2])
+    assert f":{port}/ready" in check[2]
+    assert found["EXPOSE"] == port
+    assert found["STOPSIGNAL"] == "SIGTERM"
+
+
+def test_image_is_well_made() -> None:
+    """What a linter of Dockerfiles asks for: a pinned base, known instructions, no cache left, no root, a volume."""
+    found = instructions()
+    names = [name for name, _ in found]
     known = {"FROM", "RUN", "ARG", "WORKDIR", "COPY", "USER", "ENV", "VOLUME", "EXPOSE", "STOPSIGNAL", "HEALTHCHECK"}
-    assert instructions == known | {"ENTRYPOINT"}
+    assert set(names) == known | {"ENTRYPOINT"}
+    values = dict(found)
+    assert re.fullmatch(r"python:3\.\d+-slim", values["FROM"])
+    assert all("--no-cache-dir" in value for name, value in found if name == "RUN" and "pip install" in value)
+    assert values["USER"] not in ("root", "0")
+    assert names.index("USER") > max(number for number, name in enumerate(names) if name in ("RUN", "COPY"))
+    assert values["WORKDIR"].startswith("/")
+    assert values["ENV"].partition("=")[0] in ENVIRONMENT
+    assert values["ENV"].partition("=")[2].startswith(values["VOLUME"])
 
 
 def test_manifests() -> None:

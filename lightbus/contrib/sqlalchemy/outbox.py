@@ -42,6 +42,7 @@ class Outbox:
             Column("record", LargeBinary, nullable=False),
             Column("error", Text, nullable=False, default="", server_default=""),
             schema=schema,
+            sqlite_autoincrement=True,  # no number is used a second time
         )
 
     def fire(self, session: Any, event: BusPath, /, **kwargs: Any) -> str:
