@@ -25,8 +25,6 @@ YET_WITHOUT = {
     "cli/commands/lag.py",
     "cli/support/completing.py",
     "cli/support/connection.py",
-    "events/backend_answers.py",
-    "events/backend_listeners.py",
     "testing/memory.py",
     "testing/mock.py",
     "testing/mock_engine.py",
