@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import islice
 from struct import Struct
 from typing import Any
 from uuid import UUID
@@ -69,6 +70,9 @@ _FEW = 256 * 1024
 _SHORT = 2048
 """Bytes below which a message is not looked through before it is unpacked: it cannot make us do much in vain."""
 
+_FIRST_PARTS = 64
+"""Items of a list or map that are looked at for large texts and bytes."""
+
 # What begins a list, a map or an extension value in msgpack. Such bytes are found within texts and numbers, too.
 _BEGINNINGS = bytes([*range(0x80, 0xA0), *range(0xDC, 0xE0), 0xC7, 0xC8, 0xC9, *range(0xD4, 0xD9)])
 
@@ -119,12 +123,15 @@ def encode(value: Any, *, name: str = "value", names: Sequence[str] = ()) -> byt
     if len(packed) < _LARGE:
         _idle_packers.append(packer)
     elif len(packed) > _FEW:
-        _see_that_it_can_be_decoded(packed, name)
+        _see_that_it_can_be_decoded(packed, value, name)
     return packed
 
 
-def _see_that_it_can_be_decoded(packed: bytes, name: str) -> None:
-    # To count is to unpack. Mostly that so few bytes could begin something is enough, which is seen at a glance.
+def _see_that_it_can_be_decoded(packed: bytes, value: Any, name: str) -> None:
+    # To count is to unpack. Mostly that so few bytes could begin something is enough. Those of a file, or of another
+    # large text or value of bytes, need not even be looked through, which takes longer than all the rest of a call.
+    if len(packed) - _within_large(value) <= MAX_CONTAINERS:
+        return
     if len(packed) <= MAX_VALUES and len(packed) - len(packed.translate(None, _BEGINNINGS)) <= MAX_CONTAINERS:
         return
     try:
@@ -133,6 +140,17 @@ def _see_that_it_can_be_decoded(packed: bytes, name: str) -> None:
         raise DeformError(
             f"{name} cannot be sent in one message: {_TOO_MUCH}. Send it in parts, or as bytes."
         ) from None
+
+
+def _within_large(value: Any, depth: int = 4) -> int:
+    """Return how many bytes, at least, a value has within large texts and bytes, as far as those are seen at once."""
+    kind = type(value)
+    if kind is bytes or kind is bytearray or kind is str:
+        return len(value) if len(value) >= _SHORT else 0
+    if depth == 0 or (kind is not dict and kind is not list and kind is not tuple):
+        return 0
+    parts = islice(value.values() if kind is dict else value, _FIRST_PARTS)
+    return sum(_within_large(part, depth - 1) for part in parts)
 
 
 def decode(data: bytes | memoryview, work: Work | None = None) -> Any:
@@ -146,7 +164,10 @@ def decode(data: bytes | memoryview, work: Work | None = None) -> Any:
 
     """
     try:
-        return _unpack(data, work)
+        value = _unpack(data, work)
+        if work is not None:
+            work.within_large = _within_large(value)
+        return value
     except Exception as error:  # strangers' bytes: each failure is theirs, whatever class it has
         reason = f"{type(error).__name__}: {error!s:.200}".removesuffix(": ")
         raise ProtocolError(
@@ -200,11 +221,15 @@ class Work:
     def __init__(self) -> None:
         self._containers = 0
         self._values = 0
+        self.within_large = 0
+        """Bytes of the message within large texts and bytes."""
 
     def memory(self, data: bytes) -> int:
         """Return about how many bytes the values take that were decoded from these."""
         if self._containers:
             return len(data) + _PER_CONTAINER * self._containers + _PER_VALUE * self._values
+        if (rest := len(data) - self.within_large) <= _SHORT:
+            return len(data) + (_PER_BYTE + _PER_CONTAINER) * rest
         return _PER_BYTE * len(data) + _PER_CONTAINER * (len(data) - len(data.translate(None, _BEGINNINGS)))
 
     def unpack(self, data: bytes | memoryview, **hooks: Any) -> Any:

@@ -358,6 +358,38 @@ def test_how_much_memory_a_message_takes(value: Any, least: int, most: int) -> N
     assert least <= work.memory(data) <= most
 
 
+FILE = b"\x90\x80\xdd\xd4" * 150_000
+"""Bytes of a file: what begins lists and maps in msgpack occurs in it more often than a message may have those."""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [FILE, ["api", "name", 5.0, {"data": FILE}], [{"rows": [(1, bytearray(FILE))]}], {"text": "\x10" * MANY}],
+    ids=["alone", "in a call", "deep", "text"],
+)
+def test_large_bytes_are_not_looked_through(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing within a large value of bytes, or a text, counts as a list: sending a file costs copying it."""
+    monkeypatch.setattr(codec, "_unpack", pytest.fail)
+    monkeypatch.setattr(codec, "_BEGINNINGS", None)  # which looking through it would need
+    assert len(encode([value])) > MANY
+
+
+def test_large_bytes_hide_no_lists() -> None:
+    """What stands beside a large value is counted all the same, by who sends it and by who is sent it."""
+    with pytest.raises(DeformError, match="Send it in parts"):
+        encode([FILE, [[]] * MANY])
+    data, work = encode([bytes(100_000), [[]] * 20_000]), Work()
+    decode(data, work)
+    assert work.memory(data) > 100_000 + 60 * 20_000
+
+
+def test_memory_of_a_small_file() -> None:
+    """It is about its size, whatever its bytes are."""
+    data, work = encode(["api", "name", 5.0, {"data": FILE[:100_000]}]), Work()
+    decode(data, work)
+    assert 100_000 <= work.memory(data) <= 120_000
+
+
 def test_too_many_values_are_refused() -> None:
     """An array or a map of too many items is not begun; several that are too many together are not finished."""
     with pytest.raises(ProtocolError, match=f"{MAX_VALUES + 1} exceeds max_array_len"):
