@@ -36,3 +36,25 @@ def test_import_is_cheap(processes: Processes) -> None:
     process = processes.python("-c", code)
     assert process.wait() == 0
     assert not {"pydantic", "zmq", "msgpack", "asyncio", "yaml"} & {*json.loads(process.stdout)}
+
+
+CALLS_NOBODY = """
+import json, sys, lightbus
+bus = lightbus.create({"discovery": {"backend": "none", "wait": 0}})
+try:
+    bus.nobody.answers()
+except lightbus.UnknownApi:
+    print(json.dumps(sorted(sys.modules)))
+"""
+
+
+@pytest.mark.new_interpreters
+def test_client_imports_nothing_of_a_worker(processes: Processes) -> None:
+    """What serves, publishes and listens is a third of the package: who only calls has neither its time nor its memory."""
+    process = processes.python("-c", CALLS_NOBODY)
+    assert process.wait() == 0, process.stderr
+    modules = {*json.loads(process.stdout)}
+    assert "lightbus.engine.node" in modules, "the client has begun to look for peers"
+    of_a_worker = {"engine.worker", "engine.threads", "rpc.server", "events.publisher", "events.consumer"}
+    files = {"adapters.sqlite.journal", "adapters.memory.events", "adapters.zmq.gate"}
+    assert not {f"lightbus.{name}" for name in of_a_worker | files} & modules

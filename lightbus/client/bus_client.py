@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..blocking import forbid_in_loop
 from ..config import Config, Feature, features_of
 from ..engine.engine import Engine
-from ..engine.worker import Worker
 from ..exceptions import InvalidDeclaration, InvalidEventListener, InvalidSchedule
 from ..keywords import unknown_keywords_raise
 from ..listener import Listener, OnError
@@ -36,6 +35,9 @@ from .registration import Registration
 from .schedules import Schedules
 from .worker_holder import WorkerHolder
 from .worker_view import WorkerView
+
+if TYPE_CHECKING:
+    from ..engine.worker import Worker
 
 __all__ = ["BusClient"]
 

@@ -11,7 +11,7 @@ from ..config import ApiSettings, Config
 from ..core.registry import Snapshot
 from ..deadline import Deadline
 from ..engine.engine import Engine
-from ..events.backend_publisher import EventPublisher
+from ..events.event_publisher import EventPublisher
 from ..events.event_record import key_of, record_of
 from ..exceptions import EventNotFound, InvalidArguments, InvalidParameters, LightbusTimeout, NotReachable, did_you_mean
 from ..message import EventMessage, event_message

@@ -12,7 +12,7 @@ from typing import Any
 from ..blocking import forbid_in_loop
 from ..config import Config
 from ..deadline import Deadline
-from ..events.events_api import MAX_HISTORY, newest_of
+from ..events.newest import MAX_HISTORY, newest_of
 from ..exceptions import InvalidParameters, UnknownListener
 from ..listener import Listener
 from ..message import EventMessage

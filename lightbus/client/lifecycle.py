@@ -10,12 +10,11 @@ import signal
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..adapters.host.allocator import keep_freed_memory
 from ..blocking import forbid_in_loop, is_exiting
 from ..config import Config, Feature
-from ..engine.worker import Worker
 from ..exceptions import LightbusServerMustStartInMainThread, UnsupportedUse
 from ..importing import forbid_while_importing
 from ..service.failures import run_through
@@ -26,13 +25,16 @@ from .signals import ENDING, signals_given_back
 from .worker_holder import CHANGE_TIMEOUT, WorkerHolder
 from .worker_view import WorkerView
 
+if TYPE_CHECKING:
+    from ..engine.worker import Worker
+
 __all__ = ["Lifecycle"]
 
 logger = logging.getLogger("lightbus.client")
 
 BACKGROUND_START_TIMEOUT = 15.0
 
-StartWorker: TypeAlias = Callable[[], Coroutine[Any, Any, Worker]]
+StartWorker: TypeAlias = Callable[[], Coroutine[Any, Any, "Worker"]]
 
 
 class Lifecycle:
@@ -70,7 +72,7 @@ class Lifecycle:
         """Serve the APIs and listeners on the running loop, beside whatever else it does, and return the worker."""
         if self._workers.publishes_only:
             await asyncio.to_thread(self._stop_worker_elsewhere)
-        return await self._workers.start(lambda: Worker(self._view, self._workers.features))
+        return await self._workers.start(lambda: self._new_worker(self._workers.features))
 
     async def consume_rpcs(self) -> None:
         """Serve procedures only, until told to stop."""
@@ -121,7 +123,12 @@ class Lifecycle:
             logger.exception("What this process has fired is kept, but cannot be published by it")
 
     async def _start_publisher(self) -> Worker:
-        return await self._workers.start(lambda: Worker(self._view, (), publishes_only=True))
+        return await self._workers.start(lambda: self._new_worker((), publishes_only=True))
+
+    def _new_worker(self, features: tuple[Feature, ...], *, publishes_only: bool = False) -> Worker:
+        from ..engine.worker import Worker  # what only a worker needs is a third of the package
+
+        return Worker(self._view, features, publishes_only=publishes_only)
 
     def _start_thread(self, name: str, start_worker: StartWorker) -> None:
         ready: Future[None] = Future()

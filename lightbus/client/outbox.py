@@ -17,10 +17,8 @@ from functools import partial
 from ..adapters.sqlite.outbox import Outbox
 from ..deadline import Deadline
 from ..engine.engine import Engine
-from ..events.backend_publisher import EventPublisher
-from ..events.batches import publish_batch
+from ..events.event_publisher import LATE_TIMEOUT, EventPublisher
 from ..events.event_record import key_of, record_of
-from ..events.publisher import LATE_TIMEOUT
 from ..exceptions import JournalError, LightbusException, NotReachable
 from ..message import EventMessage
 from ..service.api import Event
@@ -107,6 +105,8 @@ class UnpublishedEvents:
         with self._engines.lock:
             publisher = self._engines.engine.publisher
             if publisher is not None and event is not None:  # it has become one just now: see take_over
+                from ..events.batches import publish_batch
+
                 publish_batch(publisher, messages, event).result(LATE_TIMEOUT)
                 return
             service = "" if event is None else self._engines.engine.identity.service

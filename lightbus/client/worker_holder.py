@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import Feature
-from ..engine.worker import Worker
 from ..exceptions import UnsupportedUse
+
+if TYPE_CHECKING:
+    from ..engine.worker import Worker
 
 __all__ = ["CHANGE_TIMEOUT", "WorkerHolder"]
 

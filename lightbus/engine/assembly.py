@@ -13,9 +13,10 @@ from ..adapters.sqlite.journal import Journal
 from ..core.registry import Fact, PeerLeft
 from ..events.backend_answers import BackendAnswers
 from ..events.backend_listeners import BackendListeners, Backends
-from ..events.backend_publisher import BackendPublisher, EventPublisher
+from ..events.backend_publisher import BackendPublisher
 from ..events.consumer import Consumer
 from ..events.coordinator import Coordinator
+from ..events.event_publisher import EventPublisher
 from ..events.events_api import EventsApi
 from ..events.group_directory import GroupDirectory
 from ..events.journal_set import JournalMaintenance

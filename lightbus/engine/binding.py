@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
-from ..events.backend_publisher import EventPublisher
 from ..events.batches import hand_off_batch
 from ..events.coordinator import Coordinator
+from ..events.event_publisher import EventPublisher
 from ..events.publisher import Publisher
 from ..exceptions import PeerBusy, ProtocolError
 from ..membership.connected import ConnectedEngines

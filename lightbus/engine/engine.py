@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..adapters.host.platform import check_platform
 from ..core.registry import Peer, PeerLeft, Snapshot
-from ..events.backend_publisher import EventPublisher
+from ..events.event_publisher import EventPublisher
 from ..events.event_record import EventIds
 from ..events.journal_set import JournalSet
 from ..membership.context import Identity
@@ -30,10 +30,10 @@ from .loop_host import LoopHost
 from .network import Network
 from .node import Node
 from .node_questions import NodeQuestions
-from .threads import HandlerThreads
 
 if TYPE_CHECKING:
     from ..config import Config
+    from .threads import HandlerThreads
 
 __all__ = ["Door", "Engine"]
 
@@ -111,6 +111,8 @@ class Engine:
         """Return the threads for `def` functions of the user's, made at first use."""
         with self._executor_lock:
             if self._executor is None:
+                from .threads import HandlerThreads
+
                 limit = self.config.worker.rpc_concurrency + EXTRA_THREADS
                 self._executor = HandlerThreads(limit)
             return self._executor

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from ..adapters.memory.events import MemoryEventBackend
 from ..exceptions import InvalidConfiguration
 from ..membership.context import Identity
 from ..ports.events import BackendContext, EventBackend, EventBackendFactory
@@ -42,7 +41,13 @@ def _jetstream(context: BackendContext) -> EventBackend:
     return NatsEventBackend(context)
 
 
-BUILT_IN: dict[str, EventBackendFactory] = {"jetstream": _jetstream, "memory": MemoryEventBackend}
+def _memory(context: BackendContext) -> EventBackend:
+    from ..adapters.memory.events import MemoryEventBackend
+
+    return MemoryEventBackend(context)
+
+
+BUILT_IN: dict[str, EventBackendFactory] = {"jetstream": _jetstream, "memory": _memory}
 
 
 def movable_backend(config: Config, name: str, api: str, identity: Identity) -> MovableBackend:

@@ -14,7 +14,6 @@ from ..adapters.host.places import Places, places_of_user
 from ..adapters.mdns.discovery import ZeroconfDiscovery
 from ..adapters.memory.discovery import NoDiscovery
 from ..adapters.zmq.addressing import TcpAddressing
-from ..adapters.zmq.curve import KeySecurity
 from ..adapters.zmq.security import HostSecurity, InsecureSecurity, Security
 from ..adapters.zmq.transport import ZmqTransport, versions
 from ..exceptions import InvalidConfiguration
@@ -112,6 +111,8 @@ class Network:
 
     def _tcp_security(self) -> Security:
         if self._config.security.mode == "bus_key":
+            from ..adapters.zmq.curve import KeySecurity
+
             return KeySecurity(keys=self._config.security.keys, addresses=self.addresses)
         return InsecureSecurity(bus=self._bus, addresses=self.addresses)
 

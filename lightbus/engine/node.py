@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.registry import Peer, PeerLeft, Registry, Snapshot, Source
 from ..membership.connected import HELLO_EVERY
@@ -22,8 +22,10 @@ from ..membership.peer_links import LinksUser, PeerLinks
 from ..ports.discovery import Discovery
 from ..ports.transport import Endpoints, Transport
 from ..wire.announcement import Announcement
-from .binding import Handlers, Outlet
-from .presence import Presence
+
+if TYPE_CHECKING:
+    from .binding import Handlers, Outlet
+    from .presence import Presence
 
 __all__ = ["Node", "NodeUser"]
 
@@ -118,6 +120,8 @@ class Node:
         self, announcement: Callable[[Endpoints], Announcement], make_handlers: Callable[[Outlet], Handlers]
     ) -> Presence:
         """Become a worker: bind, and be a peer of ourselves. Raises TransportError, or InvalidConfiguration."""
+        from .presence import Presence  # what only a worker needs
+
         self.presence = Presence(self, announcement, make_handlers)
         return self.presence
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from .. import __about__
 from ..config.features import ALL_FEATURES, Feature
-from ..events.backend_publisher import EventPublisher
+from ..events.event_publisher import EventPublisher
 from ..events.events_api import EventsApi
 from ..exceptions import JournalError
 from ..listener import Listener

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ..adapters.sqlite.topic import Topic
 from ..ports.events import EventBackend
-from .publisher import Place
 
-__all__ = ["AnyPlace", "BackendPlace"]
+__all__ = ["AnyPlace", "BackendPlace", "Place"]
+
+Place: TypeAlias = tuple[Topic, int]
+"""Where an event is in our own journal."""
 
 
 @dataclass(frozen=True, slots=True)

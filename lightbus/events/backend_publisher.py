@@ -13,7 +13,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from ..core.partitions import partition_of
 from ..exceptions import EventBackendError, EventBackendUnreachable, JournalError, LightbusException, LightbusTimeout
@@ -31,7 +31,7 @@ from .partition_turns import TURN_AFTER
 from .publisher import Publisher
 from .together import Together
 
-__all__ = ["BackendPublisher", "EventPublisher"]
+__all__ = ["BackendPublisher"]
 
 logger = logging.getLogger("lightbus.publishing")
 
@@ -43,32 +43,6 @@ HANDED_OVER = "for that. It is handed over once the backend is back, and the gro
 
 MAX_BATCH = 500
 """Events that are given to a backend at a time."""
-
-
-class EventPublisher(Protocol):
-    """What publishes for this process: its `Publisher`, or a `BackendPublisher` in front of that."""
-
-    @property
-    def waiting(self) -> int:
-        """How many events are queued."""
-
-    def publish(self, message: EventMessage, event: Event) -> AnyPlace | None:
-        """Have an event kept and published, from any thread; return where it is, None for one of best effort."""
-
-    def begin(self, message: EventMessage, event: Event) -> Awaitable[object] | None:
-        """Begin to do the same on a loop; return what is to be awaited, None where nothing is."""
-
-    async def publish_async(self, message: EventMessage, event: Event) -> AnyPlace | None:
-        """Do the same on a loop."""
-
-    def hand_off(self, fire: Fire, reply: Callable[[Message], None]) -> None:
-        """Publish an event for a process that cannot."""
-
-    def handled_by_all(self, place: Any, seconds: float) -> Future[None]:
-        """Return what is done once every group has handled an event that is owed it; takes what `publish` returned."""
-
-    def flush(self) -> int:
-        """Store and publish what is queued."""
 
 
 _Settle: TypeAlias = Callable[["BackendPlace | JournalError"], None]

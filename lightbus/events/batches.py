@@ -15,8 +15,9 @@ from ..message import EventMessage
 from ..service.api import Event
 from ..wire.envelope import Accepted, Batch, Error, Message
 from .backend_places import AnyPlace, BackendPlace
-from .backend_publisher import BackendPublisher, EventPublisher
+from .backend_publisher import BackendPublisher
 from .batcher import Row
+from .event_publisher import EventPublisher
 from .event_record import key_of, native_id, record_of
 from .publisher import Publisher
 

@@ -25,14 +25,14 @@ from .coordinator import Coordinator
 from .event_record import native_id
 from .group_progress import count_lag
 from .group_state import GroupState, created_of, times_of
+from .newest import MAX_HISTORY, newest_of
 
-__all__ = ["MAX_HISTORY", "EventsApi", "group_of_wire", "newest_of", "split_native_id"]
+__all__ = ["EventsApi", "group_of_wire", "split_native_id"]
 
 T = TypeVar("T")
 
-MAX_HISTORY = 1000
 MAX_HISTORY_BYTES = 16 * 1024 * 1024
-"""Events that are answered at a time, and about how many bytes of them."""
+"""About how many bytes of events are answered at a time."""
 
 DEAD_AT_A_TIME = 100
 """Dead letters that are read at once."""
@@ -263,23 +263,6 @@ def _dead_page(journals: list[Journal], group: str, skip: int) -> list[dict[str,
             skip += DEAD_AT_A_TIME
         skip = max(0, skip - count)
     return told
-
-
-def newest_of(parts: list[list[dict[str, Any]]], limit: int) -> list[dict[str, Any]]:
-    """
-    Return the newest of what several journals have, oldest first.
-
-    Those of one journal stay in its order; the times at which they were fired, by whatever clock, decide only whose
-    turn it is.
-    """
-    found: list[dict[str, Any]] = []
-    left = [list(part) for part in parts if part]
-    while left and len(found) < limit:
-        newest = max(left, key=lambda part: (part[-1]["published_at"], part[-1]["native_id"]))
-        found.append(newest.pop())
-        if not newest:
-            left.remove(newest)
-    return found[::-1]
 
 
 def _status(journal: Journal, group: str, sequence: int, acked: int) -> str:

@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from ..adapters.host.directories import data_directory, has_no_room, volatile_filesystem
 from ..adapters.host.machine_time import machine_time
-from ..adapters.sqlite.group_table import KnownGroup
-from ..adapters.sqlite.journal import Journal
-from ..adapters.sqlite.journal_directory import JournalDirectory, has_events
-from ..adapters.sqlite.topic import Topic
 from ..exceptions import JournalError
 from ..recurring import RecurringLog
 
 if TYPE_CHECKING:
+    from ..adapters.sqlite.group_table import KnownGroup
+    from ..adapters.sqlite.journal import Journal
+    from ..adapters.sqlite.journal_directory import JournalDirectory
+    from ..adapters.sqlite.topic import Topic
     from ..config import Config
     from ..membership.context import Identity
 
@@ -141,7 +141,7 @@ class JournalSet:
 
     def is_left(self) -> bool:
         """Return whether the service has a journal with events in it, whoever holds it; it makes and opens nothing."""
-        return has_events(self.path / self._identity.service)
+        return any(self._having_events([self._identity.service]))
 
     def all(self) -> list[Journal]:
         """Return all journals that are open, our own first."""
@@ -180,9 +180,9 @@ class JournalSet:
         adopted: list[Journal] = []
         with self._lock:
             paths = sorted(self.path.glob("*/")) if not self._closed and self.path.is_dir() else []
-            for service in (path.name for path in paths):
-                if service != self._identity.service and service not in here and has_events(self.path / service):
-                    adopted += self._take_in(service, self._directory_of(service).adopt_filled())
+            others = {path.name for path in paths} - {self._identity.service}
+            for service in self._having_events(name for name in sorted(others) if name not in here):
+                adopted += self._take_in(service, self._directory_of(service).adopt_filled())
         for journal in adopted:
             logger.info("Serving the journal %s, whose service has no worker on this host", journal.path)
         return adopted
@@ -207,9 +207,7 @@ class JournalSet:
 
     def _directory_of(self, service: str) -> JournalDirectory:
         if service not in self._others:
-            durability = self._config.journal.durability
-            path = self.path / service
-            self._others[service] = JournalDirectory(path, host=self._identity.host, durability=durability)
+            self._others[service] = self._new_directory(service)
         return self._others[service]
 
     def _take_in(self, service: str, journals: list[Journal]) -> list[Journal]:
@@ -272,8 +270,7 @@ class JournalSet:
 
     def _open_directory(self) -> JournalDirectory:
         if self._directory is None:
-            settings, me = self._config.journal, self._identity
-            directory = JournalDirectory(self.path / me.service, host=me.host, durability=settings.durability)
+            directory = self._new_directory(self._identity.service)
             kind = volatile_filesystem(self.path)
             if kind is not None:
                 logger.warning(
@@ -283,6 +280,17 @@ class JournalSet:
                 )  # fmt: skip
             self._directory = directory
         return self._directory
+
+    def _having_events(self, services: Iterable[str]) -> Iterator[str]:
+        from ..adapters.sqlite.journal_directory import has_events
+
+        return (service for service in services if has_events(self.path / service))
+
+    def _new_directory(self, service: str) -> JournalDirectory:
+        from ..adapters.sqlite.journal_directory import JournalDirectory  # who only calls has no use for it
+
+        settings, host = self._config.journal, self._identity.host
+        return JournalDirectory(self.path / service, host=host, durability=settings.durability)
 
 
 class RetentionSource(Protocol):

@@ -13,7 +13,6 @@ from concurrent.futures import Future
 from typing import TypeAlias
 
 from ..adapters.sqlite.journal import Journal, Stored
-from ..adapters.sqlite.journal_file import PATIENCE
 from ..adapters.sqlite.topic import Topic
 from ..exceptions import JournalError, LightbusTimeout
 from ..membership.context import Identity
@@ -22,19 +21,15 @@ from ..service.api import ApiRegistry, Event
 from ..wire import envelope
 from ..wire.envelope import Fire, Message
 from ..wire.sizes import Receivers
+from .backend_places import Place
 from .batcher import Batcher, OwnJournal
 from .broadcast import Broadcast
+from .event_publisher import LATE_TIMEOUT
 from .event_record import key_of, record_of
 from .hand_off import HandOffs, WhenHandled
 from .record_size import RecordSize
 
 __all__ = ["Publisher", "Subscriptions"]
-
-LATE_TIMEOUT = 4 * PATIENCE
-"""Seconds after which a thread that fires gives up, where what it waits for is not answered at all."""
-
-Place: TypeAlias = tuple[Topic, int]
-"""Where an event is in our own journal."""
 
 Subscriptions: TypeAlias = Callable[[bytes, bool], None]
 """Is told of every subscription that begins or ends, by its topic."""

@@ -7,16 +7,19 @@ for one call in one plain thread. Who gets at them is for `security` to say, and
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import zmq
 
 from ...exceptions import TransportError
 from ...ports.transport import Addressing, LinkState
 from .blocking_dealer import BlockingDealer
-from .bound_sockets import Publisher, Router
 from .connecting_sockets import Dealer, Subscriber
-from .gate import Gate
 from .security import Security
+
+if TYPE_CHECKING:
+    from .bound_sockets import Publisher, Router
+    from .gate import Gate
 
 __all__ = ["ZmqTransport", "versions"]
 
@@ -80,6 +83,8 @@ class ZmqTransport:
 
     def router(self, on_message: Callable[[bytes, bytes], None]) -> Router:
         """Return a ROUTER that calls `on_message(routing id, frame)`. Needs a running loop."""
+        from .bound_sockets import Router  # what only a worker needs, as the gate
+
         socket, gate = self._server_socket(zmq.ROUTER)
         socket.set(zmq.RCVHWM, 0)  # see `_without_own_heartbeats`
         self._without_own_heartbeats(socket)
@@ -88,6 +93,8 @@ class ZmqTransport:
 
     def publisher(self, on_subscription: Callable[[bytes, bool], None]) -> Publisher:
         """Return an XPUB that calls `on_subscription(topic, subscribed)`. Needs a running loop."""
+        from .bound_sockets import Publisher
+
         socket, gate = self._server_socket(zmq.XPUB)
         socket.set(zmq.RCVHWM, 0)  # see `_without_own_heartbeats`
         self._without_own_heartbeats(socket)
@@ -158,6 +165,8 @@ class ZmqTransport:
     def _server_socket(self, kind: int) -> tuple[zmq.Socket[bytes], Gate]:
         """Return a socket to bind, and who watches it."""
         if self.gate is None:
+            from .gate import Gate
+
             self.gate = Gate(self._context, self.security.admitted, largest=self.max_message_size)
         socket = self._socket(kind)
         socket.set(zmq.BACKLOG, BACKLOG)

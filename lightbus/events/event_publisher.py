@@ -1,0 +1,43 @@
+"""What publishes the events of a process, as those see it who fire: they need not know how, nor import it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from ..message import EventMessage
+from ..service.api import Event
+from ..wire.envelope import Fire, Message
+from .backend_places import AnyPlace
+
+__all__ = ["LATE_TIMEOUT", "EventPublisher"]
+
+LATE_TIMEOUT = 20.0
+"""Seconds after which a thread that fires gives up, where what it waits for is not answered at all."""
+
+
+class EventPublisher(Protocol):
+    """What publishes for this process: its `Publisher`, or a `BackendPublisher` in front of that."""
+
+    @property
+    def waiting(self) -> int:
+        """How many events are queued."""
+
+    def publish(self, message: EventMessage, event: Event) -> AnyPlace | None:
+        """Have an event kept and published, from any thread; return where it is, None for one of best effort."""
+
+    def begin(self, message: EventMessage, event: Event) -> Awaitable[object] | None:
+        """Begin to do the same on a loop; return what is to be awaited, None where nothing is."""
+
+    async def publish_async(self, message: EventMessage, event: Event) -> AnyPlace | None:
+        """Do the same on a loop."""
+
+    def hand_off(self, fire: Fire, reply: Callable[[Message], None]) -> None:
+        """Publish an event for a process that cannot."""
+
+    def handled_by_all(self, place: Any, seconds: float) -> Future[None]:
+        """Return what is done once every group has handled an event that is owed it; takes what `publish` returned."""
+
+    def flush(self) -> int:
+        """Store and publish what is queued."""
