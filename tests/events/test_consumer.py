@@ -305,6 +305,7 @@ def test_a_publisher_that_comes_back_to_no_group(run: Callable[[Test], None], si
         await publisher.fire("seen", n=0)
         listens = Listens(hub, B)
         seen = await listens.listen("seen", group=None, since=since)
+        await wait_until_async(lambda: listens.consumer.is_live_at(A))
         for n in range(1, 40):
             await publisher.fire("seen", n=n)
         await wait_until_async(lambda: len(seen) == (40 if since == "0" else 39))
