@@ -28,7 +28,12 @@ __all__ = ["HostDiscovery", "NearbyDiscovery"]
 logger = logging.getLogger("lightbus.discovery")
 
 LOOK_EVERY = 0.05
-"""Seconds between two looks whether a directory has changed; one takes about 10 us."""
+"""Seconds between two looks whether a directory has changed; one takes about 10 us, and wakes the process."""
+
+QUIET_AFTER = 60
+"""Looks without anything new, and without anybody who asked, after which only each fifth of them is taken."""
+
+QUIET = 5
 
 READ_EVERY = 100
 """Looks after which a directory is read even if it looks unchanged: its time is only as fine as the system's ticks."""
@@ -78,6 +83,9 @@ class NearbyDiscovery:
         self._directories: dict[Path, _Directory] = {}
         self._names: set[str] = set()
         self._looks = 0
+        """Those that were left out count, too."""
+        self._news_at = 0
+        """At which of them there was something new, or somebody asked."""
         self._written: list[Path] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -90,6 +98,7 @@ class NearbyDiscovery:
         """Read what has changed."""
         if self._timer is not None:
             self._timer.cancel()
+            self._news_at = self._looks
             self._look()
 
     async def announce(self, announcement: Announcement) -> None:
@@ -128,18 +137,20 @@ class NearbyDiscovery:
         self._table.close()
 
     def _look(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look)
-        self._looks += 1
-        changed = [place for place in self._candidates if self._look_into(place)]
+        looks = QUIET if self._looks - self._news_at >= QUIET_AFTER else 1
+        self._timer = asyncio.get_running_loop().call_later(looks * LOOK_EVERY, self._look)
+        self._looks += looks
+        is_due = self._looks % READ_EVERY < looks
+        changed = [place for place in self._candidates if self._look_into(place, is_due)]
         if changed:
             self._forget()
 
-    def _look_into(self, place: Path) -> bool:
-        """Read a directory that has changed, or is gone, and return whether it has."""
+    def _look_into(self, place: Path, is_due: bool) -> bool:
+        """Read a directory that has changed, is gone, or is due, and return whether it was read."""
         known = self._directories.get(place)
         try:
             changed = os.stat(place).st_mtime_ns
-            if known is not None and changed == known.changed and not known.is_unsure and self._looks % READ_EVERY:
+            if known is not None and changed == known.changed and not (known.is_unsure or is_due):
                 return False
             if not self._places.is_usable(place):
                 return self._directories.pop(place, None) is not None
@@ -172,6 +183,8 @@ class NearbyDiscovery:
 
     def _forget(self) -> None:
         names = {name for directory in self._directories.values() for name in directory.files}
+        if names != self._names:
+            self._news_at = self._looks
         for name in self._names - names:
             self._table.gone(name.removesuffix(PEER))
         self._names = names

@@ -8,10 +8,12 @@ import json
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from helpers import wait_until_async
+from lightbus.adapters.host import nearby
 from lightbus.adapters.host.nearby import HostDiscovery, NearbyDiscovery
 from lightbus.adapters.host.places import Places
 from lightbus.adapters.memory.discovery import NoDiscovery
@@ -84,6 +86,38 @@ def test_who_is_there(places: list[Path], first: str) -> None:
         for side in (worker, caller):
             await side.discovery.stop()
         assert [file for place in places for file in place.glob("*.peer")] == []
+
+    run(scenario)
+
+
+def test_looks_seldom_where_nothing_happens(places: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty idle workers wake a host as little as may be; who looks for somebody has it look often again."""
+    monkeypatch.setattr(nearby, "QUIET_AFTER", 3)
+    monkeypatch.setattr(nearby, "LOOK_EVERY", 0.001)
+
+    async def scenario() -> None:
+        caller, pauses = Side(*places), list[float]()
+        loop = asyncio.get_running_loop()
+        call_later = loop.call_later
+
+        def noted(delay: float, callback: Callable[..., object], *given: Any, **more: Any) -> asyncio.TimerHandle:
+            if callback == caller.discovery._look:
+                pauses.append(delay)
+            return call_later(delay, callback, *given, **more)
+
+        monkeypatch.setattr(loop, "call_later", noted)
+        await caller.start()
+        await wait_until_async(lambda: len(pauses) >= 6)
+        assert pauses[:6] == [0.001] * 3 + [0.005] * 3
+        del pauses[:]
+        caller.discovery.look()
+        assert pauses == [0.001]
+        await wait_until_async(lambda: pauses[-1] == 0.005)
+        del pauses[:]
+        await Side(*places).bind(announcement(1, "auth"))
+        await wait_until_async(lambda: caller.found)
+        await wait_until_async(lambda: 0.001 in pauses)
+        await caller.discovery.stop()
 
     run(scenario)
 
