@@ -7,6 +7,7 @@ import contextlib
 import sys
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import lightbus
@@ -20,6 +21,9 @@ PATIENCE = 20.0
 
 LONG = {"timeout": 120}
 """For procedures that run a whole measurement in the worker."""
+
+PORTIONS = 10
+"""Parts in which two things are measured in turn."""
 
 OVERLOAD = 5
 """How many times as many calls are asked for as can be done."""
@@ -78,6 +82,20 @@ async def _with_many_in_flight(count: int) -> float:
     began = time.perf_counter()
     await asyncio.gather(*(calls(count // IN_FLIGHT) for _ in range(IN_FLIGHT)))
     return count // IN_FLIGHT * IN_FLIGHT / (time.perf_counter() - began)
+
+
+def observing_off(count: int) -> dict[str, float]:
+    """Tell how many times as long a call takes with the plugins that observe in the settings, and off."""
+    off = {"enabled": False}
+    settings = {"plugins": {"internal_metrics": off, "opentelemetry": off, "prometheus": off}}
+    observable: Any = lightbus.create(settings, service_name="bench-observable")
+    taken: dict[Any, list[float]] = {bus: [], observable: []}
+    for _ in range(PORTIONS):  # in turn, so that both have the same minute of the machine
+        for each, all_of_it in taken.items():
+            all_of_it += latencies(partial(each.auth.check_password, **CALL), count // PORTIONS)
+    observable.client.close()
+    bare, observed = (percentiles(all_of_it)["p50"] for all_of_it in taken.values())
+    return {"ratio": observed / bare}
 
 
 def threads(count: int) -> dict[str, float]:
@@ -241,6 +259,7 @@ MEASUREMENTS: dict[str, Any] = {
     for function in (
         hello, sync_async, sync_def, async_one, in_flight, threads, events, kept, fire_handler, fire_handler_kept,
         fire_script, fire_script_kept, echo, rss, crowd, overload_async, overload_def,
+        observing_off,
     )
 }  # fmt: skip
 

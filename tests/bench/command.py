@@ -149,6 +149,8 @@ def _environment(root: Path, security: str, package: str) -> dict[str, str]:
         "LIGHTBUS_BUS": f"bench-{secrets.token_hex(4)}",
         "LIGHTBUS_DATA_DIR": str(root / "data"),
         "XDG_RUNTIME_DIR": str(root),
+        "PYTHONDONTWRITEBYTECODE": "",  # users have it compiled: the shell that measures must not decide
+        "PYTHONPYCACHEPREFIX": str(root / "bytecode"),
         "PYTHONPATH": os.pathsep.join(filter(None, [package, str(TESTS), os.environ.get("PYTHONPATH", "")])),
     }
     if package:  # no lines of it are to be counted as covered: its files are gone by then

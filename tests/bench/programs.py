@@ -21,14 +21,14 @@ COUNTS = {
     "threads": 8000, "events_1": 50_000, "events_8": 20_000, "fire_handler": 2000, "fire_script": 2000,
     "kept_1": 50_000, "kept_8": 10_000, "kept_group": 50_000, "kept_each": 10_000, "catch_up": 100_000,
     "fire_many": 100_000, "fire_handler_kept": 2000, "fire_script_kept": 2000, "echo": 200, "cold": 5,
-    "rss": 1000, "crowd": 200, "overload_async": 1000, "overload_def": 1000,
+    "rss": 1000, "crowd": 200, "overload_async": 1000, "overload_def": 1000, "observing_off": 3000,
 }  # fmt: skip
 """How often each measurement does its thing in a round; about a second each."""
 
 LEAST = {
     "in_flight": 1000, "threads": 160, "events_1": 1000, "events_8": 1000, "kept_1": 1000, "kept_8": 1000,
     "kept_group": 3000, "kept_each": 500, "fire_many": 3000, "catch_up": 3000, "call": 100, "rss": 200, "crowd": 200,
-    "overload_async": 200, "overload_def": 200,
+    "overload_async": 200, "overload_def": 200, "observing_off": 500,
 }  # fmt: skip
 """Below these a shortened round would measure its own beginning."""
 
