@@ -50,7 +50,7 @@ except lightbus.UnknownApi:
 
 @pytest.mark.new_interpreters
 def test_client_imports_nothing_of_a_worker(processes: Processes) -> None:
-    """What serves, publishes and listens is a third of the package: who only calls has neither its time nor its memory."""
+    """What serves, publishes and listens is a third of the package: who only calls pays nothing for it."""
     process = processes.python("-c", CALLS_NOBODY)
     assert process.wait() == 0, process.stderr
     modules = {*json.loads(process.stdout)}
