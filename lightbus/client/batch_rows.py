@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from ..config import ApiSettings
 from ..engine.engine import Engine
-from ..events.batcher import Row
-from ..events.event_record import cannot_be_sent, encoded, key_of
+from ..events.event_record import Row, cannot_be_sent, encoded, key_of
 from ..exceptions import DeformError, InvalidEventArguments, LightbusException
 from ..service.api import Event
 from ..tracing import Trace

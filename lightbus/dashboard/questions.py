@@ -9,7 +9,7 @@ from ..cli.support.catalogue import served_apis, split_name
 from ..cli.support.connection import SERVICE, Connection
 from ..cli.support.publishers import ask_each
 from ..core.peers import Peer
-from ..events.events_api import newest_of
+from ..events.newest import newest_of
 from ..exceptions import LightbusException
 
 __all__ = ["MAX_SHOWN", "dead_letters", "describe_api", "event_fate", "history", "oldest_events"]

@@ -25,8 +25,7 @@ from ..wire.envelope import PARTITIONS, Accepted, Error, Fire, Message
 from .backend_listeners import Backends
 from .backend_outbox import BackendOutbox, Keepable
 from .backend_places import AnyPlace, BackendPlace
-from .batcher import Row
-from .event_record import key_of, native_id
+from .event_record import Row, key_of, native_id
 from .partition_turns import TURN_AFTER
 from .publisher import Publisher
 from .together import Together

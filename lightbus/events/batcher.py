@@ -18,11 +18,12 @@ from ..exceptions import JournalError
 from ..message import EventMessage
 from ..recurring import RecurringLog
 from .broadcast import Broadcast
+from .event_record import Row
 from .partition_turns import PartitionTurns
 from .runs import queue_runs
 from .together import Together
 
-__all__ = ["Batcher", "OwnJournal", "Row", "Waiter"]
+__all__ = ["Batcher", "OwnJournal", "Waiter"]
 
 logger = logging.getLogger("lightbus.publishing")
 
@@ -36,9 +37,6 @@ Waiter: TypeAlias = (
     "| Callable[[Topic, Stored | JournalError], None]"
 )
 """Who is told what became of an event; in a message it is noted where it is."""
-
-Row: TypeAlias = tuple[bytes, str | None, float, str]
-"""An event that is fired together with others: record, key, when it was fired, and its id where it was handed off."""
 
 
 class OwnJournal(Protocol):

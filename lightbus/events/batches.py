@@ -16,9 +16,8 @@ from ..service.api import Event
 from ..wire.envelope import Accepted, Batch, Error, Message
 from .backend_places import AnyPlace, BackendPlace
 from .backend_publisher import BackendPublisher
-from .batcher import Row
 from .event_publisher import EventPublisher
-from .event_record import key_of, native_id, record_of
+from .event_record import Row, key_of, native_id, record_of
 from .publisher import Publisher
 
 __all__ = ["hand_off_batch", "newest_places", "publish_batch", "publish_rows"]

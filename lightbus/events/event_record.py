@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..exceptions import DeformError
 from ..message import EventMessage, trace_sent
@@ -11,7 +11,10 @@ from ..tracing import Trace
 from ..wire import codec
 from ..wire.envelope import Record
 
-__all__ = ["EventIds", "cannot_be_sent", "encoded", "key_of", "native_id", "record_of"]
+__all__ = ["EventIds", "Row", "cannot_be_sent", "encoded", "key_of", "native_id", "record_of"]
+
+Row: TypeAlias = tuple[bytes, str | None, float, str]
+"""An event that is fired together with others: record, key, when it was fired, and its id where it was handed off."""
 
 _FIELDS = Record._fields
 

@@ -10,8 +10,7 @@ import pytest
 from lightbus import Api, DeformError, Event, InvalidEventArguments, Parameter, ValidationError
 from lightbus.client.batch_rows import rows_of
 from lightbus.config import ApiSettings
-from lightbus.events.batcher import Row
-from lightbus.events.event_record import EventIds
+from lightbus.events.event_record import EventIds, Row
 from lightbus.tracing import Trace
 from lightbus.wire.envelope import decode_record
 
