@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any
 
 import nats.errors
@@ -28,6 +29,13 @@ CLOSE_TIMEOUT = 2.0
 
 PATIENCE = 10
 """Times `timeout` after which nothing comes any more of what was asked, however many answers that takes."""
+
+PING_EVERY = 2.5
+MOST_PINGS = 1
+"""
+Times `timeout` between two questions whether a server is there, and how many may be unanswered: so what a host leaves
+of a connection that is gone without a word, or hangs, is given up after 5 times `timeout` at most, and dialled anew.
+"""
 
 AGAIN_AFTER = 0.5
 """Seconds after an attempt to connect that failed in which others that want the connection fail at once."""
@@ -97,8 +105,10 @@ class NatsConnection:
             connect_timeout=max(1, round(settings.timeout)),
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.25,  # type: ignore[arg-type,unused-ignore]
+            ping_interval=PING_EVERY * settings.timeout,  # type: ignore[arg-type,unused-ignore]
+            max_outstanding_pings=MOST_PINGS,
             pending_size=0,  # nothing is put by for the time when it is connected again: what is asked fails at once
-            error_cb=self._on_error,
+            error_cb=partial(self._on_client_error, client),
             reconnected_cb=self._on_connected,
             **self._credentials(),
         )
@@ -166,6 +176,11 @@ class NatsConnection:
     async def _on_connected(self) -> None:
         self._last_error = None
         self._failures.over("error")
+
+    async def _on_client_error(self, client: Client, error: Exception) -> None:
+        if not client.is_connected and client._transport is not None:
+            client._transport.close()  # type: ignore[no-untyped-call]  # nats-py leaves it open where nobody answers
+        await self._on_error(error)
 
     async def _on_error(self, error: Exception) -> None:
         if self._last_error is None or not _is_refusal(self._last_error):  # else what follows on that says less

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
+from helpers import wait_until_async
+from helpers.nats_servers import NatsServer
 from lightbus.adapters.nats import connection as module
 from lightbus.adapters.nats.settings import NatsSettings
 from lightbus.exceptions import EventBackendUnreachable
@@ -22,3 +25,25 @@ def test_what_never_comes_back_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
                 await asyncio.Event().wait()
 
     asyncio.run(main())
+
+
+def test_connection_that_is_not_answered_is_dropped() -> None:
+    """And another server is dialled, though the first one's host has closed nothing."""
+
+    async def main(first: NatsServer, second: NatsServer) -> None:
+        connection = module.NatsConnection(NatsSettings(servers=(first.url, second.url), timeout=0.2))
+        client = await connection.client()
+        connected_to = client.connected_url
+        assert connected_to is not None
+        hung, other = (first, second) if connected_to.port == first.port else (second, first)
+        with hung.hanging():
+            await wait_until_async(
+                lambda: client.is_connected and client.connected_url and client.connected_url.port == other.port
+            )
+            async with connection.asking():
+                await client.flush()
+        await connection.close()
+        gc.collect()  # what is left open is found in here
+
+    with NatsServer() as first, NatsServer() as second:
+        asyncio.run(main(first, second))
