@@ -13,6 +13,9 @@ __all__ = ["Figures", "MeasurementFailed", "Programs", "endpoint_of", "first_rep
 
 Figures = dict[str, float]
 
+TESTS = Path(__file__).resolve().parents[1]
+"""A directory without a package `lightbus`: Python looks for modules where it is started first."""
+
 LIMIT = 300.0
 """Seconds for one program; one that takes longer hangs."""
 
@@ -50,8 +53,8 @@ class Programs:
         return max(LEAST.get(measurement, 1), COUNTS[measurement] // self._divisor)
 
     def start(self, name: str, *args: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Process:
-        """Start `python ARGS`, with `env` on top of the environment."""
-        return self._processes.python(*args, cwd=cwd, env={**self._env, **(env or {})}, name=name)
+        """Start `python ARGS`, with `env` on top of the environment; where no other package is in front of its own."""
+        return self._processes.python(*args, cwd=cwd or TESTS, env={**self._env, **(env or {})}, name=name)
 
     def run(self, name: str, *args: str, env: Mapping[str, str] | None = None) -> Figures:
         """Run `python ARGS` to its end and return its result."""
