@@ -1,0 +1,131 @@
+"""What a page does: each action in a real browser, against workers; and by the keyboard alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+
+async def _try_it(page: Any, name: str, kind: str) -> Any:
+    """Open the form of a member of an API; return the card that it is in."""
+    card = page.locator("section.card").filter(has=page.locator("h2.signature", has_text=name))
+    await card.get_by_text(kind, exact=True).click()
+    return card
+
+
+def test_call_and_fire(shop: Any, visit: Any) -> None:
+    """A form made from the schema calls a procedure, shows answer or error, and the code that does the same."""
+
+    async def look(browser: Any) -> None:
+        page = await browser.page()
+        await browser.go(page, "apis/customers")
+        card = await _try_it(page, "check_password", "Try it")
+        await card.get_by_label("user").fill("ada")
+        await card.get_by_label("password").fill("secret")
+        await card.get_by_label("remember").select_option(label="true")
+        await card.get_by_role("button", name="Call", exact=True).click()
+        await card.get_by_text("Answered in").wait_for()
+        assert json.loads(await card.locator("pre.result").inner_text()) is True
+        assert 'bus.customers.check_password(user="ada", password="secret", remember=True)' in await _code(card, "Sync")
+        assert "await bus.customers.check_password.call_async(" in await _code(card, "Async")
+        shell = "lightbus call customers.check_password user=ada password=secret remember=true"
+        assert await _code(card, "CLI") == shell
+        await browser.go(page, "apis/orders")
+        card = await _try_it(page, "show(", "Try it")
+        await card.get_by_label("number").fill("1000")
+        await card.get_by_role("button", name="Call", exact=True).click()
+        await card.get_by_text("KeyError").first.wait_for()
+        card = await _try_it(page, "cancelled(", "Fire it")
+        await card.get_by_label("number").fill("7")
+        await card.get_by_role("button", name="Fire", exact=True).click()
+        await card.get_by_text("Fired in").wait_for()
+
+    visit(shop("customers", "orders"), look)
+
+
+async def _code(card: Any, title: str) -> str:
+    await card.get_by_role("button", name=title, exact=True).click()
+    return str(await card.locator(".code pre").inner_text())
+
+
+def test_follow_an_event(shop: Any, visit: Any) -> None:
+    """Events appear as they are fired; the list waits while it is paused; one is followed to its groups' acks."""
+
+    async def look(browser: Any) -> None:
+        page = await browser.page()
+        await browser.go(page, "events")
+        first = page.locator(".event").first
+        await first.wait_for()
+        await page.get_by_role("button", name="Pause").click()
+        await page.get_by_role("button", name="Go on").wait_for()
+        await first.click()
+        await page.locator(".step.good", has_text="warehouse-reserve").wait_for()
+        await page.get_by_label("Names of events").fill("*.nothing")
+        await page.get_by_label("Names of events").press("Enter")
+        await page.get_by_text("Paused.").wait_for()
+        await page.get_by_label("Event", exact=True).fill("orders.*")
+        await page.get_by_role("button", name="Search").click()
+        await page.get_by_label("Kept events").locator(".event").first.wait_for()
+
+    visit(shop("customers", "orders", "stock", "warehouse", "web"), look)
+
+
+def test_dead_letters_and_groups(shop: Any, visit: Any) -> None:
+    """Dead letters are dropped, and given again, one or all; a group is forgotten, after a question."""
+
+    async def look(browser: Any) -> None:
+        page = await browser.page()
+        await browser.go(page, "dead")
+        letter = page.locator("section.letter").first
+        await letter.get_by_text("the mail server does not know").wait_for()
+        await letter.get_by_role("button", name="Drop").click()
+        await page.get_by_text("Drop: 1 event").wait_for()
+        await page.locator("section.letter").first.wait_for()
+        await page.get_by_role("button", name=re.compile(r"^Retry \d+ events?$")).click()
+        await page.get_by_role("button", name="Yes, do it").click()
+        await page.get_by_text(re.compile(r"^Retry: \d+ event")).wait_for()
+        await browser.go(page, "groups")
+        await page.get_by_role("button", name="mail-thanks").click()
+        await page.get_by_role("heading", name="Members").wait_for()
+        await page.get_by_role("button", name="Forget this group").click()
+        await page.get_by_role("button", name="Cancel").click()
+
+    visit(shop("customers", "orders", "mail", "web"), look)
+
+
+def test_page_that_only_shows(shop: Any, visit: Any) -> None:
+    """Without --allow-actions nothing can be pressed that would change something."""
+
+    async def look(browser: Any) -> None:
+        page = await browser.page()
+        await browser.go(page, "apis/customers")
+        card = await _try_it(page, "find", "Try it")
+        await card.get_by_text("start it with --allow-actions").wait_for()
+        assert await card.get_by_role("button", name="Call", exact=True).is_disabled()
+
+    visit(shop("customers", actions=False), look)
+
+
+def test_keyboard_and_theme(shop: Any, visit: Any) -> None:
+    """Every page is reached by Tab and Enter, focus stays where it is while pages change, and the theme is kept."""
+
+    async def look(browser: Any) -> None:
+        page = await browser.page()
+        await browser.go(page, "overview")
+        await page.keyboard.press("Tab")
+        assert await page.evaluate("document.activeElement.textContent") == "Skip to the page"
+        for title in ("Overview", "APIs", "Events", "Groups", "Dead letters", "Peers", "Journals"):
+            await page.get_by_role("link", name=title, exact=True).focus()
+            await page.keyboard.press("Enter")
+            await page.locator(f"nav a[aria-current]:text-is('{title}')").wait_for()
+        await browser.go(page, "apis")
+        search = page.get_by_label("Search APIs, procedures, events")
+        await search.type("check")
+        await page.get_by_role("link", name="check_password").wait_for()
+        assert await page.evaluate("document.activeElement.value") == "check"
+        await page.get_by_role("button", name="Theme").click()
+        await page.reload()
+        assert await page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+    visit(shop("customers"), look)

@@ -1,0 +1,73 @@
+"""Each page of the dashboard in a real browser, against workers: what it shows, and that everybody can read it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+PAGES = {
+    "overview": "Who uses whom",
+    "service/orders": "orders.place",
+    "apis": "check_password",
+    "apis/orders": "place(email: str",
+    "events": "orders.created",
+    "groups": "mail-thanks",
+    "dead": "the mail server does not know",
+    "peers": "warehouse",
+    "journals": "Where events are kept",
+}
+"""Each page, and what is there to be read once the bus has told."""
+
+EVERYBODY = ("customers", "orders", "stock", "warehouse", "mail", "web")
+
+WIDTHS = (390, 1024, 1920)
+SERIOUS = ("serious", "critical")
+
+
+async def _is_readable(browser: Any, page: Any, path: str, text: str) -> list[str]:
+    """Return what is wrong with a page: what lies beside the screen, and what axe finds."""
+    from axe_playwright_python.async_playwright import Axe
+
+    await browser.go(page, path)
+    await page.get_by_text(text).first.wait_for()
+    found = []
+    if await page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+        found.append("is wider than the screen")
+    told = await Axe().run(page, options={"resultTypes": ["violations"]})
+    for each in told.response["violations"]:
+        if each["impact"] in SERIOUS:
+            found.append(f"{each['id']}: {each['help']}: {[node['html'][:200] for node in each['nodes'][:3]]}")
+    return found
+
+
+@pytest.mark.long
+def test_each_page_can_be_read(shop: Any, visit: Any) -> None:
+    """At three widths, light and dark: it shows what the bus told, fits, and axe-core finds nothing serious."""
+
+    async def look(browser: Any) -> None:
+        wrong: dict[str, list[str]] = {}
+        for number, width in enumerate(WIDTHS):
+            page = await browser.page(width=width, scheme="dark" if number % 2 else "light")
+            for path, text in PAGES.items():
+                if found := await _is_readable(browser, page, path, text):
+                    wrong[f"{path} at {width}"] = found
+            await page.close()
+        assert wrong == {}
+
+    visit(shop(*EVERYBODY), look)
+
+
+def test_nobody_is_on_the_bus(shop: Any, visit: Any) -> None:
+    """Each page of an empty bus says so, and the first one what to do; who comes later appears without a reload."""
+
+    async def look(browser: Any) -> None:
+        page = await browser.page()
+        for path in ("apis", "events", "groups", "dead", "peers", "journals", "service/nobody", "apis/nothing"):
+            await browser.go(page, path)
+        await browser.go(page, "overview")
+        await page.get_by_text("Start a worker").wait_for()
+        browser.start("web")
+        await page.get_by_role("link", name="web", exact=True).wait_for()
+
+    visit(shop(), look)
