@@ -16,7 +16,13 @@ TURN_AFTER = 16
 """Events without a key that go to one partition before the next has its turn, within one tick of the loop."""
 
 TOGETHER = 64
-"""The same of events that are fired together: as many as a listener handles in one turn."""
+"""The same of events that are fired together, or in a crowd: as many as a listener handles in one turn."""
+
+CROWDED = 8
+"""
+Ticks in a row with as many events, from which on they are a crowd: each partition still has its turn soon, and messages
+and rows of the journal are shared by more. A single burst is spread, for listeners that handle several at a time.
+"""
 
 
 class PartitionTurns:
@@ -24,6 +30,9 @@ class PartitionTurns:
 
     def __init__(self) -> None:
         self._turn = int.from_bytes(os.urandom(1), "big")
+        self._after = TURN_AFTER
+        self._crowded = 0
+        """Ticks in a row that were crowded."""
         self._topics: dict[tuple[str, str], list[tuple[bytes, Topic]]] = {}
 
     def topic(self, api: str, event: str, key: str | None, count: int) -> tuple[bytes, Topic]:
@@ -31,13 +40,13 @@ class PartitionTurns:
         topics = self._topics.get((api, event)) or self._make_topics(api, event)
         if key is not None:
             return topics[partition_of(key, PARTITIONS)]
-        return topics[(self._turn + count // TURN_AFTER) % PARTITIONS]
+        return topics[(self._turn + count // self._after) % PARTITIONS]
 
     def spread(self, api: str, event: str, keys: Sequence[str | None], count: int) -> list[tuple[bytes, Topic]]:
         """Return topics of events that are fired together: those of their keys, else of so many in a row the same."""
         topics = self._topics.get((api, event)) or self._make_topics(api, event)
-        turn = self._turn + count // TURN_AFTER
-        self._turn += 1 + len(keys) // TOGETHER
+        turn = self._turn + count // self._after
+        self._turn += _even(len(keys))
         return [
             topics[(turn + number // TOGETHER) % PARTITIONS if key is None else partition_of(key, PARTITIONS)]
             for number, key in enumerate(keys)
@@ -46,8 +55,8 @@ class PartitionTurns:
     def runs(self, api: str, event: str, records: list[bytes], count: int) -> list[tuple[bytes, Topic, list[bytes]]]:
         """Do the same with events without keys; return their records by topic."""
         topics = self._topics.get((api, event)) or self._make_topics(api, event)
-        turn = self._turn + count // TURN_AFTER
-        self._turn += 1 + len(records) // TOGETHER
+        turn = self._turn + count // self._after
+        self._turn += _even(len(records))
         return [
             (*topics[(turn + start // TOGETHER) % PARTITIONS], records[start : start + TOGETHER])
             for start in range(0, len(records), TOGETHER)
@@ -55,7 +64,9 @@ class PartitionTurns:
 
     def end_tick(self, count: int) -> None:
         """Give the next partition its turn, after so many events."""
-        self._turn += 1 + count // TURN_AFTER
+        self._turn += -(-count // self._after) | 1  # odd: so each partition comes first as often as any other
+        self._crowded = self._crowded + 1 if count >= TOGETHER else 0
+        self._after = TOGETHER if self._crowded >= CROWDED else TURN_AFTER
 
     def _make_topics(self, api: str, event: str) -> list[tuple[bytes, Topic]]:
         topics = [
@@ -64,3 +75,9 @@ class PartitionTurns:
         ]
         self._topics[api, event] = topics
         return topics
+
+
+def _even(count: int) -> int:
+    """Return how many partitions so many events take that are fired together, or one more."""
+    partitions = -(-count // TOGETHER)
+    return partitions + partitions % 2

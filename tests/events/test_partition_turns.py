@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
+
+import pytest
+
 from helpers.published import Out, run
 from lightbus.core.partitions import partition_of
-from lightbus.events.partition_turns import TOGETHER, TURN_AFTER, PartitionTurns
+from lightbus.events.partition_turns import CROWDED, TOGETHER, TURN_AFTER, PartitionTurns
 from lightbus.wire import envelope
 from lightbus.wire.envelope import PARTITIONS
 
@@ -43,5 +48,37 @@ def test_events_that_are_fired_together_take_turns() -> None:
     assert [len(those) for _, _, those in runs] == [TOGETHER, TOGETHER, 1, 1]
     assert [record for _, _, those in runs for record in those] == [*records, b"next"]
     first = runs[0][1].partition
-    assert [name.partition for _, name, _ in runs] == [(first + number) % PARTITIONS for number in range(4)]
+    assert [name.partition for _, name, _ in runs] == [(first + number) % PARTITIONS for number in (0, 1, 2, 4)]
     assert all(topic == envelope.event_topic("auth", "seen", name.partition) for topic, name, _ in runs)
+
+
+def test_events_in_a_crowd_share_more() -> None:
+    """Where one tick after another has many, more in a row go to one partition; with the first that has few, fewer."""
+    turns = PartitionTurns()
+
+    def tick(count: int) -> list[int]:
+        """Return how many events in a row went to the same partition."""
+        went = [turns.topic("auth", "seen", None, number)[1].partition for number in range(count)]
+        turns.end_tick(count)
+        return [len(list(those)) for _, those in itertools.groupby(went)]
+
+    assert [tick(2 * TOGETHER) for _ in range(CROWDED)] == [[TURN_AFTER] * (2 * TOGETHER // TURN_AFTER)] * CROWDED
+    assert [tick(2 * TOGETHER + 1), tick(1)] == [[TOGETHER, TOGETHER, 1], [1]]
+    assert tick(2 * TURN_AFTER) == [TURN_AFTER, TURN_AFTER]
+
+
+@pytest.mark.parametrize("count", [1, 16, 17, 64, 65, 100, 128, 1000])
+@pytest.mark.parametrize("together", [False, True])
+def test_all_partitions_have_their_turn(count: int, together: bool) -> None:
+    """Whatever comes in a tick, none is left out, and each is given as many."""
+    turns = PartitionTurns()
+    went: Counter[int] = Counter()
+    for _ in range(CROWDED + 10 * PARTITIONS):
+        if together:
+            for _, name, records in turns.runs("auth", "seen", [b""] * count, 0):
+                went[name.partition] += len(records)
+        else:
+            went.update(turns.topic("auth", "seen", None, number)[1].partition for number in range(count))
+        turns.end_tick(count)
+    assert len(went) == PARTITIONS
+    assert max(went.values()) < 1.3 * min(went.values())
