@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -173,25 +173,32 @@ def test_huge_heads_are_refused() -> None:
 
 
 def test_slow_connections_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who sends nothing, or a head without an end, or no body, is given up; meanwhile others are answered."""
-    monkeypatch.setattr(serving, "HEAD_SECONDS", 0.3)
-    monkeypatch.setattr(answers, "BODY_SECONDS", 0.3)
+    """Who sends nothing, or a head without an end, is given up; one whose head is there is answered."""
+    monkeypatch.setattr(serving, "HEAD_SECONDS", 0.5)
 
-    def attack(port: int) -> tuple[list[bytes], int]:
-        head = f"POST /api/actions/call HTTP/1.1\r\nHost: localhost:{port}\r\n"
-        body = f"{head}Content-Type: application/json\r\nContent-Length: 5\r\nConnection: close\r\n\r\n"
+    def attack(port: int) -> list[bytes]:
         with ExitStack() as stack:
             slow = []
-            for begun in ("", "GET / HT", head, f"{body}1"):
+            for begun in ("", "GET / HT", f"GET / HTTP/1.1\r\nHost: localhost:{port}\r\n"):
                 slow.append(stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60)))
-                slow[-1].sendall(begun.encode())
-            meanwhile = status(get(port, "/login"))
-            return [to_the_end(each) for each in slow], meanwhile
+                with suppress(OSError):  # it was given up before, on a busy machine
+                    slow[-1].sendall(begun.encode())
+            return [to_the_end(each) for each in slow]
 
-    (*silent, no_body), meanwhile = attacked(attack, actions=True)
-    assert silent == [b"", b"", b""]
-    assert status(no_body) == 408
-    assert meanwhile == 200
+    assert attacked(attack) == [b"", b"", b""]
+
+
+def test_slow_bodies_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who sends a body bit by bit is told so; meanwhile others are answered."""
+    monkeypatch.setattr(answers, "BODY_SECONDS", 0.3)
+
+    def attack(port: int) -> list[int]:
+        head = f"POST /api/actions/call HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Type: application/json\r\n"
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as slow:
+            slow.sendall(f"{head}Content-Length: 5\r\nConnection: close\r\n\r\n1".encode())
+            return [status(get(port, "/login")), status(to_the_end(slow))]
+
+    assert attacked(attack, actions=True) == [200, 408]
 
 
 def test_what_a_proxy_says_of_the_client_is_not_believed() -> None:
