@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -100,14 +102,14 @@ def room_of(module: str) -> str:
     return first or "__init__"
 
 
-def imports(source: str, module: str, modules: set[str]) -> Iterator[str]:
+def imports(tree: ast.AST, module: str, modules: set[str]) -> Iterator[str]:
     """
-    Yield the full name of everything that the source imports, inside functions and under TYPE_CHECKING too.
+    Yield the full name of everything that a module imports, inside functions and under TYPE_CHECKING too.
 
     `module` is the importing module's own name (`lightbus.wire.codec`; of a package with `.__init__`),
     `modules` all that exist, to tell `from . import codec`, a module, from a mere name.
     """
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -118,12 +120,12 @@ def imports(source: str, module: str, modules: set[str]) -> Iterator[str]:
                 yield name if name in modules else base
 
 
-def violations(source: str, module: str, modules: set[str]) -> list[str]:
-    """Return a sentence for each import of `module` that the plan does not allow."""
+def violations(names: Iterable[str], module: str) -> list[str]:
+    """Return a sentence for each name that `module` imports and the plan does not allow."""
     own = module.removeprefix("lightbus.")
     room = room_of(own)
     found = []
-    for name in imports(source, module, modules):
+    for name in names:
         top = name.partition(".")[0]
         if top == "lightbus":
             other = room_of(name.removeprefix("lightbus").removeprefix("."))
@@ -155,13 +157,40 @@ SOURCES = package_sources()
 KNOWN = set(SOURCES) | {name.removesuffix(".__init__") for name in SOURCES}
 
 
+class Facts(NamedTuple):
+    """What is looked at of a module: what it imports, the endpoints in it, its sizes, its imports for types."""
+
+    imports: list[str]
+    endpoints: list[str]
+    sizes: list[tuple[str, str, int]]
+    only_for_types: int
+
+
+@functools.cache
+def facts(module: str) -> Facts:
+    """Return those of a module of the package: it is read once for all tests."""
+    source = SOURCES[module].read_text()
+    tree = ast.parse(source)
+    return Facts(
+        imports=[*imports(tree, module, KNOWN)],
+        endpoints=endpoints_in(tree),
+        sizes=[*sizes(tree, module, lines=source.count("\n"))],
+        only_for_types=only_for_types(tree),
+    )
+
+
 @pytest.mark.parametrize("module", SOURCES)
 def test_module_keeps_to_its_floor(module: str) -> None:
     """A module imports from lower floors and its own only, and leaves the world to those who own it."""
-    assert violations(SOURCES[module].read_text(), module, KNOWN) == []
+    assert violations(facts(module).imports, module) == []
 
 
 MADE_UP = {"lightbus.core", "lightbus.core.calls", "lightbus.service", "lightbus.service.api", "lightbus.wire.codec"}
+
+
+def made_up_imports(source: str, module: str) -> Iterator[str]:
+    """Return what the source of a module would import if those made up were all."""
+    return imports(ast.parse(source), f"lightbus.{module}", MADE_UP)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +218,7 @@ MADE_UP = {"lightbus.core", "lightbus.core.calls", "lightbus.service", "lightbus
 )
 def test_checker_sees_violation(module: str, source: str, expected: str) -> None:
     """Each way to break the plan is found and named."""
-    assert violations(source, f"lightbus.{module}", MADE_UP) == [expected]
+    assert violations(made_up_imports(source, module), f"lightbus.{module}") == [expected]
 
 
 @pytest.mark.parametrize(
@@ -206,7 +235,7 @@ def test_checker_sees_violation(module: str, source: str, expected: str) -> None
 )
 def test_checker_lets_good_imports_pass(module: str, source: str) -> None:
     """What the plan allows is not complained of."""
-    assert violations(source, f"lightbus.{module}", MADE_UP) == []
+    assert violations(made_up_imports(source, module), f"lightbus.{module}") == []
 
 
 ENDPOINT = re.compile(r"\b(tcp|ipc|inproc)://")
@@ -218,9 +247,8 @@ CHOOSES_TRANSPORT = {"engine.network", "io.transport"}
 """Who picks the adapter; and an earlier name that is kept for programs that reach inside."""
 
 
-def endpoints_in(source: str) -> list[str]:
+def endpoints_in(tree: ast.AST) -> list[str]:
     """Return the texts of a module, those that describe it left out, in which an endpoint is written."""
-    tree = ast.parse(source)
     described = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in described]
     return [node.value for node in texts if isinstance(node.value, str) and ENDPOINT.search(node.value)]
@@ -229,17 +257,17 @@ def endpoints_in(source: str) -> list[str]:
 @pytest.mark.parametrize("module", [name for name in SOURCES if not name.startswith("lightbus.adapters.")])
 def test_only_adapters_know_transports(module: str) -> None:
     """Nobody else takes an endpoint apart or makes one, and only the engine picks the adapter that does."""
-    source = SOURCES[module].read_text()
     own = module.removeprefix("lightbus.")
     if own not in WRITES_ENDPOINTS:
-        assert endpoints_in(source) == []
+        assert facts(module).endpoints == []
     if own not in CHOOSES_TRANSPORT:
-        assert [name for name in imports(source, module, KNOWN) if name.startswith("lightbus.adapters.zmq")] == []
+        assert [name for name in facts(module).imports if name.startswith("lightbus.adapters.zmq")] == []
 
 
 def test_checker_sees_endpoints() -> None:
     """A text is found wherever it is, in an f-string too; a docstring may name one."""
-    assert endpoints_in('def f(a):\n    """Return tcp://x."""\n    return f"tcp://{a}:1", "ipc"') == ["tcp://"]
+    source = 'def f(a):\n    """Return tcp://x."""\n    return f"tcp://{a}:1", "ipc"'
+    assert endpoints_in(ast.parse(source)) == ["tcp://"]
 
 
 def test_room_without_floor_is_named() -> None:
@@ -307,10 +335,10 @@ CIRCLES: list[set[str]] = []
 """Modules that know each other in a circle, under TYPE_CHECKING too. It only shrinks."""
 
 
-def sizes(source: str, module: str) -> Iterator[tuple[str, str, int]]:
+def sizes(tree: ast.AST, module: str, *, lines: int) -> Iterator[tuple[str, str, int]]:
     """Yield what is measured of a module and all that is in it: the name, what it is, how many."""
-    yield module, "lines of a module", source.count("\n")
-    for node in ast.walk(ast.parse(source)):
+    yield module, "lines of a module", lines
+    for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             yield f"{module}.{node.name}", "lines of a function", (node.end_lineno or 0) - node.lineno + 1
         elif isinstance(node, ast.ClassDef):
@@ -334,16 +362,16 @@ def attributes(method: ast.AST) -> set[str]:
 def giants() -> dict[str, dict[str, int]]:
     """Return what is larger than it should be."""
     found: dict[str, dict[str, int]] = {}
-    for module, path in SOURCES.items():
-        for name, what, count in sizes(path.read_text(), module):
+    for module in SOURCES:
+        for name, what, count in facts(module).sizes:
             if count > MOST[what]:
                 found.setdefault(name, {})[what] = count
     return found
 
 
-def only_for_types(source: str) -> int:
+def only_for_types(tree: ast.AST) -> int:
     """Return how many imports a module has that are carried out only where types are checked."""
-    blocks = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.If)]
+    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If)]
     blocks = [node for node in blocks if "TYPE_CHECKING" in ast.dump(node.test)]
     return sum(isinstance(each, (ast.Import, ast.ImportFrom)) for block in blocks for each in ast.walk(block))
 
@@ -372,9 +400,9 @@ def reachable(module: str, known: dict[str, set[str]]) -> set[str]:
 def knowledge() -> dict[str, set[str]]:
     """Return per module which modules of the package it imports, inside functions and under TYPE_CHECKING too."""
     known: dict[str, set[str]] = {}
-    for module, path in SOURCES.items():
+    for module in SOURCES:
         own = module.removesuffix(".__init__")
-        named = {name.removesuffix(".__init__") for name in imports(path.read_text(), module, KNOWN) if name in KNOWN}
+        named = {name.removesuffix(".__init__") for name in facts(module).imports if name in KNOWN}
         known[own] = {name for name in named if name != own}
     return known
 
@@ -395,7 +423,7 @@ def test_nothing_is_too_large() -> None:
 
 def test_imports_for_types_become_fewer() -> None:
     """Who names a class in an annotation only, and cannot import it, stands on the wrong floor or is in a circle."""
-    found = {module: count for module, path in SOURCES.items() if (count := only_for_types(path.read_text()))}
+    found = {module: count for module in SOURCES if (count := facts(module).only_for_types)}
     assert {module: count for module, count in found.items() if count > SEEN_BY_TYPES_ONLY.get(module, 0)} == {}
     assert SEEN_BY_TYPES_ONLY.keys() - found.keys() == set(), "these have none any more: take them off the list"
 
@@ -410,12 +438,12 @@ def test_no_circles() -> None:
 def test_what_is_measured() -> None:
     """Attributes count once, wherever they are set; imports for types are seen; and circles of any length."""
     source = "class A:\n    def a(self):\n        self.x = self.y = 1\n    def b(self):\n        self.x = 2\n"
-    assert set(sizes(source, "m")) == {
+    assert set(sizes(ast.parse(source), "m", lines=5)) == {
         ("m", "lines of a module", 5),
         ("m.A", "methods of a class", 2),
         ("m.A", "attributes of a class", 2),
         ("m.a", "lines of a function", 2),
         ("m.b", "lines of a function", 2),
     }
-    assert only_for_types("if TYPE_CHECKING:\n    from a import b\n    import c\nimport d") == 2
+    assert only_for_types(ast.parse("if TYPE_CHECKING:\n    from a import b\n    import c\nimport d")) == 2
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}, "e": set()}) == [{"a", "b", "c"}]
