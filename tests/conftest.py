@@ -18,7 +18,6 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from helpers import DOORS, SCALE, Door, Processes, scaled
 from helpers.bytecode import keep_bytecode
@@ -35,22 +34,28 @@ SOURCE = Path(__file__).parents[1] / "lightbus"
 
 TESTS_PER_PROCESSOR = 2
 
-# Without a deadline: a busy machine is not a finding. 100 examples in a plain run, 1000 in the soak.
-settings.register_profile("lightbus", deadline=None, max_examples=scaled(1000, least=20), print_blob=True)
-settings.load_profile("lightbus")
-
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse to test an installed copy that is not what the checkout holds: its result would mislead."""
     if config.pluginmanager.hasplugin("cacheprovider"):
         with suppress(OSError):  # a checkout that may not be written to
             keep_bytecode(config.cache.mkdir("bytecode"))
+    _set_up_hypothesis()
     tested = _tested_package()
     if tested != SOURCE and _sources(tested) != _sources(SOURCE):
         raise pytest.UsageError(
             f"the lightbus installed in {tested.parent} is not the one of this checkout: "
             "install it again (pip install '.[dev]'), or for good (pip install -e '.[dev]')"
         )
+
+
+def _set_up_hypothesis() -> None:
+    # Imported here, where bytecode is kept: pytest compiles all of it with its own assertions, which takes seconds.
+    from hypothesis import settings
+
+    # Without a deadline: a busy machine is not a finding. 100 examples in a plain run, 1000 in the soak.
+    settings.register_profile("lightbus", deadline=None, max_examples=scaled(1000, least=20), print_blob=True)
+    settings.load_profile("lightbus")
 
 
 def pytest_report_header() -> str:
