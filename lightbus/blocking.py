@@ -17,7 +17,7 @@ from .adapters.host.descriptors import descriptors_left
 from .core.registry import Peer
 from .deadline import Deadline
 from .engine.engine import Engine
-from .exceptions import CannotBlockHere, LightbusShutdownInProgress, LightbusTimeout, ProtocolError
+from .exceptions import CannotBlockHere, LightbusShutdownInProgress, LightbusTimeout, ProtocolError, TransportError
 from .ports.transport import BlockingSocket
 from .rpc.request import NeverSent, OutboundRequest, carry_out
 from .wire import envelope
@@ -281,11 +281,17 @@ class BlockingChannel:
     # The pool
 
     def _take(self, line: _Line, outgoing: OutboundRequest) -> BlockingSocket:
-        try:
-            if not self._closed:
-                return line.idle.pop()
-        except IndexError:
-            pass
+        while True:
+            try:  # and no `suppress`: each call comes here
+                if not self._closed:
+                    return line.idle.pop()
+            except IndexError:
+                pass
+            if (taken := self._wait_or_make(line, outgoing)) is not None:
+                return taken
+
+    def _wait_or_make(self, line: _Line, outgoing: OutboundRequest) -> BlockingSocket | None:
+        """Return an idle socket, or one more; None where it turned out that there can be no further one now."""
         with self._room:
             self._waiting_for_room += 1  # first: who puts a socket back from now on says so
             try:
@@ -296,10 +302,13 @@ class BlockingChannel:
             self._sockets += 1
         try:
             return self._connect(line.peer)
-        except BaseException:
+        except BaseException as error:
             with self._room:
                 self._sockets -= 1
-            raise
+                if not isinstance(error, TransportError) or not self._sockets or outgoing.deadline.passed():
+                    raise
+                self._room.wait(LOOK_EVERY)  # others took the last open files just now
+            return None
 
     def _connect(self, peer: Peer) -> BlockingSocket:
         fingerprint = peer.announcement.fingerprint

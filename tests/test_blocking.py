@@ -22,6 +22,7 @@ from lightbus import (
     LightbusShutdownInProgress,
     LightbusTimeout,
     PeerLost,
+    TransportError,
     blocking,
 )
 from lightbus.blocking import BlockingChannel, forbid_in_loop
@@ -129,6 +130,22 @@ def test_calls_share_what_sockets_there_are(bus: BusPath, monkeypatch: pytest.Mo
     assert bus.work.echo(value=2, bus_options=patient) == 2
     assert door_of(bus)._sockets == 2
     line.idle.append(taken)
+
+
+def test_the_last_open_files_were_taken_just_now(bus: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a further socket turns out to be one too many, its call waits for one that is there."""
+
+    def fail(endpoint: str, **options: object) -> None:
+        raise TransportError("Too many open files")
+
+    assert bus.work.echo(value=1) == 1
+    [line] = door_of(bus)._lines.values()
+    taken = line.idle.pop()
+    monkeypatch.setattr(bus.client.engine.transport, "blocking_dealer", fail)
+    [call] = in_threads(1, lambda: bus.work.echo(value=2, bus_options={"timeout": 60}))
+    wait_until(lambda: door_of(bus)._waiting_for_room or line.unsent)
+    line.idle.append(taken)
+    assert call.result(60) == 2
 
 
 def test_a_socket_that_is_not_let_in(bus: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
