@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import hashlib
 import inspect
 import logging
 import time
@@ -12,13 +13,16 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from .engine.turns import Turns
 from .exceptions import InvalidSchedule
 from .service.execution import check_ran, is_cancelled, is_generator, name_of
 from .service.failures import report
 
-__all__ = ["Timetable", "every", "next_beat", "scheduled"]
+__all__ = ["InTurn", "Timetable", "every", "every_in_turn", "next_beat", "scheduled"]
 
 logger = logging.getLogger("lightbus.scheduling")
+
+_LONGEST_NAME = 128
 
 RunUser = Callable[[Callable[..., Any]], Awaitable[Any]]
 
@@ -64,13 +68,56 @@ class Timetable:
             await self._run(run)
 
     async def _run(self, run: RunUser) -> None:
-        try:
-            check_ran(self.function, await run(self.function))
-        except BaseException as error:
-            if is_cancelled():
-                raise  # it is we who are to end
-            text = "The scheduled function %s failed; it runs again at its next time"
-            report(logger, logging.ERROR, error, text, name_of(self.function))
+        await _run(self.function, run)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InTurn:
+    """
+    One function that one worker of the service runs at each beat.
+
+    The beats are the whole multiples of the interval since 1970: the same for all workers, whenever they were started.
+
+    Attributes:
+        function: `def` or `async def`, without arguments.
+        interval: seconds.
+        also_run_immediately: whether it runs at the start, too, where it is this worker's turn then.
+        name: by which the workers speak of it.
+
+    """
+
+    function: Callable[..., Any]
+    interval: float
+    also_run_immediately: bool
+    name: str
+
+    async def follow(self, run: RunUser, turns: Turns) -> None:
+        """Run the function at those beats that are ours, until cancelled."""
+        await turns.join(self.name)
+        last = self._beat_now()
+        if self.also_run_immediately and turns.elects_us(self.name):
+            await turns.run(self.name, last, lambda: _run(self.function, run), self._beat_now)
+        while True:
+            beat = self._beat_now() + 1
+            if beat == last:  # a timer may be early by a little
+                beat += 1
+            await asyncio.sleep(max(0.0, beat * self.interval - time.time()))
+            last = beat
+            if await turns.is_ours(self.name, beat, self.interval):
+                await turns.run(self.name, beat, lambda: _run(self.function, run), self._beat_now)
+
+    def _beat_now(self) -> int:
+        return int(time.time() // self.interval)
+
+
+async def _run(function: Callable[..., Any], run: RunUser) -> None:
+    try:
+        check_ran(function, await run(function))
+    except BaseException as error:
+        if is_cancelled():
+            raise  # it is we who are to end
+        text = "The scheduled function %s failed; it runs again at its next time"
+        report(logger, logging.ERROR, error, text, name_of(function))
 
 
 def next_beat(started: float, now: float, interval: float) -> float:
@@ -91,6 +138,15 @@ def every(function: Callable[..., Any], *, seconds: float, also_run_immediately:
             yield next_beat(started, now, seconds) - now
 
     return Timetable(function=function, waits=waits, also_run_immediately=also_run_immediately)
+
+
+def every_in_turn(function: Callable[..., Any], *, seconds: float, also_run_immediately: bool) -> InTurn:
+    """Return the timetable of a fixed interval of which each beat is run by one worker. Raises InvalidSchedule."""
+    _check_callable(function, "every()")
+    name = f"{getattr(function, '__module__', '')}.{name_of(function)}/{seconds:g}"
+    if len(name.encode()) > _LONGEST_NAME or not name.isprintable() or not {" ", ","}.isdisjoint(name):
+        name = hashlib.blake2b(name.encode(errors="replace"), digest_size=8).hexdigest()
+    return InTurn(function=function, interval=seconds, also_run_immediately=also_run_immediately, name=name)
 
 
 def scheduled(function: Callable[..., Any], job: ScheduleJob, *, also_run_immediately: bool) -> Timetable:

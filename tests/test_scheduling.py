@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightbus import InvalidSchedule, create
-from lightbus.scheduling import Timetable, every, next_beat, scheduled
+from lightbus.scheduling import Timetable, every, every_in_turn, next_beat, scheduled
 
 MOMENTS = st.floats(0, 1e6)
 
@@ -190,3 +190,65 @@ def test_following_a_timetable(immediately: bool, runs: int) -> None:
     """The function runs after each wait, and at once where that was asked for; an exception ends nothing."""
     timetable = Timetable(function=print, waits=lambda: iter([0.0, 0.001, 0.0]), also_run_immediately=immediately)
     assert _follow(timetable) == runs
+
+
+class Turns:
+    """Says whose turn it is: ours, at every second beat."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+        self.ran: list[int] = []
+
+    async def join(self, name: str) -> None: ...
+
+    def elects_us(self, name: str) -> bool:
+        return True
+
+    async def is_ours(self, name: str, beat: int, interval: float) -> bool:
+        self.asked.append(beat)
+        return beat % 2 == 0
+
+    async def run(self, name: str, beat: int, function: Callable[[], Any], now: Callable[[], int]) -> None:
+        await function()
+        self.ran.append(beat)
+
+
+@pytest.mark.parametrize("immediately", [False, True])
+def test_what_is_run_in_turn_is_run_at_those_beats_that_are_ours(immediately: bool) -> None:
+    """Beats are whole multiples of the interval since 1970, each is asked for once, and a failure ends nothing."""
+    turns: Any = Turns()
+    timetable = every_in_turn(print, seconds=0.02, also_run_immediately=immediately)
+
+    async def run(function: Callable[..., Any]) -> None:
+        raise ValueError("as it should")
+
+    async def main() -> None:
+        began = int(time.time() // 0.02)
+        task = asyncio.create_task(timetable.follow(run, turns))
+        while len(turns.ran) < 3:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task])
+        assert turns.asked[0] > began
+        assert turns.asked[-1] <= time.time() / 0.02 + 1
+
+    asyncio.run(main())
+    assert len({*turns.asked}) == len(turns.asked)
+    ours = [beat for beat in turns.asked if beat % 2 == 0]
+    assert turns.ran[immediately:] == ours[: len(turns.ran) - immediately]
+
+
+def test_schedules_that_are_run_in_turn_have_names_that_can_be_told() -> None:
+    """Of the function and the interval; a hash where that could not be announced."""
+    name = every_in_turn(_yields_nothing, seconds=300, also_run_immediately=False).name
+    assert name == f"{__name__}._yields_nothing/300"
+
+    def long() -> None: ...
+
+    long.__qualname__ = "x" * 200
+    assert len(every_in_turn(long, seconds=300, also_run_immediately=False).name) == 16
+    with pytest.raises(InvalidSchedule, match="every\\(\\) runs a function"):
+        every_in_turn(3, seconds=1, also_run_immediately=False)  # type: ignore[arg-type]
+
+
+def _yields_nothing() -> None: ...

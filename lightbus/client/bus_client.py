@@ -263,11 +263,13 @@ class BusClient:
         milliseconds: float = 0,
         microseconds: float = 0,
         also_run_immediately: bool = False,
+        once_per_service: bool = False,
     ) -> Callable[[F], F]:
         """
         Run the decorated function at a fixed interval, without drift, in each worker. Raises InvalidSchedule.
 
-        What it raises is logged, and it runs again at its next time.
+        With `once_per_service` one worker of the service runs it each time, at least once (docs/hooks.md). What it
+        raises is logged, and it runs again at its next time.
         """
         return self._schedules.every(
             seconds=seconds,
@@ -278,6 +280,7 @@ class BusClient:
             milliseconds=milliseconds,
             microseconds=microseconds,
             also_run_immediately=also_run_immediately,
+            once_per_service=once_per_service,
         )
 
     @unknown_keywords_raise(InvalidSchedule)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from ..exceptions import InvalidDeclaration, InvalidSchedule
-from ..scheduling import ScheduleJob, Timetable, every, scheduled
+from ..scheduling import InTurn, ScheduleJob, Timetable, every, every_in_turn, scheduled
 from ..service.execution import close_unused, name_of, runs_on_loop
 from .worker_holder import WorkerHolder
 
@@ -38,19 +38,24 @@ class Schedules:
 
     Attributes:
         timetables: what runs by the clock.
+        in_turn: what one worker of the service runs by the clock.
 
     """
 
     def __init__(self, workers: WorkerHolder) -> None:
         self.timetables: list[Timetable] = []
+        self.in_turn: list[InTurn] = []
         self._workers = workers
         self._background_tasks: list[Awaitable[Any]] = []
 
-    def every(self, *, also_run_immediately: bool = False, **given: float) -> Callable[[F], F]:
+    def every(
+        self, *, also_run_immediately: bool = False, once_per_service: bool = False, **given: float
+    ) -> Callable[[F], F]:
         """
         Run the decorated function at a fixed interval, without drift. Raises InvalidSchedule.
 
-        `given` is the interval, in units that timedelta has.
+        With `once_per_service` in one worker of the service each time. `given` is the interval, in units that timedelta
+        has.
         """
         for unit, count in given.items():
             if isinstance(count, bool) or not isinstance(count, (int, float)):
@@ -65,7 +70,13 @@ class Schedules:
             )
 
         def decorate(function: F) -> F:
-            self._add_timetable(every(function, seconds=interval, also_run_immediately=also_run_immediately))
+            if once_per_service:
+                self.in_turn.append(
+                    every_in_turn(function, seconds=interval, also_run_immediately=also_run_immediately)
+                )
+            else:
+                self.timetables.append(every(function, seconds=interval, also_run_immediately=also_run_immediately))
+            self._workers.change(lambda worker: worker.start_tasks())
             return function
 
         return decorate
@@ -74,7 +85,8 @@ class Schedules:
         """Run the decorated function when a job of the `schedule` library is due. Raises InvalidSchedule."""
 
         def decorate(function: F) -> F:
-            self._add_timetable(scheduled(function, schedule_job, also_run_immediately=also_run_immediately))
+            self.timetables.append(scheduled(function, schedule_job, also_run_immediately=also_run_immediately))
+            self._workers.change(lambda worker: worker.start_tasks())
             return function
 
         return decorate
@@ -96,10 +108,6 @@ class Schedules:
         for coroutine in self.take_background_tasks():
             logger.warning("The background task %s was never run: no worker has started", name_of(coroutine))
             close_unused(coroutine)
-
-    def _add_timetable(self, timetable: Timetable) -> None:
-        self.timetables.append(timetable)
-        self._workers.change(lambda worker: worker.start_tasks())
 
 
 def _no_background_task(given: Any) -> str:

@@ -44,6 +44,7 @@ class WorkerView:
         self.schema = registration.schema
         self.listeners = listening.listeners
         self.timetables = schedules.timetables
+        self.in_turn = schedules.in_turn
         self.take_background_tasks = schedules.take_background_tasks
         self.take_over = unpublished.take_over
         self.load_plugins = plugins.load

@@ -12,6 +12,7 @@ from ..wire.announcement import Announcement
 from ..wire.api_info import ApiInfo
 from .engine import Engine
 from .peer_api import PeerApi
+from .turns import SCHEDULES_API, SchedulesApi
 
 __all__ = ["announcement_of", "api_infos"]
 
@@ -37,12 +38,23 @@ def announcement_of(engine: Engine, apis: Sequence[ApiInfo], endpoints: Endpoint
 
 
 def api_infos(
-    registry: ApiRegistry, schema: Schema, *, serves_calls: bool, kept: Mapping[str, tuple[str, ...]]
+    registry: ApiRegistry,
+    schema: Schema,
+    *,
+    serves_calls: bool,
+    kept: Mapping[str, tuple[str, ...]],
+    schedules: Sequence[str] = (),
 ) -> tuple[ApiInfo, ...]:
-    """Return what is said of each API: those that are registered, and those whose events are `kept` for others."""
+    """
+    Return what is said of each API: those that are registered, and those whose events are `kept` for others.
+
+    And which `schedules` this worker runs in turn with others, as the procedures of an API of their own.
+    """
     registered = registry.names()
+    in_turn = [ApiInfo(name=SCHEDULES_API, procedures=tuple(sorted(schedules)), internal=True)] if schedules else []
     return tuple(
-        ApiInfo(name=api, events=events, keeps=True) for api, events in kept.items() if api not in registered
+        [ApiInfo(name=api, events=events, keeps=True) for api, events in kept.items() if api not in registered]
+        + in_turn
     ) + tuple(
         ApiInfo(
             name=api.meta.name,
@@ -54,5 +66,5 @@ def api_infos(
             best_effort=tuple(sorted(name for name, event in api.events.items() if event.delivery == "best_effort")),
         )
         for api in registry.all()
-        if not isinstance(api, (PeerApi, EventsApi))  # every worker has it: nobody looks for it by name
+        if not isinstance(api, (PeerApi, EventsApi, SchedulesApi))  # every worker has it: nobody looks for it by name
     )

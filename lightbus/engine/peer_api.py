@@ -26,6 +26,7 @@ from ..service.schema import Schema
 from .binding import Binding
 from .engine import Engine
 from .forwarding import refusals
+from .turns import Turns, stats_of
 
 __all__ = ["Parts", "PeerApi"]
 
@@ -57,6 +58,7 @@ class Parts:
     server: Server
     publisher: Publisher
     consumer: Consumer
+    turns: Turns
     why_not_kept: Callable[[], str]
     """Returns why no event can be kept here at the moment, if so."""
     put_by: Callable[[], list[str]]
@@ -121,6 +123,7 @@ class PeerApi(Api):
                 for name, count in sorted(parts.publisher.published.items())
             ],
             "listeners": [_listener(runner) for runner in parts.consumer.runners],
+            "schedules": [*stats_of(parts.turns.counts)],
         }
 
     async def health(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from .. import __about__
 from ..config.features import ALL_FEATURES, Feature
+from ..deadline import Deadline
 from ..events.event_publisher import EventPublisher
 from ..events.events_api import EventsApi
 from ..exceptions import JournalError
@@ -19,6 +20,7 @@ from .advertising import api_infos
 from .assembly import Served, WorkerParts, assemble, published_apis
 from .node import Node
 from .peer_api import PeerApi
+from .turns import SchedulesApi, turns_of
 from .watchdog import Watchdog
 from .worker_tasks import TasksUser, WorkerTasks
 
@@ -68,7 +70,9 @@ class Worker:
         self.parts: WorkerParts | None = None
         self._life = Execution(self.loop, self.engine.executor)
         """What the hooks of this run's start and end share."""
-        self._tasks = WorkerTasks(client, self.engine.executor, on_failure=lambda: self.request_stop(1))
+        self._tasks = WorkerTasks(
+            client, self.engine.executor, on_failure=lambda: self.request_stop(1), turns=lambda: self._parts().turns
+        )
         self._node: Node | None = None
         self.watchdog: Watchdog | None = None
         self._added: list[Listener] = []
@@ -90,6 +94,7 @@ class Worker:
             on_fatal=self._on_fatal,
             on_stopped=self._on_stopped,
             on_kept_changed=lambda: self._spawn(self.api_registered()),
+            turns=turns_of(self.engine, self._join_schedules),
         )
         self._take_over(parts)
         # Before the announcement: what `on_start` prepares is there when the first call comes.
@@ -118,6 +123,7 @@ class Worker:
             self.watchdog.stop()
         if self.parts is not None:
             self.parts.learner.stop()
+            self.parts.turns.stop()
         await node.drain(settings.drain_grace)
         if self.parts is not None:
             await self._finish(self.parts, settings.shutdown_timeout)
@@ -154,7 +160,7 @@ class Worker:
         if self.watchdog is not None:
             self.watchdog.stop()
         self.client.worker_is_gone(self)
-        for name in (PeerApi.Meta.name, EventsApi.Meta.name):
+        for name in (PeerApi.Meta.name, EventsApi.Meta.name, SchedulesApi.Meta.name):
             if name in self.client.api_registry.names():
                 self.client.api_registry.remove(name)
 
@@ -174,6 +180,7 @@ class Worker:
             self.client.schema,
             serves_calls=self._serves_calls,
             kept=self.parts.left_behind.apis(),
+            schedules=self.parts.turns.names,
         )
         await self.parts.presence.advertise(infos)
 
@@ -195,7 +202,16 @@ class Worker:
         """Start the schedules and background tasks that were declared and do not run yet."""
         self._tasks.take_up()
 
+    async def _join_schedules(self) -> None:
+        """Know the other workers, and have them know which schedules this one may run, too."""
+        await self.engine.questions.look_around(Deadline.after(self.engine.config.discovery.wait))
+        await self.api_registered()
+
     # Parts
+
+    def _parts(self) -> WorkerParts:
+        assert self.parts is not None, "schedules run from the start on"
+        return self.parts
 
     @property
     def _serves_calls(self) -> bool:

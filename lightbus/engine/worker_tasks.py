@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 from ..service.execution import Execution, close_unused, is_cancelled, runs_on_loop
 from ..service.failures import report
+from .turns import Turns
 
-__all__ = ["TasksUser", "Timetable", "WorkerTasks"]
+__all__ = ["InTurn", "TasksUser", "Timetable", "WorkerTasks"]
 
 logger = logging.getLogger("lightbus.worker")
 
@@ -24,12 +25,23 @@ class Timetable(Protocol):
         """Run the function whenever it is due, by `run`, for ever."""
 
 
+class InTurn(Protocol):
+    """The same of a function that one worker of the service runs each time."""
+
+    def follow(self, run: Callable[[Callable[..., Any]], Awaitable[Any]], turns: Turns) -> Coroutine[Any, Any, None]:
+        """Run the function whenever it is due and our turn, by `run`, for ever."""
+
+
 class TasksUser(Protocol):
     """Who declares them: the client."""
 
     @property
     def timetables(self) -> Sequence[Timetable]:
         """The schedules that were declared."""
+
+    @property
+    def in_turn(self) -> Sequence[InTurn]:
+        """Those that one worker of the service runs each time."""
 
     def take_background_tasks(self) -> list[Awaitable[Any]]:
         """Return the background tasks that were added, and forget them."""
@@ -43,16 +55,20 @@ class WorkerTasks:
         user: declares what is to run.
         executor: the threads for `def` functions.
         on_failure: is called where one has ended that should not, after it was logged.
+        turns: returns who says whose turn it is, from the start on.
 
     """
 
-    def __init__(self, user: TasksUser, executor: Executor, on_failure: Callable[[], None]) -> None:
+    def __init__(
+        self, user: TasksUser, executor: Executor, on_failure: Callable[[], None], turns: Callable[[], Turns]
+    ) -> None:
         self._user = user
         self._executor = executor
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._followed: list[Timetable] = []
+        self._turns = turns
+        self._followed: list[Timetable | InTurn] = []
         self._runs = False
 
     def start(self) -> None:
@@ -68,6 +84,10 @@ class WorkerTasks:
             if all(each is not timetable for each in self._followed):
                 self._followed.append(timetable)
                 self._add(timetable.follow(self._run))
+        for each in self._user.in_turn:
+            if all(other is not each for other in self._followed):
+                self._followed.append(each)
+                self._add(each.follow(self._run, self._turns()))
         for awaitable in self._user.take_background_tasks():
             task = self._add(self._run_in_background(awaitable))
             task.add_done_callback(partial(_close, awaitable))  # where it is cancelled before it has begun

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
+from typing import Any
 
 import pytest
 import schedule
 
 from helpers import wait_until
 from lightbus import BusPath, InvalidSchedule
+from lightbus.testing import memory_bus
 
 
 def test_schedules_and_background_tasks(bus: BusPath) -> None:
@@ -93,3 +96,51 @@ def test_failing_background_task_stops_the_worker(bus: BusPath, caplog: pytest.L
     wait_until(lambda: not bus.client.is_worker)
     assert bus.client.exit_code == 1
     assert "A background task failed; the worker stops, since it may be half a worker now" in caplog.messages
+
+
+def test_once_per_service() -> None:
+    """Of three workers one runs it; when that one stops, another one does. A worker of another service has its own."""
+    ran: Counter[str] = Counter()
+
+    def worker(name: str, service: str = "shop") -> BusPath:
+        bus = hub.create(service_name=service, process_name=name)
+
+        @bus.client.every(seconds=0.05, once_per_service=True)
+        async def tidy() -> None:
+            ran[name] += 1
+
+        hub.start(bus)
+        return bus
+
+    with memory_bus() as hub:
+        buses = {name: worker(name) for name in ("a", "b", "c")}
+        worker("other", "bank")
+        wait_until(lambda: all(counts_of(each)["left"] or counts_of(each)["ran"] for each in buses.values()))
+        ran.clear()
+        wait_until(lambda: ran.total() >= 20 and ran["other"] > 3)
+        busy = max(buses, key=lambda name: ran[name])
+        stats = {name: counts_of(each) for name, each in buses.items()}
+        assert all(each["left"] for name, each in stats.items() if name != busy)
+        buses.pop(busy).client.close()
+        ran.clear()
+        wait_until(lambda: ran["a"] + ran["b"] + ran["c"] > 3)
+        assert ran[busy] == 0
+
+
+def counts_of(bus: BusPath) -> dict[str, Any]:
+    """Return what a worker has counted of its only schedule."""
+    me = bus.client.engine.identity.instance
+    stats = bus.client.call_rpc_blocking("internal.peer", "stats", {}, {"peer": me})
+    (found,) = stats["schedules"]
+    assert found["name"].endswith("tidy/0.05")
+    return dict(found)
+
+
+def test_once_per_service_runs_at_the_start_too() -> None:
+    """In the only worker that there is."""
+    ran: list[str] = []
+    with memory_bus() as hub:
+        bus = hub.create(service_name="shop")
+        bus.client.every(hours=1, also_run_immediately=True, once_per_service=True)(lambda: ran.append("once"))
+        hub.start(bus)
+        wait_until(lambda: ran == ["once"])

@@ -55,11 +55,11 @@ def test_apis_with_events_are_published() -> None:
 
 
 def test_everybody_may_ask_a_worker() -> None:
-    """About itself and about events."""
+    """About itself, about events, and about schedules that one of a service runs."""
 
     async def test(publishes: BusPath, listens: BusPath) -> None:
         names = [api.meta.name for api in parts_of(publishes).internal_apis]
-        assert names == ["internal.peer", "internal.events"]
+        assert names == ["internal.peer", "internal.events", "internal.schedules"]
 
     run(test)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from helpers import wait_until_async
+from lightbus.engine.turns import Turns
 from lightbus.engine.worker_tasks import WorkerTasks
 
 
@@ -29,11 +30,16 @@ class Declared:
 
     def __init__(self) -> None:
         self.timetables: list[Once] = []
+        self.in_turn: list[Any] = []
         self.background: list[Awaitable[Any]] = []
 
     def take_background_tasks(self) -> list[Awaitable[Any]]:
         taken, self.background = self.background, []
         return taken
+
+
+def _no_turns() -> Turns:
+    raise AssertionError("nothing is run in turn here")
 
 
 def run(scenario: Callable[[Declared, WorkerTasks, list[str]], Awaitable[None]]) -> None:
@@ -42,7 +48,7 @@ def run(scenario: Callable[[Declared, WorkerTasks, list[str]], Awaitable[None]])
     async def main() -> None:
         declared, failures = Declared(), list[str]()
         with ThreadPoolExecutor(2) as executor:
-            tasks = WorkerTasks(declared, executor, lambda: failures.append("failed"))
+            tasks = WorkerTasks(declared, executor, lambda: failures.append("failed"), _no_turns)
             try:
                 await scenario(declared, tasks, failures)
             finally:

@@ -1,0 +1,244 @@
+"""Which worker of a service runs a schedule that only one of them is to run (`every(..., once_per_service=True)`).
+
+At each beat all of them are awake. The rendezvous hash over those that are up and have the schedule says whose turn it
+is. That one tells the others that it has begun, again and again while it takes, and that it is done. Whoever hears of
+no beginning, or hears that the one who began has left, asks the hash again without that one. So each beat is run once
+while they agree on who is there, and at least once in any case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from ..core.partitions import rendezvous
+from ..exceptions import LightbusException
+from ..service.api import Api
+from ..typing import InstanceId
+from .engine import Engine
+from .internal_calls import ask
+
+__all__ = ["SCHEDULES_API", "SchedulesApi", "Tell", "Turns", "stats_of", "turns_of"]
+
+logger = logging.getLogger("lightbus.scheduling")
+
+SCHEDULES_API = "internal.schedules"
+
+GRACE = 5.0
+"""Seconds in which whose turn it is has to say that it has begun: clocks differ, and membership is news for a while."""
+
+RETELL = 3.0
+"""Seconds after which it is said again that a run still takes."""
+
+Tell = Callable[[InstanceId, str, int, bool], Awaitable[object]]
+"""Tells a worker of a schedule, a beat, and whether it is done or has begun. Raises LightbusException."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """What was heard last of a schedule: who began which beat, up to which all are done, and when it was heard."""
+
+    by: InstanceId
+    began: int
+    done: int
+    at: float
+
+
+class Turns:
+    """
+    Only touched from the worker's loop.
+
+    Args:
+        me: our instance id.
+        members: returns the workers of our service that are up and have a schedule, by its name.
+        tell: tells one of them.
+        join: makes known to all of them that we have these schedules.
+
+    Attributes:
+        counts: per schedule how often it `ran` here, how often it was `left` to another one, and how many of those that
+            ran were `taken_over` from one that left or was silent.
+
+    """
+
+    def __init__(
+        self,
+        me: InstanceId,
+        members: Callable[[str], Collection[InstanceId]],
+        tell: Tell,
+        join: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.counts: dict[str, Counter[str]] = {}
+        self._me = me
+        self._members = members
+        self._tell = tell
+        self._join = join
+        self._notes: dict[str, _Note] = {}
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._telling: set[asyncio.Task[None]] = set()
+
+    @property
+    def names(self) -> list[str]:
+        """The schedules that this worker has."""
+        return [*self.counts]
+
+    async def join(self, name: str) -> None:
+        """Return when the others know that we may run this schedule, too, and we know them."""
+        self.counts.setdefault(name, Counter(ran=0, left=0, taken_over=0))
+        await self._join()
+
+    def elects_us(self, name: str) -> bool:
+        """Return whether it would be our turn now, and nobody runs it."""
+        return not self._is_running(name) and self._elected(name, frozenset()) == self._me
+
+    async def is_ours(self, name: str, beat: int, interval: float) -> bool:
+        """Return whether we are to run this beat; it may take until another one has had its time to begin."""
+        silent: set[InstanceId] = set()
+        began = time.monotonic()
+        until, grace_ends = began + max(interval, 2 * GRACE), began + GRACE
+        first = self._elected(name, silent)
+        while not self._is_done(name, beat, interval, began):
+            owner = self._elected(name, silent)
+            is_running = self._is_running(name)
+            if owner == self._me and not is_running:
+                self._count(name, beat, taken_over_from=first)
+                return True
+            now = time.monotonic()
+            if now >= until:
+                break
+            if not is_running and now >= grace_ends and owner is not None:
+                silent.add(owner)
+                grace_ends = now + GRACE
+                continue
+            await self._news(min(until, max(grace_ends, now + RETELL) if is_running else grace_ends) - now)
+        self.counts[name]["left"] += 1
+        return False
+
+    async def run(
+        self, name: str, beat: int, function: Callable[[], Awaitable[object]], now: Callable[[], int]
+    ) -> None:
+        """Run a beat, and keep the others informed; `now` returns the latest beat that is due at the end."""
+        telling = asyncio.get_running_loop().create_task(self._tell_of_a_run(name, beat))
+        try:
+            await function()
+        finally:
+            telling.cancel()
+        done = max(beat, now())
+        self._notes[name] = _Note(self._me, done, done, time.monotonic())
+        self._tell_all(name, done, is_done=True)
+
+    def heard(self, by: InstanceId, name: str, beat: int, *, is_done: bool) -> None:
+        """Take in what another one tells."""
+        if name not in self.counts:
+            return
+        before = self._notes.get(name)
+        done = beat if is_done else before.done if before is not None else beat - 1
+        self._notes[name] = _Note(by, beat, done, time.monotonic())
+        self.wake()
+
+    def wake(self) -> None:
+        """Have those who wait look again: who is there has changed."""
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+
+    def stop(self) -> None:
+        """Tell nobody any more."""
+        for task in self._telling:
+            task.cancel()
+
+    def _elected(self, name: str, silent: Collection[InstanceId]) -> InstanceId | None:
+        return rendezvous(name, {self._me, *self._members(name)} - {*silent})
+
+    def _is_done(self, name: str, beat: int, interval: float, since: float) -> bool:
+        """Whether it is known to be done. What was heard before and is far ahead is of a clock that was set back."""
+        note = self._notes.get(name)
+        if note is None or note.done < beat:
+            return False
+        return note.at >= since or note.done - beat <= 1 + 2 * GRACE / interval
+
+    def _is_running(self, name: str) -> bool:
+        note = self._notes.get(name)
+        if note is None or note.done >= note.began or note.by == self._me:
+            return False
+        return note.by in self._members(name) and time.monotonic() - note.at < 3 * RETELL
+
+    def _count(self, name: str, beat: int, *, taken_over_from: InstanceId | None) -> None:
+        self.counts[name]["ran"] += 1
+        if taken_over_from != self._me:
+            self.counts[name]["taken_over"] += 1
+            logger.info(
+                "The schedule %s is run here this time: %s, whose turn it was, has left or did not begin",
+                name, taken_over_from,
+            )  # fmt: skip
+
+    async def _news(self, seconds: float) -> None:
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.add(future)
+        try:
+            await asyncio.wait([future], timeout=max(seconds, 0.0))
+        finally:
+            self._waiting.discard(future)
+
+    async def _tell_of_a_run(self, name: str, beat: int) -> None:
+        while True:
+            self._tell_all(name, beat, is_done=False)
+            await asyncio.sleep(RETELL)
+
+    def _tell_all(self, name: str, beat: int, *, is_done: bool) -> None:
+        for instance in self._members(name):
+            if instance != self._me:
+                task = asyncio.get_running_loop().create_task(self._tell_one(instance, name, beat, is_done))
+                self._telling.add(task)
+                task.add_done_callback(self._telling.discard)
+
+    async def _tell_one(self, instance: InstanceId, name: str, beat: int, is_done: bool) -> None:
+        try:
+            await self._tell(instance, name, beat, is_done)
+        except LightbusException as error:
+            logger.debug("%s was not told of the schedule %s, and may run it, too: %s", instance, name, error)
+
+
+class SchedulesApi(Api):
+    """`internal.schedules`: what workers of a service tell each other of schedules that one of them runs."""
+
+    class Meta:
+        name = SCHEDULES_API
+        internal = True
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+
+    async def note(self, instance: str, schedule: str, beat: int, done: bool) -> None:
+        """Take in that a worker has begun a beat of a schedule, or is done with all beats up to it."""
+        self._turns.heard(instance, schedule, beat, is_done=done)
+
+
+def stats_of(counts: Mapping[str, Counter[str]]) -> Iterable[dict[str, object]]:
+    """Yield the counts of each schedule in plain values."""
+    for name, count in counts.items():
+        yield {"name": name, **{what: count[what] for what in ("ran", "left", "taken_over")}}
+
+
+def turns_of(engine: Engine, join: Callable[[], Awaitable[None]]) -> Turns:
+    """Return the turns of a worker of this engine."""
+    me = engine.identity
+
+    def members(schedule: str) -> list[InstanceId]:
+        return [
+            peer.instance
+            for peer in engine.snapshot.by_api.get(SCHEDULES_API, ())
+            if peer.announcement.service == me.service
+            and any(info.name == SCHEDULES_API and schedule in info.procedures for info in peer.announcement.apis or ())
+        ]
+
+    async def tell(instance: InstanceId, schedule: str, beat: int, done: bool) -> None:
+        peer = engine.snapshot.peers.get(instance)
+        if peer is not None:
+            kwargs = {"instance": me.instance, "schedule": schedule, "beat": beat, "done": done}
+            await ask(engine, peer, SCHEDULES_API, "note", kwargs)
+
+    return Turns(me.instance, members, tell, join)
