@@ -151,12 +151,11 @@ class Stream:
 
     def page(self, entries: Sequence[Any], through: int, *, trimmed: int = 0) -> int:
         """Record the answer to what was asked for; return how many events were taken."""
-        self.failures = 0
         asked, self._asked = self._asked, None
         aside, self._aside = self._aside, deque()
         if asked is None or asked > self.position:
             return 0  # what waited in front of it was dropped meanwhile: that is to be asked for first
-        before = len(self.ready)
+        before, began = len(self.ready), self.position
         for sequence, previous, record in entries:
             if sequence > self.position:
                 self.ready.append(Entry(sequence, previous, record))
@@ -169,6 +168,7 @@ class Stream:
             self.handled = max(self.handled, self.position)  # what was skipped is not owed any more
         if aside:
             self.live(aside)
+        self.failures = 0 if self.position > began else self.failures + 1
         return len(self.ready) - before
 
     def failed_to_ask(self) -> None:

@@ -187,6 +187,24 @@ def test_one_that_lacks_something_is_waited_for() -> None:
     assert order.next() == (first, 101)
 
 
+def test_one_that_is_said_to_have_more_and_has_not_is_not_waited_for() -> None:
+    """Answers that hold nothing are no better than none: what waits behind them is handed out in the end."""
+    order, (first, second) = streams(3, 0)
+    second.heard_of(2)
+    for _ in range(MAX_FAILURES):
+        order.note(second)
+        assert order.next() is None
+        assert second.wanted() == 0
+        assert second.page([], 0) == 0
+    order.note(second)
+    assert order.next() == (first, 101)
+
+    assert second.wanted() == 0, "it is asked for all the same"
+    assert second.page([[2, 0, b"x"]], 2) == 1
+    order.note(second)
+    assert order.next() == (second, 101)
+
+
 def test_one_that_is_tried_again_holds_nobody_up() -> None:
     """What it has is a repeat, and may come late; what is behind that waits for it."""
     order, (first, second) = streams(1, 2)
