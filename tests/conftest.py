@@ -24,7 +24,7 @@ from helpers.bytecode import keep_bytecode
 from helpers.forking import ForkServer
 from helpers.leaks import RESIDENT, Snapshot, TaskComplaints, recorded_loops
 from helpers.order import side_by_side
-from helpers.surroundings import Surroundings, own_surroundings
+from helpers.surroundings import Surroundings, logging_not_set_up, own_surroundings
 
 # A shell that runs us in the background has us, and all that we start, ignore SIGINT: then no Ctrl-C could be tested.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -105,7 +105,7 @@ def _says_nothing_of_slowness() -> None:
 def surroundings() -> Iterator[Surroundings]:
     """Give the test a bus name, directories and an environment of its own; fail it for what it leaves."""
     asyncio_log, complaints = logging.getLogger("asyncio"), TaskComplaints()
-    with own_surroundings() as made:
+    with logging_not_set_up(), own_surroundings() as made:
         before = Snapshot(made.bus)
         asyncio_log.addHandler(complaints)
         yield made

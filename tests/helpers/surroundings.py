@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import shutil
@@ -14,7 +15,7 @@ import pytest
 
 from .leaks import MARK
 
-__all__ = ["Surroundings", "own_surroundings"]
+__all__ = ["Surroundings", "logging_not_set_up", "own_surroundings"]
 
 SHORT = "/tmp"
 """Where the directories are made: the path of a unix socket has 107 bytes at most, and TMPDIR may be long."""
@@ -46,6 +47,22 @@ class Surroundings:
     def left_files(self) -> list[str]:
         """Return a line for each thing left where temporary files go."""
         return [f"temporary file {path.name}" for path in sorted(self.temporary.iterdir())]
+
+
+@contextmanager
+def logging_not_set_up() -> Iterator[None]:
+    """Have our logger be as new, before and after: a command that is run in this process sets it up for itself."""
+    _reset_logging()
+    try:
+        yield
+    finally:
+        _reset_logging()
+
+
+def _reset_logging() -> None:
+    ours = logging.getLogger("lightbus")
+    ours.handlers[:], ours.propagate = [], True
+    ours.setLevel(logging.NOTSET)
 
 
 @contextmanager

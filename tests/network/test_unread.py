@@ -63,7 +63,8 @@ def test_results_that_nobody_reads(
     worker.wait_for_line(r"A caller has not read while \d+ MiB of results .* was disconnected \(1 so far\)", 60)
     assert len(fetch.call(size=MIB)) == MIB
     assert worker.output.count("A caller has not read") == 1
-    assert memory(worker) - before < MAX_UNREAD + 128 * MIB  # glibc keeps some of what was freed (`io.memory`)
+    # Of 800 MiB. Some come while it is noticed (104 to 283 MiB were seen), and glibc keeps some of what was freed.
+    assert memory(worker) - before < MAX_UNREAD + 300 * MIB
     assert worker.running
 
 
