@@ -431,11 +431,11 @@ def test_a_task_of_the_users_that_exits(
 
     bus.client.register_api(LeavesApi())
     bus.client.start_in_background()
-    for _ in range(2):
-        assert caller.leaves.behind() == "answered"
     stopped_by = {"exits": "SystemExit: 0", "stops the loop": "RuntimeError: Event loop stopped"}[how]
     text = f"The loop was stopped by a task or the handler of a signal ({stopped_by}"
-    wait_until(lambda: caplog.text.count(text) == 2)
+    for number in (1, 2):
+        assert caller.leaves.behind() == "answered"
+        wait_until(lambda number=number: caplog.text.count(text) >= number)  # type: ignore[misc]  # not two in one turn
     assert caller.leaves.behind() == "answered"
     assert bus.client.is_worker
 
