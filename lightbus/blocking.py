@@ -206,9 +206,9 @@ class BlockingChannel:
         """Send the frame through a connection of the pool, and wait in this thread for the reply."""
         line = self._lines.get(peer.announcement.instance) or _lost(peer)
         dealer: BlockingSocket | None = None
+        call_id = next(self._ids)
         try:
             dealer = self._take(line, outgoing)
-            call_id = next(self._ids)
             frame = outgoing.frame(peer, call_id)
             while not dealer.send(frame):
                 self._check(line, outgoing, sent=False)
@@ -220,6 +220,11 @@ class BlockingChannel:
                     dealer = self._one_that_stands(line, dealer)
             self._is_sent(line, outgoing)
             return self._await_reply(dealer, call_id, line, outgoing)
+        except (LightbusTimeout, LightbusShutdownInProgress, KeyboardInterrupt, SystemExit):
+            # Also where it was being sent: Control-C is noticed behind libzmq's own call, when the frame has left.
+            if dealer is not None and dealer.was_used:
+                dealer.send(envelope.encode(Cancel(), call_id))
+            raise
         finally:
             if outgoing in line.unsent:
                 self._is_sent(line, outgoing)
@@ -245,9 +250,6 @@ class BlockingChannel:
                 if reply_id == call_id:
                     return reply
                 self.late_replies += 1  # of a call that this socket served before, and that was given up
-        except (LightbusTimeout, LightbusShutdownInProgress, KeyboardInterrupt, SystemExit):
-            dealer.send(envelope.encode(Cancel(), call_id))
-            raise
         except ProtocolError as error:
             raise ProtocolError(
                 f"{line.peer.announcement} answered {outgoing} with something unreadable: {error}"

@@ -25,6 +25,7 @@ from lightbus import (
     TransportError,
     blocking,
 )
+from lightbus.adapters.zmq.blocking_dealer import BlockingDealer
 from lightbus.blocking import BlockingChannel, forbid_in_loop
 from lightbus.core.registry import Peer
 from lightbus.deadline import Deadline
@@ -270,6 +271,40 @@ def test_interrupted_call(bus: BusPath) -> None:
     wait_until(lambda: bus.work.log() == ["started", "cancelled"])
     assert bus.work.echo(value=1) == 1
     assert door_of(bus)._sockets == 1
+
+
+@pytest.mark.parametrize("used", [True, False], ids=["used", "new"])
+def test_a_call_interrupted_while_it_is_sent(bus: BusPath, monkeypatch: pytest.MonkeyPatch, used: bool) -> None:
+    """Control-C that is noticed just after libzmq has sent the frame cancels the handler, as any other."""
+    if used:
+        assert bus.work.echo(value=1) == 1
+    send = BlockingDealer.send
+    frames: list[bytes] = []
+
+    def interrupted(self: BlockingDealer, frame: bytes) -> bool:
+        really_send = self._send
+
+        def send_and_raise(frame: bytes) -> None:
+            really_send(frame)
+            if not frames:
+                frames.append(frame)
+                wait_until(lambda: _started(bus))
+                raise KeyboardInterrupt
+
+        if b"hold" in frame and not frames:
+            self._send = send_and_raise
+        return send(self, frame)
+
+    monkeypatch.setattr(BlockingDealer, "send", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bus.work.hold(seconds=4)
+    monkeypatch.undo()
+    wait_until(lambda: bus.work.log() == ["started", "cancelled"])
+
+
+def _started(bus: BusPath) -> bool:
+    with ThreadPoolExecutor(1) as other:  # this thread's connection is the one that is interrupted
+        return bool(other.submit(bus.work.log).result() == ["started"])
 
 
 def _answers(bus: BusPath) -> bool:

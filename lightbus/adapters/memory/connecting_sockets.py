@@ -190,9 +190,10 @@ class MemoryBlockingDealer(_ConnectingSocket):
 
     def send(self, frame: bytes) -> bool:
         """Send; False when the connection did not stand, or took no more, within 50 ms."""
+        was_used, self.was_used = self.was_used, True  # first: who is interrupted here may have sent
         with self._changed:
             is_sent = self._changed.wait_for(lambda: self._send(frame), LOOK_EVERY)
-        self.was_used = self.was_used or is_sent
+        self.was_used = was_used or is_sent
         return is_sent
 
     def receive(self, seconds: float) -> bytes | None:

@@ -12,6 +12,9 @@ __all__ = ["BlockingDealer"]
 LOOK_EVERY_MS = 50
 """A blocking receive wakes so often to look whether its peer is still there."""
 
+LINGER_MS = 250
+"""So long a frame that libzmq holds when the socket is closed may take to leave, the end of the process included."""
+
 
 class BlockingDealer:
     """
@@ -24,7 +27,7 @@ class BlockingDealer:
     def __init__(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
         self.endpoint = endpoint
         self.was_used = False
-        """Whether a frame was sent: if none can be any more, the connection broke."""
+        """Whether a frame was sent: if none can be any more, the connection broke. Or may have been: see `send`."""
         self._socket = socket
         self._send, self._receive, _ = compiled(socket)
         self._bundled: list[bytes] = []
@@ -36,11 +39,12 @@ class BlockingDealer:
 
     def send(self, frame: bytes) -> bool:
         """Send; False when the connection did not stand within 50 ms."""
+        was_used, self.was_used = self.was_used, True  # first: pyzmq raises KeyboardInterrupt after libzmq has sent
         try:
             self._send(frame)
         except zmq.Again:
+            self.was_used = was_used
             return False
-        self.was_used = True
         return True
 
     def receive(self, seconds: float) -> bytes | None:
@@ -62,5 +66,5 @@ class BlockingDealer:
         return frame
 
     def close(self) -> None:
-        """Close the socket."""
-        self._socket.close(linger=0)
+        """Close the socket. A CANCEL that libzmq still holds has a moment to leave."""
+        self._socket.close(linger=LINGER_MS)
