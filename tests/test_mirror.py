@@ -28,7 +28,6 @@ YET_WITHOUT = {
     "cli/commands/lag.py",
     "cli/support/completing.py",
     "cli/support/connection.py",
-    "client/made_events.py",
     "contrib/django/outbox/firing.py",
     "contrib/django/outbox/models.py",
     "contrib/django/outbox/relays.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
@@ -28,6 +29,9 @@ class MadeEvents:
         engines: gives them their ids.
         hooks: are run when an event is stored, and behind it when it is fired.
 
+    Attributes:
+        relayed: how many events of an outbox were fired here, by API and name.
+
     """
 
     def __init__(self, firing: Firing, firing_many: FiringMany, engines: EngineHolder, hooks: HookRunner) -> None:
@@ -35,6 +39,9 @@ class MadeEvents:
         self._firing_many = firing_many
         self._engines = engines
         self._hooks = hooks
+        self.relayed: Counter[tuple[str, str]] = Counter()
+        self._storing: set[str] = set()
+        """Ids of the events that are being stored, for hooks that ask."""
 
     def make(self, api_name: str, name: str, kwargs: Kwargs, *, is_ours: bool = False) -> EventMessage:
         """
@@ -63,8 +70,10 @@ class MadeEvents:
         if not self._hooks.is_about("event_sent"):
             yield
             return
-        with self._hooks.around("around_event_sent", event_message=message):
+        with self._noting(message), self._hooks.around("around_event_sent", event_message=message):
+            given = message.kwargs
             self._hooks.run_blocking("before_event_sent", event_message=message)
+            self._check_replaced(message, given)
             yield
 
     @asynccontextmanager
@@ -73,13 +82,43 @@ class MadeEvents:
         if not self._hooks.is_about("event_sent"):
             yield
             return
-        with self._hooks.around("around_event_sent", event_message=message):
+        with self._noting(message), self._hooks.around("around_event_sent", event_message=message):
+            given = message.kwargs
             await self._hooks.run("before_event_sent", event_message=message)
+            self._check_replaced(message, given)
             yield
 
-    def fire_blocking(self, messages: Sequence[EventMessage]) -> None:
-        """Fire events of one name together, in their order. Raises what `BusPath.fire_many` raises."""
+    @contextmanager
+    def _noting(self, message: EventMessage) -> Iterator[None]:
+        self._storing.add(message.id)
+        try:
+            yield
+        finally:
+            self._storing.discard(message.id)
+
+    def _check_replaced(self, message: EventMessage, given: Kwargs) -> None:
+        if message.kwargs is not given:
+            engine, api_name = self._engines.engine, message.api_name
+            event, _, settings, _, _ = self._firing.terms(engine, api_name, message.event_name, None)
+            self._firing.check_replaced(event, message, given, settings)
+
+    def is_storing(self, message: EventMessage) -> bool:
+        """Return whether the hooks run around a message since it is stored: it is fired later, or never."""
+        return message.id in self._storing
+
+    def fire_blocking(self, message: EventMessage) -> None:
+        """Fire an event, with all hooks. Raises what `BusPath.fire` raises."""
+        with self._hooks.around("around_event_sent", event_message=message):
+            given = message.kwargs
+            self._hooks.run_blocking("before_event_sent", event_message=message)
+            self._check_replaced(message, given)
+            self._firing_many.fire_made_blocking([message])
+            self._hooks.run_blocking("after_event_sent", event_message=message)
+
+    def relay_blocking(self, messages: Sequence[EventMessage]) -> None:
+        """Fire events of one name that were stored, in their order. Raises what `BusPath.fire_many` raises."""
         self._firing_many.fire_made_blocking(messages)
+        self.relayed[messages[0].api_name, messages[0].event_name] += len(messages)
         if self._hooks.has("after_event_sent"):
             for message in messages:
                 self._hooks.run_blocking("after_event_sent", event_message=message)

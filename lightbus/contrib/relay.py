@@ -203,7 +203,7 @@ class _Run:
         """Fire events of one name together; where one of them never can be, each by itself."""
         made = self._client.made_events
         try:
-            made.fire_blocking([made.from_record(api, row.event, row.record) for row in rows])
+            made.relay_blocking([made.from_record(api, row.event, row.record) for row in rows])
             fired += [row.number for row in rows]
         except REFUSED as error:
             if len(rows) > 1:

@@ -185,7 +185,7 @@ class PrometheusPlugin(LightbusPlugin):
 
     @contextmanager
     def around_event_sent(self, *, event_message: EventMessage, client: Any) -> Wrap:
-        """Count an event that is fired here."""
+        """Count an event that is fired here, and not one that is put into an outbox: it may be rolled back."""
         error: BaseException | None = None
         try:
             yield
@@ -193,7 +193,8 @@ class PrometheusPlugin(LightbusPlugin):
             error = raised
             raise
         finally:
-            if not event_message.api_name.startswith("internal."):
+            is_kept = error is None and client.made_events.is_storing(event_message)
+            if not is_kept and not event_message.api_name.startswith("internal."):
                 outcome = outcome_of(error)
                 self._metrics.fired.labels(event_message.api_name, event_message.event_name, outcome).inc()
 

@@ -64,6 +64,7 @@ class WorkerCollector(Collector):
         yield from _worker(worker)
         yield from _calls(worker, worker.parts)
         yield from _events(worker.parts)
+        yield _relayed(client)
         yield from _peers(worker)
         yield from _kept(worker, worker.parts)
 
@@ -161,6 +162,15 @@ def _events(parts: WorkerParts) -> Iterator[Metric]:
         for what, family in counted.items():
             family.add_metric(names, queue.counts[what])
     yield from (handled, waiting, stopped, *counted.values())
+
+
+def _relayed(client: Any) -> Metric:
+    family = CounterMetricFamily(
+        "lightbus_outbox_events_relayed", "Events of an outbox that were fired here.", labels=["api", "event"]
+    )
+    for key, count in sorted(client.made_events.relayed.copy().items()):
+        family.add_metric(key, count)
+    return family
 
 
 def _peers(worker: Worker) -> Iterator[Metric]:

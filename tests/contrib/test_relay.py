@@ -160,14 +160,14 @@ def test_bus_that_takes_nothing(
 ) -> None:
     """While nothing can be fired, all waits, and it is said; then it is fired in order."""
     made = bus.client.made_events
-    fire, failures = made.fire_blocking, [relay.LightbusException("the disk is full")] * 3
+    fire, failures = made.relay_blocking, [relay.LightbusException("the disk is full")] * 3
 
     def fails(messages: Any) -> None:
         if failures:
             raise failures.pop()
         fire(messages)
 
-    monkeypatch.setattr(made, "fire_blocking", fails)
+    monkeypatch.setattr(made, "relay_blocking", fails)
     table.add(bus, "first")
     table.add(bus, "second")
     hub.start(bus)

@@ -78,6 +78,25 @@ def test_what_a_caller_sees(hub: MemoryBus, registry: CollectorRegistry, door: D
     wait_until(lambda: value("lightbus_event_handling_duration_seconds_count", handled) == 2)
 
 
+def test_events_of_an_outbox(hub: MemoryBus, registry: CollectorRegistry) -> None:
+    """One that is stored may be rolled back, so it counts when it is relayed; one that cannot be stored is an error."""
+    bus = made(hub, PrometheusPlugin(registry=registry))
+    hub.start(bus)
+    events = bus.client.made_events
+    rolled_back, committed = [events.make("auth", "user_registered", {"username": "sally"}) for _ in range(2)]
+    for message in (rolled_back, committed):
+        with events.storing(message):
+            pass
+    with pytest.raises(OSError, match="no room"), events.storing(rolled_back):
+        raise OSError("no room")
+    events.relay_blocking([committed])
+    event, value = {"api": "auth", "event": "user_registered"}, registry.get_sample_value
+    assert value("lightbus_client_events_fired_total", {**event, "outcome": "ok"}) is None
+    assert value("lightbus_client_events_fired_total", {**event, "outcome": "error"}) == 1
+    assert value("lightbus_outbox_events_relayed_total", event) == 1
+    assert value("lightbus_events_published_total", event) == 1
+
+
 def test_metrics_are_served_while_a_worker_runs(hub: MemoryBus, registry: CollectorRegistry) -> None:
     """With a port, `/metrics` is there from the worker's start to its end."""
     plugin = PrometheusPlugin(registry=registry, port=0)

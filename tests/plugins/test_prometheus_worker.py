@@ -109,6 +109,8 @@ def test_every_metric_is_documented(bus: BusPath, registry: CollectorRegistry) -
     """The page has a row for each metric, with its kind and its labels, and no other."""
     bus.auth.check_password(username="sally")
     bus.auth.user_registered(username="sally")
+    made = bus.client.made_events
+    made.relay_blocking([made.make("auth", "user_registered", {"username": "harry"})])
 
     def families() -> dict[str, tuple[str, str]]:
         found = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -28,9 +29,4 @@ def fire_on_commit(event: BusPath, /, *, using: str | None = None, **kwargs: Any
     """
     made = client_of(event).made_events
     message = made.make(*place_of(event), kwargs)
-
-    def fire() -> None:
-        with made.storing(message):
-            made.fire_blocking([message])
-
-    transaction.on_commit(fire, using=using)
+    transaction.on_commit(partial(made.fire_blocking, message), using=using)

@@ -1,0 +1,73 @@
+"""Events that are made now and fired later: what hooks see of them, and what is counted."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from helpers import Door
+from helpers.doors import SyncDoor
+from lightbus import BusPath, EventMessage, UnknownApi, ValidationError
+
+
+def made(bus: BusPath, **kwargs: Any) -> EventMessage:
+    return bus.client.made_events.make("auth", "user_registered", kwargs, is_ours=True)
+
+
+def store(bus: BusPath, message: EventMessage, door: Door) -> bytes:
+    """Store an event as an outbox does, by a door, and return what is stored."""
+    events = bus.client.made_events
+
+    async def stored() -> bytes:
+        async with events.storing_async(message):
+            return events.record(message)
+
+    if not isinstance(door, SyncDoor):
+        return asyncio.run(stored())
+    with events.storing(message):
+        return events.record(message)
+
+
+def test_hooks_know_that_it_is_stored(bus: BusPath, door: Door) -> None:
+    """Around an event that is put into an outbox a hook can tell that it is not fired, as yet; afterwards no more."""
+    seen = []
+    bus.client.before_event_sent(
+        lambda client, event_message: seen.append(client.made_events.is_storing(event_message))
+    )
+    message = made(bus, username="ada")
+    store(bus, message, door)
+    assert seen == [True]
+    assert not bus.client.made_events.is_storing(message)
+
+
+def test_what_a_hook_puts_in_place_is_checked(bus: BusPath, door: Door) -> None:
+    """Arguments that a hook replaces are completed, and an error in the transaction where they are wrong."""
+    given: list[dict[str, Any]] = [{"username": "eve"}, {"username": 1}]
+
+    def replace(event_message: EventMessage) -> None:
+        event_message.kwargs = given.pop(0)
+
+    bus.client.before_event_sent(replace)
+    events = bus.client.made_events
+    record = store(bus, made(bus, username="ada"), door)
+    assert events.from_record("auth", "user_registered", record).kwargs == {"username": "eve", "age": 18}
+    with pytest.raises(ValidationError):
+        store(bus, made(bus, username="ada"), door)
+
+
+def test_relayed_events_are_counted(served: BusPath) -> None:
+    """By name, behind their firing; one that is fired directly is none of them."""
+    events = served.client.made_events
+    events.fire_blocking(made(served, username="direct"))
+    events.relay_blocking([made(served, username=name) for name in ("ada", "grace")])
+    assert events.relayed == {("auth", "user_registered"): 2}
+    kept = [each.kwargs["username"] for each in served.auth.user_registered.history()]
+    assert kept == ["direct", "ada", "grace"]
+
+
+def test_api_that_is_not_registered_here(bus: BusPath) -> None:
+    """An event of an outbox could not be checked then."""
+    with pytest.raises(UnknownApi, match="not registered in this process"):
+        bus.client.made_events.make("shop", "opened", {}, is_ours=True)
