@@ -21,7 +21,7 @@ DEV, DOCS = EXTRAS["dev"], EXTRAS["docs"]
 TESTING = (
     "pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "coverage", "dockerfile-parse",
     "Django", "fastapi", "flask", "gunicorn", "psycopg[binary]", "SQLAlchemy", "uvicorn", "watchfiles",
-    "opentelemetry-sdk", "prometheus-client",
+    "openapi-spec-validator", "opentelemetry-sdk", "prometheus-client",
 )  # fmt: skip
 
 

@@ -42,6 +42,8 @@ COMMANDS = {
     "dumpschema": ("lightbus.cli.commands.dumpschema", "dumpschema", "Write the schemas of APIs."),
     "schema": ("lightbus.cli.commands.schema", "schema", "Say what changed between schemas, and whom it breaks."),
     "stubs": ("lightbus.cli.commands.stubs", "stubs", "Write the types of what is on the bus, for type checkers."),
+    "asyncapi": ("lightbus.cli.commands.asyncapi", "asyncapi", "Write what is on the bus as an AsyncAPI document."),
+    "openapi": ("lightbus.cli.commands.openapi", "openapi", "Write what is on the bus as an OpenAPI document."),
     "dumpconfigschema": (
         "lightbus.cli.commands.dumpconfigschema",
         "dumpconfigschema",

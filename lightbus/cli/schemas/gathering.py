@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,49 @@ from ...typing import JsonSchema
 from ..support.catalogue import served_apis
 from ..support.connection import Connection
 
-__all__ = ["save", "schemas_of_files", "schemas_of_module", "schemas_on_bus"]
+__all__ = [
+    "DescribedApi",
+    "described_of_files",
+    "described_of_module",
+    "described_on_bus",
+    "save",
+    "schemas_of_files",
+    "schemas_of_module",
+    "schemas_on_bus",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DescribedApi:
+    """
+    An API with what its author says of it.
+
+    Attributes:
+        name: of the API.
+        schema: with docstrings as the descriptions of parameters.
+        version: of its class; None where only the schema is known.
+        doc: the docstring of its class.
+        events: by name what is known of each beside its schema: `version`, `key`, `delivery`.
+        services: who serves it.
+
+    """
+
+    name: str
+    schema: JsonSchema
+    version: int | None = None
+    doc: str = ""
+    events: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    services: tuple[str, ...] = ()
 
 
 async def schemas_on_bus(bus: Connection) -> dict[str, JsonSchema]:
     """Return the schemas of all APIs on the bus; of several versions the latest, with a note on standard error."""
-    found: dict[str, JsonSchema] = {}
+    return {name: api.schema for name, api in (await described_on_bus(bus)).items()}
+
+
+async def described_on_bus(bus: Connection) -> dict[str, DescribedApi]:
+    """Return all APIs on the bus; of several versions the latest, with a note on standard error."""
+    found: dict[str, DescribedApi] = {}
     for api in served_apis(await bus.look_around()):
         if api.is_internal:
             continue
@@ -30,17 +68,30 @@ async def schemas_on_bus(bus: Connection) -> dict[str, JsonSchema]:
             )
         schema = _checked(api.name, await bus.ask(latest, "schema", api=api.name))
         described = await bus.told(latest, "describe", api=api.name)
-        found[api.name] = _with_docs(schema, described.get("procedures", ()))
+        services = {peer.announcement.service for peer in api.peers}
+        found[api.name] = _described(api.name, schema, described, services)
     return found
 
 
 def schemas_of_module(bus: BusPath) -> dict[str, JsonSchema]:
     """Return the schemas of the APIs that a bus module has registered or loaded."""
-    found = {name: bus.schema.get_api_schema(name) for name in bus.schema.api_names}
-    for api in bus.client.api_registry.all():
-        if api.meta.name in found:
-            found[api.meta.name] = _with_docs(found[api.meta.name], describe_api(api)["procedures"])
-    return {name: schema for name, schema in found.items() if not name.startswith("internal.")}
+    return {name: api.schema for name, api in described_of_module(bus).items()}
+
+
+def described_of_module(bus: BusPath) -> dict[str, DescribedApi]:
+    """Return the APIs that a bus module has registered or loaded."""
+    own = {api.meta.name: describe_api(api) for api in bus.client.api_registry.all()}
+    service = bus.client.config.service_name
+    return {
+        name: _described(name, bus.schema.get_api_schema(name), own.get(name, {}), {service} if name in own else ())
+        for name in bus.schema.api_names
+        if not name.startswith("internal.")
+    }
+
+
+def described_of_files(path: Path) -> dict[str, DescribedApi]:
+    """Return what is in a file or a directory that `dumpschema` wrote, as `schemas_of_files` does."""
+    return {name: DescribedApi(name=name, schema=schema) for name, schema in schemas_of_files(path).items()}
 
 
 def schemas_of_files(path: Path) -> dict[str, JsonSchema]:
@@ -68,6 +119,19 @@ def _checked(name: str, schema: Any) -> JsonSchema:
     known = Schema()
     known.add_foreign(name, schema)
     return known.get_api_schema(name)
+
+
+def _described(name: str, schema: JsonSchema, told: Mapping[str, Any], services: Iterable[str]) -> DescribedApi:
+    """Return an API of its schema and of what `describe_api` says; a peer may say less, or nonsense."""
+    version, doc, events = told.get("version"), told.get("doc"), told.get("events")
+    return DescribedApi(
+        name=name,
+        schema=_with_docs(schema, told.get("procedures", ())),
+        version=version if isinstance(version, int) else None,
+        doc=doc if isinstance(doc, str) else "",
+        events={str(each.get("name")): each for each in events or () if isinstance(each, dict)},
+        services=tuple(sorted(services)),
+    )
 
 
 def _with_docs(schema: JsonSchema, procedures: Iterable[Any]) -> JsonSchema:
