@@ -30,9 +30,14 @@ from helpers.surroundings import Surroundings, logging_not_set_up, own_surroundi
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-SOURCE = Path(__file__).parents[1] / "lightbus"
+TESTS = Path(__file__).parent
+SOURCE = TESTS.parent / "lightbus"
 
 TESTS_PER_PROCESSOR = 2
+
+UNMEASURED = {"bench", "chaos", "fuzz", "network"}
+"""Directories whose tests are about what many parts do together, and long: coverage, which takes as much time again,
+is measured by the tests of the parts."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -102,7 +107,22 @@ def _says_nothing_of_slowness() -> None:
 
 
 @pytest.fixture(autouse=True)
-def surroundings() -> Iterator[Surroundings]:
+def _measured(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Have coverage, where it is on, look away from some of the tests, and from the programs that these start."""
+    measuring = sys.modules["coverage"].Coverage.current() if "coverage" in sys.modules else None
+    if measuring is None or request.path.relative_to(TESTS).parts[0] not in UNMEASURED:
+        yield
+        return
+    measuring.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+            patch.delenv(name)
+        yield
+    measuring.start()
+
+
+@pytest.fixture(autouse=True)
+def surroundings(_measured: None) -> Iterator[Surroundings]:
     """Give the test a bus name, directories and an environment of its own; fail it for what it leaves."""
     asyncio_log, complaints = logging.getLogger("asyncio"), TaskComplaints()
     with logging_not_set_up(), own_surroundings() as made:

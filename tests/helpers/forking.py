@@ -43,8 +43,9 @@ class ForkServer:
     """The interpreter that forks. It ends with `close`, or when we end."""
 
     def __init__(self) -> None:
-        env = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTBUS_")}
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("LIGHTBUS_", "COVERAGE_"))}
         env["PYTHONUNBUFFERED"] = "1"
+        more = ["coverage"] if "COVERAGE_PROCESS_START" in os.environ else []
         self._settings = _settings(env)
         self._libc = ctypes.CDLL(None)
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -52,7 +53,7 @@ class ForkServer:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST)
         with theirs:
             self._popen = subprocess.Popen(
-                [sys.executable, str(PROGRAM), str(theirs.fileno())],
+                [sys.executable, str(PROGRAM), str(theirs.fileno()), *more],
                 env=env,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
@@ -91,4 +92,4 @@ class ForkServer:
 
 def _settings(env: Mapping[str, str]) -> dict[str, str]:
     """Return what an interpreter looks at once, when it starts."""
-    return {name: env[name] for name in env if name.startswith(("PYTHON", "LC_", "LANG", "TZ", "LD_", "COVERAGE_"))}
+    return {name: env[name] for name in env if name.startswith(("PYTHON", "LC_", "LANG", "TZ", "LD_"))}

@@ -76,6 +76,8 @@ def become(request: dict[str, Any]) -> None:
         os.close(opened)
     tempfile.tempdir = None
     random.seed()
+    if "COVERAGE_PROCESS_START" in os.environ:
+        importlib.import_module("coverage").process_startup()  # as its hook does where an interpreter starts
 
 
 def program_of(argv: list[str]) -> Callable[[], object]:
@@ -148,7 +150,7 @@ def main() -> None:
     """Import, and be there for requests; in a copy, run what is asked for."""
     with socket.socket(fileno=int(sys.argv[1])) as channel:
         del sys.path[0]  # ours
-        for name in PRELOADED:
+        for name in (*PRELOADED, *sys.argv[2:]):
             importlib.import_module(name)
         gc.collect()
         gc.freeze()  # a copy shares the memory of what it does not look through

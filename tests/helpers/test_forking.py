@@ -7,6 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
+import coverage
 import pytest
 
 from helpers import Processes
@@ -110,6 +111,19 @@ def test_a_copy_ends_as_a_new_interpreter_does(processes: Processes, anew: Proce
         process = each.python("-c", code)
         told.append((process.wait(), process.stdout, OBJECTS.sub("", process.stderr)))
     assert told[0] == told[1]
+
+
+def test_a_copy_is_measured_where_its_environment_asks_for_it(processes: Processes, tmp_path: Path) -> None:
+    """Coverage notes what ran in it, as it does in a new interpreter that has its hook."""
+    settings = tmp_path / "measured.ini"
+    settings.write_text(f"[run]\nparallel = true\ndata_file = {tmp_path / 'found'}\nsource_pkgs = lightbus\n")
+    code = "from lightbus.phrases import with_article; with_article('int')"
+    process = processes.python("-c", code, env={"COVERAGE_PROCESS_START": str(settings)})
+    assert process.wait() == 0, process.report()
+    [found] = tmp_path.glob("found.*")
+    data = coverage.CoverageData(str(found))
+    data.read()
+    assert [Path(name).name for name in data.measured_files() if data.lines(name)] == ["phrases.py"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there are no copies elsewhere")
