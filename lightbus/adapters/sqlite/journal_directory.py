@@ -11,7 +11,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -104,7 +104,17 @@ class JournalDirectory:
 
     def open_those_of(self, api: str) -> tuple[list[Journal], list[Path]]:
         """Return the journals that have anything of an API and that nobody holds, and the files of others."""
-        wanted = [file for file in self._files() if api in apis_in(file)]
+        return self._open_free([file for file in self._files() if api in apis_in(file)])
+
+    def open_those_knowing(self, group: str, apis: Container[str]) -> tuple[list[Journal], list[Path]]:
+        """Return the journals that know a group of one of these APIs and that nobody holds, and the files of others."""
+
+        def knows(file: Path) -> bool:
+            return any(each.name == group and each.api in apis for each in _groups_in(file))
+
+        return self._open_free([file for file in self._files() if knows(file)])
+
+    def _open_free(self, wanted: list[Path]) -> tuple[list[Journal], list[Path]]:
         journals = list(self._free(lambda file: file not in wanted))
         return journals, [file for file in wanted if file not in {journal.path for journal in journals}]
 
@@ -141,12 +151,9 @@ class JournalDirectory:
         """Return the groups that any journal of the service knows, whoever holds it: the earliest creation counts."""
         found: dict[tuple[str, str], KnownGroup] = {}
         for file in self._files():
-            with contextlib.suppress(*DAMAGED), contextlib.closing(_read_only(file)) as connection:
-                offset = offset_of(dict(connection.execute("SELECT key, value FROM about")))
-                for row in connection.execute("SELECT * FROM groups"):
-                    group = group_of_row(row, offset)
-                    known = found.get((group.api, group.name))
-                    found[group.api, group.name] = group if known is None else _merged(known, group)
+            for group in _groups_in(file):
+                known = found.get((group.api, group.name))
+                found[group.api, group.name] = group if known is None else _merged(known, group)
         return list(found.values())
 
     def _files(self) -> list[Path]:
@@ -268,6 +275,15 @@ def _looks(file: Path) -> tuple[int, int]:
 
 def _read_only(file: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=1.0)
+
+
+def _groups_in(file: Path) -> list[KnownGroup]:
+    """Return the groups that a journal knows, whoever holds it: those that could be read. It changes nothing."""
+    found: list[KnownGroup] = []
+    with contextlib.suppress(*DAMAGED), contextlib.closing(_read_only(file)) as connection:
+        offset = offset_of(dict(connection.execute("SELECT key, value FROM about")))
+        found += (group_of_row(row, offset) for row in connection.execute("SELECT * FROM groups"))
+    return found
 
 
 def _merged(one: KnownGroup, other: KnownGroup) -> KnownGroup:

@@ -153,8 +153,8 @@ async def _all(bus: Connection, group: str) -> list[tuple[str, dict[str, Any]]]:
             )
     if group and not found:
         groups = await groups_on_bus(bus)
-        if group not in {each["name"] for each in groups}:
-            raise no_such_group(group, groups)
+        if group not in (names := {each["name"] for each in groups}):
+            raise no_such_group(group, names)
     return sorted(found, key=lambda pair: float(pair[1]["died_at"]))
 
 

@@ -11,13 +11,13 @@ import click
 
 from ...adapters.sqlite.group_table import KnownGroup
 from ...adapters.sqlite.journal import Journal
-from ...adapters.sqlite.journal_directory import JournalDirectory, apis_in
+from ...adapters.sqlite.journal_directory import apis_in
 from ...deadline import Deadline
 from ...engine.event_backends import movable_backend
-from ...events.journal_set import directory_of
 from ...exceptions import EventBackendError, InvalidConfiguration, NotReachable
 from ...ports.moving import BackendMove, MovableBackend
 from ..support.connection import Connection, on_bus
+from ..support.local_journals import directories, journal_directory, place
 from ..support.options import ClientOptions, client_options
 
 __all__ = ["events"]
@@ -70,7 +70,7 @@ async def _to_backend(bus: Connection, api: str, target: BackendMove) -> None:
         journals: list[Journal] = []
         held: list[Path] = []
         groups: dict[str, KnownGroup] = {}
-        for directory in _directories(bus):
+        for directory in directories(bus):
             free, others = directory.open_those_of(api)
             for journal in free:
                 opened.callback(journal.close)
@@ -79,7 +79,7 @@ async def _to_backend(bus: Connection, api: str, target: BackendMove) -> None:
         if held:
             raise _in_use(api, held)
         if not journals:
-            bus.output.note(f"No journal on this host has events of {api} (in {_place(bus)}).")
+            bus.output.note(f"No journal on this host has events of {api} (in {place(bus)}).")
         total = sum(journal.size[0] for journal in journals)
         with bus.output.progress(f"Moving {api}", total) as advance:
             moved = await move_to_backend(journals, groups, target, api, _counting(advance))
@@ -119,7 +119,7 @@ async def _refuse_where_used(bus: Connection, api: str, source: BackendMove) -> 
 
 def _target(bus: Connection, api: str, service: str | None, opened: ExitStack) -> Journal:
     """Return the journal that the events go to, which nobody has in use: the one that an earlier attempt has begun."""
-    root = _place(bus)
+    root = place(bus)
     if service is None:
         known = sorted({path.parent.name for path in root.glob("*/*.sqlite") if api in apis_in(path, even_empty=True)})
         if len(known) != 1:
@@ -129,7 +129,7 @@ def _target(bus: Connection, api: str, service: str | None, opened: ExitStack) -
                 "Say so: --service NAME, as the service that publishes the API is called"
             )
         service = known[0]
-    directory = _directory(bus, root / service)
+    directory = journal_directory(bus, root / service)
     journals, held = directory.open_those_of(api)
     for journal in journals:
         opened.callback(journal.close)
@@ -147,19 +147,6 @@ def _in_use(api: str, files: list[Path]) -> NotReachable:
         "takes over what other services of its host have left. Stop the workers of this bus on this host, lightbus "
         f"peers shows them. {AGAIN}"
     )
-
-
-def _place(bus: Connection) -> Path:
-    return directory_of(bus.client.config, bus.name)
-
-
-def _directories(bus: Connection) -> list[JournalDirectory]:
-    return [_directory(bus, path) for path in sorted(_place(bus).glob("*/"))]
-
-
-def _directory(bus: Connection, path: Path) -> JournalDirectory:
-    durability = bus.client.config.journal.durability
-    return JournalDirectory(path, host=bus.client.engine.identity.host, durability=durability)
 
 
 def _counting(advance: Callable[[int, str], None]) -> Callable[[int], None]:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
+from typing import Any
+
 import click
 
+from ...exceptions import NotReachable
 from ..support.connection import Connection, on_bus
+from ..support.local_journals import forget_here, groups_here
 from ..support.options import ClientOptions, client_options
 from ..support.output import Cell, Column, ago
 from ..support.publishers import ask_publishers, code_of, groups_on_bus, no_such_group, nothing_shown
@@ -47,8 +53,9 @@ def list_groups(options: ClientOptions, api: str) -> None:
 def remove(options: ClientOptions, group: str, api: str) -> None:
     """Forget a group at every publisher: nothing is kept for it any more.
 
-    A group whose processes still run is created anew as soon as they join, and begins with what comes then. The exit
-    code is 3 where somebody does not answer, so that it may not be forgotten everywhere.
+    Also in the journals of this host that no worker serves: it needs none. A group whose processes still run is created
+    anew as soon as they join, and begins with what comes then. The exit code is 3 where somebody does not answer, so
+    that it may not be forgotten everywhere.
     """
     on_bus(options, lambda bus: _remove(bus, group, api))
 
@@ -82,14 +89,44 @@ async def _list(bus: Connection, api: str) -> int:
 
 
 async def _remove(bus: Connection, name: str, api: str) -> int:
-    found = [group for group in await groups_on_bus(bus, api) if group["name"] == name]
-    if not found:
-        raise no_such_group(name, await groups_on_bus(bus))
-    for each in sorted({group["api"] for group in found}):
-        answers = await ask_publishers(bus, "remove_group", api=each, group=name)
-        count = sum(bool(answer) for _, answer in answers)
-        if bus.output.as_json:
-            bus.output.record({"api": each, "group": name, "publishers": count})
-        else:
-            bus.output.line(f"{name} of {each} is forgotten by {count} publishers")
-    return code_of(bus)
+    """Have the publishers forget a group, and the journals of this host that none of them serves."""
+    there, nobody = await _groups_there(bus)
+    here = await asyncio.to_thread(groups_here, bus)
+    known = {*((group["api"], group["name"]) for group in there), *((group.api, group.name) for group in here)}
+    if nobody is not None and not known:
+        raise nobody
+    apis = {each for each, group in known if group == name and api in ("", each)}
+    if not apis:
+        raise no_such_group(name, (group for _, group in known))
+    publishers = Counter({each: await _forgotten_by(bus, each, name) for each in apis if nobody is None})
+    journals, held = await asyncio.to_thread(forget_here, bus, name, apis)
+    for each in sorted(apis):
+        _say_removed(bus, each, name, publishers[each], journals[each])
+    if nobody is None or not held:
+        return code_of(bus)
+    bus.output.note(
+        f"Not forgotten in {', '.join(map(str, held))}: a process that does not answer has it in use. "
+        "End that, and run the command again."
+    )
+    return NotReachable.exit_code
+
+
+async def _groups_there(bus: Connection) -> tuple[list[dict[str, Any]], NotReachable | None]:
+    """Return the groups that publishers know, and the error where nobody is on the bus."""
+    try:
+        return await groups_on_bus(bus), None
+    except NotReachable as error:
+        return [], error
+
+
+async def _forgotten_by(bus: Connection, api: str, name: str) -> int:
+    return sum(bool(answer) for _, answer in await ask_publishers(bus, "remove_group", api=api, group=name))
+
+
+def _say_removed(bus: Connection, api: str, name: str, publishers: int, journals: int) -> None:
+    if bus.output.as_json:
+        bus.output.record({"api": api, "group": name, "publishers": publishers, "journals": journals})
+        return
+    where = [f"by {publishers} publishers"] if publishers else []
+    where += [f"in {journals} journals of this host that no worker serves"] if journals else []
+    bus.output.line(f"{name} of {api} is {'forgotten ' + ' and '.join(where) if where else 'not forgotten'}")

@@ -38,7 +38,7 @@ async def _lag(bus: Connection, name: str | None) -> int:
     every = await groups_on_bus(bus)
     found = [group for group in every if name in (None, group["name"])]
     if name is not None and not found:
-        raise no_such_group(name, every)
+        raise no_such_group(name, (group["name"] for group in every))
     if bus.output.as_json:
         for group in found:
             bus.output.record(_fields(group))

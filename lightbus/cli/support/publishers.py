@@ -70,7 +70,7 @@ async def groups_on_bus(bus: Connection, api: str = "") -> list[dict[str, Any]]:
     return sorted(found, key=lambda each: (each["api"], each["name"], each["publisher"], each["instance"]))
 
 
-def no_such_group(name: str, groups: Iterable[dict[str, Any]]) -> NotReachable:
-    """Return the error for a group that nobody knows."""
-    there = ", ".join(sorted({group["name"] for group in groups})) or "none"
+def no_such_group(name: str, known: Iterable[str]) -> NotReachable:
+    """Return the error for a group that nobody knows, with the names of those that are."""
+    there = ", ".join(sorted({*known})) or "none"
     return NotReachable(f"No publisher knows the group '{name}'. There are: {there}.")

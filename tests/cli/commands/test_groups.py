@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from helpers import wait_until
+from helpers.journals import group
+from lightbus.adapters.sqlite.journal_directory import JournalDirectory
+from lightbus.config import load_config
+from lightbus.events.journal_set import directory_of
 
 if TYPE_CHECKING:
+    from helpers.surroundings import Surroundings
+
     from ..conftest import Commands
 
 
@@ -51,7 +57,7 @@ def test_groups_and_what_was_set_aside(commands: Commands) -> None:
     assert (behind["lag"], behind["members"]) == (1, 0)
     found = [each["text"] for each in commands.json("doctor", code=1) if each["check"] == "groups"]
     assert any("shop-greeter of auth at auth" in text and "1 events to handle and no process" in text for text in found)
-    assert "shop-greeter of auth is forgotten by 1 publishers" in commands.text("groups", "remove", "shop-greeter")
+    assert "shop-greeter of auth is forgotten by 1 publishers\n" in commands.text("groups", "remove", "shop-greeter")
     error = commands.run("lag", "shop-greeter", code=3).stderr
     assert "No publisher knows the group 'shop-greeter'. There are: mail-fails." in error
 
@@ -72,3 +78,26 @@ def test_publishers_that_do_not_answer(commands: Commands) -> None:
             assert f"{claim}, as far as anybody answers." in stderr
     finally:
         auth.signal(signal.SIGCONT)
+
+
+def test_a_group_is_forgotten_without_a_worker(commands: Commands, surroundings: Surroundings) -> None:
+    """What waits in this host's journals for a worker is not kept for it any more; what is in use is named."""
+    place = directory_of(load_config(service_name="cli"), surroundings.bus)
+    nobody = commands.run("groups", "remove", "mail", "--wait", "0.2", code=3).stderr
+    assert "Nobody is on the bus" in nobody
+    for service, names in (("one", ("mail", "audit")), ("two", ("mail",))):
+        journal = JournalDirectory(place / service, host="h").open_own()
+        for name in names:
+            journal.groups.save(group(name))
+        journal.close()
+    error = commands.run("groups", "remove", "mial", "--wait", "0.2", code=3).stderr
+    assert "No publisher knows the group 'mial'. There are: audit, mail." in error
+    assert commands.json("groups", "remove", "mail", "--wait", "0.2") == [
+        {"api": "auth", "group": "mail", "publishers": 0, "journals": 2}
+    ]
+    used = JournalDirectory(place / "one", host="h").open_own()
+    error = commands.run("groups", "remove", "audit", "--wait", "0.2", code=3).stderr
+    assert f"Not forgotten in {used.path}: a process that does not answer has it in use." in error
+    used.close()
+    text = commands.text("groups", "remove", "audit", "--wait", "0.2")
+    assert text == "audit of auth is forgotten in 1 journals of this host that no worker serves\n"

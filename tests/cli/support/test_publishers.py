@@ -95,7 +95,7 @@ def test_groups_on_the_bus() -> None:
 
 def test_a_group_that_nobody_knows() -> None:
     """It is said which there are."""
-    assert str(no_such_group("mial", [{"name": "mail"}, {"name": "audit"}, {"name": "mail"}])) == (
+    assert str(no_such_group("mial", ["mail", "audit", "mail"])) == (
         "No publisher knows the group 'mial'. There are: audit, mail."
     )
     assert str(no_such_group("mail", [])).endswith("There are: none.")
