@@ -65,11 +65,17 @@ class BatchQueue(ListenerQueue):
         return stream in self._retries or stream.is_next_possibly_delivered
 
     def give_back(self, whose: Whose) -> None:
-        """Leave a turn to whoever takes the next one."""
+        """
+        Leave a turn to whoever takes the next one: he finds the same stream.
+
+        It keeps its place. Behind the others, two journals could send each other there for ever, one of whose events
+        the next comes alone, and the other's not.
+        """
         stream, _, order = whose
         if order is not None:
             order.note(stream)
-            self.queue(order)
+            order.queued = True
+            self._runnable.appendleft(order)
         else:
             stream.queued = True
             self._runnable.appendleft(stream)

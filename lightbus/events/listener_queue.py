@@ -127,9 +127,9 @@ class ListenerQueue:
             order.forget(stream)
             self.queue(order)  # others may have waited for it
         if self._retries.pop(stream, None) is not None:
-            self._at_hand.pop(stream.key, None)
             stream.put_back()
             stream.owner.retry(stream)
+            self._leave(stream)
 
     def skip(self, stream: Stream, sequence: int) -> None:
         """Drop what waits of a stream up to a sequence: it was handled elsewhere."""

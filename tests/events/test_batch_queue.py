@@ -104,6 +104,24 @@ def test_what_somebody_else_may_have_begun(waiting: Waiting) -> None:
     assert waiting.queue.comes_alone(waiting.streams[1])
 
 
+def test_a_turn_that_is_left_to_another_keeps_its_place() -> None:
+    """Two journals, of one of which the next event comes alone, do not give way to each other for ever."""
+    queue, source = BatchQueue(replace(listener(print), batch=100)), Source()
+    together, alone = (Stream((journal, "seen", 0), source, cursor=0) for journal in "jk")
+    alone.possibly_delivered = 1
+    for stream in (together, alone):
+        stream.order, stream.watermark = Order(), Watermark(float("inf"))
+        stream.live([[1, 0, b"abc"]])
+        queue.ready(stream, 1, 3)
+    for first in (together, alone):
+        whose = queue.next()
+        assert whose is not None
+        assert whose[0] is first
+        queue.give_back(whose)
+        if first is together:
+            assert [chunk.stream for chunk in queue.take_batch()] == [together]
+
+
 def test_what_waits_behind_one_that_is_tried_again(waiting: Waiting) -> None:
     """It is kept until that one is done, and forgotten with its stream."""
     waiting.put(0, 1, 2, 3)

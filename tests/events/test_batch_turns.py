@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import math
+import random
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -12,12 +14,16 @@ from typing import Any
 import pytest
 
 from helpers import MS, wait_until_async
-from helpers.listeners import Context, feeder, give, listener
+from helpers.listeners import Context, Source, feeder, give, listener
+from lightbus.core.ordering import Order, Watermark
 from lightbus.core.streams import Stream
 from lightbus.events import delivery as delivery_module
+from lightbus.events.listener_queue import ListenerQueue
 from lightbus.events.listener_runner import ListenerRunner
 from lightbus.listener import BatchFailed, OnError
 from lightbus.message import EventMessage
+from lightbus.wire import envelope
+from lightbus.wire.envelope import Record
 
 LONG = 30.0
 """Seconds that no test comes to."""
@@ -73,6 +79,25 @@ def run(
         await runner.stop(5.0)
 
     asyncio.run(main())
+
+
+class Confirms(Source):
+    """Where streams come from: what was handled is confirmed when told to."""
+
+    def __init__(self, queue: ListenerQueue) -> None:
+        super().__init__()
+        self._queue = queue
+        self._told: list[Stream] = []
+
+    def ack(self, stream: Stream) -> None:
+        self._told.append(stream)
+
+    def confirm(self) -> None:
+        told, self._told = self._told, []
+        for stream in told:
+            if (sequence := stream.to_tell()) is not None:
+                stream.was_confirmed(sequence)
+                self._queue.go_on(stream)
 
 
 def fail(messages: list[EventMessage]) -> None:
@@ -319,6 +344,38 @@ def test_what_somebody_else_may_have_begun_comes_alone() -> None:
         assert feeder(runner).source.started == [(1, 2), (2, 2)]
 
     run(handles, test, batch_wait=LONG)
+
+
+@pytest.mark.parametrize("is_merged", [True, False])
+@pytest.mark.parametrize("seed", range(5))
+def test_journals_of_publishers_that_died(form: str, seed: int, *, is_merged: bool) -> None:
+    """Whatever of several journals comes alone, and whenever it comes and is confirmed: all of it is handled."""
+    chance = random.Random(seed)
+    handles = Handles()
+
+    async def test(runner: ListenerRunner, context: Context) -> None:
+        source = Confirms(runner.queue)
+        streams: list[Stream] = []
+        for journal in range(3):
+            order: Order[Stream] | None = Order() if is_merged else None
+            for partition in range(3):
+                key = (str(journal), "seen", partition)
+                streams.append(stream := Stream(key, source, cursor=0, possibly_delivered=chance.choice([0, 20, 1000])))
+                stream.order, stream.watermark = order, Watermark(math.inf)
+        rows = [(chance.choice(streams), sequence) for sequence in range(1, 1001)]
+        for stream, sequence in rows:
+            record = envelope.encode_record(Record(f"{sequence}", 1, 0.5, {}))
+            stream.live([[sequence, stream.position, record]])
+            runner.queue.ready(stream, 1, len(record))
+            if chance.random() < 0.2:
+                await asyncio.sleep(0)
+            if chance.random() < 0.1:
+                source.confirm()
+        await wait_until_async(lambda: source.confirm() or runner.handled == 1000)
+        assert (runner.queue.backlog, runner.queue.backlog_bytes) == (0, 0)
+
+    run(handles, test, form, batch=100)
+    assert sorted(int(id) for batch in handles.batches for id in batch) == [*range(1, 1001)]
 
 
 def test_what_does_not_fit_is_left_out(form: str, caplog: pytest.LogCaptureFixture) -> None:
