@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,8 +27,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("by", ["django", "sqlalchemy"])
-def test_program_is_killed(processes: Processes, url: str, by: str) -> None:
+@pytest.mark.parametrize(("by", "batch"), [("django", None), ("django", 100), ("sqlalchemy", 100)])
+def test_program_is_killed(processes: Processes, url: str, by: str, batch: int | None) -> None:
     """Every order that was committed is told at least once, those of a customer in order; no other is."""
     if importlib.util.find_spec(by) is None:
         pytest.skip(f"{by} is not installed")
@@ -37,7 +38,14 @@ def test_program_is_killed(processes: Processes, url: str, by: str) -> None:
     async def hear(message: EventMessage, number: int, customer: str) -> None:
         heard.append(number)
 
-    listener.sales.sold.listen(hear, listener_name="hear", on_error=OnError.RETRY, bus_options={"since": "0"})
+    def hear_all(messages: list[EventMessage]) -> None:
+        heard.extend(message.kwargs["number"] for message in messages)
+
+    how: dict[str, Any] = {"listener_name": "hear", "on_error": OnError.RETRY, "bus_options": {"since": "0"}}
+    if batch is None:
+        listener.sales.sold.listen(hear, **how)
+    else:
+        listener.sales.sold.listen(hear_all, batch=batch, batch_wait=0, **how)
     listener.client.start_in_background()
     environment = {"OUTBOX_URL": url, "OUTBOX_TOTAL": str(EVENTS), "OUTBOX_BY": by}
     try:

@@ -12,6 +12,7 @@ from helpers.listeners import Context, Feeder, Source, feeder, give, listener, r
 from lightbus.core.streams import Stream
 from lightbus.events import listener_queue as module
 from lightbus.events.listener_runner import ListenerRunner
+from lightbus.listener import OnError
 from lightbus.message import EventMessage
 
 
@@ -123,6 +124,29 @@ def test_one_event_of_a_key_at_a_time() -> None:
             await asyncio.sleep(0)
         assert seen == ["id-1"]
         gate.set()
+        await wait_until_async(lambda: seen == ["id-1", "id-2"])
+        await runner.stop(1.0)
+
+    asyncio.run(main())
+
+
+def test_one_that_is_taken_away_while_it_waits_to_be_tried_again() -> None:
+    """Whoever brings its events next is not kept waiting by it."""
+    seen = list[str]()
+
+    async def function(message: EventMessage) -> None:
+        seen.append(message.id)
+        if message.id == "id-1":
+            raise ValueError("no luck")
+
+    async def main() -> None:
+        runner = Context().runner(listener(function, OnError.RETRY))
+        give(runner, 1)
+        await wait_until_async(lambda: runner.queue.counts["retried"])
+        other = Feeder(runner)
+        other.give(2)
+        await wait_until_async(lambda: other.stream().key in runner.queue._blocked)
+        runner.queue.forget(feeder(runner).stream())
         await wait_until_async(lambda: seen == ["id-1", "id-2"])
         await runner.stop(1.0)
 
