@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -93,6 +93,9 @@ class _Instruments:
             buckets=BOUNDS,
             registry=registry,
         )
+        self.counting: WeakKeyDictionary[Any, PrometheusPlugin] = WeakKeyDictionary()
+        """Which plugin counts for a client: where it has several of this registry (of the settings, of
+        `--metrics-port` and of its program), each call and event counts once."""
         self.worker = WorkerCollector()
         registry.register(self.worker)
 
@@ -168,10 +171,27 @@ class PrometheusPlugin(LightbusPlugin):
         if server is not None:
             await asyncio.to_thread(server.stop)
 
-    @contextmanager
-    def around_rpc_call(self, *, rpc_message: RpcMessage, client: Any) -> Wrap:
+    def around_rpc_call(self, *, rpc_message: RpcMessage, client: Any) -> AbstractContextManager[None] | None:
         """Measure a call that is made here."""
-        api, procedure = rpc_message.api_name, rpc_message.procedure_name
+        return self._call(rpc_message) if self._counts_for(client) else None
+
+    def around_event_sent(self, *, event_message: EventMessage, client: Any) -> AbstractContextManager[None] | None:
+        """Count an event that is fired here, and not one that is put into an outbox: it may be rolled back."""
+        if event_message.api_name.startswith("internal.") or not self._counts_for(client):
+            return None
+        return self._firing(event_message, is_kept=client.made_events.is_storing(event_message))
+
+    def around_event_execution(
+        self, *, event_message: EventMessage, listener_name: str, client: Any
+    ) -> AbstractContextManager[None] | None:
+        """Measure how long a listener takes."""
+        return self._handling(event_message, listener_name) if self._counts_for(client) else None
+
+    def _counts_for(self, client: Any) -> bool:
+        return self._metrics.counting.setdefault(client, self) is self
+
+    @contextmanager
+    def _call(self, message: RpcMessage) -> Wrap:
         began = time.perf_counter()
         error: BaseException | None = None
         try:
@@ -180,12 +200,12 @@ class PrometheusPlugin(LightbusPlugin):
             error = raised
             raise
         finally:
+            api, procedure = message.api_name, message.procedure_name
             self._metrics.call_seconds.labels(api, procedure).observe(time.perf_counter() - began)
             self._metrics.calls.labels(api, procedure, outcome_of(error)).inc()
 
     @contextmanager
-    def around_event_sent(self, *, event_message: EventMessage, client: Any) -> Wrap:
-        """Count an event that is fired here, and not one that is put into an outbox: it may be rolled back."""
+    def _firing(self, message: EventMessage, *, is_kept: bool) -> Wrap:
         error: BaseException | None = None
         try:
             yield
@@ -193,17 +213,14 @@ class PrometheusPlugin(LightbusPlugin):
             error = raised
             raise
         finally:
-            is_kept = error is None and client.made_events.is_storing(event_message)
-            if not is_kept and not event_message.api_name.startswith("internal."):
-                outcome = outcome_of(error)
-                self._metrics.fired.labels(event_message.api_name, event_message.event_name, outcome).inc()
+            if error is not None or not is_kept:
+                self._metrics.fired.labels(message.api_name, message.event_name, outcome_of(error)).inc()
 
     @contextmanager
-    def around_event_execution(self, *, event_message: EventMessage, listener_name: str, client: Any) -> Wrap:
-        """Measure how long a listener takes."""
+    def _handling(self, message: EventMessage, listener: str) -> Wrap:
         began = time.perf_counter()
         try:
             yield
         finally:
-            labels = event_message.api_name, event_message.event_name, listener_name
+            labels = message.api_name, message.event_name, listener
             self._metrics.handling_seconds.labels(*labels).observe(time.perf_counter() - began)

@@ -19,6 +19,7 @@ from lightbus.exceptions import (
     PeerUnreachable,
     UnknownApi,
 )
+from lightbus.plugins import register_plugin
 from lightbus.plugins.prometheus import PrometheusPlugin, outcome_of
 from lightbus.testing import MemoryBus, memory_bus
 
@@ -120,6 +121,22 @@ def test_several_buses_of_a_process_share_a_registry(hub: MemoryBus, registry: C
     text = PrometheusPlugin(registry=registry).page().body.decode()
     assert text.count("lightbus_worker_info{") == 1
     assert f'service="{buses[1].client.service_name}"' in text
+
+
+def test_several_plugins_of_a_bus_count_once(hub: MemoryBus, registry: CollectorRegistry, door: Door) -> None:
+    """Those of the settings, of an option and of the program itself; each can serve."""
+    bus = made(hub, PrometheusPlugin(registry=registry))
+    register_plugin(bus.client.hooks, PrometheusPlugin(registry=registry, port=0))
+    hub.start(bus)
+    door.call(bus.auth.check_password, username="sally")
+    door.fire(bus.auth.user_registered, username="sally")
+    hub.wait_until_handled()
+    value, event = registry.get_sample_value, {"api": "auth", "event": "user_registered"}
+    call = {"api": "auth", "procedure": "check_password", "outcome": "ok"}
+    assert value("lightbus_client_calls_total", call) == 1
+    assert value("lightbus_client_events_fired_total", {**event, "outcome": "ok"}) == 1
+    handled = {**event, "listener": "greet"}
+    wait_until(lambda: value("lightbus_event_handling_duration_seconds_count", handled) == 1)
 
 
 def test_settings_enable_it(hub: MemoryBus) -> None:
