@@ -119,6 +119,8 @@ class Lifecycle:
                 return
         try:
             self._start_thread("lightbus-publisher", self._start_publisher)
+        except UnsupportedUse as error:
+            logger.debug("A worker was started just now, and publishes what this process fires: %s", error)
         except Exception:
             logger.exception("What this process has fired is kept, but cannot be published by it")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -87,6 +88,27 @@ def test_features(bus: BusPath, caller: BusPath) -> None:
     assert not ran
     with pytest.raises(lightbus.NotReachable):
         caller.auth.check_password(username="sally", password="secret")
+
+
+def test_worker_starts_while_a_process_begins_to_publish(
+    served: BusPath, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Then the worker publishes what this process fires, and nothing is wrong."""
+    lifecycle, worker = served.client._lifecycle, served.client.worker
+    thread, lifecycle.thread = lifecycle.thread, None
+    lifecycle._workers.worker = None  # as if it had not been there yet
+    begin = lifecycle._start_publisher
+
+    async def begin_too_late() -> Any:
+        lifecycle._workers.worker = worker
+        return await begin()
+
+    monkeypatch.setattr(lifecycle, "_start_publisher", begin_too_late)
+    try:
+        lifecycle.start_publishing()
+    finally:
+        lifecycle.thread, lifecycle._workers.worker = thread, worker
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_features_rpcs_only(bus: BusPath, caller: BusPath) -> None:
