@@ -44,6 +44,7 @@ COMMANDS = {
     "stubs": ("lightbus.cli.commands.stubs", "stubs", "Write the types of what is on the bus, for type checkers."),
     "asyncapi": ("lightbus.cli.commands.asyncapi", "asyncapi", "Write what is on the bus as an AsyncAPI document."),
     "openapi": ("lightbus.cli.commands.openapi", "openapi", "Write what is on the bus as an OpenAPI document."),
+    "docs": ("lightbus.cli.commands.docs", "docs", "Write pages about what is on the bus."),
     "dumpconfigschema": (
         "lightbus.cli.commands.dumpconfigschema",
         "dumpconfigschema",
