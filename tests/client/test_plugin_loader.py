@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+import lightbus
 from helpers import Door
 from helpers.clients import AuthApi
-from lightbus import BusPath, RpcMessage
+from lightbus import BusPath, RpcMessage, UsageError
 from lightbus.plugins import LightbusPlugin
+from lightbus.plugins.log_context import LogContextPlugin
 from lightbus.testing import MemoryBus
 
 
@@ -48,3 +52,30 @@ def test_plugins_work_without_a_worker(hub: MemoryBus, served: BusPath, door: Do
         assert told == ["check_password"]
     finally:
         bus.client.close()
+
+
+def test_program_and_settings_want_the_same_plugin(hub: MemoryBus, caplog: pytest.LogCaptureFixture) -> None:
+    """The program's own is used, once, and it is said: two would do everything twice."""
+    own = LogContextPlugin()
+    bus = hub.create({"plugins": {"log_context": {"enabled": True}}}, plugins=[own])
+    bus.client.start_in_background()
+    assert [each.__self__ for each in bus.client.hooks.functions("around_rpc_execution")] == [own]  # type: ignore[attr-defined]
+    said = [record.getMessage() for record in caplog.records if record.name == "lightbus.plugins"]
+    assert len(said) == 1
+    assert "LogContextPlugin is enabled in the settings" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ([LogContextPlugin], r"takes instances, and LogContextPlugin is a class: LogContextPlugin\(\)"),
+        (LogContextPlugin(), "takes a list of plugins, instances of LightbusPlugin, and not <lightbus"),
+        (LogContextPlugin, "LogContextPlugin is a class"),
+        (["log_context"], "and not 'log_context'. One that is installed is enabled by its name in the settings"),
+        ({"log_context": {"enabled": True}}, "and not 'log_context'"),
+    ],
+)
+def test_what_is_no_plugin(given: Any, error: str) -> None:
+    """It is refused where it is written, with what to write instead."""
+    with pytest.raises(UsageError, match=error):
+        lightbus.create(plugins=given)
