@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from .exceptions import LightbusException
@@ -54,6 +57,20 @@ def _id_of(failed: Any) -> str:
     if not isinstance(found, str):
         raise TypeError(f"BatchFailed takes EventMessages, or their ids, and was given {failed!r:.100}.")
     return found
+
+
+def _origin(function: Any) -> str:
+    """Return where a function is from, the same in each process of a program: module and name, as it was written."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    function = inspect.unwrap(function)
+    named = function if hasattr(function, "__qualname__") else type(function)
+    module = named.__module__
+    if module == "__main__":  # of any script: then the script is what tells programs apart
+        main = sys.modules[module]
+        spec = getattr(main, "__spec__", None)
+        module = spec.name if spec is not None else Path(getattr(main, "__file__", None) or module).stem
+    return f"{module}:{named.__qualname__}"
 
 
 class OnError(Enum):
@@ -108,8 +125,7 @@ class Listener:
     @property
     def digest(self) -> str:
         """What tells it from another program's listener under the same group name."""
-        function = inspect.unwrap(self.function)
-        where = f"{getattr(function, '__module__', '')}:{self.name}"
+        where = f"{_origin(self.function)}:{self.name}"
         return hashlib.blake2b(where.encode(), digest_size=6).hexdigest()
 
     def wants(self, event: str) -> bool:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
+import sys
+import types
+from importlib.machinery import ModuleSpec
+from typing import Any
 
 import pytest
 
@@ -34,6 +39,34 @@ def test_which_events_of_a_batch_failed() -> None:
     assert [[*BatchFailed(failed).reasons] for failed in (second, "id-2", [second])] == [["id-2"]] * 3
     with pytest.raises(TypeError, match=r"takes EventMessages, or their ids, and was given \{'n': 1\}"):
         BatchFailed([{"n": 1}])
+
+
+def handle(message: EventMessage) -> None:
+    """Handle an event."""
+
+
+def other(message: EventMessage) -> None:
+    """Handle it in another way."""
+
+
+def digest(function: Any, name: str = "n") -> str:
+    """Return the digest of a listener."""
+    return Listener(api="auth", events=("seen",), name=name, function=function).digest
+
+
+def test_programs_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the module and the name of the function, and the listener's; of scripts also by which one was started."""
+    wrapper = functools.wraps(handle)(lambda message: None)
+    assert digest(handle) == digest(functools.partial(handle)) == digest(wrapper)
+    assert len({digest(handle), digest(other), digest(handle, "m"), digest(functools.partial(print))}) == 4
+    function = types.FunctionType(handle.__code__, {"__name__": "__main__"}, "handle")
+    seen = []
+    for spec, file in ((None, "/srv/mail.py"), (None, "/home/audit.py"), (ModuleSpec("shop.mail", None), "/x/mail.py")):
+        main = types.SimpleNamespace(__spec__=spec, __file__=file)
+        monkeypatch.setitem(sys.modules, "__main__", main)
+        seen.append(digest(function))
+    monkeypatch.setitem(sys.modules, "__main__", types.SimpleNamespace())  # typed in at a prompt
+    assert len({*seen, digest(function)}) == 4
 
 
 def test_a_listener_is_named_in_a_log() -> None:

@@ -82,6 +82,12 @@ class Listening:
         shared = None if group is None or "{" in name else _group(group, name)
         if shared is not None:
             self._check_group(name)
+            if listener_name is None and name.endswith("<lambda>"):
+                raise InvalidEventListener(
+                    f"The listener {name} is a lambda, and has no name of its own for its consumer group: another "
+                    "lambda there would take its events over. Pass listener_name='...', or a function with a name; "
+                    "with group=None it needs none."
+                )
         policy = _policy(on_error, name)
         _check_number("concurrency", concurrency, name)
         _check_number("max_deliveries", max_deliveries, name)

@@ -233,7 +233,7 @@ class EventsApi(Api):
             "clock": clock,
             "members": {member: group.membership.held_by(member) for member in group.connections},
             "acks": group.acks,
-            "mixed": len({connection.digest for connection in group.connections.values()}) > 1,
+            "mixed": group.is_mixed,
         }
 
 

@@ -121,7 +121,9 @@ class GroupMembers:
         self._store.save_held(group, assignment.partitions, is_held=True)
         events = self._journals.event_names(info.api, info.events, info.name)
         partitions = list(assignment.partitions)
-        message = Assign(info.api, info.name, assignment.generation, partitions, events, *times_of(info))
+        message = Assign(
+            info.api, info.name, assignment.generation, partitions, events, *times_of(info), group.is_mixed
+        )  # fmt: skip
         connection.generation, connection.events = assignment.generation, events
         self._send(connection.routing_id, call_id, message)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any, TypeAlias
 
@@ -11,6 +12,8 @@ __all__ = ["GroupRecords", "TopicKey"]
 
 TopicKey: TypeAlias = tuple[str, str, int]
 """Journal (empty: none, best effort), event, partition."""
+
+logger = logging.getLogger("lightbus.groups")
 
 REMOVED_AFTER = 5.0
 """Seconds by which a publisher must say that a group is younger than we said, to mean that it was removed meanwhile."""
@@ -25,6 +28,8 @@ class GroupRecords:
     def __init__(self) -> None:
         self._created_at: dict[tuple[str, str], float] = {}
         """Per (API, group) when it was created, as far as we know, by time.monotonic(): clocks may be put right."""
+        self._mixed: set[tuple[str, str]] = set()
+        """Groups of which it was said that another program listens under their name, too: once, not per publisher."""
         self._positions: dict[tuple[str, str, TopicKey], int] = {}
         """Up to where we handled topics that we do not follow at the moment: whoever serves them next is told."""
         self._starts: dict[tuple[str, str, TopicKey], tuple[int, int]] = {}
@@ -40,8 +45,16 @@ class GroupRecords:
         return time.time() - (now - self._created_at.get((api, group), now))
 
     def learn(self, api: str, group: str, message: Assign) -> None:
-        """Record when a group was created, as a publisher says."""
+        """Record when a group was created, as a publisher says; warn where another program is a member of it."""
         name = (api, group)
+        if message.mixed and name not in self._mixed:
+            self._mixed.add(name)
+            logger.warning(
+                "Another program listens under the group %s of %s, too: each event goes to one of the two, so this one "
+                "misses what the other is given. Give one of them another service_name or listener_name; "
+                "`lightbus groups list` shows the group's members.",
+                group, api,
+            )  # fmt: skip
         if group and name in self._created_at:
             created_at = time.monotonic() - (message.clock - message.created_at)
             if created_at < self._created_at[name] or created_at > self._created_at[name] + REMOVED_AFTER:

@@ -64,6 +64,11 @@ class GroupState:
     """Since when it has all that it is owed, where that is later than `owed_since`; None: it has all."""
 
     @property
+    def is_mixed(self) -> bool:
+        """Whether different programs are members of it: each of them is given a part of the events."""
+        return len({connection.digest for connection in self.connections.values()}) > 1
+
+    @property
     def owed_since(self) -> Moment:
         """Since when it is owed events."""
         return Moment(self.info.created_at - (MARGIN if self.is_estimated else 0.0))

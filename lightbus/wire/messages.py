@@ -259,6 +259,8 @@ class Assign(NamedTuple):
     """When the group was created, by the publisher's clock."""
     clock: Moment
     """The publisher's wall clock."""
+    mixed: Bool = False
+    """Whether different programs are members of the group."""
 
 
 class Open(NamedTuple):

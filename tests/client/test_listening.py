@@ -179,9 +179,25 @@ def test_service_name_that_says_nothing(module: str) -> None:
 def test_listeners_that_cannot_be_meant(bus: BusPath, odd: dict[str, Any]) -> None:
     """A policy that there is not, and a name that is none, are refused."""
     with pytest.raises(InvalidEventListener, match=next(iter(odd))):
-        bus.other.happened.listen(lambda message: None, **odd)
+        bus.other.happened.listen(print, **odd)
     with pytest.raises(InvalidParameters, match="no option 'sincee'"):
-        bus.other.happened.listen(lambda message: None, bus_options={"sincee": 1})
+        bus.other.happened.listen(print, bus_options={"sincee": 1})
+
+
+def test_a_lambda_needs_a_name_for_its_group(bus: BusPath) -> None:
+    """By itself, in a partial or around another function it has none. Without a group it needs none."""
+
+    def decorated(message: EventMessage) -> None: ...
+
+    nameless = lambda message: None  # noqa: E731
+    for listener in (nameless, functools.partial(nameless), functools.wraps(nameless)(decorated)):
+        with pytest.raises(InvalidEventListener, match=r"is a lambda, .* Pass listener_name='\.\.\.', or a function"):
+            bus.other.happened.listen(listener)
+        with pytest.raises(InvalidEventListener, match="is a lambda"):
+            bus.other.happened.listen(listener, batch=10, group="{service_name}-all")
+    assert bus.client.listeners == []
+    bus.other.happened.listen(lambda message: None, group=None)
+    bus.other.happened.listen(lambda message: None, listener_name="named")
 
 
 @pytest.mark.parametrize("events", ["auth.user_registered", [("auth",)], ["auth.user_registered"], [("auth", 1)]])

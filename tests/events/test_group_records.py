@@ -70,3 +70,15 @@ def test_positions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for partition in (0, 1, 0, 2):
         records.remember("auth", "g", ("j", "seen", partition), 1)
     assert records.positions_of("auth", "g") == [["j", "seen", 0, 1], ["j", "seen", 2, 1]]
+
+
+def test_another_program_under_the_same_name_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """Once for each group, whoever says so how often: what each misses, and what to do."""
+    records = GroupRecords()
+    for group in ("g", "g", "other"):
+        records.learn("auth", group, created(1.0))
+        records.learn("auth", group, created(1.0)._replace(mixed=True))
+    first, second = (record.message for record in caplog.records)
+    assert first.startswith("Another program listens under the group g of auth, too: each event goes to one of the two")
+    assert "another service_name or listener_name" in first
+    assert "the group other of auth" in second

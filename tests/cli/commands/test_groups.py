@@ -62,6 +62,17 @@ def test_groups_and_what_was_set_aside(commands: Commands) -> None:
     assert "No publisher knows the group 'shop-greeter'. There are: mail-fails." in error
 
 
+def test_two_programs_under_one_name(commands: Commands) -> None:
+    """Each of them says that it is given a part only, and `groups list` shows it: both are a `bus.py`."""
+    _, shop = commands.services()
+    other = commands.serve(
+        "mail", "--service-name", "shop", replace=('listener_name="fails"', 'listener_name="greeter"')
+    )
+    for process in (shop, other):
+        process.wait_for_line("Another program listens under the group shop-greeter of auth, too")
+    assert [group["mixed"] for group in commands.json("groups", "list")] == [True]
+
+
 def test_publishers_that_do_not_answer(commands: Commands) -> None:
     """Lists say of whom they show nothing, and do not claim that there is nothing: nor do exit codes."""
     auth, _ = commands.services()
