@@ -82,12 +82,7 @@ class Listening:
         shared = None if group is None or "{" in name else _group(group, name)
         if shared is not None:
             self._check_group(name)
-            if listener_name is None and name.endswith("<lambda>"):
-                raise InvalidEventListener(
-                    f"The listener {name} is a lambda, and has no name of its own for its consumer group: another "
-                    "lambda there would take its events over. Pass listener_name='...', or a function with a name; "
-                    "with group=None it needs none."
-                )
+            _check_lambda(name, is_named=listener_name is not None)
         policy = _policy(on_error, name)
         _check_number("concurrency", concurrency, name)
         _check_number("max_deliveries", max_deliveries, name)
@@ -175,6 +170,15 @@ def _checked_name(listener: Callable[..., Any], name: Any) -> str:
     if not isinstance(chosen, str) or not chosen.strip():
         raise InvalidEventListener(f"listener_name is {chosen!r}. It is a text that tells this listener from others.")
     return chosen
+
+
+def _check_lambda(name: str, *, is_named: bool) -> None:
+    if not is_named and name.endswith("<lambda>"):
+        raise InvalidEventListener(
+            f"The listener {name} is a lambda, and has no name of its own for its consumer group: another lambda there "
+            "would take its events over. Pass listener_name='...', or a function with a name; with group=None it "
+            "needs none."
+        )
 
 
 def _group(template: Any, name: str) -> str:
