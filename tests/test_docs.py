@@ -178,7 +178,7 @@ def test_readme_programs_run(processes: Processes, tmp_path: Path) -> None:
     greeter.wait_for_line(f"^{re.escape(welcome)}$")
 
     told = processes.lightbus("peers", "--wait", "20", cwd=tmp_path, env={"COLUMNS": "1000"})
-    assert told.wait(20) == 0
+    assert told.wait(60) == 0
     for line, full in zip(shown("SERVICE").splitlines(), told.stdout.splitlines(), strict=True):
         words = iter(peers_words(full))
         assert all(word in words for word in peers_words(line)), line  # in this order, with others among them
@@ -193,7 +193,7 @@ def test_programs_of_the_ports_run(processes: Processes, tmp_path: Path, number:
     code = blocks(DOCUMENTS["docs/ports.md"], "python")[number].code
     (tmp_path / "own.py").write_text(code, encoding="utf-8")
     program = processes.python("own.py", cwd=tmp_path)
-    assert program.wait(20) == 0, program.report()
+    assert program.wait(60) == 0, program.report()
     assert program.stdout == "12\n"
 
 
@@ -206,10 +206,10 @@ def test_program_of_the_hooks_runs(processes: Processes, tmp_path: Path) -> None
     for line in re.findall("`([^`]+)`", page.partition("`lightbus run` prints ")[2].partition("; and")[0]):
         worker.wait_for_line(f"^{re.escape(line)}$")
     called = processes.lightbus("call", "greeter.greet", "name=Ada", cwd=tmp_path)
-    assert (called.wait(20), called.stdout.strip()) == (0, "Hello Ada"), called.report()
+    assert (called.wait(60), called.stdout.strip()) == (0, "Hello Ada"), called.report()
     worker.wait_for_line("^greeter.greet took .* ms$")
     refused = processes.lightbus("call", "greeter.greet", "name=nobody", cwd=tmp_path)
-    assert refused.wait(20) != 0
+    assert refused.wait(60) != 0
     assert "There is nobody to greet" in refused.stderr
 
 

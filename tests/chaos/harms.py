@@ -116,4 +116,4 @@ class Harms:
         for listener in ("changed", "seen"):
             removing: Process = processes.lightbus("groups", "remove", f"{PASSING}-{listener}", env=env)
             with suppress(AssertionError, TimeoutError, subprocess.TimeoutExpired):
-                removing.wait(10)
+                removing.wait(60)

@@ -102,7 +102,7 @@ class _Actor:
             self.process.kill()
         else:
             self.process.signal(signal.SIGTERM)
-            self.process.wait(30)
+            self.process.wait(60)
         self.process = self._start()
 
 

@@ -158,7 +158,7 @@ def _restart(passing: dict[str, Process], program: str, count: int, start: Calla
         process.kill()
     else:
         process.signal(signal.SIGTERM)
-        process.wait(30)
+        process.wait(60)
     passing[program] = start(program)
 
 

@@ -119,7 +119,7 @@ class Commands:
     def run(self, *args: str, code: int = 0, env: dict[str, str] | None = None) -> Process:
         """Run a command to its end, and return it; fail where its exit code is another."""
         process = self.start(*args, env=env)
-        assert process.wait(20) == code, process.report()
+        assert process.wait(60) == code, process.report()
         return process
 
     def text(self, *args: str, code: int = 0, columns: int = 200) -> str:

@@ -49,7 +49,7 @@ def test_engine_is_made_once_by_many_threads() -> None:
     barrier = Barrier(THREADS)
 
     def use(number: int) -> object:
-        barrier.wait(10)
+        barrier.wait(60)
         return engines.engine if number % 2 else engines.channel
 
     with ThreadPoolExecutor(THREADS) as threads:

@@ -52,7 +52,7 @@ def test_a_text_that_is_no_date_is_refused_where_it_is_sent(served: BusPath, cal
 def test_waiting_for_the_groups(served: BusPath, caller: BusPath, door: Door) -> None:
     """With `wait_for` "ack" firing returns when the listeners have handled it, and is late when they do not."""
     gate = threading.Event()
-    served.auth.user_registered.listen(lambda username: gate.wait(10), listener_name="slow")
+    served.auth.user_registered.listen(lambda username: gate.wait(60), listener_name="slow")
     caller.client.wait_for_apis("auth", timeout=20)
     for bus in (served, caller):
         with pytest.raises(LightbusTimeout, match=r"user_registered .*within 0\.\d+ s.* Raise `event_fire_timeout` \("):

@@ -217,7 +217,7 @@ def test_events_of_a_key_stay_in_order(served: BusPath, firing: BusPath, door: D
 
     served.auth.moved.listen(on_moved, concurrency=4)
     door.fire_many(firing.auth.moved, [{"username": f"u{n % 7}", "n": n} for n in range(300)])
-    assert done.wait(20)
+    assert done.wait(60)
     assert seen == {f"u{rest}": list(range(rest, 300, 7)) for rest in range(7)}
 
 
@@ -238,7 +238,7 @@ def test_waiting_for_the_groups(served: BusPath, firing: BusPath, door: Door) ->
     gate = threading.Event()
 
     def on_registered(event_message: EventMessage, username: str) -> None:
-        gate.wait(20)
+        gate.wait(60)
         handled.append(username)
 
     served.auth.user_registered.listen(on_registered, listener_name="greeter", on_error=OnError.RETRY)

@@ -189,7 +189,7 @@ def test_too_slow() -> None:
 
     def trickle(request: BaseHTTPRequestHandler) -> None:
         page(b"service_name: ")(request)
-        given_up.wait(30)
+        given_up.wait(60)
 
     with web_server(trickle) as address:
         with pytest.raises(InvalidConfiguration, match="cannot be fetched: "):

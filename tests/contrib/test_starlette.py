@@ -125,7 +125,7 @@ def test_listener_that_has_stopped() -> None:
             app = Starlette(lifespan=lifespan(bus, worker=True), routes=[health_route(bus)])
             async with app.router.lifespan_context(app):
                 await bus.auth.user_registered.fire_async(username="ada")
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     while (await get(app, "/health"))[0] == 200:
                         await asyncio.sleep(0.01)
                 assert "The listener fails of auth.user_registered has stopped" in (await get(app, "/health"))[1]

@@ -82,7 +82,7 @@ def another_loop() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        yield lambda coroutine: asyncio.run_coroutine_threadsafe(coroutine, loop).result(20)
+        yield lambda coroutine: asyncio.run_coroutine_threadsafe(coroutine, loop).result(60)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

@@ -37,7 +37,7 @@ def occupy(threads: HandlerThreads, count: int) -> tuple[threading.Event, list[F
 
     def job() -> bool:
         running.release()
-        return go_on.wait(10)
+        return go_on.wait(60)
 
     futures = [threads.submit(job) for _ in range(count)]
     for _ in range(min(count, LIMIT)):
@@ -47,8 +47,8 @@ def occupy(threads: HandlerThreads, count: int) -> tuple[threading.Event, list[F
 
 def test_a_result(threads: HandlerThreads) -> None:
     """Arguments are handed on, by position and by name, and the result comes back."""
-    assert threads.submit(divmod, 17, 5).result(5) == (3, 2)
-    assert threads.submit(sorted, [1, 3, 2], reverse=True).result(5) == [3, 2, 1]
+    assert threads.submit(divmod, 17, 5).result(60) == (3, 2)
+    assert threads.submit(sorted, [1, 3, 2], reverse=True).result(60) == [3, 2, 1]
 
 
 @pytest.mark.parametrize("error", [ValueError("no luck"), SystemExit(3), KeyboardInterrupt()])
@@ -59,15 +59,15 @@ def test_an_error(threads: HandlerThreads, error: BaseException) -> None:
         raise error
 
     with pytest.raises(type(error)) as caught:
-        threads.submit(fail).result(5)
+        threads.submit(fail).result(60)
     assert caught.value is error
-    assert threads.submit(int, "5").result(5) == 5
+    assert threads.submit(int, "5").result(60) == 5
     assert len(handlers()) == 1
 
 
 def test_they_do_not_hold_the_interpreter(threads: HandlerThreads) -> None:
     """They are daemons, and named."""
-    thread = threads.submit(threading.current_thread).result(5)
+    thread = threads.submit(threading.current_thread).result(60)
     assert (thread.daemon, thread.name) == (True, "lightbus-handler")
 
 
@@ -75,7 +75,7 @@ def test_none_before_there_is_something_to_do(threads: HandlerThreads) -> None:
     """Making it starts none; jobs one after another share one."""
     assert handlers() == []
     for _ in range(20):
-        threads.submit(int).result(5)
+        threads.submit(int).result(60)
     assert len(handlers()) == 1
 
 
@@ -98,9 +98,9 @@ def test_a_job_may_wait_for_another(threads: HandlerThreads) -> None:
     """As long as the limit is not reached, a job that waits for one it submitted itself does not hang."""
 
     def outer() -> int:
-        return threads.submit(lambda: threads.submit(int, "5").result(5)).result(5)
+        return threads.submit(lambda: threads.submit(int, "5").result(60)).result(60)
 
-    assert threads.submit(outer).result(5) == 5
+    assert threads.submit(outer).result(60) == 5
     assert len(handlers()) == LIMIT
 
 
@@ -112,7 +112,7 @@ def test_a_cancelled_job_does_not_run(threads: HandlerThreads) -> None:
     assert dropped.cancel()
     go_on.set()
     wait(futures, 5)
-    kept.result(5)
+    kept.result(60)
     assert done == [2]
 
 
@@ -124,7 +124,7 @@ def test_arguments_are_let_go(threads: HandlerThreads) -> None:
 
     large = Large()
     seen = weakref.ref(large)
-    threads.submit(id, large).result(5)
+    threads.submit(id, large).result(60)
     del large
 
     def is_gone() -> bool:
@@ -147,9 +147,9 @@ def test_a_job_that_comes_while_the_last_thread_ends(monkeypatch: pytest.MonkeyP
         return is_ending
 
     monkeypatch.setattr(HandlerThreads, "_may_end", ends)
-    threads.submit(int).result(5)
+    threads.submit(int).result(60)
     wait_until(lambda: late)
-    assert late[0].result(5) == 5
+    assert late[0].result(60) == 5
     threads.shutdown()
 
 
@@ -169,8 +169,8 @@ def test_where_no_thread_can_be_started(threads: HandlerThreads, monkeypatch: py
         system.setattr(threading.Thread, "start", no_room)
         waiting = [threads.submit(int, "5") for _ in range(LIMIT + 1)]
     go_on.set()
-    assert [future.result(5) for future in waiting] == [5] * (LIMIT + 1)
-    assert futures[0].result(5)
+    assert [future.result(60) for future in waiting] == [5] * (LIMIT + 1)
+    assert futures[0].result(60)
 
 
 def test_shutdown(threads: HandlerThreads) -> None:
@@ -179,16 +179,16 @@ def test_shutdown(threads: HandlerThreads) -> None:
     waiting = threads.submit(int)
     threads.shutdown(wait=True)
     with pytest.raises(CancelledError):
-        waiting.result(5)
+        waiting.result(60)
     assert not any(future.done() for future in futures)
     go_on.set()
-    assert [future.result(5) for future in futures] == [True] * LIMIT
+    assert [future.result(60) for future in futures] == [True] * LIMIT
     wait_until(lambda: handlers() == [])
 
 
 def test_after_shutdown(threads: HandlerThreads) -> None:
     """Nothing is taken any more, and a second shutdown changes nothing."""
-    threads.submit(int).result(5)
+    threads.submit(int).result(60)
     threads.shutdown()
     threads.shutdown()
     with pytest.raises(RuntimeError, match="was closed"):

@@ -103,9 +103,9 @@ def test_what_was_handed_off_is_not_parted(shop: BusPath, monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "MAX_BATCH", 2)
     Moody.away = 1
     with pytest.raises(EventBackendUnreachable):
-        hand_off(shop, 1, 2, 3, 4, 5).result(10.0)
+        hand_off(shop, 1, 2, 3, 4, 5).result(60)
     assert numbers(shop) == []
-    hand_off(shop, 1, 2, 3, 4, 5).result(10.0)
+    hand_off(shop, 1, 2, 3, 4, 5).result(60)
     assert numbers(shop) == [1, 2, 3, 4, 5]
     assert not Outbox.exists(shop.client.engine.journals.path)
 

@@ -165,14 +165,14 @@ def test_what_is_not_stored_is_not_published(cause: Exception) -> None:
         out.journals.problem = JournalError("it cannot be had")
         out.journals.problem.__cause__ = cause
         with pytest.raises(JournalError, match="it cannot be had"):
-            await asyncio.wait_for(out.publisher.publish_async(message, event), 10)
+            await asyncio.wait_for(out.publisher.publish_async(message, event), 60)
         with pytest.raises(JournalError, match="it cannot be had"):
             out.publisher.publish(message, event)
-        error = await asyncio.wait_for(out.hand_off(), 10)
+        error = await asyncio.wait_for(out.hand_off(), 60)
         assert error == Error("journal_error", "it cannot be had", False, {"elsewhere": True})
         assert (out.frames, out.publisher.waiting) == ([], 0)
         out.journals.problem = None
-        await asyncio.wait_for(out.publisher.publish_async(message, event), 10)
+        await asyncio.wait_for(out.publisher.publish_async(message, event), 60)
         assert message.native_id == out.native_id(1)
 
     run(test)

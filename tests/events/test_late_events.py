@@ -70,7 +70,7 @@ def test_events_from_before_are_read_in_a_thread_while_the_loop_goes_on(tmp_path
 
         def slow(*args: Any, **options: Any) -> Any:
             read_by.add(threading.get_ident())
-            assert going_on.wait(10)
+            assert going_on.wait(60)
             return page(*args, **options)
 
         journal.page = slow  # type: ignore[method-assign]

@@ -79,7 +79,7 @@ def test_an_event_is_looked_for_by_its_id_off_the_loop(tmp_path: Path, monkeypat
         find, go_on, found = journal.history.find, threading.Event(), []
 
         def slow(*arguments: Any) -> Any:
-            assert go_on.wait(30.0)
+            assert go_on.wait(60)
             found.append(find(*arguments))
             return found[-1]
 
@@ -110,7 +110,7 @@ def test_a_time_to_begin_at_is_looked_for_off_the_loop(tmp_path: Path, monkeypat
         position_before, go_on, looked = journal.history.position_before, threading.Event(), []
 
         def slow(*arguments: Any) -> int:
-            assert go_on.wait(30.0)
+            assert go_on.wait(60)
             looked.append(threading.get_ident())
             return position_before(*arguments)
 

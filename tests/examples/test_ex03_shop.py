@@ -69,7 +69,7 @@ def test_the_shop(processes: Processes, example: Path, tmp_path: Path, port: int
     assert (tmp_path / f"{ids[0]}.ppm").read_bytes().startswith(b"P6 16 8 255\n")
     assert shop.stdout.count(" is 16 x 8 now") == 5
     shop.signal(signal.SIGINT)
-    assert shop.wait(20) == 0
+    assert shop.wait(60) == 0
 
 
 @pytest.mark.long
@@ -90,7 +90,7 @@ def test_who_was_away_misses_nothing(processes: Processes, example: Path, port: 
     ask(port, "/")
     wait_until(lambda: "looked at /, view 1" in first.stdout, 20)
     first.signal(signal.SIGTERM)
-    assert first.wait(20) == 0
+    assert first.wait(60) == 0
     for _ in range(3):
         ask(port, "/products/away")
     web.kill()

@@ -31,4 +31,4 @@ def test_it_runs_and_its_types_are_those_of_the_service(example: Path, processes
         "harry, born in 1988, admin",
         "there is no bertie",
     ]
-    assert check.wait(20) == 0, check.stdout
+    assert check.wait(60) == 0, check.stdout

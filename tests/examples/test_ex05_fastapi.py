@@ -37,6 +37,6 @@ def test_two_web_processes_and_a_worker(processes: Processes, tmp_path: Path) ->
     worker.wait_for_line("ships lamp to ada")
     wait_until(lambda: web.output.count("Application startup complete") == 2, 20)
     web.signal(signal.SIGTERM)
-    assert web.wait(20) in (0, -signal.SIGTERM)
+    assert web.wait(60) in (0, -signal.SIGTERM)
     worker.signal(signal.SIGTERM)
-    assert worker.wait(20) == 0
+    assert worker.wait(60) == 0

@@ -39,4 +39,4 @@ def test_each_preloaded_process_is_a_worker(processes: Processes, tmp_path: Path
     assert ask(f"{url}/orders/lamp/ada", b"")[0] == 202
     web.wait_for_line("ships lamp to ada")
     web.signal(signal.SIGTERM)
-    assert web.wait(30) == 0
+    assert web.wait(60) == 0

@@ -32,7 +32,7 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_project(processes: Processes, example: Path) -> None:
     """A view calls a worker that has the models; an order is told when it is committed, and never when rolled back."""
     done = processes.python("manage.py", "migrate", cwd=example)
-    assert done.wait(30) == 0, done.report()
+    assert done.wait(60) == 0, done.report()
     with closing(sqlite3.connect(os.environ["SHOP_DB"])) as database, database:
         database.execute("INSERT INTO shop_product (name, stock) VALUES ('lamp', 1)")
     port = free_port()
@@ -47,11 +47,11 @@ def test_the_project(processes: Processes, example: Path) -> None:
     assert ask(f"{url}/orders/lamp/ben", b"")[0] == 409
     assert json.loads(ask(f"{url}/orders")[1]) == {"1": True}
     worker.signal(signal.SIGTERM)
-    assert worker.wait(30) == 0
+    assert worker.wait(60) == 0
 
 
 def test_its_own_tests(processes: Processes, example: Path) -> None:
     """The project's tests, with a mock and on a bus in memory, pass."""
     passed = processes.python("manage.py", "test", cwd=example)
-    assert passed.wait(30) == 0, passed.report()
+    assert passed.wait(60) == 0, passed.report()
     assert "Ran 3 tests" in passed.stderr

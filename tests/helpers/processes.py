@@ -16,8 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from .forking import ForkServer
-from .scale import PATIENCE
-from .waiting import wait_until
+from .waiting import LEAST, wait_until
 
 __all__ = ["Process", "Processes"]
 
@@ -121,11 +120,11 @@ class Process:
         """Both streams, standard output first."""
         return self.stdout + self.stderr
 
-    def wait_for_line(self, pattern: str, timeout: float = 10.0) -> re.Match[str]:
+    def wait_for_line(self, pattern: str, timeout: float = LEAST) -> re.Match[str]:
         """
         Return the match of the first line, on either stream, in which `pattern` is found.
 
-        Raises AssertionError with the output when `timeout` seconds pass or the program ends without it.
+        Raises AssertionError with the output when `wait_until` does, or the program ends without it.
         """
         expression = re.compile(pattern, re.MULTILINE)
 
@@ -141,12 +140,12 @@ class Process:
             raise AssertionError(f"no line like {pattern!r} from {self!r}\n{self.report()}")
         return match
 
-    def wait(self, timeout: float = 10.0) -> int:
-        """Return the exit code (negative: the signal that ended it); AssertionError after `timeout` seconds."""
+    def wait(self, timeout: float = LEAST) -> int:
+        """Return the exit code (negative: the signal that ended it); AssertionError where `wait_until` raises it."""
         try:
-            wait_until(lambda: not self.running, timeout)
-        except AssertionError:
-            raise AssertionError(f"still running after {timeout * PATIENCE:g} s: {self!r}\n{self.report()}") from None
+            wait_until(lambda: not self.running, timeout, "it has ended")
+        except AssertionError as error:
+            raise AssertionError(f"still running: {error}: {self!r}\n{self.report()}") from None
         return self._popen.wait()
 
     def signal(self, number: int) -> None:

@@ -17,7 +17,7 @@ def test_process_is_signalled_and_reports(processes: Processes) -> None:
     program.signal(signal.SIGTERM)
     assert program.wait() == -signal.SIGTERM
     with pytest.raises(AssertionError, match=r"(?s)no line like 'never'.*ready 7"):
-        program.wait_for_line("never")
+        program.wait_for_line("never")  # it has ended
 
 
 def test_process_group_ends(processes: Processes) -> None:

@@ -42,6 +42,7 @@ def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
     made = FakeTime()
     monkeypatch.setattr(stopwatch, "time", made)
     monkeypatch.setattr(waiting, "time", made)
+    monkeypatch.setattr(waiting, "PAUSE", 1.0)
     return made
 
 
@@ -75,7 +76,9 @@ def test_a_machine_that_does_not_tell(time: FakeTime, machine: Machine) -> None:
     assert watch.seconds == watch.elapsed == 3.0
 
 
-@pytest.mark.parametrize(("lacked", "least", "most"), [(0.0, 1.0, 1.1), (1.0, 2.0, 2.1), (1000.0, 4.0, 4.1)])
+@pytest.mark.parametrize(
+    ("lacked", "least", "most"), [(0.0, 100.0, 101.0), (100.0, 200.0, 201.0), (9000.0, 400.0, 401.0)]
+)
 def test_waiting_is_bounded(time: FakeTime, machine: Machine, lacked: float, least: float, most: float) -> None:
     """What the machine lacked is added to the time of whoever waits, up to a few times that."""
 
@@ -85,5 +88,13 @@ def test_waiting_is_bounded(time: FakeTime, machine: Machine, lacked: float, lea
 
     watch = Stopwatch()
     with pytest.raises(AssertionError, match="it never comes"):
-        wait_until(condition, 1.0, "it never comes")
+        wait_until(condition, 100.0, "it never comes")
     assert least <= watch.elapsed <= most
+
+
+def test_nobody_waits_for_less_than_a_minute(time: FakeTime, machine: Machine) -> None:
+    """A shorter time would be a bound on how fast the machine is."""
+    watch = Stopwatch()
+    with pytest.raises(AssertionError, match="not true after 60 s: it never comes"):
+        wait_until(lambda: False, 0.5, "it never comes")
+    assert 60.0 <= watch.elapsed <= 61.0

@@ -399,7 +399,7 @@ def test_event_of_an_exit_handler(processes: Processes, surroundings: Surroundin
     """It is kept where the bus is closed later, and where it was closed before, refused with what to do; none hangs."""
     places = {"before": "", "after": "", when: "atexit.register(late)"}
     script = processes.python("-c", AT_EXIT.format(**places, use=use))
-    assert script.wait(20) == 0
+    assert script.wait(60) == 0
     if when == "after":
         assert script.stdout == "shop.ordered\n"
         outbox = Outbox(surroundings.data / surroundings.bus)

@@ -62,7 +62,7 @@ def serves(processes: Processes, shop: Path, prefix: list[str], **env: str) -> P
     worker = processes.start([*prefix, sys.executable, "-m", "lightbus", "run"], cwd=shop, env=env)
     worker.wait_for_line("Ready")
     caller = processes.start([*prefix, sys.executable, "-c", CALL], cwd=shop, env=env)
-    caller.wait(30)
+    caller.wait(60)
     assert caller.output == "3\n"
     assert "Traceback" not in worker.output
     return worker
@@ -84,7 +84,7 @@ def test_an_event_without_a_home(processes: Processes, shop: Path) -> None:
     code = "import lightbus; " + CALLS.replace("    class Meta", "    sold = lightbus.Event(['n'])\n\n    class Meta")
     (shop / "fire.py").write_text(f"{code}\nbus.shop.sold.fire(n=1)\n")
     script = processes.start([*STRANGER, sys.executable, "fire.py"], cwd=shop, env=NOWHERE)
-    script.wait(30)
+    script.wait(60)
     assert "JournalError" in script.stderr.splitlines()[-1]
     assert "LIGHTBUS_DATA_DIR" in script.stderr.splitlines()[-1]
 

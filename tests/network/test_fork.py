@@ -97,7 +97,7 @@ for thread in threads: thread.join()
 assert codes == [0] * 10, codes
 """
     script = processes.python("-W", "ignore", "-c", code, cwd=PROGRAMS)
-    assert script.wait(50) == 0
+    assert script.wait(60) == 0
     assert script.output == ""
 
 
@@ -265,7 +265,7 @@ for end in ends:
 def test_worker_in_the_background_of_a_preloaded_program(processes: Processes) -> None:
     """It stays in the process that was imported, which says so once; each process forked off may have its own."""
     program = processes.python("-c", PRELOADED)
-    assert program.wait(30) == 0
+    assert program.wait(60) == 0
     assert sorted(program.stdout.splitlines()) == ["all three serve", "serves", "serves"]
     assert program.stderr.count("The worker stays here") == 1
     assert "post_fork of gunicorn.conf.py" in program.stderr
@@ -303,7 +303,7 @@ class VideoApi(lightbus.Api):
         child.start()
         time.sleep(0.3 if method == "fork" else 2)
         os.kill(child.pid, number)
-        child.join(10)
+        child.join(60)
         code = child.exitcode
         child.kill()
         child.join()
@@ -320,7 +320,7 @@ class VideoApi(lightbus.Api):
     def prepared(self, number: int) -> int:
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], preexec_fn=os.getpid)
         child.send_signal(number)
-        return child.wait(10)
+        return child.wait(60)
 
     def handlers(self) -> str:
         read, write = os.pipe()
@@ -415,7 +415,7 @@ except Ended:
     sys.exit(5)
 """
     script = processes.python("-W", "ignore", "-c", code, number, where, cwd=tmp_path)
-    assert script.wait(20) == {"before": 5, "after_in_child": 3}[where]
+    assert script.wait(60) == {"before": 5, "after_in_child": 3}[where]
     assert script.output == ""
 
 

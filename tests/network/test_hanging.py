@@ -113,5 +113,5 @@ def test_careless_listeners_live(network: Network, start: Callable[..., Process]
         wait_until(lambda members=members: any("goes on" in member.stdout for member in members), 20)
         for member in members:
             member.ask_to_end()
-        codes += [member.wait(20) for member in members]
+        codes += [member.wait(60) for member in members]
     assert set(codes) == {0}

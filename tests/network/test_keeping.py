@@ -72,10 +72,10 @@ def test_a_script_without_a_worker(processes: Processes, place: Path, service: s
     publisher, reader = worker(processes, place, "news"), worker(processes, place, "reader")
     reader.wait_for_line("Events of news .* arrive")
     publisher.ask_to_end()
-    assert publisher.wait(20) == 0
+    assert publisher.wait(60) == 0
     (place / "cron.py").write_text(STREAM.replace('service_name="news"', f'service_name="{service}"'))
     script = processes.python("-c", FIRES.replace("from news", "from cron"), "1", cwd=place)
-    assert script.wait(20) == 0
+    assert script.wait(60) == 0
     assert WAITS.search(script.stderr)
     worker(processes, place, "news")
     reader.wait_for_line("^read 1 1$", 20)
@@ -88,7 +88,7 @@ def test_a_script_that_does_not_find_the_worker(processes: Processes, place: Pat
     reader.wait_for_line("Events of news .* arrive")
     news.signal(signal.SIGSTOP)
     script = processes.python("-c", FIRES, "1", cwd=place, env={"LIGHTBUS_CONFIG": _blind(place)})
-    assert script.wait(20) == 0
+    assert script.wait(60) == 0
     news.signal(signal.SIGCONT)
     assert WAITS.search(script.stderr)
     reader.wait_for_line("^read 1 1$", 20)
@@ -134,20 +134,20 @@ def _blind(place: Path) -> str:
 def test_the_outbox(processes: Processes, place: Path) -> None:
     """A script of another service keeps a known event in the outbox, says so and exits 0; an unknown one is refused."""
     refused = processes.python("stranger.py", "0", cwd=place)
-    assert refused.wait(20) == 1
+    assert refused.wait(60) == 1
     assert "UnknownApi: No peer advertises the API 'news'" in refused.stderr
 
     publisher, reader = worker(processes, place, "news"), worker(processes, place, "reader")
     reader.wait_for_line("Events of news .* arrive")
     known = processes.python("stranger.py", "1", cwd=place)
-    assert known.wait(20) == 0
+    assert known.wait(60) == 0
     reader.wait_for_line("^read 1 1$", 20)
     publisher.ask_to_end()
-    assert publisher.wait(20) == 0
+    assert publisher.wait(60) == 0
 
     waiting = [processes.python("stranger.py", str(number), cwd=place) for number in (2, 3)]
     for script in waiting:
-        assert (script.wait(20), script.stdout) == (0, "waits\n")
+        assert (script.wait(60), script.stdout) == (0, "waits\n")
         assert "Nobody publishes news.printed at the moment: the event" in script.stderr
     worker(processes, place, "news")
     wait_until(lambda: {"read 2 1", "read 3 1"} <= set(reader.stdout.splitlines()), 20)
@@ -159,12 +159,12 @@ def test_an_api_that_changed_meanwhile(processes: Processes, place: Path) -> Non
     publisher, reader = worker(processes, place, "news"), worker(processes, place, "reader")
     reader.wait_for_line("Events of news .* arrive")
     known = processes.python("stranger.py", "1", cwd=place)
-    assert known.wait(20) == 0
+    assert known.wait(60) == 0
     reader.wait_for_line("^read 1 1$", 20)
     publisher.ask_to_end()
-    assert publisher.wait(20) == 0
+    assert publisher.wait(60) == 0
     waiting = processes.python("stranger.py", "2", cwd=place)
-    assert waiting.wait(20) == 0
+    assert waiting.wait(60) == 0
 
     changes = {
         "needs the argument 'page'": ("int)", 'int), Parameter("page", int)'),
@@ -176,7 +176,7 @@ def test_an_api_that_changed_meanwhile(processes: Processes, place: Path) -> Non
         pattern = re.compile(f"The event .* of news.printed is not taken by who publishes it now.*{why}")
         wait_until(lambda: pattern.search(publisher.stderr + reader.stderr), 20)  # noqa: B023
         publisher.ask_to_end()
-        assert publisher.wait(20) == 0
+        assert publisher.wait(60) == 0
     (place / "news.py").write_text(STREAM)
     worker(processes, place, "news")
     reader.wait_for_line("^read 2 1$", 20)

@@ -180,7 +180,7 @@ def calls(bus: BusPath) -> Iterator[None]:
             yield
         finally:
             stop.set()
-        assert calling.result(10) > 0
+        assert calling.result(60) > 0
 
 
 def wait_for_workers(bus: BusPath, count: int) -> None:
@@ -284,12 +284,12 @@ def announced(announcement: Announcement) -> Iterator[None]:
     ready = threading.Event()
     with ThreadPoolExecutor(1) as executor:
         running = executor.submit(asyncio.run, main())
-        assert ready.wait(10)
+        assert ready.wait(60)
         try:
             yield
         finally:
             loop[0][0].call_soon_threadsafe(loop[0][1].set)
-            running.result(10)
+            running.result(60)
 
 
 @contextmanager
@@ -321,7 +321,7 @@ def trap() -> Iterator[tuple[int, list[bytes]]]:
             yield server.getsockname()[1], heard
         finally:
             stop.set()
-            serving.result(5)
+            serving.result(60)
 
 
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"CURVE".ljust(20, b"\0") + bytes(32)

@@ -82,7 +82,7 @@ def worker(processes: Processes, place: Path, name: str) -> Process:
 
 def fire(processes: Processes, place: Path, *numbers: int) -> None:
     """Have a job fire events and end."""
-    assert processes.python("-c", FIRES, *map(str, numbers), cwd=place).wait(20) == 0
+    assert processes.python("-c", FIRES, *map(str, numbers), cwd=place).wait(60) == 0
 
 
 def read(reader: Process) -> list[str]:
@@ -124,7 +124,7 @@ def test_the_groups_of_the_own_service_are_owed_it(processes: Processes, place: 
     reader.wait_for_line("Events of news .* arrive")
     for ending in (reader, news):
         ending.ask_to_end()
-        assert ending.wait(20) == 0
+        assert ending.wait(60) == 0
     idle = worker(processes, place, "idle")
     fire(processes, place, 1, 2)
     idle.wait_for_line("2 events of news that waited in the outbox are published here", 30)

@@ -206,7 +206,7 @@ def in_a_namespace(processes: Processes, tmp_path: Path) -> Callable[..., str]:
     def run(*scripts: str) -> str:
         script = "".join(scripts).replace("{python}", sys.executable)
         done = processes.start([unshare, "-rn", "sh", "-c", script], cwd=tmp_path, name="namespace")
-        assert done.wait(30) == 0
+        assert done.wait(60) == 0
         return done.output
 
     return run

@@ -73,7 +73,7 @@ def start(processes: Processes, shop: Path, *prefix: str, **env: str) -> Process
 def call(processes: Processes, *prefix: str, **env: str) -> Process:
     """Have a new process make a call, and return it when it has ended."""
     caller = processes.start([*prefix, sys.executable, "-c", CALL], env=env)
-    caller.wait(30)
+    caller.wait(60)
     return caller
 
 
@@ -104,7 +104,7 @@ def test_no_multicast(processes: Processes, shop: Path) -> None:
     book.wait_for_line("sold 7")
     assert "WARNING" not in worker.stderr + book.stderr
     doctor = processes.start([*NO_MULTICAST, sys.executable, "-m", "lightbus", "doctor"])
-    assert doctor.wait(20) == 0, doctor.stdout
+    assert doctor.wait(60) == 0, doctor.stdout
 
 
 @ROOT
@@ -115,7 +115,7 @@ def test_port_5353_is_held(processes: Processes, shop: Path) -> None:
     assert call(processes, *PORT_IS_HELD).output == "3\n"
     assert "WARNING" not in worker.stderr
     doctor = processes.start([*PORT_IS_HELD, sys.executable, "-m", "lightbus", "doctor"])
-    assert doctor.wait(20) == 0, doctor.stdout
+    assert doctor.wait(60) == 0, doctor.stdout
 
 
 @ROOT

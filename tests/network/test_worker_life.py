@@ -106,7 +106,7 @@ def terminated(worker: Process) -> float:
     """Ask a worker to end; return the seconds that it took."""
     watch = Stopwatch()
     worker.signal(signal.SIGTERM)
-    assert worker.wait(20) == 0
+    assert worker.wait(60) == 0
     return watch.seconds
 
 
@@ -216,7 +216,7 @@ def own_loop() -> Iterator[Callable[..., Any]]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        yield lambda coroutine: asyncio.run_coroutine_threadsafe(coroutine, loop).result(20)
+        yield lambda coroutine: asyncio.run_coroutine_threadsafe(coroutine, loop).result(60)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

@@ -99,14 +99,14 @@ def test_a_loop_that_stands_still(hub: MemoryBus, monkeypatch: pytest.MonkeyPatc
     may_go = threading.Event()
 
     async def stand() -> None:
-        may_go.wait(20)
+        may_go.wait(60)
 
     standing = asyncio.run_coroutine_threadsafe(stand(), worker.loop)
     wait_until(lambda: ask(f"{url_of(plugin)}/live")[0] == 503)
     assert "The event loop has stood still for" in ask(f"{url_of(plugin)}/live")[1]
     status, text = ask(f"{url_of(plugin)}/ready")
     may_go.set()
-    standing.result(10)
+    standing.result(60)
     assert status == 503
     assert "something blocks it" in text
     wait_until(lambda: ask(f"{url_of(plugin)}/live")[0] == 200)

@@ -101,7 +101,7 @@ def test_a_loop_that_stands_still(bus: BusPath, registry: CollectorRegistry, mon
             [value("lightbus_scrape_incomplete"), value("lightbus_calls_limit"), value("lightbus_journal_events")]
         )
 
-    asyncio.run_coroutine_threadsafe(block(), loop).result(10)
+    asyncio.run_coroutine_threadsafe(block(), loop).result(60)
     assert told == [1, bus.client.config.worker.rpc_concurrency, None]
 
 

@@ -76,9 +76,9 @@ def test_start_pings_and_stop_are_told(hub: MemoryBus, heard: Heard) -> None:
     before = time.time()
     bus = worker(hub, ping_interval=0.05)
     hub.start(bus)
-    messages = [heard.get(timeout=5) for _ in range(3)]
+    messages = [heard.get(timeout=60) for _ in range(3)]
     bus.client.close()
-    while (last := heard.get(timeout=5)).event_name == "server_ping":
+    while (last := heard.get(timeout=60)).event_name == "server_ping":
         pass
     assert [message.event_name for message in messages] == ["server_started", "server_ping", "server_ping"]
     for message in messages:
@@ -105,13 +105,13 @@ def test_names_of_1_x(hub: MemoryBus) -> None:
     hub.start(observer)
     bus = worker(hub, ping_interval=20 * MS)
     hub.start(bus)
-    started, ping = heard.get(timeout=10), heard.get(timeout=10)
+    started, ping = heard.get(timeout=60), heard.get(timeout=60)
     bus.client.close()
     assert (started.event_name, ping.event_name) == ("worker_started", "worker_ping")
     assert started.kwargs["service_name"] == "auth"
     assert (started.kwargs["pid"], started.kwargs["ping_enabled"]) == (os.getpid(), True)
     assert 1 < started.kwargs["max_memory_use"] < 100_000
-    while (last := heard.get(timeout=10)).event_name == "worker_ping":
+    while (last := heard.get(timeout=60)).event_name == "worker_ping":
         pass
     assert last.event_name == "worker_stopped"
 
@@ -120,9 +120,9 @@ def test_no_pings(hub: MemoryBus, heard: Heard) -> None:
     """With `ping_enabled=False` only the start and the end are told."""
     bus = worker(hub, ping_enabled=False, ping_interval=0.001)
     hub.start(bus)
-    assert heard.get(timeout=5).event_name == "server_started"
+    assert heard.get(timeout=60).event_name == "server_started"
     bus.client.close()
-    assert heard.get(timeout=5).event_name == "server_stopped"
+    assert heard.get(timeout=60).event_name == "server_stopped"
     assert heard.empty()
 
 
@@ -130,7 +130,7 @@ def test_metrics_are_told_of(hub: MemoryBus, heard: Heard) -> None:
     """Whether a worker has the metrics plugin is part of its state."""
     bus = hub.create(plugins=[StatePlugin(), MetricsPlugin()])
     hub.start(bus)
-    assert heard.get(timeout=5).kwargs["metrics_enabled"] is True
+    assert heard.get(timeout=60).kwargs["metrics_enabled"] is True
 
 
 def test_worker_on_the_callers_loop_stops_before_the_start_is_told() -> None:

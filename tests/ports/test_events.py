@@ -350,7 +350,7 @@ def test_partitions_are_handled_side_by_side(town: Town) -> None:
         begun(message)
         if len(begun.messages) > len(received.messages) + 1:
             together.set()
-        together.wait(20.0)
+        together.wait(60)
         received(message)
 
     town.listen("mail", handle, concurrency=4)

@@ -105,7 +105,7 @@ def loop_in_a_thread() -> Iterator[asyncio.AbstractEventLoop]:
 
 def caller_on(loop: asyncio.AbstractEventLoop, doors: Channels) -> Any:
     """Return the door of a loop that runs in another thread."""
-    return asyncio.run_coroutine_threadsafe(made(doors), loop).result(5)
+    return asyncio.run_coroutine_threadsafe(made(doors), loop).result(60)
 
 
 # --- one for each loop ------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ def test_seeing_it_is_bounded(doors: Channels, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(module, "SEEN_TIMEOUT", 10 * MS)
     door = FakeDoor()
     doors.add(door)
-    asyncio.run(asyncio.wait_for(doors.have_seen(INSTANCE), 5))
+    asyncio.run(asyncio.wait_for(doors.have_seen(INSTANCE), 60))
     door.callbacks[0]()
 
 
@@ -230,7 +230,7 @@ def test_being_done_is_bounded(doors: Channels, monkeypatch: pytest.MonkeyPatch)
     door = FakeDoor()
     door.in_flight = 1
     doors.add(door)
-    asyncio.run(asyncio.wait_for(doors.are_done(INSTANCE), 5))
+    asyncio.run(asyncio.wait_for(doors.are_done(INSTANCE), 60))
 
 
 # --- the end ----------------------------------------------------------------------------------------

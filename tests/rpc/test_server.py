@@ -104,7 +104,7 @@ class Worked(Api):
 
     def wait_in_thread(self, number: int = 0) -> str:
         self.started.append(number)
-        self.thread_gate.wait(5.0)
+        self.thread_gate.wait(60)
         return "done"
 
     async def context(self) -> None:
@@ -1006,7 +1006,7 @@ def test_who_has_the_answer_of_a_thread_finds_its_place_free(monkeypatch: pytest
             bench.reply(routing_id, frame)
             if envelope.decode(frame)[0] == 1:
                 loop.call_soon_threadsafe(ask_at_once)
-                assert again.wait(5.0)  # the thread that has answered gets no further before the next call is there
+                assert again.wait(60)  # the thread that has answered gets no further before the next call is there
             return True
 
         monkeypatch.setattr(bench.server, "_reply_from_thread", reply)
@@ -1026,7 +1026,7 @@ def test_finish_waits_for_the_answer_that_a_thread_sends(monkeypatch: pytest.Mon
 
         def reply(routing_id: bytes, frame: bytes) -> bool:
             begun.set()
-            assert go_on.wait(5.0)
+            assert go_on.wait(60)
             return bench.reply(routing_id, frame)
 
         monkeypatch.setattr(bench.server, "_reply_from_thread", reply)
@@ -1343,6 +1343,6 @@ def test_a_hidden_coroutine_is_cancelled() -> None:
         call = bench.request("long", _api="waits")
         await started.wait()
         bench.server.cancel(b"one", call)
-        await asyncio.wait_for(cancelled.wait(), 5.0)
+        await asyncio.wait_for(cancelled.wait(), 60)
 
     serve(test)

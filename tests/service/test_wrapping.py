@@ -106,12 +106,12 @@ def test_left_although_a_thread_is_in_the_context() -> None:
 
     def stay() -> None:
         is_in.set()
-        may_go.wait(10)
+        may_go.wait(60)
 
     thread = threading.Thread(target=context.run, args=[stay])
     with Wrapping([(noting(order, "a"), {})], context.run):
         thread.start()
-        is_in.wait(10)
+        is_in.wait(60)
     assert order == ["enter a", "leave a"]
     may_go.set()
     thread.join()

@@ -62,7 +62,7 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
     """Run it on a loop of its own."""
 
     async def bounded() -> None:
-        await asyncio.wait_for(scenario(), 30)
+        await asyncio.wait_for(scenario(), 60)
 
     asyncio.run(bounded())
 

@@ -419,9 +419,9 @@ async def two(*addresses):
     await made.start(lambda peer: found.set(), lambda instance: lost.set())
     await peer.start(lambda peer: None, lambda instance: None)
     await peer.announce(announcement(addresses[0]))
-    await asyncio.wait_for(found.wait(), 5)
+    await asyncio.wait_for(found.wait(), 60)
     await peer.stop()
-    await asyncio.wait_for(lost.wait(), 5)
+    await asyncio.wait_for(lost.wait(), 60)
     await made.stop()
     print(made.problem)
 

@@ -29,7 +29,7 @@ def test_memory_hub_spans_threads() -> None:
     thread = threading.Thread(target=asyncio.run, args=(listen(),))
     thread.start()
     asyncio.run(speak())
-    thread.join(10)
+    thread.join(60)
     assert heard.is_set()
 
 

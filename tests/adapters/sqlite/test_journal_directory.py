@@ -169,7 +169,7 @@ input()
     assert sorted(ids) == sorted(journal.id for journal in left)
     for process in racing:
         tell(process)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         end(process)
 
 

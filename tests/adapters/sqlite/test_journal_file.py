@@ -170,7 +170,7 @@ def test_it_is_looked_after_while_it_is_used(journal: Journal, caplog: pytest.Lo
             Path(f"{journal.path}{suffix}").unlink(missing_ok=True)
         journal.see_to_files()
     stop.set()
-    thread.join(30.0)
+    thread.join(60)
     assert journal.size[0] == len(stored)
     assert records(journal) == min(len(stored), 1000)
 

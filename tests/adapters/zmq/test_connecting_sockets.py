@@ -31,7 +31,7 @@ async def main():
     print("subscribed", flush=True)
     time.sleep(float(sys.argv[2]))
     print("awake", flush=True)
-    await asyncio.wait_for(done.wait(), 20)
+    await asyncio.wait_for(done.wait(), 60)
     print("read", count, flush=True)
     subscriber.close()
     transport.close()

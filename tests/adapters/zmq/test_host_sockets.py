@@ -76,7 +76,7 @@ def run(scenario: Callable[[Worker], Awaitable[None]], *bases: Path, last_resort
     async def main() -> None:
         worker = Worker(Places("b", [base / "lightbus" for base in bases], last_resort))
         try:
-            await asyncio.wait_for(scenario(worker), 30)
+            await asyncio.wait_for(scenario(worker), 60)
         finally:
             worker.close()
 

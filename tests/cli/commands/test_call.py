@@ -36,7 +36,7 @@ def test_arguments_from_elsewhere(commands: Commands, processes: Processes, tmp_
     assert commands.text("call", "auth.check_password", "username=admin", f"password=@{tmp_path}/value") == "true\n"
     shell = f"{sys.executable} -m lightbus call auth.echo value=- --wait 20 < {tmp_path}/value"
     process = processes.start(["sh", "-c", shell])
-    assert process.wait(20) == 0, process.report()
+    assert process.wait(60) == 0, process.report()
     assert process.stdout == "1234\n"
 
 

@@ -72,7 +72,7 @@ def test_demo_shows_a_call_and_an_event_and_ends(processes: Processes, surroundi
     """Announcements, resolutions, a call with its time, an event with what it led to; exit code 0 in under 15 s."""
     watch = Stopwatch()
     demo = processes.lightbus("demo")
-    assert demo.wait(15.0) == 0
+    assert demo.wait(60) == 0
     assert watch.seconds < 15.0 * PATIENCE
     shown = " ".join(demo.stdout.split())  # where a line is broken depends on the length of the endpoints
     for expected in STORY.splitlines():
@@ -87,7 +87,7 @@ def test_demo_shows_a_call_and_an_event_and_ends(processes: Processes, surroundi
 def test_what_is_shown_is_consistent(processes: Processes) -> None:
     """The endpoint a caller resolves is the one the peer answers at, and the subscription leads to the publisher."""
     demo = processes.lightbus("demo")
-    assert demo.wait(15.0) == 0
+    assert demo.wait(60) == 0
     shown = demo.stdout
     auth, customers = re.findall(rf"answers at ({ENDPOINT})\.rpc", shown)
     assert set(re.findall(rf"(?:  at|resolved to) ({ENDPOINT})\.rpc", shown)) == {auth}
@@ -99,7 +99,7 @@ def test_each_demo_has_a_bus_of_its_own(processes: Processes) -> None:
     assert processes.lightbus("keys", "init").wait() == 0
     env = {"LIGHTBUS_BUS": "production", "LIGHTBUS_PEERS": "127.0.0.1:1", "LIGHTBUS_CONFIG": "/nowhere.yaml"}
     demos = [processes.python("-m", "lightbus", "demo", env=env, name=f"demo{i}") for i in range(2)]
-    assert [demo.wait(30.0) for demo in demos] == [0, 0]
+    assert [demo.wait(60) for demo in demos] == [0, 0]
     names = {re.findall(r"on the bus (\S+)", demo.stdout)[0] for demo in demos}
     assert len(names) == 2
     assert "production" not in names

@@ -22,7 +22,7 @@ def test_schemas_of_a_module_and_of_the_bus(commands: Commands, processes: Proce
     auth = tmp_path / "anywhere" / "auth"
     local = processes.lightbus("dumpschema", "--local", cwd=auth)
     both = processes.lightbus("dumpschema", cwd=auth)
-    assert (local.wait(20), both.wait(20)) == (0, 0)
+    assert (local.wait(60), both.wait(60)) == (0, 0)
     directory = tmp_path / "schemas"
     directory.mkdir()
     commands.run("dumpschema", "--remote", "--out", str(directory))
@@ -41,11 +41,11 @@ def test_a_module_without_a_bus_around_it(commands: Commands, processes: Process
     (tmp_path / "auth").mkdir()
     (tmp_path / "auth" / "bus.py").write_text(SERVICES["auth"].replace("{version}", "1"))
     alone = processes.lightbus("dumpschema", "--wait", "0.2", cwd=tmp_path / "auth")
-    assert alone.wait(20) == 0
+    assert alone.wait(60) == 0
     assert [*json.loads(alone.stdout)] == ["auth"]
     assert "Nobody is on the bus" in alone.stderr
     nowhere = processes.lightbus("dumpschema", "--wait", "0.2", cwd=tmp_path)
-    assert nowhere.wait(20) == 3
+    assert nowhere.wait(60) == 3
     assert commands.run("dumpschema", "--local", "--remote", code=2).stderr.startswith("Error: --local and --remote")
 
 
@@ -53,5 +53,5 @@ def test_schema_of_the_settings(processes: Processes, tmp_path: Path) -> None:
     """It is that of the settings, on standard output or in a file."""
     shown = processes.lightbus("dumpconfigschema", cwd=tmp_path)
     written = processes.lightbus("dumpconfigschema", "--out", "schema.json", cwd=tmp_path)
-    assert (shown.wait(20), written.wait(20)) == (0, 0)
+    assert (shown.wait(60), written.wait(60)) == (0, 0)
     assert json.loads(shown.stdout) == json.loads((tmp_path / "schema.json").read_text()) == config_schema()

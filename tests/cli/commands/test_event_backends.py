@@ -63,7 +63,7 @@ def test_events_are_found_and_followed(commands: Commands) -> None:
         following.wait_for_line(f"user_registered .*{name}")
     wait_until(lambda: following.output.count("acked by shop-greeter") == 2, 20)
     following.signal(signal.SIGINT)
-    assert following.wait(20) == 0
+    assert following.wait(60) == 0
     sally, ada = commands.json("inspect")
     assert (sally["kwargs"]["username"], ada["publisher"]) == ("sally", sally["publisher"])
     assert commands.json("inspect", "--native-id", ada["native_id"]) == [ada]
@@ -92,7 +92,7 @@ def test_doctor_tells_of_events_that_wait(commands: Commands, nats_server: NatsS
 
     def doctor_says() -> str:
         process = commands.start("doctor", "--json")
-        process.wait(20)
+        process.wait(60)
         return process.stdout
 
     wait_until(lambda: "Events of auth go on waiting in the outbox" in doctor_says(), 30)

@@ -89,9 +89,9 @@ def test_inspect(commands: Commands) -> None:
     commands.run("fire", "auth.user_registered", "username=eve", "age=99")
     following.wait_for_line('"eve"')
     following.signal(signal.SIGINT)
-    assert following.wait(20) == 0
+    assert following.wait(60) == 0
     assert following.stdout.count("\n") == 1
-    assert other.wait(20) == 0
+    assert other.wait(60) == 0
 
     auth.ask_to_end()
     auth.wait()  # and who else is on this host sees to its journal

@@ -53,7 +53,7 @@ def test_rate(commands: Commands) -> None:
     text.wait_for_line(r"^auth\.user_registered +\d+(\.\d)? +\d+(\.\d+ k| )B +1 +1$")
     for process in (measuring, other, text):
         process.signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
         assert process.stderr == ""
     assert other.stdout == ""
     readings = [json.loads(line) for line in measuring.stdout.splitlines()]

@@ -48,5 +48,5 @@ def test_no_schema(commands: Commands, tmp_path: Path) -> None:
     """What cannot be read is named."""
     (tmp_path / "old.json").write_text("[]")
     process = commands.start("schema", "diff", str(tmp_path / "old.json"), str(tmp_path / "new.json"))
-    assert process.wait(20) == 2
+    assert process.wait(60) == 2
     assert "old.json cannot be used" in process.stderr

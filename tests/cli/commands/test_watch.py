@@ -69,7 +69,7 @@ def test_watch(commands: Commands) -> None:
     early.wait_for_line(r"  peer auth .* up, serves auth$")
     early.wait_for_line(r"  api auth added, version 1$")
     early.signal(signal.SIGINT)
-    assert early.wait(20) == 0
+    assert early.wait(60) == 0
     begun = commands.json("watch", "--count", "2")
     assert [(each["type"], each["change"], each["initial"]) for each in begun] == [
         ("peer", "up", True), ("api", "added", True),
@@ -83,7 +83,7 @@ def test_watch(commands: Commands) -> None:
     watching.wait_for_line('"change": "gone", "api": "shop.orders"')
     watching.wait_for_line('"peer", "change": "gone", "service": "shop"')
     watching.signal(signal.SIGTERM)
-    assert watching.wait(20) == 0
+    assert watching.wait(60) == 0
     seen = [json.loads(line) for line in watching.stdout.splitlines()]
     assert ["service" in each for each in seen] == [each["type"] == "peer" for each in seen]
     of_shop = [each["change"] for each in seen if each.get("service") == "shop"]

@@ -41,11 +41,11 @@ def test_single_worker(processes: Processes, tmp_path: Path) -> None:
         thread.start()
         worker.wait_for_line("^waits$", 30)
         worker.signal(signal.SIGHUP)
-        thread.join(30)
+        thread.join(60)
         wait_until(lambda: answers == ["done"])
     finally:
         bus.client.close()
-    assert worker.wait(30) == 129
+    assert worker.wait(60) == 129
     assert worker.stderr.count("a single worker is not reloaded") == 1
     assert "--workers N" in worker.stderr
 
@@ -57,4 +57,4 @@ def test_signal_that_is_ignored(processes: Processes, tmp_path: Path) -> None:
     worker.wait_for_line("Ready", 30)
     worker.signal(signal.SIGHUP)
     worker.signal(signal.SIGTERM)
-    assert worker.wait(30) == 0
+    assert worker.wait(60) == 0

@@ -63,7 +63,7 @@ def test_worker_is_started_anew(processes: Processes, tmp_path: Path) -> None:
     wait_until(lambda: len(re.findall(r"^serves 3 \d+$", reloader.stdout, flags=re.MULTILINE)) == 2, 30)
     assert not is_running(third)
     reloader.signal(signal.SIGINT)
-    assert reloader.wait(30) == 0
+    assert reloader.wait(60) == 0
 
 
 def test_reloader_that_is_killed(processes: Processes, tmp_path: Path) -> None:

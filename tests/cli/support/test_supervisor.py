@@ -73,7 +73,7 @@ def test_workers_live(processes: Processes, directory: Path) -> None:
     now = pids(supervisor)[3:]
     assert all(map(is_running, now))
     supervisor.signal(signal.SIGTERM)
-    assert supervisor.wait(30) == 0
+    assert supervisor.wait(60) == 0
     assert not any(map(is_running, now))
 
 
@@ -99,7 +99,7 @@ def test_logs_of_the_form_that_was_asked_for(processes: Processes, directory: Pa
         supervisor = processes.worker("bus", "--workers", "2", *options, cwd=directory)
         supervisor.wait_for_line("All 2 workers serve", 30)
         supervisor.signal(signal.SIGTERM)
-        assert supervisor.wait(30) == 0
+        assert supervisor.wait(60) == 0
         if "json" in options:
             told = [json.loads(line) for line in supervisor.stderr.splitlines()]
             ours = [each for each in told if each["logger"] == "lightbus.supervisor"]
@@ -130,14 +130,14 @@ def test_hangup_while_they_stop(processes: Processes, directory: Path) -> None:
     supervisor.signal(signal.SIGHUP)
     supervisor.wait_for_line("Nobody is replaced any more, on SIGHUP")
     (directory / "go").touch()
-    assert supervisor.wait(30) == 0
+    assert supervisor.wait(60) == 0
 
 
 def test_one_that_cannot_start(processes: Processes, directory: Path) -> None:
     """What is wrong is said once, and not tried for ever."""
     (directory / "bus.py").write_text("raise ValueError('broken')")
     supervisor = processes.worker("bus", "--workers", "2", cwd=directory)
-    assert supervisor.wait(30) == 1
+    assert supervisor.wait(60) == 1
     assert "before it ever served: see above what is wrong" in supervisor.stderr
 
 
