@@ -6,6 +6,7 @@ those of peers, are known only when the worker runs: then it is a warning, for n
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -37,8 +38,8 @@ class Fitting:
     def __init__(self, schema: Schema, ask: Callable[[Peer, str], Awaitable[Any]]) -> None:
         self._schema = schema
         self._ask = ask
-        self._asked: dict[tuple[str, str], Any] = {}
-        """Per API and digest of its schema what a peer told of it."""
+        self._asked: dict[tuple[str, str], asyncio.Future[dict[str, list[str]]]] = {}
+        """Per API and digest of its schema what a peer tells of its events: asked once, however many listeners wait."""
         self._said: set[tuple[str, str, str, str]] = set()
 
     async def check(self, listeners: Iterable[Listener], peers: Iterable[Peer]) -> None:
@@ -46,30 +47,37 @@ class Fitting:
         peers = list(peers)
         for listener in listeners:
             if self._schema.knows(listener.api):
-                self._hold_against(listener, self._schema.get_api_schema(listener.api), "this process")
+                self._hold_against(listener, _events(self._schema.get_api_schema(listener.api)), "this process")
                 continue
             for peer in peers:
                 if listener.api in (peer.announcement.api_names or ()):
                     self._hold_against(listener, await self._told(peer, listener.api), str(peer.announcement))
 
-    async def _told(self, peer: Peer, api: str) -> Any:
+    async def _told(self, peer: Peer, api: str) -> dict[str, list[str]]:
         info = next((info for info in peer.announcement.apis or () if info.name == api), None)
         key = api, peer.instance if info is None else info.digest
-        if key not in self._asked and len(self._asked) < MAX_SAID:
-            try:
-                self._asked[key] = await self._ask(peer, api)
-            except LightbusException as error:
+        asked = self._asked.get(key)
+        if asked is None:
+            if len(self._asked) >= MAX_SAID:
+                return {}
+            asked = self._asked[key] = asyncio.ensure_future(self._ask_events(peer, api))
+        try:
+            return await asked
+        except LightbusException as error:
+            if self._asked.pop(key, None) is not None:
                 logger.debug("%s does not tell the schema of %s: %s", peer.announcement, api, error)
-        return self._asked.get(key)
+            return {}
 
-    def _hold_against(self, listener: Listener, schema: Any, where: str) -> None:
+    async def _ask_events(self, peer: Peer, api: str) -> dict[str, list[str]]:
+        return _events(await self._ask(peer, api))
+
+    def _hold_against(self, listener: Listener, events: dict[str, list[str]], where: str) -> None:
         if listener.batch:
             return  # any event fits it
         try:
             handler = Handler(listener.function, name=listener.name, casts=False)
         except InvalidDeclaration:
             return  # refused when it was declared
-        events = _events(schema)
         for event in events if "*" in listener.events else listener.events:
             names = events.get(event)
             if names is None or not (lacking := handler.lacking(names)):

@@ -46,6 +46,7 @@ class PublisherConnection:
         self.subscriptions: dict[ListenerQueue, Subscription] = {}
         self._named: dict[tuple[str, str], list[Subscription]] = {}
         """By API and group."""
+        self._of_api: dict[str, list[Subscription]] = {}
         self._context = context
         self._note_received = context.pace.note_received
         self._presence = PRESENCE_PREFIX + os.urandom(16)
@@ -95,6 +96,7 @@ class PublisherConnection:
                 on_live=self._on_live,
             )
             self._named.setdefault(subscription.name, []).append(subscription)
+            self._of_api.setdefault(subscription.assignment.api, []).append(subscription)
             self._intakes.clear()
             subscription.join()
         return subscription
@@ -104,6 +106,7 @@ class PublisherConnection:
         subscription = self.subscriptions.pop(queue, None)
         if subscription is not None:
             self._named[subscription.name].remove(subscription)
+            self._of_api[subscription.assignment.api].remove(subscription)
             self._intakes.clear()
             self._acks.flush()
             if subscription.assignment.group:
@@ -264,8 +267,8 @@ class PublisherConnection:
         """Return who takes the events of a name, and remember them."""
         found = self._intakes[api, event] = tuple(
             each.intake
-            for each in self.subscriptions.values()
-            if each.assignment.api == api and (event in each.assignment.events or each.listener.wants(event))
+            for each in self._of_api.get(api, ())
+            if event in each.assignment.events or each.listener.wants(event)
         )
         return found
 

@@ -121,3 +121,46 @@ def test_a_peer_that_tells_nothing_of_use(told: Any, caplog: pytest.LogCaptureFi
 def test_peers_of_one_schema_are_asked_once() -> None:
     """However many publish it."""
     assert check(Schema(), listener(wrong), peers=[peer(), peer(), peer("2" * 12)]) == 2
+
+
+def test_a_peer_is_asked_once_however_many_listeners_wait() -> None:
+    """Of a hundred listeners that begin at once none asks what another has asked already."""
+    asked: list[str] = []
+
+    async def main() -> None:
+        answer = asyncio.get_running_loop().create_future()
+
+        async def ask(peer: Peer, api: str) -> Any:
+            asked.append(api)
+            return await answer
+
+        fitting = Fitting(Schema(), ask)
+        checks = [asyncio.create_task(fitting.check([listener(wrong)], [peer()])) for _ in range(100)]
+        await asyncio.sleep(0)
+        answer.set_result(SCHEMA)
+        await asyncio.gather(*checks)
+
+    asyncio.run(main())
+    assert asked == ["shop"]
+
+
+def test_a_peer_that_did_not_answer_is_asked_again(caplog: pytest.LogCaptureFixture) -> None:
+    """Everybody who waited for an answer in vain goes on, and whoever comes later asks anew."""
+    asked: list[str] = []
+
+    async def ask(peer: Peer, api: str) -> Any:
+        asked.append(api)
+        await asyncio.sleep(0)
+        if len(asked) == 1:
+            raise PeerUnreachable("It does not answer.")
+        return SCHEMA
+
+    async def main() -> None:
+        fitting = Fitting(Schema(), ask)
+        await asyncio.gather(*(fitting.check([listener(wrong)], [peer()]) for _ in range(3)))
+        assert not caplog.records
+        await fitting.check([listener(wrong)], [peer()])
+
+    asyncio.run(main())
+    assert asked == ["shop", "shop"]
+    assert "wants the argument 'email'" in caplog.text

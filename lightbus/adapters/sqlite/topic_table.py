@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 
 from .topic import Topic
 
@@ -18,6 +19,8 @@ class TopicTable:
         self.names: dict[int, Topic] = {}
         self.lasts: dict[Topic, int] = {}
         """The newest sequence of each topic; replaced as a whole for a new topic: others iterate over it."""
+        self._of: dict[str, tuple[Topic, ...]] = {}
+        """The topics of each API, of all that are in `lasts`; each replaced as a whole, too."""
         self.floors: dict[Topic, int] = {}
         """Up to where each topic was trimmed."""
         self.added: list[Topic] = []
@@ -29,7 +32,9 @@ class TopicTable:
 
     def of(self, api: str) -> dict[Topic, int]:
         """Return all topics of an API with their newest sequences."""
-        return {topic: last for topic, last in self.lasts.items() if topic.api == api}
+        topics = self._of.get(api, ())
+        lasts = self.lasts
+        return {topic: lasts[topic] for topic in topics}
 
     def last(self, topic: Topic) -> int:
         """Return the newest sequence of a topic; 0 where it has none."""
@@ -45,6 +50,7 @@ class TopicTable:
             query = "SELECT max(sequence) FROM events WHERE topic = ?"
             lasts[topic] = max(floor, connection.execute(query, (number,)).fetchone()[0] or 0)
         self.lasts = lasts
+        self._index(lasts)
 
     def add(self, topic: Topic, write: sqlite3.Connection) -> int:
         """Give a topic that is new its number, within a transaction, and return that."""
@@ -58,9 +64,19 @@ class TopicTable:
         """Note the newest sequences of topics, once they are on disk."""
         if self.added:
             self.added.clear()
+            new = [topic for topic in lasts if topic not in self.lasts]
             self.lasts = {**self.lasts, **lasts}
+            self._index(new)
         else:
             self.lasts.update(lasts)
+
+    def _index(self, new: Iterable[Topic]) -> None:
+        """Record of which API topics are that are in `lasts` by now."""
+        by_api: dict[str, list[Topic]] = {}
+        for topic in new:
+            by_api.setdefault(topic.api, []).append(topic)
+        for api, topics in by_api.items():
+            self._of[api] = (*self._of.get(api, ()), *topics)
 
     def forget_added(self) -> None:
         """Forget the topics of a commit that failed."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from helpers.journals import ONE, TWO, event, page, store, trim
 from lightbus.adapters.sqlite.journal import Journal, Page
+from lightbus.adapters.sqlite.topic import Topic
 from lightbus.adapters.sqlite.topic_table import TopicTable
 
 
@@ -41,3 +42,18 @@ def test_topics_of_a_commit_that_failed_are_forgotten() -> None:
             {ONE: 7},
             {},
         )
+
+
+def test_topics_of_an_api() -> None:
+    """A topic is there from the commit of its first event on, with its newest sequence, and for its API alone."""
+    sold, more, moved = Topic("shop", "sold", 1), Topic("shop", "sold", 2), Topic("stock", "moved", 1)
+    table = TopicTable()
+    table.added = [sold, moved]
+    table.move({sold: 1, moved: 2})
+    assert table.of("shop") == {sold: 1}
+    table.added = [more]
+    table.move({sold: 3, more: 4})
+    table.move({sold: 5})
+    assert table.of("shop") == {sold: 5, more: 4}
+    assert table.of("stock") == {moved: 2}
+    assert table.of("other") == {}
