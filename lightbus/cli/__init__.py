@@ -31,6 +31,8 @@ COMMANDS = {
     "rate": ("lightbus.cli.commands.rate", "rate", "Show live how many events, and bytes, there are of each."),
     "doctor": ("lightbus.cli.commands.doctor", "doctor", "Check the bus and this host, and say what to do."),
     "tail": ("lightbus.cli.commands.tail", "tail", "Show events as they happen, or as they are kept."),
+    "record": ("lightbus.cli.commands.record", "record", "Write events to a file."),
+    "replay": ("lightbus.cli.commands.replay", "replay", "Fire the events of a file again, on a test bus."),
     "inspect": ("lightbus.cli.commands.inspect", "inspect", "Find events in the journals."),
     "groups": ("lightbus.cli.commands.groups", "groups", "Show the consumer groups, or forget one."),
     "lag": ("lightbus.cli.commands.lag", "lag", "Show how many events each group has still to handle."),

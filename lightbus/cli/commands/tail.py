@@ -6,7 +6,6 @@ With --rpc the calls, too; with --acks also who has handled each event.
 
 from __future__ import annotations
 
-import time
 from contextlib import AsyncExitStack
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -14,28 +13,16 @@ from typing import Any
 
 import click
 
-from ...client.listening import moment
-from ...config.features import Feature
 from ...core.peers import Peer
-from ...deadline import Deadline
 from ...message import EventMessage
 from ..support.acks import Ack, AckFollower
 from ..support.calls import CallFollower
 from ..support.connection import Connection, asked_to_end, on_bus, passes
-from ..support.in_order import InOrder
+from ..support.following import EventFollower, moment_given
 from ..support.options import ClientOptions, client_options
 from ..support.output import Cell, clean, duration, json_line, size
 
 __all__ = ["tail"]
-
-LOOK_EVERY = 1.0
-"""Seconds between two looks for publishers and workers that came meanwhile."""
-
-SORT_EVERY = 0.1
-"""The same between two looks at what is held back to be shown in order of time."""
-
-PATIENCE = 3.0
-"""Seconds for which publishers are waited for that do not say that they know what is wanted of them."""
 
 SETTLE = 5.0
 """Seconds for which the acknowledgements of the last events are waited for after --count."""
@@ -55,7 +42,7 @@ def tail(options: ClientOptions, pattern: str, since: str | None, rpc: bool, ack
 
     It takes nothing away from anybody: it is in no consumer group, and acknowledges nothing. Ctrl-C ends it.
     """
-    on_bus(options, lambda bus: _Tail(bus, pattern, count).run(_moment(since), rpc=rpc, acks=acks))
+    on_bus(options, lambda bus: _Tail(bus, pattern, count).run(moment_given(since), rpc=rpc, acks=acks))
 
 
 class _Tail:
@@ -67,8 +54,6 @@ class _Tail:
         self._left = count
         self._done = asked_to_end()
         self._acks: AckFollower | None = None
-        self._kept: InOrder | None = None
-        """With --since: sorts the events of several journals."""
         self._unwritten: BaseException | None = None
         """Why a line could not be written: nobody reads any more."""
 
@@ -85,60 +70,27 @@ class _Tail:
             if acks:
                 self._acks = AckFollower(bus, self._on_ack)
                 open_now.push_async_callback(self._acks.end)
-            apis = await self._listen(since)
-            open_now.push_async_callback(bus.client.stop_worker)
-            what = f"the events of {', '.join(apis) or 'nobody yet'}{' and all calls' if rpc else ''}"
+            events = EventFollower(
+                bus,
+                self._show,
+                is_wanted=lambda message: self._is_wanted(message.canonical_name),
+                since=since,
+                name="tail",
+            )
+            await events.begin()
+            open_now.push_async_callback(events.end)
+            what = f"the events of {', '.join(events.apis) or 'nobody yet'}{' and all calls' if rpc else ''}"
             bus.output.note(f"Following {what}; Ctrl-C ends it.")
-            patience = Deadline.after(PATIENCE)
-            while not await passes(self._done, LOOK_EVERY if self._holds is None else SORT_EVERY):
-                self._listen_to_new(apis, since)
+            while not await passes(self._done, events.pause):
+                events.look()
                 if calls is not None:
                     calls.look()
-                if self._holds is not None and (patience.passed() or self._is_given_all(apis)):
-                    self._holds.look()
             if self._unwritten is not None:
                 raise self._unwritten
             if self._acks is not None and self._left == 0:
                 await self._acks.settle(SETTLE)
 
-    @property
-    def _holds(self) -> InOrder | None:
-        """What holds back events that are kept, as long as it does."""
-        return self._kept if self._kept is not None and self._kept.holds else None
-
-    def _is_given_all(self, apis: list[str]) -> bool:
-        client = self._bus.client
-        parts = None if client.worker is None else client.worker.parts
-        peers = (peer for api in apis for peer in client.engine.snapshot.publishers(api))
-        return parts is not None and all(parts.consumer.is_live_at(peer.instance) for peer in peers)
-
-    async def _listen(self, since: str | datetime | None) -> list[str]:
-        client = self._bus.client
-        if since is not None:
-            self._kept = InOrder(self._show, begun=time.time())
-        client.set_features([Feature.EVENTS])
-        apis: list[str] = []
-        self._listen_to_new(apis, since)
-        await client.start_worker()
-        return apis
-
-    def _listen_to_new(self, apis: list[str], since: str | datetime | None) -> None:
-        client = self._bus.client
-        options = None if since is None else {"since": since}
-        for api in sorted({api for api, _ in client.engine.snapshot.events} - {*apis}):
-            if not api.startswith("internal."):
-                apis.append(api)
-                client.listen_for_event(api, "*", self._on_event, listener_name="tail", group=None, options=options)
-
     # What comes
-
-    async def _on_event(self, message: EventMessage, **_: Any) -> None:
-        if not self._is_wanted(message.canonical_name):
-            return
-        if self._kept is None:
-            self._show(message)
-        else:
-            self._kept.add(message)
 
     def _show(self, message: EventMessage) -> None:
         if self._done.is_set():
@@ -246,14 +198,3 @@ def _time(at: float) -> Cell:
     then = datetime.fromtimestamp(at)
     date = "" if then.date() == datetime.now().date() else f"{then:%Y-%m-%d} "
     return f"{date}{then:%H:%M:%S.%f}"[:-3] + "  ", "dim"
-
-
-def _moment(text: str | None) -> str | datetime | None:
-    try:
-        return None if text is None else moment(text)
-    except ValueError:
-        raise click.BadParameter(
-            f'{text!r:.100} is no id of an event, and no date and time. Write "0" for everything that is kept, '
-            'an id as `lightbus tail --json` shows it, or a time: "2026-01-31 12:00".',
-            param_hint="--since",
-        ) from None

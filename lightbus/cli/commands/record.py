@@ -1,0 +1,120 @@
+"""`lightbus record`: events into a file, as they happen or as they are kept."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import IO
+
+import click
+
+from ...exceptions import UnsupportedUse
+from ...message import EventMessage
+from ..support.connection import Connection, asked_to_end, on_bus, passes
+from ..support.following import EventFollower, moment_given
+from ..support.options import ClientOptions, client_options
+from ..support.recording import heading, line_of
+
+__all__ = ["record"]
+
+
+@click.command()
+@click.argument("pattern", required=False, default="*")
+@click.option("--out", metavar="FILE", type=click.Path(path_type=Path), required=True, help="The file; not yet there.")
+@click.option(
+    "--since", metavar="WHEN", help='Begin with what is kept: "0" for all, an event\'s id, or a date and time.'
+)
+@click.option("--kept", is_flag=True, help="Record what is kept (since 0, or --since), and end.")
+@click.option("--count", "-n", type=click.IntRange(1), metavar="N", help="End after so many events.")
+@client_options
+def record(options: ClientOptions, pattern: str, out: Path, since: str | None, kept: bool, count: int | None) -> None:
+    """Write events to a file: all, or those whose name matches, as `auth.*` does. `lightbus replay` fires them again.
+
+    It takes nothing away from anybody. Ctrl-C ends it; what was recorded until then is in the file.
+    """
+    begin = moment_given("0" if kept and since is None else since)
+
+    async def run(bus: Connection) -> None:
+        await bus.look_around()
+        with _open(out) as file:
+            file.write(heading(bus.name))
+            recorder = _Recorder(bus, file, count)
+            follower = EventFollower(
+                bus,
+                recorder.write,
+                is_wanted=lambda message: fnmatchcase(message.canonical_name, pattern),
+                since=begin,
+                name="record",
+            )
+            await recorder.run(follower, out, only_kept=kept)
+
+    on_bus(options, run)
+
+
+def _open(out: Path) -> IO[str]:
+    try:
+        return out.open("x", encoding="utf-8")
+    except FileExistsError:
+        raise UnsupportedUse(f"{out} is there already. Name another --out, or remove it.") from None
+    except OSError as error:
+        raise UnsupportedUse(f"{out} cannot be written: {error.strerror}. Name another --out.") from None
+
+
+class _Recorder:
+    """Writes events to a file, and says how many."""
+
+    def __init__(self, bus: Connection, file: IO[str], wanted: int | None) -> None:
+        self._bus = bus
+        self._file = file
+        self._wanted = wanted
+        self._written = 0
+        self._done = asked_to_end()
+        self._failure: OSError | None = None
+
+    async def run(self, follower: EventFollower, out: Path, *, only_kept: bool) -> None:
+        """Record until it is over."""
+        output = self._bus.output
+        await follower.begin()
+        try:
+            output.note(f"Recording the events of {', '.join(follower.apis) or 'nobody yet'}; Ctrl-C ends it.")
+            with output.progress("Recorded", self._wanted) as advance:
+                while not await passes(self._done, follower.pause):
+                    follower.look()
+                    advance(self._written, f"Recorded {self._written}")
+                    self._save()
+                    if only_kept and not follower.gives_kept:
+                        break
+        finally:
+            await follower.end()
+        self._save()
+        if self._failure is not None:
+            raise UnsupportedUse(
+                f"{out} cannot be written to: {self._failure.strerror}. {self._written} events are in it."
+            )
+        if output.as_json:
+            output.record({"file": str(out), "events": self._written})
+        else:
+            output.line((str(self._written), "bold"), f" event{'' if self._written == 1 else 's'} recorded in {out}")
+
+    def write(self, message: EventMessage) -> None:
+        """Write an event, unless there are enough."""
+        if self._done.is_set():
+            return
+        try:
+            self._file.write(line_of(message))
+        except OSError as error:  # a listener that fails would be a worker's matter, and this is ours
+            self._fail(error)
+            return
+        self._written += 1
+        if self._written == self._wanted:
+            self._done.set()
+
+    def _save(self) -> None:
+        try:
+            self._file.flush()
+        except OSError as error:
+            self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        self._failure = self._failure or error
+        self._done.set()

@@ -1,0 +1,133 @@
+"""Events in a file, one JSON object a line: what `lightbus record` writes and `lightbus replay` reads.
+
+The first line says what the file is. JSON does not have all values that the bus carries (times, bytes, Decimals): where
+an event has such ones, `packed` holds its arguments as the bus does, beside the `kwargs` that people read.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from ...exceptions import ProtocolError, UnsupportedUse
+from ...message import EventMessage
+from ...wire.codec import decode, encode
+from ...wire.plain import json_form
+from .output import json_line
+
+__all__ = ["FORMAT", "RecordedEvent", "heading", "line_of", "read_recording"]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedEvent:
+    """
+    An event of a file.
+
+    Attributes:
+        line: its number in the file.
+        api, event: its name.
+        published_at: when it was fired, in seconds since 1970.
+        kwargs: its arguments, with the values that they had.
+
+    """
+
+    line: int
+    api: str
+    event: str
+    published_at: float
+    kwargs: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The name with that of the API."""
+        return f"{self.api}.{self.event}"
+
+
+def heading(bus: str) -> str:
+    """Return the first line of a file with events of a bus."""
+    return json.dumps({"lightbus_events": FORMAT, "bus": bus}) + "\n"
+
+
+def line_of(message: EventMessage) -> str:
+    """Return the line of an event."""
+    plain = json_form(message.kwargs, finite=True)
+    fields: dict[str, Any] = {
+        "api": message.api_name,
+        "event": message.event_name,
+        "version": message.version,
+        "id": message.id,
+        "published_at": message.published_at,
+        "kwargs": plain,
+    }
+    packed = encode(message.kwargs)
+    if packed != encode(plain):
+        fields["packed"] = base64.b64encode(packed).decode()
+    return json_line(fields) + "\n"
+
+
+def read_recording(path: Path) -> tuple[str, Iterator[RecordedEvent]]:
+    """
+    Return the bus that a file is from, and its events, which are read as they are asked for.
+
+    Raises UnsupportedUse, also while they are read, for what is no such file; it names the line.
+    """
+    try:
+        file = path.open(encoding="utf-8")
+    except OSError as error:
+        raise UnsupportedUse(
+            f"{path} cannot be read: {error.strerror}. `lightbus record --out` writes such files."
+        ) from None
+    try:
+        first = _object(file.readline(), path, 1)
+        if first.get("lightbus_events") != FORMAT:
+            raise UnsupportedUse(
+                f"{path} holds no events that this version reads. `lightbus record --out` writes such files."
+            )
+    except BaseException:
+        file.close()
+        raise
+    return str(first.get("bus", "")), _events(file, path)
+
+
+def _events(file: IO[str], path: Path) -> Iterator[RecordedEvent]:
+    with file:
+        for number, text in enumerate(file, start=2):
+            if not text.endswith("\n"):  # what wrote it was killed, or is writing it now
+                return
+            if text.strip():
+                yield _event(_object(text, path, number), path, number)
+
+
+def _event(fields: Mapping[str, Any], path: Path, number: int) -> RecordedEvent:
+    api, event, at, plain = (fields.get(name) for name in ("api", "event", "published_at", "kwargs"))
+    is_event = isinstance(api, str) and isinstance(event, str) and isinstance(plain, dict)
+    if not is_event or isinstance(at, bool) or not isinstance(at, (int, float)):
+        raise UnsupportedUse(f"Line {number} of {path} is no event: it needs api, event, published_at and kwargs.")
+    kwargs: Any = plain
+    if isinstance(packed := fields.get("packed"), str):
+        try:
+            kwargs = decode(base64.b64decode(packed, validate=True))
+        except (ValueError, ProtocolError):
+            kwargs = None
+        if not isinstance(kwargs, dict) or json_form(kwargs, finite=True) != plain:
+            raise UnsupportedUse(
+                f"Line {number} of {path} was changed: kwargs are not those in packed. Remove packed from the line, "
+                "and kwargs count, as JSON has them."
+            )
+    return RecordedEvent(line=number, api=str(api), event=str(event), published_at=float(at), kwargs=kwargs)
+
+
+def _object(text: str, path: Path, number: int) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise UnsupportedUse(f"Line {number} of {path} is no JSON object. `lightbus record --out` writes such files.")
+    return found

@@ -1,0 +1,59 @@
+"""`lightbus record` and `lightbus replay`, against real workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..conftest import Commands
+
+
+def users(path: Path) -> list[str]:
+    """Return the names of the users in a file of events."""
+    return [json.loads(line)["kwargs"]["username"] for line in path.read_text().splitlines()[1:]]
+
+
+def test_what_is_kept_to_a_file_and_back(commands: Commands, tmp_path: Path) -> None:
+    """On another bus its listeners are given the same events, with the values that they had."""
+    commands.serve("auth").wait_for_line("Ready")
+    for name in ("sally", "harry"):
+        commands.run("fire", "auth.user_registered", f"username={name}")
+    file = tmp_path / "events.jsonl"
+    [told] = commands.json("record", "--kept", "--out", str(file))
+    assert told == {"file": str(file), "events": 2}
+    assert users(file) == ["sally", "harry"]
+    there = commands.run("record", "--kept", "--out", str(file), code=2)
+    assert "is there already. Name another --out, or remove it." in " ".join(there.stderr.split())
+
+    same = commands.run("replay", str(file), code=2)
+    assert "whose listeners would handle them a second time" in " ".join(same.stderr.split())
+    test_bus = {"LIGHTBUS_BUS": f"{os.environ['LIGHTBUS_BUS']}-test"}
+    nobody = commands.run("replay", str(file), "--wait", "0.2", code=3, env=test_bus)
+    assert "Nobody is on the bus" in nobody.stderr
+    commands.serve("auth", where="test", env=test_bus).wait_for_line("Ready")
+    assert "1 of 1 events fired in" in commands.run("replay", str(file), "--skip", "1", env=test_bus).stdout
+    [told] = commands.json("replay", str(file), "auth.user_*", "--speed", "0", "--bus-name", test_bus["LIGHTBUS_BUS"])
+    assert (told["fired"], told["of"]) == (2, 2)
+    second = tmp_path / "second.jsonl"
+    commands.run("record", "auth.*", "--since", "0", "--count", "3", "--out", str(second), env=test_bus)
+    assert users(second) == ["harry", "sally", "harry"]
+    first, again = (json.loads(path.read_text().splitlines()[-1]) for path in (file, second))
+    assert first["kwargs"] == again["kwargs"]
+    assert first["id"] != again["id"]
+
+
+def test_what_happens_until_somebody_ends_it(commands: Commands, tmp_path: Path) -> None:
+    """Ctrl-C ends a recording in order."""
+    commands.serve("auth").wait_for_line("Ready")
+    file = tmp_path / "events.jsonl"
+    recording = commands.start("record", "auth.user_*", "--out", str(file))
+    recording.wait_for_line("Recording the events of auth")
+    commands.run("fire", "auth.user_registered", "username=sally")
+    recording.signal(signal.SIGINT)
+    assert recording.wait(20) == 0, recording.report()
+    assert "1 event recorded in" in recording.stdout
+    assert users(file) == ["sally"]

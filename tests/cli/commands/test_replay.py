@@ -1,0 +1,25 @@
+"""When `lightbus replay` fires what, as arithmetic; the command itself is in test_record.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from lightbus.cli.commands.replay import _due
+from lightbus.cli.support.recording import RecordedEvent
+
+
+@pytest.mark.parametrize(
+    ("times", "speed", "due"),
+    [
+        ([], 1.0, []),
+        ([100.0, 101.0, 103.5], 1.0, [0.0, 1.0, 3.5]),
+        ([100.0, 101.0, 103.5], 10.0, [0.0, 0.1, 0.35]),
+        ([100.0, 101.0, 103.5], 0.5, [0.0, 2.0, 7.0]),
+        ([100.0, 101.0, 103.5], 0.0, [0.0, 0.0, 0.0]),
+        ([100.0, 90.0, 101.0], 1.0, [0.0, 0.0, 1.0]),
+    ],
+)
+def test_pace(times: list[float], speed: float, due: list[float]) -> None:
+    """Events keep their distances, at a speed; where a clock went back nobody waits."""
+    events = [RecordedEvent(line=2, api="a", event="e", published_at=at, kwargs={}) for at in times]
+    assert [*_due(events, speed)] == pytest.approx(due)
