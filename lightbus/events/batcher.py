@@ -157,7 +157,7 @@ class Batcher:
 
         """
         with self._lock:
-            topic, name = self._turns.topic(*names, key, self._count)
+            topic, name = self._turns.topic(names, key, self._count)
             new = _new(NewEvent, (name, record, at, id))
             if self._stores_at_once and self._may_store_at_once(who):
                 stored = self._store_at_once(topic, new)
@@ -176,7 +176,7 @@ class Batcher:
         """Store an event from any thread or loop, or have it stored as soon as the journal lets it."""
         with self._lock:
             journal = self._own_journal()
-            topic, name = self._turns.topic(*names, key, self._count)
+            topic, name = self._turns.topic(names, key, self._count)
             new = NewEvent(name, record, at)
             stored: Stored | Future[Stored] | None = self._store_now(journal, topic, new)
             if stored is None:  # behind what waits already
@@ -188,9 +188,12 @@ class Batcher:
     def append_live(self, names: tuple[str, str], record: bytes, key: str | None) -> None:
         """Have an event of best effort published: it is numbered, and not stored."""
         with self._lock:
-            topic, _ = self._turns.topic(*names, key, self._count)
+            topic, _ = self._turns.topic(names, key, self._count)
             self._queue_live(topic, record)
-            self._flush_soon()
+            self._count += 1
+            if not self._flush_is_due:
+                self._flush_is_due = True
+                self.loop.call_soon_threadsafe(self.flush)
 
     def append_all(self, names: tuple[str, str], rows: Sequence[Row]) -> tuple[list[Topic], Future[list[Stored]]]:
         """
@@ -202,7 +205,7 @@ class Batcher:
         together: Together[Stored] = Together(len(rows))
         with self._lock:
             journal = self._own_journal()
-            topics = self._turns.spread(*names, [key for _, key, _, _ in rows], self._count)
+            topics = self._turns.spread(names, [key for _, key, _, _ in rows], self._count)
             new = [
                 _new(NewEvent, (name, record, at, id))
                 for (_, name), (record, _, at, id) in zip(topics, rows, strict=True)
@@ -235,7 +238,7 @@ class Batcher:
             if self._late is not None or self._batch.events:
                 return None
             journal = self._own_journal()
-            runs = self._turns.runs(*names, records, self._count)
+            runs = self._turns.runs(names, records, self._count)
             try:
                 firsts = journal.append_runs([(name, at, those) for _, name, those in runs])
             except JournalError as error:
@@ -251,7 +254,7 @@ class Batcher:
     def append_all_live(self, names: tuple[str, str], rows: Sequence[Row]) -> None:
         """Have events of best effort published."""
         with self._lock:
-            topics = self._turns.spread(*names, [key for _, key, _, _ in rows], self._count)
+            topics = self._turns.spread(names, [key for _, key, _, _ in rows], self._count)
             for (topic, _), (record, *_) in zip(topics, rows, strict=True):
                 self._queue_live(topic, record)
             self._count += len(rows) - 1
@@ -259,9 +262,13 @@ class Batcher:
 
     def _queue_live(self, topic: bytes, record: bytes) -> None:
         """Number an event of best effort and queue it. With the lock held."""
-        previous = self._live_numbers.get(topic, 0)
-        self._live_numbers[topic] = previous + 1
-        self._pending_live.setdefault(topic, []).append([previous + 1, previous, record])
+        numbers, pending = self._live_numbers, self._pending_live
+        previous = numbers.get(topic, 0)
+        numbers[topic] = previous + 1
+        if topic in pending:
+            pending[topic].append([previous + 1, previous, record])
+        else:
+            pending[topic] = [[previous + 1, previous, record]]
 
     # Out
 

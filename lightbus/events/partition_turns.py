@@ -35,16 +35,16 @@ class PartitionTurns:
         """Ticks in a row that were crowded."""
         self._topics: dict[tuple[str, str], list[tuple[bytes, Topic]]] = {}
 
-    def topic(self, api: str, event: str, key: str | None, count: int) -> tuple[bytes, Topic]:
-        """Return the topic of an event's partition, where so many were fired within this tick."""
-        topics = self._topics.get((api, event)) or self._make_topics(api, event)
+    def topic(self, names: tuple[str, str], key: str | None, count: int) -> tuple[bytes, Topic]:
+        """Return the topic of an event's partition, by its API and name, where so many were fired within this tick."""
+        topics = self._topics.get(names) or self._make_topics(*names)
         if key is not None:
             return topics[partition_of(key, PARTITIONS)]
         return topics[(self._turn + count // self._after) % PARTITIONS]
 
-    def spread(self, api: str, event: str, keys: Sequence[str | None], count: int) -> list[tuple[bytes, Topic]]:
+    def spread(self, names: tuple[str, str], keys: Sequence[str | None], count: int) -> list[tuple[bytes, Topic]]:
         """Return topics of events that are fired together: those of their keys, else of so many in a row the same."""
-        topics = self._topics.get((api, event)) or self._make_topics(api, event)
+        topics = self._topics.get(names) or self._make_topics(*names)
         turn = self._turn + count // self._after
         self._turn += _even(len(keys))
         return [
@@ -52,9 +52,9 @@ class PartitionTurns:
             for number, key in enumerate(keys)
         ]
 
-    def runs(self, api: str, event: str, records: list[bytes], count: int) -> list[tuple[bytes, Topic, list[bytes]]]:
+    def runs(self, names: tuple[str, str], records: list[bytes], count: int) -> list[tuple[bytes, Topic, list[bytes]]]:
         """Do the same with events without keys; return their records by topic."""
-        topics = self._topics.get((api, event)) or self._make_topics(api, event)
+        topics = self._topics.get(names) or self._make_topics(*names)
         turn = self._turn + count // self._after
         self._turn += _even(len(records))
         return [

@@ -135,14 +135,15 @@ class Publisher:
 
         Return what is to be awaited until it is kept; None where it is, and for one of best effort.
         """
-        if event.delivery == "best_effort":
-            self._begin(message, event)
-            return None
-        if not self.batcher.is_on_loop():
+        is_kept = event.delivery != "best_effort"
+        if is_kept and not self.batcher.is_on_loop():
             return self._publish_elsewhere(message, event)
         record = self.record(message)
         key = None if event.key is None else key_of(event, message.kwargs)
         message.publisher = self.identity.instance
+        if not is_kept:
+            self.batcher.append_live((message.api_name, message.event_name), record, key)
+            return None
         kept: asyncio.Future[Stored] = asyncio.Future(loop=self.loop)
         names = message.api_name, message.event_name
         who = asyncio.current_task(self.loop)

@@ -44,7 +44,7 @@ def test_events_without_a_key_take_turns() -> None:
 def test_events_that_are_fired_together_take_turns() -> None:
     """As many as a listener handles in one turn go to one partition, and the next ones, also next time, to another."""
     turns, records = PartitionTurns(), [b"%d" % number for number in range(2 * TOGETHER + 1)]
-    runs = [*turns.runs("auth", "seen", records, 0), *turns.runs("auth", "seen", [b"next"], 0)]
+    runs = [*turns.runs(("auth", "seen"), records, 0), *turns.runs(("auth", "seen"), [b"next"], 0)]
     assert [len(those) for _, _, those in runs] == [TOGETHER, TOGETHER, 1, 1]
     assert [record for _, _, those in runs for record in those] == [*records, b"next"]
     first = runs[0][1].partition
@@ -58,7 +58,7 @@ def test_events_in_a_crowd_share_more() -> None:
 
     def tick(count: int) -> list[int]:
         """Return how many events in a row went to the same partition."""
-        went = [turns.topic("auth", "seen", None, number)[1].partition for number in range(count)]
+        went = [turns.topic(("auth", "seen"), None, number)[1].partition for number in range(count)]
         turns.end_tick(count)
         return [len(list(those)) for _, those in itertools.groupby(went)]
 
@@ -75,10 +75,10 @@ def test_all_partitions_have_their_turn(count: int, together: bool) -> None:
     went: Counter[int] = Counter()
     for _ in range(CROWDED + 10 * PARTITIONS):
         if together:
-            for _, name, records in turns.runs("auth", "seen", [b""] * count, 0):
+            for _, name, records in turns.runs(("auth", "seen"), [b""] * count, 0):
                 went[name.partition] += len(records)
         else:
-            went.update(turns.topic("auth", "seen", None, number)[1].partition for number in range(count))
+            went.update(turns.topic(("auth", "seen"), None, number)[1].partition for number in range(count))
         turns.end_tick(count)
     assert len(went) == PARTITIONS
     assert max(went.values()) < 1.3 * min(went.values())
