@@ -68,10 +68,15 @@ Asks the loop of a socket whether nothing waits to be read from it. From there w
 def memory_in_use() -> int:
     """Return the bytes of memory that this process takes; 0 where the system does not say."""
     try:
-        with open("/proc/self/statm", "rb", buffering=0) as file:
-            return int(file.read().split()[1]) * _PAGE
+        descriptor = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)  # a file object takes twice the calls
+    except OSError:
+        return 0
+    try:
+        return int(os.read(descriptor, 128).split()[1]) * _PAGE
     except (OSError, IndexError):
         return 0
+    finally:
+        os.close(descriptor)
 
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
