@@ -255,7 +255,7 @@ class Gate:
                 self._pending.add(descriptor)
         for descriptor in [*self._pending]:
             socket = self._sockets[descriptor]
-            if not socket.get(_EVENTS) & zmq.POLLIN:
+            if not int(socket.get(_EVENTS)) & zmq.POLLIN:
                 self._pending.discard(descriptor)
             elif socket is self._zap:
                 self._answer()
