@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import select
 import threading
 import time
 from collections import Counter
@@ -28,6 +27,7 @@ from zmq.utils.monitor import parse_monitor_message
 from ..host.descriptors import connection_limit, descriptor_limit, descriptors_left
 from .entrance import OF_THIS_HOST, Door, Entrance
 from .intake import Ask, Intake
+from .socket_poll import SocketPoll
 
 __all__ = ["Gate", "reason_of"]
 
@@ -50,8 +50,6 @@ NEAR_LIMIT = 0.8
 
 LOOK_EVERY = 50
 """Milliseconds between two looks whether there is room again, and who came meanwhile."""
-
-_EVENTS = int(zmq.EVENTS)
 
 _FAILED = (
     int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL),
@@ -136,14 +134,7 @@ class Gate:
         self._tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
         """What the thread is to do next."""
         self.intake = Intake(largest)
-        self._poller = select.poll()
-        """
-        On the descriptors of the sockets, which tell once that something happened. `zmq.Poller` would ask each socket
-        at every turn, which takes two system calls and more for each.
-        """
-        self._sockets: dict[int, zmq.Socket[bytes]] = {}
-        self._pending: set[int] = set()
-        """Of which there may be more to read."""
+        self._poll = SocketPoll()
         self._watched: WeakKeyDictionary[zmq.Socket[bytes], Entrance] = WeakKeyDictionary()
         self._monitors: dict[zmq.Socket[bytes], Entrance] = {}
         self._log_at = 0.0
@@ -229,10 +220,10 @@ class Gate:
     # In the thread
 
     def _run(self) -> None:
-        self._listen_to(self._zap)
-        self._listen_to(self._bell)
+        self._poll.add(self._zap)
+        self._poll.add(self._bell)
         if self.intake.descriptor is not None:
-            self._poller.register(self.intake.descriptor, select.POLLIN)
+            self._poll.add_descriptor(self.intake.descriptor)
         is_open = True
         while is_open:
             try:
@@ -248,23 +239,19 @@ class Gate:
 
     def _turn(self) -> bool:
         """Wait until something happens, take it in, and return whether to go on."""
-        for descriptor, _ in self._poller.poll(0 if self._pending else self._timeout()):
-            if descriptor == self.intake.descriptor:
-                self.intake.woken(time.monotonic())
-            else:
-                self._pending.add(descriptor)
-        for descriptor in [*self._pending]:
-            socket = self._sockets[descriptor]
-            if not int(socket.get(_EVENTS)) & zmq.POLLIN:
-                self._pending.discard(descriptor)
-            elif socket is self._zap:
+        for socket in self._poll.wait(self._timeout()):
+            if socket is self._zap:
                 self._answer()
             elif socket is self._bell:
                 if self._bell.recv() == b"stop":
                     return False
                 self._do_tasks()
+            elif isinstance(socket, int):
+                self.intake.woken(time.monotonic())
             elif not self._look(socket):
-                self._leave(descriptor)
+                self._poll.remove(socket)
+                del self._monitors[socket]
+                socket.close(linger=0)
         self.intake.look(time.monotonic())
         if self._door is Door.SHUT or self.intake.is_over:
             self._open_as_far_as_there_is_room()
@@ -283,20 +270,7 @@ class Gate:
 
     def _register(self, monitor: zmq.Socket[bytes], watch: Entrance) -> None:
         self._monitors[monitor] = watch
-        self._listen_to(monitor)
-
-    def _listen_to(self, socket: zmq.Socket[bytes]) -> None:
-        descriptor = int(socket.FD)
-        self._sockets[descriptor] = socket
-        self._pending.add(descriptor)  # what happened before is not told any more
-        self._poller.register(descriptor, select.POLLIN)
-
-    def _leave(self, descriptor: int) -> None:
-        self._poller.unregister(descriptor)
-        self._pending.discard(descriptor)
-        socket = self._sockets.pop(descriptor)
-        del self._monitors[socket]
-        socket.close(linger=0)
+        self._poll.add(monitor)
 
     def _open_as_far_as_there_is_room(self) -> None:
         left = 0 if self.intake.is_over else min(self._limit - self.connections, descriptors_left())
