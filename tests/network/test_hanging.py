@@ -107,7 +107,7 @@ def test_careless_listeners_live(network: Network, start: Callable[..., Process]
     bus, codes = network.bus(), []
     for _ in range(scaled(20)):
         members = [start("careless", BLOCK="1.5") for _ in range(2)]
-        for first in range(0, 30_000, 5_000):
+        for first in range(0, 40_000, 5_000):
             arguments = [{"number": number} for number in range(first, first + 5_000)]
             bus.stream.fire_each.call(event="loose", arguments=arguments, bus_options={"timeout": 60})
         wait_until(lambda members=members: any("goes on" in member.stdout for member in members), 20)
