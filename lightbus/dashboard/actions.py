@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,9 @@ from ..wire.plain import json_form
 from .questions import workers
 
 __all__ = ["ACTIONS", "Action"]
+
+DEFAULT_SECONDS = 10.0
+"""Seconds that a call from the page takes where it does not say."""
 
 MAX_SECONDS = 60.0
 """Seconds that a call from the page may take."""
@@ -32,7 +36,7 @@ async def call(bus: Connection, given: Given) -> dict[str, Any]:
     api, procedure = _text(given, "api"), _text(given, "procedure")
     arguments = _arguments(given)
     peer = _chosen(await bus.find(api), given.get("peer"))
-    options = {"peer": peer.instance, "timeout": min(float(given.get("timeout") or 10.0), MAX_SECONDS)}
+    options = {"peer": peer.instance, "timeout": _seconds(given)}
     answer: dict[str, Any] = {"service": peer.announcement.service, "process": peer.announcement.process}
     answer["instance"] = peer.instance
     before = time.perf_counter()
@@ -93,6 +97,13 @@ def _chosen(serving: list[Peer], instance: str | None) -> Peer:
     if not named:
         raise InvalidArguments(f"The peer {instance!r:.100} does not serve this API any more. Choose another one.")
     return random.choice(named)
+
+
+def _seconds(given: Given) -> float:
+    seconds = given.get("timeout") or DEFAULT_SECONDS
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+        raise InvalidArguments("'timeout' has to be a number of seconds.")
+    return min(float(seconds), MAX_SECONDS)
 
 
 def _text(given: Given, name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -228,6 +229,7 @@ def _query(request: Request, name: str) -> str:
 
 def _number(request: Request, name: str) -> float | None:
     try:
-        return float(request.query_params[name])
+        number = float(request.query_params[name])
     except (KeyError, ValueError):
         return None
+    return number if math.isfinite(number) else None

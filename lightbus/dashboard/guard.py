@@ -85,7 +85,7 @@ class Guard:
             return _no(414, "The address is too long.")
         if not _is_same_origin(scope, headers, host):
             return _no(403, "Only the dashboard's own pages may ask for this.")
-        if (length := headers.get("content-length", "0")) and (not length.isdigit() or int(length) > MAX_BODY):
+        if (length := headers.get("content-length", "0")) and (not length.isdecimal() or int(length) > MAX_BODY):
             return _no(413, f"A request may have {MAX_BODY} bytes.")
         return None
 

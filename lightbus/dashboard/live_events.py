@@ -18,6 +18,7 @@ from ..cli.support.connection import Connection
 from ..config.features import Feature
 from ..message import EventMessage
 from ..wire.plain import json_form
+from .answers import encoded
 
 __all__ = ["AT_ONCE", "EVERY", "LiveEvents", "Viewer"]
 
@@ -51,7 +52,7 @@ class Viewer:
         """Take an event that is wanted by its name; the arguments are looked into only where a text is asked for."""
         if not fnmatchcase(message.canonical_name, self._pattern):
             return
-        if self._text and self._text not in str(json_form(message.kwargs, finite=True)).lower():
+        if self._text and self._text not in encoded(message.kwargs).decode().lower():
             return
         self._passed_over += len(self._events) == AT_ONCE
         self._events.append(message)
@@ -99,9 +100,13 @@ class LiveEvents:
 
     async def _begin(self) -> None:
         bus = self._connect()
-        self._bus = bus
         bus.client.set_features([Feature.EVENTS])
-        await bus.client.start_worker()
+        try:
+            await bus.client.start_worker()
+        except BaseException:
+            await bus.close()
+            raise
+        self._bus = bus
         self._task = asyncio.create_task(self._listen_to_all(bus))
 
     async def _end_if_left(self) -> None:
@@ -124,7 +129,7 @@ class LiveEvents:
                     bus.client.listen_for_event(api, "*", self._on_event, listener_name="dashboard", group=None)
             await asyncio.sleep(LOOK_EVERY)
 
-    async def _on_event(self, message: EventMessage, **_: Any) -> None:
+    async def _on_event(self, message: EventMessage, /, **_: Any) -> None:
         for viewer in self._viewers:
             viewer.add(message)
 

@@ -17,6 +17,7 @@ from ..cli.support.connection import SERVICE, Connection
 from ..cli.support.publishers import ask_each
 from ..core.peers import Peer
 from ..exceptions import LightbusException
+from ..recurring import RecurringLog
 from .round import Round, Series, rates
 
 __all__ = ["Watcher"]
@@ -61,6 +62,7 @@ class Watcher:
         self._infos: dict[str, dict[str, Any]] = {}
         self._journals: list[dict[str, Any]] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._failures = RecurringLog(logger)
 
     @property
     def is_watching(self) -> bool:
@@ -101,8 +103,11 @@ class Watcher:
             began = time.monotonic()
             try:
                 self._take(await self._ask((self.now.number if self.now else 0) + 1))
-            except Exception:
-                logger.exception("The dashboard could not ask the bus how it is; it tries again in %g s.", EVERY)
+            except Exception as error:
+                self._failures.say(
+                    "round", logging.ERROR,
+                    "The dashboard could not ask the bus how it is; it tries again every %g s", EVERY, exc_info=error,
+                )  # fmt: skip
             await asyncio.sleep(max(EVERY / 4, EVERY - (time.monotonic() - began)))
         self._tasks[1].cancel()
         self._tasks = []
@@ -143,10 +148,10 @@ class Watcher:
             return Sighting(peer=peer, state=state_of(peer)), None
         before, clock = time.perf_counter(), time.time()
         try:
-            told = await self.bus.ask(peer, "ping")
-        except LightbusException:
+            its_clock = float(await self.bus.ask(peer, "ping"))
+        except (LightbusException, TypeError, ValueError):  # it does not answer, or not as a peer does
             return Sighting(peer=peer, state="suspect"), None
-        rtt, skew = time.perf_counter() - before, float(told) - (clock + time.time()) / 2
+        rtt, skew = time.perf_counter() - before, its_clock - (clock + time.time()) / 2
         info = {} if again else self._infos.get(peer.instance, {})
         if not info:
             self._infos[peer.instance] = info = await self.bus.told(peer, "info")
@@ -167,11 +172,13 @@ class Watcher:
             now = await self.round_after(0 if self.now is None else self.now.number)
             findings: list[Finding] = []
             examination = Examination(bus=self.bus, sightings=now.sightings)
-            for check in CHECKS.values():
+            for name, check in CHECKS.items():
                 try:
                     findings += [finding async for finding in check(examination)]
                 except LightbusException as error:
                     logger.info("A check could not be made: %s", error)
+                except Exception as error:  # the others are worth making all the same
+                    self._failures.say(check, logging.ERROR, "The check '%s' could not be made", name, exc_info=error)
             self.findings = sorted(findings, key=lambda each: -each.level)
             self.examined = True
             await asyncio.sleep(EXAMINE_EVERY)

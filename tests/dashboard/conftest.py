@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
+
+from helpers.clients import AuthApi
+from lightbus import BusPath, OnError
+from lightbus.cli.support.connection import SERVICE, Connection
+from lightbus.cli.support.options import ClientOptions
+from lightbus.testing import MemoryBus, memory_bus
 
 pytest.importorskip("starlette", reason="the extra dashboard is not installed")
 
@@ -20,6 +26,61 @@ class Answer(NamedTuple):
 
 
 Asks = Callable[..., Answer]
+
+
+@pytest.fixture
+def hub() -> Iterator[MemoryBus]:
+    """Return a bus in memory."""
+    with memory_bus() as hub:
+        yield hub
+
+
+@pytest.fixture
+def shop(hub: MemoryBus) -> BusPath:
+    """Return a worker with an API, and a listener which fails for `eve`: her events are dead letters at once."""
+    bus = hub.create(service_name="shop")
+    bus.client.register_api(AuthApi())
+
+    def greet(message: Any, username: str, age: int) -> None:
+        if username == "eve":
+            raise ValueError(username)
+
+    bus.auth.user_registered.listen(greet, listener_name="greet", on_error=OnError.RETRY, max_deliveries=1)
+    hub.start(bus)
+    return bus
+
+
+Connect = Callable[[], Connection]
+Ask = Callable[[Callable[[Connection], Awaitable[Any]]], Any]
+
+
+class MemoryConnection(Connection):
+    """A command's connection to a bus in memory."""
+
+    def __init__(self, hub: MemoryBus) -> None:
+        super().__init__(ClientOptions(as_json=True, wait=0.1))
+        self.client = hub.create(service_name=SERVICE).client
+
+
+@pytest.fixture
+def connect(hub: MemoryBus) -> Connect:
+    """Return a function that makes a connection, to be closed by the test."""
+    return lambda: MemoryConnection(hub)
+
+
+@pytest.fixture
+def on_bus(connect: Connect) -> Ask:
+    """Return a function that runs a coroutine with a connection to the bus on a loop of its own."""
+
+    async def run(use: Callable[[Connection], Awaitable[Any]]) -> Any:
+        bus = connect()
+        try:
+            await bus.look_around()
+            return await use(bus)
+        finally:
+            await bus.close()
+
+    return lambda use: asyncio.run(run(use))
 
 
 @pytest.fixture

@@ -110,7 +110,7 @@ class EventFollower:
                 self.apis.append(api)
                 client.listen_for_event(api, "*", self._on_event, listener_name=self._name, group=None, options=options)
 
-    async def _on_event(self, message: EventMessage, **_: Any) -> None:
+    async def _on_event(self, message: EventMessage, /, **_: Any) -> None:
         if not self._is_wanted(message):
             return
         if self._kept is None:

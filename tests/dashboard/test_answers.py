@@ -1,0 +1,96 @@
+"""Requests and answers as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+
+from lightbus import InvalidArguments
+from lightbus.dashboard import answers
+from lightbus.dashboard.answers import TooLarge, encoded, event_stream, json_answer, read_object
+
+
+def request(*parts: bytes, content_type: str = "application/json", gone: bool = False) -> Request:
+    """Return a request whose body comes in parts; one that is `gone` ends before the last."""
+    messages: list[dict[str, Any]] = [
+        {"type": "http.request", "body": part, "more_body": gone or number < len(parts)}
+        for number, part in enumerate(parts, 1)
+    ]
+    messages += [{"type": "http.disconnect"}]
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0)
+
+    headers = [(b"content-type", content_type.encode())]
+    return Request({"type": "http", "method": "POST", "headers": headers}, receive)
+
+
+def test_any_value_is_json_for_browsers() -> None:
+    """Which know no NaN, and no bytes; half a character is no reason to fail."""
+    assert json.loads(encoded({"a": [1, None, "ä"]})) == {"a": [1, None, "ä"]}
+    told = json.loads(encoded({"nan": math.nan, "inf": math.inf, "bytes": b"x", "half": "\ud800"}))
+    assert told.keys() == {"nan", "inf", "bytes", "half"}
+    assert json_answer(object()).status_code == 500
+
+
+def test_an_object_is_read() -> None:
+    """In as many parts as it comes."""
+    assert asyncio.run(read_object(request(b'{"a":', b" 1}"))) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("asked", "error"),
+    [
+        (request(b"{}", content_type="text/plain"), "has to have JSON in it"),
+        (request(b"{"), "is no JSON"),
+        (request(b"\xff"), "is no JSON"),
+        (request(b"[" * 100_000), "is no JSON"),
+        (request(b"[1]"), "has to be a JSON object"),
+        (request(b"{", gone=True), "ended early"),
+    ],
+)
+def test_what_is_no_object(asked: Request, error: str) -> None:
+    """It is the fault of who asks, and said so."""
+    with pytest.raises(InvalidArguments, match=error):
+        asyncio.run(read_object(asked))
+
+
+def test_what_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading ends there, whatever was said of its length."""
+    monkeypatch.setattr(answers, "MAX_BODY", 10)
+    with pytest.raises(TooLarge):
+        asyncio.run(read_object(request(b"123456", b"123456", gone=True)))
+
+
+def test_what_comes_too_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given up."""
+    monkeypatch.setattr(answers, "BODY_SECONDS", 0.01)
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    headers = [(b"content-type", b"application/json")]
+    with pytest.raises(TimeoutError):
+        asyncio.run(read_object(Request({"type": "http", "method": "POST", "headers": headers}, receive)))
+
+
+def test_a_stream_is_one_of_events() -> None:
+    """Each value is one event, behind the pause after which a browser comes again."""
+
+    async def values() -> AsyncIterator[bytes]:
+        yield b"1"
+        yield b"2"
+
+    async def read() -> list[bytes]:
+        answer: Any = event_stream(values())
+        assert answer.media_type == "text/event-stream"
+        return [part async for part in answer.body_iterator]
+
+    assert asyncio.run(read()) == [b"retry: 2000\n\n", b"data: 1\n\n", b"data: 2\n\n"]

@@ -1,0 +1,147 @@
+"""What each page shows, made from what workers told."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from helpers.scripted_bus import peer
+from lightbus.cli.checks.finding import Finding, Level
+from lightbus.cli.commands.graph import Edge
+from lightbus.cli.commands.peers import Sighting
+from lightbus.dashboard.pages import PAGES, View
+from lightbus.dashboard.round import Round, Series
+
+A, B = "a" * 16, "b" * 16
+
+
+def procedure(name: str, calls: int, *, p99: float | None = 0.2, **callers: int) -> dict[str, Any]:
+    return {"api": "auth", "procedure": name, "calls": calls, "errors": 0, "p50": 0.1, "p99": p99, "callers": callers}
+
+
+def sighting(instance: str, calls: int, *, waiting: int = 0, stopped: str | None = None) -> Sighting:
+    listener = {"api": "auth", "name": "greet", "handled": {"left": calls}, "waiting": waiting, "failed": 0}
+    stats = {
+        "queued": 1,
+        "procedures": [procedure("check", calls, web=calls)],
+        "events": [{"api": "auth", "event": "left", "published": calls, "bytes": 10 * calls}],
+        "listeners": [{**listener, "dropped": 0, "stopped": stopped}],
+    }
+    info = {"listeners": [{"api": "auth", "events": ["left"], "name": "greet", "group": "auth-greet"}]}
+    return Sighting(peer=peer(instance=instance), state="up", rtt=0.001, info=info, stats=stats)
+
+
+def group(instance: str = A, **given: Any) -> dict[str, Any]:
+    told = {
+        "api": "auth", "name": "auth-greet", "publisher": "auth", "instance": instance, "events": ["left"], "lag": 0,
+        "dead": 0, "lost": 0, "mixed": False, "members": {}, "acks": 0, "last_seen": 100.0, "clock": 103.0,
+    }  # fmt: skip
+    return {**told, **given}
+
+
+def view(now: dict[str, Any], before: dict[str, Any] | None = None, *, name: str = "", **given: Any) -> View:
+    first = None if before is None else Round(number=1, at=1.0, clock=0.0, **before)
+    return View(Round(number=2, at=3.0, clock=2.0, **now), first, Series(), given.get("findings", []), name=name)
+
+
+BAD = Finding(level=Level.WARNING, check="peers", text=f"{peer(instance=A).announcement} is slow.", remedy="Wait.")
+FINE = Finding(level=Level.OK, check="peers", text=f"{peer(instance=A).announcement} is well.")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_an_empty_bus_has_every_page(page: str) -> None:
+    """With nobody there, and nothing to compare with; what is shown can be sent."""
+    json.dumps(PAGES[page](view({})), allow_nan=False)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_busy_bus_has_every_page(page: str) -> None:
+    """With two workers of a service, one that is silent, and groups."""
+    silent = Sighting(peer=peer("mail", instance="c" * 16), state="suspect")
+    seen: dict[str, Any] = {"sightings": [sighting(A, 4), sighting(B, 2), silent], "groups": [group(), group(B)]}
+    json.dumps(PAGES[page](view(seen, seen, name="auth", findings=[BAD])), allow_nan=False)
+
+
+def test_overview() -> None:
+    """Sums over all, the services, and what is wrong; a letter that is told under two APIs is one."""
+    groups = [group(dead=2, lag=3), group(dead=2, api="shop"), group(B, dead=1, lag=4)]
+    now = {"sightings": [sighting(A, 10), sighting(B, 6, waiting=5, stopped="ValueError")], "groups": groups}
+    shown = PAGES["overview"](view(now, {"sightings": [sighting(A, 0), sighting(B, 0)]}, findings=[BAD, FINE]))
+    totals = shown["totals"]
+    assert (totals["services"], totals["processes"], totals["hosts"]) == (1, 2, 1)
+    assert (totals["calls"], totals["events"], totals["lag"], totals["dead"]) == (8.0, 8.0, 7, 3)
+    assert [each["text"] for each in shown["findings"]] == [BAD.text]
+    [auth] = shown["services"]
+    assert (auth["processes"], auth["up"], auth["queued"], auth["lag"], auth["p99"]) == (2, 2, 2, 5, 0.2)
+
+
+def test_edges_join_what_two_services_do() -> None:
+    """One for each pair and kind; events go from who publishes to who listens."""
+    edges = [
+        Edge(source="web", target="auth", kind="calls", name="auth.check", count=10),
+        Edge(source="web", target="auth", kind="calls", name="auth.reset", count=4),
+        Edge(source="mail", target="auth", kind="listens", name="auth.left", count=2),
+    ]
+    now = {"edges": edges, "sightings": [sighting(A, 0)]}
+    before = {"edges": [Edge(source="web", target="auth", kind="calls", name="auth.check", count=2)]}
+    called, told = PAGES["overview"](view(now, before))["edges"]
+    assert (called["from"], called["to"], called["rate"]) == ("web", "auth", 4.0)
+    assert [each["name"] for each in called["names"]] == ["auth.check", "auth.reset"]
+    assert called["names"][0]["p99"] == 0.2
+    assert (told["from"], told["to"], told["kind"]) == ("auth", "mail", "listens")
+
+
+def test_service() -> None:
+    """Its processes together: calls, callers and the slowest times; its listeners with the lag of their group."""
+    now = {
+        "sightings": [sighting(A, 10, waiting=1), sighting(B, 6, waiting=2)],
+        "groups": [group(lag=3), group(B, lag=4)],
+    }
+    shown = PAGES["service"](view(now, {"sightings": [sighting(A, 0)]}, name="auth", findings=[BAD, FINE]))
+    [check] = shown["procedures"]
+    assert (check["calls"], check["rate"], check["p99"], check["callers"]) == (16, 5.0, 0.2, {"web": 16})
+    [greet] = shown["listeners"]
+    assert (greet["handled"], greet["waiting"], greet["group"], greet["lag"]) == (16, 3, "auth-greet", 7)
+    [left] = shown["events"]
+    assert (left["count"], left["bytes"]) == (16, 160)
+    assert [each["text"] for each in shown["problems"]] == [BAD.text]
+    assert PAGES["service"](view(now, name="unknown"))["processes"] == []
+
+
+def test_group_is_told_once() -> None:
+    """With what each publisher says of it, and its members with the partitions that they have anywhere."""
+    told = [
+        group(lag=3, members={A: [0, 1]}, acks=4),
+        group(B, lag=4, members={A: [2], B: [3]}, acks=5, last_seen=102.0),
+    ]
+    [shown] = PAGES["groups"](view({"sightings": [sighting(A, 1)], "groups": told}))["groups"]
+    assert (shown["lag"], shown["last_seen"], shown["state"]) == (7, -1.0, "ok")
+    assert [(each["process"], each["partitions"]) for each in shown["members"]] == [("one", [0, 1, 2]), ("", [3])]
+    assert [each["instance"] for each in shown["publishers"]] == [A, B]
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "state", "text"),
+    [
+        ({"lag": 5}, {"lag": 5}, "warning", "has 5 events to handle and no process"),
+        ({"lag": 5, "members": {A: [0]}}, {"lag": 5}, "stuck", "has 5 events to handle, and handled none"),
+        ({"lag": 5, "members": {A: [0]}, "acks": 3}, {"lag": 5}, "ok", None),
+        ({"lag": 9000, "members": {A: [0]}, "acks": 3}, {"lag": 2000}, "warning", "7000 more than"),
+        ({"mixed": True}, {}, "warning", "two different programs listen as the group auth-greet"),
+    ],
+)
+def test_what_is_wrong_with_a_group(now: dict[str, Any], before: dict[str, Any], state: str, text: str | None) -> None:
+    """In the words of `lightbus doctor`: nobody is there, nothing is handled, or it falls behind."""
+    [shown] = PAGES["groups"](view({"groups": [group(**now)]}, {"groups": [group(**before)]}))["groups"]
+    assert shown["state"] == state
+    assert [text in each["text"] for each in shown["why"]] == ([] if text is None else [True])
+
+
+def test_peers() -> None:
+    """Everybody, with the clock, and with what is wrong about him; of others nothing."""
+    now = {"sightings": [sighting(A, 4), sighting(B, 4)], "skews": {A: 0.5}}
+    first, second = PAGES["peers"](view(now, {"sightings": [sighting(A, 0)]}, findings=[BAD, FINE]))["peers"]
+    assert (first["skew"], first["calls"], [each["text"] for each in first["why"]]) == (0.5, 2.0, [BAD.text])
+    assert (second["skew"], second["calls"]) == (None, 4.0)

@@ -1,0 +1,90 @@
+"""What a page asks once, of a worker in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from helpers import wait_until
+from lightbus import BusPath, LightbusException
+from lightbus.cli.support.connection import Connection
+from lightbus.dashboard import questions
+from lightbus.testing import MemoryBus
+
+
+def test_an_api_is_described(shop: BusPath, on_bus: Any) -> None:
+    """With its procedures, events and schemas, and with who serves it."""
+    told = on_bus(lambda bus: questions.describe_api(bus, "auth"))
+    [form] = told["forms"]
+    assert {each["name"] for each in form["procedures"]} == {"check_password", "fail"}
+    assert [each["name"] for each in form["events"]] == ["user_registered"]
+    assert form["procedures"][0]["parameters"]["properties"].keys() == {"username", "password"}
+    assert [each["service"] for each in told["peers"]] == ["shop"]
+
+
+def test_an_api_that_there_is_not(shop: BusPath, on_bus: Any) -> None:
+    """It is an error that says which there are."""
+    with pytest.raises(LightbusException, match="auth"):
+        on_bus(lambda bus: questions.describe_api(bus, "aut"))
+
+
+def test_what_became_of_an_event(hub: MemoryBus, shop: BusPath, on_bus: Any) -> None:
+    """It is acknowledged, or a dead letter, or not stored anywhere."""
+    good, bad = (shop.auth.user_registered(username=name).native_id for name in ("ada", "eve"))
+    hub.wait_until_handled()
+
+    async def fates(bus: Connection) -> Any:
+        return await asyncio.gather(*(questions.event_fate(bus, each) for each in (good, bad, "nowhere-1")))
+
+    told = on_bus(fates)
+    assert [each["groups"] for each in told] == [{"shop-greet": "acked"}, {"shop-greet": "dead"}, {}]
+    assert [each["stored"] for each in told] == [True, True, False]
+
+
+def test_dead_letters(hub: MemoryBus, shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The latest first, of a group or of all; what a page has no room for is counted."""
+    for age in (1, 2, 3):
+        shop.auth.user_registered(username="eve", age=age)
+    hub.wait_until_handled()
+    told = on_bus(lambda bus: questions.dead_letters(bus, "shop-greet"))
+    assert (len(told["dead"]), told["more"]) == (3, 0)
+    assert {each["publisher"] for each in told["dead"]} == {"shop"}
+    died = [each["died_at"] for each in told["dead"]]
+    assert died == sorted(died, reverse=True)
+    assert on_bus(lambda bus: questions.dead_letters(bus, "another"))["dead"] == []
+    monkeypatch.setattr(questions, "MAX_SHOWN", 2)
+    told = on_bus(lambda bus: questions.dead_letters(bus, ""))
+    assert (len(told["dead"]), told["more"]) == (2, 1)
+
+
+def test_history(shop: BusPath, on_bus: Any) -> None:
+    """By name or for a whole API, oldest first, in a span of time; of an API that nobody publishes nothing."""
+    for name in ("ada", "grace"):
+        shop.auth.user_registered(username=name)
+
+    def names(name: str, start: float | None = None, stop: float | None = None) -> list[str]:
+        told = on_bus(lambda bus: questions.history(bus, name, start, stop))
+        return [each["kwargs"]["username"] for each in told["events"]]
+
+    assert names("auth.user_registered") == names("auth.*") == ["ada", "grace"]
+    assert names("auth.*", stop=1.0) == names("shop.opened") == names("") == []
+
+
+def test_oldest_events(shop: BusPath, on_bus: Any) -> None:
+    """Of each journal, when its oldest event was fired."""
+    first = shop.auth.user_registered(username="ada")
+    shop.auth.user_registered(username="grace")
+    wait_until(lambda: len(shop.auth.user_registered.history()) == 2)
+    told = on_bus(questions.oldest_events)["oldest"]
+    assert [*told.values()] == [pytest.approx(first.published_at)]
+
+
+def test_our_own_commands_are_not_asked(shop: BusPath, on_bus: Any) -> None:
+    """Workers are those of services."""
+
+    async def services(bus: Connection) -> list[str]:
+        return [peer.announcement.service for peer in questions.workers(bus)]
+
+    assert on_bus(services) == ["shop"]

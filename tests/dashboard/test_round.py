@@ -1,0 +1,94 @@
+"""What happened between two rounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from helpers.scripted_bus import peer
+from lightbus.cli.commands.graph import Edge
+from lightbus.cli.commands.peers import Sighting
+from lightbus.dashboard.round import KEPT, Round, Series, edge_rates, rates
+
+
+def sighting(calls: int, *, instance: str = "a" * 16, service: str = "auth", handled: int = 0) -> Sighting:
+    """Return a worker that has been called so often, and whose listener has handled so much."""
+    stats: dict[str, Any] = {
+        "uptime": 60.0,
+        "procedures": [{"api": "auth", "procedure": "check", "calls": calls, "errors": calls // 2, "p99": None}],
+        "events": [{"api": "auth", "event": "left", "published": calls}],
+        "listeners": [{"api": "auth", "name": "greet", "handled": {"left": handled, "came": handled}, "failed": 1}],
+    }
+    return Sighting(peer=peer(service, instance=instance), state="up", rtt=0.001, stats=stats)
+
+
+def rounds(before: list[Sighting], now: list[Sighting], *, seconds: float = 2.0) -> tuple[Round, Round]:
+    """Return two rounds with so many seconds between."""
+    first = Round(number=1, at=10.0, clock=1000.0, sightings=before)
+    return first, Round(number=2, at=10.0 + seconds, clock=1002.0, sightings=now)
+
+
+def test_rates_are_per_second() -> None:
+    """Over the processes of a service; a listener's over all its events."""
+    other = "b" * 16
+    before, now = rounds(
+        [sighting(10, handled=4), sighting(0, instance=other)],
+        [sighting(30, handled=8), sighting(10, instance=other)],
+    )
+    found = rates(now, before)
+    assert found["auth", "calls", "auth", "check"] == 15.0
+    assert found["auth", "errors", "auth", "check"] == 7.5
+    assert found["auth", "published", "auth", "left"] == 15.0
+    assert found["auth", "handled", "auth", "greet"] == 4.0
+    assert found["auth", "failed", "auth", "greet"] == 0.0
+
+
+def test_who_has_come_counts_from_the_next_round_on() -> None:
+    """What it has done before is no rate; nor is what a process does that has begun to count anew."""
+    before, now = rounds([sighting(100)], [sighting(3), sighting(50, instance="b" * 16)])
+    assert rates(now, before)["auth", "calls", "auth", "check"] == 0.0
+    assert rates(now, None) == {}
+
+
+def test_who_did_not_answer_has_no_rate() -> None:
+    """Neither is it divided by no time at all."""
+    silent = Sighting(peer=peer(), state="suspect")
+    before, now = rounds([sighting(1)], [silent])
+    assert rates(now, before) == {}
+    before, now = rounds([sighting(1)], [sighting(1)], seconds=0.0)
+    assert rates(now, before)["auth", "calls", "auth", "check"] == 0.0
+
+
+def test_loads_are_those_of_who_answered() -> None:
+    """By instance; of who was not there before, over the time since it started."""
+    before, now = rounds([sighting(10)], [sighting(30), Sighting(peer=peer(instance="c" * 16), state="suspect")])
+    found = now.loads(before)
+    assert found.keys() == {"a" * 16}
+    assert found["a" * 16].calls == 10.0
+    assert now.loads(None)["a" * 16].calls == 30 / 60
+
+
+def test_rates_of_edges() -> None:
+    """Of each by itself; one that is new, or began to count anew, has none yet."""
+
+    def edge(count: int, name: str = "auth.check") -> Edge:
+        return Edge(source="web", target="auth", kind="calls", name=name, count=count)
+
+    before = Round(number=1, at=1.0, clock=0.0, edges=[edge(10), edge(9, "auth.reset")])
+    now = Round(number=2, at=3.0, clock=0.0, edges=[edge(20), edge(1, "auth.reset"), edge(5, "auth.new")])
+    assert edge_rates(now, before) == {
+        ("web", "auth", "calls", "auth.check"): 5.0,
+        ("web", "auth", "calls", "auth.reset"): 0.0,
+        ("web", "auth", "calls", "auth.new"): 0.0,
+    }
+    assert edge_rates(now, None) == {}
+
+
+def test_curves_are_bounded() -> None:
+    """The oldest values of a curve go, and so does a curve that nobody notes any more."""
+    series = Series()
+    for number in range(KEPT + 5):
+        series.note([("calls", number), ("lag", 0.12345)])
+    assert series.of("calls") == [*range(5, KEPT + 5)]
+    assert series.of("lag")[-1] == 0.123
+    series.note([("calls", 1)])
+    assert series.of("lag") == []

@@ -1,0 +1,157 @@
+"""Rounds of questions: while somebody looks, and whatever somebody answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from helpers import wait_until_async
+from lightbus import BusPath
+from lightbus.cli.support.connection import Connection
+from lightbus.dashboard import watcher
+from lightbus.dashboard.watcher import Watcher
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have rounds follow each other at once, and the lease be short."""
+    monkeypatch.setattr(watcher, "EVERY", 0.02)
+    monkeypatch.setattr(watcher, "LEASE", 0.05)
+    monkeypatch.setattr(watcher, "CHECKS", {})
+
+
+Watch = Callable[[Watcher], Awaitable[Any]]
+
+
+@pytest.fixture
+def watches(on_bus: Any) -> Callable[[Watch], Any]:
+    """Return a function that runs a coroutine with a watcher, and ends that."""
+
+    def run(use: Watch) -> Any:
+        async def main(bus: Connection) -> Any:
+            watching = Watcher(bus)
+            try:
+                return await use(watching)
+            finally:
+                await watching.close()
+
+        return on_bus(main)
+
+    return run
+
+
+def test_nobody_is_asked_while_nobody_looks(shop: BusPath, watches: Any) -> None:
+    """Rounds begin with the first who looks, go on with the second, and end a little after the last."""
+
+    async def main(watching: Watcher) -> None:
+        assert not watching.is_watching
+        with watching.looking():
+            with watching.looking():
+                await watching.round_after(0)
+            assert (await watching.round_after(2)).number == 3
+        assert watching.is_watching
+        await wait_until_async(lambda: not watching.is_watching)
+        left = watching.now
+        assert left is not None
+        with watching.looking():
+            again = await watching.round_after(left.number)
+        assert again.number == left.number + 1
+        assert watching.before is None  # rates over the time in between would be of another time
+
+    watches(main)
+
+
+def test_a_round_has_all_that_pages_are_made_of(shop: BusPath, watches: Any) -> None:
+    """What the worker says of itself, its groups and journals, and what it does in a second."""
+
+    async def main(watching: Watcher) -> None:
+        await asyncio.to_thread(shop.auth.check_password, username="ada", password="x")
+        await asyncio.to_thread(shop.auth.user_registered, username="ada")
+        with watching.looking():
+            told = await watching.round_after(0)
+            [seen] = told.sightings
+            assert (seen.state, seen.peer.announcement.service) == ("up", "shop")
+            assert told.skews.keys() == {seen.peer.instance}
+            assert seen.stats["procedures"][0]["calls"] == 1
+            assert [each["name"] for each in told.groups] == ["shop-greet"]
+            assert [each["publisher"] for each in told.journals] == ["shop"]
+            await asyncio.to_thread(shop.auth.check_password, username="ada", password="x")
+            number = told.number
+            while not any(watching.series.of("calls")):
+                number = (await watching.round_after(number)).number
+        assert watching.series.of("lag/auth/shop-greet")[-1] == 0
+
+    watches(main)
+
+
+@pytest.mark.parametrize("answer", [None, "soon", [1]])
+def test_a_peer_that_answers_as_none_does(
+    shop: BusPath, watches: Any, monkeypatch: pytest.MonkeyPatch, answer: Any
+) -> None:
+    """Whoever is on the bus: the others are shown all the same."""
+
+    async def ping(peer: Any, procedure: str, **_: Any) -> Any:
+        return answer
+
+    async def main(watching: Watcher) -> None:
+        monkeypatch.setattr(watching.bus, "ask", ping)
+        with watching.looking():
+            told = await watching.round_after(0)
+        assert [each.state for each in told.sightings] == ["suspect"]
+        assert told.skews == {}
+
+    watches(main)
+
+
+def test_a_round_that_fails(
+    shop: BusPath, watches: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said once, and the next one is made."""
+    known, failures = Connection.known, [OSError("no room")] * 3
+
+    def fails(bus: Connection) -> Any:
+        if failures:
+            raise failures.pop()
+        return known(bus)
+
+    async def main(watching: Watcher) -> None:
+        monkeypatch.setattr(Connection, "known", fails)
+        with watching.looking():
+            await watching.round_after(0)
+
+    watches(main)
+    assert [each.levelno for each in caplog.records if "could not ask the bus" in each.getMessage()] == [logging.ERROR]
+
+
+def test_a_check_that_fails(
+    shop: BusPath, watches: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The other checks are made, again and again; it is said once."""
+    from lightbus.cli.checks.finding import Finding, Level
+
+    made = 0
+
+    async def breaks(examination: Any) -> Any:
+        raise KeyError("of another version")
+        yield
+
+    async def finds(examination: Any) -> Any:
+        nonlocal made
+        made += 1
+        yield Finding(level=Level.OK, check="peers", text="well")
+        yield Finding(level=Level.WARNING, check="peers", text="slow")
+
+    monkeypatch.setattr(watcher, "CHECKS", {"what breaks": breaks, "what finds": finds})
+    monkeypatch.setattr(watcher, "EXAMINE_EVERY", 0.02)
+
+    async def main(watching: Watcher) -> list[str]:
+        with watching.looking():
+            await wait_until_async(lambda: made >= 2 and watching.examined)
+        return [each.text for each in watching.findings]
+
+    assert watches(main) == ["slow", "well"]
+    assert len([each for each in caplog.records if "'what breaks' could not be made" in each.getMessage()]) == 1
