@@ -33,6 +33,7 @@ COMMANDS = {
     "tail": ("lightbus.cli.commands.tail", "tail", "Show events as they happen, or as they are kept."),
     "record": ("lightbus.cli.commands.record", "record", "Write events to a file."),
     "replay": ("lightbus.cli.commands.replay", "replay", "Fire the events of a file again, on a test bus."),
+    "history": ("lightbus.cli.commands.history", "history", "Show the latest events that are kept."),
     "inspect": ("lightbus.cli.commands.inspect", "inspect", "Find events in the journals."),
     "groups": ("lightbus.cli.commands.groups", "groups", "Show the consumer groups, or forget one."),
     "lag": ("lightbus.cli.commands.lag", "lag", "Show how many events each group has still to handle."),

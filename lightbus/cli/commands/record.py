@@ -11,7 +11,8 @@ import click
 from ...exceptions import UnsupportedUse
 from ...message import EventMessage
 from ..support.connection import Connection, asked_to_end, on_bus, passes
-from ..support.following import EventFollower, moment_given
+from ..support.following import EventFollower
+from ..support.moments import parse_since
 from ..support.options import ClientOptions, client_options
 from ..support.recording import heading, line_of
 
@@ -22,7 +23,7 @@ __all__ = ["record"]
 @click.argument("pattern", required=False, default="*")
 @click.option("--out", metavar="FILE", type=click.Path(path_type=Path), required=True, help="The file; not yet there.")
 @click.option(
-    "--since", metavar="WHEN", help='Begin with what is kept: "0" for all, an event\'s id, or a date and time.'
+    "--since", metavar="WHEN", help='Begin with what is kept: "0" for all, an event\'s id, a date and time, or 10m.'
 )
 @click.option("--kept", is_flag=True, help="Record what is kept (since 0, or --since), and end.")
 @click.option("--count", "-n", type=click.IntRange(1), metavar="N", help="End after so many events.")
@@ -32,7 +33,7 @@ def record(options: ClientOptions, pattern: str, out: Path, since: str | None, k
 
     It takes nothing away from anybody. Ctrl-C ends it; what was recorded until then is in the file.
     """
-    begin = moment_given("0" if kept and since is None else since)
+    begin = parse_since("0" if kept and since is None else since)
 
     async def run(bus: Connection) -> None:
         await bus.look_around()

@@ -29,7 +29,7 @@ from ...exceptions import LightbusException, NotReachable
 from .options import ClientOptions
 from .output import Output
 
-__all__ = ["ENDED", "INTERRUPTED", "SERVICE", "Connection", "asked_to_end", "on_bus", "passes"]
+__all__ = ["ENDED", "INTERRUPTED", "SERVICE", "Connection", "asked_to_end", "is_called", "on_bus", "passes"]
 
 SERVICE = "lightbus-cli"
 """The service that all commands belong to; peers leave it out where they tell who uses them."""
@@ -200,8 +200,11 @@ def _order(peer: Peer) -> tuple[str, str, str]:
     return announcement.service, announcement.process, announcement.instance
 
 
+def is_called(name: str, service: str, process: str, instance: str) -> bool:
+    """Return whether a name on the command line means this peer: its service, its process, or how its id begins."""
+    return name in (service, process) or (len(name) >= 4 and instance.startswith(name.lower()))
+
+
 def _is_called(peer: Peer, name: str) -> bool:
     announcement = peer.announcement
-    return name in (announcement.service, announcement.process) or (
-        len(name) >= 4 and announcement.instance.startswith(name.lower())
-    )
+    return is_called(name, announcement.service, announcement.process, announcement.instance)

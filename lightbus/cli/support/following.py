@@ -10,16 +10,13 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-import click
-
-from ...client.listening import moment
 from ...config.features import Feature
 from ...deadline import Deadline
 from ...message import EventMessage
 from .connection import Connection
 from .in_order import InOrder
 
-__all__ = ["EventFollower", "moment_given"]
+__all__ = ["EventFollower"]
 
 LOOK_EVERY = 1.0
 """Seconds between two looks for publishers and workers that came meanwhile."""
@@ -117,15 +114,3 @@ class EventFollower:
             self._give(message)
         else:
             self._kept.add(message)
-
-
-def moment_given(text: str | None) -> str | datetime | None:
-    """Return what --since means. Raises BadParameter for what is neither a time nor an event's id."""
-    try:
-        return None if text is None else moment(text)
-    except ValueError:
-        raise click.BadParameter(
-            f'{text!r:.100} is no id of an event, and no date and time. Write "0" for everything that is kept, '
-            'an id as `lightbus tail --json` shows it, or a time: "2026-01-31 12:00".',
-            param_hint="--since",
-        ) from None

@@ -93,6 +93,34 @@ def test_calls(commands: Commands) -> None:
     assert "internal.peer" not in every.stdout
 
 
+def test_filters(commands: Commands) -> None:
+    """Calls alone, those that failed alone, those of one caller; events by what is in them."""
+    auth = commands.serve("auth")
+    auth.wait_for_line("Ready")
+    calls = commands.start("tail", "--calls", "-n", "2")
+    errors = commands.start("tail", "--errors")
+    theirs = commands.start("tail", "--rpc", "--from", "nobody")
+    old = commands.start("tail", "auth.*", "--where", "age > 17", "-n", "1")
+    errors.wait_for_line("Following calls that fail;")
+    old.wait_for_line("Following the events of auth;")
+    theirs.wait_for_line("Following the events of auth and all calls;")
+    calls.wait_for_line("Following all calls;")
+    for age in (7, 70):
+        commands.run("fire", "auth.user_registered", "username=sally", f"age={age}")
+    commands.run("call", "auth.echo", "value=x")
+    commands.run("call", "auth.fail", code=5)
+    errors.wait_for_line(r"auth\.fail\(\) raised RuntimeError: as it should")
+    assert (calls.wait(20), old.wait(20)) == (0, 0)
+    assert re.findall(r"  (\S+)\(", calls.stdout) == ["auth.echo", "auth.fail"]
+    assert ('"age": 70' in old.stdout, '"age": 7}' in old.stdout) == (True, False)
+    for process in (errors, theirs):
+        process.signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    assert ("auth.echo" in errors.stdout, theirs.stdout) == (False, "")
+    refused = commands.run("tail", "--errors", "--since", "0", code=2).stderr
+    assert "--calls and --errors show no events" in refused
+
+
 def test_fields_of_calls_and_acknowledgements(commands: Commands) -> None:
     """With --acks it is shown who has handled an event, and whose dead letter it is; all fields are documented."""
     commands.services()

@@ -1,19 +1,48 @@
-"""Following events: what --since means. The rest is tested with `lightbus tail` and `record`, against real workers."""
+"""Following events: how often it looks. The rest is tested with `lightbus tail` and `record`, against real workers."""
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
+from types import SimpleNamespace
+from typing import Any, cast
 
-import click
 import pytest
 
-from lightbus.cli.support.following import moment_given
+from lightbus.cli.support.connection import Connection
+from lightbus.cli.support.following import EventFollower
 
 
-def test_since() -> None:
-    """A time, an id, all, or nothing; what is none of them is refused, with what can be written."""
-    assert moment_given(None) is None
-    assert moment_given("0") == "0"
-    assert isinstance(moment_given("2026-01-31 12:00"), datetime)
-    with pytest.raises(click.BadParameter, match=r"'yesterday' is no id of an event, and no date and time\. Write"):
-        moment_given("yesterday")
+class Client:
+    """A client of a bus with one API for users."""
+
+    def __init__(self) -> None:
+        self.worker = None
+        self.listened: list[tuple[Any, ...]] = []
+        self.engine = SimpleNamespace(snapshot=SimpleNamespace(events={("auth", "seen"): [], ("internal.x", "y"): []}))
+
+    def set_features(self, features: Any) -> None:
+        """Take what the worker is to do."""
+
+    def listen_for_event(self, api: str, event: str, listener: Any, **options: Any) -> None:
+        """Note a listener."""
+        self.listened.append((api, event, options["group"], options["options"]))
+
+    async def start_worker(self) -> None:
+        """Start nothing."""
+
+
+@pytest.mark.parametrize(
+    ("since", "pause", "options"), [(None, 1.0, None), ("0", 0.1, {"since": "0"})], ids=["from now on", "what is kept"]
+)
+def test_it_looks_more_often_while_it_gives_what_is_kept(
+    since: str | datetime | None, pause: float, options: Any
+) -> None:
+    """It listens to the APIs of users, each once, in no group; what is held back is looked at ten times a second."""
+    client = Client()
+    bus = cast(Connection, SimpleNamespace(client=client))
+    follower = EventFollower(bus, lambda message: None, is_wanted=lambda message: True, since=since, name="n")
+    asyncio.run(follower.begin())
+    follower.look()
+    assert (follower.apis, client.listened) == (["auth"], [("auth", "*", None, options)])
+    assert (follower.pause, follower.gives_kept) == (pause, since is not None)

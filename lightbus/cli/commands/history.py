@@ -1,0 +1,92 @@
+"""`lightbus history`: the latest events that are kept, over all journals, in order of time."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import click
+
+from ..support.completing import complete_events
+from ..support.connection import Connection, on_bus
+from ..support.filters import MessageFilter, filter_options
+from ..support.kept import Journals
+from ..support.message_lines import show_event
+from ..support.moments import parse_time
+from ..support.options import ClientOptions, client_options
+from ..support.publishers import code_of, nothing_shown
+
+__all__ = ["history"]
+
+ADVANCE_EVERY = 500
+"""Events between two movements of the progress bar."""
+
+
+@click.command()
+@click.argument("pattern", required=False, default="*", shell_complete=complete_events)
+@click.option("--since", metavar="WHEN", help='Not those before: "2026-01-31 12:00", or how long ago: 10m, 2h, 3d.')
+@click.option("--until", metavar="WHEN", help="Not those after; likewise.")
+@filter_options
+@click.option(
+    "--limit", "-n", type=click.IntRange(0), default=20, show_default=True, metavar="N", help="The latest N; 0: all."
+)
+@click.option("--internal", is_flag=True, help="Show those of internal APIs, too.")
+@client_options
+def history(
+    options: ClientOptions, pattern: str, since: str | None, until: str | None, limit: int, internal: bool, **which: Any
+) -> None:
+    """Show the latest events that are kept: all, or those whose name matches, as `auth.*` does.
+
+    lightbus history shop.order_placed --since 2h --where 'amount > 100'
+
+    Oldest first, over the journals of all publishers. `lightbus tail --since` goes on with what is fired next, and
+    `lightbus inspect` looks one event up. The exit code is 3 where somebody does not answer, so that what is shown may
+    not be all.
+    """
+    between = parse_time(since, "--since"), parse_time(until, "--until")
+    wanted = MessageFilter(pattern=pattern, **which)
+    on_bus(options, lambda bus: _History(bus, wanted, between, internal=internal).run(limit))
+
+
+class _History:
+    """What is looked for among the events that are kept."""
+
+    def __init__(
+        self, bus: Connection, wanted: MessageFilter, between: tuple[float | None, float | None], *, internal: bool
+    ) -> None:
+        self._bus = bus
+        self._wanted = wanted
+        self._since, self._until = between
+        self._internal = internal or wanted.pattern.startswith("internal")
+        self._journals = Journals(bus)
+
+    async def run(self, limit: int) -> int:
+        """Show the latest; return the exit code."""
+        await self._journals.look()
+        latest: deque[dict[str, Any]] = deque(maxlen=limit or 1)
+        read = 0
+        with self._bus.output.progress("Reading", self._journals.total) as advance:
+            async for event in self._journals.events():
+                read += 1
+                if read % ADVANCE_EVERY == 0:
+                    advance(read, "")
+                if self._is_wanted(event):
+                    latest.append(event)
+                    if not limit:  # all of them: none is held back
+                        show_event(self._bus, event)
+        for event in latest if limit else ():
+            show_event(self._bus, event)
+        if self._journals.failure is not None:
+            raise self._journals.failure
+        if not latest:
+            self._bus.output.note(nothing_shown(self._bus, "No event that is kept is one of those."))
+        return code_of(self._bus)
+
+    def _is_wanted(self, event: dict[str, Any]) -> bool:
+        at: float = event["published_at"]
+        if (self._since is not None and at < self._since) or (self._until is not None and at > self._until):
+            return False
+        if event["api"].startswith("internal.") and not self._internal:
+            return False
+        name = f"{event['api']}.{event['event']}"
+        return self._wanted.wants(self._bus, name, event["kwargs"], sender=event["publisher"])

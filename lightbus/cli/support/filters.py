@@ -1,0 +1,83 @@
+"""Which events and calls a command shows: by name, by what is in them, and by who sent them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, TypeVar
+
+import click
+
+from ...wire.plain import json_form
+from .completing import complete_peers
+from .connection import Connection, is_called
+from .json_path import JsonSearch, parse_search
+
+__all__ = ["MessageFilter", "filter_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageFilter:
+    """
+    What is wanted. All of it has to hold.
+
+    Attributes:
+        pattern: the name; `*` stands for anything.
+        where: what the arguments have to have.
+        sender: service, process or instance of who published the event, or made the call; empty for anybody.
+
+    """
+
+    pattern: str = "*"
+    where: tuple[JsonSearch, ...] = ()
+    sender: str = ""
+
+    def wants(self, bus: Connection, name: str, kwargs: Any, *, sender: str, service: str = "") -> bool:
+        """
+        Return whether an event or a call is wanted.
+
+        Args:
+            bus: knows what the sender is called.
+            name: `api.member`.
+            kwargs: the arguments; None where they were too large to be told.
+            sender: instance of who published the event, or made the call.
+            service: of the sender, where it is told with the call.
+
+        """
+        if not fnmatchcase(name, self.pattern):
+            return False
+        if self.sender and not self._is_from(bus, sender, service):
+            return False
+        if not self.where:
+            return True
+        arguments = json_form(kwargs, finite=True)
+        return all(search.matches(arguments) for search in self.where)
+
+    def _is_from(self, bus: Connection, instance: str, service: str) -> bool:
+        peer = bus.client.engine.snapshot.peers.get(instance)
+        if peer is not None:
+            return is_called(self.sender, peer.announcement.service, peer.announcement.process, instance)
+        return is_called(self.sender, service, "", instance)
+
+
+def _searches(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[JsonSearch, ...]:
+    try:
+        return tuple(map(parse_search, value))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def filter_options(function: F) -> F:
+    """Add --where and --from, given as `where` and `sender`."""
+    where = click.option(
+        "--where", multiple=True, callback=_searches, metavar="CONDITION",
+        help="Only with such arguments: 'amount > 100', address.city=London; several have to hold all.",
+    )  # fmt: skip
+    sender = click.option(
+        "--from", "sender", default="", metavar="PEER", shell_complete=complete_peers,
+        help="Only of this service, process or instance: who fired the event, or made the call.",
+    )  # fmt: skip
+    return where(sender(function))
