@@ -127,8 +127,8 @@ class Dialler:
                 self._dial(seed.endpoint, "", [seed.endpoint], fingerprint)
         while self._to_confirm and self._has_room():
             self.dial(self._to_confirm.pop())
-        if self._has_room():
-            for peer in self._ordered(filter(self._is_wanted, self._registry.due(now))):
+        if (due := self._registry.due(now)) and self._has_room():
+            for peer in self._ordered(filter(self._is_wanted, due)):
                 if not self._has_room_for(peer):
                     break  # unproven ones come last
                 if self._is_wanted(peer):

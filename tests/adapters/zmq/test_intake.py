@@ -9,7 +9,16 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from lightbus.adapters.zmq.backlogs import MAX_TOPICS
-from lightbus.adapters.zmq.intake import LOOK_EVERY, MAX_WAITING, STEP, TOPICS_GROWTH, Intake, memory_in_use
+from lightbus.adapters.zmq.intake import (
+    LOOK_CLOSELY,
+    LOOK_EVERY,
+    LOOK_SELDOM,
+    MAX_WAITING,
+    STEP,
+    TOPICS_GROWTH,
+    Intake,
+    memory_in_use,
+)
 from lightbus.adapters.zmq.meter import Meter
 
 pytestmark = pytest.mark.skipif(not Meter.POSSIBLE, reason="only Linux counts what comes over a connection")
@@ -45,7 +54,7 @@ class Place:
             size -= min(size, 65536)
 
     def look(self) -> None:
-        self.now += LOOK_EVERY
+        self.now += LOOK_SELDOM
         self.intake.look(self.now)
 
     def grow(self, size: int) -> None:
@@ -225,3 +234,19 @@ def test_the_memory_in_use_is_known() -> None:
         before = memory_in_use()
         held.write(b"x" * len(held))
         assert memory_in_use() - before > 32 * MIB
+
+
+def test_a_process_that_does_not_grow_is_looked_at_less_often(place: Place) -> None:
+    """Of an idle worker the looks are most of what it does. One that grows is looked at as often as before at once."""
+    place.connect()
+    place.look()
+    for _ in range(5):
+        place.look()
+    assert place.intake.pause == LOOK_SELDOM
+    place.grow(1)
+    assert place.intake.pause == LOOK_EVERY
+    place.grow(STEP)
+    assert place.intake.pause == LOOK_CLOSELY
+    place.memory -= STEP
+    place.look()
+    assert place.intake.pause == LOOK_EVERY
