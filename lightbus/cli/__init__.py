@@ -24,6 +24,7 @@ COMMANDS = {
     "call": ("lightbus.cli.commands.call", "call", "Call a procedure, and show its result."),
     "fire": ("lightbus.cli.commands.fire", "fire", "Fire an event."),
     "ping": ("lightbus.cli.commands.ping", "ping", "Measure round trips to peers."),
+    "bench": ("lightbus.cli.commands.bench", "bench", "Measure calls and events on your own bus."),
     "graph": ("lightbus.cli.commands.graph", "graph", "Show who calls whom, and who listens to whom."),
     "top": ("lightbus.cli.commands.top", "top", "Show live what the workers do."),
     "watch": ("lightbus.cli.commands.watch", "watch", "Show peers and APIs as they come and go."),

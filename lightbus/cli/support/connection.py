@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from ...client import BusClient
@@ -60,12 +61,12 @@ class Connection:
 
     """
 
-    def __init__(self, options: ClientOptions) -> None:
+    def __init__(self, options: ClientOptions, *, data_dir: Path | None = None) -> None:
         self.options = options
         self.output = Output(as_json=options.as_json)
         self.silent: set[str] = set()
         self.noted: set[str] = set()
-        self.client: BusClient = create(_settings(options), service_name=SERVICE).client
+        self.client: BusClient = create(_settings(options, data_dir), service_name=SERVICE).client
 
     @property
     def name(self) -> str:
@@ -153,11 +154,19 @@ class Connection:
         await self.client.close_async()
 
 
-def on_bus(options: ClientOptions, command: Command) -> None:
-    """Run a command's coroutine on the bus, and end the program with the exit code that it returns."""
+def on_bus(options: ClientOptions, command: Command, *, data_dir: Path | None = None) -> None:
+    """
+    Run a command's coroutine on the bus, and end the program with the exit code that it returns.
+
+    Args:
+        options: what the command line says.
+        command: the coroutine.
+        data_dir: where the command keeps what it publishes, instead of where the settings say.
+
+    """
     configure_logging(options.log_level or "warning")
     try:
-        code = asyncio.run(_run(options, command))
+        code = asyncio.run(_run(options, command, data_dir))
     except KeyboardInterrupt:
         code = INTERRUPTED
     raise SystemExit(code or 0)
@@ -180,16 +189,18 @@ async def passes(event: asyncio.Event, seconds: float) -> bool:
     return True
 
 
-async def _run(options: ClientOptions, command: Command) -> int | None:
-    bus = Connection(options)
+async def _run(options: ClientOptions, command: Command, data_dir: Path | None) -> int | None:
+    bus = Connection(options, data_dir=data_dir)
     try:
         return await command(bus)
     finally:
         await bus.close()
 
 
-def _settings(options: ClientOptions) -> Config:
-    given = {"bus": {"name": options.bus_name}, "discovery": {"wait": options.wait}}
+def _settings(options: ClientOptions, data_dir: Path | None) -> Config:
+    given: dict[str, Any] = {"bus": {"name": options.bus_name}, "discovery": {"wait": options.wait}}
+    if data_dir is not None:
+        given["journal"] = {"data_dir": str(data_dir)}
     settings = load_config(config_file=options.config_file, service_name=SERVICE, overrides=given)
     # The plugins that a file enables belong to the services it is for, and may not be installed here.
     return settings.model_copy(update={"plugins": {}})

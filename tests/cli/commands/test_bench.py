@@ -1,0 +1,35 @@
+"""`lightbus bench`, against the process that it starts, and against one that is there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lightbus.config import load_config
+from lightbus.events.journal_set import directory_of
+
+if TYPE_CHECKING:
+    from ..conftest import Commands
+
+
+def test_calls(commands: Commands) -> None:
+    """Each is counted once, in the histogram too; whom it has started is gone afterwards."""
+    [told] = commands.json("bench", "calls", "--count", "60", "--concurrency", "3", "--size", "10")
+    assert (told["type"], told["count"], told["failed"]) == ("calls", 60, 0)
+    assert sum(bar["count"] for bar in told["histogram"]) == 60
+    assert 0 < told["min"] <= told["p50"] <= told["p99"] <= told["max"]
+    assert "Nobody is on the bus" in commands.run("peers", "--wait", "0.2", code=3).stderr
+
+
+def test_events_with_another_side_that_is_there(commands: Commands) -> None:
+    """All are handled; they are kept where events are, and nothing of them stays."""
+    other = commands.start("bench", "serve", "--name", "far-away")
+    other.wait_for_line("Ready")
+    text = commands.text("bench", "events", "--count", "50", "--peer", "far-away")
+    assert "50 handled, " in text
+    assert "50 events in " in text
+    assert "#" in text
+    assert [*directory_of(load_config(), "any").parent.glob(".bench-*")] == []
+    wrong = commands.run("bench", "calls", "--peer", "nobody", code=3)
+    assert "None of the peers that serve it is called 'nobody'" in wrong.stderr
+    other.ask_to_end()
+    assert other.wait(20) == 0
