@@ -192,6 +192,7 @@ class Node:
         if self.addressing.look(now):
             self._spawn(self._move(self.addressing.addresses))
         self.peers.dialler.dial_due(now)
+        self.lookup.tick()
         if now - self._last_hello > HELLO_EVERY:
             self._last_hello = now
             self.registry.forget_silent(now)

@@ -17,6 +17,7 @@ from ..wire import envelope
 from ..wire.announcement import Announcement
 from ..wire.envelope import Drain, Drained, Error, Goodbye, Hello, Message, Peers, Welcome
 from .guard import Guard
+from .running_clock import RunningClock
 
 __all__ = ["Dial", "Link", "LinkUser"]
 
@@ -24,8 +25,14 @@ logger = logging.getLogger("lightbus.links")
 
 guard = Guard(logger)
 
-HELLO_TIMEOUT = 1.0
-"""Seconds that an attempt has to reach somebody, and again as many for an answer to HELLO."""
+HELLO_TIMEOUT = 2.0
+"""
+Seconds that an attempt has to reach somebody, and again as many for an answer to HELLO: TCP says again after one what
+got lost, and a process that starts among many is slow to answer. While we do not run ourselves they do not pass.
+"""
+
+LOOK_EVERY = 0.1
+"""Seconds between two looks at the clock, during an attempt."""
 
 ROUND_TRIPS = 5
 """From the connection of TCP on to the answer: greeting (RFC 37), two of CurveZMQ (RFC 26), HELLO, and one repeated."""
@@ -215,8 +222,9 @@ class Dial:
         self.denied = False
         self._done = False
         loop = self._loop = asyncio.get_running_loop()
-        self._began = loop.time()
-        self._timer = loop.call_later(HELLO_TIMEOUT, self._give_up)
+        self._clock = RunningClock(loop.time)
+        self._until = HELLO_TIMEOUT
+        self._timer = loop.call_later(min(LOOK_EVERY, self._until), self._look)
         self._links: list[Link] = []
         for endpoint in endpoints:
             try:
@@ -236,9 +244,15 @@ class Dial:
     def _has_reached(self) -> None:
         """Be as patient as the way is long: how long one round trip takes is known now, and there are more to come."""
         if not self._done:
-            round_trip = self._loop.time() - self._began
-            self._timer.cancel()
-            self._timer = self._loop.call_later(HELLO_TIMEOUT + ROUND_TRIPS * round_trip, self._give_up)
+            round_trip = self._clock.read()
+            self._until = round_trip + HELLO_TIMEOUT + ROUND_TRIPS * round_trip
+
+    def _look(self) -> None:
+        left = self._until - self._clock.read()
+        if left <= 0:
+            self._give_up()
+        else:
+            self._timer = self._loop.call_later(min(LOOK_EVERY, left), self._look)
 
     def close(self) -> None:
         """Stop trying."""

@@ -12,6 +12,7 @@ from ..deadline import Deadline
 from ..exceptions import LightbusException
 from .dialer import EVERYTHING, Dialler
 from .link import HELLO_TIMEOUT
+from .running_clock import LONGEST_STEP, RunningClock
 
 __all__ = ["Lookup", "NodeStopped"]
 
@@ -71,7 +72,8 @@ class Lookup:
         self._wait = wait
         self._where = where
         self._foreign_peers = foreign_peers
-        self._started_at = time.monotonic()
+        self._clock = RunningClock()
+        self._started_at = self._clock.read()
         self._unknown: dict[str, None] = {}
         """Names that were asked for in vain, the latest last."""
         self._waiters: set[asyncio.Future[None]] = set()
@@ -94,10 +96,10 @@ class Lookup:
 
         """
         self._wanted.add(api)
-        asked_at = time.monotonic()
+        asked_at = self._clock.read()
         if not self._is_up(api, to_call=to_call, leaving=leaving):
             self._look()
-        self._dialler.dial_due(asked_at)
+        self._dialler.dial_due(time.monotonic())
         # Quarantined or not: somebody asks, so it is worth an attempt.
         self._dialler.dial_asked(self._registry.advertising(api))
         while not self._is_up(api, to_call=to_call, leaving=leaving):
@@ -115,13 +117,13 @@ class Lookup:
 
         That is `wait` after the start of the node, and no attempt is on its way. Raises what `resolve` raises.
         """
-        asked_at = time.monotonic()
+        asked_at = self._clock.read()
         await self.resolve(api, deadline)
         while True:
             until = self._started_at + self._wait
             if self._dialler.may_find(api) or self._is_untried(api):
                 until = max(until, asked_at + HELLO_TIMEOUT)
-            left = min(until - time.monotonic(), deadline.left())
+            left = min(until - self._clock.read(), deadline.left())
             if left <= 0:
                 return
             await self._change(left)
@@ -143,15 +145,19 @@ class Lookup:
         Where nobody is heard of, that takes until the deadline.
         """
         self._wanted.add(EVERYTHING)
-        seen, quiet_since = self._picture(), time.monotonic()
+        seen, quiet_since = self._picture(), self._clock.read()
         while not deadline.passed():
-            now = time.monotonic()
-            self._dialler.dial_due(now)
+            now = self._clock.read()
+            self._dialler.dial_due(time.monotonic())
             if self._picture() != seen or self._is_busy():
                 seen, quiet_since = self._picture(), now
             elif seen and now - quiet_since >= QUIET:
                 return
             await self._change(min(LOOK_EVERY, deadline.left()))
+
+    def tick(self) -> None:
+        """Have time pass; to be called often, for while nobody calls this process does not run."""
+        self._clock.read()
 
     def wake(self) -> None:
         """Have everybody look again."""
@@ -189,13 +195,12 @@ class Lookup:
 
     def _patience(self, api: str, asked_at: float, leaving: Collection[str]) -> float:
         """Return for how many more seconds it makes sense to wait for an API."""
-        now = time.monotonic()
         until = self._started_at + self._wait * (CROWD_PATIENCE if self._is_crowded() else 1)
         if self._dialler.may_find(api) or self._is_untried(api):
             until = max(until, asked_at + HELLO_TIMEOUT)  # by then an attempt that was on its way has ended
-        if leaving or self._may_return(api, now):
+        if leaving or self._may_return(api, time.monotonic()):
             until = max(until, asked_at + self._wait)
-        return until - now
+        return until - self._clock.read()
 
     def _is_crowded(self) -> bool:
         peers = self._registry.peers
@@ -210,7 +215,7 @@ class Lookup:
         return any(peer.state in leaving and now - peer.changed_at < RETURN_TIME for peer in peers)
 
     def _explain(self, api: str) -> LightbusException:
-        waited = time.monotonic() - self._started_at
+        waited = self._clock.read() - self._started_at
         snapshot = self._registry.snapshot()
         refusals = [*self._dialler.refusals(), *self._foreign_peers(api)]
         return explain(api, snapshot, waited=waited, where=self._where(), refusals=refusals, hint=self._dialler.hint)
@@ -221,7 +226,7 @@ class Lookup:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
         try:
-            await asyncio.wait([waiter], timeout=max(0.001, seconds))
+            await asyncio.wait([waiter], timeout=min(max(0.001, seconds), LONGEST_STEP / 2))
         finally:
             self._waiters.discard(waiter)
         if self._stopped:

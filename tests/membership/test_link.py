@@ -22,6 +22,7 @@ from lightbus.adapters.zmq.transport import ZmqTransport
 from lightbus.config.keys import BusKey
 from lightbus.membership import link as module
 from lightbus.membership.link import Dial, Link
+from lightbus.membership.running_clock import LONGEST_STEP
 from lightbus.ports.transport import LinkState
 from lightbus.wire import envelope
 from lightbus.wire.announcement import Announcement
@@ -353,6 +354,21 @@ def test_one_address_is_silent(place: Place, nobody: str, silent: str, monkeypat
         assert asyncio.get_running_loop().time() - started >= 200 * MS
         [(link, _, refused)] = place.node.dialled
         assert (link, refused) == (None, False)
+
+    place.run(scenario)
+
+
+def test_an_attempt_does_not_end_while_the_process_does_not_run(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where we did not get the processor, who is to answer has had no more of it: that time does not count."""
+    monkeypatch.setattr(module, "HELLO_TIMEOUT", 4 * LONGEST_STEP)
+
+    async def scenario() -> None:
+        place.dial(place.worker().endpoint)  # it is there, and does not answer
+        time.sleep(5 * LONGEST_STEP)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not place.node.dialled
+        await wait_until_async(lambda: place.node.dialled)
 
     place.run(scenario)
 

@@ -18,6 +18,7 @@ from lightbus.membership import lookup as module
 from lightbus.membership.dialer import EVERYTHING, Dialler
 from lightbus.membership.link import HELLO_TIMEOUT
 from lightbus.membership.lookup import Lookup, NodeStopped
+from lightbus.membership.running_clock import LONGEST_STEP
 from lightbus.wire.announcement import Announcement
 from lightbus.wire.api_info import ApiInfo
 
@@ -227,12 +228,30 @@ def test_in_a_crowd_it_is_looked_for_longer() -> None:
             await place.lookup.resolve("auth", Deadline.after(LONG))
         place.announce(CROWD, "shop")
         place.registry.silent(f"{CROWD:016x}", time.monotonic(), "does not answer")
-        assert place.lookup._patience("auth", time.monotonic(), ()) > 0
+        assert place.lookup._patience("auth", place.lookup._clock.read(), ()) > 0
         task = await waiting(place.lookup.resolve("auth", Deadline.after(LONG)))
         place.join(CROWD + 1, "auth")
         await task
 
     run(test, wait=SHORT)
+
+
+def test_a_name_is_looked_for_while_the_process_runs() -> None:
+    """Where we did not get the processor, nobody could introduce itself: that time does not count."""
+
+    async def test(place: Place) -> None:
+        task = await waiting(place.lookup.resolve("auth", Deadline.after(LONG)))
+        time.sleep(5 * LONGEST_STEP)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        place.lookup.wake()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not task.done()
+        place.join(1, "auth")
+        await task
+
+    run(test, wait=4 * LONGEST_STEP)
 
 
 def test_the_callers_deadline() -> None:
@@ -296,7 +315,8 @@ def test_a_peer_that_restarts(how: str, monkeypatch: pytest.MonkeyPatch) -> None
             return time.monotonic() + 10 * LONG
 
     async def test(place: Place) -> None:
-        monkeypatch.setattr(module, "time", LaterClock)  # discovery's own time is long over
+        monkeypatch.setattr(module, "time", LaterClock)
+        monkeypatch.setattr(place.lookup, "_started_at", -10 * LONG)  # discovery's own time is long over
         place.join(1, "auth")
         if how == "lost":
             place.registry.lost(f"{1:016x}", LaterClock.monotonic(), "went away")
