@@ -17,6 +17,7 @@ __all__ = ["main"]
 
 COMMANDS = {
     "run": ("lightbus.cli.commands.run", "run", "Serve the APIs and listeners of a bus module."),
+    "new": ("lightbus.cli.commands.new", "new", "Write a new service, with tests, ready to run."),
     "keys": ("lightbus.cli.commands.keys", "keys", "Make, show and replace the key that opens a bus to the LAN."),
     "peers": ("lightbus.cli.commands.peers", "peers", "Show who is on the bus, and who of them answers."),
     "apis": ("lightbus.cli.commands.apis", "apis", "Show the APIs on the bus, and who serves them."),
