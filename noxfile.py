@@ -20,7 +20,8 @@ EXTRAS = nox.project.load_toml("pyproject.toml")["project"]["optional-dependenci
 DEV, DOCS = EXTRAS["dev"], EXTRAS["docs"]
 TESTING = (
     "pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "coverage", "dockerfile-parse",
-    "Django", "fastapi", "flask", "gunicorn", "psycopg[binary]", "SQLAlchemy", "uvicorn", "watchfiles",
+    "Django", "fastapi", "flask", "gunicorn", "SQLAlchemy", "uvicorn", "watchfiles",
+    "psycopg[binary]", "psycopg2-binary", "PyMySQL",
     "openapi-spec-validator", "opentelemetry-sdk", "prometheus-client",
 )  # fmt: skip
 

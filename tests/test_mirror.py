@@ -31,7 +31,6 @@ YET_WITHOUT = {
     "contrib/django/outbox/firing.py",
     "contrib/django/outbox/models.py",
     "contrib/django/outbox/relays.py",
-    "contrib/django/outbox/store.py",
     "contrib/django/testing.py",
     "contrib/health.py",
     "contrib/paths.py",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import select
 import threading
 import time
 import zlib
@@ -24,7 +25,18 @@ from ..exceptions import EventNotFound, InvalidArguments, LightbusException, Pro
 from ..plugins import LightbusPlugin
 from ..recurring import RecurringLog
 
-__all__ = ["CHANNEL", "MOST_AT_ONCE", "Batch", "Relay", "Row", "Store", "file_lock", "key_of_lock", "told_by"]
+__all__ = [
+    "CHANNEL",
+    "MOST_AT_ONCE",
+    "Batch",
+    "Relay",
+    "Row",
+    "Store",
+    "file_lock",
+    "key_of_lock",
+    "name_of_lock",
+    "told_by",
+]
 
 logger = logging.getLogger("lightbus.outbox")
 
@@ -258,12 +270,23 @@ def key_of_lock(api: str) -> int:
     return zlib.crc32(f"{CHANNEL}:{api}".encode())
 
 
+def name_of_lock(database: str, api: str) -> str:
+    """Return which named lock of MySQL or MariaDB stands for them: all databases of a server share these names."""
+    return f"{CHANNEL}:{zlib.crc32(f'{database}:{api}'.encode())}"
+
+
 def told_by(driver: Any, seconds: float) -> bool | None:
     """
     Return whether a connection that listens to CHANNEL is told of something within so many seconds.
 
-    None where its driver cannot wait for that: psycopg 3 from version 3.2 on can.
+    None where its driver cannot wait for that: psycopg 3 from version 3.2 on can, and psycopg2.
     """
-    if not callable(getattr(driver, "notifies", None)):
-        return None
-    return any(True for _ in driver.notifies(timeout=seconds, stop_after=1))
+    notifies = getattr(driver, "notifies", None)
+    if isinstance(notifies, list):  # of psycopg2, which fills it when it polls
+        if not notifies:
+            select.select([driver], [], [], seconds)
+            driver.poll()
+        is_told = bool(notifies)
+        notifies.clear()
+        return is_told
+    return any(True for _ in driver.notifies(timeout=seconds, stop_after=1)) if callable(notifies) else None

@@ -1,4 +1,4 @@
-"""A PostgreSQL that the tests of this directory share."""
+"""The database servers that the tests of this directory share."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from helpers.mariadb import MariaDb, running_mariadb
 from helpers.postgres import Postgres, running_postgres
 
 
@@ -13,4 +14,11 @@ from helpers.postgres import Postgres, running_postgres
 def postgres() -> Iterator[Postgres]:
     """Return a server that runs; skip the test where there is none."""
     with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDb]:
+    """Return a server that runs; skip the test where there is none."""
+    with running_mariadb() as server:
         yield server

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, Engine, Integer, LargeBinary, MetaData, String, Table, Text, insert, text
+from sqlalchemy.dialects.mysql import LONGBLOB
 
 from ...exceptions import UsageError
 from ...message import EventMessage
@@ -39,8 +40,8 @@ class Outbox:
             Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
             Column("api", String(255), nullable=False),
             Column("event", String(255), nullable=False),
-            Column("record", LargeBinary, nullable=False),
-            Column("error", Text, nullable=False, default="", server_default=""),
+            Column("record", LargeBinary().with_variant(LONGBLOB(), "mysql", "mariadb"), nullable=False),
+            Column("error", Text, nullable=False, default="", server_default=text("('')")),
             schema=schema,
             sqlite_autoincrement=True,  # no number is used a second time
         )

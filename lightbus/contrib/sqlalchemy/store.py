@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, delete, select, text, update
+from sqlalchemy import Connection, Engine, Table, delete, func, select, text, update
 
-from ..relay import CHANNEL, Row, file_lock, key_of_lock, told_by
+from ..relay import CHANNEL, Row, file_lock, key_of_lock, name_of_lock, told_by
 
 __all__ = ["SqlAlchemyStore"]
 
@@ -44,6 +44,10 @@ class SqlAlchemyStore:
             with file_lock(self._engine.url.database or "") as is_ours:
                 yield self._read(api, most) if is_ours else None
             return
+        if dialect in ("mysql", "mariadb"):  # locks on rows would keep others from putting in further ones
+            with self._named_lock(api) as is_ours:
+                yield self._read(api, most) if is_ours else None
+            return
         with self._engine.begin() as connection:
             is_ours = True
             if dialect == "postgresql":
@@ -52,6 +56,18 @@ class SqlAlchemyStore:
             if dialect != "postgresql":
                 rows = rows.with_for_update()
             yield _Batch(self._engine, self._table, connection.execute(rows), connection) if is_ours else None
+
+    @contextmanager
+    def _named_lock(self, api: str) -> Iterator[bool]:
+        """Hold the lock of MySQL or MariaDB for an API, on a connection of its own: who is killed gives it back."""
+        name = name_of_lock(self._engine.url.database or "", api)
+        with self._engine.connect() as connection:
+            is_ours = connection.execute(select(func.get_lock(name, 0))).scalar() == 1
+            try:
+                yield is_ours
+            finally:
+                if is_ours:
+                    connection.execute(select(func.release_lock(name)))
 
     def wait(self, seconds: float) -> bool | None:
         """Return whether something was put in within so many seconds; None if that cannot be told."""

@@ -9,6 +9,7 @@ import pytest
 
 from helpers import wait_until
 from helpers.clients import AuthApi
+from helpers.mariadb import MariaDb
 from helpers.postgres import Postgres
 from lightbus import BusPath, EventNotFound, UnknownApi, UsageError, ValidationError
 from lightbus.contrib import relay
@@ -136,9 +137,11 @@ def test_mistakes(bus: BusPath, outbox: Outbox, engine: Any) -> None:
         relay_by(bus, "sqlite://")
 
 
-def test_postgresql_tells_of_a_commit(postgres: Postgres, outbox: Outbox, bus: BusPath) -> None:
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_postgresql_tells_of_a_commit(postgres: Postgres, outbox: Outbox, bus: BusPath, driver: str) -> None:
     """Who waits is told when a transaction is committed, and not when it is rolled back; one at a time has the rows."""
-    engine = create_engine(postgres.url.format(postgres.new_database()))
+    pytest.importorskip(driver)
+    engine = create_engine(postgres.url.replace("psycopg", driver).format(postgres.new_database()))
     outbox.table.metadata.create_all(engine)
     store, other = SqlAlchemyStore(engine, outbox.table), SqlAlchemyStore(engine, outbox.table)
     try:
@@ -161,3 +164,50 @@ def test_postgresql_tells_of_a_commit(postgres: Postgres, outbox: Outbox, bus: B
         store.close()
         other.close()
         engine.dispose()
+
+
+@pytest.fixture
+def at_mariadb(mariadb: MariaDb, outbox: Outbox) -> Iterator[Any]:
+    engine = create_engine(mariadb.url.format(mariadb.new_database()))
+    outbox.table.metadata.create_all(engine)
+    yield engine
+    engine.dispose()
+
+
+def test_mariadb_has_one_relay_at_a_time(at_mariadb: Any, outbox: Outbox, bus: BusPath) -> None:
+    """Another one does not wait for the rows, and whoever puts in further ones is not held up."""
+    store, other = SqlAlchemyStore(at_mariadb, outbox.table), SqlAlchemyStore(at_mariadb, outbox.table)
+    with at_mariadb.begin() as connection:
+        outbox.fire(connection, bus.auth.user_registered, username="ada")
+    assert store.wait(0.0) is None
+    with store.batch("auth", relay.MOST_AT_ONCE) as batch, other.batch("auth", 1) as nothing:
+        assert batch is not None
+        assert nothing is None
+        with at_mariadb.begin() as connection:
+            outbox.fire(connection, bus.auth.user_registered, username="grace")
+        batch.delete([batch.rows[0].number])
+    with other.batch("auth", relay.MOST_AT_ONCE) as batch:
+        assert batch is not None
+        assert len(batch.rows) == 1
+        batch.refuse(batch.rows[0].number, "wrong")
+    assert store.waiting() == []
+
+
+def test_relay_at_mariadb(at_mariadb: Any, outbox: Outbox, hub: MemoryBus, bus: BusPath) -> None:
+    """In order, none that was rolled back, by two workers at a time; an event of 100 kB is none too many."""
+    outbox.relay(bus, at_mariadb, poll=0.02)
+    other = hub.create(service_name="auth")
+    other.client.register_api(AuthApi())
+    outbox.relay(other, at_mariadb, poll=0.02)
+    names = [f"user {number}" for number in range(100)] + ["x" * 100_000]
+    for name in names:
+        with Session(at_mariadb) as session:
+            outbox.fire(session, bus.auth.user_registered, username=name)
+            outbox.fire(session, bus.auth.user_registered, username="rolled back")
+            session.rollback()
+            outbox.fire(session, bus.auth.user_registered, username=name)
+            session.commit()
+    hub.start(bus, other)
+    wait_until(lambda: count(at_mariadb, outbox) == 0)
+    kept = bus.auth.user_registered.history()
+    assert [each.kwargs["username"] for each in kept] == names

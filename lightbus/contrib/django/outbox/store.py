@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import connections, transaction
 
-from ...relay import CHANNEL, Row, file_lock, key_of_lock, told_by
+from ...relay import CHANNEL, Row, file_lock, key_of_lock, name_of_lock, told_by
 from .models import OutboxEvent
 
 __all__ = ["DjangoStore"]
@@ -44,6 +44,10 @@ class DjangoStore:
             with file_lock(str(connection.settings_dict["NAME"])) as is_ours:
                 yield _Batch(self._waiting, api, most) if is_ours else None
             return
+        if connection.vendor == "mysql":  # locks on rows would keep others from putting in further ones
+            with self._named_lock(api) as is_ours:
+                yield _Batch(self._waiting, api, most) if is_ours else None
+            return
         with transaction.atomic(using=self._alias):
             if connection.vendor != "postgresql":
                 yield _Batch(self._waiting.select_for_update(), api, most)
@@ -52,6 +56,20 @@ class DjangoStore:
                 cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [key_of_lock(api)])
                 is_ours = cursor.fetchone()[0]
             yield _Batch(self._waiting, api, most) if is_ours else None
+
+    @contextmanager
+    def _named_lock(self, api: str) -> Iterator[bool]:
+        """Hold the lock of MySQL or MariaDB for an API: it is the connection's, so who is killed gives it back."""
+        connection = connections[self._alias]
+        name = name_of_lock(str(connection.settings_dict["NAME"]), api)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT GET_LOCK(%s, 0)", [name])
+            is_ours = cursor.fetchone()[0] == 1
+            try:
+                yield is_ours
+            finally:
+                if is_ours:
+                    cursor.execute("SELECT RELEASE_LOCK(%s)", [name])
 
     def wait(self, seconds: float) -> bool | None:
         """Return whether something was put in within so many seconds; None if that cannot be told."""
