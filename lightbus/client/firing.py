@@ -70,7 +70,14 @@ class Firing:
             return await self._fire(engine, api_name, name, kwargs, options)
         # This process publishes it, as nearly always where events are fired often: _fire, written out.
         event = api.get_event(name)
-        message = self.new_event(engine, event, api_name, name, kwargs, self._config.api(api_name), None)
+        kwargs = event.signature.fill_defaults({} if kwargs is None else kwargs)
+        if not event.signature.passes(kwargs):
+            kwargs = self.complete(event, api_name, name, kwargs, self._config.api(api_name))
+        trace = trace_of_execution.get()
+        message = event_message(
+            api_name, name, kwargs, event.version or 1, engine.event_ids.next(), "", 1, time.time(), "",
+            dict(trace) if trace else None,
+        )  # fmt: skip
         kept = publisher.begin(message, event)
         if kept is not None:
             await kept
