@@ -116,9 +116,10 @@ def test_a_copy_ends_as_a_new_interpreter_does(processes: Processes, anew: Proce
 def test_a_copy_is_measured_where_its_environment_asks_for_it(processes: Processes, tmp_path: Path) -> None:
     """Coverage notes what ran in it, as it does in a new interpreter that has its hook."""
     settings = tmp_path / "measured.ini"
-    settings.write_text(f"[run]\nparallel = true\ndata_file = {tmp_path / 'found'}\nsource_pkgs = lightbus\n")
+    settings.write_text("[run]\nparallel = true\nsource_pkgs = lightbus\n")
     code = "from lightbus.phrases import with_article; with_article('int')"
-    process = processes.python("-c", code, env={"COVERAGE_PROCESS_START": str(settings)})
+    env = {"COVERAGE_PROCESS_START": str(settings), "COVERAGE_FILE": str(tmp_path / "found")}
+    process = processes.python("-c", code, env=env)
     assert process.wait() == 0, process.report()
     [found] = tmp_path.glob("found.*")
     data = coverage.CoverageData(str(found))

@@ -20,6 +20,7 @@ import zmq
 from helpers import DOORS, MS, Door, Process, Stopwatch, scaled, wait_until
 from lightbus import Api, BusPath, Event, LightbusException, PeerLost
 from lightbus.adapters.zmq.bundles import frames_of
+from lightbus.membership import lookup
 from lightbus.wire import codec, envelope
 from lightbus.wire.envelope import Cancel, Error, Hello, Kind, Message, Peers, Request, Welcome
 
@@ -137,7 +138,8 @@ def test_a_caller_that_publishes_waits_for_a_worker(
     network: Network, monkeypatch: pytest.MonkeyPatch, door: Door
 ) -> None:
     """A process that took to publishing what it fires, since its worker was away, has its calls wait for a worker."""
-    monkeypatch.setenv("LIGHTBUS_CONFIG", network.config(discovery={"wait": 20}))
+    monkeypatch.setenv("LIGHTBUS_CONFIG", network.config(discovery={"wait": 60}))
+    monkeypatch.setattr(lookup, "RETURN_TIME", 60.0)
     first = network.start()
     bus = network.bus()
     bus.client.register_api(WorkApi())
@@ -147,7 +149,7 @@ def test_a_caller_that_publishes_waits_for_a_worker(
     door.fire(bus.work.happened, what="fire", bus_options={"timeout": 0.1})
     wait_until(lambda: "work" in bus.client.engine.snapshot.by_api)
     second = network.start(ready=False)
-    assert door.call(bus.work.who, bus_options={"timeout": 20}) == second.pid
+    assert door.call(bus.work.who, bus_options={"timeout": 60}) == second.pid
 
 
 @pytest.mark.usefixtures("patient_workers")

@@ -37,7 +37,7 @@ def test_single_worker(processes: Processes, tmp_path: Path) -> None:
     bus = lightbus.create(service_name="caller")
     answers: list[str] = []
     try:
-        thread = Thread(target=lambda: answers.append(bus.slow.wait()))
+        thread = Thread(target=lambda: answers.append(bus.slow.wait(bus_options={"timeout": 60})))
         thread.start()
         worker.wait_for_line("^waits$", 30)
         worker.signal(signal.SIGHUP)
