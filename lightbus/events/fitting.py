@@ -60,16 +60,16 @@ class Fitting:
         if asked is None:
             if len(self._asked) >= MAX_SAID:
                 return {}
-            asked = self._asked[key] = asyncio.ensure_future(self._ask_events(peer, api))
-        try:
-            return await asked
-        except LightbusException as error:
-            if self._asked.pop(key, None) is not None:
-                logger.debug("%s does not tell the schema of %s: %s", peer.announcement, api, error)
-            return {}
+            asked = self._asked[key] = asyncio.ensure_future(self._ask_events(peer, api, key))
+        return await asyncio.shield(asked)  # a listener that ends meanwhile takes the answer from nobody else
 
-    async def _ask_events(self, peer: Peer, api: str) -> dict[str, list[str]]:
-        return _events(await self._ask(peer, api))
+    async def _ask_events(self, peer: Peer, api: str, key: tuple[str, str]) -> dict[str, list[str]]:
+        try:
+            return _events(await self._ask(peer, api))
+        except LightbusException as error:
+            del self._asked[key]  # the next one asks again
+            logger.debug("%s does not tell the schema of %s: %s", peer.announcement, api, error)
+            return {}
 
     def _hold_against(self, listener: Listener, events: dict[str, list[str]], where: str) -> None:
         if listener.batch:

@@ -164,3 +164,20 @@ def test_a_peer_that_did_not_answer_is_asked_again(caplog: pytest.LogCaptureFixt
     asyncio.run(main())
     assert asked == ["shop", "shop"]
     assert "wants the argument 'email'" in caplog.text
+
+
+def test_a_listener_that_ends_while_a_peer_is_asked(caplog: pytest.LogCaptureFixture) -> None:
+    """Another one that waits for the same answer is given it."""
+
+    async def main() -> None:
+        answer = asyncio.get_running_loop().create_future()
+        fitting = Fitting(Schema(), lambda _peer, _api: answer)
+        first, second = (asyncio.ensure_future(fitting.check([listener(wrong)], [peer()])) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.sleep(0)
+        answer.set_result(SCHEMA)
+        await second
+
+    asyncio.run(main())
+    assert "email" in caplog.text
