@@ -8,6 +8,7 @@ import click
 
 from ..support.catalogue import ServedApi, served_apis
 from ..support.connection import Connection, on_bus
+from ..support.lists import Listing, ListView, Row, list_options, show_list
 from ..support.options import ClientOptions, client_options
 from ..support.output import Cell, Column
 
@@ -24,24 +25,19 @@ COLUMNS = (
 
 @click.command()
 @click.option("--internal", is_flag=True, help="Show internal APIs, too.")
+@list_options
 @client_options
-def apis(options: ClientOptions, internal: bool) -> None:
+def apis(options: ClientOptions, internal: bool, view: ListView) -> None:
     """Show the APIs on the bus, and who serves them.
 
     `lightbus describe API` tells more of one. Versions in yellow: not all of its peers serve the same.
     """
-    on_bus(options, lambda bus: _show(bus, internal=internal))
+    on_bus(options, lambda bus: show_list(bus, view, COLUMNS, lambda bus: _list(bus, internal=internal)))
 
 
-async def _show(bus: Connection, *, internal: bool) -> None:
+async def _list(bus: Connection, *, internal: bool) -> Listing:
     found = [api for api in served_apis(await bus.look_around()) if internal or not api.is_internal]
-    if bus.output.as_json:
-        for api in found:
-            bus.output.record(api.fields())
-    elif found:
-        bus.output.table(COLUMNS, [_row(api) for api in found])
-    else:
-        bus.output.note("No peer serves an API.")
+    return Listing(rows=[Row(fields=api.fields(), cells=_row(api)) for api in found], empty="No peer serves an API.")
 
 
 def _row(api: ServedApi) -> list[Cell]:

@@ -9,7 +9,9 @@ from typing import Any
 import click
 
 from ...exceptions import NotReachable
+from ..support.completing import complete_groups
 from ..support.connection import ASK_TIMEOUT, Connection, on_bus
+from ..support.lists import Listing, ListView, Row, list_options, show_list
 from ..support.options import ClientOptions, client_options
 from ..support.output import Cell, Column, ago, json_line
 from ..support.publishers import ask_publishers, code_of, groups_on_bus, no_such_group, nothing_shown
@@ -37,14 +39,15 @@ def dead() -> None:
 
 
 @dead.command("list")
-@click.argument("group", required=False, default="")
+@click.argument("group", required=False, default="", shell_complete=complete_groups)
+@list_options
 @client_options
-def list_dead(options: ClientOptions, group: str) -> None:
+def list_dead(options: ClientOptions, group: str, view: ListView) -> None:
     """List the dead letters of one group, or of all.
 
     The exit code is 3 where somebody does not answer, so that what is shown may not be all.
     """
-    on_bus(options, lambda bus: _list(bus, group))
+    on_bus(options, lambda bus: show_list(bus, view, COLUMNS, lambda bus: _list(bus, group)))
 
 
 def _on_one(name: str, what: str) -> Callable[[Callable[[Connection, str, str], Any]], click.Command]:
@@ -53,7 +56,7 @@ def _on_one(name: str, what: str) -> Callable[[Callable[[Connection, str, str], 
     def make(function: Callable[[Connection, str, str], Any]) -> click.Command:
         @dead.command(name, help=what)
         @click.argument("native_id")
-        @click.option("--group", default="", help="Only for this group.")
+        @click.option("--group", default="", shell_complete=complete_groups, help="Only for this group.")
         @client_options
         def command(options: ClientOptions, native_id: str, group: str) -> None:
             on_bus(options, lambda bus: function(bus, native_id, group))
@@ -88,29 +91,22 @@ async def drop(bus: Connection, native_id: str, group: str) -> int:
     return await _do(bus, "drop_dead_events", "is dropped for", native_id, group)
 
 
-async def _list(bus: Connection, group: str) -> int:
+async def _list(bus: Connection, group: str) -> Listing:
     found = [each for _, each in await _all(bus, group)]
-    if bus.output.as_json:
-        for each in found:
-            bus.output.record(each)
-        return code_of(bus)
     now = time.time()
-    rows: list[list[Cell]] = [
-        [
-            each["native_id"],
-            f"{each['api']}.{each['event']}",
-            each["group"],
-            str(each["deliveries"]),
-            ago(each["died_at"], now),
-            (each["error"], "red"),
-        ]
-        for each in found
+    rows = [Row(fields=each, cells=_cells(each, now)) for each in found]
+    return Listing(rows=rows, empty=nothing_shown(bus, NONE), code=code_of(bus))
+
+
+def _cells(dead: dict[str, Any], now: float) -> list[Cell]:
+    return [
+        dead["native_id"],
+        f"{dead['api']}.{dead['event']}",
+        dead["group"],
+        str(dead["deliveries"]),
+        ago(dead["died_at"], now),
+        (dead["error"], "red"),
     ]
-    if rows:
-        bus.output.table(COLUMNS, rows)
-    else:
-        bus.output.note(nothing_shown(bus, NONE))
-    return code_of(bus)
 
 
 async def _do(bus: Connection, procedure: str, what: str, native_id: str, group: str) -> int:

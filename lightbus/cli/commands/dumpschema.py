@@ -13,7 +13,7 @@ import click
 from ...exceptions import NotReachable, UnsupportedUse
 from ...typing import JsonSchema
 from ..support.connection import Connection, on_bus
-from ..support.options import ClientOptions, client_options
+from ..support.options import ClientOptions, client_options_beside_out
 
 if TYPE_CHECKING:
     from ...path import BusPath
@@ -26,7 +26,7 @@ __all__ = ["dumpschema"]
 @click.option("--out", "-o", metavar="PATH", type=click.Path(path_type=Path), help="A file for all, or a directory.")
 @click.option("--local", is_flag=True, help="Only the APIs of the bus module, without looking at the bus.")
 @click.option("--remote", is_flag=True, help="Only the APIs on the bus, without a bus module.")
-@client_options
+@client_options_beside_out
 def dumpschema(options: ClientOptions, module: str | None, out: Path | None, local: bool, remote: bool) -> None:
     """Write the schemas of all APIs on the bus, and of the bus module that there is here.
 

@@ -9,7 +9,9 @@ from typing import Any
 import click
 
 from ...exceptions import NotReachable
+from ..support.completing import complete_apis, complete_groups
 from ..support.connection import Connection, on_bus
+from ..support.lists import Listing, ListView, Row, list_options, show_list
 from ..support.local_journals import forget_here, groups_here
 from ..support.options import ClientOptions, client_options
 from ..support.output import Cell, Column, ago
@@ -36,19 +38,20 @@ def groups() -> None:
 
 
 @groups.command("list")
-@click.argument("api", required=False, default="")
+@click.argument("api", required=False, default="", shell_complete=complete_apis)
+@list_options
 @client_options
-def list_groups(options: ClientOptions, api: str) -> None:
+def list_groups(options: ClientOptions, api: str, view: ListView) -> None:
     """Show each group at each publisher, of one API or of all: who is in it, how far it has come.
 
     The exit code is 3 where somebody does not answer, so that what is shown may not be all.
     """
-    on_bus(options, lambda bus: _list(bus, api))
+    on_bus(options, lambda bus: show_list(bus, view, COLUMNS, lambda bus: _list(bus, api)))
 
 
 @groups.command()
-@click.argument("group")
-@click.option("--api", default="", help="Only of this API.")
+@click.argument("group", shell_complete=complete_groups)
+@click.option("--api", default="", shell_complete=complete_apis, help="Only of this API.")
 @client_options
 def remove(options: ClientOptions, group: str, api: str) -> None:
     """Forget a group at every publisher: nothing is kept for it any more.
@@ -60,32 +63,24 @@ def remove(options: ClientOptions, group: str, api: str) -> None:
     on_bus(options, lambda bus: _remove(bus, group, api))
 
 
-async def _list(bus: Connection, api: str) -> int:
-    found = await groups_on_bus(bus, api)
-    if bus.output.as_json:
-        for group in found:
-            bus.output.record(group)
-        return code_of(bus)
-    rows: list[list[Cell]] = [
-        [
-            group["api"],
-            (f"{group['name']} (mixed)", "yellow") if group["mixed"] else group["name"],
-            ", ".join(group["events"]),
-            f"{group['publisher']} {group['instance'][:4]}",
-            str(len(group["members"])),
-            (str(group["lag"]), "yellow" if group["lag"] else ""),
-            (str(group["dead"]), "red" if group["dead"] else ""),
-            (str(group["lost"]), "red" if group["lost"] else ""),
-            "now" if group["members"] else ago(group["last_seen"], group["clock"]),
-        ]
-        for group in found
+async def _list(bus: Connection, api: str) -> Listing:
+    rows = [Row(fields=group, cells=_cells(group)) for group in await groups_on_bus(bus, api)]
+    text = "No publisher knows a group" + (f" of an API '{api}'." if api else ".")
+    return Listing(rows=rows, empty=nothing_shown(bus, text), code=code_of(bus))
+
+
+def _cells(group: dict[str, Any]) -> list[Cell]:
+    return [
+        group["api"],
+        (f"{group['name']} (mixed)", "yellow") if group["mixed"] else group["name"],
+        ", ".join(group["events"]),
+        f"{group['publisher']} {group['instance'][:4]}",
+        str(len(group["members"])),
+        (str(group["lag"]), "yellow" if group["lag"] else ""),
+        (str(group["dead"]), "red" if group["dead"] else ""),
+        (str(group["lost"]), "red" if group["lost"] else ""),
+        "now" if group["members"] else ago(group["last_seen"], group["clock"]),
     ]
-    if rows:
-        bus.output.table(COLUMNS, rows)
-    else:
-        text = "No publisher knows a group" + (f" of an API '{api}'." if api else ".")
-        bus.output.note(nothing_shown(bus, text))
-    return code_of(bus)
 
 
 async def _remove(bus: Connection, name: str, api: str) -> int:

@@ -14,6 +14,7 @@ from ...core.peers import Peer, PeerState
 from ...exceptions import LightbusException
 from ..support.completing import complete_peers
 from ..support.connection import Connection, on_bus
+from ..support.lists import Listing, ListView, Row, list_options, show_list
 from ..support.options import ClientOptions, client_options
 from ..support.output import Cell, Column, Output, ago, duration, number
 
@@ -137,15 +138,16 @@ class Sighting:
 
 
 @click.group(invoke_without_command=True)
+@list_options
 @client_options
 @click.pass_context
-def peers(context: click.Context, options: ClientOptions) -> None:
+def peers(context: click.Context, options: ClientOptions, view: ListView) -> None:
     """Show who is on the bus, and who of them answers.
 
     LOAD is the calls that run and wait, of those that may run at a time; RTT the time from a ping to its answer.
     """
     if context.invoked_subcommand is None:
-        on_bus(options, _show_all)
+        on_bus(options, lambda bus: show_list(bus, view, COLUMNS, _list))
     else:
         context.obj = options
 
@@ -159,14 +161,12 @@ def info(group_options: ClientOptions, options: ClientOptions, name: str) -> Non
     on_bus(options.over(group_options), lambda bus: _show(bus, name))
 
 
-async def _show_all(bus: Connection) -> int:
+async def _list(bus: Connection) -> Listing:
     found = await sight(bus, await bus.look_around())
-    if bus.output.as_json:
-        for sighting in found:
-            bus.output.record(sighting.fields())
-    else:
-        bus.output.table(COLUMNS, [sighting.row() for sighting in found])
-    return 0 if any(sighting.rtt is not None for sighting in found) else 3
+    rows = [Row(fields=sighting.fields(), cells=sighting.row()) for sighting in found]
+    return Listing(
+        rows=rows, empty="Nobody is on the bus.", code=0 if any(each.rtt is not None for each in found) else 3
+    )
 
 
 async def _show(bus: Connection, name: str) -> None:

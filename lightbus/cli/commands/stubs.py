@@ -14,7 +14,7 @@ from ..schemas.gathering import schemas_of_files, schemas_on_bus
 from ..schemas.reporting import report
 from ..schemas.stub_file import file_of, read_back, stub_text
 from ..support.connection import Connection, on_bus
-from ..support.options import ClientOptions, client_options
+from ..support.options import ClientOptions, client_options_beside_out
 from ..support.output import Output
 
 __all__ = ["stubs"]
@@ -27,7 +27,7 @@ PATH = click.Path(path_type=Path)
 @click.option("--package", metavar="DIRECTORY", type=PATH, help="A package to import `typed` from: typed_bus.")
 @click.option("--schema", "source", metavar="PATH", type=PATH, help="What `dumpschema` wrote, instead of the bus.")
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 where it would be written differently.")
-@client_options
+@client_options_beside_out
 def stubs(options: ClientOptions, out: Path | None, package: Path | None, source: Path | None, check: bool) -> None:
     """Write the types of everything on the bus, so that an editor completes and a type checker checks.
 

@@ -67,7 +67,7 @@ class Source:
         return described_of_module(load_bus(module)[0])
 
     def _output(self) -> Output:
-        return Output(as_json=self.options.as_json)
+        return Output(as_json=self.options.as_json, form=self.options.output_form)
 
     def _chosen(self, apis: Mapping[str, DescribedApi]) -> dict[str, DescribedApi]:
         chosen = {
@@ -102,7 +102,7 @@ def specification_options(function: Callable[..., None]) -> Callable[..., None]:
 
 def write_document(document: Mapping[str, Any], out: Path | None, output: Output, *, as_yaml: bool) -> None:
     """Write a document as JSON or, by the file's name or where it is wanted, as YAML."""
-    if as_yaml or (out is not None and out.suffix in (".yaml", ".yml")):
+    if as_yaml or output.form == "yaml" or (out is not None and out.suffix in (".yaml", ".yml")):
         import yaml
 
         text = yaml.safe_dump(json.loads(json.dumps(document)), sort_keys=False, allow_unicode=True, width=110)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -11,12 +12,23 @@ from click.shell_completion import CompletionItem
 from ...core.peers import Peer
 from ...exceptions import LightbusException
 from .catalogue import ServedApi, served_apis
+from .connection import Connection
 from .options import ClientOptions
+from .publishers import groups_on_bus
 
-__all__ = ["complete_apis", "complete_events", "complete_names", "complete_peers", "complete_procedures"]
+__all__ = [
+    "complete_apis",
+    "complete_events",
+    "complete_groups",
+    "complete_names",
+    "complete_peers",
+    "complete_procedures",
+]
 
 PATIENCE = 0.6
 """Seconds for which a completion looks for peers: as long as one waits for a key without wondering."""
+
+T = TypeVar("T")
 
 Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
@@ -49,6 +61,15 @@ def complete_names(context: click.Context, parameter: click.Parameter, incomplet
     return _matching([*(api.name for api in apis), *members], incomplete)
 
 
+def complete_groups(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete a consumer group, of any API."""
+
+    async def names(bus: Connection) -> set[str]:
+        return {group["name"] for group in await groups_on_bus(bus)}
+
+    return _matching(_asked(context, names, set()), incomplete)
+
+
 def _matching(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
 
@@ -58,18 +79,26 @@ def _apis(context: click.Context) -> list[ServedApi]:
 
 
 def _look(context: click.Context) -> list[Peer]:
-    from .connection import Connection
+    async def look(bus: Connection) -> list[Peer]:
+        return await bus.look_around()
 
-    async def look() -> list[Peer]:
+    return _asked(context, look, [])
+
+
+def _asked(context: click.Context, question: Callable[[Connection], Awaitable[T]], otherwise: T) -> T:
+    """Return what a question on the bus says, and something else where there is no answer."""
+
+    async def ask() -> T:
         bus = Connection(options)
         try:
-            return await bus.look_around()
+            return await question(bus)
         finally:
             await bus.close()
 
     config_file, bus_name = (context.params.get(name) for name in ("config_file", "bus_name"))
-    options = ClientOptions(wait=PATIENCE, config_file=config_file, bus_name=bus_name)
+    # As for programs: a remark would stand in the line that is typed.
+    options = ClientOptions(wait=PATIENCE, config_file=config_file, bus_name=bus_name, as_json=True)
     try:
-        return asyncio.run(look())
+        return asyncio.run(ask())
     except LightbusException:
-        return []  # nobody is there, or the settings are wrong: the command itself says so
+        return otherwise  # nobody is there, or the settings are wrong: the command itself says so

@@ -63,7 +63,7 @@ class Connection:
 
     def __init__(self, options: ClientOptions, *, data_dir: Path | None = None) -> None:
         self.options = options
-        self.output = Output(as_json=options.as_json)
+        self.output = Output(as_json=options.as_json, form=options.output_form)
         self.silent: set[str] = set()
         self.noted: set[str] = set()
         self.client: BusClient = create(_settings(options, data_dir), service_name=SERVICE).client

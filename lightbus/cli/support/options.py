@@ -9,7 +9,16 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["ENVIRONMENT", "ClientOptions", "bus_options", "client_options", "take_over"]
+from .output import FORMS
+
+__all__ = [
+    "ENVIRONMENT",
+    "ClientOptions",
+    "bus_options",
+    "client_options",
+    "client_options_beside_out",
+    "take_over",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,6 +48,8 @@ class ClientOptions:
     wait: float = 2.0
     as_json: bool = False
     log_level: str | None = None
+    output_form: str | None = None
+    """What programs read, where that is not JSON."""
 
     def over(self, group: ClientOptions) -> ClientOptions:
         """Return these options with what was said before the subcommand's name, where it was not said after it."""
@@ -49,16 +60,26 @@ class ClientOptions:
 
 
 def client_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add --json, --wait, --bus-name, --config and --log-level; the command is given them as one `ClientOptions`."""
+    """Add --json, -o, --wait, --bus-name, --config and --log-level; the command is given one `ClientOptions`."""
+    return _with_client_options(function, "--output", "-o")
 
+
+def client_options_beside_out(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the same to a command whose own `-o` says where it writes."""
+    return _with_client_options(function, "--output")
+
+
+def _with_client_options(function: Callable[..., None], *output: str) -> Callable[..., None]:
     @functools.wraps(function)
     def command(**given: Any) -> None:
         own = {name: given.pop(name) for name in ClientOptions.__dataclass_fields__}
+        own["as_json"] = own["as_json"] or own["output_form"] is not None
         function(ClientOptions(**own), **given)
 
     for option in reversed(
         [
             click.option("--json", "as_json", is_flag=True, help="Show JSON, one object a line (docs/cli.md)."),
+            click.option(*output, "output_form", type=click.Choice(FORMS), help="Show the same in another form."),
             click.option(
                 "--wait",
                 type=click.FloatRange(0.0, 3600.0),

@@ -1,5 +1,5 @@
 """
-What a command shows: for people a table or lines, for programs (`--json`) one JSON object per line.
+What a command shows: for people a table or lines, for programs (`--json`) one JSON object per line, or YAML or CSV.
 
 People's form adapts to the width of the terminal and has no colour where none can be seen; into a pipe nothing is cut
 off. The names of the JSON fields are in docs/cli.md and stay. Whatever comes from the bus is a stranger's word, so no
@@ -20,10 +20,27 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.progress import Progress
 
-__all__ = ["Cell", "Column", "Output", "ago", "clean", "duration", "json_line", "number", "size", "table"]
+__all__ = [
+    "FORMS",
+    "Cell",
+    "Column",
+    "CsvRows",
+    "Output",
+    "ago",
+    "clean",
+    "duration",
+    "json_line",
+    "number",
+    "size",
+    "table",
+    "yaml_document",
+]
 
 Cell: TypeAlias = str | tuple[str, str]
 """Text, or text and its style in rich's words: `("up", "green")`."""
+
+FORMS = ("json", "yaml", "csv")
+"""What programs can read."""
 
 GAP = 2
 """Columns of the terminal between two columns of a table."""
@@ -57,18 +74,21 @@ class Output:
 
     Args:
         as_json: whether programs read it.
+        form: what they read, one of `FORMS`.
 
     """
 
-    def __init__(self, *, as_json: bool = False) -> None:
+    def __init__(self, *, as_json: bool = False, form: str | None = None) -> None:
         self.as_json = as_json
+        self.form = form or "json"
+        self._record = {"yaml": yaml_document, "csv": CsvRows().rows}.get(self.form, json_document)
         self._consoles: dict[bool, Console] = {}
         self._bar: Progress | None = None
 
     def record(self, fields: Mapping[str, Any]) -> None:
-        """Write one JSON object on a line of its own, at once."""
+        """Write one object at once: of JSON on a line of its own."""
         self._make_room()
-        sys.stdout.write(json_line(fields) + "\n")
+        sys.stdout.write(self._record(fields))
         sys.stdout.flush()
 
     def line(self, *cells: Cell) -> None:
@@ -147,6 +167,55 @@ class Output:
                 file=stream, color_system="auto" if in_colour else None, highlight=False, width=width, markup=False
             )
         return self._consoles[errors]
+
+
+# What programs read
+
+
+def json_document(fields: Mapping[str, Any]) -> str:
+    """Return an object as a line of JSON."""
+    return json_line(fields) + "\n"
+
+
+def yaml_document(fields: Mapping[str, Any]) -> str:
+    """Return an object as a document of YAML."""
+    import yaml
+
+    from ...wire.plain import json_form
+
+    text = yaml.safe_dump(json_form(fields, finite=True), sort_keys=False, allow_unicode=True, default_flow_style=False)
+    return f"---\n{text}"
+
+
+class CsvRows:
+    """Objects as rows of CSV, below a line with the names of their fields; another line where these are others."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+
+    def rows(self, fields: Mapping[str, Any]) -> str:
+        """Return an object's row, with the line above it where it needs one; what is no text or number as JSON."""
+        import csv
+        import io
+
+        written = io.StringIO()
+        writer = csv.writer(written, lineterminator="\n")
+        if [*fields] != self._names:
+            if self._names:
+                writer.writerow(())
+            self._names = [*fields]
+            writer.writerow(self._names)
+        writer.writerow([_csv_cell(value) for value in fields.values()])
+        return written.getvalue()
+
+
+def _csv_cell(value: Any) -> str:
+    from ...wire.plain import json_form
+
+    plain = json_form(value, finite=True)
+    if plain is None or isinstance(plain, str):
+        return plain or ""
+    return json.dumps(plain, ensure_ascii=False)
 
 
 # Values as text

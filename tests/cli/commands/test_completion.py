@@ -47,6 +47,7 @@ def test_names_on_the_bus(commands: Commands, monkeypatch: pytest.MonkeyPatch) -
         ("fire", ""): {"auth.user_registered"},
         ("describe", "shop"): {"shop.orders", "shop.orders.place"},
         ("ping", "a"): {"auth"},
+        ("lag", "shop-"): {"shop-greeter"},
     }
     for (command, begun), names in expected.items():
         assert completed(command, begun) >= names

@@ -6,11 +6,12 @@ import asyncio
 import re
 import socket
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from helpers import wait_until
+from helpers import on_terminal, wait_until
 from lightbus import LightbusTimeout
 from lightbus.cli.commands.peers import COLUMNS, sight
 from lightbus.cli.support.connection import Connection
@@ -106,3 +107,19 @@ def test_info(commands: Commands) -> None:
     text = commands.text("peers", "info", auth["instance"][:6])
     assert re.search(r"^auth\.check_password +1 +0 .* shop \(1\)$", text, re.MULTILINE)
     assert re.search(r"^auth\.user_registered +1$", text, re.MULTILINE)
+
+
+def test_columns_order_and_forms(commands: Commands, tmp_path: Path) -> None:
+    """A list shows the columns that are named, sorted, in another form, and again and again until Ctrl-C."""
+    commands.services()
+    text = commands.text("peers", "--columns", "service,state", "--sort", "-service")
+    assert text.split() == ["SERVICE", "STATE", "shop", "up", "auth", "up"]
+    table = commands.run("peers", "-o", "csv", "--columns", "service,apis").stdout
+    assert table == 'service,apis\nauth,"[""auth""]"\nshop,"[""shop.orders""]"\n'
+    assert "no column 'LAG'" in commands.run("peers", "--sort", "LAG", code=2).stderr
+    with on_terminal(80, tmp_path, "peers", "--watch", "--every", "0.2", "--wait", "20") as terminal:
+        frame = terminal.wait_for(r"^shop +\S+ .* up$")
+        assert any("every 0.2 s; Ctrl-C ends it." in line for line in frame)
+        assert max(map(len, frame)) <= 80
+        terminal.interrupt()
+        assert terminal.program.wait(20) == 0

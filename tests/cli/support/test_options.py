@@ -10,7 +10,14 @@ import pytest
 from click.testing import CliRunner
 
 from lightbus import creation
-from lightbus.cli.support.options import ENVIRONMENT, ClientOptions, bus_options, client_options, take_over
+from lightbus.cli.support.options import (
+    ENVIRONMENT,
+    ClientOptions,
+    bus_options,
+    client_options,
+    client_options_beside_out,
+    take_over,
+)
 
 
 @click.command()
@@ -40,6 +47,15 @@ def test_client_options_come_as_one() -> None:
     given = run(client, "n", "--json", "--wait", "7", "--bus-name", "b", "--config", "c.yaml", "--log-level", "DEBUG")
     expected = ClientOptions(as_json=True, wait=7.0, bus_name="b", config_file="c.yaml", log_level="debug")
     assert given == f"n {expected}\n"
+
+
+def test_what_programs_read() -> None:
+    """`-o` names a form, and means that programs read; a command with an `-o` of its own has the long name."""
+    assert run(client, "n", "-o", "csv") == f"n {ClientOptions(as_json=True, output_form='csv')}\n"
+    assert "Invalid value" in run(client, "n", "-o", "xml")
+    beside = click.command()(client_options_beside_out(lambda options: click.echo(options)))
+    assert run(beside, "--output", "yaml") == f"{ClientOptions(as_json=True, output_form='yaml')}\n"
+    assert "No such option" in run(beside, "-o", "yaml")
 
 
 @pytest.mark.parametrize("args", [["--wait", "-1"], ["--wait", "soon"], ["--wait", "3601"], ["--log-level", "loud"]])

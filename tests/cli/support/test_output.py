@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from lightbus.cli.support.output import Cell, Column, Output, ago, clean, duration, json_line, number, table
+from lightbus.cli.support.output import FORMS, Cell, Column, Output, ago, clean, duration, json_line, number, table
 
 COLUMNS = [Column(title="NAME"), Column(title="NOTE", optional=2), Column(title="COUNT", right=True, optional=1)]
 
@@ -53,6 +55,33 @@ def test_notes_and_records(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert err == "by the way\n"
     assert json.loads(out) == {"name": "ä", "at": "2026-01-02T00:00:00+00:00", "bytes": "\\xff"}
+
+
+def test_records_in_other_forms(capsys: pytest.CaptureFixture[str]) -> None:
+    """YAML is a document each; CSV a row each, below the names of the fields, which come again where they change."""
+    first = {"name": "ä", "at": datetime(2026, 1, 2, tzinfo=UTC), "peers": ["a", "b"], "none": None, "up": True}
+    for form in FORMS:
+        output = Output(as_json=True, form=form)
+        for record in (first, first | {"name": 'a,"b"'}, {"other": 1.5}):
+            output.record(record)
+        out = capsys.readouterr().out
+        at = "2026-01-02T00:00:00+00:00"
+        if form == "yaml":
+            told = [*yaml.safe_load_all(out)]
+            assert told == [
+                {"name": "ä", "at": at, "peers": ["a", "b"], "none": None, "up": True},
+                {"name": 'a,"b"', "at": at, "peers": ["a", "b"], "none": None, "up": True},
+                {"other": 1.5},
+            ]
+        if form == "csv":
+            rows = [*csv.reader(out.splitlines())]
+            names = ["name", "at", "peers", "none", "up"]
+            assert rows[:3] == [
+                names, ["ä", at, '["a", "b"]', "", "true"], ['a,"b"', at, '["a", "b"]', "", "true"]
+            ]  # fmt: skip
+            assert rows[3:] == [[], ["other"], ["1.5"]]
+        if form == "json":
+            assert json.loads(out.splitlines()[2]) == {"other": 1.5}
 
 
 def test_progress_is_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
