@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .old_names import GONE, RENAMED
+
 if TYPE_CHECKING:
     from .client import BusClient
     from .config import ALL_FEATURES, Config, Feature, load_config
@@ -168,6 +170,8 @@ if not TYPE_CHECKING:  # or a type checker would take any name to be there
     def __getattr__(name: str) -> Any:
         if name in _ROOMS:
             return import_module(f".{name}", __name__)
+        if name in RENAMED or name in GONE:
+            return getattr(import_module(".exceptions", __name__), name)
         if name not in __all__:
             raise AttributeError(f"module 'lightbus' has no attribute '{name}'")
         home = next((module for module, names in _HOMES.items() if name in names), "exceptions")

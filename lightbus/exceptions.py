@@ -48,7 +48,9 @@ An error that crosses the wire carries its class's `code`; the receiving side ma
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .old_names import name_today
 
 __all__ = [
     "BusAlreadyClosed",
@@ -359,13 +361,7 @@ class LightbusWorkerError(LightbusException):
     exit_code = 5
 
     def __init__(
-        self,
-        message: str,
-        *,
-        remote_type: str = "",
-        remote_args: Sequence[Any] = (),
-        trace: str = "",
-        peer: str = "",
+        self, message: str, *, remote_type: str = "", remote_args: Sequence[Any] = (), trace: str = "", peer: str = ""
     ) -> None:
         super().__init__(message)
         self.remote_type = remote_type
@@ -442,6 +438,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if len(name) > MAX_NAME:
         return ""
     near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
-    if not near:
-        return ""
-    return " Did you mean " + " or ".join(f"'{candidate}'" for candidate in near) + "?"
+    return " Did you mean " + " or ".join(f"'{candidate}'" for candidate in near) + "?" if near else ""
+
+
+if not TYPE_CHECKING:  # or a type checker would take any name to be there
+
+    def __getattr__(name: str) -> Any:
+        return globals()[name_today(name)]

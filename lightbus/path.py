@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from .exceptions import InvalidEventArguments, InvalidEventListener, InvalidName, InvalidParameters
 from .keywords import unknown_keywords_raise
 from .message import EventMessage
-from .path_names import PathNames
+from .path_names import SHORTEST, PathNames
 from .service.reachable import OF_MEMBERS
 from .typing import BusOptions, JsonSchema, Kwargs
 
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from .service.schema import Schema
 
 __all__ = ["BusPath"]
-
-_SHORTEST = 2
-"""Parts of the shortest path of a procedure or an event: the name of its API, and its own."""
 
 
 class BusPath(PathNames):
@@ -38,19 +35,19 @@ class BusPath(PathNames):
     def __init__(self, client: BusClient, parts: tuple[str, ...] = ()) -> None:
         super().__init__(parts)
         self._client = client
-        if len(parts) < _SHORTEST:  # what is found here comes before the methods
-            self.__dict__.update({name: self._child(name) for name in OF_MEMBERS})
+        if len(parts) < SHORTEST:  # what is found here comes before the methods
+            self.__dict__.update({name: self._at((*parts, name)) for name in OF_MEMBERS})
 
     # Names
 
     def __getattr__(self, name: str) -> BusPath:
         if name.startswith("_"):
             raise AttributeError(f"Names on the bus do not begin with an underscore: '{name}'.")
-        child = self.__dict__[name] = self._child(name)  # the next look-up finds it without coming here
+        child = self.__dict__[name] = self._at((*self._parts, name))  # the next look-up finds it without coming here
         return child
 
-    def _child(self, name: str) -> BusPath:
-        return type(self)(self._client, (*self._parts, name))
+    def _at(self, parts: tuple[str, ...]) -> Self:
+        return type(self)(self._client, parts)
 
     def __dir__(self) -> list[str]:
         """Return what can follow: the methods, and the names known on the bus at the moment."""
@@ -59,12 +56,12 @@ class BusPath(PathNames):
     @property
     def client(self) -> BusClient:
         """The client: registering, listening, hooks, schedules, lifecycle. Below the root a name like any other."""
-        return self._client if not self._parts else self._child("client")  # type: ignore[return-value]
+        return self._client if not self._parts else self._at((*self._parts, "client"))  # type: ignore[return-value]
 
     @property
     def schema(self) -> Schema:
         """The schemas of the APIs registered or loaded here. Below the root a name like any other."""
-        return self._client.schema if not self._parts else self._child("schema")  # type: ignore[return-value]
+        return self._client.schema if not self._parts else self._at((*self._parts, "schema"))  # type: ignore[return-value]
 
     # Calling
 
@@ -259,10 +256,10 @@ class BusPath(PathNames):
 def _refusal(parts: tuple[str, ...], positional: int, error: type[Exception]) -> Exception:
     """Return why a path of these parts, given so many arguments by position, can be neither called nor fired."""
     path = ".".join(("bus", *parts))
-    if len(parts) < _SHORTEST:
+    if len(parts) < SHORTEST:
         return InvalidName(f"{path} cannot be called. Name the API and the procedure: bus.auth.check_password()")
     *api, name = parts
-    if len(parts) == _SHORTEST and name in OF_MEMBERS:
+    if len(parts) == SHORTEST and name in OF_MEMBERS:
         return InvalidName(
             f"'{api[0]}' is no event and no procedure. Name the API and what you mean of it: "
             f"bus.{api[0]}.user_registered.{name}(...)"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Iterator
+from typing import Any, Self
 
 from .exceptions import UnsupportedUse
 
-__all__ = ["PathNames"]
+__all__ = ["SHORTEST", "PathNames"]
+
+SHORTEST = 2
+"""Parts of the shortest path of a procedure or an event: the name of its API, and its own."""
 
 
 class PathNames:
@@ -34,6 +38,27 @@ class PathNames:
     def fully_qualified_name(self) -> str:
         """All parts: `"auth.check_password"`."""
         return ".".join(self._parts)
+
+    # As in 1.x; before the path of a procedure or an event these are names like any other.
+
+    @property
+    def name(self) -> Any:
+        """The last part."""
+        return self._name if len(self._parts) >= SHORTEST else self.__dict__["name"]
+
+    @property
+    def parent(self) -> Any:
+        """The path without its last part."""
+        return self._at(self._parts[:-1]) if len(self._parts) >= SHORTEST else self.__dict__["parent"]
+
+    def ancestors(self, include_self: bool = False) -> Iterator[Self]:
+        """Go through the paths above this one, the nearest first and the root last."""
+        longest = len(self._parts) - (not include_self)
+        return (self._at(self._parts[:length]) for length in range(longest, -1, -1))
+
+    def _at(self, parts: tuple[str, ...]) -> Self:
+        """Return the path of these names on the same bus."""
+        raise NotImplementedError
 
     def __str__(self) -> str:
         return self.fully_qualified_name

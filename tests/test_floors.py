@@ -25,6 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "message",
         "listener",
         "keywords",
+        "old_names",
         "recurring",
         "tracing",
         "config",

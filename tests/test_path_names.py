@@ -22,6 +22,17 @@ def test_names() -> None:
     assert (bus.api_name, bus.fully_qualified_name) == ("", "")
 
 
+def test_names_above() -> None:
+    """What 1.x says of a path, where that is a procedure's or an event's; before that they lead on."""
+    path = bus.shop.orders.count
+    assert (path.name, str(path.parent), str(path.parent.parent)) == ("count", "shop.orders", "shop")
+    assert [str(each) for each in path.ancestors()] == ["shop.orders", "shop", ""]
+    assert next(path.ancestors(include_self=True)).fully_qualified_name == "shop.orders.count"
+    assert [str(each) for each in (bus.name, bus.parent, bus.shop.name, bus.shop.parent, bus.shop.ancestors)] == [
+        *("name", "parent", "shop.name", "shop.parent", "shop.ancestors")
+    ]
+
+
 def test_copies() -> None:
     """A copy is the same bus; pickled it would be for another process, which has to make its own."""
     assert copy.copy(bus.shop) is bus.shop

@@ -83,6 +83,7 @@ class BusClient:
         self.hooks = HookRegistry()
         loader = PluginLoader(config, self.hooks, plugins or ())
         engines = self._engines = EngineHolder(config, make_engine, loader.load)
+        self.lazy_load_now = engines.make_now
         workers = self._workers = WorkerHolder(tuple(config.features))
         registration = self._registration = Registration(workers, human_readable=config.bus.options.human_readable)
         self.api_registry, self.schema = registration.apis, registration.schema
@@ -352,9 +353,9 @@ class BusClient:
         """Finish what runs, leave the bus, and return; the client goes on."""
         await self._workers.stop()
 
-    async def consume_rpcs(self) -> None:
-        """Serve procedures only, until told to stop (upstream's name)."""
-        await self._lifecycle.consume_rpcs()
+    async def consume_rpcs(self, apis: Sequence[Api] | None = None) -> None:
+        """Serve procedures only, until told to stop; `apis` has all that are registered (as in 1.x)."""
+        await self._lifecycle.consume_rpcs(apis)
 
     def run_forever(self) -> int:
         """

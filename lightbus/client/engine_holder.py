@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
@@ -56,6 +57,10 @@ class EngineHolder:
         """The engine of this process, made at first use. Raises BusAlreadyClosed."""
         engine = self._engine
         return self._open()[0] if engine is None else engine
+
+    async def make_now(self) -> None:
+        """Load the plugins and make the engine now, instead of at first use (`client.lazy_load_now()`, as in 1.x)."""
+        await asyncio.to_thread(lambda: self.engine)
 
     @property
     def channel(self) -> BlockingChannel:

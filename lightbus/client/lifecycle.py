@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,6 +17,7 @@ from ..blocking import forbid_in_loop, is_exiting
 from ..config import Config, Feature
 from ..exceptions import LightbusServerMustStartInMainThread, UnsupportedUse
 from ..importing import forbid_while_importing
+from ..service.api import Api, ApiRegistry
 from ..service.failures import run_through
 from .engine_holder import EngineHolder
 from .outbox import UnpublishedEvents
@@ -74,8 +75,14 @@ class Lifecycle:
             await asyncio.to_thread(self._stop_worker_elsewhere)
         return await self._workers.start(lambda: self._new_worker(self._workers.features))
 
-    async def consume_rpcs(self) -> None:
-        """Serve procedures only, until told to stop."""
+    async def consume_rpcs(self, apis: Sequence[Api] | None = None) -> None:
+        """
+        Serve procedures only, until told to stop.
+
+        Raises UnsupportedUse where `apis` are others than those registered: a worker serves them all.
+        """
+        if apis is not None:
+            _check_all_served(apis, self._view.api_registry)
         self._workers.features = (Feature.RPCS,)
         worker = await self.start_worker()
         await worker.stopping.wait()
@@ -235,3 +242,16 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
+
+
+def _check_all_served(apis: Sequence[Api], registry: ApiRegistry) -> None:
+    given, registered = {api.meta.name for api in apis}, {api.meta.name for api in registry.public()}
+    if given != registered:
+        raise UnsupportedUse(
+            f"consume_rpcs(apis=...) was given {_listed(given)}, and a worker serves all that is registered: "
+            f"{_listed(registered)}. Register those that it is to serve, and leave `apis` out."
+        )
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names)) or "nothing"

@@ -72,6 +72,10 @@ class BusSettings(Settings):
     )
     options: SchemaSettings = Field(default=SchemaSettings(), alias="schema")
 
+    def __call__(self) -> Self:
+        """Return the section itself: `config.bus()` is its form in 1.x."""
+        return self
+
 
 class ValidationSettings(Settings):
     """`apis.<name>.validate`."""

@@ -11,7 +11,7 @@ import logging
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from ..exceptions import InvalidConfiguration, did_you_mean
+from ..exceptions import InvalidConfiguration, InvalidDeclaration, did_you_mean
 from ..service.hooks import HOOKS, HookRegistry
 
 if TYPE_CHECKING:
@@ -27,6 +27,13 @@ __all__ = ["ENTRY_POINT_GROUP", "LightbusPlugin", "load_plugins", "register_plug
 logger = logging.getLogger("lightbus.plugins")
 
 ENTRY_POINT_GROUP = "lightbus_plugins"
+
+_SETTINGS = "Plugins have settings instead: arguments of from_config(), given by plugins.<name> of the configuration."
+_GONE_HOOKS = {
+    "before_parse_args": _SETTINGS,
+    "receive_args": _SETTINGS,
+    "exception": "See result_message.error in after_rpc_execution(), or have around_event_execution() wrap a listener.",
+}
 
 
 class LightbusPlugin:
@@ -115,7 +122,12 @@ class LightbusPlugin:
 
 
 def register_plugin(registry: HookRegistry, plugin: LightbusPlugin) -> None:
-    """Add the hooks that `plugin` overrides to `registry`."""
+    """Add the hooks that `plugin` overrides to `registry`. Raises InvalidDeclaration for one that only 1.x has."""
+    for name, instead in _GONE_HOOKS.items():
+        if callable(getattr(type(plugin), name, None)):
+            raise InvalidDeclaration(
+                f"The plugin {plugin} has the hook {name}() of Lightbus 1.x, which nothing calls here. {instead}"
+            )
     for name in HOOKS:
         if getattr(type(plugin), name) is not getattr(LightbusPlugin, name):
             registry.add_for_plugin(name, getattr(plugin, name), priority=plugin.priority)

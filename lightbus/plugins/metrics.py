@@ -68,6 +68,9 @@ class MetricsPlugin(LightbusPlugin):
     The hooks only note what happened; the engine's loop fires it. So no call waits for a metric or fails for one.
     In a process that is no worker the metrics are handed to a worker that has this plugin, and dropped where none has.
 
+    Args:
+        service_name, process_name: what the events say of the process, where that is not what it is called.
+
     Attributes:
         dropped: metrics that were not fired.
 
@@ -75,8 +78,9 @@ class MetricsPlugin(LightbusPlugin):
 
     priority = 110
 
-    def __init__(self) -> None:
+    def __init__(self, service_name: str | None = None, process_name: str | None = None) -> None:
         self.dropped = 0
+        self._service_name, self._process_name = service_name, process_name
         self._queue: deque[tuple[str, dict[str, Any]]] = deque()
         self._firing_on: asyncio.AbstractEventLoop | None = None
         """The loop on which the queue is being emptied. After a fork, or when the engine has moved, it is another."""
@@ -149,7 +153,11 @@ class MetricsPlugin(LightbusPlugin):
             return
         try:
             _, loop = client.engine.loop_host.ensure()
-            who = {"service_name": client.service_name, "process_name": client.process_name, "timestamp": time.time()}
+            who = {
+                "service_name": self._service_name or client.service_name,
+                "process_name": self._process_name or client.process_name,
+                "timestamp": time.time(),
+            }
             self._queue.append((name, {**who, **kwargs}))
             if self._firing_on is not loop:
                 self._firing_on = loop

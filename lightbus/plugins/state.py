@@ -83,6 +83,7 @@ class StatePlugin(LightbusPlugin):
     Fires `server_started`, `server_ping` at an interval, and `server_stopped`. It never fails a worker.
 
     Args:
+        service_name, process_name: what the events say of the process, where that is not what it is called.
         ping_enabled: whether to ping.
         ping_interval: seconds between two pings.
 
@@ -98,7 +99,14 @@ class StatePlugin(LightbusPlugin):
         ping_enabled: bool = Field(default=True, description="Ping at an interval.")
         ping_interval: Seconds = Field(default=60.0, description="Seconds between two pings.")
 
-    def __init__(self, *, ping_enabled: bool = True, ping_interval: float = 60.0) -> None:
+    def __init__(
+        self,
+        service_name: str | None = None,
+        process_name: str | None = None,
+        ping_enabled: bool = True,
+        ping_interval: float = 60.0,
+    ) -> None:
+        self._service_name, self._process_name = service_name, process_name
         self.ping_enabled = ping_enabled
         self.ping_interval = ping_interval
         self._failures = RecurringLog(logger)
@@ -160,7 +168,10 @@ class StatePlugin(LightbusPlugin):
         }
 
     async def _fire(self, client: Any, name: str, **kwargs: Any) -> None:
-        who = {"service_name": client.service_name, "process_name": client.process_name}
+        who = {
+            "service_name": self._service_name or client.service_name,
+            "process_name": self._process_name or client.process_name,
+        }
         more = {} if name == "server_stopped" else self._host()
         try:
             await client.fire_event(StateApi.Meta.name, name, {**who, **kwargs})

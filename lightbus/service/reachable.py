@@ -19,7 +19,10 @@ OF_EVERY_PATH = frozenset(
 """What every path has itself."""
 
 OF_MEMBERS = frozenset(
-    {"call", "fire", "fire_many", "listen", "history", "lag", "validate_parameters", "validate_response"}
+    {
+        *("call", "fire", "fire_many", "listen", "history", "lag", "validate_parameters", "validate_response"),
+        *("ancestors", "name", "parent"),
+    }
 )
 """
 What the path of a procedure or an event has: `bus.auth.check_password.call`. Such a path has two parts at least, so

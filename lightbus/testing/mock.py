@@ -151,6 +151,19 @@ class BusMock:
         """Assert that a procedure was not called."""
         self.assert_rpc_called(name, times=0)
 
+    # The same by their names in 1.x
+
+    mockRpcCall = mock_rpc_call
+    mockEventFiring = mock_event_firing
+    getEventMessages = get_event_messages
+    eventNamesFired = event_names_fired
+    assertEventFired = assert_events_fired
+    assertEventNotFired = assert_event_not_fired
+    getRpcMessages = get_rpc_messages
+    rpcNamesCalled = rpc_names_called
+    assertRpcCalled = assert_rpc_called
+    assertRpcNotCalled = assert_rpc_not_called
+
     # What arrives
 
     def take_call(self, message: RpcMessage, context: Context) -> Any:

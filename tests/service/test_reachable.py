@@ -11,7 +11,7 @@ from lightbus.exceptions import InvalidName
 from lightbus.service.reachable import OF_EVERY_PATH, OF_MEMBERS, OF_THE_ROOT, check_reachable
 
 
-def api(name: str, **members: Any) -> Api:
+def api(name: str, /, **members: Any) -> Api:
     made: Api = type("Made", (Api,), {"Meta": type("Meta", (), {"name": name}), **members})()
     return made
 

@@ -139,8 +139,8 @@ def _serve(client: BusClient) -> int:
 
 @click.command(epilog=ENVIRONMENT)
 @bus_options
-@click.option("--only", metavar="FEATURES", help="Do only these: rpcs,events,tasks.")
-@click.option("--skip", metavar="FEATURES", help="Do all but these.")
+@click.option("--only", "-o", metavar="FEATURES", help="Do only these: rpcs,events,tasks.")
+@click.option("--skip", "-k", metavar="FEATURES", help="Do all but these.")
 @click.option("--metrics-port", "metrics", metavar="[ADDRESS:]PORT", help="Serve metrics for Prometheus at /metrics.")
 @click.option("--health-port", "health", metavar="[ADDRESS:]PORT", help="Serve /live, /ready and /metrics.")
 @click.option("--log-format", type=click.Choice(["text", "json", "auto"]), help="auto: json where it is no terminal.")
@@ -148,7 +148,7 @@ def _serve(client: BusClient) -> int:
 @click.option("--workers", type=click.IntRange(1, 64), default=1, help="Run several, each started anew where it ends.")
 @click.option("--reload", is_flag=True, help="Start it anew when a file of the program changes: for development.")
 @click.option("--reload-dir", "reload_dirs", multiple=True, metavar="DIRECTORY", help="Look there, too.")
-@click.option("--schema", metavar="PATH", help="Load schemas of other services' APIs from a file or directory.")
+@click.option("--schema", "-m", metavar="PATH", help="Load schemas of other services' APIs from a file or directory.")
 def run(**given: Any) -> None:
     """Serve the APIs and listeners of a bus module until told to stop.
 

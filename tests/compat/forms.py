@@ -1,0 +1,161 @@
+"""Forms in which programs for Lightbus 1.x are written: the table of docs/migrating.md, each row with its check."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["FORMS", "Form", "table"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """One form. `check` is run with `lightbus`, `bus` and `pytest` in sight; what it asserts is what `here` says."""
+
+    kind: str
+    old: str
+    here: str
+    check: str
+
+
+FORMS = (
+    Form(
+        kind="path",
+        old="`bus.auth.seen.name`, `.parent`, `.ancestors()`",
+        here="the same for procedures and events; before that (`bus.auth.name`) a name like any other",
+        check="""
+path = bus.auth.seen
+assert (path.name, str(path.parent)) == ("seen", "auth")
+assert [str(each) for each in path.ancestors()] == ["auth", ""]
+assert [str(each) for each in path.ancestors(include_self=True)] == ["auth.seen", "auth", ""]
+assert str(bus.auth.name) == "auth.name"
+""",
+    ),
+    Form(
+        kind="client",
+        old="`await client.lazy_load_now()`",
+        here="the same: plugins are loaded",
+        check="""
+import asyncio
+asyncio.run(bus.client.lazy_load_now())
+assert bus.client.service_name == "old"
+""",
+    ),
+    Form(
+        kind="client",
+        old="`client.stop_loop()`",
+        here="`client.request_shutdown()`; both work",
+        check="bus.client.stop_loop()",
+    ),
+    Form(
+        kind="client",
+        old="`client.consume_rpcs(apis=[...])`",
+        here="all that is registered is served; other `apis` are an error that says so",
+        check="""
+import asyncio
+with pytest.raises(lightbus.UnsupportedUse, match="serves all that is registered: auth. Register those"):
+    asyncio.run(bus.client.consume_rpcs(apis=[]))
+""",
+    ),
+    Form(
+        kind="module",
+        old="`get_bus(bus_module_name=...)`",
+        here="the same",
+        check="""
+import sys, types
+module = types.ModuleType("old_bus_of_a_table")
+module.bus = bus
+sys.modules[module.__name__] = module
+try:
+    assert lightbus.get_bus(bus_module_name=module.__name__) is bus
+finally:
+    del sys.modules[module.__name__]
+""",
+    ),
+    Form(
+        kind="configuration",
+        old="`config.bus().log_level`",
+        here="`config.bus.log_level`; both work",
+        check="assert bus.client.config.bus().log_level == bus.client.config.bus.log_level",
+    ),
+    Form(
+        kind="mock",
+        old="`mockRpcCall`, `mockEventFiring`, `assertEventFired`, `assertEventNotFired`, `assertRpcCalled`, "
+        "`assertRpcNotCalled`, `getEventMessages`, `getRpcMessages`, `eventNamesFired`, `rpcNamesCalled`",
+        here="the same, beside `mock_rpc_call` and so on",
+        check="""
+from lightbus.utilities.testing import bus_mocker
+with bus_mocker(bus) as mock:
+    mock.mockRpcCall("auth.check", result=True)
+    mock.mockEventFiring("auth.seen")
+    assert bus.auth.check() is True
+    bus.auth.seen.fire()
+    mock.assertRpcCalled("auth.check", times=1)
+    mock.assertEventFired("auth.seen", times=1)
+    mock.assertRpcNotCalled("auth.other")
+    mock.assertEventNotFired("auth.other")
+    assert [message.procedure_name for message in mock.getRpcMessages("auth.check")] == ["check"]
+    assert (mock.rpcNamesCalled, mock.eventNamesFired) == (["auth.check"], ["auth.seen"])
+    assert len(mock.getEventMessages()) == 1
+""",
+    ),
+    Form(
+        kind="plugin",
+        old="`StatePlugin(service_name=, process_name=)`, `MetricsPlugin(service_name=, process_name=)`",
+        here="the same; without them what the client is called",
+        check="""
+from lightbus.plugins.metrics import MetricsPlugin
+from lightbus.plugins.state import StatePlugin
+StatePlugin(service_name="a", process_name="b", ping_enabled=False, ping_interval=60)
+MetricsPlugin(service_name="a", process_name="b")
+""",
+    ),
+    Form(
+        kind="plugin",
+        old="hooks `before_parse_args`, `receive_args`, `exception`",
+        here="an error when the plugin is loaded: settings are arguments of `from_config`",
+        check="""
+from lightbus.plugins import LightbusPlugin
+hooks = {"before_parse_args": "from_config", "receive_args": "from_config", "exception": "after_rpc_execution"}
+for name, instead in hooks.items():
+    plugin = type("Old", (LightbusPlugin,), {name: lambda self, **given: None})()
+    with pytest.raises(lightbus.InvalidDeclaration, match=f"hook {name}.. of Lightbus 1.x.*{instead}"):
+        lightbus.create(service_name="old", plugins=[plugin]).client.engine
+""",
+    ),
+    Form(
+        kind="command",
+        old="`lightbus run -o FEATURES -k FEATURES -m PATH`",
+        here="the same as `--only`, `--skip`, `--schema`",
+        check="""
+from lightbus.cli.commands.run import run
+letters = {option.name: option.opts for option in run.params}
+assert [letters[name][-1] for name in ("only", "skip", "schema")] == ["-o", "-k", "-m"]
+""",
+    ),
+    Form(
+        kind="exception",
+        old="`NoResponseSchemaFound`, `InvalidMessage`, `UnsupportedOptionValue`, `NoApisToListenOn` and others",
+        here="names of what is raised for the same mistake today: `SchemaNotFound`, `ProtocolError`, "
+        "`InvalidConfiguration`, `NothingToListenFor`",
+        check="""
+from lightbus.exceptions import InvalidMessage, NoApisToListenOn, NoResponseSchemaFound, UnsupportedOptionValue
+assert (NoResponseSchemaFound, InvalidMessage) == (lightbus.SchemaNotFound, lightbus.ProtocolError)
+assert (UnsupportedOptionValue, NoApisToListenOn) == (lightbus.InvalidConfiguration, lightbus.NothingToListenFor)
+""",
+    ),
+    Form(
+        kind="exception",
+        old="`TransportNotFound`, `PoolProxyError`, `SuddenDeathException` and others of transports and pools",
+        here="the import is an error that says what to catch instead",
+        check="""
+with pytest.raises(ImportError, match="Catch PeerLost"):
+    from lightbus.exceptions import SuddenDeathException
+""",
+    ),
+)
+
+
+def table() -> str:
+    """Return the table as it stands in docs/migrating.md."""
+    rows = "".join(f"| {form.kind} | {form.old} | {form.here} |\n" for form in FORMS)
+    return f"| kind | 1.x | here |\n|---|---|---|\n{rows}"
