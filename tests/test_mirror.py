@@ -30,7 +30,6 @@ YET_WITHOUT = {
     "cli/support/connection.py",
     "contrib/django/outbox/firing.py",
     "contrib/django/outbox/models.py",
-    "contrib/django/outbox/relays.py",
     "contrib/django/testing.py",
     "contrib/health.py",
     "contrib/paths.py",

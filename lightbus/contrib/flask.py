@@ -12,6 +12,7 @@ from ..exceptions import UsageError
 from ..message import EventMessage, RpcMessage
 from ..path import BusPath
 from ..plugins import LightbusPlugin, register_plugin
+from ..service.hooks import HookRegistry
 from .health import bus_health
 
 __all__ = ["Lightbus", "current_bus"]
@@ -55,7 +56,7 @@ class Lightbus:
         app.extensions[NAME] = self
         if self._health is not None:
             app.add_url_rule(self._health, "lightbus_health", self._answer)
-        register_plugin(self.bus.client.hooks, _InContext(app))
+        _serve_in_context(self.bus.client.hooks, app)
 
     def _answer(self) -> tuple[Response, int]:
         found = bus_health(self.bus, self._needs)
@@ -71,22 +72,32 @@ def current_bus() -> BusPath:
     return bus
 
 
+def _serve_in_context(hooks: HookRegistry, app: Flask) -> None:
+    """Have handlers run in the context of this program; no longer in that of one made before, as tests do."""
+    for hook in hooks.functions("around_rpc_execution"):
+        earlier = getattr(hook, "__self__", None)
+        if isinstance(earlier, _InContext):
+            earlier.app = app
+            return
+    register_plugin(hooks, _InContext(app))
+
+
 class _InContext(LightbusPlugin):
     """Serves calls and events in an application's context."""
 
     priority = 100
 
     def __init__(self, app: Flask) -> None:
-        self._app = app
+        self.app = app
 
     def around_rpc_execution(self, *, rpc_message: RpcMessage, client: Any) -> AbstractContextManager[Any]:
         """Have a call served in it."""
-        context: AbstractContextManager[Any] = self._app.app_context()
+        context: AbstractContextManager[Any] = self.app.app_context()
         return context
 
     def around_event_execution(
         self, *, event_message: EventMessage, listener_name: str, client: Any
     ) -> AbstractContextManager[Any]:
         """Have an event handled in it."""
-        context: AbstractContextManager[Any] = self._app.app_context()
+        context: AbstractContextManager[Any] = self.app.app_context()
         return context

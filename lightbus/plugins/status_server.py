@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, TypeAlias
 
@@ -15,6 +17,9 @@ __all__ = ["LOOPBACK", "Answer", "Page", "StatusServer", "parse_place"]
 
 LOOPBACK = "127.0.0.1"
 """Where it is served if nothing else is said: what it tells is for whoever asks."""
+
+MOST_CONNECTIONS = 50
+"""Connections that are open at a time: each has a thread."""
 
 REQUEST_TIME = 10.0
 """Seconds that a client may take to say what it wants."""
@@ -48,6 +53,25 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     pages: Mapping[str, Page] = {}
+
+    def __init__(self, *args: Any) -> None:
+        self._connections: deque[Any] = deque()
+        """Those that are open, oldest first."""
+        super().__init__(*args)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread. Who has been silent longest makes room: a probe has to be answered whoever else asks."""
+        while len(self._connections) >= MOST_CONNECTIONS:
+            with suppress(OSError, IndexError):  # it has ended just now
+                self._connections.popleft().shutdown(socket.SHUT_RDWR)
+        self._connections.append(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection."""
+        with suppress(ValueError):  # it had to make room
+            self._connections.remove(request)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of a client that went away."""

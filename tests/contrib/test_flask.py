@@ -60,6 +60,24 @@ def test_handlers_run_in_the_programs_context() -> None:
         wait_until(lambda: len(torn_down) == 4)
 
 
+def test_program_is_made_again() -> None:
+    """As tests do, on the bus of one module: handlers run in the context of the last one only."""
+    torn_down: list[int] = []
+    with memory_bus() as hub:
+        bus = hub.create(service_name="shop")
+        bus.client.register_api(ShopApi())
+        extension = Lightbus(bus=bus)
+        for price in (40, 50):
+            app = Flask("shop")
+            app.config["PRICES"] = {"lamp": price}
+            app.teardown_appcontext(lambda error, price=price: torn_down.append(price))
+            extension.init_app(app)
+        hub.start(bus)
+        assert bus.shop.price(product="lamp") == 50
+        wait_until(lambda: torn_down)
+    assert torn_down == [50]
+
+
 def test_views_and_probes() -> None:
     """A view finds the bus; the route for probes says whether somebody serves what is needed."""
     app = Flask("shop")

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from helpers.http import ask
 from lightbus.exceptions import InvalidConfiguration, TransportError
+from lightbus.plugins import status_server
 from lightbus.plugins.status_server import Answer, StatusServer, parse_place
 
 
@@ -46,6 +48,16 @@ def test_several_at_a_time(server: StatusServer) -> None:
     """A client that connects and says nothing holds up no other."""
     with socket.create_connection(("127.0.0.1", server.port)):
         assert ask(server.url + "/live") == (200, "alive\n")
+
+
+def test_many_that_say_nothing(server: StatusServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest of them make room for who asks."""
+    monkeypatch.setattr(status_server, "MOST_CONNECTIONS", 3)
+    with ExitStack() as stack:
+        place = "127.0.0.1", server.port
+        silent = [stack.enter_context(socket.create_connection(place, timeout=20)) for _ in range(6)]
+        assert ask(server.url + "/live") == (200, "alive\n")
+        assert silent[0].recv(1) == b""
 
 
 def test_port_that_is_taken(server: StatusServer) -> None:

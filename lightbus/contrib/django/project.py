@@ -10,7 +10,7 @@ from django.conf import settings
 from ... import creation
 from ...client import BusClient
 from ...path import BusPath
-from ...plugins import register_plugin
+from ...plugins import LightbusPlugin, register_plugin
 from .plugin import DjangoPlugin
 
 __all__ = ["connect", "get_bus", "module_name"]
@@ -36,9 +36,10 @@ def connect(client: BusClient) -> None:
     """
     hooked = client.hooks.functions("around_rpc_execution")
     if not any(isinstance(getattr(each, "__self__", None), DjangoPlugin) for each in hooked):
-        register_plugin(client.hooks, DjangoPlugin())
+        plugins: list[LightbusPlugin] = [DjangoPlugin()]
         if apps.is_installed("lightbus.contrib.django.outbox"):
             from .outbox.relays import relays
 
-            for relay in relays():
-                register_plugin(client.hooks, relay)
+            plugins += relays()
+        for plugin in plugins:
+            register_plugin(client.hooks, plugin)
