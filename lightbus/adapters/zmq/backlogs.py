@@ -18,6 +18,7 @@ from contextlib import suppress
 from .borrowing import borrowed
 
 __all__ = [
+    "CLOSED",
     "GONE",
     "LOOK_EVERY",
     "MAX_BACKLOG",
@@ -49,7 +50,8 @@ LOOK_EVERY = 1024 * 1024
 # Linux lets a socket count as writable while two thirds of its buffer, or more, are free: libzmq, which writes on until
 # nothing more fits, has nothing left for it then (unix_writable in net/unix/af_unix.c, sk_stream_is_writeable).
 WRITABLE = select.POLLOUT
-GONE = select.POLLNVAL | select.POLLERR | select.POLLHUP
+CLOSED = select.POLLNVAL
+GONE = CLOSED | select.POLLERR | select.POLLHUP
 
 
 class Connection:
@@ -74,6 +76,15 @@ class Connection:
             return os.fstat(self.descriptor).st_ino == self.inode
         except OSError:
             return False
+
+    @property
+    def state(self) -> int:
+        """What `poll` says of it now: that it is `WRITABLE`, or `GONE`."""
+        if not self.is_there:
+            return CLOSED
+        poll = select.poll()
+        poll.register(self.descriptor, WRITABLE)
+        return next((state for _, state in poll.poll(0)), 0)
 
     def close(self) -> bool:
         """End it, if it is there. The descriptor stays libzmq's, which sees the end of the stream and closes it."""

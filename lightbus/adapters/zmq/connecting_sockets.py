@@ -5,15 +5,26 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 import zmq
 
 from ...ports.transport import LinkState
+from .backlogs import CLOSED, GONE, Connection
 from .bundles import BUNDLED, Bundle, frames_of
 from .loop_socket import BURST, NOBLOCK, LoopSocket
 from .monitoring import Monitor
 
 __all__ = ["Dealer", "Subscriber"]
+
+_SOURCE = int(zmq.SRCFD)
+"""The descriptor of the connection that a message came over."""
+
+UNSEEN = 0.001
+"""Seconds in which nothing is read after which it is looked whether a publisher is still connected."""
+
+MANY = 16
+"""Messages that are read between two looks: fewer than libzmq waits for until it goes on to fill a full queue."""
 
 
 class Dealer(LoopSocket):
@@ -153,11 +164,28 @@ class Dealer(LoopSocket):
 
 
 class Subscriber(LoopSocket):
-    """Receives what one publisher publishes, as far as it is subscribed."""
+    """
+    Receives what one publisher publishes, as far as it is subscribed.
+
+    Its queue in libzmq is bounded, so it is looked, before it is read after a while and now and then meanwhile, whether
+    the connection is still there. Where it is not and the queue was full, reading on would end the process: libzmq
+    goes on with what it had stopped at, and answers a heartbeat of the publisher's over what is no connection any more
+    (`transport._without_own_heartbeats`). So the connection is given up first. What is in the queue is read even so.
+    """
 
     def __init__(self, socket: zmq.Socket[bytes], on_message: Callable[[bytes], None]) -> None:
         self._on_message = on_message
+        self._endpoint = ""
+        self._connection: Connection | None = None
+        """What the messages come over, as far as that is known."""
+        self._given_up = 0
+        """The inode of the one before."""
+        self._seen_at = 0.0
         super().__init__(socket)
+
+    def connect(self, endpoint: str) -> None:
+        self._endpoint = endpoint
+        super().connect(endpoint)
 
     def subscribe(self, prefix: bytes) -> None:
         """Ask for everything that begins with `prefix`."""
@@ -178,5 +206,37 @@ class Subscriber(LoopSocket):
         self._paused = False
         self._look_again()
 
+    def _readable(self) -> None:
+        now = time.monotonic()
+        if now - self._seen_at > UNSEEN and not self.closed:
+            self._see_whether_it_is_there()
+        super()._readable()
+        self._seen_at = time.monotonic()
+
     def _receive(self) -> None:
-        self._on_message(self._receive_part(NOBLOCK))
+        if self._connection is None:
+            frame = self._receive_part(NOBLOCK, False)
+            self._learn_connection(frame)
+            self._on_message(frame.bytes)
+        else:
+            self._on_message(self._receive_part(NOBLOCK))
+        if self._left % MANY == 1 and not self.closed:
+            self._see_whether_it_is_there()
+
+    def _learn_connection(self, frame: zmq.Frame) -> None:
+        with suppress(zmq.ZMQError, OSError):  # it has gone
+            connection = Connection(int(frame.get(_SOURCE)))
+            if connection.inode != self._given_up:  # else it was in the queue already
+                self._connection = connection
+                self._see_whether_it_is_there()
+
+    def _see_whether_it_is_there(self) -> None:
+        """Give the connection up where it has ended, and connect anew."""
+        if self._connection is None or not (state := self._connection.state) & GONE:
+            return
+        self._given_up, self._connection = self._connection.inode, None
+        if state != CLOSED:  # else libzmq has seen to it
+            with suppress(zmq.ZMQError):
+                self._socket.disconnect(self._endpoint)
+            self._socket.connect(self._endpoint)
+            self._look_again()

@@ -9,7 +9,6 @@ connection that takes nothing while so many more come is closed, as one that doe
 from __future__ import annotations
 
 import logging
-import select
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -45,14 +44,6 @@ class _Caller:
         self.untaken = 0
         """Bytes that came to be kept since something was taken."""
         self.is_closed = False
-
-    def state(self) -> int:
-        """Return what `poll` says of the connection now."""
-        if not self.connection.is_there:
-            return GONE
-        poll = select.poll()
-        poll.register(self.connection.descriptor, WRITABLE)
-        return next((state for _, state in poll.poll(0)), 0)
 
 
 class Unread:
@@ -129,7 +120,7 @@ class Unread:
         if caller.is_closed:
             self.dropped += 1
             return True
-        if not caller.kept and caller.state() & WRITABLE:
+        if not caller.kept and caller.connection.state & WRITABLE:
             caller.given = len(frame)
             return False
         caller.kept.append(frame)
@@ -146,7 +137,7 @@ class Unread:
         return True
 
     def _hand_over(self, routing_id: bytes, caller: _Caller) -> bool:
-        state = caller.state()
+        state = caller.connection.state
         if state & GONE:
             self._forget(routing_id)
         elif state & WRITABLE:

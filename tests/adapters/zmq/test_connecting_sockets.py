@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
+import socket
+import sys
+import termios
 from pathlib import Path
 
 import pytest
 import zmq
 
-from helpers import Processes
+from helpers import Processes, wait_until
+from helpers.zmtp import RawPeer, message, ping
 
 SUBSCRIBER = """
 import asyncio, sys, time
@@ -33,6 +38,37 @@ async def main():
     print("awake", flush=True)
     await asyncio.wait_for(done.wait(), 60)
     print("read", count, flush=True)
+    subscriber.close()
+    transport.close()
+
+asyncio.run(main())
+"""
+
+ROUNDS = 6
+
+BLOCKED = """
+import asyncio, sys, time
+from pathlib import Path
+from lightbus.adapters.host.places import Places
+from lightbus.adapters.zmq.security import HostSecurity
+from lightbus.adapters.zmq.transport import UNREAD, ZmqTransport
+
+async def main():
+    frames = []
+    transport = ZmqTransport(HostSecurity(places=Places.only(Path("."))))
+    subscriber = transport.subscriber(sys.argv[1], frames.append)
+    subscriber.subscribe(b"")
+    for number in range(int(sys.argv[2])):
+        while number % 2 and b"before" not in frames:
+            await asyncio.sleep(0.001)
+        print("blocks", number, flush=True)
+        while not Path(str(number)).exists():
+            time.sleep(0.001)
+        while frames.count(b"hello") < UNREAD - 1:  # the one before is not taken off until more are read
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)
+        frames.clear()
+        print("has read", number, flush=True)
     subscriber.close()
     transport.close()
 
@@ -65,3 +101,39 @@ def test_a_subscriber_that_does_not_read_for_long_lives(
             publisher.send(b"end")
             publisher.poll(20)
         assert subscriber.wait() == 0, subscriber.report()
+
+
+@pytest.mark.parametrize("scheme", ["ipc", "tcp"])
+def test_a_publisher_that_is_gone_behind_a_full_queue(processes: Processes, tmp_path: Path, scheme: str) -> None:
+    """
+    It sent more than the queue takes, with heartbeats among it, and is gone when that is read: the process lives.
+
+    What is in the queue is read, and it connects anew. libzmq alone ends the process (abort).
+    """
+    with socket.socket(socket.AF_UNIX if scheme == "ipc" else socket.AF_INET) as publisher:
+        publisher.bind(f"{tmp_path}/pub" if scheme == "ipc" else ("127.0.0.1", 0))
+        publisher.listen()
+        endpoint = f"ipc://{tmp_path}/pub" if scheme == "ipc" else f"tcp://127.0.0.1:{publisher.getsockname()[1]}"
+        publisher.settimeout(20)
+        subscriber = processes.python("-c", BLOCKED, endpoint, str(ROUNDS), cwd=tmp_path)
+        for number in range(ROUNDS):
+            peer = RawPeer(publisher.accept()[0], b"XPUB")
+            if number % 2:  # some of it is read before
+                peer.send(message(b"before"))
+            subscriber.wait_for_line(f"blocks {number}$")
+            peer.send(message(b"hello") * 70 + ping() * 3 + (message(b"hello") + ping()) * 200)
+            wait_until(lambda peer=peer: not unread(peer.connection))
+            peer.reset()
+            (tmp_path / str(number)).touch()
+            subscriber.wait_for_line(f"has read {number}$")
+        assert subscriber.wait() == 0, subscriber.report()
+
+
+def unread(connection: socket.socket) -> int:
+    """Return how many bytes the other end, on this host, has not taken yet."""
+    waiting = int.from_bytes(fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    if connection.family == socket.AF_UNIX:
+        return waiting
+    other = f":{connection.getpeername()[1]:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return waiting + sum(int(row[4].split(":")[1], 16) for row in rows if row[1].endswith(other))
