@@ -5,14 +5,18 @@ from __future__ import annotations
 import socket
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 
 __all__ = ["ask", "free_port", "is_open"]
 
 
-def ask(url: str, data: bytes | None = None, method: str | None = None) -> tuple[int, str]:
+def ask(
+    url: str, data: bytes | None = None, method: str | None = None, *, headers: Mapping[str, str] | None = None
+) -> tuple[int, str]:
     """Return the status and the body of an answer, whatever the status is."""
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data, method=method), timeout=20) as response:
+        request = urllib.request.Request(url, data, dict(headers or {}), method=method)
+        with urllib.request.urlopen(request, timeout=20) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         with error:

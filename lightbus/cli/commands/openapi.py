@@ -27,7 +27,7 @@ def openapi(
 ) -> None:
     """Write what is on the bus as an OpenAPI 3.1 document: procedures as POST, and events as webhooks.
 
-    A gateway has to take the calls: the bus has no HTTP of its own. From what
+    A gateway has to take the calls: the bus has no HTTP of its own (docs/how-to/http.md has one). From what
     is on the bus, or from a bus module (--bus), or from what `lightbus dumpschema` wrote (--schema).
     """
 

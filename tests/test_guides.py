@@ -1,0 +1,124 @@
+"""The tutorial and the how-to pages: their programs run, as they stand there, and print what stands there."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers import Process, Processes, wait_until
+from helpers.http import ask
+
+DOCS = Path(__file__).parents[1] / "docs"
+TUTORIAL = (DOCS / "tutorial.md").read_text("utf-8")
+
+
+def write_files(page: str, directory: Path) -> None:
+    """Write the programs of a page that say in their first line what they are called."""
+    found = re.findall(r"^```python\n(# ([\w./]+\.py)\n.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert found
+    for text, name in found:
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text(text, "utf-8")
+
+
+def commands_shown(page: str) -> list[tuple[list[str], str]]:
+    """Return the commands of a page behind which their output stands, with that."""
+    found = re.findall(r"^```sh\n(lightbus [^\n]*)\n```\n\n```text\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    return [(command.split()[1:], shown) for command, shown in found]
+
+
+def pytest_says(processes: Processes, directory: Path) -> str:
+    """Run pytest in a directory; return what it says. It runs in order."""
+    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp=temporary"]
+    process = processes.start([sys.executable, *words], cwd=directory)
+    assert process.wait(60) == 0, process.report()
+    return process.stdout
+
+
+def web(processes: Processes, program: str, directory: Path) -> str:
+    """Start a web program, and return where it is."""
+    pytest.importorskip("fastapi")
+    pytest.importorskip("uvicorn")
+    server: Process = processes.start([sys.executable, "-m", "uvicorn", program, "--port", "0"], cwd=directory)
+    return server.wait_for_line(r"running on (http://127\.0\.0\.1:\d+)", 30)[1]
+
+
+@pytest.mark.long
+def test_the_tutorial(processes: Processes, tmp_path: Path) -> None:
+    """Each step does what it says."""
+    write_files(TUTORIAL, tmp_path)
+    stock, orders = (processes.worker(cwd=tmp_path / name) for name in ("stock", "orders"))
+    stock.wait_for_line("Ready")
+    orders.wait_for_line("Events of stock .* arrive")
+    steps = commands_shown(TUTORIAL)
+    assert len(steps) == 4
+    for words, shown in steps:
+        process = processes.lightbus(*words, "--wait", "20", cwd=tmp_path)
+        is_error = "Error: " in shown
+        assert process.wait(20) == (5 if is_error else 0), process.report()
+        assert shown.strip() in process.stderr if is_error else process.stdout == shown
+    orders.wait_for_line("^order more tea$")
+
+    url = web(processes, "web:app", tmp_path / "web")
+    wait_until(lambda: ask(f"{url}/health")[0] == 200, 30)
+    assert json.loads(ask(f"{url}/items/mug")[1]) == {"name": "mug", "count": 10}
+    assert json.loads(ask(f"{url}/orders?name=mug&customer=Ada", b"")[1]) == "Ada gets mug, 9 left"
+
+
+def test_the_tests_of_the_tutorial(processes: Processes, tmp_path: Path) -> None:
+    """Pass."""
+    write_files(TUTORIAL, tmp_path)
+    assert "2 passed" in pytest_says(processes, tmp_path / "stock")
+
+
+def test_idempotent_handlers(processes: Processes, tmp_path: Path) -> None:
+    """The handler of that page does twice what it does once."""
+    write_files((DOCS / "how-to/idempotent-handlers.md").read_text("utf-8"), tmp_path)
+    assert "1 passed" in pytest_says(processes, tmp_path)
+
+
+SHOP = """
+import lightbus
+
+bus = lightbus.create(service_name="shop")
+
+
+class ShopApi(lightbus.Api):
+    class Meta:
+        name = "shop"
+
+    def price(self, product: str) -> int:
+        if product == "air":
+            raise ValueError("air is free")
+        return 40
+
+
+bus.client.register_api(ShopApi())
+"""
+
+
+def test_the_gateway(processes: Processes, tmp_path: Path) -> None:
+    """Takes the calls that the OpenAPI document describes, and answers as it says; of other APIs it knows nothing."""
+    write_files((DOCS / "how-to/http.md").read_text("utf-8"), tmp_path)
+    (tmp_path / "bus.py").write_text(SHOP)
+    processes.worker(cwd=tmp_path).wait_for_line("Ready")
+    url = web(processes, "gateway:app", tmp_path)
+
+    def post(path: str, **arguments: object) -> tuple[int, Any]:
+        status, text = ask(f"{url}{path}", json.dumps(arguments).encode(), headers={"content-type": "application/json"})
+        return status, json.loads(text)
+
+    written = processes.lightbus("openapi", "--api", "shop", "--wait", "20", cwd=tmp_path)
+    assert written.wait(20) == 0, written.report()
+    [path] = json.loads(written.stdout)["paths"]
+    assert post(path, product="lamp") == (200, 40)
+    assert post(path)[0] == 422
+    status, told = post(path, product="air")
+    assert (status, {*told}) == (500, {"error", "message"})
+    assert "air is free" in told["message"]
+    assert post("/internal.peer/info")[0] == 404
