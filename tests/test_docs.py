@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from helpers import Processes
+from lightbus.adapters.nats.settings import NatsSettings
 from lightbus.config import config_schema, load_config
 from lightbus.config.loading import ENVIRONMENT
 from lightbus.core.peers import PeerState, Source
@@ -337,6 +338,33 @@ def test_every_setting_is_documented() -> None:
     found = {key: (row[0], row[1].replace("`", "")) for key, row in documented().items()}
     assert found == expected
     assert load_config(module_file="/srv/auth/bus.py", environ={}).service_name == "auth"
+
+
+NETWORK_YAML = [
+    each for block in blocks(DOCUMENTS["docs/network.md"], "yaml") for each in yaml.safe_load_all(block.code)
+]
+
+
+def test_settings_of_the_network_are_settings() -> None:
+    """What docs/network.md has files of settings say is taken as such, those in a manifest of Kubernetes included."""
+    manifests = [each for each in NETWORK_YAML if "kind" in each]
+    inner = [yaml.safe_load(text) for each in manifests for text in each.get("data", {}).values()]
+    files = [load_config(each, environ={}) for each in (*inner, *(each for each in NETWORK_YAML if "kind" not in each))]
+    assert len(files) > len(inner) > 0
+    for config in files:
+        for api in config.apis.values():
+            if api.events.backend == "jetstream":
+                assert NatsSettings.read(api.events.options, {}).replicas == len(api.events.options["servers"])
+
+
+def test_manifests_of_the_network_are_those_of_the_example() -> None:
+    """Those in docs/network.md say the same as the complete ones of examples/deployment, which are read by a test."""
+    example = yaml.safe_load_all((ROOT / "examples/deployment/kubernetes/auth.yaml").read_text(encoding="utf-8"))
+    complete = {(each["kind"], each["metadata"]["name"]): each for each in example}
+    manifests = [each for each in NETWORK_YAML if "kind" in each]
+    assert {each["kind"] for each in manifests} == {"Service", "ConfigMap"}
+    for each in manifests:
+        assert each == complete[each["kind"], each["metadata"]["name"]]
 
 
 def test_every_setting_has_a_meaning_and_a_unit() -> None:

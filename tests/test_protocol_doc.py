@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from lightbus.core.partitions import partition_of
+from lightbus.engine.turns import GRACE, RETELL, SCHEDULES_API, SchedulesApi
 from lightbus.exceptions import LightbusException
 from lightbus.wire import codec, envelope
 from lightbus.wire.announcement import Announcement
@@ -200,3 +201,14 @@ def test_numbers_of_the_document() -> None:
     assert f"There are {envelope.PARTITIONS} partitions." in DOCUMENT
     assert f"at most {codec.MAX_DEPTH} levels deep" in DOCUMENT
     assert envelope.MARKER_PREFIX == b"\xff"
+
+
+def test_the_note_about_a_schedule() -> None:
+    """Its parameters are those of the procedure that takes it, of the same types."""
+    table = DOCUMENT.partition("| parameter of `note` |")[2].partition("\n\n")[0]
+    documented = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", table, flags=re.MULTILINE))
+    taken = {name: kind for name, kind in typing.get_type_hints(SchedulesApi.note).items() if name != "return"}
+    assert {name: TYPES[kind] for name, kind in documented.items()} == taken
+    assert f"procedure of `{SCHEDULES_API}`" in DOCUMENT
+    assert f"told again every {RETELL:.0f} s" in DOCUMENT
+    assert f"within {GRACE:.0f} s is left out" in DOCUMENT
