@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,10 +107,28 @@ def _says_nothing_of_slowness() -> None:
     logging.getLogger("asyncio").addFilter(lambda record: not str(record.msg).startswith("Executing %s took"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_measure() -> None:
+    """
+    Have coverage, where it is on, measure us and what we start anew, but no copy of us that a test makes by `os.fork`.
+
+    Such a copy would save at its end all that we have measured so far, once more; that takes seconds.
+    """
+    if (measuring := _measuring()) is not None:
+        tests = os.getpid()
+        save = measuring.save
+        measuring.save = lambda: save() if os.getpid() == tests else None
+
+
+def _measuring() -> Any:
+    """Return what measures us; None where nothing does."""
+    return sys.modules["coverage"].Coverage.current() if "coverage" in sys.modules else None
+
+
 @pytest.fixture(autouse=True)
 def _measured(request: pytest.FixtureRequest) -> Iterator[None]:
     """Have coverage, where it is on, look away from some of the tests, and from the programs that these start."""
-    measuring = sys.modules["coverage"].Coverage.current() if "coverage" in sys.modules else None
+    measuring = _measuring()
     if measuring is None or request.path.relative_to(TESTS).parts[0] not in UNMEASURED:
         yield
         return

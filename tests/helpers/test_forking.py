@@ -113,8 +113,11 @@ def test_a_copy_ends_as_a_new_interpreter_does(processes: Processes, anew: Proce
     assert told[0] == told[1]
 
 
-def test_a_copy_is_measured_where_its_environment_asks_for_it(processes: Processes, tmp_path: Path) -> None:
+def test_a_copy_is_measured_where_its_environment_asks_for_it(
+    processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Coverage notes what ran in it, as it does in a new interpreter that has its hook."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # where we are measured ourselves
     settings = tmp_path / "measured.ini"
     settings.write_text("[run]\nparallel = true\nsource_pkgs = lightbus\n")
     code = "from lightbus.phrases import with_article; with_article('int')"
