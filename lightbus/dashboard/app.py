@@ -204,13 +204,13 @@ async def _answered(question: Callable[[Request], Awaitable[Any]], request: Requ
         return json_answer(await question(request))
     except TooLarge:
         return json_answer({"message": "The request is too large."}, 413)
+    except LightbusException as error:  # some are timeouts, too
+        status = 400 if isinstance(error, InvalidArguments) else 502
+        return json_answer({"error": error.code, "message": str(error)}, status)
     except TimeoutError:
         return json_answer({"message": "The request took too long to arrive."}, 408)
     except PermissionError as error:
         return json_answer({"message": str(error)}, 403)
-    except LightbusException as error:
-        status = 400 if isinstance(error, InvalidArguments) else 502
-        return json_answer({"error": error.code, "message": str(error)}, status)
     except Exception:
         logger.exception("A request to %s failed.", request.url.path)
         return json_answer({"message": "This went wrong; the log of `lightbus dashboard` says how."}, 500)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -26,6 +26,7 @@ class Answer(NamedTuple):
 
 
 Asks = Callable[..., Answer]
+AsksAsync = Callable[..., Coroutine[Any, Any, Answer]]
 
 
 @pytest.fixture
@@ -84,10 +85,16 @@ def on_bus(connect: Connect) -> Ask:
 
 
 @pytest.fixture
-def asks() -> Asks:
+def asks(asks_async: AsksAsync) -> Asks:
     """Return a function that asks an application as a server would, from this host, for a path."""
+    return lambda *args, **given: asyncio.run(asks_async(*args, **given))
 
-    def ask(
+
+@pytest.fixture
+def asks_async() -> AsksAsync:
+    """Return what does the same on an event loop."""
+
+    async def ask(
         app: Any,
         path: str = "/",
         *,
@@ -113,7 +120,7 @@ def asks() -> Asks:
             "client": client,
             "server": ("127.0.0.1", 8420),
         }
-        return asyncio.run(_ask(app, scope, body))
+        return await _ask(app, scope, body)
 
     return ask
 

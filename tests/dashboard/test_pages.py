@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from helpers.scripted_bus import peer
 from lightbus.cli.checks.finding import Finding, Level
 from lightbus.cli.commands.graph import Edge
 from lightbus.cli.commands.peers import Sighting
+from lightbus.dashboard.answers import encoded
 from lightbus.dashboard.pages import PAGES, View
 from lightbus.dashboard.round import Round, Series
 
@@ -145,3 +147,23 @@ def test_peers() -> None:
     first, second = PAGES["peers"](view(now, {"sightings": [sighting(A, 0)]}, findings=[BAD, FINE]))["peers"]
     assert (first["skew"], first["calls"], [each["text"] for each in first["why"]]) == (0.5, 2.0, [BAD.text])
     assert (second["skew"], second["calls"]) == (None, 4.0)
+
+
+def test_pages_of_many_workers_are_bounded() -> None:
+    """A hundred workers with a thousand procedures, of services that all call each other, take less than a megabyte."""
+    many = []
+    for number in range(100):
+        each = sighting(f"{number:016x}", 1)
+        procedures = [procedure(f"p{number}_{n}", 1, web=1, shop=2) for n in range(10)]
+        many.append(replace(each, stats={**each.stats, "procedures": procedures}))
+    edges = [
+        Edge(source=f"s{source}", target=f"s{target}", kind="calls", name=f"auth.p{target}_{n}", count=1)
+        for source in range(20)
+        for target in range(20)
+        for n in range(12)
+    ]
+    groups = [group(f"{number:016x}", name=f"g{name}") for number in range(100) for name in range(3)]
+    seen: dict[str, Any] = {"sightings": many, "groups": groups, "edges": edges}
+    sizes = {page: len(encoded(make(view(seen, seen, name="auth")))) for page, make in PAGES.items()}
+    assert max(sizes.values()) < 1_000_000, sizes
+    assert len(PAGES["overview"](view(seen, seen))["edges"]) == 400

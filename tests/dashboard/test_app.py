@@ -1,0 +1,159 @@
+"""Which path is answered by what."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from lightbus import BusPath
+from lightbus.cli.support.connection import Connection
+from lightbus.dashboard import app as application
+from lightbus.dashboard import watcher
+from lightbus.dashboard.app import Dashboard
+from lightbus.dashboard.options import DashboardOptions
+
+from .conftest import Answer
+
+Ask = Callable[..., Awaitable[Answer]]
+Use = Callable[[Dashboard, Ask], Awaitable[Any]]
+
+
+@pytest.fixture
+def opened(on_bus: Any, connect: Any, asks_async: Any) -> Callable[..., Any]:
+    """Return a function that runs a coroutine with a dashboard, and with what asks it as who knows the token."""
+
+    def run(use: Use, **given: Any) -> Any:
+        options = DashboardOptions(**given)
+
+        async def main(bus: Connection) -> Any:
+            dashboard = Dashboard(bus, connect, options)
+
+            async def ask(path: str, value: Any = None, **more: Any) -> Answer:
+                if value is not None:
+                    more |= {"method": "POST", "body": json.dumps(value).encode(), "content_type": "application/json"}
+                answer: Answer = await asks_async(dashboard.app, path, authorization=f"Bearer {options.token}", **more)
+                return answer
+
+            try:
+                return await use(dashboard, ask)
+            finally:
+                await dashboard.close()
+
+        return on_bus(main)
+
+    return run
+
+
+def test_questions_are_answered(shop: BusPath, opened: Any) -> None:
+    """What a page asks once; a number that is none is as if it were not there."""
+    shop.auth.user_registered(username="ada")
+
+    async def use(dashboard: Dashboard, ask: Ask) -> list[Any]:
+        paths = (
+            "about",
+            "describe?name=auth",
+            "history?name=auth.*&start=nan&stop=x",
+            "oldest",
+            "dead",
+            "fate?native_id=x",
+        )
+        return [json.loads((await ask(f"/api/{path}")).body) for path in paths]
+
+    about, described, history, oldest, dead, fate = opened(use)
+    assert about["actions"] is False
+    assert described["api"] == "auth"
+    assert [each["kwargs"]["username"] for each in history["events"]] == ["ada"]
+    assert len(oldest["oldest"]) == 1
+    assert (dead["dead"], fate["stored"]) == ([], False)
+
+
+def test_pages_are_told_again_and_again(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each as long as it is open; who looks at the same page is sent the same."""
+    monkeypatch.setattr(watcher, "EVERY", 0.02)
+    monkeypatch.setattr(watcher, "CHECKS", {})
+
+    async def use(dashboard: Dashboard, ask: Ask) -> list[Any]:
+        first, second = (dashboard._rounds("overview", "") for _ in range(2))
+        told = [json.loads(await anext(first)), json.loads(await anext(first)), json.loads(await anext(second))]
+        assert dashboard.watcher.is_watching
+        dashboard.end_streams()
+        assert [each async for each in first] == []
+        return told
+
+    told = opened(use)
+    assert [each["totals"]["processes"] for each in told] == [1, 1, 1]
+    assert told[0]["number"] < told[1]["number"] <= told[2]["number"]
+
+
+def test_events_are_told_as_they_come(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the moment on at which the stream has begun; the end of the dashboard ends it."""
+    monkeypatch.setattr(application, "EVERY", 0.02)
+    monkeypatch.setattr(application, "HEARTBEAT", 0.05)
+
+    async def use(dashboard: Dashboard, ask: Ask) -> list[Any]:
+        stream = dashboard._portions(application.Viewer("auth.*", ""))
+        told = json.loads(await anext(stream))["events"]
+        while not told:
+            await asyncio.to_thread(shop.auth.user_registered, username="ada")
+            told = json.loads(await anext(stream))["events"]
+        dashboard.end_streams()
+        assert [each async for each in stream if not json.loads(each)["events"]] == []
+        return [each["name"] for each in told]
+
+    assert opened(use)[0] == "auth.user_registered"
+
+
+def test_what_is_not_there(shop: BusPath, opened: Any) -> None:
+    """A page, an action and a path that there are not; and actions where it only shows."""
+
+    async def use(dashboard: Dashboard, ask: Ask) -> list[int]:
+        asked = [
+            ask("/api/stream/nothing"),
+            ask("/api/actions/nothing", {}),
+            ask("/nothing"),
+            ask("/api/actions/call", {}),
+        ]
+        return [(await each).status for each in asked]
+
+    assert opened(use) == [404, 400, 404, 403]
+
+
+def test_what_goes_wrong_is_told(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    """To the page, by a status and in words; what nobody thought of is in the log, too."""
+
+    async def breaks(*_: Any) -> Any:
+        raise KeyError("nobody thought of it")
+
+    async def use(dashboard: Dashboard, ask: Ask) -> list[Answer]:
+        monkeypatch.setattr(application.questions, "oldest_events", breaks)
+        call = {"api": "auth", "procedure": "check_password", "arguments": {}}
+        wrong = [ask("/api/actions/call", {"api": 1}), ask("/api/describe?name=aut"), ask("/api/oldest")]
+        return [await ask("/api/actions/call", call), *[await each for each in wrong]]
+
+    called, *wrong = opened(use, actions=True)
+    assert (called.status, json.loads(called.body)["error"]) == (200, "validation_error")
+    assert [each.status for each in wrong] == [400, 502, 500]
+    assert "the log of `lightbus dashboard` says how" in json.loads(wrong[-1].body)["message"]
+    assert "nobody thought of it" in caplog.text
+
+
+def test_pages_that_are_open_are_bounded(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more is refused, until another one is closed."""
+    monkeypatch.setattr(application, "MAX_STREAMS", 1)
+
+    async def values() -> AsyncIterator[bytes]:
+        yield b"1"
+        yield b"2"
+
+    async def use(dashboard: Dashboard, ask: Ask) -> list[int]:
+        first: Any = dashboard._counted(values())
+        await anext(first)
+        while_open = dashboard._open(values()).status_code
+        await first.aclose()
+        return [while_open, dashboard._open(values()).status_code]
+
+    assert opened(use) == [503, 200]
