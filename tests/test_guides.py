@@ -8,12 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from helpers import Process, Processes, wait_until
 from helpers.http import ask
+from lightbus.cli import COMMANDS, _group
 
 DOCS = Path(__file__).parents[1] / "docs"
+CONTEXT = click.Context(_group)
 TUTORIAL = (DOCS / "tutorial.md").read_text("utf-8")
 
 
@@ -122,3 +125,35 @@ def test_the_gateway(processes: Processes, tmp_path: Path) -> None:
     assert (status, {*told}) == (500, {"error", "message"})
     assert "air is free" in told["message"]
     assert post("/internal.peer/info")[0] == 404
+
+
+def commands_named(page: str) -> list[list[str]]:
+    """Return the commands that a page names between backticks, as words."""
+    return [words.split()[1:] for words in re.findall(r"`(lightbus [^`]+)`", page)]
+
+
+PAGES = ["cli/comparison.md", "how-to/index.md", "how-to/http.md", "tutorial.md"]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_commands_exist(name: str) -> None:
+    """Each command that a page names is there, with its subcommand and its options."""
+    named = commands_named((DOCS / name).read_text("utf-8"))
+    assert named
+    for words in named:
+        command: click.Command = _group
+        for word in words:
+            if isinstance(command, click.Group) and word in command.list_commands(CONTEXT):
+                found = command.get_command(CONTEXT, word)
+                assert found is not None
+                command = found
+            elif word.startswith("-"):
+                assert any(word in each.opts for each in command.params), f"{words}: {word}"
+            else:
+                assert command is not _group, words
+
+
+def test_each_command_is_set_beside_others() -> None:
+    """The comparison has every command, but for those that are about this program itself."""
+    compared = {words[0] for words in commands_named((DOCS / "cli/comparison.md").read_text("utf-8"))}
+    assert {*COMMANDS} - compared - {"context"} == {"demo", "dumpschema", "dumpconfigschema", "version"}
