@@ -1,0 +1,5 @@
+"""Handles orders until it is stopped."""
+
+import bus as sites
+
+sites.south().client.run_forever()
