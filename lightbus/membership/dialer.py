@@ -38,6 +38,12 @@ MAX_ADDRESSES_TRIED = 64
 LIMIT_SHARE = 16
 """The part of its limit of descriptors that a process uses for attempts, as a divisor."""
 
+UNPROVEN_SHARE, UNPROVEN_SHARE_ASKED = 0.25, 0.5
+"""
+The part of these that those may take who never answered and are announced as ours are not; the second while somebody
+waits for them.
+"""
+
 WARN_EVERY = 600.0
 """Seconds between two warnings that no further peer can be connected to."""
 
@@ -128,6 +134,9 @@ class Dialler:
         while self._to_confirm and self._has_room():
             self.dial(self._to_confirm.pop())
         if (due := self._registry.due(now)) and self._has_room():
+            if not self._has_room(share=UNPROVEN_SHARE):
+                # Mostly so after a flood: to sort them all, ten times a second, would cost more than to try them.
+                due = [peer for peer in due if not self._registry.is_unproven(peer)]
             for peer in self._ordered(filter(self._is_wanted, due)):
                 if not self._has_room_for(peer):
                     break  # unproven ones come last
@@ -153,6 +162,10 @@ class Dialler:
         if peer.instance in self._links or peer.instance == self._registry.own:
             return
         if not self._has_room_for(peer, more):
+            return
+        if reason := _other_key(announcement.fingerprint, self._fingerprints):
+            # Said before a socket is opened at each of its addresses: in a flood of strangers those would be many.
+            self._user.denied(peer.instance, reason)
             return
         endpoints = self._addressing.endpoints(announcement, peer.failures)
         if not endpoints:
@@ -223,7 +236,9 @@ class Dialler:
 
     def _has_room_for(self, peer: Peer, more: int = 0) -> bool:
         # Doubtful ones never take all the room: somebody better may be announced at any moment.
-        return self._has_room(more, share=0.5 if self._registry.is_unproven(peer) else 1.0)
+        if not self._registry.is_unproven(peer):
+            return self._has_room(more)
+        return self._has_room(more, share=UNPROVEN_SHARE_ASKED if more else UNPROVEN_SHARE)
 
     def _has_room(self, more: int = 0, *, share: float = 1.0) -> bool:
         dials, addresses = share * (MAX_DIALS + more), share * (self._addresses_tried + MOST_ENDPOINTS * more)
@@ -299,3 +314,11 @@ def _from_both_ends(peers: list[Peer]) -> list[Peer]:
     """Return the last, the first, the last but one, and so on."""
     both = [peer for pair in zip(reversed(peers), peers, strict=True) for peer in pair]
     return both[: len(peers)]
+
+
+def _other_key(fingerprint: str, ours: Sequence[str]) -> str:
+    """Return why a peer is not asked that is announced with another key than ours, or with none; else an empty text."""
+    if "" in ours or fingerprint in ours:
+        return ""
+    has = f"the key {fingerprint:.48}" if fingerprint else "no key"
+    return f"is not asked: it has {has}, and ours is {', '.join(ours)}"

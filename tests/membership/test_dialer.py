@@ -20,6 +20,7 @@ from lightbus.membership.dialer import (
     FOR_ASKED,
     MAX_ADDRESSES_TRIED,
     MAX_DIALS,
+    UNPROVEN_SHARE,
     WARN_AFTER,
     Dialler,
 )
@@ -201,17 +202,31 @@ def test_some_addresses_of_a_peer_at_a_time(place: Place) -> None:
 
 
 def test_addresses_tried_are_bounded(place: Place) -> None:
-    """However many addresses strangers announce, half of the room is left for others; more where somebody waits."""
+    """However many addresses strangers announce, most of the room is left for others; half where somebody waits."""
     many = tuple(f"10.0.0.{number}" for number in range(1, 17))
     place.wanted.add("auth")
     peers = [place.announce(replace(announcement(number), addresses=many)) for number in range(1, 100)]
     place.dialler.dial_due(0.0)
-    assert sum(len(dial.endpoints) for dial in place.dials) == MAX_ADDRESSES_TRIED // 2
+    assert sum(len(dial.endpoints) for dial in place.dials) == MAX_ADDRESSES_TRIED * UNPROVEN_SHARE
     place.dialler.dial_asked(peers)
     assert sum(len(dial.endpoints) for dial in place.dials) == (MAX_ADDRESSES_TRIED + MOST_ENDPOINTS * FOR_ASKED) // 2
     place.announce(announcement(100))
     place.dialler.consider(instance(100), 0.0)
     assert place.targets[-1] == instance(100)
+
+
+@pytest.mark.parametrize("fingerprint", ["", "another key"])
+def test_who_is_announced_without_our_key_costs_no_socket(place: Place, fingerprint: str) -> None:
+    """Whoever is announced with another key than ours, or none, is refused without an attempt at its addresses."""
+    place.make(fingerprints=["ours"])
+    place.wanted.add("auth")
+    place.announce(replace(announcement(1), fingerprint=fingerprint))
+    place.announce(replace(announcement(2), fingerprint="ours"))
+    place.dialler.dial_due(0.0)
+    assert place.targets == [instance(2)]
+    [(refused, reason)] = place.refusing
+    assert refused == instance(1)
+    assert reason == f"is not asked: it has {'the key another key' if fingerprint else 'no key'}, and ours is ours"
 
 
 def test_the_first_and_the_last_are_tried_first(place: Place) -> None:

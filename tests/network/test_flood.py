@@ -6,18 +6,24 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
-from helpers import Door, scaled, wait_until
+from helpers import Door, Process, scaled, wait_until
+from helpers.lan import Host, Lan
 from lightbus import BusPath
+from lightbus.config.keys import BusKey
 from lightbus.membership.dialer import FOR_ASKED, MAX_ADDRESSES_TRIED
 from lightbus.ports.transport import MOST_ENDPOINTS
 from lightbus.wire.announcement import Announcement
 
 from .conftest import Network
+
+PROGRAMS = Path(__file__).parent / "programs"
 
 ADDRESSES = tuple(f"127.0.0.{number}" for number in range(2, 18))
 PER_ADDRESS = 4
@@ -125,3 +131,57 @@ def test_a_flood_of_announcements(
 def _known(bus: BusPath, count: int) -> bool:
     node, _ = bus.client.engine.loop_host.ensure()
     return len(node.registry.peers) >= count
+
+
+# By multicast, from a host on the network
+
+
+def processor_time(process: Process) -> float:
+    """Return the seconds of processor time that a program has taken."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def first_calls(caller: Host, count: int) -> list[tuple[str, float]]:
+    """Return where the first calls of so many new processes went, begun together, and how long each took."""
+    processes = [caller.python("lan_caller.py", cwd=PROGRAMS, name="caller", ONCE="1") for _ in range(count)]
+    found = []
+    for process in processes:
+        assert process.wait(60) == 0, process.report()
+        seconds, where = process.wait_for_line(r"^first (\S+) (.*)").groups()
+        found.append((where, float(seconds)))
+    return found
+
+
+@pytest.mark.network
+@pytest.mark.long
+@pytest.mark.parametrize("claims", ["no key", "our key"])
+def test_a_flood_by_multicast(lan: Lan, monkeypatch: pytest.MonkeyPatch, claims: str) -> None:
+    """New processes find the worker amid thousands of fakes; when those stop, so do the attempts at them, nearly."""
+    key = BusKey.generate()
+    monkeypatch.setenv("LIGHTBUS_BUS_KEY", key.text)
+    here, there, strange = (lan.host(number) for number in (1, 2, 3))
+    worker = here.worker("lan_worker", PROGRAMS)
+    worker.wait_for_line("Ready")
+    announcer = strange.python(
+        "announcer.py",
+        cwd=PROGRAMS,
+        COUNT=str(scaled(5000, least=1200)),
+        RATE="600",
+        ADDRESS=strange.address,
+        FINGERPRINT=key.fingerprint if claims == "our key" else "",  # everybody can hear that
+    )
+    announcer.wait_for_line("all are announced", 60)
+    calls = first_calls(there, 3)
+    assert [where for where, _ in calls] == ["h1"] * 3
+    descriptors = len(os.listdir(f"/proc/{worker.pid}/fd"))
+    assert descriptors <= 64 + PER_ADDRESS * (MAX_ADDRESSES_TRIED + MOST_ENDPOINTS * FOR_ASKED)
+    announcer.kill()
+    time.sleep(1)  # what is on its way comes in
+    before, watch = processor_time(worker), time.monotonic()
+    time.sleep(2)
+    used = (processor_time(worker) - before) / (time.monotonic() - watch)
+    print(
+        f"measured: first calls {[seconds for _, seconds in calls]} s, {descriptors} descriptors, then {used:.1%} CPU"
+    )
+    assert used < 0.2
