@@ -19,6 +19,7 @@ COMMANDS = {
     "run": ("lightbus.cli.commands.run", "run", "Serve the APIs and listeners of a bus module."),
     "new": ("lightbus.cli.commands.new", "new", "Write a new service, with tests, ready to run."),
     "keys": ("lightbus.cli.commands.keys", "keys", "Make, show and replace the key that opens a bus to the LAN."),
+    "context": ("lightbus.cli.commands.context", "context", "Name buses, and how they are reached."),
     "peers": ("lightbus.cli.commands.peers", "peers", "Show who is on the bus, and who of them answers."),
     "apis": ("lightbus.cli.commands.apis", "apis", "Show the APIs on the bus, and who serves them."),
     "describe": ("lightbus.cli.commands.describe", "describe", "Show an API or one member of it."),

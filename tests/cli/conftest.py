@@ -77,7 +77,7 @@ def fail(event_message, username, age):
 }
 
 
-OFF_THE_BUS = {"completion", "keys", "schema", "version"}
+OFF_THE_BUS = {"completion", "context", "keys", "schema", "version"}
 """Commands that look for nobody."""
 
 

@@ -95,9 +95,9 @@ def _asked(context: click.Context, question: Callable[[Connection], Awaitable[T]
         finally:
             await bus.close()
 
-    config_file, bus_name = (context.params.get(name) for name in ("config_file", "bus_name"))
+    given = {name: context.params.get(name) for name in ("config_file", "bus_name", "context")}
     # As for programs: a remark would stand in the line that is typed.
-    options = ClientOptions(wait=PATIENCE, config_file=config_file, bus_name=bus_name, as_json=True)
+    options = ClientOptions(wait=PATIENCE, as_json=True, **given)
     try:
         return asyncio.run(ask())
     except LightbusException:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from ...core.peers import Peer
 from ...creation import configure_logging, create
 from ...deadline import Deadline
 from ...exceptions import LightbusException, NotReachable
+from .contexts import environment
 from .options import ClientOptions
 from .output import Output
 
@@ -54,6 +55,7 @@ class Connection:
 
     Attributes:
         options: what the command line says.
+        context: the name of the context that is in force; empty for none.
         output: what is shown goes there.
         client: an ordinary client; `bus.client.engine.snapshot` has the peers that are known.
         silent: instances of which it was noted that they do not answer.
@@ -66,7 +68,8 @@ class Connection:
         self.output = Output(as_json=options.as_json, form=options.output_form)
         self.silent: set[str] = set()
         self.noted: set[str] = set()
-        self.client: BusClient = create(_settings(options, data_dir), service_name=SERVICE).client
+        environ, self.context = environment(options.context)
+        self.client: BusClient = create(_settings(options, data_dir, environ), service_name=SERVICE).client
 
     @property
     def name(self) -> str:
@@ -143,8 +146,9 @@ class Connection:
     def nobody(self) -> NotReachable:
         """Return the error for a bus with nobody on it."""
         ended = "".join(f"{peer.announcement} {ENDED}. " for peer in self.ended())
+        context = f" (context '{self.context}')" if self.context else ""
         return NotReachable(
-            f"Nobody is on the bus '{self.name}': looked for {self.options.wait:g} s ({self.where}). {ended}"
+            f"Nobody is on the bus '{self.name}'{context}: looked for {self.options.wait:g} s ({self.where}). {ended}"
             "Is a worker running (lightbus run), as the same user, with the same LIGHTBUS_BUS and LIGHTBUS_SECURITY? "
             f"{HINT}"
         )
@@ -160,6 +164,7 @@ def on_bus(options: ClientOptions, command: Command, *, data_dir: Path | None = 
 
     Args:
         options: what the command line says.
+        context: the name of the context that is in force; empty for none.
         command: the coroutine.
         data_dir: where the command keeps what it publishes, instead of where the settings say.
 
@@ -197,11 +202,11 @@ async def _run(options: ClientOptions, command: Command, data_dir: Path | None) 
         await bus.close()
 
 
-def _settings(options: ClientOptions, data_dir: Path | None) -> Config:
+def _settings(options: ClientOptions, data_dir: Path | None, environ: Mapping[str, str]) -> Config:
     given: dict[str, Any] = {"bus": {"name": options.bus_name}, "discovery": {"wait": options.wait}}
     if data_dir is not None:
         given["journal"] = {"data_dir": str(data_dir)}
-    settings = load_config(config_file=options.config_file, service_name=SERVICE, overrides=given)
+    settings = load_config(config_file=options.config_file, service_name=SERVICE, overrides=given, environ=environ)
     # The plugins that a file enables belong to the services it is for, and may not be installed here.
     return settings.model_copy(update={"plugins": {}})
 

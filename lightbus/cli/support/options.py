@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from .contexts import complete_contexts
 from .output import FORMS
 
 __all__ = [
@@ -48,6 +49,7 @@ class ClientOptions:
     wait: float = 2.0
     as_json: bool = False
     log_level: str | None = None
+    context: str | None = None
     output_form: str | None = None
     """What programs read, where that is not JSON."""
 
@@ -87,6 +89,12 @@ def _with_client_options(function: Callable[..., None], *output: str) -> Callabl
                 show_default=True,
                 metavar="SECONDS",
                 help="How long to look for peers at most.",
+            ),
+            click.option(
+                "--context",
+                metavar="NAME",
+                shell_complete=complete_contexts,
+                help="A bus as `lightbus context` names it.",
             ),
             click.option("--bus-name", metavar="NAME", help="The bus. [default: LIGHTBUS_BUS, or your own]"),
             *_common_options("warning"),
