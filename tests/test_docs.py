@@ -41,6 +41,7 @@ TEST = "python3 -m venv .venv && .venv/bin/pip install -q '.[dev]' && .venv/bin/
 PLACES = ("lightbus", "tests", "docs", "examples")
 NO_KEY = {
     "LIGHTBUS_CONFIG",
+    "LIGHTBUS_CONTEXT",
     "LIGHTBUS_MODULE",
     "LIGHTBUS_NATS_CREDENTIALS",
     "LIGHTBUS_NATS_PASSWORD",
