@@ -161,6 +161,7 @@ def _kill(
             continue
         cluster.servers[leader].kill()
         found.kills += 1
+        print(f"{found.kills} kills, {found.events} events fired", file=sys.stderr, flush=True)
         fired.wait(every / 2)
         cluster.servers[leader].start()
 
