@@ -347,7 +347,7 @@ def test_what_somebody_else_may_have_begun_comes_alone() -> None:
 
 
 @pytest.mark.parametrize("is_merged", [True, False])
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_journals_of_publishers_that_died(form: str, seed: int, *, is_merged: bool) -> None:
     """Whatever of several journals comes alone, and whenever it comes and is confirmed: all of it is handled."""
     chance = random.Random(seed)
