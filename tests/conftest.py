@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from helpers import DOORS, SCALE, Door, Processes, scaled
+from helpers import DOORS, SCALE, Door, Processes, examples
 from helpers.bytecode import keep_bytecode
 from helpers.forking import ForkServer
 from helpers.leaks import RESIDENT, Snapshot, TaskComplaints, recorded_loops
@@ -59,8 +59,8 @@ def _set_up_hypothesis() -> None:
     # Imported here, where bytecode is kept: pytest compiles all of it with its own assertions, which takes seconds.
     from hypothesis import settings
 
-    # Without a deadline: a busy machine is not a finding. 100 examples in a plain run, 1000 in the soak.
-    settings.register_profile("lightbus", deadline=None, max_examples=scaled(1000, least=20), print_blob=True)
+    # Without a deadline: a busy machine is not a finding. 32 examples in a plain run, 1000 in the soak.
+    settings.register_profile("lightbus", deadline=None, max_examples=examples(1000), print_blob=True)
     settings.load_profile("lightbus")
 
 

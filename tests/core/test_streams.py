@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from helpers import scaled
+from helpers import examples
 from lightbus.core import streams as module
 from lightbus.core.streams import HIGH, UNCONFIRMED, Entry, LiveStream, Stream
 
@@ -420,7 +420,7 @@ class Following(RuleBasedStateMachine):
 
 
 TestFollowing = pytest.mark.long(Following.TestCase)
-TestFollowing.settings = settings(max_examples=scaled(3000, least=300))
+TestFollowing.settings = settings(max_examples=examples(3000))
 
 
 def test_bounds() -> None:

@@ -7,14 +7,14 @@ import os
 import pytest
 
 from fuzz.run import fuzz, replay
-from helpers import scaled
+from helpers import examples
 
 
 @pytest.mark.long
 def test_damaged_messages_raise_nothing() -> None:
     """Decoders and live handlers alike, of a worker and of a listener. A seed that finds something is told."""
     seed = int.from_bytes(os.urandom(4), "big")
-    found = fuzz(seed, scaled(1_000_000))
+    found = fuzz(seed, examples(1_000_000))
     assert found.faults == [], f"python tests/fuzz --seed {seed} --inputs {found.inputs}"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .doors import DOORS, Door
 from .processes import Process, Processes
-from .scale import MS, SCALE, scaled
+from .scale import MS, SCALE, examples, scaled
 from .stopwatch import Stopwatch
 from .terminal import Terminal, on_terminal
 from .waiting import wait_until, wait_until_async
@@ -22,6 +22,7 @@ __all__ = [
     "Processes",
     "Stopwatch",
     "Terminal",
+    "examples",
     "on_terminal",
     "scaled",
     "wait_until",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 
-__all__ = ["MS", "PATIENCE", "SCALE", "scaled"]
+__all__ = ["MS", "PATIENCE", "SCALE", "examples", "scaled"]
 
 SCALE = float(os.environ.get("LIGHTBUS_TEST_SCALE", "0.1"))
 """The part of the full counts that a run does: 1 in `nox -s soak`, a tenth elsewhere (`LIGHTBUS_TEST_SCALE`)."""
@@ -21,3 +22,11 @@ PATIENCE = max(1.0, _UNIT)
 def scaled(count: int, *, least: int = 1) -> int:
     """Return the part of the full `count` that this run does, and not fewer than `least`."""
     return max(least, round(count * SCALE))
+
+
+def examples(count: int) -> int:
+    """
+    Return how many examples of a property, or damaged inputs, this run tries: of the full `count` a thirtieth where
+    other counts are a tenth. They are random: many runs find what one does not.
+    """
+    return max(20, round(count * SCALE * math.sqrt(SCALE)))

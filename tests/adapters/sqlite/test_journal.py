@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from helpers import scaled
+from helpers import examples
 from helpers.journals import DAY, ONE, TWO, event, group, page, rows
 from lightbus.adapters.host.locks import JournalLock
 from lightbus.adapters.sqlite.journal import Journal, NewEvent, Page
@@ -320,7 +320,7 @@ def test_deleting_what_is_closed_leaves_it_alone(journal: Journal, path: Path) -
     lock.close()
 
 
-@settings(max_examples=scaled(300, least=30))
+@settings(max_examples=examples(300))
 @given(data=st.data())
 def test_a_damaged_file_is_an_error_of_ours(made: bytes, data: st.DataObject) -> None:
     """Whatever is written over it: it opens and can be used, or each refusal is a JournalError."""
