@@ -156,4 +156,4 @@ def test_commands_exist(name: str) -> None:
 def test_each_command_is_set_beside_others() -> None:
     """The comparison has every command, but for those that are about this program itself."""
     compared = {words[0] for words in commands_named((DOCS / "cli/comparison.md").read_text("utf-8"))}
-    assert {*COMMANDS} - compared - {"context"} == {"demo", "dumpschema", "dumpconfigschema", "version"}
+    assert {*COMMANDS} - compared == {"demo", "dumpschema", "dumpconfigschema", "version"}
