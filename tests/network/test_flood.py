@@ -144,7 +144,9 @@ def processor_time(process: Process) -> float:
 
 def first_calls(caller: Host, count: int) -> list[tuple[str, float]]:
     """Return where the first calls of so many new processes went, begun together, and how long each took."""
-    processes = [caller.python("lan_caller.py", cwd=PROGRAMS, name="caller", ONCE="1") for _ in range(count)]
+    processes = [
+        caller.python("lan_caller.py", cwd=PROGRAMS, name="caller", ONCE="1", TIMEOUT="60") for _ in range(count)
+    ]
     found = []
     for process in processes:
         assert process.wait(60) == 0, process.report()
