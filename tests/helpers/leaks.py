@@ -27,7 +27,7 @@ __all__ = ["MARK", "RESIDENT", "Snapshot", "TaskComplaints", "recorded_loops"]
 MARK = "LIGHTBUS_TEST_ID"
 """The variable by whose value a process that a test started is recognised, also when its parent is gone."""
 
-PATIENCE = 5.0
+PATIENCE = 30.0
 """Seconds in which a thread that was told to end, or a process that was killed, must be gone."""
 
 HARMLESS = ("/dev/null", "/dev/urandom", "/proc/")
