@@ -15,7 +15,7 @@ from .bundles import BUNDLED, Bundle, frames_of
 from .loop_socket import BURST, NOBLOCK, LoopSocket
 from .monitoring import Monitor
 
-__all__ = ["Dealer", "Subscriber"]
+__all__ = ["CautiousSubscriber", "Dealer", "Subscriber"]
 
 _SOURCE = int(zmq.SRCFD)
 """The descriptor of the connection that a message came over."""
@@ -164,28 +164,11 @@ class Dealer(LoopSocket):
 
 
 class Subscriber(LoopSocket):
-    """
-    Receives what one publisher publishes, as far as it is subscribed.
-
-    Its queue in libzmq is bounded, so it is looked, before it is read after a while and now and then meanwhile, whether
-    the connection is still there. Where it is not and the queue was full, reading on would end the process: libzmq
-    goes on with what it had stopped at, and answers a heartbeat of the publisher's over what is no connection any more
-    (`transport._without_own_heartbeats`). So the connection is given up first. What is in the queue is read even so.
-    """
+    """Receives what one publisher publishes, as far as it is subscribed."""
 
     def __init__(self, socket: zmq.Socket[bytes], on_message: Callable[[bytes], None]) -> None:
         self._on_message = on_message
-        self._endpoint = ""
-        self._connection: Connection | None = None
-        """What the messages come over, as far as that is known."""
-        self._given_up = 0
-        """The inode of the one before."""
-        self._seen_at = 0.0
         super().__init__(socket)
-
-    def connect(self, endpoint: str) -> None:
-        self._endpoint = endpoint
-        super().connect(endpoint)
 
     def subscribe(self, prefix: bytes) -> None:
         """Ask for everything that begins with `prefix`."""
@@ -205,6 +188,35 @@ class Subscriber(LoopSocket):
         """Go on reading."""
         self._paused = False
         self._look_again()
+
+    def _receive(self) -> None:
+        self._on_message(self._receive_part(NOBLOCK))
+
+
+class CautiousSubscriber(Subscriber):
+    """
+    A subscriber to a publisher that may be of anybody's making.
+
+    Its queue in libzmq is bounded, so it is looked, before it is read after a while and now and then meanwhile, whether
+    the connection is still there. Where it is not and the queue was full, reading on would end the process: libzmq
+    goes on with what it had stopped at, and answers a heartbeat of the publisher's over what is no connection any more
+    (`transport._without_own_heartbeats`). So the connection is given up first. What is in the queue is read even so.
+
+    Not for a socket of this host (ipc): only our own user's processes are there, and this library sends no heartbeats.
+    """
+
+    def __init__(self, socket: zmq.Socket[bytes], on_message: Callable[[bytes], None]) -> None:
+        self._endpoint = ""
+        self._connection: Connection | None = None
+        """What the messages come over, as far as that is known."""
+        self._given_up = 0
+        """The inode of the one before."""
+        self._seen_at = 0.0
+        super().__init__(socket, on_message)
+
+    def connect(self, endpoint: str) -> None:
+        self._endpoint = endpoint
+        super().connect(endpoint)
 
     def _readable(self) -> None:
         now = time.monotonic()

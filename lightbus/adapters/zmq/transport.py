@@ -14,7 +14,7 @@ import zmq
 from ...exceptions import TransportError
 from ...ports.transport import Addressing, LinkState
 from .blocking_dealer import BlockingDealer
-from .connecting_sockets import Dealer, Subscriber
+from .connecting_sockets import CautiousSubscriber, Dealer, Subscriber
 from .security import Security
 
 if TYPE_CHECKING:
@@ -136,7 +136,8 @@ class ZmqTransport:
         # A connection that is made again gets a queue of its own. Otherwise it is given the old one, and where that was
         # full the next read ends the process, as below: a publisher can have our end time out by the TTL it pings with.
         socket.set(zmq.IMMEDIATE, 1)
-        subscriber = Subscriber(socket, on_message)
+        kind = Subscriber if endpoint.startswith("ipc://") else CautiousSubscriber
+        subscriber = kind(socket, on_message)
         subscriber.connect(endpoint)
         return subscriber
 
