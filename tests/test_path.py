@@ -158,8 +158,8 @@ def every_name() -> list[str]:
     """Return the names of all parameters of all functions of the package, and a few that users may think of."""
     names = {"class", "from", "lambda", "id", "type", "event", "error", "größe", "__class__", "model_config", "Meta"}
     for module in pkgutil.walk_packages(lightbus.__path__, "lightbus."):
-        if "__main__" in module.name or "demo_services" in module.name:
-            continue
+        if any(part in module.name for part in ("__main__", "demo_services", "contrib.django")):
+            continue  # Django's needs the settings of a project
         for value in vars(importlib.import_module(module.name)).values():
             for function in (value, *(vars(value).values() if inspect.isclass(value) else ())):
                 if inspect.isfunction(function):
