@@ -81,7 +81,9 @@ except LightbusException as error:
 print(f"first {time.time() - began:.3f} {first}", flush=True)
 if "ONCE" not in os.environ:
     answered: set[str] = set()
-    while HOLD and not {"h1", "h2"} <= answered:  # else one alone would be given them all, and for their sake nothing more
+    while (
+        HOLD and not {"h1", "h2"} <= answered
+    ):  # else one alone would be given them all, and for their sake nothing more
         answered.add(outcome(lambda: bus.work.where(bus_options=TIMEOUT)))
     for number in range(HOLD):
         threading.Thread(target=hold_blocking, args=[number], daemon=True).start()
