@@ -12,6 +12,7 @@ from ...core.peers import Peer
 from ..support.catalogue import ServedApi, served_apis, split_name
 from ..support.completing import complete_names
 from ..support.connection import SERVICE, Connection, on_bus
+from ..support.named_types import NamedType, named_types
 from ..support.options import ClientOptions, client_options
 from ..support.output import Output
 from ..support.publishers import ask_each
@@ -21,24 +22,40 @@ __all__ = ["describe"]
 
 @click.command()
 @click.argument("name", shell_complete=complete_names)
+@click.option(
+    "--depth",
+    type=click.IntRange(0, 100),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Explain the types of signatures (1), and theirs (2, ...).",
+)
 @client_options
-def describe(options: ClientOptions, name: str) -> None:
+def describe(options: ClientOptions, name: str, depth: int) -> None:
     """Show an API (auth) or one member of it (auth.check_password).
 
-    Signatures and docstrings, as they are where it is served; events with their parameters; which peers serve it, and
-    which groups listen. Where the peers serve different versions, it says so, and shows the latest.
+    Signatures and docstrings, as they are where it is served; events with their parameters; the fields of the types
+    in them; which peers serve it, and which groups listen. Where the peers serve different versions, it says so, and
+    shows the latest.
     """
-    on_bus(options, lambda bus: _describe(bus, name))
+    on_bus(options, lambda bus: _describe(bus, name, depth))
 
 
-async def _describe(bus: Connection, name: str) -> None:
+async def _describe(bus: Connection, name: str, depth: int) -> None:
     peers = await bus.look_around()
     api, member = split_name(name, served_apis(peers))
     fields = await _fields(bus, api, peers, member)
+    members = [*fields["procedures"], *fields["events"]]
+    schemas = [each[part] for each in members for part in ("parameters", "response") if part in each]
+    types, deeper = named_types(schemas, depth)
     if bus.output.as_json:
-        bus.output.record(fields)
+        bus.output.record({**fields, "types": [each.as_record() for each in types], "more_types": deeper})
     else:
         _show(bus.output, fields)
+        _show_types(bus.output, types)
+        _show_users(bus.output, fields)
+        if deeper:
+            bus.output.note(f"Not explained: {', '.join(deeper)} (--depth {depth + 1}).")
 
 
 async def _fields(bus: Connection, api: ServedApi, peers: list[Peer], member: str | None) -> dict[str, Any]:
@@ -101,6 +118,20 @@ def _show(output: Output, fields: dict[str, Any]) -> None:
         for each in members:
             output.line("  ", (each["signature"], "cyan"), _remarks(each))
             _paragraph(output, each.get("doc", ""), indent=6)
+
+
+def _show_types(output: Output, types: Iterable[NamedType]) -> None:
+    for number, each in enumerate(types):
+        if not number:
+            output.line("")
+            output.line(("Types", "bold"))
+        output.line("  ", (each.name, "cyan"))
+        _paragraph(output, each.doc, indent=6)
+        for line in each.lines():
+            output.line("    ", line)
+
+
+def _show_users(output: Output, fields: dict[str, Any]) -> None:
     _list(output, "Served by", [_peer(each, mixed=fields["mixed"]) for each in fields["peers"]])
     _list(output, "Listened to by", map(_group, fields["groups"]))
 

@@ -38,6 +38,36 @@ def test_describe(commands: Commands) -> None:
     assert (told["events"], told["groups"], told["mixed"]) == ([], [], False)
 
 
+TYPED = """
+import dataclasses
+
+@dataclasses.dataclass
+class Street:
+    name: str
+
+@dataclasses.dataclass
+class Address:
+    street: Street
+    city: str = "Bern"
+
+class AuthApi(lightbus.Api):
+    def where(self, username: str) -> list[Address]:
+        return []
+"""
+
+
+def test_types_are_explained(commands: Commands) -> None:
+    """The fields of the types in signatures are shown, and those of their types with --depth."""
+    commands.serve("auth", replace=("class AuthApi(lightbus.Api):", TYPED)).wait_for_line("Ready")
+    shown = commands.run("describe", "auth", env={"COLUMNS": "80"})
+    assert '\nTypes\n  Address\n    street: Street\n    city: str = "Bern"\n' in shown.stdout
+    assert "Not explained: Street (--depth 2)." in shown.stderr
+    assert "  Street\n    name: str\n" in commands.text("describe", "auth", "--depth", "2")
+    [told] = commands.json("describe", "auth.where")
+    assert [each["name"] for each in told["types"]] == ["Address"]
+    assert told["more_types"] == ["Street"]
+
+
 def test_who_listens(commands: Commands) -> None:
     """Groups that have no process now are told, and listeners that share with nobody; commands are left out."""
     _, shop = commands.services()

@@ -1,0 +1,111 @@
+"""The types that the members of an API name, and what is in them."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from lightbus.cli.support.named_types import named_types
+from lightbus.service.parameters import Parameter
+from lightbus.service.signature import Signature
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+@dataclass
+class Street:
+    name: str
+
+
+@dataclass
+class Address:
+    """Where somebody lives."""
+
+    street: Street
+    city: str = "Bern"
+
+
+@dataclass
+class User:
+    name: str
+    address: Address | None = None
+    colour: Colour = Colour.RED
+    friends: list[User] = field(default_factory=list)
+
+
+def schema_of(annotation: Any) -> Any:
+    """Return the schema of arguments of which one is of a type."""
+    signature = Signature(kind="Event", api_name="shop", name="e", parameters=[Parameter("user", annotation)])
+    return signature.parameter_schema
+
+
+def test_fields_and_values() -> None:
+    """A type is its fields, those with a default behind an equals sign, or its values; each is told once."""
+    types, deeper = named_types([schema_of(User), schema_of(list[Colour])], 1)
+    assert [each.name for each in types] == ["User", "Colour"]
+    assert [*types[0].lines()] == [
+        "name: str",
+        "address: Address | None = None",
+        'colour: Colour = "red"',
+        "friends: list[User] = ...",
+    ]
+    assert [*types[1].lines()] == ['Literal["red", "blue"]']
+    assert deeper == ["Address"]
+    assert types[0].as_record()["fields"][0] == {
+        "name": "name", "type": "str", "required": True, "default": None, "doc": "",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("depth", "names", "deeper"),
+    [
+        (0, [], ["User"]),
+        (1, ["User"], ["Address", "Colour"]),
+        (2, ["User", "Address", "Colour"], ["Street"]),
+        (3, ["User", "Address", "Colour", "Street"], []),
+        (99, ["User", "Address", "Colour", "Street"], []),
+    ],
+)
+def test_depth(depth: int, names: list[str], deeper: list[str]) -> None:
+    """Types of types are told as deep as that is wanted, and what is deeper is named; one that has itself ends."""
+    types, more = named_types([schema_of(dict[str, User])], depth)
+    assert ([each.name for each in types], more) == (names, deeper)
+
+
+def test_a_docstring_is_told() -> None:
+    """In its author's words."""
+    types, _ = named_types([schema_of(Address)], 1)
+    assert types[0].doc == "Where somebody lives."
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        True,
+        None,
+        {"$ref": "#/$defs/A"},
+        {"$ref": 3, "$defs": {"A": True}},
+        {"$ref": "#/$defs/B", "$defs": {"A": True}},
+        {"default": {"$ref": "#/$defs/A"}, "$defs": {"A": True}},
+        {"$ref": "#/$defs/A", "$defs": []},
+    ],
+)
+def test_what_names_no_type(schema: Any) -> None:
+    """A schema of somebody else may say anything; a value that looks like a reference is none."""
+    assert named_types([schema], 1) == ([], [])
+
+
+def test_a_field_is_called_as_a_word_of_schemas_is() -> None:
+    """Then it is a field all the same."""
+    schema = {
+        "properties": {"default": {"$ref": "#/$defs/A"}, "$ref": {"$ref": "#/$defs/B"}},
+        "$defs": {"A": True, "B": {"properties": {"x": False}, "required": 7}},
+    }
+    types, _ = named_types([schema], 1)
+    assert [(each.name, [*each.lines()]) for each in types] == [("A", ["anything"]), ("B", ["x: nothing = ..."])]
