@@ -105,8 +105,9 @@ class ServedCall:
 
         Its own is made when it is first asked for: most calls call nobody.
         """
-        if self._make_mark is not None and not self._mark:
-            self._mark = (self._make_mark(),)
+        make_mark = self._make_mark  # another thread may end the call meanwhile
+        if make_mark is not None and not self._mark:
+            self._mark = (make_mark(),)
         return self.outer + self._mark
 
     def end(self) -> None:

@@ -82,10 +82,13 @@ class Job:
         self._marks = marks
 
     def _make_mark(self) -> str:
-        # Nobody can name a call of ours who was not told of it by a call that it made.
-        self.mark = f"{self.request.target}:{os.urandom(8).hex()}"
-        self._marks[self.mark] = self
-        return self.mark
+        # Nobody can name a call of ours who was not told of it by a call that it made. Threads of its handler may ask
+        # at the same time: the first one's counts, so that the call can be found by no other when it has ended.
+        mark: str = self.__dict__.setdefault("mark", f"{self.request.target}:{os.urandom(8).hex()}")
+        self._marks[mark] = self
+        if self.served.deadline is None:
+            self._marks.pop(mark, None)  # it was answered meanwhile: whoever would have removed it has been here
+        return mark
 
     @property
     def name(self) -> str:

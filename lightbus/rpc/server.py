@@ -148,8 +148,9 @@ class Server:
         job = Job(routing_id, call_id, request, callee, memory or len(frame), places.marks)
         if self._log.watch.is_on:
             job.arguments = self._log.watch.arguments_of(request)
-        self._jobs[key] = job  # first: it may be answered before `take` returns
-        if reason := places.take(job, frame):
+        if self._jobs.setdefault(key, job) is not job:  # first: it may be answered before `take` returns
+            self._refuse(routing_id, call_id, request, _id_in_use(call_id))
+        elif reason := places.take(job, frame):
             self._forget(job)
             self._refuse_busy(job, reason)
         elif self._ended and places.waiting:
@@ -347,6 +348,12 @@ class Server:
             self._log.note_usage(job)
         if job.arguments is not None:
             self._log.show(job.request, job.arrived, job.arguments, b"" if job.cancelled else frame)
+
+
+def _id_in_use(call_id: int) -> Error:
+    # To take the later one for the earlier would have that run on, unseen by who counts, cancels or stops.
+    text = f"the id {call_id} is that of a call on the same connection that is not answered yet: give each its own."
+    return Error(PeerRefused.code, text, False, {})
 
 
 def _too_deep(request: Request) -> str:

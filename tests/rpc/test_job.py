@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import pytest
@@ -41,6 +44,31 @@ def test_a_mark_is_made_when_it_is_needed() -> None:
     assert len({one.mark, other.mark}) == 2
     assert one.mark.startswith(f"{ME}:")
     assert len(one.mark) <= 64  # what a chain may hold
+
+
+def test_threads_that_ask_at_once_have_one_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second one would be left when the call has ended, and be good for calls back for ever."""
+    both, marks = threading.Barrier(2), dict[str, Job]()
+    job = job_of(marks=marks)
+
+    def random(size: int) -> bytes:
+        both.wait(60)
+        return str(threading.get_ident()).encode()[-size:]
+
+    monkeypatch.setattr(os, "urandom", random)
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: job.served.chain, range(2))
+    assert one == other == (job.mark,)
+    assert marks == {job.mark: job}
+
+
+def test_a_mark_that_is_made_while_its_call_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a handler has left running asks for it just as the call is answered: it finds no call."""
+    marks: dict[str, Job] = {}
+    job = job_of(marks=marks)
+    monkeypatch.setattr(os, "urandom", lambda size: job.served.end() or b"x" * size)
+    assert len(job.served.chain) == 1
+    assert marks == {}
 
 
 @pytest.mark.parametrize("size", [10, SMALL])

@@ -572,6 +572,26 @@ def test_a_mark_is_worth_nothing_once_its_call_is_answered(monkeypatch: pytest.M
     serve(test, **small())
 
 
+def test_a_call_with_the_id_of_one_that_is_not_answered() -> None:
+    """It is refused, and the earlier one is counted, waited for and cancelled as ever."""
+
+    async def test(bench: Bench) -> None:
+        bench.request("wait", 7)
+        await wait_until_async(lambda: bench.api.started == [0])
+        for _ in range(3):
+            bench.request("wait", 7, number=1)
+        refusals = [message for _, _, message in bench.replies]
+        assert [getattr(each, "code", None) for each in refusals] == ["peer_refused"] * 3
+        assert (bench.server.executing, bench.server.running, bench.server.queued) == (1, 1, 0)
+        bench.request("echo", 7, by=b"another")  # its connection's ids are its own
+        assert (bench.server.executing, bench.server.queued) == (1, 1)
+        bench.server.cancel(b"one", 7)
+        await wait_until_async(lambda: bench.server.executing == 0, what="the first one is cancelled")
+        assert bench.api.started == [0]
+
+    serve(test, **small())
+
+
 def test_questions_about_the_worker_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """They need no place, and are refused where there are too many."""
     monkeypatch.setattr(places, "MAX_INTERNAL", 2)
