@@ -18,6 +18,7 @@ from ...wire.plain import json_form
 from ..support.arguments import parse_arguments
 from ..support.catalogue import split_target
 from ..support.completing import complete_peers, complete_procedures
+from ..support.completing_arguments import complete_call_arguments
 from ..support.connection import Connection, on_bus
 from ..support.options import ClientOptions, client_options
 from ..support.output import clean
@@ -27,7 +28,7 @@ __all__ = ["call", "schema_of"]
 
 @click.command()
 @click.argument("name", metavar="API.PROCEDURE", shell_complete=complete_procedures)
-@click.argument("arguments", nargs=-1, metavar="[NAME=VALUE]...")
+@click.argument("arguments", nargs=-1, metavar="[NAME=VALUE]...", shell_complete=complete_call_arguments)
 @click.option("--timeout", type=click.FloatRange(0.0, min_open=True), metavar="SECONDS", help="By when to answer.")
 @click.option("--peer", metavar="PEER", shell_complete=complete_peers, help="Call this peer: service, process or id.")
 @click.option("--all", "everybody", is_flag=True, help="Call every peer that serves the API.")

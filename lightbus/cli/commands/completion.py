@@ -25,6 +25,20 @@ autoload -Uz compinit && compinit
 """
 """zsh has no directory of its own for what a user adds, so this line names one."""
 
+NO_SPACE = {
+    "bash": (
+        "            COMPREPLY+=($value)\n",
+        "            COMPREPLY+=($value)\n            [[ $value == *= ]] && compopt -o nospace\n",
+    ),
+    "zsh": (
+        "        compadd -U -V unsorted -a completions\n",
+        "        local -a suffix\n"
+        """        [[ "$completions[1]" == *= ]] && suffix=(-S '')\n"""
+        "        compadd -U -V unsorted $suffix[@] -a completions\n",
+    ),
+}
+"""What is changed in click's scripts, so that the value can follow a completed `name=` at once; fish does so itself."""
+
 
 @click.command()
 @click.argument("shell", type=click.Choice(SHELLS), required=False)
@@ -32,7 +46,8 @@ autoload -Uz compinit && compinit
 def completion(shell: str | None, show: bool) -> None:
     """Install completion for bash, zsh or fish; without a name for the shell that SHELL says.
 
-    It takes effect in the next shell. Names on the bus are completed, too: peers, APIs, procedures and events.
+    It takes effect in the next shell. Names on the bus are completed, too: peers, APIs, procedures and events,
+    and the arguments of these.
     """
     from .. import _group
 
@@ -40,7 +55,7 @@ def completion(shell: str | None, show: bool) -> None:
     kind = get_completion_class(shell) if shell in SHELLS else None
     if kind is None:
         raise click.UsageError(f"SHELL says '{shell}'. Name one of {', '.join(SHELLS)}.")
-    script = kind(_group, {}, PROGRAM, VARIABLE).source()
+    script = kind(_group, {}, PROGRAM, VARIABLE).source().replace(*NO_SPACE.get(shell, ("", "")))
     if show:
         click.echo(script)
         return

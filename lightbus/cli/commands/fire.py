@@ -9,6 +9,7 @@ import click
 from ..support.arguments import parse_arguments
 from ..support.catalogue import split_target
 from ..support.completing import complete_events
+from ..support.completing_arguments import complete_fire_arguments
 from ..support.connection import Connection, on_bus
 from ..support.options import ClientOptions, client_options
 from .call import schema_of
@@ -18,7 +19,7 @@ __all__ = ["fire"]
 
 @click.command()
 @click.argument("name", metavar="API.EVENT", shell_complete=complete_events)
-@click.argument("arguments", nargs=-1, metavar="[NAME=VALUE]...")
+@click.argument("arguments", nargs=-1, metavar="[NAME=VALUE]...", shell_complete=complete_fire_arguments)
 @click.option("--timeout", type=click.FloatRange(0.0, min_open=True), metavar="SECONDS", help="By when to be taken.")
 @client_options
 def fire(options: ClientOptions, name: str, arguments: tuple[str, ...], timeout: float | None) -> None:

@@ -17,6 +17,7 @@ from .options import ClientOptions
 from .publishers import groups_on_bus
 
 __all__ = [
+    "answer_for",
     "complete_apis",
     "complete_events",
     "complete_groups",
@@ -67,7 +68,7 @@ def complete_groups(context: click.Context, parameter: click.Parameter, incomple
     async def names(bus: Connection) -> set[str]:
         return {group["name"] for group in await groups_on_bus(bus)}
 
-    return _matching(_asked(context, names, set()), incomplete)
+    return _matching(answer_for(context, names, set()), incomplete)
 
 
 def _matching(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
@@ -82,10 +83,10 @@ def _look(context: click.Context) -> list[Peer]:
     async def look(bus: Connection) -> list[Peer]:
         return await bus.look_around()
 
-    return _asked(context, look, [])
+    return answer_for(context, look, [])
 
 
-def _asked(context: click.Context, question: Callable[[Connection], Awaitable[T]], otherwise: T) -> T:
+def answer_for(context: click.Context, question: Callable[[Connection], Awaitable[T]], otherwise: T) -> T:
     """Return what a question on the bus says, and something else where there is no answer."""
 
     async def ask() -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,10 +53,36 @@ def test_names_on_the_bus(commands: Commands, monkeypatch: pytest.MonkeyPatch) -
     for (command, begun), names in expected.items():
         assert completed(command, begun) >= names
     assert "shop.orders.place" not in completed("call", "auth.")
+    assert completed("call", "", "auth.check_password", "username=ada") == {"password="}
+    assert completed("fire", "age=", "auth.user_registered") == {"age=0"}
+    assert completed("call", "", "auth.user_registered") == completed("call", "", "nothing") == set()
 
 
-def completed(command: str, begun: str) -> set[str]:
-    """Return what is offered behind `lightbus COMMAND BEGUN`."""
+def test_bash_leaves_no_space_behind_an_equals_sign(commands: Commands, tmp_path: Path) -> None:
+    """The value follows at once; behind a whole word there is a space as ever."""
+    script = commands.run("completion", "bash", "--show").stdout
+    lightbus = tmp_path / "lightbus"
+    lightbus.write_text("#!/bin/sh\necho plain,username=\n")
+    lightbus.chmod(0o755)
+    asks = f"""{script}
+compopt() {{ echo compopt "$@"; }}
+COMP_WORDS=(lightbus call auth.check_password "") COMP_CWORD=3
+_lightbus_completion {lightbus}
+echo "${{COMPREPLY[@]}}"
+"""
+    told = subprocess.run(["bash", "-c", asks], capture_output=True, text=True, check=False)
+    assert told.stdout == "compopt -o nospace\nusername=\n", told.stderr
+    lightbus.write_text("#!/bin/sh\necho plain,auth\n")
+    assert subprocess.run(["bash", "-c", asks], capture_output=True, text=True, check=False).stdout == "auth\n"
+
+
+def test_scripts_are_changed_where_they_have_to_be(commands: Commands) -> None:
+    """What click writes for zsh still has the line that is changed for that."""
+    assert "suffix=(-S '')" in commands.run("completion", "zsh", "--show").stdout
+
+
+def completed(command: str, begun: str, *before: str) -> set[str]:
+    """Return what is offered behind `lightbus COMMAND BEFORE BEGUN`."""
     from click.shell_completion import ShellComplete
 
     from lightbus.cli import _group
@@ -64,4 +91,4 @@ def completed(command: str, begun: str) -> set[str]:
         name = "test"
         source_template = ""
 
-    return {item.value for item in Shell(_group, {}, "lightbus", "_X").get_completions([command], begun)}
+    return {item.value for item in Shell(_group, {}, "lightbus", "_X").get_completions([command, *before], begun)}
