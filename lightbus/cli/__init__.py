@@ -56,6 +56,7 @@ COMMANDS = {
         "dumpconfigschema",
         "Write the schema of the settings.",
     ),
+    "cheat": ("lightbus.cli.commands.cheat", "cheat", "Show the commands of every day on one screen."),
     "version": ("lightbus.cli.commands.version", "version", "Show the versions of Lightbus and what it is built on."),
 }
 """Name -> module, function, and the line that `--help` shows without importing either."""
