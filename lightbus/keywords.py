@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 from .exceptions import LightbusException, did_you_mean
 
-__all__ = ["unknown_keywords_raise"]
+__all__ = ["also_named", "unknown_keywords_raise"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,6 +38,24 @@ def unknown_keywords_raise(error: type[LightbusException]) -> Callable[[F], F]:
             return function(*args, **kwargs)
 
         return cast(F, checked)
+
+    return decorate
+
+
+def also_named(**names: str) -> Callable[[F], F]:
+    """Have a function take arguments under further names: `also_named(full_rpc_name="name")`."""
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            for other, name in names.items():
+                if other in kwargs:
+                    if name in kwargs:
+                        raise TypeError(f"{function.__qualname__}() was given {name} and {other}, which are the same")
+                    kwargs[name] = kwargs.pop(other)
+            return function(*args, **kwargs)
+
+        return cast(F, called)
 
     return decorate
 

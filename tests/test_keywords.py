@@ -17,7 +17,7 @@ from lightbus import (
     InvalidEventListener,
     InvalidSchedule,
 )
-from lightbus.keywords import unknown_keywords_raise
+from lightbus.keywords import also_named, unknown_keywords_raise
 
 
 @pytest.mark.parametrize(
@@ -80,3 +80,15 @@ def test_create_knows_who_calls_it(tmp_path: Path) -> None:
     bus: BusPath = made["bus"]
     assert bus.client.config.default_name is not None
     assert bus.client.config.default_name.name == "shop"
+
+
+def test_an_argument_under_another_name() -> None:
+    """It is the same argument, and may be given once."""
+
+    @also_named(full_name="name")
+    def greet(name: str, *, times: int = 1) -> str:
+        return name * times
+
+    assert greet("a", times=2) == greet(full_name="a", times=2) == "aa"  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="name and full_name, which are the same"):
+        greet(name="a", full_name="b")  # type: ignore[call-arg]

@@ -690,3 +690,20 @@ def test_what_a_mock_raises_is_what_a_handler_raises(bus: BusPath, door: Door, k
         mock.mock_rpc_call("auth.whoami", result=ODD[kind]())
         with pytest.raises(LightbusWorkerError, match=r"^auth\.whoami raised "):
             door.call(bus.auth.whoami)
+
+
+# --- as 1.x has it ----------------------------------------------------------------------------------
+
+
+def test_mocked_call_fails(bus: BusPath, door: Door) -> None:
+    """`error=True` has the caller get the LightbusWorkerError of a handler that failed, with the trace given."""
+    with bus_mocker(bus) as mock:
+        mock.mockRpcCall(full_rpc_name="auth.whoami", result="no database", error=True, trace="line 7")  # type: ignore[call-arg]
+        with pytest.raises(LightbusWorkerError, match="no database") as failure:
+            door.call(bus.auth.whoami)
+        assert failure.value.trace == "line 7"
+        mock.mock_rpc_call("auth.whoami", result=KeyError("odd"), error=True)
+        with pytest.raises(LightbusWorkerError, match="odd"):
+            door.call(bus.auth.whoami)
+        with pytest.raises(lightbus.UnsupportedUse, match=r"'native_id'.*It has: name, result, error, trace"):
+            mock.mock_rpc_call("auth.whoami", native_id="1")

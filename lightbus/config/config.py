@@ -10,6 +10,7 @@ from . import names
 from .features import ALL_FEATURES, Feature
 from .fields import Name, split
 from .names import ServiceName
+from .old_forms import OldForms, Sections
 from .settings import (
     ApiSettings,
     BusSettings,
@@ -41,7 +42,7 @@ def _inherit(own: _Section, parent: _Section) -> _Section:
     return own.model_construct(_fields_set=set(own.model_fields_set), **{**values, **(own.model_extra or {})})
 
 
-class Config(Settings):
+class Config(OldForms):
     """
     All settings of one bus client. `load_config` makes one.
 
@@ -56,7 +57,9 @@ class Config(Settings):
     )
     bus: BusSettings = BusSettings()
     apis: dict[str, ApiSettings] = Field(
-        default={"default": ApiSettings()}, description="Per API; `default` holds for all that do not say otherwise."
+        default={"default": ApiSettings()},
+        validate_default=True,
+        description="Per API; `default` holds for all that do not say otherwise.",
     )
     plugins: dict[str, PluginSettings] = Field(default={}, description="Per plugin: enabled, and its own settings.")
     network: NetworkSettings = NetworkSettings()
@@ -79,7 +82,7 @@ class Config(Settings):
                     f"has {name}.events.{first}, which is no setting of the backend journal. "
                     f"Set {name}.events.backend, or the settings `journal`"
                 )
-        return inherited
+        return Sections(inherited)
 
     @model_validator(mode="after")
     def _insecure_has_a_name(self) -> Self:
@@ -90,10 +93,14 @@ class Config(Settings):
             )
         return self
 
-    def api(self, name: str) -> ApiSettings:
+    def api(self, name: str = "default") -> ApiSettings:
         """Return the settings of an API: one look-up, since every call asks."""
         apis = self.apis
         return apis[name] if name in apis else apis["default"]
+
+    def plugin(self, plugin_name: str) -> PluginSettings:
+        """Return what is written for a plugin, and `enabled`; a plugin's defaults are arguments of `from_config`."""
+        return self.plugins.get(plugin_name, PluginSettings())
 
     @property
     def bus_name(self) -> str:

@@ -54,6 +54,8 @@ def load_config(
     overrides: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
     module_file: str | None = None,
+    from_file: str | os.PathLike[str] | None = None,
+    quiet: bool = False,
 ) -> Config:
     """
     Return the settings that hold.
@@ -63,9 +65,11 @@ def load_config(
     the file. `overrides` are nested settings from the command line; None in them means "not given". `environ` is
     `os.environ` unless told. `module_file` is the module that called `create()`: its directory gives the service
     name where nobody chose one. The bus key is read from its file, unless it is written elsewhere or the mode needs
-    none. Raises InvalidConfiguration, naming each faulty key and where it was written.
+    none. `from_file` is what `config_file` is called in 1.x; `quiet` is kept from there, and nothing is said of
+    loading in any case. Raises InvalidConfiguration, naming each faulty key and where it was written.
     """
     environ = os.environ if environ is None else environ
+    config_file = _one_file(config_file, from_file)
     arguments = {"service_name": service_name, "process_name": process_name, "features": _listed(features)}
     layers = [
         *_given(config, config_file, environ),
@@ -83,6 +87,9 @@ def load_config(
     return built.with_default_name(default_service_name(module_file))
 
 
+Config.loader = load_config
+
+
 def config_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of the configuration file: for editors, and `lightbus dumpconfigschema`."""
     schema = Config.model_json_schema(by_alias=True)
@@ -91,6 +98,17 @@ def config_schema() -> dict[str, Any]:
         "description": "Short for discovery.peers.",
     }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Lightbus configuration"}
+
+
+def _one_file(
+    config_file: str | os.PathLike[str] | None, from_file: str | os.PathLike[str] | None
+) -> str | os.PathLike[str] | None:
+    if config_file is not None and from_file is not None:
+        raise InvalidConfiguration(
+            f"One file was to be given, and there are config_file={config_file!r} and from_file={from_file!r}, "
+            "which is its name in 1.x. Give config_file."
+        )
+    return from_file if config_file is None else config_file
 
 
 def _listed(features: Iterable[Feature | str] | None) -> list[Feature | str] | str | None:

@@ -16,7 +16,7 @@ from ..exceptions import InvalidConfiguration, UnexpectedConfigurationFormat
 if TYPE_CHECKING:
     from urllib.request import OpenerDirector
 
-__all__ = ["MAX_FETCHED_BYTES", "describe", "read_settings"]
+__all__ = ["MAX_FETCHED_BYTES", "describe", "parse_settings", "read_settings"]
 
 MAX_FETCHED_BYTES = 1024 * 1024
 """A configuration is a page or two; what is larger is not one."""
@@ -35,14 +35,24 @@ def read_settings(
     place = os.fspath(where)
     raw = _fetch(place, seconds) if _is_url(place) else _read(Path(place).expanduser(), named_by)
     place = _without_secrets(place)
-    values = _parse(raw, Path(place).suffix.lower(), place)
+    return _mapping(_parse(raw, Path(place).suffix.lower(), place), f"The configuration {place}")
+
+
+def parse_settings(text: str | bytes, suffix: str) -> dict[str, Any]:
+    """Return the mapping that a text in the format of that suffix holds; errors are those of `read_settings`."""
+    if not isinstance(text, str | bytes):
+        raise InvalidConfiguration(f"The configuration must be text, not {type(text).__name__}.")
+    raw = text.encode() if isinstance(text, str) else text
+    return _mapping(_parse(raw, suffix, f"text given as {suffix[1:].upper()}"), "The configuration text")
+
+
+def _mapping(values: Any, what: str) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
         kind = type(values).__name__
         raise UnexpectedConfigurationFormat(
-            f"The configuration {place} holds a {kind} at its top. It must be a mapping of settings, "
-            f"as in `service_name: auth`."
+            f"{what} holds a {kind} at its top. It must be a mapping of settings, as in `service_name: auth`."
         )
     return values
 

@@ -6,15 +6,20 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from contextvars import Context
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
-from ..exceptions import InvalidName
+from ..exceptions import InvalidName, LightbusWorkerError, UnsupportedUse
+from ..keywords import also_named
 from ..message import EventMessage, RpcMessage
 from ..service.api import ApiRegistry
 
 __all__ = ["BusMock", "NotMocked"]
 
 M = TypeVar("M", RpcMessage, EventMessage)
+
+_of_event = also_named(full_event_name="name")
+_of_call = also_named(full_rpc_name="name")
+"""What 1.x calls the first argument."""
 
 
 class NotMocked(AssertionError):
@@ -48,7 +53,10 @@ class BusMock:
 
     # What to expect
 
-    def mock_rpc_call(self, name: str, result: Any = None) -> None:
+    @_of_call
+    def mock_rpc_call(
+        self, name: str, result: Any = None, *, error: bool = False, trace: str = "", **of_message: Any
+    ) -> None:
         """
         Let a procedure be called, and answer with `result`; the last one given for a name holds.
 
@@ -58,19 +66,31 @@ class BusMock:
                 its loop, and its result returned; it may be `async def`, and has a context of its own, as a handler.
                 An exception, or a class of one, is raised: an error of Lightbus as it is, any other as the
                 LightbusWorkerError that the handler's exception would become.
+            error: the handler fails: `result` is what its LightbusWorkerError says, or the exception it raises.
+            trace: the traceback of that.
+            of_message: what else 1.x has for the message of a result: refused, since the mock makes it.
 
         Raises:
             InvalidName: the name has no dot.
             UnknownProcedure: the API is registered here, and has no such procedure.
+            UnsupportedUse: an argument is given that it does not have.
 
         """
+        if of_message:
+            raise UnsupportedUse(
+                f"mock_rpc_call() has no argument '{next(iter(of_message))}': the mock makes the result's message. "
+                "It has: name, result, error, trace."
+            )
         api_name, procedure = _parts(name)
         api = self._apis.find(api_name)
         if api is not None:
             api.get_procedure(procedure)
+        if error and not _is_exception(result):
+            result = LightbusWorkerError(f"{name} failed: {result}", trace=trace, peer="mock")
         with self._lock:
             self._results[name] = result
 
+    @_of_event
     def mock_event_firing(self, name: str) -> None:
         """
         Let an event be fired.
@@ -105,6 +125,7 @@ class BusMock:
         """The names of the events fired, in order."""
         return [message.canonical_name for message in self.event_messages]
 
+    @_of_event
     def get_event_messages(self, name: str | None = None) -> list[EventMessage]:
         """Return the events fired, those of `name` or all, in order."""
         with self._lock:
@@ -114,10 +135,12 @@ class BusMock:
         """Return the first event fired, of `name` or of all, at the next call the second one, and so on."""
         return self._next("event", self._fired, name)
 
+    @_of_event
     def assert_events_fired(self, name: str, *, times: int | None = None) -> None:
         """Assert that an event was fired, `times` times where that is given."""
         _assert_times("Event", "fired", name, times, self.event_names_fired)
 
+    @_of_event
     def assert_event_not_fired(self, name: str) -> None:
         """Assert that an event was not fired."""
         self.assert_events_fired(name, times=0)
@@ -134,6 +157,7 @@ class BusMock:
         """The names of the procedures called, in order."""
         return [message.canonical_name for message in self.rpc_messages]
 
+    @_of_call
     def get_rpc_messages(self, name: str | None = None) -> list[RpcMessage]:
         """Return the calls made, those of `name` or all, in order."""
         with self._lock:
@@ -143,10 +167,12 @@ class BusMock:
         """Return the first call made, of `name` or of all, at the next call the second one, and so on."""
         return self._next("call", self._calls, name)
 
+    @_of_call
     def assert_rpc_called(self, name: str, *, times: int | None = None) -> None:
         """Assert that a procedure was called, `times` times where that is given."""
         _assert_times("Procedure", "called", name, times, self.rpc_names_called)
 
+    @_of_call
     def assert_rpc_not_called(self, name: str) -> None:
         """Assert that a procedure was not called."""
         self.assert_rpc_called(name, times=0)
@@ -181,7 +207,7 @@ class BusMock:
                 )
             result = self._results.get(name)
             self._calls.append(message)
-        if isinstance(result, BaseException) or (isinstance(result, type) and issubclass(result, BaseException)):
+        if _is_exception(result):
             raise result
         return context.run(result, **message.kwargs) if callable(result) else result
 
@@ -202,6 +228,10 @@ class BusMock:
         if given >= len(found):
             raise AssertionError(f"There is no further {what}{f' {name}' if name else ''}: there were {len(found)}.")
         return found[given]
+
+
+def _is_exception(result: Any) -> TypeGuard[BaseException | type[BaseException]]:
+    return isinstance(result, BaseException) or (isinstance(result, type) and issubclass(result, BaseException))
 
 
 def _parts(name: str) -> tuple[str, str]:

@@ -78,6 +78,59 @@ finally:
         check="assert bus.client.config.bus().log_level == bus.client.config.bus.log_level",
     ),
     Form(
+        kind="configuration",
+        old="`Config.load_dict(...)`, `.load_file(...)`, `.load_yaml(...)`, `.load_json(...)`, `.default()`",
+        here="the same, with the environment's settings; `load_config(...)` does it all",
+        check="""
+from lightbus.config import Config
+import os, pathlib, tempfile
+made = Config.load_dict({"bus": {"log_level": "debug"}, "service_name": "store"})
+assert (made.bus().log_level, made.service_name) == ("debug", "store")
+assert Config.load_yaml("bus: {log_level: debug}").bus().log_level == "debug"
+assert Config.load_json('{"bus": {"log_level": "debug"}}').bus().log_level == "debug"
+assert Config.default().bus().log_level == "info"
+with tempfile.TemporaryDirectory() as directory:
+    file = pathlib.Path(directory, "bus.yaml")
+    file.write_text("bus: {log_level: debug}")
+    assert Config.load_file(file_path=str(file)).bus().log_level == "debug"
+    assert lightbus.load_config(from_file=str(file), service_name="store", quiet=True).bus().log_level == "debug"
+other = lightbus.create(made)
+assert other.client.service_name == "store"
+other.client.close()
+""",
+    ),
+    Form(
+        kind="configuration",
+        old="`config.plugin(name).<setting>`",
+        here="what is written under `plugins.<name>`, and `enabled`; a plugin's own defaults are arguments of its "
+        "`from_config`",
+        check="""
+written = lightbus.Config.load_dict({"plugins": {"internal_state": {"enabled": True, "ping_interval": 3}}})
+assert (written.plugin("internal_state").enabled, written.plugin("internal_state").ping_interval) == (True, 3)
+assert written.plugin("internal_metrics").enabled is False
+""",
+    ),
+    Form(
+        kind="configuration",
+        old="`config.api()`, `config.apis()`",
+        here="the section `default`, and all of them by name; `config.apis` works, too",
+        check="""
+config = bus.client.config
+assert config.api() is config.apis()["default"] is config.apis["default"]
+""",
+    ),
+    Form(
+        kind="configuration",
+        old="`load_config(from_file=, quiet=)`",
+        here="`config_file`; both work, one at a time. Nothing is logged in any case",
+        check="""
+with pytest.raises(lightbus.InvalidConfiguration, match="no configuration file none.yaml"):
+    lightbus.load_config(from_file="none.yaml", quiet=True)
+with pytest.raises(lightbus.InvalidConfiguration, match="Give config_file"):
+    lightbus.load_config(from_file="none.yaml", config_file="other.yaml")
+""",
+    ),
+    Form(
         kind="mock",
         old="`mockRpcCall`, `mockEventFiring`, `assertEventFired`, `assertEventNotFired`, `assertRpcCalled`, "
         "`assertRpcNotCalled`, `getEventMessages`, `getRpcMessages`, `eventNamesFired`, `rpcNamesCalled`",
@@ -96,6 +149,34 @@ with bus_mocker(bus) as mock:
     assert [message.procedure_name for message in mock.getRpcMessages("auth.check")] == ["check"]
     assert (mock.rpcNamesCalled, mock.eventNamesFired) == (["auth.check"], ["auth.seen"])
     assert len(mock.getEventMessages()) == 1
+""",
+    ),
+    Form(
+        kind="mock",
+        old="`mockRpcCall(full_rpc_name=, result=, error=, trace=)`, `assertEventFired(full_event_name=)` and so on",
+        here="the same. What else a result's message has (`id`, `native_id`, ...) is refused: the mock makes it",
+        check="""
+from lightbus.utilities.testing import bus_mocker
+with bus_mocker(bus) as mock:
+    mock.mockRpcCall(full_rpc_name="auth.check", result="no database", error=True, trace="line 7")
+    with pytest.raises(lightbus.LightbusWorkerError, match="no database") as failure:
+        bus.auth.check()
+    assert failure.value.trace == "line 7"
+    mock.mockRpcCall("auth.check", result=ValueError("odd"), error=True)
+    with pytest.raises(lightbus.LightbusWorkerError, match="odd"):
+        bus.auth.check()
+    mock.mockEventFiring(full_event_name="auth.seen")
+    bus.auth.seen.fire()
+    mock.assertEventFired(full_event_name="auth.seen", times=1)
+    mock.assertEventNotFired(full_event_name="auth.other")
+    mock.assertRpcCalled(full_rpc_name="auth.check", times=2)
+    mock.assertRpcNotCalled(full_rpc_name="auth.other")
+    assert len(mock.getEventMessages(full_event_name="auth.seen")) == 1
+    assert len(mock.getRpcMessages(full_rpc_name="auth.check")) == 2
+    with pytest.raises(lightbus.UnsupportedUse, match="native_id.*It has: name, result, error, trace"):
+        mock.mockRpcCall("auth.check", result=True, native_id="1")
+    with pytest.raises(TypeError, match="name and full_rpc_name"):
+        mock.mockRpcCall(name="auth.check", full_rpc_name="auth.check")
 """,
     ),
     Form(
