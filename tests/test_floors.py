@@ -298,7 +298,6 @@ SEEN_BY_TYPES_ONLY: dict[str, int] = {
     "lightbus.cli.commands.rate": 2,
     "lightbus.cli.commands.run": 1,
     "lightbus.cli.commands.shell": 1,
-    "lightbus.cli.commands.top": 1,
     "lightbus.cli.demo_services.lines": 1,
     "lightbus.cli.demo_services.observer": 2,
     "lightbus.cli.support.acks": 1,

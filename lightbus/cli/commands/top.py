@@ -9,25 +9,22 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import click
+from rich.console import RenderableType
+from rich.live import Live
 
 from ...exceptions import UnsupportedUse
 from ..support.connection import Connection, asked_to_end, on_bus, passes
-from ..support.loads import COLUMNS, GROUP_COLUMNS, GroupLag, Load, Reading, lags, loads, ordered
+from ..support.loads import GroupLag, Reading, lags, loads
 from ..support.options import ClientOptions, client_options
-from ..support.output import number, table
+from ..support.procedure_loads import procedure_loads
 from ..support.publishers import ask_each
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from ..support.top_screen import Rows, drawn
+from ..support.top_view import SORTS, TopView
 
 __all__ = ["top"]
-
-SORTS = {"s": "service", "c": "calls", "p": "p99", "e": "errors", "v": "events", "l": "lag"}
-"""Key -> what the rows are sorted by; all but the service from the greatest down."""
 
 GROUPS_EVERY = 2.0
 """Seconds between two questions after the groups at least: to count what a group has still to do takes a publisher
@@ -36,31 +33,31 @@ some milliseconds where that is much."""
 LOOK_EVERY = 0.2
 """Seconds after which a signal to end is obeyed."""
 
-QUIT = ("q", "\x1b", "\x03")
-"""q, Escape, and Ctrl-C where the terminal passes it on as a key."""
-
 
 @click.command()
 @click.option("--interval", "-i", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True, help="Seconds.")
 @click.option("--sort", type=click.Choice([*SORTS.values()]), default="calls", show_default=True, help="Sort by this.")
+@click.option("--procedures", is_flag=True, help="Show each procedure instead of each worker.")
+@click.option("--only", default="", metavar="NAME", help="Only what has this in its name; * stands for anything.")
 @click.option("--count", "-n", type=click.IntRange(1), metavar="N", help="End after so many readings.")
 @client_options
-def top(options: ClientOptions, interval: float, sort: str, count: int | None) -> None:
+def top(options: ClientOptions, interval: float, sort: str, procedures: bool, only: str, count: int | None) -> None:
     """Show live what the workers do: calls, latency, errors, queues, events, lag; and how far groups are behind.
 
-    Keys: s service, c calls, p p99, e errors, v events, l lag sort; q quits. P50 and P99 are those of the slowest
-    procedure. A worker's LAG is what waits for a listener in it, a group's what publishers keep for it. With --json:
-    one object per worker, or group, and reading.
+    Keys: s service, c calls, p p99, e errors, v events, l lag sort; r shows procedures or workers, / only some; q
+    quits. P50 and P99 are those of the slowest procedure, or worker. A worker's LAG is what waits for a listener in
+    it, a group's what publishers keep for it. With --json: one object per worker, or procedure, or group, and reading.
     """
     if not options.as_json and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise click.UsageError("top draws on a terminal, and this is none. Use --json, with --count.")
-    on_bus(options, lambda bus: _watch(bus, interval, sort, count))
+    view = TopView(sort=sort, by_procedure=procedures, only=only)
+    on_bus(options, lambda bus: _watch(bus, view, interval, count))
 
 
-async def _watch(bus: Connection, interval: float, sort: str, count: int | None) -> None:
+async def _watch(bus: Connection, view: TopView, interval: float, count: int | None) -> None:
     done = asked_to_end()
     await bus.look_around()
-    screen = _Stream(bus, done) if bus.output.as_json else _Screen(bus, sort, done)
+    screen = _Stream(bus, view, done) if bus.output.as_json else _Screen(bus, view, done)
     before: dict[str, Reading] = {}
     number_of = 0
     groups: list[GroupLag] = []
@@ -72,7 +69,7 @@ async def _watch(bus: Connection, interval: float, sort: str, count: int | None)
                 groups, groups_at = await _read_groups(bus), time.monotonic()
             if before:
                 number_of += 1
-                screen.show(loads(before, now.values()), groups)
+                screen.show(Rows(loads(before, now.values()), procedure_loads(before, now.values()), groups))
             before = now
             if count is None or number_of < count:
                 await screen.wait(interval)
@@ -91,10 +88,11 @@ async def _read_groups(bus: Connection) -> list[GroupLag]:
 
 
 class _Stream:
-    """What programs read: an object for each worker and reading."""
+    """What programs read: an object for each worker, or procedure, and reading."""
 
-    def __init__(self, bus: Connection, done: asyncio.Event) -> None:
+    def __init__(self, bus: Connection, view: TopView, done: asyncio.Event) -> None:
         self._bus = bus
+        self._view = view
         self._done = done
 
     @property
@@ -106,10 +104,11 @@ class _Stream:
     def open(self) -> Iterator[None]:
         yield
 
-    def show(self, rows: Sequence[Load], groups: Sequence[GroupLag]) -> None:
+    def show(self, rows: Rows) -> None:
         at = time.time()
-        for fields in [*(row.fields() for row in rows), *(group.fields() for group in groups)]:
-            self._bus.output.record({"at": at, **fields})
+        which = rows.procedures_shown(self._view) if self._view.by_procedure else rows.workers_shown(self._view)
+        for row in (*which, *rows.groups_shown(self._view)):
+            self._bus.output.record({"at": at, **row.fields()})
 
     async def wait(self, seconds: float) -> None:
         await passes(self._done, seconds)
@@ -118,12 +117,11 @@ class _Stream:
 class _Screen:
     """The terminal: the alternate screen, and keys that are read one by one."""
 
-    def __init__(self, bus: Connection, sort: str, done: asyncio.Event) -> None:
+    def __init__(self, bus: Connection, view: TopView, done: asyncio.Event) -> None:
         self._done = done
         self._bus = bus
-        self._sort = sort
-        self._rows: Sequence[Load] = ()
-        self._groups: Sequence[GroupLag] = ()
+        self._view = view
+        self._rows = Rows([], [], [])
         self._key = asyncio.Event()
 
     @property
@@ -134,8 +132,6 @@ class _Screen:
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
         """Take the screen over, and give it back as it was."""
-        from rich.live import Live
-
         descriptor = sys.stdin.fileno()
         try:
             before = termios.tcgetattr(descriptor)
@@ -153,14 +149,13 @@ class _Screen:
             loop.remove_reader(descriptor)
             termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
-    def show(self, rows: Sequence[Load], groups: Sequence[GroupLag]) -> None:
+    def show(self, rows: Rows) -> None:
         """Draw new rows."""
         self._rows = rows
-        self._groups = groups
         self._live.update(self._drawn(), refresh=True)
 
     async def wait(self, seconds: float) -> None:
-        """Return after so many seconds, or at once when it is over; a key that sorts is obeyed meanwhile."""
+        """Return after so many seconds, or at once when it is over; keys are obeyed meanwhile."""
         end = time.monotonic() + seconds
         while not self.over and (left := end - time.monotonic()) > 0:
             self._key.clear()
@@ -169,35 +164,10 @@ class _Screen:
                 self._live.update(self._drawn(), refresh=True)
 
     def _on_keys(self, descriptor: int) -> None:
-        pressed = os.read(descriptor, 64).decode(errors="ignore")
-        if not pressed or pressed in QUIT or "q" in pressed:
+        self._view.press(os.read(descriptor, 64).decode(errors="ignore"))
+        if self._view.over:
             self._done.set()
-        for key in pressed:
-            self._sort = SORTS.get(key, self._sort)
         self._key.set()
 
     def _drawn(self) -> RenderableType:
-        from rich.console import Group
-        from rich.text import Text
-
-        rows = ordered(self._rows, self._sort)
-        width, height = self._bus.output.console.size
-        calls, events = (sum(getattr(row, name) for row in rows) for name in ("calls", "events"))
-        head = f"bus {self._bus.name}: {len(rows)} workers, {number(round(calls, 1))} calls/s, "
-        head += f"{number(round(events, 1))} events/s"
-        if self._groups:
-            head += f", {len(self._groups)} groups, lag {number(sum(group.lag for group in self._groups))}"
-        keys = f"by {self._sort}: {', '.join(f'{key} {name}' for key, name in SORTS.items())}; q quits"
-        # Of the lines between head and keys a third is for the groups, each table with a line of its own as its head.
-        groups = self._groups[: max(1, (height - 4) // 3)]
-        room = max(1, height - 5 - len(groups)) if groups else max(1, height - 4)
-        shown, _ = table(COLUMNS, [row.row() for row in rows[:room]], width)
-        more = [Text(f"and {len(rows) - room} more", style="dim")] if len(rows) > room else []
-        lags, _ = table(GROUP_COLUMNS, [group.row() for group in groups], width)
-        return Group(
-            Text(head, style="bold", no_wrap=True, overflow="ellipsis"),
-            shown,
-            *more,
-            *([lags] if groups else []),
-            Text(keys, style="dim", no_wrap=True, overflow="ellipsis"),
-        )
+        return drawn(self._rows, self._view, bus=self._bus.name, size=self._bus.output.console.size)

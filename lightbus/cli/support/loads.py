@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
 
 from ...core.peers import Peer
 from .output import Cell, Column, duration, number
 
-__all__ = ["COLUMNS", "GROUP_COLUMNS", "GroupLag", "Load", "Reading", "lags", "loads", "ordered"]
+__all__ = [
+    "COLUMNS",
+    "GROUP_COLUMNS",
+    "GroupLag",
+    "Load",
+    "Reading",
+    "lags",
+    "loads",
+    "marked",
+    "ordered",
+    "worker_table",
+]
 
 COLUMNS = (
     Column(title="SERVICE"),
-    Column(title="PROCESS", optional=2),
-    Column(title="HOST", optional=3),
+    Column(title="PROCESS", optional=4),
+    Column(title="HOST", optional=5),
     Column(title="CALLS/S", right=True),
-    Column(title="P50", right=True, optional=1),
+    Column(title="P50", right=True, optional=3),
     Column(title="P99", right=True),
     Column(title="ERR/S", right=True),
-    Column(title="RUN", right=True),
+    Column(title="RUN", right=True, optional=2),
     Column(title="QUEUE", right=True),
-    Column(title="EV/S", right=True),
+    Column(title="EV/S", right=True, optional=1),
     Column(title="LAG", right=True),
 )
 
@@ -54,6 +66,7 @@ class Load:
     One row.
 
     Attributes:
+        instance: tells two apart whose service and process are called alike.
         calls, errors, events: per second; events are those published and those handled.
         p50, p99: seconds, of the procedure in which the latest calls were slowest; None where none was called.
         running, queued: calls at the moment.
@@ -63,6 +76,7 @@ class Load:
 
     service: str
     process: str
+    instance: str
     host: str
     calls: float
     errors: float
@@ -77,12 +91,26 @@ class Load:
         """Return it as `--json` has it."""
         return {"type": "worker", **{name: getattr(self, name) for name in self.__slots__}}
 
-    def row(self) -> list[str]:
-        """Return it as the table has it, in the order of `COLUMNS`."""
-        times = duration(self.p50) or "-", duration(self.p99) or "-"
-        counts = self.running, self.queued
-        rates = number(round(self.errors, 1)), *map(number, counts), number(round(self.events, 1))
-        return [self.service, self.process, self.host, number(round(self.calls, 1)), *times, *rates, number(self.lag)]
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return what it can be found by."""
+        return self.service, self.process, self.instance, self.host
+
+    def row(self, *, with_instance: bool = False) -> list[Cell]:
+        """Return it as the table has it, in the order of `COLUMNS`; its process with the beginning of its id."""
+        return [
+            self.service,
+            f"{self.process} {self.instance[:4]}…" if with_instance else self.process,
+            self.host,
+            number(round(self.calls, 1)),
+            duration(self.p50) or "-",
+            duration(self.p99) or "-",
+            marked(number(round(self.errors, 1)), self.errors, "red"),
+            number(self.running),
+            marked(number(self.queued), self.queued, "yellow"),
+            number(round(self.events, 1)),
+            marked(number(self.lag), self.lag, "yellow"),
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +130,11 @@ class GroupLag:
     members: int
     publishers: int
     lag: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return what it can be found by."""
+        return self.group, self.api
 
     def fields(self) -> dict[str, Any]:
         """Return it as `--json` has it."""
@@ -150,6 +183,7 @@ def _load(before: Reading | None, now: Reading) -> Load:
     return Load(
         service=announcement.service,
         process=announcement.process,
+        instance=announcement.instance,
         host=announcement.host,
         calls=rate(("procedures", "calls")),
         errors=rate(("procedures", "errors"), ("listeners", "failed")),
@@ -162,8 +196,32 @@ def _load(before: Reading | None, now: Reading) -> Load:
     )
 
 
-def ordered(rows: Iterable[Load], sort: str) -> list[Load]:
-    """Return rows in the order that is asked for."""
+def marked(text: str, value: float, style: str) -> Cell:
+    """Return a cell that stands out where its value is more than nothing."""
+    return (text, style) if value else text
+
+
+def worker_table(rows: Sequence[Load]) -> tuple[list[Column], list[list[Cell]]]:
+    """Return the columns and cells of rows, so that each can be told apart from all others on any width."""
+    services = Counter(row.service for row in rows)
+    processes = Counter((row.service, row.process) for row in rows)
+    is_several = any(count > 1 for count in services.values())
+    columns = [replace(each, optional=0) if is_several and each.title == "PROCESS" else each for each in COLUMNS]
+    return columns, [row.row(with_instance=processes[row.service, row.process] > 1) for row in rows]
+
+
+class Named(Protocol):
+    """A row that has names."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+
+R = TypeVar("R", bound=Named)
+
+
+def ordered(rows: Iterable[R], sort: str) -> list[R]:
+    """Return rows in the order that is asked for: by their names, or those first that have the most of something."""
     if sort == "service":
-        return sorted(rows, key=lambda row: (row.service, row.process))
-    return sorted(rows, key=lambda row: (-(getattr(row, sort) or 0), row.service, row.process))
+        return sorted(rows, key=lambda row: row.names)
+    return sorted(rows, key=lambda row: (-(getattr(row, sort, 0) or 0), row.names))

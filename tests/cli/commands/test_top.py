@@ -49,8 +49,13 @@ def test_screen(commands: Commands, tmp_path: Path, columns: int) -> None:
         [group] = [line for line in frame if line.startswith("GROUP ")]
         assert group.split() == [column.title for column in GROUP_COLUMNS]
         assert any(re.fullmatch(r"shop-greeter +auth +1 +1 +0", line) for line in frame)
-        assert any("by calls: s service, c calls" in line and "q quits" in line for line in frame)
+        assert "by calls: s service, c calls" in "\n".join(frame)
+        assert "q quits" in "\n".join(frame)
         terminal.press("s")
         terminal.wait_for("by service: ")
+        terminal.press("/uth\r")
+        assert not any(line.startswith("shop ") for line in terminal.wait_for("only 'uth'"))
+        terminal.press("r")
+        terminal.wait_for("^PROCEDURE ")
         terminal.press("q")
         assert terminal.wait() == 0

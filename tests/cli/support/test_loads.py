@@ -36,10 +36,11 @@ def test_rates() -> None:
     now = Reading(peer=peer(), at=12.0, stats=stats(150, 3, 14, 16))
     [load] = loads({peer().instance: before}, [now])
     assert load == Load(
-        service="auth", process="one", host="h",
+        service="auth", process="one", instance=peer().instance, host="h",
         calls=25.0, errors=1.0, events=5.0, p50=0.1, p99=0.4, running=3, queued=7, lag=5,
     )  # fmt: skip
-    assert load.row() == ["auth", "one", "h", "25", "100.0 ms", "400.0 ms", "1", "3", "7", "5", "5"]
+    counts = [("1", "red"), "3", ("7", "yellow"), "5", ("5", "yellow")]
+    assert load.row() == ["auth", "one", "h", "25", "100.0 ms", "400.0 ms", *counts]
     assert len(load.row()) == len(COLUMNS)
 
 
