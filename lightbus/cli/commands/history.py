@@ -58,7 +58,8 @@ class _History:
         self._wanted = wanted
         self._since, self._until = between
         self._internal = internal or wanted.pattern.startswith("internal")
-        self._journals = Journals(bus)
+        api, event = wanted.names
+        self._journals = Journals(bus, api=api, event=event)
 
     async def run(self, limit: int) -> int:
         """Show the latest; return the exit code."""

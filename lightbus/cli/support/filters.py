@@ -16,6 +16,8 @@ from .json_path import JsonSearch, parse_search
 
 __all__ = ["MessageFilter", "filter_options"]
 
+_WILD = {*"*?[]"}
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -34,6 +36,20 @@ class MessageFilter:
     pattern: str = "*"
     where: tuple[JsonSearch, ...] = ()
     sender: str = ""
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """
+        Return patterns of API and event that hold for all that is wanted, and for as little else as can be said.
+
+        Publishers are asked by them, so that they send no events that are not shown.
+        """
+        first = next((n for n, character in enumerate(self.pattern) if character in _WILD), None)
+        api, _, event = self.pattern.rpartition(".")
+        if first is not None:
+            # What stands before the first wildcard begins the API as far as its last dot: members have none.
+            api = self.pattern[:first].rpartition(".")[0] + "*"
+        return api or "*", "*" if not event or _WILD & {*event} else event
 
     def wants(self, bus: Connection, name: str, kwargs: Any, *, sender: str, service: str = "") -> bool:
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -74,3 +75,35 @@ def test_as_options() -> None:
     assert run(command, ["--where", "a>1", "--where", "b", "--from", "auth"]).exit_code == 0
     assert given == [MessageFilter(where=(parse_search("a>1"), parse_search("b")), sender="auth")]
     assert run(command, ["--where", "=1"]).exit_code == 2
+
+
+NAMES = ["shop.paid", "shop.orders.paid", "shop.orders.placed", "shopping.paid", "a[b].c", "auth.paid"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("*", ("*", "*")),
+        ("", ("*", "*")),
+        ("shop", ("*", "shop")),
+        ("shop.paid", ("shop", "paid")),
+        ("shop.orders.paid", ("shop.orders", "paid")),
+        ("shop.*", ("shop*", "*")),
+        ("shop.orders.p*", ("shop.orders*", "*")),
+        ("sho*.paid", ("*", "paid")),
+        ("*.paid", ("*", "paid")),
+        ("shop.*.paid", ("shop*", "paid")),
+        ("shop?paid", ("*", "*")),
+        ("shop[.x]paid", ("*", "*")),
+        ("shop.[op]*", ("shop*", "*")),
+    ],
+)
+def test_what_publishers_are_asked_for(pattern: str, names: tuple[str, str]) -> None:
+    """No less than what is wanted, and as little else as API and event can say."""
+    wanted = MessageFilter(pattern=pattern)
+    assert wanted.names == names
+    api, event = names
+    for name in NAMES:
+        if fnmatchcase(name, pattern):
+            assert fnmatchcase(name.rpartition(".")[0], api)
+            assert fnmatchcase(name.rpartition(".")[2], event)
