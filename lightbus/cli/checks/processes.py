@@ -66,12 +66,19 @@ async def check_peers(examination: Examination) -> AsyncIterator[Finding]:
         yield Finding(level=Level.OK, check="peers", text=text)
 
 
+HANGS = (
+    "Its sockets are there: its process hangs, or was stopped (state T in `ps`; `kill -CONT` lets it go on). `ss -xlp` "
+    "shows which it is. If it stays so, end it and start it again: the events that it keeps are on disk."
+)
+"""What to do about one of this host that does not answer. One that was killed is told of as such."""
+
+
 def _silent(sighting: Sighting, places: Places | None) -> Finding:
     text = f"{sighting.peer.announcement} is announced, and does not answer ({sighting.state})."
     remedy = "Has it ended, or does a firewall keep its TCP ports from this host?"
     if places is not None:
         why = places.why_not(sighting.peer.instance, sighting.peer.announcement.directory)
-        remedy = f"{why[0].upper()}{why[1:]}." if why else "Has it ended, or was it stopped?"
+        remedy = f"{why[0].upper()}{why[1:]}." if why else HANGS
     if sighting.state == "draining":
         return Finding(level=Level.OK, check="peers", text=f"{sighting.peer.announcement} is shutting down.")
     if sighting.state == "refused":

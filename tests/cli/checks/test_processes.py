@@ -57,3 +57,16 @@ def test_a_worker_that_was_killed(commands: Commands, surroundings: Surroundings
     error = commands.run("lag", code=3).stderr
     assert "Nobody is on the bus" in error
     assert error.count("has ended without a goodbye") == 2
+
+
+def test_a_worker_that_was_stopped(commands: Commands) -> None:
+    """It is there and does not answer: doctor says how to tell which process it is, and what to do."""
+    worker = commands.serve("auth")
+    worker.wait_for_line("Ready")
+    worker.signal(signal.SIGSTOP)
+    try:
+        [found] = [each for each in commands.json("doctor", code=2) if each["level"] == "error"]
+    finally:
+        worker.signal(signal.SIGCONT)
+    assert "is announced, and does not answer" in found["text"]
+    assert "kill -CONT" in found["remedy"]
