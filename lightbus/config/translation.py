@@ -17,6 +17,13 @@ logger = logging.getLogger("lightbus.config")
 
 _BROKER_KEYS = ("rpc_transport", "result_transport", "event_transport", "schema_transport")
 
+_NO_BROKER = {
+    "debug": "only logged what it was given: here calls are made and events fired",
+    "direct": "stayed in the process: here other processes are reached, too",
+    "transactional": "fired events with the transaction of a database: here the outbox does (docs/outbox.md)",
+}
+"""Transports of 1.x whose users would miss something: what they did."""
+
 
 def translate(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
     """
@@ -51,7 +58,19 @@ def _without_transports(values: Mapping[str, Any], origin: str) -> dict[str, Any
         logger.warning(
             "Ignored in %s: %s. This Lightbus needs no broker; remove these keys.", origin, ", ".join(ignored)
         )
+        _warn_of_missed(values, origin)
     return kept
+
+
+def _warn_of_missed(values: Mapping[str, Any], origin: str) -> None:
+    """Say which of the transports left out did what nothing here does in their place."""
+    apis = values.get("apis")
+    for name, api in apis.items() if isinstance(apis, Mapping) else ():
+        for key in _BROKER_KEYS:
+            transport = api.get(key) if isinstance(api, Mapping) else None
+            for kind in transport if isinstance(transport, Mapping) else ():
+                if kind in _NO_BROKER:
+                    logger.warning("apis.%s.%s in %s: %s %s.", name, key, origin, kind, _NO_BROKER[kind])
 
 
 def _without(section: Any, keys: tuple[str, ...], path: str, ignored: list[str]) -> Any:

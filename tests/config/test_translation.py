@@ -61,3 +61,18 @@ def test_rest_is_passed_on(values: dict[str, Any], caplog: pytest.LogCaptureFixt
     """What has no other spelling is passed on as it is, also what is wrong; nothing is logged."""
     assert translate(values, "the file") == values
     assert caplog.records == []
+
+
+def test_transports_that_did_something_else_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    """Redis is not missed; what kept events in the process, or with a transaction, is, and each says so."""
+    transports = {"rpc_transport": {"redis": {}}, "event_transport": {"transactional": {"child_transport": {}}}}
+    translate(
+        {"apis": {"shop": transports, "auth": {"rpc_transport": {"debug": {}}}, "odd": None}}, "the file bus.yaml"
+    )
+    _, *told = [record.getMessage() for record in caplog.records]
+    assert told == [
+        "apis.shop.event_transport in the file bus.yaml: transactional fired events with the transaction of a "
+        "database: here the outbox does (docs/outbox.md).",
+        "apis.auth.rpc_transport in the file bus.yaml: debug only logged what it was given: here calls are made and "
+        "events fired.",
+    ]
