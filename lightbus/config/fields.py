@@ -6,6 +6,7 @@ clause; `problems` puts key and origin in front.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -16,6 +17,7 @@ from . import names
 from .keys import parse_keys
 
 __all__ = [
+    "SRV_SCHEME",
     "Addresses",
     "BusKeys",
     "BusName",
@@ -32,6 +34,10 @@ __all__ = [
 ]
 
 _BUS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+SRV_SCHEME = "srv+lightbus://"
+"""Before the name of peers that an SRV record leads to."""
+
+_SRV_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9.])?")
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+(%\w+)?\]|[^\s:/@\[\]]+):(\d{1,5})")
 
 
@@ -71,11 +77,29 @@ def _peer(value: str) -> str:
     """Return the ZeroMQ endpoint of a peer as people write it: `"10.0.0.7:5570"` becomes `"tcp://10.0.0.7:5570"`."""
     if value.startswith("ipc:///") and len(value) > len("ipc:///") and value.isprintable():
         return value
+    if value.startswith(SRV_SCHEME):
+        return _service(value)
     address = value.removeprefix("tcp://")
     match = _HOST_AND_PORT.fullmatch(address)
     if match is None or not 0 < int(match[3]) < 65536:
         raise ValueError(f"must be host:port (as in 10.0.0.7:5570), tcp://host:port or ipc:///path, not {value!r}")
     return f"tcp://{address}"
+
+
+def _service(value: str) -> str:
+    """Return peers that are named by an SRV record, which has the ports."""
+    name = value.removeprefix(SRV_SCHEME)
+    if not _SRV_NAME.fullmatch(name) or ".." in name:
+        raise ValueError(
+            f"must be srv+lightbus://name, without a port, which the SRV record has, not {value!r}. The name is that "
+            "of a record (_rpc._tcp.auth.example), or what comes after _lightbus._tcp. in one (auth.example)"
+        )
+    if importlib.util.find_spec("dns") is None:
+        raise ValueError(
+            f"is {value!r}, and SRV records need the package dnspython: pip install 'lightbus[srv]'. Without it, name "
+            "hosts: host:port"
+        )
+    return value
 
 
 def _bus_keys(value: Any) -> tuple[SecretStr, ...]:

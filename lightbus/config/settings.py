@@ -164,7 +164,10 @@ class DiscoverySettings(Settings):
         "lightbus_discovery.",
     )
     mdns: bool = Field(default=True, description="false: the same as the backend none.")
-    peers: Peers = Field(default=[], description="Peers to connect to in any case: host:port or ipc:///path.")
+    peers: Peers = Field(
+        default=[],
+        description="Peers to connect to in any case: host:port, srv+lightbus://name (an SRV record) or ipc:///path.",
+    )
     wait: Wait = Field(default=1.0, description="Seconds to wait for an API that nobody advertises.")
 
     @model_validator(mode="after")

@@ -19,6 +19,7 @@ from ..membership.lookup import Lookup
 from ..membership.own_announcement import OwnAnnouncement
 from ..membership.peer_changes import PeerChanges
 from ..membership.peer_links import LinksUser, PeerLinks
+from ..membership.seeds import FixedPeer
 from ..ports.discovery import Discovery
 from ..ports.transport import Endpoints, Transport
 from ..wire.announcement import Announcement
@@ -170,8 +171,8 @@ class Node:
         seeds = self.peers.dialler.describe_seeds()
         return ", ".join(filter(None, [f"bus '{self.identity.bus}'", self._looked(), seeds]))
 
-    def fixed_peers(self) -> dict[str, bool]:
-        """Return the endpoints of the fixed peers, and whether each answers."""
+    def fixed_peers(self) -> list[FixedPeer]:
+        """Return how each fixed peer does."""
         return self.peers.dialler.fixed_peers()
 
     # What discovery says

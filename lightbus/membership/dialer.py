@@ -12,9 +12,10 @@ from itertools import groupby
 from typing import Protocol
 
 from ..adapters.host.descriptors import descriptor_limit, descriptors_left
-from ..core.registry import Peer, Registry, Source, retry_delay
+from ..core.registry import Peer, Registry, Source
 from ..ports.transport import MOST_ENDPOINTS, Addressing, Transport
 from .link import Dial, Link, LinkUser
+from .seeds import FixedPeer, Seeds
 
 __all__ = ["EVERYTHING", "EXCHANGE_PARTNERS", "MAX_DIALS", "DialUser", "Dialler"]
 
@@ -47,9 +48,6 @@ waits for them.
 WARN_EVERY = 600.0
 """Seconds between two warnings that no further peer can be connected to."""
 
-WARN_AFTER = 3
-"""Failures of a fixed peer after which somebody is told: it may be starting just as we are, or be ourselves."""
-
 
 class DialUser(LinkUser, Protocol):
     """Who is told how attempts end: the node. It hears of a success as the user of the link."""
@@ -62,21 +60,6 @@ class DialUser(LinkUser, Protocol):
 
     def attempt_is_over(self) -> None:
         """An attempt ended, one way or the other."""
-
-
-class _Seed:
-    """A fixed peer of the settings: an address, behind which somebody is or not."""
-
-    __slots__ = ("endpoint", "failures", "instance", "is_ourselves", "refusal", "retry_at")
-
-    def __init__(self, endpoint: str) -> None:
-        self.endpoint = endpoint
-        self.failures = 0
-        self.instance = ""
-        self.is_ourselves = False
-        self.refusal = ""
-        """Why it does not let us in; empty where it does, or is not there."""
-        self.retry_at = 0.0
 
 
 class Dialler:
@@ -112,7 +95,7 @@ class Dialler:
         self._registry = registry
         self._links = links
         self._wanted = wanted
-        self._seeds = [_Seed(endpoint) for endpoint in seeds]
+        self._seeds = Seeds(seeds, self._seeds_were_looked_up, lambda: time.monotonic())
         self._addressing = addressing
         self._fingerprints = fingerprints
         self._addresses_tried = min(MAX_ADDRESSES_TRIED, max(MOST_ENDPOINTS, descriptor_limit() // LIMIT_SHARE))
@@ -127,10 +110,7 @@ class Dialler:
 
     def dial_due(self, now: float) -> None:
         """Try whoever may be tried now, as far as there is room; those that failed before come last."""
-        for seed in self._seeds:
-            if not seed.instance and not seed.is_ourselves and seed.retry_at <= now:
-                fingerprint = self._fingerprints[seed.failures % len(self._fingerprints)]
-                self._dial(seed.endpoint, "", [seed.endpoint], fingerprint)
+        self._dial_seeds(now)
         while self._to_confirm and self._has_room():
             self.dial(self._to_confirm.pop())
         if (due := self._registry.due(now)) and self._has_room():
@@ -182,45 +162,38 @@ class Dialler:
 
     def may_find(self, api: str) -> bool:
         """Return whether an attempt is on its way at somebody who may advertise an API."""
+        if self._seeds.are_looked_up(time.monotonic()):
+            return True
         return any(self._may_advertise(api, dial) for dial in self._dials.values())
 
     def has_untried_seed(self) -> bool:
         """Return whether a fixed peer was neither reached nor failed so far."""
-        return any(not seed.instance and not seed.is_ourselves and not seed.failures for seed in self._seeds)
+        return self._seeds.has_untried(time.monotonic())
 
     def linked(self, link: Link, *, ourselves: bool = False) -> None:
         """Record that a peer answered: a fixed peer that it is need not be tried any more."""
-        for seed in self._seeds:
-            if seed.endpoint == link.endpoint:
-                seed.instance, seed.failures, seed.is_ourselves = link.instance, 0, ourselves
-                seed.refusal = ""
+        self._seeds.linked(link.endpoint, link.instance, ourselves=ourselves)
 
     def unlinked(self, instance: str) -> None:
         """Record that a connection ended: a fixed peer that it was is tried again."""
-        for seed in self._seeds:
-            if seed.instance == instance:
-                seed.instance, seed.retry_at = "", time.monotonic() + retry_delay(1)
+        self._seeds.unlinked(instance, time.monotonic())
 
     def describe_seeds(self) -> str:
         """Return how the fixed peers do, for a message; empty where there are none."""
-        if not self._seeds:
-            return ""
-        answering = sum(bool(seed.instance) for seed in self._seeds)
-        return f"{answering} of {len(self._seeds)} fixed peers answer"
+        return self._seeds.describe()
 
     def refusals(self) -> list[str]:
         """Return a clause about each fixed peer that does not let us in; none where one does, which tells of all."""
-        if any(seed.instance for seed in self._seeds):
-            return []
-        return [f"the fixed peer {seed.endpoint} {seed.refusal}" for seed in self._seeds if seed.refusal]
+        return self._seeds.refusals()
 
-    def fixed_peers(self) -> dict[str, bool]:
-        """Return the endpoints of the fixed peers, and whether each answers."""
-        return {seed.endpoint: bool(seed.instance) or seed.is_ourselves for seed in self._seeds}
+    def fixed_peers(self) -> list[FixedPeer]:
+        """Return how each fixed peer does."""
+        return self._seeds.report()
 
     def close(self) -> None:
         """Give up all attempts, and begin none."""
         self._closed = True
+        self._seeds.close()
         for dial in self._dials.values():
             dial.close()
         self._dials.clear()
@@ -228,6 +201,7 @@ class Dialler:
     def abandon(self) -> None:
         """Give up all attempts of a loop that is closed."""
         self._closed = True
+        self._seeds.close()
         for dial in self._dials.values():
             dial.abandon()
         self._dials.clear()
@@ -277,7 +251,16 @@ class Dialler:
         if dial.target:
             peer = self._registry.peers.get(dial.target)
             return peer is None or peer.advertises(api) is not False
-        return all(seed.failures < len(self._fingerprints) for seed in self._seeds_at(dial.endpoints))
+        return all(address.failures < len(self._fingerprints) for address in self._seeds.at(dial.endpoints))
+
+    def _dial_seeds(self, now: float) -> None:
+        for address in self._seeds.due(now):
+            fingerprint = self._fingerprints[address.failures % len(self._fingerprints)]
+            self._dial(address.endpoint, "", [address.endpoint], fingerprint)
+
+    def _seeds_were_looked_up(self) -> None:
+        self._dial_seeds(time.monotonic())
+        self._user.attempt_is_over()  # whoever waits for one may have another one to wait for
 
     def _dial(self, key: str, target: str, endpoints: Sequence[str], fingerprint: str) -> None:
         if key not in self._dials and not self._closed:
@@ -288,26 +271,14 @@ class Dialler:
     def _dialled(self, dial: Dial, link: Link | None, reason: str, refused: bool) -> None:
         self._dials.pop(dial.target or dial.endpoints[0], None)
         if link is None:
-            self._note_seed_failure(dial, reason)
+            keys = len(self._fingerprints)
+            self._seeds.failed(dial.endpoints, time.monotonic(), reason, denied=dial.denied, keys=keys)
             if dial.target and dial.denied:
                 self._user.denied(dial.target, reason)
             elif dial.target:
                 certain = refused and all(map(self._addressing.is_certain, dial.endpoints))
                 self._user.unreachable(dial.target, reason, refused=certain)
         self._user.attempt_is_over()
-
-    def _note_seed_failure(self, dial: Dial, reason: str) -> None:
-        for seed in self._seeds_at(dial.endpoints):
-            seed.failures += 1
-            # While one key replaces another the next of ours may be the right one: no pause before all were tried.
-            rounds = seed.failures // len(self._fingerprints)
-            seed.retry_at = time.monotonic() + (retry_delay(rounds) if rounds else 0.0)
-            seed.refusal = reason if dial.denied else ""
-            log = logger.warning if seed.failures == WARN_AFTER else logger.debug
-            log("The fixed peer %s %s; it goes on being tried", seed.endpoint, reason.rstrip("."))
-
-    def _seeds_at(self, endpoints: Sequence[str]) -> list[_Seed]:
-        return [seed for seed in self._seeds if seed.endpoint in endpoints]
 
 
 def _from_both_ends(peers: list[Peer]) -> list[Peer]:

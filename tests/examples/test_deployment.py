@@ -111,15 +111,16 @@ def test_manifests() -> None:
 
 
 def test_settings_in_the_manifests(tmp_path: Path) -> None:
-    """They are settings that there are, with the ports of the container and a peer for each replica."""
+    """They are settings that there are, with the ports of the container, and the headless service as the seed."""
     file = tmp_path / "lightbus.yaml"
     file.write_text(kind("ConfigMap")["data"]["lightbus.yaml"])
     config = load_config(config_file=file, service_name="auth", environ={})
     [container] = kind("StatefulSet")["spec"]["template"]["spec"]["containers"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert (config.network.rpc_port, config.network.event_port) == (ports["rpc"], ports["events"])
-    replicas = kind("StatefulSet")["spec"]["replicas"]
-    assert list(config.discovery.peers) == [f"tcp://auth-{n}.auth:{ports['rpc']}" for n in range(replicas)]
+    service = kind("Service")
+    assert service["spec"]["clusterIP"] == "None"  # as a text: its name has the addresses of all pods
+    assert list(config.discovery.peers) == [f"tcp://{service['metadata']['name']}:{ports['rpc']}"]
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "lightbus@.service", "kubernetes/auth.yaml"])

@@ -21,9 +21,9 @@ from lightbus.membership.dialer import (
     MAX_ADDRESSES_TRIED,
     MAX_DIALS,
     UNPROVEN_SHARE,
-    WARN_AFTER,
     Dialler,
 )
+from lightbus.membership.seeds import WARN_AFTER, FixedPeer
 from lightbus.ports.transport import MOST_ENDPOINTS
 from lightbus.wire.announcement import Announcement
 
@@ -425,6 +425,19 @@ def test_confirming(place: Place) -> None:
 # --- fixed peers ------------------------------------------------------------------------------------
 
 
+def seen(*answering: str) -> FixedPeer:
+    """Return how the fixed peer does that is given by its address."""
+    return FixedPeer(
+        endpoint=SEED,
+        is_name=False,
+        addresses=(SEED,),
+        answering=answering,
+        lookups=0,
+        failed_lookups=0,
+        problem="",
+    )
+
+
 def test_a_fixed_peer_that_answers(place: Place) -> None:
     """It is tried at its address, by no instance, and once it answered no more; until it is gone, and after a pause."""
     dialler = place.make([SEED])
@@ -432,12 +445,12 @@ def test_a_fixed_peer_that_answers(place: Place) -> None:
     dialler.dial_due(100.0)
     dialler.dial_due(100.0)
     (dial,) = place.dials
-    assert dialler.fixed_peers() == {SEED: False}
+    assert dialler.fixed_peers() == [seen()]
     assert (dial.endpoints, dial.target) == ((SEED,), "")
     dial.succeed()
     link: Any = FakeLink(instance(1), SEED)
     dialler.linked(link)
-    assert (dialler.has_untried_seed(), dialler.fixed_peers()) == (False, {SEED: True})
+    assert (dialler.has_untried_seed(), dialler.fixed_peers()) == (False, [seen(SEED)])
     dialler.dial_due(1000.0)
     assert len(place.dials) == 1
     dialler.unlinked(instance(2))

@@ -6,9 +6,11 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 
+from ...adapters.dns.lookup import lookup_remedy
 from ...adapters.host.places import Places
 from ...core.peers import Peer
 from ...exceptions import LightbusException
+from ...membership.seeds import FixedPeer
 from ..commands.peers import Sighting
 from ..support.catalogue import served_apis
 from ..support.connection import ENDED, Connection
@@ -26,16 +28,26 @@ async def check_seeds(examination: Examination) -> AsyncIterator[Finding]:
     node = examination.bus.client.engine.node
     if node is None:
         return
-    for endpoint, answers in node.fixed_peers().items():
-        if answers:
-            yield Finding(level=Level.OK, check="fixed peers", text=f"{endpoint} answers.")
+    for fixed in node.fixed_peers():
+        text = _how_it_does(fixed)
+        if fixed.answering and not fixed.problem:
+            yield Finding(level=Level.OK, check="fixed peers", text=text)
         else:
-            yield Finding(
-                level=Level.ERROR,
-                check="fixed peers",
-                text=f"{endpoint} does not answer.",
-                remedy=node.addressing.remedy(endpoint),
-            )
+            level = Level.WARNING if fixed.answering else Level.ERROR
+            remedy = lookup_remedy(fixed.endpoint) if fixed.problem else node.addressing.remedy(fixed.endpoint)
+            yield Finding(level=level, check="fixed peers", text=text, remedy=remedy)
+
+
+def _how_it_does(fixed: FixedPeer) -> str:
+    if not fixed.is_name:
+        return f"{fixed.endpoint} {'answers' if fixed.answering else 'does not answer'}."
+    looked = f"looked up {fixed.lookups} times, {fixed.failed_lookups} of them in vain"
+    if not fixed.addresses:
+        return f"{fixed.endpoint} leads nowhere: {fixed.problem or 'it is being looked up'} ({looked})."
+    where = ", ".join(fixed.answering or fixed.addresses)
+    answers = f"answers at {len(fixed.answering)} of" if fixed.answering else "answers at none of"
+    failing = f"; the latest lookup failed: {fixed.problem}" if fixed.problem else ""
+    return f"{fixed.endpoint} {answers} {len(fixed.addresses)} addresses: {where} ({looked}{failing})."
 
 
 async def check_peers(examination: Examination) -> AsyncIterator[Finding]:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lightbus.cli.checks.finding import Finding, Level
+from lightbus.cli.checks.processes import check_seeds
+from lightbus.membership.seeds import FixedPeer
 
 if TYPE_CHECKING:
     from helpers.surroundings import Surroundings
@@ -70,3 +79,55 @@ def test_a_worker_that_was_stopped(commands: Commands) -> None:
         worker.signal(signal.SIGCONT)
     assert "is announced, and does not answer" in found["text"]
     assert "kill -CONT" in found["remedy"]
+
+
+NAMED = FixedPeer(
+    endpoint="tcp://auth.example:1",
+    is_name=True,
+    addresses=("tcp://10.0.0.1:1", "tcp://10.0.0.2:1"),
+    answering=("tcp://10.0.0.2:1",),
+    lookups=4,
+    failed_lookups=1,
+    problem="",
+)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "level", "text", "remedy"),
+    [
+        (NAMED, Level.OK, "answers at 1 of 2 addresses: tcp://10.0.0.2:1 (looked up 4 times, 1 of them in vain).", ""),
+        (
+            replace(NAMED, problem="it fails"),
+            Level.WARNING,
+            "answers at 1 of 2 addresses: tcp://10.0.0.2:1 (looked up 4 times, 1 of them in vain; the latest lookup "
+            "failed: it fails).",
+            "getent ahostsv4 auth.example",
+        ),
+        (
+            replace(NAMED, answering=()),
+            Level.ERROR,
+            "answers at none of 2 addresses: tcp://10.0.0.1:1, tcp://10.0.0.2:1 (looked up 4 times, 1 of them in vain).",
+            "is its port open",
+        ),
+        (
+            replace(NAMED, addresses=(), answering=(), problem="it hangs"),
+            Level.ERROR,
+            "leads nowhere: it hangs (looked up 4 times, 1 of them in vain).",
+            "getent ahostsv4 auth.example",
+        ),
+    ],
+)
+def test_names_of_fixed_peers(fixed: FixedPeer, level: Level, text: str, remedy: str) -> None:
+    """Doctor says where the name of a fixed peer leads, who answers there, and what becomes of its lookups."""
+
+    async def look() -> list[Finding]:
+        addressing = SimpleNamespace(remedy=lambda endpoint: "is its port open?")
+        node = SimpleNamespace(fixed_peers=lambda: [fixed], addressing=addressing)
+        examination: Any = SimpleNamespace(
+            bus=SimpleNamespace(client=SimpleNamespace(engine=SimpleNamespace(node=node)))
+        )
+        return [finding async for finding in check_seeds(examination)]
+
+    [found] = asyncio.run(look())
+    assert (found.level, found.text) == (level, f"tcp://auth.example:1 {text}")
+    assert remedy in (found.remedy or "")

@@ -1,0 +1,1 @@
+"""Names: what a name server says of where peers are."""

@@ -1,0 +1,299 @@
+"""The fixed peers of the settings: at which addresses they are to be tried, when, and how they did.
+
+One that is named is looked up, again and again, and is then at each address that its name leads to. What was found last
+goes on being used while a name server fails or hangs.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from ..adapters.dns.lookup import Answer, is_name, look_up
+from ..core.registry import retry_delay
+from ..typing import Endpoint
+
+__all__ = [
+    "HANGS_AFTER",
+    "LOOKUP_PATIENCE",
+    "LOOKUP_PAUSE",
+    "MOST_ADDRESSES",
+    "REFRESH",
+    "WARN_AFTER",
+    "FixedPeer",
+    "Seeds",
+]
+
+logger = logging.getLogger("lightbus.dialing")
+
+REFRESH = 30.0
+"""Seconds after which a name is looked up again of which no address failed."""
+
+LOOKUP_PAUSE = 1.0
+"""Seconds between two lookups of a name of which an address failed."""
+
+LOOKUP_PATIENCE = 2.0
+"""Seconds in which the first lookup of a name is waited for by who looks for a peer, as for an answer to HELLO."""
+
+HANGS_AFTER = 5.0
+"""Seconds after which somebody is told that a name server does not answer: as long as resolvers wait for one."""
+
+MOST_ADDRESSES = 16
+"""Addresses of a name that are tried. Of more some are taken by lot at each lookup: in time all come to be."""
+
+WARN_AFTER = 3
+"""Failures in a row after which somebody is told: a peer, or a name server, may be starting just as we are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FixedPeer:
+    """
+    How a fixed peer does.
+
+    Attributes:
+        endpoint: as the settings name it.
+        is_name: whether it is looked up where it is.
+        addresses: where it is tried.
+        answering: those of them at which somebody answered; it may be this process itself.
+        lookups, failed_lookups: how often its name was looked up, and how often in vain.
+        problem: why the latest lookup failed; empty where it did not.
+
+    """
+
+    endpoint: Endpoint
+    is_name: bool
+    addresses: tuple[Endpoint, ...]
+    answering: tuple[Endpoint, ...]
+    lookups: int
+    failed_lookups: int
+    problem: str
+
+
+class Address:
+    """One address of a fixed peer, behind which somebody is or not."""
+
+    __slots__ = ("endpoint", "failures", "instance", "is_ourselves", "refusal", "retry_at")
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.failures = 0
+        self.instance = ""
+        self.is_ourselves = False
+        self.refusal = ""
+        """Why it does not let us in; empty where it does, or is not there."""
+        self.retry_at = 0.0
+
+    @property
+    def answers(self) -> bool:
+        return bool(self.instance) or self.is_ourselves
+
+
+class _Seed:
+    """A fixed peer as the settings name it."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.is_name = is_name(endpoint)
+        self.addresses = [] if self.is_name else [Address(endpoint)]
+        self.lookups = 0
+        self.failed_lookups = 0
+        self.failures = 0
+        """Lookups that failed since one did not."""
+        self.problem = ""
+        self.wanted_at: float | None = None
+        """When it was to be looked up for the first time."""
+        self.began_at: float | None = None
+        """When the lookup began that is on its way; None where none is."""
+        self.hangs = False
+        self.next_lookup = 0.0
+
+    def is_untried(self, now: float) -> bool:
+        """Return whether it was neither reached nor failed so far, and may still be."""
+        if self.is_name and not self.lookups:
+            return self.wanted_at is None or now - self.wanted_at < LOOKUP_PATIENCE
+        return any(not address.answers and not address.failures for address in self.addresses)
+
+    def is_looked_up_first(self, now: float) -> bool:
+        """Return whether its first lookup is on its way, and worth waiting for."""
+        return self.is_name and not self.lookups and self.is_untried(now)
+
+
+class Seeds:
+    """
+    Only touched from the node's loop.
+
+    Args:
+        endpoints: as the settings name them.
+        on_lookup: called when a lookup ended: there may be other addresses to try.
+        clock: the time, for lookups that end.
+
+    """
+
+    def __init__(
+        self, endpoints: Iterable[Endpoint], on_lookup: Callable[[], None], clock: Callable[[], float]
+    ) -> None:
+        self._seeds = [_Seed(endpoint) for endpoint in endpoints]
+        self._on_lookup = on_lookup
+        self._clock = clock
+        self._closed = False
+
+    def due(self, now: float) -> Iterator[Address]:
+        """Yield the addresses to be tried now. Names that are to be looked up are, from here on."""
+        for seed in self._seeds:
+            if seed.is_name:
+                self._look_up(seed, now)
+            for address in seed.addresses:
+                if not address.answers and address.retry_at <= now:
+                    yield address
+
+    def at(self, endpoints: Sequence[Endpoint]) -> list[Address]:
+        """Return the addresses that these endpoints are; none where they are not of fixed peers."""
+        return [address for address in self._addresses() if address.endpoint in endpoints]
+
+    def linked(self, endpoint: Endpoint, instance: str, *, ourselves: bool) -> None:
+        """Record who answered at an endpoint: the fixed peer that it is need not be tried there any more."""
+        for address in self.at([endpoint]):
+            address.instance, address.failures, address.is_ourselves = instance, 0, ourselves
+            address.refusal = ""
+
+    def unlinked(self, instance: str, now: float) -> None:
+        """Record that a connection ended: a fixed peer that it was is tried again, and looked up before."""
+        for address in self._addresses():
+            if address.instance == instance:
+                address.instance, address.retry_at = "", now + retry_delay(1)
+                self._hasten(address, now)
+
+    def failed(self, endpoints: Sequence[Endpoint], now: float, reason: str, *, denied: bool, keys: int) -> None:
+        """Record that nobody was reached; the address is tried again, with each of so many keys before it is let be."""
+        for address in self.at(endpoints):
+            address.failures += 1
+            # While one key replaces another the next of ours may be the right one: no pause before all were tried.
+            rounds = address.failures // keys
+            address.retry_at = now + (retry_delay(rounds) if rounds else 0.0)
+            address.refusal = reason if denied else ""
+            log = logger.warning if address.failures == WARN_AFTER else logger.debug
+            log("The fixed peer %s %s; it goes on being tried", self._named(address), reason.rstrip("."))
+            self._hasten(address, now)
+
+    def has_untried(self, now: float) -> bool:
+        """Return whether one was neither reached nor failed so far."""
+        return any(seed.is_untried(now) for seed in self._seeds)
+
+    def are_looked_up(self, now: float) -> bool:
+        """Return whether a name is being looked up for the first time: it may lead to anybody."""
+        return any(seed.is_looked_up_first(now) for seed in self._seeds)
+
+    def describe(self) -> str:
+        """Return how they do, for a message; empty where there are none."""
+        if not self._seeds:
+            return ""
+        answering = sum(any(address.instance for address in seed.addresses) for seed in self._seeds)
+        lost = [f"{seed.endpoint} leads nowhere ({seed.problem})" for seed in self._seeds if seed.problem]
+        return ", ".join([f"{answering} of {len(self._seeds)} fixed peers answer", *lost])
+
+    def refusals(self) -> list[str]:
+        """Return a clause about each that does not let us in; none where one does, which tells of all."""
+        addresses = list(self._addresses())
+        if any(address.instance for address in addresses):
+            return []
+        return [f"the fixed peer {self._named(each)} {each.refusal}" for each in addresses if each.refusal]
+
+    def report(self) -> list[FixedPeer]:
+        """Return how each does."""
+        return [
+            FixedPeer(
+                endpoint=seed.endpoint,
+                is_name=seed.is_name,
+                addresses=tuple(address.endpoint for address in seed.addresses),
+                answering=tuple(address.endpoint for address in seed.addresses if address.answers),
+                lookups=seed.lookups,
+                failed_lookups=seed.failed_lookups,
+                problem=seed.problem or self._pending(seed),
+            )
+            for seed in self._seeds
+        ]
+
+    def close(self) -> None:
+        """Begin no lookup any more, and pay no heed to those that are on their way."""
+        self._closed = True
+
+    # Inside
+
+    def _addresses(self) -> Iterator[Address]:
+        for seed in self._seeds:
+            yield from seed.addresses
+
+    def _named(self, address: Address) -> str:
+        names = [seed.endpoint for seed in self._seeds if address in seed.addresses and seed.is_name]
+        return f"{names[0]} at {address.endpoint}" if names else address.endpoint
+
+    def _pending(self, seed: _Seed) -> str:
+        if seed.began_at is None:
+            return ""
+        waited = self._clock() - seed.began_at
+        return f"the name server has not answered for {waited:.0f} s" if waited >= LOOKUP_PATIENCE else ""
+
+    def _hasten(self, address: Address, now: float) -> None:
+        """Have the name looked up soon that an address belongs to: whoever was there may be elsewhere."""
+        for seed in self._seeds:
+            if address in seed.addresses:
+                seed.next_lookup = min(seed.next_lookup, now + LOOKUP_PAUSE)
+
+    def _look_up(self, seed: _Seed, now: float) -> None:
+        if seed.wanted_at is None:
+            seed.wanted_at = now
+        if seed.began_at is not None:
+            self._note_hanging(seed, now - seed.began_at)
+        elif seed.next_lookup <= now and not self._closed and look_up(seed.endpoint, partial(self._looked_up, seed)):
+            seed.began_at, seed.hangs = now, False
+
+    def _note_hanging(self, seed: _Seed, waited: float) -> None:
+        if waited < HANGS_AFTER:
+            return
+        seed.problem = f"the name server has not answered for {waited:.0f} s"
+        if not seed.hangs:
+            seed.hangs = True
+            logger.warning(
+                "The name server has not answered for %.0f s where the fixed peer %s is; it is waited for in the "
+                "background, and %s. See what /etc/resolv.conf names, or name addresses",
+                waited,
+                seed.endpoint,
+                "the addresses it had go on being used" if seed.addresses else "all else goes on",
+            )
+
+    def _looked_up(self, seed: _Seed, answer: Answer) -> None:
+        if self._closed:
+            return
+        now = self._clock()
+        seed.began_at = None
+        seed.lookups += 1
+        if answer.problem:
+            self._note_failure(seed, answer.problem, now)
+        else:
+            seed.failures, seed.problem, seed.next_lookup = 0, "", now + REFRESH
+            self._move(seed, answer.endpoints)
+        self._on_lookup()
+
+    def _note_failure(self, seed: _Seed, problem: str, now: float) -> None:
+        seed.failed_lookups += 1
+        seed.failures += 1
+        seed.problem, seed.next_lookup = problem, now + retry_delay(seed.failures)
+        log = logger.warning if seed.failures == WARN_AFTER else logger.debug
+        log(
+            "Where the fixed peer %s is cannot be looked up (%d times in a row): %s; it goes on being tried",
+            seed.endpoint,
+            seed.failures,
+            problem,
+        )
+
+    def _move(self, seed: _Seed, endpoints: Sequence[Endpoint]) -> None:
+        """Try it where its name leads now. A connection that stands goes on, wherever it leads."""
+        if len(endpoints) > MOST_ADDRESSES:
+            endpoints = random.sample(endpoints, MOST_ADDRESSES)
+        before = {address.endpoint: address for address in seed.addresses}
+        seed.addresses = [before.get(endpoint) or Address(endpoint) for endpoint in endpoints]
+        if set(before) != set(endpoints):
+            logger.info("The fixed peer %s is tried at %s", seed.endpoint, ", ".join(endpoints))

@@ -1,0 +1,153 @@
+"""Where the names of fixed peers lead."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from helpers.name_server import NameServer
+from lightbus.adapters.dns import lookup as module
+from lightbus.adapters.dns.lookup import MAX_LOOKUPS, Answer, answer_of, is_name, look_up, lookup_remedy, record_of
+
+
+@pytest.fixture
+def server() -> Iterator[NameServer]:
+    """Return a name server that is asked by this process."""
+    served = NameServer()
+    with served.asked_here():
+        yield served
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "expected"),
+    [
+        ("tcp://auth:5570", True),
+        ("tcp://auth.example.:5570", True),
+        ("srv+lightbus://auth.example", True),
+        ("tcp://10.0.0.7:5570", False),
+        ("tcp://[::1]:5570", False),
+        ("tcp://[fe80::1%eth0]:5570", False),
+        ("tcp://eth0;10.0.0.7:5570", False),
+        ("ipc:///run/lightbus/a.rpc", False),
+    ],
+)
+def test_what_is_looked_up(endpoint: str, expected: bool) -> None:
+    """Names are, and neither addresses nor files."""
+    assert is_name(endpoint) is expected
+
+
+def test_name_of_a_record() -> None:
+    """A service's name gets that of Lightbus in front; the whole name of a record stays."""
+    assert record_of("srv+lightbus://auth.example") == "_lightbus._tcp.auth.example"
+    assert record_of("srv+lightbus://_rpc._tcp.auth.example") == "_rpc._tcp.auth.example"
+
+
+def test_all_addresses_of_a_host(server: NameServer) -> None:
+    """A name leads to each of its addresses, at the port that stands behind it."""
+    server.hosts["auth.example"] = ["10.0.0.1", "10.0.0.2"]
+    found = answer_of("tcp://auth.example:5570")
+    assert (sorted(found.endpoints), found.problem) == (["tcp://10.0.0.1:5570", "tcp://10.0.0.2:5570"], "")
+
+
+def test_all_hosts_of_a_record(server: NameServer) -> None:
+    """An SRV record leads to each of its hosts, at the port it has; a host that is not known costs only itself."""
+    server.services["_lightbus._tcp.auth.example"] = [("one.example", 1), ("gone.example", 2), ("two.example", 3)]
+    server.hosts.update({"one.example": ["10.0.0.1"], "two.example": ["10.0.0.2", "10.0.0.3"]})
+    found = answer_of("srv+lightbus://auth.example")
+    assert sorted(found.endpoints) == ["tcp://10.0.0.1:1", "tcp://10.0.0.2:3", "tcp://10.0.0.3:3"]
+    assert found.problem == ""
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "problem"),
+    [
+        ("tcp://nobody.example:5570", "Name or service not known"),
+        ("srv+lightbus://nobody.example", "The DNS query name does not exist: _lightbus._tcp.nobody.example"),
+        ("srv+lightbus://none.example", "_lightbus._tcp.none.example has no host that offers it"),
+        ("srv+lightbus://lost.example", "lost-0.example: "),
+    ],
+)
+def test_why_a_name_leads_nowhere(server: NameServer, endpoint: str, problem: str) -> None:
+    """It is said what was not found."""
+    server.services["_lightbus._tcp.none.example"] = [("", 0)]
+    server.services["_lightbus._tcp.lost.example"] = [("lost-0.example", 1)]
+    found = answer_of(endpoint)
+    assert found.endpoints == ()
+    assert problem in found.problem
+
+
+def test_what_is_no_name() -> None:
+    """What no name server could know is not asked for."""
+    assert "label" in answer_of(f"tcp://{'a' * 70}.example:5570").problem
+
+
+def test_what_to_do_about_a_name() -> None:
+    """It is said how to ask the name server."""
+    assert "`getent ahostsv4 auth.example`" in lookup_remedy("tcp://auth.example:5570")
+    assert "`dig SRV _lightbus._tcp.auth.example`" in lookup_remedy("srv+lightbus://auth.example")
+
+
+def test_records_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without dnspython there are no SRV records, and it is said what to install."""
+    monkeypatch.setitem(sys.modules, "dns.resolver", None)
+    assert "pip install 'lightbus[srv]'" in answer_of("srv+lightbus://auth.example").problem
+
+
+def test_a_lookup_that_hangs(server: NameServer) -> None:
+    """The loop goes on meanwhile, and is told in the end."""
+    server.hosts["auth.example"] = ["10.0.0.1"]
+    server.answers.clear()
+
+    async def main() -> Answer:
+        done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        assert look_up("tcp://auth.example:5570", done.set_result)
+        while not server.asked:
+            await asyncio.sleep(0.001)
+        assert not done.done()
+        server.answers.set()
+        return await done
+
+    assert asyncio.run(main()).endpoints == ("tcp://10.0.0.1:5570",)
+
+
+def test_a_lookup_outlives_its_loop(server: NameServer) -> None:
+    """A loop that is closed by the time a name server answers is told nothing, and did not wait."""
+    server.answers.clear()
+    told: list[Answer] = []
+
+    async def main() -> None:
+        assert look_up("tcp://auth.example:5570", told.append)
+
+    asyncio.run(main())
+    server.answers.set()
+    for thread in list(module._threads):
+        thread.join()
+    assert told == []
+
+
+def test_lookups_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many names hang, a process has only so many threads for them, and there is room once they end."""
+    go_on = threading.Event()
+
+    def hang(endpoint: str) -> Answer:
+        go_on.wait()
+        return Answer()
+
+    monkeypatch.setattr(module, "answer_of", hang)
+
+    async def main() -> None:
+        try:
+            began = [look_up("tcp://auth.example:5570", lambda answer: None) for _ in range(MAX_LOOKUPS + 1)]
+        finally:
+            go_on.set()
+        assert began == [*[True] * MAX_LOOKUPS, False]
+        for thread in list(module._threads):
+            thread.join()
+        assert look_up("tcp://auth.example:5570", lambda answer: None)
+        module._threads[-1].join()
+
+    asyncio.run(main())

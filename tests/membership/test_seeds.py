@@ -1,0 +1,208 @@
+"""Fixed peers whose names are looked up."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from lightbus.adapters.dns.lookup import Answer
+from lightbus.core.registry import retry_delay
+from lightbus.membership import seeds as module
+from lightbus.membership.seeds import (
+    HANGS_AFTER,
+    LOOKUP_PATIENCE,
+    LOOKUP_PAUSE,
+    MOST_ADDRESSES,
+    REFRESH,
+    WARN_AFTER,
+    Seeds,
+)
+
+NAME = "tcp://auth.example:5570"
+ONE, TWO = "tcp://10.0.0.1:5570", "tcp://10.0.0.2:5570"
+LOST = "Name or service not known"
+
+
+class Place:
+    """Fixed peers, a clock, and the lookups that were begun; the test says what becomes of them."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.begun: list[tuple[str, Callable[[Answer], None]]] = []
+        self.room = True
+        self.ended = 0
+        self.seeds = self.make(NAME)
+
+    def make(self, *endpoints: str) -> Seeds:
+        """Return fixed peers in this place."""
+        self.seeds = Seeds(endpoints, self.note_end, lambda: self.now)
+        return self.seeds
+
+    def look_up(self, endpoint: str, on_done: Callable[[Answer], None]) -> bool:
+        if self.room:
+            self.begun.append((endpoint, on_done))
+        return self.room
+
+    def note_end(self) -> None:
+        self.ended += 1
+
+    def due(self, *, after: float = 0.0) -> list[str]:
+        """Have time pass, and return the endpoints that are to be tried."""
+        self.now += after
+        return [address.endpoint for address in self.seeds.due(self.now)]
+
+    def find(self, *endpoints: str, problem: str = "") -> None:
+        """Have the latest lookup end."""
+        self.begun[-1][1](Answer(endpoints=endpoints, problem=problem))
+
+    def fail(self, endpoint: str) -> None:
+        """Have an attempt fail."""
+        self.seeds.failed([endpoint], self.now, "does not answer", denied=False, keys=1)
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> Place:
+    """Return a place with a fixed peer that is given by its name."""
+    made = Place()
+    monkeypatch.setattr(module, "look_up", made.look_up)
+    return made
+
+
+def test_each_address_of_a_name_is_tried(place: Place) -> None:
+    """A name is looked up once at a time, and who waits is told; then each of its addresses is a fixed peer."""
+    assert (place.due(), place.due()) == ([], [])
+    assert [endpoint for endpoint, _ in place.begun] == [NAME]
+    place.find(ONE, TWO)
+    assert place.ended == 1
+    assert place.due() == [ONE, TWO]
+    place.seeds.linked(ONE, "a", ourselves=True)
+    assert place.due() == [TWO]  # that one of them is ourselves says nothing of the others
+    place.seeds.linked(TWO, "b", ourselves=False)
+    assert place.due() == []
+    assert place.seeds.describe() == "1 of 1 fixed peers answer"
+    [fixed] = place.seeds.report()
+    assert (fixed.endpoint, fixed.addresses, fixed.answering) == (NAME, (ONE, TWO), (ONE, TWO))
+    assert (fixed.lookups, fixed.failed_lookups, fixed.problem) == (1, 0, "")
+
+
+def test_an_address_is_not_looked_up(place: Place) -> None:
+    """It is tried at once."""
+    place.make(ONE)
+    assert (place.due(), place.begun) == ([ONE], [])
+
+
+def test_a_name_is_looked_up_now_and_then(place: Place) -> None:
+    """Addresses that come are tried, those that go are not tried any more, and those that stay keep what is known."""
+    place.due()
+    place.find(ONE)
+    place.seeds.linked(ONE, "a", ourselves=False)
+    place.due(after=REFRESH * 0.9)
+    assert len(place.begun) == 1
+    place.due(after=REFRESH * 0.2)
+    place.find(ONE, TWO)
+    assert place.due() == [TWO]
+    place.due(after=REFRESH * 1.1)
+    place.find(TWO)
+    assert place.due() == [TWO]
+    assert place.seeds.report()[0].lookups == 3
+
+
+@pytest.mark.parametrize("how", ["fails", "ends"])
+def test_a_name_is_looked_up_when_an_address_fails(place: Place, how: str) -> None:
+    """Whoever was there may be elsewhere by now: soon, and not more often than once in a second."""
+    place.due()
+    place.find(ONE)
+    if how == "fails":
+        place.fail(ONE)
+    else:
+        place.seeds.linked(ONE, "a", ourselves=False)
+        place.seeds.unlinked("a", place.now)
+    place.due(after=LOOKUP_PAUSE * 0.5)
+    assert len(place.begun) == 1
+    place.due(after=LOOKUP_PAUSE * 0.6)
+    assert len(place.begun) == 2
+    place.find(TWO)
+    assert place.due() == [TWO]
+
+
+def test_a_name_that_leads_nowhere(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """It goes on being looked up, at growing intervals, with one warning; what it led to before goes on being used."""
+    caplog.set_level(logging.DEBUG, "lightbus.dialing")
+    place.due()
+    place.find(ONE)
+    place.due(after=REFRESH * 1.1)
+    caplog.clear()
+    for failures in range(1, WARN_AFTER + 2):
+        assert len(place.begun) == failures + 1
+        place.find(problem=LOST)
+        place.due(after=retry_delay(failures) * 0.9)
+        assert len(place.begun) == failures + 1
+        assert place.due(after=retry_delay(failures) * 0.2) == [ONE]
+    assert [record.levelname for record in caplog.records] == [*["DEBUG"] * (WARN_AFTER - 1), "WARNING", "DEBUG"]
+    assert caplog.records[0].getMessage() == (
+        f"Where the fixed peer {NAME} is cannot be looked up (1 times in a row): {LOST}; it goes on being tried"
+    )
+    assert place.seeds.describe() == f"0 of 1 fixed peers answer, {NAME} leads nowhere ({LOST})"
+    [fixed] = place.seeds.report()
+    assert (fixed.lookups, fixed.failed_lookups, fixed.problem) == (WARN_AFTER + 2, WARN_AFTER + 1, LOST)
+    place.find(TWO)
+    assert place.seeds.report()[0].problem == ""
+
+
+def test_a_name_server_that_hangs(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """Others are tried meanwhile, it is waited for only so long, nothing is asked twice, and there is one warning."""
+    place.make(NAME, ONE)
+    assert place.due() == [ONE]
+    place.seeds.linked(ONE, "a", ourselves=False)
+    assert (place.seeds.has_untried(place.now), place.seeds.are_looked_up(place.now)) == (True, True)
+    place.due(after=LOOKUP_PATIENCE)
+    assert (place.seeds.has_untried(place.now), place.seeds.are_looked_up(place.now)) == (False, False)
+    assert place.seeds.report()[0].problem == "the name server has not answered for 2 s"
+    for _ in range(2):
+        place.due(after=HANGS_AFTER)
+    assert len(place.begun) == 1
+    [record] = caplog.records
+    assert "all else goes on" in record.getMessage()
+    place.find(TWO)
+    assert place.due() == [TWO]
+
+
+def test_no_room_for_a_lookup(place: Place) -> None:
+    """It is begun once there is, and is not waited for longer than one that hangs."""
+    place.room = False
+    place.due()
+    place.due(after=LOOKUP_PATIENCE)
+    assert not place.seeds.has_untried(place.now)
+    place.room = True
+    place.due()
+    assert len(place.begun) == 1
+
+
+def test_a_name_with_many_addresses(place: Place) -> None:
+    """Only so many are tried at a time; in time all of them are."""
+    many = [f"tcp://10.0.0.{number}:5570" for number in range(MOST_ADDRESSES * 2)]
+    seen: set[str] = set()
+    for _ in range(200):
+        place.due(after=REFRESH * 1.1)
+        place.find(*many)
+        assert len(place.due()) == MOST_ADDRESSES
+        seen |= set(place.due())
+    assert seen == set(many)
+
+
+def test_an_address_is_named_with_its_name(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """Messages say which of the settings an address came from."""
+    place.due()
+    place.find(ONE)
+    place.seeds.failed([ONE], place.now, "breaks off", denied=True, keys=1)
+    assert place.seeds.refusals() == [f"the fixed peer {NAME} at {ONE} breaks off"]
+
+
+def test_the_end(place: Place) -> None:
+    """No lookup is begun any more, and one that ends changes nothing."""
+    place.due()
+    place.seeds.close()
+    place.find(ONE)
+    assert (place.due(after=REFRESH), place.ended, len(place.begun)) == ([], 0, 1)

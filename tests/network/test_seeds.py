@@ -1,0 +1,75 @@
+"""Fixed peers that are named: several addresses, SRV records, name servers that hang."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from helpers.doors import Door
+from helpers.name_server import NameServer
+from lightbus import UnknownApi
+
+if TYPE_CHECKING:
+    from network.conftest import Network
+
+
+@pytest.fixture
+def server() -> Iterator[NameServer]:
+    """Return a name server that is asked by this process."""
+    served = NameServer()
+    with served.asked_here():
+        yield served
+
+
+@pytest.mark.parametrize("by", ["host", "record"])
+def test_name_with_several_addresses(
+    network: Network, server: NameServer, monkeypatch: pytest.MonkeyPatch, door: Door, by: str
+) -> None:
+    """One of the addresses of a host's name, or of an SRV record, is enough."""
+    network.use("seed")
+    worker = network.start_all("seed", "work")[0]
+    server.hosts["auth.example"] = ["127.0.0.9", "127.0.0.1"]
+    server.services["_lightbus._tcp.auth.example"] = [("auth.example", network.seed_port)]
+    name = f"auth.example:{network.seed_port}" if by == "host" else "srv+lightbus://auth.example"
+    monkeypatch.setenv("LIGHTBUS_PEERS", name)
+    bus = network.bus()
+    assert door.call(bus.work.who) == worker.pid
+    [fixed] = bus.client.engine.node.fixed_peers()
+    assert fixed.answering == (f"tcp://127.0.0.1:{network.seed_port}",)
+    assert len(fixed.addresses) == 2
+
+
+def test_name_server_that_hangs(
+    network: Network, server: NameServer, monkeypatch: pytest.MonkeyPatch, door: Door
+) -> None:
+    """Nobody waits for it who is served elsewhere; who is not is told why, and is served once it answers."""
+    network.use("seed")
+    worker = network.start_all("seed", "work")[0]
+    server.answers.clear()
+    monkeypatch.setenv("LIGHTBUS_PEERS", f"auth.example:1,127.0.0.1:{network.seed_port}")
+    assert door.call(network.bus().work.who) == worker.pid
+    monkeypatch.setenv("LIGHTBUS_PEERS", f"seed.example:{network.seed_port}")
+    bus = network.bus()
+    with pytest.raises(UnknownApi, match="0 of 1 fixed peers answer"):
+        door.call(bus.work.who)
+    server.hosts["seed.example"] = ["127.0.0.1"]
+    server.answers.set()
+    bus.client.wait_for_apis("work", timeout=20)
+    assert door.call(bus.work.who) == worker.pid
+
+
+def test_name_that_moves(network: Network, server: NameServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its address fails the name is looked up anew, and found at the next one."""
+    network.use("seed")
+    worker = network.start_all("seed", "work")[0]
+    server.hosts["seed.example"] = ["127.0.0.9"]
+    monkeypatch.setenv("LIGHTBUS_PEERS", f"seed.example:{network.seed_port}")
+    bus = network.bus()
+    with pytest.raises(UnknownApi):
+        bus.work.who()
+    server.hosts["seed.example"] = ["127.0.0.1"]
+    bus.client.wait_for_apis("work", timeout=20)
+    assert bus.work.who() == worker.pid
+    assert server.asked.count("seed.example") > 1
