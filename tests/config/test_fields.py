@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ def refusal(kind: Any, value: Any) -> str:
         ("[::1]:65535", "tcp://[::1]:65535"),
         ("[fe80::1%eth0]:5570", "tcp://[fe80::1%eth0]:5570"),
         ("ipc:///run/lightbus/auth", "ipc:///run/lightbus/auth"),
+        ("srv+lightbus://auth.example", "srv+lightbus://auth.example"),
+        ("srv+lightbus://_rpc._tcp.auth.example.", "srv+lightbus://_rpc._tcp.auth.example."),
     ],
 )
 def test_peer_becomes_an_endpoint(written: str, endpoint: str) -> None:
@@ -59,6 +62,18 @@ def test_peer_becomes_an_endpoint(written: str, endpoint: str) -> None:
 def test_what_is_no_peer_is_refused(written: str) -> None:
     """Anything else is refused, with the forms there are."""
     assert "must be host:port (as in 10.0.0.7:5570), tcp://host:port or ipc:///path" in refusal(fields.Peers, [written])
+
+
+@pytest.mark.parametrize("name", ["", "auth:5570", "auth/x", "a..b", "-", "auth example", "10.0.0.7:1"])
+def test_what_is_no_name_of_a_record_is_refused(name: str) -> None:
+    """A record has the ports itself; it is said what a name looks like."""
+    assert "must be srv+lightbus://name, without a port" in refusal(fields.Peers, [f"srv+lightbus://{name}"])
+
+
+def test_records_need_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without dnspython a record is refused where it is written, with what to install."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "pip install 'lightbus[srv]'" in refusal(fields.Peers, ["srv+lightbus://auth.example"])
 
 
 @given(st.text())

@@ -1,14 +1,12 @@
 """
 A small name server (DNS over UDP) on loopback, whose records the test changes as it likes, and which it has hang.
 
-In a test's own process `asked_here` has the resolver ask it. As a program it serves one host of a network, at port 53:
-`name_server.py NAME=ADDRESS,ADDRESS ...`, and hangs for names without any.
+`asked_here` has whatever looks up names in the test's own process ask it.
 """
 
 from __future__ import annotations
 
 import socket
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,22 +22,24 @@ __all__ = ["NameServer"]
 
 class NameServer:
     """
+    What it says, and what it was asked.
+
     Attributes:
-    hosts: the addresses of each name.
-    services: for each name of an SRV record the hosts and ports.
-    asked: the names that were asked for, in order.
-    answers: while it is not set, nothing is answered: it hangs.
+        hosts: the addresses of each name.
+        services: for each name of an SRV record the hosts and ports.
+        asked: the names that were asked for, in order.
+        answers: while it is not set, nothing is answered: it hangs.
 
     """
 
-    def __init__(self, address: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(self) -> None:
         self.hosts: dict[str, Sequence[str]] = {}
         self.services: dict[str, Sequence[tuple[str, int]]] = {}
         self.asked: list[str] = []
         self.answers = threading.Event()
         self.answers.set()
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind((address, port))
+        self._socket.bind(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
 
     def serve(self) -> None:
@@ -52,9 +52,7 @@ class NameServer:
                 query = dns.message.from_wire(datagram)
                 self.asked.append(query.question[0].name.to_text(omit_final_dot=True))
                 if self.answers.is_set():
-                    answer = self._answer(query)
-                    if answer is not None:
-                        self._socket.sendto(answer, client)
+                    self._socket.sendto(self._answer(query), client)
 
     @contextmanager
     def asked_here(self) -> Iterator[None]:
@@ -81,7 +79,7 @@ class NameServer:
                 end.sendto(b"", ("127.0.0.1", self.port))
             thread.join()
 
-    def _answer(self, query: dns.message.Message) -> bytes | None:
+    def _answer(self, query: dns.message.Message) -> bytes:
         answer = dns.message.make_response(query)
         answer.flags |= dns.flags.RA
         question = query.question[0]
@@ -93,17 +91,6 @@ class NameServer:
         records = found.get(question.rdtype.name, [])
         if records:
             answer.answer.append(dns.rrset.from_text(question.name, 1, "IN", question.rdtype.name, *records))
-        elif name in self.hosts and not self.hosts[name]:
-            return None
         elif name not in self.hosts and name not in self.services:
             answer.set_rcode(dns.rcode.NXDOMAIN)
         return answer.to_wire()
-
-
-if __name__ == "__main__":
-    server = NameServer(port=53)
-    for entry in sys.argv[1:]:
-        host, _, addresses = entry.partition("=")
-        server.hosts[host] = [address for address in addresses.split(",") if address]
-    print("serving", flush=True)
-    server.serve()

@@ -361,7 +361,7 @@ def test_one_seed_joins_two_subnets(lan: Lan, tmp_path: Path) -> None:
 
 
 def test_a_seed_by_name_moves(lan: Lan, tmp_path: Path) -> None:
-    """A fixed peer that is given by its host's name is looked up at each attempt, and found at its new address."""
+    """A fixed peer that is given by its host's name is looked up again when it fails, and found at its new address."""
     one, three = lan.host(1), lan.host(3)
     config = settings(tmp_path, discovery={"mdns": False})
     lan.name(three, {"seed.example": "10.77.1.1"})

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def server() -> Iterator[NameServer]:
-    """Return a name server that is asked by this process."""
+    """Return a name server that is asked by this process. Named before `network`: it outlives the buses that ask it."""
     served = NameServer()
     with served.asked_here():
         yield served
@@ -25,7 +25,7 @@ def server() -> Iterator[NameServer]:
 
 @pytest.mark.parametrize("by", ["host", "record"])
 def test_name_with_several_addresses(
-    network: Network, server: NameServer, monkeypatch: pytest.MonkeyPatch, door: Door, by: str
+    server: NameServer, network: Network, monkeypatch: pytest.MonkeyPatch, door: Door, by: str
 ) -> None:
     """One of the addresses of a host's name, or of an SRV record, is enough."""
     network.use("seed")
@@ -42,7 +42,7 @@ def test_name_with_several_addresses(
 
 
 def test_name_server_that_hangs(
-    network: Network, server: NameServer, monkeypatch: pytest.MonkeyPatch, door: Door
+    server: NameServer, network: Network, monkeypatch: pytest.MonkeyPatch, door: Door
 ) -> None:
     """Nobody waits for it who is served elsewhere; who is not is told why, and is served once it answers."""
     network.use("seed")
@@ -60,7 +60,7 @@ def test_name_server_that_hangs(
     assert door.call(bus.work.who) == worker.pid
 
 
-def test_name_that_moves(network: Network, server: NameServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_name_that_moves(server: NameServer, network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where its address fails the name is looked up anew, and found at the next one."""
     network.use("seed")
     worker = network.start_all("seed", "work")[0]

@@ -106,7 +106,8 @@ NAMED = FixedPeer(
         (
             replace(NAMED, answering=()),
             Level.ERROR,
-            "answers at none of 2 addresses: tcp://10.0.0.1:1, tcp://10.0.0.2:1 (looked up 4 times, 1 of them in vain).",
+            "answers at none of 2 addresses: tcp://10.0.0.1:1, tcp://10.0.0.2:1 (looked up 4 times, 1 of them in "
+            "vain).",
             "is its port open",
         ),
         (
