@@ -162,13 +162,13 @@ class Dialler:
 
     def may_find(self, api: str) -> bool:
         """Return whether an attempt is on its way at somebody who may advertise an API."""
-        if self._seeds.are_looked_up(time.monotonic()):
+        if self._seeds.are_looked_up():
             return True
         return any(self._may_advertise(api, dial) for dial in self._dials.values())
 
     def has_untried_seed(self) -> bool:
         """Return whether a fixed peer was neither reached nor failed so far."""
-        return self._seeds.has_untried(time.monotonic())
+        return self._seeds.has_untried()
 
     def linked(self, link: Link, *, ourselves: bool = False) -> None:
         """Record that a peer answered: a fixed peer that it is need not be tried any more."""

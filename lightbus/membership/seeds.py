@@ -15,6 +15,7 @@ from functools import partial
 from ..adapters.dns.lookup import Answer, is_name, look_up
 from ..core.registry import retry_delay
 from ..typing import Endpoint
+from .running_clock import RunningClock
 
 __all__ = [
     "HANGS_AFTER",
@@ -104,21 +105,21 @@ class _Seed:
         """Lookups that failed since one did not."""
         self.problem = ""
         self.wanted_at: float | None = None
-        """When it was to be looked up for the first time."""
+        """When it was to be looked up for the first time, by the running clock."""
         self.began_at: float | None = None
         """When the lookup began that is on its way; None where none is."""
         self.hangs = False
         self.next_lookup = 0.0
 
-    def is_untried(self, now: float) -> bool:
+    def is_untried(self, running: float) -> bool:
         """Return whether it was neither reached nor failed so far, and may still be."""
         if self.is_name and not self.lookups:
-            return self.wanted_at is None or now - self.wanted_at < LOOKUP_PATIENCE
+            return self.wanted_at is None or running - self.wanted_at < LOOKUP_PATIENCE
         return any(not address.answers and not address.failures for address in self.addresses)
 
-    def is_looked_up_first(self, now: float) -> bool:
+    def is_looked_up_first(self, running: float) -> bool:
         """Return whether its first lookup is on its way, and worth waiting for."""
-        return self.is_name and not self.lookups and self.is_untried(now)
+        return self.is_name and not self.lookups and self.is_untried(running)
 
 
 class Seeds:
@@ -138,12 +139,17 @@ class Seeds:
         self._seeds = [_Seed(endpoint) for endpoint in endpoints]
         self._on_lookup = on_lookup
         self._clock = clock
+        self._running = RunningClock(clock)
+        """By which the first lookup of a name is waited for: while we do not run, its answer cannot come."""
         self._closed = False
 
     def due(self, now: float) -> Iterator[Address]:
         """Yield the addresses to be tried now. Names that are to be looked up are, from here on."""
+        running = self._running.read()
         for seed in self._seeds:
             if seed.is_name:
+                if seed.wanted_at is None:
+                    seed.wanted_at = running
                 self._look_up(seed, now)
             for address in seed.addresses:
                 if not address.answers and address.retry_at <= now:
@@ -178,13 +184,15 @@ class Seeds:
             log("The fixed peer %s %s; it goes on being tried", self._named(address), reason.rstrip("."))
             self._hasten(address, now)
 
-    def has_untried(self, now: float) -> bool:
+    def has_untried(self) -> bool:
         """Return whether one was neither reached nor failed so far."""
-        return any(seed.is_untried(now) for seed in self._seeds)
+        running = self._running.read()
+        return any(seed.is_untried(running) for seed in self._seeds)
 
-    def are_looked_up(self, now: float) -> bool:
+    def are_looked_up(self) -> bool:
         """Return whether a name is being looked up for the first time: it may lead to anybody."""
-        return any(seed.is_looked_up_first(now) for seed in self._seeds)
+        running = self._running.read()
+        return any(seed.is_looked_up_first(running) for seed in self._seeds)
 
     def describe(self) -> str:
         """Return how they do, for a message; empty where there are none."""
@@ -243,8 +251,6 @@ class Seeds:
                 seed.next_lookup = min(seed.next_lookup, now + LOOKUP_PAUSE)
 
     def _look_up(self, seed: _Seed, now: float) -> None:
-        if seed.wanted_at is None:
-            seed.wanted_at = now
         if seed.began_at is not None:
             self._note_hanging(seed, now - seed.began_at)
         elif seed.next_lookup <= now and not self._closed and look_up(seed.endpoint, partial(self._looked_up, seed)):

@@ -10,6 +10,7 @@ import pytest
 from lightbus.adapters.dns.lookup import Answer
 from lightbus.core.registry import retry_delay
 from lightbus.membership import seeds as module
+from lightbus.membership.running_clock import LONGEST_STEP
 from lightbus.membership.seeds import (
     HANGS_AFTER,
     LOOKUP_PATIENCE,
@@ -52,6 +53,12 @@ class Place:
         """Have time pass, and return the endpoints that are to be tried."""
         self.now += after
         return [address.endpoint for address in self.seeds.due(self.now)]
+
+    def run(self, seconds: float) -> None:
+        """Have time pass in which this process runs."""
+        until = self.now + seconds
+        while self.now < until:
+            self.due(after=LONGEST_STEP)
 
     def find(self, *endpoints: str, problem: str = "") -> None:
         """Have the latest lookup end."""
@@ -156,9 +163,10 @@ def test_a_name_server_that_hangs(place: Place, caplog: pytest.LogCaptureFixture
     place.make(NAME, ONE)
     assert place.due() == [ONE]
     place.seeds.linked(ONE, "a", ourselves=False)
-    assert (place.seeds.has_untried(place.now), place.seeds.are_looked_up(place.now)) == (True, True)
-    place.due(after=LOOKUP_PATIENCE)
-    assert (place.seeds.has_untried(place.now), place.seeds.are_looked_up(place.now)) == (False, False)
+    place.run(LOOKUP_PATIENCE * 0.8)
+    assert (place.seeds.has_untried(), place.seeds.are_looked_up()) == (True, True)
+    place.run(LOOKUP_PATIENCE * 0.2)
+    assert (place.seeds.has_untried(), place.seeds.are_looked_up()) == (False, False)
     assert place.seeds.report()[0].problem == "the name server has not answered for 2 s"
     for _ in range(2):
         place.due(after=HANGS_AFTER)
@@ -169,12 +177,19 @@ def test_a_name_server_that_hangs(place: Place, caplog: pytest.LogCaptureFixture
     assert place.due() == [TWO]
 
 
+def test_time_in_which_we_do_not_run(place: Place) -> None:
+    """It is none in which a lookup would have ended: the name goes on being waited for."""
+    place.due()
+    place.due(after=LOOKUP_PATIENCE * 2)
+    assert place.seeds.has_untried()
+
+
 def test_no_room_for_a_lookup(place: Place) -> None:
     """It is begun once there is, and is not waited for longer than one that hangs."""
     place.room = False
     place.due()
-    place.due(after=LOOKUP_PATIENCE)
-    assert not place.seeds.has_untried(place.now)
+    place.run(LOOKUP_PATIENCE)
+    assert not place.seeds.has_untried()
     place.room = True
     place.due()
     assert len(place.begun) == 1

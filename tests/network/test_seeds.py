@@ -14,6 +14,9 @@ from lightbus import UnknownApi
 if TYPE_CHECKING:
     from network.conftest import Network
 
+PATIENT = {"timeout": 30}
+"""Options of a call that is refused, or answered, however crowded the machine is."""
+
 
 @pytest.fixture
 def server() -> Iterator[NameServer]:
@@ -35,7 +38,7 @@ def test_name_with_several_addresses(
     name = f"auth.example:{network.seed_port}" if by == "host" else "srv+lightbus://auth.example"
     monkeypatch.setenv("LIGHTBUS_PEERS", name)
     bus = network.bus()
-    assert door.call(bus.work.who) == worker.pid
+    assert door.call(bus.work.who, bus_options=PATIENT) == worker.pid
     [fixed] = bus.client.engine.node.fixed_peers()
     assert fixed.answering == (f"tcp://127.0.0.1:{network.seed_port}",)
     assert len(fixed.addresses) == 2
@@ -49,15 +52,15 @@ def test_name_server_that_hangs(
     worker = network.start_all("seed", "work")[0]
     server.answers.clear()
     monkeypatch.setenv("LIGHTBUS_PEERS", f"auth.example:1,127.0.0.1:{network.seed_port}")
-    assert door.call(network.bus().work.who) == worker.pid
+    assert door.call(network.bus().work.who, bus_options=PATIENT) == worker.pid
     monkeypatch.setenv("LIGHTBUS_PEERS", f"seed.example:{network.seed_port}")
     bus = network.bus()
     with pytest.raises(UnknownApi, match="0 of 1 fixed peers answer"):
-        door.call(bus.work.who)
+        door.call(bus.work.who, bus_options=PATIENT)
     server.hosts["seed.example"] = ["127.0.0.1"]
     server.answers.set()
     bus.client.wait_for_apis("work", timeout=20)
-    assert door.call(bus.work.who) == worker.pid
+    assert door.call(bus.work.who, bus_options=PATIENT) == worker.pid
 
 
 def test_name_that_moves(server: NameServer, network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,8 +71,8 @@ def test_name_that_moves(server: NameServer, network: Network, monkeypatch: pyte
     monkeypatch.setenv("LIGHTBUS_PEERS", f"seed.example:{network.seed_port}")
     bus = network.bus()
     with pytest.raises(UnknownApi):
-        bus.work.who()
+        bus.work.who(bus_options=PATIENT)
     server.hosts["seed.example"] = ["127.0.0.1"]
     bus.client.wait_for_apis("work", timeout=20)
-    assert bus.work.who() == worker.pid
+    assert bus.work.who(bus_options=PATIENT) == worker.pid
     assert server.asked.count("seed.example") > 1
