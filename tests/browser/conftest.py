@@ -62,7 +62,7 @@ class Browser:
         page = await self._started.new_page(
             viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
         )
-        page.set_default_timeout(20_000 * PATIENCE)
+        page.set_default_timeout(60_000 * PATIENCE)
         page.on("console", lambda message: message.type in ("error", "warning") and self._note(message.text))
         page.on("pageerror", lambda error: self._note(str(error)))
         page.on("response", lambda answer: answer.status >= 400 and self._note(f"{answer.status} {answer.url}"))
