@@ -16,6 +16,7 @@ from typing import Any
 
 from ..cli.support.connection import Connection
 from ..config.features import Feature
+from ..deadline import Deadline
 from ..message import EventMessage
 from ..wire.plain import json_form
 from .answers import encoded
@@ -121,6 +122,8 @@ class LiveEvents:
             await bus.close()
 
     async def _listen_to_all(self, bus: Connection) -> None:
+        # Else it would be connected only to who is wanted for something, and to who was quick to come by himself.
+        await bus.client.engine.questions.look_around(Deadline.after(bus.options.wait))
         known: set[str] = set()
         while True:
             for api in {api for api, _ in bus.client.engine.snapshot.events} - known:
