@@ -288,7 +288,12 @@ class Execution:
     async def call_in_thread(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Call a function in a thread, and await what it returns in a task of its own."""
         value = await in_thread(self._loop, self._executor, partial(self.context.run, function, *args, **kwargs))
-        return await self.apart(self.finish(value)) if is_awaitable(value) else value
+        if not is_awaitable(value):
+            return value
+        try:
+            return await self.apart(self.finish(value))
+        finally:
+            close_unused(value)  # where that was cancelled before it had begun
 
     async def apart(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Await one of the above in a task of its own: a function may cancel that, and not ours."""
@@ -351,6 +356,8 @@ class CallersContext:
 async def in_thread(loop: asyncio.AbstractEventLoop, executor: Executor | None, /, run: Any, *args: Any) -> Any:
     """Return what `run(*args)` returns in a thread, or raise what it raises."""
     forks = FORKS.count
+    returned: list[Any] = []
+    is_given_up = False
 
     def attempt() -> tuple[Any, BaseException | None]:
         value: Any = None
@@ -361,9 +368,18 @@ async def in_thread(loop: asyncio.AbstractEventLoop, executor: Executor | None, 
             failure = error
         if FORKS.count != forks:
             end_child(failure)
+        returned.append(value)
+        if is_given_up:
+            close_unused(value)
         return value, failure
 
-    value, error = await loop.run_in_executor(executor, attempt)
+    try:
+        value, error = await loop.run_in_executor(executor, attempt)
+    except asyncio.CancelledError:  # the thread goes on, and nobody is going to await what it returns
+        is_given_up = True
+        for value in returned:
+            close_unused(value)
+        raise
     if error is not None:
         raise error
     return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import functools
+import inspect
 import threading
 import types
 from collections.abc import Awaitable, Callable, Generator
@@ -538,3 +539,54 @@ class Generating:
 def test_is_generator(function: Any, expected: bool) -> None:
     """What counts is what is really called."""
     assert is_generator(function) is expected
+
+
+@pytest.mark.parametrize("returned", [False, True], ids=["runs", "has returned"])
+@pytest.mark.filterwarnings("error")
+def test_what_is_returned_to_nobody_is_closed(returned: bool) -> None:
+    """A thread returns something to be awaited when whoever called is cancelled: Python has nothing to complain of."""
+    may_return, has_returned = threading.Event(), threading.Event()
+    made: list[Any] = []
+
+    def slow() -> Any:
+        may_return.wait(60)
+        made.append(asynchronous())
+        return made[0]
+
+    async def main() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            execution = Execution(asyncio.get_running_loop(), executor)
+            task = asyncio.create_task(execution.call_in_thread(slow, (), {}))
+            await asyncio.sleep(0)
+            if returned:
+                may_return.set()
+                executor.submit(has_returned.set)
+                has_returned.wait(60)  # and the loop has had no chance to take it
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            may_return.set()
+
+    asyncio.run(main())
+    assert inspect.getcoroutinestate(made[0]) == inspect.CORO_CLOSED
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_cancelled_before_it_is_awaited_is_closed() -> None:
+    """The task that is to await what a thread returned is cancelled before its first step."""
+    made: list[Any] = []
+
+    def quick() -> Any:
+        made.append(asynchronous())
+        return made[0]
+
+    async def main() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            loop = asyncio.get_running_loop()
+            task = asyncio.create_task(Execution(loop, executor).call_in_thread(quick, (), {}))
+            while len(asyncio.all_tasks()) < 3:  # ours, that one, and the one it has just made
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
+    assert inspect.getcoroutinestate(made[0]) == inspect.CORO_CLOSED
