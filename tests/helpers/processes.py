@@ -107,8 +107,10 @@ class Process:
 
     @property
     def stdout(self) -> str:
-        """Everything it wrote to standard output so far."""
-        return _own_words(_text(self._out))
+        """Everything it wrote to standard output so far; while it runs only whole lines: it may be writing one."""
+        ended = not self.running  # asked first: what was written before the end is then in the file
+        text = _text(self._out)
+        return _own_words(text if ended else text[: text.rfind("\n") + 1])
 
     @property
     def stderr(self) -> str:
