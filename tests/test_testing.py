@@ -7,6 +7,7 @@ import inspect
 import os
 import queue
 import re
+import shutil
 import sys
 import threading
 import unittest
@@ -707,3 +708,20 @@ def test_mocked_call_fails(bus: BusPath, door: Door) -> None:
             door.call(bus.auth.whoami)
         with pytest.raises(lightbus.UnsupportedUse, match=r"'native_id'.*It has: name, result, error, trace"):
             mock.mock_rpc_call("auth.whoami", native_id="1")
+
+
+def test_a_file_that_goes_away_while_the_directory_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that is just ending may remove a file of it at the same time: the directory is gone all the same."""
+    remove, attempts = shutil.rmtree, list[Path]()
+
+    def removed_at_the_second(path: Path, **options: Any) -> None:
+        attempts.append(path)
+        if len(attempts) > 1:
+            remove(path, **options)
+
+    hub = memory_bus()
+    hub._directory.mkdir()
+    monkeypatch.setattr(shutil, "rmtree", removed_at_the_second)
+    hub.close()
+    assert attempts == [hub._directory] * 2
+    assert not hub._directory.exists()

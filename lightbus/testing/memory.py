@@ -32,6 +32,8 @@ from .observing import Observer
 __all__ = ["MemoryBus", "memory_bus"]
 
 LOOK_EVERY = 0.001
+REMOVED_WITHIN = 5.0
+"""Seconds that removing what was kept may take."""
 WAIT = 0.2
 """Seconds that an API nobody advertises is waited for. Discovery in memory takes none; a worker's start does."""
 
@@ -158,14 +160,22 @@ class MemoryBus:
         while self._buses:
             self._buses[-1].close()
             self._detach(self._buses.pop())
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._remove_directory()
 
     async def close_async(self) -> None:
         """Close everything on this bus; workers of the running loop are stopped."""
         while self._buses:
             await self._buses[-1].close_async()
             self._detach(self._buses.pop())
+        self._remove_directory()
+
+    def _remove_directory(self) -> None:
+        """Remove what was kept, also where a thread that is just ending closes, and removes, a file of it meanwhile."""
+        deadline = Deadline.after(REMOVED_WITHIN)
         shutil.rmtree(self._directory, ignore_errors=True)
+        while self._directory.exists() and not deadline.passed():
+            time.sleep(LOOK_EVERY)
+            shutil.rmtree(self._directory, ignore_errors=True)
 
     def __enter__(self) -> MemoryBus:
         return self
