@@ -28,6 +28,9 @@ PORTIONS = 10
 OVERLOAD = 5
 """How many times as many calls are asked for as can be done."""
 
+RECOVERED = 1.5
+"""How many times as long as 99 of 100 calls took before an overload one may take that is said to be as before."""
+
 bus: Any = lightbus.create(service_name="bench-client")
 
 
@@ -222,7 +225,8 @@ async def _overload(procedure: Any, count: int) -> dict[str, float]:
     Return how many times as long the 99th percentile of the calls that are accepted takes as without load: `ratio`.
 
     The calls are sent in step with the clock, whatever becomes of them. `accepted` is the part that was served, and
-    `after` the ratio of calls one second later.
+    `recovery` the milliseconds from the last of them to the end of the last call, one after another from then on,
+    that is refused or takes longer than `RECOVERED` times the 99th percentile without load.
     """
     alone = await _timed(procedure)
     pause = sum(alone) / len(alone) / OVERLOAD
@@ -239,10 +243,28 @@ async def _overload(procedure: Any, count: int) -> dict[str, float]:
     while len(calls) < count:
         calls += [asyncio.create_task(call()) for _ in range(int((time.perf_counter() - began) / pause) - len(calls))]
         await asyncio.sleep(0.002)
+    before = percentiles(alone)["p99"]
+    recovery = await _recovery(procedure, before * RECOVERED)
     await asyncio.gather(*calls)
-    await asyncio.sleep(1.0)
-    before, under, after = (percentiles(each)["p99"] for each in (alone, taken, await _timed(procedure)))
-    return {"ratio": under / before, "accepted": len(taken) / len(calls), "after": after / before}
+    under = percentiles(taken)["p99"]
+    return {"ratio": under / before, "accepted": len(taken) / len(calls), "recovery": recovery * 1000}
+
+
+async def _recovery(procedure: Any, allowed: float) -> float:
+    """Return after how many seconds from now calls take no longer than `allowed` for `WARM_UP` of them in a row."""
+    began = last = time.perf_counter()
+    in_a_row = 0
+    while in_a_row < WARM_UP:
+        call_began = time.perf_counter()
+        try:
+            await procedure.call_async()
+        except lightbus.LightbusException:
+            in_a_row = 0
+        else:
+            in_a_row = in_a_row + 1 if time.perf_counter() - call_began <= allowed else 0
+        if not in_a_row:
+            last = time.perf_counter()
+    return last - began
 
 
 async def _timed(procedure: Any) -> list[float]:

@@ -114,6 +114,15 @@ def _itself(name: str, title: str, measurement: str, first_step: float, goal: fl
     )  # fmt: skip
 
 
+def _recovery(name: str, title: str, measurement: str, first_step: float, goal: float) -> Row:
+    """Return a row of the milliseconds until calls take again what they took before an overload."""
+    both = Figure(measurement=measurement, name="recovery")
+    return Row(
+        name=name, title=title, unit="ms", ours=both, raw=both,
+        lower=True, first_step=first_step, goal=goal, absolute=True,
+    )  # fmt: skip
+
+
 SIDE_BY_SIDE = ("sync_async", "async_one", "in_flight", "events_1", "echo", "cold", "handshakes", "connection")
 """The rows that are also measured in the other modes of security."""
 
@@ -143,6 +152,8 @@ ROWS: tuple[Row, ...] = (
     _bounded("rss_worker", "resident memory, worker", "MB", "rss", 60, 45),
     _itself("overload_async", "p99 of accepted calls at 5x load, computing async def", "overload_async", 5, 3),
     _itself("overload_def", "p99 of accepted calls at 5x load, computing def", "overload_def", 5, 3),
+    _recovery("recovery_async", "from 5x load to calls as before, computing async def", "overload_async", 2000, 1000),
+    _recovery("recovery_def", "from 5x load to calls as before, computing def", "overload_def", 2000, 1000),
     _itself("observing_off", "sync call with observing plugins installed, and off", "observing_off", 1.05, 1.0),
     _unrated("handshakes", "200 connections at once, until answered", "conn/s", "crowd", "per_s", lower=False),
     _unrated("connection", "worker's memory for each of 200 connections", "kB", "crowd", "kb_each", lower=True),

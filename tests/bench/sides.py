@@ -59,7 +59,7 @@ class Raw:
         """Return the figures of one round."""
         count = self._programs.count(measurement)
         if measurement in HELD_AGAINST_ITSELF:
-            return {"ratio": 1.0}  # the bus is held against itself without load
+            return {"ratio": 1.0, "recovery": 1.0}  # the bus is held against itself without load
         if measurement.startswith("events_"):
             return self._events(int(measurement.removeprefix("events_")), count)
         if measurement == "cold":
