@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..core.beats import next_beat
 from ..core.registry import Peer, PeerLeft, Registry, Snapshot, Source
 from ..membership.connected import HELLO_EVERY
 from ..membership.context import Identity
@@ -32,7 +33,8 @@ __all__ = ["Node", "NodeUser"]
 
 logger = logging.getLogger("lightbus.node")
 
-TICK = 0.1
+TICK, QUIET_TICK = 0.1, 0.25
+"""Seconds between two looks at what is due; the second while nobody is to be dialled before that."""
 
 
 class NodeUser(LinksUser, Protocol):
@@ -173,7 +175,7 @@ class Node:
 
     def fixed_peers(self) -> list[FixedPeer]:
         """Return how each fixed peer does."""
-        return self.peers.dialler.fixed_peers()
+        return self.peers.dialler.seeds.report()
 
     # What discovery says
 
@@ -187,7 +189,7 @@ class Node:
 
     def _tick(self) -> None:
         now = time.monotonic()
-        self._timer = self._loop.call_later(TICK, self._tick)  # first: it must go on whatever happens below
+        self._tick_again_after(TICK)  # first: it must go on whatever happens below
         if self.presence is not None and self.presence.tick(now):
             self._spawn(self.presence.announce())
         if self.addressing.look(now):
@@ -198,6 +200,13 @@ class Node:
             self._last_hello = now
             self.registry.forget_silent(now)
             self.peers.say_hello()
+        if not self.changes.stopped and not self.peers.dialler.is_due(now + QUIET_TICK):
+            self._tick_again_after(QUIET_TICK)
+
+    def _tick_again_after(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(next_beat(self._loop.time(), seconds), self._tick)
 
     async def _move(self, addresses: tuple[str, ...]) -> None:
         """Go on at other addresses of this host: interfaces came or went."""

@@ -10,6 +10,7 @@ import time
 import traceback
 from types import FrameType
 
+from ..core.beats import next_beat
 from ..recurring import RecurringLog
 
 __all__ = ["Watchdog", "culprit"]
@@ -19,6 +20,9 @@ logger = logging.getLogger("lightbus.watchdog")
 LOOK_EVERY = 0.25
 BLOCKED_AFTER = 0.5
 """Seconds without a beat after which the loop counts as blocked: half of what makes a worker refuse what waited."""
+
+PATIENCE = BLOCKED_AFTER + LOOK_EVERY
+"""Seconds after a beat when the thread looks whether there was another one: so it is woken seldom where there is."""
 
 
 def culprit(frame: FrameType | None) -> str:
@@ -78,20 +82,21 @@ class Watchdog:
         now = time.monotonic()
         self._delay = max(0.0, now - self._beat_at - LOOK_EVERY)
         self._beat_at = now
-        self._timer = self._loop.call_later(LOOK_EVERY, self._beat)
+        self._timer = self._loop.call_at(next_beat(self._loop.time(), LOOK_EVERY), self._beat)
 
     def _watch(self) -> None:
         reported = 0.0
-        looked = time.monotonic()
-        while not self._stop.wait(LOOK_EVERY):
-            now = time.monotonic()
-            was_stopped = now - looked > 2 * LOOK_EVERY
-            looked = now
-            if was_stopped or self._beat_at == reported:
-                continue
-            if now - self._beat_at > BLOCKED_AFTER + LOOK_EVERY:
-                reported = self._beat_at
-                self._report(now - self._beat_at)
+        look_at = self._beat_at + PATIENCE
+        while not self._stop.wait(max(0.0, look_at - time.monotonic())):
+            now, beat_at = time.monotonic(), self._beat_at
+            was_stopped = now - look_at > LOOK_EVERY
+            if was_stopped or beat_at == reported:  # the loop has a while to come to its beat
+                look_at = now + LOOK_EVERY
+            elif now - beat_at < PATIENCE:
+                look_at = beat_at + PATIENCE
+            else:
+                reported, look_at = beat_at, now + LOOK_EVERY
+                self._report(now - beat_at)
 
     def _report(self, seconds: float) -> None:
         self.reports += 1

@@ -15,7 +15,7 @@ from ..adapters.host.descriptors import descriptor_limit, descriptors_left
 from ..core.registry import Peer, Registry, Source
 from ..ports.transport import MOST_ENDPOINTS, Addressing, Transport
 from .link import Dial, Link, LinkUser
-from .seeds import FixedPeer, Seeds
+from .seeds import Seeds
 
 __all__ = ["EVERYTHING", "EXCHANGE_PARTNERS", "MAX_DIALS", "DialUser", "Dialler"]
 
@@ -76,6 +76,9 @@ class Dialler:
         seeds: endpoints of fixed peers.
         fingerprints: of our keys. Which of them a fixed peer speaks is found out by trying, the first one first.
 
+    Attributes:
+        seeds: the fixed peers, and how they do.
+
     """
 
     def __init__(
@@ -95,7 +98,7 @@ class Dialler:
         self._registry = registry
         self._links = links
         self._wanted = wanted
-        self._seeds = Seeds(seeds, self._seeds_were_looked_up, lambda: time.monotonic())
+        self.seeds = Seeds(seeds, self._seeds_were_looked_up, lambda: time.monotonic())
         self._addressing = addressing
         self._fingerprints = fingerprints
         self._addresses_tried = min(MAX_ADDRESSES_TRIED, max(MOST_ENDPOINTS, descriptor_limit() // LIMIT_SHARE))
@@ -122,6 +125,12 @@ class Dialler:
                     break  # unproven ones come last
                 if self._is_wanted(peer):
                     self.dial(peer)
+
+    def is_due(self, by: float) -> bool:
+        """Return whether somebody may be tried again by then."""
+        if self._to_confirm or self.seeds.is_due(by):
+            return True
+        return any(map(self._is_wanted, self._registry.due(by)))
 
     def dial_asked(self, peers: Iterable[Peer]) -> None:
         """Try peers for which somebody waits: there is room for some of them whoever else is tried."""
@@ -162,38 +171,34 @@ class Dialler:
 
     def may_find(self, api: str) -> bool:
         """Return whether an attempt is on its way at somebody who may advertise an API."""
-        if self._seeds.are_looked_up():
+        if self.seeds.are_looked_up():
             return True
         return any(self._may_advertise(api, dial) for dial in self._dials.values())
 
     def has_untried_seed(self) -> bool:
         """Return whether a fixed peer was neither reached nor failed so far."""
-        return self._seeds.has_untried()
+        return self.seeds.has_untried()
 
     def linked(self, link: Link, *, ourselves: bool = False) -> None:
         """Record that a peer answered: a fixed peer that it is need not be tried any more."""
-        self._seeds.linked(link.endpoint, link.instance, ourselves=ourselves)
+        self.seeds.linked(link.endpoint, link.instance, ourselves=ourselves)
 
     def unlinked(self, instance: str) -> None:
         """Record that a connection ended: a fixed peer that it was is tried again."""
-        self._seeds.unlinked(instance, time.monotonic())
+        self.seeds.unlinked(instance, time.monotonic())
 
     def describe_seeds(self) -> str:
         """Return how the fixed peers do, for a message; empty where there are none."""
-        return self._seeds.describe()
+        return self.seeds.describe()
 
     def refusals(self) -> list[str]:
         """Return a clause about each fixed peer that does not let us in; none where one does, which tells of all."""
-        return self._seeds.refusals()
-
-    def fixed_peers(self) -> list[FixedPeer]:
-        """Return how each fixed peer does."""
-        return self._seeds.report()
+        return self.seeds.refusals()
 
     def close(self) -> None:
         """Give up all attempts, and begin none."""
         self._closed = True
-        self._seeds.close()
+        self.seeds.close()
         for dial in self._dials.values():
             dial.close()
         self._dials.clear()
@@ -201,7 +206,7 @@ class Dialler:
     def abandon(self) -> None:
         """Give up all attempts of a loop that is closed."""
         self._closed = True
-        self._seeds.close()
+        self.seeds.close()
         for dial in self._dials.values():
             dial.abandon()
         self._dials.clear()
@@ -251,10 +256,10 @@ class Dialler:
         if dial.target:
             peer = self._registry.peers.get(dial.target)
             return peer is None or peer.advertises(api) is not False
-        return all(address.failures < len(self._fingerprints) for address in self._seeds.at(dial.endpoints))
+        return all(address.failures < len(self._fingerprints) for address in self.seeds.at(dial.endpoints))
 
     def _dial_seeds(self, now: float) -> None:
-        for address in self._seeds.due(now):
+        for address in self.seeds.due(now):
             fingerprint = self._fingerprints[address.failures % len(self._fingerprints)]
             self._dial(address.endpoint, "", [address.endpoint], fingerprint)
 
@@ -272,7 +277,7 @@ class Dialler:
         self._dials.pop(dial.target or dial.endpoints[0], None)
         if link is None:
             keys = len(self._fingerprints)
-            self._seeds.failed(dial.endpoints, time.monotonic(), reason, denied=dial.denied, keys=keys)
+            self.seeds.failed(dial.endpoints, time.monotonic(), reason, denied=dial.denied, keys=keys)
             if dial.target and dial.denied:
                 self._user.denied(dial.target, reason)
             elif dial.target:

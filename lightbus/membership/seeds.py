@@ -155,6 +155,10 @@ class Seeds:
                 if not address.answers and address.retry_at <= now:
                     yield address
 
+    def is_due(self, by: float) -> bool:
+        """Return whether an address is to be tried by then."""
+        return any(not address.answers and address.retry_at <= by for address in self._addresses())
+
     def at(self, endpoints: Sequence[Endpoint]) -> list[Address]:
         """Return the addresses that these endpoints are; none where they are not of fixed peers."""
         return [address for address in self._addresses() if address.endpoint in endpoints]

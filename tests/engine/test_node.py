@@ -19,7 +19,7 @@ from lightbus.adapters.zmq import local_addresses
 from lightbus.adapters.zmq.addressing import TcpAddressing
 from lightbus.adapters.zmq.security import HostSecurity
 from lightbus.adapters.zmq.transport import ZmqTransport
-from lightbus.core.registry import Peer, PeerLeft, Snapshot
+from lightbus.core.registry import FIRST_RETRY, Peer, PeerLeft, Snapshot
 from lightbus.deadline import Deadline
 from lightbus.engine import node as module
 from lightbus.engine.node import Node
@@ -573,6 +573,29 @@ def test_clock_goes_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(RuntimeError):
             await client.start()
         await wait_until_async(lambda: failures > 3)
+
+    place.run(scenario)
+
+
+def test_quiet_node_looks_seldom(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nobody is to be dialled a node is woken less often, and never so late that a lost peer waits for it."""
+    assert module.TICK < module.QUIET_TICK <= FIRST_RETRY
+    monkeypatch.setattr(module, "QUIET_TICK", 3600.0)
+
+    def pause(node: Node) -> float:
+        assert node._timer is not None
+        return node._timer.when() - asyncio.get_running_loop().time()
+
+    async def scenario() -> None:
+        worker = await place.worker("auth")
+        client = await place.client("auth")
+        await knows(client, "auth", worker)
+        await wait_until_async(lambda: pause(client) > 2 * module.TICK)
+        there = ghost("auth")
+        place.hub.publish(there, gone=False)
+        await wait_until_async(lambda: there.instance in client.registry.peers)
+        client._tick()
+        assert pause(client) <= 2 * module.TICK
 
     place.run(scenario)
 

@@ -445,12 +445,12 @@ def test_a_fixed_peer_that_answers(place: Place) -> None:
     dialler.dial_due(100.0)
     dialler.dial_due(100.0)
     (dial,) = place.dials
-    assert dialler.fixed_peers() == [seen()]
+    assert dialler.seeds.report() == [seen()]
     assert (dial.endpoints, dial.target) == ((SEED,), "")
     dial.succeed()
     link: Any = FakeLink(instance(1), SEED)
     dialler.linked(link)
-    assert (dialler.has_untried_seed(), dialler.fixed_peers()) == (False, [seen(SEED)])
+    assert (dialler.has_untried_seed(), dialler.seeds.report()) == (False, [seen(SEED)])
     dialler.dial_due(1000.0)
     assert len(place.dials) == 1
     dialler.unlinked(instance(2))
@@ -459,6 +459,20 @@ def test_a_fixed_peer_that_answers(place: Place) -> None:
     assert len(place.dials) == 1
     dialler.dial_due(100.0 + retry_delay(1))
     assert place.targets == [SEED, SEED]
+
+
+def test_who_is_due_soon(place: Place) -> None:
+    """It is known whether somebody is to be tried by a moment: a fixed peer, one taken to be up, one that is wanted."""
+    dialler = place.make([SEED])
+    assert dialler.is_due(100.0)
+    dialler.dial_due(100.0)
+    place.dials[0].succeed()
+    link: Any = FakeLink(instance(1), SEED)
+    dialler.linked(link)
+    assert not dialler.is_due(100.0)
+    dialler.unlinked(instance(1))
+    assert not dialler.is_due(100.0)
+    assert dialler.is_due(100.0 + retry_delay(1))
 
 
 def test_a_fixed_peer_that_does_not_answer(place: Place, now: list[float], caplog: pytest.LogCaptureFixture) -> None:

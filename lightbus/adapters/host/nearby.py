@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ...core.beats import next_beat
 from ...exceptions import ProtocolError
 from ...ports.announcement_table import MAX_PEERS, AnnouncementTable
 from ...ports.discovery import Discovery, Found, Lost
@@ -138,7 +139,8 @@ class NearbyDiscovery:
 
     def _look(self) -> None:
         looks = QUIET if self._looks - self._news_at >= QUIET_AFTER else 1
-        self._timer = asyncio.get_running_loop().call_later(looks * LOOK_EVERY, self._look)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(next_beat(loop.time(), looks * LOOK_EVERY), self._look)
         self._looks += looks
         is_due = self._looks % READ_EVERY < looks
         changed = [place for place in self._candidates if self._look_into(place, is_due)]

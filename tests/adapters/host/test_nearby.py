@@ -8,7 +8,6 @@ import json
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,6 +16,7 @@ from lightbus.adapters.host import nearby
 from lightbus.adapters.host.nearby import HostDiscovery, NearbyDiscovery
 from lightbus.adapters.host.places import Places
 from lightbus.adapters.memory.discovery import NoDiscovery
+from lightbus.core.beats import next_beat
 from lightbus.ports.discovery import Discovery, Found, Lost
 from lightbus.wire.announcement import Announcement
 from lightbus.wire.api_info import ApiInfo
@@ -97,15 +97,12 @@ def test_looks_seldom_where_nothing_happens(places: list[Path], monkeypatch: pyt
 
     async def scenario() -> None:
         caller, pauses = Side(*places), list[float]()
-        loop = asyncio.get_running_loop()
-        call_later = loop.call_later
 
-        def noted(delay: float, callback: Callable[..., object], *given: Any, **more: Any) -> asyncio.TimerHandle:
-            if callback == caller.discovery._look:
-                pauses.append(delay)
-            return call_later(delay, callback, *given, **more)
+        def noted(now: float, seconds: float) -> float:
+            pauses.append(seconds)
+            return next_beat(now, seconds)
 
-        monkeypatch.setattr(loop, "call_later", noted)
+        monkeypatch.setattr(nearby, "next_beat", noted)
         await caller.start()
         await wait_until_async(lambda: len(pauses) >= 6)
         assert pauses[:6] == [0.001] * 3 + [0.005] * 3

@@ -1,0 +1,31 @@
+"""Moments that a process shares: what is due together is due at the same time."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightbus.core.beats import next_beat
+
+TIMES = st.floats(min_value=0.0, max_value=1e8)
+
+
+@given(now=TIMES, seconds=st.sampled_from([0.05, 0.1, 0.25, 1.0]))
+def test_the_next_beat_is_ahead_and_not_far(now: float, seconds: float) -> None:
+    """It is after now, and no more than a period and the part of one ahead that timers may be early by."""
+    assert now < next_beat(now, seconds) <= now + 1.06 * seconds
+
+
+@given(now=TIMES, shorter=st.sampled_from([0.05, 0.25]), times=st.integers(min_value=2, max_value=10))
+def test_periods_meet(now: float, shorter: float, times: int) -> None:
+    """A beat of a period is one of each period that it is a multiple of."""
+    beat = next_beat(now, shorter * times)
+    assert next_beat(beat - shorter / 2, shorter) == pytest.approx(beat, abs=1e-5)
+
+
+@given(now=TIMES)
+def test_a_timer_that_is_early_does_not_come_twice(now: float) -> None:
+    """Who is woken right before the beat is given the one after it."""
+    beat = next_beat(now, 1.0)
+    assert next_beat(beat - 0.01, 1.0) == pytest.approx(beat + 1.0, abs=1e-5)
