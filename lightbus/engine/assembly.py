@@ -151,6 +151,7 @@ def _handlers(client: Served, outlet: Outlet, backends: Backends | None, *, serv
         apis,
         engine.journals,
         outlet.reply,
+        outlet.handle,
         receivers,
         member_timeout=engine.config.worker.member_timeout,
     )

@@ -14,7 +14,8 @@ from ..events.batches import hand_off_batch
 from ..events.coordinator import Coordinator
 from ..events.event_publisher import EventPublisher
 from ..events.publisher import Publisher
-from ..exceptions import PeerBusy, ProtocolError
+from ..events.replies import error_for
+from ..exceptions import LightbusException, PeerBusy, ProtocolError
 from ..membership.connected import ConnectedEngines
 from ..membership.context import Identity
 from ..membership.guard import Guard
@@ -24,27 +25,7 @@ from ..recurring import RecurringLog
 from ..rpc.server import Server
 from ..wire import envelope
 from ..wire.codec import Work
-from ..wire.envelope import (
-    Ack,
-    Batch,
-    Beat,
-    Cancel,
-    Drained,
-    Error,
-    Fetch,
-    Fire,
-    Goodbye,
-    Hello,
-    Join,
-    Kind,
-    Leave,
-    Message,
-    Open,
-    Reject,
-    Release,
-    Request,
-    Start,
-)
+from ..wire.envelope import Batch, Cancel, Drained, Error, Fire, Goodbye, Hello, Kind, Message, Request
 from .inbox import LARGE, Inbox
 
 __all__ = ["Binding", "Handlers", "Outlet"]
@@ -55,7 +36,7 @@ STANDSTILL = 1.0
 """Seconds by which the loop must be late to count as having stood still."""
 
 Handler: TypeAlias = Callable[[bytes, int, Any], object]
-"""Is given the routing id, the call id, the message, and the frame that it came as."""
+"""Is given the routing id, the call id, and the message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +48,8 @@ class Outlet:
     reply_from_thread: Callable[[bytes, bytes], bool]
     """Does the same from another thread than the loop's."""
     publish: Callable[[bytes], None]
+    handle: Callable[[bytes, int, Message], None]
+    """Handles a message, of a routing id and with a call id, as if it had arrived just now."""
     engines: ConnectedEngines
 
 
@@ -111,7 +94,7 @@ class Binding:
         self._transport = transport
         self._router = transport.router(self._on_message)
         self._xpub = transport.publisher(self._on_subscription)
-        self._inbox = Inbox(self._decode, self._refuse_undecoded, transport.max_message_size)
+        self._inbox = Inbox(self._on_message, self._refuse_undecoded, transport.max_message_size)
         self.introductions = Introductions(identity, view, self._router.send)
         self._beat = time.monotonic()
         self._failures = RecurringLog(logger)
@@ -133,6 +116,7 @@ class Binding:
             reply=self._router.send,
             reply_from_thread=self._router.send_from_thread,
             publish=self._xpub.send,
+            handle=self._handle,
             engines=self.introductions.engines,
         )
 
@@ -207,7 +191,7 @@ class Binding:
     def _make_table(self) -> dict[type, Handler]:
         """Return which message goes to whom: all that a worker can be sent but calls, which have a way of their own."""
         introductions, engines = self.introductions, self.introductions.engines
-        server, ask_coordinator = self.handlers.server, self.handlers.coordinator.handle
+        server = self.handlers.server
         return {
             Hello: lambda routing_id, call_id, hello: introductions.on_hello(routing_id, hello),
             Drained: lambda routing_id, call_id, drained: engines.has_drained(routing_id),
@@ -215,22 +199,13 @@ class Binding:
             Cancel: lambda routing_id, call_id, cancel: server.cancel(routing_id, call_id),
             Fire: self._on_fire,
             Batch: self._on_fire,
-            Join: ask_coordinator,
-            Open: ask_coordinator,
-            Fetch: ask_coordinator,
-            Ack: ask_coordinator,
-            Start: ask_coordinator,
-            Reject: ask_coordinator,
-            Release: ask_coordinator,
-            Leave: ask_coordinator,
-            Beat: ask_coordinator,
+            **self.handlers.coordinator.handlers,
         }
 
-    def _on_message(self, routing_id: bytes, frame: bytes) -> None:
-        if not (len(frame) >= LARGE or self._inbox.size) or not self._inbox.takes(routing_id, frame):
-            self._decode(routing_id, frame, 0.0)
-
-    def _decode(self, routing_id: bytes, frame: bytes, waited: float) -> None:
+    def _on_message(self, routing_id: bytes, frame: bytes, waited: float | None = None) -> None:
+        """Decode and handle a frame; one that is large, or comes behind such, when it has waited for its turn."""
+        if waited is None and (len(frame) >= LARGE or self._inbox.size) and self._inbox.takes(routing_id, frame):
+            return
         work = Work() if len(frame) >= LARGE else None
         try:
             call_id, message = envelope.decode(frame, work)
@@ -245,7 +220,21 @@ class Binding:
             else:
                 self._table.get(type(message), self._misplaced)(routing_id, call_id, message)
         except Exception as error:
+            self._not_handled(routing_id, call_id, message, error)
+
+    def _handle(self, routing_id: bytes, call_id: int, message: Message) -> None:
+        """Handle what had to wait for something else."""
+        try:
+            self._table[type(message)](routing_id, call_id, message)
+        except Exception as error:
+            self._not_handled(routing_id, call_id, message, error)
+
+    def _not_handled(self, routing_id: bytes, call_id: int, message: Message, error: Exception) -> None:
+        """Answer a question with why it cannot be handled; what is a fault of ours is counted, too."""
+        if not isinstance(error, LightbusException):
             self.guard.failed(self._named(routing_id), message, error)
+        if call_id:
+            self._reply(routing_id, call_id, error_for(message, error))
 
     def _on_request(self, routing_id: bytes, call_id: int, request: Request, frame: bytes, memory: int) -> None:
         self._look_at_clock(time.monotonic())
@@ -290,7 +279,7 @@ class Binding:
 
     def _named(self, routing_id: bytes) -> str:
         """Return who speaks through a connection, for a log line."""
-        return f"the connection {routing_id.hex()}"
+        return self.handlers.coordinator.describe(routing_id)
 
     def _reply(self, routing_id: bytes, call_id: int, message: Message) -> None:
         self._router.send(routing_id, envelope.encode(message, call_id))

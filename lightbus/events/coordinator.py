@@ -2,8 +2,8 @@
 
 A publisher coordinates the groups of the journals that it serves, its own and those it adopted; no other process has a
 say in them. What it decides is in `core.groups` and `core.cursors`, what it promises is in the journals: an
-acknowledgement is answered once it is on disk. Each matter is a class of its own; they are put together here, and
-what members ask is handed to whoever answers it.
+acknowledgement is answered once it is on disk. Each matter is a class of its own; they are put together here, with
+the table of who answers what members ask.
 """
 
 from __future__ import annotations
@@ -12,18 +12,14 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from ..adapters.host.machine_time import machine_time
-from ..adapters.sqlite.journal import Journal
 from ..adapters.sqlite.topic import Topic
-from ..exceptions import LightbusException, ProtocolError
 from ..membership.context import Identity
-from ..membership.guard import Guard
 from ..recurring import RecurringLog
 from ..service.api import ApiRegistry
-from ..wire.envelope import Ack, Beat, Error, Fetch, Join, Leave, Message, Open, Reject, Release, Start
+from ..wire.envelope import Ack, Beat, Fetch, Join, Leave, Message, Open, Reject, Release, Start
 from ..wire.sizes import Receivers
 from .ack_waiters import AckWaiters, OnHandled
 from .cursor_store import CursorStore
@@ -50,13 +46,14 @@ SAVE_SEEN_EVERY = 60.0
 
 class Coordinator:
     """
-    Answers everything that consumers ask a publisher. Only touched from the node's loop.
+    What answers everything that consumers ask a publisher. Only touched from the node's loop.
 
     Args:
         identity: who we are.
         apis: whose events we publish.
         journals: the journals.
         reply: sends a frame to a routing id.
+        handle: handles a message as if it had arrived just now: what could not be answered before.
         receivers: who is subscribed, and how large a message it takes.
         member_timeout: seconds without a sign of life after which a member loses its partitions.
 
@@ -67,6 +64,7 @@ class Coordinator:
         directory: makes and forgets groups, and has them begin in journals.
         redelivery: gives a group events again.
         cursors: what was acknowledged.
+        handlers: who answers what members ask, by the message. What they raise is for their caller to answer with.
 
     """
 
@@ -76,6 +74,7 @@ class Coordinator:
         apis: ApiRegistry,
         journals: JournalSource,
         reply: Callable[[bytes, bytes], bool],
+        handle: Callable[[bytes, int, Message], None],
         receivers: Receivers,
         *,
         member_timeout: float = 10.0,
@@ -83,16 +82,15 @@ class Coordinator:
         self.counts: Counter[str] = Counter()
         """joined, left, lost, hung, acked, refused_acks, impossible_acks, redelivered, dead_lettered, pages,
         given_late, unwatched."""
-        self.guard = Guard(logger)
         self.groups: dict[tuple[str, str], GroupState] = {}
         self.journals = ServedJournals(journals, apis)
         self.progress = GroupProgress(self.groups, self.journals)
         self._member_timeout = member_timeout
         self._failures = RecurringLog(logger)
         self._waiters = AckWaiters(self.progress.handled_by_all)
-        self._send = send = sender(reply)
+        send = sender(reply)
         self._store = GroupStore(self.journals)
-        self._starts = StartingPoints(identity, self.journals)
+        starts = StartingPoints(identity, self.journals)
         self.cursors = CursorStore(self.journals, self.progress, self._waiters, send, self.counts)
         self._members = GroupMembers(
             identity, self.groups, self.journals, self.progress, self._store, receivers, send, self.counts
@@ -100,44 +98,23 @@ class Coordinator:
         self.redelivery = Redelivery(self.groups, self.journals, self._members)
         late = LateEvents(self.groups, self.journals, self.redelivery, self._members, self._store, self.counts)
         self.directory = GroupDirectory(
-            identity, self.groups, self.journals, starts=self._starts, store=self._store, cursors=self.cursors,
+            identity, self.groups, self.journals, starts=starts, store=self._store, cursors=self.cursors,
             members=self._members, late=late, progress=self.progress, waiters=self._waiters,
             counts=self.counts,
         )  # fmt: skip
         asked = MemberRequests(
             identity, apis, self.journals, directory=self.directory, members=self._members, progress=self.progress,
-            starts=self._starts, cursors=self.cursors, receivers=receivers, send=send, counts=self.counts,
+            starts=starts, cursors=self.cursors, receivers=receivers, send=send, handle=handle, counts=self.counts,
         )  # fmt: skip
         delivery = DeliveryRequests(
             identity, self.journals, members=self._members, progress=self.progress, cursors=self.cursors,
             receivers=receivers, send=send, counts=self.counts,
         )  # fmt: skip
-        self._handlers = _table(asked, delivery)
+        self.handlers = _table(asked, delivery)
 
-    def handle(self, routing_id: bytes, call_id: int, message: Message) -> bool:
-        """Answer a consumer; return whether it was a consumer's message."""
-        handler = self._handlers.get(type(message))
-        if handler is None:
-            return False
-        try:
-            if isinstance(message, (Join, Open)) and (journals := self._unsearched(message)):
-                answer = partial(self.handle, routing_id, call_id, message)
-                self._starts.search(journals, message.api, message.since, answer)
-            else:
-                handler(routing_id, call_id, message)
-        except LightbusException as error:
-            self._send(routing_id, call_id, Error(error.code, str(error), False, {}))
-        except Exception as error:
-            self.guard.failed(self._members.describe(routing_id), message, error)
-            text = f"a {type(message).__name__} message has fields that do not fit: {error!s:.500}"
-            self._send(routing_id, call_id, Error(ProtocolError.code, text, False, {}))
-        return True
-
-    def _unsearched(self, message: Join | Open) -> list[Journal]:
-        """Return where it is to be looked first for what somebody wants to begin with; a group begins once."""
-        if (message.api, message.group) in self.groups:
-            return []
-        return self._starts.unsearched(message.api, message.since)
+    def describe(self, routing_id: bytes) -> str:
+        """Return who speaks through a connection, for a log line."""
+        return self._members.describe(routing_id)
 
     def subscribed(self, topic: bytes, subscribed: bool) -> None:
         """Record that a subscription ended: where it was a member's sign of presence, the member is gone."""

@@ -163,6 +163,10 @@ class GroupDirectory:
 
     # Those that come and go
 
+    def has(self, api: str, name: str) -> bool:
+        """Return whether a group is known."""
+        return (api, name) in self._groups
+
     def joined(self, join: Join) -> GroupState:
         """Return the group that somebody joins, made where it is new. Raises PeerBusy where there are too many."""
         is_near = join.host == self._identity.host

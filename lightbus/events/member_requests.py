@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from itertools import zip_longest
 from typing import Any
 
 from ..exceptions import PeerBusy, PeerRefused
 from ..membership.context import Identity
 from ..service.api import ApiRegistry
-from ..wire.envelope import PARTITIONS, Assign, Beat, Join, Leave, Open, Release, Streams
+from ..wire.envelope import PARTITIONS, Assign, Beat, Join, Leave, Message, Open, Release, Streams
 from ..wire.sizes import Receivers, fitting_partitions
 from .cursor_store import CursorStore
 from .group_directory import GroupDirectory
@@ -41,6 +43,7 @@ class MemberRequests:
         cursors: keeps what a member says to have handled.
         receivers: how large a message each takes.
         send: answers.
+        handle: handles a message as if it had arrived just now.
         counts: of the coordinator: joined, left.
 
     """
@@ -58,6 +61,7 @@ class MemberRequests:
         cursors: CursorStore,
         receivers: Receivers,
         send: Send,
+        handle: Callable[[bytes, int, Message], None],
         counts: Counter[str],
     ) -> None:
         self._identity = identity
@@ -70,10 +74,23 @@ class MemberRequests:
         self._cursors = cursors
         self._receivers = receivers
         self._send = send
+        self._handle = handle
         self._counts = counts
+
+    def _begins_later(self, routing_id: bytes, call_id: int, message: Join | Open) -> bool:
+        """Return whether it is to be looked first for what somebody wants to begin with; he is answered after that."""
+        if self._directory.has(message.api, message.group):  # a group begins once
+            return False
+        journals = self._starts.unsearched(message.api, message.since)
+        if journals:
+            answer = partial(self._handle, routing_id, call_id, message)
+            self._starts.search(journals, message.api, message.since, answer)
+        return bool(journals)
 
     def on_join(self, routing_id: bytes, call_id: int, join: Join) -> None:
         """Add a member, or tell who listens without a group which events there are."""
+        if self._begins_later(routing_id, call_id, join):
+            return
         if join.target != self._identity.instance:
             raise PeerRefused(f"the group was meant for the instance {join.target}, and this is {self._identity}.")
         if not self._journals.keeps(join.api):
@@ -95,6 +112,8 @@ class MemberRequests:
 
     def on_open(self, routing_id: bytes, call_id: int, message: Open) -> None:
         """Tell where topics stand."""
+        if self._begins_later(routing_id, call_id, message):
+            return
         if not message.group:
             self._starts.check(message.api, message.since)
             streams = self._streams_of_nobody(message)

@@ -20,8 +20,9 @@ from lightbus.adapters.zmq.curve import KeySecurity
 from lightbus.adapters.zmq.security import HostSecurity
 from lightbus.adapters.zmq.transport import ZmqTransport
 from lightbus.config.keys import BusKey
-from lightbus.engine.binding import STANDSTILL, Binding, Handlers, Outlet
+from lightbus.engine.binding import STANDSTILL, Binding, Handler, Handlers, Outlet
 from lightbus.engine.inbox import LARGE
+from lightbus.exceptions import PeerRefused
 from lightbus.membership import introductions as module
 from lightbus.membership.connected import ConnectedEngines
 from lightbus.membership.context import Identity
@@ -94,9 +95,22 @@ class FakeCoordinator:
 
     def __init__(self) -> None:
         self.asked: list[Message] = []
+        self.asker = b""
+        self.handlers: dict[type, Handler] = {
+            Leave: self._refuse,
+            **dict.fromkeys((Ack, Beat), lambda routing_id, call_id, message: self.asked.append(message)),
+        }
 
-    def handle(self, routing_id: bytes, call_id: int, message: Message) -> None:
+    def _refuse(self, routing_id: bytes, call_id: int, message: Leave) -> None:
+        self.asker = routing_id
+        if message.group == "none":
+            raise PeerRefused("There is no such group.")
+        if message.group == "broken":
+            raise KeyError("oh")
         self.asked.append(message)
+
+    def describe(self, routing_id: bytes) -> str:
+        return f"the connection {routing_id.hex()}"
 
     def tick(self, now: float) -> None: ...
 
@@ -242,6 +256,27 @@ def test_files_of_an_abandoned_binding(place: Place) -> None:
 
 
 # What is for others
+
+
+def test_a_question_that_cannot_be_handled_is_answered(place: Place) -> None:
+    """With the reason where it is refused; a fault of ours is counted, too. What had to wait is answered likewise."""
+
+    async def scenario() -> None:
+        caller = place.caller()
+        caller.say(Leave("work", "none"))
+        caller.say(Leave("work", "broken"))
+        refused, failed = await caller.hears(Error, Error)
+        assert isinstance(refused, Error)
+        assert isinstance(failed, Error)
+        assert (refused.code, refused.message) == ("peer_refused", "There is no such group.")
+        assert (failed.code, place.binding.guard.failures) == ("protocol_error", 1)
+        assert "a Leave message has fields that do not fit" in failed.message
+        for group in ("none", "broken"):
+            place.outlet.handle(place.coordinator.asker, 7, Leave("work", group))
+        again = await caller.hears(Error, Error)
+        assert ([refused, failed], place.binding.guard.failures) == (again, 2)
+
+    place.run(scenario)
 
 
 def test_messages_find_their_way(place: Place) -> None:
@@ -462,7 +497,7 @@ def test_a_large_call_that_waited_has_less_time_left(place: Place) -> None:
     """The worker takes off what it kept it waiting."""
 
     async def test() -> None:
-        place.binding._decode(b"peer", envelope.encode(REQUEST._replace(left=5.0), 1), 4.0)
+        place.binding._on_message(b"peer", envelope.encode(REQUEST._replace(left=5.0), 1), 4.0)
         assert place.server.handled[0].left == 1.0
 
     place.run(test)
@@ -473,9 +508,9 @@ def test_how_much_memory_a_large_call_takes_is_told(place: Place) -> None:
 
     async def test() -> None:
         frame = envelope.encode(REQUEST._replace(kwargs={"rows": [[]] * 300_000}), 1)
-        place.binding._decode(b"peer", frame, 0.0)
+        place.binding._on_message(b"peer", frame, 0.0)
         assert place.server.memory > 50 * len(frame)
-        place.binding._decode(b"peer", envelope.encode(REQUEST, 2), 0.0)
+        place.binding._on_message(b"peer", envelope.encode(REQUEST, 2), 0.0)
         assert place.server.memory == 0
 
     place.run(test)

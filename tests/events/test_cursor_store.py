@@ -39,7 +39,7 @@ def test_a_journal_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
         journal.cursors.save = full  # type: ignore[method-assign]
         before = len(talk.heard)
         ack = Ack("auth", "shop", assigned.generation, [[journal.id, "seen", topic.partition, head]])
-        publisher.coordinator.handle(b"me", 1, ack)
+        publisher.handle(b"me", 1, ack)
         publisher.coordinator.cursors.save()
         assert (len(talk.heard), "Acknowledgements were not stored: the disk is full" in caplog.text) == (before, True)
         journal.cursors.save = save  # type: ignore[method-assign]
@@ -70,7 +70,7 @@ def test_one_journal_of_two_fails(tmp_path: Path) -> None:
         own.cursors.save = full  # type: ignore[method-assign]
         positions = [[journal.id, "seen", 3, journal.head] for journal in (own, other)]
         await wait_until_async(lambda: isinstance(talk.heard[-1], Streams))
-        publisher.coordinator.handle(b"me", 1, Ack("auth", "shop", assigned.generation, positions))
+        publisher.handle(b"me", 1, Ack("auth", "shop", assigned.generation, positions))
         publisher.coordinator.cursors.save()
         assert (own.cursors.of("auth", "shop"), other.cursors.of("auth", "shop")) == ({}, {topic: other.head})
         own.cursors.save = save  # type: ignore[method-assign]

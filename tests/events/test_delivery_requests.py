@@ -55,7 +55,7 @@ def test_what_is_said_twice_counts_once(tmp_path: Path) -> None:
         [(topic, head)] = journal.topics.of("auth").items()
         place = ("auth", "shop", assigned.generation, journal.id, "seen", topic.partition, head)
         for call_id in (1, 2, 2, 2, 3):
-            publisher.coordinator.handle(b"me", call_id, Start(*place, 1))
+            publisher.handle(b"me", call_id, Start(*place, 1))
         await wait_until_async(lambda: len(talk.heard) == 6)
         assert [each.deliveries for each in talk.heard[1:] if isinstance(each, Started)] == [1, 2, 2, 2, 3]
         for _ in range(2):
@@ -77,7 +77,7 @@ def test_a_start_counts_once_also_for_who_adopts_the_journal(tmp_path: Path) -> 
         journal, hub = publisher.journals.own(), publisher._hub
         [(topic, head)] = journal.topics.of("auth").items()
         place = (journal.id, "seen", topic.partition, head)
-        publisher.coordinator.handle(b"me", 7, Start("auth", "shop", assigned.generation, *place, 2))
+        publisher.handle(b"me", 7, Start("auth", "shop", assigned.generation, *place, 2))
         await wait_until_async(lambda: talk.heard[-1] == Started(2))
         publisher.close()
         other = hub.publish(D, tmp_path / "other", Auth(), journal="0000000000000002")
@@ -87,7 +87,7 @@ def test_a_start_counts_once_also_for_who_adopts_the_journal(tmp_path: Path) -> 
             joined = await again.join(target=D)
             assert isinstance(joined, Assign)
             for call_id in (7, 7, 8):
-                other.coordinator.handle(b"me", call_id, Start("auth", "shop", joined.generation, *place, 2))
+                other.handle(b"me", call_id, Start("auth", "shop", joined.generation, *place, 2))
             await wait_until_async(lambda: len(again.heard) == 4)
             assert again.heard[1:] == [Started(2), Started(2), Started(3)]
         finally:

@@ -174,7 +174,9 @@ def test_what_was_held_is_possibly_delivered_after_a_restart(tmp_path: Path) -> 
         await publisher.fire("seen", n=1)
         journal = publisher.journals.own()
         [(topic, head)] = journal.topics.of("auth").items()
-        again = Coordinator(publisher.identity, publisher.apis, publisher.journals, publisher._reply, Receivers(2**26))
+        again = Coordinator(
+            publisher.identity, publisher.apis, publisher.journals, publisher._reply, publisher.handle, Receivers(2**26)
+        )
         group = again.groups["auth", "shop"]
         assert group.cursors[journal.id].standing(topic, head).possibly_delivered == head
         again.cursors.adopt_reported(group, [[journal.id, "seen", topic.partition, 0]])
@@ -223,7 +225,7 @@ def test_a_group_that_cannot_begin_is_not_there(tmp_path: Path, monkeypatch: pyt
             answer = await talk.join()
         assert isinstance(answer, Error)
         assert (answer.code, publisher.coordinator.groups) == ("protocol_error", {})
-        assert publisher.coordinator.guard.total == 1
+        assert publisher.guard.total == 1
         assert isinstance(await talk.join(), Assign)
 
     run(tmp_path, test)

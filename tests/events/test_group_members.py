@@ -28,7 +28,7 @@ def test_a_beat_mends_what_was_missed(tmp_path: Path) -> None:
         assert isinstance(asked_back, Assign)
         names = [["auth", "shop"]]
         before = len(one.heard)
-        publisher.coordinator.handle(b"one", 0, Beat(names, [[first.generation, first.partitions]]))
+        publisher.handle(b"one", 0, Beat(names, [[first.generation, first.partitions]]))
         await wait_until_async(lambda: len(one.heard) == before + 2)
         assert one.heard[before][:5] == asked_back[:5]  # type: ignore[index]
         assert one.heard[before + 1] == Beat(names, [[0]])

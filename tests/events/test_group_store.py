@@ -33,7 +33,7 @@ def test_a_full_disk_while_a_member_goes(tmp_path: Path, caplog: pytest.LogCaptu
         journal.cursors.save = journal.groups.save = full  # type: ignore[method-assign, assignment]
         await two.join(C)
         if how == "leaves":
-            publisher.coordinator.handle(b"one", 9, Leave("auth", "shop"))
+            publisher.handle(b"one", 9, Leave("auth", "shop"))
         else:
             publisher.coordinator.subscribed(b"\xfe" + B.encode(), False)
         await wait_until_async(lambda: two.heard and getattr(two.heard[-1], "partitions", None) == list(range(16)))

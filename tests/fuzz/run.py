@@ -183,7 +183,7 @@ class Worker:
     @property
     def guarded(self) -> int:
         """How often something was stopped by a last guard only."""
-        guards = (self.binding.guard, self.publisher.coordinator.guard, self.listens.consumer.guard)
+        guards = (self.binding.guard, self.publisher.guard, self.listens.consumer.guard)
         return sum(guard.failures for guard in guards)
 
     async def stop(self) -> None:

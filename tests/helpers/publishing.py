@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,8 +15,11 @@ from lightbus.core.peers import Peer, PeerState, Source
 from lightbus.events.consumer import Consumer
 from lightbus.events.coordinator import Coordinator
 from lightbus.events.publisher import Publisher
+from lightbus.events.replies import error_for
+from lightbus.exceptions import LightbusException
 from lightbus.listener import Listener
 from lightbus.membership.context import Identity
+from lightbus.membership.guard import Guard
 from lightbus.message import EventMessage
 from lightbus.service.api import Api, ApiRegistry
 from lightbus.service.hooks import HookRegistry
@@ -92,6 +96,7 @@ class Publishes:
         self.journals.own()
         self.loses: Callable[[bytes], bool] = lambda frame: False
         self.is_deaf = False
+        self.guard = Guard(logging.getLogger("lightbus.groups"))
         self.said: list[Message] = []
         """Everything that consumers have said to it."""
         self._hub = hub
@@ -99,7 +104,7 @@ class Publishes:
         self._dealers: dict[bytes, _Dealer] = {}
         receivers = Receivers(max_message_size)
         self.coordinator = Coordinator(
-            self.identity, self.apis, self.journals, self._reply, receivers, member_timeout=member_timeout
+            self.identity, self.apis, self.journals, self._reply, self.handle, receivers, member_timeout=member_timeout
         )
         self.publisher = Publisher(
             self.identity, self.apis, self._publish, self.journals, receivers,
@@ -176,7 +181,17 @@ class Publishes:
         if not self.is_deaf and self.instance in self._hub.publishers:
             call_id, message = envelope.decode(frame)
             self.said.append(message)
-            assert self.coordinator.handle(routing_id, call_id, message), message
+            self.handle(routing_id, call_id, message)
+
+    def handle(self, routing_id: bytes, call_id: int, message: Message) -> None:
+        """Answer what a consumer asks, as a worker's binding does."""
+        try:
+            self.coordinator.handlers[type(message)](routing_id, call_id, message)
+        except Exception as error:
+            if not isinstance(error, LightbusException):
+                self.guard.failed(self.coordinator.describe(routing_id), message, error)
+            if call_id:
+                self._reply(routing_id, envelope.encode(error_for(message, error), call_id))
 
     def subscribed(self, topic: bytes, subscribed: bool) -> None:
         """Take in a subscription."""
