@@ -104,7 +104,9 @@ class CursorStore:
             journal = self._journals.get(name)
             if journal is not None:
                 try:
-                    journal.cursors.save(cursors=[(group, topic, at) for (group, topic), at in cursors.items()])
+                    journal.change(
+                        *journal.cursors.changes(cursors=[(group, topic, at) for (group, topic), at in cursors.items()])
+                    )
                 except JournalError as error:
                     # Not answered: the consumers go on to their bound, and acknowledge again what is not confirmed.
                     self._failures.say(name, logging.ERROR, "Acknowledgements were not stored: %s", error)

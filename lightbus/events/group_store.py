@@ -77,7 +77,9 @@ class GroupStore:
         unsaved = self._unsaved[journal.id]
         try:
             if unsaved.held:
-                journal.cursors.save(held=[(*key, is_held) for key, is_held in unsaved.held.items()])
+                journal.change(
+                    *journal.cursors.changes(held=[(*key, is_held) for key, is_held in unsaved.held.items()])
+                )
                 unsaved.held.clear()
             while unsaved.groups:
                 journal.groups.save(next(iter(unsaved.groups.values())))

@@ -183,7 +183,7 @@ class _Leaving:
         journal = self._journal
         for name in self._groups:
             moved = [(name, topic, journal.topics.last(topic)) for topic in self._topics]
-            journal.cursors.save(cursors=[each for each in moved if each[2] <= through])
+            journal.change(*journal.cursors.changes(cursors=[each for each in moved if each[2] <= through]))
         dead = [(each.group, each.sequence) for each in journal.dead_letters.all() if each.topic.api == self._api]
         journal.dead_letters.remove([each for each in dead if each[1] <= through])
         journal.retention.remove(self._topics, through)

@@ -114,7 +114,7 @@ class MoveToJournal:
         now, today = machine_time(), time.time()
         for group in self._groups:
             cursors = [(group.name, topic, at) for topic, at in self._positions[group.name].items()]
-            self._journal.cursors.save(cursors=cursors)
+            self._journal.change(*self._journal.cursors.changes(cursors=cursors))
             self._journal.groups.save(
                 KnownGroup(self._api, group.name, group.events, now - (today - group.created_at), now, "")
             )

@@ -31,18 +31,18 @@ def test_a_journal_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
         await publisher.fire("seen", n=1)
         journal = publisher.journals.own()
         [(topic, head)] = journal.topics.of("auth").items()
-        save = journal.cursors.save
+        change = journal.change
 
-        def full(**_: Any) -> None:
+        def full(*_: Any) -> None:
             raise JournalError("the disk is full")
 
-        journal.cursors.save = full  # type: ignore[method-assign]
+        journal.change = full  # type: ignore[method-assign]
         before = len(talk.heard)
         ack = Ack("auth", "shop", assigned.generation, [[journal.id, "seen", topic.partition, head]])
         publisher.handle(b"me", 1, ack)
         publisher.coordinator.cursors.save()
         assert (len(talk.heard), "Acknowledgements were not stored: the disk is full" in caplog.text) == (before, True)
-        journal.cursors.save = save  # type: ignore[method-assign]
+        journal.change = change  # type: ignore[method-assign]
         publisher.coordinator.cursors.save()
         assert journal.cursors.of("auth", "shop") == {topic: head}
 
@@ -62,18 +62,18 @@ def test_one_journal_of_two_fails(tmp_path: Path) -> None:
             journal.append([NewEvent(topic, b"r", 9.0)])
         publisher.journals.adopted.append(other)
         publisher.coordinator.directory.journal_added(other)
-        save = own.cursors.save
+        change = own.change
 
-        def full(**_: Any) -> None:
+        def full(*_: Any) -> None:
             raise JournalError("the disk is full")
 
-        own.cursors.save = full  # type: ignore[method-assign]
+        own.change = full  # type: ignore[method-assign]
         positions = [[journal.id, "seen", 3, journal.head] for journal in (own, other)]
         await wait_until_async(lambda: isinstance(talk.heard[-1], Streams))
         publisher.handle(b"me", 1, Ack("auth", "shop", assigned.generation, positions))
         publisher.coordinator.cursors.save()
         assert (own.cursors.of("auth", "shop"), other.cursors.of("auth", "shop")) == ({}, {topic: other.head})
-        own.cursors.save = save  # type: ignore[method-assign]
+        own.change = change  # type: ignore[method-assign]
         answer = await talk.ask(Ack("auth", "shop", assigned.generation, positions))  # as consumers do
         assert (answer, own.cursors.of("auth", "shop")) == (Acked([]), {topic: own.head})
         assert not any(isinstance(each, Acked) for each in talk.heard[:-1])

@@ -25,12 +25,12 @@ def test_a_full_disk_while_a_member_goes(tmp_path: Path, caplog: pytest.LogCaptu
         one, two = Talk(publisher, b"one"), Talk(publisher, b"two")
         await one.join(B)
         journal = publisher.journals.own()
-        save, save_group = journal.cursors.save, journal.groups.save
+        change = journal.change
 
-        def full(*_: Any, **__: Any) -> None:
+        def full(*_: Any) -> None:
             raise JournalError("the disk is full")
 
-        journal.cursors.save = journal.groups.save = full  # type: ignore[method-assign, assignment]
+        journal.change = full  # type: ignore[method-assign]
         await two.join(C)
         if how == "leaves":
             publisher.handle(b"one", 9, Leave("auth", "shop"))
@@ -38,7 +38,7 @@ def test_a_full_disk_while_a_member_goes(tmp_path: Path, caplog: pytest.LogCaptu
             publisher.coordinator.subscribed(b"\xfe" + B.encode(), False)
         await wait_until_async(lambda: two.heard and getattr(two.heard[-1], "partitions", None) == list(range(16)))
         assert caplog.text.count("Who is in which group was not stored, and is tried again: the disk is full") == 1
-        journal.cursors.save, journal.groups.save = save, save_group  # type: ignore[method-assign]
+        journal.change = change  # type: ignore[method-assign]
         publisher.coordinator.tick(time.monotonic())
         assert set(journal.cursors.held("auth", "shop")) == set(range(16))
 

@@ -45,7 +45,7 @@ def fill(journal: Journal, *, handled: int) -> None:
         journal.groups.save(group(name))
     positions = [("shop", ONE, stored[handled - 1].sequence), ("shop", TWO, 0)]
     done = [("mail", ONE, stored[3].sequence), ("mail", TWO, stored[4].sequence)]
-    journal.cursors.save(cursors=[*positions, *done], held=[("auth", "shop", ONE.partition, True)])
+    journal.change(*journal.cursors.changes(cursors=[*positions, *done], held=[("auth", "shop", ONE.partition, True)]))
     journal.deliveries.count("shop", ONE, stored[handled].sequence, 3)
     journal.dead_letters.add("mail", ONE, stored[0].sequence, 5, "no stamps", 7.0)
 

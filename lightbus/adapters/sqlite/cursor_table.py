@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .journal_file import JournalFile
+from .journal_file import Change, JournalFile
 from .topic import Topic
 
 __all__ = ["CursorTable"]
@@ -30,19 +30,19 @@ class CursorTable:
         with self._file.reader() as read:
             return dict(read.execute(query, (api, group)).fetchall())
 
-    def save(
+    def changes(
         self,
         *,
         cursors: Iterable[tuple[str, Topic, int]] = (),
         held: Iterable[tuple[str, str, int, bool]] = (),
-    ) -> None:
-        """Note by one commit how far groups have come, and which partitions a member has (or nobody)."""
+    ) -> list[Change]:
+        """Return what notes in the file how far groups have come, and which partitions a member has (or nobody)."""
         moved = [
             (group, self._topics.numbers[topic], at) for group, topic, at in cursors if topic in self._topics.numbers
         ]
         held = list(held)
         counted = moved if self._file.has_deliveries else []
-        self._file.change(
+        return [
             ("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)", moved),
             ("DELETE FROM deliveries WHERE grp = ? AND topic = ? AND sequence <= ?", counted),
             (
@@ -50,4 +50,4 @@ class CursorTable:
                 [(*row[:3], self._file.epoch) for row in held if row[3]],
             ),
             ("DELETE FROM held WHERE api = ? AND grp = ? AND partition = ?", [row[:3] for row in held if not row[3]]),
-        )
+        ]

@@ -27,7 +27,7 @@ from .topic import Topic
 from .topic_table import TopicTable
 from .write_ahead_log import WriteAheadLog
 
-__all__ = ["EPOCH_BITS", "JournalFile", "Row"]
+__all__ = ["EPOCH_BITS", "Change", "JournalFile", "Row"]
 
 logger = logging.getLogger("lightbus.journal")
 
@@ -65,6 +65,10 @@ and the journal's own time.
 """
 
 
+Change: TypeAlias = tuple[str, Sequence[tuple[Any, ...]]]
+"""A statement, and the rows that it is carried out for."""
+
+
 class JournalFile:
     """
     One journal, held by this process. Any thread may use it: writers wait for each other, readers do not wait for them.
@@ -91,7 +95,7 @@ class JournalFile:
         self.path = path
         self.id = path.stem
         self._lock = lock
-        self.writing = threading.Lock()
+        self.writing = threading.RLock()
         self._reading = threading.Lock()
         self._keeping = threading.Lock()
         self._closed = False
@@ -144,28 +148,25 @@ class JournalFile:
 
     # Changing and reading it
 
-    def change(self, *changes: tuple[str, Sequence[tuple[Any, ...]]]) -> None:
-        """Carry out statements, each for all of its rows, by one commit."""
+    def change(self, *changes: Change) -> None:
+        """Carry out statements, each for all of its rows, by one commit. Raises JournalError: then none of them."""
         changes = tuple(change for change in changes if change[1])
-        if changes:
-            with self.writing:
-                self.commit(changes)
-
-    def commit(self, changes: Sequence[tuple[str, Sequence[tuple[Any, ...]]]]) -> None:
-        """Do so with the writing lock held."""
-        if self._closed:
-            raise JournalError(f"The journal {self.path} is closed: the bus stops.")
-        try:
-            self._write.execute("BEGIN IMMEDIATE")
-            for statement, rows in changes:
-                self._write.executemany(statement, rows)
-            self._write.execute("COMMIT")
-        except (sqlite3.Error, OSError) as error:
-            self._roll_back()
-            raise journal_error(self.path, "was not changed", error) from error
-        except BaseException:
-            self._roll_back()
-            raise
+        if not changes:
+            return
+        with self.writing:
+            if self._closed:
+                raise JournalError(f"The journal {self.path} is closed: the bus stops.")
+            try:
+                self._write.execute("BEGIN IMMEDIATE")
+                for statement, rows in changes:
+                    self._write.executemany(statement, rows)
+                self._write.execute("COMMIT")
+            except (sqlite3.Error, OSError) as error:
+                self._roll_back()
+                raise journal_error(self.path, "was not changed", error) from error
+            except BaseException:
+                self._roll_back()
+                raise
 
     def patiently(self, action: Callable[[], T], seconds: float = PATIENCE) -> T:
         """
@@ -357,7 +358,7 @@ class JournalFile:
         """Have the journal's own time on disk, now and then. Raises JournalError."""
         with self.writing:
             if change := self.clock.change_due():
-                self.commit((change,))
+                self.change(change)
 
     def _took_in(self, head: int, lasts: dict[Topic, int], rows: list[Row]) -> None:
         self.head = head

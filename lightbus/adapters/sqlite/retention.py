@@ -6,10 +6,9 @@ import contextlib
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ...exceptions import JournalError
-from .journal_file import SIZE, JournalFile
+from .journal_file import SIZE, Change, JournalFile
 from .rows import MAX_EVENTS, Gone, entries_of, row_with
 from .topic import Topic
 
@@ -177,22 +176,20 @@ class Retention:
         self,
         gone: Gone,
         floors: dict[Topic, int],
-        *more: tuple[str, Sequence[tuple[Any, ...]]],
+        *more: Change,
     ) -> None:
         with self._file.writing:
             size = (self._file.size[0] - gone.count, self._file.size[1] - gone.size)
-            self._file.commit(
+            self._file.change(
+                ("DELETE FROM events WHERE sequence = ?", gone.rows),
+                ("DELETE FROM handed_off WHERE sequence = ?", gone.rows),
+                ("UPDATE events SET previous = ?, record = ?, count = ? WHERE sequence = ?", gone.shortened),
                 (
-                    ("DELETE FROM events WHERE sequence = ?", gone.rows),
-                    ("DELETE FROM handed_off WHERE sequence = ?", gone.rows),
-                    ("UPDATE events SET previous = ?, record = ?, count = ? WHERE sequence = ?", gone.shortened),
-                    (
-                        "UPDATE topics SET floor = ? WHERE id = ?",
-                        [(at, self._topics.numbers[topic]) for topic, at in floors.items()],
-                    ),
-                    ("UPDATE size SET count = ?, bytes = ?, through = ?", [(*size, self._file.head)]),
-                    *more,
-                )
+                    "UPDATE topics SET floor = ? WHERE id = ?",
+                    [(at, self._topics.numbers[topic]) for topic, at in floors.items()],
+                ),
+                ("UPDATE size SET count = ?, bytes = ?, through = ?", [(*size, self._file.head)]),
+                *more,
             )
             self._file.size = size
             self._topics.floors.update(floors)
@@ -201,7 +198,7 @@ class Retention:
         """Have it on disk, so that the next opening counts only what comes from now on."""
         with self._file.writing, contextlib.suppress(JournalError):
             if self._file.head != self._file.size_noted_at:
-                self._file.commit(
-                    (("UPDATE size SET count = ?, bytes = ?, through = ?", [(*self._file.size, self._file.head)]),)
+                self._file.change(
+                    ("UPDATE size SET count = ?, bytes = ?, through = ?", [(*self._file.size, self._file.head)])
                 )
                 self._file.size_noted_at = self._file.head

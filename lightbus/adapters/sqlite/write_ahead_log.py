@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 __all__ = ["WriteAheadLog"]
 
@@ -40,7 +41,7 @@ class WriteAheadLog:
         """Whether it is to be written back rather now than later."""
         return self.size > LARGE
 
-    def write_back(self, connection: sqlite3.Connection, writing: threading.Lock) -> None:
+    def write_back(self, connection: sqlite3.Connection, writing: AbstractContextManager[Any]) -> None:
         """
         Write it back as far as readers from outside allow, waiting for nobody, nor does a commit wait for that.
 

@@ -12,10 +12,12 @@ def test_groups_and_how_far_they_are(journal: Journal, path: Path) -> None:
     """Groups, cursors and who held what are there when the journal is opened anew."""
     [one, two] = journal.append([event(ONE), event(TWO)])
     journal.groups.save(group())
-    journal.cursors.save(
-        cursors=[("shop", ONE, one.sequence)], held=[("auth", "shop", 1, True), ("auth", "shop", 2, True)]
+    journal.change(
+        *journal.cursors.changes(
+            cursors=[("shop", ONE, one.sequence)], held=[("auth", "shop", 1, True), ("auth", "shop", 2, True)]
+        )
     )
-    journal.cursors.save(held=[("auth", "shop", 2, False)])
+    journal.change(*journal.cursors.changes(held=[("auth", "shop", 2, False)]))
     journal.close()
     reopened = Journal(path)
     assert reopened.groups.all() == [group()]

@@ -22,7 +22,7 @@ def test_deliveries_are_counted_until_acknowledged(tmp_path: Path) -> None:
     assert numbers == [2, 3, 7, 8]
     assert deliveries.of("shop", ONE, stored.sequence) == 8
     assert deliveries.failing("shop") == {ONE: stored.sequence}
-    journal.cursors.save(cursors=[("shop", ONE, stored.sequence)])
+    journal.change(*journal.cursors.changes(cursors=[("shop", ONE, stored.sequence)]))
     assert deliveries.failing("shop") == {}
     journal.close()
 

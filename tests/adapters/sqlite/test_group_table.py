@@ -17,7 +17,7 @@ def test_groups_are_saved_anew_and_removed(journal: Journal) -> None:
     journal.groups.save(group("shop", created_at=7.0))
     assert sorted(journal.groups.all()) == [group("mail"), group("shop", created_at=7.0)]
     for name in ("shop", "mail"):
-        journal.cursors.save(cursors=[(name, ONE, stored.sequence)], held=[("auth", name, 1, True)])
+        journal.change(*journal.cursors.changes(cursors=[(name, ONE, stored.sequence)], held=[("auth", name, 1, True)]))
         journal.deliveries.count(name, ONE, stored.sequence, 1)
     journal.groups.remove("auth", "shop")
     assert journal.groups.all() == [group("mail")]

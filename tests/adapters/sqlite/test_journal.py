@@ -349,7 +349,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     journal = Journal(tmp_path_factory.mktemp("made") / "00000000000000dd.sqlite")
     journal.append([event(topic, b"x" * 50, id=f"{n}-{topic.partition}") for n in range(20) for topic in (ONE, TWO)])
     journal.groups.save(group())
-    journal.cursors.save(cursors=[("shop", ONE, journal.topics.last(ONE))])
+    journal.change(*journal.cursors.changes(cursors=[("shop", ONE, journal.topics.last(ONE))]))
     journal.close()
     return journal.path.read_bytes()
 
@@ -386,7 +386,7 @@ class AgainstAModel(RuleBasedStateMachine):
         entries = self.model.get(topic)
         if entries:
             self.acked[topic] = max(self.acked.get(topic, 0), entries[int(share * (len(entries) - 1))].sequence)
-            self.journal.cursors.save(cursors=[("g", topic, self.acked[topic])])
+            self.journal.change(*self.journal.cursors.changes(cursors=[("g", topic, self.acked[topic])]))
 
     @rule()
     def reopen(self) -> None:
