@@ -91,10 +91,10 @@ class Coordinator:
         send = sender(reply)
         self._store = GroupStore(self.journals)
         starts = StartingPoints(identity, self.journals)
-        self.cursors = CursorStore(self.journals, self.progress, self._waiters, send, self.counts)
         self._members = GroupMembers(
             identity, self.groups, self.journals, self.progress, self._store, receivers, send, self.counts
         )
+        self.cursors = CursorStore(self.journals, self._members, self.progress, self._waiters, reply, self.counts)
         self.redelivery = Redelivery(self.groups, self.journals, self._members)
         late = LateEvents(self.groups, self.journals, self.redelivery, self._members, self._store, self.counts)
         self.directory = GroupDirectory(
@@ -110,7 +110,7 @@ class Coordinator:
             identity, self.journals, members=self._members, progress=self.progress, cursors=self.cursors,
             receivers=receivers, send=send, counts=self.counts,
         )  # fmt: skip
-        self.handlers = _table(asked, delivery)
+        self.handlers = _table(asked, delivery, self.cursors)
 
     def describe(self, routing_id: bytes) -> str:
         """Return who speaks through a connection, for a log line."""
@@ -145,13 +145,15 @@ class Coordinator:
             )  # fmt: skip
 
 
-def _table(asked: MemberRequests, delivery: DeliveryRequests) -> dict[type, Callable[[bytes, int, Any], None]]:
+def _table(
+    asked: MemberRequests, delivery: DeliveryRequests, cursors: CursorStore
+) -> dict[type, Callable[[bytes, int, Any], None]]:
     """Return which message goes to which method."""
     return {
         Join: asked.on_join,
         Open: asked.on_open,
         Fetch: delivery.on_fetch,
-        Ack: delivery.on_ack,
+        Ack: cursors.on_ack,
         Start: delivery.on_start,
         Reject: delivery.on_dead_letter,
         Release: asked.on_release,

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from typing import Any
 
 from ..adapters.sqlite.topic import Topic
 from ..exceptions import JournalError
 from ..recurring import RecurringLog
-from ..wire.envelope import Acked
+from ..wire import envelope
+from ..wire.envelope import Ack, Acked
 from .ack_waiters import AckWaiters
+from .group_members import GroupMembers
 from .group_progress import GroupProgress
 from .group_state import GroupState
-from .replies import Send
 from .served_journals import ServedJournals
 
 __all__ = ["CursorStore"]
@@ -28,41 +31,55 @@ class CursorStore:
 
     Args:
         journals: where they are stored.
+        members: who acknowledges.
         progress: knows how far a group can have come.
         waiters: are called back when all groups have handled an event.
-        send: answers a member.
-        counts: of the coordinator: acked, impossible_acks.
+        reply: sends a frame to a routing id.
+        counts: of the coordinator: acked, refused_acks, impossible_acks.
 
     """
 
     def __init__(
         self,
         journals: ServedJournals,
+        members: GroupMembers,
         progress: GroupProgress,
         waiters: AckWaiters,
-        send: Send,
+        reply: Callable[[bytes, bytes], bool],
         counts: Counter[str],
     ) -> None:
         self._journals = journals
+        self._members = members
         self._progress = progress
         self._waiters = waiters
-        self._send = send
+        self._reply = reply
         self._counts = counts
         self._answers: list[tuple[bytes, int, list[int]]] = []
         """Routing id, call id and refused partitions of each acknowledgement that is not answered yet."""
-        self._writes: dict[str, dict[tuple[str, Topic], int]] = {}
+        self._writes: defaultdict[str, dict[tuple[str, Topic], int]] = defaultdict(dict)
         """By journal."""
         self._failures = RecurringLog(logger)
         self._is_due = False
 
-    def acknowledge(self, group: GroupState, journal: str, topic: Topic, sequence: int) -> None:
-        """Record that a group has handled everything up to here."""
-        cursors = group.cursors.get(journal)
-        if cursors is not None and cursors.acknowledge(topic, sequence):
-            self.note(journal, group.info.name, topic, sequence)
-            self._counts["acked"] += 1
-            group.acks += 1
-            self._waiters.acknowledged(topic)
+    def on_ack(self, routing_id: bytes, call_id: int, ack: Ack) -> None:
+        """Record up to where a member has handled topics, and answer once that is on disk; refuse what is not its."""
+        group, member = self._members.speaker(routing_id, ack.api, ack.group)
+        refused: set[int] = set()
+        for journal, event, partition, sequence in ack.positions:
+            topic = Topic(ack.api, event, partition)
+            if not self._progress.has_reached(group, journal, topic, sequence):
+                self._counts["impossible_acks"] += 1
+                refused.add(partition)
+            elif not group.membership.holds(member, ack.generation, partition):
+                refused.add(partition)
+            elif group.cursors[journal].acknowledge(topic, sequence):
+                self._writes[journal][group.info.name, topic] = sequence
+                self._counts["acked"] += 1
+                group.acks += 1
+                self._waiters.acknowledged(topic)
+        group.membership.heard(member, time.monotonic())
+        self._counts["refused_acks"] += len(refused)
+        self.answer_once_stored(routing_id, call_id, sorted(refused))
 
     def adopt_reported(self, group: GroupState, positions: list[Any]) -> None:
         """Record what a member that joins says to have handled, before it lost its publisher."""
@@ -79,15 +96,13 @@ class CursorStore:
 
     def note(self, journal: str, group: str, topic: Topic, sequence: int) -> None:
         """Have a position stored at the end of this tick."""
-        self._writes.setdefault(journal, {})[group, topic] = sequence
-        if not self._is_due:
-            self.save_soon()
+        self._writes[journal][group, topic] = sequence
+        self.save_soon()
 
     def answer_once_stored(self, routing_id: bytes, call_id: int, refused: list[int]) -> None:
         """Answer an acknowledgement when what was noted up to now is on disk."""
         self._answers.append((routing_id, call_id, refused))
-        if not self._is_due:
-            self.save_soon()
+        self.save_soon()
 
     def save_soon(self) -> None:
         """Store at the end of this tick."""
@@ -98,22 +113,21 @@ class CursorStore:
     def save(self) -> None:
         """Store the acknowledgements of this tick by one commit for each journal, and answer them."""
         self._is_due = False
-        writes, self._writes = self._writes, {}
+        writes, self._writes = self._writes, defaultdict(dict)
         answers, self._answers = self._answers, []
-        for name, cursors in writes.items():
+        for name, positions in writes.items():
             journal = self._journals.get(name)
             if journal is not None:
                 try:
-                    journal.change(
-                        *journal.cursors.changes(cursors=[(group, topic, at) for (group, topic), at in cursors.items()])
-                    )
+                    cursors = [(group, topic, at) for (group, topic), at in positions.items()]
+                    journal.change(*journal.cursors.changes(cursors=cursors))
                 except JournalError as error:
                     # Not answered: the consumers go on to their bound, and acknowledge again what is not confirmed.
                     self._failures.say(name, logging.ERROR, "Acknowledgements were not stored: %s", error)
-                    self._writes[name] = cursors
+                    self._writes[name] = positions
                     answers = []
         for routing_id, call_id, refused in answers:
-            self._send(routing_id, call_id, Acked(refused))
+            self._reply(routing_id, envelope.encode(Acked(refused), call_id))
 
     def tick(self) -> None:
         """Try again to store what a journal did not take."""

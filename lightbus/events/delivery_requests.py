@@ -36,10 +36,10 @@ class DeliveryRequests:
         journals: where the events are.
         members: who asks.
         progress: knows how far a group can have come.
-        cursors: keeps what was acknowledged, and answers once that is on disk.
+        cursors: takes a dead letter for acknowledged, and answers once that is on disk.
         receivers: how large a message each takes.
         send: answers.
-        counts: of the coordinator: pages, impossible_acks, refused_acks, redelivered, dead_lettered.
+        counts: of the coordinator: pages, redelivered, dead_lettered.
 
     """
 
@@ -77,23 +77,6 @@ class DeliveryRequests:
         through = page.through if are_all else records[-1][0]
         self._send(routing_id, call_id, Page(records, through, page.more or not are_all, page.trimmed))
 
-    def on_ack(self, routing_id: bytes, call_id: int, ack: Ack) -> None:
-        """Record what a member has handled; refuse what it does not hold."""
-        group, member = self._members.speaker(routing_id, ack.api, ack.group)
-        refused: set[int] = set()
-        for journal, event, partition, sequence in ack.positions:
-            topic = Topic(ack.api, event, partition)
-            if not self._progress.has_reached(group, journal, topic, sequence):
-                self._counts["impossible_acks"] += 1
-                refused.add(partition)
-            elif group.membership.holds(member, ack.generation, partition):
-                self._cursors.acknowledge(group, journal, topic, sequence)
-            else:
-                refused.add(partition)
-        group.membership.heard(member, time.monotonic())
-        self._counts["refused_acks"] += len(refused)
-        self._cursors.answer_once_stored(routing_id, call_id, sorted(refused))
-
     def on_start(self, routing_id: bytes, call_id: int, start: Start) -> None:
         """Record that an event is about to be given again, and answer how often that makes it."""
         group, member = self._members.speaker(routing_id, start.api, start.group)
@@ -128,8 +111,8 @@ class DeliveryRequests:
                 "is a dead letter now" if is_kept else "was deleted by retention before it became a dead letter",
                 reject.group, reject.deliveries, reject.error[:500],
             )  # fmt: skip
-            self._cursors.acknowledge(group, journal.id, topic, reject.sequence)
-        self._cursors.answer_once_stored(routing_id, call_id, [])
+        position = [reject.journal, reject.event, reject.partition, reject.sequence]
+        self._cursors.on_ack(routing_id, call_id, Ack(reject.api, reject.group, reject.generation, [position]))
 
     def _is_of(self, group: GroupState, member: str, message: Start | Reject) -> bool:
         """Return whether an event that a member speaks of is there, and of a partition that it has."""
