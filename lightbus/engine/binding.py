@@ -232,7 +232,7 @@ class Binding:
     def _not_handled(self, routing_id: bytes, call_id: int, message: Message, error: Exception) -> None:
         """Answer a question with why it cannot be handled; what is a fault of ours is counted, too."""
         if not isinstance(error, LightbusException):
-            self.guard.failed(self._named(routing_id), message, error)
+            self.guard.failed(self.handlers.coordinator.describe(routing_id), message, error)
         if call_id:
             self._reply(routing_id, call_id, error_for(message, error))
 
@@ -262,7 +262,7 @@ class Binding:
 
     def _unreadable(self, routing_id: bytes, frame: bytes, error: ProtocolError) -> None:
         self.counts["unreadable"] += 1
-        self.guard.unreadable(self._named(routing_id), error)
+        self.guard.unreadable(self.handlers.coordinator.describe(routing_id), error)
         self._reply(routing_id, envelope.call_id_of(frame), Error(error.code, str(error), False, {}))
 
     def _refuse_undecoded(self, routing_id: bytes, frame: bytes) -> None:
@@ -270,16 +270,17 @@ class Binding:
         self.counts["undecoded"] += 1
         text = "Large messages come faster than they are decoded: %d were refused so far, the last one from %s"
         self._failures.say(
-            "inbox", logging.WARNING, text, self.counts["undecoded"], self._named(routing_id), changes=False
+            "inbox",
+            logging.WARNING,
+            text,
+            self.counts["undecoded"],
+            self.handlers.coordinator.describe(routing_id),
+            changes=False,
         )
         if frame and frame[0] in (Kind.REQUEST, Kind.FIRE, Kind.BATCH):
             reason = f"{self.identity} has {self._inbox.size} bytes of large messages waiting to be decoded."
             error = Error(PeerBusy.code, reason, False, {"elsewhere": True})
             self._reply(routing_id, envelope.call_id_of(frame), error)
-
-    def _named(self, routing_id: bytes) -> str:
-        """Return who speaks through a connection, for a log line."""
-        return self.handlers.coordinator.describe(routing_id)
 
     def _reply(self, routing_id: bytes, call_id: int, message: Message) -> None:
         self._router.send(routing_id, envelope.encode(message, call_id))
