@@ -66,7 +66,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "typed",
         "utilities",
     ),
-    ("cli", "contrib", "dashboard", "__main__"),
+    ("cli", "contrib", "dashboard", "web", "__main__"),
 )
 """The rooms of each floor, from the ground. A room is a package or a module right below `lightbus`, or an adapter."""
 
@@ -81,11 +81,11 @@ ONLY_IN = {
     "nats": {"adapters.nats"},
     "dns": {"adapters.dns"},
     "prometheus_client": {"plugins"},
-    "uvicorn": {"dashboard"},
+    "uvicorn": {"web"},
     "opentelemetry": {"plugins"},
     "msgpack": {"wire"},
     "django": {"contrib", "utilities"},
-    "starlette": {"contrib", "dashboard"},
+    "starlette": {"contrib", "dashboard", "web"},
     "fastapi": {"contrib"},
     "flask": {"contrib"},
 }

@@ -34,7 +34,6 @@ YET_WITHOUT = {
     "contrib/health.py",
     "contrib/paths.py",
     "contrib/sqlalchemy/store.py",
-    "dashboard/serving.py",
     "events/event_publisher.py",
     "events/newest.py",
     "testing/memory.py",

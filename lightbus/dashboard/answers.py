@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from ..exceptions import DeformError, InvalidArguments
+from ..web.bodies import read_body
 from ..wire.plain import json_form
-from .guard import MAX_BODY
 
-__all__ = ["BODY_SECONDS", "TooLarge", "encoded", "event_stream", "json_answer", "read_body", "read_object"]
-
-BODY_SECONDS = 10.0
-"""Seconds that a request's body may take: who sends it slower keeps us waiting on purpose."""
-
-
-class TooLarge(Exception):
-    """A request's body has more bytes than it may."""
+__all__ = ["encoded", "event_stream", "json_answer", "read_object"]
 
 
 def encoded(value: Any) -> bytes:
@@ -52,20 +44,6 @@ async def read_object(request: Request) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidArguments("The request's body has to be a JSON object.")
     return value
-
-
-async def read_body(request: Request) -> bytes:
-    """Return a request's body. Raises TooLarge, TimeoutError, InvalidArguments where it ends early."""
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for part in request.stream():
-                body += part
-                if len(body) > MAX_BODY:
-                    raise TooLarge
-    except ClientDisconnect:
-        raise InvalidArguments("The request ended early.") from None
-    return bytes(body)
 
 
 def event_stream(values: AsyncIterator[bytes]) -> Response:

@@ -21,13 +21,15 @@ from starlette.types import ASGIApp
 
 from ..cli.support.connection import Connection
 from ..exceptions import InvalidArguments, LightbusException
+from ..web.bodies import TooLarge, read_body
+from ..web.live_events import LiveEvents
 from . import questions
 from .actions import ACTIONS
-from .answers import TooLarge, encoded, event_stream, json_answer, read_body, read_object
+from .answers import encoded, event_stream, json_answer, read_object
 from .guard import Guard, admit
-from .live_events import EVERY, LiveEvents, Viewer
 from .options import DashboardOptions
 from .pages import PAGES, View
+from .viewer import EVERY, PageViewer
 from .watcher import Watcher
 
 __all__ = ["Dashboard"]
@@ -59,7 +61,7 @@ class Dashboard:
     def __init__(self, bus: Connection, connect: Callable[[], Connection], options: DashboardOptions) -> None:
         self.options = options
         self.watcher = Watcher(bus)
-        self.events = LiveEvents(connect)
+        self.events = LiveEvents(connect, name="dashboard")
         self._bus = bus
         self._streams = 0
         self._closing = asyncio.Event()
@@ -133,7 +135,7 @@ class Dashboard:
         return self._open(self._rounds(page, _query(request, "name")))
 
     async def _live_events(self, request: Request) -> Response:
-        return self._open(self._portions(Viewer(_query(request, "pattern"), _query(request, "text"))))
+        return self._open(self._portions(PageViewer(_query(request, "pattern"), _query(request, "text"))))
 
     def _open(self, values: AsyncIterator[bytes]) -> Response:
         if self._streams >= MAX_STREAMS:
@@ -185,7 +187,7 @@ class Dashboard:
             made = self._made[page, name] = (*stamp, encoded({**common, **PAGES[page](view)}))
         return made[2]
 
-    async def _portions(self, viewer: Viewer) -> AsyncIterator[bytes]:
+    async def _portions(self, viewer: PageViewer) -> AsyncIterator[bytes]:
         async with self.events.viewing(viewer):
             quiet = 0.0
             yield encoded({"events": [], "passed_over": 0})

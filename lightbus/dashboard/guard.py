@@ -8,10 +8,6 @@ token only a program of this very user is answered.
 
 from __future__ import annotations
 
-import hmac
-import ipaddress
-import re
-import socket
 from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -19,16 +15,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..web.bodies import MAX_BODY
+from ..web.hosts import MAX_TARGET, HostNames
+from ..web.tokens import is_same
 from .options import DashboardOptions
 from .same_user import is_of_own_user
 
-__all__ = ["HEADERS", "MAX_BODY", "Guard", "host_of"]
-
-MAX_BODY = 1024 * 1024
-"""Bytes of a request's body: the arguments of a call."""
-
-MAX_TARGET = 4096
-"""Bytes of a path and its query."""
+__all__ = ["HEADERS", "Guard"]
 
 OPEN_TO_ALL = {"/login", "/assets/app.css", "/assets/icon.svg"}
 """What who is not admitted may see: the page that asks for the token."""
@@ -47,8 +40,6 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
-_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
-
 
 class Guard:
     """The outermost part of the application: refuses, and adds the headers that keep other sites out."""
@@ -56,7 +47,7 @@ class Guard:
     def __init__(self, app: ASGIApp, options: DashboardOptions) -> None:
         self._app = app
         self._options = options
-        self._names = {"localhost", socket.gethostname().lower(), *(name.lower() for name in options.names)}
+        self._names = HostNames(options.names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
@@ -77,7 +68,7 @@ class Guard:
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if not self._is_ours(host):
+        if not self._names.has(host):
             return _no(
                 421, f"This dashboard is not called {host!r:.100}. To have it answer to a name: --allow-host NAME."
             )
@@ -88,16 +79,6 @@ class Guard:
         if (length := headers.get("content-length", "0")) and (not length.isdecimal() or int(length) > MAX_BODY):
             return _no(413, f"A request may have {MAX_BODY} bytes.")
         return None
-
-    def _is_ours(self, host: str) -> bool:
-        name = host_of(host)
-        if name is None:
-            return False
-        try:
-            ipaddress.ip_address(name.strip("[]"))
-        except ValueError:
-            return name in self._names
-        return True  # an address cannot be rebound: whose page asks is seen by its origin
 
     def _login(self, scope: Scope) -> Response | None:
         if self.is_admitted(scope) or scope["path"] in OPEN_TO_ALL:
@@ -110,7 +91,7 @@ class Guard:
         """Return whether who asks is this user on this host, or knows the token."""
         headers = Headers(scope=scope)
         given = headers.get("authorization", "").removeprefix("Bearer ")
-        if _same(given, self._options.token) or _same(self._cookie(scope, headers), self._options.token):
+        if is_same(given, self._options.token) or is_same(self._cookie(scope, headers), self._options.token):
             return True
         if not self._options.trusts_own_user or any(name in headers for name in PASSED_ON):
             return False
@@ -133,17 +114,11 @@ def cookie_name(scope: Scope) -> str:
 
 def admit(request: Request, options: DashboardOptions, token: str) -> Response | None:
     """Return the answer that lets a browser in which has given a token; None where that is not the one."""
-    if not _same(token, options.token):
+    if not is_same(token, options.token):
         return None
     answer = Response(status_code=303, headers={"Location": "/"})
     answer.set_cookie(cookie_name(request.scope), token, httponly=True, samesite="strict")
     return answer
-
-
-def host_of(host: str) -> str | None:
-    """Return the name or address in a `Host` header, in small letters; None where it is malformed."""
-    match = _HOST.fullmatch(host)
-    return None if match is None else match[1].lower()
 
 
 def _is_same_origin(scope: Scope, headers: Headers, host: str) -> bool:
@@ -156,10 +131,6 @@ def _is_same_origin(scope: Scope, headers: Headers, host: str) -> bool:
     # Who follows a link to the page from elsewhere sees the page, which holds nothing; what it then asks is its own.
     is_link: bool = headers.get("sec-fetch-dest") == "document"
     return is_link and scope["method"] == "GET" and scope["path"] == "/"
-
-
-def _same(given: str, token: str) -> bool:
-    return hmac.compare_digest(given.encode(), token.encode())
 
 
 def _no(status: int, text: str) -> Response:

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
-import secrets
-import socket
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from ..exceptions import InvalidConfiguration
+from ..web.hosts import is_local, url_of
+from ..web.tokens import new_token
 
-__all__ = ["LEAST_TOKEN", "DashboardOptions", "read_token"]
-
-LEAST_TOKEN = 16
-"""Characters that a token has at least: it must not be guessed."""
+__all__ = ["DashboardOptions"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +28,12 @@ class DashboardOptions:
     port: int = 8420
     actions: bool = False
     names: tuple[str, ...] = ()
-    token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    token: str = field(default_factory=new_token, repr=False)
 
     @property
     def is_local(self) -> bool:
         """Whether only this host can connect."""
-        return self.address == "localhost" or _is_loopback(self.address)
+        return is_local(self.address)
 
     @property
     def trusts_own_user(self) -> bool:
@@ -48,28 +42,4 @@ class DashboardOptions:
 
     def url(self, port: int) -> str:
         """Return where the page is."""
-        address = socket.gethostname() if self.address in ("0.0.0.0", "::") else self.address
-        return f"http://{f'[{address}]' if ':' in address else address}:{port}/"
-
-
-def read_token(path: Path) -> str:
-    """Return the token that a file holds. Raises InvalidConfiguration where it holds none."""
-    try:
-        token = path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidConfiguration(f"The token file {path} cannot be read: {error}") from error
-    if len(token) < LEAST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
-        raise InvalidConfiguration(
-            f"The token file {path} holds no token: it takes {LEAST_TOKEN} or more ASCII characters without spaces. "
-            f'Make one: python3 -c "import secrets; print(secrets.token_urlsafe(24))" > {path}'
-        )
-    if path.stat().st_mode & 0o077:
-        raise InvalidConfiguration(f"Others may read the token file {path}. Keep it to yourself: chmod 600 {path}")
-    return token
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
+        return url_of(self.address, port)

@@ -12,8 +12,7 @@ import pytest
 from starlette.requests import Request
 
 from lightbus import InvalidArguments
-from lightbus.dashboard import answers
-from lightbus.dashboard.answers import TooLarge, encoded, event_stream, json_answer, read_object
+from lightbus.dashboard.answers import encoded, event_stream, json_answer, read_object
 
 
 def request(*parts: bytes, content_type: str = "application/json", gone: bool = False) -> Request:
@@ -59,26 +58,6 @@ def test_what_is_no_object(asked: Request, error: str) -> None:
     """It is the fault of who asks, and said so."""
     with pytest.raises(InvalidArguments, match=error):
         asyncio.run(read_object(asked))
-
-
-def test_what_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading ends there, whatever was said of its length."""
-    monkeypatch.setattr(answers, "MAX_BODY", 10)
-    with pytest.raises(TooLarge):
-        asyncio.run(read_object(request(b"123456", b"123456", gone=True)))
-
-
-def test_what_comes_too_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is given up."""
-    monkeypatch.setattr(answers, "BODY_SECONDS", 0.01)
-
-    async def receive() -> dict[str, Any]:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    headers = [(b"content-type", b"application/json")]
-    with pytest.raises(TimeoutError):
-        asyncio.run(read_object(Request({"type": "http", "method": "POST", "headers": headers}, receive)))
 
 
 def test_a_stream_is_one_of_events() -> None:

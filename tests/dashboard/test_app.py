@@ -9,14 +9,13 @@ from typing import Any
 
 import pytest
 
+from helpers.asgi import Answer
 from lightbus import BusPath
 from lightbus.cli.support.connection import Connection
 from lightbus.dashboard import app as application
 from lightbus.dashboard import watcher
 from lightbus.dashboard.app import Dashboard
 from lightbus.dashboard.options import DashboardOptions
-
-from .conftest import Answer
 
 Ask = Callable[..., Awaitable[Answer]]
 Use = Callable[[Dashboard, Ask], Awaitable[Any]]
@@ -95,7 +94,7 @@ def test_events_are_told_as_they_come(shop: BusPath, opened: Any, monkeypatch: p
     monkeypatch.setattr(application, "HEARTBEAT", 0.05)
 
     async def use(dashboard: Dashboard, ask: Ask) -> list[Any]:
-        stream = dashboard._portions(application.Viewer("auth.*", ""))
+        stream = dashboard._portions(application.PageViewer("auth.*", ""))
         told = json.loads(await anext(stream))["events"]
         while not told:
             await asyncio.to_thread(shop.auth.user_registered, username="ada")

@@ -15,9 +15,9 @@ import pytest
 import lightbus.dashboard
 from lightbus.cli.support.connection import Connection
 from lightbus.cli.support.options import ClientOptions
-from lightbus.dashboard import answers, guard, serving
 from lightbus.dashboard.app import Dashboard
 from lightbus.dashboard.options import DashboardOptions
+from lightbus.web import bodies, serving
 
 PACKAGE = Path(lightbus.dashboard.__path__[0])
 
@@ -34,7 +34,7 @@ async def _attacked(attack: Attack, options: DashboardOptions) -> Any:
         return Connection(ClientOptions(as_json=True, wait=0.1))
 
     bus, done = connect(), asyncio.Event()
-    with serving.bound_socket(options) as listening:
+    with serving.bound_socket(options.address, options.port, "The dashboard") as listening:
         task = asyncio.create_task(serving.serve(Dashboard(bus, connect, options), listening, done))
         try:
             return await asyncio.to_thread(attack, listening.getsockname()[1])
@@ -145,11 +145,11 @@ def test_no_other_site_may_show_or_read_it() -> None:
 
 def test_huge_bodies_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither with their length said before, nor in pieces without an end."""
-    monkeypatch.setattr(answers, "MAX_BODY", 10_000)
+    monkeypatch.setattr(bodies, "MAX_BODY", 10_000)
 
     def attack(port: int) -> list[int]:
         said = f"POST /api/actions/call HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Type: application/json\r\n"
-        long = exchange(port, f"{said}Content-Length: {guard.MAX_BODY + 1}\r\nConnection: close\r\n\r\n".encode())
+        long = exchange(port, f"{said}Content-Length: {1024 * 1024 + 1}\r\nConnection: close\r\n\r\n".encode())
         piece = b"1000\r\n" + b"x" * 0x1000 + b"\r\n"
         endless = exchange(port, f"{said}Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n".encode() + piece * 4)
         return [status(long), status(endless)]
@@ -190,7 +190,7 @@ def test_slow_connections_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_slow_bodies_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who sends a body bit by bit is told so; meanwhile others are answered."""
-    monkeypatch.setattr(answers, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.3)
 
     def attack(port: int) -> list[int]:
         head = f"POST /api/actions/call HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Type: application/json\r\n"

@@ -8,15 +8,17 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from lightbus.dashboard import guard
-from lightbus.dashboard.guard import HEADERS, MAX_BODY, Guard, host_of
+from lightbus.dashboard.guard import HEADERS, Guard
 from lightbus.dashboard.options import DashboardOptions
+from lightbus.web import hosts
+from lightbus.web.bodies import MAX_BODY
 
 TOKEN = "a-token-that-is-long-enough"
 
 
 def guarded(monkeypatch: pytest.MonkeyPatch, *, own_user: bool = True, **given: Any) -> Guard:
     monkeypatch.setattr(guard, "is_of_own_user", lambda client, server: own_user)
-    monkeypatch.setattr(guard.socket, "gethostname", lambda: "Workshop")
+    monkeypatch.setattr(hosts.socket, "gethostname", lambda: "Workshop")
     return Guard(PlainTextResponse("inside"), DashboardOptions(token=TOKEN, **given))
 
 
@@ -111,9 +113,3 @@ def test_large_bodies_are_refused_by_their_length(monkeypatch: pytest.MonkeyPatc
 def test_long_addresses_are_refused(monkeypatch: pytest.MonkeyPatch, asks: Any) -> None:
     """A path and its query are bounded."""
     assert asks(guarded(monkeypatch), "/api/history?name=" + "a" * 5000).status == 414
-
-
-def test_host_of() -> None:
-    """Names are compared in small letters, without the port."""
-    hosts = ["Localhost:1", "[::1]:80", "a.b", "a:123456", "a/b"]
-    assert [host_of(each) for each in hosts] == ["localhost", "[::1]", "a.b", None, None]

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import click
 
-from ...dashboard.options import DashboardOptions, read_token
+from ...dashboard.options import DashboardOptions
 from ...deadline import Deadline
 from ...exceptions import InvalidConfiguration
+from ...web.tokens import read_token
 from ..support.connection import Connection, asked_to_end, on_bus
 from ..support.options import ClientOptions, client_options
 
@@ -44,7 +45,7 @@ def dashboard(
     asks, and everybody with another --host, has to give the token.
     """
     try:
-        from ...dashboard.serving import bound_socket
+        from ...web.serving import bound_socket
     except ModuleNotFoundError as error:
         raise InvalidConfiguration(
             f"The dashboard needs the package {error.name}, which is not installed: pip install 'lightbus[dashboard]'"
@@ -52,7 +53,7 @@ def dashboard(
     given = DashboardOptions(address=address, port=port, actions=allow_actions, names=names)
     if token_file is not None:
         given = replace(given, token=read_token(token_file))
-    with bound_socket(given) as listening:
+    with bound_socket(given.address, given.port, "The dashboard") as listening:
         on_bus(options, lambda bus: _serve(bus, options, given, listening, opens=opens))
 
 
@@ -60,7 +61,7 @@ async def _serve(
     bus: Connection, options: ClientOptions, given: DashboardOptions, listening: socket.socket, *, opens: bool
 ) -> None:
     from ...dashboard.app import Dashboard
-    from ...dashboard.serving import serve
+    from ...web.serving import serve
 
     done = asked_to_end()
     url = given.url(listening.getsockname()[1])

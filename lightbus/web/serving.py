@@ -6,18 +6,21 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from typing import Protocol
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..exceptions import InvalidConfiguration
-from .app import Dashboard
-from .options import DashboardOptions
 
-__all__ = ["HEAD_SECONDS", "bound_socket", "serve"]
+__all__ = ["HEAD_SECONDS", "Served", "bound_socket", "serve"]
 
 HEAD_SECONDS = 10.0
-"""Seconds in which a connection has to have sent its first request's head."""
+"""Seconds in which a connection has to have sent the head of its first request, and of each that follows."""
+
+STALL_SECONDS = 30.0
+"""Seconds for which an answer may wait that nobody takes."""
 
 MAX_CONNECTIONS = 500
 """Connections that are answered at the same time; others are told to come later."""
@@ -49,33 +52,48 @@ class _Protocol(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the command, which has the pages end first."""
+    """Leaves signals to the command, which has the streams end first."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def bound_socket(options: DashboardOptions) -> socket.socket:
-    """Return the socket that is listened at. Raises InvalidConfiguration where it cannot be had."""
+class Served(Protocol):
+    """What is served: an application, of which some answers go on until they are ended."""
+
+    app: ASGIApp
+
+    def end_streams(self) -> None:
+        """End the answers that go on, so that the server can end."""
+        ...
+
+    async def close(self) -> None:
+        """Leave the bus."""
+        ...
+
+
+def bound_socket(address: str, port: int, what: str) -> socket.socket:
+    """Return the socket that `what` listens at. Raises InvalidConfiguration where it cannot be had."""
     try:
-        found = socket.getaddrinfo(options.address, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, place = found[0]
         bound = socket.create_server(place[:2], family=family, backlog=128)
     except OSError as error:
         raise InvalidConfiguration(
-            f"The dashboard cannot listen at {options.address}, port {options.port}: {error.strerror or error}. "
+            f"{what} cannot listen at {address}, port {port}: {error.strerror or error}. "
             "Choose another one with --port, or --port 0 for any that is free."
         ) from error
     bound.setblocking(False)
     return bound
 
 
-async def serve(dashboard: Dashboard, listening: socket.socket, done: asyncio.Event) -> None:
-    """Serve a dashboard until it is done."""
+async def serve(served: Served, listening: socket.socket, done: asyncio.Event) -> None:
+    """Serve until it is done."""
     server = _Server(
         uvicorn.Config(
-            dashboard.app,
+            served.app,
+            interface="asgi3",
             http=_Protocol,
             ws="none",
             lifespan="off",
@@ -95,7 +113,7 @@ async def serve(dashboard: Dashboard, listening: socket.socket, done: asyncio.Ev
         await asyncio.wait([serving, ended], return_when=asyncio.FIRST_COMPLETED)
     finally:
         ended.cancel()
-        dashboard.end_streams()
+        served.end_streams()
         server.should_exit = True
         await serving
-        await dashboard.close()
+        await served.close()

@@ -1,0 +1,53 @@
+"""Which host a request asks for: a page of another site may have had a name of its own lead here (DNS rebinding)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Iterable
+
+__all__ = ["MAX_TARGET", "HostNames", "host_of", "is_local", "url_of"]
+
+MAX_TARGET = 4096
+"""Bytes of a path and its query."""
+
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
+
+
+class HostNames:
+    """The names under which we answer: those of this host, and `names`."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = {"localhost", socket.gethostname().lower(), *(name.lower() for name in names)}
+
+    def has(self, host: str) -> bool:
+        """Return whether a `Host` header names us."""
+        name = host_of(host)
+        if name is None:
+            return False
+        try:
+            ipaddress.ip_address(name.strip("[]"))
+        except ValueError:
+            return name in self._names
+        return True  # an address cannot be rebound: whose page asks is seen by its origin
+
+
+def host_of(host: str) -> str | None:
+    """Return the name or address in a `Host` header, in small letters; None where it is malformed."""
+    match = _HOST.fullmatch(host)
+    return None if match is None else match[1].lower()
+
+
+def is_local(address: str) -> bool:
+    """Return whether only this host can connect to an address that is listened at."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+def url_of(address: str, port: int) -> str:
+    """Return where is served what listens at an address."""
+    name = socket.gethostname() if address in ("0.0.0.0", "::") else address
+    return f"http://{f'[{name}]' if ':' in name else name}:{port}/"

@@ -1,0 +1,59 @@
+"""Tests of lightbus.web.bodies: what a request's body may be."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+
+from lightbus import InvalidArguments
+from lightbus.web import bodies
+from lightbus.web.bodies import TooLarge, read_body
+
+
+def request(*parts: bytes, gone: bool = False) -> Request:
+    """Return a request whose body comes in parts; one that is `gone` ends before the last."""
+    messages: list[dict[str, Any]] = [
+        {"type": "http.request", "body": part, "more_body": gone or number < len(parts)}
+        for number, part in enumerate(parts, 1)
+    ]
+    messages += [{"type": "http.disconnect"}]
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0)
+
+    return Request({"type": "http", "method": "POST", "headers": []}, receive)
+
+
+def test_a_body_comes_in_parts() -> None:
+    """They are put together."""
+    assert asyncio.run(read_body(request(b"12", b"", b"345"))) == b"12345"
+
+
+def test_a_body_that_ends_early() -> None:
+    """It is no whole one, and is not taken for one."""
+    with pytest.raises(InvalidArguments, match="ended early"):
+        asyncio.run(read_body(request(b"12", gone=True)))
+
+
+@pytest.mark.parametrize("most", [None, 10])
+def test_what_is_too_large(monkeypatch: pytest.MonkeyPatch, most: int | None) -> None:
+    """Reading ends there, whatever was said of its length: at what the caller says, or else at what is usual."""
+    monkeypatch.setattr(bodies, "MAX_BODY", 10 if most is None else 1000)
+    assert asyncio.run(read_body(request(b"1234567890"), most)) == b"1234567890"
+    with pytest.raises(TooLarge):
+        asyncio.run(read_body(request(b"123456", b"123456", gone=True), most))
+
+
+def test_what_comes_too_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given up."""
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.01)
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(read_body(Request({"type": "http", "method": "POST", "headers": []}, receive)))

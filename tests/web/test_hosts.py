@@ -1,0 +1,38 @@
+"""Tests of lightbus.web.hosts: which names are ours, and which addresses are those of this host only."""
+
+from __future__ import annotations
+
+import pytest
+
+from lightbus.web import hosts
+from lightbus.web.hosts import HostNames, host_of, is_local, url_of
+
+
+def test_host_of() -> None:
+    """Names are compared in small letters, without the port."""
+    given = ["Localhost:1", "[::1]:80", "a.b", "a:123456", "a/b", "", "a b", "a\r\nb"]
+    assert [host_of(each) for each in given] == ["localhost", "[::1]", "a.b", None, None, None, None, None]
+
+
+def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of this host, those that are given, and addresses, which cannot be led elsewhere."""
+    monkeypatch.setattr(hosts.socket, "gethostname", lambda: "Workshop")
+    names = HostNames(["Bus.example"])
+    assert all(map(names.has, ["localhost:1", "WORKSHOP", "bus.example:443", "192.0.2.7:80", "[::1]"]))
+    assert not any(map(names.has, ["evil.example", "localhost.evil.example", "", "127.0.0.1@evil", "x:y"]))
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [("127.0.0.1", True), ("127.8.8.8", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("x", False)],
+)
+def test_is_local(address: str, local: bool) -> None:
+    """Loopback, and nothing that others reach."""
+    assert is_local(address) is local
+
+
+def test_url_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address of the sixth version stands in brackets; where all are listened at, this host is named."""
+    monkeypatch.setattr(hosts.socket, "gethostname", lambda: "workshop")
+    assert url_of("::1", 1) == "http://[::1]:1/"
+    assert url_of("0.0.0.0", 80) == "http://workshop:80/"
