@@ -33,22 +33,45 @@ END_SECONDS = 3
 
 
 class _Protocol(H11Protocol):
-    """A connection that is closed where nothing whole has come by it after some seconds: it would be held for ever."""
+    """A connection that is ended where who is there keeps us waiting: for a request's head, or to take an answer."""
 
     _head_timer: asyncio.TimerHandle | None = None
+    _stall_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._end_if_silent)
+        self._await_head(None)
 
-    def _end_if_silent(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
-            self.transport.close()
+    def on_response_complete(self) -> None:
+        last = self.cycle  # the next one may have begun when the following returns
+        super().on_response_complete()
+        self._await_head(last)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stall_timer = self._stall_timer or self.loop.call_later(STALL_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        _cancel(self._stall_timer)
+        self._stall_timer = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-        super().connection_lost(exc)
+        _cancel(self._head_timer)
+        super().connection_lost(exc)  # it resumes writing, too
+
+    def _await_head(self, last: object) -> None:
+        _cancel(self._head_timer)
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._end_if_silent, last)
+
+    def _end_if_silent(self, last: object) -> None:
+        if self.cycle is last and not self.transport.is_closing():
+            self.transport.close()
+
+
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
 
 
 class _Server(uvicorn.Server):

@@ -1,0 +1,158 @@
+"""Tests of lightbus.web.serving: what a connection may do, by raw sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from starlette.responses import PlainTextResponse, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from helpers import wait_until
+from lightbus import InvalidConfiguration
+from lightbus.web import serving
+from lightbus.web.serving import bound_socket, serve
+
+
+class Program:
+    """Answers `/`; `/large` without an end; and streams nothing at `/stream` until it is ended."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+        self.given_up = threading.Event()
+        self.closed = False
+        self.app = self._answer
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/large":
+            await StreamingResponse(self._large())(scope, receive, send)
+        elif scope["path"] == "/stream":
+            await StreamingResponse(self._nothing())(scope, receive, send)
+        else:
+            await PlainTextResponse("here")(scope, receive, send)
+
+    async def _large(self) -> Any:
+        try:
+            while True:
+                yield bytes(65536)
+                await asyncio.sleep(0)  # what is sent to nobody takes no time
+        finally:
+            self.given_up.set()
+
+    async def _nothing(self) -> Any:
+        yield b"begun"
+        await self.ended.wait()
+
+    def end_streams(self) -> None:
+        self.ended.set()
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+def served(use: Callable[[int, Program], Any]) -> Any:
+    """Serve a program, and return what a plain thread's use of its port returns."""
+
+    async def main() -> Any:
+        program, done = Program(), asyncio.Event()
+        with bound_socket("127.0.0.1", 0, "The program") as listening:
+            task = asyncio.create_task(serve(program, listening, done))
+            try:
+                return await asyncio.to_thread(use, listening.getsockname()[1], program)
+            finally:
+                done.set()
+                await task
+                assert program.closed
+
+    return asyncio.run(main())
+
+
+def connected(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=60)
+
+
+def request(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+
+
+def to_the_end(connection: socket.socket) -> bytes:
+    received = b""
+    with suppress(ConnectionResetError):
+        while part := connection.recv(65536):
+            received += part
+    return received
+
+
+def answer(connection: socket.socket) -> bytes:
+    """Read one answer whose body is `here`."""
+    received = b""
+    while not received.endswith(b"here"):
+        part = connection.recv(65536)
+        assert part, received
+        received += part
+    return received
+
+
+def test_second_requests_are_not_waited_for_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has been answered, and begins a head that does not end, is given up."""
+    monkeypatch.setattr(serving, "HEAD_SECONDS", 0.5)
+
+    def use(port: int, program: Program) -> bytes:
+        with connected(port) as connection:
+            connection.sendall(request("/"))
+            answer(connection)
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: loc")
+            return to_the_end(connection)
+
+    assert served(use) == b""
+
+
+def test_requests_that_follow_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where they come at once, and while an answer goes on for longer than a head may take."""
+    monkeypatch.setattr(serving, "HEAD_SECONDS", 0.5)
+
+    def use(port: int, program: Program) -> int:
+        with connected(port) as both, connected(port) as stream:
+            stream.sendall(request("/stream"))
+            both.sendall(request("/") + request("/"))
+            count = answer(both).count(b"here")
+            while count < 2:
+                count += answer(both).count(b"here")
+            to_the_end(both)  # it is given up; the stream is not
+            stream.settimeout(0.2)
+            begun = b""
+            with suppress(TimeoutError):
+                while part := stream.recv(65536):
+                    begun += part
+                raise AssertionError(f"the stream ended: {begun!r}")
+            assert b"begun" in begun
+            return count
+
+    assert served(use) == 2
+
+
+def test_an_answer_that_nobody_takes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that it holds neither its connection nor what was to be sent."""
+    monkeypatch.setattr(serving, "STALL_SECONDS", 0.3)
+
+    def use(port: int, program: Program) -> None:
+        with connected(port) as connection:
+            connection.sendall(request("/large"))
+            wait_until(program.given_up.is_set)  # though we are still there
+
+    served(use)
+
+
+def test_a_place_that_is_taken() -> None:
+    """It is said what cannot listen where, and what to do."""
+    with bound_socket("127.0.0.1", 0, "The first") as first:
+        port = first.getsockname()[1]
+        with pytest.raises(InvalidConfiguration, match=f"The second cannot listen at 127.0.0.1, port {port}: .*--port"):
+            bound_socket("127.0.0.1", port, "The second")
+    with pytest.raises(InvalidConfiguration, match="cannot listen at"):
+        bound_socket("no such host at all", 0, "The third")
