@@ -17,6 +17,7 @@ from ..exceptions import DeformError, ValidationError, did_you_mean
 from ..typing import JsonSchema, Kwargs
 from ..wire.codec import json_form
 from .parameters import Parameter, WildcardParameter, annotation_text, empty, exact_types, of_function
+from .plain_types import plain_schema, plain_schemas
 from .problems import Problem
 from .validating import CompiledSchema
 
@@ -105,7 +106,8 @@ class Signature:
     @functools.cached_property
     def parameter_schema(self) -> JsonSchema:
         """JSON Schema of the arguments: an object with a property for each parameter."""
-        properties = {each.name: self._property(each) for each in self.parameters}
+        schemas, definitions = self._described
+        properties = {each.name: _with_default(schemas[each.name], each) for each in self.parameters}
         return {
             "$schema": DRAFT,
             "title": f"{self._title} parameters",
@@ -113,7 +115,7 @@ class Signature:
             "properties": properties,
             "required": [each.name for each in self.parameters if each.is_required],
             "additionalProperties": self._rest_schema,
-            **({"$defs": self._arguments.definitions} if self._arguments.definitions else {}),
+            **({"$defs": definitions} if definitions else {}),
         }
 
     @functools.cached_property
@@ -121,8 +123,12 @@ class Signature:
         """JSON Schema of the result; None for an event, which has none."""
         if self.kind == "Event":
             return None
+        head = {"$schema": DRAFT, "title": f"{self._title} response"}
+        plain = plain_schema(_annotation(self.returns))
+        if plain is not None:
+            return {**head, **plain}
         result = self._result
-        schema = {"$schema": DRAFT, "title": f"{self._title} response", **result.properties[_RESULT]}
+        schema = {**head, **result.properties[_RESULT]}
         return {**schema, "$defs": result.definitions} if result.definitions else schema
 
     def validate(self, kwargs: Kwargs) -> None:
@@ -259,24 +265,12 @@ class Signature:
     def _invalid(self, problem: Problem) -> ValidationError:
         return ValidationError(f"{self._label}: {problem}. {self._declaration}")
 
-    def _property(self, parameter: Parameter) -> JsonSchema:
-        schema = self._arguments.properties[parameter.name]
-        if parameter.is_required:
-            return schema
-        try:
-            default = json_form(parameter.default)
-            json.dumps(default, allow_nan=False)
-        except (DeformError, ValueError):  # none that JSON can say
-            return schema
-        return {**schema, "default": default}
-
     @property
     def _rest_schema(self) -> bool | JsonSchema:
         """What arguments of other names have to be; False where there are none, True where anything is accepted."""
         if self.wildcard is None or self.wildcard.annotation is empty:
             return self.wildcard is not None
-        schema: JsonSchema = self._arguments.properties[self.wildcard.name]
-        return schema
+        return self._described[0][self.wildcard.name]
 
     @property
     def _label(self) -> str:
@@ -291,18 +285,22 @@ class Signature:
         return f"It is declared as {self.describe()}."
 
     @functools.cached_property
+    def _described(self) -> tuple[Mapping[str, JsonSchema], JsonSchema]:
+        """The JSON Schema of each argument, and the definitions that they refer to."""
+        plain = plain_schemas(_annotations(self.parameters, self.wildcard))
+        return (self._arguments.properties, self._arguments.definitions) if plain is None else (plain, {})
+
+    @functools.cached_property
     def _arguments(self) -> Caster:
         from .casting import Caster
 
-        all_of_them = (*self.parameters, *((self.wildcard,) if self.wildcard is not None else ()))
-        annotations = {each.name: Any if each.annotation is empty else each.annotation for each in all_of_them}
-        return Caster(annotations, what=self._label)
+        return Caster(_annotations(self.parameters, self.wildcard), what=self._label)
 
     @functools.cached_property
     def _result(self) -> Caster:
         from .casting import Caster
 
-        return Caster({_RESULT: Any if self.returns is empty else self.returns}, what=self._label)
+        return Caster({_RESULT: _annotation(self.returns)}, what=self._label)
 
     @functools.cached_property
     def _compiled_parameters(self) -> CompiledSchema:
@@ -312,3 +310,23 @@ class Signature:
     def _compiled_response(self) -> CompiledSchema | None:
         schema = self.response_schema
         return None if schema is None else CompiledSchema(schema, what=f"The schema of the result of {self._label}")
+
+
+def _annotation(annotation: Any) -> Any:
+    return Any if annotation is empty else annotation
+
+
+def _annotations(parameters: Iterable[Parameter], wildcard: Parameter | None) -> dict[str, Any]:
+    all_of_them = (*parameters, *((wildcard,) if wildcard is not None else ()))
+    return {each.name: _annotation(each.annotation) for each in all_of_them}
+
+
+def _with_default(schema: JsonSchema, parameter: Parameter) -> JsonSchema:
+    if parameter.is_required:
+        return schema
+    try:
+        default = json_form(parameter.default)
+        json.dumps(default, allow_nan=False)
+    except (DeformError, ValueError):  # none that JSON can say
+        return schema
+    return {**schema, "default": default}

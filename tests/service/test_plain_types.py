@@ -1,0 +1,74 @@
+"""Builtin types are described as pydantic describes them, and without it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import date
+from typing import Any, Optional, Union
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightbus.service.casting import Caster
+from lightbus.service.plain_types import plain_schema
+
+SCALARS = st.sampled_from([str, int, float, bool, bytes, None])
+PLAIN = st.recursive(
+    SCALARS | st.sampled_from([Any, list, dict]),
+    lambda inner: st.one_of(
+        inner.map(lambda each: list[each]),
+        inner.map(lambda each: dict[str, each]),
+        st.tuples(inner, inner).map(lambda both: Union[both]),  # noqa: UP007 - of types that are known when it runs
+        inner.map(lambda each: Optional[each]),  # noqa: UP045 - `|` is no operator of None
+    ),
+    max_leaves=4,
+)
+
+
+@given(PLAIN)
+def test_what_is_said_is_what_pydantic_says(annotation: Any) -> None:
+    """Whatever is described here is described by pydantic in the same words, in the same order of choices."""
+    schema = plain_schema(annotation)
+    if schema is not None:
+        assert schema == Caster({"it": annotation}, what="it").properties["it"]
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [str, None, Any, list[int], dict[str, Any], int | None, Optional[list[dict[str, float]]]],  # noqa: UP045
+)
+def test_plain(annotation: Any) -> None:
+    """Builtin types, and lists, dicts and unions of them, are described here."""
+    assert plain_schema(annotation) == Caster({"it": annotation}, what="it").properties["it"]
+
+
+class Name(str):
+    """A text of a class of its own."""
+
+
+@pytest.mark.parametrize("annotation", [date, Name, set[int], tuple[int, ...], dict[int, str], list[date], "str", 5])
+def test_not_plain(annotation: Any) -> None:
+    """Everything else is left to pydantic."""
+    assert plain_schema(annotation) is None
+
+
+def test_worker_of_plain_types_does_without_pydantic() -> None:
+    """What a worker announces and validates of an API of builtin types takes no pydantic."""
+    program = """
+import sys, lightbus
+bus = lightbus.create()
+class AuthApi(lightbus.Api):
+    registered = lightbus.Event([lightbus.Parameter("name", str), "more"])
+    class Meta:
+        name = "auth"
+    def check(self, name: str, tries: int = 3, more: dict[str, list[int]] | None = None) -> bool:
+        return True
+bus.client.register_api(AuthApi())
+bus.schema.digest("auth")
+bus.schema.validate_parameters("auth", "check", {"name": "a", "tries": 1.0})
+print("pydantic" in sys.modules)
+"""
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert shown.stdout.strip() == "False"
