@@ -316,7 +316,6 @@ SEEN_BY_TYPES_ONLY: dict[str, int] = {
     "lightbus.client.bus_client": 1,
     "lightbus.client.lifecycle": 1,
     "lightbus.client.worker_holder": 1,
-    "lightbus.config.problems": 1,
     "lightbus.config.sources": 1,
     "lightbus.engine.engine": 2,
     "lightbus.engine.event_backends": 1,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self, TypeVar
-
-from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model_validator
+from typing import Any, Self, TypeVar
 
 from . import names
 from .features import ALL_FEATURES, Feature
-from .fields import Name, split
+from .fields import NAME, split
 from .names import ServiceName
 from .old_forms import OldForms, Sections
+from .sections import Kind, Settings, after, before, section, sections, setting
 from .settings import (
     ApiSettings,
     BusSettings,
@@ -19,7 +18,6 @@ from .settings import (
     NetworkSettings,
     PluginSettings,
     SecuritySettings,
-    Settings,
     WorkerSettings,
 )
 
@@ -31,7 +29,7 @@ _Section = TypeVar("_Section", bound=Settings)
 def _inherit(own: _Section, parent: _Section) -> _Section:
     """Return `own` with whatever was not written in it taken from `parent`, in nested sections too."""
     values: dict[str, Any] = {}
-    for key in type(own).model_fields:
+    for key in own.model_fields:
         mine, theirs = getattr(own, key), getattr(parent, key)
         if isinstance(mine, Settings):
             values[key] = _inherit(mine, theirs)
@@ -39,7 +37,31 @@ def _inherit(own: _Section, parent: _Section) -> _Section:
             values[key] = mine if key in own.model_fields_set else theirs
     if own.model_extra is not None and values["backend"] == getattr(parent, "backend", None):
         values = {**(parent.model_extra or {}), **values}
-    return own.model_construct(_fields_set=set(own.model_fields_set), **{**values, **(own.model_extra or {})})
+    return own.model_construct(set(own.model_fields_set), {**values, **(own.model_extra or {})})
+
+
+def _inherit_from_default(apis: dict[str, ApiSettings]) -> dict[str, ApiSettings]:
+    default = apis.get("default", ApiSettings())
+    inherited = {name: _inherit(api, default) for name, api in {"default": default, **apis}.items()}
+    for name, api in inherited.items():
+        if api.events.backend == "journal" and api.events.options:
+            first = next(iter(api.events.options))
+            raise ValueError(
+                f"has {name}.events.{first}, which is no setting of the backend journal. "
+                f"Set {name}.events.backend, or the settings `journal`"
+            )
+    return Sections(inherited)
+
+
+_FEATURE = Kind(
+    {"type": "enum", "cls": Feature, "members": list(ALL_FEATURES), "sub_type": "str"}, {"$ref": "#/$defs/Feature"}
+)
+_LIST_OF_FEATURES = {"type": "array", "items": _FEATURE.json}
+_FEATURES = before(
+    split,
+    Kind({"type": "tuple", "items_schema": [_FEATURE.core], "variadic_item_index": 0}, _LIST_OF_FEATURES),
+    json={"anyOf": [_LIST_OF_FEATURES, {"type": "string"}]},
+)
 
 
 class Config(OldForms):
@@ -50,42 +72,29 @@ class Config(OldForms):
     a forked child gets a process id and random parts of its own.
     """
 
-    service_name: Name = Field(default=names.UNNAMED, description="Processes of one service share their listeners.")
-    process_name: Name = Field(default="{friendly}", description="Tells the processes of a service apart.")
-    features: Annotated[tuple[Feature, ...], BeforeValidator(split, json_schema_input_type=list[Feature] | str)] = (
-        Field(default=ALL_FEATURES, description="What a worker does.")
+    service_name: str = setting(NAME, names.UNNAMED, "Processes of one service share their listeners.")
+    process_name: str = setting(NAME, "{friendly}", "Tells the processes of a service apart.")
+    features: tuple[Feature, ...] = setting(_FEATURES, ALL_FEATURES, "What a worker does.")
+    bus: BusSettings = setting(section(BusSettings), BusSettings.unwritten())
+    apis: dict[str, ApiSettings] = setting(
+        after(_inherit_from_default, sections(ApiSettings)),
+        {"default": ApiSettings.unwritten()},
+        "Per API; `default` holds for all that do not say otherwise.",
+        validates_default=True,
     )
-    bus: BusSettings = BusSettings()
-    apis: dict[str, ApiSettings] = Field(
-        default={"default": ApiSettings()},
-        validate_default=True,
-        description="Per API; `default` holds for all that do not say otherwise.",
+    plugins: dict[str, PluginSettings] = setting(
+        sections(PluginSettings), {}, "Per plugin: enabled, and its own settings."
     )
-    plugins: dict[str, PluginSettings] = Field(default={}, description="Per plugin: enabled, and its own settings.")
-    network: NetworkSettings = NetworkSettings()
-    discovery: DiscoverySettings = DiscoverySettings()
-    security: SecuritySettings = SecuritySettings()
-    worker: WorkerSettings = WorkerSettings()
-    journal: JournalSettings = JournalSettings()
+    network: NetworkSettings = setting(section(NetworkSettings), NetworkSettings.unwritten())
+    discovery: DiscoverySettings = setting(section(DiscoverySettings), DiscoverySettings.unwritten())
+    security: SecuritySettings = setting(section(SecuritySettings), SecuritySettings.unwritten())
+    worker: WorkerSettings = setting(section(WorkerSettings), WorkerSettings.unwritten())
+    journal: JournalSettings = setting(section(JournalSettings), JournalSettings.unwritten())
 
-    _default_name: ServiceName | None = PrivateAttr(default=None)
+    _default_name: ServiceName | None = None
 
-    @field_validator("apis")
-    @classmethod
-    def _inherit_from_default(cls, apis: dict[str, ApiSettings]) -> dict[str, ApiSettings]:
-        default = apis.get("default", ApiSettings())
-        inherited = {name: _inherit(api, default) for name, api in {"default": default, **apis}.items()}
-        for name, api in inherited.items():
-            if api.events.backend == "journal" and api.events.options:
-                first = next(iter(api.events.options))
-                raise ValueError(
-                    f"has {name}.events.{first}, which is no setting of the backend journal. "
-                    f"Set {name}.events.backend, or the settings `journal`"
-                )
-        return Sections(inherited)
-
-    @model_validator(mode="after")
-    def _insecure_has_a_name(self) -> Self:
+    def _checked(self) -> Self:
+        """Refuse an open bus without a name."""
         if self.security.mode == "insecure" and self.bus.name is None:
             raise ValueError(
                 "security.mode is insecure, and that wants a bus name written out, or strangers on the same network "
@@ -120,7 +129,7 @@ class Config(OldForms):
     def with_default_name(self, name: ServiceName) -> Config:
         """Return these settings under a service name nobody chose."""
         copy = self.model_copy(update={"service_name": name.name})
-        copy._default_name = name
+        vars(copy)["_default_name"] = name
         return copy
 
     def written(self) -> dict[str, Any]:

@@ -9,27 +9,33 @@ from __future__ import annotations
 import importlib.util
 import re
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_core import PydanticCustomError
 
 from . import names
 from .keys import parse_keys
+from .sections import Kind, after, before
 
 __all__ = [
+    "ADDRESSES",
+    "BUS_KEYS",
+    "BUS_NAME",
+    "COUNT",
+    "DIRECTORY",
+    "LIMIT",
+    "MESSAGE_SIZE",
+    "NAME",
+    "PEERS",
+    "PORT",
+    "SECONDS",
     "SRV_SCHEME",
-    "Addresses",
-    "BusKeys",
-    "BusName",
-    "Count",
-    "Directory",
-    "Limit",
-    "MessageSize",
-    "Name",
-    "Peers",
-    "Port",
-    "Seconds",
-    "Wait",
+    "SWITCH",
+    "TEXT",
+    "WAIT",
+    "Secret",
+    "choice",
+    "not_a_bool",
     "split",
 ]
 
@@ -46,7 +52,8 @@ def split(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-def _not_a_bool(value: Any) -> Any:
+def not_a_bool(value: Any) -> Any:
+    """Return what was written for a number. Raises ValueError where it is true or false."""
     if isinstance(value, bool):  # `rpc_timeout: yes` would quietly become one second
         raise ValueError(f"must be a number, not {str(value).lower()}")
     return value
@@ -102,13 +109,42 @@ def _service(value: str) -> str:
     return value
 
 
-def _bus_keys(value: Any) -> tuple[SecretStr, ...]:
+class Secret:
+    """A text that is not to be seen in logs and tracebacks."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def get_secret_value(self) -> str:
+        """Return the text."""
+        return self._text
+
+    def __eq__(self, other: object) -> bool:
+        return self._text == other._text if isinstance(other, Secret) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __repr__(self) -> str:
+        return "Secret('**********')"
+
+
+def _bus_keys(value: Any) -> tuple[Secret, ...]:
     """Take a text with keys, or a list of such. What is wrong is said without showing any of it."""
     parts = value if isinstance(value, list | tuple) else [value]
-    texts = [part.get_secret_value() if isinstance(part, SecretStr) else part for part in parts]
+    texts = [part.get_secret_value() if isinstance(part, Secret) else part for part in parts]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("must be a bus key, as `lightbus keys init` makes one, or a list of them")
-    return tuple(SecretStr(key.text) for key in parse_keys("\n".join(texts)))
+    return tuple(Secret(key.text) for key in parse_keys("\n".join(texts)))
+
+
+def _path(value: Any) -> Path:
+    try:
+        return Path(value)
+    except TypeError:
+        raise PydanticCustomError("path_type", "Input is not a valid path") from None
 
 
 def _directory(value: Path) -> Path:
@@ -118,44 +154,63 @@ def _directory(value: Path) -> Path:
         raise ValueError(f"begins with ~, and there is no such home directory: {str(value)!r}") from None
 
 
-# The last of an annotation's validators sees the value first; bounds in front of it apply to the number itself.
-_NUMBER = BeforeValidator(_not_a_bool)
-_COMMA_LIST = BeforeValidator(split, json_schema_input_type=list[str] | str)
+def choice(*words: str) -> Kind:
+    """Return the kind of a value that is one of some words."""
+    return Kind({"type": "literal", "expected": list(words)}, {"type": "string", "enum": list(words)})
 
-Name: TypeAlias = Annotated[str, AfterValidator(_name)]
+
+def _number(kind: str, *, least: float | None = None, above: float | None = None, most: int | None = None) -> Kind:
+    bounds = {"ge": least, "gt": above, "le": most}
+    core = {"type": kind, **{name: bound for name, bound in bounds.items() if bound is not None}}
+    if kind == "float":
+        core["allow_inf_nan"] = False
+    in_json = {"minimum": least, "exclusiveMinimum": above, "maximum": most}
+    json = {name: bound for name, bound in in_json.items() if bound is not None}
+    return before(not_a_bool, Kind(core, {"type": "number" if kind == "float" else "integer", **json}))
+
+
+def _list_of(kind: Kind) -> Kind:
+    json = {"type": "array", "items": kind.json}
+    return before(split, Kind({"type": "list", "items_schema": kind.core}, json), json={"anyOf": [json, kind.json]})
+
+
+TEXT = Kind({"type": "str"}, {"type": "string"})
+SWITCH = Kind({"type": "bool"}, {"type": "boolean"})
+"""True or false."""
+
+NAME = after(_name, TEXT)
 """A service's or process's name, as a template (see `names.expand`)."""
 
-BusName: TypeAlias = Annotated[str, AfterValidator(_bus_name)]
+BUS_NAME = after(_bus_name, TEXT)
 """The name of a bus: part of paths, of announcements and of log lines."""
 
-Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False), _NUMBER]
+SECONDS = _number("float", above=0)
 """A time in seconds; none at all makes no sense."""
 
-Wait: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False), _NUMBER]
+WAIT = _number("float", least=0)
 """A time in seconds; 0 means not to wait."""
 
-Count: TypeAlias = Annotated[int, Field(ge=0), _NUMBER]
+COUNT = _number("int", least=0)
 """A whole number of things; there may be none."""
 
-Limit: TypeAlias = Annotated[int, Field(ge=1), _NUMBER]
+LIMIT = _number("int", least=1)
 """A whole number of things that there may be; with none at all nothing would work."""
 
-MessageSize: TypeAlias = Annotated[int, Field(ge=1024), _NUMBER]
+MESSAGE_SIZE = _number("int", least=1024)
 """Bytes of one message; with fewer than these, peers could not even introduce themselves."""
 
-Port: TypeAlias = Annotated[int, Field(ge=0, le=65535), _NUMBER]
+PORT = _number("int", least=0, most=65535)
 """A TCP port; 0 means any that is free."""
 
-Addresses: TypeAlias = Annotated[list[Annotated[str, AfterValidator(_address)]], _COMMA_LIST]
+ADDRESSES = _list_of(after(_address, TEXT))
 """Names or addresses of network interfaces; a string is split at its commas."""
 
-Peers: TypeAlias = Annotated[list[Annotated[str, AfterValidator(_peer)]], _COMMA_LIST]
+PEERS = _list_of(after(_peer, TEXT))
 """Endpoints of fixed peers; a string is split at its commas."""
 
-BusKeys: TypeAlias = Annotated[
-    tuple[SecretStr, ...], BeforeValidator(_bus_keys, json_schema_input_type=list[str] | str)
-]
+BUS_KEYS = Kind({"type": "function-plain", "function": {"type": "no-info", "function": _bus_keys}}, PEERS.json)
 """Bus keys, hidden from logs and tracebacks; a string is split at commas and blanks."""
 
-Directory: TypeAlias = Annotated[Path, AfterValidator(_directory)]
+_PATH = {"type": "function-plain", "function": {"type": "no-info", "function": _path}}
+DIRECTORY = after(_directory, Kind(_PATH, {"type": "string", "format": "path"}))
 """A directory, made absolute, `~` expanded. It need not exist."""

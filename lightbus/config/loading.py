@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic_core import ValidationError
 
 from ..exceptions import InvalidConfiguration
 from .config import Config
@@ -92,7 +92,11 @@ Config.loader = load_config
 
 def config_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of the configuration file: for editors, and `lightbus dumpconfigschema`."""
-    schema = Config.model_json_schema(by_alias=True)
+    from .json_forms import json_schema_of
+
+    schema = json_schema_of(Config)
+    words = [each.value for each in Feature]
+    schema["$defs"]["Feature"] = {"title": "Feature", "description": Feature.__doc__, "enum": words, "type": "string"}
     schema["properties"]["peers"] = {
         **schema["$defs"]["DiscoverySettings"]["properties"]["peers"],
         "description": "Short for discovery.peers.",

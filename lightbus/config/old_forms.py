@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self, TypeVar
 
 from ..exceptions import InvalidConfiguration
-from .settings import Settings
+from .sections import Settings
 from .sources import parse_settings
 
 __all__ = ["OldForms", "Sections"]

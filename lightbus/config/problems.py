@@ -9,15 +9,12 @@ from __future__ import annotations
 import re
 import typing
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails, ValidationError
 
 from ..exceptions import InvalidConfiguration, did_you_mean
 from .layers import KeyPath, Merged
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
 
 __all__ = ["explain"]
 
@@ -49,9 +46,9 @@ _SENTENCES = {
 _MAX_SHOWN = 60
 
 
-def explain(error: ValidationError, model: type[BaseModel], merged: Merged, at: KeyPath = ()) -> InvalidConfiguration:
+def explain(error: ValidationError, model: type[Any], merged: Merged, at: KeyPath = ()) -> InvalidConfiguration:
     """
-    Return the error to raise for settings that `model` refused.
+    Return the error to raise for settings that `model` refused: a section of ours, or what a plugin has as `Config`.
 
     `merged` knows where each key came from; `at` is the path of the section that `model` describes.
     """
@@ -61,7 +58,7 @@ def explain(error: ValidationError, model: type[BaseModel], merged: Merged, at: 
     return InvalidConfiguration("The configuration has several faults:\n" + "\n".join(f"  - {line}" for line in lines))
 
 
-def _line(detail: ErrorDetails, model: type[BaseModel], merged: Merged, at: KeyPath) -> str:
+def _line(detail: ErrorDetails, model: type[Any], merged: Merged, at: KeyPath) -> str:
     kind, loc, value = detail["type"], detail["loc"], detail["input"]
     path = (*at, *loc)
     origin = merged.origin_of(path)
@@ -82,7 +79,7 @@ def _near(key: str, known: Iterable[str]) -> str:
     return did_you_mean(key, names) or f" There is: {', '.join(names)}."
 
 
-def _keys_at(model: type[BaseModel], path: KeyPath) -> list[str]:
+def _keys_at(model: type[Any], path: KeyPath) -> list[str]:
     """Return the keys that the section at `path` may have."""
     section: Any = model
     for part in path:

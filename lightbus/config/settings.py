@@ -1,17 +1,33 @@
 """The sections of the configuration: every setting with its type, unit, default and bounds.
 
-They know nothing of files, of the environment or of how errors are worded. Where one of pydantic's own names is
-in the way, the attribute is called otherwise than the key (`validation` for `validate`, `options` for `schema`).
+They know nothing of files, of the environment or of how errors are worded. Where a key would be in the way as a name,
+the attribute is called otherwise (`validation` for `validate`, `options` for `schema`).
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from pathlib import Path
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
-
-from .fields import Addresses, BusKeys, BusName, Count, Directory, Limit, MessageSize, Peers, Port, Seconds, Wait
+from .fields import (
+    ADDRESSES,
+    BUS_KEYS,
+    BUS_NAME,
+    COUNT,
+    DIRECTORY,
+    LIMIT,
+    MESSAGE_SIZE,
+    PEERS,
+    PORT,
+    SECONDS,
+    SWITCH,
+    TEXT,
+    WAIT,
+    Secret,
+    choice,
+)
 from .keys import BusKey
+from .sections import Settings, before, optional, section, setting
 
 __all__ = [
     "ApiSettings",
@@ -37,13 +53,6 @@ _ENCRYPTED = frozenset(
 """What is written for a mode that encrypts."""
 
 
-class Settings(BaseModel):
-    """A section of the configuration: it cannot be changed, and has no key that is not declared."""
-
-    # Inputs are hidden, since pydantic would print a key or a password into a traceback.
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
 def _lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
@@ -53,24 +62,39 @@ def _both_ways(value: Any) -> Any:
     return {"outgoing": value, "incoming": value} if isinstance(value, bool) else value
 
 
+def _known_mode(value: Any) -> Any:
+    if value == "keys":
+        raise ValueError(f"is 'keys', which {_NOT_YET}")
+    if isinstance(value, str) and value.lower().replace("-", "_") in _ENCRYPTED:  # near to 'insecure' by letters
+        raise ValueError(
+            f"must be 'host', 'bus_key' or 'insecure', not '{value}'. Did you mean 'bus_key'? It encrypts, with "
+            "CURVE, for holders of the key that `lightbus keys init` makes"
+        )
+    return value
+
+
+_BOTH_WAYS = {"anyOf": [SWITCH.json, {"$ref": "#/$defs/ValidationSettings"}]}
+
+
 class SchemaSettings(Settings):
     """`bus.schema`."""
 
-    human_readable: bool = Field(default=True, description="Indent the JSON that dumpschema writes.")
-    ttl: Seconds = Field(default=3600.0, description="Seconds for which a peer's schema is remembered.")
+    human_readable: bool = setting(SWITCH, True, "Indent the JSON that dumpschema writes.")
+    ttl: float = setting(SECONDS, 3600.0, "Seconds for which a peer's schema is remembered.")
 
 
 class BusSettings(Settings):
     """`bus`."""
 
-    name: BusName | None = Field(
-        default=None,
-        description="Buses of different names do not see each other. Without one, each user of a host has an own bus.",
+    name: str | None = setting(
+        optional(BUS_NAME),
+        None,
+        "Buses of different names do not see each other. Without one, each user of a host has an own bus.",
     )
-    log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)] = Field(
-        default="info", description="What `lightbus run` logs."
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = setting(
+        before(_lower, choice("debug", "info", "warning", "error", "critical")), "info", "What `lightbus run` logs."
     )
-    options: SchemaSettings = Field(default=SchemaSettings(), alias="schema")
+    options: SchemaSettings = setting(section(SchemaSettings), SchemaSettings.unwritten(), key="schema")
 
     def __call__(self) -> Self:
         """Return the section itself: `config.bus()` is its form in 1.x."""
@@ -80,18 +104,19 @@ class BusSettings(Settings):
 class ValidationSettings(Settings):
     """`apis.<name>.validate`."""
 
-    outgoing: bool = Field(default=True, description="Check what this process sends.")
-    incoming: bool = Field(default=True, description="Check what this process receives.")
+    outgoing: bool = setting(SWITCH, True, "Check what this process sends.")
+    incoming: bool = setting(SWITCH, True, "Check what this process receives.")
 
 
 class EventsSettings(Settings):
     """`apis.<name>.events`: where the durable events of an API are kept, and whatever that wants to know."""
 
-    model_config = ConfigDict(extra="allow")
+    takes_more = True
 
-    backend: str = Field(
-        default="journal",
-        description="What keeps durable events: journal (each publisher keeps its own), memory (this process, for "
+    backend: str = setting(
+        TEXT,
+        "journal",
+        "What keeps durable events: journal (each publisher keeps its own), memory (this process, for "
         "tests), or the name of an entry point in the group lightbus_event_backends. Further keys are its options.",
     )
 
@@ -104,25 +129,28 @@ class EventsSettings(Settings):
 class ApiSettings(Settings):
     """`apis.<name>`; what is not written there is taken from `apis.default`."""
 
-    rpc_timeout: Seconds = Field(default=5.0, description="Seconds in which a call must be answered.")
-    event_fire_timeout: Seconds = Field(default=5.0, description="Seconds in which a fired event must be taken.")
-    event_listener_setup_timeout: Seconds = Field(
-        default=1.0, description="Seconds in which a listener must be set up."
+    rpc_timeout: float = setting(SECONDS, 5.0, "Seconds in which a call must be answered.")
+    event_fire_timeout: float = setting(SECONDS, 5.0, "Seconds in which a fired event must be taken.")
+    event_listener_setup_timeout: float = setting(SECONDS, 1.0, "Seconds in which a listener must be set up.")
+    validation: ValidationSettings = setting(
+        before(_both_ways, section(ValidationSettings), json=_BOTH_WAYS),
+        ValidationSettings.unwritten(),
+        "Check arguments and results.",
+        key="validate",
     )
-    validation: Annotated[
-        ValidationSettings, BeforeValidator(_both_ways, json_schema_input_type=bool | ValidationSettings)
-    ] = Field(default=ValidationSettings(), alias="validate", description="Check arguments and results.")
-    strict_validation: bool = Field(default=False, description="Refuse what there is no schema for.")
-    cast_values: bool = Field(default=True, description="Give handlers the types they are annotated with.")
-    events: EventsSettings = Field(default=EventsSettings(), description="Where durable events are kept.")
+    strict_validation: bool = setting(SWITCH, False, "Refuse what there is no schema for.")
+    cast_values: bool = setting(SWITCH, True, "Give handlers the types they are annotated with.")
+    events: EventsSettings = setting(
+        section(EventsSettings), EventsSettings.unwritten(), "Where durable events are kept."
+    )
 
 
-class PluginSettings(BaseModel):
+class PluginSettings(Settings):
     """`plugins.<name>`: `enabled`, and whatever the plugin itself wants to know."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", hide_input_in_errors=True)
+    takes_more = True
 
-    enabled: bool = Field(default=False, description="Load this plugin.")
+    enabled: bool = setting(SWITCH, False, "Load this plugin.")
 
     @property
     def options(self) -> dict[str, Any]:
@@ -133,18 +161,18 @@ class PluginSettings(BaseModel):
 class NetworkSettings(Settings):
     """`network`."""
 
-    interfaces: Addresses = Field(
-        default=[], description="Interfaces (names or addresses) to use; none: all but virtual ones."
+    interfaces: list[str] = setting(
+        ADDRESSES, [], "Interfaces (names or addresses) to use; none: all but virtual ones."
     )
-    advertise: Addresses = Field(default=[], description="Addresses that others shall dial, if not those of ours.")
-    rpc_port: Port = Field(default=0, description="TCP port for calls; 0: any free one.")
-    event_port: Port = Field(default=0, description="TCP port for events; 0: any free one.")
-    max_message_size: MessageSize = Field(default=64 * 1024 * 1024, description="Bytes a message may have.")
-    heartbeat_interval: Seconds = Field(default=1.0, description="Seconds between two heartbeats.")
-    heartbeat_timeout: Seconds = Field(default=3.0, description="Seconds of silence after which a peer is gone.")
+    advertise: list[str] = setting(ADDRESSES, [], "Addresses that others shall dial, if not those of ours.")
+    rpc_port: int = setting(PORT, 0, "TCP port for calls; 0: any free one.")
+    event_port: int = setting(PORT, 0, "TCP port for events; 0: any free one.")
+    max_message_size: int = setting(MESSAGE_SIZE, 64 * 1024 * 1024, "Bytes a message may have.")
+    heartbeat_interval: float = setting(SECONDS, 1.0, "Seconds between two heartbeats.")
+    heartbeat_timeout: float = setting(SECONDS, 3.0, "Seconds of silence after which a peer is gone.")
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _checked(self) -> Self:
+        """Refuse what would not work."""
         if self.rpc_port and self.rpc_port == self.event_port:
             raise ValueError(f"rpc_port and event_port are both {self.rpc_port}; they must differ")
         if self.heartbeat_timeout <= self.heartbeat_interval:
@@ -158,20 +186,22 @@ class NetworkSettings(Settings):
 class DiscoverySettings(Settings):
     """`discovery`."""
 
-    backend: str = Field(
-        default="mdns",
-        description="How peers find each other: mdns (multicast DNS), none, or the name of an entry point in the group "
+    backend: str = setting(
+        TEXT,
+        "mdns",
+        "How peers find each other: mdns (multicast DNS), none, or the name of an entry point in the group "
         "lightbus_discovery.",
     )
-    mdns: bool = Field(default=True, description="false: the same as the backend none.")
-    peers: Peers = Field(
-        default=[],
-        description="Peers to connect to in any case: host:port, srv+lightbus://name (an SRV record) or ipc:///path.",
+    mdns: bool = setting(SWITCH, True, "false: the same as the backend none.")
+    peers: list[str] = setting(
+        PEERS,
+        [],
+        "Peers to connect to in any case: host:port, srv+lightbus://name (an SRV record) or ipc:///path.",
     )
-    wait: Wait = Field(default=1.0, description="Seconds to wait for an API that nobody advertises.")
+    wait: float = setting(WAIT, 1.0, "Seconds to wait for an API that nobody advertises.")
 
-    @model_validator(mode="after")
-    def _without_mdns(self) -> Self:
+    def _checked(self) -> Self:
+        """Take the earlier setting for the backend that it means."""
         if not self.mdns and self.backend == "mdns":
             object.__setattr__(self, "backend", "none")  # the one way to fill a field of a frozen model at birth
         return self
@@ -180,16 +210,17 @@ class DiscoverySettings(Settings):
 class SecuritySettings(Settings):
     """`security`."""
 
-    mode: Literal["host", "bus_key", "insecure"] = Field(
-        default="host",
-        description="host: only this user of this host. bus_key: encrypted, for holders of the key; the default where "
+    mode: Literal["host", "bus_key", "insecure"] = setting(
+        before(_known_mode, choice("host", "bus_key", "insecure")),
+        "host",
+        "host: only this user of this host. bus_key: encrypted, for holders of the key; the default where "
         "there is one. insecure: plain TCP, open to everyone.",
     )
-    bus_key: BusKeys = Field(
-        default=(), description="The key of the bus, or several while one is replaced: the first is spoken."
+    bus_key: tuple[Secret, ...] = setting(
+        BUS_KEYS, (), "The key of the bus, or several while one is replaced: the first is spoken."
     )
-    bus_key_file: Directory | None = Field(
-        default=None, description="The file of the key, if it is not where `lightbus keys init` puts it."
+    bus_key_file: Path | None = setting(
+        optional(DIRECTORY), None, "The file of the key, if it is not where `lightbus keys init` puts it."
     )
 
     @property
@@ -197,27 +228,15 @@ class SecuritySettings(Settings):
         """Return the keys, the one to speak first; none without mode bus_key."""
         return tuple(BusKey.parse(key.get_secret_value()) for key in self.bus_key) if self.mode == "bus_key" else ()
 
-    @model_validator(mode="before")
     @classmethod
-    def _key_chooses_the_mode(cls, values: Any) -> Any:
+    def _looked_over(cls, values: Any) -> Any:
+        """Take a key as what chooses the mode, where none is written."""
         if isinstance(values, dict) and values.get("mode") is None and values.get("bus_key"):
             return {**values, "mode": "bus_key"}
         return values
 
-    @field_validator("mode", mode="before")
-    @classmethod
-    def _known_mode(cls, value: Any) -> Any:
-        if value == "keys":
-            raise ValueError(f"is 'keys', which {_NOT_YET}")
-        if isinstance(value, str) and value.lower().replace("-", "_") in _ENCRYPTED:  # near to 'insecure' by letters
-            raise ValueError(
-                f"must be 'host', 'bus_key' or 'insecure', not '{value}'. Did you mean 'bus_key'? It encrypts, with "
-                "CURVE, for holders of the key that `lightbus keys init` makes"
-            )
-        return value
-
-    @model_validator(mode="after")
-    def _mode_and_key(self) -> Self:
+    def _checked(self) -> Self:
+        """Refuse a mode that does not go with the key."""
         if self.mode == "bus_key" and not self.bus_key:
             raise ValueError(
                 "has the mode bus_key, and there is no key. Make one with `lightbus keys init`, bring the key file of "
@@ -234,30 +253,31 @@ class SecuritySettings(Settings):
 class WorkerSettings(Settings):
     """`worker`."""
 
-    rpc_concurrency: Limit = Field(default=100, description="Calls executed at the same time.")
-    rpc_queue: Count = Field(default=1000, description="Calls waiting beyond these; more are answered BUSY.")
-    max_queue_time: Seconds | None = Field(
-        default=None,
-        description="Seconds a call may wait to be begun; it is answered BUSY where it would wait longer. Not set: "
+    rpc_concurrency: int = setting(LIMIT, 100, "Calls executed at the same time.")
+    rpc_queue: int = setting(COUNT, 1000, "Calls waiting beyond these; more are answered BUSY.")
+    max_queue_time: float | None = setting(
+        optional(SECONDS),
+        None,
+        "Seconds a call may wait to be begun; it is answered BUSY where it would wait longer. Not set: "
         "half as long as calls take, where more come in than can be done.",
     )
-    drain_grace: Wait = Field(default=2.0, description="Seconds a leaving worker waits for its callers to notice.")
-    shutdown_timeout: Seconds = Field(default=10.0, description="Seconds a running call may take at shutdown.")
-    member_timeout: Seconds = Field(
-        default=10.0, description="Seconds without a sign of life after which a listener's events are given to others."
+    drain_grace: float = setting(WAIT, 2.0, "Seconds a leaving worker waits for its callers to notice.")
+    shutdown_timeout: float = setting(SECONDS, 10.0, "Seconds a running call may take at shutdown.")
+    member_timeout: float = setting(
+        SECONDS, 10.0, "Seconds without a sign of life after which a listener's events are given to others."
     )
 
 
 class JournalSettings(Settings):
     """`journal`."""
 
-    data_dir: Directory | None = Field(default=None, description="Where events are kept.")
-    durability: Literal["process", "power"] = Field(
-        default="process", description="What a stored event survives: a crash of any process, or a power cut too."
+    data_dir: Path | None = setting(optional(DIRECTORY), None, "Where events are kept.")
+    durability: Literal["process", "power"] = setting(
+        choice("process", "power"),
+        "process",
+        "What a stored event survives: a crash of any process, or a power cut too.",
     )
-    min_age: Seconds = Field(default=86_400.0, description="Seconds for which events are kept in any case.")
-    max_events: Limit = Field(default=10_000_000, description="Events a journal may hold, handled or not.")
-    max_bytes: Limit = Field(default=4 * 1024**3, description="Bytes of events a journal may hold, handled or not.")
-    group_expiry: Seconds = Field(
-        default=30 * 86_400.0, description="Seconds after which a group that was not seen is forgotten."
-    )
+    min_age: float = setting(SECONDS, 86_400.0, "Seconds for which events are kept in any case.")
+    max_events: int = setting(LIMIT, 10_000_000, "Events a journal may hold, handled or not.")
+    max_bytes: int = setting(LIMIT, 4 * 1024**3, "Bytes of events a journal may hold, handled or not.")
+    group_expiry: float = setting(SECONDS, 30 * 86_400.0, "Seconds after which a group that was not seen is forgotten.")

@@ -12,11 +12,11 @@ import resource
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from ..config.fields import Seconds
+from ..config.fields import not_a_bool
 from ..recurring import RecurringLog
 from ..service.api import Api, Event, Parameter
 from . import LightbusPlugin
@@ -97,7 +97,9 @@ class StatePlugin(LightbusPlugin):
         model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
         ping_enabled: bool = Field(default=True, description="Ping at an interval.")
-        ping_interval: Seconds = Field(default=60.0, description="Seconds between two pings.")
+        ping_interval: Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(not_a_bool)] = Field(
+            default=60.0, description="Seconds between two pings."
+        )
 
     def __init__(
         self,

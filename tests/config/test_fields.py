@@ -7,16 +7,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import TypeAdapter, ValidationError
+from pydantic_core import SchemaValidator, ValidationError
 
 from lightbus.config import fields
+from lightbus.config.sections import Kind
 
 
-def read(kind: Any, value: Any) -> Any:
-    return TypeAdapter(kind).validate_python(value)
+def read(kind: Kind, value: Any) -> Any:
+    return SchemaValidator(kind.core).validate_python(value)
 
 
-def refusal(kind: Any, value: Any) -> str:
+def refusal(kind: Kind, value: Any) -> str:
     with pytest.raises(ValidationError) as caught:
         read(kind, value)
     return caught.value.errors()[0]["msg"]
@@ -37,7 +38,7 @@ def refusal(kind: Any, value: Any) -> str:
 )
 def test_peer_becomes_an_endpoint(written: str, endpoint: str) -> None:
     """Each form a peer may be written in becomes the endpoint to connect to."""
-    assert read(fields.Peers, [written]) == [endpoint]
+    assert read(fields.PEERS, [written]) == [endpoint]
 
 
 @pytest.mark.parametrize(
@@ -61,55 +62,55 @@ def test_peer_becomes_an_endpoint(written: str, endpoint: str) -> None:
 )
 def test_what_is_no_peer_is_refused(written: str) -> None:
     """Anything else is refused, with the forms there are."""
-    assert "must be host:port (as in 10.0.0.7:5570), tcp://host:port or ipc:///path" in refusal(fields.Peers, [written])
+    assert "must be host:port (as in 10.0.0.7:5570), tcp://host:port or ipc:///path" in refusal(fields.PEERS, [written])
 
 
 @pytest.mark.parametrize("name", ["", "auth:5570", "auth/x", "a..b", "-", "auth example", "10.0.0.7:1"])
 def test_what_is_no_name_of_a_record_is_refused(name: str) -> None:
     """A record has the ports itself; it is said what a name looks like."""
-    assert "must be srv+lightbus://name, without a port" in refusal(fields.Peers, [f"srv+lightbus://{name}"])
+    assert "must be srv+lightbus://name, without a port" in refusal(fields.PEERS, [f"srv+lightbus://{name}"])
 
 
 def test_records_need_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without dnspython a record is refused where it is written, with what to install."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert "pip install 'lightbus[srv]'" in refusal(fields.Peers, ["srv+lightbus://auth.example"])
+    assert "pip install 'lightbus[srv]'" in refusal(fields.PEERS, ["srv+lightbus://auth.example"])
 
 
 @given(st.text())
 def test_any_text_is_a_peer_or_refused(written: str) -> None:
     """Reading a peer ends in an endpoint, which reads as itself, or in a refusal: never in another error."""
     try:
-        endpoints = read(fields.Peers, [written])
+        endpoints = read(fields.PEERS, [written])
     except ValidationError:
         return
-    assert read(fields.Peers, endpoints) == endpoints
+    assert read(fields.PEERS, endpoints) == endpoints
 
 
 @pytest.mark.parametrize("written", ["eth0, 127.0.0.1,", ["eth0", "127.0.0.1"], ("eth0", "127.0.0.1")])
 def test_list_may_be_written_with_commas(written: Any) -> None:
     """A string with commas is a list: an environment variable knows no other way."""
-    assert read(fields.Addresses, written) == ["eth0", "127.0.0.1"]
+    assert read(fields.ADDRESSES, written) == ["eth0", "127.0.0.1"]
 
 
 @pytest.mark.parametrize("written", [[""], ["eth 0"], [" eth0"]])
 def test_interface_has_no_blanks(written: list[str]) -> None:
     """An interface that cannot exist is refused when it is read, not when it is not found."""
-    assert "must be the name or the address of an interface" in refusal(fields.Addresses, written)
+    assert "must be the name or the address of an interface" in refusal(fields.ADDRESSES, written)
 
 
 @pytest.mark.parametrize(
     ("kind", "value", "expected"),
     [
-        (fields.Seconds, 2, 2.0),
-        (fields.Seconds, "0.5", 0.5),
-        (fields.Wait, 0, 0.0),
-        (fields.Count, 0, 0),
-        (fields.Limit, "10", 10),
-        (fields.Port, 65535, 65535),
+        (fields.SECONDS, 2, 2.0),
+        (fields.SECONDS, "0.5", 0.5),
+        (fields.WAIT, 0, 0.0),
+        (fields.COUNT, 0, 0),
+        (fields.LIMIT, "10", 10),
+        (fields.PORT, 65535, 65535),
     ],
 )
-def test_number_within_bounds(kind: Any, value: Any, expected: float) -> None:
+def test_number_within_bounds(kind: Kind, value: Any, expected: float) -> None:
     """A number is taken as it is, or out of a string."""
     assert read(kind, value) == expected
 
@@ -117,25 +118,25 @@ def test_number_within_bounds(kind: Any, value: Any, expected: float) -> None:
 @pytest.mark.parametrize(
     ("kind", "value"),
     [
-        (fields.Seconds, 0),
-        (fields.Seconds, float("inf")),
-        (fields.Seconds, float("nan")),
-        (fields.Wait, -0.1),
-        (fields.Count, -1),
-        (fields.Count, 1.5),
-        (fields.Limit, 0),
-        (fields.MessageSize, 1023),
-        (fields.Port, 65536),
-        (fields.Port, -1),
+        (fields.SECONDS, 0),
+        (fields.SECONDS, float("inf")),
+        (fields.SECONDS, float("nan")),
+        (fields.WAIT, -0.1),
+        (fields.COUNT, -1),
+        (fields.COUNT, 1.5),
+        (fields.LIMIT, 0),
+        (fields.MESSAGE_SIZE, 1023),
+        (fields.PORT, 65536),
+        (fields.PORT, -1),
     ],
 )
-def test_number_out_of_bounds(kind: Any, value: Any) -> None:
+def test_number_out_of_bounds(kind: Kind, value: Any) -> None:
     """A number that makes no sense for its kind is refused."""
     refusal(kind, value)
 
 
-@pytest.mark.parametrize("kind", [fields.Seconds, fields.Wait, fields.Count, fields.Limit, fields.Port])
-def test_yes_is_no_number(kind: Any) -> None:
+@pytest.mark.parametrize("kind", [fields.SECONDS, fields.WAIT, fields.COUNT, fields.LIMIT, fields.PORT])
+def test_yes_is_no_number(kind: Kind) -> None:
     """`rpc_timeout: yes` does not become one second."""
     assert refusal(kind, True) == "Value error, must be a number, not true"
 
@@ -143,18 +144,28 @@ def test_yes_is_no_number(kind: Any) -> None:
 @pytest.mark.parametrize("written", ["", "-a", "a/b", "a b", "ä", "a" * 64, ".."])
 def test_bus_name_is_plain(written: str) -> None:
     """A bus name that could not be part of a path or an announcement is refused."""
-    assert "must be 1 to 63 of A-Z a-z 0-9 _ . -" in refusal(fields.BusName, written)
+    assert "must be 1 to 63 of A-Z a-z 0-9 _ . -" in refusal(fields.BUS_NAME, written)
 
 
 def test_service_name_is_checked() -> None:
     """A name with an unknown placeholder is refused when it is read."""
-    assert "has an unknown placeholder {host}" in refusal(fields.Name, "{host}")
-    assert read(fields.Name, "auth-{hostname}") == "auth-{hostname}"
+    assert "has an unknown placeholder {host}" in refusal(fields.NAME, "{host}")
+    assert read(fields.NAME, "auth-{hostname}") == "auth-{hostname}"
 
 
 def test_directory_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A directory keeps its place when the process changes its own; `~` is the home directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/sally")
-    assert read(fields.Directory, "data") == tmp_path / "data"
-    assert read(fields.Directory, "~/data") == Path("/home/sally/data")
+    assert read(fields.DIRECTORY, "data") == tmp_path / "data"
+    assert read(fields.DIRECTORY, "~/data") == Path("/home/sally/data")
+
+
+def test_secret_is_not_shown() -> None:
+    """A secret is seen by nobody who does not ask for it, and is equal to another of the same text."""
+    secret = fields.Secret("sesame")
+    assert "sesame" not in f"{secret} {secret!r} {[secret]}"
+    assert secret.get_secret_value() == "sesame"
+    assert {secret, fields.Secret("sesame")} == {secret}
+    assert secret != fields.Secret("other")
+    assert secret != "sesame"

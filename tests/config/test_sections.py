@@ -1,0 +1,120 @@
+"""Sections of settings: what they take, what is known of who wrote it, copies."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+from typing import Any, Self
+
+import pytest
+from pydantic_core import ValidationError
+
+from lightbus.config.fields import COUNT, SECONDS, TEXT
+from lightbus.config.sections import Settings, before, optional, section, sections, setting
+
+
+class Engine(Settings):
+    """`engine`."""
+
+    power: int = setting(COUNT, 100, "Horses.")
+    fuel: str | None = setting(optional(TEXT), None)
+
+
+class Car(Settings):
+    """A car."""
+
+    engine: Engine = setting(section(Engine), Engine.unwritten())
+    wheels: dict[str, Engine] = setting(sections(Engine), {})
+    top_speed: float = setting(SECONDS, 50.0, key="speed")
+    names: str = setting(before(str.title, TEXT), "none", validates_default=True)
+
+    @classmethod
+    def _looked_over(cls, values: Any) -> Any:
+        """Take a number for the power."""
+        return {"engine": {"power": values}} if isinstance(values, int) else values
+
+    def _checked(self) -> Self:
+        """Refuse what is too fast."""
+        if self.top_speed > self.engine.power:
+            raise ValueError("is too fast")
+        return self
+
+
+class Lorry(Car):
+    """A car that carries more."""
+
+    takes_more = True
+
+
+def test_defaults_and_what_was_written() -> None:
+    """What nobody has written is the default, and what somebody has is known."""
+    car = Car.model_validate({"engine": {"power": "70"}, "speed": 60})
+    assert (car.engine.power, car.engine.fuel, car.top_speed, car.wheels, car.names) == (70, None, 60.0, {}, "None")
+    assert (car.model_fields_set, car.engine.model_fields_set) == ({"engine", "top_speed"}, {"power"})
+    assert car.model_dump(by_alias=True, exclude_unset=True) == {"engine": {"power": 70}, "speed": 60.0}
+    assert Engine.unwritten() == Engine()
+    assert Engine().model_fields_set == set()
+
+
+def test_each_has_defaults_of_its_own() -> None:
+    """A default that could be changed is nobody else's."""
+    one, other = Car(), Car()
+    one.wheels["left"] = Engine()
+    assert other.wheels == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "kinds"),
+    [
+        ({"engine": {"powr": 1}}, [("extra_forbidden", ("engine", "powr"))]),
+        ({"engine": 5, "speed": "x"}, [("model_type", ("engine",)), ("float_parsing", ("speed",))]),
+        ({"wheels": {"left": {"power": -1}}}, [("greater_than_equal", ("wheels", "left", "power"))]),
+        ({"speed": 101}, [("value_error", ())]),
+    ],
+)
+def test_what_is_wrong(values: dict[str, Any], kinds: list[tuple[str, tuple[str, ...]]]) -> None:
+    """All faults are told, each with where it is; what is about the whole section once the rest is right."""
+    with pytest.raises(ValidationError) as caught:
+        Car.model_validate(values)
+    assert [(each["type"], each["loc"]) for each in caught.value.errors()] == kinds
+    assert "input_value" not in str(caught.value)
+
+
+def test_seen_as_it_was_written() -> None:
+    """A section may take other forms of what is meant, also inside of another one."""
+    assert Car.model_validate(70).engine.power == 70
+
+
+def test_further_keys() -> None:
+    """Only a section that says so takes keys that are not declared, and has them in its copies, too."""
+    lorry = Lorry.model_validate({"load": 5})
+    assert (lorry.model_extra, Car().model_extra) == ({"load": 5}, None)
+    assert lorry.model_dump()["load"] == 5
+    assert lorry.model_copy(update={"names": "x"}).model_extra == {"load": 5}
+    assert lorry != Lorry()
+    assert lorry != Car()
+
+
+def test_copies() -> None:
+    """A copy with other values leaves the first one as it was; copied and pickled they are equal."""
+    car = Car.model_validate({"engine": {"power": 70}})
+    changed = car.model_copy(update={"top_speed": 5.0})
+    assert (car.top_speed, changed.top_speed) == (50.0, 5.0)
+    assert (car.model_fields_set, changed.model_fields_set) == ({"engine"}, {"engine", "top_speed"})
+    for same in (copy.copy(car), copy.deepcopy(car), pickle.loads(pickle.dumps(car))):
+        assert (same, same.model_fields_set) == (car, car.model_fields_set)
+    assert repr(car).startswith("Car(engine=Engine(power=70, fuel=None), wheels={}")
+
+
+def test_settings_do_without_pydantic() -> None:
+    """What is configured is read and validated without pydantic, whose import is a good part of a client's start."""
+    program = """
+import sys
+import lightbus
+bus = lightbus.create({"apis": {"auth": {"rpc_timeout": 3}}, "network": {"rpc_port": "5570"}})
+print("pydantic" in sys.modules, bus.client.config.api("auth").rpc_timeout)
+"""
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert shown.stdout.split() == ["False", "3.0"]
