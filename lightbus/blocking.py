@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any
@@ -19,11 +20,14 @@ from .deadline import Deadline
 from .engine.engine import Engine
 from .exceptions import CannotBlockHere, LightbusShutdownInProgress, LightbusTimeout, ProtocolError, TransportError
 from .ports.transport import BlockingSocket
+from .recurring import RecurringLog
 from .rpc.request import NeverSent, OutboundRequest, carry_out
 from .wire import envelope
 from .wire.envelope import Cancel, Message
 
 __all__ = ["BlockingChannel", "forbid_in_loop", "is_exiting", "note_exit", "wait_at_exit"]
+
+logger = logging.getLogger("lightbus.transport")
 
 MAX_SOCKETS = 256
 """Blocking calls on their way at a time, in all threads. Each has a socket, and a process has a limit of those."""
@@ -115,7 +119,10 @@ class BlockingChannel:
 
     def __init__(self, engine: Engine) -> None:
         self.late_replies = 0
+        self.surplus = 0
+        """Idle sockets that were closed, while the process grew, since something came that nobody waits for."""
         self._engine = engine
+        self._log = RecurringLog(logger)
         self._lines: dict[str, _Line] = {}
         self._in_flight = _InFlight(self._lines)
         self._on_sent: list[tuple[_Line, Callable[[], None]]] = []
@@ -125,6 +132,7 @@ class BlockingChannel:
         self._waiting_for_room = 0
         self._closed = False
         engine.doors.add(self)
+        engine.transport.when_grown(self._close_surplus)
 
     def request(self, outgoing: OutboundRequest) -> Any:
         """Carry out a call or a hand-off and return what it came to. Raises what went wrong."""
@@ -358,6 +366,27 @@ class BlockingChannel:
                 self._sockets -= 1
                 return True
         return False
+
+    def _close_surplus(self) -> None:
+        """Close the idle sockets over which something came that nobody waits for. From any thread."""
+        for line in list(self._lines.values()):
+            for _ in range(len(line.idle)):
+                try:
+                    dealer = line.idle.pop(0)
+                except IndexError:  # all are busy now
+                    break
+                if dealer.is_empty():
+                    line.idle.append(dealer)
+                else:
+                    self._drop(dealer)
+                    self.surplus += 1
+                    self._log.say(
+                        "surplus", logging.WARNING,
+                        "%s sent what nobody waits for over an idle connection, which was closed (%d so far)",
+                        line.peer.announcement, self.surplus, changes=False,
+                    )  # fmt: skip
+            if line.is_lost or self._closed:
+                self._close_idle(line)
 
     def _close_idle(self, line: _Line) -> None:
         with self._room, contextlib.suppress(IndexError):

@@ -51,6 +51,10 @@ class PendingCalls(Generic[T]):
     def __contains__(self, call_id: int) -> bool:
         return call_id in self._calls
 
+    def of(self, peer: str) -> int:
+        """Return how many calls a peer has of us. From any thread."""
+        return self.in_flight.get(peer, 0)
+
     def add(self, peer: str, deadline: float, waiter: T) -> int:
         """Note a new call and return its id."""
         self._next_id += 1

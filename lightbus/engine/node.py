@@ -194,6 +194,7 @@ class Node:
             self._spawn(self.presence.announce())
         if self.addressing.look(now):
             self._spawn(self._move(self.addressing.addresses))
+        self.transport.look(now)
         self.peers.dialler.dial_due(now)
         self.lookup.tick()
         if now - self._last_hello > HELLO_EVERY:

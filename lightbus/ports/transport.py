@@ -171,6 +171,9 @@ class BlockingSocket(Protocol):
     def receive(self, seconds: float) -> bytes | None:
         """Return the next frame; None when none came within 50 ms, or within `seconds` where that is less."""
 
+    def is_empty(self) -> bool:
+        """Return whether nothing waits to be read."""
+
     def close(self) -> None:
         """Close, as often as one likes."""
 
@@ -301,13 +304,14 @@ class Transport(Protocol):
         *,
         fingerprint: str = "",
         on_state: Callable[[LinkState], None] | None = None,
+        awaited: Callable[[], int] = int,
     ) -> DealerSocket:
         """
         Return a socket connected to one router, which calls `on_message(frame)`. Needs a running loop.
 
         With `on_state` it is a *link*: it connects once, reports what becomes of the connection, and is then over.
         Without, it is connected again as long as it is open. `fingerprint` is that of the peer's key, where one is
-        known.
+        known. `awaited` tells, from any thread, how many large answers may come that were asked for.
 
         Raises PeerRefused where that key is none of ours, and TransportError where it cannot even be tried.
         """
@@ -319,6 +323,12 @@ class Transport(Protocol):
 
     def blocking_dealer(self, endpoint: Endpoint, *, fingerprint: str = "") -> BlockingSocket:
         """Return a socket connected to one router, for one plain thread at a time. Raises as `dealer` does."""
+
+    def look(self, now: float) -> None:
+        """Look, if it is time to, whether more comes than is taken. Called ten times a second, on the node's loop."""
+
+    def when_grown(self, callback: Callable[[], None]) -> None:
+        """Have it called, from any thread, when blocking sockets may hold much that nobody waits for."""
 
     def close(self) -> None:
         """Close every socket that is still open."""

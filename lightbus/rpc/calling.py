@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 from ..core.calls import PendingCall, PendingCalls
@@ -104,7 +105,10 @@ class Caller:
 
     def _connect(self, peer: Peer) -> DealerSocket:
         dealer = self._doorway.transport.dealer(
-            peer.endpoint, self._on_message, fingerprint=peer.announcement.fingerprint
+            peer.endpoint,
+            self._on_message,
+            fingerprint=peer.announcement.fingerprint,
+            awaited=partial(self.pending.of, peer.instance),
         )
         self._dealers[peer.instance] = dealer
         return dealer

@@ -99,7 +99,9 @@ class FakeDoorway:
         self.resolved: list[str] = []
         self.on_resolve: Callable[[], None] = lambda: None
 
-    def dealer(self, endpoint: str, on_message: Callable[[bytes], None], *, fingerprint: str) -> FakeDealer:
+    def dealer(
+        self, endpoint: str, on_message: Callable[[bytes], None], *, fingerprint: str, awaited: Callable[[], int]
+    ) -> FakeDealer:
         instance = endpoint.removeprefix("ipc://")
         made = FakeDealer(on_message, self.replies.get(instance, lambda message: None))
         made.connected = self.connected

@@ -1,4 +1,4 @@
-"""A worker whose event loop stands still, or that is sent more than it can take in: nothing piles up without bound."""
+"""A worker or a caller that stands still, or is sent more than it can take in: nothing piles up without bound."""
 
 from __future__ import annotations
 
@@ -50,6 +50,12 @@ class Flood:
         self._context.destroy(linger=0)
 
 
+def memory_of(process: Process) -> int:
+    """Return the bytes of memory that a process has had at most."""
+    text = Path(f"/proc/{process.pid}/status").read_text()
+    return int(re.findall(r"^VmHWM:\s+(\d+) kB$", text, re.MULTILINE)[0]) * 1024
+
+
 class Place:
     """A worker with its endpoints, and who floods it."""
 
@@ -92,8 +98,7 @@ class Place:
 
     def memory(self) -> int:
         """Return the bytes of memory that the worker has had at most."""
-        text = Path(f"/proc/{self.worker.pid}/status").read_text()
-        return int(re.findall(r"^VmHWM:\s+(\d+) kB$", text, re.MULTILINE)[0]) * 1024
+        return memory_of(self.worker)
 
     def close(self) -> None:
         while self._floods:
@@ -130,3 +135,25 @@ def test_subscriptions_that_come_too_fast_are_bounded(place: Place, tmp_path: Pa
     place.bus.stands.quick(bus_options={"timeout": 60})
     assert place.memory() - place.before < 1024 * MIB
     assert place.worker.running
+
+
+@pytest.mark.parametrize("mode", ["host", "insecure", "bus_key"])
+@pytest.mark.parametrize("door", ["async", "sync"])
+def test_answers_that_nobody_asked_for_are_bounded(
+    network: Network, processes: Processes, tmp_path: Path, mode: str, door: str
+) -> None:
+    """A worker sends them to a caller that does not read: its connection is closed in time, and made again after."""
+    network.use(mode)
+    end = tmp_path / "end"
+    processes.worker("pours", cwd=PROGRAMS).wait_for_line("Ready")
+    caller = processes.python("pours_caller.py", door, str(end), cwd=PROGRAMS)
+    caller.wait_for_line("stands still")
+    before = memory_of(caller)
+    what = "Messages that nobody asked for wait" if door == "async" else "sent what nobody waits for over an idle"
+    caller.wait_for_line(what, 60)
+    assert caller.running
+    assert memory_of(caller) - before < 4 * MAX_WAITING
+    end.touch()
+    caller.wait_for_line("goes on", 60)
+    assert caller.wait() == 0, caller.report()
+    assert caller.output.count(what) == 1

@@ -529,13 +529,19 @@ def test_blocking_dealer(make: Make) -> None:
                     pass
                 heard.append(answer)
             assert dealer.was_used
+            assert dealer.is_empty()
+            assert dealer.send(b"three")
+            scene.here.look(0.0)
+            while dealer.is_empty():
+                pass
+            assert dealer.receive(5.0) == b"three"
             heard.append(dealer.receive(1 * MS))
             dealer.close()
             dealer.close()
             return heard
 
         assert await asyncio.to_thread(call) == [b"one", b"two", None]
-        assert worker.frames == [b"one", b"two"]
+        assert worker.frames == [b"one", b"two", b"three"]
 
     play(make, scenario)
 

@@ -203,5 +203,10 @@ class MemoryBlockingDealer(_ConnectingSocket):
             taken = self._take()
         return None if taken is None else taken[1]
 
+    def is_empty(self) -> bool:
+        """Return whether nothing waits to be read."""
+        with self._changed:
+            return not self.arrived
+
     def _rouse(self) -> None:
         self._changed.notify_all()

@@ -63,6 +63,7 @@ class MemoryTransport:
         *,
         fingerprint: str = "",
         on_state: Callable[[LinkState], None] | None = None,
+        awaited: Callable[[], int] = int,
     ) -> MemoryDealer:
         """Return a dealer; there are no keys, and so none is refused."""
         return self._add(MemoryDealer(self.network, self.max_message_size, endpoint, on_message, on_state))
@@ -76,6 +77,12 @@ class MemoryTransport:
     def blocking_dealer(self, endpoint: Endpoint, *, fingerprint: str = "") -> MemoryBlockingDealer:
         """Return a dealer for a plain thread."""
         return self._add(MemoryBlockingDealer(self.network, self.max_message_size, endpoint))
+
+    def look(self, now: float) -> None:
+        """All queues are bounded."""
+
+    def when_grown(self, callback: Callable[[], None]) -> None:
+        """All queues are bounded."""
 
     def close(self) -> None:
         """Close every socket that is still open."""

@@ -6,6 +6,7 @@ import zmq
 
 from .bundles import BUNDLED, frames_of
 from .compiled import compiled
+from .loop_socket import EVENTS, POLLIN
 
 __all__ = ["BlockingDealer"]
 
@@ -29,7 +30,7 @@ class BlockingDealer:
         self.was_used = False
         """Whether a frame was sent: if none can be any more, the connection broke. Or may have been: see `send`."""
         self._socket = socket
-        self._send, self._receive, _ = compiled(socket)
+        self._send, self._receive, self._get = compiled(socket)
         self._bundled: list[bytes] = []
         """Frames that came together with one before, the next one last."""
         self._patience = LOOK_EVERY_MS
@@ -64,6 +65,10 @@ class BlockingDealer:
         frame, *others = frames_of(message)  # with the answer to a call that was given up
         self._bundled.extend(reversed(others))
         return frame
+
+    def is_empty(self) -> bool:
+        """Return whether nothing waits to be read."""
+        return not self._bundled and not self._get(EVENTS) & POLLIN
 
     def close(self) -> None:
         """Close the socket. A CANCEL that libzmq still holds has a moment to leave."""

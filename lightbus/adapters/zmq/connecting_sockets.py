@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -23,20 +24,36 @@ _SOURCE = int(zmq.SRCFD)
 UNSEEN = 0.001
 """Seconds in which nothing is read after which it is looked whether a publisher is still connected."""
 
+PATIENCE = 0.05
+"""Seconds in which whoever gives up a connection waits for the loop to leave the socket alone."""
+
 MANY = 16
 """Messages that are read between two looks: fewer than libzmq waits for until it goes on to fill a full queue."""
 
 
 class Dealer(LoopSocket):
-    """Speaks with one ROUTER. Frames sent before the connection stands wait here, not in libzmq."""
+    """
+    Speaks with one ROUTER. Frames sent before the connection stands wait here, not in libzmq.
+
+    Its connection can be given up from another thread, while its loop stands still (`surplus`). So each use of the
+    socket is under a lock, which makes it usable from several threads (zmq_socket(3): "with a full fence memory
+    barrier").
+    """
 
     def __init__(
         self,
         socket: zmq.Socket[bytes],
         on_message: Callable[[bytes], None],
         on_state: Callable[[LinkState], None] | None = None,
+        *,
+        awaited: Callable[[], int] = int,
     ) -> None:
+        self.endpoint = ""
+        self.awaited = awaited
+        self._lock = threading.RLock()
+        self._is_given_up = False
         self._on_message = on_message
+        self._on_state = on_state
         self._waiting: deque[tuple[bytes, Callable[[], None] | None, Callable[[], bool] | None]] = deque()
         self._together = Bundle()
         """What leaves at the end of this turn of the loop."""
@@ -51,7 +68,33 @@ class Dealer(LoopSocket):
     def connect(self, endpoint: str) -> None:
         if self._monitor is not None:
             self._monitor.may_want_key = endpoint.startswith("tcp://")  # a file of mode host asks for none
-        super().connect(endpoint)
+        self.endpoint = endpoint
+        with self._lock:
+            super().connect(endpoint)
+
+    def ask(self, answer: Callable[[bool], None]) -> None:
+        """Have the loop answer whether nothing waits to be read. Raises RuntimeError where it is closed."""
+        self.loop.call_soon_threadsafe(lambda: answer(self.is_empty()))
+
+    def give_up(self) -> bool:
+        """Receive nothing more until all is read that has come; False where that cannot be now. From any thread."""
+        if not self._lock.acquire(timeout=PATIENCE):
+            return False
+        try:
+            if self.closed or self._is_given_up:
+                return False
+            with suppress(zmq.ZMQError):  # it is over already
+                self._socket.disconnect(self.endpoint)
+            self._is_given_up = True
+        finally:
+            self._lock.release()
+        with suppress(RuntimeError):  # the loop is closed
+            self.loop.call_soon_threadsafe(self._look_again)
+        return True
+
+    def is_empty(self) -> bool:
+        with self._lock:
+            return super().is_empty()
 
     def send(self, frame: bytes) -> bool:
         """Send now, or with others of this turn of the loop; False where there is no connection or others wait."""
@@ -66,10 +109,11 @@ class Dealer(LoopSocket):
             self._waits_for_turn = True
             self.loop.call_soon(self._end_turn)
             return self._keep(frame)
-        if not self._send_now(frame):
-            return False
-        if not self._draining:
-            self._look_after_sending()
+        with self._lock:
+            if not self._send_now(frame):
+                return False
+            if not self._draining:
+                self._look_after_sending()
         return True
 
     def _keep(self, frame: bytes) -> bool:
@@ -84,9 +128,10 @@ class Dealer(LoopSocket):
 
     def _end_turn(self) -> None:
         self._waits_for_turn, self._were_many = False, len(self._together.frames) > 1
-        if not self.closed:
-            self._flush()
-            self._look_after_sending()
+        with self._lock:
+            if not self.closed:
+                self._flush()
+                self._look_after_sending()
 
     def _look_after_sending(self) -> None:
         if not self._look_again_is_due and self._has_more():  # sending may have swallowed what would have told us
@@ -104,10 +149,11 @@ class Dealer(LoopSocket):
 
     def _send_now(self, frame: bytes) -> bool:
         """Send without waiting. Whoever does so sees to it that the socket is read afterwards."""
-        try:
-            self._send_part(frame, NOBLOCK)
-        except zmq.Again:
-            return False
+        with self._lock:
+            try:
+                self._send_part(frame, NOBLOCK)
+            except zmq.Again:
+                return False
         return True
 
     def send_later(
@@ -122,24 +168,42 @@ class Dealer(LoopSocket):
         self._look_again()
 
     def close(self) -> None:
-        self._stop_watching()
-        if not self.closed:
-            self._flush()
-        super().close()
+        with self._lock:
+            self._stop_watching()
+            if not self.closed:
+                self._flush()
+            super().close()
 
     def flush_and_close(self, milliseconds: int) -> None:
-        self._stop_watching()
-        if not self.closed:
-            self._flush()
-        super().flush_and_close(milliseconds)
+        with self._lock:
+            self._stop_watching()
+            if not self.closed:
+                self._flush()
+            super().flush_and_close(milliseconds)
 
     def abandon(self) -> None:
-        self._stop_watching(abandoned=True)
-        super().abandon()
+        with self._lock:
+            self._stop_watching(abandoned=True)
+            super().abandon()
 
     def _stop_watching(self, *, abandoned: bool = False) -> None:
         if self._monitor is not None:
             self._monitor.stop(abandoned=abandoned)
+
+    def _readable(self) -> None:
+        with self._lock:
+            super()._readable()
+            if self._is_given_up and not self.closed and not self._has_more():
+                self._go_on()
+
+    def _go_on(self) -> None:
+        """Connect anew, after all was read of a connection that was given up; a link is over."""
+        self._is_given_up = False
+        if self._on_state is None:
+            self._socket.connect(self.endpoint)
+            self._look_again()
+        else:
+            self._on_state(LinkState.DISCONNECTED)
 
     def _receive(self) -> None:
         message = self._receive_part(NOBLOCK)

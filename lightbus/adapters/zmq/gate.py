@@ -28,6 +28,7 @@ from ..host.descriptors import connection_limit, descriptor_limit, descriptors_l
 from .entrance import OF_THIS_HOST, Door, Entrance
 from .intake import Ask, Intake
 from .socket_poll import SocketPoll
+from .surplus import Surplus
 
 __all__ = ["Gate", "reason_of"]
 
@@ -96,6 +97,7 @@ class Gate:
         admitted: who may connect: a name for the log and the `User-Id`, by CURVE public key; None: everybody.
         limit: connections at a time, of all the sockets together; without one, as many as descriptors allow.
         largest: bytes that a message may have.
+        surplus: what else is to be looked at as often: what comes to the sockets that connect.
         clock: seconds, for the pauses between log lines.
 
     Attributes:
@@ -110,6 +112,7 @@ class Gate:
         *,
         limit: int | None = None,
         largest: int = 0,
+        surplus: Surplus | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.counts: Counter[str] = Counter()
@@ -134,6 +137,7 @@ class Gate:
         self._tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
         """What the thread is to do next."""
         self.intake = Intake(largest)
+        self._surplus = surplus
         self._poll = SocketPoll()
         self._watched: WeakKeyDictionary[zmq.Socket[bytes], Entrance] = WeakKeyDictionary()
         self._monitors: dict[zmq.Socket[bytes], Entrance] = {}
@@ -253,6 +257,8 @@ class Gate:
                 del self._monitors[socket]
                 socket.close(linger=0)
         self.intake.look(time.monotonic())
+        if self._surplus is not None:
+            self._surplus.look(time.monotonic())
         if self._door is Door.SHUT or self.intake.is_over:
             self._open_as_far_as_there_is_room()
         if self._door is Door.SHUT and not self.intake.is_over:
@@ -261,8 +267,9 @@ class Gate:
 
     def _timeout(self) -> int | None:
         """Return the milliseconds until there is something to do, whatever happens; None: nothing."""
-        pauses = [] if self.intake.pause is None else [int(self.intake.pause * 1000)]
-        return min([*pauses, *([LOOK_EVERY] if self._door is Door.SHUT else [])], default=None)
+        pauses = [LOOK_EVERY] if self._door is Door.SHUT else []
+        seconds = (self.intake.pause, None if self._surplus is None else self._surplus.pause)
+        return min([*pauses, *(int(each * 1000) for each in seconds if each is not None)], default=None)
 
     def _do_tasks(self) -> None:
         while not self._tasks.empty():

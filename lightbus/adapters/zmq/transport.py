@@ -16,6 +16,7 @@ from ...ports.transport import Addressing, LinkState
 from .blocking_dealer import BlockingDealer
 from .connecting_sockets import CautiousSubscriber, Dealer, Subscriber
 from .security import Security
+from .surplus import Surplus
 
 if TYPE_CHECKING:
     from .bound_sockets import Publisher, Router
@@ -74,6 +75,8 @@ class ZmqTransport:
         self._addressing = addressing
         self.gate: Gate | None = None
         """Who admits others to our bound sockets; made with the first of them."""
+        self.surplus = Surplus(max_message_size)
+        """What bounds what comes to our dealers and was not asked for."""
         self._context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
 
@@ -109,6 +112,7 @@ class ZmqTransport:
         *,
         fingerprint: str = "",
         on_state: Callable[[LinkState], None] | None = None,
+        awaited: Callable[[], int] = int,
     ) -> Dealer:
         """
         Return a DEALER connected to one endpoint, which calls `on_message(frame)`. Needs a running loop.
@@ -122,8 +126,9 @@ class ZmqTransport:
         socket.set(zmq.IMMEDIATE, 1)  # a frame is queued for a connection that stands, never for a hope
         if on_state is not None:
             socket.set(zmq.RECONNECT_IVL, -1)
-        dealer = Dealer(socket, on_message, on_state)
+        dealer = Dealer(socket, on_message, on_state, awaited=awaited)
         dealer.connect(endpoint)
+        self.surplus.add(dealer)
         return dealer
 
     def subscriber(self, endpoint: str, on_message: Callable[[bytes], None], *, fingerprint: str = "") -> Subscriber:
@@ -147,6 +152,15 @@ class ZmqTransport:
         socket.set(zmq.IMMEDIATE, 1)
         return BlockingDealer(socket, endpoint)
 
+    def look(self, now: float) -> None:
+        """Look whether more waits to be read than may, unless the gate's thread does."""
+        if self.gate is None:
+            self.surplus.look(now)
+
+    def when_grown(self, callback: Callable[[], None]) -> None:
+        """Have it called where the process has grown, from a thread of ours or that which looks."""
+        self.surplus.when_grown(callback)
+
     @property
     def refused(self) -> dict[str, int]:
         """How many connections to our bound sockets were refused, by reason."""
@@ -168,7 +182,7 @@ class ZmqTransport:
         if self.gate is None:
             from .gate import Gate
 
-            self.gate = Gate(self._context, self.security.admitted, largest=self.max_message_size)
+            self.gate = Gate(self._context, self.security.admitted, surplus=self.surplus, largest=self.max_message_size)
         socket = self._socket(kind)
         socket.set(zmq.BACKLOG, BACKLOG)
         self.security.prepare_server(socket)
@@ -207,7 +221,8 @@ class ZmqTransport:
     def _asking_socket(self, fingerprint: str) -> zmq.Socket[bytes]:
         """Return a DEALER, whose heartbeats tell whether the peer is there."""
         socket = self._client_socket(zmq.DEALER, fingerprint)
-        # What arrives has been asked for. A queue that gets full may end the process, see `_without_own_heartbeats`.
+        # What arrives should have been asked for (`surplus`). A queue that gets full may end the process, see
+        # `_without_own_heartbeats`.
         socket.set(zmq.RCVHWM, 0)
         return socket
 

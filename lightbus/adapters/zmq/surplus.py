@@ -1,0 +1,222 @@
+"""
+What comes to those who asked for less: libzmq reads whatever a worker sends, also while nobody takes it.
+
+While an event loop that calls stands still, or is sent more than it can read, answers that nobody asked for would pile
+up in its sockets, a gigabyte a second: their queues cannot be bounded (`transport._without_own_heartbeats`). So it is
+looked, as at a worker's gate (`intake`), how much the process has grown, and where it has the loops are asked whether
+anything waits. What comes from each peer, until they have said that nothing does, is read off its connections
+(`meter`). Beyond a bound those to the peer that sent most are given up. What libzmq has read of them stays, and the
+loop connects anew once it has taken that. Answers that are awaited are no surplus: each may be as large as a message.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import stat
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Protocol
+from weakref import WeakSet
+
+from ...recurring import RecurringLog
+from .borrowing import borrowed
+from .intake import LEAST_SENT, LOOK_CLOSELY, LOOK_SELDOM, MAX_WAITING, MIB, STEP, memory_in_use
+from .meter import Meter
+
+__all__ = ["Receiver", "Surplus", "connections_to"]
+
+logger = logging.getLogger("lightbus.transport")
+
+
+class Receiver(Protocol):
+    """A socket that asks one peer, and is read by a loop."""
+
+    endpoint: str
+
+    def awaited(self) -> int:
+        """Return how many answers are waited for. From any thread."""
+
+    def ask(self, answer: Callable[[bool], None]) -> None:
+        """Have the loop answer whether nothing waits to be read. Raises RuntimeError where that is closed."""
+
+    def give_up(self) -> bool:
+        """Receive nothing more until all is read that has come; False where that cannot be now. From any thread."""
+
+
+class Surplus:
+    """
+    What comes in over the sockets of a context that connect. Any thread may use it.
+
+    Args:
+        largest: bytes that a message may have.
+        memory: tells the bytes that the process takes.
+
+    """
+
+    def __init__(self, largest: int = 0, *, memory: Callable[[], int] = memory_in_use) -> None:
+        self.given_up = 0
+        """How many times the connections to a peer were given up."""
+        self._largest = largest
+        self._most = max(MAX_WAITING, 4 * largest)
+        self._memory = memory
+        self._log = RecurringLog(logger)
+        self._lock = threading.Lock()  # over the receivers
+        self._receivers: WeakSet[Receiver] = WeakSet()
+        self._on_growth: list[Callable[[], None]] = []
+        self._looking = threading.Lock()  # over what follows: only one looks
+        self._pause, self._look_at = LOOK_SELDOM, 0.0
+        self._floor = 0
+        """The memory in use when nothing waited; 0: it was not looked yet."""
+        self._counts = False
+        """Whether the process has grown, and something has waited since."""
+        self._measure_at = 0
+        """How much it must have grown for the connections to be looked for again."""
+        self._waiting: dict[Receiver, bool] = {}
+        """Those that have not said since that nothing waits; whether they were asked, and have not answered yet."""
+        self._meters: dict[int, tuple[str, Meter]] = {}
+        """By descriptor, with the endpoint it leads to."""
+        self._ended: Counter[str] = Counter()
+        """Bytes that came over connections that are no more, by endpoint."""
+
+    def add(self, receiver: Receiver) -> None:
+        """Look after a socket as long as somebody has it."""
+        with self._lock:
+            self._receivers.add(receiver)
+
+    def when_grown(self, callback: Callable[[], None]) -> None:
+        """Have it called by whoever looks, each time that the process has grown since nothing waited."""
+        self._on_growth.append(callback)
+
+    @property
+    def pause(self) -> float | None:
+        """Seconds until the next look; None: there is nothing to look at."""
+        return self._pause if self._receivers else None
+
+    def look(self, now: float) -> None:
+        """Look, if it is time to, whether more waits than may."""
+        if now >= self._look_at and self._looking.acquire(blocking=False):
+            try:
+                self._pause = LOOK_CLOSELY if self._look() else LOOK_SELDOM
+                self._look_at = now + self._pause
+            finally:
+                self._looking.release()
+
+    def _look(self) -> bool:
+        """Return whether to look again soon."""
+        memory = self._memory()
+        self._floor = min(self._floor or memory, memory)
+        growth = memory - self._floor
+        if growth < STEP:
+            self._forget()
+            return False
+        for callback in self._on_growth:
+            callback()
+        if not self._counts:
+            self._begin()
+        elif not self._waiting:  # all have said that nothing waits
+            self._forget()
+            self._floor = memory
+            return False
+        self._ask()
+        if growth >= self._measure_at:
+            self._measure_at = growth + STEP
+            self._measure()
+            if growth > self._most:
+                self._give_up(growth)
+        return True
+
+    def _begin(self) -> None:
+        self._counts = True
+        with self._lock:
+            self._waiting = dict.fromkeys(self._receivers, False)
+        self._measure()
+        for _, meter in self._meters.values():
+            meter.reset()
+
+    def _forget(self) -> None:
+        self._counts, self._measure_at = False, 0
+        for state in (self._waiting, self._meters, self._ended):
+            state.clear()
+
+    def _answered(self, receiver: Receiver, is_empty: bool) -> None:
+        """Note what a loop says. From its thread."""
+        if is_empty:
+            self._waiting.pop(receiver, None)
+        elif receiver in self._waiting:
+            self._waiting[receiver] = False
+
+    def _ask(self) -> None:
+        for receiver, is_asked in list(self._waiting.items()):
+            if not is_asked:
+                self._waiting[receiver] = True
+                try:
+                    receiver.ask(partial(self._answered, receiver))
+                except RuntimeError:  # its loop is closed
+                    self._waiting.pop(receiver, None)
+
+    def _measure(self) -> None:
+        """Read off what has come over each connection, those that were made since included."""
+        for descriptor, (endpoint, meter) in list(self._meters.items()):
+            meter.read()
+            if not meter.connection.is_there:
+                self._ended[endpoint] += meter.latest
+                del self._meters[descriptor]
+        for descriptor, endpoint in connections_to({receiver.endpoint for receiver in list(self._waiting)}):
+            if descriptor not in self._meters:
+                with suppress(OSError):  # it has gone
+                    self._meters[descriptor] = endpoint, Meter(descriptor)
+
+    def _give_up(self, growth: int) -> None:
+        """Give up the connections to the peer that has sent most, if that is more than was asked for."""
+        surplus = self._surplus()
+        if not surplus:
+            return
+        endpoint, size = max(surplus.items(), key=lambda each: each[1])
+        given_up = [each for each in list(self._waiting) if each.endpoint == endpoint and each.give_up()]
+        if not given_up:
+            return
+        self.given_up += 1
+        self._log.say(
+            "surplus", logging.WARNING,
+            "Messages that nobody asked for wait to be read, and take %d MiB: the connection to %s, over which %d MiB "
+            "came, was closed (%d so far), and is made again once they are read. Calls that were with it may not be "
+            "answered any more",
+            growth // MIB, endpoint, size // MIB, self.given_up, changes=False,
+        )  # fmt: skip
+
+    def _surplus(self) -> dict[str, int]:
+        """Return the bytes that came from each peer which sent more than is awaited of it."""
+        came = Counter(self._ended)
+        for endpoint, meter in self._meters.values():
+            came[endpoint] += meter.latest
+        may_come: Counter[str] = Counter()
+        for receiver in list(self._waiting):
+            may_come[receiver.endpoint] += receiver.awaited() * self._largest
+        return {each: came[each] for each in may_come if came[each] >= LEAST_SENT + may_come[each]}
+
+
+def connections_to(endpoints: Collection[str]) -> Iterator[tuple[int, str]]:
+    """Give the descriptors of this process that are connected to one of the endpoints, with that. On Linux only."""
+    if not endpoints or not Meter.POSSIBLE:
+        return
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # closed meanwhile, or not connected
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                endpoint = _peer(int(name))
+                if endpoint in endpoints:
+                    yield int(name), endpoint
+
+
+def _peer(descriptor: int) -> str:
+    with borrowed(descriptor) as found:
+        address = found.getpeername()
+        if found.family == socket.AF_UNIX:
+            return f"ipc://{os.fsdecode(address)}"
+        if found.family == socket.AF_INET:
+            return f"tcp://{address[0]}:{address[1]}"
+        return f"tcp://[{address[0]}]:{address[1]}" if found.family == socket.AF_INET6 else ""

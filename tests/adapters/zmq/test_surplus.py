@@ -1,0 +1,222 @@
+"""What comes to those who asked for less is bounded, and nobody is given up who sends what is awaited."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+
+from lightbus.adapters.zmq.intake import LOOK_CLOSELY, LOOK_SELDOM, MAX_WAITING, STEP
+from lightbus.adapters.zmq.meter import Meter
+from lightbus.adapters.zmq.surplus import Surplus, connections_to
+
+pytestmark = pytest.mark.skipif(not Meter.POSSIBLE, reason="only Linux counts what comes over a connection")
+
+MIB = 1024 * 1024
+
+
+class Peer:
+    """Somebody at an endpoint, and the socket of ours that asks him."""
+
+    def __init__(self, family: int) -> None:
+        self.answers: list[Callable[[bool], None]] = []
+        self.waits_for = 0
+        self.given_up = 0
+        self.is_busy = self.loop_is_closed = False
+        self._listener = socket.socket(family)
+        self._listener.bind(("127.0.0.1", 0) if family == socket.AF_INET else "")  # that is: any unix address
+        self._listener.listen()
+        self.connect()
+        name = self._listener.getsockname()
+        self.endpoint = f"tcp://{name[0]}:{name[1]}" if family == socket.AF_INET else f"ipc://{name.decode()}"
+
+    def connect(self) -> None:
+        """Connect once more."""
+        self.ours = socket.socket(self._listener.family)
+        self.ours.connect(self._listener.getsockname())
+        self.theirs = self._listener.accept()[0]
+
+    def sends(self, size: int) -> None:
+        """Have so many bytes come from it, and be read by libzmq."""
+        while size:
+            self.theirs.sendall(b"x" * min(size, 65536))
+            self.ours.recv(min(size, 65536), socket.MSG_WAITALL)
+            size -= min(size, 65536)
+
+    def awaited(self) -> int:
+        return self.waits_for
+
+    def ask(self, answer: Callable[[bool], None]) -> None:
+        if self.loop_is_closed:
+            raise RuntimeError("Event loop is closed")
+        self.answers.append(answer)
+
+    def give_up(self) -> bool:
+        self.given_up += not self.is_busy
+        return not self.is_busy
+
+    def close(self) -> None:
+        for each in (self.ours, self.theirs, self._listener):
+            with suppress(OSError):
+                each.close()
+
+
+class Place:
+    """Sockets that ask, in a process of a size that is told."""
+
+    def __init__(self, family: int) -> None:
+        self.memory = 100 * MIB
+        self.now = 0.0
+        self.surplus = Surplus(64 * MIB, memory=lambda: self.memory)
+        self.peers = [Peer(family), Peer(family)]
+        for peer in self.peers:
+            self.surplus.add(peer)
+
+    def grow(self, size: int) -> None:
+        """Have the process take so much more, and look."""
+        self.memory += size
+        self.now += LOOK_SELDOM
+        self.surplus.look(self.now)
+
+
+@pytest.fixture(params=[socket.AF_INET, socket.AF_UNIX], ids=["tcp", "unix"])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """Give two peers to whom we are connected."""
+    made = Place(request.param)
+    yield made
+    for peer in made.peers:
+        peer.close()
+
+
+def test_who_sends_what_nobody_asked_for_is_given_up(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """That is once the process has grown by so much, and whoever sent most; others stay."""
+    bad, good = place.peers
+    place.grow(0)
+    place.grow(STEP)
+    bad.sends(30 * MIB)
+    good.sends(20 * MIB)
+    place.grow(MAX_WAITING - STEP)
+    assert bad.given_up == 0
+    place.grow(STEP)
+    assert (bad.given_up, good.given_up, place.surplus.given_up) == (1, 0, 1)
+    [record] = caplog.records
+    assert f"the connection to {bad.endpoint}, over which 30 MiB came, was closed (1 so far)" in record.getMessage()
+
+
+def test_what_is_awaited_may_come(place: Place) -> None:
+    """Each answer that is waited for may be as large as a message."""
+    peer, _ = place.peers
+    peer.waits_for = 1
+    place.grow(0)
+    place.grow(STEP)
+    peer.sends(64 * MIB)
+    place.grow(MAX_WAITING)
+    assert peer.given_up == 0
+    peer.sends(16 * MIB)
+    place.grow(STEP)
+    assert peer.given_up == 1
+
+
+def test_what_is_read_counts_no_more(place: Place) -> None:
+    """A process that grows as it works, with loops that read all there is, gives nobody up."""
+    place.grow(0)
+    for _ in range(40):
+        place.peers[0].sends(2 * MIB)
+        place.grow(STEP)
+        for peer in place.peers:
+            while peer.answers:
+                peer.answers.pop()(True)
+    assert place.surplus.given_up == 0
+
+
+def test_a_loop_that_has_something_to_read_is_asked_again(place: Place) -> None:
+    """Only that nothing waits is taken for an answer; until then what comes counts."""
+    bad, _ = place.peers
+    place.grow(0)
+    place.grow(STEP)
+    for _ in range(3):
+        bad.answers[-1](False)
+        bad.sends(6 * MIB)
+        place.grow(0)
+    assert len(bad.answers) == 4
+    place.grow(MAX_WAITING)
+    assert bad.given_up == 1
+
+
+def test_what_takes_the_memory_otherwise_ends_nobody(place: Place) -> None:
+    """Where little has come, it is not that."""
+    place.grow(0)
+    place.grow(STEP)
+    place.peers[0].sends(5 * MIB)
+    place.grow(4 * MAX_WAITING)
+    assert place.surplus.given_up == 0
+
+
+def test_who_connects_again_and_again_counts(place: Place) -> None:
+    """What came over connections that have ended counts with that of the latest."""
+    bad, _ = place.peers
+    place.grow(0)
+    place.grow(STEP)
+    for _ in range(4):
+        bad.sends(6 * MIB)
+        place.grow(STEP)
+        bad.ours.close()
+        bad.theirs.close()
+        bad.connect()
+        place.grow(STEP)
+    place.grow(MAX_WAITING)
+    assert bad.given_up == 1
+    bad.is_busy = True
+    place.grow(STEP)
+    assert (bad.given_up, place.surplus.given_up) == (1, 1)
+
+
+def test_a_loop_that_is_closed_reads_no_more(place: Place) -> None:
+    """Its sockets are about to be closed, too."""
+    bad, good = place.peers
+    bad.loop_is_closed = True
+    place.grow(0)
+    place.grow(STEP)
+    bad.sends(30 * MIB)
+    good.answers.pop()(True)
+    place.grow(2 * MAX_WAITING)
+    assert place.surplus.given_up == 0
+
+
+def test_who_else_has_something_to_give_up_is_called(place: Place) -> None:
+    """Each time, while the process has grown and something waits."""
+    calls: list[int] = []
+    place.surplus.when_grown(lambda: calls.append(1))
+    place.grow(0)
+    assert not calls
+    place.grow(STEP)
+    place.grow(0)
+    assert len(calls) == 2
+
+
+def test_how_often_it_is_looked() -> None:
+    """Seldom, closely while the process has grown and something waits, and not at all where there is no socket."""
+    surplus = Surplus(memory=lambda: memory)
+    memory = MIB
+    assert surplus.pause is None
+    peer = Peer(socket.AF_INET)
+    surplus.add(peer)
+    surplus.look(0)
+    assert surplus.pause == LOOK_SELDOM
+    memory += STEP
+    surplus.look(LOOK_SELDOM / 2)
+    assert surplus.pause == LOOK_SELDOM
+    surplus.look(LOOK_SELDOM)
+    assert surplus.pause == LOOK_CLOSELY
+    peer.close()
+
+
+def test_connections_to_an_endpoint(place: Place) -> None:
+    """Those of this process, by their descriptors."""
+    one, other = place.peers
+    found = dict(connections_to({one.endpoint}))
+    assert found == {one.ours.fileno(): one.endpoint}
+    assert dict(connections_to({one.endpoint, other.endpoint})).keys() == {one.ours.fileno(), other.ours.fileno()}
+    assert not dict(connections_to(()))
