@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import socket
 import sys
 import termios
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import zmq
 
-from helpers import Processes, wait_until
+from helpers import Processes, wait_until, wait_until_async
+from helpers.surroundings import Surroundings
 from helpers.zmtp import RawPeer, message, ping
+from lightbus.adapters.host.places import Places
+from lightbus.adapters.zmq.security import HostSecurity
+from lightbus.adapters.zmq.transport import ZmqTransport
+from lightbus.ports.transport import LinkState
 
 SUBSCRIBER = """
 import asyncio, sys, time
@@ -124,6 +131,43 @@ def test_a_publisher_that_is_gone_behind_a_full_queue(processes: Processes, tmp_
             (tmp_path / str(number)).touch()
             subscriber.wait_for_line(f"has read {number}$")
         assert subscriber.wait() == 0, subscriber.report()
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_connection_that_is_given_up(surroundings: Surroundings, is_link: bool) -> None:
+    """What came before is read, what comes later is not sent; then it is connected anew, and a link is over."""
+    heard: list[bytes] = []
+    states: list[LinkState] = []
+
+    async def main(transport: ZmqTransport) -> None:
+        router = transport.router(lambda routing_id, frame: senders.append(routing_id))
+        senders: list[bytes] = []
+        endpoint = router.bind(f"ipc://{surroundings.runtime}/router")
+        dealer = transport.dealer(endpoint, heard.append, on_state=states.append if is_link else None)
+        await wait_until_async(lambda: dealer.send(b"hello"))
+        await wait_until_async(lambda: bool(senders))
+        router.send(senders[0], b"before")
+        while not dealer._has_more():  # and the loop reads nothing
+            pass
+        with ThreadPoolExecutor(1) as thread:
+            assert thread.submit(dealer.give_up).result(60)
+        assert not dealer.send(b"lost")
+        await wait_until_async(lambda: b"before" in heard)
+        if is_link:
+            await wait_until_async(lambda: states[-1] is LinkState.DISCONNECTED)
+        else:
+            await wait_until_async(lambda: dealer.send(b"again"))
+            await wait_until_async(lambda: len(senders) == 2)
+            assert senders[1] != senders[0]
+        dealer.close()
+        assert not dealer.give_up()
+        router.close()
+
+    transport = ZmqTransport(HostSecurity(places=Places.only(surroundings.runtime)))
+    try:
+        asyncio.run(main(transport))
+    finally:
+        transport.close()
 
 
 def unread(connection: socket.socket) -> int:
