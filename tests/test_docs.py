@@ -18,7 +18,7 @@ import yaml
 from helpers import Processes
 from lightbus.adapters.nats.settings import NatsSettings
 from lightbus.config import config_schema, load_config
-from lightbus.config.loading import ENVIRONMENT
+from lightbus.config.environment import ENVIRONMENT
 from lightbus.core.peers import PeerState, Source
 from lightbus.core.registry import Registry
 from lightbus.wire.announcement import Announcement

@@ -16,6 +16,7 @@ from pydantic_core import ValidationError
 
 from ..exceptions import InvalidConfiguration
 from .config import Config
+from .environment import ENVIRONMENT, warn_of_unknown
 from .features import Feature
 from .keys import default_key_file, read_key_file
 from .layers import Layer, Merged, merge
@@ -24,24 +25,9 @@ from .problems import explain
 from .sources import describe, read_settings
 from .translation import translate
 
-__all__ = ["ENVIRONMENT", "config_schema", "load_config"]
+__all__ = ["config_schema", "load_config"]
 
 logger = logging.getLogger("lightbus.config")
-
-ENVIRONMENT: dict[str, tuple[str, ...]] = {
-    "LIGHTBUS_SERVICE_NAME": ("service_name",),
-    "LIGHTBUS_PROCESS_NAME": ("process_name",),
-    "LIGHTBUS_FEATURES": ("features",),
-    "LIGHTBUS_BUS": ("bus", "name"),
-    "LIGHTBUS_LOG_LEVEL": ("bus", "log_level"),
-    "LIGHTBUS_INTERFACES": ("network", "interfaces"),
-    "LIGHTBUS_PEERS": ("discovery", "peers"),
-    "LIGHTBUS_SECURITY": ("security", "mode"),
-    "LIGHTBUS_BUS_KEY": ("security", "bus_key"),
-    "LIGHTBUS_BUS_KEY_FILE": ("security", "bus_key_file"),
-    "LIGHTBUS_DATA_DIR": ("journal", "data_dir"),
-}
-"""Environment variable -> the setting it sets. `LIGHTBUS_CONFIG` names the file. An empty variable is not set."""
 
 
 def load_config(
@@ -140,6 +126,7 @@ def _given(
         raise InvalidConfiguration(
             f"config must be a mapping of settings, a Config, or the path of a file, not {type(config).__name__}."
         )
+    warn_of_unknown(environ)
     return [*_file_layer(config_file or environ.get("LIGHTBUS_CONFIG")), *_environment_layers(environ), *argument]
 
 

@@ -10,8 +10,8 @@ import jsonschema_rs
 import pytest
 
 from lightbus.config import Config, Feature, SecuritySettings, ServiceName, config_schema, load_config
+from lightbus.config.environment import ENVIRONMENT
 from lightbus.config.keys import BusKey, write_key_file
-from lightbus.config.loading import ENVIRONMENT
 from lightbus.exceptions import InvalidConfiguration
 
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from lightbus.cli.commands.run import run
 from lightbus.config import load_config
-from lightbus.config.loading import ENVIRONMENT
+from lightbus.config.environment import ENVIRONMENT
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "deployment"
 MANIFESTS: list[dict[str, Any]] = list(yaml.safe_load_all((EXAMPLE / "kubernetes/auth.yaml").read_text()))
