@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from itertools import takewhile
 from typing import Any
 
@@ -48,6 +49,8 @@ MANY = 500
 
 IDLE = 30.0
 
+END_OF_TIMES = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
+
 
 class ApiStream:
     """
@@ -67,6 +70,7 @@ class ApiStream:
         self._publisher = StreamPublisher(connection, self.places, api)
         self._opening = asyncio.Lock()
         self._is_open = False
+        self._is_foreign_known = False
         self._newest = 0
         self._heads: dict[EventTopic, int] = {}
         """The newest event of each topic, as far as there were news of it."""
@@ -126,8 +130,12 @@ class ApiStream:
         )
 
     async def _on_news(self, message: Msg) -> None:
-        topic, _ = self.places.topic_of(message.subject)
         sequence = message.metadata.sequence.stream
+        if (found := self.places.topic_of(message.subject)) is None:
+            self._newest = max(self._newest, sequence)
+            self._note_foreign(message.subject)
+            return
+        topic, _ = found
         self._heads[topic] = max(sequence, self._heads.get(topic, 0))
         self._tell(topic, sequence)
 
@@ -178,7 +186,8 @@ class ApiStream:
         jetstream = await self.opened()
         async with self._connection.asking():
             info = await jetstream.stream_info(self.places.stream, subjects_filter=">")
-        return {self.places.topic_of(subject)[0] for subject in info.state.subjects or {}}
+        found = [self.places.topic_of(subject) for subject in info.state.subjects or {}]
+        return {each[0] for each in found if each is not None}
 
     async def publish(self, events: Sequence[OutgoingEvent], only: str = ALL) -> list[int | EventBackendError]:
         """Keep events, in order; return what became of each: behind one that did not arrive none is kept."""
@@ -188,7 +197,7 @@ class ApiStream:
     async def read(self, subject: str, first: int, limit: int) -> tuple[list[tuple[StoredEvent, str]], int]:
         """Return the events of subjects from a sequence on, each with whom it is for, and through where that goes."""
         found, through = await self.messages(limit, filter_subject=subject, opt_start_seq=max(1, first))
-        return [self._stored(message) for message in found], through
+        return [event for message in found if (event := self._stored(message)) is not None], through
 
     async def read_topic(self, topic: EventTopic, after: int, limit: int) -> tuple[list[tuple[StoredEvent, str]], int]:
         """
@@ -226,8 +235,7 @@ class ApiStream:
                 found = await jetstream.get_msg(self.places.stream, seq=first, subject=subject, next=True)
             except NotFoundError:
                 return None
-        topic, only = self.places.topic_of(found.subject or "")
-        return StoredEvent(found.seq or 0, topic, found.data or b"", published_at(found.headers)), only
+        return self._event(found.subject, found.seq or 0, found.data, found.headers)
 
     async def purge(self, through: int) -> None:
         """Delete what is kept up to a sequence."""
@@ -258,13 +266,29 @@ class ApiStream:
                 message = await jetstream.get_msg(self.places.stream, sequence)
             except NotFoundError:
                 return None
-        topic, only = self.places.topic_of(message.subject or "")
-        return StoredEvent(sequence, topic, message.data or b"", published_at(message.headers)), only
+        return self._event(message.subject, sequence, message.data, message.headers)
 
-    def _stored(self, message: Msg) -> tuple[StoredEvent, str]:
-        topic, only = self.places.topic_of(message.subject)
-        sequence = message.metadata.sequence.stream
-        return StoredEvent(sequence, topic, message.data, published_at(message.headers)), only
+    def _stored(self, message: Msg) -> tuple[StoredEvent, str] | None:
+        return self._event(message.subject, message.metadata.sequence.stream, message.data, message.headers)
+
+    def _event(
+        self, subject: str | None, sequence: int, data: bytes | None, headers: dict[str, Any] | None
+    ) -> tuple[StoredEvent, str] | None:
+        """Return a message as the event that it is, and whom it is for; None for one that is no event of ours."""
+        found = self.places.topic_of(subject or "")
+        if found is None:
+            return None
+        topic, only = found
+        return StoredEvent(sequence, topic, data or b"", published_at(headers)), only
+
+    def _note_foreign(self, subject: str) -> None:
+        """Say once that somebody else writes into the stream."""
+        if not self._is_foreign_known:
+            self._is_foreign_known = True
+            logger.warning(
+                "Somebody else writes into the stream %s, last with the subject %s. What is no event is left out.",
+                self.places.stream, subject,
+            )  # fmt: skip
 
 
 async def _read(jetstream: JetStreamContext, stream: str, limit: int, **wanted: Any) -> tuple[list[Msg], int]:
@@ -318,8 +342,9 @@ def _unfit(config: StreamConfig, subjects: str) -> str | None:
 
 
 def published_at(headers: dict[str, Any] | None) -> float:
-    """Return when a message was fired; 0 where it does not say."""
+    """Return when a message was fired; 0 where it does not say, or says no time."""
     try:
-        return float((headers or {})[PUBLISHED_AT])
+        told = float((headers or {})[PUBLISHED_AT])
     except (KeyError, ValueError):
         return 0.0
+    return told if 0 <= told < END_OF_TIMES else 0.0

@@ -21,6 +21,7 @@ from nats.js.kv import KeyValue
 
 from ...exceptions import EventBackendError
 from .connection import NatsConnection
+from .record_forms import read_record
 
 __all__ = ["GroupRecordsBucket", "Held"]
 
@@ -50,6 +51,8 @@ class GroupRecordsBucket:
 
     def __init__(self, connection: NatsConnection, name: str) -> None:
         self.records: dict[str, Held] = {}
+        self.unreadable: dict[str, int] = {}
+        """Revisions of what somebody else has written there: it counts for nothing until one of us writes over it."""
         self.changed = asyncio.Event()
         """Set when something has changed; whoever waits for that clears it before looking."""
         self.current_since = time.monotonic()
@@ -130,10 +133,32 @@ class GroupRecordsBucket:
         if known is not None and entry.revision is not None and known.revision >= entry.revision:
             return
         if entry.operation in ("DEL", "PURGE") or not entry.value:
-            self.records.pop(entry.key, None)
+            self._forget(entry.key)
         else:
-            self.records[entry.key] = Held(json.loads(entry.value), entry.revision or 0, time.monotonic())
-        self._tell(entry.key)
+            self._learn(entry.key, entry.value, entry.revision or 0)
+        if known is not None or entry.key in self.records:
+            self._tell(entry.key)
+
+    def _learn(self, key: str, data: bytes, revision: int) -> None:
+        """Know what a record says; one that is no record of a group stops nobody."""
+        try:
+            held = Held(read_record(key, data), revision, time.monotonic())
+        except ValueError as error:
+            self.records.pop(key, None)
+            if key not in self.unreadable:
+                logger.warning(
+                    "The record %s in the bucket %s was written by somebody else (%s). It counts for nothing; where a "
+                    "group needs it, it is written over. Remove it: nats kv del %s %s",
+                    key, self._name, error, self._name, key,
+                )  # fmt: skip
+            self.unreadable[key] = revision
+        else:
+            self.unreadable.pop(key, None)
+            self.records[key] = held
+
+    def _forget(self, key: str) -> None:
+        self.records.pop(key, None)
+        self.unreadable.pop(key, None)
 
     def _tell(self, key: str) -> None:
         self.changed.set()
@@ -150,11 +175,10 @@ class GroupRecordsBucket:
     async def replace(self, key: str, value: Any) -> bool:
         """Record something over what is known here; return False where it is not that any more, which is learned."""
         known = self.records.get(key)
+        last = self.unreadable.get(key) if known is None else known.revision
 
         def write(bucket: KeyValue, data: bytes) -> Awaitable[int]:
-            writing: Awaitable[int] = (
-                bucket.create(key, data) if known is None else bucket.update(key, data, last=known.revision)
-            )
+            writing: Awaitable[int] = bucket.create(key, data) if last is None else bucket.update(key, data, last=last)
             return writing
 
         try:
@@ -183,16 +207,17 @@ class GroupRecordsBucket:
             try:
                 found = await jetstream.get_msg(f"KV_{self._name}", subject=f"$KV.{self._name}.{key}")
             except NotFoundError:
-                self.records.pop(key, None)
+                self._forget(key)
                 return
         known = self.records.get(key)
         if known is not None and known.revision >= (found.seq or 0):
             await asyncio.sleep(AGAIN_AFTER)  # the leader is a new one, and not as far yet
         elif (found.headers or {}).get("KV-Operation") in ("DEL", "PURGE") or not found.data:
-            self.records.pop(key, None)
+            self._forget(key)
         else:
-            self.records[key] = Held(json.loads(found.data), found.seq or 0, time.monotonic())
-            self._tell(key)
+            self._learn(key, found.data, found.seq or 0)
+            if known is not None or key in self.records:
+                self._tell(key)
 
     async def _write(self, key: str, value: Any, write: Callable[[KeyValue, bytes], Awaitable[int]]) -> None:
         assert self._bucket is not None
@@ -203,6 +228,7 @@ class GroupRecordsBucket:
                 raised = error
             else:
                 self._note_written(revision)
+                self.unreadable.pop(key, None)
                 self.records[key] = Held(value, revision, time.monotonic())
                 self._tell(key)
                 return

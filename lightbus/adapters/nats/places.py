@@ -9,6 +9,7 @@ from ...ports.events import EventTopic
 
 __all__ = ["Places", "digest"]
 
+_PARTITION = re.compile("[0-9]{1,5}")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 
 
@@ -30,7 +31,9 @@ class Places:
         """Return the subject of a topic's events: of all of them (`>`), for `all` groups, or for one by its digest."""
         return f"{self.prefix}.{topic.event}.{topic.partition}.{only}"
 
-    def topic_of(self, subject: str) -> tuple[EventTopic, str]:
-        """Return what a subject stands for, and for whom it is."""
-        event, partition, only = subject.removeprefix(f"{self.prefix}.").split(".")
-        return EventTopic(event, int(partition)), only
+    def topic_of(self, subject: str) -> tuple[EventTopic, str] | None:
+        """Return what a subject stands for, and for whom it is; None for one that somebody else has thought of."""
+        words = subject.removeprefix(f"{self.prefix}.").split(".")
+        if len(words) != 3 or not _PARTITION.fullmatch(words[1]):
+            return None
+        return EventTopic(words[0], int(words[1])), words[2]

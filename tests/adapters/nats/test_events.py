@@ -15,7 +15,8 @@ import pytest
 from helpers import Door, wait_until
 from helpers.nats_servers import NatsServer
 from lightbus import Api, BusPath, Event, EventBackendError, EventMessage, LightbusTimeout, Parameter
-from lightbus.adapters.nats.places import Places
+from lightbus.adapters.nats.places import Places, digest
+from lightbus.adapters.nats.stream_publisher import PUBLISHED_AT
 from lightbus.adapters.sqlite.outbox import Outbox
 from lightbus.engine import forwarding
 from lightbus.testing import MemoryBus
@@ -217,6 +218,53 @@ def test_stream_that_somebody_else_made_is_left_as_it_is(server: NatsServer, con
             shop.fire(1)
         assert asyncio.run(_stream(server, made)) == before
         assert not Outbox.exists(shop.bus.client.engine.journals.path)
+
+
+def test_what_somebody_else_writes_into_them_stops_nobody(
+    server: NatsServer, door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither into the stream nor among the records of its groups, before a worker is there or later."""
+    server.start()
+    with MemoryBus() as hub:
+        shop = Shop(hub, server)
+        places = Places(shop.bus.client.engine.identity.bus, "shop")
+        desk = digest("shop.desk")
+        hub.start(shop.bus)
+        shop.fire(1, door=door)
+        wait_until(lambda: shop.received == [1])
+        asyncio.run(_scribble(server, places, desk))
+        shop.fire(2, door=door)
+        wait_until(lambda: 2 in shop.received)
+        wait_until(lambda: "written by somebody else" in caplog.text and "Somebody else writes into" in caplog.text)
+        assert [event.kwargs["number"] for event in shop.bus.shop.sold.history()] == [1, 2]
+
+        another = hub.create(shop.settings, service_name="late")
+        later: list[int] = []
+        another.shop.sold.listen(
+            lambda message: later.append(message.kwargs["number"]), listener_name="all", bus_options={"since": "0"}
+        )
+        hub.start(another)
+        wait_until(lambda: later == [1, 2])
+        shop.fire(3, door=door)
+        wait_until(lambda: later == [1, 2, 3] and shop.received[-1] == 3)
+
+
+async def _scribble(server: NatsServer, places: Places, group: str) -> None:
+    """Write what nobody of ours writes."""
+    import nats
+
+    client = await nats.connect(server.url)
+    try:
+        jetstream = client.jetstream()
+        for subject in ("sold", "sold.x.all", "sold.1.all.more", "sold.123456789.all"):
+            await jetstream.publish(f"{places.prefix}.{subject}", b"\xff")
+        await jetstream.publish(f"{places.prefix}.sold.1.all", b"\xff", headers={PUBLISHED_AT: "1e300"})
+        bucket = await jetstream.key_value(places.bucket)
+        for key in ("x", "info.a.b", f"part.{group}.x", f"dead.{group}.x", "dead.a.1", f"part.{group}.1", "info.b"):
+            for value in (b"[" * 100_000, b"{", b'{"cursors": {"sold": "x"}}', b"\xff"):
+                await bucket.put(key, value)
+    finally:
+        await client.close()
 
 
 async def _stream(server: NatsServer, config: dict[str, Any]) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from lightbus.adapters.nats.places import Places
 from lightbus.ports.events import EventTopic
 
@@ -21,3 +23,12 @@ def test_subject_says_the_topic() -> None:
     places, topic = Places("b", "shop"), EventTopic("sold", 7)
     assert places.topic_of(places.subject(topic)) == (topic, "all")
     assert places.topic_of(places.subject(topic, "0123456789abcdef")) == (topic, "0123456789abcdef")
+
+
+@pytest.mark.parametrize(
+    "subject", ["", "sold", "sold.7", "sold.7.all.more", "sold.x.all", "sold.-1.all", "sold.1234567.all"]
+)
+def test_subject_of_somebody_else(subject: str) -> None:
+    """Is no topic."""
+    places = Places("b", "shop")
+    assert places.topic_of(f"{places.prefix}.{subject}") is None

@@ -1,0 +1,71 @@
+"""What the records of groups have to be like to be believed: whoever reaches the servers can write into a bucket."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any, NotRequired
+
+from pydantic import ConfigDict, Field, NonNegativeInt, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
+
+__all__ = ["read_record"]
+
+_Start = Annotated[str, Field(pattern=":[0-9]{1,19}$")]
+"""`<event>:<sequence>`."""
+
+
+@with_config(ConfigDict(strict=True))
+class _Info(TypedDict):
+    name: str
+    events: list[str]
+    start: NonNegativeInt
+    past: NotRequired[NonNegativeInt]
+    created_at: NotRequired[float]
+
+
+@with_config(ConfigDict(strict=True))
+class _Partition(TypedDict):
+    owner: NotRequired[str]
+    cursors: NotRequired[dict[str, NonNegativeInt]]
+    starts: NotRequired[dict[_Start, NonNegativeInt]]
+    begun_through: NotRequired[NonNegativeInt]
+
+
+@with_config(ConfigDict(strict=True))
+class _DeadLetter(TypedDict):
+    group: str
+    deliveries: NonNegativeInt
+    error: str
+    died_at: float
+
+
+@with_config(ConfigDict(strict=True))
+class _Move(TypedDict):
+    behind: NonNegativeInt
+
+
+_FORMS: tuple[tuple[re.Pattern[str], TypeAdapter[Any]], ...] = (
+    (re.compile(r"info\.[^.]+"), TypeAdapter(_Info)),
+    (re.compile(r"part\.[^.]+\.[0-9]{1,5}"), TypeAdapter(_Partition)),
+    (re.compile(r"member\.[^.]+\.[^.]+"), TypeAdapter(dict[str, Any])),
+    (re.compile(r"dead\.[^.]+\.[0-9]{1,19}"), TypeAdapter(_DeadLetter)),
+    (re.compile(r"move\..+"), TypeAdapter(_Move)),
+)
+"""Keys -> what stands under them; fields beside these are left alone."""
+
+
+def read_record(key: str, data: bytes) -> dict[str, Any]:
+    """Return what a record says. Raises ValueError, with the reason, for one that nobody of us has written."""
+    form = next((form for keys, form in _FORMS if keys.fullmatch(key)), None)
+    if form is None:
+        raise ValueError("no record has such a key")
+    try:
+        value = json.loads(data)
+        form.validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is no JSON: {error}") from None
+    return dict(value)

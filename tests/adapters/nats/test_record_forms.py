@@ -1,0 +1,71 @@
+"""What the records of groups have to be like."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightbus.adapters.nats.record_forms import read_record
+
+INFO = {"name": "mail", "events": ["sold"], "start": 3}
+PARTITION = {"cursors": {"sold": 4}, "starts": {"sold:5": 1}, "begun_through": 5, "owner": "me"}
+DEAD = {"group": "mail", "deliveries": 3, "error": "ValueError: no", "died_at": 17.5}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("info.a1", INFO),
+        ("info.a1", {**INFO, "past": 2, "created_at": 1.5, "of a later version": True}),
+        ("part.a1.63", PARTITION),
+        ("part.a1.0", {}),
+        ("member.a1.b2", {}),
+        ("dead.a1.9", DEAD),
+        ("move.journal 1", {"behind": 3, "copied": 4}),
+    ],
+)
+def test_records_of_ours(key: str, value: dict[str, Any]) -> None:
+    """Are what they say, with whatever else is in them."""
+    assert read_record(key, json.dumps(value).encode()) == value
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("other", {}, "no record has such a key"),
+        ("info.a1.b", INFO, "no record has such a key"),
+        ("dead.a1.x", DEAD, "no record has such a key"),
+        ("info.a1", {**INFO, "start": -1}, "start: "),
+        ("info.a1", {**INFO, "start": "3"}, "start: "),
+        ("info.a1", {"name": "mail"}, "events: Field required"),
+        ("part.a1.1", {**PARTITION, "cursors": {"sold": 1.5}}, "cursors.sold: "),
+        ("part.a1.1", {**PARTITION, "starts": {"sold:x": 1}}, "starts.sold:x"),
+        ("part.a1.1", [], "it: "),
+        ("member.a1.b2", 7, "it: "),
+        ("dead.a1.1", {**DEAD, "error": None}, "error: "),
+        ("move.a", {"behind": None}, "behind: "),
+    ],
+)
+def test_records_of_somebody_else(key: str, value: Any, why: str) -> None:
+    """Are refused, with the reason."""
+    with pytest.raises(ValueError, match=f"^{why}"):
+        read_record(key, json.dumps(value).encode())
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[" * 100_000])
+def test_what_is_no_json(data: bytes) -> None:
+    """Is refused as well."""
+    with pytest.raises(ValueError, match="it is no JSON"):
+        read_record("member.a.b", data)
+
+
+@given(key=st.sampled_from(["info.a", "part.a.1", "member.a.b", "dead.a.1", "move.a", "x"]), data=st.binary())
+def test_nothing_else_is_raised(key: str, data: bytes) -> None:
+    """Whatever the bytes."""
+    with suppress(ValueError):
+        assert isinstance(read_record(key, data), dict)
