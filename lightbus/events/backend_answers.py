@@ -16,9 +16,9 @@ from typing import Any
 from ..exceptions import EventBackendError
 from ..ports.events import EventBackend, GroupSummary, StoredEvent
 from ..recurring import RecurringLog
-from ..wire import envelope
 from .backend_listeners import Backends
 from .event_record import native_id
+from .told_events import readable, told_event
 
 __all__ = ["BackendAnswers"]
 
@@ -87,7 +87,7 @@ class BackendAnswers:
                 found = await backend.page(name, after, limit)
                 wanted = [each for each in found if fnmatchcase(name, api) and fnmatchcase(each.topic.event, event)]
                 through = found[-1].sequence if found else after
-                told = [_told(store, name, each) for each in wanted]
+                told = readable(_told(store, name, each) for each in wanted)
                 return {"events": told, "through": through, "more": len(found) == limit}
         return None
 
@@ -125,7 +125,7 @@ class BackendAnswers:
             with self._warned(api):
                 backend = await self._backends.get(api)
                 found = await backend.history(api, event, start=start, stop=stop, limit=limit)
-                return [_told(backend.store(api), api, each) for each in found]
+                return readable(_told(backend.store(api), api, each) for each in found)
         return []
 
     async def dead(self, group: str) -> list[dict[str, Any]]:
@@ -206,15 +206,4 @@ def _add(told: dict[str, Any], state: GroupSummary) -> None:
 
 
 def _told(store: str, api: str, event: StoredEvent) -> dict[str, Any]:
-    record = envelope.decode_record(event.record)
-    return {
-        "id": record.id,
-        "native_id": native_id(store, event.sequence),
-        "api": api,
-        "event": event.topic.event,
-        "partition": event.topic.partition,
-        "version": record.version,
-        "published_at": record.published_at,
-        "kwargs": record.kwargs,
-        "size": len(event.record),
-    }
+    return told_event(store, api, event.topic.event, event.topic.partition, event.sequence, event.record)

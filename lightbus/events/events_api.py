@@ -19,13 +19,14 @@ from ..adapters.sqlite.journal import Journal
 from ..adapters.sqlite.rows import Entry
 from ..adapters.sqlite.topic import Topic
 from ..service.api import Api
-from ..wire import envelope, field_types, fields
+from ..wire import field_types, fields
 from .backend_answers import BackendAnswers
 from .coordinator import Coordinator
 from .event_record import native_id
 from .group_progress import count_lag
 from .group_state import GroupState, created_of, times_of
 from .newest import MAX_HISTORY, newest_of
+from .told_events import readable, told_event
 
 __all__ = ["EventsApi", "group_of_wire", "split_native_id"]
 
@@ -143,10 +144,10 @@ class EventsApi(Api):
 
         def read() -> list[dict[str, Any]]:
             found = [
-                [
+                readable(
                     _told(journal.id, *each)
                     for each in journal.history.latest(api, event, start=start, stop=stop, limit=limit)
-                ]
+                )
                 for journal in journals
             ]
             found.append(elsewhere)
@@ -172,7 +173,7 @@ class EventsApi(Api):
 
         def read() -> dict[str, Any]:
             found, through, more = held.history.scan(is_wanted, after, limit=limit, max_bytes=MAX_PAGE_BYTES)
-            return {"events": [_told(held.id, *each) for each in found], "through": through, "more": more}
+            return {"events": readable(_told(held.id, *each) for each in found), "through": through, "more": more}
 
         return await self._in_thread(read)
 
@@ -316,18 +317,7 @@ def _dead(journal: str, dead: Dead) -> dict[str, Any]:
 
 
 def _told(journal: str, topic: Topic, entry: Entry) -> dict[str, Any]:
-    record = envelope.decode_record(entry.record)
-    return {
-        "id": record.id,
-        "native_id": native_id(journal, entry.sequence),
-        "api": topic.api,
-        "event": topic.declared_event,
-        "partition": topic.partition,
-        "version": record.version,
-        "published_at": record.published_at,
-        "kwargs": record.kwargs,
-        "size": len(entry.record),
-    }
+    return told_event(journal, topic.api, topic.declared_event, topic.partition, entry.sequence, entry.record)
 
 
 def _within(found: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -13,8 +13,8 @@ from ..adapters.sqlite.rows import Entry
 from ..adapters.sqlite.topic import Topic
 from ..ports.events import EventTopic
 from ..ports.moving import BackendMove, MovedDeadLetter, MovedEvent, MovedGroup
-from ..wire.envelope import decode_record
 from .group_state import times_of
+from .told_events import record_or_damaged
 
 __all__ = ["move_to_backend"]
 
@@ -194,5 +194,6 @@ def _place(topic: Topic) -> EventTopic:
 
 
 def _moved(topic: Topic, entry: Entry) -> MovedEvent:
-    record = decode_record(entry.record)
-    return MovedEvent(entry.sequence, record.id, _place(topic), entry.record, record.published_at)
+    record = record_or_damaged(entry.record)
+    id = record.id or f"damaged {entry.sequence}"
+    return MovedEvent(entry.sequence, id, _place(topic), entry.record, record.published_at)

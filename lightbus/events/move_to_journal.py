@@ -14,7 +14,7 @@ from ..adapters.sqlite.journal import Journal, NewEvent, Stored
 from ..adapters.sqlite.topic import Topic
 from ..ports.events import DeadLetter, EventTopic, StoredEvent
 from ..ports.moving import BackendMove, StandingGroup
-from ..wire.envelope import decode_record
+from .told_events import id_of
 
 __all__ = ["MoveToJournal"]
 
@@ -96,7 +96,7 @@ class MoveToJournal:
         return found.for_group(only) if only else found
 
     def _id(self, event: StoredEvent) -> str:
-        return f"{decode_record(event.record).id} from {self._store}-{event.sequence}"
+        return f"{id_of(event.record)} from {self._store}-{event.sequence}"
 
     async def _take_dead(self, letter: DeadLetter) -> None:
         """Keep a dead letter; one whose event is not among the others is kept for its group alone, as handled."""

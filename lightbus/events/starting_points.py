@@ -17,9 +17,9 @@ from ..adapters.sqlite.topic import Topic
 from ..exceptions import JournalError, PeerRefused
 from ..membership.context import Identity
 from ..recurring import RecurringLog
-from ..wire import envelope
 from .group_state import Moment
 from .served_journals import ServedJournals
+from .told_events import id_of
 
 __all__ = ["StartingPoints", "position_of"]
 
@@ -185,7 +185,7 @@ def _native(journal: Journal, since: str) -> int | None:
 def _sequence_of(journal: Journal, api: str, id: str) -> int:
     """Return the sequence of the event of an id; 0 where it is not there. From a thread."""
     try:
-        found = journal.history.find(lambda record: envelope.decode_record(record).id == id, id.encode(), api)
+        found = journal.history.find(lambda record: id_of(record) == id, id.encode(), api)
     except JournalError as error:
         logger.error("The event %s is not looked for: %s", id, error)
         return 0

@@ -132,4 +132,4 @@ def size_left_out(record: bytes) -> int | None:
     if len(record) > len(stand_in(2**63 - 1)):
         return None
     size = codec.decode(record)
-    return size if type(size) is int else None
+    return size if type(size) is int and size >= 0 else None

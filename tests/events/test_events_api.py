@@ -13,6 +13,7 @@ from lightbus.adapters.sqlite.journal import NewEvent
 from lightbus.adapters.sqlite.topic import Topic
 from lightbus.events import events_api as module
 from lightbus.events.events_api import EventsApi
+from lightbus.events.told_events import id_of
 from lightbus.service.api import Api, Event
 from lightbus.wire import envelope
 from lightbus.wire.envelope import Record
@@ -75,6 +76,37 @@ def test_many_are_given_again_at_once(tmp_path: Path) -> None:
         publisher.close()
 
     asyncio.run(main())
+
+
+def test_a_damaged_event_hides_none_of_the_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither where kept events are shown nor among the dead letters, nor from who begins at an event's id."""
+
+    async def main() -> None:
+        publisher = Hub().publish("a" * 16, tmp_path / "a", Auth())
+        journal = publisher.journals.own()
+        records = [envelope.encode_record(Record(f"id-{n}", 1, 1.0, {"text": "x"})) for n in range(3)]
+        for n, record in enumerate([records[0], b"\x94\xa4id-0", records[1], records[2]]):
+            [stored] = journal.append([NewEvent(TOPIC, record, 1.0)])
+            journal.dead_letters.add("shop", TOPIC, stored.sequence, 5, "no luck", float(n))
+        api = EventsApi(publisher.coordinator, max_events=10, max_bytes=10)
+        ids = [f"id-{n}" for n in range(3)]
+        assert [each["id"] for each in await api.history("auth", "*")] == ids
+        assert [each["id"] for each in (await api.kept(journal.id) or {})["events"]] == ids
+        dead = await api.dead("shop")
+        assert [each["id"] for each in dead] == ["id-0", "", "id-1", "id-2"]
+        assert await api.drop_dead("shop", dead[1]["native_id"])
+        assert journal.history.find(lambda record: id_of(record) == "id-0", b"id-0", "auth") == (
+            TOPIC,
+            _sequence(dead[0]),
+        )
+        publisher.close()
+
+    asyncio.run(main())
+    assert "is damaged" in caplog.text
+
+
+def _sequence(told: dict[str, Any]) -> int:
+    return int(told["native_id"].rpartition("-")[2])
 
 
 def test_what_a_journal_has_stays_in_its_order() -> None:

@@ -54,3 +54,4 @@ def test_what_stands_for_a_record() -> None:
     record = envelope.encode_record(Record("i", 1, 0.5, {}))
     assert size_left_out(record) is None
     assert size_left_out(b"x" * 5000) is None
+    assert size_left_out(b"\xff") is None  # -1

@@ -1,0 +1,65 @@
+"""Events that are kept, as they are told of to whoever asks: `history`, `dead`, `inspect` and the pages of a store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from ..exceptions import ProtocolError
+from ..recurring import RecurringLog
+from ..wire import envelope
+from ..wire.envelope import Record
+from .event_record import native_id
+
+__all__ = ["DAMAGED", "id_of", "readable", "record_or_damaged", "told_event"]
+
+logger = logging.getLogger("lightbus.events")
+_recurring = RecurringLog(logger)
+
+DAMAGED = Record("", 0, 0.0, {})
+"""What stands for an event that nobody can read. Each one that was fired has an id."""
+
+
+def told_event(store: str, api: str, event: str, partition: int, sequence: int, data: bytes) -> dict[str, Any]:
+    """Return what is told of an event. One that is damaged has no id, no time and no arguments."""
+    try:
+        record = envelope.decode_record(data)
+    except ProtocolError as error:
+        record = DAMAGED
+        _recurring.say(
+            (store, api),
+            logging.WARNING,
+            "The event %s.%s at %s-%s is damaged, and left out where kept events are shown: %s",
+            api, event, store, sequence, error,
+            changes=False,
+        )  # fmt: skip
+    return {
+        "id": record.id,
+        "native_id": native_id(store, sequence),
+        "api": api,
+        "event": event,
+        "partition": partition,
+        "version": record.version,
+        "published_at": record.published_at,
+        "kwargs": record.kwargs,
+        "size": len(data),
+    }
+
+
+def readable(told: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return those that are not damaged."""
+    return [each for each in told if each["id"]]
+
+
+def record_or_damaged(data: bytes) -> Record:
+    """Return an event; `DAMAGED` where it cannot be read."""
+    try:
+        return envelope.decode_record(data)
+    except ProtocolError:
+        return DAMAGED
+
+
+def id_of(data: bytes) -> str:
+    """Return the id of an event; empty where it cannot be read."""
+    return record_or_damaged(data).id
