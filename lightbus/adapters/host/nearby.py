@@ -195,7 +195,7 @@ class NearbyDiscovery:
         """Tell what a file says; return whether it could be read, or never can."""
         try:
             announcement = _announcement(path)
-        except (OSError, ValueError, ProtocolError) as error:
+        except (OSError, ValueError, RecursionError, ProtocolError) as error:
             if isinstance(error, OSError) and error.errno in OUR_OWN_TROUBLE:
                 return False
             self._table.ignore("malformed", str(path), str(error))
@@ -281,7 +281,11 @@ def _write(path: Path, text: str) -> None:
 
 
 def _announcement(path: Path) -> Announcement | None:
-    """Return what a file says; None where its process is gone. Raises OSError, ValueError, ProtocolError."""
+    """
+    Return what a file says; None where its process is gone.
+
+    Raises OSError, ValueError, RecursionError, ProtocolError.
+    """
     if not path.with_suffix(RPC).exists():
         return None
     with path.open("rb") as file:

@@ -84,7 +84,7 @@ def _install(shell: str, script: str) -> Path:
 
 def _mention(directory: Path, zshrc: Path) -> None:
     """Add the directory to zsh's path for functions, once."""
-    before = zshrc.read_text("utf-8") if zshrc.exists() else ""
+    before = zshrc.read_text("utf-8", "replace") if zshrc.exists() else ""
     if str(directory) not in before:
         with zshrc.open("a", encoding="utf-8") as file:
             file.write(ZSHRC.format(directory=directory))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import click
 from ...exceptions import LightbusException, UnsupportedUse
 from ..support.connection import Connection, asked_to_end, on_bus, passes
 from ..support.options import ClientOptions, client_options
-from ..support.recording import RecordedEvent, read_recording
+from ..support.recording import RecordedEvent, Recording
 
 __all__ = ["replay"]
 
@@ -36,36 +38,41 @@ def replay(options: ClientOptions, file: Path, pattern: str, speed: float, skip:
     They are new events, with ids and times of their own, and listeners handle them. So on the bus that they are from
     --again has to be said. An API that nobody serves there is an error before anything is fired.
     """
-    recorded_on, events = read_recording(file)
-    wanted = [each for each in list(events)[skip:] if fnmatchcase(each.name, pattern)]
-    on_bus(options, lambda bus: _replay(bus, wanted, recorded_on, speed=speed, again=again))
+    recording = Recording(file)
+
+    def wanted() -> Iterator[RecordedEvent]:
+        return (each for each in itertools.islice(recording, skip, None) if fnmatchcase(each.name, pattern))
+
+    apis = Counter(each.api for each in wanted())  # all of it is looked at before anything is fired
+    on_bus(options, lambda bus: _replay(bus, wanted(), apis, recording.bus, speed=speed, again=again))
 
 
 async def _replay(
-    bus: Connection, events: list[RecordedEvent], recorded_on: str, *, speed: float, again: bool
+    bus: Connection, events: Iterator[RecordedEvent], apis: Counter[str], recorded_on: str, *, speed: float, again: bool
 ) -> int | None:
     if bus.name == recorded_on and not again:
         raise UnsupportedUse(
             f"These events are from the bus '{bus.name}' itself, whose listeners would handle them a second time. Name "
             "another bus (--bus-name test), or say that it is meant: --again."
         )
-    for api in sorted({each.api for each in events}):
+    for api in sorted(apis):
         await bus.find(api)
     done = asked_to_end()
     began = time.monotonic()
     fired = 0
-    with bus.output.progress("Fired", len(events)) as advance:
-        for event, due in zip(events, _due(events, speed), strict=True):
-            if not await _is_time(done, began + due):
+    pace = _Pace(speed)
+    with bus.output.progress("Fired", apis.total()) as advance:
+        for event in events:
+            if not await _is_time(done, began + pace.due(event.published_at)):
                 break
             await _fire(bus, event, fired)
             fired += 1
             advance(fired, event.name)
     seconds = time.monotonic() - began
     if bus.output.as_json:
-        bus.output.record({"fired": fired, "of": len(events), "seconds": seconds})
+        bus.output.record({"fired": fired, "of": apis.total(), "seconds": seconds})
     else:
-        bus.output.line((f"{fired} of {len(events)}", "bold"), f" events fired in {seconds:.1f} s")
+        bus.output.line((f"{fired} of {apis.total()}", "bold"), f" events fired in {seconds:.1f} s")
     return None
 
 
@@ -75,14 +82,20 @@ async def _is_time(done: asyncio.Event, at: float) -> bool:
     return not done.is_set() and not (pause > 0 and await passes(done, pause))
 
 
-def _due(events: Iterable[RecordedEvent], speed: float) -> Iterable[float]:
-    """Yield for each event the seconds from the beginning at which it is to be fired."""
-    first: float | None = None
-    latest = 0.0
-    for event in events:
-        first = event.published_at if first is None else first
-        latest = max(latest, (event.published_at - first) / speed) if speed else 0.0  # clocks go back, too
-        yield latest
+class _Pace:
+    """When events are to be fired, in seconds from the beginning."""
+
+    def __init__(self, speed: float) -> None:
+        self._speed = speed
+        self._first: float | None = None
+        self._latest = 0.0
+
+    def due(self, at: float) -> float:
+        """Return it for the next event, which was fired `at`."""
+        self._first = at if self._first is None else self._first
+        if self._speed:
+            self._latest = max(self._latest, (at - self._first) / self._speed)  # clocks go back, too
+        return self._latest
 
 
 async def _fire(bus: Connection, event: RecordedEvent, fired: int) -> None:

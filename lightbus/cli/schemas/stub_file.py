@@ -88,7 +88,7 @@ def read_back(text: str, name: object) -> dict[str, JsonSchema]:
     kept = "".join(line.removeprefix(_MARK) for line in text.splitlines() if line.startswith(_MARK))
     try:
         found = json.loads(zlib.decompress(base64.b64decode(kept, validate=True)))
-    except (ValueError, zlib.error):
+    except (ValueError, RecursionError, zlib.error):
         found = None
     if not isinstance(found, dict):
         raise UnsupportedUse(

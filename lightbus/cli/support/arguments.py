@@ -50,7 +50,7 @@ def _object(word: str) -> Kwargs:
     text = _content(word)
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidArguments(f"'{word}' holds no JSON ({error}). It has to be an object of all arguments.") from None
     if not isinstance(value, dict):
         raise InvalidArguments(f"'{word}' is no JSON object. It has to hold all arguments by name.")
@@ -72,7 +72,7 @@ def _content(text: str) -> str:
 def _value(name: str, text: str, schema: JsonSchema) -> Any:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     if isinstance(value, str) or _fits(value, name, schema) or not _fits(text, name, schema):
         return value

@@ -76,7 +76,7 @@ def load_contexts(environ: Mapping[str, str] | None = None) -> Contexts:
         return Contexts(said=said, current=str(held["current"]))
     except FileNotFoundError:
         return Contexts()
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
         raise InvalidConfiguration(
             f"The contexts in {file} cannot be read ({error!r}). Mend the file, or remove it and add them again."
         ) from error

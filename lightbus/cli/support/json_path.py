@@ -127,5 +127,5 @@ def _children(value: Any, name: str | int | None) -> list[Any]:
 def _meaning(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text

@@ -19,7 +19,7 @@ from ...wire.codec import decode, encode
 from ...wire.plain import json_form
 from .output import json_line
 
-__all__ = ["FORMAT", "RecordedEvent", "heading", "line_of", "read_recording"]
+__all__ = ["FORMAT", "RecordedEvent", "Recording", "heading", "line_of"]
 
 FORMAT = 1
 
@@ -71,37 +71,42 @@ def line_of(message: EventMessage) -> str:
     return json_line(fields) + "\n"
 
 
-def read_recording(path: Path) -> tuple[str, Iterator[RecordedEvent]]:
+class Recording:
     """
-    Return the bus that a file is from, and its events, which are read as they are asked for.
+    The events of a file. They are read as they are gone through, anew each time: a file may be large.
 
     Raises UnsupportedUse, also while they are read, for what is no such file; it names the line.
+
+    Attributes:
+        bus: where they were recorded.
+
     """
-    try:
-        file = path.open(encoding="utf-8")
-    except OSError as error:
-        raise UnsupportedUse(
-            f"{path} cannot be read: {error.strerror}. `lightbus record --out` writes such files."
-        ) from None
-    try:
-        first = _object(file.readline(), path, 1)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with self._open() as file:
+            first = _object(file.readline(), path, 1)
         if first.get("lightbus_events") != FORMAT:
             raise UnsupportedUse(
                 f"{path} holds no events that this version reads. `lightbus record --out` writes such files."
             )
-    except BaseException:
-        file.close()
-        raise
-    return str(first.get("bus", "")), _events(file, path)
+        self.bus = str(first.get("bus", ""))
 
+    def __iter__(self) -> Iterator[RecordedEvent]:
+        with self._open() as file:
+            for number, text in enumerate(file, start=1):
+                if not text.endswith("\n"):  # what wrote it was killed, or is writing it now
+                    return
+                if number > 1 and text.strip():
+                    yield _event(_object(text, self._path, number), self._path, number)
 
-def _events(file: IO[str], path: Path) -> Iterator[RecordedEvent]:
-    with file:
-        for number, text in enumerate(file, start=2):
-            if not text.endswith("\n"):  # what wrote it was killed, or is writing it now
-                return
-            if text.strip():
-                yield _event(_object(text, path, number), path, number)
+    def _open(self) -> IO[str]:
+        try:
+            return self._path.open(encoding="utf-8", errors="replace")  # what is no text is no JSON object either
+        except OSError as error:
+            raise UnsupportedUse(
+                f"{self._path} cannot be read: {error.strerror}. `lightbus record --out` writes such files."
+            ) from None
 
 
 def _event(fields: Mapping[str, Any], path: Path, number: int) -> RecordedEvent:
@@ -126,7 +131,7 @@ def _event(fields: Mapping[str, Any], path: Path, number: int) -> RecordedEvent:
 def _object(text: str, path: Path, number: int) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise UnsupportedUse(f"Line {number} of {path} is no JSON object. `lightbus record --out` writes such files.")

@@ -161,6 +161,7 @@ def test_what_changes_is_told(places: list[Path]) -> None:
     [
         ("", "malformed"),
         ("{", "malformed"),
+        ("[" * 3000, "malformed"),
         ("[]", "malformed"),
         ('{"v": "x"}', "malformed"),
         ("\x00\xff", "malformed"),

@@ -23,14 +23,14 @@ def test_install(commands: Commands, tmp_path: Path, shell: str) -> None:
     """One command installs it for the shell that SHELL says; for zsh it is mentioned in .zshrc, and only once."""
     home = tmp_path / "home"
     home.mkdir()
-    (home / ".zshrc").write_text("# mine\n")
+    (home / ".zshrc").write_bytes(b"# mine \xe9\n")  # and not UTF-8
     environment = {"HOME": str(home), "SHELL": f"/bin/{shell}", "XDG_DATA_HOME": "", "XDG_CONFIG_HOME": ""}
     for _ in range(2):
         process = commands.run("completion", env=environment)
     file = home / FILES[shell]
     assert str(file) in process.stdout
     assert "_LIGHTBUS_COMPLETE" in file.read_text()
-    assert (home / ".zshrc").read_text().count(str(file.parent)) == (1 if shell == "zsh" else 0)
+    assert (home / ".zshrc").read_bytes().count(bytes(file.parent)) == (1 if shell == "zsh" else 0)
 
 
 def test_show_and_unknown_shell(commands: Commands) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lightbus.cli.commands.replay import _due
-from lightbus.cli.support.recording import RecordedEvent
+from lightbus.cli.commands.replay import _Pace
 
 
 @pytest.mark.parametrize(
@@ -21,5 +20,5 @@ from lightbus.cli.support.recording import RecordedEvent
 )
 def test_pace(times: list[float], speed: float, due: list[float]) -> None:
     """Events keep their distances, at a speed; where a clock went back nobody waits."""
-    events = [RecordedEvent(line=2, api="a", event="e", published_at=at, kwargs={}) for at in times]
-    assert [*_due(events, speed)] == pytest.approx(due)
+    pace = _Pace(speed)
+    assert [pace.due(at) for at in times] == pytest.approx(due)

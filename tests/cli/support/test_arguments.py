@@ -42,6 +42,7 @@ SCHEMA = {
         ("maybe=12", "12"),
         ('named={"a": 1}', {"a": 1}),
         ("unknown=12", 12),
+        (f"unknown={'[' * 100_000}", "[" * 100_000),
     ],
 )
 def test_value(word: str, expected: Any) -> None:
@@ -73,6 +74,7 @@ def test_value_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (["a=1", "a=2"], "'a' is given twice"),
         (["a=1", '{"a": 2}'], "'a' is given twice"),
         (["{nonsense"], "holds no JSON"),
+        (['{"a":' * 100_000], "holds no JSON"),
         (["@/nowhere/at/all"], "cannot be read"),
         (["a=@/nowhere/at/all"], "cannot be read"),
     ],

@@ -78,7 +78,9 @@ def test_one_there_is_not(saved: Path) -> None:
         environment("ofice", environ(saved))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"said": {"a": 1}, "current": ""}', '{"said": 1, "current": ""}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "[" * 100_000, "{}", '{"said": {"a": 1}, "current": ""}', '{"said": 1, "current": ""}']
+)
 def test_a_file_that_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """It is named, with what to do; completion is silent."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))

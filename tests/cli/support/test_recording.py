@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightbus import UnsupportedUse
-from lightbus.cli.support.recording import heading, line_of, read_recording
+from lightbus.cli.support.recording import Recording, heading, line_of
 from lightbus.message import EventMessage
 
 PLAIN = st.recursive(
@@ -40,9 +40,9 @@ def written(path: Path, *lines: str) -> Path:
 def test_whatever_the_bus_carries_comes_back(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
     """With its type, whatever JSON makes of it."""
     path = written(tmp_path_factory.getbasetemp() / "events.jsonl", line_of(message(value=value)))
-    bus, events = read_recording(path)
-    [event] = events
-    assert (bus, event.name, event.line, event.published_at) == ("shop", "auth.seen", 2, 17.5)
+    recording = Recording(path)
+    [event] = recording
+    assert (recording.bus, event.name, event.line, event.published_at) == ("shop", "auth.seen", 2, 17.5)
     assert event.kwargs == {"value": value}
     assert type(event.kwargs["value"]) is type(value)
 
@@ -56,25 +56,26 @@ def test_lines_are_for_people(tmp_path: Path) -> None:
     }  # fmt: skip
     other = json.loads(line_of(message(at=datetime(2026, 1, 31, tzinfo=UTC), price=Decimal("1.50"), no=math.nan)))
     assert other["kwargs"]["at"] == "2026-01-31T00:00:00+00:00"
-    [event] = read_recording(written(tmp_path / "e", json.dumps(other) + "\n"))[1]
+    [event] = Recording(written(tmp_path / "e", json.dumps(other) + "\n"))
     assert math.isnan(event.kwargs["no"])
 
 
 def test_a_line_that_is_not_whole(tmp_path: Path) -> None:
     """Was being written when the command was killed: what is before it counts."""
     line = line_of(message(user="sally"))
-    _, events = read_recording(written(tmp_path / "e", line, "\n", line, line[:20]))
-    assert [event.line for event in events] == [2, 4]
+    recording = Recording(written(tmp_path / "e", line, "\n", line, line[:20]))
+    for _ in range(2):
+        assert [event.line for event in recording] == [2, 4]
 
 
 def test_lines_that_were_changed(tmp_path: Path) -> None:
     """What is changed by hand counts, unless something else says otherwise."""
     line = line_of(message(user="sally")).replace("sally", "harry")
-    [event] = read_recording(written(tmp_path / "e", line))[1]
+    [event] = Recording(written(tmp_path / "e", line))
     assert event.kwargs == {"user": "harry"}
     line = line_of(message(user="sally", at=datetime(2026, 1, 31))).replace("sally", "harry")
     with pytest.raises(UnsupportedUse, match=r"Line 2 of .*e was changed: .*Remove packed from the line"):
-        [*read_recording(written(tmp_path / "e", line))[1]]
+        [*Recording(written(tmp_path / "e", line))]
 
 
 @pytest.mark.parametrize(
@@ -82,6 +83,8 @@ def test_lines_that_were_changed(tmp_path: Path) -> None:
     [
         ("", "Line 1 of .* is no JSON object"),
         ("{}\n", "holds no events that this version reads"),
+        ("[" * 100_000, "Line 1 of .* is no JSON object"),
+        (heading("b") + "\udcff\udcfe\n", "Line 2 of .* is no JSON object"),
         (heading("b") + "[]\n", "Line 2 of .* is no JSON object"),
         (heading("b") + "{}\n", "Line 2 of .* is no event: it needs api, event, published_at and kwargs"),
         (heading("b") + line_of(message(a=b"x")).replace('"packed": "', '"packed": "!'), "Line 2 of .* was changed"),
@@ -89,8 +92,8 @@ def test_lines_that_were_changed(tmp_path: Path) -> None:
 )
 def test_files_of_another_kind(tmp_path: Path, text: str, said: str) -> None:
     """Are named, with the line."""
-    (tmp_path / "e").write_text(text)
+    (tmp_path / "e").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(UnsupportedUse, match=said):
-        [*read_recording(tmp_path / "e")[1]]
+        [*Recording(tmp_path / "e")]
     with pytest.raises(UnsupportedUse, match=r"gone cannot be read: No such file or directory\. `lightbus record"):
-        read_recording(tmp_path / "gone")
+        Recording(tmp_path / "gone")
