@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .interpreter import LARGEST
+from .interpreter import LARGEST, MEASURED
 
 __all__ = ["ForkServer", "Forked"]
 
@@ -45,7 +45,7 @@ class ForkServer:
     def __init__(self) -> None:
         env = {name: value for name, value in os.environ.items() if not name.startswith(("LIGHTBUS_", "COVERAGE_"))}
         env["PYTHONUNBUFFERED"] = "1"
-        more = ["coverage"] if "COVERAGE_PROCESS_START" in os.environ else []
+        measured = [os.environ.get(name, "") for name in MEASURED] if MEASURED[0] in os.environ else []
         self._settings = _settings(env)
         self._libc = ctypes.CDLL(None)
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -53,7 +53,7 @@ class ForkServer:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST)
         with theirs:
             self._popen = subprocess.Popen(
-                [sys.executable, str(PROGRAM), str(theirs.fileno()), *more],
+                [sys.executable, str(PROGRAM), str(theirs.fileno()), *measured],
                 env=env,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],

@@ -30,6 +30,9 @@ from typing import Any
 LARGEST = 1 << 18
 """Bytes of a request: the environment is in it."""
 
+MEASURED = ("COVERAGE_PROCESS_START", "COVERAGE_FILE")
+"""Variables by which a program is measured: with which settings, into which file."""
+
 PRELOADED = (
     "lightbus.cli.commands.run", "lightbus.cli.support.bus_module", "lightbus.cli.support.logs", "lightbus.plugins",
     "lightbus.service.casting", "lightbus.adapters.mdns.discovery", "zeroconf.asyncio",
@@ -65,7 +68,31 @@ def serve(channel: socket.socket) -> dict[str, Any]:
     os._exit(0)
 
 
-def become(request: dict[str, Any]) -> None:
+def measure(settings: str, file: str) -> Any:
+    """
+    Return what measures copies as coverage's hook would where an interpreter starts; it has found out all that takes
+    long once, for all of them.
+
+    Files that a copy has not run are left out: the tests' own process names them, and each copy would look for them.
+    """
+    coverage, package = importlib.import_module("coverage"), importlib.import_module("lightbus")
+    measuring = coverage.Coverage(
+        data_file=file or None,
+        data_suffix=True,
+        config_file=settings,
+        source_pkgs=[],
+        include=[f"{next(iter(package.__path__))}/*"],
+    )
+    patched = measuring.get_option("run:patch")
+    measuring.set_option("run:patch", [])
+    measuring.set_option("run:disable_warnings", ["no-data-collected", "already-imported"])
+    measuring.start()
+    measuring.stop()
+    measuring.set_option("run:patch", patched)
+    return measuring
+
+
+def become(request: dict[str, Any], measuring: Any) -> None:
     """Be what a new interpreter would be."""
     os.chdir(request["cwd"])
     os.environ.clear()
@@ -76,8 +103,10 @@ def become(request: dict[str, Any]) -> None:
         os.close(opened)
     tempfile.tempdir = None
     random.seed()
-    if "COVERAGE_PROCESS_START" in os.environ:
-        importlib.import_module("coverage").process_startup()  # as its hook does where an interpreter starts
+    if measuring is not None:
+        measuring.start()
+    elif "COVERAGE_PROCESS_START" in os.environ:
+        importlib.import_module("coverage").process_startup()
 
 
 def program_of(argv: list[str]) -> Callable[[], object]:
@@ -121,10 +150,13 @@ def _without_ours(trace: TracebackType | None) -> TracebackType | None:
     return trace
 
 
-def end(code: int, shared: set[str]) -> None:
+def end(code: int, shared: set[str], measuring: Any) -> None:
     """End, with all that is to happen before; modules that are `shared` stay what they are."""
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
+    if measuring is not None:
+        measuring.stop()
+        measuring.save()
     if threading.active_count() == 1:  # others go on, and would miss it
         _forget_made(shared)
     for stream in (sys.stdout, sys.stderr):
@@ -150,14 +182,17 @@ def main() -> None:
     """Import, and be there for requests; in a copy, run what is asked for."""
     with socket.socket(fileno=int(sys.argv[1])) as channel:
         del sys.path[0]  # ours
-        for name in (*PRELOADED, *sys.argv[2:]):
+        for name in PRELOADED:
             importlib.import_module(name)
+        measuring = measure(*sys.argv[2:]) if sys.argv[2:] else None
         gc.collect()
         gc.freeze()  # a copy shares the memory of what it does not look through
         request = serve(channel)
-    become(request)
+    if [request["env"].get(name, "") for name in MEASURED] != sys.argv[2:]:
+        measuring = None  # the program is not measured, or in another way
+    become(request, measuring)
     shared = set(sys.modules)
-    end(run(program_of(request["argv"])), shared)
+    end(run(program_of(request["argv"])), shared, measuring)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import coverage
@@ -12,6 +13,7 @@ import pytest
 
 from helpers import Processes
 from helpers.forking import ForkServer
+from helpers.leaks import RESIDENT
 from helpers.surroundings import Surroundings
 
 MODULE = """
@@ -113,21 +115,54 @@ def test_a_copy_ends_as_a_new_interpreter_does(processes: Processes, anew: Proce
     assert told[0] == told[1]
 
 
-def test_a_copy_is_measured_where_its_environment_asks_for_it(
-    processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Coverage notes what ran in it, as it does in a new interpreter that has its hook."""
+@pytest.fixture
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Return the variables by which a program is measured."""
     monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # where we are measured ourselves
     settings = tmp_path / "measured.ini"
-    settings.write_text("[run]\nparallel = true\nsource_pkgs = lightbus\n")
-    code = "from lightbus.phrases import with_article; with_article('int')"
-    env = {"COVERAGE_PROCESS_START": str(settings), "COVERAGE_FILE": str(tmp_path / "found")}
-    process = processes.python("-c", code, env=env)
-    assert process.wait() == 0, process.report()
-    [found] = tmp_path.glob("found.*")
+    settings.write_text("[run]\nbranch = true\nparallel = true\nsource_pkgs = lightbus\npatch = _exit\n")
+    return {"COVERAGE_PROCESS_START": str(settings), "COVERAGE_FILE": str(tmp_path / "found")}
+
+
+USES_A_PHRASE = "from lightbus.phrases import with_article; with_article('int')"
+
+
+def _phrase_was_measured(directory: Path) -> None:
+    [found] = directory.glob("found.*")
     data = coverage.CoverageData(str(found))
     data.read()
     assert [Path(name).name for name in data.measured_files() if data.lines(name)] == ["phrases.py"]
+    found.unlink()
+
+
+def test_a_copy_is_measured_where_its_environment_asks_for_it(
+    processes: Processes, tmp_path: Path, measured: dict[str, str]
+) -> None:
+    """Coverage notes what ran in it, as it does in a new interpreter that has its hook."""
+    process = processes.python("-c", USES_A_PHRASE, env=measured)
+    assert process.wait() == 0, process.report()
+    _phrase_was_measured(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there are no copies elsewhere")
+def test_copies_of_a_measured_run(
+    processes: Processes, tmp_path: Path, measured: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each notes what ran in it into a file of its own, also where it ends at once; one that is not measured none."""
+    for name, value in measured.items():
+        monkeypatch.setenv(name, value)
+    with closing(ForkServer()) as server:
+        RESIDENT.add(server.pid)
+        copies = Processes(tmp_path, server)
+        for ending in ("", "; import os; os._exit(0)"):
+            process = copies.python("-c", USES_A_PHRASE + ending)
+            assert process.wait() == 0, process.report()
+            assert process.output == ""
+            _phrase_was_measured(tmp_path)
+        monkeypatch.delenv("COVERAGE_PROCESS_START")
+        assert copies.python("-c", USES_A_PHRASE).wait() == 0
+    RESIDENT.discard(server.pid)
+    assert [*tmp_path.glob("found.*")] == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there are no copies elsewhere")
