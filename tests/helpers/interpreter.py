@@ -34,10 +34,17 @@ MEASURED = ("COVERAGE_PROCESS_START", "COVERAGE_FILE")
 """Variables by which a program is measured: with which settings, into which file."""
 
 PRELOADED = (
-    "lightbus.cli.commands.run", "lightbus.cli.support.bus_module", "lightbus.cli.support.logs", "lightbus.plugins",
-    "lightbus.service.casting", "lightbus.adapters.mdns.discovery", "zeroconf.asyncio",
+    # what a command needs
+    "lightbus.cli.commands.run", "lightbus.cli.support.bus_module", "lightbus.cli.support.logs",
     "lightbus.cli.support.connection", "lightbus.cli.support.output", "lightbus.cli.support.publishers",
+    "lightbus.cli.support.lists", "lightbus.cli.support.local_journals", "lightbus.cli.support.following",
+    "lightbus.cli.commands.call", "lightbus.cli.commands.fire", "lightbus.cli.commands.tail",
     "rich.console", "rich.table",
+    # what a worker needs
+    "lightbus.engine.worker", "lightbus.engine.threads", "lightbus.events.events_api",
+    "lightbus.adapters.sqlite.journal_directory", "lightbus.adapters.zmq.bound_sockets",
+    "lightbus.adapters.mdns.discovery", "lightbus.service.casting", "lightbus.plugins", "lightbus.plugins.health",
+    "lightbus.cli.support.operating", "lightbus.cli.support.hangup", "zeroconf.asyncio", "jsonschema_rs",
 )  # fmt: skip
 """What most of the programs import."""
 
