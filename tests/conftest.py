@@ -24,7 +24,7 @@ from helpers import DOORS, SCALE, Door, Processes, examples
 from helpers.bytecode import keep_bytecode
 from helpers.forking import ForkServer
 from helpers.leaks import RESIDENT, Snapshot, TaskComplaints, recorded_loops
-from helpers.order import side_by_side
+from helpers.order import in_order_of_files, rotated, side_by_side
 from helpers.surroundings import Surroundings, logging_not_set_up, own_surroundings
 
 # A shell that runs us in the background has us, and all that we start, ignore SIGINT: then no Ctrl-C could be tested.
@@ -46,6 +46,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.pluginmanager.hasplugin("cacheprovider"):
         with suppress(OSError):  # a checkout that may not be written to
             keep_bytecode(config.cache.mkdir("bytecode"))
+    mine = getattr(config, "workerinput", None)
+    if mine is not None and [Path(each).resolve() for each in config.args] == [TESTS]:
+        config.args = rotated(TESTS, int(mine["workerid"].removeprefix("gw")), mine["workercount"])
     _set_up_hypothesis()
     tested = _tested_package()
     if tested != SOURCE and _sources(tested) != _sources(SOURCE):
@@ -91,7 +94,7 @@ def pytest_xdist_auto_num_workers() -> int | None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Have workers of xdist wait and compute at the same time; alone, tests run in the order of their files."""
     if (mine := getattr(config, "workerinput", None)) is not None:
-        items[:] = side_by_side(items, mine["workercount"])
+        items[:] = side_by_side(in_order_of_files(items), mine["workercount"])
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,22 +3,46 @@ The order in which tests run side by side.
 
 Tests that start programs wait most of the time, others compute: in the order of files there would be times when all
 wait, and the last to end would be a few that take long. So each worker begins with some of those that take long, and
-then has those that wait among those that compute.
+then has those that wait among those that compute. Of these it has whole files, as far as can be: what the tests of a
+file share is made once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
 
 import pytest
 
-__all__ = ["side_by_side"]
+__all__ = ["in_order_of_files", "rotated", "side_by_side"]
 
 STARTS_PROGRAMS = "processes"
 """The fixture by which tests do."""
 
 LAST_START = 0.9
 """Share of a worker's tests after which none that starts programs comes any more: what is left at the end is short."""
+
+TOGETHER = 20
+"""Tests of one file, at most, between which none that starts programs comes."""
+
+
+def rotated(tests: Path, worker: int, workers: int) -> list[str]:
+    """
+    Return what is in the directory of the tests in an order of this worker's own.
+
+    Each collects all tests. Where no bytecode is kept yet each would compile all of them, at the same time; so each
+    begins elsewhere, and finds compiled what others have had before.
+    """
+    entries = sorted(path for path in tests.iterdir() if path.is_dir() or path.name.startswith("test_"))
+    paths = [str(path) for path in entries if any(path.rglob("test_*.py")) or path.is_file()]
+    first = worker * len(paths) // workers
+    return paths[first:] + paths[:first]
+
+
+def in_order_of_files(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Return the tests in the order of their files, in whatever order these were collected."""
+    return sorted(items, key=lambda item: item.path)
 
 
 def side_by_side(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
@@ -29,13 +53,26 @@ def side_by_side(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item
     computing = [item for item in others if STARTS_PROGRAMS not in getattr(item, "fixturenames", ())]
     ordered: list[pytest.Item] = []
     for number in range(workers):
+        share = computing[number * len(computing) // workers : (number + 1) * len(computing) // workers]
         ordered += long[number::workers]
-        ordered += _merged(starting[number::workers], computing[number::workers])
+        ordered += _merged(starting[number::workers], share)
     return ordered
 
 
 def _merged(starting: Sequence[pytest.Item], computing: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """Return both, each evenly spread over the whole."""
-    placed = [(LAST_START * number / len(starting), 0, number) for number in range(len(starting))]
-    placed += [(number / len(computing), 1, number) for number in range(len(computing))]
-    return [(starting, computing)[kind][number] for _, kind, number in sorted(placed)]
+    """Return both, the first evenly spread over the whole."""
+    placed: list[tuple[float, int, Sequence[pytest.Item]]] = []
+    placed += [(LAST_START * number / len(starting), 0, [item]) for number, item in enumerate(starting)]
+    done = 0
+    for block in _blocks(computing):
+        placed.append((done / len(computing), 1, block))
+        done += len(block)
+    return [item for _, _, block in sorted(placed, key=lambda each: each[:2]) for item in block]
+
+
+def _blocks(computing: Sequence[pytest.Item]) -> list[list[pytest.Item]]:
+    found = []
+    for _, each in groupby(computing, lambda item: item.path):
+        whole = list(each)
+        found += [whole[first : first + TOGETHER] for first in range(0, len(whole), TOGETHER)]
+    return found

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.order import side_by_side
+from helpers.order import TOGETHER, in_order_of_files, rotated, side_by_side
 
 
 class Item:
-    """A test: one that takes long, one that starts programs, or one that computes."""
+    """A test of a file: one that takes long, one that starts programs, or one that computes."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, file: str = "a") -> None:
         self.kind = kind
+        self.path = Path(file)
         self.fixturenames = ("processes",) if kind == "starts" else ()
 
     def get_closest_marker(self, name: str) -> bool:
@@ -23,27 +25,30 @@ class Item:
         return (name, self.kind) == ("long", "long")
 
 
-def ordered(kinds: list[str], workers: int) -> list[Item]:
-    """Return items of these kinds in their order for so many workers."""
-    items = [Item(kind) for kind in kinds]
+def ordered(items: list[Item], workers: int) -> list[Item]:
+    """Return items in their order for so many workers."""
     return cast(list[Item], side_by_side(cast(list[pytest.Item], items), workers))
 
 
-@given(st.lists(st.sampled_from(["long", "starts", "computes"])), st.integers(1, 5))
-def test_none_is_left_out(kinds: list[str], workers: int) -> None:
+kinds = st.sampled_from(["long", "starts", "computes"])
+
+
+@given(st.lists(st.tuples(kinds, st.sampled_from("abc"))), st.integers(1, 5))
+def test_none_is_left_out(given: list[tuple[str, str]], workers: int) -> None:
     """Nor is any there twice, whatever they are."""
-    found = ordered(kinds, workers)
-    assert sorted(item.kind for item in found) == sorted(kinds)
-    assert len({*found}) == len(kinds)
+    items = [Item(*each) for each in given]
+    assert {*ordered(items, workers)} == {*items}
+    assert len(ordered(items, workers)) == len(items)
 
 
 def test_each_worker_begins_with_those_that_take_long() -> None:
     """Then the others are spread over its share, and at the end none is left that waits."""
-    kinds = ["computes"] * 200 + ["long"] * 4 + ["starts"] * 40
-    found = [item.kind for item in ordered(kinds, 2)]
+    items = [Item("computes", f"file{number // 4}") for number in range(200)]
+    items += [Item(kind) for kind in ["long"] * 4 + ["starts"] * 40]
+    found = [item.kind for item in ordered(items, 2)]
     for share in (found[: len(found) // 2], found[len(found) // 2 :]):
         assert share[:2] == ["long"] * 2
-        assert all(share[at : at + 30].count("starts") in (5, 6) for at in (2, 32, 62))
+        assert all(share[at : at + 30].count("starts") in (5, 6, 7) for at in (2, 32, 62))
         assert "starts" not in share[-10:]
         assert "long" not in share[2:]
 
@@ -51,4 +56,37 @@ def test_each_worker_begins_with_those_that_take_long() -> None:
 def test_those_of_one_kind_stay_in_their_order() -> None:
     """A worker takes each file from its beginning."""
     items = [Item("computes") for _ in range(7)]
-    assert side_by_side(cast(list[pytest.Item], items), 1) == cast(list[pytest.Item], items)
+    assert ordered(items, 1) == items
+
+
+def test_what_a_file_shares_is_made_once() -> None:
+    """A short file is one worker's, and nothing comes between its tests; of a long one nothing between many."""
+    files = {"a": 10, "b": 7, "c": 13, "d": 30, "e": 60}
+    items = [Item("computes", file) for file, count in files.items() for _ in range(count)]
+    found = ordered(items + [Item("starts") for _ in range(60)], 2)
+    shares = found[: len(found) // 2], found[len(found) // 2 :]
+    for file in "abcd":
+        [share] = [
+            share for share in shares if any(item.kind == "computes" and item.path == Path(file) for item in share)
+        ]
+        places = [at for at, item in enumerate(share) if item.kind == "computes" and item.path == Path(file)]
+        together = places[: min(TOGETHER, files[file])]
+        assert together == [*range(together[0], together[0] + len(together))]
+
+
+def test_each_worker_collects_from_another_file_on(tmp_path: Path) -> None:
+    """All of them collect the same tests; and have them in the same order afterwards."""
+    for name in ("core", "rpc", "wire", "helpers"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"test_{name}.py").touch()
+    (tmp_path / "programs").mkdir()
+    for name in ("conftest.py", "test_path.py"):
+        (tmp_path / name).touch()
+    found = [[Path(each).name for each in rotated(tmp_path, worker, 2)] for worker in range(2)]
+    assert found[0] == ["core", "helpers", "rpc", "test_path.py", "wire"]
+    assert found[1] == ["rpc", "test_path.py", "wire", "core", "helpers"]
+    collected = [[Item("computes", file) for file in share for _ in range(2)] for share in found]
+    orders = [in_order_of_files(cast(list[pytest.Item], share)) for share in collected]
+    assert [[item.path for item in order] for order in orders] == [
+        [Path(file) for file in found[0] for _ in range(2)]
+    ] * 2
