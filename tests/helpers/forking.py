@@ -18,15 +18,27 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .interpreter import LARGEST, MEASURED
 
-__all__ = ["ForkServer", "Forked"]
+__all__ = ["ForkServer", "Forked", "OtherHost"]
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 PROGRAM = Path(__file__).with_name("interpreter.py")
+
+
+class OtherHost(NamedTuple):
+    """Another host than this one, on the same machine: a network namespace, and what the host is called."""
+
+    namespace: str
+    hostname: str
+
+    def command(self, argv: list[str]) -> list[str]:
+        """Return what runs a program there."""
+        named = 'echo "$0" >/proc/sys/kernel/hostname && exec "$@"'
+        return ["ip", "netns", "exec", self.namespace, "unshare", "--uts", "sh", "-c", named, self.hostname, *argv]
 
 
 class Forked(subprocess.Popen[bytes]):
@@ -70,10 +82,19 @@ class ForkServer:
         kind = argv[1] if argv[0] == sys.executable and len(argv) > 1 else ""
         return (kind in ("-m", "-c") or kind.endswith(".py")) and _settings(env) == self._settings
 
-    def start(self, argv: list[str], *, cwd: Path | str | None, env: Mapping[str, str], out: Path, err: Path) -> Forked:
-        """Start a program of which `can_start` is true; it writes into two files that are there."""
+    def start(
+        self,
+        argv: list[str],
+        *,
+        cwd: Path | str | None,
+        env: Mapping[str, str],
+        out: Path,
+        err: Path,
+        host: OtherHost | None = None,
+    ) -> Forked:
+        """Start a program of which `can_start` is true, here or on a host; it writes into two files that are there."""
         where = os.fspath(cwd or Path.cwd())
-        request = {"argv": argv[1:], "cwd": where, "env": dict(env), "out": str(out), "err": str(err)}
+        request = {"argv": argv[1:], "cwd": where, "env": dict(env), "out": str(out), "err": str(err), "host": host}
         self._libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         try:
             self._channel.sendall(json.dumps(request).encode())

@@ -25,6 +25,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from .forking import OtherHost
 from .processes import Process, Processes
 
 __all__ = ["Capture", "Host", "Lan", "lan_problem"]
@@ -40,8 +41,6 @@ SO_RCVBUFFORCE = 33  # socket(7)
 SOL_PACKET, PACKET_VNET_HDR = 263, 15  # linux/if_packet.h
 CAPTURE_BYTES = 64 * 1024 * 1024
 
-_as_host = 'echo "$0" >/proc/sys/kernel/hostname && exec "$@"'
-
 
 def lan_problem() -> str:
     """Return why no such network can be made here; empty where it can."""
@@ -54,7 +53,7 @@ def lan_problem() -> str:
     try:
         _run("ip", "netns", "add", name)
         _run("ip", "-n", name, "link", "add", "name", "br0", "type", "bridge")
-        _run("ip", "netns", "exec", name, "unshare", "--uts", "sh", "-c", _as_host, "host", "true")
+        _run(*OtherHost(name, "host").command(["true"]))
         within(name, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)).close()
     except (RuntimeError, OSError) as error:
         return f"network namespaces are not allowed here ({error})"
@@ -223,9 +222,12 @@ class Host:
 
     def run(self, *argv: str, cwd: Path | None = None, name: str = "", **env: str) -> Process:
         """Start a program here, with more variables."""
-        inside = ["ip", "netns", "exec", self.namespace, "unshare", "--uts", "sh", "-c", _as_host, self.name]
         return self._processes.start(
-            [*inside, *argv], cwd=cwd, env={**self.env, **env}, name=f"{self.name}-{name or argv[0]}"
+            [*argv],
+            cwd=cwd,
+            env={**self.env, **env},
+            name=f"{self.name}-{name or argv[0]}",
+            host=OtherHost(self.namespace, self.name),
         )
 
     def python(self, *args: str, cwd: Path | None = None, name: str = "python", **env: str) -> Process:

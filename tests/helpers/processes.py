@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from .forking import ForkServer
+from .forking import ForkServer, OtherHost
 from .waiting import LEAST, wait_until
 
 __all__ = ["Process", "Processes"]
@@ -54,7 +54,7 @@ class Process:
     """
     One program in a process group of its own. `argv[0]` is the program; `logs` the directory for its output.
 
-    A `server` starts it where it can, as a copy of an interpreter.
+    A `server` starts it where it can, as a copy of an interpreter. It runs on this host, or on another `host`.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class Process:
         cwd: Path | str | None = None,
         env: Mapping[str, str] | None = None,
         server: ForkServer | None = None,
+        host: OtherHost | None = None,
     ) -> None:
         self.name = name
         self._out = logs / f"{name}.out"
@@ -75,9 +76,9 @@ class Process:
         self._err.touch()
         self._popen: subprocess.Popen[bytes]
         if server is not None and server.can_start(argv, whole):
-            self._popen = server.start(argv, cwd=cwd, env=whole, out=self._out, err=self._err)
+            self._popen = server.start(argv, cwd=cwd, env=whole, out=self._out, err=self._err, host=host)
         else:
-            self._popen = self._new(argv, cwd, whole)
+            self._popen = self._new(host.command(argv) if host else argv, cwd, whole)
 
     def _new(self, argv: list[str], cwd: Path | str | None, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
         with self._out.open("wb") as out, self._err.open("wb") as err:
@@ -197,10 +198,11 @@ class Processes:
         cwd: Path | str | None = None,
         env: Mapping[str, str] | None = None,
         name: str | None = None,
+        host: OtherHost | None = None,
     ) -> Process:
-        """Start `argv` in `cwd` with the test's environment and `env` on top."""
+        """Start `argv` in `cwd` with the test's environment and `env` on top, on this host or on another."""
         name = f"{len(self._started)}-{name or Path(argv[0]).name}"
-        process = Process(argv, logs=self._logs, name=name, cwd=cwd, env=env, server=self._server)
+        process = Process(argv, logs=self._logs, name=name, cwd=cwd, env=env, server=self._server, host=host)
         self._started.append(process)
         return process
 

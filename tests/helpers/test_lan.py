@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
+import sys
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -69,3 +72,28 @@ def test_nothing_is_left(lan: Lan) -> None:
     assert host.namespace not in namespaces()
     assert lan.namespace not in namespaces()
     assert not sleeper.running
+
+
+TELL = """
+import json, os, socket
+print(json.dumps([socket.gethostname(), sorted(os.listdir("/sys/class/net")), open("/etc/hosts").read(), os.getpid()]))
+"""
+
+
+@pytest.mark.network
+def test_copy_is_on_its_host_as_a_new_interpreter_is(lan: Lan) -> None:
+    """Both see the host's name, its interfaces and whom it knows; and nobody else does."""
+    with closing(lan):
+        host = lan.host(1)
+        lan.name(host, {"other.example": "10.77.1.2"})
+        told = []
+        for process in (host.python("-c", TELL), host.run("sh", "-c", 'exec "$0" -c "$1"', sys.executable, TELL)):
+            assert process.wait() == 0, process.report()
+            *seen, pid = json.loads(process.stdout)
+            assert pid == process.pid
+            told.append(seen)
+        assert told[0] == told[1]
+        assert told[0][:2] == ["h1", ["eth0", "lo"]]
+        assert "10.77.1.2 other.example" in told[0][2]
+        assert socket.gethostname() != "h1"
+        assert "other.example" not in Path("/etc/hosts").read_text()
