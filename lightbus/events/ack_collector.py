@@ -27,8 +27,8 @@ class Acknowledges(Protocol):
     def ack_message(self, positions: list[Any]) -> Ack:
         """Return what acknowledges up to these positions."""
 
-    def confirmed(self, stream: Stream, sequence: int) -> None:
-        """Record that an acknowledgement is on disk."""
+    def go_on(self, stream: Stream) -> None:
+        """Give a stream its turn, if more of it may be handed out now."""
 
     def not_a_member(self) -> None:
         """Record that the publisher does not know us as a member."""
@@ -86,7 +86,8 @@ class AckCollector:
             self._counts["refused_acks"] += len(answer.refused)
             for stream, sequence in handled:
                 if stream.key[2] not in answer.refused:
-                    owner.confirmed(stream, sequence)
+                    stream.was_confirmed(sequence)
+                    owner.go_on(stream)
                 else:
                     stream.was_not_confirmed()  # if it is ours all the same, it is told again
         else:

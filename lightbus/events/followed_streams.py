@@ -55,6 +55,7 @@ class FollowedStreams:
         self.streams: dict[TopicKey, Stream] = {}
         self.publisher = requests.peer.instance
         self.not_a_member = not_a_member
+        self.go_on = queue.go_on
         self._assignment = assignment
         self._queue = queue
         self._requests = requests
@@ -206,11 +207,6 @@ class FollowedStreams:
         """Return what acknowledges up to these positions."""
         assignment = self._assignment
         return Ack(assignment.api, assignment.group, assignment.generation, positions)
-
-    def confirmed(self, stream: Stream, sequence: int) -> None:
-        """Record that an acknowledgement is on disk."""
-        stream.was_confirmed(sequence)
-        self._queue.go_on(stream)
 
     # Giving back
 

@@ -21,15 +21,14 @@ class Owner:
     """A listener's streams."""
 
     def __init__(self) -> None:
-        self.confirmations: list[tuple[int, int]] = []
+        self.going_on: list[tuple[int, int]] = []
         self.refusals = 0
 
     def ack_message(self, positions: list[Any]) -> Ack:
         return Ack("auth", "g", 1, positions)
 
-    def confirmed(self, stream: Stream, sequence: int) -> None:
-        self.confirmations.append((stream.key[2], sequence))
-        stream.was_confirmed(sequence)
+    def go_on(self, stream: Stream) -> None:
+        self.going_on.append((stream.key[2], stream.handled))
 
     def not_a_member(self) -> None:
         self.refusals += 1
@@ -88,7 +87,7 @@ def test_streams_are_acknowledged_together() -> None:
         assert sorted(message.positions) == [[JOURNAL, "seen", 1, 2], [JOURNAL, "seen", 2, 1]]
         assert not one.is_noted
         play.answer(Acked([]))
-        assert sorted(play.owner.confirmations) == [(1, 2), (2, 1)]
+        assert sorted(play.owner.going_on) == [(1, 2), (2, 1)]
 
     run(test)
 
@@ -115,7 +114,7 @@ def test_refused_partitions_are_told_again() -> None:
             play.acks.add(stream)
         play.acks.flush()
         play.answer(Acked([2]))
-        assert (play.owner.confirmations, play.counts) == ([(1, 1)], {"refused_acks": 1})
+        assert (play.owner.going_on, play.counts) == ([(1, 1)], {"refused_acks": 1})
         assert (one.is_to_tell, two.is_to_tell) == (False, True)
 
     run(test)
@@ -130,7 +129,7 @@ def test_a_publisher_that_does_not_know_the_member() -> None:
         play.acks.add(stream)
         play.acks.flush()
         play.answer(Error("not_member", "who are you?", False, {}))
-        assert (play.owner.refusals, play.owner.confirmations, stream.is_to_tell) == (1, [], True)
+        assert (play.owner.refusals, play.owner.going_on, stream.is_to_tell) == (1, [], True)
 
     run(test)
 
