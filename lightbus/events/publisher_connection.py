@@ -59,17 +59,18 @@ class PublisherConnection:
         fingerprint = peer.announcement.fingerprint
         socket = transport.subscriber(peer.event_endpoint, self._on_published, fingerprint=fingerprint)
         socket.subscribe(self._presence)
-        self._requests = PublisherRequests(transport, peer, self._on_message, context.numbers)
+        unasked: dict[type, Callable[[Any], None]] = {
+            Assign: self._on_assign,
+            Beat: self._on_beat,
+            Streams: self._on_streams,
+        }
+        self._requests = PublisherRequests(transport, peer, unasked, self._not_handled, context.numbers)
         self._subscribed = TopicSubscriptions(socket, self._requests)
         self._acks = AckCollector(self._requests, context.counts)
         self._published: dict[type, Callable[[bytes, Any], None]] = {
             Events: self._on_events,
             Marker: self._subscribed.on_marker,
             Head: self._on_head,
-        }
-        self._unasked: dict[type, Callable[[Any], None]] = {
-            Assign: self._on_assign,
-            Streams: self._on_streams,
         }
 
     @property
@@ -213,19 +214,6 @@ class PublisherConnection:
         api, event, partition = self._topics.get(topic) or self._split(topic)
         for intake in self._find_intakes(api, event):
             intake.on_head(event, partition, message)
-
-    def _on_message(self, frame: bytes) -> None:
-        message: Message | None = None
-        try:
-            call_id, message = envelope.decode(frame)
-            if isinstance(message, Beat):
-                self._on_beat(message)
-            elif not self._requests.answered(call_id, message):
-                handler = self._unasked.get(type(message))
-                if handler is not None:
-                    handler(message)
-        except Exception as error:
-            self._not_handled(message, error)
 
     def _on_beat(self, answer: Beat) -> None:
         known = {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
 
 from ..core.peers import Peer
 from ..ports.transport import Transport
@@ -21,7 +23,8 @@ class PublisherRequests:
     Args:
         transport: makes the connection.
         peer: the publisher.
-        on_frame: called with everything that it says.
+        unasked: who takes what it says without being asked, by the message.
+        not_handled: called where what it says cannot be read (None), or not be handled.
         numbers: of the questions that this process puts to anybody.
 
     Attributes:
@@ -32,7 +35,12 @@ class PublisherRequests:
     """
 
     def __init__(
-        self, transport: Transport, peer: Peer, on_frame: Callable[[bytes], None], numbers: Iterator[int]
+        self,
+        transport: Transport,
+        peer: Peer,
+        unasked: Mapping[type, Callable[[Any], None]],
+        not_handled: Callable[[Message | None, Exception], None],
+        numbers: Iterator[int],
     ) -> None:
         self.peer = peer
         self.max_message_size = transport.max_message_size
@@ -40,9 +48,11 @@ class PublisherRequests:
         self._requests = Requests(numbers)
         self.answered = self._requests.answered
         """Hands an answer on; returns whether somebody waited for it."""
+        self._unasked = unasked
+        self._not_handled = not_handled
         self._closed = False
         self._loop = asyncio.get_running_loop()
-        self._dealer = transport.dealer(peer.endpoint, on_frame, fingerprint=peer.announcement.fingerprint)
+        self._dealer = transport.dealer(peer.endpoint, self._on_frame, fingerprint=peer.announcement.fingerprint)
 
     def now(self) -> float:
         """Return the time in seconds of a clock that is never put right."""
@@ -67,20 +77,44 @@ class PublisherRequests:
             number: of the same question, as it was put to another publisher that did not answer.
 
         """
-
-        def say(call_id: int) -> bool:
-            message = None if self._closed else make()
-            if message is not None:
-                self.send(message, call_id)
-            return message is not None
-
-        seconds = self._requests.ask(say, answer, self._loop.time(), is_urgent=is_urgent, number=number)
+        message = None if self._closed else make()
+        if message is None:
+            answer(None)
+            return
+        say_again = partial(self._say_again, make)
+        number, seconds = self._requests.add(
+            say_again, answer, self._loop.time(), is_urgent=is_urgent, number=number
+        )  # fmt: skip
+        frame = envelope.encode(message, number)
+        if not self._dealer.send(frame):
+            self._dealer.send_later(frame)
         if is_urgent:
             self._loop.call_later(seconds, self._ask_again, seconds)
 
     def ask_by(self, say: Say, answer: Answer) -> None:
         """Ask in another way than by a message to the publisher."""
-        self._requests.ask(say, answer, self._loop.time())
+        number, _ = self._requests.add(say, answer, self._loop.time())
+        if not say(number):
+            self._requests.answered(number, None)
+
+    def _say_again(self, make: Callable[[], Message | None], number: int) -> bool:
+        message = None if self._closed else make()
+        if message is not None:
+            self.send(message, number)
+        return message is not None
+
+    def _on_frame(self, frame: bytes) -> None:
+        """Hand on what the publisher says: to who asked, or else to who takes such messages."""
+        message: Message | None = None
+        try:
+            number, message = envelope.decode(frame)
+            answer = self._requests.take(number)
+            if answer is not None:
+                answer(message)
+            elif (handler := self._unasked.get(type(message))) is not None:
+                handler(message)
+        except Exception as error:
+            self._not_handled(message, error)
 
     def _ask_again(self, after: float) -> None:
         """Ask again what is urgent, sooner than the tick would."""

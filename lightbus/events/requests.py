@@ -57,29 +57,40 @@ class Requests:
     def __len__(self) -> int:
         return len(self._open)
 
-    def ask(self, say: Say, answer: Answer, now: float, *, is_urgent: bool = False, number: int = 0) -> float:
+    def add(
+        self, say_again: Say, answer: Answer, now: float, *, is_urgent: bool = False, number: int = 0
+    ) -> tuple[int, float]:
         """
-        Ask by `say`; `answer` is called once. `now` in seconds, as for `tick`. Return in how many to look again.
+        Note what is asked now; `answer` is called once. Return its number, and in how many seconds to look again.
 
-        `number`: of the same question, as it was put to somebody who did not answer.
+        Args:
+            say_again: asks it where there was no answer for a while.
+            answer: is given the answer.
+            now: in seconds, as for `tick`.
+            is_urgent: whether it is asked again early.
+            number: of the same question, as it was put to somebody who did not answer.
+
         """
         patience = LITTLE_PATIENCE if is_urgent else PATIENCE
         number = number or next(self._numbers)
-        self._open[number] = _Request(say, answer, patience, now + patience)
-        if not say(number):
-            self.answered(number, None)
-        return patience
+        self._open[number] = _Request(say_again, answer, patience, now + patience)
+        return number, patience
 
     def next_look(self, seconds: float) -> float | None:
         """Return in how many seconds to look again at what is urgent, after so many; None: every tick is enough."""
         return 2 * seconds if self._open and 2 * seconds < PATIENCE else None
 
+    def take(self, number: int) -> Answer | None:
+        """Return what is to be given the answer of a number, which waits no more; None where nobody does."""
+        request = self._open.pop(number, None)
+        return None if request is None else request.answer
+
     def answered(self, number: int, answer: Message | None) -> bool:
         """Hand an answer on; return whether somebody waited for it."""
-        request = self._open.pop(number, None)
-        if request is not None:
-            request.answer(answer)
-        return request is not None
+        give = self.take(number)
+        if give is not None:
+            give(answer)
+        return give is not None
 
     def tick(self, now: float) -> None:
         """Ask again what should have been answered by now, and give up what is not wanted any more."""

@@ -11,7 +11,9 @@ from helpers import wait_until_async
 from helpers.publisher_side import PublisherSide
 from lightbus.events import requests as requests_module
 from lightbus.events.publisher_requests import PublisherRequests
-from lightbus.wire.envelope import Acked, Leave, Message
+from lightbus.exceptions import ProtocolError
+from lightbus.wire import envelope
+from lightbus.wire.envelope import Acked, Drain, Leave, Message, Streams
 
 
 def run(test: Callable[[PublisherSide, PublisherRequests], Awaitable[None]]) -> None:
@@ -52,6 +54,51 @@ def test_what_is_not_wanted_any_more_is_given_up(monkeypatch: pytest.MonkeyPatch
         assert answers == []
         requests.tick()
         assert (answers, side.heard()) == ([None], [Leave("auth", "a")])
+
+    run(test)
+
+
+def test_what_is_not_wanted_at_all_is_not_asked() -> None:
+    """Who asked is told at once, and no number is used up."""
+    answers: list[Message | None] = []
+
+    async def test(side: PublisherSide, requests: PublisherRequests) -> None:
+        requests.ask(lambda: None, answers.append)
+        requests.ask_by(lambda number: False, answers.append)
+        assert (answers, side.said, len(requests._requests)) == ([None, None], [], 0)
+
+    run(test)
+
+
+def test_what_the_publisher_says_finds_its_way() -> None:
+    """An answer to who asked, once; what was not asked to who takes such messages; of anything else nothing happens."""
+    answers: list[Message | None] = []
+
+    async def test(side: PublisherSide, requests: PublisherRequests) -> None:
+        requests.ask(lambda: Leave("auth", "a"), answers.append)
+        [(number, _)] = side.said
+        streams = Streams("auth", "a", 1, [], [])
+        for message in (Acked([]), Acked([1]), streams, Drain()):
+            side.reply(envelope.encode(message, number))
+        assert (answers, side.unasked, side.not_handled) == ([Acked([])], [streams], [])
+
+    run(test)
+
+
+def test_what_cannot_be_read_or_handled_is_noted() -> None:
+    """And what comes next is read as if there had not been any."""
+    answers: list[Message | None] = []
+
+    async def test(side: PublisherSide, requests: PublisherRequests) -> None:
+        requests.ask(lambda: Leave("auth", "a"), lambda answer: 1 // 0)
+        requests.ask(lambda: Leave("auth", "b"), answers.append)
+        (first, _), (second, _) = side.said
+        side.reply(b"nothing")
+        side.reply(envelope.encode(Acked([]), first))
+        side.reply(envelope.encode(Acked([]), second))
+        (unread, error), (unhandled, reason) = side.not_handled
+        assert (unread, type(error), unhandled, type(reason)) == (None, ProtocolError, Acked([]), ZeroDivisionError)
+        assert answers == [Acked([])]
 
     run(test)
 

@@ -20,7 +20,9 @@ class Asker:
 
     def ask(self, now: float = 0.0, *, is_urgent: bool = False) -> float:
         """Ask."""
-        return self.requests.ask(self._say, self.answers.append, now, is_urgent=is_urgent)
+        number, seconds = self.requests.add(self._say, self.answers.append, now, is_urgent=is_urgent)
+        self._say(number)
+        return seconds
 
     def _say(self, number: int) -> bool:
         if self.is_wanted:
@@ -68,15 +70,14 @@ def test_what_is_urgent_is_asked_again_early() -> None:
 
 
 def test_what_is_not_wanted_any_more_is_given_up() -> None:
-    """At once where it never was, else when it would be asked again."""
+    """When it would be asked again."""
     asker = Asker()
     asker.ask()
     asker.is_wanted = False
     asker.requests.tick(PATIENCE / 2)
     assert asker.answers == []
     asker.requests.tick(PATIENCE)
-    asker.ask()
-    assert (asker.said, asker.answers, len(asker.requests)) == ([1], [None, None], 0)
+    assert (asker.said, asker.answers, len(asker.requests)) == ([1], [None], 0)
 
 
 def test_closing_tells_everybody() -> None:

@@ -178,7 +178,7 @@ class Worker:
             self.binding._on_subscription(data, random.random() < 0.5)
         else:
             self.binding._on_message(b"peer", data)
-            connection._on_message(data)
+            connection._requests._on_frame(data)
 
     @property
     def guarded(self) -> int:

@@ -18,7 +18,7 @@ from lightbus.membership.context import Identity
 from lightbus.membership.guard import Guard
 from lightbus.wire import envelope
 from lightbus.wire.announcement import Announcement
-from lightbus.wire.envelope import Message
+from lightbus.wire.envelope import Message, Streams
 
 from .listeners import Context
 
@@ -33,6 +33,8 @@ class PublisherSide:
     What a listener connects with, and the publisher behind it.
 
     Attributes:
+        unasked: what it said without being asked.
+        not_handled: what it said that could not be read (None), or handled.
         said: what it was told, with the number of the question; what was read is taken out by `heard`.
         prefixes: what it is subscribed to.
         is_up: whether the connection stands: until then frames are to be sent later.
@@ -49,6 +51,8 @@ class PublisherSide:
         self.later: list[bytes] = []
         self.publish: Callable[[bytes], None] = lambda frame: None
         self.reply: Callable[[bytes], None] = lambda frame: None
+        self.unasked: list[Message] = []
+        self.not_handled: list[tuple[Message | None, Exception]] = []
 
     @property
     def peer(self) -> Peer:
@@ -64,7 +68,10 @@ class PublisherSide:
     def requests(self) -> PublisherRequests:
         """Return what a listener asks it by."""
         transport: Any = self
-        return PublisherRequests(transport, self.peer, self.reply, itertools.count(1))
+        unasked: dict[type, Callable[[Any], None]] = {Streams: self.unasked.append}
+        return PublisherRequests(
+            transport, self.peer, unasked, lambda *what: self.not_handled.append(what), itertools.count(1)
+        )
 
     def heard(self) -> list[Message]:
         """Return what it was told since it was read last."""
