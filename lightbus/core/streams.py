@@ -68,7 +68,6 @@ class Stream:
         "failures",
         "handled",
         "head",
-        "is_noted",
         "key",
         "order",
         "owner",
@@ -97,8 +96,6 @@ class Stream:
         """How many of its events are being handled, or wait to be tried again; while some are, no more is begun."""
         self.queued = False
         """Whether it waits for its turn; kept by whoever gives turns."""
-        self.is_noted = False
-        """Whether it is noted that there is something to tell the publisher; kept by whoever tells it."""
         self.order: Order[Stream] | None = None
         """Where it waits for its turn, if it is merged with the others of its journal; kept by whoever gives turns."""
         self.watermark: Watermark | None = None

@@ -27,7 +27,7 @@ class Acknowledges(Protocol):
     def ack_message(self, positions: list[Any]) -> Ack:
         """Return what acknowledges up to these positions."""
 
-    def go_on(self, stream: Stream) -> None:
+    def give_turn(self, stream: Stream) -> None:
         """Give a stream its turn, if more of it may be handed out now."""
 
     def not_a_member(self) -> None:
@@ -56,7 +56,6 @@ class AckCollector:
     def add(self, stream: Stream) -> None:
         """Acknowledge soon what was handled of a stream, and what is until then."""
         self._streams.add(stream)
-        stream.is_noted = True
         if stream.untold >= UNCONFIRMED // 2:  # or it would have to stop
             self.flush()
         elif self._timer is None and not self._closed:
@@ -72,7 +71,6 @@ class AckCollector:
         self._after = min(2 * self._after, LONGEST_ACK_AFTER) if is_much else ACK_AFTER
         by_owner: dict[Acknowledges, list[tuple[Stream, int]]] = {}
         for stream in streams:
-            stream.is_noted = False
             sequence = stream.to_tell()
             if sequence is not None:
                 by_owner.setdefault(stream.owner, []).append((stream, sequence))
@@ -87,7 +85,7 @@ class AckCollector:
             for stream, sequence in handled:
                 if stream.key[2] not in answer.refused:
                     stream.was_confirmed(sequence)
-                    owner.go_on(stream)
+                    owner.give_turn(stream)
                 else:
                     stream.was_not_confirmed()  # if it is ours all the same, it is told again
         else:

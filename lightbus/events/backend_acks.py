@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from ..core.streams import UNCONFIRMED, Stream
+from ..core.streams import Stream
 from ..exceptions import EventBackendError
 from ..ports.events import EventSubscription, EventTopic
 from .listener_queue import ListenerQueue
@@ -54,8 +54,6 @@ class BackendAcks:
     def mark(self, stream: Stream) -> None:
         """Note that there is something to acknowledge of a stream."""
         self.to_send.add(stream)
-        # The turn's end is early enough, unless so much is handled by then that it would have to stop.
-        stream.is_noted = stream.untold < UNCONFIRMED // 2
         if self._sending is None and self._subscription is not None and not self._closed:
             self._sending = asyncio.get_running_loop().create_task(self._send_all())
 
@@ -83,7 +81,6 @@ class BackendAcks:
         streams, self.to_send = {*self.to_send, *others}, set()
         handled: dict[Stream, int] = {}
         for stream in streams:
-            stream.is_noted = False
             if (sequence := stream.to_tell()) is not None:
                 handled[stream] = sequence
         if not handled:

@@ -217,6 +217,9 @@ class BackendSource:
     def ack(self, stream: Stream) -> None:
         """Acknowledge soon what was handled of a stream."""
         self._acks.mark(stream)
+
+    def after_turn(self, stream: Stream) -> None:
+        """Ask for more of a stream after a turn of it; of one that is not ours any more, note that it is finished."""
         if self._has(stream):
             self.fetch_more(stream)
         else:

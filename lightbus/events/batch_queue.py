@@ -124,8 +124,8 @@ class BatchQueue(ListenerQueue):
     def end_of_batch(self, stream: Stream) -> None:
         """Note that all is done with a stream's part of a batch, unless it waits to be tried again."""
         self._took(0, 0)
-        if stream.is_noted and not stream.at_hand and stream.head <= stream.position:  # else `done` said it
-            stream.owner.ack(stream)
+        if not stream.at_hand:
+            stream.owner.after_turn(stream)
         if stream not in self._retries:
             self._leave(stream)
 

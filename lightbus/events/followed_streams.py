@@ -55,13 +55,15 @@ class FollowedStreams:
         self.streams: dict[TopicKey, Stream] = {}
         self.publisher = requests.peer.instance
         self.not_a_member = not_a_member
-        self.go_on = queue.go_on
+        self.give_turn = queue.go_on
+        """Gives a stream its turn, if more of it may be handed out now."""
         self._assignment = assignment
         self._queue = queue
         self._requests = requests
         self._acks = acks
         self._context = context
-        self._note_handled = acks.add if assignment.group else _confirm_at_once
+        self.ack = acks.add if assignment.group else _confirm_at_once
+        """Acknowledges soon what was handled of a stream."""
         self._releasing: dict[Stream, frozenset[int]] = {}
         """Streams that are not ours any more, while an event of theirs is at hand; and with which partitions."""
         queue.sources.add(self)
@@ -123,7 +125,7 @@ class FollowedStreams:
         if answer.more:
             stream.heard_of(answer.through + 1)
         self._queue.ready(stream, max(0, count), stream.size - size)
-        self._note_handled(stream)
+        self.ack(stream)
         if count or (stream.position, stream.head) != before or answer.through > stream.position:
             self.fetch_more(stream)
         # else there is nothing, whatever was said: it is asked again with the next tick, and not without end
@@ -134,7 +136,7 @@ class FollowedStreams:
             if stream.head > stream.position:
                 self.fetch_more(stream)
             if stream.is_to_tell:
-                self._note_handled(stream)
+                self.ack(stream)
 
     # What is handled
 
@@ -176,9 +178,8 @@ class FollowedStreams:
         self._requests.ask(lambda: message if self.owns(stream) else None, answered, is_urgent=True, number=number)
         return await answer
 
-    def ack(self, stream: Stream) -> None:
-        """Acknowledge soon what was handled of a stream."""
-        self._note_handled(stream)
+    def after_turn(self, stream: Stream) -> None:
+        """Ask for more of a stream after a turn of it; of one that is not ours any more, note that it is finished."""
         if stream.ready and stream.head <= stream.position:
             return  # as nearly always; what waits of a stream that is not ours any more was dropped
         if self.streams.get(stream.key) is not stream:
@@ -198,7 +199,7 @@ class FollowedStreams:
         stream = self.streams.get(key)
         if stream is not None and sequence > stream.handled:
             self._queue.skip(stream, sequence)
-            self._note_handled(stream)
+            self.ack(stream)
             self._queue.go_on(stream)
 
     # What is acknowledged

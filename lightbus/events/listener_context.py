@@ -112,6 +112,9 @@ class DeliverySource(Protocol):
     def ack(self, stream: Stream) -> None:
         """Acknowledge soon what was handled of a stream, up to `stream.handled`."""
 
+    def after_turn(self, stream: Stream) -> None:
+        """Ask for more of a stream after a turn of it; of one that is not ours any more, note that it is finished."""
+
     def retry(self, stream: Stream) -> None:
         """Have the group be given the event at hand again, which was not handled here, and what follows on it."""
 

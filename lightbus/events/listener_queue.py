@@ -204,8 +204,6 @@ class ListenerQueue:
         if handled:
             stream.done(entries[handled - 1], handled)
             self.handled_by[stream.key[1]] += handled
-            if not stream.is_noted or stream.head > stream.position:  # else the end of this turn is early enough
-                stream.owner.ack(stream)
 
     def begin(self, stream: Stream) -> bool:
         """Take a stream in hand; return whether that may be now, and else have it wait for the one of its key."""
@@ -219,8 +217,8 @@ class ListenerQueue:
     def end(self, stream: Stream, turn: Turn, count: int, *, is_going_on: bool) -> None:
         """Note that a turn is over in which so many events were taken; more may follow, unless one is tried again."""
         self._took(0, 0)
-        if count and stream.is_noted and not stream.at_hand and stream.head <= stream.position:  # else `done` said it
-            stream.owner.ack(stream)
+        if count and not stream.at_hand:
+            stream.owner.after_turn(stream)
         turn.count += count
         if stream.order is not None and stream.ready and turn.count < TURN:
             self.turns[stream] = turn
@@ -238,8 +236,9 @@ class ListenerQueue:
         """Note that an event was handled, or needs no handling any more; return that its stream goes on."""
         stream.done(entry)
         self.handled_by[stream.key[1]] += 1
-        if not stream.is_noted or stream.head > stream.position:  # else the end of this turn is early enough
-            stream.owner.ack(stream)
+        stream.owner.ack(stream)
+        if stream.head > stream.position:  # so that more is here when what waits is handled
+            stream.owner.fetch_more(stream)
         return True
 
     def put_back(self, stream: Stream) -> bool:

@@ -88,6 +88,10 @@ class ListenerTurns:
             if turn.is_plain and (entries := queue.take_several(stream, before, TURN - count)):
                 handled, failed = invocation.run_through(entries, turn, cancelling)
                 queue.settle(stream, entries, handled, is_one_failed=failed is not None)
+                if handled:
+                    stream.owner.ack(stream)
+                    if stream.head > stream.position:  # so that more is here when what waits is handled
+                        stream.owner.fetch_more(stream)
                 count += handled
                 if failed is not None:
                     count += 1

@@ -242,6 +242,7 @@ def test_partitions_are_given_back_when_what_is_at_hand_is_finished() -> None:
         followed.release(frozenset({1}))
         assert (play.side.heard(), followed.partitions, followed.owns(stream)) == ([], [1, 2], False)
         play.queue.done(stream, entry)
+        followed.after_turn(stream)
         assert play.side.heard() == [Ack("auth", "g", 6, [[JOURNAL, "seen", 1, 1]]), Release("auth", "g", 6, [1])]
         assert followed.partitions == [2]
 
@@ -278,6 +279,7 @@ def test_how_far_a_lost_publisher_was_handled_is_remembered() -> None:
         first.close()
         assert play.context.records.positions_of("auth", "g") == []  # it is still being handled
         play.queue.done(lost, entry)
+        first.after_turn(lost)
         assert play.context.records.positions_of("auth", "g") == [[JOURNAL, "seen", 1, 1]]
         assert ([each.sequence for each in other.ready], play.queue.sources) == ([2], {second})
 

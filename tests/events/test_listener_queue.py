@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 
 from helpers import wait_until_async
-from helpers.listeners import Context, Feeder, Source, feeder, give, listener, run
-from lightbus.core.streams import Stream
+from helpers.listeners import Context, Feeder, feeder, give, listener, run
 from lightbus.events import listener_queue as module
 from lightbus.events.listener_runner import ListenerRunner
 from lightbus.listener import OnError
@@ -42,34 +41,48 @@ def test_what_is_dropped_in_a_row_is_not_handled() -> None:
     run(lambda: None, test)
 
 
-def test_a_stream_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While it is noted that there is something to tell, only the end of a turn says more, or the end of the stream."""
+def test_what_is_handled_is_told_at_once() -> None:
+    """To where it comes from, which hears of the end of a turn, too: what was taken away is given back then."""
 
     async def test(runner: ListenerRunner, context: Context) -> None:
-        def ack(source: Source, stream: Stream) -> None:
-            stream.is_noted = True
-            source.acked.append(stream.handled)
-
-        monkeypatch.setattr(Source, "ack", ack)
-
         async def function(n: int) -> None:
             await asyncio.sleep(0)
             if n == 8:
                 at_work.queue.forget(stream)
 
         at_work = context.runner(listener(function))
-        stream = feeder(at_work).stream()
+        stream, source = feeder(at_work).stream(), feeder(at_work).source
         for n in range(1, 6):
             feeder(at_work).give(n, n=n)
-        await wait_until_async(lambda: at_work.handled == 5)
-        assert feeder(at_work).source.acked == [1, 5]
+        await wait_until_async(lambda: source.turns == 1)
+        assert source.acked == [1, 2, 3, 4, 5]
         for n in range(6, 10):
             feeder(at_work).give(n, n=n)
-        await wait_until_async(lambda: at_work.handled == 8)
+        await wait_until_async(lambda: source.turns == 2)
+        assert (source.acked, at_work.handled) == ([1, 2, 3, 4, 5, 6, 7, 8], 8)
         await at_work.stop(1.0)
-        assert feeder(at_work).source.acked == [1, 5, 8]
 
     run(lambda: None, test)
+
+
+@pytest.mark.parametrize("form", ["def", "async def"])
+def test_more_is_asked_for_while_what_waits_is_handled(form: str) -> None:
+    """Not only at the end of a turn, if there is more of a stream than is here."""
+
+    async def test(runner: ListenerRunner, context: Context) -> None:
+        stream, source = feeder(runner).stream(), feeder(runner).source
+        stream.heard_of(100)
+        for number in range(1, 4):
+            give(runner, number)
+        await wait_until_async(lambda: runner.handled == 3)
+        assert source.fetched > 0
+
+    def plain(message: EventMessage) -> None: ...
+
+    async def waiting(message: EventMessage) -> None:
+        await asyncio.sleep(0)
+
+    run(plain if form == "def" else waiting, test)
 
 
 def test_dropped_events_are_reported_now_and_then(caplog: pytest.LogCaptureFixture) -> None:

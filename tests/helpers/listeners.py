@@ -69,6 +69,7 @@ class Source:
         self.acked: list[int] = []
         self.retried = 0
         self.fetched = 0
+        self.turns = 0
         self.deliveries: dict[int, int] = {}
         self.is_ours = True
 
@@ -85,6 +86,9 @@ class Source:
 
     def ack(self, stream: Stream) -> None:
         self.acked.append(stream.handled)
+
+    def after_turn(self, stream: Stream) -> None:
+        self.turns += 1
 
     def retry(self, stream: Stream) -> None:
         self.retried += 1
