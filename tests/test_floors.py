@@ -291,7 +291,6 @@ MOST = {"lines of a module": 450, "lines of a function": 45, "methods of a class
 
 GIANTS: dict[str, dict[str, int]] = {
     "lightbus.client.bus_client.BusClient": {"methods of a class": 35},
-    "lightbus.core.streams.Stream": {"attributes of a class": 21},
     "lightbus.service.signature.Signature": {"methods of a class": 27},
 }
 """What is larger yet, and by how much it may be: the list only shrinks, and so does each number on it."""

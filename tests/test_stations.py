@@ -17,7 +17,6 @@ from lightbus import Api, BusPath, Event
 from lightbus.adapters.sqlite.journal_file import JournalFile
 from lightbus.adapters.zmq.bound_sockets import Router
 from lightbus.adapters.zmq.connecting_sockets import Dealer
-from lightbus.core.streams import Stream
 from lightbus.events.ack_collector import AckCollector
 from lightbus.events.cursor_store import CursorStore
 
@@ -33,14 +32,14 @@ STATIONS: tuple[tuple[str, type, str], ...] = (
     ("loop_socket._readable", CursorStore, "on_ack"),
     ("cursor_store.save", JournalFile, "change"),
     ("cursor_store.save", Router, "send"),
-    ("loop_socket._readable", Stream, "was_confirmed"),
+    ("loop_socket._readable", AckCollector, "_answered"),
 )
 """
 The parts of an acknowledgement's way: where each begins, and the method where it rests or leaves the process. What two
 parts in a row begin with is one function.
 """
 
-ACK_STATIONS = 24
+ACK_STATIONS = 16
 """Six of them are the sockets' own, which read or send whatever comes; the number only shrinks."""
 
 
@@ -166,7 +165,7 @@ def test_from_the_handlers_end_to_the_cursor_and_back(
         for n in range(WARM_UP + 1):
             ways.clear()
             await publishes.auth.seen.fire_async(n=n)
-            await wait_until_async(lambda: "streams.was_confirmed" in ways)
+            await wait_until_async(lambda: "ack_collector._answered" in ways)
         await listens.client.stop_worker()
         await publishes.client.stop_worker()
 

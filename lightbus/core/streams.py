@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from .ordering import Order, Watermark
 
-__all__ = ["HIGH", "LOW", "UNCONFIRMED", "Entry", "Stream"]
+__all__ = ["HIGH", "LOW", "UNCONFIRMED", "Entry", "Stream", "Told"]
 
 HIGH = 1024
 """Events of a stream that wait in memory; further ones wait in the journal."""
@@ -41,6 +41,13 @@ class Entry(NamedTuple):
     record: bytes
 
 
+class Told(NamedTuple):
+    """What a publisher is told of a stream: up to where all was handled, and how many events that makes in all."""
+
+    sequence: int
+    events: int
+
+
 _new = tuple.__new__  # makes an Entry of a row in half the time
 
 
@@ -60,11 +67,11 @@ class Stream:
     __slots__ = (
         "_aside",
         "_asked",
-        "_confirmed",
         "_done",
         "_possible_left",
         "_told",
         "at_hand",
+        "confirmed",
         "failures",
         "handled",
         "head",
@@ -106,10 +113,10 @@ class Stream:
         self._asked: int | None = None
         """Behind which sequence more was asked for; None where no answer is due."""
         self._aside: deque[Entry] = deque()
+        self.confirmed = 0
+        """How many events were handled in all as the publisher has it on disk; whoever it says so to notes it."""
         self._done = 0
-        self._confirmed = 0
-        self._told: deque[tuple[int, int]] = deque([(cursor, 0)])
-        """What the publisher was told and has not confirmed: up to where, and how many events that makes in all."""
+        self._told = Told(cursor, 0)
         self._possible_left = UNCONFIRMED
 
     # In
@@ -186,7 +193,7 @@ class Stream:
     @property
     def can_go_on(self) -> bool:
         """Whether an event may be handed out now."""
-        return bool(self.ready) and not self.at_hand and self._done - self._confirmed < UNCONFIRMED
+        return bool(self.ready) and not self.at_hand and self._done - self.confirmed < UNCONFIRMED
 
     @property
     def is_lacking(self) -> bool:
@@ -196,7 +203,7 @@ class Stream:
     def take(self, before: float = math.inf) -> Entry | None:
         """Hand the next event out, if it comes before a sequence; None where that may not be now."""
         ready = self.ready
-        if not ready or self.at_hand or self._done - self._confirmed >= UNCONFIRMED:  # can_go_on, written out
+        if not ready or self.at_hand or self._done - self.confirmed >= UNCONFIRMED:  # can_go_on, written out
             return None
         if ready[0][0] >= before:
             return None
@@ -216,7 +223,7 @@ class Stream:
 
         """
         ready = self.ready
-        count = min(most, len(ready), UNCONFIRMED - self._done + self._confirmed - already)
+        count = min(most, len(ready), UNCONFIRMED - self._done + self.confirmed - already)
         if count <= 0 or self.at_hand or self.is_possibly_delivered(ready[0]):
             return []
         if ready[count - 1][0] >= before:
@@ -276,33 +283,23 @@ class Stream:
     @property
     def is_to_tell(self) -> bool:
         """Whether more was handled than the publisher was told."""
-        return self.handled > self._told[-1][0]
+        return self.handled > self._told.sequence
 
     @property
     def untold(self) -> int:
         """How many events were handled since the publisher was told."""
-        return self._done - self._told[-1][1]
+        return self._done - self._told.events
 
-    def to_tell(self) -> int | None:
-        """Return up to where the publisher is to be told that all was handled; None where it was."""
+    def to_tell(self) -> Told | None:
+        """Return what the publisher is to be told, and note that it is; None where it was told all."""
         if not self.is_to_tell:
             return None
-        self._told.append((self.handled, self._done))
-        return self.handled
-
-    def was_confirmed(self, sequence: int) -> None:
-        """Record that the publisher has stored that everything up to here was handled."""
-        while len(self._told) > 1 and self._told[0][0] < sequence:
-            self._told.popleft()
-        told, done = self._told[0]
-        if told <= sequence:
-            self._confirmed = max(self._confirmed, done)
+        self._told = Told(self.handled, self._done)
+        return self._told
 
     def was_not_confirmed(self) -> None:
         """Record that the publisher did not answer: it is to be told again."""
-        first = self._told[0]
-        self._told.clear()
-        self._told.append(first)
+        self._told = Told(-1, self.confirmed)
 
     def _keep_aside(self, entries: Sequence[Any]) -> None:
         # They may well follow on what was asked for. If they are too many, they are asked for as well.
@@ -335,7 +332,7 @@ class LiveStream(Stream):
 
     def done(self, entry: Entry, count: int = 1) -> None:
         super().done(entry, count)
-        self._confirmed = self._done  # nobody is told, and nobody confirms
+        self.confirmed = self._done  # nobody is told, and nobody confirms
 
     def wanted(self) -> int | None:
         return None
@@ -344,5 +341,5 @@ class LiveStream(Stream):
     def untold(self) -> int:
         return 0
 
-    def to_tell(self) -> int | None:
+    def to_tell(self) -> Told | None:
         return None

@@ -7,7 +7,7 @@ from collections import Counter
 from functools import partial
 from typing import Any, Protocol
 
-from ..core.streams import UNCONFIRMED, Stream
+from ..core.streams import UNCONFIRMED, Stream, Told
 from ..wire.envelope import Ack, Acked, Error, Message
 from .publisher_requests import PublisherRequests
 
@@ -69,22 +69,22 @@ class AckCollector:
         streams, self._streams = self._streams, set()
         is_much = sum([stream.untold for stream in streams]) >= MUCH
         self._after = min(2 * self._after, LONGEST_ACK_AFTER) if is_much else ACK_AFTER
-        by_owner: dict[Acknowledges, list[tuple[Stream, int]]] = {}
+        by_owner: dict[Acknowledges, list[tuple[Stream, Told]]] = {}
         for stream in streams:
-            sequence = stream.to_tell()
-            if sequence is not None:
-                by_owner.setdefault(stream.owner, []).append((stream, sequence))
+            told = stream.to_tell()
+            if told is not None:
+                by_owner.setdefault(stream.owner, []).append((stream, told))
         for owner, handled in by_owner.items():
-            rows = [[*stream.key, sequence] for stream, sequence in handled]
+            rows = [[*stream.key, told.sequence] for stream, told in handled]
             answered = partial(self._answered, owner, handled)
             self._requests.ask(partial(owner.ack_message, rows), answered, is_urgent=True)
 
-    def _answered(self, owner: Acknowledges, handled: list[tuple[Stream, int]], answer: Message | None) -> None:
+    def _answered(self, owner: Acknowledges, handled: list[tuple[Stream, Told]], answer: Message | None) -> None:
         if isinstance(answer, Acked):
             self._counts["refused_acks"] += len(answer.refused)
-            for stream, sequence in handled:
+            for stream, told in handled:
                 if stream.key[2] not in answer.refused:
-                    stream.was_confirmed(sequence)
+                    stream.confirmed = max(stream.confirmed, told.events)
                     owner.give_turn(stream)
                 else:
                     stream.was_not_confirmed()  # if it is ours all the same, it is told again

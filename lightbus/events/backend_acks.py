@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from ..core.streams import Stream
+from ..core.streams import Stream, Told
 from ..exceptions import EventBackendError
 from ..ports.events import EventSubscription, EventTopic
 from .listener_queue import ListenerQueue
@@ -79,21 +79,21 @@ class BackendAcks:
         if self._subscription is None:
             return
         streams, self.to_send = {*self.to_send, *others}, set()
-        handled: dict[Stream, int] = {}
+        handled: dict[Stream, Told] = {}
         for stream in streams:
-            if (sequence := stream.to_tell()) is not None:
-                handled[stream] = sequence
+            if (told := stream.to_tell()) is not None:
+                handled[stream] = told
         if not handled:
             return
         try:
-            await self._subscription.ack({topic_of(stream): sequence for stream, sequence in handled.items()})
+            await self._subscription.ack({topic_of(stream): told.sequence for stream, told in handled.items()})
         except BaseException:
             self.to_send |= streams
             for stream in handled:
                 stream.was_not_confirmed()
             raise
-        for stream, sequence in handled.items():
-            stream.was_confirmed(sequence)
+        for stream, told in handled.items():
+            stream.confirmed = max(stream.confirmed, told.events)
             self._queue.go_on(stream)
 
 

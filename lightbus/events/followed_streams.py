@@ -269,5 +269,6 @@ class FollowedStreams:
 
 def _confirm_at_once(stream: Stream) -> None:
     """Take what a listener without a group has handled for acknowledged: nobody is told."""
-    stream.to_tell()
-    stream.was_confirmed(stream.handled)
+    told = stream.to_tell()
+    if told is not None:
+        stream.confirmed = told.events

@@ -91,8 +91,8 @@ class Consumer:
                 self.handled.append(entry.sequence)
                 stream.done(entry)
                 most -= 1
-            stream.to_tell()
-            stream.was_confirmed(stream.handled)
+            if (told := stream.to_tell()) is not None:
+                stream.confirmed = told.events
             self.order.note(stream)
 
 
@@ -229,8 +229,7 @@ def test_one_that_is_not_confirmed_is_waited_for() -> None:
     first.watermark.upto = 5000
     order.note(first)
     assert order.next() is None
-    first.to_tell()
-    first.was_confirmed(UNCONFIRMED)
+    first.confirmed = UNCONFIRMED
     assert order.next() == (first, 1000)
 
 

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from helpers import examples
 from lightbus.core import streams as module
-from lightbus.core.streams import HIGH, UNCONFIRMED, Entry, LiveStream, Stream
+from lightbus.core.streams import HIGH, UNCONFIRMED, Entry, LiveStream, Stream, Told
 
 
 def entries(first: int, last: int) -> list[list[Any]]:
@@ -81,7 +81,7 @@ def test_no_more_waits_than_is_bounded() -> None:
     while handle(stream):
         told = stream.to_tell()
         assert told is not None
-        stream.was_confirmed(told)
+        stream.confirmed = told.events
     assert stream.wanted() == HIGH
 
 
@@ -99,7 +99,7 @@ def test_what_was_trimmed_is_skipped_and_counted() -> None:
     stream.wanted()
     stream.page([[8, 3, b"r8"]], 9, trimmed=5)
     assert handle(stream) == [8]
-    assert (stream.handled, stream.trimmed, stream.to_tell()) == (9, 5, 9)
+    assert (stream.handled, stream.trimmed, stream.to_tell()) == (9, 5, Told(9, 1))
 
 
 def test_one_event_at_a_time() -> None:
@@ -117,10 +117,11 @@ def test_acknowledgements() -> None:
     stream = Stream("t", cursor=0)
     stream.live(entries(1, 2 * UNCONFIRMED))
     assert len(handle(stream)) == UNCONFIRMED
-    assert (stream.to_tell(), stream.to_tell()) == (UNCONFIRMED, None)
+    assert (stream.to_tell(), stream.to_tell()) == (Told(UNCONFIRMED, UNCONFIRMED), None)
     stream.was_not_confirmed()
-    assert stream.to_tell() == UNCONFIRMED
-    stream.was_confirmed(UNCONFIRMED)
+    told = stream.to_tell()
+    assert told == Told(UNCONFIRMED, UNCONFIRMED)
+    stream.confirmed = told.events
     assert len(handle(stream)) == UNCONFIRMED
 
 
@@ -132,8 +133,8 @@ def test_a_confirmation_makes_room_for_what_it_confirms() -> None:
     first = stream.to_tell()
     handle(stream, 50)
     second = stream.to_tell()
-    assert (first, second) == (100, 150)
-    stream.was_confirmed(100)
+    assert (first, second) == (Told(100, 100), Told(150, 150))
+    stream.confirmed = 100
     assert len(handle(stream)) == UNCONFIRMED - 50
 
 
@@ -145,7 +146,7 @@ def test_what_was_dropped_is_not_acknowledged() -> None:
     entry = stream.take()
     stream.drop()
     stream.done(entry)
-    assert (stream.handled, stream.to_tell()) == (3, 3)
+    assert (stream.handled, stream.to_tell()) == (3, Told(3, 3))
 
 
 def test_what_was_put_back_is_asked_for_again() -> None:
@@ -197,7 +198,7 @@ def test_doubts_end() -> None:
         stream.done(entry)
         told = stream.to_tell()
         assert told is not None
-        stream.was_confirmed(told)
+        stream.confirmed = told.events
     assert possible == UNCONFIRMED
     assert not Stream("t", cursor=5, possibly_delivered=7).is_possibly_delivered(Entry(8, 7, b""))
 
@@ -256,8 +257,8 @@ def test_everything_is_handed_out_in_order_whatever_happens(seed: int, count: in
             handled += handle(stream, chance.randint(1, 20))
         elif what == "tell" and (told := stream.to_tell()) is not None:
             if chance.random() < 0.8 or calm:
-                stored = told
-                stream.was_confirmed(told)
+                stored = told.sequence
+                stream.confirmed = max(stream.confirmed, told.events)
             else:
                 stream.was_not_confirmed()
         elif what == "crash" and chance.random() < 0.05 and not calm:
@@ -382,8 +383,8 @@ class Following(RuleBasedStateMachine):
         if told is None:
             return
         if is_stored:
-            self.stored = told
-            self.stream.was_confirmed(told)
+            self.stored = told.sequence
+            self.stream.confirmed = max(self.stream.confirmed, told.events)
         else:
             self.stream.was_not_confirmed()
 

@@ -86,6 +86,7 @@ def test_streams_are_acknowledged_together() -> None:
         assert sorted(message.positions) == [[JOURNAL, "seen", 1, 2], [JOURNAL, "seen", 2, 1]]
         play.answer(Acked([]))
         assert sorted(play.owner.going_on) == [(1, 2), (2, 1)]
+        assert (one.confirmed, two.confirmed) == (2, 1)
 
     run(test)
 
@@ -114,6 +115,7 @@ def test_refused_partitions_are_told_again() -> None:
         play.answer(Acked([2]))
         assert (play.owner.going_on, play.counts) == ([(1, 1)], {"refused_acks": 1})
         assert (one.is_to_tell, two.is_to_tell) == (False, True)
+        assert (one.confirmed, two.confirmed) == (1, 0)
 
     run(test)
 

@@ -95,8 +95,8 @@ class Confirms(Source):
     def confirm(self) -> None:
         told, self._told = self._told, []
         for stream in told:
-            if (sequence := stream.to_tell()) is not None:
-                stream.was_confirmed(sequence)
+            if (told := stream.to_tell()) is not None:
+                stream.confirmed = told.events
                 self._queue.go_on(stream)
 
 
