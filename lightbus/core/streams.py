@@ -318,17 +318,30 @@ class LiveStream(Stream):
     def __init__(self, key: Any, owner: Any = None) -> None:
         super().__init__(key, owner, cursor=0)
         self.missed = 0
-        """How often something was missing in front of what arrived."""
+        """How many did not arrive, as what came behind them shows: each publisher counts them by topic."""
 
     def live(self, entries: Sequence[Any]) -> int:
         """Record what was published; return how many were taken: all, and the caller sees to it that there is room."""
         for sequence, previous, record in entries:
-            if self.position and previous > self.position:
-                self.missed += 1
+            self._pass_on(sequence, previous)
             self.ready.append(Entry(sequence, previous, record))
             self.size += len(record)
-            self.position = sequence
         return len(entries)
+
+    def refused(self, entries: Sequence[Any]) -> None:
+        """Record what was published, and finds no room: it is no part of what did not arrive."""
+        for sequence, previous, _ in entries:
+            self._pass_on(sequence, previous)
+
+    def _pass_on(self, sequence: int, previous: int) -> None:
+        if self.position and previous > self.position:
+            self.missed += previous - self.position
+        self.position = max(self.position, sequence)
+
+    def heard_of(self, head: int) -> None:
+        if self.position and head > self.position:
+            self.missed += head - self.position
+        self.head = self.position = max(self.position, head)
 
     def done(self, entry: Entry, count: int = 1) -> None:
         super().done(entry, count)

@@ -223,5 +223,5 @@ def _losses(parts: Parts) -> list[str]:
         if each.queue.counts["dropped"]
     ]
     if gaps := parts.consumer.counts["gaps"]:
-        losses.append(f"Events were lost on the way here {gaps} times: it reads too slowly.")
+        losses.append(f"Events of best effort were lost on the way here {gaps} times: it reads too slowly.")
     return losses

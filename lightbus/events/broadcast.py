@@ -64,6 +64,8 @@ class Broadcast:
         self._names: dict[bytes, tuple[str, str]] = {}
         self._heads: dict[bytes, tuple[int, float, float]] = {}
         """Per topic its newest sequence, when to say so next, and the pause before that."""
+        self._live_heads: dict[bytes, tuple[int, float, float]] = {}
+        """The same of those of best effort: nobody can ask for what was missed, but who did can count it."""
         self._journal = ""
         """Whose newest sequences these are, and up to where all was published."""
         self._complete: dict[bytes, int] = {}
@@ -76,11 +78,12 @@ class Broadcast:
 
     def tick(self, now: float) -> None:
         """Have topics that fell idle say which event is their newest: the last one may have been missed."""
-        for topic, (sequence, at, pause) in list(self._heads.items()):
-            if now >= at:
-                self._send(envelope.encode_published(topic, Head(self._journal, sequence)))
-                pause = min(2 * pause, LAST_HEAD)
-                self._heads[topic] = sequence, now + pause, pause
+        for journal, heads in ((self._journal, self._heads), ("", self._live_heads)):
+            for topic, (sequence, at, pause) in list(heads.items()):
+                if now >= at:
+                    self._send(envelope.encode_published(topic, Head(journal, sequence)))
+                    pause = min(2 * pause, LAST_HEAD)
+                    heads[topic] = sequence, now + pause, pause
 
     def send_all(self, batch: dict[bytes, list[list[Any]]], journal: str) -> None:
         """Publish events by topic; of a journal, or of none where they are of best effort."""
@@ -104,8 +107,9 @@ class Broadcast:
         for topic, entries in batch.items():
             name = self._names.get(topic) or self._name_of(topic)
             self.note_published(*name, len(entries), sum([len(entry[2]) for entry in entries]))
-            if journal and (topic in self._heads or len(self._heads) < MAX_HEADS):
-                self._heads[topic] = entries[-1][0], at, FIRST_HEAD
+            heads = self._heads if journal else self._live_heads
+            if topic in heads or len(heads) < MAX_HEADS:
+                heads[topic] = entries[-1][0], at, FIRST_HEAD
 
     def _name_of(self, topic: bytes) -> tuple[str, str]:
         """Return the API and the event of a topic, and remember them: they are those that this process has."""

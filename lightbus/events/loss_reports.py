@@ -52,11 +52,11 @@ class LossReports:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def missed(self, api: str, event: str, publisher: object) -> None:
-        """Report that events of best effort were lost on the way."""
+    def missed(self, api: str, event: str, publisher: object, count: int) -> None:
+        """Report that so many events of best effort were lost on the way."""
         self._counts["gaps"] += 1
-        text = "Events of %s.%s from %s were lost on the way: this process reads too slowly"
-        self._failures.say((api, event), logging.WARNING, text, api, event, publisher)
+        text = "%d events of %s.%s from %s were lost on the way: this process reads too slowly"
+        self._failures.say((api, event), logging.WARNING, text, count, api, event, publisher, changes=False)
 
     async def _run_hook(self, details: dict[str, Any]) -> None:
         context = self._context

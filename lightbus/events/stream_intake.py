@@ -88,21 +88,29 @@ class StreamIntake:
     def _on_live(self, stream: LiveStream, records: Sequence[Any]) -> None:
         """Put events of best effort into their stream, as many as there is room for."""
         room = max(0, MAX_QUEUED - self._queue.backlog)
-        if len(records) > room:
-            self._queue.drop(len(records) - room)
-            records = records[:room]
         size, missed = stream.size, stream.missed
-        count = stream.live(records)
-        if stream.missed > missed:
-            self._losses.missed(self._assignment.api, stream.key[1], self._requests.peer.announcement)
+        count = stream.live(records[:room])
+        if len(records) > room:
+            stream.refused(records[room:])
+            self._queue.drop(len(records) - room)
+        self._count_missed(stream, missed)
         if count:
             self._queue.ready(stream, count, stream.size - size)
+
+    def _count_missed(self, stream: LiveStream, before: int) -> None:
+        """Report what is missing of a topic, if that is more than it was before."""
+        if count := stream.missed - before:
+            self._queue.counts["dropped"] += count
+            self._losses.missed(self._assignment.api, stream.key[1], self._requests.peer.announcement, count)
 
     def on_head(self, event: str, partition: int, message: Head) -> None:
         """Ask for what is missing, given which event of a topic is the newest."""
         if partition not in self._assignment.partitions:
             return
         journal, sequence = message.journal, message.sequence
+        if not journal:
+            self._on_live_head(event, partition, sequence)
+            return
         if self._sorting is not None:
             bounds = (message.follows, message.complete) if message.complete else (sequence, sequence)
             self._order(self._sorting, journal, event, *bounds)
@@ -111,6 +119,14 @@ class StreamIntake:
         if stream is not None:
             stream.heard_of(sequence)
             self._followed.fetch_more(stream)
+
+    def _on_live_head(self, event: str, partition: int, sequence: int) -> None:
+        """Count what did not arrive of best effort, where nothing came behind it that would have shown it."""
+        stream = self._followed.streams.get(("", event, partition))
+        if isinstance(stream, LiveStream):  # else none of it was ours yet
+            missed = stream.missed
+            stream.heard_of(sequence)
+            self._count_missed(stream, missed)
 
     def on_streams(self, message: Streams) -> None:
         """Follow topics from where they stand for us, and ask for what is missing."""

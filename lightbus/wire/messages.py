@@ -419,7 +419,8 @@ class Marker(NamedTuple):
 class Head(NamedTuple):
     """Publisher to subscribers, now and then: the newest event of a topic, for whoever missed it."""
 
-    journal: JournalId
+    journal: AnyJournal
+    """Empty: of best effort."""
     sequence: Whole
     follows: Whole = 0
     complete: Whole = 0

@@ -206,10 +206,25 @@ def test_doubts_end() -> None:
 def test_best_effort_counts_what_is_missing() -> None:
     """Everything that comes is handed out; a gap is counted, but for what was before we came."""
     stream = LiveStream("t")
-    stream.live([[5, 4, b""], [6, 5, b""], [9, 7, b""]])
-    assert stream.missed == 1
+    stream.heard_of(4)
+    stream.live([[5, 4, b""], [6, 5, b""], [9, 8, b""]])
+    assert stream.missed == 2
     assert (stream.wanted(), stream.to_tell()) == (None, None)
     assert [entry.sequence for entry in stream.ready] == [5, 6, 9]
+    for _ in range(2):
+        stream.heard_of(12)
+    assert stream.missed == 5
+    stream.live([[14, 13, b""]])
+    assert (stream.missed, stream.wanted(), stream.is_lacking) == (6, None, False)
+
+
+def test_best_effort_counts_nothing_of_what_was_before() -> None:
+    """Where nothing has come yet, the newest that was published is no loss."""
+    stream = LiveStream("t")
+    stream.heard_of(12)
+    assert stream.missed == 0
+    stream.live([[13, 12, b""]])
+    assert stream.missed == 0
 
 
 @given(st.integers(0, 2**32), st.integers(1, 300))

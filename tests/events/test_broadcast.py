@@ -52,6 +52,21 @@ def test_an_idle_topic_tells_its_newest() -> None:
     run(test)
 
 
+def test_an_idle_topic_of_best_effort_does_so_too() -> None:
+    """Who missed the last ones can count them, though nobody can be asked for them."""
+
+    async def test(out: Out) -> None:
+        for _ in range(3):
+            out.publisher.batcher.append_live(("auth", "loose"), b"", "k")
+        out.publisher.flush()
+        topic = out.frames[0][0]
+        for later in (0, 1, 1.1):
+            out.publisher.tick(time.monotonic() + later)
+        assert [each for each in out.frames if isinstance(each[1], Head)] == [(topic, Head("", 3))]
+
+    run(test)
+
+
 def test_a_message_has_only_so_many_events() -> None:
     """More than MAX_RECORDS events of a topic are several messages, in order."""
 

@@ -45,7 +45,7 @@ def test_events_missed_on_the_way_are_said_once(caplog: pytest.LogCaptureFixture
     counts: Counter[str] = Counter()
     reports = LossReports(Context(), counts)
     for event in ("loose", "loose", "other"):
-        reports.missed("auth", event, "the publisher")
+        reports.missed("auth", event, "the publisher", 3)
     assert counts == {"gaps": 3}
-    assert caplog.text.count("Events of auth.loose from the publisher were lost") == 1
-    assert caplog.text.count("Events of auth.other from the publisher were lost") == 1
+    assert caplog.text.count("3 events of auth.loose from the publisher were lost") == 1
+    assert caplog.text.count("3 events of auth.other from the publisher were lost") == 1

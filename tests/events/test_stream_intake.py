@@ -150,10 +150,15 @@ def test_best_effort_is_bounded_and_its_gaps_are_said(
     async def test(play: Play) -> None:
         play.publish((1, 0), journal="")
         play.publish((3, 2), (4, 3), journal="")
-        assert (play.waiting(("", "seen", 1)), play.queue.counts["dropped"]) == ([1, 3], 1)
-        play.publish((5, 4), journal="")
-        assert (play.queue.backlog, play.queue.counts["dropped"], play.side.heard()) == (2, 2, [])
+        assert (play.waiting(("", "seen", 1)), play.queue.counts["dropped"]) == ([1, 3], 2)
         assert play.context.counts["gaps"] == 1
+        play.publish((6, 5), journal="")
+        assert (play.queue.backlog, play.queue.counts["dropped"], play.side.heard()) == (2, 4, [])
+        for _ in range(2):
+            play.intake.on_head("seen", 1, Head("", 9, 0, 0))
+        assert (play.queue.counts["dropped"], play.side.heard()) == (7, [])
+        play.intake.on_head("seen", 2, Head("", 9, 0, 0))
+        assert play.queue.counts["dropped"] == 7
 
     run(test)
     assert "were lost on the way" in caplog.text
