@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import takewhile
 from typing import Any
@@ -27,6 +28,7 @@ from ...ports.events import EventTopic, OutgoingEvent, StoredEvent
 from .connection import NatsConnection
 from .group_records import GroupRecordsBucket
 from .places import Places
+from .stream_counts import StreamCounts
 from .stream_publisher import PUBLISHED_AT, StreamPublisher
 
 __all__ = ["ALL", "MANY", "PAST", "ApiStream", "published_at"]
@@ -66,6 +68,7 @@ class ApiStream:
         self.places = Places(bus, api)
         self.api = api
         self.records = GroupRecordsBucket(connection, self.places.bucket)
+        self.counts = StreamCounts(self)
         self._connection = connection
         self._publisher = StreamPublisher(connection, self.places, api)
         self._opening = asyncio.Lock()
@@ -131,7 +134,9 @@ class ApiStream:
 
     async def _on_news(self, message: Msg) -> None:
         sequence = message.metadata.sequence.stream
-        if (found := self.places.topic_of(message.subject)) is None:
+        found = self.places.topic_of(message.subject)
+        self.counts.events.take_next(found, sequence)
+        if found is None:
             self._newest = max(self._newest, sequence)
             self._note_foreign(message.subject)
             return
@@ -149,16 +154,20 @@ class ApiStream:
             await asyncio.sleep(LOOK_EVERY)
             try:
                 head = await self.head()
+                if head > self._newest:
+                    self._tell(None, head)
+                await self.counts.catch_up(head)
+                await self.counts.share()
             except EventBackendError:
                 continue  # it is said where somebody wants something
-            if head > self._newest:
-                self._tell(None, head)
 
     async def close(self) -> None:
         """Leave nothing running."""
-        self.records.close()
         if self._looking is not None:
             self._looking.cancel()
+            with suppress(EventBackendError):
+                await self.counts.share(at_once=True)
+        self.records.close()
 
     # What is there
 
@@ -215,7 +224,7 @@ class ApiStream:
                 raise self._connection.unreachable(f"another server leads the stream of {self.api} now")
             return [], head
         events = [first]
-        if self._heads.get(topic, 0) > first[0].sequence and limit > 1:
+        if max(self._heads.get(topic, 0), self.counts.events.head(topic)) > first[0].sequence and limit > 1:
             more, _ = await self.read(subject, first[0].sequence + 1, limit - 1)
             events += more
         return events, events[-1][0].sequence

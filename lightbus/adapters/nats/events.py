@@ -24,6 +24,7 @@ from ...wire.field_types import PARTITIONS
 from . import stream_lookup
 from .api_stream import ALL, PAST, ApiStream
 from .connection import NatsConnection
+from .group_standing import standing
 from .moving import NatsMove
 from .places import Places, digest
 from .settings import NatsSettings
@@ -105,9 +106,10 @@ class NatsEventBackend:
         if known is not None:
             if known.value["events"] != info["events"]:
                 await stream.records.replace(key, {**known.value, **info})
-            return Beginning(int(known.value["start"]), int(known.value.get("past", 0)))
+            return Beginning(int(known.value["start"]), int(known.value.get("past", 0)), known.value.get("numbers"))
         past = await stream.head()
-        begins = Beginning(await self._since(stream, request.since), past)
+        start = await self._since(stream, request.since)
+        begins = Beginning(start, past, await stream.counts.numbers_through(start, (ALL, digest(request.group))))
         if request.group and not await stream.records.replace(
             key, {**info, **begins._asdict(), "created_at": time.time()}
         ):
@@ -158,14 +160,16 @@ class NatsEventBackend:
                 held = stream.records.records.get(f"part.{group}.{partition}")
                 if held is not None and held.value.get("owner"):
                     members.setdefault(held.value["owner"], []).append(partition)
+            stands = await standing(stream, group, info)
             found.append(
                 GroupSummary(
                     api=api,
                     name=info["name"],
                     events=tuple(info["events"]),
                     members=members,
-                    lag=await self.lag(api, info["name"]) or 0,
+                    lag=stands.lag,
                     dead=sum(key.startswith(f"dead.{group}.") for key in stream.records.records),
+                    lost=stands.lost,
                 )
             )
         return found
@@ -186,18 +190,7 @@ class NatsEventBackend:
         await stream.opened()
         name = digest(group)
         info = stream.records.records.get(f"info.{name}")
-        if info is None:
-            return None
-        count = 0
-        for topic in await stream.topics():
-            if {topic.event, "*"} & set(info.value["events"]):
-                first = _cursor(stream, name, topic, info.value["start"]) + 1
-                for only in (ALL, name):
-                    count += await stream.count(stream.places.subject(topic, only), first)
-                if (past := int(info.value.get("past", 0))) >= first:
-                    moved = stream.places.subject(topic, PAST)
-                    count += await stream.count(moved, first) - await stream.count(moved, past + 1)
-        return count
+        return None if info is None else (await standing(stream, name, info.value)).lag
 
     async def history(
         self, api: str, event: str, *, start: float | None, stop: float | None, limit: int

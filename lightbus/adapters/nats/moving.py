@@ -86,7 +86,8 @@ class NatsMove:
             start = await self._stream.head()
             if await self._stream.count(f"{self._stream.places.prefix}.*.*.{ALL}", 1):
                 start = await stream_lookup.before(self._stream, datetime.fromtimestamp(group.created_at, UTC))
-            info = {"name": group.name, "events": [*group.events], "start": start, "past": 0}
+            numbers = await self._stream.counts.numbers_through(start, (ALL, digest(group.name)))
+            info = {"name": group.name, "events": [*group.events], "start": start, "past": 0, "numbers": numbers}
             await self._records.replace(key, {**info, "created_at": group.created_at})
 
     async def add_deliveries(self, group: str, deliveries: Mapping[tuple[EventTopic, int], int]) -> None:

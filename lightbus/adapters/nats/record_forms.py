@@ -22,6 +22,7 @@ class _Info(TypedDict):
     start: NonNegativeInt
     past: NotRequired[NonNegativeInt]
     created_at: NotRequired[float]
+    numbers: NotRequired[dict[str, NonNegativeInt | None] | None]
 
 
 @with_config(ConfigDict(strict=True))
@@ -30,6 +31,8 @@ class _Partition(TypedDict):
     cursors: NotRequired[dict[str, NonNegativeInt]]
     starts: NotRequired[dict[_Start, NonNegativeInt]]
     begun_through: NotRequired[NonNegativeInt]
+    numbers: NotRequired[dict[str, NonNegativeInt | None]]
+    lost: NotRequired[dict[str, NonNegativeInt]]
 
 
 @with_config(ConfigDict(strict=True))
@@ -45,12 +48,19 @@ class _Move(TypedDict):
     behind: NonNegativeInt
 
 
+@with_config(ConfigDict(strict=True))
+class _Counts(TypedDict):
+    through: NonNegativeInt
+    subjects: dict[str, Annotated[list[NonNegativeInt], Field(min_length=2, max_length=2)]]
+
+
 _FORMS: tuple[tuple[re.Pattern[str], TypeAdapter[Any]], ...] = (
     (re.compile(r"info\.[^.]+"), TypeAdapter(_Info)),
     (re.compile(r"part\.[^.]+\.[0-9]{1,5}"), TypeAdapter(_Partition)),
     (re.compile(r"member\.[^.]+\.[^.]+"), TypeAdapter(dict[str, Any])),
     (re.compile(r"dead\.[^.]+\.[0-9]{1,19}"), TypeAdapter(_DeadLetter)),
     (re.compile(r"move\..+"), TypeAdapter(_Move)),
+    (re.compile(r"count\.all"), TypeAdapter(_Counts)),
 )
 """Keys -> what stands under them; fields beside these are left alone."""
 

@@ -9,14 +9,12 @@ from nats.js.api import DeliverPolicy
 
 from ...ports.events import StoredEvent
 from .api_stream import ALL, MANY, PAST, ApiStream, published_at
+from .stream_counts import MANY_HEADERS
 
 __all__ = ["FROM", "before", "ids_behind", "newest", "page", "place_of"]
 
 FROM = " from "
 """What is between the id of an event that was moved here and where it was."""
-
-MANY_HEADERS = 5000
-"""Messages that are read at a time without what is in them."""
 
 
 async def before(stream: ApiStream, moment: datetime) -> int:

@@ -17,6 +17,7 @@ from ...exceptions import EventBackendError
 from ...ports.events import EventInbox, EventPage, EventTopic, KeptEvent, SubscriptionRequest, TopicState
 from ...wire.field_types import PARTITIONS
 from .api_stream import ALL, PAST, ApiStream
+from .group_losses import GroupLosses, Mark, first_mark
 from .places import digest
 
 __all__ = ["Beginning", "NatsSubscription", "filled"]
@@ -32,11 +33,13 @@ class Beginning(NamedTuple):
     Attributes:
         start: everything up to this sequence is not for it.
         past: of what was moved into the stream, what is up to this sequence is for it.
+        numbers: by `<event>.<partition>` how many events there had been for it; None where they were not counted.
 
     """
 
     start: int
     past: int = 0
+    numbers: Mapping[str, int | None] | None = None
 
 
 class NatsSubscription:
@@ -64,9 +67,11 @@ class NatsSubscription:
         self._stream = stream
         self._records = stream.records
         self._inbox = inbox
-        self._start, self._past = begins
+        self._start, self._past, self._numbers = begins
         self._member_timeout = member_timeout
         self._group = digest(request.group)
+        self._ours = (ALL, self._group) if request.group else (ALL,)
+        self._losses = GroupLosses(stream.counts, self._ours)
         self._held: set[int] = set()
         self._leaving: set[int] = set()
         self._to_follow: set[int] = set()
@@ -115,9 +120,6 @@ class NatsSubscription:
     @property
     def _member_key(self) -> str:
         return f"member.{self._group}.{self.request.member}"
-
-    def _partition_key(self, partition: int) -> str:
-        return f"part.{self._group}.{partition}"
 
     def _on_record(self, key: str) -> None:
         """Look anew at who has what, unless it only says how far somebody has come."""
@@ -170,6 +172,7 @@ class NatsSubscription:
             if partition in self._held:
                 if self._state(partition).get("owner") != me:
                     self._held.discard(partition)  # it was taken over, since nothing was heard of us
+                    self._losses.forget(partition)
                     revoked.add(partition)
                 elif owner not in (me, None) and partition not in self._leaving:
                     self._leaving.add(partition)
@@ -199,7 +202,7 @@ class NatsSubscription:
                 state["begun_through"] = max(head, state["begun_through"])
             return {**state, "owner": me}
 
-        return await self._records.update(self._partition_key(partition), change) is not None
+        return await self._records.update(_partition_key(self._group, partition), change) is not None
 
     async def _give_up(self, partition: int, *, is_done: bool) -> None:
         head = 0 if is_done else await self._stream.head()
@@ -211,10 +214,14 @@ class NatsSubscription:
         await self._change(partition, change)
         self._held.discard(partition)
         self._leaving.discard(partition)
+        self._losses.forget(partition)
 
     def _state(self, partition: int) -> dict[str, Any]:
-        held = self._records.records.get(self._partition_key(partition))
+        held = self._records.records.get(_partition_key(self._group, partition))
         return filled(None if held is None else held.value)
+
+    def _mark(self, topic: EventTopic) -> Mark:
+        return first_mark(self._state(topic.partition), topic, self._start, self._numbers)
 
     # What is told
 
@@ -236,7 +243,10 @@ class NatsSubscription:
         while self._to_follow:
             partitions = self._to_follow.copy()
             head = await self._stream.head()
-            topics = [topic for topic in await self._stream.topics() if topic.partition in partitions]
+            kept, counted = await self._stream.topics(), self._stream.counts.events
+            # Of others nothing is kept any more. Who asks for what they have had learns that it is gone.
+            topics = [topic for topic in {*kept, *counted.topics} if topic.partition in partitions]
+            topics = [each for each in topics if each in kept or counted.head(each) > self._mark(each).sequence]
             self._to_follow -= partitions
             if self._to_follow:  # more has become ours meanwhile: all is told together
                 self._to_follow |= partitions
@@ -252,7 +262,7 @@ class NatsSubscription:
     def _topic_state(self, topic: EventTopic, head: int) -> TopicState:
         state = self._state(topic.partition)
         begun = [int(key.partition(":")[2]) for key in state["starts"] if key.startswith(f"{topic.event}:")]
-        cursor = int(state["cursors"].get(topic.event, self._start))
+        cursor = self._mark(topic).sequence
         return TopicState(topic, cursor, max(head, cursor), max([state["begun_through"], *begun]))
 
     # What is asked
@@ -262,26 +272,33 @@ class NatsSubscription:
         if topic.partition not in self._held:
             return EventPage((), after)
         events, through = await self._stream.read_topic(topic, after, limit)
-        ours = {ALL, self._group} if self.request.group else {ALL}
         kept = [
             KeptEvent(each.sequence, each.record)
             for each, only in events
-            if only in ours or (only == PAST and each.sequence <= self._past)
+            if only in self._ours or (only == PAST and each.sequence <= self._past)
         ]
-        return EventPage(kept, max(after, through))
+        through, cursor = max(after, through), self._mark(topic)
+        counted = [each.sequence for each, only in events if only in self._ours]
+        return EventPage(kept, through, await self._losses.read(topic, cursor, after, counted, through))
 
     async def ack(self, handled: Mapping[EventTopic, int]) -> None:
         """Record how far topics are handled."""
-        by_partition: dict[int, dict[str, int]] = {}
+        by_partition: dict[int, dict[str, Mark]] = {}
         for topic, sequence in handled.items():
-            by_partition.setdefault(topic.partition, {})[topic.event] = sequence
+            mark = self._losses.acknowledge(topic, sequence) or Mark(sequence, None, 0)
+            by_partition.setdefault(topic.partition, {})[topic.event] = mark._replace(sequence=sequence)
         if self.request.group:
             await asyncio.gather(*(self._ack(*each) for each in by_partition.items()))
 
-    async def _ack(self, partition: int, handled: dict[str, int]) -> None:
+    async def _ack(self, partition: int, marks: Mapping[str, Mark]) -> None:
+        handled = {event: mark.sequence for event, mark in marks.items()}
+
         def change(state: dict[str, Any]) -> None:
-            cursors = state["cursors"]
-            state["cursors"] = {**cursors, **{name: max(n, cursors.get(name, 0)) for name, n in handled.items()}}
+            for event, mark in marks.items():
+                if mark.sequence > state["cursors"].get(event, 0):
+                    state["cursors"] = {**state["cursors"], event: mark.sequence}
+                    state["numbers"] = {**state["numbers"], event: mark.number}
+                    state["lost"] = {**state["lost"], event: max(mark.lost, state["lost"].get(event, 0))}
             state["starts"] = {key: n for key, n in state["starts"].items() if not _is_through(key, handled)}
 
         await self._change(partition, change)
@@ -323,15 +340,21 @@ class NatsSubscription:
             return state
 
         async with self._locks[partition]:
-            state: dict[str, Any] | None = await self._records.update(self._partition_key(partition), change_ours)
+            state: dict[str, Any] | None = await self._records.update(
+                _partition_key(self._group, partition), change_ours
+            )
         if state is None:
             self._wake.set()
         return state
 
 
+def _partition_key(group: str, partition: int) -> str:
+    return f"part.{group}.{partition}"
+
+
 def filled(value: dict[str, Any] | None) -> dict[str, Any]:
     """Return what is on record of a partition, which may not be recorded yet, to be changed."""
-    return {"cursors": {}, "starts": {}, "begun_through": 0, **(value or {})}
+    return {"cursors": {}, "numbers": {}, "lost": {}, "starts": {}, "begun_through": 0, **(value or {})}
 
 
 def _is_through(key: str, handled: Mapping[str, int]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import shutil
 import subprocess
@@ -15,7 +16,9 @@ import pytest
 from helpers import Door, wait_until
 from helpers.nats_servers import NatsServer
 from lightbus import Api, BusPath, Event, EventBackendError, EventMessage, LightbusTimeout, Parameter
+from lightbus.adapters.nats import api_stream
 from lightbus.adapters.nats.places import Places, digest
+from lightbus.adapters.nats.stream_counts import KEY
 from lightbus.adapters.nats.stream_publisher import PUBLISHED_AT
 from lightbus.adapters.sqlite.outbox import Outbox
 from lightbus.engine import forwarding
@@ -70,13 +73,22 @@ class Shop:
             else:
                 door.fire(self.bus.shop.sold, number=number, **options)
 
+    def ask(self, api: str, procedure: str) -> Any:
+        """Return what the worker answers."""
+        client = self.bus.client
+        peer = {"peer": client.engine.identity.instance}
+        return client.call_rpc_blocking(api, procedure, {}, peer)
+
     @property
     def health(self) -> dict[str, Any]:
         """What the worker says of itself."""
-        client = self.bus.client
-        peer = {"peer": client.engine.identity.instance}
-        found: dict[str, Any] = client.call_rpc_blocking("internal.peer", "health", {}, peer)
+        found: dict[str, Any] = self.ask("internal.peer", "health")
         return found
+
+    def group(self, name: str) -> dict[str, Any]:
+        """Return how a group stands."""
+        [group] = [each for each in self.ask("internal.events", "groups") if each["name"] == name]
+        return {key: group[key] for key in ("lag", "dead", "lost")}
 
     @property
     def outbox(self) -> Outbox:
@@ -307,3 +319,89 @@ def _make_certificate(certificate: Path, key: Path) -> None:
          "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
         check=True, capture_output=True,
     )  # fmt: skip
+
+
+def test_events_that_are_deleted_unhandled(
+    server: NatsServer, door: Door, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group that was away is shown to have lost them, is told so when it is back, and that stays on record."""
+    monkeypatch.setattr(api_stream, "LOOK_EVERY", 0.1)
+    caplog.set_level(logging.ERROR)
+    server.start()
+    with MemoryBus() as hub:
+        shop = Shop(hub, server, max_events=10)
+        hub.start(shop.bus)
+        mail, received, told = _start_mail(shop)
+        shop.fire(0, 1, door=door)
+        wait_until(lambda: received == [0, 1])
+        mail.client.close()
+        for number in range(2, 32):
+            shop.fire(number, door=door)
+            wait_until(lambda number=number: shop.received[-1:] == [number])
+        assert shop.group("mail-desk") == {"lag": 10, "dead": 0, "lost": 20}
+        assert shop.group("shop-desk") == {"lag": 0, "dead": 0, "lost": 0}
+        wait_until(lambda: asyncio.run(_counted(server, shop)) == 32)
+        mail, received, told = _start_mail(shop)
+        wait_until(lambda: received == [*range(22, 32)])
+        wait_until(lambda: sum(each["count"] for each in told) == 20)
+        assert {(each["api_name"], each["event_name"], each["group"]) for each in told} == {
+            ("shop", "sold", "mail-desk")
+        }
+        wait_until(lambda: shop.group("mail-desk") == {"lag": 0, "dead": 0, "lost": 20})
+        said = [each for each in caplog.messages if "of shop.sold were deleted by the retention of the event" in each]
+        assert sum(int(each.partition(" ")[0]) for each in said) == 20
+        mail.client.close()
+        _, received, told = _start_mail(shop)
+        shop.fire(32, door=door)
+        wait_until(lambda: received == [32])
+        wait_until(lambda: shop.group("mail-desk") == {"lag": 0, "dead": 0, "lost": 20})
+        assert told == []
+        [journal] = [each for each in shop.ask("internal.events", "journals") if "backend" in each["path"]]
+        assert journal["lost"] == [{"group": "mail-desk", "api": "shop", "event": "*", "count": 20, "at": None}]
+
+
+def test_events_that_are_too_old(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `max_age` deletes counts, also where nothing is left of an event."""
+    monkeypatch.setattr(api_stream, "LOOK_EVERY", 0.1)
+    server.start()
+    with MemoryBus() as hub:
+        shop = Shop(hub, server, max_age=1)
+        hub.start(shop.bus)
+        mail, _, _ = _start_mail(shop)
+        mail.client.close()
+        shop.fire(1, 2, 3)
+        wait_until(lambda: shop.group("mail-desk") == {"lag": 0, "dead": 0, "lost": 3})
+        wait_until(lambda: asyncio.run(_counted(server, shop)) == 3)
+        _, received, told = _start_mail(shop)
+        wait_until(lambda: sum(each["count"] for each in told) == 3)
+        shop.fire(4)
+        wait_until(lambda: received == [4])
+
+
+async def _counted(server: NatsServer, shop: Shop) -> int:
+    """Return through where the events of a shop are counted on record: who comes later knows of what is gone since."""
+    import nats
+
+    client = await nats.connect(server.url)
+    try:
+        bucket = await client.jetstream().key_value(Places(shop.bus.client.engine.identity.bus, "shop").bucket)
+        return int(json.loads((await bucket.get(KEY)).value or b"")["through"])
+    except nats.js.errors.KeyNotFoundError:
+        return 0
+    finally:
+        await client.close()
+
+
+def _start_mail(shop: Shop) -> tuple[BusPath, list[int], list[dict[str, Any]]]:
+    """Start a process that listens; return what it is given, and is told to have lost."""
+    bus = shop.create("mail")
+    received: list[int] = []
+    told: list[dict[str, Any]] = []
+
+    def lost(client: Any, **details: Any) -> None:
+        told.append(details)
+
+    bus.client.on_events_lost(lost)
+    bus.shop.sold.listen(lambda message: received.append(message.kwargs["number"]), listener_name="desk")
+    shop.hub.start(bus)
+    return bus, received, told

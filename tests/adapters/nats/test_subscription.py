@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from lightbus.adapters.nats import subscription as module
-from lightbus.adapters.nats.api_stream import ApiStream
-from lightbus.adapters.nats.places import digest
+from lightbus.adapters.nats.api_stream import ALL, ApiStream
+from lightbus.adapters.nats.event_counts import EventCounts
+from lightbus.adapters.nats.places import Places, digest
 from lightbus.adapters.nats.subscription import Beginning, NatsSubscription
 from lightbus.exceptions import EventBackendError
 from lightbus.ports.events import EventTopic, SubscriptionRequest, TopicState
@@ -34,6 +36,7 @@ class Stream:
 
     def __init__(self) -> None:
         self.records = Records()
+        self.counts = SimpleNamespace(events=EventCounts(Places("home", "shop")))
         self.events: list[EventTopic] = []
         self.fails = 0
         self.while_asked: Callable[[], None] = lambda: None
@@ -131,6 +134,20 @@ def test_news_that_may_have_been_missed_are_looked_for() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "TICK", 0.001)
         run(test, stream)
+
+
+def test_topics_of_which_nothing_is_kept() -> None:
+    """They are told if they had anything for us: only who asks for it learns that it is gone."""
+    stream = Stream()
+    stream.counts.events.take_all([((FIRST, ALL), 1), ((SECOND, ALL), 2)])
+    stream.events = [THIRD] * 3
+
+    async def test(subscription: NatsSubscription, stream: Stream, inbox: Inbox) -> None:
+        subscription._start = 1
+        await subscription.open()
+        assert inbox.told == [{SECOND: 3, THIRD: 3}]
+
+    run(test, stream)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,95 @@
+"""
+How many events each subject of a stream has ever had, whether they are still kept or not.
+
+Servers delete what is too old, or too much, and do not say what that was. Whoever knows how many there have been, and
+how many are left, knows how many are gone. Every process counts what comes; what was counted is put on record now and
+then, and whoever comes later counts on from there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from ...ports.events import EventTopic
+from .places import Places
+
+__all__ = ["EventCounts"]
+
+
+class EventCounts:
+    """
+    Only touched on one loop.
+
+    Args:
+        places: names the subjects.
+
+    Attributes:
+        through: everything up to this sequence is counted.
+        uncounted: how many events were deleted before anybody had counted them, as far as was seen here.
+
+    """
+
+    def __init__(self, places: Places) -> None:
+        self.through = 0
+        self.uncounted = 0
+        self._places = places
+        self._numbers: Counter[tuple[EventTopic, str]] = Counter()
+        self._heads: dict[EventTopic, int] = {}
+
+    def take_next(self, subject: tuple[EventTopic, str] | None, sequence: int) -> None:
+        """Count what has come, if it is behind what is counted. Without a subject it is no event of ours."""
+        if sequence == self.through + 1:
+            self._take(subject, sequence)
+
+    def take_all(self, found: Iterable[tuple[tuple[EventTopic, str] | None, int]]) -> None:
+        """Count what is kept, in order, behind what is counted: between these there is nothing any more."""
+        for subject, sequence in found:
+            if sequence > self.through:
+                self.skip(sequence - 1)
+                self._take(subject, sequence)
+
+    def skip(self, through: int) -> None:
+        """Go on behind a sequence up to which nothing is kept."""
+        self.uncounted += max(0, through - self.through)
+        self.through = max(through, self.through)
+
+    def _take(self, subject: tuple[EventTopic, str] | None, sequence: int) -> None:
+        self.through = sequence
+        if subject is not None:
+            self._numbers[subject] += 1
+            self._heads[subject[0]] = sequence
+
+    def number(self, topic: EventTopic, whom: Collection[str]) -> int:
+        """Return how many events a topic has had that are for somebody."""
+        return sum(self._numbers[topic, only] for only in whom)
+
+    def head(self, topic: EventTopic) -> int:
+        """Return the sequence of a topic's last event; 0 where it had none."""
+        return self._heads.get(topic, 0)
+
+    @property
+    def topics(self) -> Collection[EventTopic]:
+        """The topics that ever had events."""
+        return self._heads.keys()
+
+    def record(self) -> dict[str, Any]:
+        """Return what is put on record."""
+        prefix = f"{self._places.prefix}."
+        told = {
+            self._places.subject(topic, only).removeprefix(prefix): [number, self._heads[topic]]
+            for (topic, only), number in self._numbers.items()
+        }
+        return {"through": self.through, "subjects": told}
+
+    def adopt(self, record: Mapping[str, Any]) -> None:
+        """Count on from what somebody else has put on record, if that goes further."""
+        if record["through"] <= self.through:
+            return
+        self.through = int(record["through"])
+        self._numbers.clear()
+        for named, (number, head) in record["subjects"].items():
+            if (subject := self._places.topic_of(f"{self._places.prefix}.{named}")) is not None:
+                self._numbers[subject] = number
+                self._heads[subject[0]] = head

@@ -1,0 +1,57 @@
+"""How many events the subjects of a stream have had: each is counted once, and what is gone stays counted."""
+
+from __future__ import annotations
+
+from lightbus.adapters.nats.api_stream import ALL
+from lightbus.adapters.nats.event_counts import EventCounts
+from lightbus.adapters.nats.places import Places
+from lightbus.ports.events import EventTopic
+
+PLACES = Places("home", "shop")
+SOLD, OPENED = EventTopic("sold", 1), EventTopic("opened", 2)
+
+
+def test_news_count_in_turn() -> None:
+    """What comes twice counts once; behind a gap nothing counts until the gap is read."""
+    counts = EventCounts(PLACES)
+    for topic, sequence in ((SOLD, 1), (SOLD, 1), (OPENED, 2), (SOLD, 4)):
+        counts.take_next((topic, ALL), sequence)
+    assert (counts.number(SOLD, (ALL,)), counts.number(OPENED, (ALL,)), counts.through) == (1, 1, 2)
+    counts.take_all([((OPENED, ALL), 2), ((SOLD, "mail"), 3), ((SOLD, ALL), 4)])
+    assert (counts.number(SOLD, (ALL,)), counts.number(SOLD, (ALL, "mail")), counts.through) == (2, 3, 4)
+    assert (counts.head(SOLD), counts.head(OPENED), counts.head(EventTopic("sold", 7))) == (4, 2, 0)
+    assert counts.uncounted == 0
+
+
+def test_what_is_gone_before_it_was_counted() -> None:
+    """It is known how much that was, and not of what."""
+    counts = EventCounts(PLACES)
+    counts.take_all([((SOLD, ALL), 1), ((SOLD, ALL), 4)])
+    assert (counts.uncounted, counts.through, counts.number(SOLD, (ALL,))) == (2, 4, 2)
+    counts.skip(3)
+    assert (counts.uncounted, counts.through) == (2, 4)
+    counts.skip(10)
+    assert (counts.uncounted, counts.through) == (8, 10)
+
+
+def test_what_is_no_event_of_ours() -> None:
+    """It is passed over: somebody else writes into the stream."""
+    counts = EventCounts(PLACES)
+    counts.take_next(None, 1)
+    counts.take_all([(None, 2), ((SOLD, ALL), 3)])
+    assert (counts.through, counts.uncounted, counts.number(SOLD, (ALL,)), set(counts.topics)) == (3, 0, 1, {SOLD})
+    counts.adopt({"through": 5, "subjects": {"else": [1, 4], "sold.1.all": [2, 5]}})
+    assert (counts.number(SOLD, (ALL,)), counts.through) == (2, 5)
+
+
+def test_whoever_comes_later_counts_on() -> None:
+    """From what is on record, if that goes further than what was counted here."""
+    first, second = EventCounts(PLACES), EventCounts(PLACES)
+    first.take_all([((SOLD, ALL), 1), ((SOLD, "mail"), 2), ((OPENED, ALL), 3)])
+    second.take_next((OPENED, ALL), 1)
+    second.adopt(first.record())
+    assert second.record() == first.record()
+    assert (second.topics, second.head(SOLD)) == ({SOLD, OPENED}, 2)
+    second.take_next((SOLD, ALL), 4)
+    second.adopt(first.record())
+    assert (second.number(SOLD, (ALL, "mail")), second.through) == (3, 4)

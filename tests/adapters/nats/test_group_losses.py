@@ -1,0 +1,110 @@
+"""What a group has lost: what there has been, but for what it had and what is kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import cast
+
+import pytest
+
+from lightbus.adapters.nats import group_losses
+from lightbus.adapters.nats.api_stream import ALL
+from lightbus.adapters.nats.event_counts import EventCounts
+from lightbus.adapters.nats.group_losses import GroupLosses, Mark, TopicTally, first_mark
+from lightbus.adapters.nats.places import Places
+from lightbus.adapters.nats.stream_counts import StreamCounts
+from lightbus.adapters.nats.subscription import filled
+from lightbus.ports.events import EventTopic
+
+TOPIC = EventTopic("sold", 1)
+
+
+def test_where_a_group_stands_at_first() -> None:
+    """At its cursor, or where it began; what was not counted then is not known."""
+    assert first_mark(filled(None), TOPIC, 7, {"sold.1": 3}) == Mark(7, 3, 0)
+    assert first_mark(filled(None), TOPIC, 7, {}) == Mark(7, 0, 0)
+    assert first_mark(filled(None), TOPIC, 7, None) == Mark(7, None, 0)
+    state = filled({"cursors": {"sold": 9}, "numbers": {"sold": 5}, "lost": {"sold": 2}})
+    assert first_mark(state, TOPIC, 7, {"sold.1": 3}) == Mark(9, 5, 2)
+    assert first_mark(filled({"cursors": {"sold": 9}}), TOPIC, 7, {}) == Mark(9, None, 0)
+
+
+def test_what_is_missing_is_told_once() -> None:
+    """Also where a page is read again; it is on record with what is acknowledged behind it."""
+    tally = TopicTally(Mark(0, 0, 0))
+    assert tally.read(tally.rewind(0), [1, 3], 3, 2) == 0
+    assert tally.read(tally.rewind(3), [10, 12], 12, 7) == 3
+    assert tally.read(tally.rewind(3), [10, 12], 12, 7) == 0
+    assert tally.read(tally.rewind(10), [12, 13], 13, None) == 0
+    assert tally.acknowledge(3) == Mark(3, 2, 0)
+    assert tally.acknowledge(10) == Mark(10, 6, 3)
+    assert tally.acknowledge(13) == Mark(13, 8, 3)
+
+
+def test_what_was_not_looked_at_is_missed_later() -> None:
+    """While there is more to read it is not looked each time; what is missing is missing then, too."""
+    tally = TopicTally(Mark(0, 0, 0))
+    assert tally.read(tally.rewind(0), [5], 5, None) == 0
+    assert tally.read(tally.rewind(5), [8], 8, 6) == 4
+    assert tally.read(tally.rewind(8), [], 20, 9) == 3
+    assert tally.acknowledge(20) == Mark(20, 9, 7)
+
+
+def test_where_it_is_not_known_nothing_is_missing() -> None:
+    """It is known from the first look on."""
+    tally = TopicTally(Mark(0, None, 0))
+    assert tally.read(tally.rewind(0), [5], 5, None) == 0
+    assert tally.read(tally.rewind(5), [8], 8, 6) == 0
+    assert tally.read(tally.rewind(8), [9], 9, 8) == 1
+    assert tally.acknowledge(9) == Mark(9, 8, 1)
+    assert tally.rewind(30) == Mark(30, None, 1)
+    assert tally.acknowledge(30) is None
+
+
+def test_acknowledgement_between_two_events() -> None:
+    """What is between them is of others: the group stands where the first of them left it."""
+    tally = TopicTally(Mark(0, 0, 0))
+    tally.read(tally.rewind(0), [1, 9], 9, 2)
+    assert tally.acknowledge(4) == Mark(1, 1, 0)
+
+
+class Counts:
+    """The counts of a stream; whatever is behind a sequence is asked of the servers."""
+
+    def __init__(self) -> None:
+        self.events = EventCounts(Places("home", "shop"))
+        self.asked = 0
+
+    async def catch_up(self, through: int) -> None:
+        """Know everything already."""
+
+    async def number_through(self, topic: EventTopic, sequence: int, whom: Collection[str]) -> int | None:
+        """Return that half of the sequences are of the topic."""
+        self.asked += 1
+        return sequence // 2
+
+
+def test_servers_are_asked_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of a topic they need not be asked at all; while there is more, from time to time."""
+    monkeypatch.setattr(group_losses, "LOOK_EVERY", 3600.0)
+    counts = Counts()
+    losses = GroupLosses(cast(StreamCounts, counts), (ALL,))
+    counts.events.take_all(((TOPIC, ALL), sequence) for sequence in range(1, 101))
+
+    async def read(after: int, sequences: list[int], through: int) -> int:
+        return await losses.read(TOPIC, Mark(0, 0, 0), after, sequences, through)
+
+    async def main() -> None:
+        assert await read(0, [15, 20], 20) == 8
+        assert await read(20, [40], 40) == 0
+        assert counts.asked == 1
+        assert await read(40, [100], 100) == 100 - 12
+        assert counts.asked == 1
+        assert losses.acknowledge(TOPIC, 100) == Mark(100, 100, 96)
+        losses.forget(2)
+        assert losses.acknowledge(TOPIC, 100) is not None
+        losses.forget(1)
+        assert losses.acknowledge(TOPIC, 100) is None
+
+    asyncio.run(main())
