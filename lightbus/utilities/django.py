@@ -16,6 +16,8 @@ def uses_django_db(function: F) -> F:
     """
     Close broken and outdated database connections before and after `function`, a `def` or an `async def`.
 
+    Before it the queries are forgotten that Django remembers with DEBUG on, which would be more with each event.
+
     Use it on handlers that touch Django's ORM: a connection the server has dropped meanwhile would otherwise
     fail every event from then on. Connections inside a transaction stay open, by Django's own rule.
     Django is imported at the first call.
@@ -24,7 +26,7 @@ def uses_django_db(function: F) -> F:
 
         @functools.wraps(function)
         async def wrapped_async(*args: Any, **kwargs: Any) -> Any:
-            await _close_old_connections_async()
+            await _begin_async()
             try:
                 return await function(*args, **kwargs)
             finally:
@@ -34,7 +36,7 @@ def uses_django_db(function: F) -> F:
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        _close_old_connections()
+        _begin()
         try:
             return function(*args, **kwargs)
         finally:
@@ -43,14 +45,29 @@ def uses_django_db(function: F) -> F:
     return cast(F, wrapped)
 
 
+def _begin() -> None:
+    from django.db import reset_queries  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+    reset_queries()
+    _close_old_connections()
+
+
 def _close_old_connections() -> None:
     from django.db import close_old_connections  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     close_old_connections()
 
 
+async def _begin_async() -> None:
+    await _in_django_thread(_begin)
+
+
 async def _close_old_connections_async() -> None:
+    await _in_django_thread(_close_old_connections)
+
+
+async def _in_django_thread(function: Callable[[], None]) -> None:
     # Connections belong to threads, and the ORM's asynchronous methods work in the one `sync_to_async` chooses.
     from asgiref.sync import sync_to_async  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
-    await sync_to_async(_close_old_connections)()
+    await sync_to_async(function)()
