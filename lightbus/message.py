@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 from .tracing import Trace
 from .typing import Kwargs
@@ -22,10 +23,22 @@ class Message:
 
     __slots__ = ("_trace", "id", "native_id")
 
+    required_metadata: ClassVar[tuple[str, ...]] = ("id",)
+    """What a message is beside its contents, as in 1.x."""
+
     def __init__(self, *, id: str = "", native_id: str = "", trace: Trace | None = None) -> None:
         self.id = id
         self.native_id = native_id
         self._trace = trace
+
+    def get_metadata(self) -> dict[str, Any]:
+        """Return what Lightbus 1.x keeps of a message beside its contents."""
+        return {name: getattr(self, name) for name in self.required_metadata}
+
+    @classmethod
+    def from_dict(cls, metadata: Mapping[str, Any], kwargs: Kwargs, **extra: Any) -> Self:
+        """Return the message of which these are `get_metadata()` and `get_kwargs()`; `extra` adds to the former."""
+        return cls(**{**metadata, **extra, "kwargs": kwargs})
 
 
 class _Traced(Message):
@@ -46,9 +59,15 @@ class _Traced(Message):
 
 
 class RpcMessage(_Traced):
-    """A call: `api_name`, `procedure_name`, the arguments by name (`kwargs`) and the `trace` context."""
+    """
+    A call: `api_name`, `procedure_name`, the arguments by name (`kwargs`) and the `trace` context.
 
-    __slots__ = ("api_name", "kwargs", "procedure_name")
+    `return_path` is kept for programs that give it, as they do in 1.x: a reply comes back the way of its call.
+    """
+
+    __slots__ = ("api_name", "kwargs", "procedure_name", "return_path")
+
+    required_metadata = ("id", "api_name", "procedure_name", "return_path")
 
     def __init__(
         self,
@@ -56,6 +75,7 @@ class RpcMessage(_Traced):
         api_name: str,
         procedure_name: str,
         kwargs: Kwargs | None = None,
+        return_path: Any = "",
         id: str = "",
         native_id: str = "",
         trace: Trace | None = None,
@@ -64,6 +84,11 @@ class RpcMessage(_Traced):
         self.api_name = api_name
         self.procedure_name = procedure_name
         self.kwargs: Kwargs = {} if kwargs is None else kwargs
+        self.return_path = return_path
+
+    def get_kwargs(self) -> Kwargs:
+        """Return the arguments."""
+        return self.kwargs
 
     @property
     def canonical_name(self) -> str:
@@ -88,6 +113,8 @@ class ResultMessage(Message):
 
     __slots__ = ("api_name", "error", "procedure_name", "result", "rpc_message_id", "trace")
 
+    required_metadata = ("id", "rpc_message_id")
+
     def __init__(
         self,
         *,
@@ -107,6 +134,20 @@ class ResultMessage(Message):
         self.procedure_name = procedure_name
         self.error = error
         self.trace = trace
+
+    def get_metadata(self) -> dict[str, Any]:
+        """Return what Lightbus 1.x keeps of a result beside its value."""
+        told = {**super().get_metadata(), "error": self.error}
+        return {**told, "trace": self.trace} if self.error else told
+
+    def get_kwargs(self) -> Kwargs:
+        """Return the result, by that name."""
+        return {"result": self.result}
+
+    @classmethod
+    def from_dict(cls, metadata: Mapping[str, Any], kwargs: Kwargs, **extra: Any) -> Self:
+        """Return the message of which these are `get_metadata()` and `get_kwargs()`; `extra` adds to the former."""
+        return cls(**{**metadata, **extra, "result": kwargs.get("result")})
 
     def __repr__(self) -> str:
         outcome = "error" if self.error else "result"
@@ -131,6 +172,8 @@ class EventMessage(_Traced):
 
     __slots__ = ("_native_id", "api_name", "deliveries", "event_name", "kwargs", "published_at", "publisher", "version")
 
+    required_metadata = ("id", "api_name", "event_name", "version", "native_id")
+
     def __init__(
         self,
         *,
@@ -151,7 +194,7 @@ class EventMessage(_Traced):
         self.api_name = api_name
         self.event_name = event_name
         self.kwargs: Kwargs = {} if kwargs is None else kwargs
-        self.version = version
+        self.version = int(version)  # text in what programs for 1.x have stored
         self.deliveries = deliveries
         self.published_at = published_at
         self.publisher = publisher
@@ -177,16 +220,6 @@ class EventMessage(_Traced):
     def procedure_name(self) -> str:
         """The event's name: upstream Lightbus calls it so."""
         return self.event_name
-
-    def get_metadata(self) -> dict[str, Any]:
-        """Return what Lightbus 1.x keeps of an event beside its arguments."""
-        return {
-            "api_name": self.api_name,
-            "event_name": self.event_name,
-            "id": self.id,
-            "version": self.version,
-            "native_id": self.native_id,
-        }
 
     def get_kwargs(self) -> Kwargs:
         """Return the arguments."""

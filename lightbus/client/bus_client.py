@@ -9,7 +9,7 @@ from ..blocking import forbid_in_loop
 from ..config import Config, Feature, features_of
 from ..engine.engine import Engine
 from ..exceptions import InvalidDeclaration, InvalidEventListener, InvalidSchedule
-from ..keywords import unknown_keywords_raise
+from ..keywords import also_named, unknown_keywords_raise
 from ..listener import Listener, OnError
 from ..message import EventMessage
 from ..scheduling import ScheduleJob, Timetable
@@ -27,6 +27,7 @@ from .lifecycle import Lifecycle
 from .listening import DURABLE, Listening
 from .made_events import MadeEvents
 from .names import Names
+from .old_client_names import OldClientNames
 from .outbox import UnpublishedEvents
 from .peer_schemas import PeerSchemas
 from .plugin_loader import PluginLoader
@@ -44,7 +45,7 @@ __all__ = ["BusClient"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class BusClient:
+class BusClient(OldClientNames):
     """
     One bus, as this process uses it. Making one opens nothing: no thread, no socket, no file.
 
@@ -284,6 +285,7 @@ class BusClient:
             once_per_service=once_per_service,
         )
 
+    @also_named(schedule="schedule_job")
     @unknown_keywords_raise(InvalidSchedule)
     def schedule(self, schedule_job: ScheduleJob, also_run_immediately: bool = False) -> Callable[[F], F]:
         """Run the decorated function when a job of the `schedule` library is due. Raises InvalidSchedule."""

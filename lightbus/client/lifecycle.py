@@ -49,6 +49,7 @@ class Lifecycle:
 
     Attributes:
         thread: runs a worker beside the program, where there is one.
+        plugins: of the client.
 
     """
 
@@ -68,6 +69,7 @@ class Lifecycle:
         self._workers = workers
         self._unpublished = unpublished
         self._schedules = schedules
+        self.plugins = view.plugins
 
     async def start_worker(self) -> Worker:
         """Serve the APIs and listeners on the running loop, beside whatever else it does, and return the worker."""

@@ -30,7 +30,12 @@ class PluginLoader:
         self._config = config
         self._hooks = hooks
         self._given = _checked(given) if given else []
+        self._plugins = self._given
         self._are_loaded = False
+
+    def is_plugin_loaded(self, plugin_class: type) -> bool:
+        """Return whether there is a plugin of a class by now: those of the settings come at first use of the bus."""
+        return plugin_class in [type(plugin) for plugin in self._plugins]
 
     def load(self) -> None:
         """Add the methods of the plugins to the hooks. Where it raises, the next call tries again."""
@@ -40,6 +45,7 @@ class PluginLoader:
 
         plugins = [*self._given, *(plugin for plugin in load_plugins(self._config) if not self._is_given(plugin))]
         self._are_loaded = True
+        self._plugins = plugins
         for plugin in plugins:
             register_plugin(self._hooks, plugin)
 

@@ -47,6 +47,7 @@ class WorkerView:
         self.in_turn = schedules.in_turn
         self.take_background_tasks = schedules.take_background_tasks
         self.take_over = unpublished.take_over
+        self.plugins = plugins
         self.load_plugins = plugins.load
         self.worker_is_gone = workers.gone
         self._engines = engines

@@ -102,6 +102,10 @@ class HookRegistry:
         """
         self._add(name, function, (_BEFORE_PLUGINS if before_plugins else _AFTER_PLUGINS, 0))
 
+    def register_callback(self, name: str, fn: Callable[..., Any], before_plugins: bool = False) -> None:
+        """Do the same, by the name that it has in Lightbus 1.x."""
+        self.add(name, fn, before_plugins=before_plugins)
+
     def add_for_plugin(self, name: str, method: Callable[..., Any], *, priority: int) -> None:
         """Call a plugin's `method` at hook `name`; plugins with a smaller `priority` come first."""
         self._add(name, method, (_PLUGIN, priority))

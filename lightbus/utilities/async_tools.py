@@ -7,12 +7,14 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from ..exceptions import CannotBlockHere, LightbusTimeout
+from ..keywords import also_named
 
 __all__ = ["block"]
 
 T = TypeVar("T")
 
 
+@also_named(coroutine="awaitable")
 def block(awaitable: Awaitable[T], timeout: float | None = None) -> T:
     """
     Run a coroutine (or another awaitable) to its end and return its result.

@@ -48,12 +48,103 @@ assert bus.client.service_name == "old"
     ),
     Form(
         kind="client",
+        old="`client.hook_registry.register_callback(name, fn, before_plugins)`",
+        here="the same; `client.before_rpc_call(fn)` and its like do it, too",
+        check="""
+def hook(): pass
+bus.client.hook_registry.register_callback("on_start", hook, True)
+bus.client.hook_registry.register_callback(name="on_stop", fn=hook)
+assert hook in bus.client.hooks.functions("on_start") and hook in bus.client.hooks.functions("on_stop")
+""",
+    ),
+    Form(
+        kind="client",
+        old="`client.plugin_registry.is_plugin_loaded(...)`",
+        here="the same. Plugins are given by `create(plugins=[...])` and the settings, not put into the registry",
+        check="""
+from lightbus.plugins.metrics import MetricsPlugin
+from lightbus.plugins.state import StatePlugin
+plugged = lightbus.create(service_name="old", plugins=[StatePlugin()])
+registry = plugged.client.plugin_registry
+assert (registry.is_plugin_loaded(StatePlugin), registry.is_plugin_loaded(MetricsPlugin)) == (True, False)
+assert not hasattr(registry, "set_plugins")
+plugged.client.close()
+""",
+    ),
+    Form(
+        kind="client",
+        old="`client.loop`",
+        here="the loop that runs in this thread; an error where none does, as a client has none of its own",
+        check="""
+import asyncio
+async def main():
+    assert bus.client.loop is asyncio.get_running_loop()
+asyncio.run(main())
+with pytest.raises(lightbus.UnsupportedUse, match="No event loop runs in this thread"):
+    bus.client.loop
+""",
+    ),
+    Form(
+        kind="client",
+        old="`start_server()`, `stop_server()`, `transport_registry`, `event_client`, `error_queue` and others",
+        here="an error that says what to write instead",
+        check="""
+gone = {"start_server": "start_worker", "transport_registry": "no transports", "error_queue": "raised where they occur"}
+for name, instead in gone.items():
+    with pytest.raises(AttributeError, match=f"no '{name}' any more.*{instead}"):
+        getattr(bus.client, name)
+with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+    bus.client.nothing
+""",
+    ),
+    Form(
+        kind="client",
         old="`client.consume_rpcs(apis=[...])`",
         here="all that is registered is served; other `apis` are an error that says so",
         check="""
 import asyncio
 with pytest.raises(lightbus.UnsupportedUse, match="serves all that is registered: auth. Register those"):
     asyncio.run(bus.client.consume_rpcs(apis=[]))
+""",
+    ),
+    Form(
+        kind="message",
+        old="`RpcMessage(return_path=)`",
+        here="kept, and of no effect: a reply comes back the way of its call",
+        check="""
+message = lightbus.RpcMessage(api_name="auth", procedure_name="check", kwargs={"n": 1}, return_path="abc", id="7")
+assert (message.return_path, message.kwargs, message.id) == ("abc", {"n": 1}, "7")
+assert lightbus.RpcMessage(api_name="auth", procedure_name="check").return_path == ""
+""",
+    ),
+    Form(
+        kind="message",
+        old="`get_metadata()`, `get_kwargs()`, `from_dict(metadata, kwargs, **extra)`, `required_metadata`",
+        here="the same for calls, results and events; of an event the `native_id` is among them",
+        check="""
+call = lightbus.RpcMessage(api_name="auth", procedure_name="check", kwargs={"n": 1}, id="7")
+result = lightbus.ResultMessage(result=5, rpc_message_id="7", error=True, trace="line 3", id="8")
+event = lightbus.EventMessage(api_name="auth", event_name="seen", kwargs={"n": 1}, version=2, id="9", native_id="j-1")
+for message in (call, result, event):
+    assert set(message.required_metadata) <= set(message.get_metadata())
+    same = type(message).from_dict(message.get_metadata(), message.get_kwargs())
+    assert (same.get_metadata(), same.get_kwargs()) == (message.get_metadata(), message.get_kwargs())
+stored = lightbus.ResultMessage.from_dict({"id": "1", "rpc_message_id": "7"}, {"result": 3}, api_name="auth")
+assert (stored.api_name, stored.result) == ("auth", 3)
+stored = lightbus.EventMessage.from_dict({"id": "1", "api_name": "a", "event_name": "b", "version": "3"}, {})
+assert stored.version == 3
+""",
+    ),
+    Form(
+        kind="client",
+        old="`client.schedule(schedule=...)`, `block(coroutine=...)`",
+        here="the same as `schedule_job` and `awaitable`",
+        check="""
+import asyncio, schedule
+from lightbus.utilities.async_tools import block
+@bus.client.schedule(schedule=schedule.every().day)
+def daily(): pass
+assert block(coroutine=asyncio.sleep(0, 5)) == 5
 """,
     ),
     Form(
