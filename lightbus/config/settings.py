@@ -157,6 +157,12 @@ class PluginSettings(Settings):
         """Return the plugin's own settings, as they were written."""
         return dict(self.model_extra or {})
 
+    def __getattr__(self, name: str) -> Any:
+        """Return one of the plugin's own settings, as it was written."""
+        if name.startswith("__") or name not in self.options:
+            raise AttributeError(f"Nobody has written plugins.<name>.{name}: a plugin's default is not known here.")
+        return self.options[name]
+
 
 class NetworkSettings(Settings):
     """`network`."""
