@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from ..exceptions import InvalidConfiguration
@@ -145,6 +144,8 @@ class RunningBackends:
 def _factory(name: str) -> EventBackendFactory:
     if name in BUILT_IN:
         return BUILT_IN[name]
+    from importlib.metadata import entry_points  # 2 MB, for the few who have a backend of their own
+
     found = {point.name: point for point in entry_points(group=BACKENDS_GROUP)}
     if name not in found:
         known = [JOURNAL, *sorted({*BUILT_IN, *found})]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,6 +128,8 @@ def _named(backend: str) -> DiscoveryFactory | None:
     """Return what the entry point of this name makes; None where the library's own does it."""
     if backend in ("mdns", "none"):
         return None
+    from importlib.metadata import entry_points  # 2 MB, for the few who have a discovery of their own
+
     found = {point.name: point for point in entry_points(group=DISCOVERY_GROUP)}
     if backend not in found:
         raise InvalidConfiguration(

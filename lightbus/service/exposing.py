@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-import sysconfig
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +19,6 @@ from ..phrases import with_article
 
 __all__ = ["bound_method", "is_method", "own_members", "why_left_out"]
 
-_STDLIB = frozenset(Path(path) for name in ("stdlib", "platstdlib") if (path := sysconfig.get_path(name)))
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 # Python's own descriptors that hold a value, not a method.
@@ -139,7 +137,14 @@ def _is_library(owner: type) -> bool:
     if file is None:  # built into Python, or made by a program while it runs
         return _package(owner) in sys.stdlib_module_names
     path = Path(file)
-    return not _INSTALLED.isdisjoint(path.parts) or not _STDLIB.isdisjoint(path.parents)
+    return not _INSTALLED.isdisjoint(path.parts) or not _stdlib().isdisjoint(path.parents)
+
+
+@functools.cache
+def _stdlib() -> frozenset[Path]:
+    import sysconfig  # who only calls has no class to look at
+
+    return frozenset(Path(path) for name in ("stdlib", "platstdlib") if (path := sysconfig.get_path(name)))
 
 
 def _is_generated(name: str, member: Any, foreign: list[type]) -> bool:

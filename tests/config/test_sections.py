@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import subprocess
-import sys
 from typing import Any, Self
 
 import pytest
@@ -106,15 +104,3 @@ def test_copies() -> None:
     for same in (copy.copy(car), copy.deepcopy(car), pickle.loads(pickle.dumps(car))):
         assert (same, same.model_fields_set) == (car, car.model_fields_set)
     assert repr(car).startswith("Car(engine=Engine(power=70, fuel=None), wheels={}")
-
-
-def test_settings_do_without_pydantic() -> None:
-    """What is configured is read and validated without pydantic, whose import is a good part of a client's start."""
-    program = """
-import sys
-import lightbus
-bus = lightbus.create({"apis": {"auth": {"rpc_timeout": 3}}, "network": {"rpc_port": "5570"}})
-print("pydantic" in sys.modules, bus.client.config.api("auth").rpc_timeout)
-"""
-    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert shown.stdout.split() == ["False", "3.0"]

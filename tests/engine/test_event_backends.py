@@ -42,7 +42,7 @@ def test_backend_is_chosen_by_api() -> None:
 def test_unknown_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names those that there are."""
     point = EntryPoint("shelf", "lightbus.adapters.memory.events:MemoryEventBackend", BACKENDS_GROUP)
-    monkeypatch.setattr(event_backends, "entry_points", lambda group: [point] if group == BACKENDS_GROUP else [])
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point] if group == BACKENDS_GROUP else [])
     with pytest.raises(InvalidConfiguration, match=r"backend is 'x', and there is: journal, jetstream, memory, shelf"):
         EventBackendChoice(config(shop={"backend": "x"}))
     assert isinstance(EventBackendChoice(config(shop={"backend": "shelf"})).make("shop", ME), MemoryEventBackend)
@@ -51,7 +51,7 @@ def test_unknown_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_entry_point_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is named, with what it refers to and why it fails."""
     point = EntryPoint("odd", "no_such_module:Backend", BACKENDS_GROUP)
-    monkeypatch.setattr(event_backends, "entry_points", lambda group: [point])
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point])
     with pytest.raises(InvalidConfiguration, match=r"'odd' \(no_such_module:Backend\) cannot be imported: No module"):
         EventBackendChoice(config(shop={"backend": "odd"}))
 

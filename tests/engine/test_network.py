@@ -13,7 +13,6 @@ from lightbus.adapters.memory.discovery import NoDiscovery
 from lightbus.adapters.memory.network import MemoryNetwork
 from lightbus.adapters.memory.transport import MemoryTransport
 from lightbus.config import load_config
-from lightbus.engine import network as network_module
 from lightbus.engine.network import DISCOVERY_GROUP, Network
 from lightbus.exceptions import InvalidConfiguration
 
@@ -50,7 +49,7 @@ def test_own_transport_has_no_part_in_the_mode(tmp_path: Path) -> None:
 def test_discovery_by_the_name_of_an_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
     """A package brings a discovery, and a setting names it."""
     point = EntryPoint("nobody", "lightbus.adapters.memory.discovery:NoDiscovery", DISCOVERY_GROUP)
-    monkeypatch.setattr(network_module, "entry_points", lambda group: [point] if group == DISCOVERY_GROUP else [])
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point] if group == DISCOVERY_GROUP else [])
     monkeypatch.setattr(NoDiscovery, "__init__", lambda self, bus="": None)
     network = Network(load_config({"discovery": {"backend": "nobody"}}), "b")
     assert type(network.discovery()) is NoDiscovery
@@ -62,6 +61,6 @@ def test_discovery_by_the_name_of_an_entry_point(monkeypatch: pytest.MonkeyPatch
 def test_entry_point_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is named, with what it refers to and why it fails."""
     point = EntryPoint("odd", "no_such_module:Discovery", DISCOVERY_GROUP)
-    monkeypatch.setattr(network_module, "entry_points", lambda group: [point])
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point])
     with pytest.raises(InvalidConfiguration, match=r"'odd' \(no_such_module:Discovery\) cannot be imported: No module"):
         Network(load_config({"discovery": {"backend": "odd"}}), "b")

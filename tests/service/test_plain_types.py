@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from datetime import date
 from typing import Any, Optional, Union
 
@@ -11,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers import Processes
 from lightbus.service.casting import Caster
 from lightbus.service.plain_types import plain_schema
 
@@ -54,9 +53,7 @@ def test_not_plain(annotation: Any) -> None:
     assert plain_schema(annotation) is None
 
 
-def test_worker_of_plain_types_does_without_pydantic() -> None:
-    """What a worker announces and validates of an API of builtin types takes no pydantic."""
-    program = """
+WORKER = """
 import sys, lightbus
 bus = lightbus.create()
 class AuthApi(lightbus.Api):
@@ -70,5 +67,11 @@ bus.schema.digest("auth")
 bus.schema.validate_parameters("auth", "check", {"name": "a", "tries": 1.0})
 print("pydantic" in sys.modules)
 """
-    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert shown.stdout.strip() == "False"
+
+
+@pytest.mark.new_interpreters
+def test_worker_of_plain_types_does_without_pydantic(processes: Processes) -> None:
+    """What a worker announces and validates of an API of builtin types takes no pydantic."""
+    process = processes.python("-c", WORKER)
+    assert process.wait() == 0, process.stderr
+    assert process.stdout.strip() == "False"
