@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Union
 
 from ..typing import JsonSchema
@@ -53,6 +53,15 @@ def plain_schema(annotation: Any) -> JsonSchema | None:
         values = plain_schema(arguments[1])
         return None if values is None else {"additionalProperties": values or True, "type": "object"}
     if origin in (Union, types.UnionType):
-        choices = [plain_schema(each) for each in arguments]
-        return {"anyOf": choices} if all(choices) else None  # what is anything is no choice
+        return _any_of(plain_schema(each) for each in sorted(arguments, key=lambda each: each is type(None)))
     return None
+
+
+def _any_of(schemas: Iterable[JsonSchema | None]) -> JsonSchema | None:
+    choices: list[JsonSchema] = []
+    for schema in schemas:
+        if not schema:  # what is anything is no choice
+            return None
+        if schema not in choices:
+            choices.append(schema)
+    return {"anyOf": choices} if len(choices) > 1 else choices[0]

@@ -36,7 +36,7 @@ def test_what_is_said_is_what_pydantic_says(annotation: Any) -> None:
 
 @pytest.mark.parametrize(
     "annotation",
-    [str, None, Any, list[int], dict[str, Any], int | None, Optional[list[dict[str, float]]]],  # noqa: UP045
+    [str, None, Any, list[int], dict[str, Any], int | None, None | int | str, Optional[list[dict[str, float]]]],  # noqa: UP045
 )
 def test_plain(annotation: Any) -> None:
     """Builtin types, and lists, dicts and unions of them, are described here."""
