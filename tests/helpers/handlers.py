@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightbus.engine.binding import Handlers, Outlet
+from lightbus.engine.binding import Handler, Handlers, Outlet
 
 __all__ = ["no_handlers"]
 
@@ -14,7 +14,13 @@ class NoHandler:
 
     draining = False
 
+    def __init__(self) -> None:
+        self.handlers: dict[type, Handler] = {}
+
     def handle(self, *arguments: object) -> None: ...
+
+    def describe(self, routing_id: bytes) -> str:
+        return f"the connection {routing_id.hex()}"
 
     def tick(self, now: float) -> None: ...
 
