@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,10 +98,12 @@ def test_from_the_socket_to_the_handler(buses: tuple[BusPath, BusPath]) -> None:
             wake_up()
 
         wake.set = note
-        for n in range(WARM_UP + 1):
-            to_queue.clear()
+        for n in itertools.count():
             await publishes.auth.seen.fire_async(n=n)
             await wait_until_async(lambda n=n: len(to_handler) == n + 1)  # type: ignore[misc]
+            if n >= WARM_UP and to_queue:  # beside load one may be asked for before it arrives
+                break
+            to_queue.clear()
         await listens.client.stop_worker()
         await publishes.client.stop_worker()
 
