@@ -258,6 +258,7 @@ class BlockingChannel:
                 if reply_id == call_id:
                     return reply
                 self.late_replies += 1  # of a call that this socket served before, and that was given up
+                self._check(line, outgoing, sent=True)  # who sends such without end keeps nobody beyond his time
         except ProtocolError as error:
             raise ProtocolError(
                 f"{line.peer.announcement} answered {outgoing} with something unreadable: {error}"
