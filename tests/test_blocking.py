@@ -30,7 +30,8 @@ from lightbus.blocking import BlockingChannel, forbid_in_loop
 from lightbus.core.registry import Peer
 from lightbus.deadline import Deadline
 from lightbus.rpc.outbound_call import OutboundCall
-from lightbus.wire.envelope import Error
+from lightbus.wire import envelope
+from lightbus.wire.envelope import Error, Result
 
 PROGRAMS = Path(__file__).parent / "network" / "programs"
 
@@ -172,6 +173,16 @@ def test_late_replies_are_discarded(bus: BusPath) -> None:
     for number in range(5):
         assert bus.work.echo(value=number) == number
     assert door_of(bus)._sockets == 1
+
+
+def test_late_replies_without_end(bus: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that goes on sending answers that nobody waits for keeps no call beyond its time."""
+    late = envelope.encode(Result(None), 2**40)
+    monkeypatch.setattr(BlockingDealer, "receive", lambda self, seconds: late)
+    with pytest.raises(LightbusTimeout, match="did not answer"):
+        bus.work.echo(value=1, bus_options={"timeout": 0.2})
+    monkeypatch.undo()
+    assert bus.work.echo(value=1) == 1
 
 
 def test_peer_that_is_killed(bus: BusPath, worker: Process) -> None:
