@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from ..config import Config
+from ..config.names import MAX_NAME_LENGTH
 from ..exceptions import (
     DuplicateListenerName,
     InvalidDeclaration,
@@ -22,6 +23,7 @@ from ..service.batch_handlers import BatchHandler
 from ..service.execution import is_generator
 from ..service.handlers import Handler
 from ..typing import BusOptions
+from ..wire import field_types, fields
 from .options import LISTEN_OPTIONS, check_options
 from .worker_holder import WorkerHolder
 
@@ -33,6 +35,8 @@ _ID = re.compile("[0-9a-f]{16}-[0-9]+")
 DURABLE = "{service_name}-{listener_name}"
 """The consumer group of a listener: the processes of a service share its events, and miss none while they are away."""
 
+
+LONGEST_SERVICE = "s" * MAX_NAME_LENGTH
 
 MAX_BATCH = 1000
 """Events that a listener is given together: no more than wait for it in memory, and are lost by it at once."""
@@ -169,7 +173,18 @@ def _checked_name(listener: Callable[..., Any], name: Any) -> str:
     chosen: Any = _name_of(listener) if name is None else name
     if not isinstance(chosen, str) or not chosen.strip():
         raise InvalidEventListener(f"listener_name is {chosen!r}. It is a text that tells this listener from others.")
+    _check_text("listener_name" if name is not None else "the name", chosen)
     return chosen
+
+
+def _check_text(what: str, text: str) -> None:
+    """Raise InvalidEventListener for a text of which publishers take no message that has it."""
+    most = field_types.MAX_NAME
+    if len(text) > most or not text.isprintable():
+        why = f"{len(text)} characters long; {most} is the most" if text.isprintable() else "not printable"
+        raise InvalidEventListener(
+            f"{what} of a listener, {text!r:.100}, is {why}. Pass another listener_name or group."
+        )
 
 
 def _check_lambda(name: str, *, is_named: bool) -> None:
@@ -189,6 +204,7 @@ def _group(template: Any, name: str) -> str:
             "{service_name} and {listener_name}, or None: then each process is given every event."
         )
     group = template.replace("{listener_name}", name)
+    _check_text("the group", group.replace("{service_name}", LONGEST_SERVICE))
     if "{" in group.replace("{service_name}", ""):
         raise InvalidEventListener(
             f"group of the listener {name} is {template!r:.100}. Its placeholders are {{service_name}} and "
@@ -211,7 +227,7 @@ def _since(options: BusOptions | None, name: str) -> Any:
     try:
         if isinstance(since, str):
             return moment(since)
-        if since is None or isinstance(since, datetime):
+        if since is None or (isinstance(since, datetime) and fields.since(since)):
             return since
         raise ValueError
     except ValueError:
@@ -225,7 +241,10 @@ def moment(text: str) -> str | datetime:
     """Return since when events are wanted: `"0"`, `"$"`, an event's id or a time. Raises ValueError for others."""
     if text in ("0", "$") or _ID.fullmatch(text):
         return text
-    return datetime.fromisoformat(text).astimezone()
+    when = datetime.fromisoformat(text)
+    if not fields.since(when):
+        raise ValueError
+    return when.astimezone()
 
 
 def _policy(on_error: OnError | str | None, name: str) -> OnError:

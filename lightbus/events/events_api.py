@@ -290,14 +290,13 @@ def group_of_wire(value: dict[str, Any], *, is_near: bool = True) -> KnownGroup:
     )
 
 
-_moment = fields.number(-fields.MAX_SECONDS, fields.MAX_SECONDS)
 _OF_GROUP: dict[str, fields.Check] = {
     "api": fields.text(field_types.MAX_NAME, least=1),
     "name": fields.text(field_types.MAX_NAME, least=1),
     "events": fields.listing(field_types.EventName, field_types.MAX_NAMES),
-    "created_at": _moment,
-    "last_seen": _moment,
-    "clock": _moment,
+    "created_at": fields.moment,
+    "last_seen": fields.moment,
+    "clock": fields.moment,
     "digest": fields.text(64),
 }
 """What another publisher says of a group is a stranger's word, as a message is."""

@@ -87,7 +87,7 @@ Whole: TypeAlias = Annotated[int, fields.whole(0, fields.MAX_INT)]
 """A count or a sequence."""
 Number: TypeAlias = Annotated[int, fields.whole(0, 2**31 - 1)]
 Partition: TypeAlias = Annotated[int, fields.whole(0, PARTITIONS - 1)]
-Moment: TypeAlias = Annotated[float, fields.number(-fields.MAX_SECONDS, fields.MAX_SECONDS)]
+Moment: TypeAlias = Annotated[float, fields.moment]
 """Seconds since 1970."""
 Seconds: TypeAlias = Annotated[float, fields.number(-fields.MAX_SECONDS, fields.MAX_SECONDS)]
 Arguments: TypeAlias = Annotated[dict[str, Any], fields.is_arguments]

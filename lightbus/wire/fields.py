@@ -13,6 +13,8 @@ from datetime import datetime
 from typing import Any, TypeAlias, get_type_hints
 
 __all__ = [
+    "FIRST_MOMENT",
+    "LAST_MOMENT",
     "MAX_INT",
     "MAX_SECONDS",
     "Check",
@@ -24,6 +26,7 @@ __all__ = [
     "instance_id",
     "is_arguments",
     "listing",
+    "moment",
     "no_instance_or_id",
     "number",
     "one_of",
@@ -46,6 +49,9 @@ MAX_INT = 2**63 - 1
 MAX_SECONDS = 253_402_300_799.0
 """The last second of the year 9999, since 1970: no `datetime` is later."""
 
+FIRST_MOMENT, LAST_MOMENT = -62_135_510_400.0, MAX_SECONDS - 86_400.0
+"""The second day of the year 1 and the last but one of 9999, since 1970: a `datetime` in each time zone."""
+
 MAX_SINCE = 512
 """Characters of an event's id that somebody wants to begin with."""
 
@@ -63,10 +69,15 @@ def flag(value: Any) -> bool:
 
 
 def text(most: int, *, least: int = 0) -> Check:
-    """Take a text of so many characters, without NUL: that ends names in a topic."""
+    """
+    Take a text of so many characters that can all be printed.
+
+    NUL ends names in a topic, and a newline, or what moves the cursor of a terminal, would have a log say what a
+    stranger wants.
+    """
 
     def check(value: Any) -> bool:
-        return type(value) is str and least <= len(value) <= most and "\0" not in value
+        return type(value) is str and least <= len(value) <= most and value.isprintable()
 
     return check
 
@@ -99,6 +110,11 @@ def whole(low: int, high: int) -> Check:
 def number(low: float, high: float) -> Check:
     """Take an integer or a float in a range, both ends included. NaN is in none."""
     return lambda value: type(value) in (float, int) and low <= value <= high
+
+
+def moment(value: Any) -> bool:
+    """Take seconds since 1970 that can be shown as date and time, wherever somebody looks at them."""
+    return type(value) in (float, int) and FIRST_MOMENT <= value <= LAST_MOMENT
 
 
 def optional(kind: Any) -> Check:
@@ -162,7 +178,7 @@ def since(value: Any) -> bool:
             value = value.timestamp()
         except (OverflowError, ValueError, OSError):  # at the ends of the calendar, in some zone
             return False
-    return type(value) in (float, int) and -MAX_SECONDS <= value <= MAX_SECONDS
+    return moment(value)
 
 
 def published_records(most: int, *, or_sizes: bool = False) -> Check:

@@ -80,6 +80,6 @@ def _is_record(values: Any) -> bool:
         and type(version) is int
         and 0 <= version <= fields.MAX_INT
         and (type(published_at) is float or type(published_at) is int)
-        and -fields.MAX_SECONDS <= published_at <= fields.MAX_SECONDS
+        and fields.FIRST_MOMENT <= published_at <= fields.LAST_MOMENT
         and fields.is_arguments(kwargs)
     )

@@ -41,6 +41,11 @@ from lightbus import (
         ),
         ({"bus_options": {"since": "2026-13-01"}}, "since of the listener here is '2026-13-01'"),
         ({"bus_options": {"since": ""}}, "since of the listener here is ''"),
+        ({"bus_options": {"since": datetime.min}}, "since of the listener here is datetime.datetime(1, 1, 1"),
+        ({"bus_options": {"since": "9999-12-31 23:59"}}, "since of the listener here is '9999-12-31 23:59'"),
+        ({"group": "a\nb"}, "the group of a listener, 'a\\nb', is not printable"),
+        ({"group": "g" * 513}, "is 513 characters long; 512 is the most"),
+        ({"group": "{service_name}" * 9}, "is 567 characters long; 512 is the most"),
         ({"bus_options": {"since": 7}}, "since of the listener here is 7. It is the id of an event, a datetime"),
     ],
 )
@@ -175,7 +180,16 @@ def test_service_name_that_says_nothing(module: str) -> None:
     names["named"].auth.user_registered.listen(print)
 
 
-@pytest.mark.parametrize("odd", [{"on_error": "foo"}, {"listener_name": ""}, {"listener_name": 5}])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"on_error": "foo"},
+        {"listener_name": ""},
+        {"listener_name": 5},
+        {"listener_name": "a\0b"},
+        {"listener_name": "l" * 513, "group": None},
+    ],
+)
 def test_listeners_that_cannot_be_meant(bus: BusPath, odd: dict[str, Any]) -> None:
     """A policy that there is not, and a name that is none, are refused."""
     with pytest.raises(InvalidEventListener, match=next(iter(odd))):

@@ -55,7 +55,7 @@ EDGES: list[tuple[str, Any, Any]] = [
     ("MemberStates", [[7, [0, 15]], [7]], [[7, [16]]]),
     ("Records", [[1, 0, b""]], [[1, 0, 5]]),
     ("PageRecords", [[1, 0, b""], [2, 1, 5]], [[1, 0, -5]]),
-    ("Moment", 253_402_300_799, 253_402_300_800),
+    ("Moment", 253_402_214_399, 253_402_214_400),
     ("WaitFor", "journal", "disk"),
     ("AnyMap", None, []),
     ("Arguments", {"n": None}, None),

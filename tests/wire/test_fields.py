@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Annotated, Any, NamedTuple
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightbus.wire import fields
-from lightbus.wire.fields import MAX_INT, MAX_SECONDS, Check
+from lightbus.wire.fields import FIRST_MOMENT, LAST_MOMENT, MAX_INT, Check
 
 small = fields.whole(0, 9)
 SHORT = Annotated[str, fields.text(3)]
@@ -20,7 +20,7 @@ SHORT = Annotated[str, fields.text(3)]
 CHECKS: dict[str, tuple[Check, list[Any], list[Any]]] = {
     "anything": (fields.anything, [None, object(), []], []),
     "flag": (fields.flag, [True, False], [0, 1, None, "", "true"]),
-    "text": (fields.text(3, least=1), ["a", "abc", "ä\n"], ["", "abcd", "a\0", b"a", None]),
+    "text": (fields.text(3, least=1), ["a", "abc", "ä b"], ["", "abcd", "a\0", "a\n", "\x1b[", b"a", None]),
     "prose": (fields.prose(3), ["", "a\0b"], ["abcd", b"a", None]),
     "one of": (fields.one_of("ack", "journal"), ["ack"], ["", "Ack", None, ["ack"], 1]),
     "instance": (fields.instance_id, ["0123456789abcdef"], ["", "A" * 16, "a" * 15, "a" * 17, "g" * 16, b"a" * 16, 7]),
@@ -28,6 +28,11 @@ CHECKS: dict[str, tuple[Check, list[Any], list[Any]]] = {
     "binary": (fields.binary(2), [b"", b"ab"], [b"abc", "a", bytearray(b"a")]),
     "whole": (small, [0, 9], [-1, 10, 1.0, True, "1", None, Decimal(1)]),
     "number": (fields.number(-1, 1), [-1, 0.5, 1.0], [2, -1.1, math.nan, math.inf, True, "0", None, Decimal(0)]),
+    "moment": (
+        fields.moment,
+        [0, 1.5, -1.5, FIRST_MOMENT, LAST_MOMENT],
+        [FIRST_MOMENT - 1, LAST_MOMENT + 1, math.nan, math.inf, True, "0", None],
+    ),
     "optional": (fields.optional(small), [None, 3], [10, "3"]),
     "optional type": (fields.optional(SHORT), [None, "abc"], ["abcd", 3]),
     "either": (fields.either(small, SHORT), [3, "abc"], [10, "abcd", None]),
@@ -37,8 +42,8 @@ CHECKS: dict[str, tuple[Check, list[Any], list[Any]]] = {
     "string map": (fields.string_map(1), [{}, {"a": 1}], [{"a": 1, "b": 2}, {1: 1}, None]),
     "since": (
         fields.since,
-        [None, "$", "0", "x" * 512, 0, -1.5, MAX_SECONDS, datetime(2026, 1, 1, tzinfo=UTC)],
-        ["", "x" * 513, True, math.nan, MAX_SECONDS + 1, date(2026, 1, 1), b"0", [], Decimal(1)],
+        [None, "$", "0", "x" * 512, 0, -1.5, LAST_MOMENT, datetime(2026, 1, 1, tzinfo=UTC)],
+        ["", "x" * 513, True, math.nan, LAST_MOMENT + 1, date(2026, 1, 1), b"0", [], Decimal(1)],
     ),
 }
 
@@ -61,6 +66,13 @@ def test_a_check_refuses_all_others(name: str) -> None:
 def test_since_a_moment_at_the_end_of_the_calendar(moment: datetime) -> None:
     """Where no such second can be had, in this zone, it is refused, and nothing is raised."""
     assert fields.since(moment) in (True, False)
+
+
+@pytest.mark.parametrize("moment", [FIRST_MOMENT, LAST_MOMENT])
+@pytest.mark.parametrize("hours", [-23, 0, 23])
+def test_a_moment_can_be_shown_everywhere(moment: float, hours: int) -> None:
+    """In no time zone is it outside of the calendar: who lists events shows all of them."""
+    assert datetime.fromtimestamp(moment, timezone(timedelta(hours=hours))).timestamp() == moment
 
 
 nested = st.recursive(
