@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from ..wire.envelope import Assign
 
-__all__ = ["GroupRecords", "TopicKey"]
+__all__ = ["MAX_AGE", "GroupRecords", "TopicKey", "age_of"]
 
 TopicKey: TypeAlias = tuple[str, str, int]
 """Journal (empty: none, best effort), event, partition."""
@@ -18,8 +18,20 @@ logger = logging.getLogger("lightbus.groups")
 REMOVED_AFTER = 5.0
 """Seconds by which a publisher must say that a group is younger than we said, to mean that it was removed meanwhile."""
 
+MAX_AGE = 50 * 366 * 86_400.0
+"""Seconds for which a group can exist: there was no bus before."""
+
 MAX_POSITIONS = 50_000
 """Topics of journals whose publisher is gone of which we remember how far we came; the oldest are forgotten."""
+
+
+def age_of(created_at: float, clock: float) -> float:
+    """
+    Return for how many seconds a group exists, of which somebody tells by the clock that it has.
+
+    What is told is passed on in messages of ours: it may be wrong, and still has to be a time that others read.
+    """
+    return min(max(0.0, clock - created_at), MAX_AGE)
 
 
 class GroupRecords:
@@ -56,7 +68,7 @@ class GroupRecords:
                 group, api,
             )  # fmt: skip
         if group and name in self._created_at:
-            created_at = time.monotonic() - (message.clock - message.created_at)
+            created_at = time.monotonic() - age_of(message.created_at, message.clock)
             if created_at < self._created_at[name] or created_at > self._created_at[name] + REMOVED_AFTER:
                 # Earlier: another member was there before us. So much later than we said: the group was removed.
                 self._created_at[name] = created_at

@@ -11,6 +11,7 @@ from ..adapters.sqlite.topic import Topic
 from ..core.cursors import Cursors
 from ..core.groups import Group as Membership
 from ..wire.event_names import declared_event, only_group_of
+from .group_records import MAX_AGE, age_of
 
 __all__ = ["MARGIN", "GroupState", "MemberConnection", "Moment", "created_of", "times_of"]
 
@@ -103,7 +104,7 @@ class GroupState:
 def times_of(info: KnownGroup) -> tuple[float, float]:
     """Return when a group was created and what time it is, in seconds since 1970, as our clock counts them now."""
     clock = time.time()
-    return clock - (machine_time() - info.created_at), clock
+    return clock - min(machine_time() - info.created_at, MAX_AGE), clock
 
 
 def created_of(created_at: float, clock: float, *, is_near: bool) -> float:
@@ -113,6 +114,6 @@ def created_of(created_at: float, clock: float, *, is_near: bool) -> float:
     Only what that clock has counted meanwhile is believed, and on the same host (`is_near`) for how long the message
     was on its way: whatever the time of day is, and whenever it is put right.
     """
-    age = max(0.0, clock - created_at)
+    age = age_of(created_at, clock)
     way = time.time() - clock if is_near else 0.0
     return machine_time() - age - (way if 0.0 < way < MAX_WAY else 0.0)

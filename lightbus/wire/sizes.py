@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from . import codec
+from .field_types import MAX_ROWS
 
 __all__ = [
     "LEAST",
@@ -115,7 +116,7 @@ def fitting_partitions(
     for partition in partitions:
         mine = by_partition.get(partition, [])
         left -= sum(STREAM_OVERHEAD + len(stream[1].encode()) for stream in mine)
-        if taken and left < 0:
+        if taken and (left < 0 or len(rows) + len(mine) > MAX_ROWS):
             break
         taken.append(partition)
         rows += mine

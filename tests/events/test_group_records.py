@@ -8,7 +8,9 @@ import pytest
 
 from lightbus.events import group_records as module
 from lightbus.events.group_records import GroupRecords
+from lightbus.wire import fields
 from lightbus.wire.envelope import Assign
+from lightbus.wire.fields import FIRST_MOMENT, LAST_MOMENT
 
 KEY = ("j", "seen", 3)
 
@@ -43,6 +45,16 @@ def test_publisher_says_when_a_group_was_created(before: float, said: float, exp
     records.learn("auth", "g", created(before))
     records.learn("auth", "g", created(said))
     assert age(records) == pytest.approx(expected, abs=1.0)
+
+
+@pytest.mark.parametrize(("created", "clock"), [(FIRST_MOMENT, LAST_MOMENT), (LAST_MOMENT, FIRST_MOMENT)])
+def test_a_publisher_that_knows_no_time(created: float, clock: float) -> None:
+    """Whatever it says, what others are told by that is a time that they read: else none of them would let us in."""
+    records = GroupRecords()
+    records.joins("auth", "g")
+    records.learn("auth", "g", Assign("auth", "g", 1, [], [], created, clock))
+    assert fields.moment(records.created_at("auth", "g"))
+    assert -1.0 < age(records) <= module.MAX_AGE + 1.0
 
 
 def test_listener_without_a_group_learns_nothing() -> None:

@@ -2,7 +2,8 @@
 Damages valid messages and gives them to the decoders and to the handlers of a worker and of a listener.
 
 Whatever the bytes are, a decoder gives a value or ProtocolError, and a handler raises nothing: neither out of itself
-nor into its last guard, which is there for what nobody thought of. A seed repeats a run.
+nor into its last guard, which is there for what nobody thought of. And what it says by that to others can be read: what
+a stranger told of a group, say, is told to the members of that. A seed repeats a run.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -135,6 +137,34 @@ def _damage_bytes(random: Random, frame: bytes) -> bytes:
     return bytes(data)
 
 
+class Said:
+    """Sees to it that what is said by those under test can be read by those to whom it is said."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Look at all that is encoded inside."""
+        pairs = {"encode": envelope.decode, "encode_published": envelope.decode_published}
+        originals = {name: getattr(envelope, name) for name in pairs}
+        for name, read in pairs.items():
+            setattr(envelope, name, partial(self._encoded, originals[name], read))
+        try:
+            yield
+        finally:
+            for name, original in originals.items():
+                setattr(envelope, name, original)
+
+    def _encoded(self, encode: Callable[..., bytes], read: Callable[[bytes], object], *what: Any) -> bytes:
+        frame = encode(*what)
+        try:
+            read(frame)
+        except ProtocolError as error:
+            self.faults.append(f"led to a message that nobody can read: {error!s:.200}")
+        return frame
+
+
 class Worker:
     """A worker and a listener without sockets between them, which are given what somebody sent."""
 
@@ -212,7 +242,8 @@ TOPICS = [
 
 
 async def _run(inputs: Iterable[bytes], random: Random, found: Found) -> None:
-    with tempfile.TemporaryDirectory() as directory:
+    said = Said()
+    with tempfile.TemporaryDirectory() as directory, said.watched():
         executor = HandlerThreads(1)
         worker = Worker(Path(directory), executor)
         await worker.start()
@@ -224,6 +255,8 @@ async def _run(inputs: Iterable[bytes], random: Random, found: Found) -> None:
                 found.faults.append((data, f"raised {type(error).__name__}: {error!s:.200}"))
             if worker.guarded > before:
                 found.faults.append((data, "was stopped by the last guard only"))
+            found.faults += [(data, what) for what in said.faults]
+            said.faults.clear()
             found.inputs += 1
             if found.inputs % 64 == 0:
                 await asyncio.sleep(0)

@@ -6,8 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightbus.wire import envelope
-from lightbus.wire.envelope import Page, Record
-from lightbus.wire.sizes import LEAST, PAGE_OVERHEAD, RECORD_OVERHEAD, Receivers, fitting, most, size_left_out, stand_in
+from lightbus.wire.envelope import Page, Record, Streams
+from lightbus.wire.sizes import (
+    LEAST,
+    PAGE_OVERHEAD,
+    RECORD_OVERHEAD,
+    Receivers,
+    fitting,
+    fitting_partitions,
+    most,
+    size_left_out,
+    stand_in,
+)
 
 
 def test_the_smallest_of_all_counts() -> None:
@@ -46,6 +56,17 @@ def test_what_fits_into_a_page(sizes: list[int], limit: int) -> None:
     # As many rows as a page has: what is left out adds nothing but a number.
     if len(rows) * RECORD_OVERHEAD < limit - PAGE_OVERHEAD:
         assert len(envelope.encode(Page(rows, 2**62, True, 2**40), 2**63)) <= limit
+
+
+def test_what_fits_into_streams() -> None:
+    """Where topics stand is told of as many partitions as a message may have rows, however many bytes it may have."""
+    journals = [f"{number:016x}" for number in range(5_000)]
+    rows = [[journal, "seen", partition, 1, 2, 0] for journal in journals for partition in range(16)]
+    partitions, streams = fitting_partitions(range(16), rows, 2**26)
+    assert partitions == [*range(13)]
+    told = Streams("auth", "g", 1, partitions, streams)
+    assert envelope.decode(envelope.encode(told)) == (0, told)
+    assert fitting_partitions(range(16), rows, LEAST)[0] == [0]
 
 
 def test_what_stands_for_a_record() -> None:

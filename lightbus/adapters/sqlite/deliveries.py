@@ -7,6 +7,9 @@ from .topic import Topic
 
 __all__ = ["Deliveries"]
 
+MOST = 2**31 - 1
+"""The largest number that can be told to who asks: he would ask for ever where the answer to him cannot be read."""
+
 
 class Deliveries:
     """The deliveries on record in one journal. Any thread may use them."""
@@ -39,7 +42,7 @@ class Deliveries:
 
     def count(self, group: str, topic: Topic, sequence: int, at_least: int, asker: str = "") -> int:
         """Put one more delivery on record, before it begins, and return its number: `at_least` this one."""
-        number = max(self.of(group, topic, sequence), at_least - 1) + 1
+        number = min(max(self.of(group, topic, sequence), at_least - 1) + 1, MOST)
         self._file.has_deliveries = True
         row = (group, self._topics.numbers[topic], sequence)
         self._file.change(

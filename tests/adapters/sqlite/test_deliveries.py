@@ -7,6 +7,8 @@ from pathlib import Path
 
 from lightbus.adapters.sqlite.journal import Journal, NewEvent
 from lightbus.adapters.sqlite.topic import Topic
+from lightbus.wire import envelope
+from lightbus.wire.envelope import Started
 
 ONE = Topic("auth", "seen", 1)
 FILE = "00000000000000aa.sqlite"
@@ -24,6 +26,17 @@ def test_deliveries_are_counted_until_acknowledged(tmp_path: Path) -> None:
     assert deliveries.failing("shop") == {ONE: stored.sequence}
     journal.change(*journal.cursors.changes(cursors=[("shop", ONE, stored.sequence)]))
     assert deliveries.failing("shop") == {}
+    journal.close()
+
+
+def test_a_number_can_be_told_whatever_was_claimed(tmp_path: Path) -> None:
+    """One who says that it was given as often as can be said leaves it at that: the next is answered, too."""
+    journal = Journal(tmp_path / FILE)
+    [stored] = journal.append([NewEvent(ONE, b"r", 1.0)])
+    most = 2**31 - 1
+    numbers = [journal.deliveries.count("shop", ONE, stored.sequence, least) for least in (most, 1, 1)]
+    assert numbers == [most] * 3
+    assert envelope.decode(envelope.encode(Started(numbers[-1]), 1)) == (1, Started(most))
     journal.close()
 
 
