@@ -146,7 +146,10 @@ class Said:
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
         """Look at all that is encoded inside."""
-        pairs = {"encode": envelope.decode, "encode_published": envelope.decode_published}
+        pairs: dict[str, Callable[[bytes], object]] = {
+            "encode": envelope.decode,
+            "encode_published": envelope.decode_published,
+        }
         originals = {name: getattr(envelope, name) for name in pairs}
         for name, read in pairs.items():
             setattr(envelope, name, partial(self._encoded, originals[name], read))
