@@ -38,7 +38,10 @@ async def describe_api(bus: Connection, name: str) -> dict[str, Any]:
 async def _form(bus: Connection, peer: Peer, api: str) -> dict[str, Any]:
     described, schema = await asyncio.gather(bus.ask(peer, "describe", api=api), bus.ask(peer, "schema", api=api))
     members = {"procedures": "rpcs", "events": "events"}
-    made = {kind: [{**each, **schema[key][each["name"]]} for each in described[kind]] for kind, key in members.items()}
+    made = {
+        kind: [{**each, **schema.get(key, {}).get(each["name"], {})} for each in described[kind]]
+        for kind, key in members.items()
+    }
     return {"version": described["version"], "doc": described["doc"], **made}
 
 

@@ -78,7 +78,12 @@ class OutboundCall(OutboundRequest):
     def outcome(self, reply: Message, peer: Peer) -> Any:
         if self._mixed and type(reply) is Error and not reply.started and reply.code in _MISFITS:
             raise NotStarted(reply)
-        return super().outcome(reply, peer)
+        value = super().outcome(reply, peer)
+        if self.api.startswith("internal."):
+            from ..wire.answers import checked_answer  # which few processes need
+
+            checked_answer(self.api, self.name, value, peer.announcement)
+        return value
 
     def refused(self, peer: Peer, refusal: NotStarted) -> None:
         super().refused(peer, refusal)

@@ -20,6 +20,7 @@ __all__ = [
     "Check",
     "anything",
     "binary",
+    "check_of",
     "checks_of",
     "either",
     "flag",
@@ -119,7 +120,7 @@ def moment(value: Any) -> bool:
 
 def optional(kind: Any) -> Check:
     """Take nil besides. Here and below a kind is a check, or a type with its check: `Annotated[type, check]`."""
-    check = _check_of(kind)
+    check = check_of(kind)
     return lambda value: value is None or check(value)
 
 
@@ -130,19 +131,19 @@ def no_instance_or_id(value: Any) -> bool:
 
 def either(*kinds: Any) -> Check:
     """Take what one of these takes."""
-    checks = tuple(map(_check_of, kinds))
+    checks = tuple(map(check_of, kinds))
     return lambda value: any(check(value) for check in checks)
 
 
 def listing(kind: Any, most: int) -> Check:
     """Take a list of so many items of one kind."""
-    check = _check_of(kind)
+    check = check_of(kind)
     return lambda value: type(value) is list and len(value) <= most and all(map(check, value))
 
 
 def row(*kinds: Any) -> Check:
     """Take a list that has an item of each of these kinds, in order, and no more."""
-    checks = tuple(map(_check_of, kinds))
+    checks = tuple(map(check_of, kinds))
     count = len(checks)
     return lambda value: type(value) is list and len(value) == count and passes(checks, value)
 
@@ -204,7 +205,8 @@ def published_records(most: int, *, or_sizes: bool = False) -> Check:
     return check
 
 
-def _check_of(kind: Any) -> Check:
+def check_of(kind: Any) -> Check:
+    """Return the check of a kind."""
     return kind.__metadata__[0] if hasattr(kind, "__metadata__") else kind  # type: ignore[no-any-return]
 
 
@@ -213,4 +215,4 @@ def checks_of(cls: type) -> tuple[Check, ...]:
     hints = get_type_hints(cls, include_extras=True)
     if missing := [name for name, hint in hints.items() if not hasattr(hint, "__metadata__")]:
         raise TypeError(f"{cls.__name__}: no check stands beside the type of {', '.join(missing)}")
-    return tuple(map(_check_of, hints.values()))
+    return tuple(map(check_of, hints.values()))

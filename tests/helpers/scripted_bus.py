@@ -37,6 +37,7 @@ class ScriptedBus:
         self.watches_ended = 0
         self.silent: set[str] = set()
         self.noted: set[str] = set()
+        self.misfits: dict[str, str] = {}
         self.client = self.engine = self.identity = self.output = self
         self.instance = "1" * 16
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from helpers import Door, wait_until
-from lightbus import Api, BusPath, InvalidParameters, UnknownApi, UnknownProcedure
+from lightbus import Api, BusPath, InvalidParameters, ProtocolError, UnknownApi, UnknownProcedure
+from lightbus.engine import peer_api
 from lightbus.testing import MemoryBus, memory_bus
 
 
@@ -80,3 +81,15 @@ def test_a_version_that_is_asked_for(caller: BusPath, door: Door) -> None:
         door.call(caller.orders.place, sku="tea", bus_options={"version": 7})
     with pytest.raises(InvalidParameters, match="version is 'two', and has to be of type int"):
         door.call(caller.orders.place, sku="tea", bus_options={"version": "two"})
+
+
+def test_an_answer_about_itself_that_no_worker_gives(
+    caller: BusPath, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is an error that names the peer, and not left to who takes it apart; the user's APIs answer as ever."""
+    monkeypatch.setattr(peer_api, "_losses", lambda parts: 7)
+    one = {"peer": caller.client.engine.snapshot.serving["orders"][0].instance}
+    with pytest.raises(ProtocolError, match=r"^orders .* answers internal\.peer\.health as no worker .*answer\.losses"):
+        door.call(caller.internal.peer.health, bus_options=one)
+    assert door.call(caller.internal.peer.stats, bus_options=one)["concurrency"] == 100
+    assert door.call(caller.orders.place, sku="tea") == "old"

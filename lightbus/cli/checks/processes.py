@@ -17,7 +17,7 @@ from ..support.connection import ENDED, Connection
 from ..support.output import duration
 from .finding import Examination, Finding, Level
 
-__all__ = ["check_clocks", "check_names", "check_peers", "check_seeds", "check_versions"]
+__all__ = ["check_answers", "check_clocks", "check_names", "check_peers", "check_seeds", "check_versions"]
 
 MAX_SKEW = 1.0
 """Seconds by which a clock may differ: times in logs and of events then tell the wrong order."""
@@ -149,6 +149,17 @@ async def check_versions(examination: Examination) -> AsyncIterator[Finding]:
             )
     for version, count in _library_versions(examination.live):
         yield Finding(level=Level.OK, check="versions", text=f"{count} workers run lightbus {version}.")
+
+
+async def check_answers(examination: Examination) -> AsyncIterator[Finding]:
+    """Tell of those whose answers to all the questions before are none that a worker gives."""
+    for reason in examination.bus.misfits.values():
+        yield Finding(
+            level=Level.WARNING,
+            check="answers",
+            text=reason,
+            remedy="What it says is left out here. Update it, or this command (`lightbus version`), or end it.",
+        )
 
 
 def _library_versions(sightings: Iterable[Sighting]) -> list[tuple[str, int]]:

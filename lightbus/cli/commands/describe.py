@@ -70,8 +70,12 @@ async def _fields(bus: Connection, api: ServedApi, peers: list[Peer], member: st
         "versions": api.versions,
         "mixed": api.is_mixed,
         "doc": described["doc"],
-        "procedures": [{**each, **schema["rpcs"][each["name"]]} for each in _only(described["procedures"], member)],
-        "events": [{**each, **schema["events"][each["name"]]} for each in _only(described["events"], member)],
+        "procedures": [
+            {**each, **schema.get("rpcs", {}).get(each["name"], {})} for each in _only(described["procedures"], member)
+        ],
+        "events": [
+            {**each, **schema.get("events", {}).get(each["name"], {})} for each in _only(described["events"], member)
+        ],
         "peers": api.fields()["peers"],
         "groups": _groups(infos, kept_for, api.name, member),
     }

@@ -7,7 +7,7 @@ import click
 from ...deadline import Deadline
 from ..checks.finding import Check, Examination, Finding, Level
 from ..checks.kept_events import check_groups, check_health, check_journals
-from ..checks.processes import check_clocks, check_names, check_peers, check_seeds, check_versions
+from ..checks.processes import check_answers, check_clocks, check_names, check_peers, check_seeds, check_versions
 from ..checks.this_host import (
     check_bus,
     check_directories,
@@ -42,6 +42,7 @@ CHECKS: dict[str, Check] = {
     "health": check_health,
     "groups": check_groups,
     "journals": check_journals,
+    "answers": check_answers,
 }
 """What is being checked, for the progress bar, and the check."""
 

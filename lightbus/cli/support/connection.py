@@ -26,7 +26,7 @@ from ...config import Config, load_config
 from ...core.peers import Peer
 from ...creation import configure_logging, create
 from ...deadline import Deadline
-from ...exceptions import LightbusException, NotReachable
+from ...exceptions import LightbusException, NotReachable, ProtocolError
 from .contexts import environment
 from .options import ClientOptions
 from .output import Output
@@ -60,6 +60,7 @@ class Connection:
         client: an ordinary client; `bus.client.engine.snapshot` has the peers that are known.
         silent: instances of which it was noted that they do not answer.
         noted: instances of which it was noted that they have ended.
+        misfits: what is wrong with the answers of an instance that does not answer as a worker does.
 
     """
 
@@ -68,6 +69,7 @@ class Connection:
         self.output = Output(as_json=options.as_json, form=options.output_form)
         self.silent: set[str] = set()
         self.noted: set[str] = set()
+        self.misfits: dict[str, str] = {}
         environ, self.context = environment(options.context)
         self.client: BusClient = create(_settings(options, data_dir, environ), service_name=SERVICE).client
 
@@ -132,9 +134,18 @@ class Connection:
         return await self.client.call_rpc_remote("internal.peer", procedure, kwargs, options)
 
     async def told(self, peer: Peer, procedure: str, **kwargs: Any) -> dict[str, Any]:
-        """Ask the same, and return an empty answer where there is none: an older version may not have the procedure."""
+        """
+        Ask the same, and return an empty answer where there is none: an older version may not have the procedure.
+
+        An answer that is none of a worker's is noted, once for each peer.
+        """
         try:
             answer = await self.ask(peer, procedure, **kwargs)
+        except ProtocolError as error:
+            if peer.instance not in self.misfits:
+                self.misfits[peer.instance] = str(error)
+                self.output.note(f"Not shown: {error}")
+            return {}
         except LightbusException:
             return {}
         return answer if isinstance(answer, dict) else {}

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...exceptions import LightbusException, NotReachable
+from ...exceptions import LightbusException, NotReachable, ProtocolError
 from ...wire.event_names import declared_event
 from .connection import Connection
 from .publishers import ask_publishers
@@ -98,6 +98,10 @@ class Journals:
                 page = await self._bus.client.call_rpc_remote("internal.events", "kept", question | limit, options)
                 if page is None:
                     raise NotReachable(f"The journal {reader.journal} is not served any more where it was.")
+                if page["more"] and page["through"] <= reader.through:
+                    raise ProtocolError(
+                        f"{reader.publisher} says again and again that there is more in {reader.journal}."
+                    )
             except LightbusException as error:
                 self.failure = error
                 return []

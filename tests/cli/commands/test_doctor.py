@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,3 +36,29 @@ def test_errors(commands: Commands, tmp_path: Path) -> None:
     assert "error   fixed peers: tcp://127.0.0.1:9 does not answer. Is a worker running there" in text
     assert f"error   data directory: {file} cannot be written to" in text
     assert "ok      interfaces: lo (127.0.0.1): used, named." in text
+
+
+ODD = """
+import lightbus
+from lightbus.engine import peer_api
+from lightbus.events import events_api
+peer_api._losses = lambda parts: 7
+events_api._dead_page = lambda journals, group, skip: [{"group": group}]
+events_api._counted = lambda described, positions, journals: {"api": 1}
+"""
+
+
+def test_a_worker_that_answers_as_none_does(commands: Commands) -> None:
+    """It is named, and keeps nobody from seeing the others, whichever command looks."""
+    commands.serve("auth").wait_for_line("Ready")
+    commands.serve("shop").wait_for_line("Events of auth .* arrive")
+    commands.serve("auth", where="odd", replace=("import lightbus", ODD)).wait_for_line("Ready")
+    found = commands.run("doctor", code=1)
+    assert re.search(r"warning answers: auth .* answers internal\.(peer|events)\.\w+ as no worker", found.stdout)
+    assert "ok      peers: 3 answer" in found.stdout
+    for command in (["groups", "list"], ["lag"], ["dead", "list"]):
+        shown = commands.run(*command, code=3)
+        assert re.search(r"auth .* does not tell: auth .* its answer", shown.stderr)
+    [group] = commands.json("groups", "list", code=3)
+    assert group["members"] != {}
+    assert len(commands.json("peers")) == 3

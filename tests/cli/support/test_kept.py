@@ -141,3 +141,10 @@ def test_a_journal_may_be_adopted() -> None:
         return made._readers["a"].publisher
 
     assert asyncio.run(main()) == "2" * 16
+
+
+def test_a_publisher_that_tells_of_more_without_end() -> None:
+    """It is asked no further where it does not get on; what the others keep is read."""
+    found, _, made = reading(journals("a", "b"), page(more=True), page(event("b", 1, 1.0), through=1), page())
+    assert found == [["b-1"]]
+    assert "says again and again that there is more in a" in str(made.failure)

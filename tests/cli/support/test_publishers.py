@@ -18,7 +18,7 @@ from lightbus.cli.support.publishers import (
     nothing_shown,
 )
 from lightbus.core.peers import Peer, PeerState
-from lightbus.exceptions import LightbusTimeout, NotReachable
+from lightbus.exceptions import LightbusTimeout, NotReachable, ProtocolError
 
 ONE, TWO = peer("auth", instance="1" * 16), peer("shop", instance="2" * 16)
 SILENT = peer("mail", instance="3" * 16, state=PeerState.SUSPECT)
@@ -76,6 +76,15 @@ def test_an_answer_that_is_an_error(quietly: bool) -> None:
     assert [answer for _, answer in told] == [[2]]
     assert ("does not tell: busy" in "".join(bus.notes)) is not quietly
     assert bool(bus.silent) is not quietly
+
+
+def test_an_answer_that_no_worker_gives() -> None:
+    """It is noted, and kept for who looks for what is wrong; the others' answers are taken."""
+    _, connection = bus_of(ProtocolError("no list"), [2], peers=[ONE, TWO])
+    told = asyncio.run(ask_each(connection, [ONE, TWO], "journals"))
+    assert [answer for _, answer in told] == [[2]]
+    assert connection.misfits == {ONE.instance: "no list"}
+    assert code_of(connection) == NotReachable.exit_code
 
 
 def test_groups_on_the_bus() -> None:

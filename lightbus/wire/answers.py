@@ -1,0 +1,158 @@
+"""
+What workers answer about themselves (`internal.peer`, `internal.events`): the form of each answer, as of each message.
+
+Commands, the dashboard and other workers take these apart. They are strangers' words, too: one worker that is of
+another version, or means ill, must not keep anybody from seeing the others. No I/O.
+
+A form is a check (`fields.py`), a type with its check, or made of forms: `[form]` is a list of such, `{"name": form}` a
+map with at least these names, of which those that end with `?` may be missing, `{...: form}` a map from any text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import EllipsisType
+from typing import Any, TypeAlias
+
+from ..exceptions import ProtocolError
+from . import field_types, fields
+
+__all__ = ["ANSWERS", "checked_answer", "misfit"]
+
+Form: TypeAlias = Any
+
+MAX_SHOWN = 100
+"""Characters of the place that is named where an answer does not fit."""
+
+_text = fields.prose(1024 * 1024)
+_count = fields.whole(0, fields.MAX_INT)
+_number = fields.number(-(2**63), 2**63)
+_maybe = fields.optional
+
+
+def _place(value: Any) -> bool:
+    """Take a native id: a journal and a sequence."""
+    if type(value) is not str or len(value) > 40:
+        return False
+    journal, _, sequence = value.rpartition("-")
+    return fields.instance_id(journal) and sequence.isascii() and sequence.isdigit()
+
+
+_LISTENER: Form = {"api": _text, "events": [_text], "name": _text, "group?": _maybe(_text)}
+
+_EVENT: Form = {
+    "id": _text, "native_id": _place, "api": _text, "event": _text, "version": _count,
+    "published_at": fields.moment, "kwargs": fields.is_arguments, "partition?": field_types.Partition, "size?": _count,
+}  # fmt: skip
+
+_CALL: Form = {
+    "number": _count, "at": fields.moment, "seconds": _number, "caller": _text, "caller_service": _text, "api": _text,
+    "procedure": _text, "kwargs": _maybe(fields.is_arguments), "kwargs_bytes": _count, "result": fields.anything,
+    "result_bytes": _count, "error": _maybe(_text), "message": _maybe(_text), "cut": [_text],
+}  # fmt: skip
+
+_STATS: Form = {
+    "uptime?": _number, "running": _count, "queued": _count, "concurrency": _count, "connected?": _count,
+    "calls?": {...: _count},
+    "procedures": [{
+        "api": _text, "procedure": _text, "calls": _count, "errors": _count, "p50": _maybe(_number),
+        "p99": _maybe(_number), "callers": {...: _count},
+    }],
+    "events": [{"api": _text, "event": _text, "published": _count, "bytes?": _count}],
+    "listeners": [{
+        "name": _text, "api": _text, "events": [_text], "handled": {...: _count}, "waiting": _count,
+        "stopped?": _maybe(_text), "failed": _count, "dropped": _count, "retried?": _count, "invalid?": _count,
+    }],
+}  # fmt: skip
+
+_GROUP: Form = {
+    "api": _text, "name": _text, "events": [_text], "created_at": _number, "last_seen": _number, "clock": _number,
+    "members": {...: field_types.Partitions}, "acks?": _count, "mixed": fields.flag, "lag": _count, "dead": _count,
+    "lost": _count,
+}  # fmt: skip
+
+_JOURNAL: Form = {
+    "journal": field_types.JournalId, "path": _text, "events": _count, "bytes": _count, "max_events": _count,
+    "max_bytes": _count,
+    "lost": [{"group": _text, "api": _text, "event": _text, "count": _count, "at?": _maybe(_number)}],
+}  # fmt: skip
+
+_MEMBER: Form = {"name": _text, "signature": _text}
+
+ANSWERS: Mapping[str, Mapping[str, Form]] = {
+    "internal.peer": {
+        "ping": _number,
+        "info": {
+            "service": _text, "process": _text, "host": _text, "pid": _count, "version": _text, "features": [_text],
+            "started_at": _number, "uptime?": _number, "listeners": [_LISTENER],
+        },
+        "stats": _STATS,
+        "health": {"problems": [_text], "losses?": [_text], "refused?": [_text]},
+        "watch_calls": {"calls": [_CALL], "noted": _count},
+        "schema": {
+            "rpcs?": {...: {"parameters": fields.anything, "response": fields.anything}},
+            "events?": {...: {"parameters": fields.anything}},
+        },
+        "describe": {
+            "api": _text, "version": _count, "doc": _text, "procedures": [{**_MEMBER, "doc": _text}],
+            "events": [{**_MEMBER, "version": _count, "key": _maybe(_text), "delivery": _text}],
+        },
+    },
+    "internal.events": {
+        "groups": [_GROUP],
+        "lag": _maybe(_count),
+        "dead": [{**_EVENT, "group": _text, "deliveries": _count, "error": _text, "died_at": _number}],
+        "retry_dead_events": [_text],
+        "drop_dead_events": [_text],
+        "history": [_EVENT],
+        "kept": _maybe(lambda page: not misfit({"events": [_EVENT], "through": _count, "more": fields.flag}, page)),
+        "handled": {...: {...: _text}},
+        "journals": [_JOURNAL],
+    },
+}  # fmt: skip
+"""By API and procedure. What is asked of no other worker by this library is left out, and not looked at."""
+
+
+def checked_answer(api: str, procedure: str, answer: Any, who: object) -> Any:
+    """Return an answer of `who`. Raises ProtocolError where it has not the form that is its."""
+    form = ANSWERS.get(api, {}).get(procedure)
+    if form is not None and (where := misfit(form, answer)):
+        raise ProtocolError(
+            f"{who} answers {api}.{procedure} as no worker of this version does: its {where}. "
+            "Is it of another version of lightbus, or none at all?"
+        )
+    return answer
+
+
+def misfit(form: Form, value: Any, path: str = "answer") -> str:
+    """Return what does not fit a form, with the way to it; no text where all does."""
+    if isinstance(form, list):
+        return _misfit_of_list(form[0], value, path)
+    if isinstance(form, Mapping):
+        return _misfit_of_map(form, value, path)
+    check: Callable[[Any], bool] = fields.check_of(form)
+    return "" if check(value) else f"{path[:MAX_SHOWN]} is of the type {type(value).__name__}, or out of its range"
+
+
+def _misfit_of_list(form: Form, value: Any, path: str) -> str:
+    if type(value) is not list:
+        return f"{path[:MAX_SHOWN]} is no list"
+    for index, each in enumerate(value):
+        if found := misfit(form, each, f"{path}[{index}]"):
+            return found
+    return ""
+
+
+def _misfit_of_map(form: Mapping[str | EllipsisType, Form], value: Any, path: str) -> str:
+    if not fields.is_arguments(value):
+        return f"{path[:MAX_SHOWN]} is no map of names"
+    for name, part in form.items():
+        if isinstance(name, EllipsisType):
+            found = next(filter(None, (misfit(part, each, f"{path}.*") for each in value.values())), "")
+        elif (key := name.removesuffix("?")) in value:
+            found = misfit(part, value[key], f"{path}.{key}")
+        else:
+            found = "" if name.endswith("?") else f"{path[:MAX_SHOWN]} has no '{name}'"
+        if found:
+            return found
+    return ""
