@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["class_name", "safely", "with_article"]
+__all__ = ["class_name", "clean", "safely", "with_article"]
 
 
 def safely(show: Callable[[Any], str], value: Any) -> str:
@@ -14,6 +14,11 @@ def safely(show: Callable[[Any], str], value: Any) -> str:
         return show(value).encode(errors="backslashreplace").decode()
     except BaseException as error:
         return f"<{show.__name__.strip('_')}() of {with_article(class_name(value))} raised {class_name(error)}>"
+
+
+def clean(text: str) -> str:
+    """Return text as a terminal may show it: control characters, a newline included, as Python writes them."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def with_article(name: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from helpers.failing import Liar
-from lightbus.phrases import class_name, safely, with_article
+from lightbus.phrases import class_name, clean, safely, with_article
 
 
 class Silent:
@@ -19,6 +21,13 @@ class Silent:
 def test_names_have_their_article(name: str, expected: str) -> None:
     """It goes by the first letter."""
     assert with_article(name) == expected
+
+
+@given(st.text())
+def test_clean(text: str) -> None:
+    """Whatever a stranger is called, it does not reach the terminal as a control character."""
+    assert clean(text).isprintable()
+    assert not text.isprintable() or clean(text) == text
 
 
 def test_text_of_a_value_never_raises() -> None:

@@ -154,7 +154,7 @@ def main(**kwargs: Any) -> None:
         _refuse_key_in(kwargs.get("args") or sys.argv[1:])
         _group(**kwargs)
     except LightbusException as error:
-        from .support.output import clean
+        from ..phrases import clean
 
         # A handler's words are in it, and its traceback: lines may be several, and nothing else controls the terminal.
         text = "\n".join(map(clean, str(error).split("\n")))

@@ -13,6 +13,7 @@ import click
 
 from ...core.peers import Peer
 from ...exceptions import LightbusException, UnknownProcedure
+from ...phrases import clean
 from ...typing import JsonSchema, Kwargs
 from ...wire.plain import json_form
 from ..support.arguments import parse_arguments
@@ -21,7 +22,6 @@ from ..support.completing import complete_peers, complete_procedures
 from ..support.completing_arguments import complete_call_arguments
 from ..support.connection import Connection, on_bus
 from ..support.options import ClientOptions, client_options
-from ..support.output import clean
 
 __all__ = ["call", "schema_of"]
 

@@ -14,10 +14,11 @@ import click
 
 from ...core.peers import Peer
 from ...exceptions import UnsupportedUse
+from ...phrases import clean
 from ..support.catalogue import served_apis
 from ..support.connection import SERVICE, Connection, on_bus
 from ..support.options import ClientOptions, client_options
-from ..support.output import clean, number
+from ..support.output import number
 
 __all__ = ["Edge", "dot", "edges_between", "graph", "mermaid", "tree"]
 

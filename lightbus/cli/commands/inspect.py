@@ -14,13 +14,14 @@ from typing import Any
 import click
 
 from ...exceptions import EventNotFound, LightbusException, SchemaNotFound, did_you_mean
+from ...phrases import clean
 from ...wire.plain import json_form
 from ..support.catalogue import no_api, served_apis
 from ..support.connection import Connection, asked_to_end, on_bus, passes
 from ..support.json_path import COMPARATORS, JsonSearch, parse_search
 from ..support.kept import Journals
 from ..support.options import ClientOptions, client_options
-from ..support.output import clean, json_line
+from ..support.output import json_line
 
 __all__ = ["Search", "inspect"]
 

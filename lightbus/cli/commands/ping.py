@@ -13,11 +13,12 @@ import click
 
 from ...core.peers import Peer
 from ...exceptions import LightbusException, LightbusTimeout, NotReachable
+from ...phrases import clean
 from ..support.catalogue import served_apis
 from ..support.completing import complete_apis, complete_peers
 from ..support.connection import Connection, on_bus
 from ..support.options import ClientOptions, client_options
-from ..support.output import Column, clean, duration
+from ..support.output import Column, duration
 
 __all__ = ["ping"]
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from ...core.peers import Peer
 from ...message import EventMessage
+from ...phrases import clean
 from .acks import Ack
 from .connection import Connection
-from .output import Cell, clean, duration, json_line, size
+from .output import Cell, duration, json_line, size
 
 __all__ = ["EVENT_FIELDS", "event_fields", "show_ack", "show_call", "show_event"]
 

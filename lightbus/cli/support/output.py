@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ...phrases import clean
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.progress import Progress
@@ -27,7 +29,6 @@ __all__ = [
     "CsvRows",
     "Output",
     "ago",
-    "clean",
     "duration",
     "json_line",
     "number",
@@ -219,11 +220,6 @@ def _csv_cell(value: Any) -> str:
 
 
 # Values as text
-
-
-def clean(text: str) -> str:
-    """Return text as a terminal may show it: control characters, a newline included, as Python writes them."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def json_line(value: Any) -> str:

@@ -9,8 +9,9 @@ from textwrap import wrap
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from ...phrases import clean
 from .loads import GROUP_COLUMNS, GroupLag, Load, ordered, worker_table
-from .output import Column, clean, number, table
+from .output import Column, number, table
 from .procedure_loads import PROCEDURE_COLUMNS, ProcedureLoad
 from .top_view import TopView
 

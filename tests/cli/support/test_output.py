@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
 
-from lightbus.cli.support.output import FORMS, Cell, Column, Output, ago, clean, duration, json_line, number, table
+from lightbus.cli.support.output import FORMS, Cell, Column, Output, ago, duration, json_line, number, table
 
 COLUMNS = [Column(title="NAME"), Column(title="NOTE", optional=2), Column(title="COUNT", right=True, optional=1)]
 
@@ -89,13 +87,6 @@ def test_progress_is_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
     with Output().progress("Working", 2) as advance:
         advance(1, "half")
     assert capsys.readouterr() == ("", "")
-
-
-@given(st.text())
-def test_clean(text: str) -> None:
-    """Whatever a stranger is called, it does not reach the terminal as a control character."""
-    assert clean(text).isprintable()
-    assert not text.isprintable() or clean(text) == text
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**30, {1: 2}, "\x1b[2J\n"])
