@@ -7,9 +7,32 @@ import logging
 import sys
 from typing import Any, TextIO
 
-__all__ = ["TerminalHandler", "configure_logging"]
+from .phrases import clean
+
+__all__ = ["TerminalFormatter", "TerminalHandler", "configure_logging"]
 
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+
+
+class TerminalFormatter(logging.Formatter):
+    """
+    Writes a record as a line for people, and an exception's traceback below it.
+
+    What a stranger sent may be part of both: no control character in it moves the cursor, or makes a line of its own
+    that looks as if this process had said it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(FORMAT)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        record.message = clean(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        """Return the traceback, whose own lines stay lines."""
+        return "\n".join(map(clean, super().formatException(ei).split("\n")))
 
 
 class TerminalHandler(logging.StreamHandler[TextIO]):
@@ -17,7 +40,7 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
-        self.setFormatter(logging.Formatter(FORMAT))
+        self.setFormatter(TerminalFormatter())
 
     @property
     def stream(self) -> Any:  # type: ignore[override]

@@ -38,6 +38,19 @@ def test_lines_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert (told.err.count("\n"), told.out) == (1, "")
 
 
+def test_what_a_stranger_said_stays_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """It makes no line of its own and moves no cursor, in the message as in the traceback."""
+    configure_logging()
+    try:
+        raise ValueError("gone\x1b[2J")
+    except ValueError:
+        logging.getLogger("lightbus.calls").exception("%s failed", "a\nERROR forged\x1b[1A")
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first.endswith("ERROR   lightbus.calls: a\\nERROR forged\\x1b[1A failed")
+    assert others[0] == "Traceback (most recent call last):"
+    assert others[-1] == "ValueError: gone\\x1b[2J"
+
+
 @pytest.mark.parametrize(("level", "number"), [("debug", 10), ("WARNING", 30), (5, 5), (logging.ERROR, 40)])
 def test_level(level: str | int, number: int) -> None:
     """By name, in any case, or by number."""

@@ -77,6 +77,7 @@ def _is_record(values: Any) -> bool:
     return (
         type(id) is str
         and len(id) <= MAX_NAME
+        and id.isprintable()
         and type(version) is int
         and 0 <= version <= fields.MAX_INT
         and (type(published_at) is float or type(published_at) is int)

@@ -52,6 +52,7 @@ def test_records_of_which_one_is_none(before: list[Record], data: bytes, after: 
         ["id", 1, "now", {}],
         ["id", 1, 0.0, []],
         ["i" * 513, 1, 0.0, {}],
+        ["i\n", 1, 0.0, {}],
         ["id", True, 0.0, {}],
         ["id", -1, 0.0, {}],
         ["id", 1, math.nan, {}],
