@@ -8,7 +8,6 @@ from typing import Any
 from ...client import BusClient
 from ...exceptions import InvalidConfiguration
 from ...plugins import LightbusPlugin, register_plugin
-from ...plugins.status_server import Answer, parse_place
 from .hangup import HangupPlugin
 from .logs import writes_json
 from .supervised import SupervisedPlugin
@@ -73,7 +72,12 @@ def check_places(*, metrics: str | None, health: str | None, workers: int) -> No
 
 
 def _places(metrics: str | None, health: str | None) -> dict[str, tuple[str, int]]:
-    return {option: parse_place(text, option) for option, text in ((METRICS, metrics), (HEALTH, health)) if text}
+    given = {option: text for option, text in ((METRICS, metrics), (HEALTH, health)) if text}
+    if not given:
+        return {}  # as mostly: the server's module brings Python's own of HTTP and of e-mail
+    from ...plugins.status_server import parse_place
+
+    return {option: parse_place(text, option) for option, text in given.items()}
 
 
 def _metrics(client: BusClient, address: str, port: int) -> Any:
@@ -88,6 +92,7 @@ def _metrics(client: BusClient, address: str, port: int) -> Any:
 def _health(client: BusClient, address: str, port: int) -> list[LightbusPlugin]:
     _refuse_twice(client, "health", HEALTH)
     from ...plugins.health import HealthPlugin
+    from ...plugins.status_server import Answer
 
     try:
         from ...plugins.prometheus import PrometheusPlugin

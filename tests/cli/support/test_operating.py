@@ -134,3 +134,12 @@ def test_systemd_is_told(processes: Processes, directory: Path) -> None:
         worker.signal(signal.SIGTERM)
         assert supervisor.recv(4096).startswith(b"STOPPING=1\n")
         assert worker.wait() == 0
+
+
+@pytest.mark.new_interpreters
+def test_nothing_of_http_where_nobody_asked_for_it(processes: Processes) -> None:
+    """A worker that serves neither metrics nor health has no HTTP server in its memory."""
+    code = "import sys, lightbus.cli.support.operating; print('http.server' in sys.modules)"
+    process = processes.python("-c", code)
+    assert process.wait() == 0, process.stderr
+    assert process.stdout.strip() == "False"
