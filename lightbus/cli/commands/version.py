@@ -15,9 +15,10 @@ __all__ = ["version"]
 @click.option("--json", "as_json", is_flag=True, help="Show JSON, one object a line (docs/cli.md).")
 def version(as_json: bool) -> None:
     """Show the versions of Lightbus and what it is built on."""
+    from ...__about__ import version as own_version
     from ...engine.network import versions
 
-    found = {"lightbus": version_of("lightbus"), "python": platform.python_version(), **versions()}
+    found = {"lightbus": own_version(), "python": platform.python_version(), **versions()}
     found |= {name: version_of(name) for name in ("zeroconf", "msgpack")}
     if as_json:
         click.echo(json.dumps(found))
