@@ -40,6 +40,18 @@ UNMEASURED = {"bench", "chaos", "fuzz", "network"}
 """Directories whose tests are about what many parts do together, and long: coverage, which takes as much time again,
 is measured by the tests of the parts."""
 
+MEASURED = """
+[run]
+branch = true
+parallel = true
+include = {package}/*
+patch =
+    subprocess
+    _exit
+disable_warnings = no-data-collected
+"""
+"""Settings of coverage for programs that tests start: those of pyproject.toml, but for what takes each of them long."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse to test an installed copy that is not what the checkout holds: its result would mislead."""
@@ -111,16 +123,21 @@ def _says_nothing_of_slowness() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_measure() -> None:
+def _own_measure(tmp_path_factory: pytest.TempPathFactory) -> None:
     """
     Have coverage, where it is on, measure us and what we start anew, but no copy of us that a test makes by `os.fork`.
 
-    Such a copy would save at its end all that we have measured so far, once more; that takes seconds.
+    Such a copy would save at its end all that we have measured so far, once more; that takes seconds. And what we start
+    does not look for files that it has not run: we name them.
     """
     if (measuring := _measuring()) is not None:
         tests = os.getpid()
         save = measuring.save
         measuring.save = lambda: save() if os.getpid() == tests else None
+        settings = tmp_path_factory.getbasetemp() / "measured.ini"
+        settings.write_text(MEASURED.format(package=_tested_package()))
+        os.environ["COVERAGE_PROCESS_START"] = str(settings)
+        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
 
 
 def _measuring() -> Any:
@@ -132,7 +149,8 @@ def _measuring() -> Any:
 def _measured(request: pytest.FixtureRequest) -> Iterator[None]:
     """Have coverage, where it is on, look away from some of the tests, and from the programs that these start."""
     measuring = _measuring()
-    if measuring is None or request.path.relative_to(TESTS).parts[0] not in UNMEASURED:
+    apart = request.path.relative_to(TESTS).parts[0] in UNMEASURED or request.node.get_closest_marker("unmeasured")
+    if measuring is None or not apart:
         yield
         return
     measuring.stop()

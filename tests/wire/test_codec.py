@@ -301,6 +301,7 @@ def array(count: int, item: bytes) -> bytes:
     [b"\x90", b"\x80", b"\x81\xa0\x01", b"\x81\x01\x01", b"\xd4\x061", b"\x91\x90", b"\xd8\x05" + bytes(16)],
     ids=["lists", "maps", "maps of one", "maps with a number for a key", "Decimals", "nested lists", "UUIDs"],
 )
+@pytest.mark.unmeasured
 def test_what_takes_too_much_work_is_refused(item: bytes) -> None:
     """Lists, maps and extension values are counted while they are made: a byte each on the wire, much more here."""
     with pytest.raises(ProtocolError, match=f"made of more than .* {MAX_CONTAINERS:,} lists"):
@@ -351,6 +352,7 @@ def test_only_other_keys_have_a_message_unpacked_twice(number: int, monkeypatch:
     ],
     ids=["lists", "many lists", "bytes", "texts"],
 )
+@pytest.mark.unmeasured
 def test_how_much_memory_a_message_takes(value: Any, least: int, most: int) -> None:
     """What is known once it is decoded: about what its values take, and not its bytes."""
     data, work = encode([value]), Work()
@@ -374,6 +376,7 @@ def test_large_bytes_are_not_looked_through(value: Any, monkeypatch: pytest.Monk
     assert len(encode([value])) > MANY
 
 
+@pytest.mark.unmeasured
 def test_large_bytes_hide_no_lists() -> None:
     """What stands beside a large value is counted all the same, by who sends it and by who is sent it."""
     with pytest.raises(DeformError, match="Send it in parts"):
@@ -410,6 +413,7 @@ def test_too_many_values_are_refused() -> None:
     ],
     ids=["numbers", "bytes", "text", "rows", "columns", "map of numbers"],
 )
+@pytest.mark.unmeasured
 def test_much_data_passes(make: Callable[[], Any]) -> None:
     """Bulk data is not mistaken for an attack, whatever its bytes look like."""
     value = make()
@@ -417,6 +421,7 @@ def test_much_data_passes(make: Callable[[], Any]) -> None:
 
 
 @pytest.mark.parametrize("value", [[[]] * MANY, [{}] * MANY, [date(2026, 1, 2)] * MANY, [1] * (MAX_VALUES + 1)])
+@pytest.mark.unmeasured
 def test_data_that_nobody_would_decode_is_not_sent(value: Any) -> None:
     """The sender is told, with a remedy."""
     with pytest.raises(
