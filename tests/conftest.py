@@ -72,10 +72,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _set_up_hypothesis() -> None:
     # Imported here, where bytecode is kept: pytest compiles all of it with its own assertions, which takes seconds.
-    from hypothesis import settings
+    from hypothesis import HealthCheck, settings
 
-    # Without a deadline: a busy machine is not a finding. 32 examples in a plain run, 1000 in the soak.
-    settings.register_profile("lightbus", deadline=None, max_examples=examples(1000), print_blob=True)
+    # Without a deadline, and whatever it takes to make an example: a busy machine is not a finding. 32 examples in a
+    # plain run, 1000 in the soak.
+    settings.register_profile(
+        "lightbus",
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+        max_examples=examples(1000),
+        print_blob=True,
+    )
     settings.load_profile("lightbus")
 
 
