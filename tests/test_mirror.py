@@ -22,10 +22,6 @@ NOTHING_TO_TEST = {
 
 YET_WITHOUT = {
     "cli/commands/dashboard.py",
-    "cli/commands/dead.py",
-    "cli/commands/describe.py",
-    "cli/commands/fire.py",
-    "cli/commands/lag.py",
     "cli/support/completing.py",
     "cli/support/connection.py",
     "contrib/django/outbox/firing.py",
