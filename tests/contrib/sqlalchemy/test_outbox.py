@@ -1,54 +1,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from helpers import wait_until
 from helpers.clients import AuthApi
-from helpers.mariadb import MariaDb
-from helpers.postgres import Postgres
 from lightbus import BusPath, EventNotFound, UnknownApi, UsageError, ValidationError
-from lightbus.contrib import relay
-from lightbus.testing import MemoryBus, memory_bus
+from lightbus.testing import MemoryBus
 
 pytest.importorskip("sqlalchemy")
 
-from sqlalchemy import MetaData, create_engine, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from lightbus.contrib.sqlalchemy.outbox import Outbox
-from lightbus.contrib.sqlalchemy.store import SqlAlchemyStore
-
-
-@pytest.fixture
-def outbox() -> Outbox:
-    return Outbox(MetaData())
-
-
-@pytest.fixture
-def engine(tmp_path: Path, outbox: Outbox) -> Iterator[Any]:
-    engine = create_engine(f"sqlite:///{tmp_path}/auth.sqlite3")
-    outbox.table.metadata.create_all(engine)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def hub(engine: Any) -> Iterator[MemoryBus]:
-    # Behind the engine: the relay uses that until its worker has stopped.
-    with memory_bus(observe=True) as hub:
-        yield hub
-
-
-@pytest.fixture
-def bus(hub: MemoryBus) -> BusPath:
-    bus = hub.create(service_name="auth")
-    bus.client.register_api(AuthApi())
-    return bus
 
 
 def count(engine: Any, outbox: Outbox) -> int:
@@ -135,62 +102,6 @@ def test_mistakes(bus: BusPath, outbox: Outbox, engine: Any) -> None:
             fire(session, "auth.user_registered", username="ada")
     with pytest.raises(UsageError, match="a thread of its own"):
         relay_by(bus, "sqlite://")
-
-
-@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
-def test_postgresql_tells_of_a_commit(postgres: Postgres, outbox: Outbox, bus: BusPath, driver: str) -> None:
-    """Who waits is told when a transaction is committed, and not when it is rolled back; one at a time has the rows."""
-    pytest.importorskip(driver)
-    engine = create_engine(postgres.url.replace("psycopg", driver).format(postgres.new_database()))
-    outbox.table.metadata.create_all(engine)
-    store, other = SqlAlchemyStore(engine, outbox.table), SqlAlchemyStore(engine, outbox.table)
-    try:
-        assert store.wait(0.0)  # it listens from now on
-        assert store.wait(0.0) is False
-        with Session(engine) as session:
-            outbox.fire(session, bus.auth.user_registered, username="ada")
-            session.rollback()
-            assert store.wait(0.05) is False
-            outbox.fire(session, bus.auth.user_registered, username="ada")
-            session.commit()
-        assert store.wait(10.0)
-        assert store.waiting() == ["auth"]
-        with store.batch("auth", relay.MOST_AT_ONCE) as batch, other.batch("auth", 1) as nothing:
-            assert batch is not None
-            assert nothing is None
-            batch.refuse(batch.rows[0].number, "wrong")
-        assert store.waiting() == []
-    finally:
-        store.close()
-        other.close()
-        engine.dispose()
-
-
-@pytest.fixture
-def at_mariadb(mariadb: MariaDb, outbox: Outbox) -> Iterator[Any]:
-    engine = create_engine(mariadb.url.format(mariadb.new_database()))
-    outbox.table.metadata.create_all(engine)
-    yield engine
-    engine.dispose()
-
-
-def test_mariadb_has_one_relay_at_a_time(at_mariadb: Any, outbox: Outbox, bus: BusPath) -> None:
-    """Another one does not wait for the rows, and whoever puts in further ones is not held up."""
-    store, other = SqlAlchemyStore(at_mariadb, outbox.table), SqlAlchemyStore(at_mariadb, outbox.table)
-    with at_mariadb.begin() as connection:
-        outbox.fire(connection, bus.auth.user_registered, username="ada")
-    assert store.wait(0.0) is None
-    with store.batch("auth", relay.MOST_AT_ONCE) as batch, other.batch("auth", 1) as nothing:
-        assert batch is not None
-        assert nothing is None
-        with at_mariadb.begin() as connection:
-            outbox.fire(connection, bus.auth.user_registered, username="grace")
-        batch.delete([batch.rows[0].number])
-    with other.batch("auth", relay.MOST_AT_ONCE) as batch:
-        assert batch is not None
-        assert len(batch.rows) == 1
-        batch.refuse(batch.rows[0].number, "wrong")
-    assert store.waiting() == []
 
 
 def test_relay_at_mariadb(at_mariadb: Any, outbox: Outbox, hub: MemoryBus, bus: BusPath) -> None:

@@ -1,0 +1,42 @@
+"""The newest events of several journals, in one list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightbus.events.newest import newest_of
+
+
+def event(native_id: str, at: float) -> dict[str, Any]:
+    return {"native_id": native_id, "published_at": at}
+
+
+def test_newest_come_last_by_their_times() -> None:
+    """Whoseever they are; the oldest are left out where there are too many."""
+    one = [event("a-1", 1.0), event("a-2", 4.0)]
+    two = [event("b-1", 2.0), event("b-2", 3.0), event("b-3", 5.0)]
+    assert [each["native_id"] for each in newest_of([one, [], two], 4)] == ["b-1", "b-2", "a-2", "b-3"]
+    assert newest_of([one, two], 0) == newest_of([], 9) == newest_of([[], []], 9) == []
+
+
+def test_journals_stay_in_their_order() -> None:
+    """Also where a clock was put back: of one journal nothing is passed over, or comes before what it followed."""
+    put_back = [event("a-1", 9.0), event("a-2", 1.0)]
+    other = [event("b-1", 5.0)]
+    assert [each["native_id"] for each in newest_of([put_back, other], 9)] == ["a-1", "a-2", "b-1"]
+
+
+@given(parts=st.lists(st.lists(st.floats(0, 100), max_size=8), max_size=4), limit=st.integers(0, 40))
+def test_the_last_of_each(parts: list[list[float]], limit: int) -> None:
+    """Whatever the times: as many as there are or may be, and of each journal its last ones, in order."""
+    journals = [
+        [event(f"{name}-{n:03}", at) for n, at in enumerate(times)] for name, times in zip("abcd", parts, strict=False)
+    ]
+    found = newest_of(journals, limit)
+    assert len(found) == min(limit, sum(map(len, parts)))
+    for journal in journals:
+        ours = [each for each in found if each in journal]
+        assert ours == journal[len(journal) - len(ours) :]
