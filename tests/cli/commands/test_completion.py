@@ -1,4 +1,4 @@
-"""`lightbus completion`, and what is completed of the names on the bus."""
+"""`lightbus completion`: the scripts that have the shell complete."""
 
 from __future__ import annotations
 
@@ -39,25 +39,6 @@ def test_show_and_unknown_shell(commands: Commands) -> None:
     assert "Name one of bash, zsh, fish" in commands.run("completion", code=2, env={"SHELL": "/bin/tcsh"}).stderr
 
 
-def test_names_on_the_bus(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Procedures, events, APIs and peers are completed, each where they can stand; nobody there is no error."""
-    monkeypatch.setattr("lightbus.cli.support.completing.PATIENCE", 20.0)
-    commands.services()
-    expected = {
-        ("call", "auth."): {"auth.check_password", "auth.echo", "auth.fail"},
-        ("fire", ""): {"auth.user_registered"},
-        ("describe", "shop"): {"shop.orders", "shop.orders.place"},
-        ("ping", "a"): {"auth"},
-        ("lag", "shop-"): {"shop-greeter"},
-    }
-    for (command, begun), names in expected.items():
-        assert completed(command, begun) >= names
-    assert "shop.orders.place" not in completed("call", "auth.")
-    assert completed("call", "", "auth.check_password", "username=ada") == {"password="}
-    assert completed("fire", "age=", "auth.user_registered") == {"age=0"}
-    assert completed("call", "", "auth.user_registered") == completed("call", "", "nothing") == set()
-
-
 def test_bash_leaves_no_space_behind_an_equals_sign(commands: Commands, tmp_path: Path) -> None:
     """The value follows at once; behind a whole word there is a space as ever."""
     script = commands.run("completion", "bash", "--show").stdout
@@ -79,16 +60,3 @@ echo "${{COMPREPLY[@]}}"
 def test_scripts_are_changed_where_they_have_to_be(commands: Commands) -> None:
     """What click writes for zsh still has the line that is changed for that."""
     assert "suffix=(-S '')" in commands.run("completion", "zsh", "--show").stdout
-
-
-def completed(command: str, begun: str, *before: str) -> set[str]:
-    """Return what is offered behind `lightbus COMMAND BEFORE BEGUN`."""
-    from click.shell_completion import ShellComplete
-
-    from lightbus.cli import _group
-
-    class Shell(ShellComplete):
-        name = "test"
-        source_template = ""
-
-    return {item.value for item in Shell(_group, {}, "lightbus", "_X").get_completions([command, *before], begun)}

@@ -1,0 +1,62 @@
+"""`lightbus dashboard`, as a process: where it is, who is let in, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.error import HTTPError
+
+import pytest
+
+if TYPE_CHECKING:
+    from ..conftest import Commands
+
+pytest.importorskip("starlette", reason="the extra dashboard is not installed")
+pytest.importorskip("uvicorn", reason="the extra dashboard is not installed")
+
+TOKEN = "a-token-of-twenty-four-or-more"
+
+
+def get(url: str, **headers: str) -> tuple[int, bytes]:
+    """Return what is answered, and with which status."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60) as answer:
+            return answer.status, answer.read()
+    except HTTPError as error:
+        return error.code, error.read()
+
+
+def test_it_is_served_until_ctrl_c(commands: Commands) -> None:
+    """A program is told where it is, and gets the page; Ctrl-C ends it in order."""
+    process = commands.start("dashboard", "--port", "0", "--json")
+    told = json.loads(process.wait_for_line(r"^\{.*\}$")[0])
+    assert set(told) == {"url", "token"}
+    status, page = get(told["url"], Authorization=f"Bearer {told['token']}")
+    assert (status, b"<html" in page) == (200, True)
+    process.signal(signal.SIGINT)
+    assert process.wait() == 0, process.report()
+
+
+def test_what_people_are_told(commands: Commands, tmp_path: Path) -> None:
+    """Where it is, what it may do, and who needs the token, which is that of the file."""
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    file.chmod(0o600)
+    process = commands.start("dashboard", "--port", "0", "--allow-actions", "--token-file", str(file))
+    process.wait_for_line(r"is at http://127\.0\.0\.1:\d+/.*\(may call, fire, retry and drop\)\. Ctrl-C ends it\.")
+    process.wait_for_line(TOKEN)
+    process.signal(signal.SIGTERM)
+    assert process.wait() == 0, process.report()
+
+
+def test_port_that_is_in_use(commands: Commands) -> None:
+    """It is an error with a remedy, before anybody is looked for."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        error = commands.run("dashboard", "--port", port, code=2).stderr
+    assert f"The dashboard cannot listen at 127.0.0.1, port {port}" in error
+    assert "Choose another one with --port" in error

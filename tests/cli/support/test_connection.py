@@ -1,0 +1,189 @@
+"""A command's connection to the bus: whom it finds and asks, and how a command ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from helpers.asgi import MemoryConnection, on_connection
+from helpers.clients import AuthApi
+from lightbus import UnknownApi
+from lightbus.cli.support import connection as module
+from lightbus.cli.support.connection import INTERRUPTED, Connection, asked_to_end, is_called, on_bus, passes
+from lightbus.cli.support.options import ClientOptions
+from lightbus.exceptions import NotReachable
+from lightbus.testing import MemoryBus, memory_bus
+
+INSTANCE = "54f303dad4f4b999"
+
+
+@pytest.fixture
+def hub() -> Iterator[MemoryBus]:
+    """Return a bus in memory."""
+    with memory_bus() as hub:
+        yield hub
+
+
+def serve(hub: MemoryBus, *services: str) -> None:
+    """Run workers that serve `auth`."""
+    for service in services:
+        bus = hub.create(service_name=service)
+        bus.client.register_api(AuthApi())
+        hub.start(bus)
+
+
+def on(hub: MemoryBus, use: Callable[[Connection], Awaitable[Any]]) -> Any:
+    """Return what a coroutine returns that is given a connection."""
+    return asyncio.run(on_connection(MemoryConnection(hub), use))
+
+
+@pytest.mark.parametrize(
+    ("name", "is_it"),
+    [
+        ("shop", True),
+        ("brave-hill-7", True),
+        ("54f3", True),
+        ("54F303", True),
+        ("54f", False),  # too short to mean an instance
+        ("54f4", False),
+        ("shopping", False),
+        ("", False),
+    ],
+)
+def test_what_a_name_means(name: str, is_it: bool) -> None:
+    """A service, a process, or how an instance's id begins."""
+    assert is_called(name, "shop", "brave-hill-7", INSTANCE) is is_it
+
+
+def test_peers_come_in_order_and_answer(hub: MemoryBus) -> None:
+    """By service and process; each is asked by itself, and who does not know a question has an empty answer."""
+    serve(hub, "shop", "auth")
+
+    async def use(bus: Connection) -> None:
+        peers = bus.known()
+        assert [peer.announcement.service for peer in peers] == ["auth", "shop"]
+        assert [peer.instance for peer in await bus.find("auth")] == [peer.instance for peer in peers]
+        stats = await bus.told_by_all(peers, "stats")
+        assert [bool(each) for each in stats] == [True, True]
+        assert await bus.told(peers[0], "no_such_question") == {}
+        assert bus.ended() == []
+
+    on(hub, use)
+
+
+def test_peers_by_name(hub: MemoryBus) -> None:
+    """All of a service, one by its instance; a name that nobody has is answered with those there are."""
+    serve(hub, "shop", "shop", "auth")
+
+    async def use(bus: Connection) -> None:
+        two = await bus.named("shop")
+        assert len(two) == 2
+        assert await bus.named(two[0].instance) == [two[0]]
+        with pytest.raises(NotReachable, match=r"No live peer is called 'mail' .*There are those of: auth, shop\. "):
+            await bus.named("mail")
+        with pytest.raises(NotReachable, match="None of the peers that serve it is called 'auth'"):
+            await bus.named("auth", among=two)
+
+    on(hub, use)
+
+
+def test_api_that_nobody_serves(hub: MemoryBus) -> None:
+    """Near names are told where somebody is there."""
+    serve(hub, "auth")
+
+    async def use(bus: Connection) -> None:
+        with pytest.raises(UnknownApi, match="Did you mean 'auth'"):
+            await bus.find("auht")
+
+    on(hub, use)
+
+
+def test_nobody_is_there(hub: MemoryBus) -> None:
+    """It is told where and how long was looked, and how to find out why."""
+
+    async def use(bus: Connection) -> None:
+        with pytest.raises(NotReachable, match=r"Nobody is on the bus '\S+': looked for 0\.1 s .*lightbus doctor"):
+            await bus.find("auth")
+
+    on(hub, use)
+
+
+class Made(MemoryConnection):
+    """A connection to a bus in memory, in place of a real one."""
+
+    hub: MemoryBus
+    closed = 0
+
+    def __init__(self, options: ClientOptions, *, data_dir: object = None) -> None:
+        super().__init__(self.hub)
+
+    async def close(self) -> None:
+        Made.closed += 1
+        await super().close()
+
+
+@pytest.fixture
+def made(hub: MemoryBus, monkeypatch: pytest.MonkeyPatch) -> type[Made]:
+    """Have commands be on a bus in memory."""
+    monkeypatch.setattr(Made, "hub", hub, raising=False)
+    monkeypatch.setattr(Made, "closed", 0)
+    monkeypatch.setattr(module, "Connection", Made)
+    monkeypatch.setattr(module, "configure_logging", lambda level: None)
+    return Made
+
+
+@pytest.mark.parametrize(("returned", "code"), [(None, 0), (0, 0), (3, 3)])
+def test_exit_code_of_a_command(made: type[Made], returned: int | None, code: int) -> None:
+    """It is what the command returns, and the bus is left in any case."""
+
+    async def command(bus: Connection) -> int | None:
+        return returned
+
+    with pytest.raises(SystemExit) as ended:
+        on_bus(ClientOptions(), command)
+    assert (ended.value.code, made.closed) == (code, 1)
+
+
+def test_ctrl_c_has_the_code_that_shells_have(made: type[Made]) -> None:
+    """The command is cancelled, and the bus left."""
+
+    async def command(bus: Connection) -> int:
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.Event().wait()
+        return 0
+
+    with pytest.raises(SystemExit) as ended:
+        on_bus(ClientOptions(), command)
+    assert (ended.value.code, made.closed) == (INTERRUPTED, 1)
+
+
+def test_error_of_a_command_is_left_to_the_program(made: type[Made]) -> None:
+    """It has an exit code of its own; the bus is left."""
+
+    async def command(bus: Connection) -> int:
+        raise NotReachable("nobody")
+
+    with pytest.raises(NotReachable, match="nobody"):
+        on_bus(ClientOptions(), command)
+    assert made.closed == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_command_that_is_meant_to_be_ended(made: type[Made], number: signal.Signals) -> None:
+    """Ctrl-C, or SIGTERM, is its ordinary end."""
+
+    async def command(bus: Connection) -> int:
+        done = asked_to_end()
+        assert not await passes(done, 0.0)
+        os.kill(os.getpid(), number)
+        assert await passes(done, 60.0)
+        return 0
+
+    with pytest.raises(SystemExit) as ended:
+        on_bus(ClientOptions(), command)
+    assert ended.value.code == 0
