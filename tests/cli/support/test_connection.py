@@ -106,11 +106,18 @@ def test_api_that_nobody_serves(hub: MemoryBus) -> None:
 def test_nobody_is_there(hub: MemoryBus) -> None:
     """It is told where and how long was looked, and how to find out why."""
 
-    async def use(bus: Connection) -> None:
-        with pytest.raises(NotReachable, match=r"Nobody is on the bus '\S+': looked for 0\.1 s .*lightbus doctor"):
-            await bus.find("auth")
+    async def look() -> None:
+        bus = MemoryConnection(hub)
+        try:
+            for looking in (bus.look_around, lambda: bus.find("auth")):
+                with pytest.raises(
+                    NotReachable, match=r"Nobody is on the bus '\S+': looked for 0\.1 s .*lightbus doctor"
+                ):
+                    await looking()
+        finally:
+            await bus.close()
 
-    on(hub, use)
+    asyncio.run(look())
 
 
 class Made(MemoryConnection):
