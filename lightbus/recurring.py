@@ -1,4 +1,8 @@
-"""Failures that recur, for as long as their cause lasts: said once, and not with every attempt."""
+"""
+What recurs for as long as its cause lasts: said once, and not with every attempt.
+
+And what others cause, each time about another thing: so many lines a minute, and how many more there were.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,9 @@ MOST_TEXTS = 20
 MOST_KEYS = 1000
 """Things that are remembered; the oldest is forgotten first."""
 
+MOST_LINES, PERIOD = 100, 60.0
+"""Messages in so many seconds, about whatever things: a peer that makes up names must not fill the log."""
+
 
 class _Said:
     """What was said of one thing."""
@@ -41,6 +48,8 @@ class RecurringLog:
     """
     Logs what goes wrong again and again: once, then in words that are new, else after pauses that double.
 
+    And no more than `MOST_LINES` in a `PERIOD`: the last of them says that others are held back, the next how many.
+
     Any thread may use it.
 
     Args:
@@ -53,6 +62,11 @@ class RecurringLog:
         self._logger = logger
         self._clock = clock
         self._said: dict[object, _Said] = {}
+        self._begun = -PERIOD
+        self._lines = 0
+        """Logged since `_begun`."""
+        self._untold = 0
+        """Held back since, because there were too many."""
         self._lock = threading.Lock()
 
     def say(
@@ -71,11 +85,16 @@ class RecurringLog:
         Without `changes`, other words (a number of seconds, say) are no news.
         """
         words = text % arguments if arguments else text
-        held_back = self._held_back(key, words if changes else "")
-        if held_back is None:
-            return False
+        with self._lock:
+            now = self._clock()
+            crowd = self._crowd(now)
+            held_back = None if crowd is None else self._held_back(key, words if changes else "", now)
+            if crowd is None or held_back is None:
+                return False
+            self._lines += 1
+            self._untold = 0
         again = f" ({held_back} times more since it was said last)" if held_back else ""
-        self._logger.log(level, "%s%s", words, again, exc_info=None if held_back else exc_info)
+        self._logger.log(level, "%s%s%s", words, again, crowd, exc_info=None if held_back else exc_info)
         return True
 
     def over(self, key: object) -> bool:
@@ -83,28 +102,37 @@ class RecurringLog:
         with self._lock:
             return self._said.pop(key, None) is not None
 
-    def _held_back(self, key: object, words: str) -> int | None:
+    def _crowd(self, now: float) -> str | None:
+        """Return what is to be said of the lines of this period; None where there were too many."""
+        if now - self._begun >= PERIOD:
+            self._begun, self._lines = now, 0
+        if self._lines >= MOST_LINES:
+            self._untold += 1
+            return None
+        if self._lines == 0 and self._untold:
+            return f" ({self._untold} other lines were held back: there were too many)"
+        return f" (further ones are held back for {PERIOD:g} s)" if self._lines == MOST_LINES - 1 else ""
+
+    def _held_back(self, key: object, words: str, now: float) -> int | None:
         """Return how many messages were held back before this one; None where this one is to be, too."""
-        now = self._clock()
-        with self._lock:
-            said = self._said.get(key)
-            if said is None:
-                if len(self._said) >= MOST_KEYS:
-                    del self._said[next(iter(self._said))]
-                self._said[key] = _Said(words, now)
-                return 0
-            is_known = words in said.texts
-            due = said.again_at if is_known else said.at + CHANGE_PAUSE
-            if now < due:
-                said.held_back += 1
-                return None
-            held_back, said.held_back = said.held_back, 0
-            if is_known:
-                said.pause = min(2 * said.pause, LONGEST_PAUSE)
-            else:
-                if len(said.texts) >= MOST_TEXTS:
-                    said.texts.clear()
-                said.texts.add(words)
-                held_back = 0
-            said.at, said.again_at = now, now + said.pause
-            return held_back
+        said = self._said.get(key)
+        if said is None:
+            if len(self._said) >= MOST_KEYS:
+                del self._said[next(iter(self._said))]
+            self._said[key] = _Said(words, now)
+            return 0
+        is_known = words in said.texts
+        due = said.again_at if is_known else said.at + CHANGE_PAUSE
+        if now < due:
+            said.held_back += 1
+            return None
+        held_back, said.held_back = said.held_back, 0
+        if is_known:
+            said.pause = min(2 * said.pause, LONGEST_PAUSE)
+        else:
+            if len(said.texts) >= MOST_TEXTS:
+                said.texts.clear()
+            said.texts.add(words)
+            held_back = 0
+        said.at, said.again_at = now, now + said.pause
+        return held_back

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from lightbus.recurring import CHANGE_PAUSE, FIRST_PAUSE, LONGEST_PAUSE, MOST_KEYS, RecurringLog
+from lightbus.recurring import CHANGE_PAUSE, FIRST_PAUSE, LONGEST_PAUSE, MOST_KEYS, MOST_LINES, PERIOD, RecurringLog
 
 
 class Clock:
@@ -101,8 +101,25 @@ def test_it_works_again(log: RecurringLog) -> None:
     assert log.say("disk", logging.ERROR, "it is full")
 
 
-def test_what_is_remembered_is_bounded(log: RecurringLog) -> None:
+def test_what_is_remembered_is_bounded(log: RecurringLog, clock: Clock) -> None:
     """However many things fail."""
     for number in range(MOST_KEYS + 10):
         log.say(number, logging.ERROR, "it failed")
+        clock.now += 1.0
     assert len(log._said) == MOST_KEYS
+
+
+def test_things_without_end(log: RecurringLog, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """Who makes up a new thing each time fills no log: so many are told of a minute, and how many others there were."""
+    for number in range(3 * MOST_LINES):
+        log.say(number, logging.INFO, "the member %d is gone", number)
+    told = [each.message for each in caplog.records]
+    assert told[-2:] == [
+        f"the member {MOST_LINES - 2} is gone",
+        f"the member {MOST_LINES - 1} is gone (further ones are held back for 60 s)",
+    ]
+    clock.now += PERIOD
+    assert log.say("new", logging.INFO, "the member x is gone")
+    assert f"({2 * MOST_LINES} other lines were held back: there were too many)" in caplog.text
+    assert log.say("newer", logging.INFO, "the member y is gone")
+    assert caplog.records[-1].message == "the member y is gone"

@@ -179,7 +179,8 @@ class GroupDirectory:
             return self._create(info, join.since, is_near=is_near)
         if known.info.digest != join.digest and known.connections:
             self._counts["mixed"] += 1
-            logger.warning(
+            self._failures.say(
+                ("mixed", join.api, join.group), logging.WARNING,
                 "Two different programs listen under the group %s of %s: each is given a part of the events. "
                 "Give one of them another service_name or listener_name.",
                 join.group, join.api,
@@ -229,7 +230,10 @@ class GroupDirectory:
         if group is None:
             return False
         self._store.remove_group(api, name)
+        self._removed.pop((api, name), None)
         self._removed[api, name] = machine_time()
+        if len(self._removed) > MAX_GROUPS:
+            del self._removed[next(iter(self._removed))]
         self._names.release(api, name)
         del self._groups[api, name]
         for member in list(group.connections):

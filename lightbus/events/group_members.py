@@ -10,6 +10,7 @@ from ..adapters.sqlite.journal import Journal
 from ..core.groups import Assignment
 from ..exceptions import PeerRefused
 from ..membership.context import Identity
+from ..recurring import RecurringLog
 from ..wire.envelope import Assign, Join, Streams
 from ..wire.sizes import Receivers, fitting_partitions
 from .group_progress import GroupProgress
@@ -62,6 +63,7 @@ class GroupMembers:
         self._receivers = receivers
         self._send = send
         self._counts = counts
+        self._log = RecurringLog(logger)
         self._members: dict[tuple[bytes, str, str], str] = {}
         """Who speaks through a connection for a group: routing id, API, group -> member."""
         self._presences: dict[bytes, set[tuple[str, str, str]]] = {}
@@ -187,7 +189,8 @@ class GroupMembers:
 
     def _lose(self, group: GroupState, member: str, what: str) -> None:
         lost, assignments = group.membership.lost(member)
-        logger.info(
+        self._log.say(
+            (group.info.api, group.info.name, member), logging.INFO,
             "The member %s of the group %s %s; its %d partitions are given to others",
             member[:4], group.info.name, what, len(lost.partitions),
         )  # fmt: skip

@@ -96,7 +96,9 @@ class LateEvents:
         if (count := self._counts["given_late"] - before) and self._is_known(group):
             self._members.renew(group, self._journals.all())
             text = "The group %s of %s is older than was known here: it is given %d events more"
-            logger.info(text, group.info.name, group.info.api, count)
+            self._failures.say(
+                ("late", group.info.api, group.info.name), logging.INFO, text, group.info.name, group.info.api, count
+            )
 
     async def _give_of(self, journal: Journal, group: GroupState, since: Moment, end: Moment) -> None:
         """Store what a journal has of this time, as long as anybody is interested. Raises JournalError."""

@@ -81,7 +81,8 @@ class StartingPoints:
                 return
         if len(self._missed) < MAX_MISSED:
             self._missed.add((api, since))
-        logger.warning(
+        self._failures.say(
+            ("missed", api, since), logging.WARNING,
             "Somebody wants the events of %s since %s, and no journal here has that event. Unless another publisher "
             "has it, it was deleted or never was, and they are given what is fired from now on. "
             "Give the id of an event that is kept (bus.%s.<event>.history()), or a time.",

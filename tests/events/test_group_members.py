@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+
+import pytest
 
 from helpers import wait_until_async
 from helpers.group_talk import B, C, Talk, run
 from helpers.publishing import Publishes
+from lightbus.recurring import MOST_LINES
 from lightbus.wire.envelope import (
     Ack,
     Assign,
@@ -47,6 +51,23 @@ def test_a_beat_mends_what_was_missed(tmp_path: Path) -> None:
         assert await one.ask(Beat(names, [[again.generation + 5, []]])) == Beat([], [])
 
     run(tmp_path, test)
+
+
+def test_joins_without_end_fill_no_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever joins under ever new names, as ever other members and programs, is told of so often a minute."""
+    caplog.set_level(logging.INFO, "lightbus.groups")
+
+    async def test(publisher: Publishes) -> None:
+        talks = Talk(publisher, b"one"), Talk(publisher, b"two")
+        for number in range(5 * MOST_LINES):
+            member = f"{number:016x}"
+            await talks[number % 2].join(member, f"group-{number // 4}", digest=f"{number % 4}")
+        assert publisher.coordinator.counts["mixed"] > 3 * MOST_LINES
+
+    run(tmp_path, test)
+    assert 2 * MOST_LINES <= len(caplog.records) <= 3 * MOST_LINES
+    for text in ("Two different programs listen", "speaks as"):
+        assert any(text in line and line.endswith("held back for 60 s)") for line in caplog.messages)
 
 
 def test_who_is_no_member_is_told_to_join(tmp_path: Path) -> None:
