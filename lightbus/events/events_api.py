@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from datetime import datetime
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any, TypeVar
 
 from ..adapters.host.machine_time import machine_time
@@ -34,6 +35,9 @@ T = TypeVar("T")
 
 MAX_HISTORY_BYTES = 16 * 1024 * 1024
 """About how many bytes of events are answered at a time."""
+
+GROUPS_AT_A_TIME = 200
+"""Groups that are looked at without a pause: the loop has other things to do, and there may be thousands."""
 
 DEAD_AT_A_TIME = 100
 """Dead letters that are read at once."""
@@ -72,8 +76,11 @@ class EventsApi(Api):
         """Return the consumer groups (of one API): who is in them, how far they have come, what they have lost."""
         groups = [group for group in self._coordinator.groups.values() if api in ("", group.info.api)]
         journals = self._coordinator.journals.all()
-        asked = [(self._described(group), self._coordinator.progress.positions(group)) for group in groups]
-        told = await self._in_thread(lambda: [_counted(*each, journals) for each in asked])
+        told: list[dict[str, Any]] = []
+        for start in range(0, len(groups), GROUPS_AT_A_TIME):
+            some = groups[start : start + GROUPS_AT_A_TIME]
+            asked = [(self._described(group), self._coordinator.progress.positions(group)) for group in some]
+            told += await self._in_thread(partial(_all_counted, asked, journals))
         return told if self._elsewhere is None else await self._elsewhere.with_groups(told, api)
 
     async def lag(self, api: str, group: str) -> int | None:
@@ -236,6 +243,12 @@ class EventsApi(Api):
             "acks": group.acks,
             "mixed": group.is_mixed,
         }
+
+
+def _all_counted(
+    asked: list[tuple[dict[str, Any], list[tuple[Journal, Topic, int]]]], journals: list[Journal]
+) -> list[dict[str, Any]]:
+    return [_counted(described, positions, journals) for described, positions in asked]
 
 
 def _counted(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+from lightbus.cli.support.connection import Untold
 from lightbus.core.peers import Peer, PeerState, Source
 from lightbus.wire.announcement import Announcement
 
@@ -37,7 +38,7 @@ class ScriptedBus:
         self.watches_ended = 0
         self.silent: set[str] = set()
         self.noted: set[str] = set()
-        self.misfits: dict[str, str] = {}
+        self.untold = Untold()
         self.client = self.engine = self.identity = self.output = self
         self.instance = "1" * 16
 

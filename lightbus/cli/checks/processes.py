@@ -152,13 +152,14 @@ async def check_versions(examination: Examination) -> AsyncIterator[Finding]:
 
 
 async def check_answers(examination: Examination) -> AsyncIterator[Finding]:
-    """Tell of those whose answers to all the questions before are none that a worker gives."""
-    for reason in examination.bus.misfits.values():
+    """Tell of those who gave no answer to one of the questions before, or none that a worker gives."""
+    for reason in examination.bus.untold.values():
         yield Finding(
             level=Level.WARNING,
             check="answers",
             text=reason,
-            remedy="What it says is left out here. Update it, or this command (`lightbus version`), or end it.",
+            remedy="What it says is left out here. Where it has too much to do (`lightbus top`), ask again; is it of "
+            "another version, update it, or this command (`lightbus version`).",
         )
 
 

@@ -26,12 +26,12 @@ from ...config import Config, load_config
 from ...core.peers import Peer
 from ...creation import configure_logging, create
 from ...deadline import Deadline
-from ...exceptions import LightbusException, NotReachable, ProtocolError
+from ...exceptions import LightbusException, NotReachable, UnknownApi, UnknownProcedure
 from .contexts import environment
 from .options import ClientOptions
 from .output import Output
 
-__all__ = ["ENDED", "INTERRUPTED", "SERVICE", "Connection", "asked_to_end", "is_called", "on_bus", "passes"]
+__all__ = ["ENDED", "INTERRUPTED", "SERVICE", "Connection", "Untold", "asked_to_end", "is_called", "on_bus", "passes"]
 
 SERVICE = "lightbus-cli"
 """The service that all commands belong to; peers leave it out where they tell who uses them."""
@@ -49,6 +49,17 @@ HINT = "`lightbus doctor` looks for the reason."
 Command = Callable[["Connection"], Awaitable[int | None]]
 
 
+class Untold(dict[str, str]):
+    """Why a peer that is there did not answer a question, the first of these: by instance."""
+
+    def note(self, peer: Peer, error: LightbusException) -> bool:
+        """Record an error; return whether it is news. That an older version has no such procedure is no fault."""
+        if peer.instance in self or isinstance(error, UnknownApi | UnknownProcedure):
+            return False
+        self[peer.instance] = str(error)
+        return True
+
+
 class Connection:
     """
     The bus as a command sees it. Made and used on one event loop.
@@ -60,7 +71,7 @@ class Connection:
         client: an ordinary client; `bus.client.engine.snapshot` has the peers that are known.
         silent: instances of which it was noted that they do not answer.
         noted: instances of which it was noted that they have ended.
-        misfits: what is wrong with the answers of an instance that does not answer as a worker does.
+        untold: why an instance that is there did not answer a question, the first of these.
 
     """
 
@@ -69,7 +80,7 @@ class Connection:
         self.output = Output(as_json=options.as_json, form=options.output_form)
         self.silent: set[str] = set()
         self.noted: set[str] = set()
-        self.misfits: dict[str, str] = {}
+        self.untold = Untold()
         environ, self.context = environment(options.context)
         self.client: BusClient = create(_settings(options, data_dir, environ), service_name=SERVICE).client
 
@@ -137,16 +148,13 @@ class Connection:
         """
         Ask the same, and return an empty answer where there is none: an older version may not have the procedure.
 
-        An answer that is none of a worker's is noted, once for each peer.
+        That there is none for another reason is noted, once for each peer.
         """
         try:
             answer = await self.ask(peer, procedure, **kwargs)
-        except ProtocolError as error:
-            if peer.instance not in self.misfits:
-                self.misfits[peer.instance] = str(error)
+        except LightbusException as error:
+            if self.untold.note(peer, error):
                 self.output.note(f"Not shown: {error}")
-            return {}
-        except LightbusException:
             return {}
         return answer if isinstance(answer, dict) else {}
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ...core.peers import Peer
-from ...exceptions import LightbusException, NotReachable, ProtocolError
+from ...exceptions import LightbusException, NotReachable
 from .connection import ASK_TIMEOUT, ENDED, Connection
 
 __all__ = ["ask_each", "ask_publishers", "code_of", "groups_on_bus", "no_such_group", "nothing_shown"]
@@ -51,8 +51,7 @@ async def ask_each(
         try:
             return await bus.client.call_rpc_remote("internal.events", procedure, kwargs, options)
         except LightbusException as error:
-            if isinstance(error, ProtocolError):
-                bus.misfits.setdefault(peer.instance, str(error))
+            bus.untold.note(peer, error)
             if not quietly:
                 bus.silent.add(peer.instance)
                 bus.output.note(f"{peer.announcement} does not tell: {error}")

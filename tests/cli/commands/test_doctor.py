@@ -62,3 +62,22 @@ def test_a_worker_that_answers_as_none_does(commands: Commands) -> None:
     [group] = commands.json("groups", "list", code=3)
     assert group["members"] != {}
     assert len(commands.json("peers")) == 3
+
+
+SLOW = """
+import asyncio
+import lightbus
+from lightbus.events import events_api
+
+async def groups(self, api=""):
+    await asyncio.Event().wait()
+
+events_api.EventsApi.groups = groups
+"""
+
+
+def test_a_worker_that_does_not_answer_in_time(commands: Commands) -> None:
+    """Nothing is known of what it keeps: that is not as it should be, though all that answered is."""
+    commands.serve("auth", replace=("import lightbus", SLOW)).wait_for_line("Ready")
+    found = commands.run("doctor", code=1)
+    assert re.search(r"warning answers: auth .* did not answer internal\.events\.groups within", found.stdout)
