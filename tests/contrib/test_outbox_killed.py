@@ -17,12 +17,12 @@ EVENTS = scaled(10_000, least=500)
 KILLS = 2
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgres", "mariadb"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Return where a database is that nobody else uses."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/shop.sqlite3"
-    server = request.getfixturevalue("postgres")
+    server = request.getfixturevalue(request.param)
     return str(server.url.format(server.new_database()))
 
 

@@ -76,14 +76,16 @@ def running_mariadb() -> Iterator[MariaDb]:
         for each in (directory, data):
             os.chown(each, nobody.pw_uid, nobody.pw_gid)
         user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-    server = MariaDb(directory)
-    process = subprocess.Popen(
-        [program, *WITHOUT_CARE, f"--datadir={data}", f"--socket={server.socket}"],
-        **user, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    server, log = MariaDb(directory), directory / "log"
+    with log.open("w") as told:
+        process = subprocess.Popen(
+            [program, *WITHOUT_CARE, f"--datadir={data}", f"--tmpdir={directory}", f"--socket={server.socket}"],
+            **user, cwd="/", stdout=subprocess.DEVNULL, stderr=told,
+        )  # fmt: skip
     RESIDENT.add(process.pid)
     try:
-        wait_until(lambda: _answers(server), 30.0)
+        wait_until(lambda: _answers(server) or process.poll() is not None, 30.0)
+        assert process.poll() is None, log.read_text()
         yield server
     finally:
         process.kill()

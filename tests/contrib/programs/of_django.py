@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import django
 from django.conf import settings
@@ -22,6 +23,13 @@ def database(url: str) -> dict[str, Any]:
     """Return how Django says where a database is."""
     if url.startswith("sqlite:///"):
         return {"ENGINE": "django.db.backends.sqlite3", "NAME": url.removeprefix("sqlite:///")}
+    if url.startswith("mysql+pymysql:"):
+        import pymysql
+
+        pymysql.install_as_MySQLdb()
+        parts = urlsplit(url)
+        [path] = parse_qs(parts.query)["unix_socket"]
+        return {"ENGINE": "django.db.backends.mysql", "NAME": parts.path[1:], "HOST": path, "USER": parts.username}
     name, _, host = url.removeprefix("postgresql+psycopg://lightbus@/").partition("?host=")
     return {"ENGINE": "django.db.backends.postgresql", "NAME": name, "HOST": host, "USER": "lightbus"}
 
