@@ -91,6 +91,25 @@ class BackendAnswers:
                 return {"events": told, "through": through, "more": len(found) == limit}
         return None
 
+    async def latest(
+        self, store: str, before: int, api: str, event: str, start: float | None, stop: float | None, limit: int
+    ) -> dict[str, Any] | None:
+        """Return a page of what a backend keeps in front of a sequence, newest first; None where it is none of ours."""
+        for name in self._answering():
+            backend = await self._backends.get(name)
+            if backend.store(name) == store:
+                newest = await backend.history(name, "*", start=None, stop=None, limit=1)
+                upto = min(before - 1, newest[-1].sequence if newest else 0)
+                after = max(0, upto - limit)
+                found = [each for each in await backend.page(name, after, limit) if each.sequence <= upto]
+                wanted = [each for each in found if fnmatchcase(name, api) and fnmatchcase(each.topic.event, event)]
+                told = [each for each in wanted if (start or 0.0) <= each.published_at <= (stop or each.published_at)]
+                events = readable(_told(store, name, each) for each in reversed(told))
+                oldest = await backend.page(name, 0, 1)
+                is_more = bool(oldest) and oldest[0].sequence <= after
+                return {"events": events, "before": after + 1 if is_more else None}
+        return None
+
     async def handled(self, which: Iterable[tuple[str, str, int]]) -> dict[str, dict[str, str]]:
         """Return what became of events, each given by its native id, its store, and its sequence."""
         told = {}

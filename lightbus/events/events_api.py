@@ -184,6 +184,39 @@ class EventsApi(Api):
 
         return await self._in_thread(read)
 
+    async def latest(
+        self,
+        journal: str,
+        before: int = fields.MAX_INT,
+        api: str = "*",
+        event: str = "*",
+        start: float | None = None,
+        stop: float | None = None,
+        limit: int = MAX_PAGE,
+    ) -> dict[str, Any] | None:
+        """
+        Return a page of what a journal keeps in front of a sequence, newest first; null where it is not served here.
+
+        Names may have wildcards. Besides `events`, which are those between two times, it has `before`: in front of
+        which sequence the next page begins, and null where there is none.
+        """
+        held = next((each for each in self._coordinator.journals.all() if each.id == journal), None)
+        limit, before = max(1, min(limit, MAX_PAGE)), max(0, min(before, fields.MAX_INT))
+        if held is None:
+            asked = self._elsewhere
+            return None if asked is None else await asked.latest(journal, before, api, event, start, stop, limit)
+
+        def is_wanted(topic: Topic) -> bool:
+            return fnmatchcase(topic.api, api) and fnmatchcase(topic.declared_event, event)
+
+        def read() -> dict[str, Any]:
+            found, further = held.history.page_before(
+                is_wanted, before, start=start, stop=stop, limit=limit, max_bytes=MAX_PAGE_BYTES
+            )
+            return {"events": readable(_told(held.id, *each) for each in found), "before": further}
+
+        return await self._in_thread(read)
+
     async def handled(self, native_ids: list[str]) -> dict[str, dict[str, str]]:
         """
         Return what became of events: native id -> group that is owed it -> `waiting`, `acked` or `dead`.

@@ -107,6 +107,25 @@ def test_what_is_kept_is_told_in_pages() -> None:
     run(test)
 
 
+def test_what_is_kept_is_told_from_its_end() -> None:
+    """Page by page, by name and time; each says in front of what the next one begins."""
+
+    async def test(shop: Shop) -> None:
+        async def latest(before: int, event: str = "*", start: float | None = None, limit: int = 2) -> object:
+            page = await shop.answers.latest(shop.store, before, "sho*", event, start, None, limit)
+            assert page is not None
+            return [each["id"] for each in page["events"]], page["before"]
+
+        assert await latest(2**60) == (["id-3", "id-2"], 2)
+        assert await latest(2) == (["id-1"], None)
+        assert await latest(2**60, "opened") == ([], 2)
+        assert await latest(2**60, start=time.time() + 60, limit=10) == ([], None)
+        assert await latest(1) == ([], None)
+        assert await shop.answers.latest("0" * 16, 9, "*", "*", None, None, 10) is None
+
+    run(test)
+
+
 def test_what_became_of_events() -> None:
     """Of each group that is owed one."""
 

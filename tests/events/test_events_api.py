@@ -78,6 +78,29 @@ def test_many_are_given_again_at_once(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_journal_from_its_end(tmp_path: Path) -> None:
+    """Its newest events first, page by page; of a journal that is not here nothing."""
+
+    async def main() -> None:
+        publisher = Hub().publish("a" * 16, tmp_path / "a", Auth())
+        journal = publisher.journals.own()
+        for n in range(5):
+            journal.append([NewEvent(TOPIC, envelope.encode_record(Record(f"id-{n}", 1, float(n), {})), float(n))])
+        api = EventsApi(publisher.coordinator, max_events=10, max_bytes=10)
+        page = await api.latest(journal.id, api="au*", limit=2)
+        assert page is not None
+        assert [each["id"] for each in page["events"]] == ["id-4", "id-3"]
+        rest = await api.latest(journal.id, page["before"], start=1.0, stop=1.5)
+        assert rest is not None
+        assert ([each["id"] for each in rest["events"]], rest["before"]) == (["id-1"], None)
+        other = await api.latest(journal.id, api="shop")
+        assert other == {"events": [], "before": None}
+        assert await api.latest("f" * 16) is None
+        publisher.close()
+
+    asyncio.run(main())
+
+
 def test_a_damaged_event_hides_none_of_the_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Neither where kept events are shown nor among the dead letters, nor from who begins at an event's id."""
 
@@ -92,6 +115,7 @@ def test_a_damaged_event_hides_none_of_the_others(tmp_path: Path, caplog: pytest
         ids = [f"id-{n}" for n in range(3)]
         assert [each["id"] for each in await api.history("auth", "*")] == ids
         assert [each["id"] for each in (await api.kept(journal.id) or {})["events"]] == ids
+        assert [each["id"] for each in (await api.latest(journal.id) or {})["events"]] == ids[::-1]
         dead = await api.dead("shop")
         assert [each["id"] for each in dead] == ["id-0", "", "id-1", "id-2"]
         assert await api.drop_dead("shop", dead[1]["native_id"])

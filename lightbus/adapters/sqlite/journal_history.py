@@ -47,6 +47,34 @@ class JournalHistory:
                 entries += [(numbers[number], entry) for entry in reversed(entries_of(*row))]
         return entries[:limit][::-1]
 
+    def page_before(
+        self,
+        is_wanted: Callable[[Topic], bool],
+        before: int,
+        *,
+        start: float | None,
+        stop: float | None,
+        limit: int,
+        max_bytes: int,
+    ) -> tuple[list[tuple[Topic, Entry]], int | None]:
+        """
+        Return a page of the events in front of a sequence, between two times, newest first, of topics that are wanted.
+
+        Besides them: in front of which sequence it goes on; None where it does not. Rows are given as a whole, so that
+        a page may have more than `limit` events; it goes through `MAX_EXAMINED` rows at most, wanted or not.
+        """
+        numbers = {number: topic for topic, number in list(self._topics.numbers.items()) if is_wanted(topic)}
+        lower, upper = -1e300 if start is None else start, 1e300 if stop is None else stop
+        rows, further = self._rows_before(before, numbers, lower, upper)
+        entries: list[tuple[Topic, Entry]] = []
+        size = 0
+        for number, sequence, previous, count, record in rows:
+            size += len(record)
+            if entries and (len(entries) >= limit or size > max_bytes):
+                return entries, int(entries[-1][1].sequence)
+            entries += [(numbers[number], each) for each in reversed(entries_of(sequence, previous, count, record))]
+        return entries, further
+
     def scan(
         self, is_wanted: Callable[[Topic], bool], after: int, *, limit: int, max_bytes: int
     ) -> tuple[list[tuple[Topic, Entry]], int, bool]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
 import click
@@ -64,24 +63,42 @@ class _History:
     async def run(self, limit: int) -> int:
         """Show the latest; return the exit code."""
         await self._journals.look()
-        latest: deque[dict[str, Any]] = deque(maxlen=limit or 1)
+        shown = await (self._show_latest(limit) if limit else self._show_all())
+        if self._journals.failure is not None:
+            raise self._journals.failure
+        if not shown:
+            self._bus.output.note(nothing_shown(self._bus, "No event that is kept is one of those."))
+        return code_of(self._bus)
+
+    async def _show_latest(self, limit: int) -> int:
+        """Read the journals from their ends, until there are as many as are wanted; return how many there are."""
+        latest: list[dict[str, Any]] = []
         read = 0
+        with self._bus.output.progress("Reading", self._journals.total) as advance:
+            async for event in self._journals.newest_first(limit, (self._since, self._until)):
+                read += 1
+                if read % ADVANCE_EVERY == 0:
+                    advance(read, "")
+                if self._is_wanted(event):
+                    latest.append(event)
+                    if len(latest) == limit:
+                        break
+        for event in reversed(latest):
+            show_event(self._bus, event)
+        return len(latest)
+
+    async def _show_all(self) -> int:
+        """Show events as they are read, and hold none back; return how many there are."""
+        shown = read = 0
         with self._bus.output.progress("Reading", self._journals.total) as advance:
             async for event in self._journals.events():
                 read += 1
                 if read % ADVANCE_EVERY == 0:
                     advance(read, "")
                 if self._is_wanted(event):
-                    latest.append(event)
-                    if not limit:  # all of them: none is held back
-                        show_event(self._bus, event)
-        for event in latest if limit else ():
-            show_event(self._bus, event)
-        if self._journals.failure is not None:
-            raise self._journals.failure
-        if not latest:
-            self._bus.output.note(nothing_shown(self._bus, "No event that is kept is one of those."))
-        return code_of(self._bus)
+                    shown += 1
+                    show_event(self._bus, event)
+        return shown
 
     def _is_wanted(self, event: dict[str, Any]) -> bool:
         at: float = event["published_at"]

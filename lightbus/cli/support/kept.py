@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from ...exceptions import LightbusException, NotReachable, ProtocolError
@@ -27,6 +28,17 @@ class _Reader:
     through: int = 0
     page: list[dict[str, Any]] = field(default_factory=list)
     """What was read of it and not yet given out, the newest first."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Backwards:
+    """One journal that is read from its end."""
+
+    reader: _Reader
+    before: int | None = 0
+    """In front of which sequence the next page begins: 0 at the end, None where there is no more."""
+    page: list[dict[str, Any]] = field(default_factory=list)
+    """What was read of it and not yet given out, the oldest first."""
 
 
 class Journals:
@@ -68,6 +80,44 @@ class Journals:
             yield event
             await self._push(heads, journal)
 
+    async def newest_first(
+        self, limit: int, between: tuple[float | None, float | None]
+    ) -> AsyncIterator[dict[str, Any]]:
+        """
+        Yield the events that are kept, the newest first, but none that cannot be of a time.
+
+        Args:
+            limit: how many are about to be wanted: so many are asked for at a time.
+            between: two times, in seconds since 1970.
+
+        """
+        heads: list[tuple[float, str, int, dict[str, Any]]] = []
+        readers = {journal: _Backwards(reader=reader) for journal, reader in self._readers.items()}
+        question = {"api": self._api, "event": self._event, "start": between[0], "stop": between[1], "limit": limit}
+
+        async def push(journal: str) -> None:
+            each = readers[journal]
+            while not each.page and each.before is not None:
+                where = {"journal": journal} | ({"before": each.before} if each.before else {})
+                page = await self._ask(each.reader, "latest", question | where)
+                if page is None or (
+                    page["before"] and self._stands_still(each.reader, page["before"] < (each.before or inf))
+                ):
+                    each.before = None
+                else:
+                    each.page, each.before = page["events"][::-1], page["before"]
+            if each.page:
+                event = self._told(each.reader, each.page.pop())
+                place = int(event["native_id"].rpartition("-")[2])
+                heapq.heappush(heads, (-event["published_at"], journal, -place, event))
+
+        for journal in readers:
+            await push(journal)
+        while heads:
+            _, journal, _, event = heapq.heappop(heads)
+            yield event
+            await push(journal)
+
     async def find(self, native_id: str) -> dict[str, Any] | None:
         """Return the event at a place; None where it is not there. Raises ValueError for what names no place."""
         journal, _, number = native_id.rpartition("-")
@@ -93,20 +143,31 @@ class Journals:
         found: list[dict[str, Any]] = []
         while more and not found:
             question = {"journal": reader.journal, "after": reader.through, "api": self._api, "event": self._event}
-            options = {"peer": reader.publisher, "timeout": PAGE_TIMEOUT}
-            try:
-                page = await self._bus.client.call_rpc_remote("internal.events", "kept", question | limit, options)
-                if page is None:
-                    raise NotReachable(f"The journal {reader.journal} is not served any more where it was.")
-                if page["more"] and page["through"] <= reader.through:
-                    raise ProtocolError(
-                        f"{reader.publisher} says again and again that there is more in {reader.journal}."
-                    )
-            except LightbusException as error:
-                self.failure = error
+            page = await self._ask(reader, "kept", question | limit)
+            if page is None or (page["more"] and self._stands_still(reader, page["through"] > reader.through)):
                 return []
             found, more, reader.through = page["events"], page["more"], page["through"]
         return found
+
+    def _stands_still(self, reader: _Reader, gets_on: bool) -> bool:
+        """Return whether a publisher would be asked for ever, which is noted."""
+        if not gets_on:
+            text = f"{reader.publisher} says again and again that there is more in {reader.journal}."
+            self.failure = ProtocolError(text)
+        return not gets_on
+
+    async def _ask(self, reader: _Reader, procedure: str, question: dict[str, Any]) -> dict[str, Any] | None:
+        """Return a page of a journal; None where nobody answers, which is noted."""
+        options = {"peer": reader.publisher, "timeout": PAGE_TIMEOUT}
+        try:
+            page: dict[str, Any] | None
+            page = await self._bus.client.call_rpc_remote("internal.events", procedure, question, options)
+            if page is None:
+                raise NotReachable(f"The journal {reader.journal} is not served any more where it was.")
+        except LightbusException as error:
+            self.failure = error
+            return None
+        return page
 
     @staticmethod
     def _told(reader: _Reader, event: dict[str, Any]) -> dict[str, Any]:

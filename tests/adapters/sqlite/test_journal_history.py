@@ -52,6 +52,35 @@ def test_pages_of_all_topics(journal: Journal, monkeypatch: pytest.MonkeyPatch) 
     assert kept(d, TWO) == ([], d, False)
 
 
+def test_pages_from_the_end(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest first, of the topics that are wanted and of a time; each page says where the next one begins."""
+    stored = [journal.append([event(topic, record, at)])[0] for topic, record, at in
+              ((ONE, b"a", 10.0), (TWO, b"bb", 20.0), (ONE, b"c", 30.0), (TWO, b"d", 40.0))]  # fmt: skip
+    a, b, c, d = (each.sequence for each in stored)
+
+    def page(before: int, *wanted: Topic, limit: int = 100, max_bytes: int = 10**6, **times: float) -> object:
+        between = {"start": None, "stop": None, **times}
+        entries, further = journal.history.page_before(
+            lambda topic: topic in wanted, before, limit=limit, max_bytes=max_bytes, **between
+        )
+        return [entry.record for _, entry in entries], further
+
+    assert page(d + 1, ONE, TWO) == ([b"d", b"c", b"bb", b"a"], None)
+    assert page(d, ONE, TWO, limit=2) == ([b"c", b"bb"], b)
+    assert page(b, ONE, TWO, limit=2) == ([b"a"], None)
+    assert page(d + 1, TWO) == ([b"d", b"bb"], None)
+    assert page(d + 1) == ([], None)
+    assert page(d + 1, ONE, TWO, max_bytes=2) == ([b"d", b"c"], c)
+    assert page(c, TWO, max_bytes=1) == ([b"bb"], None)  # one is always given out
+    assert page(d + 1, ONE, TWO, start=15.0, stop=35.0) == ([b"c", b"bb"], None)
+    assert page(a, ONE, TWO) == ([], None)
+    together = journal.append([event(ONE, b"e"), event(ONE, b"f")])
+    assert page(together[-1].sequence + 1, ONE, limit=1) == ([b"f", b"e"], together[0].sequence)
+    monkeypatch.setattr("lightbus.adapters.sqlite.journal_history.MAX_EXAMINED", 2)
+    assert page(d + 1, ONE) == ([b"c"], c)
+    assert page(c, ONE) == ([b"a"], a)
+
+
 def test_where_a_moment_is(journal: Journal) -> None:
     """The newest event that was stored before it, in each topic, whatever the time of day was said to be."""
     offset = journal.clock.offset

@@ -75,6 +75,38 @@ def test_reading_goes_on_where_it_stopped() -> None:
     assert found == [["a-1"], ["a-2"]]
 
 
+def test_the_newest_first() -> None:
+    """Of each journal no more is read than is taken; each page begins where the one before it ended."""
+    found: list[str] = []
+
+    def page_back(*events: dict[str, Any], before: int | None = None) -> dict[str, Any]:
+        return {"events": [*events], "before": before}
+
+    bus = ScriptedBus(
+        journals("a", "b"),
+        page_back(event("a", 9, 9.0), event("a", 5, 5.0), before=5),
+        page_back(event("b", 8, 8.0), before=8),
+        page_back(before=3),
+        page_back(event("b", 2, 2.0)),
+        page_back(event("a", 1, 1.0)),
+    )
+
+    async def main() -> None:
+        made = Journals(cast(Connection, bus), api="auth", event="s*")
+        await made.look()
+        async for each in made.newest_first(2, (0.5, None)):
+            found.append(each["native_id"])
+            if each["native_id"] == "b-8":
+                assert len(bus.questions) == 3
+        assert made.failure is None
+
+    asyncio.run(main())
+    assert found == ["a-9", "b-8", "a-5", "b-2", "a-1"]
+    first, *_, last = bus.questions[1:]
+    assert first == {"journal": "a", "api": "auth", "event": "s*", "start": 0.5, "stop": None, "limit": 2}
+    assert last == {**first, "before": 5}
+
+
 @pytest.mark.parametrize("answer", [LightbusTimeout("busy"), None])
 def test_a_publisher_that_does_not_answer(answer: Answer) -> None:
     """The others' events are shown, and that not all was read is known."""
@@ -148,3 +180,18 @@ def test_a_publisher_that_tells_of_more_without_end() -> None:
     found, _, made = reading(journals("a", "b"), page(more=True), page(event("b", 1, 1.0), through=1), page())
     assert found == [["b-1"]]
     assert "says again and again that there is more in a" in str(made.failure)
+
+
+def test_a_publisher_that_goes_back_without_end() -> None:
+    """Nor is it where journals are read from their ends."""
+    bus = ScriptedBus(journals("a"), {"events": [event("a", 9, 9.0)], "before": 9}, {"events": [], "before": 9})
+    found: list[str] = []
+
+    async def main() -> Journals:
+        made = Journals(cast(Connection, bus))
+        await made.look()
+        found.extend([each["native_id"] async for each in made.newest_first(2, (None, None))])
+        return made
+
+    assert "says again and again that there is more in a" in str(asyncio.run(main()).failure)
+    assert found == ["a-9"]
