@@ -18,7 +18,7 @@ from ..support.connection import Connection, on_bus
 from ..support.options import ClientOptions, client_options
 from ..support.output import Output
 
-__all__ = ["Source", "specification_options", "write_document"]
+__all__ = ["DocumentForm", "Source", "document_options", "specification_options", "write_document"]
 
 PATH = click.Path(path_type=Path)
 
@@ -95,6 +95,52 @@ def specification_options(function: Callable[..., None]) -> Callable[..., None]:
         click.option("--api", "patterns", metavar="PATTERN", multiple=True, help="Only these APIs: auth, or shop.*"),
         click.option("--schema", metavar="PATH", type=PATH, help="What `dumpschema` wrote, instead of the bus."),
         click.option("--bus", "-b", "module", metavar="MODULE", help="The APIs of a bus module, instead of the bus."),
+    ):
+        changed = option(changed)
+    return changed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentForm:
+    """
+    What the document is to be like, as the command line says.
+
+    Attributes:
+        title, version: of it; None where the command line does not say.
+        out: the file; None for standard output.
+        as_yaml: whether it is YAML in any case.
+
+    """
+
+    title: str | None
+    version: str | None
+    out: Path | None
+    as_yaml: bool
+
+    def title_of(self, apis: Mapping[str, DescribedApi]) -> str:
+        """Return the title of a document about some APIs."""
+        return self.title or ", ".join(sorted(apis))
+
+    def write(self, document: Mapping[str, Any], output: Output) -> None:
+        """Write the document where it goes."""
+        write_document(document, self.out, output, as_yaml=self.as_yaml)
+
+
+def document_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add what `specification_options` adds, and --out, --yaml, --title, --version; these are one `DocumentForm`."""
+
+    @functools.wraps(function)
+    def command(
+        source: Source, title: str | None, version: str | None, out: Path | None, as_yaml: bool, **own: Any
+    ) -> None:
+        function(source, DocumentForm(title=title, version=version, out=out, as_yaml=as_yaml), **own)
+
+    changed = specification_options(command)
+    for option in (
+        click.option("--version", metavar="TEXT", help="Its version. [default: that of the API, if it is one]"),
+        click.option("--title", metavar="TEXT", help="The document's title. [default: the names of the APIs]"),
+        click.option("--yaml", "as_yaml", is_flag=True, help="Write YAML, not JSON."),
+        click.option("--out", metavar="FILE", type=PATH, help="A file: YAML where it is called so."),
     ):
         changed = option(changed)
     return changed
