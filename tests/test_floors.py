@@ -66,7 +66,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "typed",
         "utilities",
     ),
-    ("cli", "contrib", "dashboard", "web", "__main__"),
+    ("cli", "contrib", "dashboard", "gateway", "web", "__main__"),
 )
 """The rooms of each floor, from the ground. A room is a package or a module right below `lightbus`, or an adapter."""
 
@@ -85,7 +85,7 @@ ONLY_IN = {
     "opentelemetry": {"plugins"},
     "msgpack": {"wire"},
     "django": {"contrib", "utilities"},
-    "starlette": {"contrib", "dashboard", "web"},
+    "starlette": {"contrib", "dashboard", "gateway", "web"},
     "fastapi": {"contrib"},
     "flask": {"contrib"},
 }

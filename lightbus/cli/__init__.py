@@ -31,6 +31,7 @@ COMMANDS = {
     "top": ("lightbus.cli.commands.top", "top", "Show live what the workers do."),
     "watch": ("lightbus.cli.commands.watch", "watch", "Show peers and APIs as they come and go."),
     "dashboard": ("lightbus.cli.commands.dashboard", "dashboard", "Show the bus in a browser."),
+    "gateway": ("lightbus.cli.commands.gateway", "gateway", "Open some of the bus to HTTP."),
     "rate": ("lightbus.cli.commands.rate", "rate", "Show live how many events, and bytes, there are of each."),
     "doctor": ("lightbus.cli.commands.doctor", "doctor", "Check the bus and this host, and say what to do."),
     "tail": ("lightbus.cli.commands.tail", "tail", "Show events as they happen, or as they are kept."),

@@ -66,9 +66,11 @@ class BackendAnswers:
                     for group in await backend.groups(api)
                     if group.lost
                 ]
+                newest = await backend.history(api, "*", start=None, stop=None, limit=1)
                 told.append(
                     {
                         "journal": backend.store(api),
+                        "head": newest[-1].sequence if newest else 0,
                         "path": f"the event backend of {api}",
                         "events": await backend.count(api),
                         "bytes": 0,

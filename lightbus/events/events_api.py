@@ -168,7 +168,8 @@ class EventsApi(Api):
         """
         Return a page of what a journal keeps behind a sequence, oldest first; null where it is not served here.
 
-        Names may have wildcards. Besides `events` it has `through`, behind which the next page begins, and `more`.
+        Names may have wildcards. Besides `events` it has `through`, behind which the next page begins, and `more`. An
+        event that one group alone was given again is there once more, and names it (`only_group`).
         """
         held = next((each for each in self._coordinator.journals.all() if each.id == journal), None)
         limit, after = max(1, min(limit, MAX_PAGE)), max(0, min(after, fields.MAX_INT))
@@ -180,7 +181,8 @@ class EventsApi(Api):
 
         def read() -> dict[str, Any]:
             found, through, more = held.history.scan(is_wanted, after, limit=limit, max_bytes=MAX_PAGE_BYTES)
-            return {"events": readable(_told(held.id, *each) for each in found), "through": through, "more": more}
+            told = (_told(held.id, *each) | _only_for(each[0]) for each in found)
+            return {"events": readable(told), "through": through, "more": more}
 
         return await self._in_thread(read)
 
@@ -244,13 +246,15 @@ class EventsApi(Api):
         """
         Return the journals that this process serves: where, how full of what it may hold, and what groups lost.
 
-        And the event backends that it answers for, which may hold what they are set to (`max_events`, `max_bytes`: 0).
+        `head` is the sequence of the newest event that there ever was. And the event backends that it answers for,
+        which may hold what they are set to (`max_events`, `max_bytes`: 0).
         """
         elsewhere = [] if self._elsewhere is None else await self._elsewhere.journals()
         return elsewhere + [
             {
                 "journal": journal.id,
                 "path": str(journal.path),
+                "head": journal.head,
                 "events": journal.size[0],
                 "bytes": journal.size[1],
                 "max_events": self._max_events,
@@ -363,6 +367,10 @@ def _dead(journal: str, dead: Dead) -> dict[str, Any]:
 
 def _told(journal: str, topic: Topic, entry: Entry) -> dict[str, Any]:
     return told_event(journal, topic.api, topic.declared_event, topic.partition, entry.sequence, entry.record)
+
+
+def _only_for(topic: Topic) -> dict[str, Any]:
+    return {"only_group": topic.only_group} if topic.only_group else {}
 
 
 def _within(found: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -43,6 +43,7 @@ _LISTENER: Form = {"api": _text, "events": [_text], "name": _text, "group?": _ma
 _EVENT: Form = {
     "id": _text, "native_id": _place, "api": _text, "event": _text, "version": _count,
     "published_at": fields.moment, "kwargs": fields.is_arguments, "partition?": field_types.Partition, "size?": _count,
+    "only_group?": _text,
 }  # fmt: skip
 
 _CALL: Form = {
@@ -72,7 +73,7 @@ _GROUP: Form = {
 }  # fmt: skip
 
 _JOURNAL: Form = {
-    "journal": field_types.JournalId, "path": _text, "events": _count, "bytes": _count, "max_events": _count,
+    "journal": field_types.JournalId, "path": _text, "head?": _count, "events": _count, "bytes": _count, "max_events": _count,
     "max_bytes": _count,
     "lost": [{"group": _text, "api": _text, "event": _text, "count": _count, "at?": _maybe(_number)}],
 }  # fmt: skip

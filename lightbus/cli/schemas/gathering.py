@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,11 +55,13 @@ async def schemas_on_bus(bus: Connection) -> dict[str, JsonSchema]:
     return {name: api.schema for name, api in (await described_on_bus(bus)).items()}
 
 
-async def described_on_bus(bus: Connection) -> dict[str, DescribedApi]:
-    """Return all APIs on the bus; of several versions the latest, with a note on standard error."""
+async def described_on_bus(
+    bus: Connection, *, is_wanted: Callable[[str], bool] = lambda name: True
+) -> dict[str, DescribedApi]:
+    """Return all APIs on the bus that are wanted; of several versions the latest, with a note on standard error."""
     found: dict[str, DescribedApi] = {}
     for api in served_apis(await bus.look_around()):
-        if api.is_internal:
+        if api.is_internal or not is_wanted(api.name):
             continue
         latest = api.peers[0]
         if api.is_mixed:

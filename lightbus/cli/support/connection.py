@@ -75,14 +75,14 @@ class Connection:
 
     """
 
-    def __init__(self, options: ClientOptions, *, data_dir: Path | None = None) -> None:
+    def __init__(self, options: ClientOptions, *, data_dir: Path | None = None, service: str = SERVICE) -> None:
         self.options = options
         self.output = Output(as_json=options.as_json, form=options.output_form)
         self.silent: set[str] = set()
         self.noted: set[str] = set()
         self.untold = Untold()
         environ, self.context = environment(options.context)
-        self.client: BusClient = create(_settings(options, data_dir, environ), service_name=SERVICE).client
+        self.client: BusClient = create(_settings(options, data_dir, environ, service), service_name=service).client
 
     @property
     def name(self) -> str:
@@ -177,7 +177,7 @@ class Connection:
         await self.client.close_async()
 
 
-def on_bus(options: ClientOptions, command: Command, *, data_dir: Path | None = None) -> None:
+def on_bus(options: ClientOptions, command: Command, *, data_dir: Path | None = None, service: str = SERVICE) -> None:
     """
     Run a command's coroutine on the bus, and end the program with the exit code that it returns.
 
@@ -186,11 +186,12 @@ def on_bus(options: ClientOptions, command: Command, *, data_dir: Path | None = 
         context: the name of the context that is in force; empty for none.
         command: the coroutine.
         data_dir: where the command keeps what it publishes, instead of where the settings say.
+        service: the service that it is of; that of all commands where it is none of its own.
 
     """
     configure_logging(options.log_level or "warning")
     try:
-        code = asyncio.run(_run(options, command, data_dir))
+        code = asyncio.run(_run(options, command, data_dir, service))
     except KeyboardInterrupt:
         code = INTERRUPTED
     raise SystemExit(code or 0)
@@ -213,19 +214,19 @@ async def passes(event: asyncio.Event, seconds: float) -> bool:
     return True
 
 
-async def _run(options: ClientOptions, command: Command, data_dir: Path | None) -> int | None:
-    bus = Connection(options, data_dir=data_dir)
+async def _run(options: ClientOptions, command: Command, data_dir: Path | None, service: str) -> int | None:
+    bus = Connection(options, data_dir=data_dir, service=service)
     try:
         return await command(bus)
     finally:
         await bus.close()
 
 
-def _settings(options: ClientOptions, data_dir: Path | None, environ: Mapping[str, str]) -> Config:
+def _settings(options: ClientOptions, data_dir: Path | None, environ: Mapping[str, str], service: str) -> Config:
     given: dict[str, Any] = {"bus": {"name": options.bus_name}, "discovery": {"wait": options.wait}}
     if data_dir is not None:
         given["journal"] = {"data_dir": str(data_dir)}
-    settings = load_config(config_file=options.config_file, service_name=SERVICE, overrides=given, environ=environ)
+    settings = load_config(config_file=options.config_file, service_name=service, overrides=given, environ=environ)
     # The plugins that a file enables belong to the services it is for, and may not be installed here.
     return settings.model_copy(update={"plugins": {}})
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
+from ...core.peers import Peer
 from ...exceptions import LightbusException, NotReachable, ProtocolError
 from ...wire.event_names import declared_event
 from .connection import Connection
@@ -48,32 +49,49 @@ class Journals:
     Args:
         bus: the bus.
         api, event: which events; names may have wildcards.
+        begin: behind which sequence a journal is read, by its name and the sequence of its newest event.
 
     """
 
-    def __init__(self, bus: Connection, *, api: str = "*", event: str = "*") -> None:
+    def __init__(
+        self,
+        bus: Connection,
+        *,
+        api: str = "*",
+        event: str = "*",
+        begin: Callable[[str, int], int] = lambda journal, head: 0,
+    ) -> None:
         self.failure: LightbusException | None = None
         """Why not all was read, where a publisher did not answer."""
         self.total = 0
         """How many events there are in the journals, wanted or not."""
         self._bus = bus
-        self._api, self._event = api, event
+        self._api, self._event, self._begin = api, event, begin
         self._readers: dict[str, _Reader] = {}
+        self._served: list[str] = []
 
     async def look(self) -> None:
         """Find the journals, and those that were added meanwhile. Raises NotReachable where nobody is on the bus."""
-        told = await ask_publishers(self._bus, "journals")
+        self.note(await ask_publishers(self._bus, "journals"))
+
+    def note(self, told: Iterable[tuple[Peer, Any]]) -> None:
+        """Note what publishers say of their journals."""
+        told = list(told)
+        heads = {each["journal"]: int(each.get("head") or 0) for _, journals in told for each in journals}
         served = {each["journal"]: (peer.instance, each["events"]) for peer, journals in told for each in journals}
         for journal, (instance, _) in served.items():
-            reader = self._readers.setdefault(journal, _Reader(journal=journal, publisher=instance))
+            if (reader := self._readers.get(journal)) is None:
+                begin = self._begin(journal, heads[journal])
+                reader = self._readers[journal] = _Reader(journal=journal, publisher=instance, through=begin)
             reader.publisher = instance  # another process may have adopted it
+        self._served = [*served]
         self.total = sum(events for _, events in served.values())
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
         """Yield the events that are kept, in the order of their times, up to the newest of now."""
         # By time, then by place: no two are at the same one, so that dicts are never compared.
         heads: list[tuple[float, str, int, dict[str, Any]]] = []
-        for journal in self._readers:
+        for journal in self._served:
             await self._push(heads, journal)
         while heads:
             _, journal, _, event = heapq.heappop(heads)
@@ -117,6 +135,10 @@ class Journals:
             _, journal, _, event = heapq.heappop(heads)
             yield event
             await push(journal)
+
+    def places(self) -> dict[str, int]:
+        """Return by journal up to which sequence it was read, once all that `events` yields was taken."""
+        return {journal: reader.through for journal, reader in self._readers.items()}
 
     async def find(self, native_id: str) -> dict[str, Any] | None:
         """Return the event at a place; None where it is not there. Raises ValueError for what names no place."""

@@ -1,0 +1,93 @@
+"""What may be done by way of the gateway: nothing but what a rule allows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from fnmatch import fnmatchcase
+
+from ..exceptions import InvalidConfiguration
+
+__all__ = ["Deed", "Rule", "Rules"]
+
+_WORD = r"[A-Za-z0-9_*?\[\]-]+"
+_PATTERN = re.compile(rf"(?:(call|fire|listen):)?({_WORD}(?:\.{_WORD})*)", re.ASCII)
+
+
+class Deed(Enum):
+    """What may be done with a procedure, or an event."""
+
+    CALL = "call"
+    FIRE = "fire"
+    LISTEN = "listen"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """
+    One thing that is allowed.
+
+    Attributes:
+        deed: what; None for all that can be done.
+        api: the name of the API, with wildcards.
+        member: the same of its procedure or event.
+
+    """
+
+    deed: Deed | None
+    api: str
+    member: str
+
+    @classmethod
+    def read(cls, text: str) -> Rule:
+        """
+        Return the rule that is written so: `auth.check_password`, `shop.*`, `listen:shop.order_placed`.
+
+        The last dot is between the API and its member, and `shop.*` is about the API `shop` alone. Raises
+        InvalidConfiguration for anything else.
+        """
+        found = _PATTERN.fullmatch(text)
+        if found is None or ("." not in found[2] and found[2] != "*"):
+            raise InvalidConfiguration(
+                f"{text!r:.100} allows nothing: write an API and what of it, as auth.check_password or auth.*, and "
+                "before it call:, fire: or listen: where only that is allowed."
+            )
+        api, _, member = found[2].rpartition(".")
+        return cls(deed=Deed(found[1]) if found[1] else None, api=api or "*", member=member)
+
+    def allows(self, deed: Deed, api: str, member: str) -> bool:
+        """Return whether it is allowed. All events of an API (`*`) are where the rule has all of them."""
+        return self.allows_some(deed, api) and fnmatchcase(member, self.member)
+
+    def allows_some(self, deed: Deed, api: str) -> bool:
+        """Return whether it is allowed with anything of an API."""
+        return self.deed in (None, deed) and fnmatchcase(api, self.api)
+
+
+class Rules:
+    """Several rules: what any of them allows is allowed. Internal APIs never are."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self._rules = tuple(rules)
+
+    @classmethod
+    def read(cls, texts: Iterable[str]) -> Rules:
+        """Return the rules that are written so. Raises InvalidConfiguration."""
+        return cls(Rule.read(text) for text in texts)
+
+    def __bool__(self) -> bool:
+        return bool(self._rules)
+
+    def allow(self, deed: Deed, api: str, member: str) -> bool:
+        """Return whether something is allowed."""
+        return not _is_internal(api) and any(rule.allows(deed, api, member) for rule in self._rules)
+
+    def allow_some(self, deed: Deed, api: str) -> bool:
+        """Return whether it is allowed with anything of an API."""
+        return not _is_internal(api) and any(rule.allows_some(deed, api) for rule in self._rules)
+
+
+def _is_internal(api: str) -> bool:
+    return api == "internal" or api.startswith("internal.")

@@ -1,0 +1,203 @@
+"""The application: which path is answered by what."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from ..cli.support.connection import Connection
+from ..exceptions import EventNotFound, LightbusException, UnknownProcedure
+from .access import Deed
+from .clients import Client
+from .document import Documents
+from .forms import value_form
+from .guard import Guard
+from .members import Member, find_member
+from .options import GatewayOptions
+from .problems import Refusal, problem, problem_of
+from .requests import arguments_of, cursor_of, names_of, now_at, options_of
+from .streaming import Streaming
+
+__all__ = ["Gateway"]
+
+logger = logging.getLogger("lightbus.gateway")
+
+ASSETS = Path(__file__).parent / "assets"
+
+MAX_AT_ONCE = 250
+"""Calls and events that are under way at the same time: each holds its arguments."""
+
+
+class Gateway:
+    """
+    The gateway of one bus.
+
+    Args:
+        bus: calls and fires.
+        connect: makes a further client, which listens to events.
+        options: what is open, and to whom.
+
+    """
+
+    def __init__(self, bus: Connection, connect: Callable[[], Connection], options: GatewayOptions) -> None:
+        self.options = options
+        self.streaming = Streaming(bus, connect, lambda api: options.rules.allow_some(Deed.LISTEN, api))
+        self._bus = bus
+        self._documents = Documents(bus, options)
+        self._at_once = 0
+        routes = [
+            Route("/api/{api}/{member}", self._answered(self._member), methods=["GET", "POST"]),
+            Route("/openapi.json", self._answered(self._describe)),
+            Route("/", _file("index.html")),
+            *(Route(f"/{name}", _file(name)) for name in ("page.js", "page.css")),
+        ]
+        refused: dict[Any, Any] = {HTTPException: _refused}
+        self.app: ASGIApp = Guard(Starlette(routes=routes, exception_handlers=refused), options)
+
+    def end_streams(self) -> None:
+        """End the streams, so that the server can end."""
+        self.streaming.closing.set()
+
+    async def close(self) -> None:
+        """Leave the bus with what listened."""
+        self.end_streams()
+        await self.streaming.close()
+
+    # What is asked for
+
+    async def _member(self, request: Request) -> Response:
+        api, name = names_of(request)
+        return await (self._post if request.method == "POST" else self._get)(request, api, name)
+
+    async def _post(self, request: Request, api: str, name: str) -> Response:
+        """Call a procedure, or fire an event."""
+        self._check(request, (Deed.CALL, Deed.FIRE), api, name)
+        options = options_of(request)
+        with self._one_more():
+            arguments = await arguments_of(request, self.options.max_body)
+            kind = await find_member(self._bus, api, name)
+            deed = Deed.FIRE if kind is Member.EVENT else Deed.CALL
+            self._check(request, (deed,), api, name)
+            if kind is Member.UNKNOWN or name == "*":
+                raise Refusal(404, UnknownProcedure.code, f"The API {api} has no {name} at the moment.")
+            if kind is Member.EVENT:
+                return await self._fire(request, api, name, arguments, options)
+            called = self._bus.client.call_rpc_remote(api, name, arguments, options)
+            return Response(value_form(await _unless_gone(request, called)), media_type="application/json")
+
+    async def _fire(
+        self, request: Request, api: str, event: str, arguments: dict[str, Any], options: dict[str, Any]
+    ) -> Response:
+        message = await self._bus.client.fire_event(api, event, arguments, options)
+        told = {"id": message.id, "native_id": message.native_id}
+        # Without a publisher it waits on this host, until somebody takes it.
+        return Response(value_form(told), 200 if message.publisher else 202, media_type="application/json")
+
+    async def _get(self, request: Request, api: str, name: str) -> Response:
+        """Stream events."""
+        self._check(request, (Deed.LISTEN,), api, name)
+        cursor = cursor_of(request)
+        kind = await find_member(self._bus, api, name)
+        if kind is Member.UNKNOWN:
+            raise Refusal(404, EventNotFound.code, f"The API {api} has no {name} at the moment.")
+        if kind is Member.PROCEDURE:
+            raise Refusal(405, "no_event", f"{api}.{name} is no event: it is called by POST.", Allow="POST")
+        if request.method == "HEAD":
+            return Response(media_type="text/event-stream")
+        client = _client_of(request)
+        feed = await self.streaming.join(client.name, api, name)
+        stream: Any = self.streaming.answer(client.name, feed, cursor or now_at(feed.places))
+        return stream
+
+    async def _describe(self, request: Request) -> Response:
+        """Return the OpenAPI document of what this client may do."""
+        return Response(value_form(await self._documents.of(_client_of(request))), media_type="application/json")
+
+    # What is held to
+
+    def _check(self, request: Request, deeds: tuple[Deed, ...], api: str, name: str) -> None:
+        """Raise Refusal where none of it is allowed. What the gateway does not offer might as well not be there."""
+        client = _client_of(request)
+        if any(self.options.allow(client, deed, api, name) for deed in deeds):
+            return
+        if any(self.options.rules.allow(deed, api, name) for deed in deeds):
+            raise Refusal(403, "not_allowed", f"{client.name} may not do that with {api}.{name}.")
+        raise Refusal(404, "not_found", "There is nothing here.")
+
+    @contextlib.contextmanager
+    def _one_more(self) -> Any:
+        if self._at_once >= MAX_AT_ONCE:
+            raise Refusal(503, "busy", f"{MAX_AT_ONCE} requests are under way already.", Retry_After="1")
+        self._at_once += 1
+        try:
+            yield
+        finally:
+            self._at_once -= 1
+
+    def _answered(self, handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        """Return what answers with a handler's answer, or with what went wrong."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except Refusal as refusal:
+                return refusal.answer()
+            except LightbusException as error:
+                return problem_of(error)
+            except Exception:
+                logger.exception("A request to %s failed", request.url.path)
+                return problem(500, "failed", "This went wrong; the log of `lightbus gateway` says how.")
+
+        return answer
+
+
+async def _unless_gone(request: Request, called: Awaitable[Any]) -> Any:
+    """Return what a call returns. Who goes before it is answered gives it up: then it is cancelled."""
+    calling = asyncio.ensure_future(called)
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait((calling, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not calling.done():
+            raise Refusal(408, "gone", "Who asked is gone.")  # nobody is told
+        return calling.result()
+    finally:
+        gone.cancel()
+        calling.cancel()
+        await asyncio.gather(calling, gone, return_exceptions=True)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _client_of(request: Request) -> Client:
+    client: Client = request.scope["state"]["client"]
+    return client
+
+
+async def _refused(request: Request, error: HTTPException) -> Response:
+    """Answer where no route leads: by what is usual for it."""
+    status = HTTPStatus(error.status_code)
+    code = {404: "not_found", 405: "method_not_allowed"}.get(status, "refused")
+    detail = "There is nothing here." if status == 404 else status.description or status.phrase
+    return problem(status, code, detail, error.headers)
+
+
+def _file(name: str) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        return FileResponse(ASSETS / name)
+
+    return answer

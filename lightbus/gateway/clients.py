@@ -1,0 +1,87 @@
+"""Who may ask the gateway: each client has a token, and perhaps rules of its own, which only take away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..exceptions import InvalidConfiguration
+from ..web.tokens import check_token, is_same, read_secret_file
+from .access import Deed, Rules
+
+__all__ = ["Client", "Clients", "read_clients"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """
+    One that may ask.
+
+    Attributes:
+        name: by which it is known in the log, and its requests are counted.
+        token: what it has to show.
+        rules: what it may do of what the gateway allows; None for all of that.
+
+    """
+
+    name: str
+    token: str = field(repr=False)
+    rules: Rules | None = None
+
+    def may(self, deed: Deed, api: str, member: str) -> bool:
+        """Return whether its own rules allow something."""
+        return self.rules is None or self.rules.allow(deed, api, member)
+
+
+class Clients:
+    """All of them."""
+
+    def __init__(self, clients: Sequence[Client]) -> None:
+        self._clients = tuple(clients)
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    @property
+    def only(self) -> Client:
+        """The client, where it is one."""
+        [client] = self._clients
+        return client
+
+    def having(self, token: str) -> Client | None:
+        """Return whose token it is. All are compared, so that the time it takes tells nothing."""
+        found = None
+        for client in self._clients:
+            if is_same(token, client.token):
+                found = client
+        return found
+
+
+def read_clients(path: Path) -> Clients:
+    """
+    Return the clients of a file: a line each, with a name, a token and, where it may not do all, what it may.
+
+    Raises InvalidConfiguration where the file cannot be read, others may read it, or a line is no client.
+    """
+    clients: list[Client] = []
+    for number, line in enumerate(read_secret_file(path).splitlines(), 1):
+        name, _, rest = line.strip().partition(" ")
+        if not name or name.startswith("#"):
+            continue
+        token, *patterns = rest.split() or [""]
+        where = f"Line {number} of {path}"
+        check_token(token, f"{where} has no token behind the name {name!r:.50}")
+        if any(name == each.name or is_same(token, each.token) for each in clients):
+            raise InvalidConfiguration(f"{where} has the name or the token of another line: each client has its own.")
+        try:
+            rules = Rules.read(patterns) if patterns else None
+        except InvalidConfiguration as error:
+            raise InvalidConfiguration(f"{where}: {error}") from None
+        clients.append(Client(name=name, token=token, rules=rules))
+    if not clients:
+        raise InvalidConfiguration(
+            f"{path} has no client: write a line for each, with a name and a token of its own. Make one: "
+            f"python3 -c \"import secrets; print('shop', secrets.token_urlsafe(24))\" >> {path}"
+        )
+    return Clients(clients)

@@ -1,0 +1,195 @@
+"""
+The events of one name, as they happen: read once from the journals, for all streams that follow them.
+
+What is listened to only says that there is something to read: an event is taken from the journal that keeps it, in its
+order, so that a stream knows by one number for each journal how far it has come. Events of best effort, which no
+journal has, are taken as they come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+from ..cli.support.connection import Connection
+from ..cli.support.kept import Journals
+from ..cli.support.message_lines import event_fields
+from ..cli.support.publishers import ask_each
+from ..events.events_api import split_native_id
+from ..exceptions import LightbusException, NotReachable
+from ..message import EventMessage
+from ..recurring import RecurringLog
+from .forms import event_form
+
+__all__ = ["Feed", "Item"]
+
+logger = logging.getLogger("lightbus.gateway")
+
+MAX_ITEMS = 1000
+MAX_BYTES = 2 * 1024 * 1024
+"""What is held of the latest events: a stream that is further behind reads the journals by itself."""
+
+READ_EVERY = 2.0
+"""Seconds after which is read though nothing was heard of: a publisher may have been found just now."""
+
+LOOK_EVERY = 5.0
+"""Seconds after which publishers are asked for new journals."""
+
+PAUSE = 0.02
+"""Seconds between two readings, so that what comes together is read together."""
+
+
+class Item(NamedTuple):
+    """One event: where it is (of best effort: nowhere), when it was fired, and what streams are given."""
+
+    journal: str
+    sequence: int
+    published_at: float
+    is_old: bool
+    data: bytes
+
+
+class Feed:
+    """
+    The events of one name. Made and used on one event loop.
+
+    Attributes:
+        api, event: which; the event `*` is every one of the API.
+        number: how many events there were by now.
+        unkept: how many of them were of best effort.
+        places: by journal up to which sequence it was read, and all of that is among the events.
+
+    """
+
+    def __init__(self, bus: Connection, api: str, event: str) -> None:
+        self.api, self.event = api, event
+        self.number = 0
+        self.unkept = 0
+        self.places: dict[str, int] = {}
+        self._bus = bus
+        self._items: deque[Item] = deque()
+        self._size = 0
+        self._old: dict[str, int] = {}
+        """Per journal that was seen later what its newest event was then."""
+        self._journals = Journals(bus, api=api, event=event, begin=self._begin)
+        self._is_begun = False
+        self._look_at = 0.0
+        self._wake, self._more = asyncio.Event(), asyncio.Event()
+        self._failures = RecurringLog(logger)
+
+    def add(self, message: EventMessage) -> None:
+        """Take an event that was heard of (`LiveEvents`)."""
+        if message.api_name != self.api or self.event not in ("*", message.event_name):
+            return
+        if not message.native_id:
+            self.unkept += 1
+            self._push(Item("", 0, message.published_at, False, event_form(event_fields(message))))
+            return
+        if message.native_id.rpartition("-")[0] not in self.places:
+            self._look_at = 0.0
+        self._wake.set()
+
+    @contextlib.asynccontextmanager
+    async def reading(self) -> AsyncIterator[None]:
+        """Read while this is open. Raises NotReachable where no publisher answers."""
+        await self._look()
+        self.places = self._journals.places()
+        self._is_begun = True
+        task = asyncio.create_task(self._read_on())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def since(self, number: int) -> list[Item] | None:
+        """Return the events behind the first `number`; None where some of them are not held any more."""
+        missing = self.number - number
+        if missing > len(self._items):
+            return None
+        return [self._items[index] for index in range(len(self._items) - missing, len(self._items))]
+
+    async def wait(self, number: int, seconds: float) -> None:
+        """Return when there are more events than so many, or the time is over."""
+        if self.number <= number:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._more.wait(), seconds)
+
+    async def past(self, places: dict[str, int]) -> AsyncIterator[Item]:
+        """
+        Read what is kept behind these places, up to now; all of journals that are not among them.
+
+        Raises LightbusException where a publisher does not answer: what follows may lack what it keeps.
+        """
+        heads: dict[str, int] = {}
+
+        def begin(journal: str, head: int) -> int:
+            heads[journal] = head
+            return places.get(journal, 0)
+
+        journals = Journals(self._bus, api=self.api, event=self.event, begin=begin)
+        journals.note(await self._told())
+        async for event in journals.events():
+            if (item := _item(event, heads)) is not None:
+                yield item
+        if journals.failure is not None:
+            raise journals.failure
+
+    def _begin(self, journal: str, head: int) -> int:
+        if not self._is_begun:
+            return head
+        self._old[journal] = head
+        return 0
+
+    async def _told(self) -> list[tuple[Any, Any]]:
+        peers = self._bus.client.engine.snapshot.publishers(self.api)
+        told = await ask_each(self._bus, list(peers), "journals", quietly=True)
+        if peers and not told:
+            raise NotReachable(f"None of the publishers of '{self.api}' answers at the moment.")
+        return told
+
+    async def _look(self) -> None:
+        self._journals.note(await self._told())
+        self._look_at = time.monotonic() + LOOK_EVERY
+
+    async def _read_on(self) -> None:
+        while True:
+            try:
+                if time.monotonic() >= self._look_at:
+                    await self._look()
+                async for event in self._journals.events():
+                    if (item := _item(event, self._old)) is not None:
+                        self._push(item)
+                self.places = self._journals.places()
+            except Exception as error:  # it is read again, from where it stopped
+                self._failures.say("read", logging.WARNING, "Events of %s cannot be read: %s", self.api, error)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), READ_EVERY)
+            self._wake.clear()
+            await asyncio.sleep(PAUSE)
+
+    def _push(self, item: Item) -> None:
+        self._items.append(item)
+        self.number += 1
+        self._size += len(item.data)
+        while len(self._items) > MAX_ITEMS or (self._size > MAX_BYTES and len(self._items) > 1):
+            self._size -= len(self._items.popleft().data)
+        more, self._more = self._more, asyncio.Event()
+        more.set()
+
+
+def _item(event: dict[str, Any], old: dict[str, int]) -> Item | None:
+    if event.get("only_group"):
+        return None  # a group was given it again: everybody else had it before
+    try:
+        journal, sequence = split_native_id(event["native_id"])
+        is_old = sequence <= old.get(journal, 0)
+        return Item(journal, sequence, float(event["published_at"]), is_old, event_form(event))
+    except (LightbusException, KeyError, TypeError, ValueError) as error:  # no event as publishers tell it
+        logger.warning("An event is left out: %r", error)
+        return None

@@ -1,0 +1,57 @@
+"""Values of the bus as JSON, and JSON as values of the bus."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic_core import to_json
+
+from ..wire.plain import json_form
+
+__all__ = ["EVENT_FIELDS", "event_form", "read_object", "value_form"]
+
+EVENT_FIELDS = ("id", "native_id", "api", "event", "version", "published_at", "kwargs")
+"""What a stream tells of an event."""
+
+
+def value_form(value: Any) -> bytes:
+    """
+    Return a value as JSON has it: dates, UUIDs, Decimals and bytes are strings, and numbers that are none are null.
+
+    Raises DeformError for a value that has no such form.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode()
+    except (TypeError, ValueError):  # something that JSON does not have, or half a character
+        return _whole(json_form(value))
+
+
+def _whole(value: Any) -> bytes:
+    try:
+        return bytes(to_json(value, inf_nan_mode="null"))
+    except ValueError:
+        return json.dumps(json.loads(json.dumps(value), parse_constant=lambda name: None)).encode()
+
+
+def event_form(event: dict[str, Any]) -> bytes:
+    """Return an event as streams tell it."""
+    return value_form({name: event[name] for name in EVENT_FIELDS})
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object in a body; an empty one for none. Raises ValueError for anything else."""
+    if not body:
+        return {}
+    try:
+        value = json.loads(body.decode("utf-8"), parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(value, dict):
+        raise ValueError("it is no object of arguments by name")
+    return value
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is no number in JSON")

@@ -1,0 +1,147 @@
+"""
+Who may ask at all: stands before everything else that the gateway serves.
+
+A request is for a host of ours, from no page of a site that was not named, not one too many, and has a token. There is
+no cookie, and so nothing that a browser would add to what another site has it send.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import math
+import time
+from collections.abc import Mapping
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..recurring import RecurringLog
+from ..web.hosts import MAX_TARGET, HostNames
+from .clients import Client
+from .options import GatewayOptions
+from .problems import Refusal
+from .rates import RateLimit
+
+__all__ = ["HEADERS", "OPEN_TO_ALL", "Guard"]
+
+logger = logging.getLogger("lightbus.gateway")
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+OPEN_TO_ALL = {"/", "/page.js", "/page.css"}
+"""What can be had without a token: a page that has nothing in it until it is given one."""
+
+ASKED_OF_BROWSERS = {
+    "Access-Control-Allow-Methods": "GET, POST",
+    "Access-Control-Allow-Headers": "authorization, content-type, last-event-id, lightbus-timeout, traceparent",
+    "Access-Control-Max-Age": "600",
+}
+
+
+class Guard:
+    """The outermost part of the application: refuses, and says to browsers who may read an answer."""
+
+    def __init__(self, app: ASGIApp, options: GatewayOptions) -> None:
+        self._app = app
+        self._options = options
+        self._names = HostNames(options.names)
+        self._rates = RateLimit(options.rate)
+        self._log = RecurringLog(logger)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        origin = headers.get("origin", "")
+        is_foreign = bool(origin) and origin.lower() in self._options.origins
+        added = {**HEADERS, **(_for_origin(origin) if is_foreign else {})}
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answered = MutableHeaders(scope=message)
+                for name, value in added.items():
+                    answered.setdefault(name, value)
+            await send(message)
+
+        answer: ASGIApp = self._app
+        try:
+            self._check_request(scope, headers)
+            self._check_origin(headers, origin, is_foreign=is_foreign)
+            if is_foreign and scope["method"] == "OPTIONS":
+                answer = Response(status_code=204, headers=ASKED_OF_BROWSERS)
+            else:
+                scope.setdefault("state", {})["client"] = self._admitted(scope, headers)
+        except Refusal as refusal:
+            answer = refusal.answer()
+        await answer(scope, receive, send_with_headers)
+
+    def _check_request(self, scope: Scope, headers: Headers) -> None:
+        host = headers.get("host", "")
+        if not self._names.has(host):
+            raise Refusal(
+                421,
+                "wrong_host",
+                f"This gateway is not called {host!r:.100}. To have it answer to it: --allow-host NAME.",
+            )
+        if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET:
+            raise Refusal(414, "too_long", f"A path and its query have {MAX_TARGET} bytes at most.")
+        if "transfer-encoding" in headers and "content-length" in headers:
+            raise Refusal(400, "bad_request", "A request says its length once: by Content-Length or in chunks.")
+        length = headers.get("content-length", "0")
+        if not (length.isascii() and length.isdecimal()) or len(length) > 18 or int(length) > self._options.max_body:
+            raise Refusal(
+                413, "too_large", f"A request's body has {self._options.max_body} bytes at most.", Connection="close"
+            )
+
+    def _check_origin(self, headers: Headers, origin: str, *, is_foreign: bool) -> None:
+        is_own = origin.partition("://")[2].lower() == headers.get("host", "").lower()
+        if origin and not (is_own or is_foreign):
+            raise Refusal(
+                403, "wrong_origin", f"Pages of {origin!r:.100} may not ask here. To let them: --allow-origin ORIGIN."
+            )
+
+    def _admitted(self, scope: Scope, headers: Headers) -> Client | None:
+        """Return who asks; None for what everybody may see. Raises Refusal."""
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        client = self._options.clients.having(token.strip()) if scheme.lower() == "bearer" else None
+        address = _network(scope)
+        self._check_rate(address if client is None else f"client {client.name}")
+        if client is None and scope["path"] not in OPEN_TO_ALL:
+            self._log.say("token", logging.WARNING, "A request without a token of ours was refused: %s", address)
+            raise Refusal(
+                401, "no_token", "Send a token of this gateway: Authorization: Bearer TOKEN.", WWW_Authenticate="Bearer"
+            )
+        return client
+
+    def _check_rate(self, who: str) -> None:
+        seconds = self._rates.wait(who, time.monotonic())
+        if seconds:
+            text = f"{self._options.rate:g} requests a second are answered to each client."
+            self._log.say(("rate", who), logging.WARNING, "%s sends too many requests: %s", who, text)
+            raise Refusal(429, "too_many", text, Retry_After=str(math.ceil(seconds)))
+
+
+def _for_origin(origin: str) -> Mapping[str, str]:
+    exposed = "Retry-After"
+    return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": exposed, "Vary": "Origin"}
+
+
+def _network(scope: Scope) -> str:
+    """Return where a request is from: the address, or the network of a host that may have any number of them."""
+    address = str((scope.get("client") or ("",))[0])
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    return str(ipaddress.ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address

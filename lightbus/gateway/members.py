@@ -1,0 +1,39 @@
+"""What an API has that is served at the moment: whether a name is a procedure's or an event's."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from ..cli.support.connection import Connection
+from ..core.peers import Peer
+from ..deadline import Deadline
+
+__all__ = ["LOOK_SECONDS", "Member", "find_member"]
+
+LOOK_SECONDS = 3.0
+"""Seconds for which somebody is looked for that serves an API."""
+
+
+class Member(Enum):
+    """What a name is."""
+
+    PROCEDURE = "procedure"
+    EVENT = "event"
+    UNKNOWN = "unknown"
+
+
+async def find_member(bus: Connection, api: str, name: str) -> Member:
+    """Return what a name is; the event `*` is every one of the API. Raises NotReachable where nobody serves the API."""
+    engine = bus.client.engine
+    if api not in engine.snapshot.by_api:
+        await engine.resolve(api, Deadline.after(LOOK_SECONDS))
+    snapshot = engine.snapshot
+    if name == "*" or (api, name) in snapshot.events:
+        return Member.EVENT
+    if any(_serves(peer, api, name) for peer in snapshot.by_api.get(api, ())):
+        return Member.PROCEDURE
+    return Member.UNKNOWN
+
+
+def _serves(peer: Peer, api: str, procedure: str) -> bool:
+    return any(info.name == api and procedure in info.procedures for info in peer.announcement.apis or ())

@@ -1,0 +1,91 @@
+"""What went wrong, as answers say it: problem details (RFC 9457) with the right status."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from starlette.responses import Response
+
+from ..exceptions import (
+    EventBackendUnreachable,
+    EventNotFound,
+    InvalidArguments,
+    LightbusException,
+    LightbusShutdownInProgress,
+    LightbusTimeout,
+    LightbusWorkerError,
+    NotReachable,
+    PayloadTooLarge,
+    PeerLost,
+    ProtocolError,
+    UnknownProcedure,
+)
+
+__all__ = ["MAX_SECONDS", "TIMEOUT", "Refusal", "problem", "problem_of"]
+
+TIMEOUT = "Lightbus-Timeout"
+"""The header with the seconds that a request may take."""
+
+MAX_SECONDS = 60.0
+"""Seconds that a request may take."""
+
+RETRY_AFTER = 1
+"""Seconds after which it is worth asking again where nobody is there, or everybody is busy."""
+
+
+class Refusal(Exception):
+    """
+    A request that is not served.
+
+    Attributes:
+        status: of the answer.
+        code: says in one word what it is about.
+        headers: of the answer.
+
+    """
+
+    def __init__(self, status: int, code: str, detail: str, **headers: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    def answer(self) -> Response:
+        """Return it as an answer."""
+        return problem(self.status, self.code, str(self), self.headers)
+
+
+_STATUS: tuple[tuple[type[LightbusException], int], ...] = (
+    (PayloadTooLarge, 413),
+    (InvalidArguments, 422),
+    (UnknownProcedure, 404),
+    (EventNotFound, 404),
+    (NotReachable, 503),  # nobody is there, or all are busy: some of these are timeouts, too
+    (EventBackendUnreachable, 503),
+    (LightbusShutdownInProgress, 503),
+    (LightbusTimeout, 504),
+    (PeerLost, 502),
+    (ProtocolError, 502),
+)
+
+
+def problem(status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an answer that says what went wrong."""
+    told: dict[str, Any] = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail, "error": code}
+    body = json.dumps(told, ensure_ascii=False).encode(errors="replace")
+    return Response(body, status, headers, media_type="application/problem+json")
+
+
+def problem_of(error: LightbusException) -> Response:
+    """Return the answer for an error of the bus. Of a handler's error it has the words, and no traceback."""
+    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+    detail = str(error.args[0]) if isinstance(error, LightbusWorkerError) and error.args else str(error)
+    if isinstance(error, InvalidArguments) and detail.startswith("The result of "):
+        status = 500  # those of the call were right
+    if status == 504:
+        detail += f" Here that is the header {TIMEOUT}, {MAX_SECONDS:g} at most."
+    headers = {"Retry-After": str(RETRY_AFTER)} if status == 503 else {}
+    return problem(status, error.code, detail, headers)
