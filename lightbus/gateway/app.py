@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,9 @@ class Gateway:
     """
     The gateway of one bus.
 
+    Attributes:
+        under_way: calls and events that are not answered yet.
+
     Args:
         bus: calls and fires.
         connect: makes a further client, which listens to events.
@@ -56,7 +59,7 @@ class Gateway:
         self.streaming = Streaming(bus, connect, lambda api: options.rules.allow_some(Deed.LISTEN, api))
         self._bus = bus
         self._documents = Documents(bus, options)
-        self._at_once = 0
+        self.under_way = 0
         routes = [
             Route("/api/{api}/{member}", self._answered(self._member), methods=["GET", "POST"]),
             Route("/openapi.json", self._answered(self._describe)),
@@ -64,7 +67,9 @@ class Gateway:
             *(Route(f"/{name}", _file(name)) for name in ("page.js", "page.css")),
         ]
         refused: dict[Any, Any] = {HTTPException: _refused}
-        self.app: ASGIApp = Guard(Starlette(routes=routes, exception_handlers=refused), options)
+        served = Starlette(routes=routes, exception_handlers=refused)
+        served.router.redirect_slashes = False  # a path is as it is written, or nothing
+        self.app: ASGIApp = Guard(served, options)
 
     def end_streams(self) -> None:
         """End the streams, so that the server can end."""
@@ -137,14 +142,14 @@ class Gateway:
         raise Refusal(404, "not_found", "There is nothing here.")
 
     @contextlib.contextmanager
-    def _one_more(self) -> Any:
-        if self._at_once >= MAX_AT_ONCE:
+    def _one_more(self) -> Iterator[None]:
+        if self.under_way >= MAX_AT_ONCE:
             raise Refusal(503, "busy", f"{MAX_AT_ONCE} requests are under way already.", Retry_After="1")
-        self._at_once += 1
+        self.under_way += 1
         try:
             yield
         finally:
-            self._at_once -= 1
+            self.under_way -= 1
 
     def _answered(self, handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         """Return what answers with a handler's answer, or with what went wrong."""

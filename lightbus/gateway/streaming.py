@@ -63,6 +63,11 @@ class Streaming:
         """How many streams are open."""
         return self._open.total()
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether publishers send their events here."""
+        return self._live.is_listening
+
     async def join(self, client: str, api: str, event: str) -> Feed:
         """Return what a stream follows; `answer` is to be called next. Raises Refusal, NotReachable."""
         if self.count >= MAX_STREAMS or self._open[client] >= MAX_STREAMS_OF_ONE:

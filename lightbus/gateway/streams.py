@@ -18,6 +18,9 @@ __all__ = ["HEARTBEAT", "RETRY", "EventStream", "frames_of"]
 HEARTBEAT = 15.0
 """Seconds after which a stream shows that it is alive, where there is nothing to tell."""
 
+READ_AGAIN = 1.0
+"""Seconds after which is read again what a publisher keeps that did not answer."""
+
 RETRY = 2000
 """Milliseconds after which a browser comes again, when the stream has ended."""
 
@@ -71,28 +74,25 @@ class EventStream:
 
 
 async def frames_of(feed: Feed, cursor: Cursor) -> AsyncGenerator[bytes, None]:
-    """
-    Yield what a stream sends, without an end.
-
-    It ends where a publisher does not answer while what is kept is read: the client comes again, and has lost nothing.
-    """
-    yield f"retry: {RETRY}\n".encode() + _place(cursor) + b"\n"
+    """Yield what a stream sends, without an end."""
     number, unkept = feed.number, feed.unkept
-    behind = True
+    yield f"retry: {RETRY}\n".encode() + _place(cursor) + b"\n"
+    is_behind = True
     while True:
-        if behind:
-            lost, number, unkept = feed.unkept - unkept, feed.number, feed.unkept
-            if lost:
-                yield f'event: dropped\ndata: {{"count":{lost}}}\n\n'.encode()
+        if is_behind:
             try:
                 async for item in feed.past(cursor.places):
                     if frame := _given(item, cursor):
                         yield frame
-            except LightbusException as error:
+            except LightbusException as error:  # what came next would hide what was not read
                 yield f": {_line(error)}\n\n".encode()
-                return
+                await asyncio.sleep(READ_AGAIN)
+                continue
         items = feed.since(number)
-        if behind := items is None:
+        if is_behind := items is None:  # it took longer than the latest events are held
+            lost, number, unkept = feed.unkept - unkept, feed.number, feed.unkept
+            if lost:
+                yield f'event: dropped\ndata: {{"count":{lost}}}\n\n'.encode()
             continue
         for frame in _together(items or [], cursor):
             yield frame

@@ -147,3 +147,26 @@ def test_what_a_journal_has_stays_in_its_order() -> None:
     assert told([part("a", 5e9, 6e9, 1.0)]) == ["a-0", "a-1", "a-2"]
     assert told([part("a", 5e9, 6e9, 1.0)], 1) == ["a-2"]
     assert told([]) == []
+
+
+def test_what_is_kept_once_more_for_one_group_says_so(tmp_path: Path) -> None:
+    """Whoever reads on sees that it is no event of its own; and how far a journal has come is told."""
+
+    async def main() -> None:
+        publisher = Hub().publish("a" * 16, tmp_path / "a", Auth())
+        journal = publisher.journals.own()
+        record = envelope.encode_record(Record("id", 1, 1.0, {"text": "x"}))
+        first, again = journal.append([NewEvent(TOPIC, record, 1.0), NewEvent(TOPIC.for_group("shop"), record, 1.0)])
+        api = EventsApi(publisher.coordinator, max_events=10, max_bytes=10)
+        page = await api.kept(journal.id)
+        assert page is not None
+        found = [(each["native_id"], each["event"], each.get("only_group")) for each in page["events"]]
+        assert found == [
+            (f"{journal.id}-{first.sequence}", "seen", None),
+            (f"{journal.id}-{again.sequence}", "seen", "shop"),
+        ]
+        [told] = await api.journals()
+        assert told["head"] == again.sequence
+        publisher.close()
+
+    asyncio.run(main())

@@ -20,8 +20,8 @@ __all__ = ["openapi"]
 def openapi(source: Source, form: DocumentForm, servers: tuple[str, ...]) -> None:
     """Write what is on the bus as an OpenAPI 3.1 document: procedures as POST, and events as webhooks.
 
-    A gateway has to take the calls: the bus has no HTTP of its own (docs/how-to/http.md has one). From what
-    is on the bus, or from a bus module (--bus), or from what `lightbus dumpschema` wrote (--schema).
+    `lightbus gateway` takes such calls, and has a document of its own of what it opens (docs/gateway.md). From what is
+    on the bus, or from a bus module (--bus), or from what `lightbus dumpschema` wrote (--schema).
     """
 
     def finish(apis: Mapping[str, DescribedApi], output: Output) -> None:

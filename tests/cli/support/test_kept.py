@@ -195,3 +195,41 @@ def test_a_publisher_that_goes_back_without_end() -> None:
 
     assert "says again and again that there is more in a" in str(asyncio.run(main()).failure)
     assert found == ["a-9"]
+
+
+def test_where_a_journal_is_begun() -> None:
+    """Behind the sequence that is chosen for it, once, by what its newest is; and how far each was read is told."""
+    asked: list[tuple[str, int]] = []
+
+    def begin(journal: str, head: int) -> int:
+        asked.append((journal, head))
+        return head
+
+    async def main() -> tuple[list[str], dict[str, int], ScriptedBus]:
+        told = [{"journal": "a", "events": 10, "head": 7}, {"journal": "b", "events": 0}]
+        bus = ScriptedBus(told, told, page(event("a", 8, 1.0), through=8), page(), page(through=8))
+        made = Journals(cast(Connection, bus), begin=begin)
+        await made.look()
+        await made.look()
+        return await read(made), made.places(), bus
+
+    found, places, bus = asyncio.run(main())
+    assert asked == [("a", 7), ("b", 0)]
+    assert found == ["a-8"]
+    assert places == {"a": 8, "b": 0}
+    assert bus.questions[2]["after"] == 7
+
+
+def test_only_journals_that_are_served_are_read() -> None:
+    """One of a publisher that did not answer just now would hold up the others until its time is over."""
+
+    async def main() -> tuple[list[str], ScriptedBus]:
+        bus = ScriptedBus(journals("a", "b"), journals("b"), page(event("b", 1, 1.0), through=1), page())
+        made = Journals(cast(Connection, bus))
+        await made.look()
+        await made.look()
+        return await read(made), bus
+
+    found, bus = asyncio.run(main())
+    assert found == ["b-1"]
+    assert {question["journal"] for question in bus.questions[2:]} == {"b"}

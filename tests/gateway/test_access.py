@@ -1,0 +1,58 @@
+"""Tests of lightbus.gateway.access: what a rule allows."""
+
+from __future__ import annotations
+
+import pytest
+
+from lightbus import InvalidConfiguration
+from lightbus.gateway.access import Deed, Rule, Rules
+
+
+@pytest.mark.parametrize(
+    ("pattern", "deed", "name", "allowed"),
+    [
+        ("shop.price", Deed.CALL, "shop.price", True),
+        ("shop.price", Deed.CALL, "shop.prices", False),
+        ("shop.price", Deed.LISTEN, "shop.price", True),
+        ("call:shop.price", Deed.CALL, "shop.price", True),
+        ("call:shop.price", Deed.FIRE, "shop.price", False),
+        ("listen:shop.*", Deed.LISTEN, "shop.*", True),
+        ("listen:shop.ordered", Deed.LISTEN, "shop.*", False),
+        ("shop.*", Deed.CALL, "shop.price", True),
+        ("shop.*", Deed.CALL, "shop.other.do", False),
+        ("shop.*.*", Deed.CALL, "shop.other.do", True),
+        ("sh?p.pri*", Deed.CALL, "shop.price", True),
+        ("*", Deed.CALL, "shop.other.do", True),
+        ("*", Deed.CALL, "internal.peer.info", False),
+        ("internal.*", Deed.CALL, "internal.peer", False),
+        ("internal.peer.info", Deed.CALL, "internal.peer.info", False),
+        ("SHOP.price", Deed.CALL, "shop.price", False),
+    ],
+)
+def test_what_is_allowed(pattern: str, deed: Deed, name: str, allowed: bool) -> None:
+    """An API and its member, each with wildcards of its own; nothing internal, whatever is written."""
+    api, _, member = name.rpartition(".")
+    assert Rules.read([pattern]).allow(deed, api, member) is allowed
+
+
+def test_nothing_is_allowed_by_no_rule() -> None:
+    """That is the beginning."""
+    assert not Rules.read([])
+    assert not Rules.read([]).allow(Deed.CALL, "shop", "price")
+    assert not Rules.read([]).allow_some(Deed.CALL, "shop")
+
+
+def test_some_of_an_api() -> None:
+    """Which is what is asked of before all of it is known."""
+    rules = Rules.read(["listen:shop.ordered", "auth.*"])
+    assert rules.allow_some(Deed.LISTEN, "shop")
+    assert not rules.allow_some(Deed.CALL, "shop")
+    assert rules.allow_some(Deed.CALL, "auth")
+    assert not Rules.read(["*"]).allow_some(Deed.CALL, "internal.events")
+
+
+@pytest.mark.parametrize("text", ["", "shop", "shop.", ".price", "shop..price", "read:shop.price", "shop price", "ä.b"])
+def test_no_rule(text: str) -> None:
+    """Is refused with how one is written."""
+    with pytest.raises(InvalidConfiguration, match=r"auth\.check_password"):
+        Rule.read(text)

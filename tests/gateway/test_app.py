@@ -1,0 +1,220 @@
+"""Tests of lightbus.gateway.app: which path is answered by what."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from helpers import wait_until_async
+from lightbus import BusPath
+from lightbus.gateway import app as application
+from lightbus.gateway import members
+from lightbus.testing import MemoryBus
+
+from .conftest import ONLY_LISTENS, Asked
+
+
+def told(answer: Any) -> Any:
+    return json.loads(answer.body)
+
+
+def test_calls(shop: BusPath, opened: Any) -> None:
+    """The arguments are an object, the result is any value."""
+
+    async def use(asked: Asked) -> Any:
+        return [await asked.ask("/api/shop/price", {"product": "lamp"}), await asked.ask("/api/shop/price", {})]
+
+    right, wrong = opened(use)
+    assert (right.status, right.headers["content-type"], told(right)) == (200, "application/json", 40)
+    assert (wrong.status, told(wrong)["error"]) == (422, "validation_error")
+
+
+def test_events_are_fired(shop: BusPath, opened: Any) -> None:
+    """The answer says where one is kept; arguments that it has not are refused."""
+
+    async def use(asked: Asked) -> Any:
+        paths = [("/api/shop/ordered", {"product": "lamp"}), ("/api/shop/ordered", {"price": 1}), ("/api/shop/*", {})]
+        return [await asked.ask(*each) for each in paths]
+
+    right, wrong, all_of_them = opened(use, "shop.*")
+    assert right.status == 200
+    assert told(right)["native_id"]
+    assert wrong.status == 422
+    assert all_of_them.status == 404
+    assert [each.kwargs["product"] for each in shop.shop.ordered.history()] == ["lamp"]
+
+
+def test_what_is_not_open_might_as_well_not_be(shop: BusPath, opened: Any) -> None:
+    """The answer is the same as for what is not there at all, with every method."""
+
+    async def use(asked: Asked) -> Any:
+        paths = ["shop/secret", "shop.other/do", "internal.peer/info", "no/thing", "shop/prices"]
+        asked_of = [asked.ask(f"/api/{path}", {}) for path in paths] + [asked.ask(f"/api/{path}") for path in paths]
+        return [await each for each in asked_of]
+
+    answers = opened(use)
+    assert {(each.status, each.body) for each in answers} == {(404, answers[0].body)}
+
+
+def test_what_is_open_to_others_only(shop: BusPath, opened: Any) -> None:
+    """A client is told that it may not."""
+
+    async def use(asked: Asked) -> Any:
+        return [
+            await asked.ask("/api/shop/price", {"product": "lamp"}, token=ONLY_LISTENS),
+            await asked.ask("/api/shop/ordered", {"product": "lamp"}, token=ONLY_LISTENS),
+            await asked.ask("/api/shop/ordered", token=ONLY_LISTENS, method="HEAD"),
+            await asked.ask("/api/shop/secret", {}, token=ONLY_LISTENS),
+        ]
+
+    assert [each.status for each in opened(use)] == [403, 403, 200, 404]
+
+
+def test_to_call_is_not_to_fire(shop: BusPath, opened: Any) -> None:
+    """Where one of them is open, the other one is not."""
+
+    async def use(asked: Asked) -> Any:
+        return [(await asked.ask(f"/api/shop/{name}", {"product": "x"})).status for name in ("price", "ordered")]
+
+    assert opened(use, "call:shop.*") == [200, 404]
+    assert opened(use, "fire:shop.*") == [404, 200]
+    assert opened(use, "listen:shop.*") == [404, 404]
+
+
+def test_who_is_not_there(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A member that an API has not; an API of nobody; a procedure that is no event; a path, and a method."""
+    monkeypatch.setattr(members, "LOOK_SECONDS", 0.1)
+
+    async def use(asked: Asked) -> Any:
+        return [
+            await asked.ask("/api/shop/nothing", {}),
+            await asked.ask("/api/shop/nothing"),
+            await asked.ask("/api/gone/do", {}),
+            await asked.ask("/api/gone/done"),
+            await asked.ask("/api/shop/price"),
+            await asked.ask("/api/shop/price", method="DELETE"),
+            await asked.ask("/api/shop"),
+            await asked.ask("/nothing"),
+        ]
+
+    answers = opened(use, "shop.*", "gone.*")
+    assert [each.status for each in answers] == [404, 404, 503, 503, 405, 405, 404, 404]
+    assert {each.headers["content-type"] for each in answers} == {"application/problem+json"}
+    assert answers[2].headers["retry-after"] == "1"
+    assert answers[4].headers["allow"] == "POST"
+    assert "GET" in answers[5].headers["allow"]
+
+
+def test_errors(shop: BusPath, opened: Any) -> None:
+    """A handler's, and the end of the time."""
+
+    async def use(asked: Asked) -> Any:
+        return [
+            await asked.ask("/api/shop/price", {"product": "air"}),
+            await asked.ask("/api/shop/wait", {"seconds": 60}, lightbus_timeout="0.05"),
+            await asked.ask("/api/shop/wait", {"seconds": 0}, lightbus_timeout="soon"),
+        ]
+
+    failed, late, wrong = opened(use)
+    assert (failed.status, late.status, wrong.status) == (500, 504, 400)
+    assert "air is free" in told(failed)["detail"]
+    assert "Traceback" not in failed.body.decode()
+    assert "Lightbus-Timeout" in told(late)["detail"]
+
+
+def test_what_nobody_thought_of(
+    shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Is in the log, and not in the answer."""
+
+    async def breaks(*_: Any) -> Any:
+        raise KeyError("a word of the inside")
+
+    monkeypatch.setattr(application, "find_member", breaks)
+
+    async def use(asked: Asked) -> Any:
+        return await asked.ask("/api/shop/price", {})
+
+    answer = opened(use)
+    assert answer.status == 500
+    assert "inside" not in answer.body.decode()
+    assert "a word of the inside" in caplog.text
+
+
+def test_who_goes_before_he_is_answered_cancels(hub: MemoryBus, shop: BusPath, opened: Any) -> None:
+    """The worker does not go on for nobody."""
+
+    async def use(asked: Asked) -> None:
+        gone = asyncio.Event()
+        asking = asyncio.create_task(asked.ask("/api/shop/wait", {"seconds": 600}, gone=gone))
+        assert shop.client.worker is not None
+        server = shop.client.worker.parts.server
+        await wait_until_async(lambda: server.running > 0)
+        gone.set()
+        await asking
+        await wait_until_async(lambda: server.running == 0)
+
+    opened(use)
+
+
+def test_requests_at_the_same_time_are_bounded(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more is told to come later, and is served then."""
+    monkeypatch.setattr(application, "MAX_AT_ONCE", 1)
+
+    async def use(asked: Asked) -> Any:
+        gone = asyncio.Event()
+        first = asyncio.create_task(asked.ask("/api/shop/wait", {"seconds": 600}, gone=gone))
+        await wait_until_async(lambda: asked.gateway.under_way == 1)
+        second = await asked.ask("/api/shop/price", {"product": "lamp"})
+        gone.set()
+        await first
+        return second, await asked.ask("/api/shop/price", {"product": "lamp"})
+
+    second, third = opened(use)
+    assert (second.status, second.headers["retry-after"], third.status) == (503, "1", 200)
+
+
+def test_streams(shop: BusPath, opened: Any) -> None:
+    """Of one event, or of all that are open; from now on, from the beginning, or behind what came last."""
+    shop.shop.ordered.fire(product="before")
+
+    async def use(asked: Asked) -> Any:
+        whole = await asked.ask("/api/shop/ordered?since=0", enough=lambda body: b"before" in body)
+        last = whole.body.rpartition(b"id: ")[2].split()[0].decode()
+        await shop.shop.ordered.fire_async(product="lamp")
+        rest = await asked.ask("/api/shop/ordered", last_event_id=last, enough=lambda body: b"lamp" in body)
+        wrong = await asked.ask("/api/shop/ordered", last_event_id="nonsense")
+        return whole, rest, wrong
+
+    whole, rest, wrong = opened(use)
+    assert (whole.status, whole.headers["content-type"]) == (200, "text/event-stream")
+    assert whole.headers["cache-control"] == "no-store"
+    assert b"before" not in rest.body
+    assert wrong.status == 400
+
+
+def test_all_events_only_where_all_are_open(shop: BusPath, opened: Any) -> None:
+    """A rule for some of them is none for that."""
+
+    async def use(asked: Asked) -> int:
+        return (await asked.ask("/api/shop/*", method="HEAD")).status
+
+    assert opened(use, "listen:shop.ordered") == 404
+    assert opened(use, "listen:shop.*") == 200
+
+
+def test_the_page_and_the_document(shop: BusPath, opened: Any) -> None:
+    """The page is there for everybody, and loads nothing from elsewhere; the document needs a token."""
+
+    async def use(asked: Asked) -> Any:
+        page = [await asked.ask(f"/{name}", token="") for name in ("", "page.js", "page.css")]
+        return page, await asked.ask("/openapi.json"), await asked.ask("/openapi.json", token="")
+
+    page, document, closed = opened(use)
+    assert [each.status for each in page] == [200, 200, 200]
+    assert not any(b"http://" in each.body or b"https://" in each.body for each in page)
+    assert "/shop/price" in told(document)["paths"]
+    assert closed.status == 401

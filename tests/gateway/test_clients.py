@@ -1,0 +1,69 @@
+"""Tests of lightbus.gateway.clients: who may ask, as a file says it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lightbus import InvalidConfiguration
+from lightbus.gateway.access import Deed
+from lightbus.gateway.clients import Client, Clients, read_clients
+
+
+def written(directory: Path, text: str, mode: int = 0o600) -> Path:
+    file = directory / "tokens"
+    file.write_text(text, "utf-8")
+    file.chmod(mode)
+    return file
+
+
+def test_clients_of_a_file(tmp_path: Path) -> None:
+    """A line each; some may do less than the gateway allows; a remark is none."""
+    file = written(
+        tmp_path, "# who may ask\nshop 0123456789abcdef\n\nviewer  fedcba9876543210 listen:shop.* call:shop.price\n"
+    )
+    clients = read_clients(file)
+    assert len(clients) == 2
+    shop, viewer = clients.having("0123456789abcdef"), clients.having("fedcba9876543210")
+    assert shop is not None
+    assert viewer is not None
+    assert (shop.name, viewer.name) == ("shop", "viewer")
+    assert shop.may(Deed.FIRE, "shop", "ordered")
+    assert viewer.may(Deed.CALL, "shop", "price")
+    assert not viewer.may(Deed.FIRE, "shop", "ordered")
+    assert "0123456789abcdef" not in repr(shop)
+
+
+@pytest.mark.parametrize("token", ["", "0123456789abcde", "0123456789abcdef0", "shop", "\udcff", "None"])
+def test_nobody(token: str) -> None:
+    """A token that is none of ours is nobody's, whatever it is."""
+    assert Clients([Client(name="shop", token="0123456789abcdef")]).having(token) is None
+    assert Clients([]).having(token) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "has no client"),
+        ("# nobody\n", "has no client"),
+        ("shop\n", "Line 1 .*no token behind the name 'shop'"),
+        ("shop short\n", "16 or more"),
+        ("a 0123456789abcdef\nb 0123456789abcdef\n", "Line 2 .*of another line"),
+        ("a 0123456789abcdef\na fedcba9876543210\n", "Line 2 .*of another line"),
+        ("a 0123456789abcdef shop\n", "Line 1 .*allows nothing"),
+    ],
+)
+def test_files_that_say_nothing_clear(tmp_path: Path, text: str, problem: str) -> None:
+    """They are refused with the line; no token is repeated there."""
+    with pytest.raises(InvalidConfiguration, match=problem) as raised:
+        read_clients(written(tmp_path, text))
+    assert "0123456789abcdef" not in str(raised.value)
+
+
+def test_a_file_of_others(tmp_path: Path) -> None:
+    """Whoever may read it could ask."""
+    with pytest.raises(InvalidConfiguration, match="chmod 600"):
+        read_clients(written(tmp_path, "shop 0123456789abcdef\n", mode=0o640))
+    with pytest.raises(InvalidConfiguration, match="cannot be read"):
+        read_clients(tmp_path / "none")

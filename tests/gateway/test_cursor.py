@@ -1,0 +1,59 @@
+"""Tests of lightbus.gateway.cursor: how far a stream has come."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightbus import InvalidArguments
+from lightbus.gateway.cursor import MAX_TEXT, Cursor
+
+ONE, TWO = "0123456789abcdef", "fedcba9876543210"
+
+PLACES = st.dictionaries(st.text("0123456789abcdef", min_size=16, max_size=16), st.integers(0, 2**62), max_size=20)
+
+
+@given(st.floats(0, 4e9), PLACES)
+def test_there_and_back(since: float, places: dict[str, int]) -> None:
+    """A text means the place that it was made of."""
+    read = Cursor.read(str(Cursor(since=since, places=places)))
+    assert read.places == places
+    assert read.since == pytest.approx(since, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "5", "@", "x@", "nan@", "inf@", f"1@{ONE}", f"1@{ONE}-", f"1@{ONE}-x", f"1@{ONE}-1,", "1@short-1", "1@,",
+     f"1@{ONE}-" + "9" * 20, "1@" + f"{ONE}-1," * 1000, "0@\x00"],
+)  # fmt: skip
+def test_no_place(text: str) -> None:
+    """It is said where one comes from."""
+    with pytest.raises(InvalidArguments, match="Last-Event-ID"):
+        Cursor.read(text)
+
+
+@given(st.text(max_size=60))
+def test_any_text(text: str) -> None:
+    """Means a place, or is refused."""
+    with contextlib.suppress(InvalidArguments):
+        assert len(str(Cursor.read(text))) <= MAX_TEXT
+
+
+@pytest.mark.parametrize(
+    ("journal", "sequence", "at", "is_old", "admitted"),
+    [
+        (ONE, 5, 0.0, False, False),
+        (ONE, 6, 0.0, False, True),
+        (ONE, 6, 0.0, True, True),
+        (TWO, 1, 50.0, True, False),
+        (TWO, 1, 100.0, True, True),
+        (TWO, 1, 0.0, False, True),
+    ],
+)
+def test_what_is_still_to_be_given(journal: str, sequence: int, at: float, is_old: bool, admitted: bool) -> None:
+    """Of a known journal what is behind its place; of another one what is new, or not older than the stream."""
+    cursor = Cursor(since=100.0, places={ONE: 5})
+    assert cursor.admits(journal, sequence, at, is_old=is_old) is admitted

@@ -1,0 +1,97 @@
+"""Tests of lightbus.gateway.document: the OpenAPI document of what a client may do."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from helpers import wait_until_async
+from lightbus import Api, BusPath
+from lightbus.cli.support.connection import Connection
+from lightbus.gateway import document
+from lightbus.gateway.access import Rules
+from lightbus.gateway.clients import Client
+from lightbus.gateway.document import Documents
+from lightbus.gateway.options import GatewayOptions
+from lightbus.testing import MemoryBus
+
+from .conftest import CLIENTS
+
+ALL = CLIENTS.having("the-token-of-the-shop")
+LISTENER = CLIENTS.having("the-token-of-a-listener")
+
+
+def described(on_bus: Any, client: Client | None, *allowed: str) -> dict[str, Any]:
+    options = GatewayOptions(rules=Rules.read(allowed), clients=CLIENTS)
+    assert client is not None
+    found: dict[str, Any] = on_bus(lambda bus: Documents(bus, options).of(client))
+    return found
+
+
+def test_only_what_is_allowed(shop: BusPath, on_bus: Any) -> None:
+    """Nothing else is named, not even by its schema."""
+    told = described(on_bus, ALL, "shop.price", "fire:shop.ordered", "listen:shop.seen")
+    operations = {(path, method) for path, methods in told["paths"].items() for method in methods}
+    assert operations == {("/shop/price", "post"), ("/shop/ordered", "post"), ("/shop/seen", "get")}
+    assert "secret" not in json.dumps(told)
+    assert "other" not in json.dumps(told)
+
+
+def test_each_client_sees_its_own(shop: BusPath, on_bus: Any) -> None:
+    """One that may listen is shown streams."""
+    told = described(on_bus, LISTENER, "shop.*")
+    assert {method for methods in told["paths"].values() for method in methods} == {"get"}
+
+
+def test_it_is_an_openapi_document(shop: BusPath, on_bus: Any) -> None:
+    """As another program reads it; the answers are those that there are."""
+    validate = pytest.importorskip("openapi_spec_validator").validate
+    told = described(on_bus, ALL, "*")
+    validate(told)
+    assert told["servers"] == [{"url": "/api"}]
+    assert told["security"] == [{"token": []}]
+    ordered = told["paths"]["/shop/ordered"]
+    assert {*ordered["post"]["responses"]} == {"200", "202", "default"}
+    assert {each["name"] for each in ordered["get"]["parameters"]} == {"Last-Event-ID", "since"}
+    ids = [each["operationId"] for methods in told["paths"].values() for each in methods.values()]
+    assert len(ids) == len({*ids})
+
+
+class NewApi(Api):
+    class Meta:
+        name = "new"
+
+    def come(self) -> None:
+        pass
+
+
+def test_the_bus_is_asked_once(shop: BusPath, hub: MemoryBus, on_bus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until something else is served."""
+    asked: list[int] = []
+    ask = document.described_on_bus
+
+    async def counted(*args: Any, **given: Any) -> Any:
+        asked.append(1)
+        return await ask(*args, **given)
+
+    monkeypatch.setattr(document, "described_on_bus", counted)
+    options = GatewayOptions(rules=Rules.read(["*"]), clients=CLIENTS)
+
+    async def main(bus: Connection) -> Any:
+        documents = Documents(bus, options)
+        assert ALL is not None
+        await documents.of(ALL)
+        await documents.of(ALL)
+        assert len(asked) == 1
+        new = hub.create(service_name="new")
+        new.client.register_api(NewApi())
+        await new.client.start_worker()
+        await wait_until_async(lambda: "new" in bus.client.engine.snapshot.by_api)
+        told = await documents.of(ALL)
+        await new.client.stop_worker()
+        return told
+
+    assert "/new/come" in on_bus(main)["paths"]
+    assert len(asked) == 2

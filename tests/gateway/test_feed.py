@@ -1,0 +1,222 @@
+"""Tests of lightbus.gateway.feed: events that are read once, for all that follow them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from helpers import wait_until_async
+from lightbus import BusPath, EventMessage, NotReachable, OnError
+from lightbus.cli.support.connection import Connection
+from lightbus.gateway import feed as feeds
+from lightbus.gateway.feed import Feed, Item
+from lightbus.testing import MemoryBus
+
+
+@pytest.fixture(autouse=True)
+def _is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have it be read again soon: here nobody hears of events."""
+    monkeypatch.setattr(feeds, "READ_EVERY", 0.02)
+    monkeypatch.setattr(feeds, "LOOK_EVERY", 0.02)
+
+
+def products(items: Any) -> list[str]:
+    return [json.loads(item.data)["kwargs"]["product"] for item in items]
+
+
+async def fire(shop: BusPath, *names: str) -> None:
+    for product in names:
+        await shop.shop.ordered.fire_async(product=product)
+
+
+def test_events_from_now_on(shop: BusPath, on_bus: Any) -> None:
+    """Each once, in order, with its place; those before are not among them."""
+    shop.shop.ordered.fire(product="before")
+
+    async def main(bus: Connection) -> list[Item]:
+        feed = Feed(bus, "shop", "ordered")
+        async with feed.reading():
+            assert len(feed.places) == 1
+            await fire(shop, "lamp", "chair", "table")
+            await wait_until_async(lambda: feed.number == 3)
+            await wait_until_async(lambda: max(feed.places.values()) == (feed.since(2) or [])[0].sequence)
+        return feed.since(0) or []
+
+    items = on_bus(main)
+    assert products(items) == ["lamp", "chair", "table"]
+    assert [item.sequence for item in items] == sorted(item.sequence for item in items)
+    assert {item.is_old for item in items} == {False}
+
+
+def test_what_was_before_can_be_read(shop: BusPath, on_bus: Any) -> None:
+    """From a place on, or all of it."""
+    for product in ("lamp", "chair", "table"):
+        shop.shop.ordered.fire(product=product)
+    shop.shop.other.happened.fire(what="else")
+
+    async def main(bus: Connection) -> Any:
+        feed = Feed(bus, "shop", "ordered")
+        whole = [item async for item in feed.past({})]
+        rest = [item async for item in feed.past({whole[0].journal: whole[0].sequence})]
+        return whole, rest
+
+    whole, rest = on_bus(main)
+    assert products(whole) == ["lamp", "chair", "table"]
+    assert products(rest) == ["chair", "table"]
+    assert all(item.is_old for item in whole)
+
+
+def test_what_was_heard_of_is_read_at_once(shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what no journal keeps is taken as it came."""
+    monkeypatch.setattr(feeds, "READ_EVERY", 600.0)
+
+    async def main(bus: Connection) -> list[Item]:
+        feed = Feed(bus, "shop", "*")
+        async with feed.reading():
+            message = await shop.shop.ordered.fire_async(product="lamp")
+            feed.add(EventMessage(api_name="shop", event_name="seen", kwargs={"product": "chair"}))
+            feed.add(EventMessage(api_name="other", event_name="seen", kwargs={"product": "none"}))
+            feed.add(message)
+            await wait_until_async(lambda: feed.number == 2)
+        return feed.since(0) or []
+
+    items = on_bus(main)
+    assert sorted(products(items)) == ["chair", "lamp"]
+    assert [item.journal for item in items if item.sequence == 0] == [""]
+
+
+def test_only_the_latest_are_held(shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By their number, and by their bytes; who wants more is told that there is more."""
+    monkeypatch.setattr(feeds, "MAX_ITEMS", 3)
+
+    async def main(bus: Connection) -> Any:
+        feed = Feed(bus, "shop", "seen")
+        for number in range(5):
+            feed.add(EventMessage(api_name="shop", event_name="seen", kwargs={"product": str(number)}))
+        held = feed.since(2), feed.since(1), feed.since(5)
+        feed.add(EventMessage(api_name="shop", event_name="seen", kwargs={"product": "x" * feeds.MAX_BYTES}))
+        return *held, feed.since(5), feed.since(4)
+
+    latest, more, none, large, both = on_bus(main)
+    assert (products(latest), more, none) == (["2", "3", "4"], None, [])
+    assert len(large) == 1
+    assert both is None
+
+
+def test_an_event_that_a_group_was_given_again(hub: MemoryBus, shop: BusPath, on_bus: Any) -> None:
+    """Is no event for anybody else, now or when it is read later."""
+
+    def refuse(message: Any, **_: Any) -> None:
+        raise ValueError("no")
+
+    listening = hub.create(service_name="bills")
+    listening.shop.ordered.listen(refuse, listener_name="bill", on_error=OnError.RETRY, max_deliveries=1)
+    hub.start(listening)
+    fired = shop.shop.ordered.fire(product="lamp")
+
+    async def main(bus: Connection) -> Any:
+        feed = Feed(bus, "shop", "ordered")
+        async with feed.reading():
+            peer = next(peer for peer in bus.known() if peer.announcement.service == "shop")
+            question = {"group": "bills-bill", "native_id": fired.native_id}
+            options = {"peer": peer.instance}
+
+            async def is_retried() -> bool:
+                return bool(await bus.client.call_rpc_remote("internal.events", "retry_dead", question, options))
+
+            while not await is_retried():  # it is a dead letter as soon as it was refused
+                await asyncio.sleep(0.01)
+            await fire(shop, "chair")
+            await wait_until_async(lambda: feed.number > 0)
+            return feed.since(0), [item async for item in feed.past({})]
+
+    live, past = on_bus(main)
+    assert products(live) == ["chair"]
+    assert products(past) == ["lamp", "chair"]
+
+
+class LaterBus:
+    """Starts another publisher of the shop's API, which has fired before."""
+
+    def __init__(self, hub: MemoryBus, shop: BusPath) -> None:
+        self.bus = hub.create(service_name="branch")
+        self.bus.client.register_api(shop.client.api_registry.get("shop"))
+
+
+def test_a_journal_that_is_seen_later(hub: MemoryBus, shop: BusPath, on_bus: Any) -> None:
+    """All of it is read, and what was there before is marked: whoever has a place in it goes on there."""
+    branch = LaterBus(hub, shop).bus
+
+    async def main(bus: Connection) -> list[Item]:
+        feed = Feed(bus, "shop", "ordered")
+        async with feed.reading():
+            await branch.client.start_worker()
+            await branch.shop.ordered.fire_async(product="old")
+            await wait_until_async(lambda: feed.number == 1)
+            await branch.shop.ordered.fire_async(product="new")
+            await wait_until_async(lambda: feed.number == 2)
+            assert len(feed.places) == 2
+        await branch.client.stop_worker()
+        return feed.since(0) or []
+
+    items = on_bus(main)
+    assert products(items) == ["old", "new"]
+    assert not items[1].is_old
+
+
+def told_by(monkeypatch: pytest.MonkeyPatch, tell: Callable[..., Any]) -> None:
+    monkeypatch.setattr(feeds, "ask_each", tell)
+
+
+def test_publishers_that_do_not_answer(
+    shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing begins; and what has begun goes on once they do."""
+    ask, is_silent = feeds.ask_each, True
+
+    async def tell(*args: Any, **given: Any) -> Any:
+        return [] if is_silent else await ask(*args, **given)
+
+    told_by(monkeypatch, tell)
+
+    async def main(bus: Connection) -> None:
+        nonlocal is_silent
+        feed = Feed(bus, "shop", "ordered")
+        with pytest.raises(NotReachable, match="None of the publishers of 'shop'"):
+            async with feed.reading():
+                pass
+        is_silent = False
+        async with feed.reading():
+            is_silent = True
+            await wait_until_async(lambda: "cannot be read" in caplog.text)
+            await fire(shop, "lamp")
+            is_silent = False
+            await wait_until_async(lambda: feed.number == 1)
+
+    on_bus(main)
+
+
+def test_what_is_no_event_is_left_out(
+    shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A publisher may be a bug: what it tells besides is read."""
+    events = feeds.Journals.events
+
+    async def damaged(self: Any) -> Any:
+        async for event in events(self):
+            yield {**event, "native_id": "nonsense"}
+            yield {"native_id": event["native_id"]}
+            yield event
+
+    monkeypatch.setattr(feeds.Journals, "events", damaged)
+    shop.shop.ordered.fire(product="lamp")
+
+    async def main(bus: Connection) -> list[Item]:
+        return [item async for item in Feed(bus, "shop", "ordered").past({})]
+
+    assert products(on_bus(main)) == ["lamp"]
+    assert caplog.text.count("An event is left out") == 2

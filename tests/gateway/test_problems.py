@@ -1,0 +1,75 @@
+"""Tests of lightbus.gateway.problems: which error is which answer."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lightbus import exceptions
+from lightbus.exceptions import LightbusException, LightbusWorkerError
+from lightbus.gateway.problems import Refusal, problem_of
+
+STATUS = {
+    "InvalidArguments": 422,
+    "InvalidParameters": 422,
+    "InvalidEventArguments": 422,
+    "ValidationError": 422,
+    "DeformError": 422,
+    "PayloadTooLarge": 413,
+    "UnknownProcedure": 404,
+    "EventNotFound": 404,
+    "UnknownApi": 503,
+    "PeerUnreachable": 503,
+    "PeerRefused": 503,
+    "PeerBusy": 503,
+    "NotReachable": 503,
+    "EventBackendUnreachable": 503,
+    "LightbusShutdownInProgress": 503,
+    "LightbusTimeout": 504,
+    "PeerLost": 502,
+    "ProtocolError": 502,
+    "LightbusWorkerError": 500,
+    "JournalError": 500,
+}
+
+
+@pytest.mark.parametrize(("name", "status"), STATUS.items())
+def test_each_error_has_its_status(name: str, status: int) -> None:
+    """Whose fault it is, and whether it is worth asking again."""
+    answer = problem_of(getattr(exceptions, name)("what happened"))
+    told = json.loads(bytes(answer.body))
+    assert answer.status_code == status == told["status"]
+    assert answer.media_type == "application/problem+json"
+    assert told["detail"].startswith("what happened")
+    assert told["error"] == getattr(exceptions, name).code
+    assert ("retry-after" in answer.headers) is (status == 503)
+
+
+def test_any_error_has_an_answer() -> None:
+    """Also those that never come of a call."""
+    for name in exceptions.__all__:
+        kind = getattr(exceptions, name)
+        if isinstance(kind, type) and issubclass(kind, LightbusException):
+            assert 400 <= problem_of(kind("x")).status_code < 600
+
+
+def test_a_handlers_error_comes_without_its_traceback() -> None:
+    """Its words are told, and no line of the program that raised it."""
+    error = LightbusWorkerError("shop.price raised ValueError: air is free", trace='File "/srv/shop.py", line 3')
+    told = bytes(problem_of(error).body).decode()
+    assert "air is free" in told
+    assert "/srv" not in told
+
+
+def test_a_result_that_is_wrong_is_not_the_callers_fault() -> None:
+    """Though its class is that of wrong arguments."""
+    error = exceptions.PayloadTooLarge("The result of shop.all takes 99 bytes; a message may have 10.")
+    assert problem_of(error).status_code == 500
+
+
+def test_refusal() -> None:
+    """Words that no header and no JSON can hold do no harm."""
+    answer = Refusal(429, "too_many", "half a \udcff", Retry_After="2").answer()
+    assert json.loads(bytes(answer.body))["title"] == "Too Many Requests"
+    assert answer.headers["retry-after"] == "2"

@@ -1,0 +1,314 @@
+"""Tests of lightbus.gateway.streams: what a stream sends, and where it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightbus import NotReachable
+from lightbus.gateway import streams
+from lightbus.gateway.cursor import Cursor
+from lightbus.gateway.feed import Item
+from lightbus.gateway.streams import EventStream, frames_of
+
+ONE, TWO = "0123456789abcdef", "fedcba9876543210"
+
+
+def item(sequence: int, journal: str = ONE, *, is_old: bool = False, at: float = 1000.0) -> Item:
+    return Item(journal, sequence, at, is_old, json.dumps(f"{journal[:1]}{sequence}").encode())
+
+
+class ScriptedFeed:
+    """A feed of events that a test gives it; `kept` are those that can be read of the past."""
+
+    def __init__(self, *kept: Item, most: int = 100) -> None:
+        self.kept = [*kept]
+        self.items: list[Item] = []
+        self.number = self.unkept = 0
+        self.places: dict[str, int] = {}
+        self.most = most
+        self.reads = 0
+        self.error: Exception | None = None
+        self._more = asyncio.Event()
+
+    def push(self, *items: Item) -> None:
+        for each in items:
+            self.items.append(each)
+            self.number += 1
+            if each.journal:
+                self.kept.append(each)
+                self.places[each.journal] = each.sequence
+            else:
+                self.unkept += 1
+        self._more.set()
+
+    def since(self, number: int) -> list[Item] | None:
+        missing = self.number - number
+        return None if missing > min(self.most, len(self.items)) else self.items[len(self.items) - missing :]
+
+    async def wait(self, number: int, seconds: float) -> None:
+        while self.number <= number:
+            self._more.clear()
+            try:
+                await asyncio.wait_for(self._more.wait(), seconds)
+            except TimeoutError:
+                return
+
+    async def past(self, places: dict[str, int]) -> AsyncIterator[Item]:
+        self.reads += 1
+        for each in [each for each in self.kept if each.sequence > places.get(each.journal, 0)]:
+            yield each
+        if self.error is not None:
+            raise self.error
+
+
+class Client:
+    """Reads a stream as a browser does: it remembers the latest id."""
+
+    def __init__(self, feed: ScriptedFeed, cursor: Cursor) -> None:
+        self.given: list[str] = []
+        self.events: list[str] = []
+        self.last = ""
+        self.frames: AsyncGenerator[bytes, None] = frames_of(feed, cursor)  # type: ignore[arg-type]
+
+    async def read(self, count: int) -> list[str]:
+        """Read until there are so many events."""
+        while len(self.given) < count:
+            self.take(await anext(self.frames))
+        return self.given
+
+    def take(self, frame: bytes) -> None:
+        kind = ""
+        for line in frame.decode().splitlines():
+            name, _, value = line.partition(": ")
+            if name == "id":
+                self.last = value
+            elif name == "event":
+                kind = value
+            elif name == "data" and kind:
+                self.events.append(f"{kind} {value}")
+            elif name == "data":
+                self.given.append(json.loads(value))
+            kind = kind if line else ""
+
+
+def test_what_is_kept_and_then_what_comes() -> None:
+    """Each once, and behind each its place."""
+
+    async def main() -> tuple[list[str], str]:
+        feed = ScriptedFeed(item(1), item(2))
+        client = Client(feed, Cursor(since=0.0, places={ONE: 1}))
+        await client.read(1)
+        feed.push(item(3), item(4))
+        return await client.read(3), client.last
+
+    given, last = asyncio.run(main())
+    assert given == ["02", "03", "04"]
+    assert last == f"0.000@{ONE}-4"
+
+
+def test_what_came_while_the_past_was_read_comes_once() -> None:
+    """Though it is in both."""
+
+    async def main() -> list[str]:
+        feed = ScriptedFeed(item(1))
+        client = Client(feed, Cursor(since=0.0))
+        client.take(await anext(client.frames))
+        feed.push(item(2))
+        await client.read(2)
+        feed.push(item(3))
+        return await client.read(3)
+
+    assert asyncio.run(main()) == ["01", "02", "03"]
+
+
+def test_a_client_that_is_too_slow_goes_on_from_the_journals() -> None:
+    """It is given everything that they keep, and told how many of best effort it missed."""
+
+    async def main() -> tuple[Client, int]:
+        feed = ScriptedFeed(most=2)
+        client = Client(feed, Cursor(since=0.0))
+        feed.push(item(1))
+        await client.read(1)
+        feed.push(item(2), item(0, ""), item(0, ""), item(3), item(4), item(5))
+        await client.read(5)
+        feed.push(item(0, ""), item(6))
+        await client.read(7)
+        return client, feed.reads
+
+    client, reads = asyncio.run(main())
+    assert client.given == ["01", "02", "03", "04", "05", "0", "06"]
+    assert client.events == ['dropped {"count":2}']
+    assert reads == 2
+
+
+def test_best_effort_moves_no_place() -> None:
+    """So a client that comes again goes on behind what is kept."""
+
+    async def main() -> str:
+        feed = ScriptedFeed()
+        client = Client(feed, Cursor(since=0.0, places={ONE: 1}))
+        client.take(await anext(client.frames))
+        feed.push(item(2), item(0, ""))
+        await client.read(2)
+        return client.last
+
+    assert asyncio.run(main()) == f"0.000@{ONE}-2"
+
+
+def test_where_the_past_cannot_be_read_nothing_newer_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For that would hide what was not read: it is read again, and said meanwhile."""
+    monkeypatch.setattr(streams, "READ_AGAIN", 0.01)
+
+    async def main() -> tuple[Client, list[bytes]]:
+        feed = ScriptedFeed(item(1))
+        feed.error = NotReachable("the publisher\r\n\r\ndata: 1 is away")
+        client = Client(feed, Cursor(since=0.0))
+        said: list[bytes] = []
+        while len(said) < 2:
+            client.take(frame := await anext(client.frames))
+            said += [frame] if frame.startswith(b":") else []
+        feed.push(item(3))
+        feed.kept.insert(1, item(2))
+        feed.error = None
+        await client.read(3)
+        return client, said
+
+    client, said = asyncio.run(main())
+    assert client.given == ["01", "02", "03"]
+    assert {*said} == {b": the publisher data: 1 is away\n\n"}
+
+
+def test_old_events_of_a_journal_that_comes_later() -> None:
+    """Are given where the stream has a place in it, or wanted what is as old; others begin with what is new."""
+
+    async def main(cursor: Cursor) -> tuple[list[str], str]:
+        feed = ScriptedFeed()
+        client = Client(feed, cursor)
+        client.take(await anext(client.frames))
+        feed.push(*(item(n, TWO, is_old=True, at=10.0) for n in (1, 2)), item(3, TWO, at=10.0))
+        feed.push(item(1))
+        feed.kept.clear()
+        await client.read(2)
+        return client.given, client.last
+
+    assert asyncio.run(main(Cursor(since=100.0)))[0] == ["f3", "01"]
+    assert asyncio.run(main(Cursor(since=100.0, places={TWO: 1})))[0] == ["f2", "f3", "01"]
+    assert asyncio.run(main(Cursor(since=5.0)))[0] == ["f1", "f2", "f3", "01"]
+
+
+def test_a_stream_with_nothing_to_tell_shows_that_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And moves its place over what was others'."""
+    monkeypatch.setattr(streams, "HEARTBEAT", 0.01)
+
+    async def main() -> str:
+        feed = ScriptedFeed()
+        feed.places = {ONE: 70}
+        client = Client(feed, Cursor(since=0.0, places={ONE: 5}))
+        while client.last != f"0.000@{ONE}-70":
+            client.take(await anext(client.frames))
+        return client.last
+
+    asyncio.run(main())
+
+
+def test_a_place_that_no_head_could_hold_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The events come all the same."""
+    monkeypatch.setattr(streams, "MAX_TEXT", 5)
+
+    async def main() -> tuple[list[str], str]:
+        feed = ScriptedFeed(item(1))
+        client = Client(feed, Cursor(since=0.0))
+        return await client.read(1), client.last
+
+    assert asyncio.run(main()) == (["01"], "")
+
+
+STEPS = st.lists(st.tuples(st.sampled_from(["push", "read", "again"]), st.integers(1, 4)), max_size=30)
+
+
+@given(STEPS, st.integers(1, 6))
+def test_nothing_is_lost_and_nothing_comes_twice(steps: list[tuple[str, int]], most: int) -> None:
+    """Whatever comes when, however slow the client is, and whenever it is cut off and comes again."""
+
+    async def main() -> None:
+        feed = ScriptedFeed(most=most)
+        client = Client(feed, Cursor(since=0.0))
+        pushed: list[str] = []
+        for kind, count in steps:
+            if kind == "push":
+                for _ in range(count):
+                    journal = ONE if len(pushed) % 3 else TWO
+                    each = item(len(pushed) + 1, journal)
+                    pushed.append(json.loads(each.data))
+                    feed.push(each)
+            elif kind == "read":
+                await client.read(min(len(pushed), len(client.given) + count))
+            elif client.last:
+                given = client.given
+                await client.frames.aclose()
+                client = Client(feed, Cursor.read(client.last))
+                client.given = given
+        await client.read(len(pushed))
+        assert sorted(client.given) == sorted(pushed)
+        assert [each for each in client.given if each[0] == "0"] == [each for each in pushed if each[0] == "0"]
+        await client.frames.aclose()
+
+    asyncio.run(main())
+
+
+def test_an_answer_ends_with_the_client_or_with_us() -> None:
+    """Either is no error, and whoever counts streams is told."""
+
+    async def main(*, by_us: bool) -> tuple[list[Any], int]:
+        closing, gone, ended, sent = asyncio.Event(), asyncio.Event(), [0], []
+
+        async def receive() -> dict[str, Any]:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+            (closing if by_us else gone).set()
+
+        def on_end() -> None:
+            ended[0] += 1
+
+        feed: Any = ScriptedFeed()
+        await EventStream(feed, Cursor(since=0.0), closing, on_end)({}, receive, send)
+        return sent, ended[0]
+
+    sent, ended = asyncio.run(main(by_us=True))
+    assert sent[0]["status"] == 200
+    assert sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
+    assert ended == 1
+    sent, ended = asyncio.run(main(by_us=False))
+    assert all(each.get("more_body", True) for each in sent)
+    assert ended == 1
+
+
+def test_a_fault_of_ours_is_no_silence() -> None:
+    """What nobody thought of comes out, for the server's log; and the stream is counted no more."""
+    ended = []
+
+    async def main() -> None:
+        feed: Any = ScriptedFeed()
+        feed.error = KeyError("nobody thought of it")
+
+        async def receive() -> dict[str, Any]:
+            return await asyncio.Event().wait() or {}  # type: ignore[return-value]
+
+        async def send(message: Any) -> None:
+            pass
+
+        await EventStream(feed, Cursor(since=0.0), asyncio.Event(), lambda: ended.append(1))({}, receive, send)
+
+    with pytest.raises(KeyError):
+        asyncio.run(main())
+    assert ended == [1]
