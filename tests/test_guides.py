@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -125,6 +127,32 @@ def test_the_gateway(processes: Processes, tmp_path: Path) -> None:
     assert (status, {*told}) == (500, {"error", "message"})
     assert "air is free" in told["message"]
     assert post("/internal.peer/info")[0] == 404
+
+
+def curls_shown(page: str) -> list[tuple[str, str]]:
+    """Return the requests of a page behind which their answer stands, with that."""
+    return re.findall(r"^```sh\n(curl .*?)\n```\n.*?^```text\n(.*?)\n```$", page, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
+def test_the_session_with_the_gateway(processes: Processes, tmp_path: Path) -> None:
+    """Each request that the page shows is answered as it shows; `...` stands for what differs."""
+    pytest.importorskip("uvicorn")
+    page = (DOCS / "gateway.md").read_text("utf-8")
+    write_files((DOCS.parent / "README.md").read_text("utf-8"), tmp_path)
+    [line] = [each for each in re.findall(r"^```text\n(.*?)\n```$", page, re.MULTILINE) if each.startswith("shop ")]
+    (tmp_path / "tokens").write_text(f"{line}\n")
+    (tmp_path / "tokens").chmod(0o600)
+    processes.worker(cwd=tmp_path / "auth").wait_for_line("Ready")
+    [command] = re.findall(r"^```sh\nlightbus (.*)\n```$", page, re.MULTILINE)
+    gateway = processes.lightbus(*shlex.split(command), "--port", "0", "--wait", "20", cwd=tmp_path)
+    place = gateway.wait_for_line(r"is open at http://(127\.0\.0\.1:\d+)/")[1]
+    shown = curls_shown(page)
+    assert len(shown) == 2
+    for request, answer in shown:
+        asked = processes.start(["sh", "-c", request.replace("127.0.0.1:8421", place)], cwd=tmp_path)
+        assert asked.wait(60) == 0, asked.report()
+        assert re.fullmatch(re.escape(answer).replace(re.escape("..."), ".*"), asked.stdout.strip()), asked.report()
 
 
 def commands_named(page: str) -> list[list[str]]:

@@ -74,7 +74,7 @@ def test_json_stays_what_it_is(value: Any) -> None:
 )  # fmt: skip
 def test_no_object(body: bytes) -> None:
     """Whatever it is, it is a ValueError."""
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         read_object(body)
 
 
