@@ -25,7 +25,7 @@ class MemoryConnection(Connection):
     """A command's connection to a bus in memory."""
 
     def __init__(self, hub: MemoryBus) -> None:
-        super().__init__(ClientOptions(as_json=True, wait=0.1))
+        super().__init__(ClientOptions(as_json=True, wait=20.0))
         self.client = hub.create(service_name=SERVICE).client
 
 
