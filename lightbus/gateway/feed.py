@@ -37,6 +37,9 @@ MAX_BYTES = 2 * 1024 * 1024
 READ_EVERY = 2.0
 """Seconds after which is read though nothing was heard of: a publisher may have been found just now."""
 
+READ_AGAIN = 0.5
+"""Seconds after which is read again what could not be read."""
+
 LOOK_EVERY = 5.0
 """Seconds after which publishers are asked for new journals."""
 
@@ -165,9 +168,14 @@ class Feed:
                 async for event in self._journals.events():
                     if (item := _item(event, self._old)) is not None:
                         self._push(item)
+                failure, self._journals.failure = self._journals.failure, None
+                if failure is not None:
+                    raise failure
                 self.places = self._journals.places()
             except Exception as error:  # it is read again, from where it stopped
                 self._failures.say("read", logging.WARNING, "Events of %s cannot be read: %s", self.api, error)
+                await asyncio.sleep(READ_AGAIN)
+                continue
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), READ_EVERY)
             self._wake.clear()

@@ -73,8 +73,8 @@ _GROUP: Form = {
 }  # fmt: skip
 
 _JOURNAL: Form = {
-    "journal": field_types.JournalId, "path": _text, "head?": _count, "events": _count, "bytes": _count, "max_events": _count,
-    "max_bytes": _count,
+    "journal": field_types.JournalId, "path": _text, "head?": _count, "events": _count, "bytes": _count,
+    "max_events": _count, "max_bytes": _count,
     "lost": [{"group": _text, "api": _text, "event": _text, "count": _count, "at?": _maybe(_number)}],
 }  # fmt: skip
 

@@ -11,6 +11,7 @@ import pytest
 
 from helpers.asgi import Answer, MemoryConnection, ask_app, on_connection
 from lightbus import Api, BusPath, Event, Parameter
+from lightbus.cli.support import publishers
 from lightbus.cli.support.connection import Connection
 from lightbus.gateway.access import Rules
 from lightbus.gateway.clients import Client, Clients
@@ -63,6 +64,12 @@ class OtherApi(Api):
 
     def do(self) -> None:
         pass
+
+
+@pytest.fixture(autouse=True)
+def _is_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have publishers be given time on a busy machine."""
+    monkeypatch.setattr(publishers, "ASK_TIMEOUT", 60.0)
 
 
 @pytest.fixture
