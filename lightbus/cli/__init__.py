@@ -13,6 +13,8 @@ from typing import Any
 
 import click
 
+from ..__about__ import version as own_version
+
 __all__ = ["main"]
 
 COMMANDS = {
@@ -118,6 +120,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(own_version(), message="lightbus %(version)s")
 def _group() -> None:
     """Calls and events between services, peer to peer, without a broker."""
 

@@ -23,6 +23,13 @@ def test_version_names_what_it_is_built_on(processes: Processes) -> None:
     assert third == f"zeroconf {version('zeroconf')}, msgpack {version('msgpack')}"
 
 
+def test_version_as_an_option(processes: Processes) -> None:
+    """`lightbus --version` says it in one line, as commands do."""
+    process = processes.lightbus("--version")
+    assert process.wait() == 0
+    assert process.stdout == f"lightbus {version('lightbus')}\n"
+
+
 def test_version_for_programs(commands: Commands) -> None:
     """With --json it is one object, each field of which is documented."""
     [told] = commands.json("version")
