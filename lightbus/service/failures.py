@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 import traceback
 from collections import deque
@@ -18,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
-from ..exceptions import LightbusWorkerError
+from ..exceptions import LightbusException, LightbusWorkerError
 from ..phrases import class_name, safely
 from ..wire import codec, envelope
 from ..wire.envelope import Error
@@ -150,9 +151,20 @@ def trace_of(error: BaseException) -> str:
 
 def _format(error: BaseException) -> str:
     try:
-        return "".join(traceback.format_exception(type(error), error, _traceback(error)))
+        told = traceback.TracebackException(type(error), error, _traceback(error))
+        if is_a(error, LightbusException):
+            told.stack = _without_ours_behind(told.stack)
+        return "".join(told.format())
     except Exception:  # its class cannot be read
         return "".join([*traceback.format_tb(_traceback(error)), show(error)])
+
+
+def _without_ours_behind(stack: traceback.StackSummary) -> traceback.StackSummary:
+    """Cut off the frames of the package behind the last of the user's: the text of an error of ours says it all."""
+    frames = list(stack)
+    while frames and frames[-1].filename.startswith(f"{PACKAGE}{os.sep}"):
+        frames.pop()
+    return traceback.StackSummary.from_list(frames or stack)
 
 
 def _traceback(error: BaseException) -> TracebackType | None:

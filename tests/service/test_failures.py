@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+import lightbus
 from helpers.failing import ODD
 from lightbus.exceptions import InvalidParameters
 from lightbus.phrases import class_name
@@ -80,6 +82,21 @@ def test_the_usual() -> None:
     assert (message.details["type"], message.details["args"]) == ("builtins.KeyError", ["bare", 3])
     assert message.details["trace"].startswith("Traceback (most recent call last):\n")
     assert message.details["trace"].endswith("KeyError: ('bare', 3)\n")
+
+
+def test_an_error_of_ours_is_told_without_our_frames() -> None:
+    """A handler that calls and fails is shown with its own line, and not with how a call is made."""
+    bus = lightbus.create(service_name="caller")
+
+    def handler(*features: Any) -> BaseException:
+        bus.client.set_features(features)
+        return AssertionError("not refused")
+
+    trace = trace_of(raised(lambda: handler("nothing")))
+    assert "bus.client.set_features(features)" in trace
+    assert trace.splitlines()[-1].startswith("lightbus.exceptions.InvalidConfiguration: ")
+    assert "lightbus/client/" not in trace
+    assert "lightbus/client/" in trace_of(raised(lambda: handler(None)))  # a fault, and no error of ours
 
 
 def test_what_is_long_is_cut() -> None:
