@@ -71,11 +71,16 @@ class ServedApi:
 
 
 def served_apis(peers: Iterable[Peer]) -> list[ServedApi]:
-    """Return the APIs of peers that are up, by name."""
+    """
+    Return the APIs of peers that are up, by name.
+
+    Who only serves the events that an API's own service left behind knows nothing else of it, and is none of its peers.
+    """
     found: dict[str, list[tuple[Peer, ApiInfo]]] = {}
     for peer in peers:
         for info in peer.announcement.apis or () if peer.is_up else ():
-            found.setdefault(info.name, []).append((peer, info))
+            if not info.keeps:
+                found.setdefault(info.name, []).append((peer, info))
     for served in found.values():
         served.sort(key=lambda each: -each[1].version)
     return [ServedApi(name=name, served=tuple(found[name])) for name in sorted(found)]

@@ -33,6 +33,14 @@ def test_apis_and_who_serves_them() -> None:
     assert (orders.name, orders.is_mixed, len(orders.peers)) == ("shop.orders", False, 1)
 
 
+def test_who_keeps_what_others_left_serves_nothing() -> None:
+    """It knows no signature: it is not asked for any, and is no other version of the API."""
+    keeper = ApiInfo(name="auth", events=("added",), version=1, keeps=True)
+    [auth] = served_apis([peer(1, keeper), peer(2, AUTH)])
+    assert ([each.instance for each in auth.peers], auth.is_mixed) == ([f"{2:016x}"], False)
+    assert served_apis([peer(1, keeper)]) == []
+
+
 def test_same_version_with_another_schema_is_mixed() -> None:
     """Two programs that forgot to raise the version are told apart by what they serve."""
     other = ApiInfo(name="auth", procedures=("check",), events=("added",), digest="cc")
