@@ -123,7 +123,7 @@ class JournalSet:
         own = self._own
         if self.failure or own is None:
             return self.failure
-        return f"The journal {own.path} is on a full disk: make room." if has_no_room(own.path.parent) else ""
+        return f"The journal {own.path} is on a full disk: make room." if has_no_room(own.path.parent) else own.refusal
 
     def observe(self, observer: Callable[[Journal], None]) -> Callable[[], None]:
         """Tell somebody of our own journal whenever it is opened, in any thread; return what ends that."""

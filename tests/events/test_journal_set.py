@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from helpers import wait_until_async
+from lightbus.adapters.sqlite import journal as journal_module
 from lightbus.adapters.sqlite.group_table import GroupTable, KnownGroup
 from lightbus.adapters.sqlite.journal import Journal, NewEvent
 from lightbus.adapters.sqlite.retention import Retention
@@ -110,6 +113,24 @@ def test_a_disk_that_gets_full_is_told_of(journals: JournalSet, monkeypatch: pyt
     assert journals.problem == ""
     monkeypatch.setattr("lightbus.events.journal_set.has_no_room", lambda directory: directory == path.parent)
     assert journals.problem == f"The journal {path} is on a full disk: make room."
+
+
+def test_why_events_are_not_taken_is_told(journals: JournalSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until others are taken, or for a while: whatever it is, and whoever asks need not have fired them."""
+    journal = journals.own()
+    event = NewEvent(Topic("auth", "seen", 1), b"e", 1.0)
+    with contextlib.closing(sqlite3.connect(journal.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(JournalError, match="locked by another program"):
+            journal.append([event])
+        assert re.match(r"The latest attempt, \d+ s ago, failed: .* is locked. It is locked by an", journals.problem)
+        with monkeypatch.context() as patch:
+            patch.setattr(journal_module, "TOLD_FOR", 0.0)
+            assert journals.problem == ""
+        other.execute("ROLLBACK")
+    assert journals.problem != ""
+    journal.append([event])
+    assert journals.problem == ""
 
 
 def test_what_is_adopted_is_served_and_given_back(journals: JournalSet, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias, TypeVar
@@ -31,6 +32,9 @@ __all__ = ["Entry", "Journal", "NewEvent", "Page", "Run", "Stored", "Topic"]
 logger = logging.getLogger("lightbus.journal")
 
 T = TypeVar("T")
+
+TOLD_FOR = 600.0
+"""Seconds for which it is told why events were not taken, where none was fired since: the reason may be gone."""
 
 _new = tuple.__new__  # makes a NamedTuple of its fields in half the time
 
@@ -110,6 +114,15 @@ class Journal(JournalFile):
         self.dead_letters = DeadLetters(self)
         self.deliveries = Deliveries(self)
         self.retention = Retention(self)
+        self._refusal = -1, 0.0, ""
+        """The newest sequence when events were last not taken, when that was, and why."""
+
+    @property
+    def refusal(self) -> str:
+        """Why the latest events were not taken, where that was lately; empty where others were taken since."""
+        head, at, why = self._refusal
+        ago = time.monotonic() - at
+        return f"The latest attempt, {ago:.0f} s ago, failed: {why}" if head == self.head and ago < TOLD_FOR else ""
 
     # Events
 
@@ -131,7 +144,9 @@ class Journal(JournalFile):
                 self._took_in(head, lasts, rows)
             except (sqlite3.Error, OSError) as error:
                 self._roll_back()
-                raise journal_error(self.path, f"did not take {count} events", error) from error
+                refusal = journal_error(self.path, f"did not take {count} events", error)
+                self._refusal = self.head, time.monotonic(), str(refusal)
+                raise refusal from error
             except BaseException:  # of a signal, say: it may come anywhere, also behind the commit
                 self._roll_back()
                 raise
