@@ -9,7 +9,17 @@ from pathlib import Path
 
 from helpers import Process, Processes
 
-__all__ = ["Figures", "MeasurementFailed", "Programs", "endpoint_of", "first_reply", "last_words", "rate", "result"]
+__all__ = [
+    "Figures",
+    "MeasurementFailed",
+    "Programs",
+    "endpoint_of",
+    "first_reply",
+    "http_place",
+    "last_words",
+    "rate",
+    "result",
+]
 
 Figures = dict[str, float]
 
@@ -25,6 +35,7 @@ COUNTS = {
     "kept_1": 50_000, "kept_8": 10_000, "kept_group": 50_000, "kept_each": 10_000, "catch_up": 100_000,
     "fire_many": 100_000, "fire_handler_kept": 2000, "fire_script_kept": 2000, "echo": 200, "cold": 5,
     "rss": 1000, "crowd": 200, "overload_async": 1000, "overload_def": 1000, "observing_off": 3000,
+    "gateway": 3000,
 }  # fmt: skip
 """How often each measurement does its thing in a round; about a second each."""
 
@@ -32,6 +43,7 @@ LEAST = {
     "in_flight": 1000, "threads": 160, "events_1": 1000, "events_8": 1000, "kept_1": 1000, "kept_8": 1000,
     "kept_group": 3000, "kept_each": 500, "fire_many": 3000, "catch_up": 3000, "call": 100, "rss": 200, "crowd": 200,
     "overload_async": 200, "overload_def": 200, "observing_off": 500,
+    "gateway": 200,
 }  # fmt: skip
 """Below these a shortened round would measure its own beginning."""
 
@@ -83,6 +95,15 @@ def last_words(process: Process) -> str:
 def endpoint_of(server: Process) -> str:
     """Return the endpoint that a raw server tells in its first line."""
     return str(json.loads(server.wait_for_line(r"^{.*}$")[0])["endpoint"])
+
+
+def http_place(server: Process) -> tuple[str, str]:
+    """Return the URL that a web server tells in its first line, and the token that it wants; or MeasurementFailed."""
+    try:
+        told = json.loads(server.wait_for_line(r"^{.*}$")[0])
+    except AssertionError as error:
+        raise MeasurementFailed(f"{server.name} ended: {last_words(server)}") from error
+    return str(told["url"]), str(told["token"])
 
 
 def rate(arrivals: list[Figures]) -> Figures:

@@ -147,6 +147,7 @@ ROWS: tuple[Row, ...] = (
     _latency("fire_handler_kept", "sync fire() p50, kept, from a handler thread", "fire_handler_kept", "p50", 1.0, 0.4),
     _latency("fire_script_kept", "sync fire() p50, kept, by hand-off", "fire_script_kept", "p50", 1.8, 1.3),
     _rate("echo", "1 MiB echo", "MB/s", "echo", 0.8, 2.0),
+    _rate("gateway", "HTTP calls by the gateway, on 10 connections", "calls/s", "gateway", 0.3, 0.5),
     _bounded("cold", "cold first call, with discovery", "ms", "cold", 500, 250),
     _bounded("rss_client", "resident memory, client", "MB", "rss", 55, 38),
     _bounded("rss_worker", "resident memory, worker", "MB", "rss", 60, 45),

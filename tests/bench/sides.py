@@ -11,7 +11,17 @@ from typing import Protocol
 from helpers import Process
 
 from .measure import megabytes_resident
-from .programs import Figures, MeasurementFailed, Programs, endpoint_of, first_reply, last_words, rate, result
+from .programs import (
+    Figures,
+    MeasurementFailed,
+    Programs,
+    endpoint_of,
+    first_reply,
+    http_place,
+    last_words,
+    rate,
+    result,
+)
 
 __all__ = ["Bus", "Raw", "Side"]
 
@@ -40,12 +50,24 @@ KEPT = {
 """Per measurement of kept events: services that listen, processes of each, events under way (0: fired together)."""
 
 
+GATEWAY = ("gateway", "--port", "0", "--allow", "call:auth.check_password", "--rate", "0", "--json")
+
+
 class Side(Protocol):
     """One of the two that are compared."""
 
     def measure(self, measurement: str) -> Figures:
         """Return the figures of one round; raises MeasurementFailed."""
         ...
+
+
+def by_http(programs: Programs, server: Process, count: int) -> Figures:
+    """Measure calls a second over HTTP: at the gateway, or at a bare route with the same server."""
+    try:
+        return programs.run("http-client", "-m", "bench.http_client", *http_place(server), str(count))
+    finally:
+        server.ask_to_end()
+        server.end()
 
 
 class Raw:
@@ -66,6 +88,8 @@ class Raw:
             return first_reply(lambda: self._client("cold", self._endpoint, 1), count)
         if measurement == "rss":
             return self._memory(count)
+        if measurement == "gateway":
+            return by_http(self._programs, self._programs.start("raw-http", "-m", "bench.raw_http"), count)
         if measurement == "crowd":
             server, endpoint = self._start_server()
             figures = self._client("crowd", endpoint, count, str(server.pid))
@@ -118,6 +142,8 @@ class Bus:
             return first_reply(lambda: self._programs.run("cold", "-c", COLD), count)
         if measurement == "rss":
             return self._memory(count)
+        if measurement == "gateway":
+            return by_http(self._programs, self._programs.start("gateway", "-m", "lightbus", *GATEWAY), count)
         if measurement == "crowd" or measurement.startswith("overload_"):
             return self._with_fresh_worker(measurement, count)
         return self._client(measurement, count)
