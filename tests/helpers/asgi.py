@@ -24,8 +24,8 @@ class Answer(NamedTuple):
 class MemoryConnection(Connection):
     """A command's connection to a bus in memory."""
 
-    def __init__(self, hub: MemoryBus) -> None:
-        super().__init__(ClientOptions(as_json=True, wait=20.0))
+    def __init__(self, hub: MemoryBus, *, wait: float = 20.0) -> None:
+        super().__init__(ClientOptions(as_json=True, wait=wait))
         self.client = hub.create(service_name=SERVICE).client
 
 

@@ -107,7 +107,7 @@ def test_nobody_is_there(hub: MemoryBus) -> None:
     """It is told where and how long was looked, and how to find out why."""
 
     async def look() -> None:
-        bus = MemoryConnection(hub)
+        bus = MemoryConnection(hub, wait=0.1)
         try:
             for looking in (bus.look_around, lambda: bus.find("auth")):
                 with pytest.raises(
@@ -126,7 +126,7 @@ class Made(MemoryConnection):
     hub: MemoryBus
     closed = 0
 
-    def __init__(self, options: ClientOptions, *, data_dir: object = None) -> None:
+    def __init__(self, options: ClientOptions, *, data_dir: object = None, service: str = "") -> None:
         super().__init__(self.hub)
 
     async def close(self) -> None:
@@ -194,3 +194,9 @@ def test_command_that_is_meant_to_be_ended(made: type[Made], number: signal.Sign
     with pytest.raises(SystemExit) as ended:
         on_bus(ClientOptions(), command)
     assert ended.value.code == 0
+
+
+def test_a_command_with_a_service_of_its_own() -> None:
+    """Others see it as that; all other commands are of one service, which lists leave out."""
+    assert Connection(ClientOptions()).client.config.service_name == module.SERVICE
+    assert Connection(ClientOptions(), service="gateway").client.config.service_name == "gateway"
