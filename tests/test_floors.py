@@ -290,8 +290,9 @@ MOST = {"lines of a module": 450, "lines of a function": 45, "methods of a class
 """What a reader can take in at once."""
 
 GIANTS: dict[str, dict[str, int]] = {
+    # What programs see of a bus, by names that they have known since 1.x, some in subclasses of theirs: each hands its
+    # question to the part of the client that answers it, in a line. There is nothing in it to be cut.
     "lightbus.client.bus_client.BusClient": {"methods of a class": 35},
-    "lightbus.service.signature.Signature": {"methods of a class": 27},
 }
 """What is larger yet, and by how much it may be: the list only shrinks, and so does each number on it."""
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..exceptions import DeformError, ValidationError, did_you_mean
 from ..typing import JsonSchema, Kwargs
 from ..wire.codec import json_form
-from .parameters import Parameter, WildcardParameter, annotation_text, empty, exact_types, of_function
+from .exact_match import ExactMatch
+from .parameters import Parameter, WildcardParameter, annotation_text, empty, of_function
 from .plain_types import plain_schema, plain_schemas
 from .problems import Problem
 from .validating import CompiledSchema
@@ -62,16 +63,11 @@ class Signature:
         self.wildcard = next((each for each in declared if isinstance(each, WildcardParameter)), None)
         self.returns = returns
         self._names = frozenset(each.name for each in self.parameters)
-        self._required = frozenset(each.name for each in self.parameters if each.is_required)
         self._optional = tuple(each for each in self.parameters if not each.is_required)
-        # The types each argument may have to pass at once. A parameter that is not in here needs a closer look.
-        exact = {each.name: exact_types(each.annotation) for each in self.parameters}
-        self._exact = {name: kinds for name, kinds in exact.items() if kinds is not None}
-        # That many arguments of those are all there are. Never true where a wildcard lets others be counted.
-        self._complete = len(self._exact) if self.wildcard is None and len(self._exact) == len(exact) else -1
-        self._exact_result = exact_types(returns)
-        # The same for arguments of other names: None where there are none, or each needs a closer look.
-        self._exact_rest = None if self.wildcard is None else exact_types(self.wildcard.annotation)
+        exact = ExactMatch(self.parameters, self.wildcard, returns)
+        self.passes = exact.arguments
+        """Returns whether arguments are complete, and at first sight of the types that the annotations name."""
+        self._result_passes = exact.result
 
     @classmethod
     def of_function(
@@ -225,23 +221,6 @@ class Signature:
         absent = [each for each in self._optional if each.name not in kwargs]
         # A copy each: a handler may change the list it is given.
         return {**kwargs, **{each.name: copy.deepcopy(each.default) for each in absent}} if absent else kwargs
-
-    def passes(self, kwargs: Kwargs) -> bool:
-        """Return whether the arguments are complete, and at first sight of the types that the annotations name."""
-        exact = self._exact
-        for name, value in kwargs.items():
-            kinds = exact.get(name)
-            if kinds is None:
-                rest = self._exact_rest
-                if rest is None or name in self._names or (rest and type(value) not in rest):
-                    return False
-            elif kinds and type(value) not in kinds:
-                return False
-        return len(kwargs) == self._complete or self._required <= kwargs.keys()
-
-    def _result_passes(self, value: Any) -> bool:
-        kinds = self._exact_result
-        return kinds is not None and (not kinds or type(value) in kinds)
 
     def _check_names(self, kwargs: Kwargs) -> None:
         for name in kwargs:

@@ -1,0 +1,55 @@
+"""Whether values are, at first sight, of the types that annotations name: the way of most calls, without a schema."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..typing import Kwargs
+from .parameters import Parameter, WildcardParameter, exact_types
+
+__all__ = ["ExactMatch"]
+
+
+class ExactMatch:
+    """
+    The types that the values of a procedure or an event may have to pass at once.
+
+    Args:
+        parameters: in the order of their declaration, without the wildcard.
+        wildcard: the parameter that takes all further arguments, or None.
+        returns: annotation of the result.
+
+    """
+
+    __slots__ = ("_complete", "_kinds", "_names", "_required", "_rest", "_result")
+
+    def __init__(self, parameters: Sequence[Parameter], wildcard: WildcardParameter | None, returns: Any) -> None:
+        self._names = frozenset(each.name for each in parameters)
+        self._required = frozenset(each.name for each in parameters if each.is_required)
+        # A parameter that is not in here needs a closer look.
+        kinds = {each.name: exact_types(each.annotation) for each in parameters}
+        self._kinds = {name: types for name, types in kinds.items() if types is not None}
+        # That many arguments of those are all there are. Never true where a wildcard lets others be counted.
+        self._complete = len(self._kinds) if wildcard is None and len(self._kinds) == len(kinds) else -1
+        # The same for arguments of other names: None where there are none, or each needs a closer look.
+        self._rest = None if wildcard is None else exact_types(wildcard.annotation)
+        self._result = exact_types(returns)
+
+    def arguments(self, kwargs: Kwargs) -> bool:
+        """Return whether arguments are complete, and at first sight of the types that the annotations name."""
+        exact = self._kinds
+        for name, value in kwargs.items():
+            kinds = exact.get(name)
+            if kinds is None:
+                rest = self._rest
+                if rest is None or name in self._names or (rest and type(value) not in rest):
+                    return False
+            elif kinds and type(value) not in kinds:
+                return False
+        return len(kwargs) == self._complete or self._required <= kwargs.keys()
+
+    def result(self, value: Any) -> bool:
+        """Return whether a result is at first sight of the type that its annotation names."""
+        kinds = self._result
+        return kinds is not None and (not kinds or type(value) in kinds)

@@ -1,0 +1,46 @@
+"""What passes at first sight, and what needs a closer look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lightbus.service.exact_match import ExactMatch
+from lightbus.service.parameters import Parameter, WildcardParameter, empty
+
+PLAIN = ExactMatch([Parameter("name", str), Parameter("age", int, default=0)], None, bool)
+LOOSE = ExactMatch([Parameter("name", str)], WildcardParameter(), empty)
+COUNTS = ExactMatch([Parameter("name", str)], WildcardParameter(annotation=int), list[int])
+DEEP = ExactMatch([Parameter("names", list[str]), Parameter("any", Any)], None, None)
+
+
+@pytest.mark.parametrize(
+    ("match", "kwargs", "passes"),
+    [
+        (PLAIN, {"name": "ada", "age": 36}, True),
+        (PLAIN, {"name": "ada"}, True),  # the other one has a default
+        (PLAIN, {"age": 36}, False),
+        (PLAIN, {"name": "ada", "age": True}, False),  # an int to Python, and a number to no schema
+        (PLAIN, {"name": "ada", "age": 36.0}, False),
+        (PLAIN, {"name": "ada", "city": "Bern"}, False),
+        (PLAIN, {}, False),
+        (LOOSE, {"name": "ada", "city": "Bern", "age": 36}, True),
+        (LOOSE, {"city": "Bern"}, False),
+        (COUNTS, {"name": "ada", "a": 1, "b": 2}, True),
+        (COUNTS, {"name": "ada", "a": "1"}, False),
+        (DEEP, {"names": ["ada"], "any": object}, False),  # what is in a list is looked at by the schema
+    ],
+)
+def test_arguments(match: ExactMatch, kwargs: dict[str, Any], passes: bool) -> None:
+    """All that are required, none that is unknown, and each of a type that its annotation names."""
+    assert match.arguments(kwargs) is passes
+
+
+@pytest.mark.parametrize(
+    ("match", "value", "passes"),
+    [(PLAIN, True, True), (PLAIN, 1, False), (LOOSE, object(), True), (COUNTS, [1], False), (DEEP, None, True)],
+)
+def test_results(match: ExactMatch, value: Any, passes: bool) -> None:
+    """Of the type that is named; without an annotation anything."""
+    assert match.result(value) is passes
