@@ -168,12 +168,13 @@ KNOWN = set(SOURCES) | {name.removesuffix(".__init__") for name in SOURCES}
 
 
 class Facts(NamedTuple):
-    """What is looked at of a module: what it imports, the endpoints in it, its sizes, its imports for types."""
+    """What is looked at of a module: imports, endpoints in it, sizes, imports for types only, classes."""
 
     imports: list[str]
     endpoints: list[str]
     sizes: list[tuple[str, str, int]]
     only_for_types: int
+    classes: list[str]
 
 
 @functools.cache
@@ -186,6 +187,7 @@ def facts(module: str) -> Facts:
         endpoints=endpoints_in(tree),
         sizes=[*sizes(tree, module, lines=source.count("\n"))],
         only_for_types=only_for_types(tree),
+        classes=[node.name for node in tree.body if isinstance(node, ast.ClassDef)],
     )
 
 
@@ -441,6 +443,15 @@ def test_no_circles() -> None:
     found = circles(knowledge())
     assert [circle for circle in found if not any(circle <= known for known in CIRCLES)] == []
     assert [circle for circle in CIRCLES if circle not in found] == [], "these are no more: take them off the list"
+
+
+def test_no_two_classes_share_a_name() -> None:
+    """Whoever reads a name knows which class it is; classes within a class (`Meta`, `Config`) are named by that."""
+    found: dict[str, list[str]] = {}
+    for module in SOURCES:
+        for name in facts(module).classes:
+            found.setdefault(name, []).append(module)
+    assert {name: modules for name, modules in found.items() if len(modules) > 1} == {}
 
 
 def test_what_is_measured() -> None:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from ..adapters.sqlite.outbox import Outbox
+from ..adapters.sqlite.outbox import HostOutbox
 from ..deadline import Deadline
 from ..engine.engine import Engine
 from ..events.event_publisher import LATE_TIMEOUT, EventPublisher
@@ -65,7 +65,7 @@ class UnpublishedEvents:
         self._registration = registration
         self._workers = workers
         self._publish = publish
-        self._outbox: Outbox | None = None
+        self._outbox: HostOutbox | None = None
         self._seen: set[tuple[str, str]] = set()
         """Events of which it is on disk that there are such."""
         self._kept: Counter[str] = Counter()
@@ -189,14 +189,16 @@ class UnpublishedEvents:
         """Publish again, unless this process ends before, where something is left to be published. At first use."""
         if self._workers.worker is not None or not self._registration.kept():
             return
-        if Outbox.exists(engine.journals.path) or engine.journals.is_left():
+        if HostOutbox.exists(engine.journals.path) or engine.journals.is_left():
             self._resuming = _later(PUBLISH_AFTER, self._publish_what_is_left)
 
     def _publish_what_is_left(self) -> None:
         with contextlib.suppress(LightbusException):  # closed meanwhile, or what cannot be read: firing says so
             engine, names = self._engines.engine, self._registration.kept()
             waiting = (
-                {*names}.intersection(self._open_outbox().counts()) if Outbox.exists(engine.journals.path) else set()
+                {*names}.intersection(self._open_outbox().counts())
+                if HostOutbox.exists(engine.journals.path)
+                else set()
             )
             is_left = engine.journals.is_left()
             if not waiting and not is_left:
@@ -212,7 +214,7 @@ class UnpublishedEvents:
         """Return whether an event of an API that is not registered here exists, as far as this host has ever seen."""
         if (api_name, name) in self._registration.schema.events:
             return True
-        return Outbox.exists(self._engines.engine.journals.path) and name in self._open_outbox().seen(api_name)
+        return HostOutbox.exists(self._engines.engine.journals.path) and name in self._open_outbox().seen(api_name)
 
     def note_seen(self, message: EventMessage) -> None:
         """Remember that there is such an event: then it can be kept when nobody is there to publish it."""
@@ -224,10 +226,10 @@ class UnpublishedEvents:
             except JournalError as error:  # the event itself was taken
                 logger.debug("It is not remembered that there is an event %s: %s", message.canonical_name, error)
 
-    def _open_outbox(self) -> Outbox:
+    def _open_outbox(self) -> HostOutbox:
         with self._engines.lock:
             if self._outbox is None:
-                self._outbox = Outbox(self._engines.engine.journals.path)
+                self._outbox = HostOutbox(self._engines.engine.journals.path)
             return self._outbox
 
 

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from ..adapters.sqlite.outbox import Outbox
+from ..adapters.sqlite.outbox import HostOutbox
 from ..blocking import note_exit
 from ..engine.loop_host import standing_still
 from .engine_holder import EngineHolder
@@ -118,8 +118,8 @@ def _before_fork() -> None:
     with standing_still():
         if _under_way.acquire(timeout=FORK_PATIENCE):
             _FORKS.resume.append(_under_way.release)
-    if Outbox.lock.acquire(timeout=FORK_PATIENCE):
-        _FORKS.resume.append(Outbox.lock.release)
+    if HostOutbox.lock.acquire(timeout=FORK_PATIENCE):
+        _FORKS.resume.append(HostOutbox.lock.release)
     for client in list(_CLIENTS):
         _FORKS.resume += client.pause(FORK_PATIENCE)
 
@@ -136,7 +136,7 @@ def _after_fork_in_child() -> None:
     global _under_way
     _under_way = threading.Lock()
     forget_in_child(has_worker=any(client.has_worker for client in _CLIENTS))
-    Outbox.lock = threading.Lock()
+    HostOutbox.lock = threading.Lock()
     for client in list(_CLIENTS):
         _GRAVEYARD.append(client.abandon())
     let_in(_FORKS.signals)  # last: what a handler raises here ends this function

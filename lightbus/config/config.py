@@ -9,7 +9,7 @@ from .features import ALL_FEATURES, Feature
 from .fields import NAME, split
 from .names import ServiceName
 from .old_forms import OldForms, Sections
-from .sections import Kind, Settings, after, before, section, sections, setting
+from .sections import Settings, ValueKind, after, before, section, sections, setting
 from .settings import (
     ApiSettings,
     BusSettings,
@@ -53,13 +53,13 @@ def _inherit_from_default(apis: dict[str, ApiSettings]) -> dict[str, ApiSettings
     return Sections(inherited)
 
 
-_FEATURE = Kind(
+_FEATURE = ValueKind(
     {"type": "enum", "cls": Feature, "members": list(ALL_FEATURES), "sub_type": "str"}, {"$ref": "#/$defs/Feature"}
 )
 _LIST_OF_FEATURES = {"type": "array", "items": _FEATURE.json}
 _FEATURES = before(
     split,
-    Kind({"type": "tuple", "items_schema": [_FEATURE.core], "variadic_item_index": 0}, _LIST_OF_FEATURES),
+    ValueKind({"type": "tuple", "items_schema": [_FEATURE.core], "variadic_item_index": 0}, _LIST_OF_FEATURES),
     json={"anyOf": [_LIST_OF_FEATURES, {"type": "string"}]},
 )
 

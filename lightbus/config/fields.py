@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from . import names
 from .keys import parse_keys
-from .sections import Kind, after, before
+from .sections import ValueKind, after, before
 
 __all__ = [
     "ADDRESSES",
@@ -154,28 +154,30 @@ def _directory(value: Path) -> Path:
         raise ValueError(f"begins with ~, and there is no such home directory: {str(value)!r}") from None
 
 
-def choice(*words: str) -> Kind:
+def choice(*words: str) -> ValueKind:
     """Return the kind of a value that is one of some words."""
-    return Kind({"type": "literal", "expected": list(words)}, {"type": "string", "enum": list(words)})
+    return ValueKind({"type": "literal", "expected": list(words)}, {"type": "string", "enum": list(words)})
 
 
-def _number(kind: str, *, least: float | None = None, above: float | None = None, most: int | None = None) -> Kind:
+def _number(kind: str, *, least: float | None = None, above: float | None = None, most: int | None = None) -> ValueKind:
     bounds = {"ge": least, "gt": above, "le": most}
     core = {"type": kind, **{name: bound for name, bound in bounds.items() if bound is not None}}
     if kind == "float":
         core["allow_inf_nan"] = False
     in_json = {"minimum": least, "exclusiveMinimum": above, "maximum": most}
     json = {name: bound for name, bound in in_json.items() if bound is not None}
-    return before(not_a_bool, Kind(core, {"type": "number" if kind == "float" else "integer", **json}))
+    return before(not_a_bool, ValueKind(core, {"type": "number" if kind == "float" else "integer", **json}))
 
 
-def _list_of(kind: Kind) -> Kind:
+def _list_of(kind: ValueKind) -> ValueKind:
     json = {"type": "array", "items": kind.json}
-    return before(split, Kind({"type": "list", "items_schema": kind.core}, json), json={"anyOf": [json, kind.json]})
+    return before(
+        split, ValueKind({"type": "list", "items_schema": kind.core}, json), json={"anyOf": [json, kind.json]}
+    )
 
 
-TEXT = Kind({"type": "str"}, {"type": "string"})
-SWITCH = Kind({"type": "bool"}, {"type": "boolean"})
+TEXT = ValueKind({"type": "str"}, {"type": "string"})
+SWITCH = ValueKind({"type": "bool"}, {"type": "boolean"})
 """True or false."""
 
 NAME = after(_name, TEXT)
@@ -208,9 +210,9 @@ ADDRESSES = _list_of(after(_address, TEXT))
 PEERS = _list_of(after(_peer, TEXT))
 """Endpoints of fixed peers; a string is split at its commas."""
 
-BUS_KEYS = Kind({"type": "function-plain", "function": {"type": "no-info", "function": _bus_keys}}, PEERS.json)
+BUS_KEYS = ValueKind({"type": "function-plain", "function": {"type": "no-info", "function": _bus_keys}}, PEERS.json)
 """Bus keys, hidden from logs and tracebacks; a string is split at commas and blanks."""
 
 _PATH = {"type": "function-plain", "function": {"type": "no-info", "function": _path}}
-DIRECTORY = after(_directory, Kind(_PATH, {"type": "string", "format": "path"}))
+DIRECTORY = after(_directory, ValueKind(_PATH, {"type": "string", "format": "path"}))
 """A directory, made absolute, `~` expanded. It need not exist."""

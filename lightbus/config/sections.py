@@ -15,14 +15,25 @@ from pydantic_core import SchemaValidator
 
 from ..typing import JsonSchema
 
-__all__ = ["CoreSchema", "Kind", "Setting", "Settings", "after", "before", "optional", "section", "sections", "setting"]
+__all__ = [
+    "CoreSchema",
+    "Setting",
+    "Settings",
+    "ValueKind",
+    "after",
+    "before",
+    "optional",
+    "section",
+    "sections",
+    "setting",
+]
 
 CoreSchema: TypeAlias = dict[str, Any]
 """What pydantic's core validates by (`pydantic_core.core_schema`)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ValueKind:
     """
     What a value is to be.
 
@@ -40,32 +51,32 @@ class Kind:
     is_by_name: bool = False
 
 
-def before(function: Callable[[Any], Any], kind: Kind, *, json: JsonSchema | None = None) -> Kind:
+def before(function: Callable[[Any], Any], kind: ValueKind, *, json: JsonSchema | None = None) -> ValueKind:
     """Return a kind whose values a function sees first, as they were written: in the form `json`, if that differs."""
     core = {"type": "function-before", "function": _called(function), "schema": kind.core}
     return replace(kind, core=core, json=json or kind.json)
 
 
-def after(function: Callable[[Any], Any], kind: Kind) -> Kind:
+def after(function: Callable[[Any], Any], kind: ValueKind) -> ValueKind:
     """Return a kind whose values a function has the last word on. It raises ValueError for one that cannot be."""
     return replace(kind, core={"type": "function-after", "function": _called(function), "schema": kind.core})
 
 
-def optional(kind: Kind) -> Kind:
+def optional(kind: ValueKind) -> ValueKind:
     """Return a kind of which there may be no value."""
     return replace(kind, core={"type": "nullable", "schema": kind.core}, json={"anyOf": [kind.json, {"type": "null"}]})
 
 
-def section(of: type[Settings]) -> Kind:
+def section(of: type[Settings]) -> ValueKind:
     """Return the kind of a section in another one."""
-    return Kind(of.core_schema(), {"$ref": f"#/$defs/{of.__name__}"}, of)
+    return ValueKind(of.core_schema(), {"$ref": f"#/$defs/{of.__name__}"}, of)
 
 
-def sections(of: type[Settings]) -> Kind:
+def sections(of: type[Settings]) -> ValueKind:
     """Return the kind of sections by names that are not declared."""
     one = section(of)
     core = {"type": "dict", "keys_schema": {"type": "str"}, "values_schema": one.core}
-    return Kind(core, {"type": "object", "additionalProperties": one.json}, of, is_by_name=True)
+    return ValueKind(core, {"type": "object", "additionalProperties": one.json}, of, is_by_name=True)
 
 
 def _called(function: Callable[..., Any]) -> CoreSchema:
@@ -86,7 +97,7 @@ class Setting:
 
     """
 
-    kind: Kind
+    kind: ValueKind
     default: Any
     description: str = ""
     alias: str | None = None
@@ -100,7 +111,7 @@ class Setting:
 
 
 def setting(
-    kind: Kind, default: Any, description: str = "", *, key: str | None = None, validates_default: bool = False
+    kind: ValueKind, default: Any, description: str = "", *, key: str | None = None, validates_default: bool = False
 ) -> Any:
     """Declare a setting; see `Setting`."""
     return Setting(kind, default, description, key, validates_default)

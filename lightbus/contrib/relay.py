@@ -28,9 +28,9 @@ from ..recurring import RecurringLog
 __all__ = [
     "CHANNEL",
     "MOST_AT_ONCE",
-    "Batch",
+    "OutboxBatch",
+    "OutboxRow",
     "Relay",
-    "Row",
     "Store",
     "file_lock",
     "key_of_lock",
@@ -62,7 +62,7 @@ REFUSED = (InvalidArguments, EventNotFound, ProtocolError)
 """What no further attempt mends: the event is not one that its API has, or can have."""
 
 
-class Row(NamedTuple):
+class OutboxRow(NamedTuple):
     """An event that waits."""
 
     number: int
@@ -70,10 +70,10 @@ class Row(NamedTuple):
     record: bytes
 
 
-class Batch(Protocol):
+class OutboxBatch(Protocol):
     """Rows of one API that nobody else fires meanwhile."""
 
-    rows: Sequence[Row]
+    rows: Sequence[OutboxRow]
 
     def delete(self, numbers: Sequence[int]) -> None:
         """Delete rows, at the latest when the batch ends."""
@@ -88,7 +88,7 @@ class Store(Protocol):
     def waiting(self) -> list[str]:
         """Return the APIs of the events that wait."""
 
-    def batch(self, api: str, most: int) -> AbstractContextManager[Batch | None]:
+    def batch(self, api: str, most: int) -> AbstractContextManager[OutboxBatch | None]:
         """Have the oldest rows of an API; None while another relay has them."""
 
     def wait(self, seconds: float) -> bool | None:
@@ -211,7 +211,7 @@ class _Run:
         self._failures.over(api)
         return bool(batch.rows)
 
-    def _fire(self, api: str, rows: Sequence[Row], batch: Batch, fired: list[int]) -> None:
+    def _fire(self, api: str, rows: Sequence[OutboxRow], batch: OutboxBatch, fired: list[int]) -> None:
         """Fire events of one name together; where one of them never can be, each by itself."""
         made = self._client.made_events
         try:

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from .partitions import rendezvous
 
-__all__ = ["Assignment", "Group", "Lost"]
+__all__ = ["Group", "Lost", "MemberAssignment"]
 
 
-class Assignment(NamedTuple):
+class MemberAssignment(NamedTuple):
     """What a member has from now on. What it had and is not in it, it is to finish and to release."""
 
     member: str
@@ -61,7 +61,7 @@ class Group:
     """Per member when it was last heard of, in seconds of the clock that `now` is read from."""
     holdings: dict[int, _Holding] = field(default_factory=dict)
 
-    def join(self, member: str, now: float) -> list[Assignment]:
+    def join(self, member: str, now: float) -> list[MemberAssignment]:
         """Take a member in, or take it in anew; return who has what from now on. It has at least its own answer."""
         self.generation += 1
         self.members[member] = now
@@ -71,23 +71,23 @@ class Group:
             del self.holdings[partition]
         return self._balance(also=member)
 
-    def renew(self, member: str) -> list[Assignment]:
+    def renew(self, member: str) -> list[MemberAssignment]:
         """Return what a member has, under a new generation: something else of it is to be learned anew."""
         if member not in self.members:
             return []
         self.generation += 1
-        return [Assignment(member, self.generation, self.assigned_to(member))]
+        return [MemberAssignment(member, self.generation, self.assigned_to(member))]
 
-    def leave(self, member: str) -> list[Assignment]:
+    def leave(self, member: str) -> list[MemberAssignment]:
         """Let a member go that has finished everything."""
         return self._without(member)
 
-    def lost(self, member: str) -> tuple[Lost, list[Assignment]]:
+    def lost(self, member: str) -> tuple[Lost, list[MemberAssignment]]:
         """Record that a member is gone; return what it leaves unfinished, and who has what from now on."""
         held = tuple(self.held_by(member))
         return Lost(member, held), self._without(member)
 
-    def released(self, member: str, generation: int, partitions: Iterable[int]) -> list[Assignment]:
+    def released(self, member: str, generation: int, partitions: Iterable[int]) -> list[MemberAssignment]:
         """Record that a member has finished with partitions that it was to release."""
         for partition in partitions:
             holding = self.holdings.get(partition)
@@ -120,13 +120,13 @@ class Group:
         mine = (p for p, holding in self.holdings.items() if holding.member == member and not holding.revoked)
         return tuple(sorted(mine))
 
-    def _without(self, member: str) -> list[Assignment]:
+    def _without(self, member: str) -> list[MemberAssignment]:
         self.members.pop(member, None)
         for partition in self.held_by(member):
             del self.holdings[partition]
         return self._balance()
 
-    def _balance(self, also: str = "") -> list[Assignment]:
+    def _balance(self, also: str = "") -> list[MemberAssignment]:
         """Give what is free to whom it belongs, ask back what belongs to others; return what changed for whom."""
         changed = {also} if also in self.members else set()
         granted = []
@@ -148,4 +148,4 @@ class Group:
         self.generation += 1
         for partition, owner in granted:
             self.holdings[partition] = _Holding(owner, self.generation)
-        return [Assignment(name, self.generation, self.assigned_to(name)) for name in sorted(changed)]
+        return [MemberAssignment(name, self.generation, self.assigned_to(name)) for name in sorted(changed)]

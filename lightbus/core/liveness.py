@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
 
-__all__ = ["Change", "Liveness", "State", "judge"]
+__all__ = ["Liveness", "LivenessChange", "State", "judge"]
 
 K = TypeVar("K")
 
@@ -27,7 +27,7 @@ def judge(silence: float, suspect_after: float, gone_after: float) -> State:
 
 
 @dataclass(frozen=True, slots=True)
-class Change(Generic[K]):
+class LivenessChange(Generic[K]):
     """Somebody is no longer what it was."""
 
     key: K
@@ -70,15 +70,15 @@ class Liveness(Generic[K]):
         self._heard.pop(key, None)
         self._suspects.discard(key)
 
-    def tick(self, now: float) -> list[Change[K]]:
+    def tick(self, now: float) -> list[LivenessChange[K]]:
         """Return who became suspect or gone since the last time; the gone are forgotten."""
-        changes: list[Change[K]] = []
+        changes: list[LivenessChange[K]] = []
         for key, heard in list(self._heard.items()):
             state = judge(now - heard, self.suspect_after, self.gone_after)
             if state is State.GONE:
                 self.forget(key)
-                changes.append(Change(key, state))
+                changes.append(LivenessChange(key, state))
             elif state is State.SUSPECT and key not in self._suspects:
                 self._suspects.add(key)
-                changes.append(Change(key, state))
+                changes.append(LivenessChange(key, state))
         return changes

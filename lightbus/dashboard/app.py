@@ -26,7 +26,7 @@ from ..web.live_events import LiveEvents
 from . import questions
 from .actions import ACTIONS
 from .answers import encoded, event_stream, json_answer, read_object
-from .guard import Guard, admit
+from .guard import AccessGuard, admit
 from .options import DashboardOptions
 from .pages import PAGES, View
 from .viewer import EVERY, PageViewer
@@ -66,7 +66,7 @@ class Dashboard:
         self._streams = 0
         self._closing = asyncio.Event()
         self._made: dict[tuple[str, str], tuple[int, int, bytes]] = {}
-        self.app: ASGIApp = Guard(Starlette(routes=self._routes()), options)
+        self.app: ASGIApp = AccessGuard(Starlette(routes=self._routes()), options)
 
     def _routes(self) -> list[Route | Mount]:
         asked: dict[str, Callable[[Request], Awaitable[Any]]] = {

@@ -21,7 +21,7 @@ from ..web.tokens import is_same
 from .options import DashboardOptions
 from .same_user import is_of_own_user
 
-__all__ = ["HEADERS", "Guard"]
+__all__ = ["HEADERS", "AccessGuard"]
 
 OPEN_TO_ALL = {"/login", "/assets/app.css", "/assets/icon.svg"}
 """What who is not admitted may see: the page that asks for the token."""
@@ -41,7 +41,7 @@ HEADERS = {
 }
 
 
-class Guard:
+class AccessGuard:
     """The outermost part of the application: refuses, and adds the headers that keep other sites out."""
 
     def __init__(self, app: ASGIApp, options: DashboardOptions) -> None:

@@ -22,7 +22,7 @@ from ..membership.context import Identity
 from ..ports.discovery import DiscoveryFactory
 from ..ports.transport import TransportFactory
 from ..rpc.calling import Caller
-from ..rpc.channels import Channels, Door
+from ..rpc.channels import Channels, ThreadChannel
 from ..wire.announcement import new_instance_id
 from .event_backends import EventBackendChoice
 from .forwarding import Forwarder
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ..config import Config
     from .threads import HandlerThreads
 
-__all__ = ["Door", "Engine"]
+__all__ = ["Engine", "ThreadChannel"]
 
 T = TypeVar("T")
 

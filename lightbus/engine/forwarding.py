@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..adapters.sqlite.outbox import Outbox, Waiting
+from ..adapters.sqlite.outbox import HostOutbox, Waiting
 from ..core.partitions import rendezvous
 from ..core.registry import Peer, Snapshot
 from ..deadline import Deadline
@@ -60,7 +60,7 @@ class Forwarder:
     def __init__(self, engine: Forwarding, directory: Path) -> None:
         self._engine = engine
         self._directory = directory
-        self._outbox = Outbox(directory)
+        self._outbox = HostOutbox(directory)
         self._failures = RecurringLog(logger)
         self._reasons: dict[str, str] = {}
         """Why events of an API are not taken by those who publish it."""
@@ -219,9 +219,9 @@ class Forwarder:
 
 def refusals(directory: Path, host: str) -> list[str]:
     """Return a sentence about each name of an event that waits on this host since its publishers refuse it."""
-    if not Outbox.exists(directory):
+    if not HostOutbox.exists(directory):
         return []
-    outbox = Outbox(directory)
+    outbox = HostOutbox(directory)
     return [
         f"{each.number} events of {each.api}.{each.event} are kept in the outbox {outbox.path} on {host}, since who "
         f"publishes them does not take them: {each.error} {_remedy(each.api)}"

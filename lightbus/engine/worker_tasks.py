@@ -13,19 +13,19 @@ from ..service.execution import Execution, close_unused, is_cancelled, runs_on_l
 from ..service.failures import report
 from .turns import Turns
 
-__all__ = ["InTurn", "TasksUser", "Timetable", "WorkerTasks"]
+__all__ = ["FollowsTime", "FollowsTurns", "TasksUser", "WorkerTasks"]
 
 logger = logging.getLogger("lightbus.worker")
 
 
-class Timetable(Protocol):
+class FollowsTime(Protocol):
     """When a function of the user's runs again."""
 
     def follow(self, run: Callable[[Callable[..., Any]], Awaitable[Any]]) -> Coroutine[Any, Any, None]:
         """Run the function whenever it is due, by `run`, for ever."""
 
 
-class InTurn(Protocol):
+class FollowsTurns(Protocol):
     """The same of a function that one worker of the service runs each time."""
 
     def follow(self, run: Callable[[Callable[..., Any]], Awaitable[Any]], turns: Turns) -> Coroutine[Any, Any, None]:
@@ -36,11 +36,11 @@ class TasksUser(Protocol):
     """Who declares them: the client."""
 
     @property
-    def timetables(self) -> Sequence[Timetable]:
+    def timetables(self) -> Sequence[FollowsTime]:
         """The schedules that were declared."""
 
     @property
-    def in_turn(self) -> Sequence[InTurn]:
+    def in_turn(self) -> Sequence[FollowsTurns]:
         """Those that one worker of the service runs each time."""
 
     def take_background_tasks(self) -> list[Awaitable[Any]]:
@@ -68,7 +68,7 @@ class WorkerTasks:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._turns = turns
-        self._followed: list[Timetable | InTurn] = []
+        self._followed: list[FollowsTime | FollowsTurns] = []
         self._runs = False
 
     def start(self) -> None:

@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from ..adapters.sqlite.outbox import Outbox
+from ..adapters.sqlite.outbox import HostOutbox
 from ..exceptions import EventBackendUnreachable, JournalError
 from ..recurring import RecurringLog
 
@@ -48,7 +48,7 @@ class BackendOutbox:
 
     def __init__(self, directory: Path, service: str, executor: Callable[[], Executor], counts: Counter[str]) -> None:
         self._directory = directory
-        self._outbox = Outbox(directory)
+        self._outbox = HostOutbox(directory)
         self._service = service
         self._executor = executor
         self._counts = counts
@@ -77,7 +77,7 @@ class BackendOutbox:
             return False
         self._looked.add(api)
         try:
-            counts = await self._in_thread(self._outbox.counts) if Outbox.exists(self._directory) else {}
+            counts = await self._in_thread(self._outbox.counts) if HostOutbox.exists(self._directory) else {}
         except JournalError as error:
             self._failures.say("outbox", logging.ERROR, "%s What waits in it may be overtaken.", error)
             return False

@@ -17,7 +17,7 @@ from ..adapters.host.machine_time import machine_time
 from ..adapters.sqlite.dead_letters import Dead
 from ..adapters.sqlite.group_table import KnownGroup
 from ..adapters.sqlite.journal import Journal
-from ..adapters.sqlite.rows import Entry
+from ..adapters.sqlite.rows import JournalEntry
 from ..adapters.sqlite.topic import Topic
 from ..service.api import Api
 from ..wire import field_types, fields
@@ -361,11 +361,11 @@ def split_native_id(native_id: str) -> tuple[str, int]:
 
 
 def _dead(journal: str, dead: Dead) -> dict[str, Any]:
-    told = _told(journal, dead.topic, Entry(dead.sequence, 0, dead.record))
+    told = _told(journal, dead.topic, JournalEntry(dead.sequence, 0, dead.record))
     return {**told, "group": dead.group, "deliveries": dead.deliveries, "error": dead.error, "died_at": dead.died_at}
 
 
-def _told(journal: str, topic: Topic, entry: Entry) -> dict[str, Any]:
+def _told(journal: str, topic: Topic, entry: JournalEntry) -> dict[str, Any]:
     return told_event(journal, topic.api, topic.declared_event, topic.partition, entry.sequence, entry.record)
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from ..adapters.sqlite.journal import Journal
-from ..core.groups import Assignment
+from ..core.groups import MemberAssignment
 from ..exceptions import PeerRefused
 from ..membership.context import Identity
 from ..recurring import RecurringLog
@@ -114,7 +114,7 @@ class GroupMembers:
 
     # What they are told
 
-    def assign(self, group: GroupState, assignment: Assignment, call_id: int = 0) -> None:
+    def assign(self, group: GroupState, assignment: MemberAssignment, call_id: int = 0) -> None:
         """Tell a member what it has from now on, as the answer to its question where it has asked."""
         connection = group.connections.get(assignment.member)
         if connection is None:
@@ -157,7 +157,7 @@ class GroupMembers:
             return True  # it is joining
         assigned = membership.assigned_to(member)
         if generation != connection.generation or not {*held} >= {*assigned}:
-            self.assign(group, Assignment(member, connection.generation, assigned))
+            self.assign(group, MemberAssignment(member, connection.generation, assigned))
         elif given_back := {*membership.held_by(member)} - {*held}:
             for assignment in membership.released(member, generation, given_back):
                 self.assign(group, assignment)

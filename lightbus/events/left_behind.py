@@ -16,7 +16,7 @@ from functools import partial
 from typing import Protocol
 
 from ..adapters.sqlite.journal import Journal, NewEvent
-from ..adapters.sqlite.outbox import Outbox, Waiting
+from ..adapters.sqlite.outbox import HostOutbox, Waiting
 from ..adapters.sqlite.topic import Topic
 from ..core.partitions import partition_of
 from ..wire.envelope import PARTITIONS
@@ -78,7 +78,7 @@ class LeftBehind:
         self._services = services
         self._published = published
         self._on_changed = on_changed
-        self._outbox = Outbox(journals.path)
+        self._outbox = HostOutbox(journals.path)
         self._empty_state: object = None
         self._waits_since: dict[str, float] = {}
         """Per API since when its events have been waiting in the outbox with nobody to publish them."""

@@ -9,7 +9,7 @@ from functools import partial
 
 from ..adapters.sqlite.group_table import KnownGroup
 from ..adapters.sqlite.journal import Journal
-from ..adapters.sqlite.rows import Entry
+from ..adapters.sqlite.rows import JournalEntry
 from ..adapters.sqlite.topic import Topic
 from ..ports.events import EventTopic
 from ..ports.moving import BackendMove, MovedDeadLetter, MovedEvent, MovedGroup
@@ -107,7 +107,7 @@ class _Leaving:
     async def _note(self) -> None:
         await self._target.note(self._source, {"step": self._step, "through": self._through})
 
-    async def go_through(self, step: str, put: Callable[[list[tuple[Topic, Entry]]], object]) -> None:
+    async def go_through(self, step: str, put: Callable[[list[tuple[Topic, JournalEntry]]], object]) -> None:
         """Take one step, page by page, but for what was done of it before."""
         more = self._step == step
         scan = partial(self._journal.history.scan, lambda topic: topic.api == self._api, limit=PAGE)
@@ -123,14 +123,14 @@ class _Leaving:
         self._step, self._through = STEPS[STEPS.index(self._step) + 1], 0
         await self._note()
 
-    async def put_past(self, entries: Sequence[tuple[Topic, Entry]]) -> None:
+    async def put_past(self, entries: Sequence[tuple[Topic, JournalEntry]]) -> None:
         """Move events as the past; those that one group alone is given are there already."""
         past = [_moved(*each) for each in entries if not each[0].only_group]
         await self._target.put(self._source, past)
         self._moved["events"] += len(past)
         self._advance(len(entries))
 
-    async def put_owed(self, entries: Sequence[tuple[Topic, Entry]]) -> None:
+    async def put_owed(self, entries: Sequence[tuple[Topic, JournalEntry]]) -> None:
         """Move what groups have not handled, for each of them."""
         for name, group in self._groups.items():
             owed = [each for each in entries if self._owes(group, each[0], each[1].sequence)]
@@ -164,8 +164,8 @@ class _Leaving:
             skip += len(found)
             yield [
                 MovedDeadLetter(
-                    each.group, _moved(each.topic, Entry(each.sequence, 0, each.record)), each.deliveries, each.error,
-                    each.died_at,
+                    each.group, _moved(each.topic, JournalEntry(each.sequence, 0, each.record)),
+                    each.deliveries, each.error, each.died_at,
                 )
                 for each in found
                 if each.topic.api == self._api
@@ -193,7 +193,7 @@ def _place(topic: Topic) -> EventTopic:
     return EventTopic(topic.declared_event, topic.partition)
 
 
-def _moved(topic: Topic, entry: Entry) -> MovedEvent:
+def _moved(topic: Topic, entry: JournalEntry) -> MovedEvent:
     record = record_or_damaged(entry.record)
     id = record.id or f"damaged {entry.sequence}"
     return MovedEvent(entry.sequence, id, _place(topic), entry.record, record.published_at)

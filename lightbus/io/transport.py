@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..adapters.zmq.blocking_dealer import BlockingDealer
-from ..adapters.zmq.bound_sockets import Publisher, Router
+from ..adapters.zmq.bound_sockets import PublishingSocket as Publisher
+from ..adapters.zmq.bound_sockets import Router
 from ..adapters.zmq.connecting_sockets import Dealer, Subscriber
 
 __all__ = ["BlockingDealer", "Dealer", "Publisher", "Router", "Subscriber"]

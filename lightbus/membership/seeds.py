@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from ..adapters.dns.lookup import Answer, is_name, look_up
+from ..adapters.dns.lookup import DnsAnswer, is_name, look_up
 from ..core.registry import retry_delay
 from ..typing import Endpoint
 from .running_clock import RunningClock
@@ -274,7 +274,7 @@ class Seeds:
                 "the addresses it had go on being used" if seed.addresses else "all else goes on",
             )
 
-    def _looked_up(self, seed: _Seed, answer: Answer) -> None:
+    def _looked_up(self, seed: _Seed, answer: DnsAnswer) -> None:
         if self._closed:
             return
         now = self._clock()

@@ -48,7 +48,7 @@ def parse_place(text: str, option: str) -> tuple[str, int]:
     return address or LOOPBACK, int(port)
 
 
-class _Server(ThreadingHTTPServer):
+class _StatusServer(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
@@ -77,13 +77,13 @@ class _Server(ThreadingHTTPServer):
         """Say nothing of a client that went away."""
 
 
-class _ServerOfIPv6(_Server):
+class _ServerOfIPv6(_StatusServer):
     address_family = socket.AF_INET6
 
 
 class _Handler(BaseHTTPRequestHandler):
     timeout = REQUEST_TIME
-    server: _Server
+    server: _StatusServer
     server_version = "lightbus"
     sys_version = ""
 
@@ -133,7 +133,7 @@ class StatusServer:
     """
 
     def __init__(self, address: str, port: int, pages: Mapping[str, Page], *, asked_by: str) -> None:
-        kind = _ServerOfIPv6 if ":" in address else _Server
+        kind = _ServerOfIPv6 if ":" in address else _StatusServer
         try:
             self._server = kind((address, port), _Handler)
         except OSError as error:

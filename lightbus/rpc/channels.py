@@ -18,7 +18,7 @@ from ..core.registry import Peer, PeerLeft
 from .calling import Caller
 from .request import RequestContext
 
-__all__ = ["Channels", "Door"]
+__all__ = ["Channels", "ThreadChannel"]
 
 SEEN_TIMEOUT = 1.0
 """Seconds in which every loop has had a turn, or is too busy to send anything either."""
@@ -30,7 +30,7 @@ LOOK_EVERY = 0.005
 CLOSE_TIMEOUT = 1.0
 
 
-class Door(Protocol):
+class ThreadChannel(Protocol):
     """A way in for something else than an event loop (`lightbus.blocking` for plain threads)."""
 
     def peer_lost(self, peer: Peer, reason: str) -> None:
@@ -51,10 +51,10 @@ class Channels:
 
     def __init__(self) -> None:
         self._callers: dict[asyncio.AbstractEventLoop, Caller] = {}
-        self._others: list[Door] = []
+        self._others: list[ThreadChannel] = []
         self._lock = threading.Lock()  # over the callers
 
-    def add(self, door: Door) -> None:
+    def add(self, door: ThreadChannel) -> None:
         """Add the door of something else than an event loop."""
         self._others.append(door)
 

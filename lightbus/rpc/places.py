@@ -16,7 +16,7 @@ from .job import Job
 if TYPE_CHECKING:
     from ..config import Config
 
-__all__ = ["MAX_INTERNAL", "MAX_MEMORY", "MAX_NESTED", "MAX_NESTED_IN_ALL", "Places"]
+__all__ = ["MAX_INTERNAL", "MAX_MEMORY", "MAX_NESTED", "MAX_NESTED_IN_ALL", "CallPlaces"]
 
 MAX_NESTED = 100
 MAX_NESTED_IN_ALL = 1000
@@ -32,7 +32,7 @@ that asks for more waits, though there is a place.
 """
 
 
-class Places:
+class CallPlaces:
     """
     The calls that are executed and those that wait. Only touched from the node's loop, where nothing else is said.
 

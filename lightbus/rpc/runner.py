@@ -15,7 +15,7 @@ from ..service.failures import trace_of
 from ..service.hooks import HookRegistry
 from ..tracing import trace_of_execution
 from .job import Job
-from .places import Places
+from .places import CallPlaces
 from .replies import Replies
 
 __all__ = ["HandlerExecutor", "Runner"]
@@ -55,7 +55,7 @@ class Runner:
         client: Any,
         loop: asyncio.AbstractEventLoop,
         executor: HandlerExecutor,
-        places: Places,
+        places: CallPlaces,
         replies: Replies,
         finished: Callable[[Job, bytes], None],
         finished_in_thread: Callable[[Job, bytes], None],

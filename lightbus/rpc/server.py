@@ -21,7 +21,7 @@ from ..wire.envelope import Error, Request
 from .call_log import CallLog
 from .callee import Callee
 from .job import Job
-from .places import Places
+from .places import CallPlaces
 from .replies import Replies
 from .runner import HandlerExecutor, Runner
 
@@ -100,7 +100,7 @@ class Server:
         self._idle: asyncio.Event | None = None
         """Set when nothing is executed and nothing waits, where somebody waits for that."""
         self._stalled_until = 0.0
-        self._places = Places(config, self._loop, self._counts, self._start, self._drop)
+        self._places = CallPlaces(config, self._loop, self._counts, self._start, self._drop)
         self._runner = self._make_runner(hooks, client, Replies(config, self._counts, max_message_size_of))
 
     def _make_runner(self, hooks: HookRegistry, client: Any, replies: Replies) -> Runner:

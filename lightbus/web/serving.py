@@ -14,7 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..exceptions import InvalidConfiguration
 
-__all__ = ["HEAD_SECONDS", "Served", "bound_socket", "serve"]
+__all__ = ["HEAD_SECONDS", "ServedApp", "bound_socket", "serve"]
 
 HEAD_SECONDS = 10.0
 """Seconds in which a connection has to have sent the head of its first request, and of each that follows."""
@@ -82,7 +82,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-class Served(Protocol):
+class ServedApp(Protocol):
     """What is served: an application, of which some answers go on until they are ended."""
 
     app: ASGIApp
@@ -111,7 +111,7 @@ def bound_socket(address: str, port: int, what: str) -> socket.socket:
     return bound
 
 
-async def serve(served: Served, listening: socket.socket, done: asyncio.Event) -> None:
+async def serve(served: ServedApp, listening: socket.socket, done: asyncio.Event) -> None:
     """Serve until it is done."""
     server = _Server(
         uvicorn.Config(

@@ -24,7 +24,7 @@ if __name__ == "__main__":
 from helpers import wait_until
 from helpers.nats_servers import NatsCluster
 from lightbus import Api, BusPath, Event, EventMessage
-from lightbus.adapters.nats.places import Places
+from lightbus.adapters.nats.places import StreamPlaces
 from lightbus.events.backend_publisher import BackendPublisher
 from lightbus.testing import MemoryBus
 
@@ -116,7 +116,7 @@ def leaders(events: int, *, every: float, least: int = 1, seed: int = 0) -> Lead
                 members.append(hub.create(settings, service_name=name))
                 members[-1].shop.sold.listen(found.groups[name], listener_name="desk", bus_options={"since": "0"})
         hub.start(shop, *members, timeout=60.0)
-        stream = Places(shop.client.engine.identity.bus, "shop").stream
+        stream = StreamPlaces(shop.client.engine.identity.bus, "shop").stream
         wait_until(lambda: cluster.leader(stream), 60.0)
         fired = threading.Event()
         killer = threading.Thread(target=_kill, args=(cluster, stream, found, every, least, fired, random.Random(seed)))

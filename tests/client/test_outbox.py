@@ -12,7 +12,7 @@ import lightbus
 from helpers import Door, wait_until
 from helpers.clients import AuthApi, asked
 from lightbus import Api, BusPath, Event, InvalidEventArguments, PeerUnreachable
-from lightbus.adapters.sqlite.outbox import Outbox
+from lightbus.adapters.sqlite.outbox import HostOutbox
 from lightbus.testing import MemoryBus
 
 
@@ -34,7 +34,7 @@ def test_events_kept_in_memory_bus_are_kept_where_its_journals_are(bus: BusPath,
     door.fire(bus.auth.user_registered, username="sally")
     path = bus.client.engine.journals.path
     assert path.is_relative_to(bus.client.engine.config.journal.data_dir)
-    assert Outbox.exists(path)
+    assert HostOutbox.exists(path)
 
 
 def test_best_effort_event_without_a_publisher(bus: BusPath, door: Door) -> None:
@@ -53,7 +53,7 @@ def test_best_effort_event_without_a_publisher(bus: BusPath, door: Door) -> None
     assert bus.client.dropped_events == 1
     kept = door.fire(bus.loose.kept, what=1)
     assert (kept.native_id, kept.publisher) == ("", "")
-    assert [each.id for each in Outbox(bus.client.engine.journals.path).waiting()] == [kept.id]
+    assert [each.id for each in HostOutbox(bus.client.engine.journals.path).waiting()] == [kept.id]
     with pytest.raises(InvalidEventArguments):
         door.fire(bus.loose.seen, wath=1)
 
@@ -83,7 +83,7 @@ def test_what_a_process_keeps_and_publishes_is_in_order(bus: BusPath, door: Door
         door.fire(bus.auth.user_registered, username="sally", age=next(numbers))
     found = asked(door)(bus.auth.user_registered, "history")
     assert [each.kwargs["age"] for each in found] == list(range(next(numbers)))
-    assert Outbox(bus.client.engine.journals.path).counts() == {}
+    assert HostOutbox(bus.client.engine.journals.path).counts() == {}
 
 
 def test_who_keeps_events_says_at_the_end_where_they_are(
@@ -92,7 +92,7 @@ def test_who_keeps_events_says_at_the_end_where_they_are(
     """A process that ends before it published what it fired names the place, and who will deliver it."""
     for username in ("sally", "ada"):
         door.fire(bus.auth.user_registered, username=username)
-    path = Outbox(bus.client.engine.journals.path).path
+    path = HostOutbox(bus.client.engine.journals.path).path
     bus.client.close()
     [said] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert f"Nobody publishes auth at the moment: 2 events wait on this host, in {path}, and are handed over by" in said

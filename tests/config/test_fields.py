@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from pydantic_core import SchemaValidator, ValidationError
 
 from lightbus.config import fields
-from lightbus.config.sections import Kind
+from lightbus.config.sections import ValueKind
 
 
-def read(kind: Kind, value: Any) -> Any:
+def read(kind: ValueKind, value: Any) -> Any:
     return SchemaValidator(kind.core).validate_python(value)
 
 
-def refusal(kind: Kind, value: Any) -> str:
+def refusal(kind: ValueKind, value: Any) -> str:
     with pytest.raises(ValidationError) as caught:
         read(kind, value)
     return caught.value.errors()[0]["msg"]
@@ -110,7 +110,7 @@ def test_interface_has_no_blanks(written: list[str]) -> None:
         (fields.PORT, 65535, 65535),
     ],
 )
-def test_number_within_bounds(kind: Kind, value: Any, expected: float) -> None:
+def test_number_within_bounds(kind: ValueKind, value: Any, expected: float) -> None:
     """A number is taken as it is, or out of a string."""
     assert read(kind, value) == expected
 
@@ -130,13 +130,13 @@ def test_number_within_bounds(kind: Kind, value: Any, expected: float) -> None:
         (fields.PORT, -1),
     ],
 )
-def test_number_out_of_bounds(kind: Kind, value: Any) -> None:
+def test_number_out_of_bounds(kind: ValueKind, value: Any) -> None:
     """A number that makes no sense for its kind is refused."""
     refusal(kind, value)
 
 
 @pytest.mark.parametrize("kind", [fields.SECONDS, fields.WAIT, fields.COUNT, fields.LIMIT, fields.PORT])
-def test_yes_is_no_number(kind: Kind) -> None:
+def test_yes_is_no_number(kind: ValueKind) -> None:
     """`rpc_timeout: yes` does not become one second."""
     assert refusal(kind, True) == "Value error, must be a number, not true"
 

@@ -12,7 +12,7 @@ from helpers import wait_until
 from helpers.clients import AuthApi
 from lightbus import BusPath
 from lightbus.contrib import relay
-from lightbus.contrib.relay import Relay, Row, file_lock
+from lightbus.contrib.relay import OutboxRow, Relay, file_lock
 from lightbus.plugins import register_plugin
 from lightbus.testing import MemoryBus, memory_bus
 
@@ -21,7 +21,7 @@ class Table:
     """Rows in memory, which fail as a database does."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[str, Row]] = []
+        self.rows: list[tuple[str, OutboxRow]] = []
         self.refused: dict[int, str] = {}
         self.failures: list[Exception] = []
         self.is_taken = False
@@ -32,7 +32,7 @@ class Table:
     def add(self, bus: BusPath, name: str, event: str = "user_registered", api: str = "auth", **more: Any) -> None:
         made = bus.client.made_events
         message = made.make("auth", "user_registered", {"username": name, **more})
-        self.rows.append((api, Row(len(self.rows) + 1, event, made.record(message))))
+        self.rows.append((api, OutboxRow(len(self.rows) + 1, event, made.record(message))))
 
     def waiting(self) -> list[str]:
         if self.failures:
@@ -55,7 +55,7 @@ class Batch:
     def __init__(self, table: Table, api: str, most: int) -> None:
         self._table = table
         waiting = [row for of, row in table.rows if of == api and row.number not in table.refused]
-        self.rows: Sequence[Row] = waiting[:most]
+        self.rows: Sequence[OutboxRow] = waiting[:most]
 
     def delete(self, numbers: Sequence[int]) -> None:
         if self._table.deleting_fails:
@@ -112,7 +112,7 @@ def test_event_that_never_can_be_fired(
     """It is kept with its error, and said once; those before and behind it are fired."""
     table.add(bus, "before")
     table.add(bus, "gone", event="user_deleted")
-    table.rows.append(("auth", Row(3, "user_registered", b"nonsense")))
+    table.rows.append(("auth", OutboxRow(3, "user_registered", b"nonsense")))
     table.add(bus, "behind")
     hub.start(bus)
     wait_until(lambda: len(table.rows) == 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from lightbus.core.groups import Assignment, Group, Lost
+from lightbus.core.groups import Group, Lost, MemberAssignment
 
 ALL = tuple(range(16))
 
@@ -18,7 +18,7 @@ def group() -> Group:
 def test_a_single_member_has_everything() -> None:
     """Who joins first is assigned all partitions."""
     made = group()
-    assert made.join("a", 0.0) == [Assignment("a", 2, ALL)]
+    assert made.join("a", 0.0) == [MemberAssignment("a", 2, ALL)]
     assert made.held_by("a") == list(ALL)
 
 
@@ -32,7 +32,7 @@ def test_a_second_member_waits_for_what_is_given_back() -> None:
     assert moved
     assert made.held_by("a") == list(ALL)  # until it says that it has finished
     [given] = made.released("a", changes["a"].generation, moved)
-    assert given == Assignment("b", given.generation, moved)
+    assert given == MemberAssignment("b", given.generation, moved)
     assert given.generation > changes["a"].generation
 
 
@@ -41,7 +41,7 @@ def test_a_member_that_leaves_leaves_everything() -> None:
     made = group()
     made.join("a", 0.0)
     made.join("b", 0.0)
-    assert made.leave("a") == [Assignment("b", made.generation, ALL)]
+    assert made.leave("a") == [MemberAssignment("b", made.generation, ALL)]
     assert made.leave("b") == []
     assert made.leave("nobody") == []
 
@@ -102,7 +102,7 @@ def test_renewing_changes_the_generation_only() -> None:
     """A member can be told what it has once more."""
     made = group()
     [first] = made.join("a", 0.0)
-    assert made.renew("a") == [Assignment("a", first.generation + 1, ALL)]
+    assert made.renew("a") == [MemberAssignment("a", first.generation + 1, ALL)]
     assert made.renew("b") == []
 
 
@@ -126,13 +126,13 @@ class Membership(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.group = group()
-        self.told: dict[str, Assignment] = {}
+        self.told: dict[str, MemberAssignment] = {}
         self.has: dict[str, set[int]] = {}
 
-    def take(self, assignments: list[Assignment]) -> None:
+    def take(self, assignments: list[MemberAssignment]) -> None:
         """Do as members do: keep what is still theirs, and take on what is new. What is gone they release later."""
         for each in assignments:
-            assert each.generation > self.told.get(each.member, Assignment("", 0, ())).generation
+            assert each.generation > self.told.get(each.member, MemberAssignment("", 0, ())).generation
             self.told[each.member] = each
             self.has.setdefault(each.member, set()).update(each.partitions)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightbus.core.liveness import Change, Liveness, State, judge
+from lightbus.core.liveness import Liveness, LivenessChange, State, judge
 
 
 @pytest.mark.parametrize(
@@ -34,9 +34,9 @@ def test_suspect_then_gone() -> None:
     liveness = watch()
     liveness.heard("a", 0.0)
     assert liveness.tick(2.9) == []
-    assert liveness.tick(3.0) == [Change("a", State.SUSPECT)]
+    assert liveness.tick(3.0) == [LivenessChange("a", State.SUSPECT)]
     assert liveness.tick(4.0) == []
-    assert liveness.tick(10.0) == [Change("a", State.GONE)]
+    assert liveness.tick(10.0) == [LivenessChange("a", State.GONE)]
     assert "a" not in liveness
     assert liveness.tick(99.0) == []
 
@@ -45,17 +45,17 @@ def test_whoever_is_heard_again_is_alive() -> None:
     """A suspect that speaks is no suspect, and may become one again."""
     liveness = watch()
     liveness.heard("a", 0.0)
-    assert liveness.tick(5.0) == [Change("a", State.SUSPECT)]
+    assert liveness.tick(5.0) == [LivenessChange("a", State.SUSPECT)]
     liveness.heard("a", 6.0)
     assert liveness.tick(8.9) == []
-    assert liveness.tick(9.0) == [Change("a", State.SUSPECT)]
+    assert liveness.tick(9.0) == [LivenessChange("a", State.SUSPECT)]
 
 
 def test_long_silence_skips_suspicion() -> None:
     """Where nobody looked for a long time, gone is the first that is told."""
     liveness = watch()
     liveness.heard("a", 0.0)
-    assert liveness.tick(50.0) == [Change("a", State.GONE)]
+    assert liveness.tick(50.0) == [LivenessChange("a", State.GONE)]
 
 
 def test_the_forgotten_are_not_judged() -> None:

@@ -8,7 +8,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from lightbus.dashboard import guard
-from lightbus.dashboard.guard import HEADERS, Guard
+from lightbus.dashboard.guard import HEADERS, AccessGuard
 from lightbus.dashboard.options import DashboardOptions
 from lightbus.web import hosts
 from lightbus.web.bodies import MAX_BODY
@@ -16,10 +16,10 @@ from lightbus.web.bodies import MAX_BODY
 TOKEN = "a-token-that-is-long-enough"
 
 
-def guarded(monkeypatch: pytest.MonkeyPatch, *, own_user: bool = True, **given: Any) -> Guard:
+def guarded(monkeypatch: pytest.MonkeyPatch, *, own_user: bool = True, **given: Any) -> AccessGuard:
     monkeypatch.setattr(guard, "is_of_own_user", lambda client, server: own_user)
     monkeypatch.setattr(hosts.socket, "gethostname", lambda: "Workshop")
-    return Guard(PlainTextResponse("inside"), DashboardOptions(token=TOKEN, **given))
+    return AccessGuard(PlainTextResponse("inside"), DashboardOptions(token=TOKEN, **given))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8420", "localhost:8420", "[::1]:8420", "LOCALHOST", "workshop:80"])

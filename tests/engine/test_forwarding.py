@@ -14,7 +14,7 @@ import pytest
 
 from helpers import wait_until_async
 from helpers.calling import A, FakeDoorway, peer
-from lightbus.adapters.sqlite.outbox import Outbox
+from lightbus.adapters.sqlite.outbox import HostOutbox
 from lightbus.engine.forwarding import Forwarder
 from lightbus.exceptions import EventNotFound, InvalidEventArguments, PeerUnreachable, ProtocolError
 from lightbus.rpc.request import OutboundBatch, OutboundEvent
@@ -55,7 +55,7 @@ def put(directory: Path, *names: str) -> None:
     """Put events in: `"auth.seen 1"`."""
     for name in names:
         api, event = name.split(" ")[0].split(".")
-        Outbox(directory).put(id=name, api=api, event=event, key=None, record=name.encode())
+        HostOutbox(directory).put(id=name, api=api, event=event, key=None, record=name.encode())
 
 
 def run(engine: Engine, directory: Path, test: Callable[[Forwarder], Any]) -> None:
@@ -82,7 +82,7 @@ def test_what_waits_is_handed_off_in_order(tmp_path: Path) -> None:
     put(tmp_path, "mail.sent 1", *names)
 
     async def test(forwarder: Forwarder) -> None:
-        await wait_until_async(lambda: Outbox(tmp_path).counts() == {"mail": 1})
+        await wait_until_async(lambda: HostOutbox(tmp_path).counts() == {"mail": 1})
         assert engine.taken == names
         assert len(engine.sizes) == 2  # events of one name go together, as many as a message holds
         assert engine.wanted == {"auth", "mail"}
@@ -97,7 +97,7 @@ def test_what_is_not_taken_holds_up_its_api_only(tmp_path: Path) -> None:
     put(tmp_path, *[f"auth.seen {number}" for number in range(120)], "mail.sent 1", "mail.sent 2")
 
     async def test(forwarder: Forwarder) -> None:
-        await wait_until_async(lambda: Outbox(tmp_path).counts() == {"auth": 120})
+        await wait_until_async(lambda: HostOutbox(tmp_path).counts() == {"auth": 120})
         assert engine.taken == ["mail.sent 1", "mail.sent 2"]
         await wait_until_async(lambda: forwarder._task is None)
         [problem] = forwarder.problems
@@ -105,7 +105,7 @@ def test_what_is_not_taken_holds_up_its_api_only(tmp_path: Path) -> None:
         assert problem.endswith("gone")
         engine.refuses = lambda record: None
         forwarder.peers_changed()
-        await wait_until_async(lambda: Outbox(tmp_path).counts() == {})
+        await wait_until_async(lambda: HostOutbox(tmp_path).counts() == {})
         assert engine.taken[2:] == [f"auth.seen {number}" for number in range(120)]
         assert forwarder.problems == []
 
@@ -127,7 +127,7 @@ def test_what_is_refused_for_what_it_is(tmp_path: Path, caplog: pytest.LogCaptur
 
     engine.refuses = refuses
     put(tmp_path, "auth.gone 1", "auth.gone 2", "auth.seen 1", "mail.sent 1")
-    outbox = Outbox(tmp_path)
+    outbox = HostOutbox(tmp_path)
 
     async def idle(forwarder: Forwarder) -> None:
         forwarder.peers_changed()
@@ -159,15 +159,15 @@ def test_what_is_refused_for_what_it_is(tmp_path: Path, caplog: pytest.LogCaptur
 def test_an_outbox_that_cannot_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It is said, and tried again."""
     put(tmp_path, "auth.seen 1")
-    whole = Outbox(tmp_path).path.read_bytes()
-    Outbox(tmp_path).path.unlink()
-    Outbox(tmp_path).path.mkdir()
+    whole = HostOutbox(tmp_path).path.read_bytes()
+    HostOutbox(tmp_path).path.unlink()
+    HostOutbox(tmp_path).path.mkdir()
     engine = Engine("auth")
 
     async def test(forwarder: Forwarder) -> None:
         await wait_until_async(lambda: "is not emptied" in caplog.text and forwarder._task is None)
-        Outbox(tmp_path).path.rmdir()
-        Outbox(tmp_path).path.write_bytes(whole)
+        HostOutbox(tmp_path).path.rmdir()
+        HostOutbox(tmp_path).path.write_bytes(whole)
         forwarder.peers_changed()
         await wait_until_async(lambda: engine.taken == ["auth.seen 1"])
 

@@ -17,7 +17,7 @@ from helpers.damage import damage
 from helpers.surroundings import Surroundings
 from lightbus import Api, BusPath, Event, InvalidArguments, LightbusException, LightbusWorkerError, SchemaNotFound
 from lightbus.__about__ import version
-from lightbus.adapters.sqlite.outbox import Outbox
+from lightbus.adapters.sqlite.outbox import HostOutbox
 from lightbus.engine.peer_api import PeerApi
 from lightbus.message import EventMessage, RpcMessage
 
@@ -241,7 +241,7 @@ def test_health(service: BusPath, bus: BusPath) -> None:
 
 def test_health_of_the_outbox(service: BusPath, bus: BusPath) -> None:
     """What waits on the host since its publishers refuse it is told, with the reason, and no fault of the worker's."""
-    outbox = Outbox(service.client.engine.journals.path)
+    outbox = HostOutbox(service.client.engine.journals.path)
     outbox.put(id="1", api="mail", event="sent", key=None, record=b"")
     assert bus.internal.peer.health(bus_options=targeted(service))["refused"] == []
     outbox.refuse([("1", "a digest", "It has no event 'sent'.")])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lightbus.adapters.sqlite.outbox import Outbox
+from lightbus.adapters.sqlite.outbox import HostOutbox
 from lightbus.events.backend_outbox import BackendOutbox, Keepable
 from lightbus.exceptions import EventBackendUnreachable, JournalError
 
@@ -42,7 +42,7 @@ def test_events_are_kept_in_order(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         await outbox.keep("shop", [event(1), event(2, "opened"), event(3)], AWAY)
         assert await outbox.has("shop")
         await outbox.keep("shop", [event(4)], None)
-        waiting = Outbox(tmp_path).waiting()
+        waiting = HostOutbox(tmp_path).waiting()
         assert [(each.id, each.event, each.key, each.service) for each in waiting] == [
             ("id-1", "sold", "tea", "shop"),
             ("id-2", "opened", "tea", "shop"),
@@ -54,7 +54,7 @@ def test_events_are_kept_in_order(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         assert problem.startswith("Events of shop wait in the outbox")
         assert problem.endswith("It is away.")
         assert len([text for text in caplog.messages if "are put into the outbox" in text]) == 1
-        Outbox(tmp_path).delivered([each.id for each in waiting])
+        HostOutbox(tmp_path).delivered([each.id for each in waiting])
         assert not await outbox.has("shop")
         assert outbox.problems == []
         assert "The events of shop that waited in the outbox are with their backend" in caplog.messages
@@ -67,8 +67,8 @@ def test_what_an_earlier_process_left_comes_first(tmp_path: Path) -> None:
 
     async def test(outbox: BackendOutbox, counts: Counter[str]) -> None:
         assert not await outbox.has("stock")
-        assert not Outbox.exists(tmp_path)
-        Outbox(tmp_path).put(id="1", api="shop", event="sold", key=None, record=b"")
+        assert not HostOutbox.exists(tmp_path)
+        HostOutbox(tmp_path).put(id="1", api="shop", event="sold", key=None, record=b"")
         assert await outbox.has("shop")
         assert "an earlier process" in outbox.problems[0]
         assert not await outbox.has("stock")

@@ -11,7 +11,7 @@ import pytest
 from helpers import Door, wait_until
 from lightbus import Api, BusPath, Event, EventBackendError, EventBackendUnreachable
 from lightbus.adapters.memory.events import MemoryEventBackend
-from lightbus.adapters.sqlite.outbox import Outbox
+from lightbus.adapters.sqlite.outbox import HostOutbox
 from lightbus.engine import event_backends, forwarding
 from lightbus.events import backend_publisher as module
 from lightbus.events.backend_publisher import BackendPublisher
@@ -107,7 +107,7 @@ def test_what_was_handed_off_is_not_parted(shop: BusPath, monkeypatch: pytest.Mo
     assert numbers(shop) == []
     hand_off(shop, 1, 2, 3, 4, 5).result(60)
     assert numbers(shop) == [1, 2, 3, 4, 5]
-    assert not Outbox.exists(shop.client.engine.journals.path)
+    assert not HostOutbox.exists(shop.client.engine.journals.path)
 
 
 def test_what_is_refused_is_an_error(shop: BusPath, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:

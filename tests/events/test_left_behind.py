@@ -12,7 +12,7 @@ import pytest
 from lightbus.adapters.sqlite.group_table import KnownGroup
 from lightbus.adapters.sqlite.journal import Journal, NewEvent
 from lightbus.adapters.sqlite.journal_directory import JournalDirectory
-from lightbus.adapters.sqlite.outbox import Outbox
+from lightbus.adapters.sqlite.outbox import HostOutbox
 from lightbus.adapters.sqlite.topic import Topic
 from lightbus.config import Config
 from lightbus.events import left_behind as module
@@ -77,7 +77,7 @@ class World:
 
     def put(self, id: str, *, service: str = "news", key: str | None = None) -> None:
         """Put an event into the outbox."""
-        Outbox(self.path).put(id=id, api="news", event="printed", key=key, record=id.encode(), service=service)
+        HostOutbox(self.path).put(id=id, api="news", event="printed", key=key, record=id.encode(), service=service)
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_the_outbox_is_emptied_into_a_journal_of_the_service(world: World) -> No
         assert journal.path.parent.name == "news"
         assert journal.groups.all() == [READER]
         assert (world.serves.served, world.serves.grown) == ([journal.id], [journal.id])
-        assert Outbox(world.path).counts() == {}
+        assert HostOutbox(world.path).counts() == {}
         found = journal.history.latest("news", "printed")
         assert sorted(entry.record for _, entry in found) == [b"a", b"b", b"c", b"x"]
         assert len({topic for topic, entry in found if entry.record in (b"a", b"b")}) == 1
@@ -176,7 +176,7 @@ def test_what_may_still_be_published_by_its_own_service_waits(
     async def test() -> None:
         for _ in range(2):
             await world.look()
-        assert Outbox(world.path).counts() == {"news": 1}
+        assert HostOutbox(world.path).counts() == {"news": 1}
         assert world.serves.served == []
 
     run(world, test)

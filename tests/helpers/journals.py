@@ -7,7 +7,7 @@ import itertools
 import sqlite3
 
 from lightbus.adapters.sqlite.group_table import KnownGroup
-from lightbus.adapters.sqlite.journal import Journal, NewEvent, Page, Stored
+from lightbus.adapters.sqlite.journal import Journal, NewEvent, Stored, TopicPage
 from lightbus.adapters.sqlite.topic import Topic
 
 __all__ = ["DAY", "ONE", "TWO", "event", "group", "page", "rows", "store", "trim"]
@@ -26,7 +26,7 @@ def group(name: str = "shop", created_at: float = 1.0) -> KnownGroup:
     return KnownGroup("auth", name, ("seen",), created_at, 2.0, "d")
 
 
-def page(journal: Journal, topic: Topic = ONE, after: int = 0, limit: int = 100, max_bytes: int = 10**6) -> Page:
+def page(journal: Journal, topic: Topic = ONE, after: int = 0, limit: int = 100, max_bytes: int = 10**6) -> TopicPage:
     """Return a page."""
     return journal.page(topic, after, limit=limit, max_bytes=max_bytes)
 

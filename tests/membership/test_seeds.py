@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lightbus.adapters.dns.lookup import Answer
+from lightbus.adapters.dns.lookup import DnsAnswer
 from lightbus.core.registry import retry_delay
 from lightbus.membership import seeds as module
 from lightbus.membership.running_clock import LONGEST_STEP
@@ -31,7 +31,7 @@ class Place:
 
     def __init__(self) -> None:
         self.now = 100.0
-        self.begun: list[tuple[str, Callable[[Answer], None]]] = []
+        self.begun: list[tuple[str, Callable[[DnsAnswer], None]]] = []
         self.room = True
         self.ended = 0
         self.seeds = self.make(NAME)
@@ -41,7 +41,7 @@ class Place:
         self.seeds = Seeds(endpoints, self.note_end, lambda: self.now)
         return self.seeds
 
-    def look_up(self, endpoint: str, on_done: Callable[[Answer], None]) -> bool:
+    def look_up(self, endpoint: str, on_done: Callable[[DnsAnswer], None]) -> bool:
         if self.room:
             self.begun.append((endpoint, on_done))
         return self.room
@@ -62,7 +62,7 @@ class Place:
 
     def find(self, *endpoints: str, problem: str = "") -> None:
         """Have the latest lookup end."""
-        self.begun[-1][1](Answer(endpoints=endpoints, problem=problem))
+        self.begun[-1][1](DnsAnswer(endpoints=endpoints, problem=problem))
 
     def fail(self, endpoint: str) -> None:
         """Have an attempt fail."""

@@ -18,7 +18,7 @@ import lightbus
 from helpers import Door, Process, Processes, Stopwatch, scaled, wait_until
 from helpers.surroundings import Surroundings
 from lightbus import Api, BusAlreadyClosed, BusPath, CannotBlockHere, Event, LightbusShutdownInProgress
-from lightbus.adapters.sqlite.outbox import Outbox
+from lightbus.adapters.sqlite.outbox import HostOutbox
 
 PROGRAMS = Path(__file__).parent / "programs"
 DESCRIPTORS = Path("/proc/self/fd")
@@ -402,7 +402,7 @@ def test_event_of_an_exit_handler(processes: Processes, surroundings: Surroundin
     assert script.wait(60) == 0
     if when == "after":
         assert script.stdout == "shop.ordered\n"
-        outbox = Outbox(surroundings.data / surroundings.bus)
+        outbox = HostOutbox(surroundings.data / surroundings.bus)
         assert sum(outbox.counts().values()) == 1 + bool(use)
     else:
         assert script.stdout == ""

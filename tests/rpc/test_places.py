@@ -14,7 +14,7 @@ from helpers.jobs import frame_of, job_of
 from lightbus.config import Config
 from lightbus.rpc import places as module
 from lightbus.rpc.job import Job
-from lightbus.rpc.places import MAX_INTERNAL, MAX_NESTED, Places
+from lightbus.rpc.places import MAX_INTERNAL, MAX_NESTED, CallPlaces
 
 
 class Bench:
@@ -25,7 +25,7 @@ class Bench:
         self.dropped: list[tuple[Job, str]] = []
         self.counts: Counter[str] = Counter()
         config = Config(worker={"rpc_concurrency": 1, "rpc_queue": 2, **worker})
-        self.places = Places(
+        self.places = CallPlaces(
             config,
             asyncio.get_running_loop(),
             self.counts,

@@ -14,7 +14,7 @@ from lightbus.config import Config
 from lightbus.engine.threads import HandlerThreads
 from lightbus.message import ResultMessage, RpcMessage
 from lightbus.rpc.job import Job
-from lightbus.rpc.places import Places
+from lightbus.rpc.places import CallPlaces
 from lightbus.rpc.replies import Replies
 from lightbus.rpc.runner import Runner
 from lightbus.service.hooks import HookRegistry
@@ -31,7 +31,7 @@ class Bench:
         self.hooks = HookRegistry()
         self.finished: list[tuple[Job, Message | None]] = []
         self.is_finished = asyncio.Event()
-        self.places = Places(config, loop, Counter(), lambda job: None, lambda job, reason: None)
+        self.places = CallPlaces(config, loop, Counter(), lambda job: None, lambda job, reason: None)
         self.runner = Runner(
             hooks=self.hooks, client="the client", loop=loop, executor=executor, places=self.places,
             replies=Replies(config, Counter(), lambda caller: 0), finished=self.finish,

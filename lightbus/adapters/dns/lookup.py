@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from ...config.fields import SRV_SCHEME
 from ...typing import Endpoint
 
-__all__ = ["MAX_LOOKUPS", "Answer", "answer_of", "is_name", "look_up", "lookup_remedy", "record_of"]
+__all__ = ["MAX_LOOKUPS", "DnsAnswer", "answer_of", "is_name", "look_up", "lookup_remedy", "record_of"]
 
 MAX_LOOKUPS = 32
 """Lookups of a process at a time: as many threads may hang."""
@@ -29,7 +29,7 @@ SRV_LIMIT = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class DnsAnswer:
     """What became of a lookup: where the name leads, or why it leads nowhere."""
 
     endpoints: tuple[Endpoint, ...] = ()
@@ -68,7 +68,7 @@ def lookup_remedy(endpoint: Endpoint) -> str:
     return f"See what this host's name server says (`{question}`, /etc/resolv.conf), or name addresses."
 
 
-def look_up(endpoint: Endpoint, on_done: Callable[[Answer], None]) -> bool:
+def look_up(endpoint: Endpoint, on_done: Callable[[DnsAnswer], None]) -> bool:
     """
     Begin to look up where a name leads; `on_done` is called once, on the running loop, unless that is closed by then.
 
@@ -91,13 +91,13 @@ def look_up(endpoint: Endpoint, on_done: Callable[[Answer], None]) -> bool:
     return True
 
 
-def answer_of(endpoint: Endpoint) -> Answer:
+def answer_of(endpoint: Endpoint) -> DnsAnswer:
     """Look up where a name leads, and wait for it."""
     try:
         found = _by_record(record_of(endpoint)) if endpoint.startswith(SRV_SCHEME) else _by_host(endpoint)
     except (OSError, UnicodeError, LookupError) as error:  # UnicodeError: no name server could know such a name
-        return Answer(problem=str(error) or type(error).__name__)
-    return Answer(endpoints=found)
+        return DnsAnswer(problem=str(error) or type(error).__name__)
+    return DnsAnswer(endpoints=found)
 
 
 def _by_host(endpoint: Endpoint) -> tuple[Endpoint, ...]:

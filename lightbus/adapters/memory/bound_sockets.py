@@ -10,7 +10,7 @@ from typing import Any
 from ...exceptions import TransportError
 from ...typing import Endpoint
 from .loop_socket import MemoryLoopSocket
-from .network import Connection, MemoryNetwork
+from .network import MemoryNetwork, MemoryPipe
 
 __all__ = ["MemoryPublisher", "MemoryRouter"]
 
@@ -60,7 +60,7 @@ class MemoryRouter(_ListeningSocket):
     ) -> None:
         super().__init__(network, max_message_size)
         self._on_message = on_message
-        self._by_id: dict[bytes, Connection] = {}
+        self._by_id: dict[bytes, MemoryPipe] = {}
 
     def send(self, routing_id: bytes, frame: bytes) -> bool:
         """Send to one of those we heard from; False where it is gone, or does not read."""
@@ -73,11 +73,11 @@ class MemoryRouter(_ListeningSocket):
 
     send_from_thread = send  # all that it touches is under the network's lock
 
-    def connected(self, connection: Connection) -> None:
+    def connected(self, connection: MemoryPipe) -> None:
         super().connected(connection)
         self._by_id[connection.routing_id] = connection
 
-    def disconnected(self, connection: Connection) -> None:
+    def disconnected(self, connection: MemoryPipe) -> None:
         super().disconnected(connection)
         self._by_id.pop(connection.routing_id, None)
 
@@ -106,7 +106,7 @@ class MemoryPublisher(_ListeningSocket):
         for _ in missing:
             self._drop("What was published")
 
-    def disconnected(self, connection: Connection) -> None:
+    def disconnected(self, connection: MemoryPipe) -> None:
         super().disconnected(connection)
         self.arrived.append((connection, None, None))
         self.wake()

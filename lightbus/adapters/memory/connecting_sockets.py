@@ -10,7 +10,7 @@ from typing import Any
 from ...ports.transport import LinkState
 from ...typing import Endpoint
 from .loop_socket import MemoryLoopSocket, MemorySocket
-from .network import Connection, MemoryNetwork
+from .network import MemoryNetwork, MemoryPipe
 
 __all__ = ["MemoryBlockingDealer", "MemoryDealer", "MemorySubscriber"]
 
@@ -24,7 +24,7 @@ class _ConnectingSocket(MemorySocket):
     def __init__(self, network: MemoryNetwork, max_message_size: int, endpoint: Endpoint) -> None:
         super().__init__(network, max_message_size)
         self.endpoint = endpoint
-        self._connection: Connection | None = None
+        self._connection: MemoryPipe | None = None
         with self._network.lock:
             self.wake()
 
@@ -33,7 +33,7 @@ class _ConnectingSocket(MemorySocket):
             self._connect()
         self._rouse()
 
-    def disconnected(self, connection: Connection) -> None:
+    def disconnected(self, connection: MemoryPipe) -> None:
         super().disconnected(connection)
         if connection is self._connection:
             self._connection = None
@@ -91,7 +91,7 @@ class MemoryDealer(_ConnectingSocket, MemoryLoopSocket):
         with self._network.lock:
             self.wake()
 
-    def disconnected(self, connection: Connection) -> None:
+    def disconnected(self, connection: MemoryPipe) -> None:
         if self._on_state is not None:
             self._tell(LinkState.DISCONNECTED)  # behind what has arrived
         super().disconnected(connection)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from ...core.groups import Assignment, Group
+from ...core.groups import Group, MemberAssignment
 from ...ports.events import DeadLetter, EventTopic, GroupSummary, SubscriptionRequest, TopicState
 from ...wire.field_types import PARTITIONS
 from .event_log import EventLog, LoggedEvent
@@ -182,7 +182,7 @@ class EventGroup:
                 if topic.partition in self._membership.assigned_to(name):
                     member.has_news(topic)
 
-    def _tell(self, assignments: Iterable[Assignment]) -> None:
+    def _tell(self, assignments: Iterable[MemberAssignment]) -> None:
         for assignment in assignments:
             member = self._members[assignment.member]
             member.assigned(frozenset(assignment.partitions), assignment.generation)

@@ -8,7 +8,7 @@ from collections import deque
 from contextvars import copy_context
 from typing import Any
 
-from .network import Arrived, Connection, MemoryNetwork
+from .network import Arrived, MemoryNetwork, MemoryPipe
 
 __all__ = ["MemoryLoopSocket", "MemorySocket"]
 
@@ -26,7 +26,7 @@ class MemorySocket:
         self.dropped = 0
         """Frames that were not sent, since their receiver was gone or too far behind."""
         self._network = network
-        self._connections: set[Connection] = set()
+        self._connections: set[MemoryPipe] = set()
 
     def wake(self) -> None:
         """Have this socket look what there is, wherever it is read."""
@@ -35,11 +35,11 @@ class MemorySocket:
     def _rouse(self) -> None:
         raise NotImplementedError
 
-    def connected(self, connection: Connection) -> None:
+    def connected(self, connection: MemoryPipe) -> None:
         """Record that somebody connected."""
         self._connections.add(connection)
 
-    def disconnected(self, connection: Connection) -> None:
+    def disconnected(self, connection: MemoryPipe) -> None:
         """Record that a connection has ended."""
         self._connections.discard(connection)
 
@@ -63,7 +63,7 @@ class MemorySocket:
     def _leave(self) -> None:
         """Be connected to no more."""
 
-    def _take(self) -> tuple[Connection | None, Any] | None:
+    def _take(self) -> tuple[MemoryPipe | None, Any] | None:
         """Return what arrived first, and from where."""
         if not self.arrived:
             return None

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 
 from ...typing import Endpoint
 
-__all__ = ["HIGH_WATER", "MAX_WAITING", "Arrived", "Connection", "Inbox", "Lane", "MemoryNetwork"]
+__all__ = ["HIGH_WATER", "MAX_WAITING", "Arrived", "Lane", "MemoryInbox", "MemoryNetwork", "MemoryPipe"]
 
 HIGH_WATER = 10_000
 """Frames that wait in one direction of a connection before no more are taken: as many as ZeroMQ is told to queue."""
@@ -24,7 +24,7 @@ MAX_WAITING = 64 * 1024 * 1024
 """Bytes of them. One frame is always taken where none waits."""
 
 
-class Inbox(Protocol):
+class MemoryInbox(Protocol):
     """What arrives at a socket. All of it is called with the network's lock held."""
 
     arrived: deque[Arrived]
@@ -33,10 +33,10 @@ class Inbox(Protocol):
     def wake(self) -> None:
         """Have the socket look, soon and wherever it is read: something arrived, or can be sent."""
 
-    def connected(self, connection: Connection) -> None:
+    def connected(self, connection: MemoryPipe) -> None:
         """Record that somebody connected to this one."""
 
-    def disconnected(self, connection: Connection) -> None:
+    def disconnected(self, connection: MemoryPipe) -> None:
         """Record that a connection has ended."""
 
 
@@ -66,12 +66,12 @@ class Lane:
         return True
 
 
-class Connection:
+class MemoryPipe:
     """Between a socket that connected and one that is bound. Guarded by the network's lock."""
 
     __slots__ = ("client", "is_open", "prefixes", "routing_id", "server", "to_client", "to_server")
 
-    def __init__(self, client: Inbox, server: Inbox, routing_id: bytes) -> None:
+    def __init__(self, client: MemoryInbox, server: MemoryInbox, routing_id: bytes) -> None:
         self.client = client
         self.server = server
         self.routing_id = routing_id
@@ -109,7 +109,7 @@ class Connection:
             self.server.disconnected(self)
 
 
-Arrived: TypeAlias = tuple[Connection | None, Lane | None, Any]
+Arrived: TypeAlias = tuple[MemoryPipe | None, Lane | None, Any]
 """A frame with its connection and the lane where it counts; or something else that is told, in its order."""
 
 
@@ -127,11 +127,11 @@ class MemoryNetwork:
     def empty(self) -> None:
         """Forget everybody."""
         self.lock = threading.RLock()  # over all below, and whatever is on its way
-        self._bound: dict[Endpoint, Inbox] = {}
-        self._hoping: dict[Endpoint, dict[Inbox, None]] = {}
+        self._bound: dict[Endpoint, MemoryInbox] = {}
+        self._hoping: dict[Endpoint, dict[MemoryInbox, None]] = {}
         self._numbers = itertools.count(1)
 
-    def bind(self, endpoint: Endpoint, server: Inbox) -> bool:
+    def bind(self, endpoint: Endpoint, server: MemoryInbox) -> bool:
         """Let others connect to `server`; False where somebody else is bound there."""
         with self.lock:
             if self._bound.setdefault(endpoint, server) is not server:
@@ -140,7 +140,7 @@ class MemoryNetwork:
                 client.wake()
             return True
 
-    def unbind(self, endpoint: Endpoint, server: Inbox) -> None:
+    def unbind(self, endpoint: Endpoint, server: MemoryInbox) -> None:
         """Let nobody new connect there."""
         with self.lock:
             if self._bound.get(endpoint) is server:
@@ -151,22 +151,22 @@ class MemoryNetwork:
         with self.lock:
             return endpoint in self._bound
 
-    def connect(self, endpoint: Endpoint, client: Inbox) -> Connection | None:
+    def connect(self, endpoint: Endpoint, client: MemoryInbox) -> MemoryPipe | None:
         """Return a new connection; None where nobody is there."""
         with self.lock:
             server = self._bound.get(endpoint)
             if server is None:
                 return None
-            connection = Connection(client, server, b"\0" + next(self._numbers).to_bytes(4, "big"))
+            connection = MemoryPipe(client, server, b"\0" + next(self._numbers).to_bytes(4, "big"))
             server.connected(connection)
             return connection
 
-    def hope(self, endpoint: Endpoint, client: Inbox) -> None:
+    def hope(self, endpoint: Endpoint, client: MemoryInbox) -> None:
         """Wake `client` once somebody is bound there."""
         with self.lock:
             self._hoping.setdefault(endpoint, {})[client] = None
 
-    def give_up(self, endpoint: Endpoint, client: Inbox) -> None:
+    def give_up(self, endpoint: Endpoint, client: MemoryInbox) -> None:
         """Take back `hope`."""
         with self.lock:
             hoping = self._hoping.get(endpoint, {})

@@ -27,7 +27,7 @@ from ...exceptions import EventBackendError
 from ...ports.events import EventTopic, OutgoingEvent, StoredEvent
 from .connection import NatsConnection
 from .group_records import GroupRecordsBucket
-from .places import Places
+from .places import StreamPlaces
 from .stream_counts import StreamCounts
 from .stream_publisher import PUBLISHED_AT, StreamPublisher
 
@@ -65,7 +65,7 @@ class ApiStream:
     """
 
     def __init__(self, connection: NatsConnection, bus: str, api: str) -> None:
-        self.places = Places(bus, api)
+        self.places = StreamPlaces(bus, api)
         self.api = api
         self.records = GroupRecordsBucket(connection, self.places.bucket)
         self.counts = StreamCounts(self)

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ...ports.events import EventTopic
-from .places import Places
+from .places import StreamPlaces
 
 __all__ = ["EventCounts"]
 
@@ -31,7 +31,7 @@ class EventCounts:
 
     """
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: StreamPlaces) -> None:
         self.through = 0
         self.uncounted = 0
         self._places = places

@@ -26,7 +26,7 @@ from .api_stream import ALL, PAST, ApiStream
 from .connection import NatsConnection
 from .group_standing import standing
 from .moving import NatsMove
-from .places import Places, digest
+from .places import StreamPlaces, digest
 from .settings import NatsSettings
 from .subscription import Beginning, NatsSubscription
 
@@ -47,7 +47,7 @@ class NatsEventBackend:
 
     def store(self, api: str) -> str:
         """Return what names the stream of an API."""
-        return Places(self._bus, api).store
+        return StreamPlaces(self._bus, api).store
 
     async def start(self) -> None:
         """Begin to connect."""

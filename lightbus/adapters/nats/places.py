@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 from ...ports.events import EventTopic
 
-__all__ = ["Places", "digest"]
+__all__ = ["StreamPlaces", "digest"]
 
 _PARTITION = re.compile("[0-9]{1,5}")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
@@ -18,7 +18,7 @@ def digest(*parts: str) -> str:
     return blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
 
 
-class Places:
+class StreamPlaces:
     """The names of one API of one bus. Never changes."""
 
     def __init__(self, bus: str, api: str) -> None:

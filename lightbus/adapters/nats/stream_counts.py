@@ -13,7 +13,7 @@ from ...ports.events import EventTopic
 from ...recurring import RecurringLog
 from .event_counts import EventCounts
 from .group_records import GroupRecordsBucket
-from .places import Places
+from .places import StreamPlaces
 
 __all__ = ["KEY", "MANY_HEADERS", "CountedStream", "StreamCounts"]
 
@@ -31,7 +31,7 @@ class CountedStream(Protocol):
     """What is asked of a stream to count its events."""
 
     api: str
-    places: Places
+    places: StreamPlaces
     records: GroupRecordsBucket
 
     async def bounds(self) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from nats.js.errors import APIError, ServiceUnavailableError
 from ...exceptions import EventBackendError, EventBackendUnreachable
 from ...ports.events import OutgoingEvent
 from .connection import NatsConnection
-from .places import Places
+from .places import StreamPlaces
 from .publishing import OutgoingMessage, Refusal
 
 __all__ = ["PUBLISHED_AT", "StreamPublisher"]
@@ -53,7 +53,7 @@ class StreamPublisher:
 
     """
 
-    def __init__(self, connection: NatsConnection, places: Places, api: str) -> None:
+    def __init__(self, connection: NatsConnection, places: StreamPlaces, api: str) -> None:
         self._connection = connection
         self._places = places
         self._api = api

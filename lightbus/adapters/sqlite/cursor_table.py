@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .journal_file import Change, JournalFile
+from .journal_file import JournalFile, TableChange
 from .topic import Topic
 
 __all__ = ["CursorTable"]
@@ -35,7 +35,7 @@ class CursorTable:
         *,
         cursors: Iterable[tuple[str, Topic, int]] = (),
         held: Iterable[tuple[str, str, int, bool]] = (),
-    ) -> list[Change]:
+    ) -> list[TableChange]:
         """Return what notes in the file how far groups have come, and which partitions a member has (or nobody)."""
         moved = [
             (group, self._topics.numbers[topic], at) for group, topic, at in cursors if topic in self._topics.numbers

@@ -24,10 +24,10 @@ from .journal_errors import journal_error
 from .journal_file import JournalFile, Row
 from .journal_history import JournalHistory
 from .retention import Retention
-from .rows import MAX_APART, MAX_EVENTS, MAX_SIZE, Entry, entries_of, joined, portions
+from .rows import MAX_APART, MAX_EVENTS, MAX_SIZE, JournalEntry, entries_of, joined, portions
 from .topic import Topic
 
-__all__ = ["Entry", "Journal", "NewEvent", "Page", "Run", "Stored", "Topic"]
+__all__ = ["Journal", "JournalEntry", "NewEvent", "Run", "Stored", "Topic", "TopicPage"]
 
 logger = logging.getLogger("lightbus.journal")
 
@@ -65,7 +65,7 @@ _Numbered: TypeAlias = tuple[list[Stored], list[Row], dict[Topic, int], int]
 """What was inserted: where it is, the rows, the newest of each topic, and the newest of all."""
 
 
-class Page(NamedTuple):
+class TopicPage(NamedTuple):
     """
     A part of a topic.
 
@@ -77,7 +77,7 @@ class Page(NamedTuple):
 
     """
 
-    entries: list[Entry]
+    entries: list[JournalEntry]
     through: int
     more: bool
     trimmed: int
@@ -231,16 +231,16 @@ class Journal(JournalFile):
             self._write.executemany("INSERT INTO handed_off VALUES (?, ?)", handed_off)
         return outcome, rows, lasts, head
 
-    def page(self, topic: Topic, after: int, *, limit: int, max_bytes: int) -> Page:
+    def page(self, topic: Topic, after: int, *, limit: int, max_bytes: int) -> TopicPage:
         """Return what follows behind a sequence in a topic: at most so many events, and about so many bytes."""
         last = self.topics.lasts.get(topic, 0)
         number = self.topics.numbers.get(topic)
         if number is None or after >= last:
-            return Page([], max(after, last), False, 0)
+            return TopicPage([], max(after, last), False, 0)
         query = (
             "SELECT sequence, previous, count, record FROM events WHERE topic = ? AND sequence > ? ORDER BY sequence"
         )
-        entries: list[Entry] = []
+        entries: list[JournalEntry] = []
         size = 0
         more = False
         with self.reader() as read:
@@ -257,7 +257,7 @@ class Journal(JournalFile):
             trimmed = self._cut_behind(read, topic, number, after)
         # Where nothing is left, what is missing in front of the newest was trimmed.
         through = entries[-1].sequence if more else max(last, entries[-1].sequence if entries else 0)
-        return Page(entries, through, more, trimmed)
+        return TopicPage(entries, through, more, trimmed)
 
     def count_after(self, topic: Topic, sequence: int) -> int:
         """Return how many events of a topic are behind a sequence."""

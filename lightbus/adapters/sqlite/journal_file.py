@@ -27,7 +27,7 @@ from .topic import Topic
 from .topic_table import TopicTable
 from .write_ahead_log import WriteAheadLog
 
-__all__ = ["EPOCH_BITS", "Change", "JournalFile", "Row"]
+__all__ = ["EPOCH_BITS", "JournalFile", "Row", "TableChange"]
 
 logger = logging.getLogger("lightbus.journal")
 
@@ -65,7 +65,7 @@ and the journal's own time.
 """
 
 
-Change: TypeAlias = tuple[str, Sequence[tuple[Any, ...]]]
+TableChange: TypeAlias = tuple[str, Sequence[tuple[Any, ...]]]
 """A statement, and the rows that it is carried out for."""
 
 
@@ -148,7 +148,7 @@ class JournalFile:
 
     # Changing and reading it
 
-    def change(self, *changes: Change) -> None:
+    def change(self, *changes: TableChange) -> None:
         """Carry out statements, each for all of its rows, by one commit. Raises JournalError: then none of them."""
         changes = tuple(change for change in changes if change[1])
         if not changes:

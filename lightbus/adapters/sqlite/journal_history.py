@@ -6,7 +6,7 @@ from collections.abc import Callable, Container
 from typing import Any
 
 from .journal_file import EPOCH_BITS, JournalFile
-from .rows import MAX_APART, Entry, entries_of
+from .rows import MAX_APART, JournalEntry, entries_of
 from .topic import Topic
 
 __all__ = ["JournalHistory"]
@@ -31,7 +31,7 @@ class JournalHistory:
 
     def latest(
         self, api: str, event: str, *, start: float | None = None, stop: float | None = None, limit: int = 1000
-    ) -> list[tuple[Topic, Entry]]:
+    ) -> list[tuple[Topic, JournalEntry]]:
         """Return the newest events of a name between two times (seconds since 1970), oldest first."""
         numbers = {
             n: topic
@@ -39,7 +39,7 @@ class JournalHistory:
             if topic.api == api and event in ("*", topic.event)
         }
         lower, upper = -1e300 if start is None else start, 1e300 if stop is None else stop
-        entries: list[tuple[Topic, Entry]] = []
+        entries: list[tuple[Topic, JournalEntry]] = []
         before: int | None = self._file.head + 1 if numbers else None
         while before is not None and len(entries) < limit:
             rows, before = self._rows_before(before, numbers, lower, upper)
@@ -56,7 +56,7 @@ class JournalHistory:
         stop: float | None,
         limit: int,
         max_bytes: int,
-    ) -> tuple[list[tuple[Topic, Entry]], int | None]:
+    ) -> tuple[list[tuple[Topic, JournalEntry]], int | None]:
         """
         Return a page of the events in front of a sequence, between two times, newest first, of topics that are wanted.
 
@@ -66,7 +66,7 @@ class JournalHistory:
         numbers = {number: topic for topic, number in list(self._topics.numbers.items()) if is_wanted(topic)}
         lower, upper = -1e300 if start is None else start, 1e300 if stop is None else stop
         rows, further = self._rows_before(before, numbers, lower, upper)
-        entries: list[tuple[Topic, Entry]] = []
+        entries: list[tuple[Topic, JournalEntry]] = []
         size = 0
         for number, sequence, previous, count, record in rows:
             size += len(record)
@@ -77,7 +77,7 @@ class JournalHistory:
 
     def scan(
         self, is_wanted: Callable[[Topic], bool], after: int, *, limit: int, max_bytes: int
-    ) -> tuple[list[tuple[Topic, Entry]], int, bool]:
+    ) -> tuple[list[tuple[Topic, JournalEntry]], int, bool]:
         """
         Return a page of the events behind a sequence, oldest first, of all topics that are wanted.
 
@@ -91,7 +91,7 @@ class JournalHistory:
             f"CASE WHEN topic IN ({','.join(map(str, topics))}) THEN record END "
             "FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?"
         )
-        entries: list[tuple[Topic, Entry]] = []
+        entries: list[tuple[Topic, JournalEntry]] = []
         through, size, examined = after, 0, 0
         with self._file.slow_reader() as read:
             for number, sequence, previous, count, data in read.execute(query, (after, MAX_EXAMINED)):

@@ -25,7 +25,7 @@ from ..host.machine_time import machine_time
 from .aside import put_aside
 from .journal_errors import DAMAGED, is_locked, journal_error
 
-__all__ = ["Outbox", "Refused", "Waiting"]
+__all__ = ["HostOutbox", "Refused", "Waiting"]
 
 logger = logging.getLogger("lightbus.outbox")
 
@@ -88,7 +88,7 @@ class Refused(NamedTuple):
     error: str
 
 
-class Outbox:
+class HostOutbox:
     """
     The outbox of a bus on this host. Any thread and any process may use it.
 
@@ -242,7 +242,7 @@ class Outbox:
 
     def _do(self, action: Callable[[sqlite3.Connection], T]) -> T:
         """Open it anew for each use: that takes a millisecond, is rare, and leaves nothing to a forked child."""
-        with Outbox.lock:
+        with HostOutbox.lock:
             make_private(self.path.parent)
             connection = sqlite3.connect(self.path, timeout=0.5, isolation_level=None)
             with contextlib.closing(connection):
@@ -265,7 +265,7 @@ class Outbox:
 
     def _put_aside(self, inode: int, error: Exception) -> bool:
         """Put it aside where it is the file that was found to be damaged, and not what somebody made in its place."""
-        with Outbox.lock, open(self.path, "rb") as damaged:
+        with HostOutbox.lock, open(self.path, "rb") as damaged:
             fcntl.flock(damaged, fcntl.LOCK_EX)  # of several that find it damaged, one at a time
             if self._inode() != inode or not is_there(damaged.fileno(), self.path):
                 return False

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from ...exceptions import JournalError
-from .journal_file import SIZE, Change, JournalFile
+from .journal_file import SIZE, JournalFile, TableChange
 from .rows import MAX_EVENTS, Gone, entries_of, row_with
 from .topic import Topic
 
@@ -176,7 +176,7 @@ class Retention:
         self,
         gone: Gone,
         floors: dict[Topic, int],
-        *more: Change,
+        *more: TableChange,
     ) -> None:
         with self._file.writing:
             size = (self._file.size[0] - gone.count, self._file.size[1] - gone.size)

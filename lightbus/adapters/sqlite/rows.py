@@ -16,8 +16,8 @@ __all__ = [
     "MAX_APART",
     "MAX_EVENTS",
     "MAX_SIZE",
-    "Entry",
     "Gone",
+    "JournalEntry",
     "entries_of",
     "joined",
     "portions",
@@ -36,7 +36,7 @@ MAX_APART = 0.1
 """Seconds by which an event may be younger or older than the first of its row, whose time stands for all of them."""
 
 
-class Entry(NamedTuple):
+class JournalEntry(NamedTuple):
     """An event as it is read back."""
 
     sequence: int
@@ -87,18 +87,18 @@ def _taken_apart(data: bytes, count: int) -> list[bytes]:
     return records
 
 
-def entries_of(sequence: int, previous: int, count: int, data: bytes) -> list[Entry]:
+def entries_of(sequence: int, previous: int, count: int, data: bytes) -> list[JournalEntry]:
     """Return the events of a row, in order. Raises ValueError where it does not have so many."""
     if count == 1:
-        return [_new(Entry, (sequence, previous, data))]
+        return [_new(JournalEntry, (sequence, previous, data))]
     entries = []
     for number, record in enumerate(_taken_apart(data, count), sequence - count + 1):
-        entries.append(_new(Entry, (number, previous, record)))
+        entries.append(_new(JournalEntry, (number, previous, record)))
         previous = number
     return entries
 
 
-def row_with(read: sqlite3.Connection, sequence: int) -> tuple[int, list[Entry]]:
+def row_with(read: sqlite3.Connection, sequence: int) -> tuple[int, list[JournalEntry]]:
     """Return the topic's number and the events of the row that has the event of a sequence, if one has it."""
     query = "SELECT topic, sequence, previous, count, record FROM events WHERE sequence >= ? ORDER BY sequence LIMIT 1"
     found = read.execute(query, (sequence,)).fetchone()
@@ -123,7 +123,7 @@ class Gone:
         self.size += size
         self.through = sequence
 
-    def part(self, entries: list[Entry], through: int) -> None:
+    def part(self, entries: list[JournalEntry], through: int) -> None:
         """Have the first events of a row be deleted, up to a sequence."""
         left = [entry for entry in entries if entry.sequence > through]
         going = entries[: len(entries) - len(left)]

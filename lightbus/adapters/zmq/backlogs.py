@@ -26,7 +26,7 @@ __all__ = [
     "MAX_TOPICS_IN_ALL",
     "WRITABLE",
     "Backlogs",
-    "Connection",
+    "KernelConnection",
     "is_worth_a_line",
 ]
 
@@ -54,7 +54,7 @@ CLOSED = select.POLLNVAL
 GONE = CLOSED | select.POLLERR | select.POLLHUP
 
 
-class Connection:
+class KernelConnection:
     """
     One connection of libzmq's, by its descriptor and the inode behind it. Raises OSError where it is gone already.
 
@@ -99,7 +99,7 @@ class Connection:
 class _Subscriber:
     __slots__ = ("clear_at", "connection", "size", "topics")
 
-    def __init__(self, connection: Connection, clear_at: int) -> None:
+    def __init__(self, connection: KernelConnection, clear_at: int) -> None:
         self.connection = connection
         self.clear_at = clear_at
         """How many bytes had been published when nothing waited for it."""
@@ -142,7 +142,7 @@ class Backlogs:
     def heard(self, descriptor: int, topic: bytes = b"", *, subscribed: bool = True) -> None:
         """Note that a subscription, or its end, came over the connection with this descriptor, which is libzmq's."""
         with suppress(OSError):
-            connection = Connection(descriptor)
+            connection = KernelConnection(descriptor)
             known = self._connections.get(descriptor)
             if known is None or known.connection.inode != connection.inode:
                 known = self._connections[descriptor] = _Subscriber(connection, self._published)
@@ -206,7 +206,7 @@ class Backlogs:
         with suppress(KeyError):
             self._poll.unregister(descriptor)
 
-    def _close(self, connection: Connection) -> None:
+    def _close(self, connection: KernelConnection) -> None:
         if connection.close():
             self.closed += 1
             if is_worth_a_line(self.closed):
@@ -216,7 +216,7 @@ class Backlogs:
                     self._most // 2**20, self.closed,
                 )  # fmt: skip
 
-    def _close_for_topics(self, connection: Connection, size: int) -> None:
+    def _close_for_topics(self, connection: KernelConnection, size: int) -> None:
         if connection.close():
             self.too_many_topics += 1
             if is_worth_a_line(self.too_many_topics):

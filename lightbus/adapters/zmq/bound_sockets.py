@@ -15,7 +15,7 @@ from .gate import Gate
 from .loop_socket import EVENTS, NOBLOCK, POLLIN, LoopSocket
 from .unread import Unread
 
-__all__ = ["Publisher", "Router"]
+__all__ = ["PublishingSocket", "Router"]
 
 _NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _SOURCE = int(zmq.SRCFD)
@@ -223,7 +223,7 @@ class Router(_BoundSocket):
         return b""
 
 
-class Publisher(_BoundSocket):
+class PublishingSocket(_BoundSocket):
     """Sends each frame to every subscriber one of whose subscriptions it begins with."""
 
     SUBSCRIPTIONS = True

@@ -11,7 +11,7 @@ from contextlib import suppress
 import zmq
 
 from ...ports.transport import LinkState
-from .backlogs import CLOSED, GONE, Connection
+from .backlogs import CLOSED, GONE, KernelConnection
 from .bundles import BUNDLED, Bundle, frames_of
 from .loop_socket import BURST, NOBLOCK, LoopSocket
 from .monitoring import Monitor
@@ -271,7 +271,7 @@ class CautiousSubscriber(Subscriber):
 
     def __init__(self, socket: zmq.Socket[bytes], on_message: Callable[[bytes], None]) -> None:
         self._endpoint = ""
-        self._connection: Connection | None = None
+        self._connection: KernelConnection | None = None
         """What the messages come over, as far as that is known."""
         self._given_up = 0
         """The inode of the one before."""
@@ -301,7 +301,7 @@ class CautiousSubscriber(Subscriber):
 
     def _learn_connection(self, frame: zmq.Frame) -> None:
         with suppress(zmq.ZMQError, OSError):  # it has gone
-            connection = Connection(int(frame.get(_SOURCE)))
+            connection = KernelConnection(int(frame.get(_SOURCE)))
             if connection.inode != self._given_up:  # else it was in the queue already
                 self._connection = connection
                 self._see_whether_it_is_there()

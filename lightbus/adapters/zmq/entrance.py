@@ -11,7 +11,7 @@ from enum import Enum
 from .borrowing import borrowed
 from .turnstile import Turnstile
 
-__all__ = ["NOT_SEEN", "OF_THIS_HOST", "Door", "Entrance"]
+__all__ = ["NOT_SEEN", "OF_THIS_HOST", "Entrance", "EntranceState"]
 
 TURNSTILE_WAIT = 0.001
 TURNSTILE_TRIES = 200
@@ -22,7 +22,7 @@ NOT_SEEN = "from somebody who was gone at once"
 OF_THIS_HOST = "from this host"
 
 
-class Door(Enum):
+class EntranceState(Enum):
     """What becomes of somebody who comes."""
 
     OPEN = "taken"
@@ -50,7 +50,7 @@ class Entrance:
     def __len__(self) -> int:
         return len(self._addresses)
 
-    def listens(self, descriptor: int, endpoint: str, door: Door) -> None:
+    def listens(self, descriptor: int, endpoint: str, door: EntranceState) -> None:
         """Record that the socket listens, too, at an endpoint."""
         for _ in range(TURNSTILE_TRIES):
             with self._lock:
@@ -75,7 +75,7 @@ class Entrance:
             self._is_ended = True
             self._turnstiles.clear()
 
-    def set_door(self, door: Door) -> None:
+    def set_door(self, door: EntranceState) -> None:
         """Have those who come taken, or not."""
         with self._lock:
             for turnstile in self._turnstiles.values():
@@ -107,10 +107,10 @@ class Entrance:
         return reason, self._addresses.pop(descriptor, NOT_SEEN)
 
 
-def _set(turnstile: Turnstile, door: Door) -> None:
-    if door is Door.OPEN:
+def _set(turnstile: Turnstile, door: EntranceState) -> None:
+    if door is EntranceState.OPEN:
         turnstile.open()
-    elif door is Door.ONE_BY_ONE:
+    elif door is EntranceState.ONE_BY_ONE:
         turnstile.let_one_in()
     else:
         turnstile.shut()

@@ -25,7 +25,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from ..host.descriptors import connection_limit, descriptor_limit, descriptors_left
-from .entrance import OF_THIS_HOST, Door, Entrance
+from .entrance import OF_THIS_HOST, Entrance, EntranceState
 from .intake import Ask, Intake
 from .socket_poll import SocketPoll
 from .surplus import Surplus
@@ -121,7 +121,7 @@ class Gate:
         self._context = context
         self._limit = connection_limit(descriptor_limit()) if limit is None else limit
         self._clock = clock
-        self._door = Door.OPEN
+        self._door = EntranceState.OPEN
         self._zap = context.socket(zmq.REP)
         try:
             self._zap.bind(ZAP_ENDPOINT)
@@ -259,15 +259,15 @@ class Gate:
         self.intake.look(time.monotonic())
         if self._surplus is not None:
             self._surplus.look(time.monotonic())
-        if self._door is Door.SHUT or self.intake.is_over:
+        if self._door is EntranceState.SHUT or self.intake.is_over:
             self._open_as_far_as_there_is_room()
-        if self._door is Door.SHUT and not self.intake.is_over:
+        if self._door is EntranceState.SHUT and not self.intake.is_over:
             self._turn_away()
         return True
 
     def _timeout(self) -> int | None:
         """Return the milliseconds until there is something to do, whatever happens; None: nothing."""
-        pauses = [LOOK_EVERY] if self._door is Door.SHUT else []
+        pauses = [LOOK_EVERY] if self._door is EntranceState.SHUT else []
         seconds = (self.intake.pause, None if self._surplus is None else self._surplus.pause)
         return min([*pauses, *(int(each * 1000) for each in seconds if each is not None)], default=None)
 
@@ -281,8 +281,8 @@ class Gate:
 
     def _open_as_far_as_there_is_room(self) -> None:
         left = 0 if self.intake.is_over else min(self._limit - self.connections, descriptors_left())
-        door = Door.OPEN if left > AMPLE else Door.ONE_BY_ONE if left > 0 else Door.SHUT
-        if door is not self._door or door is Door.ONE_BY_ONE:
+        door = EntranceState.OPEN if left > AMPLE else EntranceState.ONE_BY_ONE if left > 0 else EntranceState.SHUT
+        if door is not self._door or door is EntranceState.ONE_BY_ONE:
             self._door = door
             for watch in self._monitors.values():
                 watch.set_door(door)

@@ -14,7 +14,7 @@ import struct
 import sys
 from contextlib import suppress
 
-from .backlogs import Connection
+from .backlogs import KernelConnection
 from .borrowing import borrowed
 
 __all__ = ["Meter"]
@@ -41,7 +41,7 @@ class Meter:
     __slots__ = ("_before", "_is_unix", "connection", "latest", "peer")
 
     def __init__(self, descriptor: int) -> None:
-        self.connection = Connection(descriptor)
+        self.connection = KernelConnection(descriptor)
         self.latest = 0
         """What was read off last."""
         self.peer = ""

@@ -19,7 +19,7 @@ from .security import Security
 from .surplus import Surplus
 
 if TYPE_CHECKING:
-    from .bound_sockets import Publisher, Router
+    from .bound_sockets import PublishingSocket, Router
     from .gate import Gate
 
 __all__ = ["ZmqTransport", "versions"]
@@ -94,16 +94,16 @@ class ZmqTransport:
         socket.set(zmq.ROUTER_MANDATORY, 1)  # a reply to somebody who left is an error that we can count
         return Router(socket, on_message, gate)
 
-    def publisher(self, on_subscription: Callable[[bytes, bool], None]) -> Publisher:
+    def publisher(self, on_subscription: Callable[[bytes, bool], None]) -> PublishingSocket:
         """Return an XPUB that calls `on_subscription(topic, subscribed)`. Needs a running loop."""
-        from .bound_sockets import Publisher
+        from .bound_sockets import PublishingSocket
 
         socket, gate = self._server_socket(zmq.XPUB)
         socket.set(zmq.RCVHWM, 0)  # see `_without_own_heartbeats`
         self._without_own_heartbeats(socket)
         socket.set(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION + ENCRYPTED)
         socket.set(zmq.XPUB_VERBOSE, 1)  # or who asks for nothing that others have not asked for would not be heard of
-        return Publisher(socket, on_subscription, gate)
+        return PublishingSocket(socket, on_subscription, gate)
 
     def dealer(
         self,

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from .backlogs import GONE, WRITABLE, Connection, is_worth_a_line
+from .backlogs import GONE, WRITABLE, KernelConnection, is_worth_a_line
 
 __all__ = ["AHEAD", "MAX_UNREAD", "MAX_UNREAD_IN_ALL", "Unread"]
 
@@ -35,7 +35,7 @@ FEW = 1024
 class _Caller:
     __slots__ = ("connection", "given", "is_closed", "kept", "kept_bytes", "untaken")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: KernelConnection) -> None:
         self.connection = connection
         self.given = 0
         """Bytes that libzmq was given since it had nothing left to write."""
@@ -87,7 +87,7 @@ class Unread:
     def heard(self, routing_id: bytes, descriptor: int) -> None:
         """Note that something came from `routing_id` over the connection with this descriptor, which is libzmq's."""
         with suppress(OSError):  # it has gone
-            connection = Connection(descriptor)
+            connection = KernelConnection(descriptor)
             known = self._callers.get(routing_id)
             if known is None or known.connection.inode != connection.inode:
                 self._forget(routing_id)

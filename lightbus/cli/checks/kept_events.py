@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from ...adapters.sqlite.aside import aside_sentences
-from ...adapters.sqlite.outbox import Outbox
+from ...adapters.sqlite.outbox import HostOutbox
 from ...engine.forwarding import refusals
 from ...exceptions import JournalError
 from ..support.connection import Connection
@@ -41,9 +41,9 @@ async def check_health(examination: Examination) -> AsyncIterator[Finding]:
 async def _left_alone(examination: Examination) -> AsyncIterator[Finding]:
     """Tell of what waits on this host for somebody who publishes it, where nobody answers who might do that."""
     engine = examination.bus.client.engine
-    if not Outbox.exists(engine.journals.path):
+    if not HostOutbox.exists(engine.journals.path):
         return
-    outbox = Outbox(engine.journals.path)
+    outbox = HostOutbox(engine.journals.path)
     try:
         waiting = await asyncio.to_thread(outbox.counts)
     except JournalError:

@@ -8,7 +8,7 @@ import click
 
 from ..schemas.gathering import DescribedApi
 from ..specifications.asyncapi import asyncapi_document
-from ..specifications.source import DocumentForm, Source, document_options
+from ..specifications.source import DocumentForm, SpecificationSource, document_options
 from ..support.output import Output
 
 __all__ = ["asyncapi"]
@@ -16,7 +16,7 @@ __all__ = ["asyncapi"]
 
 @click.command()
 @document_options
-def asyncapi(source: Source, form: DocumentForm) -> None:
+def asyncapi(source: SpecificationSource, form: DocumentForm) -> None:
     """Write what is on the bus as an AsyncAPI 3 document: procedures with their replies, and events.
 
     For documents, code generators and catalogues that read that form. From what is on the bus, or from a bus module

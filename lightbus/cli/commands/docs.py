@@ -10,7 +10,7 @@ import click
 from ...exceptions import UnsupportedUse
 from ..schemas.gathering import DescribedApi
 from ..specifications.pages import MARK, site_files
-from ..specifications.source import Source, specification_options
+from ..specifications.source import SpecificationSource, specification_options
 from ..support.output import Output
 
 __all__ = ["docs"]
@@ -21,7 +21,7 @@ __all__ = ["docs"]
               help="Where the pages go.")  # fmt: skip
 @click.option("--title", metavar="TEXT", default="What is on the bus", show_default=True, help="The site's title.")
 @specification_options
-def docs(source: Source, out: Path, title: str) -> None:
+def docs(source: SpecificationSource, out: Path, title: str) -> None:
     """Write pages about the APIs on the bus: procedures, events and types, with their docstrings.
 
     Any web server, or a browser alone, shows them; they load nothing from elsewhere. The AsyncAPI and OpenAPI documents

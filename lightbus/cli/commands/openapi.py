@@ -8,7 +8,7 @@ import click
 
 from ..schemas.gathering import DescribedApi
 from ..specifications.openapi import openapi_document
-from ..specifications.source import DocumentForm, Source, document_options
+from ..specifications.source import DocumentForm, SpecificationSource, document_options
 from ..support.output import Output
 
 __all__ = ["openapi"]
@@ -17,7 +17,7 @@ __all__ = ["openapi"]
 @click.command()
 @click.option("--server", "servers", metavar="URL", multiple=True, help="Where calls are taken: a gateway of yours.")
 @document_options
-def openapi(source: Source, form: DocumentForm, servers: tuple[str, ...]) -> None:
+def openapi(source: SpecificationSource, form: DocumentForm, servers: tuple[str, ...]) -> None:
     """Write what is on the bus as an OpenAPI 3.1 document: procedures as POST, and events as webhooks.
 
     `lightbus gateway` takes such calls, and has a document of its own of what it opens (docs/gateway.md). From what is

@@ -14,7 +14,7 @@ import click
 
 from ...core.peers import Peer
 from ...message import EventMessage
-from ..support.acks import Ack, AckFollower
+from ..support.acks import AckFollower, GroupAck
 from ..support.calls import CallFollower
 from ..support.completing import complete_names
 from ..support.connection import Connection, asked_to_end, on_bus, passes
@@ -138,7 +138,7 @@ class _Tail:
             show_call(self._bus, peer, call)
             self._count()
 
-    def _on_ack(self, ack: Ack) -> None:
+    def _on_ack(self, ack: GroupAck) -> None:
         show_ack(self._bus, ack)
 
     def _on_dropped(self, peer: Peer, count: int) -> None:

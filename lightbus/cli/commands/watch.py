@@ -18,14 +18,14 @@ from ..support.options import ClientOptions, client_options
 from ..support.output import Cell
 from .peers import STYLES, Sighting, state_of
 
-__all__ = ["Change", "changes", "watch"]
+__all__ = ["PeerChange", "changes", "watch"]
 
 LOOK_EVERY = 0.1
 """Seconds between two looks at what the client knows; it is told at once, and to look is to compare two names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class PeerChange:
     """What became of a peer or, where `peer` is None, of an API; `change` is its state, or what happened."""
 
     change: str
@@ -91,7 +91,7 @@ async def _watch(bus: Connection, count: int | None) -> None:
                 return
 
 
-def _show(bus: Connection, change: Change, *, initial: bool) -> None:
+def _show(bus: Connection, change: PeerChange, *, initial: bool) -> None:
     at = time.time()
     if bus.output.as_json:
         bus.output.record({"at": at, "initial": initial, **change.fields()})
@@ -99,27 +99,27 @@ def _show(bus: Connection, change: Change, *, initial: bool) -> None:
         bus.output.line((f"{datetime.fromtimestamp(at):%H:%M:%S}", "dim"), "  ", *change.cells())
 
 
-def changes(before: Mapping[str, Peer], now: Mapping[str, Peer]) -> Iterator[Change]:
+def changes(before: Mapping[str, Peer], now: Mapping[str, Peer]) -> Iterator[PeerChange]:
     """Yield what is different: peers that came, went or are in another state, and what became of APIs by that."""
     for instance, peer in before.items():
         if instance not in now and _is_shown(peer):
-            yield Change(change="gone", peer=peer)
+            yield PeerChange(change="gone", peer=peer)
     for instance, peer in now.items():
         known = before.get(instance)
         if _is_shown(peer) and (known is None or _told(known) != _told(peer)):
-            yield Change(change=state_of(peer), peer=peer)
+            yield PeerChange(change=state_of(peer), peer=peer)
     yield from _apis_changed(before.values(), now.values())
 
 
-def _apis_changed(before: Iterable[Peer], now: Iterable[Peer]) -> Iterator[Change]:
+def _apis_changed(before: Iterable[Peer], now: Iterable[Peer]) -> Iterator[PeerChange]:
     old, new = _public(before), _public(now)
     for name in sorted({*old, *new}):
         if name not in new:
-            yield Change(change="gone", api=ServedApi(name=name, served=()))
+            yield PeerChange(change="gone", api=ServedApi(name=name, served=()))
         elif name not in old:
-            yield Change(change="added", api=new[name])
+            yield PeerChange(change="added", api=new[name])
         elif (old[name].versions, old[name].is_mixed) != (new[name].versions, new[name].is_mixed):
-            yield Change(change="changed", api=new[name])
+            yield PeerChange(change="changed", api=new[name])
 
 
 def _public(peers: Iterable[Peer]) -> dict[str, ServedApi]:

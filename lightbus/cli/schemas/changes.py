@@ -14,7 +14,7 @@ from ...typing import JsonSchema
 from .annotations import as_text
 from .inclusion import includes
 
-__all__ = ["Change", "breaking", "changes"]
+__all__ = ["SchemaChange", "breaking", "changes"]
 
 _KINDS = {"rpcs": "procedure", "events": "event"}
 _SENDERS = {"rpcs": "callers", "events": "publishers"}
@@ -23,7 +23,7 @@ _ABSENT: Any = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class SchemaChange:
     """
     One difference.
 
@@ -52,16 +52,16 @@ class Change:
         return f"{self.name}: {self.change} ({verdict})"
 
 
-def changes(old: Mapping[str, JsonSchema], new: Mapping[str, JsonSchema]) -> list[Change]:
+def changes(old: Mapping[str, JsonSchema], new: Mapping[str, JsonSchema]) -> list[SchemaChange]:
     """Return all differences between schemas by API, those of one API and one member side by side."""
     return [each for api in sorted({**old, **new}) for each in _of_api(api, old.get(api), new.get(api))]
 
 
-def _of_api(api: str, old: JsonSchema | None, new: JsonSchema | None) -> Iterator[Change]:
+def _of_api(api: str, old: JsonSchema | None, new: JsonSchema | None) -> Iterator[SchemaChange]:
     if old is None or new is None:
         whole = old or new or _NOTHING
         touched = (*(("callers",) if whole.get("rpcs") else ()), *(_of_events() if whole.get("events") else ()))
-        yield Change(
+        yield SchemaChange(
             api=api,
             member=None,
             kind="api",
@@ -73,7 +73,7 @@ def _of_api(api: str, old: JsonSchema | None, new: JsonSchema | None) -> Iterato
         before, after = old.get(kind, {}), new.get(kind, {})
         for name in sorted({**before, **after}):
             for text, breaks in _of_member(kind, before.get(name), after.get(name)):
-                yield Change(api=api, member=name, kind=word, change=text, breaks=breaks)
+                yield SchemaChange(api=api, member=name, kind=word, change=text, breaks=breaks)
 
 
 def _of_events() -> tuple[str, ...]:
@@ -156,6 +156,6 @@ def _default(schema: Any) -> str:
     return repr(schema["default"]) if isinstance(schema, dict) and "default" in schema else "not said"
 
 
-def breaking(found: Sequence[Change]) -> int:
+def breaking(found: Sequence[SchemaChange]) -> int:
     """Return how many of the changes break somebody."""
     return sum(bool(each.breaks) for each in found)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from ..support.output import Output
-from .changes import Change, breaking
+from .changes import SchemaChange, breaking
 
 __all__ = ["report"]
 
 
-def report(output: Output, found: Sequence[Change]) -> None:
+def report(output: Output, found: Sequence[SchemaChange]) -> None:
     """Write a line for each change, what breaks somebody first, and how many there are."""
     for each in sorted(found, key=lambda each: not each.breaks):
         if output.as_json:

@@ -18,7 +18,7 @@ from ..support.connection import Connection, on_bus
 from ..support.options import ClientOptions, client_options
 from ..support.output import Output
 
-__all__ = ["DocumentForm", "Source", "document_options", "specification_options", "write_document"]
+__all__ = ["DocumentForm", "SpecificationSource", "document_options", "specification_options", "write_document"]
 
 PATH = click.Path(path_type=Path)
 
@@ -26,7 +26,7 @@ Finish = Callable[[Mapping[str, DescribedApi], Output], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class SpecificationSource:
     """
     Where the APIs are from, as the command line says.
 
@@ -88,7 +88,7 @@ def specification_options(function: Callable[..., None]) -> Callable[..., None]:
     def command(
         options: ClientOptions, module: str | None, schema: Path | None, patterns: tuple[str, ...], **own: Any
     ) -> None:
-        function(Source(options=options, module=module, schema=schema, patterns=patterns), **own)
+        function(SpecificationSource(options=options, module=module, schema=schema, patterns=patterns), **own)
 
     changed: Callable[..., None] = client_options(command)
     for option in (
@@ -131,7 +131,7 @@ def document_options(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def command(
-        source: Source, title: str | None, version: str | None, out: Path | None, as_yaml: bool, **own: Any
+        source: SpecificationSource, title: str | None, version: str | None, out: Path | None, as_yaml: bool, **own: Any
     ) -> None:
         function(source, DocumentForm(title=title, version=version, out=out, as_yaml=as_yaml), **own)
 

@@ -15,7 +15,7 @@ from .connection import ASK_TIMEOUT, Connection, passes
 if TYPE_CHECKING:
     from ...message import EventMessage
 
-__all__ = ["Ack", "AckFollower"]
+__all__ = ["AckFollower", "GroupAck"]
 
 LOOK_EVERY = 0.1
 FIRST_PAUSE = 0.2
@@ -27,7 +27,7 @@ MAX_PENDING = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ack:
+class GroupAck:
     """
     A group is done with an event.
 
@@ -71,7 +71,7 @@ class _Pending:
 class AckFollower:
     """Asks about events, and gives each acknowledgement to `on_ack`."""
 
-    def __init__(self, bus: Connection, on_ack: Callable[[Ack], None]) -> None:
+    def __init__(self, bus: Connection, on_ack: Callable[[GroupAck], None]) -> None:
         self._bus = bus
         self._on_ack = on_ack
         self._pending: dict[str, _Pending] = {}
@@ -130,7 +130,7 @@ class AckFollower:
     def _take(self, pending: _Pending, groups: dict[str, str]) -> None:
         done = {group for group, status in groups.items() if status != "waiting"}
         for group in sorted(done - pending.told):
-            self._on_ack(Ack(message=pending.message, group=group, status=groups[group], at=time.time()))
+            self._on_ack(GroupAck(message=pending.message, group=group, status=groups[group], at=time.time()))
         pending.told |= done
         if len(done) == len(groups):
             del self._pending[pending.message.native_id]

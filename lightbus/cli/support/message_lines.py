@@ -9,7 +9,7 @@ from typing import Any
 from ...core.peers import Peer
 from ...message import EventMessage
 from ...phrases import clean
-from .acks import Ack
+from .acks import GroupAck
 from .connection import Connection
 from .output import Cell, duration, json_line, size
 
@@ -67,7 +67,7 @@ def _answer(call: dict[str, Any]) -> list[Cell]:
     return [" = ", size(call["result_bytes"]) if "result" in call["cut"] else json_line(call["result"])]
 
 
-def show_ack(bus: Connection, ack: Ack) -> None:
+def show_ack(bus: Connection, ack: GroupAck) -> None:
     """Show an acknowledgement."""
     if bus.output.as_json:
         bus.output.record({"type": "ack", **ack.fields()})

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, delete, func, select, text, update
 
-from ..relay import CHANNEL, Row, file_lock, key_of_lock, name_of_lock, told_by
+from ..relay import CHANNEL, OutboxRow, file_lock, key_of_lock, name_of_lock, told_by
 
 __all__ = ["SqlAlchemyStore"]
 
@@ -37,7 +37,7 @@ class SqlAlchemyStore:
             return [row[0] for row in found]
 
     @contextmanager
-    def batch(self, api: str, most: int) -> Iterator[_Batch | None]:
+    def batch(self, api: str, most: int) -> Iterator[_SqlAlchemyBatch | None]:
         """Have the oldest rows of an API; None while another relay has them."""
         dialect = self._engine.dialect.name
         if dialect == "sqlite":  # a transaction would keep everybody else from writing
@@ -55,7 +55,7 @@ class SqlAlchemyStore:
             rows = self._rows(api, most)
             if dialect != "postgresql":
                 rows = rows.with_for_update()
-            yield _Batch(self._engine, self._table, connection.execute(rows), connection) if is_ours else None
+            yield _SqlAlchemyBatch(self._engine, self._table, connection.execute(rows), connection) if is_ours else None
 
     @contextmanager
     def _named_lock(self, api: str) -> Iterator[bool]:
@@ -87,9 +87,9 @@ class SqlAlchemyStore:
             listening.invalidate()
             listening.close()
 
-    def _read(self, api: str, most: int) -> _Batch:
+    def _read(self, api: str, most: int) -> _SqlAlchemyBatch:
         with self._engine.connect() as connection:
-            return _Batch(self._engine, self._table, connection.execute(self._rows(api, most)), None)
+            return _SqlAlchemyBatch(self._engine, self._table, connection.execute(self._rows(api, most)), None)
 
     def _rows(self, api: str, most: int) -> Any:
         columns = self._table.c
@@ -97,9 +97,9 @@ class SqlAlchemyStore:
         return rows.where(columns.error == "", columns.api == api).order_by(columns.number).limit(most)
 
 
-class _Batch:
+class _SqlAlchemyBatch:
     def __init__(self, engine: Engine, table: Table, found: Any, connection: Connection | None) -> None:
-        self.rows: Sequence[Row] = [Row(number, event, bytes(record)) for number, event, record in found]
+        self.rows: Sequence[OutboxRow] = [OutboxRow(number, event, bytes(record)) for number, event, record in found]
         self._engine = engine
         self._table = table
         self._connection = connection

@@ -11,7 +11,7 @@ import pytest
 
 from helpers.name_server import NameServer
 from lightbus.adapters.dns import lookup as module
-from lightbus.adapters.dns.lookup import MAX_LOOKUPS, Answer, answer_of, is_name, look_up, lookup_remedy, record_of
+from lightbus.adapters.dns.lookup import MAX_LOOKUPS, DnsAnswer, answer_of, is_name, look_up, lookup_remedy, record_of
 
 
 @pytest.fixture
@@ -102,8 +102,8 @@ def test_a_lookup_that_hangs(server: NameServer) -> None:
     server.hosts["auth.example"] = ["10.0.0.1"]
     server.answers.clear()
 
-    async def main() -> Answer:
-        done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    async def main() -> DnsAnswer:
+        done: asyncio.Future[DnsAnswer] = asyncio.get_running_loop().create_future()
         assert look_up("tcp://auth.example:5570", done.set_result)
         while not server.asked:
             await asyncio.sleep(0.001)
@@ -117,7 +117,7 @@ def test_a_lookup_that_hangs(server: NameServer) -> None:
 def test_a_lookup_outlives_its_loop(server: NameServer) -> None:
     """A loop that is closed by the time a name server answers is told nothing, and did not wait."""
     server.answers.clear()
-    told: list[Answer] = []
+    told: list[DnsAnswer] = []
 
     async def main() -> None:
         assert look_up("tcp://auth.example:5570", told.append)
@@ -133,9 +133,9 @@ def test_lookups_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many names hang, a process has only so many threads for them, and there is room once they end."""
     go_on = threading.Event()
 
-    def hang(endpoint: str) -> Answer:
+    def hang(endpoint: str) -> DnsAnswer:
         go_on.wait()
-        return Answer()
+        return DnsAnswer()
 
     monkeypatch.setattr(module, "answer_of", hang)
 

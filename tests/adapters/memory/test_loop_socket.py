@@ -9,7 +9,7 @@ from typing import Any
 
 from helpers import wait_until_async
 from lightbus.adapters.memory.loop_socket import FAIR_SHARE, MemoryLoopSocket
-from lightbus.adapters.memory.network import Connection, MemoryNetwork
+from lightbus.adapters.memory.network import MemoryNetwork, MemoryPipe
 
 caller = contextvars.ContextVar("caller", default="nobody")
 
@@ -92,7 +92,7 @@ def test_a_closed_socket_reads_nothing() -> None:
     async def main() -> None:
         network = MemoryNetwork()
         socket, other = Socket(network), Socket(network)
-        connection = Connection(socket, other, b"1")
+        connection = MemoryPipe(socket, other, b"1")
         socket.connected(connection)
         socket.give(1)
         socket.close()

@@ -9,7 +9,7 @@ from collections import deque
 import pytest
 
 from lightbus.adapters.memory import network as module
-from lightbus.adapters.memory.network import Arrived, Connection, MemoryNetwork
+from lightbus.adapters.memory.network import Arrived, MemoryNetwork, MemoryPipe
 
 
 class Socket:
@@ -18,16 +18,16 @@ class Socket:
     def __init__(self, max_message_size: int = 1000) -> None:
         self.arrived: deque[Arrived] = deque()
         self.max_message_size = max_message_size
-        self.connections: list[Connection] = []
+        self.connections: list[MemoryPipe] = []
         self.woken = 0
 
     def wake(self) -> None:
         self.woken += 1
 
-    def connected(self, connection: Connection) -> None:
+    def connected(self, connection: MemoryPipe) -> None:
         self.connections.append(connection)
 
-    def disconnected(self, connection: Connection) -> None:
+    def disconnected(self, connection: MemoryPipe) -> None:
         self.connections.remove(connection)
 
     def read(self) -> bytes:

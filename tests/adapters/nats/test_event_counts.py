@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from lightbus.adapters.nats.api_stream import ALL
 from lightbus.adapters.nats.event_counts import EventCounts
-from lightbus.adapters.nats.places import Places
+from lightbus.adapters.nats.places import StreamPlaces
 from lightbus.ports.events import EventTopic
 
-PLACES = Places("home", "shop")
+PLACES = StreamPlaces("home", "shop")
 SOLD, OPENED = EventTopic("sold", 1), EventTopic("opened", 2)
 
 

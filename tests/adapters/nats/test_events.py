@@ -17,10 +17,10 @@ from helpers import Door, wait_until
 from helpers.nats_servers import NatsServer
 from lightbus import Api, BusPath, Event, EventBackendError, EventMessage, LightbusTimeout, Parameter
 from lightbus.adapters.nats import api_stream
-from lightbus.adapters.nats.places import Places, digest
+from lightbus.adapters.nats.places import StreamPlaces, digest
 from lightbus.adapters.nats.stream_counts import KEY
 from lightbus.adapters.nats.stream_publisher import PUBLISHED_AT
-from lightbus.adapters.sqlite.outbox import Outbox
+from lightbus.adapters.sqlite.outbox import HostOutbox
 from lightbus.engine import forwarding
 from lightbus.testing import MemoryBus
 
@@ -91,9 +91,9 @@ class Shop:
         return {key: group[key] for key in ("lag", "dead", "lost")}
 
     @property
-    def outbox(self) -> Outbox:
+    def outbox(self) -> HostOutbox:
         """What waits on this host."""
-        return Outbox(self.bus.client.engine.journals.path)
+        return HostOutbox(self.bus.client.engine.journals.path)
 
 
 def test_what_is_fired_while_the_servers_are_away(
@@ -190,7 +190,7 @@ def test_event_that_is_too_large_is_refused(server: NatsServer, door: Door) -> N
         shop.fire(6, door=door)
         wait_until(lambda: shop.received[-1:] == [6])
         assert shop.received == [1, 3, 5, 6]
-        assert not Outbox.exists(shop.bus.client.engine.journals.path)
+        assert not HostOutbox.exists(shop.bus.client.engine.journals.path)
 
 
 def test_wrong_credentials_are_named(server: NatsServer, door: Door) -> None:
@@ -222,14 +222,14 @@ def test_stream_that_somebody_else_made_is_left_as_it_is(server: NatsServer, con
     server.start()
     with MemoryBus() as hub:
         shop = Shop(hub, server)
-        places = Places(shop.bus.client.engine.identity.bus, "shop")
+        places = StreamPlaces(shop.bus.client.engine.identity.bus, "shop")
         made = {"name": places.stream, "subjects": [f"{places.prefix}.>"], **config}
         before = asyncio.run(_stream(server, made))
         hub.start(shop.bus)
         with pytest.raises(EventBackendError, match=why):
             shop.fire(1)
         assert asyncio.run(_stream(server, made)) == before
-        assert not Outbox.exists(shop.bus.client.engine.journals.path)
+        assert not HostOutbox.exists(shop.bus.client.engine.journals.path)
 
 
 def test_what_somebody_else_writes_into_them_stops_nobody(
@@ -239,7 +239,7 @@ def test_what_somebody_else_writes_into_them_stops_nobody(
     server.start()
     with MemoryBus() as hub:
         shop = Shop(hub, server)
-        places = Places(shop.bus.client.engine.identity.bus, "shop")
+        places = StreamPlaces(shop.bus.client.engine.identity.bus, "shop")
         desk = digest("shop.desk")
         hub.start(shop.bus)
         shop.fire(1, door=door)
@@ -261,7 +261,7 @@ def test_what_somebody_else_writes_into_them_stops_nobody(
         wait_until(lambda: later == [1, 2, 3] and shop.received[-1] == 3)
 
 
-async def _scribble(server: NatsServer, places: Places, group: str) -> None:
+async def _scribble(server: NatsServer, places: StreamPlaces, group: str) -> None:
     """Write what nobody of ours writes."""
     import nats
 
@@ -384,7 +384,7 @@ async def _counted(server: NatsServer, shop: Shop) -> int:
 
     client = await nats.connect(server.url)
     try:
-        bucket = await client.jetstream().key_value(Places(shop.bus.client.engine.identity.bus, "shop").bucket)
+        bucket = await client.jetstream().key_value(StreamPlaces(shop.bus.client.engine.identity.bus, "shop").bucket)
         return int(json.loads((await bucket.get(KEY)).value or b"")["through"])
     except nats.js.errors.KeyNotFoundError:
         return 0

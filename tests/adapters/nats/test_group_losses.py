@@ -12,7 +12,7 @@ from lightbus.adapters.nats import group_losses
 from lightbus.adapters.nats.api_stream import ALL
 from lightbus.adapters.nats.event_counts import EventCounts
 from lightbus.adapters.nats.group_losses import GroupLosses, Mark, TopicTally, first_mark
-from lightbus.adapters.nats.places import Places
+from lightbus.adapters.nats.places import StreamPlaces
 from lightbus.adapters.nats.stream_counts import StreamCounts
 from lightbus.adapters.nats.subscription import filled
 from lightbus.ports.events import EventTopic
@@ -73,7 +73,7 @@ class Counts:
     """The counts of a stream; whatever is behind a sequence is asked of the servers."""
 
     def __init__(self) -> None:
-        self.events = EventCounts(Places("home", "shop"))
+        self.events = EventCounts(StreamPlaces("home", "shop"))
         self.asked = 0
 
     async def catch_up(self, through: int) -> None:

@@ -6,13 +6,13 @@ import re
 
 import pytest
 
-from lightbus.adapters.nats.places import Places
+from lightbus.adapters.nats.places import StreamPlaces
 from lightbus.ports.events import EventTopic
 
 
 def test_names_are_such_as_servers_take() -> None:
     """Whatever a bus and an API are called; no two share any."""
-    places = [Places("b", "shop.orders"), Places("b", "shop_orders"), Places("b:c", "shop.orders")]
+    places = [StreamPlaces("b", "shop.orders"), StreamPlaces("b", "shop_orders"), StreamPlaces("b:c", "shop.orders")]
     names = [name for each in places for name in (each.stream, each.bucket)]
     assert len(set(names)) == 6
     assert all(re.fullmatch(r"[A-Za-z0-9_-]+", name) for name in names)
@@ -20,7 +20,7 @@ def test_names_are_such_as_servers_take() -> None:
 
 def test_subject_says_the_topic() -> None:
     """And for whom an event is."""
-    places, topic = Places("b", "shop"), EventTopic("sold", 7)
+    places, topic = StreamPlaces("b", "shop"), EventTopic("sold", 7)
     assert places.topic_of(places.subject(topic)) == (topic, "all")
     assert places.topic_of(places.subject(topic, "0123456789abcdef")) == (topic, "0123456789abcdef")
 
@@ -30,5 +30,5 @@ def test_subject_says_the_topic() -> None:
 )
 def test_subject_of_somebody_else(subject: str) -> None:
     """Is no topic."""
-    places = Places("b", "shop")
+    places = StreamPlaces("b", "shop")
     assert places.topic_of(f"{places.prefix}.{subject}") is None

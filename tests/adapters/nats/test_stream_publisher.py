@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from lightbus.adapters.nats.connection import NatsConnection
-from lightbus.adapters.nats.places import Places
+from lightbus.adapters.nats.places import StreamPlaces
 from lightbus.adapters.nats.publishing import WRONG_LAST_ID, Outcome, OutgoingMessage, Refusal
 from lightbus.adapters.nats.settings import NatsSettings
 from lightbus.adapters.nats.stream_publisher import TOO_LARGE, StreamPublisher
@@ -56,7 +56,7 @@ def publish(channel: Channel, *events: OutgoingEvent, timeout: float = 0.05) -> 
         return channel
 
     connection.publishing = publishing  # type: ignore[method-assign]
-    publisher = StreamPublisher(cast(NatsConnection, connection), Places("bus", "shop"), "shop")
+    publisher = StreamPublisher(cast(NatsConnection, connection), StreamPlaces("bus", "shop"), "shop")
     return asyncio.run(publisher.publish(events, "all"))
 
 

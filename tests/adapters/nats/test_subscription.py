@@ -12,7 +12,7 @@ import pytest
 from lightbus.adapters.nats import subscription as module
 from lightbus.adapters.nats.api_stream import ALL, ApiStream
 from lightbus.adapters.nats.event_counts import EventCounts
-from lightbus.adapters.nats.places import Places, digest
+from lightbus.adapters.nats.places import StreamPlaces, digest
 from lightbus.adapters.nats.subscription import Beginning, NatsSubscription
 from lightbus.exceptions import EventBackendError
 from lightbus.ports.events import EventTopic, SubscriptionRequest, TopicState
@@ -36,7 +36,7 @@ class Stream:
 
     def __init__(self) -> None:
         self.records = Records()
-        self.counts = SimpleNamespace(events=EventCounts(Places("home", "shop")))
+        self.counts = SimpleNamespace(events=EventCounts(StreamPlaces("home", "shop")))
         self.events: list[EventTopic] = []
         self.fails = 0
         self.while_asked: Callable[[], None] = lambda: None

@@ -21,9 +21,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from helpers import examples
 from helpers.journals import DAY, ONE, TWO, event, group, page, rows
 from lightbus.adapters.host.locks import JournalLock
-from lightbus.adapters.sqlite.journal import Journal, NewEvent, Page
+from lightbus.adapters.sqlite.journal import Journal, NewEvent, TopicPage
 from lightbus.adapters.sqlite.journal_file import EPOCH_BITS
-from lightbus.adapters.sqlite.rows import MAX_EVENTS, Entry
+from lightbus.adapters.sqlite.rows import MAX_EVENTS, JournalEntry
 from lightbus.adapters.sqlite.topic import Topic
 from lightbus.exceptions import JournalError
 
@@ -77,10 +77,10 @@ def test_pages(journal: Journal) -> None:
     rest = page(journal, after=first.through)
     assert [entry.sequence for entry in rest.entries] == sequences[2:]
     assert (rest.through, rest.more) == (sequences[-1], False)
-    assert page(journal, after=rest.through) == Page([], sequences[-1], False, 0)
+    assert page(journal, after=rest.through) == TopicPage([], sequences[-1], False, 0)
     assert len(page(journal, max_bytes=25).entries) == 2
     assert len(page(journal, max_bytes=1).entries) == 1
-    assert page(journal, Topic("auth", "other", 0), after=7) == Page([], 7, False, 0)
+    assert page(journal, Topic("auth", "other", 0), after=7) == TopicPage([], 7, False, 0)
 
 
 def test_a_repeated_hand_off(journal: Journal, path: Path) -> None:
@@ -364,7 +364,7 @@ class AgainstAModel(RuleBasedStateMachine):
         self.directory = tempfile.TemporaryDirectory()
         self.path = Path(self.directory.name) / "00000000000000bb.sqlite"
         self.journal = Journal(self.path)
-        self.model: dict[Topic, list[Entry]] = {}
+        self.model: dict[Topic, list[JournalEntry]] = {}
         self.newest: dict[Topic, int] = {}
         self.ids: set[str] = set()
         self.acked: dict[Topic, int] = {}
@@ -377,7 +377,7 @@ class AgainstAModel(RuleBasedStateMachine):
             assert where.is_new == (not id or id not in self.ids)
             if where.is_new:
                 assert where.previous == self.newest.get(topic, 0)
-                self.model.setdefault(topic, []).append(Entry(where.sequence, where.previous, record))
+                self.model.setdefault(topic, []).append(JournalEntry(where.sequence, where.previous, record))
                 self.newest[topic] = where.sequence
                 self.ids |= {id} - {""}
 

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightbus.adapters.sqlite.aside import aside_sentences
-from lightbus.adapters.sqlite.outbox import Outbox
+from lightbus.adapters.sqlite.outbox import HostOutbox
 from lightbus.exceptions import JournalError
 
 
-def put(outbox: Outbox, id: str, api: str = "auth") -> None:
+def put(outbox: HostOutbox, id: str, api: str = "auth") -> None:
     """Put an event in."""
     outbox.put(id=id, api=api, event="seen", key=None, record=id.encode())
 
@@ -28,9 +28,9 @@ def put(outbox: Outbox, id: str, api: str = "auth") -> None:
 def test_what_is_put_in_waits_in_order(tmp_path: Path) -> None:
     """Also for another process; the same id once; what was delivered is out."""
     for id in ("b", "a", "c", "a"):
-        put(Outbox(tmp_path / "shop"), id)
-    put(Outbox(tmp_path / "shop"), "x", api="other")
-    other = Outbox(tmp_path / "shop")
+        put(HostOutbox(tmp_path / "shop"), id)
+    put(HostOutbox(tmp_path / "shop"), "x", api="other")
+    other = HostOutbox(tmp_path / "shop")
     assert [each.record for each in other.waiting({"auth": ""})] == [b"b", b"a", b"c"]
     assert [each.id for each in other.waiting(limit=2)] == ["b", "a"]
     assert other.counts() == {"auth": 3, "other": 1}
@@ -40,7 +40,7 @@ def test_what_is_put_in_waits_in_order(tmp_path: Path) -> None:
 
 def test_what_was_refused_waits_for_another_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not given out again while its API has the form in which it was refused, or not for a while; it stays."""
-    outbox = Outbox(tmp_path)
+    outbox = HostOutbox(tmp_path)
     for id in ("a", "b", "c"):
         put(outbox, id)
     put(outbox, "x", api="mail")
@@ -63,11 +63,11 @@ def test_what_was_refused_waits_for_another_form(tmp_path: Path, monkeypatch: py
 
 def test_a_look_costs_nothing_and_makes_nothing(tmp_path: Path) -> None:
     """Whether there is an outbox is seen without opening one, and so is whether it changed."""
-    outbox = Outbox(tmp_path)
-    assert (Outbox.exists(tmp_path), outbox.state()) == (False, None)
+    outbox = HostOutbox(tmp_path)
+    assert (HostOutbox.exists(tmp_path), outbox.state()) == (False, None)
     put(outbox, "a")
     before = outbox.state()
-    assert Outbox.exists(tmp_path)
+    assert HostOutbox.exists(tmp_path)
     assert outbox.waiting()
     assert outbox.state() == before
     put(outbox, "b")
@@ -77,7 +77,7 @@ def test_a_look_costs_nothing_and_makes_nothing(tmp_path: Path) -> None:
 def test_an_outbox_that_cannot_be_looked_at(tmp_path: Path) -> None:
     """Below something that is no directory there is none: looking raises nothing, putting something in does."""
     (tmp_path / "file").touch()
-    outbox = Outbox(tmp_path / "file" / "shop")
+    outbox = HostOutbox(tmp_path / "file" / "shop")
     assert outbox.state() is None
     with pytest.raises(JournalError, match="outbox"):
         put(outbox, "a")
@@ -86,26 +86,26 @@ def test_an_outbox_that_cannot_be_looked_at(tmp_path: Path) -> None:
 def test_what_was_seen_is_remembered(tmp_path: Path) -> None:
     """That there is such an event is known to every process, and once is enough."""
     for _ in range(2):
-        Outbox(tmp_path).note_seen("auth", "seen")
-    assert Outbox(tmp_path).seen("auth") == {"seen"}
-    assert Outbox(tmp_path).seen("other") == set()
+        HostOutbox(tmp_path).note_seen("auth", "seen")
+    assert HostOutbox(tmp_path).seen("auth") == {"seen"}
+    assert HostOutbox(tmp_path).seen("other") == set()
 
 
 def test_one_hands_off_at_a_time(tmp_path: Path) -> None:
     """The second is told no, until the first has finished."""
-    put(Outbox(tmp_path), "a")
-    with Outbox(tmp_path).hold() as first, Outbox(tmp_path).hold() as second:
+    put(HostOutbox(tmp_path), "a")
+    with HostOutbox(tmp_path).hold() as first, HostOutbox(tmp_path).hold() as second:
         assert (first(), second()) == (True, False)
-    with Outbox(tmp_path).hold() as third:
+    with HostOutbox(tmp_path).hold() as third:
         assert third()
 
 
 def test_who_hands_off_notices_that_the_lock_was_taken_away(tmp_path: Path) -> None:
     """A cleaner of old files makes no two that hand off for long: the first ends when it looks."""
-    put(Outbox(tmp_path), "a")
-    with Outbox(tmp_path).hold() as first:
+    put(HostOutbox(tmp_path), "a")
+    with HostOutbox(tmp_path).hold() as first:
         (tmp_path / "outbox.lock").unlink()
-        with Outbox(tmp_path).hold() as second:
+        with HostOutbox(tmp_path).hold() as second:
             assert (first(), second()) == (False, True)
 
 
@@ -129,9 +129,9 @@ for number in range(25):
         process.stdin.write(b"\n")
         process.stdin.close()
     taken: list[str] = []
-    while any(process.poll() is None for process in racing) or Outbox(tmp_path).counts():
-        waiting = Outbox(tmp_path).waiting(limit=7)
-        Outbox(tmp_path).delivered([each.id for each in waiting])
+    while any(process.poll() is None for process in racing) or HostOutbox(tmp_path).counts():
+        waiting = HostOutbox(tmp_path).waiting(limit=7)
+        HostOutbox(tmp_path).delivered([each.id for each in waiting])
         taken += [each.id for each in waiting]
     assert [process.returncode for process in racing] == [0] * 6
     assert len(set(taken)) == len(taken) == 150
@@ -157,7 +157,7 @@ for number in range(10**6):
     *whole, _ = process.stdout.read().split("\n")
     process.stdout.close()
     process.wait()
-    waiting = [each.id for each in Outbox(tmp_path).waiting(limit=10**6)]
+    waiting = [each.id for each in HostOutbox(tmp_path).waiting(limit=10**6)]
     assert waiting[: len(said) + len(whole)] == said + whole
 
 
@@ -172,7 +172,7 @@ def test_it_is_an_ordered_set(steps: list[tuple[str, int, str]]) -> None:
     """Whatever is put in and taken out in whatever order: an id is in once, where it was put in first."""
     model: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as directory:
-        outbox = Outbox(Path(directory))
+        outbox = HostOutbox(Path(directory))
         for what, number, api in steps:
             if what == "put":
                 put(outbox, str(number), api)
@@ -187,7 +187,7 @@ def test_it_is_an_ordered_set(steps: list[tuple[str, int, str]]) -> None:
 
 def test_an_outbox_that_cannot_be_held(tmp_path: Path) -> None:
     """Where it cannot be, whoever wanted to empty it is told why."""
-    with pytest.raises(JournalError, match=r"outbox\.sqlite cannot be held"), Outbox(tmp_path / "none").hold():
+    with pytest.raises(JournalError, match=r"outbox\.sqlite cannot be held"), HostOutbox(tmp_path / "none").hold():
         pass
 
 
@@ -195,7 +195,7 @@ def test_an_outbox_that_cannot_be_used(tmp_path: Path) -> None:
     """The error names it and says what to do."""
     (tmp_path / "shop").write_text("a file")
     with pytest.raises(JournalError, match=r"outbox\.sqlite did not take an event"):
-        put(Outbox(tmp_path / "shop"), "a")
+        put(HostOutbox(tmp_path / "shop"), "a")
 
 
 def _zero(path: Path) -> None:
@@ -220,13 +220,13 @@ def test_a_damaged_outbox_is_put_aside(
     tmp_path: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is named and said once, and what is put in afterwards waits in a new one; doctor tells of it."""
-    outbox = Outbox(tmp_path)
+    outbox = HostOutbox(tmp_path)
     for number in range(100):
         outbox.put(id=str(number), api="auth", event="seen", key=None, record=b"x" * 1000)
     damage(outbox.path)
     put(outbox, "a")
-    put(Outbox(tmp_path), "b")
-    assert [each.id for each in Outbox(tmp_path).waiting()][-2:] == ["a", "b"]
+    put(HostOutbox(tmp_path), "b")
+    assert [each.id for each in HostOutbox(tmp_path).waiting()][-2:] == ["a", "b"]
     [aside] = tmp_path.glob("*.corrupt-1")
     assert len([each for each in caplog.messages if "is put aside as" in each and str(aside) in each]) == 1
     [told] = aside_sentences(tmp_path, "host")
@@ -235,7 +235,7 @@ def test_a_damaged_outbox_is_put_aside(
 
 def test_a_reader_from_outside_holds_up_nobody(tmp_path: Path) -> None:
     """A backup that is in the middle of it costs nothing, and what is put in meanwhile is noticed."""
-    outbox = Outbox(tmp_path)
+    outbox = HostOutbox(tmp_path)
     put(outbox, "a")
     with contextlib.closing(sqlite3.connect(outbox.path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
@@ -249,7 +249,7 @@ def test_a_reader_from_outside_holds_up_nobody(tmp_path: Path) -> None:
 def test_a_writer_from_outside_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who puts something in waits for a while, and is told why it was not taken."""
     monkeypatch.setattr("lightbus.adapters.sqlite.outbox.BUSY_TIMEOUT", 0.1)
-    outbox = Outbox(tmp_path)
+    outbox = HostOutbox(tmp_path)
     put(outbox, "a")
     with contextlib.closing(sqlite3.connect(outbox.path, isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
@@ -267,7 +267,7 @@ def test_an_outbox_of_the_version_before_goes_on(tmp_path: Path) -> None:
         )
         old.execute("INSERT INTO waiting VALUES (1, 'a', 'auth', 'seen', NULL, x'00', 1.0)")
         old.commit()
-    outbox = Outbox(tmp_path)
+    outbox = HostOutbox(tmp_path)
     outbox.put(id="b", api="mail", event="seen", key=None, record=b"b", service="post")
     assert [(each.id, each.service) for each in outbox.waiting()] == [("a", ""), ("b", "post")]
     assert outbox.services() == {"mail": "post"}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightbus.adapters.sqlite.rows import MAX_EVENTS, MAX_SIZE, Entry, entries_of, joined, portions, size_of
+from lightbus.adapters.sqlite.rows import MAX_EVENTS, MAX_SIZE, JournalEntry, entries_of, joined, portions, size_of
 
 records = st.lists(st.binary(max_size=50), min_size=1, max_size=40)
 
@@ -17,7 +17,8 @@ def test_what_was_joined_comes_apart_again(records: list[bytes], first: int, bef
     data = joined(records)
     entries = entries_of(first + len(records) - 1, before, len(records), data)
     assert entries == [
-        Entry(first + number, first + number - 1 if number else before, record) for number, record in enumerate(records)
+        JournalEntry(first + number, first + number - 1 if number else before, record)
+        for number, record in enumerate(records)
     ]
     assert size_of(data, len(records)) == sum(map(len, records))
 
@@ -25,7 +26,7 @@ def test_what_was_joined_comes_apart_again(records: list[bytes], first: int, bef
 def test_a_single_event_is_as_it_is() -> None:
     """It costs nothing more than its own bytes: as in journals of version 1."""
     assert joined([b"abc"]) == b"abc"
-    assert entries_of(7, 3, 1, b"abc") == [Entry(7, 3, b"abc")]
+    assert entries_of(7, 3, 1, b"abc") == [JournalEntry(7, 3, b"abc")]
 
 
 @given(records=records, count=st.integers(-1, MAX_EVENTS + 1), cut=st.integers(0, 20))

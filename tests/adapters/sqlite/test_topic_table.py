@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from helpers.journals import ONE, TWO, event, page, store, trim
-from lightbus.adapters.sqlite.journal import Journal, Page
+from lightbus.adapters.sqlite.journal import Journal, TopicPage
 from lightbus.adapters.sqlite.topic import Topic
 from lightbus.adapters.sqlite.topic_table import TopicTable
 
@@ -19,7 +19,7 @@ def test_a_trimmed_topic_remembers_its_newest(journal: Journal, path: Path) -> N
     journal.close()
     reopened = Journal(path)
     assert reopened.topics.last(ONE) == stored.sequence
-    assert page(reopened) == Page([], stored.sequence, False, 0)
+    assert page(reopened) == TopicPage([], stored.sequence, False, 0)
     assert reopened.append([event()])[0].previous == stored.sequence
     reopened.close()
 

@@ -14,7 +14,7 @@ from helpers import wait_until_async
 from lightbus.adapters.host.places import Places
 from lightbus.adapters.zmq import addressing as module
 from lightbus.adapters.zmq.addressing import HostAddressing, TcpAddressing, TcpSockets
-from lightbus.adapters.zmq.bound_sockets import Publisher, Router
+from lightbus.adapters.zmq.bound_sockets import PublishingSocket, Router
 from lightbus.adapters.zmq.security import InsecureSecurity
 from lightbus.adapters.zmq.transport import ZmqTransport
 from lightbus.exceptions import TransportError
@@ -34,7 +34,7 @@ class Sockets:
     def __init__(self) -> None:
         self.transport = ZmqTransport(InsecureSecurity(bus="b", addresses=HERE))
         self.router: Router = self.transport.router(lambda routing_id, frame: None)
-        self.publisher: Publisher = self.transport.publisher(lambda prefix, subscribed: None)
+        self.publisher: PublishingSocket = self.transport.publisher(lambda prefix, subscribed: None)
 
     def bound(self, addresses: tuple[str, ...] = HERE, rpc_port: int = 0, event_port: int = 0) -> TcpSockets:
         """Bind them."""

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from helpers.damage import damage
-from lightbus.adapters.sqlite.outbox import Outbox
+from lightbus.adapters.sqlite.outbox import HostOutbox
 
 if TYPE_CHECKING:
     from helpers.surroundings import Surroundings
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def test_refused_events(commands: Commands, surroundings: Surroundings) -> None:
     """What waits in the outbox of a host since it is refused is said once, however many processes tell it."""
     commands.services()
-    outbox = Outbox(surroundings.data / surroundings.bus)
+    outbox = HostOutbox(surroundings.data / surroundings.bus)
     outbox.put(id="1", api="mail", event="sent", key=None, record=b"")
     outbox.refuse([("1", "a digest", "It has no event 'sent'.")])
     [warning] = [each for each in commands.json("doctor", code=1) if each["level"] != "ok"]
@@ -59,7 +59,7 @@ def test_a_listener_that_has_stopped(commands: Commands) -> None:
 
 def test_events_that_wait_while_no_worker_runs(commands: Commands, surroundings: Surroundings) -> None:
     """What waits in the outbox of this host while nobody is there is told of, with what starts its way."""
-    outbox = Outbox(surroundings.data / surroundings.bus)
+    outbox = HostOutbox(surroundings.data / surroundings.bus)
     outbox.put(id="1", api="mail", event="sent", key=None, record=b"")
     text = commands.run("doctor", "--wait", "0.2", code=1).stdout
     assert f"warning outbox: 1 events of mail wait on this host, in {outbox.path}, and no worker" in text

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 
 from lightbus import Api, Event, Parameter, WildcardParameter
-from lightbus.cli.schemas.changes import Change, breaking, changes
+from lightbus.cli.schemas.changes import SchemaChange, breaking, changes
 from lightbus.service.schema import Schema
 
 
@@ -85,6 +85,6 @@ def test_what_comes_and_goes() -> None:
         "auth.other: the procedure is new (compatible)",
         "auth.seen: the event is gone (breaks publishers and listeners)",
     ]
-    assert changes({}, new) == [Change(api="auth", member=None, kind="api", change="the API is new")]
+    assert changes({}, new) == [SchemaChange(api="auth", member=None, kind="api", change="the API is new")]
     assert changes(old, {})[0].breaks == ("callers", "publishers", "listeners")
     assert changes(new, {})[0].breaks == ("callers",)

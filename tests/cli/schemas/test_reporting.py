@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from lightbus.cli.schemas.changes import Change
+from lightbus.cli.schemas.changes import SchemaChange
 from lightbus.cli.schemas.reporting import report
 from lightbus.cli.support.output import Output
 
-NEW = Change(api="auth", member="find", kind="procedure", change="the procedure is new")
-GONE = Change(api="auth", member=None, kind="api", change="the API is gone", breaks=("callers", "publishers"))
+NEW = SchemaChange(api="auth", member="find", kind="procedure", change="the procedure is new")
+GONE = SchemaChange(api="auth", member=None, kind="api", change="the API is gone", breaks=("callers", "publishers"))
 
 
 def test_for_people(capsys: pytest.CaptureFixture[str]) -> None:

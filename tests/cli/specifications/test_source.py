@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lightbus.cli.specifications.source import Source, write_document
+from lightbus.cli.specifications.source import SpecificationSource, write_document
 from lightbus.cli.support.options import ClientOptions
 from lightbus.cli.support.output import Output
 from lightbus.exceptions import UnknownApi, UnsupportedUse
@@ -21,7 +21,7 @@ def chosen(tmp_path: Path, *patterns: str) -> list[str]:
     file = tmp_path / "schemas.json"
     file.write_text(json.dumps(SCHEMAS))
     given: list[str] = []
-    source = Source(options=ClientOptions(), module=None, schema=file, patterns=patterns)
+    source = SpecificationSource(options=ClientOptions(), module=None, schema=file, patterns=patterns)
     source.give(lambda apis, output: given.extend(apis))
     return given
 
@@ -36,7 +36,7 @@ def test_apis_are_chosen_by_patterns(tmp_path: Path) -> None:
 
 def test_two_sources_are_refused(tmp_path: Path) -> None:
     """A module or a file, not both."""
-    source = Source(options=ClientOptions(), module="bus", schema=tmp_path, patterns=())
+    source = SpecificationSource(options=ClientOptions(), module="bus", schema=tmp_path, patterns=())
     with pytest.raises(UnsupportedUse, match="--bus and --schema were both given"):
         source.give(lambda apis, output: None)
 

@@ -10,7 +10,7 @@ import pytest
 from helpers import wait_until_async
 from helpers.scripted_bus import ScriptedBus
 from lightbus.cli.support import acks
-from lightbus.cli.support.acks import Ack, AckFollower
+from lightbus.cli.support.acks import AckFollower, GroupAck
 from lightbus.cli.support.connection import Connection
 from lightbus.exceptions import LightbusTimeout
 from lightbus.message import EventMessage
@@ -31,7 +31,7 @@ def event(number: int) -> EventMessage:
 
 def acknowledged(bus: ScriptedBus, *messages: EventMessage) -> tuple[list[tuple[str, str, str]], bool]:
     """Ask about events until none is pending, or the answers are used up; return the acks, and whether it settled."""
-    found: list[Ack] = []
+    found: list[GroupAck] = []
 
     async def main() -> bool:
         follower = AckFollower(cast("Connection", bus), found.append)
@@ -78,7 +78,7 @@ def test_a_group_that_is_away() -> None:
 
 def test_what_is_told_of_an_acknowledgement() -> None:
     """Which event, which group, and what became of it there."""
-    ack = Ack(message=event(1), group="shop", status="acked", at=7.0)
+    ack = GroupAck(message=event(1), group="shop", status="acked", at=7.0)
     assert ack.fields() == {
         "id": ack.message.id, "native_id": "j-1", "api": "auth", "event": "seen",
         "group": "shop", "status": "acked", "at": 7.0,

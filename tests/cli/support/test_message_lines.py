@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from helpers.scripted_bus import peer
-from lightbus.cli.support.acks import Ack
+from lightbus.cli.support.acks import GroupAck
 from lightbus.cli.support.connection import Connection
 from lightbus.cli.support.message_lines import event_fields, show_ack, show_call, show_event
 from lightbus.cli.support.output import Output
@@ -73,7 +73,7 @@ def test_a_call_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_acknowledgement(capsys: pytest.CaptureFixture[str]) -> None:
     """Which group is done with which event, or has given it up."""
     for status, words in (("acked", "acked by shop-g"), ("dead", "a dead letter of shop-g")):
-        ack = Ack(message=SEEN, group="shop-g", status=status, at=1.0)
+        ack = GroupAck(message=SEEN, group="shop-g", status=status, at=1.0)
         show_ack(bus(), ack)
         show_ack(bus(as_json=True), ack)
         line, told = capsys.readouterr().out.splitlines()

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import connections, transaction
 
-from ...relay import CHANNEL, Row, file_lock, key_of_lock, name_of_lock, told_by
+from ...relay import CHANNEL, OutboxRow, file_lock, key_of_lock, name_of_lock, told_by
 from .models import OutboxEvent
 
 __all__ = ["DjangoStore"]
@@ -37,25 +37,25 @@ class DjangoStore:
         return [*self._waiting.order_by("api").values_list("api", flat=True).distinct()]
 
     @contextmanager
-    def batch(self, api: str, most: int) -> Iterator[_Batch | None]:
+    def batch(self, api: str, most: int) -> Iterator[_DjangoBatch | None]:
         """Have the oldest rows of an API; None while another relay has them."""
         connection = connections[self._alias]
         if connection.vendor == "sqlite":  # a transaction would keep everybody else from writing
             with file_lock(str(connection.settings_dict["NAME"])) as is_ours:
-                yield _Batch(self._waiting, api, most) if is_ours else None
+                yield _DjangoBatch(self._waiting, api, most) if is_ours else None
             return
         if connection.vendor == "mysql":  # locks on rows would keep others from putting in further ones
             with self._named_lock(api) as is_ours:
-                yield _Batch(self._waiting, api, most) if is_ours else None
+                yield _DjangoBatch(self._waiting, api, most) if is_ours else None
             return
         with transaction.atomic(using=self._alias):
             if connection.vendor != "postgresql":
-                yield _Batch(self._waiting.select_for_update(), api, most)
+                yield _DjangoBatch(self._waiting.select_for_update(), api, most)
                 return
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [key_of_lock(api)])
                 is_ours = cursor.fetchone()[0]
-            yield _Batch(self._waiting, api, most) if is_ours else None
+            yield _DjangoBatch(self._waiting, api, most) if is_ours else None
 
     @contextmanager
     def _named_lock(self, api: str) -> Iterator[bool]:
@@ -90,11 +90,11 @@ class DjangoStore:
         connections[self._alias].close()
 
 
-class _Batch:
+class _DjangoBatch:
     def __init__(self, waiting: Any, api: str, most: int) -> None:
         rows = waiting.filter(api=api).order_by("number").values_list("number", "event", "record")[:most]
         self._events = OutboxEvent.objects.using(waiting.db)
-        self.rows: Sequence[Row] = [Row(number, event, bytes(record)) for number, event, record in rows]
+        self.rows: Sequence[OutboxRow] = [OutboxRow(number, event, bytes(record)) for number, event, record in rows]
 
     def delete(self, numbers: Sequence[int]) -> None:
         if numbers:
