@@ -23,7 +23,7 @@ from .access import Deed
 from .clients import Client
 from .document import Documents
 from .forms import value_form
-from .guard import Guard
+from .guard import GatewayGuard
 from .members import Member, find_member
 from .options import GatewayOptions
 from .problems import Refusal, problem, problem_of
@@ -69,7 +69,7 @@ class Gateway:
         refused: dict[Any, Any] = {HTTPException: _refused}
         served = Starlette(routes=routes, exception_handlers=refused)
         served.router.redirect_slashes = False  # a path is as it is written, or nothing
-        self.app: ASGIApp = Guard(served, options)
+        self.app: ASGIApp = GatewayGuard(served, options)
 
     def end_streams(self) -> None:
         """End the streams, so that the server can end."""

@@ -24,7 +24,7 @@ from .options import GatewayOptions
 from .problems import Refusal
 from .rates import RateLimit
 
-__all__ = ["HEADERS", "OPEN_TO_ALL", "Guard"]
+__all__ = ["HEADERS", "OPEN_TO_ALL", "GatewayGuard"]
 
 logger = logging.getLogger("lightbus.gateway")
 
@@ -47,7 +47,7 @@ ASKED_OF_BROWSERS = {
 }
 
 
-class Guard:
+class GatewayGuard:
     """The outermost part of the application: refuses, and says to browsers who may read an answer."""
 
     def __init__(self, app: ASGIApp, options: GatewayOptions) -> None:

@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse
 
 from helpers.asgi import Answer, ask_app
 from lightbus.gateway.access import Rules
-from lightbus.gateway.guard import HEADERS, Guard
+from lightbus.gateway.guard import HEADERS, GatewayGuard
 from lightbus.gateway.options import GatewayOptions
 
 from .conftest import CLIENTS, TOKEN
@@ -25,11 +25,11 @@ async def inside(scope: Any, receive: Any, send: Any) -> None:
     await PlainTextResponse("nobody" if client is None else client.name)(scope, receive, send)
 
 
-def guarded(**given: Any) -> Guard:
-    return Guard(inside, GatewayOptions(rules=Rules.read(["*"]), **{"clients": CLIENTS, "rate": 0, **given}))
+def guarded(**given: Any) -> GatewayGuard:
+    return GatewayGuard(inside, GatewayOptions(rules=Rules.read(["*"]), **{"clients": CLIENTS, "rate": 0, **given}))
 
 
-def asks(app: Guard, path: str = "/api/shop/price", **headers: Any) -> Answer:
+def asks(app: GatewayGuard, path: str = "/api/shop/price", **headers: Any) -> Answer:
     return asyncio.run(ask_app(app, path, **headers))
 
 
@@ -147,5 +147,5 @@ def test_what_is_no_http_is_left_alone() -> None:
         told.append(scope["type"])
 
     options = GatewayOptions(rules=Rules.read(["*"]), clients=CLIENTS)
-    asyncio.run(Guard(app, options)({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
+    asyncio.run(GatewayGuard(app, options)({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
     assert told == ["lifespan"]

@@ -18,7 +18,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.errors import APIError, ServiceUnavailableError
 
-__all__ = ["WRONG_LAST_ID", "Outcome", "OutgoingMessage", "PublishingChannel", "Refusal"]
+__all__ = ["WRONG_LAST_ID", "Outcome", "OutgoingMessage", "PublishingChannel", "StreamRefusal"]
 
 WRONG_LAST_ID = 10070
 """A server's code: the message that was stored last is not the one that is named."""
@@ -36,13 +36,13 @@ class OutgoingMessage(NamedTuple):
     headers: dict[str, str]
 
 
-class Refusal(NamedTuple):
+class StreamRefusal(NamedTuple):
     """Why a message is not stored; None where no server has said anything."""
 
     error: APIError | None
 
 
-Outcome: TypeAlias = int | Refusal
+Outcome: TypeAlias = int | StreamRefusal
 """The sequence of a message, or why it is not stored."""
 
 
@@ -98,13 +98,13 @@ async def _answered(answers: Sequence[asyncio.Future[Msg]], timeout: float) -> N
 
 def _outcome(answer: asyncio.Future[Msg]) -> Outcome:
     if not answer.done():
-        return Refusal(None)
+        return StreamRefusal(None)
     message = answer.result()
     if (message.headers or {}).get("Status") == str(UNAVAILABLE):
-        return Refusal(None)
+        return StreamRefusal(None)
     told = json.loads(message.data)
     if "error" in told:
-        return Refusal(_api_error(**told["error"]))
+        return StreamRefusal(_api_error(**told["error"]))
     return int(told["seq"])
 
 

@@ -13,7 +13,7 @@ from ...exceptions import EventBackendError, EventBackendUnreachable
 from ...ports.events import OutgoingEvent
 from .connection import NatsConnection
 from .places import StreamPlaces
-from .publishing import OutgoingMessage, Refusal
+from .publishing import OutgoingMessage, StreamRefusal
 
 __all__ = ["PUBLISHED_AT", "StreamPublisher"]
 
@@ -95,7 +95,7 @@ class StreamPublisher:
         async with self._connection.asking():
             outcomes = await channel.publish(messages, self._places.stream, self._connection.settings.timeout)
             kept = [*takewhile(lambda outcome: isinstance(outcome, int), outcomes)]
-            if not kept and isinstance(refused := outcomes[0], Refusal):
+            if not kept and isinstance(refused := outcomes[0], StreamRefusal):
                 return [self._refused(refused.error)]
         return [outcome for outcome in kept if isinstance(outcome, int)]
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from helpers.nats_servers import NatsServer
-from lightbus.adapters.nats.publishing import WRONG_LAST_ID, OutgoingMessage, PublishingChannel, Refusal
+from lightbus.adapters.nats.publishing import WRONG_LAST_ID, OutgoingMessage, PublishingChannel, StreamRefusal
 
 
 class Client:
@@ -96,7 +96,7 @@ def test_nothing_is_kept_behind_what_did_not_arrive(lost: str) -> None:
         client.loses = {lost}
         outcomes = await channel.publish(messages("a", "b", "c"), "stream", 0.01)
         assert [each for each in outcomes if isinstance(each, int)] == ([] if lost == "a" else [2])
-        assert Refusal(None) in outcomes
+        assert StreamRefusal(None) in outcomes
         assert await channel.publish(messages("a", "b", "c"), "stream", 0.5) == [2, 3, 4]
         assert client.kept == ["0", "a", "b", "c"]
 
@@ -135,7 +135,7 @@ def test_refusals_are_told() -> None:
     async def test(channel: PublishingChannel, client: Client) -> None:
         client.refuses = {"a": {"code": 400, "err_code": 10077, "description": "maximum bytes exceeded"}}
         [refusal] = await channel.publish(messages("a"), "stream", 0.5)
-        assert isinstance(refusal, Refusal)
+        assert isinstance(refusal, StreamRefusal)
         assert refusal.error is not None
         assert (refusal.error.err_code, refusal.error.description) == (10077, "maximum bytes exceeded")
 
@@ -151,7 +151,7 @@ def test_servers_do_so() -> None:
             client = await nats.connect(server.url)
             channel = PublishingChannel(client)
             await channel.open()
-            assert await channel.publish(messages("a"), "stream", 2.0) == [Refusal(None)]
+            assert await channel.publish(messages("a"), "stream", 2.0) == [StreamRefusal(None)]
             await client.jetstream().add_stream(name="stream", subjects=["shop.>"])
             assert await channel.publish(messages("a", "b"), "stream", 2.0) == [1, 2]
             assert await channel.publish(messages("b", "c", "d"), "stream", 2.0) == [2, 3, 4]

@@ -11,7 +11,7 @@ import pytest
 
 from lightbus.adapters.nats.connection import NatsConnection
 from lightbus.adapters.nats.places import StreamPlaces
-from lightbus.adapters.nats.publishing import WRONG_LAST_ID, Outcome, OutgoingMessage, Refusal
+from lightbus.adapters.nats.publishing import WRONG_LAST_ID, Outcome, OutgoingMessage, StreamRefusal
 from lightbus.adapters.nats.settings import NatsSettings
 from lightbus.adapters.nats.stream_publisher import TOO_LARGE, StreamPublisher
 from lightbus.exceptions import EventBackendError, EventBackendUnreachable
@@ -38,9 +38,9 @@ class Channel:
         return [len(self.kept) - len(messages) + number for number in range(1, len(messages) + 1)]
 
 
-def refusal(code: int) -> Refusal:
+def refusal(code: int) -> StreamRefusal:
     """Return what a server says that does not store a message."""
-    return Refusal(errors.APIError(code=400, err_code=code, description="no"))
+    return StreamRefusal(errors.APIError(code=400, err_code=code, description="no"))
 
 
 def event(id: str, size: int = 1) -> OutgoingEvent:
@@ -63,7 +63,11 @@ def publish(channel: Channel, *events: OutgoingEvent, timeout: float = 0.05) -> 
 def test_what_did_not_arrive_is_sent_again_with_what_follows() -> None:
     """From the first on that is missing."""
     channel = Channel()
-    channel.answers = [[1, Refusal(None), refusal(WRONG_LAST_ID)], [Refusal(None), refusal(WRONG_LAST_ID)], [2, 3]]
+    channel.answers = [
+        [1, StreamRefusal(None), refusal(WRONG_LAST_ID)],
+        [StreamRefusal(None), refusal(WRONG_LAST_ID)],
+        [2, 3],
+    ]
     assert publish(channel, event("a"), event("b"), event("c"), timeout=5.0) == [1, 2, 3]
     assert channel.sent == [["a", "b", "c"], ["b", "c"], ["b", "c"]]
 
@@ -71,7 +75,7 @@ def test_what_did_not_arrive_is_sent_again_with_what_follows() -> None:
 def test_what_never_arrives_is_given_up() -> None:
     """After a while, and all that follows; what arrived before is told."""
     channel = Channel()
-    channel.answers = [[1, Refusal(None), Refusal(None)], *[[Refusal(None)] * 2] * 1000]
+    channel.answers = [[1, StreamRefusal(None), StreamRefusal(None)], *[[StreamRefusal(None)] * 2] * 1000]
     kept, *others = publish(channel, event("a"), event("b"), event("c"))
     assert kept == 1
     assert [type(each) for each in others] == [EventBackendUnreachable] * 2
