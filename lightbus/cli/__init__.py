@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -149,6 +151,14 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest that is free: this one
 
 
+def _broken_between_words(line: str) -> str:
+    """Return a line for standard error as lines that a terminal need not break; what is indented is code."""
+    if not sys.stderr.isatty() or line.startswith(" "):
+        return line
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False) if len(line) > width else line
+
+
 def main(**kwargs: Any) -> None:
     """Run the command. Errors of ours become one readable message and their exit code."""
     from ..exceptions import LightbusException
@@ -161,7 +171,8 @@ def main(**kwargs: Any) -> None:
         from ..phrases import clean
 
         # A handler's words are in it, and its traceback: lines may be several, and nothing else controls the terminal.
-        text = "\n".join(map(clean, str(error).split("\n")))
+        first, *others = (_broken_between_words(clean(line)) for line in f"Error: {error}".split("\n"))
+        text = "\n".join([first.removeprefix("Error:"), *others])
         coloured = None if not os.environ.get("NO_COLOR") else False
-        click.echo(f"{click.style('Error:', fg='red', bold=True)} {text}", err=True, color=coloured)
+        click.echo(click.style("Error:", fg="red", bold=True) + text, err=True, color=coloured)
         raise SystemExit(error.exit_code) from None

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from helpers import Processes
+from helpers.terminal import on_terminal
 from lightbus.cli import COMMANDS, _group
 
 pytestmark = pytest.mark.new_interpreters
@@ -72,6 +73,16 @@ def test_help_lists_every_command() -> None:
         assert f"{name} " in result.output
         assert line in result.output
         assert CliRunner().invoke(_group, [name, "--help"]).exit_code == 0
+
+
+def test_a_long_error_is_broken_between_words(tmp_path: Path) -> None:
+    """On a terminal, whose lines would end amid them."""
+    with on_terminal(60, tmp_path, "peers", "--config", str(tmp_path / "there-is-no-such-file.yaml")) as terminal:
+        assert terminal.wait() != 0
+    words = {word for line in terminal.lines for word in line.split()}
+    assert terminal.lines[0].startswith("Error: ")
+    assert len(terminal.lines) > 1
+    assert str(tmp_path / "there-is-no-such-file.yaml") in {word.rstrip(".:,") for word in words}
 
 
 def test_unknown_command_is_refused() -> None:

@@ -81,4 +81,4 @@ def _show(output: Output, finding: Finding) -> None:
         return
     style = STYLES[finding.level]
     remedy = f" {finding.remedy}" if finding.remedy else ""
-    output.line((f"{finding.level.name.lower():<8}", style), (f"{finding.check}: ", "bold"), finding.text, remedy)
+    output.paragraph((f"{finding.level.name.lower():<7}", style), (f"{finding.check}: ", "bold"), finding.text, remedy)

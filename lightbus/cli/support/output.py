@@ -98,6 +98,16 @@ class Output:
         self.console.print(_text(*cells), soft_wrap=True)
         sys.stdout.flush()
 
+    def paragraph(self, head: Cell, *cells: Cell) -> None:
+        """Write a text for people that may be long, beside its head; on a terminal it is broken between words."""
+        from rich.table import Table
+
+        grid = Table.grid(padding=(0, 1, 0, 0))
+        grid.add_column(no_wrap=True)
+        grid.add_column(overflow="fold")
+        grid.add_row(_text(head), _text(*cells))
+        self.rich(grid)
+
     def rich(self, what: RenderableType) -> None:
         """Write something of rich's own; into a pipe without the spaces that fill its lines up."""
         if self.console.is_terminal:
@@ -116,9 +126,9 @@ class Output:
             self.note(f"Not shown, for lack of width: {', '.join(left_out)} (--json has all).")
 
     def note(self, text: str) -> None:
-        """Write a remark for people, on standard error; nothing with `--json`."""
+        """Write a remark for people, on standard error; nothing with `--json`. A terminal's lines end between words."""
         if not self.as_json:
-            self.errors.print(_text((text, "dim")), soft_wrap=True)
+            self.errors.print(_text((text, "dim")), soft_wrap=not self.errors.is_terminal)
 
     @contextmanager
     def progress(self, label: str, total: int | None = None) -> Iterator[Callable[[int, str], None]]:

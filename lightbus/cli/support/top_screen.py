@@ -64,7 +64,8 @@ def _head(rows: Rows, bus: str) -> str:
     head = f"bus {bus}: {len(rows.workers)} workers, {number(round(calls, 1))} calls/s, "
     head += f"{number(round(events, 1))} events/s"
     if rows.groups:
-        head += f", {len(rows.groups)} groups, lag {number(sum(group.lag for group in rows.groups))}"
+        count = "1 group" if len(rows.groups) == 1 else f"{len(rows.groups)} groups"
+        head += f", {count}, lag {number(sum(group.lag for group in rows.groups))}"
     return head
 
 

@@ -6,6 +6,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
+from helpers.terminal import on_terminal
+
 if TYPE_CHECKING:
     from ..conftest import Commands
 
@@ -20,6 +24,19 @@ def test_all_is_well(commands: Commands) -> None:
     text = commands.text("doctor")
     assert "ok      peers: 2 answer, the slowest in " in text
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+def test_screen(commands: Commands, tmp_path: Path, columns: int) -> None:
+    """On a terminal a finding that is long goes on below itself, broken between words."""
+    commands.services()
+    with on_terminal(columns, tmp_path, "doctor", "--wait", "20") as terminal:
+        terminal.wait_for_line("^ok      versions: ")
+        assert terminal.wait() == 0
+    lines = terminal.lines[next(n for n, line in enumerate(terminal.lines) if "ok      bus: " in line) :]
+    assert all(len(line) <= columns and line.startswith(("ok      ", " " * 8)) for line in lines)
+    shown = " ".join(line.strip() for line in lines)
+    assert "one key on each host opens it to the LAN: lightbus keys init." in shown
 
 
 def test_errors(commands: Commands, tmp_path: Path) -> None:
