@@ -36,7 +36,7 @@ SOURCE = TESTS.parent / "lightbus"
 
 TESTS_PER_PROCESSOR = 2
 
-UNMEASURED = {"bench", "chaos", "fuzz", "network"}
+UNMEASURED = {"bench", "browser", "chaos", "examples", "fuzz", "network"}
 """Directories whose tests are about what many parts do together, and long: coverage, which takes as much time again,
 is measured by the tests of the parts."""
 
