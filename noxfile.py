@@ -23,6 +23,7 @@ TESTING = (
     "Django", "fastapi", "flask", "gunicorn", "SQLAlchemy", "uvicorn", "watchfiles",
     "psycopg[binary]", "psycopg2-binary", "PyMySQL",
     "openapi-spec-validator", "opentelemetry-sdk", "prometheus-client",
+    "axe-playwright-python", "pillow", "playwright",
 )  # fmt: skip
 
 
@@ -118,6 +119,13 @@ def docs(session: nox.Session) -> None:
     """Build the documents as a site, in site/; a warning is an error."""
     session.install("-e", ".", *DOCS)
     session.run("mkdocs", "build", *session.posargs, env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
+def pictures(session: nox.Session) -> None:
+    """Draw the dashboard's pages for the documents and the tests; of a bus that is asked anew with `--anew`."""
+    _install_wheel(session)
+    session.run("python", "tests/browser", *session.posargs)
 
 
 @nox.session

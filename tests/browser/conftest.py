@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import shutil
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from browser import chromium
+from browser.shop import Shop
 from helpers import Process, Processes
 from helpers.scale import PATIENCE
-
-CHROMIUM = shutil.which("chromium")
-PROGRAMS = Path(__file__).parent / "programs"
-
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-]
 
 Start = Callable[[str], Process]
 Visit = Callable[["Browser"], Coroutine[Any, Any, None]]
@@ -34,11 +20,11 @@ Visit = Callable[["Browser"], Coroutine[Any, Any, None]]
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs a browser where there is none."""
-    if CHROMIUM is None:
-        reason = pytest.mark.skip(reason="there is no chromium here (apt-get install chromium)")
-        for item in items:
-            if Path(__file__).parent in item.path.parents:
-                item.add_marker(reason)
+    ours = [item for item in items if Path(__file__).parent in item.path.parents]
+    if ours and (lacks := chromium.lacks()):
+        for item in ours:
+            if "images" not in item.path.name:
+                item.add_marker(pytest.mark.skip(reason=lacks))
 
 
 class Browser:
@@ -77,28 +63,6 @@ class Browser:
         self.complaints.append(text)
 
 
-class Shop:
-    """Starts services of the shop, and a dashboard that looks at them."""
-
-    def __init__(self, processes: Processes) -> None:
-        self._processes = processes
-
-    def __call__(self, *services: str, actions: bool = True) -> str:
-        """Start them; return where the dashboard is, once all are there."""
-        started = [self.start(service) for service in services]
-        more = ("--allow-actions",) if actions else ()
-        dashboard = self._processes.lightbus("dashboard", "--port", "0", "--json", *more)
-        for each in started:
-            each.wait_for_line("Ready")
-        line = dashboard.wait_for_line(r"^\{.*\}$")
-        return str(json.loads(line[0])["url"])
-
-    def start(self, service: str) -> Process:
-        """Start one service."""
-        environment = {"EVERY": "0.2", "SERVICE": service}
-        return self._processes.worker("shop", "--service-name", service, cwd=PROGRAMS, env=environment)
-
-
 @pytest.fixture
 def shop(processes: Processes) -> Shop:
     """Start services of the shop."""
@@ -107,18 +71,12 @@ def shop(processes: Processes) -> Shop:
 
 @pytest.fixture
 def visit(shop: Shop) -> Callable[[str, Visit], None]:
-    """Return a function that looks at a dashboard with a browser, which ends with it; where there is what it takes."""
-    driver = pytest.importorskip("playwright.async_api", reason="Playwright is not installed (pip install playwright)")
-    pytest.importorskip("axe_playwright_python", reason="axe is not installed (pip install axe-playwright-python)")
+    """Return a function that looks at a dashboard with a browser, which ends with it."""
 
     async def run(url: str, visiting: Visit) -> None:
-        async with driver.async_playwright() as playwright:
-            started = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-            try:
-                browser = Browser(started, url, shop.start)
-                await visiting(browser)
-                assert browser.complaints == []
-            finally:
-                await started.close()
+        async with chromium.started() as started:
+            browser = Browser(started, url, shop.start)
+            await visiting(browser)
+            assert browser.complaints == []
 
     return lambda url, visiting: asyncio.run(run(url, visiting))

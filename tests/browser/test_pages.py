@@ -6,20 +6,8 @@ from typing import Any
 
 import pytest
 
-PAGES = {
-    "overview": "Who uses whom",
-    "service/orders": "orders.place",
-    "apis": "check_password",
-    "apis/orders": "place(email: str",
-    "events": "orders.created",
-    "groups": "mail-thanks",
-    "dead": "the mail server does not know",
-    "peers": "warehouse",
-    "journals": "Where events are kept",
-}
-"""Each page, and what is there to be read once the bus has told."""
-
-EVERYBODY = ("customers", "orders", "stock", "warehouse", "mail", "web")
+from browser.replay import PAGES
+from browser.shop import EVERYBODY
 
 WIDTHS = (390, 1024, 1920)
 SERIOUS = ("serious", "critical")

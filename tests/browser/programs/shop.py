@@ -56,7 +56,7 @@ class OrdersApi(lightbus.Api):
         """
         await bus.customers.find.call_async(email=email)
         self._number += 1
-        await bus.orders.created.fire_async(number=self._number, email=email, total=19.9 * len(items))
+        await bus.orders.created.fire_async(number=self._number, email=email, total=round(19.9 * len(items), 2))
         return self._number
 
     async def show(self, number: int) -> dict[str, int]:

@@ -1,0 +1,69 @@
+"""Draws the pages of the dashboard from what is kept: for the tests, and for the documents."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from browser import chromium
+from browser.images import opened, save
+from browser.replay import KEPT, PAGES, Replay
+
+__all__ = ["LOOKS", "draw_all", "kept_file", "shot"]
+
+LOOKS = ((390, "light"), (1024, "light"), (1024, "dark"), (1920, "light"))
+"""Widths in pixels, and schemes, in which each page is kept."""
+
+KEPT_SCALE = 0.5
+"""Of a page's pixels: enough to see what changed."""
+
+DOCUMENTS = Path(__file__).parents[2] / "docs" / "images"
+
+IN_DOCUMENTS = {"overview": "overview", "service": "service/orders", "events": "events", "groups": "groups"}
+"""Pictures of docs/dashboard.md, and the page of each."""
+
+
+def kept_file(path: str, width: int, scheme: str) -> Path:
+    """Return the file in which the picture of a page is kept."""
+    return KEPT / f"{path.replace('/', '-')}-{width}-{scheme}.png"
+
+
+async def shot(page: Any) -> Image.Image:
+    """Return the whole of a page as it is kept."""
+    return opened(await page.screenshot(full_page=True, animations="disabled", caret="hide"), scale=KEPT_SCALE)
+
+
+def draw_all(answers: dict[str, Any]) -> Iterator[Path]:
+    """Draw every picture anew; yield each file."""
+    yield from asyncio.run(_drawn(answers))
+
+
+async def _drawn(answers: dict[str, Any]) -> list[Path]:
+    files = []
+    async with chromium.started() as browser:
+        replay = Replay(browser, answers)
+        for width, scheme in LOOKS:
+            page = await replay.page(width, scheme)
+            for path in PAGES:
+                await replay.go(page, path)
+                files.append(kept_file(path, width, scheme))
+                save(await shot(page), files[-1])
+        page = await replay.page(1200, "light", height=860)
+        for name, path in IN_DOCUMENTS.items():
+            await replay.go(page, path)
+            if path == "events":
+                await page.locator(".event").first.click()
+                await page.locator(".step.good").first.wait_for()
+            files.append(DOCUMENTS / f"{name}.png")
+            save(opened(await page.screenshot(animations="disabled")), files[-1], bits=8)
+        page = await replay.page(1200, "light", height=800)
+        await replay.go(page, "overview")
+        files.append(DOCUMENTS / "small.png")
+        save(opened(await page.screenshot(animations="disabled"), scale=0.6), files[-1], bits=8)
+        if replay.complaints:
+            raise RuntimeError(f"the pages complain: {replay.complaints}")
+    return files

@@ -1,0 +1,111 @@
+"""
+Pages of the dashboard without a bus: what a page asks is answered with what a bus told once, at the time it told it.
+
+So a page is the same each time it is opened. `recording` makes what is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import lightbus
+
+__all__ = ["ANSWERS", "KEPT", "PAGES", "Replay", "fields"]
+
+KEPT = Path(__file__).parent / "kept"
+ANSWERS = KEPT / "answers.json"
+ASSETS = Path(lightbus.__path__[0]) / "dashboard" / "assets"
+
+ORIGIN = "http://127.0.0.1"
+"""Nobody is asked there: each request is answered here."""
+
+PAGES = {
+    "overview": "Who uses whom",
+    "service/orders": "orders.place",
+    "apis": "check_password",
+    "apis/orders": "place(email: str",
+    "events": "orders.created",
+    "groups": "mail-thanks",
+    "dead": "the mail server does not know",
+    "peers": "warehouse",
+    "journals": "Where events are kept",
+}
+"""Each page, and what is there to be read once the bus has told."""
+
+STREAMS = """
+window.EventSource = class {
+  static CLOSED = 2;
+  constructor(url) {
+    this.readyState = 1;
+    const told = (%s)[url];
+    setTimeout(() => this.readyState === 1 && this.onmessage?.({ data: JSON.stringify(told) }));
+  }
+  close() { this.readyState = 2; }
+};
+"""
+"""A stream of which all that is ever told is told at once."""
+
+SAME_LETTERS = """
+html { font-family: "DejaVu Sans" !important; }
+code, pre, .signature, textarea, .event-args { font-family: "DejaVu Sans Mono" !important; }
+"""
+
+
+class Replay:
+    """Opens pages; `complaints` are errors on the console, and what a page asked that nobody knows."""
+
+    def __init__(self, browser: Any, kept: dict[str, Any]) -> None:
+        self._browser = browser
+        self._kept = kept
+        self.complaints: list[str] = []
+
+    async def page(self, width: int, scheme: str, *, height: int = 900, scale: float = 1) -> Any:
+        """Open a window, on whose clock it is when the answers were kept."""
+        page = await self._browser.new_page(
+            viewport={"width": width, "height": height},
+            device_scale_factor=scale,
+            color_scheme=scheme,
+            reduced_motion="reduce",
+            locale="en",
+            timezone_id="UTC",
+        )
+        page.set_default_timeout(120_000)
+        page.on("console", lambda message: message.type in ("error", "warning") and self._note(message.text))
+        page.on("pageerror", lambda error: self._note(str(error)))
+        await page.clock.set_fixed_time(self._kept["at"])
+        await page.add_init_script(STREAMS % json.dumps(self._kept["streams"]))
+        await page.route("**/*", self._answer)
+        return page
+
+    async def go(self, page: Any, path: str) -> None:
+        """Go to a page, and wait until it shows what was told."""
+        await page.goto("about:blank")  # else only what stands behind the `#` would change, and the page would go on
+        await page.goto(f"{ORIGIN}/#/{path}")
+        await page.add_style_tag(content=SAME_LETTERS)
+        await page.get_by_text(PAGES[path]).first.wait_for()
+        await page.evaluate("document.fonts.ready")
+
+    async def _answer(self, route: Any) -> None:
+        parts = urlsplit(route.request.url)
+        asked = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        file = ASSETS / ("index.html" if parts.path == "/" else parts.path.removeprefix("/assets/"))
+        if asked in self._kept["answers"]:
+            await route.fulfill(json=self._kept["answers"][asked])
+        elif file.is_file():
+            await route.fulfill(body=file.read_bytes(), content_type=mimetypes.guess_type(file.name)[0])
+        else:
+            self._note(f"nobody knows {route.request.url}")
+            await route.fulfill(status=404)
+
+    def _note(self, text: str) -> None:
+        self.complaints.append(text)
+
+
+def fields(told: dict[str, Any]) -> dict[str, set[str]]:
+    """Return the names of the fields of what a page is told, each with those of the rows in it."""
+    rows = {name: value if isinstance(value, list) else [] for name, value in told.items()}
+    return {name: {field for row in found if isinstance(row, dict) for field in row} for name, found in rows.items()}

@@ -1,0 +1,97 @@
+"""How each page looks, drawn from what a bus told once: as it is kept, but for what nobody can see."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from browser import chromium
+from browser.images import differing
+from browser.pictures import LOOKS, kept_file, shot
+from browser.recording import LISTEN
+from browser.replay import ANSWERS, PAGES, Replay, fields
+from browser.shop import EVERYBODY
+
+FEW = 4
+"""Blocks of a picture that may differ: another release of the browser may draw a letter elsewhere."""
+
+
+@pytest.fixture
+def same_letters() -> None:
+    """Skip a test where pages would be drawn in other letters than those that are kept."""
+    if problem := chromium.lacks_font():
+        pytest.skip(problem)
+
+
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+@pytest.mark.usefixtures("same_letters")
+def test_pages_look_as_they_are_kept(width: int, scheme: str, tmp_path: Path) -> None:
+    """At three widths, and dark: no page looks otherwise than in its picture, and none complains."""
+
+    async def look() -> dict[str, str]:
+        wrong = {}
+        async with chromium.started() as browser:
+            replay = Replay(browser, json.loads(ANSWERS.read_text()))
+            page = await replay.page(width, scheme)
+            for path in PAGES:
+                await replay.go(page, path)
+                if told := _difference(await shot(page), kept_file(path, width, scheme), tmp_path):
+                    wrong[path] = told
+            assert replay.complaints == []
+        return wrong
+
+    assert asyncio.run(look()) == {}, "if it is meant: nox -s pictures"
+
+
+def _difference(now: Image.Image, file: Path, directory: Path) -> str:
+    """Return what is to be looked at where a page looks otherwise; empty where it does not."""
+    with Image.open(file) as kept:
+        differences = differing(now, kept.convert("RGB"))
+    blocks = differences.histogram()[255] if differences else 0
+    if blocks <= FEW:
+        return ""
+    now.save(directory / file.name)
+    return f"{blocks} blocks differ from {file.name}: see {directory / file.name}"
+
+
+@pytest.mark.parametrize("css", [".badge { background: #fcc !important }", "h1 { margin-top: 12px !important }"])
+@pytest.mark.usefixtures("same_letters")
+def test_change_is_seen(css: str, tmp_path: Path) -> None:
+    """Another colour of something small is seen, and so is what has moved."""
+
+    async def look() -> str:
+        async with chromium.started() as browser:
+            replay = Replay(browser, json.loads(ANSWERS.read_text()))
+            page = await replay.page(1024, "light")
+            await replay.go(page, "service/orders")
+            await page.add_style_tag(content=css)
+            return _difference(await shot(page), kept_file("service/orders", 1024, "light"), tmp_path)
+
+    assert "blocks differ" in asyncio.run(look())
+
+
+def test_what_is_kept_is_what_pages_are_told(shop: Any, visit: Any) -> None:
+    """A dashboard tells its pages the same fields as the answers that are kept; else: nox -s pictures -- --anew."""
+
+    async def look(browser: Any) -> None:
+        page = await browser.page()
+        await page.add_init_script(LISTEN)
+        for path, text in PAGES.items():
+            await browser.go(page, path)
+            await page.get_by_text(text).first.wait_for()
+        streams = {asked: fields(parts[-1]) for asked, parts in (await page.evaluate("window.told")).items()}
+        kept = {asked: fields(told) for asked, told in json.loads(ANSWERS.read_text())["streams"].items()}
+        assert streams.keys() == kept.keys()
+        for asked, told in streams.items():
+            assert told.keys() == kept[asked].keys(), asked
+            # Of a list without rows, as of what is wrong, nothing can be said.
+            assert {name: rows for name, rows in told.items() if rows and kept[asked][name]} == {
+                name: rows for name, rows in kept[asked].items() if rows and told[name]
+            }, asked
+
+    visit(shop(*EVERYBODY), look)
