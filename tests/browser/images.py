@@ -12,10 +12,10 @@ __all__ = ["differing", "opened", "save"]
 BITS = 5
 """Bits of each colour that are kept: the eye misses nothing, and the file is half as large."""
 
-BLOCK = 8
+BLOCK = 4
 """Pixels of a picture whose mean is compared as one: the edge of a letter may be drawn a little differently."""
 
-VISIBLE = 14
+VISIBLE = 16
 """Levels, of 256, by which one block differs from another so that one can see it."""
 
 
