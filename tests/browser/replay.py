@@ -46,8 +46,22 @@ window.EventSource = class {
   }
   close() { this.readyState = 2; }
 };
+window.asking = 0;
+const plain = fetch;
+window.fetch = async (...asked) => {
+  window.asking += 1;
+  try {
+    const answer = await plain(...asked);
+    await answer.clone().arrayBuffer();
+    return answer;
+  } finally {
+    setTimeout(() => { window.asking -= 1; });
+  }
+};
 """
-"""A stream of which all that is ever told is told at once."""
+"""A stream of which all that is ever told is told at once; and a count of what is asked and not yet answered."""
+
+DRAWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 SAME_LETTERS = """
 html { font-family: "DejaVu Sans" !important; }
@@ -87,7 +101,8 @@ class Replay:
         await page.goto(f"{ORIGIN}/#/{path}")
         await page.add_style_tag(content=SAME_LETTERS)
         await page.get_by_text(PAGES[path]).first.wait_for()
-        await page.evaluate("document.fonts.ready")
+        await page.wait_for_function("window.asking === 0")
+        await page.evaluate(DRAWN)
 
     async def _answer(self, route: Any) -> None:
         parts = urlsplit(route.request.url)
