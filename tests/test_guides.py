@@ -87,6 +87,13 @@ def test_idempotent_handlers(processes: Processes, tmp_path: Path) -> None:
     assert "1 passed" in pytest_says(processes, tmp_path)
 
 
+@pytest.mark.parametrize(("page", "passed"), [("around-each-call", 2), ("recurring-jobs", 1), ("start-and-stop", 1)])
+def test_how_to(processes: Processes, tmp_path: Path, page: str, passed: int) -> None:
+    """The program of the page passes the tests of the page."""
+    write_files((DOCS / f"how-to/{page}.md").read_text("utf-8"), tmp_path)
+    assert f"{passed} passed" in pytest_says(processes, tmp_path)
+
+
 SHOP = """
 import lightbus
 
