@@ -1,4 +1,4 @@
-"""The sync door: a call from a plain thread, without a hop to another one.
+"""The sync channel: a call from a plain thread, without a hop to another one.
 
 A blocking call takes a DEALER to the chosen peer out of a bounded pool, uses it in its own thread for one round trip,
 and puts it back. What is decided on the way is decided by the same `OutboundRequest` as on an event loop.
@@ -131,7 +131,7 @@ class BlockingChannel:
         self._sockets = 0
         self._waiting_for_room = 0
         self._closed = False
-        engine.doors.add(self)
+        engine.channels.add(self)
         engine.transport.when_grown(self._close_surplus)
 
     def request(self, outgoing: OutboundRequest) -> Any:
@@ -182,7 +182,7 @@ class BlockingChannel:
             self._room.notify_all()
             self._room.wait_for(lambda: self._sockets == 0, timeout=1.0)
 
-    # One call. Coroutines for the loop of both doors: here they block, and never suspend.
+    # One call. Coroutines for the loop of both channels: here they block, and never suspend.
 
     def pick(self, outgoing: OutboundRequest, *, resolved: bool = False) -> Peer | None:
         """Return the peer to ask next; from then on it counts as busy, until it has been asked."""

@@ -133,7 +133,7 @@ Fact: TypeAlias = PeerJoined | PeerUpdated | PeerLeft
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """What the doors see of the registry: never changed, replaced as a whole, so any thread may read it."""
+    """What the channels see of the registry: never changed, replaced as a whole, so any thread may read it."""
 
     peers: Mapping[InstanceId, Peer] = field(default_factory=dict)
     by_api: Mapping[str, tuple[Peer, ...]] = field(default_factory=dict)

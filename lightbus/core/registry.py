@@ -267,7 +267,7 @@ class Registry:
         return sorted(peer.instance for peer in self.peers.values() if peer.is_up)
 
     def snapshot(self) -> Snapshot:
-        """Return what the doors may see."""
+        """Return what the channels may see."""
         by_api: dict[str, list[Peer]] = {}
         keeping: dict[str, list[Peer]] = {}
         announced: dict[str, list[Peer]] = {}

@@ -1,6 +1,6 @@
-"""The one engine of a bus in a process: its node on a loop, and the doors through which other loops and threads go.
+"""The one engine of a bus in a process: its node on a loop, and the channels through which other loops and threads go.
 
-The node runs in a thread of its own, or, in a worker, on the user's loop; it can move. The doors stay: they see the
+The node runs in a thread of its own, or, in a worker, on the user's loop; it can move. The channels stay: they see the
 registry only as a snapshot, which is replaced as a whole.
 """
 
@@ -74,7 +74,7 @@ class Engine:
         self.wanted: set[str] = set()
         self.max_message_size = config.network.max_message_size
         self.event_ids = EventIds(identity.instance)
-        self.doors = Channels()
+        self.channels = Channels()
         self.publisher: EventPublisher | None = None
         """Publishes for this process, while it is a worker."""
         self.network = Network(config, identity.bus, discovery=discovery, transport=transport, directory=directory)
@@ -128,12 +128,12 @@ class Engine:
 
         return resume
 
-    # What doors ask for
+    # What channels ask for
 
     def caller(self) -> Caller:
-        """Return the door of the running loop."""
+        """Return the channel of the running loop."""
         self.loop_host.ensure()
-        return self.doors.caller(self)
+        return self.channels.caller(self)
 
     @property
     def where(self) -> str:
@@ -148,17 +148,17 @@ class Engine:
             return  # another one has followed it
         self.snapshot = snapshot
         for fact in left:
-            self.doors.peer_left(fact)
+            self.channels.peer_left(fact)
         if self._forwarder is not None:
             self._forwarder.peers_changed()
 
-    async def doors_have_seen(self, instance: str) -> None:
-        """Return when no door can send anything new to an instance that the snapshot no longer offers."""
-        await self.doors.have_seen(instance)
+    async def channels_have_seen(self, instance: str) -> None:
+        """Return when no channel can send anything new to an instance that the snapshot no longer offers."""
+        await self.channels.have_seen(instance)
 
-    async def doors_are_done(self, instance: str) -> None:
-        """Return when no door awaits anything of an instance any more, or after a short while."""
-        await self.doors.are_done(instance)
+    async def channels_are_done(self, instance: str) -> None:
+        """Return when no channel awaits anything of an instance any more, or after a short while."""
+        await self.channels.are_done(instance)
 
     # The end
 
@@ -172,7 +172,7 @@ class Engine:
         if not self.loop_host.close():
             return
         all_left = self.loop_host.stop(at_exit=at_exit)
-        all_closed = self.doors.close(at_exit=at_exit)
+        all_closed = self.channels.close(at_exit=at_exit)
         if self._executor is not None:
             self._executor.shutdown()
         self.journals.close()
@@ -183,7 +183,7 @@ class Engine:
         """Close everything; bounded. A node on the running loop is stopped on it."""
         if self.is_running and self.loop_host.ensure()[1] is asyncio.get_running_loop():
             await self.loop_host.release()
-        self.doors.close_own()
+        self.channels.close_own()
         await asyncio.to_thread(self.close)
 
     # As the owner of the node

@@ -44,7 +44,7 @@ class Forwarding(RequestContext, Protocol):
         """Threads that may wait for the disk."""
 
     def caller(self) -> Caller:
-        """Return the door of the running loop."""
+        """Return the channel of the running loop."""
 
 
 class Forwarder:
@@ -52,7 +52,7 @@ class Forwarder:
     Made and stopped on the node's loop. Any process of the bus does this for all of this host.
 
     Args:
-        engine: whose doors are used.
+        engine: whose channels are used.
         directory: where the outbox is.
 
     """

@@ -108,7 +108,7 @@ class Link:
         self._user = user
 
     def drained(self) -> None:
-        """Confirm that none of our doors will send anything new."""
+        """Confirm that none of our channels will send anything new."""
         self._send(Drained())
 
     def close(self, goodbye: str = "") -> None:

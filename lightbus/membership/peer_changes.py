@@ -52,7 +52,7 @@ class PeerChanges:
         self._refresh_timer: asyncio.TimerHandle | None = None
 
     def observe(self, observer: Observer) -> None:
-        """Tell somebody from now on, once doors and snapshots are right."""
+        """Tell somebody from now on, once channels and snapshots are right."""
         self._observers.append(observer)
 
     def apply(self, facts: Sequence[Fact]) -> None:

@@ -26,11 +26,11 @@ class LinksUser(Protocol):
 
     wanted: set[str]
 
-    async def doors_have_seen(self, instance: str) -> None:
-        """Return when no door can send anything new to an instance that the snapshot no longer offers."""
+    async def channels_have_seen(self, instance: str) -> None:
+        """Return when no channel can send anything new to an instance that the snapshot no longer offers."""
 
-    async def doors_are_done(self, instance: str) -> None:
-        """Return when no door awaits anything of an instance any more, or after a short while."""
+    async def channels_are_done(self, instance: str) -> None:
+        """Return when no channel awaits anything of an instance any more, or after a short while."""
 
 
 class PeerLinks:
@@ -200,11 +200,11 @@ class PeerLinks:
                 self._changes.apply(self._registry.rumoured_gone(instance))
 
     async def _confirm_drain(self, link: Link) -> None:
-        await self._user.doors_have_seen(link.instance)
+        await self._user.channels_have_seen(link.instance)
         link.drained()
 
     async def _part(self, link: Link) -> None:
-        await self._user.doors_are_done(link.instance)
+        await self._user.channels_are_done(link.instance)
         if self.links.get(link.instance) is link:
             self._drop(link, self._registry.own)
             self._changes.apply(self._registry.left(link.instance, "said goodbye"))

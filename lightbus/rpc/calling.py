@@ -1,4 +1,4 @@
-"""The door of an event loop: send what is on its way, await the reply, give up in time."""
+"""The channel of an event loop: send what is on its way, await the reply, give up in time."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ SWEEP_EVERY = 0.02
 
 class Caller:
     """
-    The door of one event loop: a DEALER per peer. Only touched from that loop.
+    The channel of one event loop: a DEALER per peer. Only touched from that loop.
 
     A reply is matched to its call by id, so calls of any number of tasks share a socket.
     """
 
-    def __init__(self, doorway: RequestContext) -> None:
+    def __init__(self, context: RequestContext) -> None:
         self.loop = asyncio.get_running_loop()
         self.pending: PendingCalls[tuple[asyncio.Future[Message], OutboundRequest, Peer]] = PendingCalls()
         self.protocol_errors = 0
-        self._doorway = doorway
+        self._context = context
         self._dealers: dict[str, DealerSocket] = {}
         self._sweeping = False
         self._closed = False
 
     def request(self, outgoing: OutboundRequest) -> Coroutine[Any, Any, Any]:
         """Carry out a call or a hand-off; awaited it is what that came to, or raises what went wrong."""
-        return carry_out(self, outgoing, self._doorway.wanted)
+        return carry_out(self, outgoing, self._context.wanted)
 
     def pick(self, outgoing: OutboundRequest, *, resolved: bool = False) -> Peer | None:
         """Return the peer to ask next."""
-        return outgoing.pick(self._doorway.snapshot, self.pending.in_flight, resolved=resolved)
+        return outgoing.pick(self._context.snapshot, self.pending.in_flight, resolved=resolved)
 
     async def look_for(self, outgoing: OutboundRequest) -> None:
         """Return when a peer is up that advertises the API."""
-        await self._doorway.resolve(outgoing.api, outgoing.deadline, to_call=outgoing.is_call, leaving=outgoing.leaving)
+        await self._context.resolve(outgoing.api, outgoing.deadline, to_call=outgoing.is_call, leaving=outgoing.leaving)
 
     async def ask(self, peer: Peer, outgoing: OutboundRequest) -> Message:
         """Send the frame as soon as there is a connection, and return the reply."""
@@ -104,7 +104,7 @@ class Caller:
         self._dealers.clear()
 
     def _connect(self, peer: Peer) -> DealerSocket:
-        dealer = self._doorway.transport.dealer(
+        dealer = self._context.transport.dealer(
             peer.endpoint,
             self._on_message,
             fingerprint=peer.announcement.fingerprint,

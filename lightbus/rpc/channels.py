@@ -1,4 +1,4 @@
-"""The doors of a process: one for each event loop that calls (`Caller`), and one for its plain threads.
+"""The channels of a process: one for each event loop that calls (`Caller`), and one for its plain threads.
 
 The engine tells all of them what becomes of peers, from the node's loop; each acts in a loop or thread of its own.
 """
@@ -47,26 +47,26 @@ class ThreadChannel(Protocol):
 
 
 class Channels:
-    """All doors of an engine. Any thread may use it."""
+    """All channels of an engine. Any thread may use it."""
 
     def __init__(self) -> None:
         self._callers: dict[asyncio.AbstractEventLoop, Caller] = {}
         self._others: list[ThreadChannel] = []
         self._lock = threading.Lock()  # over the callers
 
-    def add(self, door: ThreadChannel) -> None:
-        """Add the door of something else than an event loop."""
-        self._others.append(door)
+    def add(self, channel: ThreadChannel) -> None:
+        """Add the channel of something else than an event loop."""
+        self._others.append(channel)
 
-    def caller(self, doorway: RequestContext) -> Caller:
-        """Return the door of the running loop, made at first use; those of loops that are closed are dropped."""
+    def caller(self, context: RequestContext) -> Caller:
+        """Return the channel of the running loop, made at first use; those of loops that are closed are dropped."""
         loop = asyncio.get_running_loop()
         caller = self._callers.get(loop)
         if caller is None:
             with self._lock:
                 for closed in [loop for loop in self._callers if loop.is_closed()]:
                     self._callers.pop(closed).abandon()
-                caller = self._callers[loop] = Caller(doorway)
+                caller = self._callers[loop] = Caller(context)
         return caller
 
     def peer_left(self, fact: PeerLeft) -> None:
@@ -78,11 +78,11 @@ class Channels:
             else:
                 with contextlib.suppress(RuntimeError):  # that loop is closed
                     caller.loop.call_soon_threadsafe(caller.peer_lost, fact.peer, fact.reason)
-        for door in self._others:
-            door.peer_lost(fact.peer, fact.reason)
+        for channel in self._others:
+            channel.peer_lost(fact.peer, fact.reason)
 
     async def have_seen(self, instance: str) -> None:
-        """Return when no door can send anything new to an instance that the snapshot no longer offers."""
+        """Return when no channel can send anything new to an instance that the snapshot no longer offers."""
         here = asyncio.get_running_loop()
         waits: list[asyncio.Future[None]] = []
         for caller in self._all_callers():
@@ -91,20 +91,20 @@ class Channels:
                 # In two turns: what was sent in the first one leaves at its end.
                 caller.loop.call_soon_threadsafe(caller.loop.call_soon, _set_from_any_thread, here, seen)
                 waits.append(seen)
-        for door in self._others:
+        for channel in self._others:
             waits.append(here.create_future())
-            door.when_sent(instance, partial(_set_from_any_thread, here, waits[-1]))
+            channel.when_sent(instance, partial(_set_from_any_thread, here, waits[-1]))
         if waits:
             await asyncio.wait(waits, timeout=SEEN_TIMEOUT)
 
     async def are_done(self, instance: str) -> None:
-        """Return when no door awaits anything of an instance any more, or after a short while."""
+        """Return when no channel awaits anything of an instance any more, or after a short while."""
         until = time.monotonic() + DONE_TIMEOUT
         while self._awaits(instance) and time.monotonic() < until:  # noqa: ASYNC110 - no call is to pay for an event
             await asyncio.sleep(LOOK_EVERY)
 
     def close_own(self) -> None:
-        """Close the door of the running loop."""
+        """Close the channel of the running loop."""
         with self._lock:
             caller = self._callers.pop(asyncio.get_running_loop(), None)
         if caller is not None:
@@ -119,8 +119,8 @@ class Channels:
         left_alone = [caller for caller in self._all_callers() if at_exit and caller.loop.is_running()]
         callers = [caller for caller in self._all_callers() if caller not in left_alone]
         closing = [future for caller in callers if (future := _close_caller(caller)) is not None]
-        for door in self._others:
-            door.close()
+        for channel in self._others:
+            channel.close()
         wait(closing, timeout=CLOSE_TIMEOUT)
         with self._lock:
             self._callers.clear()
@@ -132,7 +132,7 @@ class Channels:
 
     def _awaits(self, instance: str) -> bool:
         return any(caller.awaits(instance) for caller in self._all_callers()) or any(
-            door.awaits(instance) for door in self._others
+            channel.awaits(instance) for channel in self._others
         )
 
 

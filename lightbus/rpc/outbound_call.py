@@ -37,7 +37,7 @@ class OutboundCall(OutboundRequest):
 
     def __init__(
         self,
-        doorway: RequestContext,
+        context: RequestContext,
         api: str,
         name: str,
         deadline: Deadline,
@@ -48,7 +48,7 @@ class OutboundCall(OutboundRequest):
         only: str | None = None,
         version: int | None = None,
     ) -> None:
-        super().__init__(doorway, api, name, deadline, idempotent=idempotent)
+        super().__init__(context, api, name, deadline, idempotent=idempotent)
         self.kwargs = kwargs
         self.trace = trace
         self.only = only
@@ -108,7 +108,7 @@ class OutboundCall(OutboundRequest):
             self.api,
             self.name,
             self.deadline.left(),
-            self._doorway.identity.instance,
+            self._context.identity.instance,
             [*current_chain()],
             self.trace,
             self._epochs.get(instance, 0),

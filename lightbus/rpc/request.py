@@ -1,6 +1,6 @@
 """One call or hand-off on its way: which peer is asked next, what the frame is, what a reply means.
 
-It decides and knows no socket. `carry_out` is the one loop that asks peer after peer; the channels of both doors
+It decides and knows no socket. `carry_out` is the one loop that asks peer after peer; the channels of both channels
 (`calling.py` for event loops, `lightbus.blocking` for plain threads) send and wait for it, and so behave alike.
 """
 
@@ -46,7 +46,7 @@ __all__ = [
 
 
 class RequestContext(Protocol):
-    """What a door needs of the engine behind it."""
+    """What a channel needs of the engine behind it."""
 
     identity: Identity
     transport: Transport
@@ -102,9 +102,9 @@ class OutboundRequest:
     _refusal: NotStarted | None = None
 
     def __init__(
-        self, doorway: RequestContext, api: str, name: str, deadline: Deadline, *, idempotent: bool = False
+        self, context: RequestContext, api: str, name: str, deadline: Deadline, *, idempotent: bool = False
     ) -> None:
-        self._doorway = doorway
+        self._context = context
         self.api = api
         self.name = name
         self.deadline = deadline
@@ -113,7 +113,7 @@ class OutboundRequest:
     @property
     def identity(self) -> Identity:
         """Who asks."""
-        return self._doorway.identity
+        return self._context.identity
 
     def __str__(self) -> str:
         return f"{self.api}.{self.name}"
@@ -159,7 +159,7 @@ class OutboundRequest:
             frame = envelope.encode(self.message(peer), call_id)
         except DeformError as error:
             raise self.not_encodable(error) from None
-        if len(frame) > (limit := self._doorway.max_message_size):
+        if len(frame) > (limit := self._context.max_message_size):
             raise PayloadTooLarge(
                 f"The arguments of {self} take {len(frame)} bytes; a message may have {limit}. "
                 "Send less, or raise network.max_message_size on both sides."
@@ -171,7 +171,7 @@ class OutboundRequest:
     def _too_large_for(self, peer: Peer, size: int) -> str:
         return (
             f"The arguments of {self} take {size} bytes; {peer.announcement} takes messages of "
-            f"{peer.announcement.max_message_size} bytes, and this process may send {self._doorway.max_message_size}. "
+            f"{peer.announcement.max_message_size} bytes, and this process may send {self._context.max_message_size}. "
             "Send less, or raise network.max_message_size there."
         )
 
@@ -305,7 +305,7 @@ class OutboundEvent(OutboundRequest):
 
     def __init__(
         self,
-        doorway: RequestContext,
+        context: RequestContext,
         api: str,
         name: str,
         deadline: Deadline,
@@ -313,7 +313,7 @@ class OutboundEvent(OutboundRequest):
         key: str | None,
         wait_for: str = "journal",
     ) -> None:
-        super().__init__(doorway, api, name, deadline, idempotent=True)
+        super().__init__(context, api, name, deadline, idempotent=True)
         self.record = record
         self.key = key
         self.wait_for = wait_for
@@ -334,7 +334,7 @@ class OutboundBatch(OutboundEvent):
 
     def __init__(
         self,
-        doorway: RequestContext,
+        context: RequestContext,
         api: str,
         name: str,
         deadline: Deadline,
@@ -342,7 +342,7 @@ class OutboundBatch(OutboundEvent):
         key: str | None,
         wait_for: str = "journal",
     ) -> None:
-        super().__init__(doorway, api, name, deadline, b"", key, wait_for)
+        super().__init__(context, api, name, deadline, b"", key, wait_for)
         self.rows = rows
 
     def message(self, peer: Peer) -> Batch:

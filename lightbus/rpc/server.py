@@ -28,11 +28,11 @@ from .runner import HandlerExecutor, Runner
 if TYPE_CHECKING:
     from ..config import Config
 
-__all__ = ["DOUBT", "Server"]
+__all__ = ["STALL_GRACE", "Server"]
 
 logger = logging.getLogger("lightbus.serving")
 
-DOUBT = 0.5
+STALL_GRACE = 0.5
 """Seconds after a standstill in which requests may still be old: the network's buffers hold some, too."""
 
 LARGE = 64 * 1024
@@ -123,7 +123,7 @@ class Server:
         So it is refused as not started, with a number: sent again with that number, it is known to be fresh.
         """
         self.stall_count += 1
-        self._stalled_until = now + DOUBT
+        self._stalled_until = now + STALL_GRACE
 
     def handle(self, routing_id: bytes, call_id: int, request: Request, frame: bytes = b"", memory: int = 0) -> None:
         """

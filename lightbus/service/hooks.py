@@ -139,7 +139,7 @@ class HookRegistry:
             _check_ran(entry, await call(entry.function, (), entry.arguments(details), on_loop=entry.is_async))
 
     def run_blocking(self, name: str, call: CallBlocking, /, **details: Any) -> None:
-        """Do the same in this thread, in which no loop runs; the sync doors see to that before they come here."""
+        """Do the same in this thread, in which no loop runs: blocking channels have seen to that."""
         for entry in self._entries.get(name, ()):
             _check_ran(entry, call(entry.function, (), entry.arguments(details)))
 

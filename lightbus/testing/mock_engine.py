@@ -27,7 +27,7 @@ from ..wire.announcement import Announcement
 from ..wire.envelope import Accepted, Batch, Fire, Record, Request, Result
 from .mock import BusMock
 
-__all__ = ["MockDoor", "MockEngine"]
+__all__ = ["MockChannel", "MockEngine"]
 
 
 class MockQuestions:
@@ -87,9 +87,9 @@ class MockEngine:
         """What is known of the bus: which names are those of events."""
         return Snapshot(events=self._mock.mocked_events)
 
-    def caller(self) -> _AsyncDoor:
-        """Return the door of any loop."""
-        return _AsyncDoor(self)
+    def caller(self) -> _AsyncChannel:
+        """Return the channel of any loop."""
+        return _AsyncChannel(self)
 
     async def resolve(self, api: str, deadline: Deadline) -> None:
         """Find any API."""
@@ -164,8 +164,8 @@ def _is_the_handlers(error: BaseException) -> bool:
     return is_a(error, Exception) or is_a(error, SystemExit) or is_a(error, GeneratorExit)
 
 
-class MockDoor:
-    """The door for plain threads."""
+class MockChannel:
+    """The channel for plain threads."""
 
     def __init__(self, engine: MockEngine) -> None:
         self._engine = engine
@@ -185,8 +185,8 @@ class MockDoor:
         return self._engine.returned(outgoing, value)
 
 
-class _AsyncDoor:
-    """The door of an event loop."""
+class _AsyncChannel:
+    """The channel of an event loop."""
 
     def __init__(self, engine: MockEngine) -> None:
         self._engine = engine

@@ -12,7 +12,7 @@ from ..client import EngineState
 from ..engine.engine import Engine
 from ..path import BusPath
 from .mock import BusMock
-from .mock_engine import MockDoor, MockEngine
+from .mock_engine import MockChannel, MockEngine
 
 __all__ = ["BusMocker", "bus_mocker"]
 
@@ -50,7 +50,7 @@ class BusMocker:
         mock = BusMock(self._client.api_registry, require_mocking=self._require_mocking)
         engine = MockEngine(self._client, mock)
         # They are what the client's ways of calling and firing need of the real ones, and refuse the rest.
-        state = EngineState(cast(Engine, engine), cast(BlockingChannel, MockDoor(engine)))
+        state = EngineState(cast(Engine, engine), cast(BlockingChannel, MockChannel(engine)))
         self._replaced.append(self._client.exchange_engine(state))
         return mock
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -24,7 +25,8 @@ class FakeEngine:
 
     def __init__(self, config: Config, identity: Identity) -> None:
         self.identity = identity
-        self.doors: set[object] = set()
+        self.channels: set[object] = set()
+        self.transport = SimpleNamespace(when_grown=lambda callback: None)
 
 
 def holder(made: list[object], prepared: list[str]) -> EngineHolder:

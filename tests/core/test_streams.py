@@ -187,7 +187,7 @@ def test_what_was_handled_elsewhere_is_skipped() -> None:
     assert stream.live(entries(6, 10)) == 1
 
 
-def test_doubts_end() -> None:
+def test_possible_deliveries_end() -> None:
     """Only as many events are possibly delivered as a member handles beyond what is confirmed."""
     stream = Stream("t", cursor=0, head=2000, possibly_delivered=2000)
     stream.live(entries(1, HIGH))

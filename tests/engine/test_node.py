@@ -51,10 +51,10 @@ class User:
         self.refreshed += 1
         self.left += [(fact.peer.instance, fact.reason) for fact in left]
 
-    async def doors_have_seen(self, instance: str) -> None:
+    async def channels_have_seen(self, instance: str) -> None:
         await self.pending.wait()
 
-    async def doors_are_done(self, instance: str) -> None:
+    async def channels_are_done(self, instance: str) -> None:
         await self.pending.wait()
 
 

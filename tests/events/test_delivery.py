@@ -136,7 +136,7 @@ def test_deliveries_end(monkeypatch: pytest.MonkeyPatch, policy: OnError) -> Non
     run(fail, test, policy)
 
 
-def test_what_ended_its_process_is_set_aside() -> None:
+def test_what_ended_its_process_is_dead_lettered() -> None:
     """An event whose every delivery ended the process becomes a dead letter without being given once more."""
     seen: list[Any] = []
 
@@ -221,7 +221,7 @@ def test_what_is_given_again_is_given_alone() -> None:
     asyncio.run(main())
 
 
-def test_doubt_alone_sets_nothing_aside() -> None:
+def test_a_possible_delivery_alone_dead_letters_nothing() -> None:
     """With `max_deliveries=1`, too, what somebody may have begun is given; only a start on record counts."""
     seen: list[EventMessage] = []
 

@@ -29,7 +29,7 @@ class Auth(Api):
 
 
 @pytest.mark.parametrize(("size", "most"), [(10, 1000), (400, 2), (5000, 1)])
-def test_what_was_set_aside_is_told_in_portions(
+def test_dead_letters_are_told_in_portions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, most: int
 ) -> None:
     """However large they are together, each is in an answer, and no answer is larger than one event must be."""

@@ -167,7 +167,7 @@ def test_dropping_what_was_released_meanwhile(journals: JournalSet, tmp_path: Pa
     other.close()
 
 
-def test_a_closed_shelf(journals: JournalSet, tmp_path: Path) -> None:
+def test_a_closed_set(journals: JournalSet, tmp_path: Path) -> None:
     """Nothing is opened any more, and the error says so."""
     leave_one(tmp_path)
     journals.close()

@@ -122,20 +122,20 @@ class FakeDoorway:
         return [message for _, message in self.dealers[instance].sent] if instance in self.dealers else []
 
 
-def call(doorway: FakeDoorway, *, left: float = 5.0, api: str = "auth", **options: Any) -> OutboundCall:
+def call(context: FakeDoorway, *, left: float = 5.0, api: str = "auth", **options: Any) -> OutboundCall:
     """Return a call on its way."""
     kwargs = options.pop("kwargs", {"user": "sally"})
-    return OutboundCall(doorway, api, "check", Deadline.after(left), kwargs, **options)
+    return OutboundCall(context, api, "check", Deadline.after(left), kwargs, **options)
 
 
 def run(test: Callable[[FakeDoorway, Caller], Awaitable[None]], *peers: Peer, **options: Any) -> None:
     """Run a test with the door of a loop."""
 
     async def main() -> None:
-        doorway = FakeDoorway(*peers, **options)
-        caller = Caller(doorway)
+        context = FakeDoorway(*peers, **options)
+        caller = Caller(context)
         try:
-            await test(doorway, caller)
+            await test(context, caller)
             assert len(caller.pending) == 0
         finally:
             caller.close()

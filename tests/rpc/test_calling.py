@@ -41,17 +41,17 @@ from lightbus.wire.envelope import Accepted, Cancel, Error, Fire, Message, Reque
 def test_a_call_and_its_result() -> None:
     """The request says what is called and by whom, how much time is left, and which instance is meant."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
-        doorway.replies[A] = lambda message: Result(True)
+    async def test(context: FakeDoorway, caller: Caller) -> None:
+        context.replies[A] = lambda message: Result(True)
         current_call.set(ServedCall(Deadline.in_seconds(9.0), (B,)))
-        assert await caller.request(call(doorway, trace={"traceparent": "00"})) is True
-        [request] = doorway.sent(A)
+        assert await caller.request(call(context, trace={"traceparent": "00"})) is True
+        [request] = context.sent(A)
         assert isinstance(request, Request)
         assert 4.0 < request.left <= 5.0
         assert request._replace(left=0.0) == Request(
             A, "auth", "check", 0.0, ME.instance, [B], {"traceparent": "00"}, 0, {"user": "sally"}
         )
-        assert doorway.resolved == []
+        assert context.resolved == []
 
     run(test, peer(A))
 
@@ -59,11 +59,11 @@ def test_a_call_and_its_result() -> None:
 def test_calls_share_a_connection() -> None:
     """Answers find their calls by id, in whatever order they come; one too late finds nobody."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
-        tasks = [asyncio.ensure_future(caller.request(call(doorway, kwargs={"n": n}))) for n in range(3)]
-        await wait_until_async(lambda: len(doorway.sent(A)) == 3)
+    async def test(context: FakeDoorway, caller: Caller) -> None:
+        tasks = [asyncio.ensure_future(caller.request(call(context, kwargs={"n": n}))) for n in range(3)]
+        await wait_until_async(lambda: len(context.sent(A)) == 3)
         assert caller.pending.in_flight == {A: 3}
-        dealer = doorway.dealers[A]
+        dealer = context.dealers[A]
         for call_id, request in reversed(dealer.sent):
             assert isinstance(request, Request)
             dealer.receive(Result(request.kwargs["n"]), call_id)
@@ -77,12 +77,12 @@ def test_calls_share_a_connection() -> None:
 def test_a_hand_off_and_its_answer() -> None:
     """An event goes out as it was encoded, and comes to what the publisher says of it."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
-        doorway.wanted.clear()
-        doorway.replies[A] = lambda message: Accepted("j-1", A)
-        event = OutboundEvent(doorway, "auth", "seen", Deadline.after(5.0), b"record", "key")
+    async def test(context: FakeDoorway, caller: Caller) -> None:
+        context.wanted.clear()
+        context.replies[A] = lambda message: Accepted("j-1", A)
+        event = OutboundEvent(context, "auth", "seen", Deadline.after(5.0), b"record", "key")
         assert await caller.request(event) == Accepted("j-1", A)
-        [fire] = doorway.sent(A)
+        [fire] = context.sent(A)
         assert isinstance(fire, Fire)
         assert fire._replace(left=0.0) == Fire(A, "auth", "seen", 0.0, "key", b"record", "journal")
 
@@ -92,14 +92,14 @@ def test_a_hand_off_and_its_answer() -> None:
 def test_an_unknown_name_is_resolved_first() -> None:
     """An API that nobody of this process asked for before is looked for; who is found then is asked."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
-        doorway.wanted.clear()
-        doorway.replies[A] = lambda message: Result(1)
-        doorway.on_resolve = lambda: setattr(doorway, "snapshot", snapshot(peer(A)))
-        assert await caller.request(call(doorway)) == 1
-        assert doorway.resolved == ["auth"]
+    async def test(context: FakeDoorway, caller: Caller) -> None:
+        context.wanted.clear()
+        context.replies[A] = lambda message: Result(1)
+        context.on_resolve = lambda: setattr(context, "snapshot", snapshot(peer(A)))
+        assert await caller.request(call(context)) == 1
+        assert context.resolved == ["auth"]
         with pytest.raises(UnknownApi, match="nobody advertises shop"):
-            await caller.request(call(doorway, api="shop"))
+            await caller.request(call(context, api="shop"))
 
     run(test)
 
@@ -107,12 +107,12 @@ def test_an_unknown_name_is_resolved_first() -> None:
 def test_resolved_and_gone_again() -> None:
     """Whoever was found may be gone when it is to be asked; then it is looked for again."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
-        doorway.replies[A] = lambda message: Result(1)
+    async def test(context: FakeDoorway, caller: Caller) -> None:
+        context.replies[A] = lambda message: Result(1)
         found = iter([snapshot(peer(A, PeerState.SUSPECT)), snapshot(peer(A))])
-        doorway.on_resolve = lambda: setattr(doorway, "snapshot", next(found))
-        assert await caller.request(call(doorway)) == 1
-        assert doorway.resolved == ["auth", "auth"]
+        context.on_resolve = lambda: setattr(context, "snapshot", next(found))
+        assert await caller.request(call(context)) == 1
+        assert context.resolved == ["auth", "auth"]
 
     run(test)
 
@@ -120,12 +120,12 @@ def test_resolved_and_gone_again() -> None:
 def test_arguments_that_cannot_be_sent() -> None:
     """The caller reads which argument it is; nothing was sent."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeDoorway, caller: Caller) -> None:
         with pytest.raises(DeformError, match=r"arguments of auth\.check cannot be sent: kwargs\.user is an object"):
-            await caller.request(call(doorway, kwargs={"user": object()}))
+            await caller.request(call(context, kwargs={"user": object()}))
         with pytest.raises(PayloadTooLarge, match=r"arguments of auth\.check take \d+ bytes; a message may have 10000"):
-            await caller.request(call(doorway, kwargs={"user": "x" * 10_000}))
-        assert [message for message in doorway.sent(A) if isinstance(message, Request)] == []
+            await caller.request(call(context, kwargs={"user": "x" * 10_000}))
+        assert [message for message in context.sent(A) if isinstance(message, Request)] == []
 
     run(test, peer(A))
 
@@ -136,14 +136,14 @@ def test_arguments_that_cannot_be_sent() -> None:
 def test_a_refused_call_moves_to_another_peer() -> None:
     """A peer that certainly did not start it is asked once, and then the next."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
-        doorway.replies[A] = doorway.replies[B] = lambda message: refusal()
+    async def test(context: FakeDoorway, caller: Caller) -> None:
+        context.replies[A] = context.replies[B] = lambda message: refusal()
         with pytest.raises(PeerBusy, match=r"No peer takes auth\.check: it is full\."):
-            await caller.request(call(doorway))
-        assert len(doorway.sent(A)) == len(doorway.sent(B)) == 1
-        doorway.dealers[B]._reply = lambda message: Result("from b")
+            await caller.request(call(context))
+        assert len(context.sent(A)) == len(context.sent(B)) == 1
+        context.dealers[B]._reply = lambda message: Result("from b")
         for _ in range(5):
-            assert await caller.request(call(doorway)) == "from b"
+            assert await caller.request(call(context)) == "from b"
 
     run(test, peer(A), peer(B))
 
@@ -151,14 +151,14 @@ def test_a_refused_call_moves_to_another_peer() -> None:
 def test_a_standstill_is_answered_with_its_number() -> None:
     """A peer that stood still gets the call once more, with its number; refused again for that, it is passed over."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
-        doorway.replies[A] = lambda m: Result(1) if isinstance(m, Request) and m.epoch == 4 else refusal(epoch=4)
-        assert await caller.request(call(doorway)) == 1
-        assert [m.epoch for m in doorway.sent(A) if isinstance(m, Request)] == [0, 4]
-        doorway.dealers[A]._reply = lambda message: refusal(epoch=4)
+    async def test(context: FakeDoorway, caller: Caller) -> None:
+        context.replies[A] = lambda m: Result(1) if isinstance(m, Request) and m.epoch == 4 else refusal(epoch=4)
+        assert await caller.request(call(context)) == 1
+        assert [m.epoch for m in context.sent(A) if isinstance(m, Request)] == [0, 4]
+        context.dealers[A]._reply = lambda message: refusal(epoch=4)
         with pytest.raises(PeerBusy):
-            await caller.request(call(doorway))
-        assert len(doorway.sent(A)) == 4
+            await caller.request(call(context))
+        assert len(context.sent(A)) == 4
 
     run(test, peer(A))
 
@@ -166,13 +166,13 @@ def test_a_standstill_is_answered_with_its_number() -> None:
 def test_refusals_end_with_the_deadline() -> None:
     """A peer that refuses with ever new numbers holds nobody beyond the deadline."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeDoorway, caller: Caller) -> None:
         numbers = iter(range(1, 2**62))
-        doorway.replies[A] = lambda message: refusal(epoch=next(numbers))
+        context.replies[A] = lambda message: refusal(epoch=next(numbers))
         with pytest.raises((PeerBusy, LightbusTimeout)):
-            await caller.request(call(doorway, left=30 * MS))
+            await caller.request(call(context, left=30 * MS))
         with pytest.raises((PeerBusy, LightbusTimeout)):
-            await caller.request(call(doorway, left=30 * MS, only=A))
+            await caller.request(call(context, left=30 * MS, only=A))
 
     run(test, peer(A))
 
@@ -180,10 +180,10 @@ def test_refusals_end_with_the_deadline() -> None:
 def test_a_peer_refuses_for_another_reason() -> None:
     """Whatever the reason was, when all have refused there is one error of those that mean `nothing was done`."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
-        doorway.replies[A] = lambda message: refusal("peer_refused")
+    async def test(context: FakeDoorway, caller: Caller) -> None:
+        context.replies[A] = lambda message: refusal("peer_refused")
         with pytest.raises(PeerBusy, match="No peer takes"):
-            await caller.request(call(doorway))
+            await caller.request(call(context))
 
     run(test, peer(A))
 
@@ -191,15 +191,15 @@ def test_a_peer_refuses_for_another_reason() -> None:
 def test_who_left_after_refusing_has_the_last_word() -> None:
     """When the only peer refuses, leaves and has no successor, the caller is told of the refusal."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeDoorway, caller: Caller) -> None:
         def leave(message: Message) -> Message:
-            doorway.snapshot = snapshot()
+            context.snapshot = snapshot()
             return refusal()
 
-        doorway.replies[A] = leave
+        context.replies[A] = leave
         with pytest.raises(PeerBusy):
-            await caller.request(call(doorway))
-        assert doorway.resolved == ["auth"]
+            await caller.request(call(context))
+        assert context.resolved == ["auth"]
 
     run(test, peer(A))
 
@@ -219,13 +219,13 @@ def test_who_left_after_refusing_has_the_last_word() -> None:
 def test_an_error_is_raised_once(error: Error, kind: type[Exception], text: str) -> None:
     """An answer that is final, or may have been executed, is the caller's; nobody else is asked."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
-        doorway.replies[A] = doorway.replies[B] = lambda message: error
+    async def test(context: FakeDoorway, caller: Caller) -> None:
+        context.replies[A] = context.replies[B] = lambda message: error
         with pytest.raises(LightbusException) as caught:
-            await caller.request(call(doorway))
+            await caller.request(call(context))
         assert type(caught.value) is kind
         assert text in str(caught.value)
-        assert len(doorway.sent(A)) + len(doorway.sent(B)) == 1
+        assert len(context.sent(A)) + len(context.sent(B)) == 1
 
     run(test, peer(A), peer(B))
 
@@ -241,10 +241,10 @@ def test_an_error_is_raised_once(error: Error, kind: type[Exception], text: str)
 def test_what_the_handler_raised(details: dict[str, Any], args: tuple[Any, ...]) -> None:
     """The caller gets type, arguments, traceback and peer, as far as they were sent."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
-        doorway.replies[A] = lambda message: Error("worker_error", "it failed", True, details)
+    async def test(context: FakeDoorway, caller: Caller) -> None:
+        context.replies[A] = lambda message: Error("worker_error", "it failed", True, details)
         with pytest.raises(LightbusWorkerError) as caught:
-            await caller.request(call(doorway))
+            await caller.request(call(context))
         error = caught.value
         assert error.args == ("it failed (raised by auth-service aaaa… on host far)",)
         assert (error.remote_type, error.remote_args) == (str(details.get("type", "")), args)
@@ -257,10 +257,10 @@ def test_what_the_handler_raised(details: dict[str, Any], args: tuple[Any, ...])
 def test_an_answer_of_the_wrong_kind(reply: Message) -> None:
     """A message that is no answer to a call is a fault of the peer, and does not pass for a result."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
-        doorway.replies[A] = lambda message: reply
+    async def test(context: FakeDoorway, caller: Caller) -> None:
+        context.replies[A] = lambda message: reply
         with pytest.raises(ProtocolError, match=f"answered auth.check with a {type(reply).__name__} message"):
-            await caller.request(call(doorway))
+            await caller.request(call(context))
 
     run(test, peer(A))
 
@@ -268,10 +268,10 @@ def test_an_answer_of_the_wrong_kind(reply: Message) -> None:
 def test_a_result_is_no_answer_to_a_hand_off() -> None:
     """Nor does a result pass for the acceptance of an event."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
-        doorway.replies[A] = lambda message: Result(1)
+    async def test(context: FakeDoorway, caller: Caller) -> None:
+        context.replies[A] = lambda message: Result(1)
         with pytest.raises(ProtocolError, match=r"answered auth\.seen with a Result message"):
-            await caller.request(OutboundEvent(doorway, "auth", "seen", Deadline.after(5.0), b"r", None))
+            await caller.request(OutboundEvent(context, "auth", "seen", Deadline.after(5.0), b"r", None))
 
     run(test, peer(A))
 
@@ -279,12 +279,12 @@ def test_a_result_is_no_answer_to_a_hand_off() -> None:
 def test_an_unreadable_answer() -> None:
     """The call it was for fails at once; what is for no call is counted."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeDoorway, caller: Caller) -> None:
         broken = envelope.encode(Result(1), 1)[:10] + b"\xc1"
-        doorway.replies[A] = lambda message: broken
+        context.replies[A] = lambda message: broken
         with pytest.raises(ProtocolError, match="cannot be decoded"):
-            await caller.request(call(doorway))
-        doorway.dealers[A].receive(b"garbage", 0)
+            await caller.request(call(context))
+        context.dealers[A].receive(b"garbage", 0)
         assert caller.protocol_errors == 2
 
     run(test, peer(A))
@@ -296,12 +296,12 @@ def test_an_unreadable_answer() -> None:
 def test_the_deadline_passes() -> None:
     """The caller is told that it may have been executed, and the peer that nobody waits any more."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeDoorway, caller: Caller) -> None:
         with pytest.raises(
             LightbusTimeout, match=r"did not answer auth\.check within 0\.0\d+ s\. It may or may not have been"
         ):
-            await caller.request(call(doorway, left=10 * MS))
-        assert doorway.dealers[A].sent[-1] == (1, Cancel())
+            await caller.request(call(context, left=10 * MS))
+        assert context.dealers[A].sent[-1] == (1, Cancel())
 
     run(test, peer(A))
 
@@ -309,12 +309,12 @@ def test_the_deadline_passes() -> None:
 def test_others_go_on_when_one_is_late() -> None:
     """One call's deadline is not another's."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
-        patient = asyncio.ensure_future(caller.request(call(doorway)))
-        await wait_until_async(lambda: doorway.sent(A))
+    async def test(context: FakeDoorway, caller: Caller) -> None:
+        patient = asyncio.ensure_future(caller.request(call(context)))
+        await wait_until_async(lambda: context.sent(A))
         with pytest.raises(LightbusTimeout):
-            await caller.request(call(doorway, left=10 * MS))
-        doorway.dealers[A].receive(Result("there"), 1)
+            await caller.request(call(context, left=10 * MS))
+        context.dealers[A].receive(Result("there"), 1)
         assert await patient == "there"
 
     run(test, peer(A))
@@ -323,14 +323,14 @@ def test_others_go_on_when_one_is_late() -> None:
 def test_a_cancelled_task_cancels_its_call() -> None:
     """The peer is told when nobody waits any more, for whatever reason."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
-        task = asyncio.ensure_future(caller.request(call(doorway)))
-        await wait_until_async(lambda: doorway.sent(A))
+    async def test(context: FakeDoorway, caller: Caller) -> None:
+        task = asyncio.ensure_future(caller.request(call(context)))
+        await wait_until_async(lambda: context.sent(A))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert doorway.dealers[A].sent[-1] == (1, Cancel())
-        doorway.dealers[A].receive(Result(1), 1)
+        assert context.dealers[A].sent[-1] == (1, Cancel())
+        context.dealers[A].receive(Result(1), 1)
 
     run(test, peer(A))
 
@@ -338,12 +338,12 @@ def test_a_cancelled_task_cancels_its_call() -> None:
 def test_a_call_waits_for_its_connection() -> None:
     """A frame that cannot leave yet leaves when the connection stands."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
-        doorway.connected = False
-        doorway.replies[A] = lambda message: Result(1)
-        task = asyncio.ensure_future(caller.request(call(doorway)))
-        await wait_until_async(lambda: A in doorway.dealers and doorway.dealers[A].waiting)
-        doorway.dealers[A].connect()
+    async def test(context: FakeDoorway, caller: Caller) -> None:
+        context.connected = False
+        context.replies[A] = lambda message: Result(1)
+        task = asyncio.ensure_future(caller.request(call(context)))
+        await wait_until_async(lambda: A in context.dealers and context.dealers[A].waiting)
+        context.dealers[A].connect()
         assert await task == 1
 
     run(test, peer(A))
@@ -352,12 +352,12 @@ def test_a_call_waits_for_its_connection() -> None:
 def test_a_call_that_was_given_up_never_leaves() -> None:
     """Without a connection it was certainly not executed; the caller is told so, and so it stays."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
-        doorway.connected = False
+    async def test(context: FakeDoorway, caller: Caller) -> None:
+        context.connected = False
         with pytest.raises(PeerUnreachable, match=r"auth\.check was not sent: no connection to auth-service aaaa…"):
-            await caller.request(call(doorway, left=10 * MS))
-        doorway.dealers[A].connect()
-        assert doorway.sent(A) == []
+            await caller.request(call(context, left=10 * MS))
+        context.dealers[A].connect()
+        assert context.sent(A) == []
 
     run(test, peer(A))
 
@@ -365,15 +365,15 @@ def test_a_call_that_was_given_up_never_leaves() -> None:
 def test_a_peer_is_lost_while_it_has_a_call() -> None:
     """What it had may have been executed, so it is not repeated, and the error says both."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
-        task = asyncio.ensure_future(caller.request(call(doorway)))
-        await wait_until_async(lambda: doorway.sent(A))
-        doorway.snapshot = snapshot(peer(B))
+    async def test(context: FakeDoorway, caller: Caller) -> None:
+        task = asyncio.ensure_future(caller.request(call(context)))
+        await wait_until_async(lambda: context.sent(A))
+        context.snapshot = snapshot(peer(B))
         caller.peer_lost(peer(A), "went away")
         with pytest.raises(PeerLost, match=r"auth-service aaaa… on host far went away while auth\.check was with it"):
             await task
-        assert doorway.dealers[A].closed
-        assert doorway.sent(B) == []
+        assert context.dealers[A].closed
+        assert context.sent(B) == []
         caller.peer_lost(peer(A), "went away")
 
     run(test, peer(A))
@@ -382,11 +382,11 @@ def test_a_peer_is_lost_while_it_has_a_call() -> None:
 def test_only_what_the_lost_peer_had_fails() -> None:
     """Calls to others go on; of one whose task was cancelled at the same moment nobody hears."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
-        lost = asyncio.ensure_future(caller.request(call(doorway, only=A)))
-        cancelled = asyncio.ensure_future(caller.request(call(doorway, only=A)))
-        other = asyncio.ensure_future(caller.request(call(doorway, only=B)))
-        await wait_until_async(lambda: len(doorway.sent(A)) == 2 and len(doorway.sent(B)) == 1)
+    async def test(context: FakeDoorway, caller: Caller) -> None:
+        lost = asyncio.ensure_future(caller.request(call(context, only=A)))
+        cancelled = asyncio.ensure_future(caller.request(call(context, only=A)))
+        other = asyncio.ensure_future(caller.request(call(context, only=B)))
+        await wait_until_async(lambda: len(context.sent(A)) == 2 and len(context.sent(B)) == 1)
         assert (caller.awaits(A), caller.awaits(B), caller.awaits("c")) == (True, True, False)
         cancelled.cancel()
         caller.peer_lost(peer(A), "went away")
@@ -395,7 +395,7 @@ def test_only_what_the_lost_peer_had_fails() -> None:
         with pytest.raises(asyncio.CancelledError):
             await cancelled
         assert not caller.awaits(A)
-        doorway.dealers[B].receive(Result("from b"), 3)
+        context.dealers[B].receive(Result("from b"), 3)
         assert await other == "from b"
 
     run(test, peer(A), peer(B))
@@ -405,18 +405,18 @@ def test_only_what_the_lost_peer_had_fails() -> None:
 def test_cancelled_at_the_last_moment(what: str) -> None:
     """When a task is cancelled, and in the same turn its call ends in another way, it is cancelled."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
-        task = asyncio.ensure_future(caller.request(call(doorway, left=250 * MS)))
-        await wait_until_async(lambda: doorway.sent(A))
+    async def test(context: FakeDoorway, caller: Caller) -> None:
+        task = asyncio.ensure_future(caller.request(call(context, left=250 * MS)))
+        await wait_until_async(lambda: context.sent(A))
         if what == "deadline":
             asyncio.get_running_loop().call_at(0.0, task.cancel)  # the first of the timers that are due
             time.sleep(260 * MS)  # meanwhile the deadline passes, so that both come in one turn
         else:
             task.cancel()
         if what == "answer":
-            doorway.dealers[A].receive(Result(1), 1)
+            context.dealers[A].receive(Result(1), 1)
         elif what == "garbage":
-            doorway.dealers[A].receive(envelope.encode(Result(1), 1)[:10], 0)
+            context.dealers[A].receive(envelope.encode(Result(1), 1)[:10], 0)
         elif what == "close":
             caller.close()
         with pytest.raises(asyncio.CancelledError):
@@ -428,11 +428,11 @@ def test_cancelled_at_the_last_moment(what: str) -> None:
 def test_an_idempotent_call_is_repeated() -> None:
     """What may be executed twice moves to another peer when the first is lost."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
-        doorway.replies[B] = lambda message: Result("from b")
-        task = asyncio.ensure_future(caller.request(call(doorway, idempotent=True)))
-        await wait_until_async(lambda: doorway.sent(A))
-        doorway.snapshot = snapshot(peer(B))
+    async def test(context: FakeDoorway, caller: Caller) -> None:
+        context.replies[B] = lambda message: Result("from b")
+        task = asyncio.ensure_future(caller.request(call(context, idempotent=True)))
+        await wait_until_async(lambda: context.sent(A))
+        context.snapshot = snapshot(peer(B))
         caller.peer_lost(peer(A), "went away")
         assert await task == "from b"
 
@@ -442,14 +442,14 @@ def test_an_idempotent_call_is_repeated() -> None:
 def test_a_call_that_never_left_moves_on() -> None:
     """When the connection breaks before the frame is gone, another peer is asked; without one the reason is told."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
-        doorway.connected = False
-        doorway.replies[B] = lambda message: Result("from b")
-        first = asyncio.ensure_future(caller.request(call(doorway)))
-        second = asyncio.ensure_future(caller.request(call(doorway, only=A)))
-        await wait_until_async(lambda: A in doorway.dealers and len(doorway.dealers[A].waiting) == 2)
-        doorway.connected = True
-        doorway.snapshot = snapshot(peer(B))
+    async def test(context: FakeDoorway, caller: Caller) -> None:
+        context.connected = False
+        context.replies[B] = lambda message: Result("from b")
+        first = asyncio.ensure_future(caller.request(call(context)))
+        second = asyncio.ensure_future(caller.request(call(context, only=A)))
+        await wait_until_async(lambda: A in context.dealers and len(context.dealers[A].waiting) == 2)
+        context.connected = True
+        context.snapshot = snapshot(peer(B))
         caller.peer_lost(peer(A), "went away")
         assert await first == "from b"
         with pytest.raises(PeerUnreachable, match=r"went away before auth\.check was sent"):
@@ -461,15 +461,15 @@ def test_a_call_that_never_left_moves_on() -> None:
 def test_closing_fails_what_waits() -> None:
     """Nobody waits for a bus that is closed, and nothing goes out through it."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
-        task = asyncio.ensure_future(caller.request(call(doorway)))
-        await wait_until_async(lambda: doorway.sent(A))
+    async def test(context: FakeDoorway, caller: Caller) -> None:
+        task = asyncio.ensure_future(caller.request(call(context)))
+        await wait_until_async(lambda: context.sent(A))
         caller.close()
         with pytest.raises(LightbusShutdownInProgress, match=r"closed while auth\.check was on its way"):
             await task
         with pytest.raises(LightbusShutdownInProgress, match=r"closed before auth\.check was sent"):
-            await caller.request(call(doorway))
-        assert doorway.dealers[A].closed == "closed"
+            await caller.request(call(context))
+        assert context.dealers[A].closed == "closed"
         await asyncio.sleep(30 * MS)  # the timer that looks at deadlines finds the door closed
 
     run(test, peer(A))
@@ -477,16 +477,16 @@ def test_closing_fails_what_waits() -> None:
 
 def test_the_sockets_of_a_closed_loop_are_abandoned() -> None:
     """After its loop has ended, a door only lets go of its sockets."""
-    doorway = FakeDoorway(peer(A))
+    context = FakeDoorway(peer(A))
 
     async def main() -> Caller:
-        doorway.replies[A] = lambda message: Result(1)
-        caller = Caller(doorway)
-        await caller.request(call(doorway))
+        context.replies[A] = lambda message: Result(1)
+        caller = Caller(context)
+        await caller.request(call(context))
         return caller
 
     asyncio.run(main()).abandon()
-    assert doorway.dealers[A].closed == "abandoned"
+    assert context.dealers[A].closed == "abandoned"
 
 
 def test_a_given_up_frame_stays_on_a_real_socket(tmp_path: Path) -> None:
@@ -495,16 +495,16 @@ def test_a_given_up_frame_stays_on_a_real_socket(tmp_path: Path) -> None:
     async def main() -> None:
         transport = ZmqTransport(HostSecurity(places=Places.only(tmp_path)))
         endpoint = f"ipc://{tmp_path}/rpc"
-        doorway = FakeDoorway(peer(A, endpoint=endpoint))
-        doorway.transport = transport
-        caller = Caller(doorway)
+        context = FakeDoorway(peer(A, endpoint=endpoint))
+        context.transport = transport
+        caller = Caller(context)
         arrived: list[Message] = []
         with pytest.raises(PeerUnreachable):
-            await caller.request(call(doorway, left=20 * MS, kwargs={"user": "given up"}))
+            await caller.request(call(context, left=20 * MS, kwargs={"user": "given up"}))
         router = transport.router(lambda routing_id, frame: arrived.append(envelope.decode(frame)[1]))
         router.bind(endpoint)
         with pytest.raises(LightbusTimeout):
-            await caller.request(call(doorway, left=1.0, kwargs={"user": "asked now"}))
+            await caller.request(call(context, left=1.0, kwargs={"user": "asked now"}))
         assert [m.kwargs["user"] for m in arrived if isinstance(m, Request)] == ["asked now"]
         caller.close()
         router.close()
@@ -519,16 +519,16 @@ def test_a_given_up_frame_stays_on_a_real_socket(tmp_path: Path) -> None:
 def test_one_instance_can_be_meant() -> None:
     """A call for one instance goes to no other, and needs no resolving; where that one is not up, it fails."""
 
-    async def test(doorway: FakeDoorway, caller: Caller) -> None:
-        doorway.wanted.clear()
-        doorway.replies[B] = lambda message: Result("from b")
-        assert await caller.request(call(doorway, only=B)) == "from b"
+    async def test(context: FakeDoorway, caller: Caller) -> None:
+        context.wanted.clear()
+        context.replies[B] = lambda message: Result("from b")
+        assert await caller.request(call(context, only=B)) == "from b"
         for gone in ("f" * 16, A):
             with pytest.raises(PeerUnreachable, match=f"meant for the instance {gone}, and no such peer is up"):
-                await caller.request(call(doorway, only=gone))
-        doorway.dealers[B]._reply = lambda message: refusal()
+                await caller.request(call(context, only=gone))
+        context.dealers[B]._reply = lambda message: refusal()
         with pytest.raises(PeerBusy, match="it is full"):
-            await caller.request(call(doorway, only=B))
-        assert doorway.resolved == []
+            await caller.request(call(context, only=B))
+        assert context.resolved == []
 
     run(test, peer(A, PeerState.SUSPECT), peer(B))

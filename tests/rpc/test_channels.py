@@ -1,4 +1,4 @@
-"""The doors of a process: each is told what becomes of peers, and closed, in a loop or thread of its own."""
+"""The channels of a process: each is told what becomes of peers, and closed, in a loop or thread of its own."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ PEER = Peer(
 )
 LEFT = PeerLeft(PEER, "went away")
 LOST = ("lost", INSTANCE, "went away")
-DOORWAY: Any = None
+CONTEXT: Any = None
 """Callers hand it on, and the ones below do without."""
 
 
 class FakeCaller:
-    """The door of a loop, with a memory of what it was told, and in which thread."""
+    """The channel of a loop, with a memory of what it was told, and in which thread."""
 
-    def __init__(self, doorway: Any) -> None:
+    def __init__(self, context: Any) -> None:
         self.loop = asyncio.get_running_loop()
         self.told: list[Any] = []
         self.threads: list[threading.Thread] = []
@@ -57,7 +57,7 @@ class FakeCaller:
 
 
 class FakeDoor:
-    """The door of plain threads, with a memory."""
+    """The channel of plain threads, with a memory."""
 
     def __init__(self) -> None:
         self.told: list[Any] = []
@@ -78,15 +78,15 @@ class FakeDoor:
 
 
 @pytest.fixture
-def doors(monkeypatch: pytest.MonkeyPatch) -> Channels:
-    """Return doors whose callers are the ones above."""
+def channels(monkeypatch: pytest.MonkeyPatch) -> Channels:
+    """Return channels whose callers are the ones above."""
     monkeypatch.setattr(module, "Caller", FakeCaller)
     return Channels()
 
 
-async def made(doors: Channels) -> Any:
-    """Return the door of the running loop."""
-    return doors.caller(DOORWAY)
+async def made(channels: Channels) -> Any:
+    """Return the channel of the running loop."""
+    return channels.caller(CONTEXT)
 
 
 @contextmanager
@@ -103,85 +103,85 @@ def loop_in_a_thread() -> Iterator[asyncio.AbstractEventLoop]:
         loop.close()
 
 
-def caller_on(loop: asyncio.AbstractEventLoop, doors: Channels) -> Any:
-    """Return the door of a loop that runs in another thread."""
-    return asyncio.run_coroutine_threadsafe(made(doors), loop).result(60)
+def caller_on(loop: asyncio.AbstractEventLoop, channels: Channels) -> Any:
+    """Return the channel of a loop that runs in another thread."""
+    return asyncio.run_coroutine_threadsafe(made(channels), loop).result(60)
 
 
 # --- one for each loop ------------------------------------------------------------------------------
 
 
-def test_one_for_each_loop(doors: Channels) -> None:
-    """A loop has one door, made at its first use; another loop has another one."""
+def test_one_for_each_loop(channels: Channels) -> None:
+    """A loop has one channel, made at its first use; another loop has another one."""
 
     async def main() -> None:
-        mine = await made(doors)
-        assert await made(doors) is mine
+        mine = await made(channels)
+        assert await made(channels) is mine
         with loop_in_a_thread() as loop:
-            assert caller_on(loop, doors) is not mine
+            assert caller_on(loop, channels) is not mine
 
     asyncio.run(main())
 
 
-def test_doors_of_closed_loops_are_dropped(doors: Channels) -> None:
+def test_doors_of_closed_loops_are_dropped(channels: Channels) -> None:
     """A program that runs one loop after another keeps no sockets of the former ones."""
-    former = asyncio.run(made(doors))
-    latter = asyncio.run(made(doors))
+    former = asyncio.run(made(channels))
+    latter = asyncio.run(made(channels))
     assert (former.told, latter.told) == (["abandon"], [])
 
 
 # --- a peer left ------------------------------------------------------------------------------------
 
 
-def test_all_are_told_of_a_loss(doors: Channels) -> None:
-    """The running loop's door at once, those of other loops in their own thread, and plain threads' too."""
-    door = FakeDoor()
-    doors.add(door)
+def test_all_are_told_of_a_loss(channels: Channels) -> None:
+    """The running loop's channel at once, those of other loops in their own thread, and plain threads' too."""
+    channel = FakeDoor()
+    channels.add(channel)
 
     async def main() -> None:
-        mine = await made(doors)
+        mine = await made(channels)
         with loop_in_a_thread() as loop:
-            other = caller_on(loop, doors)
-            doors.peer_left(LEFT)
-            assert (mine.told, door.told) == ([LOST], [LOST])
+            other = caller_on(loop, channels)
+            channels.peer_left(LEFT)
+            assert (mine.told, channel.told) == ([LOST], [LOST])
             await wait_until_async(lambda: other.told == [LOST])
             assert other.threads != mine.threads == [threading.current_thread()]
 
     asyncio.run(main())
 
 
-def test_a_loss_with_a_closed_loop(doors: Channels) -> None:
+def test_a_loss_with_a_closed_loop(channels: Channels) -> None:
     """A loop that was closed meanwhile keeps nobody else from being told."""
-    door = FakeDoor()
-    former = asyncio.run(made(doors))
-    doors.add(door)
+    channel = FakeDoor()
+    former = asyncio.run(made(channels))
+    channels.add(channel)
 
     async def main() -> None:
-        doors.peer_left(LEFT)
-        await doors.have_seen(INSTANCE)
+        channels.peer_left(LEFT)
+        await channels.have_seen(INSTANCE)
 
-    door.when_sent = lambda instance, callback: callback()  # type: ignore[method-assign]
+    channel.when_sent = lambda instance, callback: callback()  # type: ignore[method-assign]
     asyncio.run(main())
-    assert (former.told, door.told) == ([], [LOST])
+    assert (former.told, channel.told) == ([], [LOST])
 
 
 # --- a peer is about to leave -----------------------------------------------------------------------
 
 
-def test_everybody_has_seen_it(doors: Channels) -> None:
+def test_everybody_has_seen_it(channels: Channels) -> None:
     """It is over when each loop had a turn and nothing of plain threads is still unsent, and not before."""
-    door = FakeDoor()
-    doors.add(door)
+    channel = FakeDoor()
+    channels.add(channel)
 
     async def main() -> None:
-        await made(doors)
+        await made(channels)
         with loop_in_a_thread() as loop:
-            caller_on(loop, doors)
+            caller_on(loop, channels)
             busy = threading.Event()
             loop.call_soon_threadsafe(busy.wait, 10)
-            seen = asyncio.ensure_future(doors.have_seen(INSTANCE))
-            await wait_until_async(lambda: door.callbacks)
-            threading.Thread(target=door.callbacks[0]).start()
+            seen = asyncio.ensure_future(channels.have_seen(INSTANCE))
+            await wait_until_async(lambda: channel.callbacks)
+            threading.Thread(target=channel.callbacks[0]).start()
             for _ in range(5):
                 await asyncio.sleep(1 * MS)
             assert not seen.done()
@@ -191,31 +191,31 @@ def test_everybody_has_seen_it(doors: Channels) -> None:
     asyncio.run(main())
 
 
-def test_nobody_has_to_see_it(doors: Channels) -> None:
-    """Without doors there is nothing to wait for."""
-    asyncio.run(asyncio.wait_for(doors.have_seen(INSTANCE), module.SEEN_TIMEOUT * 0.9))
+def test_nobody_has_to_see_it(channels: Channels) -> None:
+    """Without channels there is nothing to wait for."""
+    asyncio.run(asyncio.wait_for(channels.have_seen(INSTANCE), module.SEEN_TIMEOUT * 0.9))
 
 
-def test_seeing_it_is_bounded(doors: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A door that never tells holds nobody up for ever, and may tell when nobody asks any more."""
+def test_seeing_it_is_bounded(channels: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A channel that never tells holds nobody up for ever, and may tell when nobody asks any more."""
     monkeypatch.setattr(module, "SEEN_TIMEOUT", 10 * MS)
-    door = FakeDoor()
-    doors.add(door)
-    asyncio.run(asyncio.wait_for(doors.have_seen(INSTANCE), 60))
-    door.callbacks[0]()
+    channel = FakeDoor()
+    channels.add(channel)
+    asyncio.run(asyncio.wait_for(channels.have_seen(INSTANCE), 60))
+    channel.callbacks[0]()
 
 
 @pytest.mark.parametrize("who", ["loop", "threads"])
-def test_everybody_is_done(doors: Channels, who: str) -> None:
+def test_everybody_is_done(channels: Channels, who: str) -> None:
     """It waits for replies of this one peer, whoever waits for them."""
-    door = FakeDoor()
-    doors.add(door)
+    channel = FakeDoor()
+    channels.add(channel)
 
     async def main() -> None:
-        waiting = await made(doors) if who == "loop" else door
+        waiting = await made(channels) if who == "loop" else channel
         waiting.in_flight = 1
-        await asyncio.wait_for(doors.are_done("another"), module.DONE_TIMEOUT / 2)
-        done = asyncio.ensure_future(doors.are_done(INSTANCE))
+        await asyncio.wait_for(channels.are_done("another"), module.DONE_TIMEOUT / 2)
+        done = asyncio.ensure_future(channels.are_done(INSTANCE))
         await asyncio.sleep(0)
         assert not done.done()
         waiting.in_flight = 0
@@ -224,72 +224,72 @@ def test_everybody_is_done(doors: Channels, who: str) -> None:
     asyncio.run(main())
 
 
-def test_being_done_is_bounded(doors: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_being_done_is_bounded(channels: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reply that does not come is not waited for any longer than a short while."""
     monkeypatch.setattr(module, "DONE_TIMEOUT", 10 * MS)
-    door = FakeDoor()
-    door.in_flight = 1
-    doors.add(door)
-    asyncio.run(asyncio.wait_for(doors.are_done(INSTANCE), 60))
+    channel = FakeDoor()
+    channel.in_flight = 1
+    channels.add(channel)
+    asyncio.run(asyncio.wait_for(channels.are_done(INSTANCE), 60))
 
 
 # --- the end ----------------------------------------------------------------------------------------
 
 
-def test_closing_the_own_one(doors: Channels) -> None:
-    """The running loop's door is closed, once, and the next use makes another; a loop without one has none."""
+def test_closing_the_own_one(channels: Channels) -> None:
+    """The running loop's channel is closed, once, and the next use makes another; a loop without one has none."""
 
     async def main() -> None:
-        doors.close_own()
-        mine = await made(doors)
-        doors.close_own()
-        doors.close_own()
+        channels.close_own()
+        mine = await made(channels)
+        channels.close_own()
+        channels.close_own()
         assert mine.told == ["close"]
-        assert await made(doors) is not mine
+        assert await made(channels) is not mine
 
     asyncio.run(main())
 
 
-def test_closing_all(doors: Channels) -> None:
+def test_closing_all(channels: Channels) -> None:
     """Each is closed where nobody else uses its sockets: in its loop, or here where that does not run any more."""
-    door = FakeDoor()
-    doors.add(door)
+    channel = FakeDoor()
+    channels.add(channel)
     resting = asyncio.new_event_loop()
-    idle = resting.run_until_complete(made(doors))
+    idle = resting.run_until_complete(made(channels))
     with loop_in_a_thread() as loop:
-        busy = caller_on(loop, doors)
-        assert doors.close()
-        assert busy.told == idle.told == door.told == ["close"]
+        busy = caller_on(loop, channels)
+        assert channels.close()
+        assert busy.told == idle.told == channel.told == ["close"]
         assert busy.threads != idle.threads == [threading.current_thread()]
-        assert caller_on(loop, doors) is not busy
+        assert caller_on(loop, channels) is not busy
     resting.close()
 
 
-def test_closing_the_door_of_a_closed_loop(doors: Channels) -> None:
+def test_closing_the_door_of_a_closed_loop(channels: Channels) -> None:
     """Its sockets are given up without touching the loop."""
-    former = asyncio.run(made(doors))
-    assert doors.close()
+    former = asyncio.run(made(channels))
+    assert channels.close()
     assert former.told == ["abandon"]
 
 
-def test_closing_is_bounded(doors: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loop that a handler blocks is not waited for; it closes its door when it can."""
+def test_closing_is_bounded(channels: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop that a handler blocks is not waited for; it closes its channel when it can."""
     monkeypatch.setattr(module, "CLOSE_TIMEOUT", 10 * MS)
     busy = threading.Event()
     with loop_in_a_thread() as loop:
-        caller = caller_on(loop, doors)
+        caller = caller_on(loop, channels)
         loop.call_soon_threadsafe(busy.wait, 10)
-        assert doors.close()
+        assert channels.close()
         assert caller.told == []
         busy.set()
         wait_until(lambda: caller.told == ["close"])
 
 
-def test_closing_at_exit(doors: Channels) -> None:
+def test_closing_at_exit(channels: Channels) -> None:
     """Loops that still run, which can only be those of daemon threads, are left alone, and that is told."""
-    former, door = asyncio.run(made(doors)), FakeDoor()
-    doors.add(door)
+    former, channel = asyncio.run(made(channels)), FakeDoor()
+    channels.add(channel)
     with loop_in_a_thread() as loop:
-        running = caller_on(loop, doors)
-        assert not doors.close(at_exit=True)
-        assert (running.told, former.told, door.told) == ([], ["abandon"], ["close"])
+        running = caller_on(loop, channels)
+        assert not channels.close(at_exit=True)
+        assert (running.told, former.told, channel.told) == ([], ["abandon"], ["close"])

@@ -17,9 +17,9 @@ from lightbus.wire.envelope import Message, Result
 
 def test_the_least_loaded_is_asked() -> None:
     """Of two peers the one with fewer calls of ours gets the next."""
-    doorway = FakeDoorway(peer(A), peer(B))
+    context = FakeDoorway(peer(A), peer(B))
     for _ in range(20):
-        chosen = call(doorway).pick(doorway.snapshot, {A: 3, B: 1})
+        chosen = call(context).pick(context.snapshot, {A: 3, B: 1})
         assert chosen is not None
         assert chosen.instance == B
 
@@ -41,39 +41,39 @@ def test_a_call_is_for_those_who_serve_it() -> None:
 def test_a_key_sticks_to_a_publisher() -> None:
     """Events of one key go to one publisher, whatever its load; without it to another, and then back."""
     peers = (peer(A), peer(B))
-    doorway = FakeDoorway(*peers)
-    event = OutboundEvent(doorway, "auth", "seen", Deadline.after(5.0), b"", "customer-1")
+    context = FakeDoorway(*peers)
+    event = OutboundEvent(context, "auth", "seen", Deadline.after(5.0), b"", "customer-1")
     first = rendezvous("customer-1", [A, B])
-    chosen = event.pick(doorway.snapshot, {A: 9, B: 9})
+    chosen = event.pick(context.snapshot, {A: 9, B: 9})
     assert chosen is not None
     assert chosen.instance == first
     event.refused(chosen, NotStarted(refusal()))
-    other = event.pick(doorway.snapshot, {})
+    other = event.pick(context.snapshot, {})
     assert other is not None
     assert other.instance != first
     event.not_sent(other)
     with pytest.raises(PeerUnreachable, match=r"No peer takes auth\.seen: .* went away before auth\.seen was sent"):
-        event.pick(doorway.snapshot, {})
+        event.pick(context.snapshot, {})
 
 
 def test_events_without_a_key_stick_to_a_publisher() -> None:
     """Without a key all events of a process go one way, so that they stay in order."""
-    doorway = FakeDoorway(peer(A), peer(B))
+    context = FakeDoorway(peer(A), peer(B))
     expected = rendezvous(ME.instance, [A, B])
     for _ in range(5):
-        event = OutboundEvent(doorway, "auth", "seen", Deadline.after(5.0), b"", None)
-        chosen = event.pick(doorway.snapshot, {A: 9})
+        event = OutboundEvent(context, "auth", "seen", Deadline.after(5.0), b"", None)
+        chosen = event.pick(context.snapshot, {A: 9})
         assert chosen is not None
         assert chosen.instance == expected
 
 
 def test_an_event_that_cannot_be_sent() -> None:
     """A hand-off is bounded like a call."""
-    doorway = FakeDoorway(peer(A), max_message_size=100)
-    event = OutboundEvent(doorway, "auth", "seen", Deadline.after(5.0), b"x" * 100, None)
+    context = FakeDoorway(peer(A), max_message_size=100)
+    event = OutboundEvent(context, "auth", "seen", Deadline.after(5.0), b"x" * 100, None)
     with pytest.raises(PayloadTooLarge, match=r"arguments of auth\.seen take \d+ bytes; a message may have 100"):
         event.frame(peer(A), 1)
-    odd = OutboundEvent(doorway, "auth", "seen", Deadline(time.monotonic()), object(), None)  # type: ignore[arg-type]
+    odd = OutboundEvent(context, "auth", "seen", Deadline(time.monotonic()), object(), None)  # type: ignore[arg-type]
     with pytest.raises(DeformError):
         odd.frame(peer(A), 1)
 
@@ -103,14 +103,14 @@ def test_a_bare_outgoing_has_no_message() -> None:
 class ScriptedChannel:
     """Carries nothing: each peer that is asked has one of `answers`, in their order."""
 
-    def __init__(self, doorway: FakeDoorway, *answers: Message | Exception) -> None:
+    def __init__(self, context: FakeDoorway, *answers: Message | Exception) -> None:
         self.asked: list[str] = []
         self.looked_for: list[str] = []
-        self._doorway = doorway
+        self._context = context
         self._answers = iter(answers)
 
     def pick(self, outgoing: OutboundRequest, *, resolved: bool = False) -> Peer | None:
-        return outgoing.pick(self._doorway.snapshot, {}, resolved=resolved)
+        return outgoing.pick(self._context.snapshot, {}, resolved=resolved)
 
     async def look_for(self, outgoing: OutboundRequest) -> None:
         self.looked_for.append(outgoing.api)
@@ -133,59 +133,59 @@ def carried_out(channel: ScriptedChannel, outgoing: OutboundRequest, *wanted: st
 @pytest.mark.parametrize("answer", [NotStarted(refusal()), NeverSent()], ids=["refused", "never sent"])
 def test_next_peer_is_asked_where_nothing_was_started(answer: Exception) -> None:
     """A peer that certainly did not start the call is followed by another, which is asked once."""
-    doorway = FakeDoorway(peer(A), peer(B))
-    channel = ScriptedChannel(doorway, answer, Result("done"))
-    assert carried_out(channel, call(doorway), "auth") == "done"
+    context = FakeDoorway(peer(A), peer(B))
+    channel = ScriptedChannel(context, answer, Result("done"))
+    assert carried_out(channel, call(context), "auth") == "done"
     assert sorted(channel.asked) == [A, B]
     assert channel.looked_for == []
 
 
 def test_lost_peer_is_followed_only_where_repeating_does_no_harm() -> None:
     """A call that may have been executed ends with PeerLost; one that is idempotent goes to the next peer."""
-    doorway = FakeDoorway(peer(A), peer(B))
-    channel = ScriptedChannel(doorway, PeerLost("it went away"))
+    context = FakeDoorway(peer(A), peer(B))
+    channel = ScriptedChannel(context, PeerLost("it went away"))
     with pytest.raises(PeerLost, match="it went away"):
-        carry_out(channel, call(doorway), {"auth"}).send(None)
+        carry_out(channel, call(context), {"auth"}).send(None)
     assert len(channel.asked) == 1
-    channel = ScriptedChannel(doorway, PeerLost("it went away"), Result("done"))
-    assert carried_out(channel, call(doorway, idempotent=True), "auth") == "done"
+    channel = ScriptedChannel(context, PeerLost("it went away"), Result("done"))
+    assert carried_out(channel, call(context, idempotent=True), "auth") == "done"
     assert sorted(channel.asked) == [A, B]
 
 
 @pytest.mark.parametrize("answer", [NotStarted(refusal()), NeverSent()], ids=["refused", "never sent"])
 def test_successor_of_a_peer_that_left_is_looked_for(answer: Exception) -> None:
     """Where all who did not start a call have left, whoever comes after them is asked; nobody: the refusal is told."""
-    doorway = FakeDoorway(peer(A))
+    context = FakeDoorway(peer(A))
 
     class Restarting(ScriptedChannel):
         async def ask(self, asked: Peer, outgoing: OutboundRequest) -> Message:
-            doorway.snapshot = snapshot()
+            context.snapshot = snapshot()
             return await super().ask(asked, outgoing)
 
         async def look_for(self, outgoing: OutboundRequest) -> None:
             await super().look_for(outgoing)
             if self.comes:
-                doorway.snapshot = snapshot(peer(B))
+                context.snapshot = snapshot(peer(B))
 
         comes = True
 
-    channel = Restarting(doorway, answer, Result("done"))
-    assert carried_out(channel, call(doorway), "auth") == "done"
+    channel = Restarting(context, answer, Result("done"))
+    assert carried_out(channel, call(context), "auth") == "done"
     assert (channel.asked, channel.looked_for) == ([A, B], ["auth"])
-    doorway.snapshot = snapshot(peer(A))
-    channel = Restarting(doorway, answer)
+    context.snapshot = snapshot(peer(A))
+    channel = Restarting(context, answer)
     channel.comes = False
     with pytest.raises((PeerBusy, PeerUnreachable), match="No peer takes"):
-        carry_out(channel, call(doorway), {"auth"}).send(None)
+        carry_out(channel, call(context), {"auth"}).send(None)
     assert channel.looked_for == ["auth"]
 
 
 def test_api_is_looked_for_before_its_first_call() -> None:
     """Peers that happen to be known do not do for an API that nobody looked for; a fixed peer needs no looking."""
-    doorway = FakeDoorway(peer(A))
-    channel = ScriptedChannel(doorway, Result(1))
-    assert carried_out(channel, call(doorway)) == 1
+    context = FakeDoorway(peer(A))
+    channel = ScriptedChannel(context, Result(1))
+    assert carried_out(channel, call(context)) == 1
     assert channel.looked_for == ["auth"]
-    channel = ScriptedChannel(doorway, Result(1))
-    assert carried_out(channel, call(doorway, only=A)) == 1
+    channel = ScriptedChannel(context, Result(1))
+    assert carried_out(channel, call(context, only=A)) == 1
     assert channel.looked_for == []

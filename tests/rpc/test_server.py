@@ -26,7 +26,7 @@ from lightbus.message import ResultMessage, RpcMessage
 from lightbus.rpc import places
 from lightbus.rpc.job import SMALL
 from lightbus.rpc.places import MAX_MEMORY
-from lightbus.rpc.server import DOUBT, Server
+from lightbus.rpc.server import STALL_GRACE, Server
 from lightbus.service.api import Api, ApiRegistry
 from lightbus.service.failures import MAX_TRACE, PACKAGE
 from lightbus.service.hooks import HookRegistry
@@ -757,11 +757,11 @@ def test_what_waited_through_a_standstill_is_refused() -> None:
     serve(test)
 
 
-def test_doubt_ends() -> None:
+def test_a_stall_is_over_after_a_while() -> None:
     """Some time after a standstill nothing old can be on its way any more."""
 
     async def test(bench: Bench) -> None:
-        bench.server.loop_stalled(time.monotonic() - DOUBT)
+        bench.server.loop_stalled(time.monotonic() - STALL_GRACE)
         assert await bench.value("echo", value=1) == 1
 
     serve(test)

@@ -31,7 +31,7 @@ COLUMNS = (
     Column(title="EVENT"),
     Column(title="GROUP"),
     Column(title="DELIVERIES", right=True, optional=1),
-    Column(title="SET ASIDE"),
+    Column(title="DIED"),
     Column(title="ERROR", optional=2),
 )
 

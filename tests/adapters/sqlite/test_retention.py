@@ -15,7 +15,7 @@ from lightbus.adapters.sqlite.journal import Journal
 from lightbus.adapters.sqlite.topic import Topic
 
 
-def test_what_is_gone_is_not_set_aside(journal: Journal) -> None:
+def test_what_is_gone_is_no_dead_letter(journal: Journal) -> None:
     """Retention may take an event that is still tried; what was a dead letter before that stays one."""
     [stored] = store(journal, event(record=b"poison", at=0.0))
     assert journal.dead_letters.add("shop", ONE, stored.sequence, 5, "ValueError", 9.0)
