@@ -78,7 +78,8 @@ async def check_groups(examination: Examination) -> AsyncIterator[Finding]:
                 level=Level.WARNING,
                 check="groups",
                 text=f"{name} has {group['lag']} events to handle and no process.",
-                remedy="Start its service, or give it up: lightbus groups remove " + group["name"],
+                remedy=("Who does not answer may be it: see above." if examination.bus.silent else "Start its service.")
+                + f" To delete for good what is kept for it: lightbus groups remove {group['name']}",
             )
         if _at(group) in later and (found := trouble(name, group, later[_at(group)])) is not None:
             yield Finding(level=Level.WARNING, check="groups", text=found.text, remedy=found.remedy)

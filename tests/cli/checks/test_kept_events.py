@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from typing import TYPE_CHECKING
 
 from helpers.damage import damage
@@ -38,6 +39,26 @@ def test_stuck_group(commands: Commands) -> None:
     assert len(findings) == 1
     assert re.search(r"mail-fails of auth at auth \w{4} has 1 events to handle, and handled none", findings[0]["text"])
     assert "RETRY" in findings[0]["remedy"]
+
+
+def test_a_group_whose_process_does_not_answer(commands: Commands) -> None:
+    """Nobody is told to give up what is kept for it: its process is there, and may go on."""
+    auth = commands.serve("auth")
+    auth.wait_for_line("Ready")
+    shop = commands.serve("shop")
+    shop.wait_for_line("Events of auth .* arrive")
+    shop.wait_for_line("Ready")
+    shop.signal(signal.SIGSTOP)
+    try:
+        commands.run("fire", "auth.user_registered", "username=sally")
+        auth.wait_for_line("of the group shop-greeter gave no sign of life")
+        findings = [each for each in commands.json("doctor", code=2) if each["check"] == "groups"]
+    finally:
+        shop.signal(signal.SIGCONT)
+    assert [each["remedy"] for each in findings] == [
+        "Who does not answer may be it: see above. To delete for good what is kept for it: "
+        "lightbus groups remove shop-greeter"
+    ]
 
 
 def test_a_listener_that_has_stopped(commands: Commands) -> None:
