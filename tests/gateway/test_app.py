@@ -154,7 +154,7 @@ def test_who_goes_before_he_is_answered_cancels(hub: MemoryBus, shop: BusPath, o
         server = shop.client.worker.parts.server
         await wait_until_async(lambda: server.running > 0)
         gone.set()
-        await asking
+        assert (await asking).status == 408, "it was given up, and did not end by its own time"
         await wait_until_async(lambda: server.running == 0)
 
     opened(use)

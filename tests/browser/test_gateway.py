@@ -1,0 +1,50 @@
+"""The page of the gateway, in a browser: closed without a token, and with one it shows what may be done."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from helpers import Processes
+
+from .conftest import PROGRAMS, Browser, Visit
+
+
+def test_what_may_be_done_is_shown_and_tried(
+    processes: Processes, tmp_path: Path, visit: Callable[[str, Visit], None]
+) -> None:
+    """By a real worker; a wrong token is refused in words."""
+    worker = processes.worker("shop", "--service-name", "orders", cwd=PROGRAMS, env={"EVERY": "5", "SERVICE": "orders"})
+    worker.wait_for_line("Ready")
+    tokens = tmp_path / "tokens"
+    tokens.write_text("browser 0123456789abcdef\n")
+    tokens.chmod(0o600)
+    gateway = processes.lightbus(
+        "gateway", "--port", "0", "--allow", "*", "--token-file", str(tokens), "--wait", "20", cwd=tmp_path
+    )
+    url = gateway.wait_for_line(r"is open at (http://127\.0\.0\.1:\d+/)")[1]
+
+    async def visiting(browser: Browser) -> None:
+        page: Any = await browser.page()
+        await page.goto(browser.url)
+        await page.fill("#token", "a wrong one")
+        await page.click("#login button")
+        await page.get_by_text("Send a token of this gateway").wait_for()
+        assert [each for each in browser.complaints if "401" not in each] == []
+        browser.complaints.clear()
+        await page.fill("#token", "0123456789abcdef")
+        await page.click("#login button")
+        await page.wait_for_selector("h3")
+        names = await page.eval_on_selector_all("h3", "all => all.map(each => each.textContent)")
+        assert any(name.startswith("POST /api/") for name in names)
+        assert any(name.startswith("GET /api/") for name in names)
+        first = page.locator("details:has(form)").first
+        await first.locator("summary").click()
+        await first.locator("button").click()
+        await first.locator("pre").filter(has_text=re.compile(r"^\d{3}\n")).wait_for()
+        # The customers are not there, whom an order asks: that is told in the page, and on the console by the browser.
+        browser.complaints[:] = [each for each in browser.complaints if "status of" not in each and "/api/" not in each]
+
+    visit(url, visiting)
