@@ -59,7 +59,8 @@ def pytest_configure(config: pytest.Config) -> None:
         with suppress(OSError):  # a checkout that may not be written to
             keep_bytecode(config.cache.mkdir("bytecode"))
     mine = getattr(config, "workerinput", None)
-    if mine is not None and [Path(each).resolve() for each in config.args] == [TESTS]:
+    left_out = config.getoption("ignore") or config.getoption("ignore_glob")  # what is named is collected all the same
+    if mine is not None and not left_out and [Path(each).resolve() for each in config.args] == [TESTS]:
         config.args = rotated(TESTS, int(mine["workerid"].removeprefix("gw")), mine["workercount"])
     _set_up_hypothesis()
     tested = _tested_package()
