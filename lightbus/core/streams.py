@@ -315,8 +315,8 @@ class LiveStream(Stream):
 
     __slots__ = ("missed",)
 
-    def __init__(self, key: Any, owner: Any = None) -> None:
-        super().__init__(key, owner, cursor=0)
+    def __init__(self, key: Any, owner: Any = None, *, position: int = 0) -> None:
+        super().__init__(key, owner, cursor=position)
         self.missed = 0
         """How many did not arrive, as what came behind them shows: each publisher counts them by topic."""
 

@@ -190,7 +190,6 @@ class Consumer:
             for queue, subscription in connection.subscriptions.items():
                 waiting = sum(len(stream.ready) for stream in subscription.followed.live_streams)
                 if waiting:
-                    queue.counts["dropped"] += waiting
                     logger.warning(
                         "The listener %s stops: %d events of best effort that waited are dropped",
                         queue.listener, waiting,

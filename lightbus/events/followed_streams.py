@@ -64,6 +64,8 @@ class FollowedStreams:
         self._context = context
         self.ack = acks.add if assignment.group else _confirm_at_once
         """Acknowledges soon what was handled of a stream."""
+        self._live_positions: dict[TopicKey, int] = {}
+        """Of topics of best effort that are not followed, since we were taken for gone: up to where they came."""
         self._releasing: dict[Stream, frozenset[int]] = {}
         """Streams that are not ours any more, while an event of theirs is at hand; and with which partitions."""
         queue.sources.add(self)
@@ -217,7 +219,8 @@ class FollowedStreams:
         busy = []
         for stream in leaving:
             del self.streams[stream.key]
-            self._queue.forget(stream)
+            self._live_positions.pop(stream.key, None)
+            self._forget(stream)
             if stream.at_hand:
                 busy.append(stream)
         if not busy:
@@ -246,9 +249,23 @@ class FollowedStreams:
         self._releasing.clear()
         streams, self.streams = self.streams, {}
         for stream in streams.values():
-            self._queue.forget(stream)
+            self._forget(stream)
+            if isinstance(stream, LiveStream):
+                self._live_positions[stream.key] = stream.position
             if not stream.at_hand:
                 self._remember(stream)
+
+    def add_live(self, key: TopicKey) -> LiveStream:
+        """Follow a topic of best effort: from where we were, if that was not given back, else from what comes next."""
+        stream = LiveStream(key, self, position=self._live_positions.pop(key, 0))
+        self.streams[key] = stream
+        return stream
+
+    def _forget(self, stream: Stream) -> None:
+        """Hand out nothing more of a stream. What waits of best effort nobody else has."""
+        if isinstance(stream, LiveStream):
+            self._queue.counts["dropped"] += len(stream.ready)
+        self._queue.forget(stream)
 
     def _remember(self, stream: Stream) -> None:
         """Note how far a stream was handled, here and for the other publishers that this listener follows."""

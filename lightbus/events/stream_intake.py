@@ -122,8 +122,9 @@ class StreamIntake:
 
     def _on_live_head(self, event: str, partition: int, sequence: int) -> None:
         """Count what did not arrive of best effort, where nothing came behind it that would have shown it."""
-        stream = self._followed.streams.get(("", event, partition))
-        if isinstance(stream, LiveStream):  # else none of it was ours yet
+        key = ("", event, partition)
+        stream = self._followed.streams.get(key) or self._unknown(key, sequence)
+        if isinstance(stream, LiveStream):
             missed = stream.missed
             stream.heard_of(sequence)
             self._count_missed(stream, missed)
@@ -150,8 +151,8 @@ class StreamIntake:
     def _unknown(self, key: TopicKey, newest: int) -> Stream | None:
         """Return the stream of a topic that was not there when we asked where each stands."""
         if not key[0]:
-            stream: Stream = LiveStream(key, self._followed)
-        elif key[1:] in self._assignment.followed:
+            return self._followed.add_live(key)
+        if key[1:] in self._assignment.followed:
             stream = Stream(key, self._followed, cursor=0)
         else:
             self._early[key] = newest

@@ -157,8 +157,11 @@ def test_best_effort_is_bounded_and_its_gaps_are_said(
         for _ in range(2):
             play.intake.on_head("seen", 1, Head("", 9, 0, 0))
         assert (play.queue.counts["dropped"], play.side.heard()) == (7, [])
-        play.intake.on_head("seen", 2, Head("", 9, 0, 0))
+        play.intake.on_head("seen", 2, Head("", 9, 0, 0))  # not ours
         assert play.queue.counts["dropped"] == 7
+        play.intake.on_head("other", 1, Head("", 9, 0, 0))  # from here on it counts
+        play.intake.on_head("other", 1, Head("", 11, 0, 0))
+        assert play.queue.counts["dropped"] == 9
 
     run(test)
     assert "were lost on the way" in caplog.text

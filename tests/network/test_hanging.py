@@ -99,6 +99,40 @@ def test_memory_is_not_filled_for_a_listener_that_hangs(
     assert [after - at_first < 250 * MIB for after, at_first in zip(most, before, strict=True)] == [True, True]
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_what_best_effort_misses_is_counted(
+    network: Network, start: Callable[..., Process], tmp_path: Path, mode: str
+) -> None:
+    """Each event is handled or counted as missed, and the listener need not stop, nor anything else be fired, first."""
+    network.use(mode)
+    start("stream")
+    listener = start("misses", UNTIL=str(tmp_path / "end"))
+    bus = network.bus()
+
+    def fire(count: int, number: str) -> None:
+        arguments = [{"number": number}] * count
+        bus.stream.fire_each.call(event="loose", arguments=arguments, bus_options={"timeout": 60})
+
+    def done() -> tuple[int, int]:
+        handled = bus.misses.handled.call(bus_options={"timeout": 60})
+        [peer] = bus.client.engine.snapshot.by_api["misses"]
+        told = bus.internal.peer.stats(bus_options={"peer": peer.instance, "timeout": 60})
+        return handled, told["listeners"][0]["dropped"]
+
+    listener.wait_for_line(r"Events of stream .* arrive")
+    fire(200, "each topic has one")
+    wait_until(lambda: done() == (200, 0), 60)
+    fire(1, "block")
+    listener.wait_for_line("^blocks")
+    for _ in range(20):
+        fire(1000, "x" * 8000)
+    (tmp_path / "end").touch()
+    wait_until(lambda: sum(done()) == 20_201, 120, what="each event is handled, or counted")
+    assert done()[1] > 0
+    assert sum(done()) == 20_201
+    assert "were lost on the way" in listener.output or "is too slow" in listener.output
+
+
 def goes_on(bus: Any, members: list[Process]) -> bool:
     """Return whether a member is done with what it blocks its loop for; else fire some more for it."""
     # What waits while all of them stand still for long is left to each other, and of best effort in no journal.
