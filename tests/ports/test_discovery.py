@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -39,7 +40,20 @@ class Neighbour(NearbyDiscovery):
         await super().announce(announcement)
 
 
-@pytest.fixture(params=["memory", "zeroconf", "directories"])
+DOCUMENT = Path(__file__).parents[2] / "docs" / "ports.md"
+
+
+def documented() -> Any:
+    """Return the discovery that the document shows: by files, as somebody else would write one."""
+    [program] = [
+        code for code in re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL) if "FileDisc" in code
+    ]
+    names: dict[str, Any] = {}
+    exec(program.partition("class ClockApi")[0], names)
+    return names["FileDiscovery"]
+
+
+@pytest.fixture(params=["memory", "zeroconf", "directories", "documented"])
 def make(request: pytest.FixtureRequest) -> Iterator[Make]:
     """Return what makes discoveries that hear each other: all implementations take the same exam."""
     if request.param == "memory":
@@ -48,6 +62,9 @@ def make(request: pytest.FixtureRequest) -> Iterator[Make]:
     elif request.param == "directories":
         with tempfile.TemporaryDirectory() as directory:  # a short path: there are to be sockets in it
             yield lambda bus: Neighbour(bus, Path(directory))
+    elif request.param == "documented":
+        with tempfile.TemporaryDirectory() as directory:
+            yield lambda bus: documented()(bus, directory)
     else:
         yield ZeroconfDiscovery
 
