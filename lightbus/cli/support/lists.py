@@ -162,7 +162,8 @@ def _record(bus: Connection, view: ListView, listing: Listing, columns: Sequence
     fields = sorted({name for row in listing.rows for name in row.fields})
     for name in [*names, *([view.sort.removeprefix("-").lower()] if view.sort else [])]:
         if fields and name not in fields:
-            raise click.UsageError(f"There is no field {name!r:.100}.{did_you_mean(name, fields)} There are: {fields}.")
+            near, there = did_you_mean(name, fields), ", ".join(fields)
+            raise click.UsageError(f"There is no field {name!r:.100}.{near} There are: {there}.")
     for row in _arranged(view, columns, listing.rows):
         bus.output.record({name: row.fields[name] for name in names} if names else row.fields)
 

@@ -70,7 +70,8 @@ def test_columns(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("as_json", "words"), [(False, "no column 'lga'. Did you mean"), (True, "no field 'lga'. Did")]
+    ("as_json", "words"),
+    [(False, "no column 'lga'. Did you mean"), (True, "no field 'lga'. Did you mean .* There are: lag, ")],
 )
 def test_a_column_there_is_not(capsys: pytest.CaptureFixture[str], as_json: bool, words: str) -> None:
     """It is refused, with those that there are."""
