@@ -405,3 +405,27 @@ def _start_mail(shop: Shop) -> tuple[BusPath, list[int], list[dict[str, Any]]]:
     bus.shop.sold.listen(lambda message: received.append(message.kwargs["number"]), listener_name="desk")
     shop.hub.start(bus)
     return bus, received, told
+
+
+def test_history_of_a_mixed_bus(server: NatsServer, door: Door) -> None:
+    """Two processes publish to the servers, another one another API into its journal: each event is told once."""
+    server.start()
+
+    class BooksApi(Api):
+        lent = Event(["number"])
+
+        class Meta:
+            name = "books"
+
+    with MemoryBus() as hub:
+        shop, second = Shop(hub, server), Shop(hub, server)
+        books = hub.create(service_name="books")
+        books.client.register_api(BooksApi())
+        visitor = hub.create(service_name="visitor")
+        hub.start(shop.bus, second.bus, books)
+        shop.fire(1, door=door)
+        door.fire(books.books.lent, number=2)
+        second.fire(3, door=door)
+        assert [message.kwargs["number"] for message in visitor.shop.sold.history()] == [1, 3]
+        assert [message.kwargs["number"] for message in visitor.shop.sold.history(limit=1)] == [3]
+        assert [message.kwargs["number"] for message in visitor.books.lent.history()] == [2]
