@@ -7,7 +7,7 @@ from pathlib import Path
 
 from helpers import Process, Processes
 
-__all__ = ["EVERYBODY", "Shop"]
+__all__ = ["EVERYBODY", "PROGRAMS", "Shop"]
 
 PROGRAMS = Path(__file__).parent / "programs"
 

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from browser.shop import PROGRAMS
 from helpers import Processes
 
-from .conftest import PROGRAMS, Browser, Visit
+from .conftest import Browser, Visit
 
 
 def test_what_may_be_done_is_shown_and_tried(
