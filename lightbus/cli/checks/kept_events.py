@@ -71,16 +71,11 @@ async def check_groups(examination: Examination) -> AsyncIterator[Finding]:
     groups = await groups_on_bus(examination.bus) if examination.live else []
     present = {(group["api"], group["name"]) for group in groups if group["members"]}
     later = await _later(examination.bus, groups)
+    stopped = await _stopped(examination)
     for group in groups:
         name = f"the group {group['name']} of {group['api']} at {group['publisher']} {group['instance'][:4]}"
         if group["lag"] and (group["api"], group["name"]) not in present:
-            yield Finding(
-                level=Level.WARNING,
-                check="groups",
-                text=f"{name} has {group['lag']} events to handle and no process.",
-                remedy=("Who does not answer may be it: see above." if examination.bus.silent else "Start its service.")
-                + f" To delete for good what is kept for it: lightbus groups remove {group['name']}",
-            )
+            yield _unhandled(examination, group, name, stopped.get((group["api"], group["name"]), ""))
         if _at(group) in later and (found := trouble(name, group, later[_at(group)])) is not None:
             yield Finding(level=Level.WARNING, check="groups", text=found.text, remedy=found.remedy)
         if group["mixed"]:
@@ -97,6 +92,34 @@ async def check_groups(examination: Examination) -> AsyncIterator[Finding]:
                 text=f"Dead letters of {name}: {group['dead']}.",
                 remedy="`lightbus dead list` shows them.",
             )
+
+
+def _unhandled(examination: Examination, group: dict[str, Any], name: str, stopped: str) -> Finding:
+    """Tell of a group that has events and no member, and of the process in which its listener has stopped, if any."""
+    text = f"{name} has {group['lag']} events to handle and "
+    if stopped:
+        text += f"no listener: that of {stopped} has stopped."
+        return Finding(
+            level=Level.WARNING, check="groups", text=text, remedy="Mend its handler, and start the worker again."
+        )
+    return Finding(
+        level=Level.WARNING,
+        check="groups",
+        text=f"{text}no process.",
+        remedy=("Who does not answer may be it: see above." if examination.bus.silent else "Start its service.")
+        + f" To delete for good what is kept for it: lightbus groups remove {group['name']}",
+    )
+
+
+async def _stopped(examination: Examination) -> dict[tuple[str, str], str]:
+    """Return the groups a listener of which has stopped, by API and name, with the process that it is in."""
+    peers = [sighting.peer for sighting in examination.live]
+    return {
+        (listener["api"], f"{peer.announcement.service}-{listener['name']}"): str(peer.announcement)
+        for peer, told in zip(peers, await examination.bus.told_by_all(peers, "stats"), strict=True)
+        for listener in told.get("listeners", ())
+        if listener.get("stopped")
+    }
 
 
 async def _later(bus: Connection, groups: list[dict[str, Any]]) -> dict[tuple[str, ...], dict[str, Any]]:

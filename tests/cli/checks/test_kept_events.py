@@ -68,7 +68,14 @@ def test_a_listener_that_has_stopped(commands: Commands) -> None:
     mail.wait_for_line("Events of auth .* arrive")
     commands.run("fire", "auth.user_registered", "username=sally")
     mail.wait_for_line("The listener fails of auth.user_registered has stopped")
-    [finding] = [each for each in commands.json("doctor", code=1) if each["check"] == "health"]
+    commands.run("fire", "auth.user_registered", "username=sally")
+    findings = commands.json("doctor", code=1)
+    [group] = [each for each in findings if "events to handle" in each["text"]]
+    assert re.search(
+        r"mail-fails of auth at auth \w{4} has 1 events to handle and no listener: that of mail ", group["text"]
+    )
+    assert (group["text"][-12:], group["remedy"][:16]) == ("has stopped.", "Mend its handler")
+    [finding] = [each for each in findings if each["check"] == "health"]
     assert (
         "fails of auth.user_registered has stopped, since its handler failed: ValueError: no sally" in finding["text"]
     )
