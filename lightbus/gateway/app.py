@@ -122,8 +122,8 @@ class Gateway:
         if request.method == "HEAD":
             return Response(media_type="text/event-stream")
         client = _client_of(request)
-        feed = await self.streaming.join(client.name, api, name)
-        stream: Any = self.streaming.answer(client.name, feed, cursor or now_at(feed.places))
+        reader = await self.streaming.join(client.name, api, name)
+        stream: Any = self.streaming.answer(client.name, reader, cursor or now_at(reader.places))
         return stream
 
     async def _describe(self, request: Request) -> Response:

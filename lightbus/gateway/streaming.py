@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ..cli.support.connection import Connection
 from ..web.live_events import LiveEvents
 from .cursor import Cursor
-from .feed import Feed
+from .event_reader import EventReader
 from .problems import Refusal
 from .streams import EventStream
 
@@ -28,9 +28,9 @@ MAX_STREAMS_OF_ONE = 50
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Followed:
-    """A feed while it is followed: by how many streams, and since when they may begin."""
+    """What is read while it is followed: by how many streams, and since when they may begin."""
 
-    feed: Feed
+    reader: EventReader
     ready: asyncio.Future[None]
     left: asyncio.Event = field(default_factory=asyncio.Event)
     streams: int = 0
@@ -68,7 +68,7 @@ class Streaming:
         """Whether publishers send their events here."""
         return self._live.is_listening
 
-    async def join(self, client: str, api: str, event: str) -> Feed:
+    async def join(self, client: str, api: str, event: str) -> EventReader:
         """Return what a stream follows; `answer` is to be called next. Raises Refusal, NotReachable."""
         if self.count >= MAX_STREAMS or self._open[client] >= MAX_STREAMS_OF_ONE:
             most = f"{MAX_STREAMS_OF_ONE} for each client, {MAX_STREAMS} for all"
@@ -81,12 +81,12 @@ class Streaming:
         except BaseException:
             self._leave(client, followed)
             raise
-        return followed.feed
+        return followed.reader
 
-    def answer(self, client: str, feed: Feed, cursor: Cursor) -> EventStream:
+    def answer(self, client: str, reader: EventReader, cursor: Cursor) -> EventStream:
         """Return the answer of a stream."""
-        followed = self._followed[feed.api, feed.event]
-        return EventStream(feed, cursor, self.closing, lambda: self._leave(client, followed))
+        followed = self._followed[reader.api, reader.event]
+        return EventStream(reader, cursor, self.closing, lambda: self._leave(client, followed))
 
     async def close(self) -> None:
         """Listen to nothing any more."""
@@ -97,7 +97,9 @@ class Streaming:
         await self._live.close()
 
     def _begin(self, api: str, event: str) -> _Followed:
-        followed = _Followed(feed=Feed(self._bus, api, event), ready=asyncio.get_running_loop().create_future())
+        followed = _Followed(
+            reader=EventReader(self._bus, api, event), ready=asyncio.get_running_loop().create_future()
+        )
         self._followed[api, event] = followed
         task = asyncio.create_task(self._hold(followed))
         self._holding.add(task)
@@ -105,14 +107,14 @@ class Streaming:
         return followed
 
     async def _hold(self, followed: _Followed) -> None:
-        """Have a feed be read until no stream follows it."""
+        """Have it be read until no stream follows it."""
         try:
-            async with self._live.viewing(followed.feed), followed.feed.reading():
+            async with self._live.viewing(followed.reader), followed.reader.reading():
                 followed.ready.set_result(None)
                 await followed.left.wait()
         except Exception as error:
             if followed.ready.done():
-                logger.exception("What streams of %s followed could not be ended", followed.feed.api)
+                logger.exception("What streams of %s followed could not be ended", followed.reader.api)
             else:
                 followed.ready.set_exception(error)
                 followed.ready.exception()  # whoever wanted to follow may be gone by now
@@ -128,6 +130,6 @@ class Streaming:
             followed.left.set()
 
     def _forget(self, followed: _Followed) -> None:
-        name = followed.feed.api, followed.feed.event
+        name = followed.reader.api, followed.reader.event
         if self._followed.get(name) is followed:
             del self._followed[name]

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..exceptions import LightbusException
 from .cursor import MAX_TEXT, Cursor
-from .feed import Feed, Item
+from .event_reader import EventReader, Item
 
 __all__ = ["HEARTBEAT", "RETRY", "EventStream", "frames_of"]
 
@@ -33,15 +33,15 @@ class EventStream:
     An answer that goes on until the client goes, or the gateway ends.
 
     Args:
-        feed: what is followed.
+        reader: what is followed.
         cursor: where to begin; it moves on.
         closing: ends it.
         on_end: is called when it is over.
 
     """
 
-    def __init__(self, feed: Feed, cursor: Cursor, closing: asyncio.Event, on_end: Callable[[], None]) -> None:
-        self._feed = feed
+    def __init__(self, reader: EventReader, cursor: Cursor, closing: asyncio.Event, on_end: Callable[[], None]) -> None:
+        self._reader = reader
         self._cursor = cursor
         self._closing = closing
         self._on_end = on_end
@@ -68,29 +68,29 @@ class EventStream:
     async def _send(self, send: Send) -> None:
         headers = [(b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        async with contextlib.aclosing(frames_of(self._feed, self._cursor)) as frames:
+        async with contextlib.aclosing(frames_of(self._reader, self._cursor)) as frames:
             async for frame in frames:
                 await send({"type": "http.response.body", "body": frame, "more_body": True})
 
 
-async def frames_of(feed: Feed, cursor: Cursor) -> AsyncGenerator[bytes, None]:
+async def frames_of(reader: EventReader, cursor: Cursor) -> AsyncGenerator[bytes, None]:
     """Yield what a stream sends, without an end."""
-    number, unkept = feed.number, feed.unkept
+    number, unkept = reader.number, reader.unkept
     yield f"retry: {RETRY}\n".encode() + _place(cursor) + b"\n"
     is_behind = True
     while True:
         if is_behind:
             try:
-                async for item in feed.past(cursor.places):
+                async for item in reader.past(cursor.places):
                     if frame := _given(item, cursor):
                         yield frame
             except LightbusException as error:  # what came next would hide what was not read
                 yield f": {_line(error)}\n\n".encode()
                 await asyncio.sleep(READ_AGAIN)
                 continue
-        items = feed.since(number)
+        items = reader.since(number)
         if is_behind := items is None:  # it took longer than the latest events are held
-            lost, number, unkept = feed.unkept - unkept, feed.number, feed.unkept
+            lost, number, unkept = reader.unkept - unkept, reader.number, reader.unkept
             if lost:
                 yield f'event: dropped\ndata: {{"count":{lost}}}\n\n'.encode()
             continue
@@ -99,14 +99,14 @@ async def frames_of(feed: Feed, cursor: Cursor) -> AsyncGenerator[bytes, None]:
         number += len(items or ())
         unkept += sum(not item.journal for item in items or ())
         before = time.monotonic()
-        await feed.wait(number, HEARTBEAT)
-        if feed.number == number and time.monotonic() - before >= HEARTBEAT / 2:
-            yield _beat(feed, cursor)
+        await reader.wait(number, HEARTBEAT)
+        if reader.number == number and time.monotonic() - before >= HEARTBEAT / 2:
+            yield _beat(reader, cursor)
 
 
-def _beat(feed: Feed, cursor: Cursor) -> bytes:
+def _beat(reader: EventReader, cursor: Cursor) -> bytes:
     """Return what shows that a stream is alive: it moves the place over events that were others', too."""
-    for journal, place in feed.places.items():
+    for journal, place in reader.places.items():
         cursor.places[journal] = max(place, cursor.places.get(journal, 0))
     return b": alive\n" + _place(cursor) + b"\n"
 

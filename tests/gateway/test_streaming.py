@@ -30,11 +30,11 @@ def run(on_bus: Any, connect: Any, use: Any) -> Any:
 class Open:
     """A stream that is open until it is left."""
 
-    def __init__(self, streams: Streaming, client: str, feed: Any) -> None:
+    def __init__(self, streams: Streaming, client: str, reader: Any) -> None:
         self._gone = asyncio.Event()
         self.sent = b""
         self.task = asyncio.create_task(
-            streams.answer(client, feed, now_at(feed.places))({}, self._receive, self._send)  # type: ignore[arg-type]
+            streams.answer(client, reader, now_at(reader.places))({}, self._receive, self._send)  # type: ignore[arg-type]
         )
 
     async def _receive(self) -> dict[str, Any]:
@@ -53,11 +53,11 @@ def test_streams_of_one_event_are_read_together(shop: BusPath, on_bus: Any, conn
     """Whoever comes later follows the same; once all are gone nothing is read, and nobody listens."""
 
     async def use(streams: Streaming) -> None:
-        feeds = [await streams.join("a", "shop", "ordered") for _ in range(2)]
-        assert feeds[0] is feeds[1]
+        readers = [await streams.join("a", "shop", "ordered") for _ in range(2)]
+        assert readers[0] is readers[1]
         other = await streams.join("a", "shop", "seen")
-        assert other is not feeds[0]
-        opened = [Open(streams, "a", feed) for feed in (*feeds, other)]
+        assert other is not readers[0]
+        opened = [Open(streams, "a", reader) for reader in (*readers, other)]
         assert streams.count == 3
         await wait_until_async(lambda: all(each.sent for each in opened))
         await shop.shop.ordered.fire_async(product="lamp")
@@ -111,7 +111,7 @@ def test_a_stream_that_cannot_begin(shop: BusPath, on_bus: Any, connect: Any, mo
 
     async def use(streams: Streaming) -> None:
         with monkeypatch.context() as broken:
-            broken.setattr(streaming.Feed, "_look", breaks)
+            broken.setattr(streaming.EventReader, "_look", breaks)
             joining = [streams.join("a", "shop", "ordered") for _ in range(2)]
             failed = await asyncio.gather(*joining, return_exceptions=True)
             assert [type(each) for each in failed] == [OSError, OSError]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lightbus import NotReachable
 from lightbus.gateway import streams
 from lightbus.gateway.cursor import Cursor
-from lightbus.gateway.feed import Item
+from lightbus.gateway.event_reader import Item
 from lightbus.gateway.streams import EventStream, frames_of
 
 ONE, TWO = "0123456789abcdef", "fedcba9876543210"
@@ -24,8 +24,8 @@ def item(sequence: int, journal: str = ONE, *, is_old: bool = False, at: float =
     return Item(journal, sequence, at, is_old, json.dumps(f"{journal[:1]}{sequence}").encode())
 
 
-class ScriptedFeed:
-    """A feed of events that a test gives it; `kept` are those that can be read of the past."""
+class ScriptedReader:
+    """A reader of events that a test gives it; `kept` are those that can be read of the past."""
 
     def __init__(self, *kept: Item, most: int = 100) -> None:
         self.kept = [*kept]
@@ -71,11 +71,11 @@ class ScriptedFeed:
 class Client:
     """Reads a stream as a browser does: it remembers the latest id."""
 
-    def __init__(self, feed: ScriptedFeed, cursor: Cursor) -> None:
+    def __init__(self, reader: ScriptedReader, cursor: Cursor) -> None:
         self.given: list[str] = []
         self.events: list[str] = []
         self.last = ""
-        self.frames: AsyncGenerator[bytes, None] = frames_of(feed, cursor)  # type: ignore[arg-type]
+        self.frames: AsyncGenerator[bytes, None] = frames_of(reader, cursor)  # type: ignore[arg-type]
 
     async def read(self, count: int) -> list[str]:
         """Read until there are so many events."""
@@ -102,10 +102,10 @@ def test_what_is_kept_and_then_what_comes() -> None:
     """Each once, and behind each its place."""
 
     async def main() -> tuple[list[str], str]:
-        feed = ScriptedFeed(item(1), item(2))
-        client = Client(feed, Cursor(since=0.0, places={ONE: 1}))
+        reader = ScriptedReader(item(1), item(2))
+        client = Client(reader, Cursor(since=0.0, places={ONE: 1}))
         await client.read(1)
-        feed.push(item(3), item(4))
+        reader.push(item(3), item(4))
         return await client.read(3), client.last
 
     given, last = asyncio.run(main())
@@ -117,12 +117,12 @@ def test_what_came_while_the_past_was_read_comes_once() -> None:
     """Though it is in both."""
 
     async def main() -> list[str]:
-        feed = ScriptedFeed(item(1))
-        client = Client(feed, Cursor(since=0.0))
+        reader = ScriptedReader(item(1))
+        client = Client(reader, Cursor(since=0.0))
         client.take(await anext(client.frames))
-        feed.push(item(2))
+        reader.push(item(2))
         await client.read(2)
-        feed.push(item(3))
+        reader.push(item(3))
         return await client.read(3)
 
     assert asyncio.run(main()) == ["01", "02", "03"]
@@ -132,15 +132,15 @@ def test_a_client_that_is_too_slow_goes_on_from_the_journals() -> None:
     """It is given everything that they keep, and told how many of best effort it missed."""
 
     async def main() -> tuple[Client, int]:
-        feed = ScriptedFeed(most=2)
-        client = Client(feed, Cursor(since=0.0))
-        feed.push(item(1))
+        reader = ScriptedReader(most=2)
+        client = Client(reader, Cursor(since=0.0))
+        reader.push(item(1))
         await client.read(1)
-        feed.push(item(2), item(0, ""), item(0, ""), item(3), item(4), item(5))
+        reader.push(item(2), item(0, ""), item(0, ""), item(3), item(4), item(5))
         await client.read(5)
-        feed.push(item(0, ""), item(6))
+        reader.push(item(0, ""), item(6))
         await client.read(7)
-        return client, feed.reads
+        return client, reader.reads
 
     client, reads = asyncio.run(main())
     assert client.given == ["01", "02", "03", "04", "05", "0", "06"]
@@ -152,10 +152,10 @@ def test_best_effort_moves_no_place() -> None:
     """So a client that comes again goes on behind what is kept."""
 
     async def main() -> str:
-        feed = ScriptedFeed()
-        client = Client(feed, Cursor(since=0.0, places={ONE: 1}))
+        reader = ScriptedReader()
+        client = Client(reader, Cursor(since=0.0, places={ONE: 1}))
         client.take(await anext(client.frames))
-        feed.push(item(2), item(0, ""))
+        reader.push(item(2), item(0, ""))
         await client.read(2)
         return client.last
 
@@ -167,16 +167,16 @@ def test_where_the_past_cannot_be_read_nothing_newer_is_given(monkeypatch: pytes
     monkeypatch.setattr(streams, "READ_AGAIN", 0.01)
 
     async def main() -> tuple[Client, list[bytes]]:
-        feed = ScriptedFeed(item(1))
-        feed.error = NotReachable("the publisher\r\n\r\ndata: 1 is away")
-        client = Client(feed, Cursor(since=0.0))
+        reader = ScriptedReader(item(1))
+        reader.error = NotReachable("the publisher\r\n\r\ndata: 1 is away")
+        client = Client(reader, Cursor(since=0.0))
         said: list[bytes] = []
         while len(said) < 2:
             client.take(frame := await anext(client.frames))
             said += [frame] if frame.startswith(b":") else []
-        feed.push(item(3))
-        feed.kept.insert(1, item(2))
-        feed.error = None
+        reader.push(item(3))
+        reader.kept.insert(1, item(2))
+        reader.error = None
         await client.read(3)
         return client, said
 
@@ -189,12 +189,12 @@ def test_old_events_of_a_journal_that_comes_later() -> None:
     """Are given where the stream has a place in it, or wanted what is as old; others begin with what is new."""
 
     async def main(cursor: Cursor) -> tuple[list[str], str]:
-        feed = ScriptedFeed()
-        client = Client(feed, cursor)
+        reader = ScriptedReader()
+        client = Client(reader, cursor)
         client.take(await anext(client.frames))
-        feed.push(*(item(n, TWO, is_old=True, at=10.0) for n in (1, 2)), item(3, TWO, at=10.0))
-        feed.push(item(1))
-        feed.kept.clear()
+        reader.push(*(item(n, TWO, is_old=True, at=10.0) for n in (1, 2)), item(3, TWO, at=10.0))
+        reader.push(item(1))
+        reader.kept.clear()
         await client.read(2)
         return client.given, client.last
 
@@ -208,9 +208,9 @@ def test_a_stream_with_nothing_to_tell_shows_that_it_lives(monkeypatch: pytest.M
     monkeypatch.setattr(streams, "HEARTBEAT", 0.01)
 
     async def main() -> str:
-        feed = ScriptedFeed()
-        feed.places = {ONE: 70}
-        client = Client(feed, Cursor(since=0.0, places={ONE: 5}))
+        reader = ScriptedReader()
+        reader.places = {ONE: 70}
+        client = Client(reader, Cursor(since=0.0, places={ONE: 5}))
         while client.last != f"0.000@{ONE}-70":
             client.take(await anext(client.frames))
         return client.last
@@ -223,8 +223,8 @@ def test_a_place_that_no_head_could_hold_is_left_out(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(streams, "MAX_TEXT", 5)
 
     async def main() -> tuple[list[str], str]:
-        feed = ScriptedFeed(item(1))
-        client = Client(feed, Cursor(since=0.0))
+        reader = ScriptedReader(item(1))
+        client = Client(reader, Cursor(since=0.0))
         return await client.read(1), client.last
 
     assert asyncio.run(main()) == (["01"], "")
@@ -238,8 +238,8 @@ def test_nothing_is_lost_and_nothing_comes_twice(steps: list[tuple[str, int]], m
     """Whatever comes when, however slow the client is, and whenever it is cut off and comes again."""
 
     async def main() -> None:
-        feed = ScriptedFeed(most=most)
-        client = Client(feed, Cursor(since=0.0))
+        reader = ScriptedReader(most=most)
+        client = Client(reader, Cursor(since=0.0))
         pushed: list[str] = []
         for kind, count in steps:
             if kind == "push":
@@ -247,13 +247,13 @@ def test_nothing_is_lost_and_nothing_comes_twice(steps: list[tuple[str, int]], m
                     journal = ONE if len(pushed) % 3 else TWO
                     each = item(len(pushed) + 1, journal)
                     pushed.append(json.loads(each.data))
-                    feed.push(each)
+                    reader.push(each)
             elif kind == "read":
                 await client.read(min(len(pushed), len(client.given) + count))
             elif client.last:
                 given = client.given
                 await client.frames.aclose()
-                client = Client(feed, Cursor.read(client.last))
+                client = Client(reader, Cursor.read(client.last))
                 client.given = given
         await client.read(len(pushed))
         assert sorted(client.given) == sorted(pushed)
@@ -280,8 +280,8 @@ def test_an_answer_ends_with_the_client_or_with_us() -> None:
         def on_end() -> None:
             ended[0] += 1
 
-        feed: Any = ScriptedFeed()
-        await EventStream(feed, Cursor(since=0.0), closing, on_end)({}, receive, send)
+        reader: Any = ScriptedReader()
+        await EventStream(reader, Cursor(since=0.0), closing, on_end)({}, receive, send)
         return sent, ended[0]
 
     sent, ended = asyncio.run(main(by_us=True))
@@ -298,8 +298,8 @@ def test_a_fault_of_ours_is_no_silence() -> None:
     ended = []
 
     async def main() -> None:
-        feed: Any = ScriptedFeed()
-        feed.error = KeyError("nobody thought of it")
+        reader: Any = ScriptedReader()
+        reader.error = KeyError("nobody thought of it")
 
         async def receive() -> dict[str, Any]:
             return await asyncio.Event().wait() or {}  # type: ignore[return-value]
@@ -307,7 +307,7 @@ def test_a_fault_of_ours_is_no_silence() -> None:
         async def send(message: Any) -> None:
             pass
 
-        await EventStream(feed, Cursor(since=0.0), asyncio.Event(), lambda: ended.append(1))({}, receive, send)
+        await EventStream(reader, Cursor(since=0.0), asyncio.Event(), lambda: ended.append(1))({}, receive, send)
 
     with pytest.raises(KeyError):
         asyncio.run(main())

@@ -1,4 +1,4 @@
-"""Tests of lightbus.gateway.feed: events that are read once, for all that follow them."""
+"""Tests of lightbus.gateway.event_reader: events that are read once, for all that follow them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import pytest
 from helpers import wait_until_async
 from lightbus import BusPath, EventMessage, NotReachable, OnError
 from lightbus.cli.support.connection import Connection
-from lightbus.gateway import feed as feeds
-from lightbus.gateway.feed import Feed, Item
+from lightbus.gateway import event_reader as module
+from lightbus.gateway.event_reader import EventReader, Item
 from lightbus.testing import MemoryBus
 
 
 @pytest.fixture(autouse=True)
 def _is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have it be read again soon: here nobody hears of events."""
-    monkeypatch.setattr(feeds, "READ_EVERY", 0.02)
-    monkeypatch.setattr(feeds, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(module, "READ_EVERY", 0.02)
+    monkeypatch.setattr(module, "LOOK_EVERY", 0.02)
 
 
 def products(items: Any) -> list[str]:
@@ -38,13 +38,13 @@ def test_events_from_now_on(shop: BusPath, on_bus: Any) -> None:
     shop.shop.ordered.fire(product="before")
 
     async def main(bus: Connection) -> list[Item]:
-        feed = Feed(bus, "shop", "ordered")
-        async with feed.reading():
-            assert len(feed.places) == 1
+        reader = EventReader(bus, "shop", "ordered")
+        async with reader.reading():
+            assert len(reader.places) == 1
             await fire(shop, "lamp", "chair", "table")
-            await wait_until_async(lambda: feed.number == 3)
-            await wait_until_async(lambda: max(feed.places.values()) == (feed.since(2) or [])[0].sequence)
-        return feed.since(0) or []
+            await wait_until_async(lambda: reader.number == 3)
+            await wait_until_async(lambda: max(reader.places.values()) == (reader.since(2) or [])[0].sequence)
+        return reader.since(0) or []
 
     items = on_bus(main)
     assert products(items) == ["lamp", "chair", "table"]
@@ -59,9 +59,9 @@ def test_what_was_before_can_be_read(shop: BusPath, on_bus: Any) -> None:
     shop.shop.other.happened.fire(what="else")
 
     async def main(bus: Connection) -> Any:
-        feed = Feed(bus, "shop", "ordered")
-        whole = [item async for item in feed.past({})]
-        rest = [item async for item in feed.past({whole[0].journal: whole[0].sequence})]
+        reader = EventReader(bus, "shop", "ordered")
+        whole = [item async for item in reader.past({})]
+        rest = [item async for item in reader.past({whole[0].journal: whole[0].sequence})]
         return whole, rest
 
     whole, rest = on_bus(main)
@@ -72,17 +72,17 @@ def test_what_was_before_can_be_read(shop: BusPath, on_bus: Any) -> None:
 
 def test_what_was_heard_of_is_read_at_once(shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """And what no journal keeps is taken as it came."""
-    monkeypatch.setattr(feeds, "READ_EVERY", 600.0)
+    monkeypatch.setattr(module, "READ_EVERY", 600.0)
 
     async def main(bus: Connection) -> list[Item]:
-        feed = Feed(bus, "shop", "*")
-        async with feed.reading():
+        reader = EventReader(bus, "shop", "*")
+        async with reader.reading():
             message = await shop.shop.ordered.fire_async(product="lamp")
-            feed.add(EventMessage(api_name="shop", event_name="seen", kwargs={"product": "chair"}))
-            feed.add(EventMessage(api_name="other", event_name="seen", kwargs={"product": "none"}))
-            feed.add(message)
-            await wait_until_async(lambda: feed.number == 2)
-        return feed.since(0) or []
+            reader.add(EventMessage(api_name="shop", event_name="seen", kwargs={"product": "chair"}))
+            reader.add(EventMessage(api_name="other", event_name="seen", kwargs={"product": "none"}))
+            reader.add(message)
+            await wait_until_async(lambda: reader.number == 2)
+        return reader.since(0) or []
 
     items = on_bus(main)
     assert sorted(products(items)) == ["chair", "lamp"]
@@ -91,15 +91,15 @@ def test_what_was_heard_of_is_read_at_once(shop: BusPath, on_bus: Any, monkeypat
 
 def test_only_the_latest_are_held(shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """By their number, and by their bytes; who wants more is told that there is more."""
-    monkeypatch.setattr(feeds, "MAX_ITEMS", 3)
+    monkeypatch.setattr(module, "MAX_ITEMS", 3)
 
     async def main(bus: Connection) -> Any:
-        feed = Feed(bus, "shop", "seen")
+        reader = EventReader(bus, "shop", "seen")
         for number in range(5):
-            feed.add(EventMessage(api_name="shop", event_name="seen", kwargs={"product": str(number)}))
-        held = feed.since(2), feed.since(1), feed.since(5)
-        feed.add(EventMessage(api_name="shop", event_name="seen", kwargs={"product": "x" * feeds.MAX_BYTES}))
-        return *held, feed.since(5), feed.since(4)
+            reader.add(EventMessage(api_name="shop", event_name="seen", kwargs={"product": str(number)}))
+        held = reader.since(2), reader.since(1), reader.since(5)
+        reader.add(EventMessage(api_name="shop", event_name="seen", kwargs={"product": "x" * module.MAX_BYTES}))
+        return *held, reader.since(5), reader.since(4)
 
     latest, more, none, large, both = on_bus(main)
     assert (products(latest), more, none) == (["2", "3", "4"], None, [])
@@ -119,8 +119,8 @@ def test_an_event_that_a_group_was_given_again(hub: MemoryBus, shop: BusPath, on
     fired = shop.shop.ordered.fire(product="lamp")
 
     async def main(bus: Connection) -> Any:
-        feed = Feed(bus, "shop", "ordered")
-        async with feed.reading():
+        reader = EventReader(bus, "shop", "ordered")
+        async with reader.reading():
             peer = next(peer for peer in bus.known() if peer.announcement.service == "shop")
             question = {"group": "bills-bill", "native_id": fired.native_id}
             options = {"peer": peer.instance}
@@ -131,8 +131,8 @@ def test_an_event_that_a_group_was_given_again(hub: MemoryBus, shop: BusPath, on
             while not await is_retried():  # it is a dead letter as soon as it was refused
                 await asyncio.sleep(0.01)
             await fire(shop, "chair")
-            await wait_until_async(lambda: feed.number > 0)
-            return feed.since(0), [item async for item in feed.past({})]
+            await wait_until_async(lambda: reader.number > 0)
+            return reader.since(0), [item async for item in reader.past({})]
 
     live, past = on_bus(main)
     assert products(live) == ["chair"]
@@ -152,16 +152,16 @@ def test_a_journal_that_is_seen_later(hub: MemoryBus, shop: BusPath, on_bus: Any
     branch = LaterBus(hub, shop).bus
 
     async def main(bus: Connection) -> list[Item]:
-        feed = Feed(bus, "shop", "ordered")
-        async with feed.reading():
+        reader = EventReader(bus, "shop", "ordered")
+        async with reader.reading():
             await branch.client.start_worker()
             await branch.shop.ordered.fire_async(product="old")
-            await wait_until_async(lambda: feed.number == 1)
+            await wait_until_async(lambda: reader.number == 1)
             await branch.shop.ordered.fire_async(product="new")
-            await wait_until_async(lambda: feed.number == 2)
-            await wait_until_async(lambda: len(feed.places) == 2)
+            await wait_until_async(lambda: reader.number == 2)
+            await wait_until_async(lambda: len(reader.places) == 2)
         await branch.client.stop_worker()
-        return feed.since(0) or []
+        return reader.since(0) or []
 
     items = on_bus(main)
     assert products(items) == ["old", "new"]
@@ -169,14 +169,14 @@ def test_a_journal_that_is_seen_later(hub: MemoryBus, shop: BusPath, on_bus: Any
 
 
 def told_by(monkeypatch: pytest.MonkeyPatch, tell: Callable[..., Any]) -> None:
-    monkeypatch.setattr(feeds, "ask_each", tell)
+    monkeypatch.setattr(module, "ask_each", tell)
 
 
 def test_publishers_that_do_not_answer(
     shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing begins; and what has begun goes on once they do."""
-    ask, is_silent = feeds.ask_each, True
+    ask, is_silent = module.ask_each, True
 
     async def tell(*args: Any, **given: Any) -> Any:
         return [] if is_silent else await ask(*args, **given)
@@ -185,17 +185,17 @@ def test_publishers_that_do_not_answer(
 
     async def main(bus: Connection) -> None:
         nonlocal is_silent
-        feed = Feed(bus, "shop", "ordered")
+        reader = EventReader(bus, "shop", "ordered")
         with pytest.raises(NotReachable, match="None of the publishers of 'shop'"):
-            async with feed.reading():
+            async with reader.reading():
                 pass
         is_silent = False
-        async with feed.reading():
+        async with reader.reading():
             is_silent = True
             await wait_until_async(lambda: "cannot be read" in caplog.text)
             await fire(shop, "lamp")
             is_silent = False
-            await wait_until_async(lambda: feed.number == 1)
+            await wait_until_async(lambda: reader.number == 1)
 
     on_bus(main)
 
@@ -204,7 +204,7 @@ def test_what_is_no_event_is_left_out(
     shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A publisher may be a bug: what it tells besides is read."""
-    events = feeds.Journals.events
+    events = module.Journals.events
 
     async def damaged(self: Any) -> Any:
         async for event in events(self):
@@ -212,11 +212,11 @@ def test_what_is_no_event_is_left_out(
             yield {"native_id": event["native_id"]}
             yield event
 
-    monkeypatch.setattr(feeds.Journals, "events", damaged)
+    monkeypatch.setattr(module.Journals, "events", damaged)
     shop.shop.ordered.fire(product="lamp")
 
     async def main(bus: Connection) -> list[Item]:
-        return [item async for item in Feed(bus, "shop", "ordered").past({})]
+        return [item async for item in EventReader(bus, "shop", "ordered").past({})]
 
     assert products(on_bus(main)) == ["lamp"]
     assert caplog.text.count("An event is left out") == 2

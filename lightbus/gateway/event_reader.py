@@ -26,7 +26,7 @@ from ..message import EventMessage
 from ..recurring import RecurringLog
 from .forms import event_form
 
-__all__ = ["Feed", "Item"]
+__all__ = ["EventReader", "Item"]
 
 logger = logging.getLogger("lightbus.gateway")
 
@@ -57,7 +57,7 @@ class Item(NamedTuple):
     data: bytes
 
 
-class Feed:
+class EventReader:
     """
     The events of one name. Made and used on one event loop.
 
