@@ -140,7 +140,7 @@ def test_a_child_that_leaves_other_functions_ends(bus: BusPath, forker: Process,
 AT_ONCE = """
 import asyncio, os, threading, time
 import lightbus
-from lightbus.adapters.sqlite.outbox import Outbox
+from lightbus.adapters.sqlite.outbox import HostOutbox
 from lightbus.client import process_hooks
 
 process_hooks.FORK_PATIENCE = 3600  # who waits in vain does so for longer than the call
@@ -159,7 +159,7 @@ class Api(lightbus.Api):
         codes = []
         thread = threading.Thread(target=lambda: codes.append(child()))
         thread.start()
-        while not (Outbox.lock.locked() or codes): time.sleep(0.001)  # the other one waits for this loop now
+        while not (HostOutbox.lock.locked() or codes): time.sleep(0.001)  # the other one waits for this loop now
         codes.append(child())
         await asyncio.to_thread(thread.join)
         return codes

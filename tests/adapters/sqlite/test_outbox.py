@@ -116,10 +116,10 @@ def test_processes_share_it(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from lightbus.adapters.sqlite.outbox import Outbox
+from lightbus.adapters.sqlite.outbox import HostOutbox
 input()
 for number in range(25):
-    Outbox(Path(sys.argv[1])).put(id=f"{sys.argv[2]}-{number:02}", api="auth", event="seen", key=None, record=b"r")
+    HostOutbox(Path(sys.argv[1])).put(id=f"{sys.argv[2]}-{number:02}", api="auth", event="seen", key=None, record=b"r")
 """
     racing = [
         subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name], stdin=subprocess.PIPE) for name in "abcdef"
@@ -145,9 +145,9 @@ def test_what_was_put_in_survives_a_kill(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from lightbus.adapters.sqlite.outbox import Outbox
+from lightbus.adapters.sqlite.outbox import HostOutbox
 for number in range(10**6):
-    Outbox(Path(sys.argv[1])).put(id=str(number), api="auth", event="seen", key=None, record=b"r")
+    HostOutbox(Path(sys.argv[1])).put(id=str(number), api="auth", event="seen", key=None, record=b"r")
     print(number, flush=True)
 """
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
