@@ -384,7 +384,9 @@ class Registry:
 
 def _patience_with(peer: Peer, *, known: int) -> float:
     """Return by how much longer a peer is left alone: in a crowd of strangers all together cost what few would."""
-    return 1.0 if peer.endpoint else max(1.0, known / CROWD)
+    if peer.endpoint or known <= CROWD:
+        return 1.0
+    return known / CROWD * max(1.0, len(peer.announcement.addresses) / USUAL_ADDRESSES)
 
 
 def _frozen(groups: dict[str, list[Peer]]) -> Mapping[str, tuple[Peer, ...]]:

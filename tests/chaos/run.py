@@ -35,10 +35,15 @@ DRAIN = 90.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to do: for how long, how many events a second, and how many seconds there are between two blows."""
+    """
+    What to do: for how long, how many events a second, and how many seconds there are between two blows.
+
+    It goes on beyond `seconds` until there were as many as `least_blows`: chance may have it that they are long.
+    """
 
     seconds: float
     seed: int
+    least_blows: int = 0
     rate: int = 900
     pause: float = 4.0
     publishers: int = 3
@@ -121,9 +126,10 @@ def run(plan: Plan, directory: Path) -> Outcome:
         _await_groups(plan, actors)
         (ledgers / "go").touch()
         began = time.monotonic()
-        while (left := began + plan.seconds - time.monotonic()) > 0:
-            _pause(min(left, chance.expovariate(1 / plan.pause)), actors)
-            if time.monotonic() < began + plan.seconds:
+        while (left := began + plan.seconds - time.monotonic()) > 0 or outcome.blows.total() < plan.least_blows:
+            pause = chance.expovariate(1 / plan.pause)
+            _pause(min(left, pause) if left > 0 else pause, actors)
+            if time.monotonic() < began + plan.seconds or outcome.blows.total() < plan.least_blows:
                 if harms.blows and chance.random() < HARM:
                     outcome.blows[name := chance.choice(harms.blows)] += 1
                     harms.strike(name, chance, processes, env)

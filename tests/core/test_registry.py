@@ -602,6 +602,19 @@ def test_in_a_crowd_strangers_are_tried_less_often() -> None:
     assert registry.peers[f"{0:016x}"].retry_at >= 1.0 + 2 * retry_delay(1)
 
 
+def test_in_a_crowd_who_is_announced_with_many_addresses_is_tried_less_often_still() -> None:
+    """Each of them costs an attempt. A peer with as many in a small company is one like any other."""
+    registry = Registry()
+    registry.announced(at_addresses(A), Source.DISCOVERY, 0.0)
+    registry.silent(A, 1.0, "does not answer")
+    many = len(registry.peers[A].announcement.addresses)
+    assert registry.peers[A].retry_at == 1.0 + retry_delay(1)
+    for number in range(2 * module.CROWD - 1):
+        registry.announced(hint(f"{number:016x}", "auth"), Source.DISCOVERY, 0.0)
+    registry.silent(A, 2.0, "does not answer")
+    assert registry.peers[A].retry_at == 2.0 + retry_delay(2) * 2 * many / module.USUAL_ADDRESSES
+
+
 def test_who_refuses_us_makes_room_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """A crowd of strangers with another key takes no place from who may yet answer."""
     monkeypatch.setattr(module, "MAX_PEERS", 2)

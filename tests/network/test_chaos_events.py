@@ -18,6 +18,7 @@ def test_no_event_is_lost(chaos: random.Random) -> None:
     directory = Path(tempfile.mkdtemp(prefix="lb-chaos-", dir="/tmp"))
     plan = Plan(
         seconds=10,
+        least_blows=3,
         seed=chaos.randrange(2**32),
         rate=300,
         pause=0.8,
