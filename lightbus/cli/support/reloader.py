@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ try:
 except ImportError as error:
     raise InvalidConfiguration("--reload needs the package watchfiles: pip install 'lightbus[reload]'") from error
 
-__all__ = ["Reloader", "shown"]
+__all__ = ["Reloader", "forget_compiled", "shown"]
 
 logger = logging.getLogger("lightbus.reload")
 
@@ -37,6 +39,19 @@ def shown(paths: Sequence[str]) -> str:
     names = sorted({os.path.relpath(path) for path in paths})
     more = len(names) - MOST_NAMES
     return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def forget_compiled(paths: Sequence[str]) -> None:
+    """
+    Remove what Python has kept of files that have changed.
+
+    It takes that for up to date where a file has the size that it had, and was changed within the same second
+    (PEP 3147, and the header of a .pyc): then the worker would be started anew with what the file said before.
+    """
+    for path in paths:
+        if path.endswith(".py"):
+            with contextlib.suppress(OSError, NotImplementedError):
+                Path(cache_from_source(path)).unlink()
 
 
 class Reloader:
@@ -68,6 +83,7 @@ class Reloader:
                     logger.info("Starting the worker anew: %s", f"{shown(paths)} changed" if paths else "on SIGHUP")
                     self._is_asked = False
                     self._end()
+                    forget_compiled(paths)
                     self._start()
                 else:
                     self._look()

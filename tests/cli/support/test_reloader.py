@@ -17,7 +17,7 @@ from lightbus.cli.commands.run import run
 
 pytest.importorskip("watchfiles")
 
-from lightbus.cli.support.reloader import shown
+from lightbus.cli.support.reloader import forget_compiled, shown
 
 MODULE = """
 import os
@@ -42,6 +42,18 @@ def pid_of(reloader: Process, version: int) -> int:
 
 def is_running(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
+
+
+def test_a_change_within_a_second_counts(processes: Processes, tmp_path: Path) -> None:
+    """Python takes what it has compiled for up to date by a file's size and second; what has changed is removed."""
+    module = tmp_path / "version.py"
+    for number in (1, 2):
+        module.write_text(f"print({number})")
+        os.utime(module, (1_700_000_000, 1_700_000_000))
+        forget_compiled([str(module), str(tmp_path / "gone.py"), str(tmp_path / "settings.yaml")])
+        process = processes.python("-c", "import version", cwd=tmp_path, env={"PYTHONDONTWRITEBYTECODE": ""})
+        assert process.wait() == 0
+        assert process.stdout == f"{number}\n"
 
 
 @pytest.mark.long
