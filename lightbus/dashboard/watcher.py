@@ -14,7 +14,7 @@ from ..cli.commands.doctor import CHECKS
 from ..cli.commands.graph import edges_between
 from ..cli.commands.peers import Sighting, state_of
 from ..cli.support.connection import SERVICE, Connection
-from ..cli.support.publishers import ask_each
+from ..cli.support.publishers import ask_each, ask_for_groups
 from ..core.peers import Peer
 from ..exceptions import LightbusException
 from ..recurring import RecurringLog
@@ -130,7 +130,7 @@ class Watcher:
         live = [each for each in sightings if each.rtt is not None]
         peers = [each.peer for each in live]
         if is_slow_turn:
-            self._journals = await self._told("journals", peers)
+            self._journals = _with_publisher(await ask_each(self.bus, peers, "journals", quietly=True))
             self._infos = {each.peer.instance: each.info for each in live}
         return Round(
             number=number,
@@ -139,7 +139,7 @@ class Watcher:
             sightings=sightings,
             skews={each.peer.instance: skew for each, skew in seen if skew is not None},
             edges=edges_between(peers, [each.info for each in live], [each.stats for each in live]),
-            groups=await self._told("groups", peers),
+            groups=_with_publisher(await ask_for_groups(self.bus, peers, quietly=True)),
             journals=self._journals,
         )
 
@@ -159,14 +159,6 @@ class Watcher:
         state = "up" if peer.is_up else state_of(peer)
         return Sighting(peer=peer, state=state, rtt=rtt, info=info, stats=stats), skew
 
-    async def _told(self, procedure: str, peers: list[Peer]) -> list[dict[str, Any]]:
-        """Return the entries of all lists that publishers answer, each with who says it."""
-        return [
-            {**each, "publisher": peer.announcement.service, "instance": peer.instance}
-            for peer, listed in await ask_each(self.bus, peers, procedure, quietly=True)
-            for each in listed
-        ]
-
     async def _examine(self) -> None:
         while True:
             now = await self.round_after(0 if self.now is None else self.now.number)
@@ -182,6 +174,15 @@ class Watcher:
             self.findings = sorted(findings, key=lambda each: -each.level)
             self.examined = True
             await asyncio.sleep(EXAMINE_EVERY)
+
+
+def _with_publisher(answers: list[tuple[Peer, list[dict[str, Any]]]]) -> list[dict[str, Any]]:
+    """Return the entries of all lists that publishers answered, each with who says it."""
+    return [
+        {**each, "publisher": peer.announcement.service, "instance": peer.instance}
+        for peer, listed in answers
+        for each in listed
+    ]
 
 
 def _curves(now: Round, before: Round | None) -> Iterator[tuple[str, float]]:

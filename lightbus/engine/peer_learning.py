@@ -11,6 +11,7 @@ from ..core.registry import Fact, Peer, PeerJoined
 from ..events.events_api import EventsApi, group_of_wire
 from ..events.fitting import Fitting
 from ..events.group_directory import GroupDirectory
+from ..events.group_pages import group_pages
 from ..exceptions import LightbusException
 from ..listener import Listener
 from ..service.schema import Schema
@@ -73,10 +74,12 @@ class PeerLearner:
     async def _learn_groups(self, peer: Peer, api: str) -> None:
         """Learn from another publisher of our events which groups there are: what is fired here is owed to them."""
         try:
-            found = await ask(self._engine, peer, EventsApi.Meta.name, "groups", {"api": api})
             is_near = peer.announcement.host == self._engine.identity.host
-            for value in found:
-                self._groups.merge(group_of_wire(value, is_near=is_near), is_near=is_near)
+            async for page in group_pages(
+                lambda which: ask(self._engine, peer, EventsApi.Meta.name, "groups", {"api": api, **which})
+            ):
+                for value in page:
+                    self._groups.merge(group_of_wire(value, is_near=is_near), is_near=is_near)
         except (LightbusException, TypeError, ValueError) as error:
             logger.debug("%s does not tell which groups it knows: %s", peer.announcement, error)
 

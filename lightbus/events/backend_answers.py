@@ -20,7 +20,7 @@ from .backend_listeners import Backends
 from .event_record import native_id
 from .told_events import readable, told_event
 
-__all__ = ["BackendAnswers"]
+__all__ = ["BackendAnswers", "group_of_backend", "with_backend"]
 
 logger = logging.getLogger("lightbus.events")
 
@@ -44,16 +44,15 @@ class BackendAnswers:
         self._apis = apis
         self._failures = RecurringLog(logger)
 
-    async def with_groups(self, told: list[dict[str, Any]], api: str) -> list[dict[str, Any]]:
-        """Return the groups that the journals know (of one API), with how they stand at the backends; and others."""
-        known = {(group["api"], group["name"]): group for group in told}
+    async def groups(self, api: str = "") -> dict[tuple[str, str], GroupSummary]:
+        """Return how groups (of one API) stand at the backends, by API and name."""
+        found = {}
         for name in self._answering(api):
             with self._warned(name):
-                for state in await (await self._backends.get(name)).groups(name):
-                    if (group := known.get((name, state.name))) is None:
-                        told.append(group := _unknown_group(state))
-                    _add(group, state)
-        return told
+                found.update(
+                    {(name, state.name): state for state in await (await self._backends.get(name)).groups(name)}
+                )
+        return found
 
     async def journals(self) -> list[dict[str, Any]]:
         """Return what the backends are, told as journals: each API's store, what it has, and what groups lost of it."""
@@ -198,10 +197,10 @@ class BackendAnswers:
             self._failures.say(api, logging.WARNING, text, api, error)
 
 
-def _unknown_group(state: GroupSummary) -> dict[str, Any]:
+def group_of_backend(state: GroupSummary) -> dict[str, Any]:
     """Return a group that no journal knows, as one of a journal is told: to journals it is as if it was made now."""
     now = time.time()
-    return {
+    told = {
         "api": state.api,
         "name": state.name,
         "events": list(state.events),
@@ -216,14 +215,19 @@ def _unknown_group(state: GroupSummary) -> dict[str, Any]:
         "dead": 0,
         "lost": 0,
     }
+    return with_backend(told, state)
 
 
-def _add(told: dict[str, Any], state: GroupSummary) -> None:
+def with_backend(told: dict[str, Any], state: GroupSummary) -> dict[str, Any]:
+    """Return a group as the journals tell of it, with how it stands at the backend."""
     members: Mapping[str, Sequence[int]] = told["members"]
-    told["members"] = {**members, **{member: list(held) for member, held in state.members.items()}}
-    told["lag"] += state.lag
-    told["dead"] += state.dead
-    told["lost"] += state.lost
+    return {
+        **told,
+        "members": {**members, **{member: list(held) for member, held in state.members.items()}},
+        "lag": told["lag"] + state.lag,
+        "dead": told["dead"] + state.dead,
+        "lost": told["lost"] + state.lost,
+    }
 
 
 def _told(store: str, api: str, event: StoredEvent) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ..adapters.sqlite.rows import JournalEntry
 from ..adapters.sqlite.topic import Topic
 from ..service.api import Api
 from ..wire import field_types, fields
-from .backend_answers import BackendAnswers
+from .backend_answers import BackendAnswers, group_of_backend, with_backend
 from .coordinator import Coordinator
 from .event_record import native_id
 from .group_progress import count_lag
@@ -72,16 +72,34 @@ class EventsApi(Api):
         """Read what may take longer than the loop has."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, function)
 
-    async def groups(self, api: str = "") -> list[dict[str, Any]]:
-        """Return the consumer groups (of one API): who is in them, how far they have come, what they have lost."""
-        groups = [group for group in self._coordinator.groups.values() if api in ("", group.info.api)]
+    async def groups(self, api: str = "", after: list[str] | None = None, limit: int = 0) -> list[dict[str, Any]]:
+        """
+        Return the consumer groups (of one API): who is in them, how far they have come, what they have lost.
+
+        In the order of API and name. With a limit (0: none) a page: so many of those behind `after`, an API and a name.
+        One with fewer is the last.
+        """
+        known = {key: group for key, group in self._coordinator.groups.items() if api in ("", key[0])}
+        elsewhere = {} if self._elsewhere is None else await self._elsewhere.groups(api)
+        behind = tuple(after or ())
+        keys = sorted(key for key in known.keys() | elsewhere.keys() if key > behind)[: max(limit, 0) or None]
+        told = await self._told_of([known[key] for key in keys if key in known])
+        return [
+            group_of_backend(elsewhere[key]) if key not in told
+            else with_backend(told[key], elsewhere[key]) if key in elsewhere
+            else told[key]
+            for key in keys
+        ]  # fmt: skip
+
+    async def _told_of(self, groups: list[GroupState]) -> dict[tuple[str, str], dict[str, Any]]:
+        """Return by API and name what the journals tell of groups."""
         journals = self._coordinator.journals.all()
         told: list[dict[str, Any]] = []
         for start in range(0, len(groups), GROUPS_AT_A_TIME):
             some = groups[start : start + GROUPS_AT_A_TIME]
             asked = [(self._described(group), self._coordinator.progress.positions(group)) for group in some]
             told += await self._in_thread(partial(_all_counted, asked, journals))
-        return told if self._elsewhere is None else await self._elsewhere.with_groups(told, api)
+        return {(each["api"], each["name"]): each for each in told}
 
     async def lag(self, api: str, group: str) -> int | None:
         """Return how many events a group has not handled yet; null where it is not known."""

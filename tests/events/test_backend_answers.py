@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lightbus.adapters.memory.events import MemoryEventBackend
-from lightbus.events.backend_answers import BackendAnswers
+from lightbus.events.backend_answers import BackendAnswers, group_of_backend, with_backend
 from lightbus.exceptions import EventBackendUnreachable
 from lightbus.ports.events import BackendContext, EventBackend, EventTopic, OutgoingEvent, SubscriptionRequest
 from lightbus.wire.records import Record, encode_record
@@ -82,12 +82,14 @@ def test_groups_are_added_to_those_of_the_journals() -> None:
 
     async def test(shop: Shop) -> None:
         journal = {"api": "shop", "name": "mail", "members": {"2" * 16: [0]}, "lag": 10, "dead": 20, "lost": 0}
-        [told] = await shop.answers.with_groups([dict(journal)], "shop")
+        [(key, state)] = (await shop.answers.groups("shop")).items()
+        assert key == ("shop", "mail")
+        told = with_backend(journal, state)
         assert (told["lag"], told["dead"], set(told["members"])) == (11, 21, {"1" * 16, "2" * 16})
-        [new] = await shop.answers.with_groups([], "")
+        new = group_of_backend((await shop.answers.groups())[key])
         assert (new["name"], new["events"], new["lag"], new["dead"]) == ("mail", ["sold"], 1, 1)
         assert time.time() - new["created_at"] < 60
-        assert await shop.answers.with_groups([], "other") == []
+        assert await shop.answers.groups("other") == {}
 
     run(test)
 
@@ -162,8 +164,8 @@ def test_groups_are_removed() -> None:
     async def test(shop: Shop) -> None:
         assert await shop.answers.remove_group("shop", "stock") is False
         assert await shop.answers.remove_group("shop", "mail") is True
-        for group in await shop.answers.with_groups([], ""):
-            assert (group["lag"], group["dead"]) == (0, 0)
+        for group in (await shop.answers.groups()).values():
+            assert (group.lag, group.dead) == (0, 0)
 
     run(test)
 
@@ -173,7 +175,7 @@ def test_another_one_answers() -> None:
 
     async def test(shop: Shop) -> None:
         shop.is_ours = False
-        assert await shop.answers.with_groups([], "") == await shop.answers.journals() == []
+        assert (await shop.answers.groups(), await shop.answers.journals()) == ({}, [])
         assert await shop.answers.dead("") == await shop.answers.history("shop", "*", None, None, 9) == []
         assert (await shop.answers.lag("shop", "mail"), await shop.answers.remove_group("shop", "mail")) == (
             None,
@@ -188,8 +190,7 @@ def test_backend_that_is_away_is_warned_of(caplog: pytest.LogCaptureFixture) -> 
 
     async def test(shop: Shop) -> None:
         shop.is_there = False
-        told: list[dict[str, Any]] = [{"api": "shop", "name": "mail"}]
-        assert await shop.answers.with_groups(told, "") == told
+        assert await shop.answers.groups() == {}
         assert await shop.answers.lag("shop", "mail") is None
         assert [record.getMessage() for record in caplog.records] == [
             "What is told of the events of shop lacks what their event backend keeps: it is away"

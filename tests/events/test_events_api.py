@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from helpers.publishing import Hub
+from lightbus.adapters.sqlite.group_table import KnownGroup
 from lightbus.adapters.sqlite.journal import NewEvent
 from lightbus.adapters.sqlite.topic import Topic
 from lightbus.events import events_api as module
 from lightbus.events.events_api import EventsApi
 from lightbus.events.told_events import id_of
+from lightbus.ports.events import GroupSummary
 from lightbus.service.api import Api, Event
 from lightbus.wire import envelope
 from lightbus.wire.envelope import Record
@@ -167,6 +169,42 @@ def test_what_is_kept_once_more_for_one_group_says_so(tmp_path: Path) -> None:
         ]
         [told] = await api.journals()
         assert told["head"] == again.sequence
+        publisher.close()
+
+    asyncio.run(main())
+
+
+class Backend:
+    """What an event backend has for groups, two of which no journal knows."""
+
+    async def groups(self, api: str = "") -> dict[tuple[str, str], GroupSummary]:
+        names = ["a", "g3", "z"] if api in ("", "auth") else []
+        return {("auth", name): GroupSummary("auth", name, (), lag=5) for name in names}
+
+
+@pytest.mark.parametrize("elsewhere", [None, Backend()], ids=["journals", "backend"])
+def test_groups_are_told_in_pages(tmp_path: Path, elsewhere: Any) -> None:
+    """Each once, in the order of API and name, whichever is forgotten meanwhile; without a limit all at once."""
+
+    async def main() -> None:
+        publisher = Hub().publish("a" * 16, tmp_path / "a", Auth())
+        for number in (3, 1, 4, 0, 2):
+            publisher.coordinator.directory.merge(KnownGroup("auth", f"g{number}", ("seen",), 1.0, 1.0, ""))
+        api = EventsApi(publisher.coordinator, max_events=10, max_bytes=10, elsewhere=elsewhere)
+        names = [f"g{number}" for number in range(5)] if elsewhere is None else ["a", *(f"g{n}" for n in range(5)), "z"]
+        every = await api.groups("auth")
+        assert [group["name"] for group in every] == names
+        assert [group["name"] for group in await api.groups("auth", after=[], limit=100)] == names
+        assert [group["name"] for group in every if group["lag"]] == [n for n in ("a", "g3", "z") if elsewhere]
+        assert await api.groups("shop", limit=2) == []
+        found: list[str] = []
+        after: list[str] = []
+        while page := await api.groups(after=after, limit=2):
+            assert len(page) <= 2
+            found += [group["name"] for group in page]
+            after = [page[-1]["api"], page[-1]["name"]]
+            publisher.coordinator.directory.forget("auth", found[0])
+        assert found == names
         publisher.close()
 
     asyncio.run(main())

@@ -15,7 +15,7 @@ from ..support.connection import SERVICE, Connection, on_bus
 from ..support.named_types import NamedType, named_types
 from ..support.options import ClientOptions, client_options
 from ..support.output import Output
-from ..support.publishers import ask_each
+from ..support.publishers import ask_for_groups
 
 __all__ = ["describe"]
 
@@ -63,7 +63,7 @@ async def _fields(bus: Connection, api: ServedApi, peers: list[Peer], member: st
     described = await bus.ask(latest, "describe", api=api.name)
     schema = await bus.ask(latest, "schema", api=api.name)
     infos = await bus.told_by_all([peer for peer in peers if peer.is_up], "info")
-    kept_for = [group for _, told in await ask_each(bus, api.peers, "groups", api=api.name) for group in told]
+    kept_for = [group for _, told in await ask_for_groups(bus, api.peers, api=api.name) for group in told]
     return {
         "api": api.name,
         "version": described["version"],

@@ -20,7 +20,7 @@ from ..support.connection import Connection, asked_to_end, on_bus, passes
 from ..support.loads import GroupLag, Reading, lags, loads
 from ..support.options import ClientOptions, client_options
 from ..support.procedure_loads import procedure_loads
-from ..support.publishers import ask_each
+from ..support.publishers import ask_for_groups
 from ..support.top_screen import Rows, drawn
 from ..support.top_view import SORTS, TopView
 
@@ -83,7 +83,7 @@ async def _read(bus: Connection) -> dict[str, Reading]:
 
 
 async def _read_groups(bus: Connection) -> list[GroupLag]:
-    told = await ask_each(bus, [peer for peer in bus.known() if peer.is_up], "groups", quietly=True)
+    told = await ask_for_groups(bus, [peer for peer in bus.known() if peer.is_up], quietly=True)
     return lags(groups for _, groups in told)
 
 

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from ...core.peers import Peer
+from ...events.group_pages import group_pages
 from ...exceptions import LightbusException, NotReachable
 from .connection import ASK_TIMEOUT, ENDED, Connection
 
-__all__ = ["ask_each", "ask_publishers", "code_of", "groups_on_bus", "no_such_group", "nothing_shown"]
+__all__ = [
+    "ask_each",
+    "ask_for_groups",
+    "ask_publishers",
+    "code_of",
+    "groups_on_bus",
+    "no_such_group",
+    "nothing_shown",
+]
 
 
 async def ask_publishers(bus: Connection, procedure: str, **kwargs: Any) -> list[tuple[Peer, Any]]:
-    """
-    Ask everybody on the bus; return the answers of those that keep events. Raises NotReachable where nobody is.
+    """Ask everybody on the bus; return the answers of those that keep events. Raises NotReachable where nobody is."""
+    return await ask_each(bus, await _who_answers(bus), procedure, **kwargs)
 
-    Who is announced and does not answer is noted, once for a command: what it keeps is missing from what is shown.
+
+async def _who_answers(bus: Connection) -> list[Peer]:
+    """
+    Return who is on the bus and answers.
+
+    Who is announced and does not is noted, once for a command: what it keeps is missing from what is shown.
     """
     peers = await bus.look_around()
     for peer in peers:
@@ -28,7 +42,7 @@ async def ask_publishers(bus: Connection, procedure: str, **kwargs: Any) -> list
         if peer.instance not in bus.noted:
             bus.noted.add(peer.instance)
             bus.output.note(f"{peer.announcement} {ENDED}: what it kept is shown once a worker here serves it.")
-    return await ask_each(bus, [peer for peer in peers if peer.is_live], procedure, **kwargs)
+    return [peer for peer in peers if peer.is_live]
 
 
 def nothing_shown(bus: Connection, text: str) -> str:
@@ -45,11 +59,32 @@ async def ask_each(
     bus: Connection, peers: Sequence[Peer], procedure: str, *, quietly: bool = False, **kwargs: Any
 ) -> list[tuple[Peer, Any]]:
     """Ask these peers; return the answers of those that keep events. Who does not answer is noted, or left out."""
+    return await _answers(bus, peers, lambda peer: _ask(bus, peer, procedure, kwargs), quietly=quietly)
 
+
+async def ask_for_groups(
+    bus: Connection, peers: Sequence[Peer], *, api: str = "", quietly: bool = False
+) -> list[tuple[Peer, list[dict[str, Any]]]]:
+    """Ask these peers which groups (of one API) there are, each for one page after the other; else as `ask_each`."""
+
+    async def ask(peer: Peer) -> list[dict[str, Any]]:
+        pages = group_pages(lambda which: _ask(bus, peer, "groups", {"api": api, **which}))
+        return [group async for page in pages for group in page]
+
+    return await _answers(bus, peers, ask, quietly=quietly)
+
+
+async def _ask(bus: Connection, peer: Peer, procedure: str, kwargs: dict[str, Any]) -> Any:
+    options = {"peer": peer.instance, "timeout": ASK_TIMEOUT}
+    return await bus.client.call_rpc_remote("internal.events", procedure, kwargs, options)
+
+
+async def _answers(
+    bus: Connection, peers: Sequence[Peer], question: Callable[[Peer], Awaitable[Any]], *, quietly: bool
+) -> list[tuple[Peer, Any]]:
     async def ask(peer: Peer) -> Any:
-        options = {"peer": peer.instance, "timeout": ASK_TIMEOUT}
         try:
-            return await bus.client.call_rpc_remote("internal.events", procedure, kwargs, options)
+            return await question(peer)
         except LightbusException as error:
             bus.untold.note(peer, error)
             if not quietly:
@@ -65,7 +100,7 @@ async def groups_on_bus(bus: Connection, api: str = "") -> list[dict[str, Any]]:
     """Return what each publisher says of each group, with who says it, by API and name."""
     found = [
         {**group, "publisher": peer.announcement.service, "instance": peer.instance}
-        for peer, groups in await ask_publishers(bus, "groups", api=api)
+        for peer, groups in await ask_for_groups(bus, await _who_answers(bus), api=api)
         for group in groups
     ]
     return sorted(found, key=lambda each: (each["api"], each["name"], each["publisher"], each["instance"]))

@@ -11,6 +11,7 @@ from helpers.scripted_bus import Answer, ScriptedBus, peer
 from lightbus.cli.support.connection import Connection
 from lightbus.cli.support.publishers import (
     ask_each,
+    ask_for_groups,
     ask_publishers,
     code_of,
     groups_on_bus,
@@ -18,6 +19,7 @@ from lightbus.cli.support.publishers import (
     nothing_shown,
 )
 from lightbus.core.peers import Peer, PeerState
+from lightbus.events.group_pages import PAGE
 from lightbus.exceptions import LightbusTimeout, NotReachable, ProtocolError, UnknownProcedure
 
 ONE, TWO = peer("auth", instance="1" * 16), peer("shop", instance="2" * 16)
@@ -106,7 +108,23 @@ def test_groups_on_the_bus() -> None:
         ("auth", "shop", "shop"), ("shop", "mail", "auth"), ("shop", "mail", "shop"),
     ]  # fmt: skip
     assert found[1]["instance"] == ONE.instance
-    assert bus.questions == [{"api": "shop"}] * 2
+    assert bus.questions == [{"api": "shop", "after": [], "limit": PAGE}] * 2
+
+
+def test_groups_are_asked_for_page_by_page() -> None:
+    """Of who tells of no end of them nothing is shown, and that is said; the others are shown."""
+
+    def page(*names: str) -> list[Any]:
+        return [{"api": "shop", "name": name} for name in names]
+
+    full = page(*(f"{number:04}" for number in range(PAGE)))
+    _, connection = bus_of(full, page("mail"), peers=[ONE])
+    [(_, groups)] = asyncio.run(ask_for_groups(connection, [ONE], api="shop"))
+    assert groups == full + page("mail")
+    bus, connection = bus_of(full, page("mail"), full, peers=[ONE, TWO])
+    assert asyncio.run(ask_for_groups(connection, [ONE, TWO])) == [(TWO, page("mail"))]
+    assert "does not tell: it tells of no end of groups" in "".join(bus.notes)
+    assert code_of(connection) == NotReachable.exit_code
 
 
 def test_a_group_that_nobody_knows() -> None:

@@ -1,0 +1,41 @@
+"""Asking a publisher which groups there are, page by page: ten thousand in one answer take it half a second."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from ..exceptions import ProtocolError
+
+__all__ = ["PAGE", "group_pages"]
+
+PAGE = 500
+"""Groups in an answer."""
+
+MAX_PAGES = 200
+"""Ten times what a publisher takes (`group_directory.MAX_GROUPS`): those of journals that it adopts come on top."""
+
+
+async def group_pages(ask: Callable[[dict[str, Any]], Awaitable[list[dict[str, Any]]]]) -> AsyncIterator[list[Any]]:
+    """
+    Yield page after page of the groups that a publisher answers.
+
+    Args:
+        ask: asks it for its groups, given the arguments that say which page.
+
+    Raises ProtocolError for one that tells of no end of them, and whatever `ask` raises.
+
+    """
+    after: list[str] = []
+    for _ in range(MAX_PAGES):
+        page = await ask({"after": after, "limit": PAGE})
+        yield page
+        if len(page) < PAGE:
+            return
+        last = max([each["api"], each["name"]] for each in page)
+        if last <= after:
+            break
+        after = last
+    raise ProtocolError(
+        "it tells of no end of groups, or of the same ones again. Is it another version, or none at all?"
+    )
