@@ -22,6 +22,7 @@ __all__ = [
     "GONE",
     "LOOK_EVERY",
     "MAX_BACKLOG",
+    "MAX_NUMBER",
     "MAX_TOPICS",
     "MAX_TOPICS_IN_ALL",
     "WRITABLE",
@@ -43,6 +44,13 @@ times as much memory for topics that have nothing in common.
 
 MAX_TOPICS_IN_ALL = 2 * MAX_TOPICS
 """Bytes of the different topics to which all connections may be subscribed; beyond, who has the most is closed."""
+
+MAX_NUMBER = 64 * 1024
+"""
+Topics to which one connection may be subscribed, and half of the different ones to which all may be: a listener has at
+most 4,096 events in 15 partitions each (`field_types`). When a connection ends libzmq takes its topics back in one go,
+in the thread of our loop (`xpub_t::xpipe_terminated`, 4.3.5), and looks at those of all others for it.
+"""
 
 LOOK_EVERY = 1024 * 1024
 """Bytes that are published between two looks."""
@@ -133,7 +141,7 @@ class Backlogs:
         self._topics: dict[bytes, bytes] = {}
         """All topics that somebody is subscribed to, by themselves: each is kept once."""
         self._topics_size = 0
-        self._most_topics = MAX_TOPICS_IN_ALL
+        self._most_topics, self._most_number = MAX_TOPICS_IN_ALL, 2 * MAX_NUMBER
         self._poll = select.poll()
 
     def __len__(self) -> int:
@@ -152,18 +160,18 @@ class Backlogs:
             elif topic in known.topics:
                 known.topics.remove(topic)
                 known.size -= len(topic)
-            if known.size > MAX_TOPICS:
+            if known.size > MAX_TOPICS or len(known.topics) > MAX_NUMBER:
                 self._forget(descriptor)
-                self._close_for_topics(connection, known.size)
-        if self._topics_size > self._most_topics:
+                self._close_for_topics(known)
+        if self._topics_size > self._most_topics or len(self._topics) > self._most_number:
             self._make_room()
 
     def unsubscribed(self, topic: bytes) -> None:
         """Note that nobody is subscribed to a topic any more."""
         if self._topics.pop(topic, None) is not None:
             self._topics_size -= len(topic)
-        if self._topics_size <= MAX_TOPICS_IN_ALL:
-            self._most_topics = MAX_TOPICS_IN_ALL
+        if self._topics_size <= MAX_TOPICS_IN_ALL and len(self._topics) <= 2 * MAX_NUMBER:
+            self._most_topics, self._most_number = MAX_TOPICS_IN_ALL, 2 * MAX_NUMBER
 
     def _add(self, subscriber: _Subscriber, topic: bytes) -> None:
         known = self._topics.setdefault(topic, topic)
@@ -177,10 +185,14 @@ class Backlogs:
         """Close the connection with the most topics; libzmq tells of the end of each only later."""
         if not self._connections:
             return
-        self._most_topics = self._topics_size + MAX_TOPICS
-        descriptor, most = max(self._connections.items(), key=lambda item: item[1].size)
+        by_number = len(self._topics) > self._most_number
+        self._most_topics = max(self._most_topics, self._topics_size + MAX_TOPICS)
+        self._most_number = max(self._most_number, len(self._topics) + MAX_NUMBER)
+        descriptor, most = max(
+            self._connections.items(), key=lambda item: len(item[1].topics) if by_number else item[1].size
+        )
         self._forget(descriptor)
-        self._close_for_topics(most.connection, most.size)
+        self._close_for_topics(most)
 
     def published(self, size: int) -> None:
         """Count what is published to all who want it, and now and then look for those who do not read."""
@@ -216,14 +228,14 @@ class Backlogs:
                     self._most // 2**20, self.closed,
                 )  # fmt: skip
 
-    def _close_for_topics(self, connection: KernelConnection, size: int) -> None:
-        if connection.close():
+    def _close_for_topics(self, subscriber: _Subscriber) -> None:
+        if subscriber.connection.close():
             self.too_many_topics += 1
             if is_worth_a_line(self.too_many_topics):
                 logger.warning(
-                    "A connection was subscribed to topics of %d bytes, and was closed (%d so far): no listener is. "
-                    "One may have %d, and all together %d",
-                    size, self.too_many_topics, MAX_TOPICS, MAX_TOPICS_IN_ALL,
+                    "A connection was subscribed to %d topics of %d bytes, and was closed (%d so far): no listener is. "
+                    "One may have %d of %d bytes, and all together twice as many",
+                    len(subscriber.topics), subscriber.size, self.too_many_topics, MAX_NUMBER, MAX_TOPICS,
                 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lightbus.adapters.zmq.backlogs import LOOK_EVERY, MAX_TOPICS, Backlogs
+from lightbus.adapters.zmq.backlogs import LOOK_EVERY, MAX_NUMBER, MAX_TOPICS, Backlogs
 
 MOST = 4 * LOOK_EVERY
 
@@ -158,7 +158,28 @@ def test_who_is_subscribed_to_too_much_is_disconnected(
     backlogs.heard(descriptor, b"x" * MAX_TOPICS)
     assert not connection.is_open()
     assert backlogs.too_many_topics == 1
-    assert "A connection was subscribed to topics of 4194305 bytes, and was closed (1 so far)" in caplog.text
+    assert "A connection was subscribed to 2 topics of 4194305 bytes, and was closed (1 so far)" in caplog.text
+
+
+def test_who_is_subscribed_to_too_many_is_disconnected(connections: list[Connection]) -> None:
+    """However short they are; of all together who has the most, and what others have too counts once."""
+    backlogs = Backlogs(MOST)
+    many, same, other, newcomer = connections
+    for number in range(MAX_NUMBER):
+        backlogs.heard(many.ours.fileno(), b"%x" % number)
+        backlogs.heard(many.ours.fileno(), b"%x" % number)
+    for number in range(MAX_NUMBER - 1):
+        backlogs.heard(same.ours.fileno(), b"%x" % number)
+        backlogs.heard(other.ours.fileno(), b"other %x" % number)
+    backlogs.heard(newcomer.ours.fileno(), b"auth")
+    assert [each.is_open() for each in connections] == [True] * 4
+    backlogs.heard(newcomer.ours.fileno(), b"shop")
+    assert [each.is_open() for each in connections] == [False, True, True, True]
+    backlogs.heard(other.ours.fileno(), b"one")
+    assert other.is_open()
+    backlogs.heard(other.ours.fileno(), b"two")
+    assert [each.is_open() for each in connections] == [False, True, False, True]
+    assert backlogs.too_many_topics == 2
 
 
 def test_all_together_are_subscribed_to_so_much(connections: list[Connection]) -> None:
