@@ -11,7 +11,7 @@ from ..core.registry import Fact, Peer, PeerJoined
 from ..events.events_api import EventsApi, group_of_wire
 from ..events.fitting import Fitting
 from ..events.group_directory import GroupDirectory
-from ..events.group_pages import group_pages
+from ..events.group_pages import read_groups
 from ..exceptions import LightbusException
 from ..listener import Listener
 from ..service.schema import Schema
@@ -75,11 +75,10 @@ class PeerLearner:
         """Learn from another publisher of our events which groups there are: what is fired here is owed to them."""
         try:
             is_near = peer.announcement.host == self._engine.identity.host
-            async for page in group_pages(
+            for value in await read_groups(
                 lambda which: ask(self._engine, peer, EventsApi.Meta.name, "groups", {"api": api, **which})
             ):
-                for value in page:
-                    self._groups.merge(group_of_wire(value, is_near=is_near), is_near=is_near)
+                self._groups.merge(group_of_wire(value, is_near=is_near), is_near=is_near)
         except (LightbusException, TypeError, ValueError) as error:
             logger.debug("%s does not tell which groups it knows: %s", peer.announcement, error)
 

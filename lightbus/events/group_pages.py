@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..exceptions import ProtocolError
 
-__all__ = ["PAGE", "group_pages"]
+__all__ = ["PAGE", "read_groups"]
 
 PAGE = 500
 """Groups in an answer."""
@@ -16,9 +16,9 @@ MAX_PAGES = 200
 """Ten times what a publisher takes (`group_directory.MAX_GROUPS`): those of journals that it adopts come on top."""
 
 
-async def group_pages(ask: Callable[[dict[str, Any]], Awaitable[list[dict[str, Any]]]]) -> AsyncIterator[list[Any]]:
+async def read_groups(ask: Callable[[dict[str, Any]], Awaitable[list[dict[str, Any]]]]) -> list[dict[str, Any]]:
     """
-    Yield page after page of the groups that a publisher answers.
+    Return all groups that a publisher tells of, asked for one page after the other.
 
     Args:
         ask: asks it for its groups, given the arguments that say which page.
@@ -26,12 +26,13 @@ async def group_pages(ask: Callable[[dict[str, Any]], Awaitable[list[dict[str, A
     Raises ProtocolError for one that tells of no end of them, and whatever `ask` raises.
 
     """
+    found: list[dict[str, Any]] = []
     after: list[str] = []
     for _ in range(MAX_PAGES):
         page = await ask({"after": after, "limit": PAGE})
-        yield page
+        found += page
         if len(page) < PAGE:
-            return
+            return found
         last = max([each["api"], each["name"]] for each in page)
         if last <= after:
             break

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lightbus.events import group_pages as module
-from lightbus.events.group_pages import PAGE, group_pages
+from lightbus.events.group_pages import PAGE, read_groups
 from lightbus.exceptions import ProtocolError
 
 
@@ -29,17 +29,13 @@ def _key(group: dict[str, Any]) -> list[str]:
     return [group["api"], group["name"]]
 
 
-async def read(ask: Any) -> list[dict[str, Any]]:
-    return [group async for page in group_pages(ask) for group in page]
-
-
 @pytest.mark.parametrize(
     ("count", "asked"), [(0, 1), (1, 1), (PAGE - 1, 1), (PAGE, 2), (PAGE + 1, 2), (3 * PAGE + 7, 4)]
 )
 def test_all_are_read_once(count: int, asked: int) -> None:
     """However many there are; where they fit in a page it is one question."""
     publisher = Publisher(count)
-    assert asyncio.run(read(publisher.ask)) == publisher.groups
+    assert asyncio.run(read_groups(publisher.ask)) == publisher.groups
     assert publisher.asked == asked
 
 
@@ -47,7 +43,7 @@ def test_who_tells_the_same_again_is_not_asked_for_ever() -> None:
     """It does not know of pages, or lies."""
     publisher = Publisher(PAGE)
     with pytest.raises(ProtocolError, match="no end of groups, or of the same ones again"):
-        asyncio.run(read(lambda which: publisher.ask({**which, "after": []})))
+        asyncio.run(read_groups(lambda which: publisher.ask({**which, "after": []})))
     assert publisher.asked == 2
 
 
@@ -56,5 +52,5 @@ def test_who_makes_groups_up_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "MAX_PAGES", 3)
     publisher = Publisher(5 * PAGE)
     with pytest.raises(ProtocolError, match="no end of groups"):
-        asyncio.run(read(publisher.ask))
+        asyncio.run(read_groups(publisher.ask))
     assert publisher.asked == 3

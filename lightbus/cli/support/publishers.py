@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from ...core.peers import Peer
-from ...events.group_pages import group_pages
+from ...events.group_pages import read_groups
 from ...exceptions import LightbusException, NotReachable
 from .connection import ASK_TIMEOUT, ENDED, Connection
 
@@ -68,8 +68,7 @@ async def ask_for_groups(
     """Ask these peers which groups (of one API) there are, each for one page after the other; else as `ask_each`."""
 
     async def ask(peer: Peer) -> list[dict[str, Any]]:
-        pages = group_pages(lambda which: _ask(bus, peer, "groups", {"api": api, **which}))
-        return [group async for page in pages for group in page]
+        return await read_groups(lambda which: _ask(bus, peer, "groups", {"api": api, **which}))
 
     return await _answers(bus, peers, ask, quietly=quietly)
 
