@@ -179,7 +179,7 @@ class Backend:
 
     async def groups(self, api: str = "") -> dict[tuple[str, str], GroupSummary]:
         names = ["a", "g3", "z"] if api in ("", "auth") else []
-        return {("auth", name): GroupSummary("auth", name, (), lag=5) for name in names}
+        return {("auth", name): GroupSummary(api="auth", name=name, events=(), lag=5) for name in names}
 
 
 @pytest.mark.parametrize("elsewhere", [None, Backend()], ids=["journals", "backend"])

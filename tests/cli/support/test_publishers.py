@@ -121,7 +121,7 @@ def test_groups_are_asked_for_page_by_page() -> None:
     _, connection = bus_of(full, page("mail"), peers=[ONE])
     [(_, groups)] = asyncio.run(ask_for_groups(connection, [ONE], api="shop"))
     assert groups == full + page("mail")
-    bus, connection = bus_of(full, page("mail"), full, peers=[ONE, TWO])
+    bus, connection = bus_of(full, full, page("mail"), peers=[ONE, TWO])
     assert asyncio.run(ask_for_groups(connection, [ONE, TWO])) == [(TWO, page("mail"))]
     assert "does not tell: it tells of no end of groups" in "".join(bus.notes)
     assert code_of(connection) == NotReachable.exit_code
