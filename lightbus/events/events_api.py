@@ -99,7 +99,7 @@ class EventsApi(Api):
             some = groups[start : start + GROUPS_AT_A_TIME]
             asked = [(self._described(group), self._coordinator.progress.positions(group)) for group in some]
             told += await self._in_thread(partial(_all_counted, asked, journals))
-        return {(each["api"], each["name"]): each for each in told}
+        return {(group.info.api, group.info.name): each for group, each in zip(groups, told, strict=True)}
 
     async def lag(self, api: str, group: str) -> int | None:
         """Return how many events a group has not handled yet; null where it is not known."""

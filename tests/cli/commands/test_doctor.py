@@ -86,7 +86,7 @@ import asyncio
 import lightbus
 from lightbus.events import events_api
 
-async def groups(self, api=""):
+async def groups(self, api="", after=(), limit=0):
     await asyncio.Event().wait()
 
 events_api.EventsApi.groups = groups
