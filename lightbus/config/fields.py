@@ -13,9 +13,11 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
+from ..exceptions import InvalidConfiguration
 from . import names
 from .keys import parse_keys
 from .sections import ValueKind, after, before
+from .surroundings import expand_home
 
 __all__ = [
     "ADDRESSES",
@@ -149,9 +151,9 @@ def _path(value: Any) -> Path:
 
 def _directory(value: Path) -> Path:
     try:
-        return value.expanduser().absolute()  # a later chdir must not move it
-    except RuntimeError:
-        raise ValueError(f"begins with ~, and there is no such home directory: {str(value)!r}") from None
+        return expand_home(value).absolute()  # a later chdir must not move it
+    except InvalidConfiguration as error:
+        raise ValueError(str(error)) from None
 
 
 def choice(*words: str) -> ValueKind:

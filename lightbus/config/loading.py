@@ -23,6 +23,7 @@ from .layers import Layer, Merged, merge
 from .names import default_service_name
 from .problems import explain
 from .sources import describe, read_settings
+from .surroundings import expand_home
 from .translation import translate
 
 __all__ = ["config_schema", "load_config"]
@@ -141,7 +142,7 @@ def _file_layer(config_file: str | os.PathLike[str] | None) -> list[Layer]:
 
 
 def _warn_if_readable(config_file: str | os.PathLike[str], origin: str) -> None:
-    path = Path(config_file).expanduser()
+    path = expand_home(config_file)
     if path.is_file() and stat.S_IMODE(path.stat().st_mode) & 0o077:
         logger.warning(
             "%s holds the bus key, and others than its owner can read it: chmod 600 %s, or keep the key in a file of "
@@ -188,7 +189,7 @@ def _key_file(merged: Merged, environ: Mapping[str, str]) -> Path | None:
     """Return where the key file is to be; None for a user without a home."""
     section = merged.values.get("security", {})
     named = section.get("bus_key_file") if isinstance(section, dict) else None
-    return Path(named).expanduser() if isinstance(named, str | os.PathLike) else default_key_file(environ)
+    return expand_home(named) if isinstance(named, str | os.PathLike) else default_key_file(environ)
 
 
 def key_origin(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import InvalidConfiguration, UnexpectedConfigurationFormat
+from .surroundings import expand_home
 
 if TYPE_CHECKING:
     from urllib.request import OpenerDirector
@@ -33,7 +34,7 @@ def read_settings(
     it holds something else than a mapping.
     """
     place = os.fspath(where)
-    raw = _fetch(place, seconds) if _is_url(place) else _read(Path(place).expanduser(), named_by)
+    raw = _fetch(place, seconds) if _is_url(place) else _read(expand_home(place), named_by)
     place = _without_secrets(place)
     return _mapping(_parse(raw, Path(place).suffix.lower(), place), f"The configuration {place}")
 

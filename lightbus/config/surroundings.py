@@ -10,13 +10,23 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["MAX_HOST_NAME", "NO_HOME", "home_directory", "host_name", "make_private", "shorten_name"]
+from ..exceptions import InvalidConfiguration
+
+__all__ = [
+    "MAX_HOST_NAME",
+    "NO_HOME",
+    "expand_home",
+    "home_directory",
+    "host_name",
+    "make_private",
+    "shorten_name",
+]
 
 MAX_HOST_NAME = 64
 """Bytes: the most that Linux takes (HOST_NAME_MAX)."""
 
-NO_HOME = Path("/no-home-directory")
-"""Stands in messages for the home of a user who has none. It is not there."""
+NO_HOME = Path("/dev/null/no-home-directory")
+"""Stands for the home of a user who has none. Nobody can make it, not even root: what is above it is no directory."""
 
 _DIGEST = 6
 
@@ -49,6 +59,25 @@ def home_directory(environ: Mapping[str, str] | None = None) -> Path:
     if os.path.isabs(given) and (own is None or not _is_another_users(given)):
         return Path(given)
     return own or NO_HOME
+
+
+def expand_home(path: str | os.PathLike[str]) -> Path:
+    """
+    Return a path with the home in the place of a `~` that it begins with: this user's, or that of whom it names.
+
+    Raises InvalidConfiguration where there is no such home.
+    """
+    given = Path(path)
+    whose = given.parts[0] if given.parts else ""
+    if not whose.startswith("~"):
+        return given
+    home = home_directory() if whose == "~" else Path(os.path.expanduser(whose))
+    if home == NO_HOME or not home.is_absolute():
+        user = "this user has no home directory" if whose == "~" else f"there is no user {whose[1:]!r} with a home"
+        raise InvalidConfiguration(
+            f"{str(given)!r} begins with ~, and {user}. Write the whole path{', or set HOME' if whose == '~' else ''}."
+        )
+    return home.joinpath(*given.parts[1:])
 
 
 def make_private(path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from lightbus.config import Config, Feature, SecuritySettings, ServiceName, config_schema, load_config
 from lightbus.config.environment import ENVIRONMENT
 from lightbus.config.keys import BusKey, write_key_file
+from lightbus.config.surroundings import NO_HOME
 from lightbus.exceptions import InvalidConfiguration
 
 
@@ -322,3 +323,13 @@ def test_schema_refuses_what_does_not_load(settings: dict[str, Any]) -> None:
     assert not jsonschema_rs.validator_for(config_schema()).is_valid(settings)
     with pytest.raises(InvalidConfiguration):
         load(settings)
+
+
+@pytest.mark.parametrize(
+    "environ", [{"LIGHTBUS_CONFIG": "~/bus.yaml"}, {"LIGHTBUS_BUS_KEY_FILE": "~/k"}, {"LIGHTBUS_DATA_DIR": "~/d"}]
+)
+def test_paths_in_the_home_of_a_user_without_one(monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]) -> None:
+    """They are refused as any other setting that cannot be used."""
+    monkeypatch.setattr("lightbus.config.surroundings.home_directory", lambda: NO_HOME)
+    with pytest.raises(InvalidConfiguration, match="this user has no home directory"):
+        load(environ=environ)

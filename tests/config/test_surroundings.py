@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from lightbus.config import surroundings
-from lightbus.config.surroundings import MAX_HOST_NAME, NO_HOME, home_directory, host_name, make_private, shorten_name
+from lightbus.config.surroundings import (
+    MAX_HOST_NAME,
+    NO_HOME,
+    expand_home,
+    home_directory,
+    host_name,
+    make_private,
+    shorten_name,
+)
+from lightbus.exceptions import InvalidConfiguration
 
 
 @pytest.mark.parametrize(
@@ -72,6 +81,33 @@ def test_no_home(monkeypatch: pytest.MonkeyPatch, home: dict[str, str]) -> None:
     monkeypatch.setattr(surroundings, "_home_of_user", lambda: None)
     assert home_directory(home) == NO_HOME
     assert not NO_HOME.exists()
+
+
+def test_nobody_can_make_a_home_for_who_has_none() -> None:
+    """Not even root: what root keeps would be found by no other process, and nobody was asked."""
+    with pytest.raises(NotADirectoryError):
+        make_private(NO_HOME / ".local" / "share")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("~", "/home/sally"), ("~/a/b", "/home/sally/a/b"), ("a/~", "a/~"), ("", "."), ("/~/a", "/~/a"), ("~root", None)],
+)
+def test_home_is_expanded(monkeypatch: pytest.MonkeyPatch, given: str, expected: str | None) -> None:
+    """A `~` stands for the home that is used without one, too, and `~name` for that of another user."""
+    monkeypatch.setattr(surroundings, "home_directory", lambda: Path("/home/sally"))
+    assert expand_home(given) == Path(expected or os.path.expanduser(given))
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [("~/a", "this user has no home directory. Write the whole path, or set HOME"), ("~no-one/a", "no user 'no-one'")],
+)
+def test_no_home_to_expand(monkeypatch: pytest.MonkeyPatch, given: str, problem: str) -> None:
+    """What begins with the home of nobody is refused, and no file of that name is made."""
+    monkeypatch.setattr(surroundings, "home_directory", lambda: NO_HOME)
+    with pytest.raises(InvalidConfiguration, match=problem):
+        expand_home(given)
 
 
 def test_directories_are_private_whatever_the_umask(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import click
 
 from ...config.keys import PROMOTED, BusKey, read_key_file, write_key_file
 from ...config.loading import key_origin
+from ...config.surroundings import expand_home
 from ...exceptions import InvalidConfiguration, UnsupportedUse
 
 __all__ = ["keys"]
@@ -99,7 +100,7 @@ def show(file: Path | None, config_file: str | None, reveal: bool, as_json: bool
     for key in others:
         click.echo(f"key {key.fingerprint} is accepted, too, while a key is replaced: lightbus keys rotate")
     if path is not None:
-        click.echo(_ways_to_others(path.expanduser().absolute()))
+        click.echo(_ways_to_others(expand_home(path).absolute()))
 
 
 @keys.command()
@@ -144,20 +145,20 @@ def _rotated(phase: str, held: tuple[BusKey, ...], *, is_promoted: bool) -> tupl
 def _path(file: Path | None) -> Path:
     """Return the key file to work on."""
     if file is not None:
-        return file.expanduser().absolute()
+        return expand_home(file).absolute()
     environ = {name: value for name, value in os.environ.items() if name != "LIGHTBUS_BUS_KEY"}
     origin, path = key_origin(None, environ)
     if path is None and not origin:
         raise InvalidConfiguration("This user has no home (HOME is not set), so name the key file: --file.")
     if path is None:
         raise UnsupportedUse(f"The key is written in {origin}, and not in a file. To work on a file, name it: --file.")
-    return path.expanduser().absolute()
+    return expand_home(path).absolute()
 
 
 def _in_force_file() -> Path | None:
     """Return the key file that a process here would use; None where it would use none."""
     _, path = key_origin()
-    return None if path is None else path.expanduser().absolute()
+    return None if path is None else expand_home(path).absolute()
 
 
 def _read(path: Path) -> tuple[BusKey, ...]:
