@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from click.shell_completion import get_completion_class
 
+from ...config.surroundings import NO_HOME, home_directory
 from ...exceptions import UnsupportedUse
 
 __all__ = ["completion"]
@@ -62,12 +63,15 @@ def completion(shell: str | None, show: bool) -> None:
     try:
         file = _install(shell, script)
     except OSError as error:
-        raise UnsupportedUse(f"The completion for {shell} was not installed: {error}. Use --show instead.") from error
+        wanted = "" if home_directory() != NO_HOME else " This user has no home directory: set HOME, or XDG_DATA_HOME."
+        raise UnsupportedUse(
+            f"The completion for {shell} was not installed: {error}.{wanted} Use --show instead."
+        ) from error
     click.echo(f"Completion for {shell} is in {file}, and works from the next shell on.")
 
 
 def _install(shell: str, script: str) -> Path:
-    home = Path.home()
+    home = home_directory()
     data = Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share")
     config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
     file = {

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from helpers import Processes
 
 if TYPE_CHECKING:
     from ..conftest import Commands
@@ -31,6 +35,17 @@ def test_install(commands: Commands, tmp_path: Path, shell: str) -> None:
     assert str(file) in process.stdout
     assert "_LIGHTBUS_COMPLETE" in file.read_text()
     assert (home / ".zshrc").read_bytes().count(bytes(file.parent)) == (1 if shell == "zsh" else 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may be another user")
+def test_install_without_a_home(processes: Processes, tmp_path: Path) -> None:
+    """A user that the system does not know, and without HOME, is told what to set."""
+    user = ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups"]
+    env = {"HOME": "", "XDG_DATA_HOME": "", "XDG_CONFIG_HOME": ""}
+    process = processes.start([*user, sys.executable, "-m", "lightbus", "completion", "bash"], cwd="/", env=env)
+    assert process.wait() == 2
+    assert "This user has no home directory: set HOME" in process.stderr
+    assert "Traceback" not in process.stderr
 
 
 def test_show_and_unknown_shell(commands: Commands) -> None:
