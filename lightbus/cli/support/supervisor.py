@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from ...adapters.host.places import MAX_SOCKET_PATH
+from ...exceptions import UnsupportedUse
 from ...plugins.systemd import notify, watchdog_interval
 from .supervised import PIPE
 
@@ -41,6 +43,22 @@ READY_TIMEOUT = 60.0
 def next_pause(last: float, ran: float) -> float:
     """Return how many seconds to wait before a worker is started that ran so long, after the pause before that."""
     return FIRST_PAUSE if not last or ran >= SETTLED_AFTER else min(2 * last, LONGEST_PAUSE)
+
+
+def _directory_for_sockets() -> tempfile.TemporaryDirectory[str]:
+    """Return a new directory that can be written to, and in which the path of a socket is not too long."""
+    for base in (None, os.environ.get("XDG_RUNTIME_DIR"), "/tmp"):
+        if base == "":
+            continue
+        with suppress(OSError):  # where TMPDIR names no place, and the usual ones cannot be written to, too
+            made = tempfile.TemporaryDirectory(prefix="lightbus-", dir=base)
+            if len(os.fsencode(made.name)) + len("/1234") <= MAX_SOCKET_PATH:
+                return made
+            made.cleanup()
+    raise UnsupportedUse(
+        "Several workers need a directory for their sockets, and none can be made in a place for temporary files: "
+        "set TMPDIR to a directory that this user can write to, with a short path, or run one worker."
+    )
 
 
 class _Worker:
@@ -111,7 +129,7 @@ class Supervisor:
     """
 
     def __init__(self, commands: Sequence[Sequence[str]]) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="lightbus-")
+        self._directory = _directory_for_sockets()
         self._workers = [_Worker(n, command, Path(self._directory.name)) for n, command in enumerate(commands, 1)]
         self._pipe, self._other_end = os.pipe()  # the other end is closed when this process ends, however it does
         self._signals: list[int] = []

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from helpers import Process, Processes, wait_until
-from lightbus.cli.support.supervisor import LONGEST_PAUSE, SETTLED_AFTER, next_pause
+from lightbus.cli.support.supervisor import LONGEST_PAUSE, SETTLED_AFTER, _directory_for_sockets, next_pause
+from lightbus.exceptions import UnsupportedUse
 
 SERVICE = """
 import os
@@ -153,3 +156,24 @@ def test_one_that_cannot_start(processes: Processes, directory: Path) -> None:
 def test_pauses(last: float, ran: float, expected: float) -> None:
     """They double as long as it ends soon after its start."""
     assert next_pause(last, ran) == expected
+
+
+def test_long_path_for_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory in which a socket's path would be too long is passed over, and nothing is left in it."""
+    long = tmp_path / ("d" * 110)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with _directory_for_sockets() as made:
+        assert len(made) < 100
+    assert [*long.iterdir()] == []
+
+
+def test_no_place_for_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where none can be made it is said what to set."""
+
+    def refuse(**options: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", refuse)
+    with pytest.raises(UnsupportedUse, match="set TMPDIR"):
+        _directory_for_sockets()
