@@ -49,5 +49,11 @@ def is_local(address: str) -> bool:
 
 def url_of(address: str, port: int) -> str:
     """Return where is served what listens at an address."""
-    name = socket.gethostname() if address in ("0.0.0.0", "::") else address
+    name = _own_name() if address in ("0.0.0.0", "::") else address
     return f"http://{f'[{name}]' if ':' in name else name}:{port}/"
+
+
+def _own_name() -> str:
+    """Return the name of this host, where it has one that may stand in a URL."""
+    name = socket.gethostname()
+    return name if host_of(name) else "localhost"

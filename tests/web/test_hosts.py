@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from lightbus.web import hosts
@@ -36,3 +38,10 @@ def test_url_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hosts.socket, "gethostname", lambda: "workshop")
     assert url_of("::1", 1) == "http://[::1]:1/"
     assert url_of("0.0.0.0", 80) == "http://workshop:80/"
+
+
+@pytest.mark.parametrize("name", ["", "(none)", "b\u00fcro", os.fsdecode(b"b\xfcro")])
+def test_url_of_a_host_whose_name_cannot_stand_in_one(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A host without a name, or with one in another alphabet, is named as it is from itself."""
+    monkeypatch.setattr(hosts.socket, "gethostname", lambda: name)
+    assert url_of("0.0.0.0", 80) == "http://localhost:80/"
