@@ -9,7 +9,6 @@ import asyncio
 import logging
 import os
 import resource
-import socket
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ..config.fields import not_a_bool
+from ..config.surroundings import host_name
 from ..recurring import RecurringLog
 from ..service.api import Api, Event, Parameter
 from . import LightbusPlugin
@@ -163,7 +163,7 @@ class StatePlugin(LightbusPlugin):
         """Return what 1.x says besides, for a worker that runs."""
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB, but for macOS
         return {
-            "hostname": socket.gethostname(),
+            "hostname": host_name(),
             "pid": os.getpid(),
             "max_memory_use": used / 1024 if sys.platform != "darwin" else used / 1024**2,
             "ping_enabled": self.ping_enabled,
