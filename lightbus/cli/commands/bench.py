@@ -19,9 +19,10 @@ import click
 
 from ...config import load_config
 from ...config.features import Feature
+from ...config.surroundings import make_private
 from ...core.peers import Peer
 from ...events.journal_set import directory_of
-from ...exceptions import LightbusException, LightbusTimeout, NotReachable
+from ...exceptions import LightbusException, LightbusTimeout, NotReachable, UnsupportedUse
 from ..support.bench_responder import API, EVENTS_API, BenchEventsApi, responder
 from ..support.connection import Connection, asked_to_end, on_bus
 from ..support.histogram import histogram, show_histogram, summary
@@ -89,8 +90,14 @@ def events(options: ClientOptions, count: int, concurrency: int, size: int, peer
     load = _Load(count=count, concurrency=concurrency, size=size)
     config = load_config(config_file=options.config_file, overrides={"bus": {"name": options.bus_name}})
     beside = directory_of(config, "bench").parent
-    beside.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".bench-", dir=beside) as directory:
+    try:
+        make_private(beside)
+        made = tempfile.TemporaryDirectory(prefix=".bench-", dir=beside)
+    except OSError as error:
+        raise UnsupportedUse(
+            f"Events cannot be kept in {beside}: {error.strerror}. Set LIGHTBUS_DATA_DIR to another place."
+        ) from None
+    with made as directory:
         on_bus(options, lambda bus: _events(bus, load, peer), data_dir=Path(directory))
 
 

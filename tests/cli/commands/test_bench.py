@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightbus.config import load_config
@@ -33,3 +34,12 @@ def test_events_with_another_side_that_is_there(commands: Commands) -> None:
     assert "None of the peers that serve it is called 'nobody'" in wrong.stderr
     other.ask_to_end()
     assert other.wait(20) == 0
+
+
+def test_events_where_none_can_be_kept(commands: Commands, tmp_path: Path) -> None:
+    """What cannot be written to is named, with what to set."""
+    (tmp_path / "file").touch()
+    done = commands.run("bench", "events", code=2, env={"LIGHTBUS_DATA_DIR": str(tmp_path / "file")})
+    assert f"Events cannot be kept in {tmp_path / 'file'}" in done.stderr
+    assert "Set LIGHTBUS_DATA_DIR" in done.stderr
+    assert "Traceback" not in done.stderr
