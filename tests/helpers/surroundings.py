@@ -82,4 +82,5 @@ def own_surroundings() -> Iterator[Surroundings]:
     finally:
         shutil.rmtree(root, ignore_errors=True)
         if made is not None:  # the sockets of what was killed
-            shutil.rmtree(f"{SHORT}/lightbus-{os.geteuid()}/{made.bus}", ignore_errors=True)
+            for left in Path(SHORT).glob(f"lightbus-*/{made.bus}"):  # other users' as well
+                shutil.rmtree(left, ignore_errors=True)
