@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from helpers.surroundings import Surroundings
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may make such environments")
 
-CALLS = """
+SHOP = """
 import lightbus
 
 bus = lightbus.create(service_name="shop", process_name="{hostname}-{pid}")
@@ -28,7 +29,34 @@ class ShopApi(lightbus.Api):
 bus.client.register_api(ShopApi())
 """
 
-CALL = "import lightbus; print(lightbus.create(service_name='caller').shop.add(a=1, b=2))"
+SELLING = SHOP.replace("    class Meta", "    sold = lightbus.Event(['n'])\n\n    class Meta")
+
+MAIL = """
+import lightbus
+
+bus = lightbus.create(service_name="mail")
+
+@bus.client.on_start()
+def on_start():
+    bus.shop.sold.listen(blocking)
+    bus.shop.sold.listen(on_the_loop)
+
+def blocking(event_message, n):
+    print(f"{n}: blocking", flush=True)
+
+async def on_the_loop(event_message, n):
+    print(f"{n}: on the loop", flush=True)
+"""
+
+CALL = """
+import asyncio, lightbus
+
+bus = lightbus.create(service_name="caller")
+print(bus.shop.add(a=1, b=2))
+print(asyncio.run(bus.shop.add.call_async(a=1, b=2)))
+"""
+
+FIRE = "import lightbus, sys; lightbus.create(service_name='till').shop.sold.fire(n=int(sys.argv[1]))"
 
 STRANGER = ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups"]
 """A user that the system's list does not have."""
@@ -42,6 +70,30 @@ NOWHERE = {
     "TMPDIR": "",
 }
 
+FIRST_PROCESS = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+
+
+def with_mounts(*commands: str) -> list[str]:
+    """Return what runs a program where these commands have been run on mounts of its own."""
+    made = " && ".join(["mount --make-rprivate /", *commands, 'exec "$@"'])
+    return ["unshare", "--mount", "sh", "-c", made, "sh"]
+
+
+def on_read_only_root(volume: Path) -> list[str]:
+    """Return what runs a program where nothing but one directory can be written to, whichever process writes."""
+    return with_mounts(f"mount --bind {volume} {volume}", "mount -o remount,bind,ro /")
+
+
+def with_host_name(name: str) -> list[str]:
+    """Return what runs a program on a host of that name."""
+    set_name = "import socket, os, sys; socket.sethostname(sys.argv[1]); os.execv(sys.argv[2], sys.argv[2:])"
+    return ["unshare", "--uts", sys.executable, "-c", set_name, name]
+
+
+def with_umask(umask: str) -> list[str]:
+    """Return what runs a program with that umask."""
+    return ["sh", "-c", f'umask {umask}; exec "$@"', "sh"]
+
 
 @pytest.fixture
 def shop(surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -52,87 +104,216 @@ def shop(surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch) -> Path:
     for path in (surroundings.runtime.parent, surroundings.runtime):
         path.chmod(0o755)
     directory.mkdir()
-    (directory / "bus.py").write_text(CALLS)
+    (directory / "bus.py").write_text(SHOP)
     return directory
 
 
+@pytest.fixture
+def volume(shop: Path) -> Path:
+    """Return an empty directory that is this user's alone."""
+    volume = shop.parent / "v"
+    volume.mkdir(mode=0o700)
+    return volume
+
+
+def lightbus_in(processes: Processes, directory: Path, prefix: list[str], *args: str, **env: str) -> Process:
+    """Start the command line in an environment."""
+    return processes.start([*prefix, sys.executable, "-m", "lightbus", *args], cwd=directory, env=env)
+
+
+def ended(process: Process) -> Process:
+    """Wait for the end of a program, and return it."""
+    process.wait()
+    return process
+
+
+def stop(worker: Process) -> None:
+    """Have a worker stop, which may be the first process of those that it sees."""
+    itself = Path(f"/proc/{worker.pid}")
+    is_inside = (itself / "comm").read_text().strip() == "unshare"
+    inside = (itself / "task" / str(worker.pid) / "children").read_text().split() if is_inside else []
+    os.kill(int(inside[0]) if inside else worker.pid, signal.SIGTERM)
+    assert worker.wait() == 0, worker.report()
+    assert "Traceback" not in worker.output
+
+
 def serves(processes: Processes, shop: Path, prefix: list[str], **env: str) -> Process:
-    """Start a worker, have it called by another process of the kind, and return it."""
+    """Start a worker, have it called by another process of the kind, look for it, and return it."""
     env = {"PYTHONDONTWRITEBYTECODE": "1", **env}
-    worker = processes.start([*prefix, sys.executable, "-m", "lightbus", "run"], cwd=shop, env=env)
+    worker = lightbus_in(processes, shop, prefix, "run", **env)
     worker.wait_for_line("Ready")
-    caller = processes.start([*prefix, sys.executable, "-c", CALL], cwd=shop, env=env)
-    caller.wait(60)
-    assert caller.output == "3\n"
+    caller = ended(processes.start([*prefix, sys.executable, "-c", CALL], cwd=shop, env=env))
+    assert caller.output == "3\n3\n"
+    looks(processes, shop, prefix, **env)
     assert "Traceback" not in worker.output
     return worker
 
 
-def test_no_home_and_no_name(processes: Processes, shop: Path, surroundings: Surroundings) -> None:
-    """A container's arbitrary user without HOME: calls work, without a word of warning."""
-    try:
-        worker = serves(processes, shop, STRANGER, **NOWHERE)
-        assert "WARNING" not in worker.output
-        assert "ERROR" not in worker.output
-    finally:
-        for path in Path("/tmp/lightbus-12345").glob(f"{surroundings.bus}/*"):
-            path.unlink()
+def looks(processes: Processes, directory: Path, prefix: list[str], **env: str) -> None:
+    """Have whoever operates the bus find the worker there."""
+    peers = ended(lightbus_in(processes, directory, prefix, "peers", **env))
+    assert "shop" in peers.stdout, peers.report()
+    doctor = ended(lightbus_in(processes, directory, prefix, "doctor", **env))
+    assert "bus: " in doctor.stdout, doctor.report()
+    assert "Traceback" not in peers.output + doctor.output
 
 
-def test_an_event_without_a_home(processes: Processes, shop: Path) -> None:
-    """An event has to be kept somewhere: one error says what to set."""
-    code = "import lightbus; " + CALLS.replace("    class Meta", "    sold = lightbus.Event(['n'])\n\n    class Meta")
-    (shop / "fire.py").write_text(f"{code}\nbus.shop.sold.fire(n=1)\n")
-    script = processes.start([*STRANGER, sys.executable, "fire.py"], cwd=shop, env=NOWHERE)
-    script.wait(60)
+def keeps_events(processes: Processes, shop: Path, prefix: list[str], **env: str) -> None:
+    """Have a worker publish, and another listen, which is given what was fired while it was away, too."""
+    env = {"PYTHONDONTWRITEBYTECODE": "1", **env}
+    (shop / "bus.py").write_text(SELLING)
+    mail = shop.parent / "mail"
+    mail.mkdir()
+    (mail / "bus.py").write_text(MAIL)
+    seller = serves(processes, shop, prefix, **env)
+    for number in ("1", "2"):
+        if number == "2":
+            fires(processes, shop, prefix, number, **env)
+        listener = lightbus_in(processes, mail, prefix, "run", **env)
+        if number == "1":
+            listener.wait_for_line("Events of shop .* arrive")
+            fires(processes, shop, prefix, number, **env)
+        listener.wait_for_line(f"^{number}: blocking$")
+        listener.wait_for_line(f"^{number}: on the loop$")
+        stop(listener)
+    stop(seller)
+
+
+def fires(processes: Processes, shop: Path, prefix: list[str], number: str, **env: str) -> None:
+    """Have a script fire an event."""
+    assert ended(processes.start([*prefix, sys.executable, "-c", FIRE, number], cwd=shop, env=env)).output == ""
+
+
+def cannot_keep(processes: Processes, shop: Path, prefix: list[str], **env: str) -> None:
+    """Have a script fire an event that it cannot keep: the last line says what to set."""
+    (shop / "fire.py").write_text(f"{SELLING}\nbus.shop.sold.fire(n=1)\n")
+    script = ended(processes.start([*prefix, sys.executable, "fire.py"], cwd=shop, env=env))
     assert "JournalError" in script.stderr.splitlines()[-1]
     assert "LIGHTBUS_DATA_DIR" in script.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("name", ["", "b\u00fcro", "x" * 64, "(none)"])
+def owned_by_stranger(directory: Path) -> str:
+    """Give a directory to the user that the system's list does not have, and return it."""
+    os.chown(directory, 12345, 12345)
+    return str(directory)
+
+
+NO_HOME = {
+    "stranger": STRANGER,
+    "stranger, HOME not set": ["env", "-u", "HOME", *STRANGER],
+    "root": with_mounts("mount --bind /dev/null /etc/passwd"),
+}
+"""Users that the system's list does not have, and that have no home. Root could make one anywhere."""
+
+
+@pytest.mark.parametrize("prefix", NO_HOME.values(), ids=NO_HOME)
+def test_no_home_and_no_name(processes: Processes, shop: Path, prefix: list[str]) -> None:
+    """A container's arbitrary user without HOME: calls work, without a word of warning."""
+    worker = serves(processes, shop, prefix, **NOWHERE)
+    assert "WARNING" not in worker.output
+    assert "ERROR" not in worker.output
+
+
+@pytest.mark.parametrize("prefix", NO_HOME.values(), ids=NO_HOME)
+def test_an_event_without_a_home(processes: Processes, shop: Path, prefix: list[str]) -> None:
+    """An event has to be kept somewhere: one error says what to set."""
+    cannot_keep(processes, shop, prefix, **NOWHERE)
+
+
+@pytest.mark.parametrize("prefix", NO_HOME.values(), ids=NO_HOME)
+def test_events_without_a_home(processes: Processes, shop: Path, volume: Path, prefix: list[str]) -> None:
+    """With a place for them they are kept there."""
+    keeps_events(
+        processes,
+        shop,
+        prefix,
+        **{**NOWHERE, "LIGHTBUS_DATA_DIR": str(volume) if prefix == NO_HOME["root"] else owned_by_stranger(volume)},
+    )
+
+
+@pytest.mark.parametrize("name", ["", "b\u00fcro", os.fsdecode(b"b\xfcro"), "x" * 64, "(none)"])
 def test_host_names(processes: Processes, shop: Path, name: str) -> None:
     """A host without a name, with one in another alphabet, or with the longest there can be."""
-    set_name = "import socket, os, sys; socket.sethostname(sys.argv[1]); os.execv(sys.argv[2], sys.argv[2:])"
-    prefix = ["unshare", "--uts", sys.executable, "-c", set_name, name]
-    serves(processes, shop, prefix)
+    keeps_events(processes, shop, with_host_name(name))
+
+
+def test_first_process(processes: Processes, shop: Path) -> None:
+    """Each is the first process of those that it sees, as in a container, and none knows another's number."""
+    keeps_events(processes, shop, FIRST_PROCESS)
 
 
 @pytest.mark.parametrize("umask", ["000", "077", "0777"])
-def test_umasks(processes: Processes, shop: Path, umask: str) -> None:
-    """Whatever a process takes from the rights of new files."""
-    serves(processes, shop, ["sh", "-c", f'umask {umask}; exec "$@"', "sh"])
+def test_umasks(processes: Processes, shop: Path, volume: Path, umask: str) -> None:
+    """Whatever a process takes from the rights of new files, or leaves to others, what it keeps is for it alone."""
+    volume.chmod(0o755)
+    keeps_events(processes, shop, with_umask(umask), LIGHTBUS_DATA_DIR=str(volume / "data"), XDG_RUNTIME_DIR="")
+    [made] = volume.iterdir()
+    assert made.stat().st_mode & 0o077 == 0
+    assert [*made.rglob("*.sqlite")]
 
 
-@pytest.mark.parametrize("writable", ["LIGHTBUS_DATA_DIR", "XDG_RUNTIME_DIR", "TMPDIR", None])
-def test_read_only_root(processes: Processes, shop: Path, writable: str | None) -> None:
-    """One volume that can be written to is enough, whichever variable names it; without any one line says so."""
-    volume = shop.parent / "v"
-    volume.mkdir(mode=0o700)
-    made = (
-        f"mount --make-rprivate / && mount -t tmpfs tmpfs {volume} && chmod 700 {volume} && "
-        'mount -o remount,bind,ro / && exec "$@"'
-    )
-    prefix = ["unshare", "--mount", "--kill-child", "sh", "-c", made, "sh"]
-    env = {**NOWHERE, "HOME": "/", "PYTHONDONTWRITEBYTECODE": "1"}
-    if writable is not None:
-        env[writable] = str(volume)
-    worker = processes.start([*prefix, sys.executable, "-m", "lightbus", "run"], cwd=shop, env=env)
-    if writable is not None:
-        worker.wait_for_line("Ready")
-        return
-    assert worker.wait() == 2
-    (line,) = [each for each in worker.stderr.splitlines() if each.startswith("Error: ")]
-    assert "set XDG_RUNTIME_DIR to a directory of this user's own" in line
-    assert "Traceback" not in worker.stderr
+@pytest.mark.parametrize("writable", ["LIGHTBUS_DATA_DIR", "XDG_RUNTIME_DIR", "TMPDIR"])
+def test_read_only_root(processes: Processes, shop: Path, volume: Path, writable: str) -> None:
+    """One volume that can be written to is enough for calls, whichever variable names it."""
+    env = {**NOWHERE, "HOME": "/", writable: str(volume)}
+    serves(processes, shop, on_read_only_root(volume), **env)
+
+
+def test_events_on_a_read_only_root(processes: Processes, shop: Path, volume: Path) -> None:
+    """A data directory that can be written to is enough for events, too."""
+    env = {**NOWHERE, "HOME": "/", "LIGHTBUS_DATA_DIR": str(volume)}
+    keeps_events(processes, shop, on_read_only_root(volume), **env)
+
+
+def test_an_event_on_a_read_only_root(processes: Processes, shop: Path, volume: Path) -> None:
+    """Without one an error says what to set."""
+    env = {**NOWHERE, "HOME": "/", "XDG_RUNTIME_DIR": str(volume)}
+    cannot_keep(processes, shop, on_read_only_root(volume), **env)
+
+
+def test_several_workers_on_a_read_only_root(processes: Processes, shop: Path, volume: Path) -> None:
+    """Nor do several workers need another place for their supervisor's sockets."""
+    env = {**NOWHERE, "HOME": "/", "XDG_RUNTIME_DIR": str(volume)}
+    supervisor = lightbus_in(processes, shop, on_read_only_root(volume), "run", "--workers", "2", **env)
+    supervisor.wait_for_line("All 2 workers serve")
+    stop(supervisor)
+    assert [*volume.rglob("lightbus-*")] == []
+
+
+@pytest.mark.parametrize("command", [("run",), ("run", "--workers", "2"), ("peers",), ("doctor",)], ids=" ".join)
+def test_nothing_can_be_written(processes: Processes, shop: Path, volume: Path, command: tuple[str, ...]) -> None:
+    """Where there is no such volume, one line says what to set, and whoever looks around is told so or finds nobody."""
+    prefix = with_mounts("mount -o remount,bind,ro /")
+    done = ended(lightbus_in(processes, shop, prefix, *command, **{**NOWHERE, "HOME": "/"}))
+    assert "Traceback" not in done.output
+    if command[0] == "run":
+        assert done.wait() == 2
+        [line] = [each for each in done.stderr.splitlines() if each.startswith("Error: ")]
+        assert "set " in line
+    if command == ("doctor",):
+        assert "error" in done.stdout
+        assert "set XDG_RUNTIME_DIR" in " ".join(done.stdout.split()).replace("Set", "set")
 
 
 def test_home_of_another_user(processes: Processes, shop: Path, tmp_path: Path) -> None:
     """What root does with another user's HOME leaves nothing there that this user could not write to."""
-    home = tmp_path / "home"
+    home, own, users = tmp_path / "home", tmp_path / "own", tmp_path / "passwd"
     home.mkdir()
+    own.mkdir(mode=0o700)
+    users.write_text(f"root:x:0:0:root:{own}:/bin/sh\n")
     os.chown(home, 12345, 12345)
-    serves(processes, shop, [], HOME=str(home), XDG_CONFIG_HOME="")
+    env = {**NOWHERE, "HOME": str(home)}
+    keeps_events(processes, shop, with_mounts(f"mount --bind {users} /etc/passwd"), **env)
     assert [*home.rglob("*")] == []
+    assert [*own.rglob("*.sqlite")]
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o755])
+def test_home_of_another_user_without_a_name(processes: Processes, shop: Path, volume: Path, mode: int) -> None:
+    """A user that the list does not have, with a HOME in which it may not write, or not even look: calls work."""
+    volume.chmod(mode)
+    serves(processes, shop, STRANGER, **{**NOWHERE, "HOME": str(volume)})
+    cannot_keep(processes, shop, STRANGER, **{**NOWHERE, "HOME": str(volume)})
 
 
 def test_no_disk(processes: Processes, shop: Path) -> None:
