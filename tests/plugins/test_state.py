@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import queue
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,6 +115,19 @@ def test_names_of_1_x(hub: MemoryBus) -> None:
     while (last := heard.get(timeout=60)).event_name == "worker_ping":
         pass
     assert last.event_name == "worker_stopped"
+
+
+def test_host_whose_name_is_no_text(hub: MemoryBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the events say of the host can be sent, whatever the system calls it."""
+    monkeypatch.setattr(socket, "gethostname", lambda: os.fsdecode(b"b\xfcro"))
+    heard: Heard = queue.Queue()
+    observer = hub.create(service_name="observer")
+    observer.client.listen_for_events(
+        [("internal.state", "worker_started")], lambda message: heard.put(message), listener_name="all"
+    )
+    hub.start(observer)
+    hub.start(worker(hub))
+    assert heard.get(timeout=60).kwargs["hostname"] == "b-ro"
 
 
 def test_no_pings(hub: MemoryBus, heard: Heard) -> None:
