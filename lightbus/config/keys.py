@@ -168,7 +168,9 @@ def read_key_file(path: Path) -> tuple[BusKey, ...] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise InvalidConfiguration(f"The key file {path} cannot be read: {error.strerror}.") from error
+        raise InvalidConfiguration(
+            f"The key file {path} cannot be read: {error.strerror}. Let this user read it, or set HOME to its own home."
+        ) from error
     try:
         if len(raw) > MAX_FILE_BYTES:
             raise ValueError(f"is larger than {MAX_FILE_BYTES} bytes")

@@ -76,7 +76,12 @@ def load_contexts(environ: Mapping[str, str] | None = None) -> Contexts:
         return Contexts(said=said, current=str(held["current"]))
     except FileNotFoundError:
         return Contexts()
-    except (OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
+    except OSError as error:
+        raise InvalidConfiguration(
+            f"The contexts in {file} cannot be read: {error.strerror}. Let this user read them, or set HOME to its own "
+            "home."
+        ) from error
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
         raise InvalidConfiguration(
             f"The contexts in {file} cannot be read ({error!r}). Mend the file, or remove it and add them again."
         ) from error
