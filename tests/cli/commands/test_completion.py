@@ -37,6 +37,7 @@ def test_install(commands: Commands, tmp_path: Path, shell: str) -> None:
     assert (home / ".zshrc").read_bytes().count(bytes(file.parent)) == (1 if shell == "zsh" else 0)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may be another user")
 def test_install_without_a_home(processes: Processes, tmp_path: Path) -> None:
     """A user that the system does not know, and without HOME, is told what to set."""
