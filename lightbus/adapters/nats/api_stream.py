@@ -163,11 +163,13 @@ class ApiStream:
 
     async def close(self) -> None:
         """Leave nothing running."""
-        if self._looking is not None:
-            self._looking.cancel()
-            with suppress(EventBackendError):
-                await self.counts.share(at_once=True)
-        self.records.close()
+        try:
+            if self._looking is not None:
+                self._looking.cancel()
+                with suppress(EventBackendError):
+                    await self.counts.share(at_once=True)
+        finally:
+            self.records.close()
 
     # What is there
 

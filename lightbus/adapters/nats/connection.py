@@ -63,6 +63,7 @@ class NatsConnection:
         self._client: Client | None = None
         self._publishing: PublishingChannel | None = None
         self._connecting = asyncio.Lock()
+        self._is_closed = False
         self._failed_at = -AGAIN_AFTER
         self._last_error: Exception | None = None
         """What the servers said last, since we were connected."""
@@ -72,7 +73,7 @@ class NatsConnection:
         """Return what is connected. Raises EventBackendError."""
         async with self._connecting:
             if self._client is None or self._client.is_closed:
-                if time.monotonic() - self._failed_at < AGAIN_AFTER:
+                if self._is_closed or time.monotonic() - self._failed_at < AGAIN_AFTER:
                     raise self._not_connected()
                 try:
                     self._client = await self._connect()
@@ -191,14 +192,17 @@ class NatsConnection:
 
     async def close(self) -> None:
         """Leave nothing running."""
-        client, self._client = self._client, None
+        self._is_closed = True  # who still asks for it connects no more
+        async with self._connecting:
+            client, self._client = self._client, None
         if client is not None:
             try:
                 await asyncio.wait_for(client.close(), CLOSE_TIMEOUT)
             except (OSError, nats.errors.Error):
                 logger.debug("The connection to %s was not closed in time", self.settings.places)
-            if (transport := client._transport) is not None:  # nats-py leaves it open where the last write fails
-                transport.close()  # type: ignore[no-untyped-call]
+            finally:
+                if (transport := client._transport) is not None:  # nats-py leaves it open where the last write fails
+                    transport.close()  # type: ignore[no-untyped-call]
 
 
 def _is_refusal(error: Exception) -> bool:

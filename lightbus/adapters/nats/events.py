@@ -55,14 +55,16 @@ class NatsEventBackend:
 
     async def stop(self) -> None:
         """Leave all groups, and disconnect."""
-        for subscription in self._subscriptions:
-            try:
-                await subscription.close(is_done=False)
-            except EventBackendError as error:
-                logger.debug("Left without a word: %s", error)
-        for stream in self._streams.values():
-            await stream.close()
-        await self._connection.close()
+        try:
+            for subscription in list(self._subscriptions):
+                try:
+                    await subscription.close(is_done=False)
+                except EventBackendError as error:
+                    logger.debug("Left without a word: %s", error)
+            for stream in list(self._streams.values()):
+                await stream.close()
+        finally:  # whatever the servers say to that, and however soon it has to be over
+            await self._connection.close()
 
     def _stream(self, api: str) -> ApiStream:
         if api not in self._streams:

@@ -27,6 +27,23 @@ def test_what_never_comes_back_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
     asyncio.run(main())
 
 
+def test_nobody_connects_after_the_end() -> None:
+    """Neither who asks then, nor who had begun to before."""
+
+    async def main(server: NatsServer) -> None:
+        connection = module.NatsConnection(NatsSettings(servers=(server.url,)))
+        connecting = asyncio.create_task(connection.client())
+        await asyncio.sleep(0)  # it has begun
+        await connection.close()
+        await asyncio.gather(connecting, return_exceptions=True)
+        with pytest.raises(EventBackendUnreachable):
+            await connection.client()
+        gc.collect()  # what is left open is found in here
+
+    with NatsServer() as server:
+        asyncio.run(main(server))
+
+
 def test_connection_that_is_not_answered_is_dropped() -> None:
     """And another server is dialled, though the first one's host has closed nothing."""
 
