@@ -31,7 +31,10 @@ from .observing import Observer
 
 __all__ = ["MemoryBus", "memory_bus"]
 
-LOOK_EVERY = 0.001
+LOOKS_GONE = 3
+"""Looks one after the other that find nothing there."""
+
+LOOK_EVERY = 0.005
 REMOVED_WITHIN = 5.0
 """Seconds that removing what was kept may take."""
 WAIT = 0.2
@@ -172,10 +175,13 @@ class MemoryBus:
     def _remove_directory(self) -> None:
         """Remove what was kept, also where a thread that is just ending closes, and removes, a file of it meanwhile."""
         deadline = Deadline.after(REMOVED_WITHIN)
-        shutil.rmtree(self._directory, ignore_errors=True)
-        while self._directory.exists() and not deadline.passed():
+        looks_gone = 0
+        while looks_gone < LOOKS_GONE and not deadline.passed():  # a thread may be about to make it anew
+            looks_gone += 1
+            if self._directory.exists():
+                shutil.rmtree(self._directory, ignore_errors=True)
+                looks_gone = 0
             time.sleep(LOOK_EVERY)
-            shutil.rmtree(self._directory, ignore_errors=True)
 
     def __enter__(self) -> MemoryBus:
         return self
