@@ -26,10 +26,12 @@ __all__ = [
     "MAX_EQUAL_HASHES",
     "MAX_INT_BYTES",
     "MAX_VALUES",
+    "SHORT",
     "Work",
     "decode",
     "encode",
     "json_form",
+    "unpack_short",
 ]
 
 MAX_INT_BYTES = 1024
@@ -67,7 +69,7 @@ _PER_BYTE = 8
 _FEW = 256 * 1024
 """Bytes below which a message is not worth counting: it may be that many empty lists, which are 16 MB."""
 
-_SHORT = 2048
+SHORT = 2048
 """Bytes below which a message is not looked through before it is unpacked: it cannot make us do much in vain."""
 
 _FIRST_PARTS = 64
@@ -146,7 +148,7 @@ def _within_large(value: Any, depth: int = 4) -> int:
     """Return how many bytes, at least, a value has within large texts and bytes, as far as those are seen at once."""
     kind = type(value)
     if kind is bytes or kind is bytearray or kind is str:
-        return len(value) if len(value) >= _SHORT else 0
+        return len(value) if len(value) >= SHORT else 0
     if depth == 0 or (kind is not dict and kind is not list and kind is not tuple):
         return 0
     parts = islice(value.values() if kind is dict else value, _FIRST_PARTS)
@@ -176,9 +178,14 @@ def decode(data: bytes | memoryview, work: Work | None = None) -> Any:
         ) from error
 
 
+def unpack_short(data: bytes) -> Any:
+    """Return what `decode` returns of at most `SHORT` bytes, without its care: raises whatever there is to raise."""
+    return unpackb(data, ext_hook=_restore, timestamp=3)
+
+
 def _unpack(data: bytes | memoryview, work: Work | None = None) -> Any:
     size = len(data)
-    if size > _SHORT:
+    if size > SHORT:
         _see_that_it_is_whole(data)
     # A timestamp of msgpack's own (never sent by us) becomes an aware datetime: `timestamp=3`.
     few = size <= _FEW
@@ -228,7 +235,7 @@ class Work:
         """Return about how many bytes the values take that were decoded from these."""
         if self._containers:
             return len(data) + _PER_CONTAINER * self._containers + _PER_VALUE * self._values
-        if (rest := len(data) - self.within_large) <= _SHORT:
+        if (rest := len(data) - self.within_large) <= SHORT:
             return len(data) + (_PER_BYTE + _PER_CONTAINER) * rest
         return _PER_BYTE * len(data) + _PER_CONTAINER * (len(data) - len(data.translate(None, _BEGINNINGS)))
 

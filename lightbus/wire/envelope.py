@@ -18,6 +18,7 @@ All of the protocol is to be had from here.
 import reprlib
 import struct
 from collections.abc import Callable
+from operator import call
 from typing import Any, get_args
 
 from ..exceptions import ProtocolError
@@ -25,7 +26,7 @@ from . import codec, fields, messages
 from .announcement import PROTOCOL_VERSION
 from .field_types import PARTITIONS
 from .messages import *  # noqa: F403 - they are written in one place
-from .messages import Events, Head, Kind, Marker, Message
+from .messages import Events, Head, Kind, Marker, Message, Request
 from .records import Record, decode_fields, decode_record, decode_records, encode_record
 from .topics import (
     EVENT_TOPIC_PARTS,
@@ -66,6 +67,9 @@ __all__ += messages.__all__
 _HEAD = struct.Struct(">BBQ")
 _SMALL = 4096
 
+MOST_KNOWN = 256
+"""Requests of different instances, APIs or procedures whose names need no second look: a stranger may send any."""
+
 # One row a message: its class, and a check for each of its fields. A missing kind is an error.
 # Fields with a default may be missing at the end: they were added later.
 _TABLE: dict[int, tuple[Callable[..., Message], tuple[fields.Check, ...]]] = {
@@ -75,6 +79,11 @@ _DEFAULTS: dict[int, list[Any]] = {
     kind: [*getattr(cls, "_field_defaults", {}).values()] for kind, (cls, _) in _TABLE.items()
 }
 _KIND_OF: dict[Any, int] = {cls: kind for kind, (cls, _) in _TABLE.items()}
+
+_known_requests: set[tuple[str, str, str, str]] = set()
+_LEAST_SECONDS, _MOST_SECONDS, _MAX_INT = -fields.MAX_SECONDS, fields.MAX_SECONDS, fields.MAX_INT
+_unpack_head = _HEAD.unpack_from
+_new: Any = tuple.__new__  # as a NamedTuple makes itself, without the call of a function in Python
 
 
 def encode(message: Message, call_id: int = 0) -> bytes:
@@ -90,6 +99,20 @@ def call_id_of(frame: bytes) -> int:
 
 def decode(frame: bytes, work: codec.Work | None = None) -> tuple[int, Message]:
     """Return `(call id, message)`. Any bytes give that or ProtocolError, nothing else. `work` is told what it took."""
+    if len(frame) <= codec.SHORT:
+        # The short way of nearly all. Whatever is wrong with the others is found, and told, on the long one.
+        try:
+            kind, version, call_id = _unpack_head(frame)
+            values = codec.unpack_short(frame[_HEAD.size :])
+            cls, passes = _SHORT_WAYS[kind]
+            if version == PROTOCOL_VERSION and passes(values):
+                return call_id, _new(cls, values)
+        except Exception:
+            pass
+    return _decode_any(frame, work)
+
+
+def _decode_any(frame: bytes, work: codec.Work | None) -> tuple[int, Message]:
     if len(frame) < _HEAD.size:
         raise ProtocolError(f"A message of {len(frame)} bytes is too short: its head alone has {_HEAD.size}.")
     kind, version, call_id = _HEAD.unpack_from(frame)
@@ -111,6 +134,44 @@ def decode(frame: bytes, work: codec.Work | None = None) -> tuple[int, Message]:
     if not fields.passes(checks, values):
         raise _wrong_field(kind, checks, values)
     return call_id, cls(*values)
+
+
+def _short_way(cls: Callable[..., Message], checks: tuple[fields.Check, ...]) -> Callable[[Any], bool]:
+    """Return what tells whether values are those of a message that has all fields, each of which passes its check."""
+    if cls is Request:
+        return _is_request
+    count = len(checks)
+    if all(check is fields.anything for check in checks):
+        return lambda values: type(values) is list and len(values) == count
+    return lambda values: type(values) is list and len(values) == count and all(map(call, checks, values))
+
+
+def _is_request(values: Any) -> bool:
+    """Return that for a REQUEST. The names in it, which take longest to check, are mostly those of one before."""
+    target, api, procedure, left, caller, chain, trace, epoch, kwargs = values
+    names = target, api, procedure, caller
+    if (
+        names in _known_requests
+        and trace is None
+        and type(left) is float
+        and type(chain) is list
+        and not chain
+        and type(epoch) is int
+        and _LEAST_SECONDS <= left <= _MOST_SECONDS
+        and 0 <= epoch <= _MAX_INT
+    ):
+        return fields.is_arguments(kwargs)
+    if not fields.passes(_TABLE[Kind.REQUEST][1], values):
+        return False
+    if len(_known_requests) >= MOST_KNOWN:
+        _known_requests.clear()
+    _known_requests.add(names)
+    return True
+
+
+_SHORT_WAYS: dict[int, tuple[Callable[..., Message], Callable[[Any], bool]]] = {
+    kind: (cls, _short_way(cls, checks)) for kind, (cls, checks) in _TABLE.items()
+}
 
 
 def _wrong_field(kind: int, checks: tuple[fields.Check, ...], values: list[Any]) -> ProtocolError:

@@ -18,7 +18,7 @@ from fuzz.messages import CLASSES, kinds_of
 from fuzz.messages import any_message as any_message_of
 from fuzz.messages import any_record as some_record
 from lightbus.exceptions import DeformError, ProtocolError
-from lightbus.wire import codec, field_types
+from lightbus.wire import codec, envelope, field_types
 from lightbus.wire.envelope import (
     PARTITIONS,
     PROTOCOL_VERSION,
@@ -313,3 +313,40 @@ def test_numbers_at_the_edge(value: float) -> None:
     """Seconds may be a whole number, and negative."""
     request = Request("a" * 16, "a", "p", value, "c" * 16, [], None, 0, {})
     assert decode(encode(request)) == (0, request)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("target", ["a"]),
+        ("target", "b"),
+        ("left", True),
+        ("left", 1e300),
+        ("left", math.nan),
+        ("chain", None),
+        ("chain", [1]),
+        ("trace", []),
+        ("trace", {1: 2}),
+        ("epoch", False),
+        ("epoch", -1),
+        ("epoch", 2**63),
+        ("kwargs", []),
+        ("kwargs", {b"a": 1}),
+    ],
+)
+def test_a_request_like_one_before_is_checked_all_the_same(field: str, value: Any) -> None:
+    """Names that have passed once are known; everything else in a request is looked at each time."""
+    request = Request("a" * 16, "auth", "check", 1.0, "c" * 16, [], None, 0, {"user": "admin"})
+    assert decode(encode(request, 7)) == (7, request)
+    assert decode(encode(request, 8)) == (8, request)
+    frame = encode(request, 9)[:HEAD] + codec.encode([*request._replace(**{field: value})])
+    with pytest.raises(ProtocolError, match=f"REQUEST message has a field .* `{field}` is"):
+        decode(frame)
+
+
+def test_the_names_of_few_requests_are_known() -> None:
+    """A stranger who calls ever new procedures makes nobody remember them all."""
+    for number in range(2 * envelope.MOST_KNOWN + 1):
+        request = Request("a" * 16, "auth", f"check_{number}", 1.0, "c" * 16, ["x"], {"a": "b"}, 1, {})
+        assert decode(encode(request)) == (0, request)
+        assert len(envelope._known_requests) <= envelope.MOST_KNOWN
