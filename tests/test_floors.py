@@ -339,7 +339,7 @@ SEEN_BY_TYPES_ONLY: dict[str, int] = {
     "lightbus.service.validating": 1,
 }
 """Modules that import what they name in annotations only where types are checked, and how often. It only shrinks,
-but for what a worker needs and a client shall not import (`tests/client/test_start.py`)."""
+but for what a worker needs and a client shall not import (`tests/test_lightbus.py`)."""
 
 CIRCLES: list[set[str]] = []
 """Modules that know each other in a circle, under TYPE_CHECKING too. It only shrinks."""
