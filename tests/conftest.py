@@ -23,9 +23,12 @@ import pytest
 from helpers import DOORS, SCALE, Door, Processes, examples
 from helpers.bytecode import keep_bytecode
 from helpers.forking import ForkServer
+from helpers.hubs import hub
 from helpers.leaks import RESIDENT, Snapshot, TaskComplaints, recorded_loops
 from helpers.order import in_order_of_files, rotated, side_by_side
 from helpers.surroundings import Surroundings, logging_not_set_up, own_surroundings
+
+__all__ = ["hub"]
 
 # A shell that runs us in the background has us, and all that we start, ignore SIGINT: then no Ctrl-C could be tested.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

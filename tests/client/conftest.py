@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from helpers.clients import AuthApi
 from lightbus import BusPath
-from lightbus.testing import MemoryBus, memory_bus
-
-
-@pytest.fixture
-def hub() -> Iterator[MemoryBus]:
-    """Return a bus in memory: the network is not what is tested here."""
-    with memory_bus() as hub:
-        yield hub
+from lightbus.testing import MemoryBus
 
 
 @pytest.fixture

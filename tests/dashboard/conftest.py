@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -12,19 +12,12 @@ from helpers.asgi import Answer, MemoryConnection, ask_app, on_connection
 from helpers.clients import AuthApi
 from lightbus import BusPath, OnError
 from lightbus.cli.support.connection import Connection
-from lightbus.testing import MemoryBus, memory_bus
+from lightbus.testing import MemoryBus
 
 pytest.importorskip("starlette", reason="the extra dashboard is not installed")
 
 Asks = Callable[..., Answer]
 AsksAsync = Callable[..., Coroutine[Any, Any, Answer]]
-
-
-@pytest.fixture
-def hub() -> Iterator[MemoryBus]:
-    """Return a bus in memory."""
-    with memory_bus() as hub:
-        yield hub
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import pytest
@@ -16,7 +16,7 @@ from lightbus.cli.support.connection import Connection
 from lightbus.gateway.access import Rules
 from lightbus.gateway.clients import Client, Clients
 from lightbus.gateway.options import GatewayOptions
-from lightbus.testing import MemoryBus, memory_bus
+from lightbus.testing import MemoryBus
 
 pytest.importorskip("starlette", reason="the extra dashboard is not installed")
 
@@ -70,13 +70,6 @@ class OtherApi(Api):
 def _is_patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have publishers be given time on a busy machine."""
     monkeypatch.setattr(publishers, "ASK_TIMEOUT", 60.0)
-
-
-@pytest.fixture
-def hub() -> Iterator[MemoryBus]:
-    """Return a bus in memory."""
-    with memory_bus() as hub:
-        yield hub
 
 
 @pytest.fixture

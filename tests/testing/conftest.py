@@ -10,7 +10,7 @@ import lightbus
 import lightbus.utilities.testing
 from helpers.auth_api import AuthApi
 from lightbus import BusPath
-from lightbus.testing import MemoryBus, memory_bus
+from lightbus.testing import MemoryBus
 
 
 @pytest.fixture
@@ -20,13 +20,6 @@ def bus() -> Iterator[BusPath]:
     bus.client.register_api(AuthApi())
     yield bus
     bus.client.close()
-
-
-@pytest.fixture
-def hub() -> Iterator[MemoryBus]:
-    """Return a bus in memory."""
-    with memory_bus() as hub:
-        yield hub
 
 
 @pytest.fixture

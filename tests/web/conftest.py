@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -10,16 +10,9 @@ from helpers.asgi import MemoryConnection
 from helpers.clients import AuthApi
 from lightbus import BusPath
 from lightbus.cli.support.connection import Connection
-from lightbus.testing import MemoryBus, memory_bus
+from lightbus.testing import MemoryBus
 
 pytest.importorskip("starlette", reason="the extra dashboard is not installed")
-
-
-@pytest.fixture
-def hub() -> Iterator[MemoryBus]:
-    """Return a bus in memory."""
-    with memory_bus() as hub:
-        yield hub
 
 
 @pytest.fixture
