@@ -164,17 +164,17 @@ class Invocation:
         except ProtocolError:
             turn.is_plain = False  # in its turn it is found which of them is no event
             return 0, None
-        api, event, journal, publisher = turn.api, turn.event, turn.journal, turn.publisher
-        check, function = turn.check, turn.function
-        arguments, forks = self.handler.arguments, FORKS.count
-        handled, until = 0, time.monotonic() + LONG
-        for id, version, published_at, kwargs, trace in records:
-            where = (journal, entries[handled][0])
+        api, event, journal, publisher, function = turn.api, turn.event, turn.journal, turn.publisher, turn.function
+        gives_message = self._gives_message([values[3] for values in records], turn)
+        forks, handled, until = FORKS.count, 0, time.monotonic() + LONG
+        for entry, (id, version, published_at, kwargs, trace) in zip(entries, records, strict=True):
+            where = (journal, entry[0])
             message = event_message(api, event, kwargs, version, id, where, 1, published_at, publisher, trace)
             try:
-                if check is not None:
-                    message.kwargs = check(kwargs)
-                args, given = arguments(message)
+                if gives_message is None:
+                    args, kwargs = self.arguments(message, turn)
+                else:
+                    args = (message,) if gives_message else ()
             except LightbusException:
                 turn.is_plain = False
                 return handled, None
@@ -184,7 +184,7 @@ class Invocation:
                 context = Context()
                 if trace is not None:
                     context.run(trace_of_execution.set, trace)
-                context.run(next, function(*args, **given).__await__(), None)
+                context.run(next, function(*args, **kwargs).__await__(), None)
             except BaseException as error:
                 if FORKS.count != forks:
                     end_child(error)
@@ -195,6 +195,12 @@ class Invocation:
             if cancelling() or time.monotonic() >= until:
                 break
         return handled, None
+
+    def _gives_message(self, several: Sequence[Kwargs], turn: Turn) -> bool | None:
+        """Return whether all events are ready to be given, and with the message; None: each is to be looked at."""
+        if turn.check is not None or not several or not isinstance(self.handler, Handler):
+            return None
+        return self.handler.gives_message(several)
 
     @property
     def _is_hooked(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 from ..typing import Kwargs
@@ -48,6 +49,29 @@ class ExactMatch:
             elif kinds and type(value) not in kinds:
                 return False
         return len(kwargs) == self._complete or self._required <= kwargs.keys()
+
+    def arguments_of_all(self, several: Sequence[Kwargs]) -> bool:
+        """
+        Return whether the arguments of several calls have the same names, and the same is true of each of them.
+
+        At least one call. What is asked of each takes a fifth of the time here: it is asked of all by loops in C.
+        """
+        names, exact = several[0].keys(), self._kinds
+        if set(map(len, several)) != {len(names)}:
+            return False
+        try:
+            for name in names:
+                types = set(map(type, map(itemgetter(name), several)))
+                kinds = exact.get(name)
+                if kinds is None:
+                    kinds = self._rest
+                    if kinds is None or name in self._names:
+                        return False
+                if kinds and not types <= kinds:
+                    return False
+        except KeyError:  # one has another name instead
+            return False
+        return len(names) == self._complete or self._required <= names
 
     def result(self, value: Any) -> bool:
         """Return whether a result is at first sight of the type that its annotation names."""

@@ -10,7 +10,7 @@ import inspect
 import traceback
 import types
 import typing
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from enum import Enum
 from typing import Any, Union
 
@@ -125,6 +125,18 @@ class Handler:
         if not self._casts or not signature.passes(kwargs) or self._shadowed in kwargs:
             kwargs = self._fitted(signature, kwargs)
         return (message,) if with_message else (), kwargs
+
+    def gives_message(self, several: Sequence[Kwargs]) -> bool | None:
+        """
+        Return whether the function is given the message, too, with the arguments of each of several events as they are.
+
+        None where they are not all ready to be given: then `arguments` tells of each event.
+        """
+        names = several[0]
+        with_message = self.takes_message(names)
+        signature = self._with_message if with_message else self._without_message
+        is_ready = self._casts and self._shadowed not in names and signature.all_pass(several)
+        return with_message if is_ready else None
 
     def _fitted(self, signature: Signature, kwargs: Kwargs) -> Kwargs:
         if self.is_certain and (lacking := self.lacking(kwargs)):

@@ -67,6 +67,8 @@ class Signature:
         exact = ExactMatch(self.parameters, self.wildcard, returns)
         self.passes = exact.arguments
         """Returns whether arguments are complete, and at first sight of the types that the annotations name."""
+        self.all_pass = exact.arguments_of_all
+        """Returns the same of the arguments of several, which have the same names; False, too, where they have not."""
         self._result_passes = exact.result
 
     @classmethod

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from helpers import wait_until_async
-from helpers.listeners import Context, feeder, give, given, run, undecided
+from helpers.listeners import Context, feeder, give, given, listener, run, undecided
 from lightbus.events.listener_runner import ListenerRunner
 from lightbus.message import EventMessage
 from lightbus.wire import envelope
@@ -141,6 +141,45 @@ def test_a_record_that_is_none_among_others(caplog: pytest.LogCaptureFixture) ->
 
     run(function, test)
     assert "at j-3 (partition 0) is not given to the listener" in caplog.text
+
+
+class Unchecked(Context):
+    """A process that does not know the API."""
+
+    def check_of(self, api: str, event: str, *, casts: bool = False) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("several", "seen"),
+    [
+        ([{"n": 1}, {"n": 2}, {"n": 3}], [1, 2, 3]),
+        ([{"n": 1}, {"n": "2"}, {"n": 3}], [1, 2, 3]),  # one is cast
+        ([{"n": 1}, {"n": 2, "more": 1}, {"n": 3}], [1, 2, 3]),
+        ([{"n": 1}, {"m": 2}, {"n": 3}], [1, 3]),  # one does not fit
+    ],
+)
+@pytest.mark.parametrize("takes_message", [True, False])
+def test_events_that_are_decoded_together(several: list[dict[str, Any]], seen: list[int], takes_message: bool) -> None:
+    """Whether all are ready to be given as they are, or each has to be looked at, they are handled in order."""
+    handled: list[int] = []
+
+    async def with_message(message: EventMessage, n: int) -> None:
+        assert int(message.kwargs["n"]) == n
+        handled.append(n)
+
+    async def without(n: int) -> None:
+        handled.append(n)
+
+    async def main() -> None:
+        runner = Unchecked().runner(listener(with_message if takes_message else without))
+        for kwargs in several:
+            give(runner, **kwargs)
+        await wait_until_async(lambda: not runner.queue.backlog)
+        await runner.stop(1.0)
+
+    asyncio.run(main())
+    assert handled == seen
 
 
 def test_hooks_are_told() -> None:

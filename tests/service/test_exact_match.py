@@ -35,6 +35,27 @@ DEEP = ExactMatch([Parameter("names", list[str]), Parameter("any", Any)], None, 
 def test_arguments(match: ExactMatch, kwargs: dict[str, Any], passes: bool) -> None:
     """All that are required, none that is unknown, and each of a type that its annotation names."""
     assert match.arguments(kwargs) is passes
+    assert match.arguments_of_all([kwargs, dict(reversed(kwargs.items()))]) is passes
+
+
+@pytest.mark.parametrize(
+    ("match", "others", "passes"),
+    [
+        (PLAIN, {"name": "eva", "age": 5}, True),
+        (PLAIN, {"name": "eva"}, False),  # it passes, and has other names
+        (PLAIN, {"name": "eva", "year": 5}, False),
+        (PLAIN, {"name": "eva", "age": True}, False),
+        (LOOSE, {"name": "eva", "age": "5"}, True),
+        (LOOSE, {"age": 5, "city": "Bern"}, False),
+        (COUNTS, {"name": "eva", "age": 5}, True),
+        (COUNTS, {"name": "eva", "age": "5"}, False),
+    ],
+)
+def test_arguments_of_several_calls(match: ExactMatch, others: dict[str, Any], passes: bool) -> None:
+    """Each passes, and has the same names as the first."""
+    first = {"name": "ada", "age": 36}
+    assert match.arguments(first)
+    assert match.arguments_of_all([first, others, first]) is passes
 
 
 @pytest.mark.parametrize(

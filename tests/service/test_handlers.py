@@ -109,6 +109,30 @@ def test_what_a_function_is_given(function: Callable[..., Any], is_given: bool, 
     assert given(function, x=1, y=2) == (is_given, kwargs)
 
 
+def shadowing(x: EventMessage, **others: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "casts", "gives_message"),
+    [
+        (lambda event_message, x: None, True, True),
+        (lambda x, **others: None, True, False),
+        (lambda x, y, **others: None, True, None),  # it lacks one
+        (lambda x, /, **others: None, True, True),
+        (shadowing, True, None),  # the message takes the place of one
+        (lambda event_message: None, True, None),  # one is not taken
+        (lambda event_message, x: None, False, None),
+    ],
+)
+def test_what_is_given_of_several_events(function: Callable[..., Any], casts: bool, gives_message: bool | None) -> None:
+    """Arguments that are ready, the same of all events, are given as they are: each event is told the same of."""
+    several = [{"x": 1}, {"x": 2}]
+    assert handler(function, casts=casts).gives_message(several) is gives_message
+    assert handler(function, casts=casts).gives_message([*several, {"y": 2}]) is None
+    if gives_message is not None:
+        assert given(function, x=1) == (gives_message, {"x": 1})
+
+
 def test_the_annotation_of_the_first_parameter_counts() -> None:
     """One that is annotated with a text is never given the message in its place, and one with the message always is."""
 

@@ -65,6 +65,9 @@ def test_a_record_of_another_form_is_refused(fields: Any) -> None:
     """A record has an id, a version, a time and arguments."""
     with pytest.raises(ProtocolError, match="An event's record needs an id"):
         decode_record(codec.encode(fields))
+    others = codec.encode(["id", 1, 0.0, {}])
+    with pytest.raises(ProtocolError, match="An event's record needs an id"):
+        envelope.decode_records([others, codec.encode(fields), others])
 
 
 def test_a_record_of_a_later_version() -> None:
