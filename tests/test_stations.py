@@ -124,11 +124,11 @@ def test_from_fire_to_the_socket(buses: tuple[BusPath, BusPath]) -> None:
         await publishes.client.start_worker()
         publisher: Any = publishes.client.engine.publisher
         journal, socket = publishes.client.engine.journals.own(), publisher.broadcast._send.__self__
-        append, send = journal.append, socket._send
+        append, send = journal.append_one, socket._send
 
-        def note_append(events: Any) -> Any:
+        def note_append(*event: Any) -> Any:
             to_journal.append(stations())
-            return append(events)
+            return append(*event)
 
         def note_send(frame: bytes) -> Any:
             way = [*stations(), "loop_socket._send"]
@@ -136,12 +136,12 @@ def test_from_fire_to_the_socket(buses: tuple[BusPath, BusPath]) -> None:
                 to_socket.append(way)
             return send(frame)
 
-        journal.append, socket._send = note_append, note_send  # type: ignore[method-assign]
+        journal.append_one, socket._send = note_append, note_send  # type: ignore[method-assign]
         for n in range(WARM_UP + 1):
             to_socket.clear()
             await publishes.auth.seen.fire_async(n=n)
             await wait_until_async(lambda: to_socket)
-        del journal.append, socket._send
+        del journal.append_one, socket._send
         await publishes.client.stop_worker()
 
     asyncio.run(main())

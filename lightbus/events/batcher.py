@@ -6,37 +6,29 @@ import asyncio
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
-from ..adapters.sqlite.journal import Journal, NewEvent, Stored
+from ..adapters.sqlite.journal import Journal, Run, Stored
 from ..adapters.sqlite.journal_errors import is_locked, is_removed
 from ..adapters.sqlite.topic import Topic
 from ..exceptions import JournalError
-from ..message import EventMessage
 from ..recurring import RecurringLog
 from .broadcast import Broadcast
 from .event_record import Row
 from .partition_turns import PartitionTurns
 from .runs import queue_runs
+from .tick_batch import TickBatch, Waiter
 from .together import Together
 
-__all__ = ["Batcher", "OwnJournal", "Waiter"]
+__all__ = ["Batcher", "OwnJournal"]
 
 logger = logging.getLogger("lightbus.publishing")
 
 AT_ONCE = 16
 """Events in a row that one task has stored one by one, before the rest of the loop has its turn."""
-
-_new = tuple.__new__  # makes a NamedTuple of its fields in half the time
-
-Waiter: TypeAlias = (
-    "tuple[EventMessage, asyncio.Future[Stored]] | asyncio.Future[Stored] "
-    "| Callable[[Topic, Stored | JournalError], None]"
-)
-"""Who is told what became of an event; in a message it is noted where it is."""
 
 
 class OwnJournal(Protocol):
@@ -44,31 +36,6 @@ class OwnJournal(Protocol):
 
     def own(self) -> Journal:
         """Return it, opened at first use. Raises JournalError."""
-
-
-class _Batch:
-    """What is fired within one tick of the loop: stored by one commit. Each event has somebody who waits for that."""
-
-    __slots__ = ("events", "topics", "waiters")
-
-    def __init__(self) -> None:
-        self.topics: list[bytes] = []
-        self.events: list[NewEvent] = []
-        self.waiters: list[Waiter] = []
-
-    def add(self, topic: bytes, event: NewEvent, waiter: Waiter) -> None:
-        """Add an event."""
-        self.topics.append(topic)
-        self.events.append(event)
-        self.waiters.append(waiter)
-
-    def add_all(
-        self, topics: Sequence[tuple[bytes, Topic]], events: Sequence[NewEvent], together: Together[Stored]
-    ) -> None:
-        """Add events that were fired together."""
-        self.topics += [topic for topic, _ in topics]
-        self.events += events
-        self.waiters += [lambda topic, outcome: together(outcome)] * len(events)
 
 
 class Batcher:
@@ -98,14 +65,14 @@ class Batcher:
         self._pending_live: dict[bytes, list[list[Any]]] = {}
         self._count = 0
         self._flush_is_due = False
-        self._batch = _Batch()
+        self._batch = TickBatch()
         self._stores_at_once = True
         """Whether events were fired one after another of late: then there is nothing to gain from waiting for more."""
         self._run: tuple[object, int] = (None, 0)
         """Who had events stored at once within this tick, and how many."""
         self._live_numbers: dict[bytes, int] = {}
         self._journal: Journal | None = None
-        self._late: _Batch | None = None
+        self._late: TickBatch | None = None
         """What a thread is storing, since another program had the journal locked. What is fired meanwhile waits."""
 
     @property
@@ -158,12 +125,11 @@ class Batcher:
         """
         with self._lock:
             topic, name = self._turns.topic(names, key, self._count)
-            new = _new(NewEvent, (name, record, at, id))
             if self._stores_at_once and self._may_store_at_once(who):
-                stored = self._store_at_once(topic, new)
+                stored = self._store_at_once(topic, name, record, at, id)
                 if stored is not None:
                     return name, stored
-            self._batch.add(topic, new, waiter)
+            self._batch.add(topic, name, record, at, id, waiter)
             self._count += 1
             if not self._flush_is_due:
                 self._flush_is_due = True
@@ -177,11 +143,10 @@ class Batcher:
         with self._lock:
             journal = self._own_journal()
             topic, name = self._turns.topic(names, key, self._count)
-            new = NewEvent(name, record, at)
-            stored: Stored | Future[Stored] | None = self._store_now(journal, topic, new)
+            stored: Stored | Future[Stored] | None = self._store_now(journal, topic, name, record, at)
             if stored is None:  # behind what waits already
                 stored = Future()
-                self._batch.add(topic, new, partial(_settle, stored))
+                self._batch.add(topic, name, record, at, "", partial(_settle, stored))
                 self._flush_soon()
         return journal, name, stored
 
@@ -203,28 +168,31 @@ class Batcher:
         journal locked. Raises JournalError.
         """
         together: Together[Stored] = Together(len(rows))
+        stored: list[Stored] = []
+
+        def waiter(topic: Topic, outcome: Stored | JournalError) -> None:
+            together(outcome)
+
         with self._lock:
             journal = self._own_journal()
             topics = self._turns.spread(names, [key for _, key, _, _ in rows], self._count)
-            new = [
-                _new(NewEvent, (name, record, at, id))
-                for (_, name), (record, _, at, id) in zip(topics, rows, strict=True)
-            ]
-            batch = self._batch
-            if self._late is None and not batch.events:  # nothing waits, of which these would have to be behind
-                batch = _Batch()
-                batch.add_all(topics, new, together)
+            waits = self._late is not None or bool(self._batch.runs)  # then these have to be behind what waits
+            batch = self._batch if waits else TickBatch()
+            for (topic, name), (record, _, at, id) in zip(topics, rows, strict=True):
+                batch.add(topic, name, record, at, id, waiter)
+            if not waits:
                 try:
-                    together.settle(self._stored(batch, journal.append(new)))
+                    stored = journal.append_runs(batch.runs)
+                    self._stored(batch, stored)
                 except JournalError as error:
                     if not (is_locked(error) or is_removed(error)):
-                        self._failed(batch, error)
+                        self._note_failed(error)
                         raise
-                    self._batch.add_all(topics, new, together)
-            else:
-                batch.add_all(topics, new, together)
-            self._count += len(new) - 1
+                    self._batch = batch
+            self._count += len(rows) - 1
             self._flush_soon()
+        if stored:
+            batch.tell(journal.id, stored)
         return [name for _, name in topics], together.future
 
     def append_runs(self, names: tuple[str, str], records: list[bytes], at: float) -> list[tuple[Topic, int]] | None:
@@ -235,16 +203,16 @@ class Batcher:
         JournalError.
         """
         with self._lock:
-            if self._late is not None or self._batch.events:
+            if self._late is not None or self._batch.runs:
                 return None
             journal = self._own_journal()
             runs = self._turns.runs(names, records, self._count)
             try:
-                firsts = journal.append_runs([(name, at, those) for _, name, those in runs])
+                firsts = journal.append_runs([Run(name, at, those) for _, name, those in runs])
             except JournalError as error:
                 if is_locked(error) or is_removed(error):
                     return None
-                self._failed(_Batch(), error)
+                self._note_failed(error)
                 raise
             self._counts["stored"] += len(records)
             self._count += len(records) - 1
@@ -280,7 +248,7 @@ class Batcher:
         """
         with self._lock:
             self._flush_is_due = False
-            batch, outcome = self._store_batch()
+            batch, firsts, error = self._store_batch()
             pending, self._pending = self._pending, {}
             live, self._pending_live = self._pending_live, {}
             self._turns.end_tick(self._count)
@@ -289,7 +257,10 @@ class Batcher:
             self._broadcast.send_all(pending, self.journal_id)
         if live:
             self._broadcast.send_all(live, "")
-        self._tell_all(batch, outcome)
+        if error is not None:
+            batch.fail(error)
+        elif firsts:
+            batch.tell(self.journal_id, firsts)
         return 0 if self._journal is None else self._journal.head
 
     # Inside
@@ -301,7 +272,7 @@ class Batcher:
 
     def _may_store_at_once(self, who: object) -> bool:
         """Return whether the event of a task, or of a hand-off, need not wait for others. With the lock held."""
-        if self._batch.events or self._late is not None:
+        if self._batch.runs or self._late is not None:
             return False
         if not self._flush_is_due:
             self._run = who, 1
@@ -312,116 +283,103 @@ class Batcher:
             self._run = firing, count + 1
         return self._journal is not None and self._journal.is_quick
 
-    def _store_at_once(self, topic: bytes, event: NewEvent) -> Stored | None:
+    def _store_at_once(self, topic: bytes, name: Topic, record: bytes, at: float, id: str) -> Stored | None:
         """
         Store one event and queue it for publishing. With the lock held, on the node's loop. Raises JournalError.
 
         None where another program has the journal locked: then it is to be enqueued.
         """
         try:
-            [stored] = self._own_journal().append([event])
+            stored = self._own_journal().append_one(name, record, at, id)
         except JournalError as error:
             if is_locked(error) or is_removed(error):
                 return None
-            self._counts["journal_errors"] += 1
-            self._failures.say("journal", logging.ERROR, "An event was not stored: %s", error)
+            self._note_failed(error)
             raise
         self._counts["stored"] += 1
-        if stored.is_new:
-            self._pending.setdefault(topic, []).append([stored.sequence, stored.previous, event.record])
+        sequence, previous, is_new = stored
+        if is_new:
+            entry = [sequence, previous, record]
+            if topic in self._pending:
+                self._pending[topic].append(entry)
+            else:
+                self._pending[topic] = [entry]
             self._count += 1
         if not self._flush_is_due:
             self._flush_is_due = True
             self.loop.call_soon(self.flush)
         return stored
 
-    def _store_now(self, journal: Journal, topic: bytes, event: NewEvent) -> Stored | None:
+    def _store_now(self, journal: Journal, topic: bytes, name: Topic, record: bytes, at: float) -> Stored | None:
         """Store an event; None where it has to wait for another program. With the lock held, from any thread."""
         if self._late is not None and not self.is_on_loop():
             return None
         try:
-            [stored] = journal.append([event])
+            stored = journal.append_one(name, record, at)
         except JournalError as error:
             if self.is_on_loop() or not (is_locked(error) or is_removed(error)):
                 raise
             return None
         self._counts["stored"] += 1
-        self._queue(topic, stored, event.record)
+        self._pending.setdefault(topic, []).append([stored[0], stored[1], record])
+        self._flush_soon()
         return stored
 
-    def _store_batch(self) -> tuple[_Batch, Sequence[Stored | JournalError]]:
-        """Store what was fired within this tick and queue it; return it with what became of each event."""
+    def _store_batch(self) -> tuple[TickBatch, Sequence[Stored], JournalError | None]:
+        """Store what was fired within this tick and queue it; return it with where its runs are, or why it is not."""
         batch = self._batch
         if self._late is not None:  # then it goes on waiting
-            return _Batch(), []
-        self._batch = _Batch()
-        self._stores_at_once = len(batch.events) < 2
-        if not batch.events:
-            return batch, []
+            return batch, (), None
+        self._stores_at_once = batch.is_small
+        if not batch.runs:
+            return batch, (), None
+        self._batch = TickBatch()
         try:
-            return batch, self._stored(batch, self._own_journal().append(batch.events))
+            firsts = self._own_journal().append_runs(batch.runs)
         except JournalError as error:
             journal = self._journal
             if journal is not None and (is_locked(error) or is_removed(error)):  # and not one that never opened
                 self._store_late(batch, journal)
-                return _Batch(), []
-            return batch, self._failed(batch, error)
+                return batch, (), None
+            self._note_failed(error)
+            return batch, (), error
+        self._stored(batch, firsts)
+        return batch, firsts, None
 
-    def _store_late(self, batch: _Batch, journal: Journal) -> None:
+    def _store_late(self, batch: TickBatch, journal: Journal) -> None:
         """Have a thread store a batch as soon as the journal lets it. With the lock held."""
         self._late = batch
-        append = partial(journal.patiently, partial(journal.append, batch.events))
+        append = partial(journal.patiently, partial(journal.append_runs, batch.runs))
         logger.info("The journal %s is locked by another program or was removed; events wait for it", journal.path)
         self.loop.run_in_executor(None, append).add_done_callback(partial(self._stored_late, batch))
 
-    def _stored_late(self, batch: _Batch, done: asyncio.Future[list[Stored]]) -> None:
+    def _stored_late(self, batch: TickBatch, done: asyncio.Future[list[Stored]]) -> None:
         if done.cancelled():
-            outcome: Sequence[Stored | JournalError] = [JournalError("The bus stops.")] * len(batch.events)
+            batch.fail(JournalError("The bus stops."))
+            return
+        failed, error = done.exception(), None
+        with self._lock:
+            self._late = None
+            if failed is None:
+                self._stored(batch, done.result())
+            else:
+                error = failed if isinstance(failed, JournalError) else JournalError(f"It was not stored: {failed}")
+                self._note_failed(error)
+        self.flush()
+        if error is None:
+            batch.tell(self.journal_id, done.result())
         else:
-            error = done.exception()
-            with self._lock:
-                self._late = None
-                if error is None:
-                    outcome = self._stored(batch, done.result())
-                else:
-                    wrapped = error if isinstance(error, JournalError) else JournalError(f"It was not stored: {error}")
-                    outcome = self._failed(batch, wrapped)
-            self.flush()
-        self._tell_all(batch, outcome)
+            batch.fail(error)
 
-    def _failed(self, batch: _Batch, error: JournalError) -> Sequence[JournalError]:
-        count = len(batch.events)
+    def _note_failed(self, error: JournalError) -> None:
         self._counts["journal_errors"] += 1
         self._failures.say("journal", logging.ERROR, "Events were not stored: %s", error)
-        return [error] * count
 
-    def _stored(self, batch: _Batch, outcome: list[Stored]) -> list[Stored]:
+    def _stored(self, batch: TickBatch, firsts: Sequence[Stored]) -> None:
         """Queue the events of a batch that was stored for publishing. With the lock held."""
-        self._counts["stored"] += len(batch.events)
-        pending = self._pending
-        last, entries = b"", list[Any]()
-        for topic, event, (sequence, previous, is_new) in zip(batch.topics, batch.events, outcome, strict=True):
-            if is_new:
-                if topic is not last:  # many in a row have the same
-                    last, entries = topic, pending.setdefault(topic, [])
-                entries.append([sequence, previous, event[1]])
-        return outcome
-
-    def _tell_all(self, batch: _Batch, outcome: Sequence[Stored | JournalError]) -> None:
-        journal = self.journal_id
-        for event, waiter, each in zip(batch.events, batch.waiters, outcome, strict=True):
-            if type(waiter) is tuple and type(each) is Stored:  # as nearly always where many are fired at once
-                message, kept = waiter
-                message.native_id = journal, each[0]
-                if not kept.done():
-                    kept.set_result(each)
-            else:
-                _tell(event.topic, waiter, each)
-
-    def _queue(self, topic: bytes, stored: Stored, record: bytes) -> None:
-        """Queue a stored event for publishing. With the lock held, from any thread."""
-        self._pending.setdefault(topic, []).append([stored.sequence, stored.previous, record])
-        self._flush_soon()
+        runs = [(topic, run.topic, run.records) for topic, run in zip(batch.topics, batch.runs, strict=True)]
+        queue_runs(self._pending, runs, firsts)
+        self._counts["stored"] += sum([len(records) for _, _, records in runs])
 
     def _flush_soon(self) -> None:
         self._count += 1
@@ -435,15 +393,3 @@ def _settle(future: Future[Stored], topic: Topic, outcome: Stored | JournalError
         future.set_exception(outcome)
     else:
         future.set_result(outcome)
-
-
-def _tell(topic: Topic, waiter: Waiter, outcome: Stored | JournalError) -> None:
-    if isinstance(waiter, tuple):
-        waiter = waiter[1]
-    if not isinstance(waiter, asyncio.Future):
-        waiter(topic, outcome)
-    elif not waiter.done():
-        if isinstance(outcome, JournalError):
-            waiter.set_exception(outcome)
-        else:
-            waiter.set_result(outcome)

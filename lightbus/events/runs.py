@@ -14,14 +14,20 @@ __all__ = ["queue_runs"]
 def queue_runs(
     pending: dict[bytes, list[list[Any]]], runs: Sequence[tuple[bytes, Topic, list[bytes]]], firsts: Sequence[Stored]
 ) -> list[tuple[Topic, int]]:
-    """Put the events of runs behind what is to be published of their topics; return the last one of each run."""
+    """
+    Put the events of runs behind what is to be published of their topics; return the last one of each run.
+
+    What was handed off, and is there already, was published before.
+    """
     lasts: list[tuple[Topic, int]] = []
-    for (topic, name, records), (sequence, previous, _) in zip(runs, firsts, strict=True):
+    for (topic, name, records), (sequence, previous, is_new) in zip(runs, firsts, strict=True):
+        lasts.append((name, sequence + len(records) - 1))
+        if not is_new:
+            continue
         entries: list[list[Any]] = [[each, each - 1, record] for each, record in enumerate(records, sequence)]
         entries[0][1] = previous
         if topic in pending:
             pending[topic] += entries
         else:
             pending[topic] = entries
-        lasts.append((name, sequence + len(records) - 1))
     return lasts

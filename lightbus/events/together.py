@@ -24,11 +24,6 @@ class Together(Generic[T]):
         self._left = count
         self._outcomes: list[T] = []
 
-    def settle(self, outcomes: list[T]) -> None:
-        """Have all outcomes at once."""
-        self._left = 0
-        self.future.set_result(outcomes)
-
     def __call__(self, outcome: T | Exception) -> None:
         self._left -= 1
         if isinstance(outcome, Exception):

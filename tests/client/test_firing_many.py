@@ -88,9 +88,9 @@ def test_a_list_is_stored_by_one_commit(
     door.fire(firing.auth.user_registered, username="first")  # the journal is there
     commits: list[int] = []
     journal = served.client.engine.journals.own()
-    append = journal._append
+    append = journal.append_runs
     monkeypatch.setattr(
-        journal, "_append", lambda insert, what, count: commits.append(count) or append(insert, what, count)
+        journal, "append_runs", lambda runs: commits.append(sum(len(run.records) for run in runs)) or append(runs)
     )
     ids = door.fire_many(firing.auth.user_registered, USERS)
     assert commits == [len(USERS)]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import pytest
 
 from helpers import wait_until_async
 from helpers.published import ME, Out, run
-from lightbus.adapters.sqlite.journal import Journal
+from lightbus.adapters.sqlite.journal import Journal, Run, Stored
+from lightbus.adapters.sqlite.topic import Topic
 from lightbus.core.partitions import partition_of
 from lightbus.exceptions import JournalError
 from lightbus.message import EventMessage
@@ -28,9 +30,7 @@ def test_one_commit_for_a_tick() -> None:
     async def test(out: Out) -> None:
         event = out.apis.get("auth").get_event("seen")
         messages = [EventMessage(api_name="auth", event_name="seen", kwargs={"what": n}) for n in range(100)]
-        commits: list[int] = []
-        append = out.journals.journal.append
-        out.journals.journal.append = lambda events: commits.append(len(events)) or append(events)  # type: ignore
+        commits = commits_of(out)
         await asyncio.gather(*(out.publisher.publish_async(message, event) for message in messages))
         assert commits == [100]
         assert [message.native_id for message in messages] == [out.native_id(n) for n in range(1, 101)]
@@ -42,8 +42,24 @@ def test_one_commit_for_a_tick() -> None:
 def commits_of(out: Out) -> list[int]:
     """Return where it is noted, from now on, how many events each commit stores."""
     commits: list[int] = []
-    append = out.journals.journal.append
-    out.journals.journal.append = lambda events: commits.append(len(events)) or append(events)  # type: ignore
+    journal: Any = out.journals.journal
+    one, runs = journal.append_one, journal.append_runs
+
+    def append_one(topic: Topic, record: bytes, at: float, id: str = "") -> Stored:
+        journal.append_runs = runs  # one of a new topic is stored by that
+        try:
+            stored: Stored = one(topic, record, at, id)
+        finally:
+            journal.append_runs = append_runs
+        commits.append(1)
+        return stored
+
+    def append_runs(those: Sequence[Run]) -> list[Stored]:
+        commits.append(sum(len(run.records) for run in those))
+        stored: list[Stored] = runs(those)
+        return stored
+
+    journal.append_one, journal.append_runs = append_one, append_runs
     return commits
 
 
@@ -129,17 +145,17 @@ def test_what_cannot_be_stored_at_once() -> None:
 
     async def test(out: Out) -> None:
         await fire_in_turn(out, 1)
-        append = out.journals.journal.append
+        append = out.journals.journal.append_one
 
-        def fail(events: Any) -> Any:
+        def fail(*event: Any) -> Any:
             raise JournalError("the disk is full")
 
-        out.journals.journal.append = fail  # type: ignore[method-assign]
+        out.journals.journal.append_one = fail  # type: ignore[method-assign]
         with pytest.raises(JournalError, match="the disk is full"):
             await fire_in_turn(out, 1)
         assert await out.hand_off() == Error("journal_error", "the disk is full", False, {"elsewhere": True})
         assert out.publisher.counts["journal_errors"] == 2
-        out.journals.journal.append = append  # type: ignore[method-assign]
+        out.journals.journal.append_one = append  # type: ignore[method-assign]
         assert await fire_in_turn(out, 1) == [out.native_id(2)]
         out.publisher.flush()
         assert sum(map(len, out.records.values())) == 2

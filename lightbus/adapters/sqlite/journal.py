@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias
 
 from ...exceptions import JournalError
 from ..host.locks import JournalLock
@@ -24,14 +24,12 @@ from .journal_errors import journal_error
 from .journal_file import JournalFile, Row
 from .journal_history import JournalHistory
 from .retention import Retention
-from .rows import MAX_APART, MAX_EVENTS, MAX_SIZE, JournalEntry, entries_of, joined, portions
+from .rows import MAX_APART, JournalEntry, entries_of, joined, portions
 from .topic import Topic
 
 __all__ = ["Journal", "JournalEntry", "NewEvent", "Run", "Stored", "Topic", "TopicPage"]
 
 logger = logging.getLogger("lightbus.journal")
-
-T = TypeVar("T")
 
 TOLD_FOR = 600.0
 """Seconds for which it is told why events were not taken, where none was fired since: the reason may be gone."""
@@ -58,11 +56,21 @@ class Stored(NamedTuple):
     is_new: bool = True
 
 
-Run: TypeAlias = tuple[Topic, float, list[bytes]]
-"""Events of one topic that were fired together: their records, at least one, and when that was."""
+class Run(NamedTuple):
+    """
+    Events of one topic that were fired together: their records, at least one, and when that was.
+
+    One that was handed off by another process has its `id`, and is a run by itself: of one id there is one event.
+    """
+
+    topic: Topic
+    at: float
+    records: list[bytes]
+    id: str = ""
+
 
 _Numbered: TypeAlias = tuple[list[Stored], list[Row], dict[Topic, int], int]
-"""What was inserted: where it is, the rows, the newest of each topic, and the newest of all."""
+"""What was inserted: where the first of each run is, the rows, the newest of each topic, and the newest of all."""
 
 
 class TopicPage(NamedTuple):
@@ -128,108 +136,91 @@ class Journal(JournalFile):
 
     def append(self, events: Sequence[NewEvent]) -> list[Stored]:
         """Store events by one commit and return where they are. Raises JournalError: then none of them was stored."""
-        return self._append(self._append_events, events, len(events))
+        runs = _runs_of(events)
+        outcome: list[Stored] = []
+        for run, first in zip(runs, self.append_runs(runs), strict=True):
+            outcome.append(first)
+            behind = first.sequence + 1
+            outcome += [_new(Stored, (each, each - 1, True)) for each in range(behind, behind + len(run.records) - 1)]
+        return outcome
 
     def append_runs(self, runs: Sequence[Run]) -> list[Stored]:
         """Store events by one commit, those of a topic in a row; return where the first of each run is. Likewise."""
-        return self._append(self._append_all_runs, runs, sum([len(run[2]) for run in runs]))
-
-    def _append(self, insert: Callable[[Sequence[T]], _Numbered], what: Sequence[T], count: int) -> list[Stored]:
         with self.writing:
-            if self._closed:
-                raise JournalError(f"The journal {self.path} is closed: the bus stops.")
+            self._check_open()
             try:
                 self._files.check()
-                outcome, rows, lasts, head = insert(what)
+                self._write.execute("BEGIN IMMEDIATE")
+                outcome, rows, lasts, head = self._insert_runs(runs)
+                self._write.execute("COMMIT")
                 self._took_in(head, lasts, rows)
             except (sqlite3.Error, OSError) as error:
-                self._roll_back()
-                refusal = journal_error(self.path, f"did not take {count} events", error)
-                self._refusal = self.head, time.monotonic(), str(refusal)
-                raise refusal from error
+                raise self._not_taken(sum([len(run[2]) for run in runs]), error) from error
             except BaseException:  # of a signal, say: it may come anywhere, also behind the commit
                 self._roll_back()
                 raise
         return outcome
 
-    def _append_events(self, events: Sequence[NewEvent]) -> _Numbered:
-        if len(events) == 1:
-            [(topic, record, at, id)] = events
-            number = self.topics.numbers.get(topic)
-            if number is not None and not id:
-                # One statement is a transaction by itself: to begin and to end it costs as much again.
-                head, previous = self.head + 1, self.topics.lasts.get(topic, 0)
-                row = (head, number, previous, at, record, 1, self.clock.now())
-                self._write.execute(_INSERT_ROW, row)
-                return [_new(Stored, (head, previous, True))], [row], {topic: head}, head
-        self._write.execute("BEGIN IMMEDIATE")
-        numbered = self._append_all(events)
-        self._write.execute("COMMIT")
-        return numbered
+    def append_one(self, topic: Topic, record: bytes, at: float, id: str = "") -> Stored:
+        """Store one event and return where it is. Likewise: the straight way for those that are fired one by one."""
+        number = self.topics.numbers.get(topic)
+        if number is None or id:
+            return self.append_runs([Run(topic, at, [record], id)])[0]
+        # One statement is a transaction by itself: to begin and to end it costs as much again.
+        with self.writing:
+            self._check_open()
+            try:
+                self._files.check()
+                lasts = self.topics.lasts
+                head, previous = self.head + 1, lasts.get(topic, 0)
+                self._write.execute(_INSERT_ROW, (head, number, previous, at, record, 1, self.clock.now()))
+                self.head = lasts[topic] = head
+                count, size = self.size
+                self.size = count + 1, size + len(record)
+            except (sqlite3.Error, OSError) as error:
+                raise self._not_taken(1, error) from error
+            except BaseException:
+                self._roll_back()
+                raise
+        return _new(Stored, (head, previous, True))
 
-    def _append_all_runs(self, runs: Sequence[Run]) -> _Numbered:
-        self._write.execute("BEGIN IMMEDIATE")
+    def _check_open(self) -> None:
+        if self._closed:
+            raise JournalError(f"The journal {self.path} is closed: the bus stops.")
+
+    def _not_taken(self, count: int, error: Exception) -> JournalError:
+        """Roll back, and return why so many events were not taken."""
+        self._roll_back()
+        refusal = journal_error(self.path, f"did not take {count} events", error)
+        self._refusal = self.head, time.monotonic(), str(refusal)
+        return refusal
+
+    def _insert_runs(self, runs: Sequence[Run]) -> _Numbered:
+        """Number events and insert them, those of a run in few rows. Within a transaction."""
         topics, head, seen = self.topics, self.head, self.clock.now()
         firsts: list[Stored] = []
         rows: list[Row] = []
+        ids: dict[str, Stored] = {}
         lasts: dict[Topic, int] = {}
-        for topic, at, records in runs:
+        for topic, at, records, id in runs:
+            if id and (known := ids.get(id) or self._handed_off(id)) is not None:
+                firsts.append(known._replace(is_new=False))
+                continue
             number = topics.numbers.get(topic) or topics.add(topic, self._write)
             previous = lasts.get(topic) or topics.lasts.get(topic, 0)
-            firsts.append(_new(Stored, (head + 1, previous, True)))
+            firsts.append(first := _new(Stored, (head + 1, previous, True)))
             for portion in portions(records):
                 head += len(portion)
                 rows.append((head, number, previous, at, joined(portion), len(portion), seen))
                 previous = head
             lasts[topic] = head
-        self._write.executemany(_INSERT_ROW, rows)
-        self._write.execute("COMMIT")
-        return firsts, rows, lasts, head
-
-    def _append_all(self, events: Sequence[NewEvent]) -> _Numbered:
-        """Number events and insert them, those in a row of one topic as one row. Within a transaction."""
-        outcome: list[Stored] = []
-        rows: list[Row] = []
-        ids: dict[str, Stored] = {}
-        lasts: dict[Topic, int] = {}
-        head = previous = self.head
-        latest: Topic | None = None
-        records: list[bytes] = []  # of the row at hand, with all that is to be known of it
-        number = before = size = 0
-        first, seen = 0.0, self.clock.now()
-        for topic, record, at, id in events:
-            if id and (known := ids.get(id) or self._handed_off(id)) is not None:
-                outcome.append(known._replace(is_new=False))
-                continue
-            size += len(record)
-            if (
-                topic is not latest
-                or len(records) == MAX_EVENTS
-                or size > MAX_SIZE
-                or abs(at - first) > MAX_APART
-                or id
-            ):
-                if latest is not None:
-                    rows.append((head, number, before, first, joined(records), len(records), seen))
-                    lasts[latest] = previous
-                number = self.topics.numbers.get(topic) or self.topics.add(topic, self._write)
-                latest, first, records = topic, at, []
-                before = previous = lasts.get(topic) or self.topics.lasts.get(topic, 0)
-                size = MAX_SIZE + 1 if id else len(record)  # who has an id is found by it as a row
-            records.append(record)
-            head += 1
-            outcome.append(stored := _new(Stored, (head, previous, True)))
-            previous = head
             if id:
-                ids[id] = stored
-        if latest is not None:
-            rows.append((head, number, before, first, joined(records), len(records), seen))
-            lasts[latest] = previous
+                ids[id] = first
         self._write.executemany(_INSERT_ROW, rows)
         if ids:
             handed_off = [(id, stored.sequence) for id, stored in ids.items()]
             self._write.executemany("INSERT INTO handed_off VALUES (?, ?)", handed_off)
-        return outcome, rows, lasts, head
+        return firsts, rows, lasts, head
 
     def page(self, topic: Topic, after: int, *, limit: int, max_bytes: int) -> TopicPage:
         """Return what follows behind a sequence in a topic: at most so many events, and about so many bytes."""
@@ -282,3 +273,17 @@ class Journal(JournalFile):
             return 0
         query = "SELECT coalesce(sum(number), 0) FROM cuts WHERE topic = ? AND through > ?"
         return int(read.execute(query, (number, after)).fetchone()[0])
+
+
+def _runs_of(events: Sequence[NewEvent]) -> list[Run]:
+    """Put together those in a row of one topic and about one time; who has an id is found by it as a row."""
+    runs: list[Run] = []
+    latest: Topic | None = None
+    first = 0.0
+    for topic, record, at, id in events:
+        if topic == latest and not id and abs(at - first) <= MAX_APART:
+            runs[-1].records.append(record)
+        else:
+            runs.append(Run(topic, at, [record], id))
+            latest, first = None if id else topic, at
+    return runs

@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from helpers import examples
 from helpers.journals import DAY, ONE, TWO, event, group, page, rows
 from lightbus.adapters.host.locks import JournalLock
-from lightbus.adapters.sqlite.journal import Journal, NewEvent, TopicPage
+from lightbus.adapters.sqlite.journal import Journal, NewEvent, Run, TopicPage
 from lightbus.adapters.sqlite.journal_file import EPOCH_BITS
 from lightbus.adapters.sqlite.rows import MAX_EVENTS, JournalEntry
 from lightbus.adapters.sqlite.topic import Topic
@@ -43,7 +43,7 @@ def test_runs_are_stored_as_single_events_are(journal: Journal, path: Path) -> N
     """Events of a topic in a row are numbered, kept and read again as if each had come by itself."""
     one = [b"%d" % number for number in range(MAX_EVENTS + 3)]
     first = journal.head + 1
-    stored = journal.append_runs([(ONE, 1.0, one), (TWO, 1.0, [b"two"]), (ONE, 1.0, [b"last"])])
+    stored = journal.append_runs([Run(ONE, 1.0, one), Run(TWO, 1.0, [b"two"]), Run(ONE, 1.0, [b"last"])])
     newest = first + len(one) + 1
     assert [tuple(each) for each in stored] == [
         (first, 0, True), (first + len(one), 0, True), (newest, first + len(one) - 1, True)
@@ -63,9 +63,35 @@ def test_runs_are_stored_all_or_none(journal: Journal) -> None:
     """Where one of them cannot be stored, none is, and the numbers are given to those that come next."""
     head = journal.head
     with pytest.raises(JournalError, match="did not take 3 events"):
-        journal.append_runs([(ONE, 1.0, [b"a", b"b"]), (TWO, None, [b"c"])])  # type: ignore[list-item]
+        journal.append_runs([Run(ONE, 1.0, [b"a", b"b"]), Run(TWO, None, [b"c"])])  # type: ignore[arg-type]
     assert (journal.head, journal.size, journal.topics.of("auth")) == (head, (0, 0), {})
-    assert journal.append_runs([(TWO, 1.0, [b"c"])])[0].sequence == head + 1
+    assert journal.append_runs([Run(TWO, 1.0, [b"c"])])[0].sequence == head + 1
+
+
+def test_one_is_stored_as_several_are(journal: Journal) -> None:
+    """By itself, whether its topic is new or known: numbered, counted, and found again; of one id there is one."""
+    new, known = journal.append_one(ONE, b"a", 1.0), journal.append_one(ONE, b"bc", 2.0)
+    assert [tuple(new), tuple(known)] == [(new.sequence, 0, True), (new.sequence + 1, new.sequence, True)]
+    [third] = journal.append([event(ONE)])
+    assert third.previous == known.sequence
+    given = journal.append_one(ONE, b"d", 1.0, "id-1")
+    assert journal.append_one(ONE, b"d", 1.0, "id-1") == given._replace(is_new=False)
+    assert journal.append_runs([Run(ONE, 1.0, [b"d"], "id-1"), Run(ONE, 1.0, [b"e"])])[0].is_new is False
+    assert [entry.sequence for entry in page(journal).entries] == [*range(new.sequence, journal.head + 1)]
+    assert (journal.size[0], journal.topics.last(ONE)) == (5, journal.head)
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+def test_one_that_is_interrupted(journal: Journal, is_done: bool) -> None:
+    """Whatever a signal handler raises, and when: the event is there or not, and it goes on behind it."""
+    first = journal.append_one(ONE, b"a", 1.0)
+    connection = journal._write
+    journal._write = Interrupts(connection, "INSERT", is_done)  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        journal.append_one(ONE, b"b", 1.0)
+    journal._write = connection
+    assert (journal.size[0], journal.topics.last(ONE)) == (1 + is_done, first.sequence + is_done)
+    assert journal.append_one(ONE, b"c", 1.0).previous == first.sequence + is_done
 
 
 def test_pages(journal: Journal) -> None:
