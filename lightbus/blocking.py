@@ -21,7 +21,7 @@ from .engine.engine import Engine
 from .exceptions import CannotBlockHere, LightbusShutdownInProgress, LightbusTimeout, ProtocolError, TransportError
 from .ports.transport import BlockingSocket
 from .recurring import RecurringLog
-from .rpc.request import NeverSent, OutboundRequest, carry_out
+from .rpc.request import UNANSWERED, NeverSent, OutboundRequest, carry_out
 from .wire import envelope
 from .wire.envelope import Cancel, Message
 
@@ -137,6 +137,12 @@ class BlockingChannel:
     def request(self, outgoing: OutboundRequest) -> Any:
         """Carry out a call or a hand-off and return what it came to. Raises what went wrong."""
         try:
+            # The first peer of `carry_out` without its coroutine: nearly always it answers, and there is no second one.
+            if outgoing.api in self._engine.wanted and (peer := self.pick(outgoing)) is not None:
+                try:
+                    return outgoing.outcome(self._ask(peer, outgoing), peer)
+                except UNANSWERED as error:
+                    outgoing.not_answered(peer, error)
             return _run_blocking(carry_out(self, outgoing, self._engine.wanted))
         except Exception:
             wait_at_exit()
@@ -212,22 +218,38 @@ class BlockingChannel:
 
     async def ask(self, peer: Peer, outgoing: OutboundRequest) -> Message:
         """Send the frame through a connection of the pool, and wait in this thread for the reply."""
+        return self._ask(peer, outgoing)
+
+    def _ask(self, peer: Peer, outgoing: OutboundRequest) -> Message:
         line = self._lines.get(peer.announcement.instance) or _lost(peer)
         dealer: BlockingSocket | None = None
         call_id = next(self._ids)
         try:
-            dealer = self._take(line, outgoing)
+            try:  # and no `suppress`: each call comes here
+                if not self._closed:
+                    dealer = line.idle.pop()
+            except IndexError:
+                pass
+            while dealer is None:
+                dealer = self._wait_or_make(line, outgoing)
             frame = outgoing.frame(peer, call_id)
             while not dealer.send(frame):
-                self._check(line, outgoing, sent=False)
-                if dealer.was_used:
-                    # libzmq never reconnects after a breach of protocol, such as a reply over the limit.
-                    broken, dealer = dealer, self._connect(peer)
-                    broken.close()
-                elif line.idle:
-                    dealer = self._one_that_stands(line, dealer)
-            self._is_sent(line, outgoing)
-            return self._await_reply(dealer, call_id, line, outgoing)
+                dealer = self._one_to_send_with(dealer, line, outgoing)
+            line.unsent.discard(outgoing)
+            if self._on_sent:
+                self._tell_who_waits()
+            while True:
+                if (reply_frame := dealer.receive(outgoing.deadline.left())) is not None:
+                    reply_id, reply = envelope.decode(reply_frame)
+                    if reply_id == call_id:
+                        return reply
+                    self.late_replies += 1  # of a call that this socket served before, and that was given up
+                # Also then: who sends such without end keeps nobody beyond his time.
+                self._check(line, outgoing, sent=True)
+        except ProtocolError as error:
+            raise ProtocolError(
+                f"{peer.announcement} answered {outgoing} with something unreadable: {error}"
+            ) from error
         except (LightbusTimeout, LightbusShutdownInProgress, KeyboardInterrupt, SystemExit):
             # Also where it was being sent: Control-C is noticed behind libzmq's own call, when the frame has left.
             if dealer is not None and dealer.was_used:
@@ -237,32 +259,22 @@ class BlockingChannel:
             if outgoing in line.unsent:
                 self._is_sent(line, outgoing)
             line.busy.discard(outgoing)
-            if dealer is not None and not dealer.was_used:
-                self._drop(dealer)
-            elif dealer is not None:
+            if dealer is not None and dealer.was_used:
                 line.idle.append(dealer)
-                if line.is_lost or self._closed:
-                    self._close_idle(line)
-                elif self._waiting_for_room:
-                    with self._room:
-                        self._room.notify()
+                if self._waiting_for_room or line.is_lost or self._closed:
+                    self._look_after_idle(line)
+            elif dealer is not None:
+                self._drop(dealer)
 
-    def _await_reply(self, dealer: BlockingSocket, call_id: int, line: _Line, outgoing: OutboundRequest) -> Message:
-        try:
-            while True:
-                frame = dealer.receive(outgoing.deadline.left())
-                if frame is None:
-                    self._check(line, outgoing, sent=True)
-                    continue
-                reply_id, reply = envelope.decode(frame)
-                if reply_id == call_id:
-                    return reply
-                self.late_replies += 1  # of a call that this socket served before, and that was given up
-                self._check(line, outgoing, sent=True)  # who sends such without end keeps nobody beyond his time
-        except ProtocolError as error:
-            raise ProtocolError(
-                f"{line.peer.announcement} answered {outgoing} with something unreadable: {error}"
-            ) from error
+    def _one_to_send_with(self, dealer: BlockingSocket, line: _Line, outgoing: OutboundRequest) -> BlockingSocket:
+        """Return what to try next where a socket could not send: mostly the same again. Raises where it is over."""
+        self._check(line, outgoing, sent=False)
+        if dealer.was_used:
+            # libzmq never reconnects after a breach of protocol, such as a reply over the limit.
+            connected = self._connect(line.peer)
+            dealer.close()
+            return connected
+        return self._one_that_stands(line, dealer) if line.idle else dealer
 
     def _check(self, line: _Line, outgoing: OutboundRequest, *, sent: bool) -> None:
         peer = line.peer
@@ -273,6 +285,14 @@ class BlockingChannel:
         # Who is only missing from the snapshot is not lost: the engine may have moved, and knows nobody yet.
         if line.is_lost and not self._engine.snapshot.is_up(peer.instance):
             raise outgoing.lost(peer, "went away") if sent else NeverSent()
+
+    def _look_after_idle(self, line: _Line) -> None:
+        """Do what a socket that was put back may call for."""
+        if line.is_lost or self._closed:
+            self._close_idle(line)
+        else:
+            with self._room:
+                self._room.notify()
 
     # What is sent
 
@@ -290,16 +310,6 @@ class BlockingChannel:
             callback()
 
     # The pool
-
-    def _take(self, line: _Line, outgoing: OutboundRequest) -> BlockingSocket:
-        while True:
-            try:  # and no `suppress`: each call comes here
-                if not self._closed:
-                    return line.idle.pop()
-            except IndexError:
-                pass
-            if (taken := self._wait_or_make(line, outgoing)) is not None:
-                return taken
 
     def _wait_or_make(self, line: _Line, outgoing: OutboundRequest) -> BlockingSocket | None:
         """Return an idle socket, or one more; None where it turned out that there can be no further one now."""

@@ -82,7 +82,8 @@ class BusPath(PathNames):
             LightbusWorkerError: the handler raised.
 
         """
-        self._check(args, InvalidParameters)
+        if args or not self._api_name:  # asked here, too: of each call
+            self._check(args, InvalidParameters)
         return self._client.call_or_fire(self._api_name, self._name, kwargs, bus_options)
 
     def call(self, /, *args: Any, bus_options: Any = None, **kwargs: Any) -> Any:

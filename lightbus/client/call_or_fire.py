@@ -58,7 +58,7 @@ class CallOrFire:
         kept where nobody publishes it.
         """
         # Only a call can be meant for one peer, whose API may be one that nobody advertises.
-        if isinstance(options, Mapping) and options.get("peer") is not None:
+        if options is not None and _is_targeted(options):
             return self._call(api_name, name, kwargs, options)
         api = self._registration.apis.find(api_name)
         if api is not None:
@@ -90,3 +90,7 @@ class CallOrFire:
                 raise
             return True
         return (api_name, name) in self._engines.engine.snapshot.events
+
+
+def _is_targeted(options: Any) -> bool:
+    return isinstance(options, Mapping) and options.get("peer") is not None

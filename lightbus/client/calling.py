@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..blocking import forbid_in_loop
-from ..config import Config
+from ..config import ApiSettings, Config
 from ..deadline import Deadline
 from ..engine.engine import Engine
 from ..exceptions import InvalidArguments, InvalidParameters, LightbusException
@@ -45,12 +45,11 @@ class Calling:
         self, api_name: str, name: str, kwargs: Kwargs | None = None, options: BusOptions | None = None
     ) -> Any:
         """Call a procedure and return its result. Raises what `BusPath.__call__` raises."""
-        kwargs = {} if kwargs is None else kwargs
-        engine = self._engines.engine
-        if self._schemas.wants(api_name):
-            await self._schemas.learn(api_name, self._deadline(api_name, name, options))
-        request = self._request(engine, api_name, name, kwargs, options)
-        if not self._runs_hooks(api_name):
+        engine, settings = self._engines.engine, self._config.api(api_name)
+        if settings.strict_validation and self._schemas.wants(api_name):
+            await self._schemas.learn(api_name, _deadline(settings, api_name, name, options))
+        request = self._request(engine, settings, api_name, name, {} if kwargs is None else kwargs, options)
+        if not self._hooks.is_about("rpc_call") or api_name.startswith("internal."):
             return self._result(request, await self._ask(engine, request))
         message = _message(engine, request)
         with self._hooks.around("around_rpc_call", rpc_message=message):
@@ -62,12 +61,12 @@ class Calling:
         """Do the same from a plain thread. Raises CannotBlockHere inside a running event loop."""
         if asyncio._get_running_loop() is not None:  # asked here, too: the texts take longer than the question
             forbid_in_loop(f"bus.{api_name}.{name}()", f"bus.{api_name}.{name}.call_async()")
-        kwargs = {} if kwargs is None else kwargs
-        engine = self._engines.engine
-        if self._schemas.wants(api_name):
-            self._schemas.learn_blocking(api_name, self._deadline(api_name, name, options))
-        request = self._request(engine, api_name, name, kwargs, options)
-        if not self._runs_hooks(api_name):
+        engine, settings = self._engines.engine, self._config.api(api_name)
+        if settings.strict_validation and self._schemas.wants(api_name):
+            self._schemas.learn_blocking(api_name, _deadline(settings, api_name, name, options))
+        request = self._request(engine, settings, api_name, name, {} if kwargs is None else kwargs, options)
+        # Hooks are not told where this library, or one of its tools, asks a worker.
+        if not self._hooks.is_about("rpc_call") or api_name.startswith("internal."):
             return self._result(request, self._ask_blocking(request))
         message = _message(engine, request)
         with self._hooks.around("around_rpc_call", rpc_message=message):
@@ -117,9 +116,6 @@ class Calling:
             self._schemas.learn_of_refusal_blocking(request.api, request.deadline)
             raise
 
-    def _deadline(self, api_name: str, name: str, options: BusOptions | None) -> Deadline:
-        return Deadline.after(timeout_of(options or {}, self._config.api(api_name).rpc_timeout, f"{api_name}.{name}"))
-
     def _take_over(self, request: OutboundCall, message: RpcMessage) -> None:
         """Have a call sent with the trace context and the arguments that a hook has put in place of its own."""
         request.trace = trace_sent(message)
@@ -130,14 +126,15 @@ class Calling:
         if settings.validation.outgoing:
             self._validate_call(request.api, request.name, request.kwargs)
 
-    def _runs_hooks(self, api_name: str) -> bool:
-        """Return whether a call is to be told to hooks: not where this library, or one of its tools, asks a worker."""
-        return self._hooks.is_about("rpc_call") and not api_name.startswith("internal.")
-
     def _request(
-        self, engine: Engine, api_name: str, name: str, kwargs: Kwargs, options: BusOptions | None
+        self,
+        engine: Engine,
+        settings: ApiSettings,
+        api_name: str,
+        name: str,
+        kwargs: Kwargs,
+        options: BusOptions | None,
     ) -> OutboundCall:
-        settings = self._config.api(api_name)
         if type(kwargs) is not dict:
             kwargs = _as_dict(kwargs, f"{api_name}.{name}")
         if settings.validation.outgoing:
@@ -150,7 +147,7 @@ class Calling:
             engine,
             api_name,
             name,
-            Deadline.after(timeout_of(options, settings.rpc_timeout, f"{api_name}.{name}")),
+            _deadline(settings, api_name, name, options),
             kwargs,
             idempotent=bool(options.get("idempotent", False)),
             trace=options.get("trace") or trace_of_execution.get(),
@@ -180,6 +177,10 @@ class Calling:
         if not settings.cast_values:
             return value
         return procedure.signature.cast_result(value, strict=settings.strict_validation)
+
+
+def _deadline(settings: ApiSettings, api_name: str, name: str, options: BusOptions | None) -> Deadline:
+    return Deadline.after(timeout_of(options or {}, settings.rpc_timeout, f"{api_name}.{name}"))
 
 
 def _as_dict(kwargs: Any, what: str) -> Kwargs:

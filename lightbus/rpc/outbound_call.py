@@ -48,7 +48,12 @@ class OutboundCall(OutboundRequest):
         only: str | None = None,
         version: int | None = None,
     ) -> None:
-        super().__init__(context, api, name, deadline, idempotent=idempotent)
+        # What the class above sets, written out: one is made for each call.
+        self._context = context
+        self.api = api
+        self.name = name
+        self.deadline = deadline
+        self.idempotent = idempotent
         self.kwargs = kwargs
         self.trace = trace
         self.only = only

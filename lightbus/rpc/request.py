@@ -33,6 +33,7 @@ from ..wire.envelope import Accepted, Batch, Error, Fire, Message, Result
 from ..wire.error_codes import error_for_code
 
 __all__ = [
+    "UNANSWERED",
     "Channel",
     "NeverSent",
     "NotStarted",
@@ -74,6 +75,10 @@ class NotStarted(Exception):
 
 class NeverSent(Exception):
     """The connection broke, or the peer went away, before the frame left."""
+
+
+UNANSWERED = (NotStarted, NeverSent, PeerLost)
+"""Why another peer may be asked: the first two say that nothing was done, after the third that has to do no harm."""
 
 
 class OutboundRequest:
@@ -209,6 +214,15 @@ class OutboundRequest:
             Error(PeerUnreachable.code, f"{peer.announcement} went away before {self} was sent.", False, {})
         )
 
+    def not_answered(self, peer: Peer, error: Exception) -> None:
+        """Record that `peer` did not answer; `error` (one of UNANSWERED) says why. Raises it where that is the end."""
+        if isinstance(error, NotStarted):
+            self.refused(peer, error)
+        elif isinstance(error, PeerLost) and not self.idempotent:
+            raise error
+        else:
+            self.not_sent(peer)
+
     def nobody_found(self, error: NotReachable) -> LightbusException:
         """Return the error where nobody is there (any more): why who was there did not start it, if somebody was."""
         return error if self._refusal is None else self._all_refused(self._refusal)
@@ -283,14 +297,8 @@ async def carry_out(channel: Channel, outgoing: OutboundRequest, wanted: Contain
                 continue  # it went away just now
         try:
             return outgoing.outcome(await channel.ask(peer, outgoing), peer)
-        except NotStarted as refusal:
-            outgoing.refused(peer, refusal)
-        except NeverSent:
-            outgoing.not_sent(peer)
-        except PeerLost:
-            if not outgoing.idempotent:
-                raise
-            outgoing.not_sent(peer)
+        except UNANSWERED as error:
+            outgoing.not_answered(peer, error)
 
 
 class OutboundEvent(OutboundRequest):

@@ -57,7 +57,7 @@ class Budget:
 
 
 BUDGETS: tuple[Budget, ...] = (
-    Budget(path="sync_async", side="client", title="sync call, async def handler: caller", calls=54, allocations=58),
+    Budget(path="sync_async", side="client", title="sync call, async def handler: caller", calls=42, allocations=36),
     Budget(path="sync_async", side="worker", title="worker", calls=76, allocations=104),
     Budget(path="sync_def", side="worker", title="sync call, def handler: worker", calls=84, allocations=130),
     Budget(path="async_one", side="client", title="async call, one after another: caller", calls=66, allocations=110),
@@ -70,7 +70,7 @@ BUDGETS: tuple[Budget, ...] = (
     Budget(path="kept_each", side="worker", title="kept event, each awaited: publisher", calls=44, allocations=108),
     Budget(path="kept_each", side="client", title="listener, acknowledging", calls=20, allocations=58),
     Budget(path="fire_handler_kept", side="worker", title="fire() in a handler thread", calls=50, allocations=165),
-    Budget(path="fire_script_kept", side="client", title="fire() by hand-off: script", calls=75, allocations=125),
+    Budget(path="fire_script_kept", side="client", title="fire() by hand-off: script", calls=65, allocations=72),
     Budget(path="fire_script_kept", side="worker", title="publisher", calls=92, allocations=304),
 )
 """In the order of the table."""

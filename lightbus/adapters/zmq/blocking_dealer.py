@@ -13,6 +13,8 @@ __all__ = ["BlockingDealer"]
 LOOK_EVERY_MS = 50
 """A blocking receive wakes so often to look whether its peer is still there."""
 
+LOOK_EVERY = LOOK_EVERY_MS / 1000
+
 LINGER_MS = 250
 """So long a frame that libzmq holds when the socket is closed may take to leave, the end of the process included."""
 
@@ -50,12 +52,10 @@ class BlockingDealer:
 
     def receive(self, seconds: float) -> bytes | None:
         """Return the next frame; None when none came within 50 ms, or within `seconds` where that is less."""
-        patience = LOOK_EVERY_MS if seconds * 1000 >= LOOK_EVERY_MS else max(1, int(seconds * 1000))
         if self._bundled:
             return self._bundled.pop()
-        if patience != self._patience:
-            self._socket.set(zmq.RCVTIMEO, patience)
-            self._patience = patience
+        if seconds < LOOK_EVERY or self._patience != LOOK_EVERY_MS:
+            self._set_patience(seconds)
         try:
             message: bytes = self._receive()
         except zmq.Again:
@@ -65,6 +65,12 @@ class BlockingDealer:
         frame, *others = frames_of(message)  # with the answer to a call that was given up
         self._bundled.extend(reversed(others))
         return frame
+
+    def _set_patience(self, seconds: float) -> None:
+        patience = LOOK_EVERY_MS if seconds >= LOOK_EVERY else max(1, int(seconds * 1000))
+        if patience != self._patience:
+            self._socket.set(zmq.RCVTIMEO, patience)
+            self._patience = patience
 
     def is_empty(self) -> bool:
         """Return whether nothing waits to be read."""
