@@ -7,7 +7,7 @@ from collections import deque
 from typing import NamedTuple
 
 from ..core.ordering import Order
-from ..core.streams import UNCONFIRMED, Entry, Stream
+from ..core.streams import UNCONFIRMED, Entry, Stream, entry_of
 from ..listener import Listener
 from .listener_queue import ListenerQueue
 
@@ -94,7 +94,7 @@ class BatchQueue(ListenerQueue):
                 break
             taken: list[Entry] = []
             if is_ours := stream in counts or self.begin(stream):
-                taken = stream.take_several(before, left, counts.get(stream, 0))
+                taken = [*map(entry_of, stream.take_several(before, left, counts.get(stream, 0)))]
                 chunks.append(Chunk(stream, taken))
                 counts[stream] = counts.get(stream, 0) + len(taken)
                 left -= len(taken)

@@ -151,7 +151,7 @@ class Invocation:
         return made
 
     def run_through(
-        self, entries: Sequence[Entry], turn: Turn, cancelling: Callable[[], int]
+        self, entries: Sequence[Sequence[Any]], turn: Turn, cancelling: Callable[[], int]
     ) -> tuple[int, tuple[EventMessage, BaseException] | None]:
         """
         Call a function of which nothing else is to be done (`turn.is_plain`) for one event after another.

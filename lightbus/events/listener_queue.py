@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,8 +185,8 @@ class ListenerQueue:
             self.backlog_bytes -= len(entry[2])
         return entry
 
-    def take_several(self, stream: Stream, before: float, most: int) -> list[Entry]:
-        """Return the next events of a stream, those that may be handled without more ado."""
+    def take_several(self, stream: Stream, before: float, most: int) -> list[Sequence[Any]]:
+        """Return the next events of a stream as they came, those that may be handled without more ado."""
         size = stream.size
         entries = stream.take_several(before, most if size <= AHEAD else 1)
         if entries:
@@ -194,7 +195,7 @@ class ListenerQueue:
             self.backlog_bytes -= size - stream.size
         return entries
 
-    def settle(self, stream: Stream, entries: list[Entry], handled: int, *, is_one_failed: bool) -> None:
+    def settle(self, stream: Stream, entries: list[Sequence[Any]], handled: int, *, is_one_failed: bool) -> None:
         """Note how many of several events were handled; behind one that failed they were not begun."""
         if rest := entries[handled + is_one_failed :]:
             size = stream.size

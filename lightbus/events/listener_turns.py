@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from ..core.streams import Stream
+from ..core.streams import Stream, entry_of
 from .cancel_guard import CancelGuard, current_task
 from .delivery import Delivery
 from .invocation import LONG, TURN, Invocation
@@ -95,7 +95,7 @@ class ListenerTurns:
                 count += handled
                 if failed is not None:
                     count += 1
-                    going_on = await delivery.raised(stream, entries[handled], *failed)
+                    going_on = await delivery.raised(stream, entry_of(entries[handled]), *failed)
                 elif cancelling():
                     await self._guard.shake_off()
                 elif handled < len(entries) and turn.is_plain:  # it took long

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from helpers import examples
 from lightbus.core import streams as module
-from lightbus.core.streams import HIGH, UNCONFIRMED, Entry, LiveStream, Stream, Told
+from lightbus.core.streams import HIGH, UNCONFIRMED, Entry, LiveStream, Stream, Told, entry_of
 
 
 def entries(first: int, last: int) -> list[list[Any]]:
@@ -210,7 +210,7 @@ def test_best_effort_counts_what_is_missing() -> None:
     stream.live([[5, 4, b""], [6, 5, b""], [9, 8, b""]])
     assert stream.missed == 2
     assert (stream.wanted(), stream.to_tell()) == (None, None)
-    assert [entry.sequence for entry in stream.ready] == [5, 6, 9]
+    assert [entry[0] for entry in stream.ready] == [5, 6, 9]
     for _ in range(2):
         stream.heard_of(12)
     assert stream.missed == 5
@@ -367,8 +367,8 @@ class Following(RuleBasedStateMachine):
         if most == 1:
             self.at_hand = [self.stream.take()]
         else:
-            before = self.stream.ready[0].sequence + span
-            self.at_hand = self.stream.take_several(before, most)
+            before = self.stream.ready[0][0] + span
+            self.at_hand = [*map(entry_of, self.stream.take_several(before, most))]
             self.stream.at_hand = len(self.at_hand)
             assert all(entry.sequence < before for entry in self.at_hand)
             assert bool(self.at_hand) == (span > 0)

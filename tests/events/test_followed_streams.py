@@ -82,7 +82,7 @@ def test_what_is_missing_is_fetched_page_by_page() -> None:
         play.requests.answered(1, Page([[5, 3, b"x"]], 5, True, 0))
         assert play.side.heard()[-1] == Fetch("auth", JOURNAL, "seen", 1, 5, module.PAGE, 2**20)
         play.requests.answered(2, Page([[9, 5, b"y"]], 9, False, 0))
-        assert ([entry.sequence for entry in stream.ready], play.queue.backlog) == ([5, 9], 2)
+        assert ([entry[0] for entry in stream.ready], play.queue.backlog) == ([5, 9], 2)
         assert play.context.counts["fetched"] == 2
 
     run(test)
@@ -281,7 +281,7 @@ def test_how_far_a_lost_publisher_was_handled_is_remembered() -> None:
         play.queue.done(lost, entry)
         first.after_turn(lost)
         assert play.context.records.positions_of("auth", "g") == [[JOURNAL, "seen", 1, 1]]
-        assert ([each.sequence for each in other.ready], play.queue.sources) == ([2], {second})
+        assert ([each[0] for each in other.ready], play.queue.sources) == ([2], {second})
 
     run(test)
 

@@ -49,7 +49,7 @@ class Play:
         return self.followed.streams[key]
 
     def waiting(self, key: tuple[str, str, int] = KEY) -> list[int]:
-        return [entry.sequence for entry in self.stream(key).ready]
+        return [entry[0] for entry in self.stream(key).ready]
 
     def answer(self, message: Message) -> None:
         number, _ = self.side.said[-1]
