@@ -9,7 +9,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
@@ -29,6 +29,7 @@ from .answers import encoded, event_stream, json_answer, read_object
 from .guard import AccessGuard, admit
 from .options import DashboardOptions
 from .pages import PAGES, View
+from .round import Round
 from .viewer import EVERY, PageViewer
 from .watcher import Watcher
 
@@ -45,6 +46,8 @@ MAX_STREAMS = 50
 """Pages that are open at the same time."""
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+T = TypeVar("T")
 
 
 class Dashboard:
@@ -152,36 +155,35 @@ class Dashboard:
             self._streams -= 1
 
     async def _rounds(self, page: str, name: str) -> AsyncIterator[bytes]:
-        number = -1
+        latest: Round | None = None
         with self.watcher.looking():
             while not self._closing.is_set():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(HEARTBEAT):
-                        number = (await self._either(self.watcher.round_after(number))).number
-                if not self._closing.is_set() and number >= 0:
-                    yield self._contents(page, name)
+                        latest = await self._either(self.watcher.round_after(-1 if latest is None else latest.number))
+                if not self._closing.is_set() and latest is not None:
+                    yield self._contents(page, name, latest)
 
-    async def _either(self, coming: Awaitable[Any]) -> Any:
+    async def _either(self, coming: Awaitable[T]) -> T:
         """Wait for what comes, or for the end."""
-        tasks = [asyncio.ensure_future(coming), asyncio.ensure_future(self._closing.wait())]
+        awaited, ended = asyncio.ensure_future(coming), asyncio.ensure_future(self._closing.wait())
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if not tasks[0].done():
+            await asyncio.wait([awaited, ended], return_when=asyncio.FIRST_COMPLETED)
+            if not awaited.done():
                 raise TimeoutError
-            return tasks[0].result()
+            return awaited.result()
         finally:
-            for task in tasks:
-                task.cancel()
+            awaited.cancel()
+            ended.cancel()
 
-    def _contents(self, page: str, name: str) -> bytes:
-        """Return a page's contents, made once for all who look at it."""
+    def _contents(self, page: str, name: str, now: Round) -> bytes:
+        """Return a page's contents as of the latest round, made once for all who look at it."""
         watcher = self.watcher
-        assert watcher.now is not None
-        stamp = watcher.now.number, id(watcher.findings)
+        stamp = now.number, id(watcher.findings)
         made = self._made.get((page, name))
         if made is None or made[:2] != stamp:
-            view = View(watcher.now, watcher.before, watcher.series, watcher.findings, name=name)
-            common = {"number": watcher.now.number, "clock": watcher.now.clock, "examined": watcher.examined}
+            view = View(now, watcher.before, watcher.series, watcher.findings, name=name)
+            common = {"number": now.number, "clock": now.clock, "examined": watcher.examined}
             if len(self._made) > MAX_STREAMS:
                 self._made.clear()
             made = self._made[page, name] = (*stamp, encoded({**common, **PAGES[page](view)}))

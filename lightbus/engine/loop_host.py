@@ -71,10 +71,7 @@ class LoopHost:
         with self._lock:
             self._check_open()
             self._leave_closed_loop()
-            if self._place is None:
-                self._start_thread()
-            assert self._place is not None
-            return self._place
+            return self._place or self._start_thread()
 
     def run(self, make: Callable[[Node], Coroutine[Any, Any, T]]) -> Future[T]:
         """Run a coroutine on the node's loop. From any thread."""
@@ -102,7 +99,7 @@ class LoopHost:
             if self._place is not None and self._thread is None:
                 raise UnsupportedUse("This bus has a worker on another event loop. Stop that one first.")
             thread = self._dismiss_thread()
-            node = self._move_in()
+            node, _ = self._move_in()
             self._on_left = on_left
         self._guard = asyncio.get_running_loop().create_task(self._go_with_the_loop(node))
         try:
@@ -143,10 +140,9 @@ class LoopHost:
         self._move_out(node, ())
         node.abandon()
 
-    def _move_in(self) -> Node:
-        node = self._owner.make_node()
-        self._place = node, asyncio.get_running_loop()
-        return node
+    def _move_in(self) -> tuple[Node, asyncio.AbstractEventLoop]:
+        place = self._place = self._owner.make_node(), asyncio.get_running_loop()
+        return place
 
     def _move_out(self, node: Node, known: Sequence[Peer]) -> None:
         self._place = None
@@ -160,25 +156,25 @@ class LoopHost:
 
     # In a thread of its own
 
-    def _start_thread(self) -> None:
-        ready: Future[None] = Future()
+    def _start_thread(self) -> tuple[Node, asyncio.AbstractEventLoop]:
+        ready: Future[tuple[Node, asyncio.AbstractEventLoop]] = Future()
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._live_in_thread(ready)), name="lightbus-engine", daemon=True
         )
         self._thread.start()
-        ready.result(START_TIMEOUT)
+        return ready.result(START_TIMEOUT)
 
-    async def _live_in_thread(self, ready: Future[None]) -> None:
+    async def _live_in_thread(self, ready: Future[tuple[Node, asyncio.AbstractEventLoop]]) -> None:
         try:
-            self._stop_thread = asyncio.Event()
-            node = self._move_in()
+            stop = self._stop_thread = asyncio.Event()
+            node, loop = self._move_in()
         except BaseException as error:
             ready.set_exception(error)
             return
         # Discovery takes a moment (its imports, too), and nobody has to wait for it: whoever looks for a name does.
         start = asyncio.create_task(node.start())
-        ready.set_result(None)
-        await self._stop_thread.wait()
+        ready.set_result((node, loop))
+        await stop.wait()
         with contextlib.suppress(Exception):
             await start
         await self._release(node)

@@ -70,8 +70,9 @@ class Worker:
         self.parts: WorkerParts | None = None
         self._life = Execution(self.loop, self.engine.executor)
         """What the hooks of this run's start and end share."""
+        self._turns = turns_of(self.engine, self._join_schedules)
         self._tasks = WorkerTasks(
-            client, self.engine.executor, on_failure=lambda: self.request_stop(1), turns=lambda: self._parts().turns
+            client, self.engine.executor, on_failure=lambda: self.request_stop(1), turns=self._turns
         )
         self._node: Node | None = None
         self.watchdog: Watchdog | None = None
@@ -94,7 +95,7 @@ class Worker:
             on_fatal=self._on_fatal,
             on_stopped=self._on_stopped,
             on_kept_changed=lambda: self._spawn(self.api_registered()),
-            turns=turns_of(self.engine, self._join_schedules),
+            turns=self._turns,
         )
         self._take_over(parts)
         # Before the announcement: what `on_start` prepares is there when the first call comes.
@@ -123,7 +124,7 @@ class Worker:
             self.watchdog.stop()
         if self.parts is not None:
             self.parts.learner.stop()
-            self.parts.turns.stop()
+        self._turns.stop()
         await node.drain(settings.drain_grace)
         if self.parts is not None:
             await self._finish(self.parts, settings.shutdown_timeout)
@@ -180,7 +181,7 @@ class Worker:
             self.client.schema,
             serves_calls=self._serves_calls,
             kept=self.parts.left_behind.apis(),
-            schedules=self.parts.turns.names,
+            schedules=self._turns.names,
         )
         await self.parts.presence.advertise(infos)
 
@@ -208,10 +209,6 @@ class Worker:
         await self.api_registered()
 
     # Parts
-
-    def _parts(self) -> WorkerParts:
-        assert self.parts is not None, "schedules run from the start on"
-        return self.parts
 
     @property
     def _serves_calls(self) -> bool:

@@ -55,13 +55,11 @@ class WorkerTasks:
         user: declares what is to run.
         executor: the threads for `def` functions.
         on_failure: is called where one has ended that should not, after it was logged.
-        turns: returns who says whose turn it is, from the start on.
+        turns: says whose turn it is.
 
     """
 
-    def __init__(
-        self, user: TasksUser, executor: Executor, on_failure: Callable[[], None], turns: Callable[[], Turns]
-    ) -> None:
+    def __init__(self, user: TasksUser, executor: Executor, on_failure: Callable[[], None], turns: Turns) -> None:
         self._user = user
         self._executor = executor
         self._on_failure = on_failure
@@ -87,7 +85,7 @@ class WorkerTasks:
         for each in self._user.in_turn:
             if all(other is not each for other in self._followed):
                 self._followed.append(each)
-                self._add(each.follow(self._run, self._turns()))
+                self._add(each.follow(self._run, self._turns))
         for awaitable in self._user.take_background_tasks():
             task = self._add(self._run_in_background(awaitable))
             task.add_done_callback(partial(_close, awaitable))  # where it is cancelled before it has begun

@@ -83,7 +83,8 @@ class CancelGuard:
 
 
 def current_task() -> asyncio.Task[Any]:
-    """Return the task that runs here."""
+    """Return the task that runs here. Raises RuntimeError where none does: it is called in coroutines of tasks only."""
     task = asyncio.current_task()
-    assert task is not None
+    if task is None:
+        raise RuntimeError("no task runs here")
     return task

@@ -38,7 +38,11 @@ class Declared:
         return taken
 
 
-def _no_turns() -> Turns:
+async def _join() -> None:
+    raise AssertionError("nothing is run in turn here")
+
+
+async def _tell(instance: str, schedule: str, beat: int, done: bool) -> None:
     raise AssertionError("nothing is run in turn here")
 
 
@@ -48,7 +52,9 @@ def run(scenario: Callable[[Declared, WorkerTasks, list[str]], Awaitable[None]])
     async def main() -> None:
         declared, failures = Declared(), list[str]()
         with ThreadPoolExecutor(2) as executor:
-            tasks = WorkerTasks(declared, executor, lambda: failures.append("failed"), _no_turns)
+            tasks = WorkerTasks(
+                declared, executor, lambda: failures.append("failed"), Turns("a" * 16, lambda name: [], _tell, _join)
+            )
             try:
                 await scenario(declared, tasks, failures)
             finally:

@@ -93,7 +93,7 @@ class ApiStream:
                 async with self._connection.asking():
                     await self._find_or_make(jetstream)
                     await self._hear_news(jetstream)
-                await self.records.open(jetstream)
+                await self.records.open()
                 self._looking = asyncio.get_running_loop().create_task(self._keep_looking())
                 self._is_open = True
         return jetstream

@@ -72,41 +72,47 @@ class GroupRecordsBucket:
         self._listeners.append(changed)
         return lambda: self._listeners.remove(changed)
 
-    async def open(self, jetstream: JetStreamContext) -> None:
+    async def open(self) -> None:
         """Return when all that is on record is known here."""
+        bucket = await self._on_servers()
         async with self._connection.asking():
-            try:
-                self._bucket = await jetstream.key_value(self._name)
-            except BucketNotFoundError:
-                config = KeyValueConfig(
-                    bucket=self._name,
-                    history=1,
-                    replicas=self._connection.settings.replicas,
-                    storage=StorageType.FILE,
-                )
-                self._bucket = await jetstream.create_key_value(config)
-            watcher = await self._bucket.watchall()
+            watcher = await bucket.watchall()
             while (entry := await self._next(watcher)) is not None:
                 self._take(entry)
-        self._watching = asyncio.get_running_loop().create_task(self._watch(watcher))
+        self._watching = asyncio.get_running_loop().create_task(self._watch(bucket, watcher))
 
-    async def _watch(self, watcher: KeyValue.KeyWatcher) -> None:
+    async def _on_servers(self) -> KeyValue:
+        """Return the bucket, which is made if there is none."""
+        if self._bucket is None:
+            jetstream = await self._connection.jetstream()
+            async with self._connection.asking():
+                self._bucket = await self._find_or_make(jetstream)
+        return self._bucket
+
+    async def _find_or_make(self, jetstream: JetStreamContext) -> KeyValue:
+        try:
+            return await jetstream.key_value(self._name)
+        except BucketNotFoundError:
+            replicas = self._connection.settings.replicas
+            config = KeyValueConfig(bucket=self._name, history=1, replicas=replicas, storage=StorageType.FILE)
+            return await jetstream.create_key_value(config)
+
+    async def _watch(self, bucket: KeyValue, watcher: KeyValue.KeyWatcher) -> None:
         while not self._closed:  # a record that comes as the task is cancelled may swallow that
             try:
                 entry = await self._next(watcher)
             except TimeoutError:
                 if not self.is_current:
-                    watcher = await self._watch_anew(watcher)
+                    watcher = await self._watch_anew(bucket, watcher)
                 continue
             if entry is not None:
                 self._take(entry)
 
-    async def _watch_anew(self, watcher: KeyValue.KeyWatcher) -> KeyValue.KeyWatcher:
+    async def _watch_anew(self, bucket: KeyValue, watcher: KeyValue.KeyWatcher) -> KeyValue.KeyWatcher:
         """Watch again from the beginning: the servers seem to have forgotten that we do."""
-        assert self._bucket is not None
         try:
             async with self._connection.asking():
-                another = await self._bucket.watchall()
+                another = await bucket.watchall()
         except EventBackendError:
             return watcher
         with suppress(Exception):  # it is not there any more
@@ -220,10 +226,10 @@ class GroupRecordsBucket:
                 self._tell(key)
 
     async def _write(self, key: str, value: Any, write: Callable[[KeyValue, bytes], Awaitable[int]]) -> None:
-        assert self._bucket is not None
+        bucket = await self._on_servers()
         async with self._connection.asking():
             try:
-                revision = await write(self._bucket, json.dumps(value).encode())
+                revision = await write(bucket, json.dumps(value).encode())
             except KeyWrongLastSequenceError as error:
                 raised = error
             else:
@@ -244,10 +250,10 @@ class GroupRecordsBucket:
 
     async def delete(self, key: str) -> None:
         """Forget a record."""
-        assert self._bucket is not None
+        bucket = await self._on_servers()
         async with self._connection.asking():
             with suppress(KeyNotFoundError):
-                await self._bucket.delete(key)
+                await bucket.delete(key)
         if self.records.pop(key, None) is not None:
             self._tell(key)
 

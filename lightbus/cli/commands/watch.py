@@ -18,7 +18,7 @@ from ..support.options import ClientOptions, client_options
 from ..support.output import Cell
 from .peers import STYLES, Sighting, state_of
 
-__all__ = ["PeerChange", "changes", "watch"]
+__all__ = ["ApiChange", "PeerChange", "changes", "watch"]
 
 LOOK_EVERY = 0.1
 """Seconds between two looks at what the client knows; it is told at once, and to look is to compare two names."""
@@ -26,29 +26,38 @@ LOOK_EVERY = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerChange:
-    """What became of a peer or, where `peer` is None, of an API; `change` is its state, or what happened."""
+    """What became of a peer; `change` is its state, or what happened."""
 
     change: str
-    peer: Peer | None = None
-    api: ServedApi | None = None
+    peer: Peer
 
     def fields(self) -> dict[str, Any]:
         """Return it as `--json` has it."""
-        if self.peer is not None:
-            announcement = self.peer.announcement
-            who = {name: getattr(announcement, name) for name in ("service", "process", "instance", "host")}
-            return {"type": "peer", "change": self.change, **who, "apis": _apis_of(self.peer)}
-        assert self.api is not None
+        announcement = self.peer.announcement
+        who = {name: getattr(announcement, name) for name in ("service", "process", "instance", "host")}
+        return {"type": "peer", "change": self.change, **who, "apis": _apis_of(self.peer)}
+
+    def cells(self) -> list[Cell]:
+        """Return it as a line has it."""
+        apis = f", serves {', '.join(_apis_of(self.peer))}" if _apis_of(self.peer) and self.change == "up" else ""
+        style = STYLES.get(self.change, "red")
+        return [f"peer {self.peer.announcement} ", (self.change, style), apis]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiChange:
+    """What became of an API: it was added, has changed, or is gone."""
+
+    change: str
+    api: ServedApi
+
+    def fields(self) -> dict[str, Any]:
+        """Return it as `--json` has it."""
         about = {"api": self.api.name, "versions": self.api.versions, "mixed": self.api.is_mixed}
         return {"type": "api", "change": self.change, **about}
 
     def cells(self) -> list[Cell]:
         """Return it as a line has it."""
-        if self.peer is not None:
-            apis = f", serves {', '.join(_apis_of(self.peer))}" if _apis_of(self.peer) and self.change == "up" else ""
-            style = STYLES.get(self.change, "red")
-            return [f"peer {self.peer.announcement} ", (self.change, style), apis]
-        assert self.api is not None
         style = "red" if self.change == "gone" else "yellow" if self.api.is_mixed else "green"
         versions = f", version {', '.join(map(str, self.api.versions))}" if self.api.versions else ""
         mixed = ", mixed" if self.api.is_mixed else ""
@@ -91,7 +100,7 @@ async def _watch(bus: Connection, count: int | None) -> None:
                 return
 
 
-def _show(bus: Connection, change: PeerChange, *, initial: bool) -> None:
+def _show(bus: Connection, change: PeerChange | ApiChange, *, initial: bool) -> None:
     at = time.time()
     if bus.output.as_json:
         bus.output.record({"at": at, "initial": initial, **change.fields()})
@@ -99,7 +108,7 @@ def _show(bus: Connection, change: PeerChange, *, initial: bool) -> None:
         bus.output.line((f"{datetime.fromtimestamp(at):%H:%M:%S}", "dim"), "  ", *change.cells())
 
 
-def changes(before: Mapping[str, Peer], now: Mapping[str, Peer]) -> Iterator[PeerChange]:
+def changes(before: Mapping[str, Peer], now: Mapping[str, Peer]) -> Iterator[PeerChange | ApiChange]:
     """Yield what is different: peers that came, went or are in another state, and what became of APIs by that."""
     for instance, peer in before.items():
         if instance not in now and _is_shown(peer):
@@ -111,15 +120,15 @@ def changes(before: Mapping[str, Peer], now: Mapping[str, Peer]) -> Iterator[Pee
     yield from _apis_changed(before.values(), now.values())
 
 
-def _apis_changed(before: Iterable[Peer], now: Iterable[Peer]) -> Iterator[PeerChange]:
+def _apis_changed(before: Iterable[Peer], now: Iterable[Peer]) -> Iterator[ApiChange]:
     old, new = _public(before), _public(now)
     for name in sorted({*old, *new}):
         if name not in new:
-            yield PeerChange(change="gone", api=ServedApi(name=name, served=()))
+            yield ApiChange(change="gone", api=ServedApi(name=name, served=()))
         elif name not in old:
-            yield PeerChange(change="added", api=new[name])
+            yield ApiChange(change="added", api=new[name])
         elif (old[name].versions, old[name].is_mixed) != (new[name].versions, new[name].is_mixed):
-            yield PeerChange(change="changed", api=new[name])
+            yield ApiChange(change="changed", api=new[name])
 
 
 def _public(peers: Iterable[Peer]) -> dict[str, ServedApi]:

@@ -36,8 +36,8 @@ def run(
         connections = [NatsConnection(NatsSettings(servers=(server.url,), **given)) for _ in range(2)]
         buckets = [GroupRecordsBucket(connection, name) for connection in connections]
         try:
-            for bucket, connection in zip(buckets, connections, strict=True):
-                await bucket.open(await connection.jetstream())
+            for bucket in buckets:
+                await bucket.open()
             await test(*buckets)
         finally:
             for bucket, connection in zip(buckets, connections, strict=True):
