@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
+from .client import BusClient
 from .exceptions import InvalidEventArguments, InvalidEventListener, InvalidName, InvalidParameters
 from .keywords import unknown_keywords_raise
+from .listener import OnError
 from .message import EventMessage
 from .path_names import SHORTEST, PathNames
 from .service.reachable import OF_MEMBERS
+from .service.schema import Schema
 from .typing import BusOptions, JsonSchema, Kwargs
-
-if TYPE_CHECKING:
-    from .client import BusClient
-    from .listener import OnError
-    from .service.schema import Schema
 
 __all__ = ["BusPath"]
 

@@ -74,7 +74,7 @@ class TypedBus:
         raise NotImplementedError
 
 
-class _Member(TypedPath):
+class _MemberPath(TypedPath):
     @property
     def parameter_schema(self) -> JsonSchema:
         """The JSON Schema of the arguments."""
@@ -85,7 +85,7 @@ class _Member(TypedPath):
         raise NotImplementedError
 
 
-class TypedProcedure(_Member):
+class TypedProcedure(_MemberPath):
     """A procedure. What is written adds `__call__`, `call` and `call_async`."""
 
     @property
@@ -98,7 +98,7 @@ class TypedProcedure(_Member):
         raise NotImplementedError
 
 
-class TypedEvent(_Member, Generic[Arguments, Handler]):
+class TypedEvent(_MemberPath, Generic[Arguments, Handler]):
     """An event. What is written adds `__call__`, `fire` and `fire_async`."""
 
     def fire_many(self, events: Iterable[Arguments], *, bus_options: FireOptions | None = None) -> list[str]:

@@ -76,13 +76,13 @@ def _serve_in_context(hooks: HookRegistry, app: Flask) -> None:
     """Have handlers run in the context of this program; no longer in that of one made before, as tests do."""
     for hook in hooks.functions("around_rpc_execution"):
         earlier = getattr(hook, "__self__", None)
-        if isinstance(earlier, _InContext):
+        if isinstance(earlier, _HandlersInAppContext):
             earlier.app = app
             return
-    register_plugin(hooks, _InContext(app))
+    register_plugin(hooks, _HandlersInAppContext(app))
 
 
-class _InContext(LightbusPlugin):
+class _HandlersInAppContext(LightbusPlugin):
     """Serves calls and events in an application's context."""
 
     priority = 100

@@ -121,7 +121,7 @@ class Relay(LightbusPlugin):
     async def after_worker_started(self, *, client: Any) -> None:
         """Begin: from now on the worker publishes what is fired here."""
         self._stop = threading.Event()
-        run = _Run(client, self._open_store(), self.name, self._poll, self._stop)
+        run = _RelayRun(client, self._open_store(), self.name, self._poll, self._stop)
         self._thread = threading.Thread(target=run.run, name="lightbus-relay", daemon=True)
         self._thread.start()
 
@@ -133,7 +133,7 @@ class Relay(LightbusPlugin):
             await asyncio.to_thread(thread.join, LONGEST_PAUSE)
 
 
-class _Run:
+class _RelayRun:
     """One run of a relay, in its thread."""
 
     def __init__(self, client: BusClient, store: Store, name: str, poll: float, stop: threading.Event) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ..adapters.host.platform import check_platform
+from ..config import Config
 from ..core.registry import Peer, PeerLeft, Snapshot
 from ..events.event_publisher import EventPublisher
 from ..events.event_record import EventIds
@@ -32,8 +33,8 @@ from .node import Node
 from .node_questions import NodeQuestions
 
 if TYPE_CHECKING:
-    from ..config import Config
     from .threads import HandlerThreads
+
 
 __all__ = ["Engine", "ThreadChannel"]
 

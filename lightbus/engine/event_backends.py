@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TypeVar, cast
 
+from ..config import Config
 from ..exceptions import InvalidConfiguration
 from ..membership.context import Identity
 from ..ports.events import BackendContext, EventBackend, EventBackendFactory
 from ..ports.moving import MovableBackend
 from ..service.failures import report
-
-if TYPE_CHECKING:
-    from ..config import Config
 
 __all__ = ["BACKENDS_GROUP", "EventBackendChoice", "RunningBackends", "movable_backend"]
 

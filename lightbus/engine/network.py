@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..adapters.host.interfaces import follow_addresses, usable_addresses
 from ..adapters.host.nearby import HostDiscovery, NearbyDiscovery
@@ -15,12 +14,10 @@ from ..adapters.memory.discovery import NoDiscovery
 from ..adapters.zmq.addressing import TcpAddressing
 from ..adapters.zmq.security import HostSecurity, InsecureSecurity, Security
 from ..adapters.zmq.transport import ZmqTransport, versions
+from ..config import Config
 from ..exceptions import InvalidConfiguration
 from ..ports.discovery import Discovery, DiscoveryFactory
 from ..ports.transport import Addressing, Transport, TransportFactory
-
-if TYPE_CHECKING:
-    from ..config import Config
 
 __all__ = ["DISCOVERY_GROUP", "Network", "versions"]
 

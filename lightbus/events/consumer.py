@@ -12,8 +12,9 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..config import Config
 from ..core.registry import Peer
 from ..exceptions import LightbusTimeout, did_you_mean
 from ..listener import Listener
@@ -31,9 +32,6 @@ from .loss_reports import LossReports
 from .publisher_connection import PublisherConnection
 from .reading_pace import ReadingPace
 from .subscription import Subscription
-
-if TYPE_CHECKING:
-    from ..config import Config
 
 __all__ = ["Consumer"]
 

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from ..adapters.host.directories import data_directory, has_no_room, volatile_filesystem
 from ..adapters.host.machine_time import machine_time
+from ..config import Config
 from ..exceptions import JournalError
+from ..membership.context import Identity
 from ..recurring import RecurringLog
 
 if TYPE_CHECKING:
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
     from ..adapters.sqlite.journal import Journal
     from ..adapters.sqlite.journal_directory import JournalDirectory
     from ..adapters.sqlite.topic import Topic
-    from ..config import Config
-    from ..membership.context import Identity
 
 __all__ = ["JournalMaintenance", "JournalSet", "directory_of"]
 

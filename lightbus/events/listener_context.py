@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from ..config import Config
 from ..core.streams import Entry, Stream
 from ..listener import Listener
 from ..service.api import ApiRegistry
 from ..service.hooks import HookRegistry
 from ..service.signature import Signature
 from ..typing import Kwargs
-
-if TYPE_CHECKING:
-    from ..config import Config
 
 __all__ = ["DeliverySource", "ListenerContext"]
 

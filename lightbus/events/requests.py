@@ -32,7 +32,7 @@ Say: TypeAlias = Callable[[int], bool]
 
 
 @dataclass(slots=True)
-class _Request:
+class _OpenRequest:
     say: Say
     answer: Answer
     patience: float
@@ -51,7 +51,7 @@ class Requests:
     """
 
     def __init__(self, numbers: Iterator[int]) -> None:
-        self._open: dict[int, _Request] = {}
+        self._open: dict[int, _OpenRequest] = {}
         self._numbers = numbers
 
     def __len__(self) -> int:
@@ -73,7 +73,7 @@ class Requests:
         """
         patience = LITTLE_PATIENCE if is_urgent else PATIENCE
         number = number or next(self._numbers)
-        self._open[number] = _Request(say_again, answer, patience, now + patience)
+        self._open[number] = _OpenRequest(say_again, answer, patience, now + patience)
         return number, patience
 
     def next_look(self, seconds: float) -> float | None:

@@ -11,18 +11,16 @@ import os
 import resource
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from .. import config as settings
 from ..config.fields import not_a_bool
 from ..config.surroundings import host_name
 from ..recurring import RecurringLog
 from ..service.api import Api, Event, Parameter
 from . import LightbusPlugin
-
-if TYPE_CHECKING:
-    from .. import config as settings
 
 __all__ = ["StateApi", "StatePlugin"]
 

@@ -48,7 +48,7 @@ def parse_place(text: str, option: str) -> tuple[str, int]:
     return address or LOOPBACK, int(port)
 
 
-class _StatusServer(ThreadingHTTPServer):
+class _BoundedServer(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
@@ -77,13 +77,13 @@ class _StatusServer(ThreadingHTTPServer):
         """Say nothing of a client that went away."""
 
 
-class _ServerOfIPv6(_StatusServer):
+class _ServerOfIPv6(_BoundedServer):
     address_family = socket.AF_INET6
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _StatusHandler(BaseHTTPRequestHandler):
     timeout = REQUEST_TIME
-    server: _StatusServer
+    server: _BoundedServer
     server_version = "lightbus"
     sys_version = ""
 
@@ -133,9 +133,9 @@ class StatusServer:
     """
 
     def __init__(self, address: str, port: int, pages: Mapping[str, Page], *, asked_by: str) -> None:
-        kind = _ServerOfIPv6 if ":" in address else _StatusServer
+        kind = _ServerOfIPv6 if ":" in address else _BoundedServer
         try:
-            self._server = kind((address, port), _Handler)
+            self._server = kind((address, port), _StatusHandler)
         except OSError as error:
             raise TransportError(
                 f"{asked_by}: {address}:{port} cannot be served: {error.strerror or error}. Choose another port (0 is "

@@ -7,14 +7,11 @@ import contextlib
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from ..config import Config
 from ..core.admission import PROBE_AFTER, Admission
 from ..wire.envelope import Request
 from .job import Job
-
-if TYPE_CHECKING:
-    from ..config import Config
 
 __all__ = ["MAX_INTERNAL", "MAX_MEMORY", "MAX_NESTED", "MAX_NESTED_IN_ALL", "CallPlaces"]
 

@@ -7,8 +7,9 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+from ..config import Config
 from ..exceptions import DeformError, InvalidArguments, JournalError, PayloadTooLarge
 from ..phrases import safely
 from ..recurring import RecurringLog
@@ -17,9 +18,6 @@ from ..wire import envelope
 from ..wire.envelope import Error, Result
 from ..wire.sizes import LEAST, most
 from .job import Job
-
-if TYPE_CHECKING:
-    from ..config import Config
 
 __all__ = ["Replies"]
 

@@ -10,8 +10,9 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..config import Config
 from ..exceptions import LightbusException, PeerBusy, PeerRefused, PeerUnreachable
 from ..membership.context import MAX_CHAIN, Identity
 from ..service.api import ApiRegistry
@@ -24,9 +25,6 @@ from .job import Job
 from .places import CallPlaces
 from .replies import Replies
 from .runner import HandlerExecutor, Runner
-
-if TYPE_CHECKING:
-    from ..config import Config
 
 __all__ = ["STALL_GRACE", "Server"]
 

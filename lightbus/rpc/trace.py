@@ -112,7 +112,7 @@ def _can_be_told(data: bytes) -> bool:
     return True
 
 
-class _Watcher:
+class _CallWatcher:
     """What is kept for one watcher."""
 
     __slots__ = ("calls", "noted", "size", "until")
@@ -128,7 +128,7 @@ class CallWatch:
     """All who watch. Only touched from the node's loop."""
 
     def __init__(self) -> None:
-        self._watchers: dict[str, _Watcher] = {}
+        self._watchers: dict[str, _CallWatcher] = {}
 
     @property
     def is_on(self) -> bool:
@@ -169,7 +169,7 @@ class CallWatch:
                 del self._watchers[each]
         if name not in self._watchers and len(self._watchers) >= MAX_WATCHERS:
             raise PeerBusy(f"{MAX_WATCHERS} others watch the calls of this worker already.")
-        watcher = self._watchers.setdefault(name, _Watcher(now + LEASE))
+        watcher = self._watchers.setdefault(name, _CallWatcher(now + LEASE))
         watcher.until = now + LEASE
         while watcher.calls and watcher.calls[0].number <= after:
             gone = watcher.calls.popleft()

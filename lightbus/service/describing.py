@@ -31,7 +31,7 @@ _KEPT = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Described:
+class _KeptDescription:
     annotation: Any
     """Held, so that the ids in the key of the cache remain those of its parts."""
     schema: JsonSchema
@@ -40,7 +40,7 @@ class _Described:
     """What pydantic calls the classes in it, each with its id."""
 
 
-_described: dict[Any, _Described] = {}
+_described: dict[Any, _KeptDescription] = {}
 """Per annotation by `_key`. Emptied when it is full."""
 
 
@@ -67,7 +67,7 @@ def described(annotations: Mapping[str, Any], core_of: CoreOf) -> JsonSchema | N
     }
 
 
-def _one(annotation: Any, core_of: CoreOf) -> _Described:
+def _one(annotation: Any, core_of: CoreOf) -> _KeptDescription:
     key = _key(annotation)
     known = _described.get(key)
     if known is None:
@@ -78,13 +78,13 @@ def _one(annotation: Any, core_of: CoreOf) -> _Described:
     return known
 
 
-def _compiled(annotation: Any, core_of: CoreOf) -> _Described:
+def _compiled(annotation: Any, core_of: CoreOf) -> _KeptDescription:
     core = core_of({_VALUE: annotation})
     validator_of(core)  # raises what otherwise the first call would
     schema = json_schema_of(core)
     holder = core.get("ref") or core["schema"]["ref"]
     refs = frozenset(_refs(core)) - {holder}
-    return _Described(annotation, schema.get("properties", {}).get(_VALUE, {}), schema.get("$defs", {}), refs)
+    return _KeptDescription(annotation, schema.get("properties", {}).get(_VALUE, {}), schema.get("$defs", {}), refs)
 
 
 def _key(annotation: Any) -> Any:

@@ -65,7 +65,7 @@ CallBlocking = Callable[[Callable[..., Any], Sequence[Any], Mapping[str, Any]], 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
+class _HookEntry:
     """One function of one hook. `wants` are the details it takes, `place` where it stands in the order."""
 
     function: Callable[..., Any]
@@ -90,7 +90,7 @@ class HookRegistry:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._entries: dict[str, tuple[_Entry, ...]] = {}  # only hooks that have a function: `has` is one look-up
+        self._entries: dict[str, tuple[_HookEntry, ...]] = {}  # only hooks that have a function: `has` is one look-up
         self._subjects: frozenset[str] = frozenset()
 
     def add(self, name: str, function: Callable[..., Any], *, before_plugins: bool = False) -> None:
@@ -151,12 +151,12 @@ class HookRegistry:
         return Wrapping([(entry.function, entry.arguments(details)) for entry in entries], run)
 
     def _add(self, name: str, function: Callable[..., Any], place: tuple[int, int]) -> None:
-        entry = _Entry(function=function, wants=_wants(name, function), is_async=_is_async(function), place=place)
+        entry = _HookEntry(function=function, wants=_wants(name, function), is_async=_is_async(function), place=place)
         with self._lock:
             entries = (*self._entries.get(name, ()), entry)
             self._put(name, tuple(sorted(entries, key=lambda each: each.place)))  # stable: adding order holds
 
-    def _put(self, name: str, entries: tuple[_Entry, ...]) -> None:
+    def _put(self, name: str, entries: tuple[_HookEntry, ...]) -> None:
         """Replace the functions of a hook. Only under the lock."""
         if entries:
             self._entries[name] = entries
@@ -165,7 +165,7 @@ class HookRegistry:
         self._subjects = frozenset(each.partition("_")[2] for each in self._entries)
 
 
-def _check_ran(entry: _Entry, value: Any) -> None:
+def _check_ran(entry: _HookEntry, value: Any) -> None:
     if inspect.isgenerator(value) or inspect.isasyncgen(value):  # behind a decorator that is none
         raise _runs_nothing(entry.function)
 

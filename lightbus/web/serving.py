@@ -74,7 +74,7 @@ def _cancel(timer: asyncio.TimerHandle | None) -> None:
         timer.cancel()
 
 
-class _Server(uvicorn.Server):
+class _QuietServer(uvicorn.Server):
     """Leaves signals to the command, which has the streams end first."""
 
     @contextlib.contextmanager
@@ -113,7 +113,7 @@ def bound_socket(address: str, port: int, what: str) -> socket.socket:
 
 async def serve(served: ServedApp, listening: socket.socket, done: asyncio.Event) -> None:
     """Serve until it is done."""
-    server = _Server(
+    server = _QuietServer(
         uvicorn.Config(
             served.app,
             interface="asgi3",

@@ -17,7 +17,7 @@ __all__ = ["MemoryPublisher", "MemoryRouter"]
 logger = logging.getLogger("lightbus.transport")
 
 
-class _ListeningSocket(MemoryLoopSocket):
+class _MemoryListeningSocket(MemoryLoopSocket):
     """A socket that others connect to."""
 
     def __init__(self, network: MemoryNetwork, max_message_size: int) -> None:
@@ -52,7 +52,7 @@ class _ListeningSocket(MemoryLoopSocket):
             )
 
 
-class MemoryRouter(_ListeningSocket):
+class MemoryRouter(_MemoryListeningSocket):
     """Receives from many, answers each by its routing id."""
 
     def __init__(
@@ -85,7 +85,7 @@ class MemoryRouter(_ListeningSocket):
         self._on_message(connection.routing_id, item)
 
 
-class MemoryPublisher(_ListeningSocket):
+class MemoryPublisher(_MemoryListeningSocket):
     """Sends each frame to every subscriber one of whose subscriptions it begins with."""
 
     def __init__(

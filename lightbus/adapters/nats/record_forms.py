@@ -36,7 +36,7 @@ class _Partition(TypedDict):
 
 
 @with_config(ConfigDict(strict=True))
-class _DeadLetter(TypedDict):
+class _DeadLetterRecord(TypedDict):
     group: str
     deliveries: NonNegativeInt
     error: str
@@ -58,7 +58,7 @@ _FORMS: tuple[tuple[re.Pattern[str], TypeAdapter[Any]], ...] = (
     (re.compile(r"info\.[^.]+"), TypeAdapter(_Info)),
     (re.compile(r"part\.[^.]+\.[0-9]{1,5}"), TypeAdapter(_Partition)),
     (re.compile(r"member\.[^.]+\.[^.]+"), TypeAdapter(dict[str, Any])),
-    (re.compile(r"dead\.[^.]+\.[0-9]{1,19}"), TypeAdapter(_DeadLetter)),
+    (re.compile(r"dead\.[^.]+\.[0-9]{1,19}"), TypeAdapter(_DeadLetterRecord)),
     (re.compile(r"move\..+"), TypeAdapter(_Move)),
     (re.compile(r"count\.all"), TypeAdapter(_Counts)),
 )

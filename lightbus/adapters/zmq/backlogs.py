@@ -104,7 +104,7 @@ class KernelConnection:
         return False
 
 
-class _Subscriber:
+class _SubscriberBacklog:
     __slots__ = ("clear_at", "connection", "size", "topics")
 
     def __init__(self, connection: KernelConnection, clear_at: int) -> None:
@@ -137,7 +137,7 @@ class Backlogs:
         self._most = most
         self._published = 0
         self._look_at = 0
-        self._connections: dict[int, _Subscriber] = {}
+        self._connections: dict[int, _SubscriberBacklog] = {}
         self._topics: dict[bytes, bytes] = {}
         """All topics that somebody is subscribed to, by themselves: each is kept once."""
         self._topics_size = 0
@@ -153,7 +153,7 @@ class Backlogs:
             connection = KernelConnection(descriptor)
             known = self._connections.get(descriptor)
             if known is None or known.connection.inode != connection.inode:
-                known = self._connections[descriptor] = _Subscriber(connection, self._published)
+                known = self._connections[descriptor] = _SubscriberBacklog(connection, self._published)
                 self._poll.register(descriptor, WRITABLE)
             if subscribed:
                 self._add(known, topic)
@@ -173,7 +173,7 @@ class Backlogs:
         if self._topics_size <= MAX_TOPICS_IN_ALL and len(self._topics) <= 2 * MAX_NUMBER:
             self._most_topics, self._most_number = MAX_TOPICS_IN_ALL, 2 * MAX_NUMBER
 
-    def _add(self, subscriber: _Subscriber, topic: bytes) -> None:
+    def _add(self, subscriber: _SubscriberBacklog, topic: bytes) -> None:
         known = self._topics.setdefault(topic, topic)
         if known is topic:
             self._topics_size += len(topic)
@@ -228,7 +228,7 @@ class Backlogs:
                     self._most // 2**20, self.closed,
                 )  # fmt: skip
 
-    def _close_for_topics(self, subscriber: _Subscriber) -> None:
+    def _close_for_topics(self, subscriber: _SubscriberBacklog) -> None:
         if subscriber.connection.close():
             self.too_many_topics += 1
             if is_worth_a_line(self.too_many_topics):

@@ -9,15 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import zmq
 
 from ...config.keys import BusKey
 from ...exceptions import InvalidConfiguration, PeerRefused, UnsupportedUse
 from ...ports.transport import Addressing
 from .addressing import TcpAddressing
-
-if TYPE_CHECKING:
-    import zmq
 
 __all__ = ["KeySecurity", "check_curve"]
 

@@ -11,16 +11,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+import zmq
 
 from ...exceptions import InvalidConfiguration
 from ...ports.transport import Addressing
+from ..host.places import Places
 from .addressing import HostAddressing, TcpAddressing
-
-if TYPE_CHECKING:
-    import zmq
-
-    from ..host.places import Places
 
 __all__ = [
     "HostSecurity",

@@ -34,7 +34,7 @@ _EPOLL_CTL_MOD = 3
 _libc = ctypes.PyDLL(None)
 
 
-class _Event(ctypes.Structure):
+class _EpollEvent(ctypes.Structure):
     """`struct epoll_event`, which is packed on x86-64 only."""
 
     _pack_ = 1 if platform.machine() in ("x86_64", "AMD64") else 8
@@ -99,7 +99,7 @@ class Turnstile:
 
     def _arm(self, events: int) -> None:
         if self._is_there():
-            event = _Event(events, self._data)
+            event = _EpollEvent(events, self._data)
             _libc.epoll_ctl(self._epoll, _EPOLL_CTL_MOD, self.descriptor, ctypes.byref(event))
 
     def _is_there(self) -> bool:

@@ -32,7 +32,7 @@ FEW = 1024
 """Connections that are known before it is looked, for the first time, which of them are gone."""
 
 
-class _Caller:
+class _UnreadByCaller:
     __slots__ = ("connection", "given", "is_closed", "kept", "kept_bytes", "untaken")
 
     def __init__(self, connection: KernelConnection) -> None:
@@ -68,8 +68,8 @@ class Unread:
         self._send = send
         self._most = most
         self._most_in_all = most_in_all
-        self._callers: dict[bytes, _Caller] = {}
-        self._behind: dict[bytes, _Caller] = {}
+        self._callers: dict[bytes, _UnreadByCaller] = {}
+        self._behind: dict[bytes, _UnreadByCaller] = {}
         """Those for which something is kept."""
         self._look_at = FEW
 
@@ -91,7 +91,7 @@ class Unread:
             known = self._callers.get(routing_id)
             if known is None or known.connection.inode != connection.inode:
                 self._forget(routing_id)
-                self._callers[routing_id] = _Caller(connection)
+                self._callers[routing_id] = _UnreadByCaller(connection)
         if len(self._callers) > self._look_at:
             for each in [each for each, caller in self._callers.items() if not caller.connection.is_there]:
                 self._forget(each)
@@ -116,7 +116,7 @@ class Unread:
             for frame in self._taken(routing_id, caller, None):
                 self._send(routing_id, frame)
 
-    def _keeps(self, routing_id: bytes, caller: _Caller, frame: bytes) -> bool:
+    def _keeps(self, routing_id: bytes, caller: _UnreadByCaller, frame: bytes) -> bool:
         if caller.is_closed:
             self.dropped += 1
             return True
@@ -136,7 +136,7 @@ class Unread:
             self._close(routing_id, caller, caller.kept_bytes)
         return True
 
-    def _hand_over(self, routing_id: bytes, caller: _Caller) -> bool:
+    def _hand_over(self, routing_id: bytes, caller: _UnreadByCaller) -> bool:
         state = caller.connection.state
         if state & GONE:
             self._forget(routing_id)
@@ -147,7 +147,7 @@ class Unread:
             return True
         return False
 
-    def _taken(self, routing_id: bytes, caller: _Caller, most: int | None) -> Iterator[bytes]:
+    def _taken(self, routing_id: bytes, caller: _UnreadByCaller, most: int | None) -> Iterator[bytes]:
         while caller.kept and (most is None or caller.given < most):
             frame = caller.kept.popleft()
             caller.given += len(frame)
@@ -162,14 +162,14 @@ class Unread:
         if caller is not None:
             self._drop(routing_id, caller)
 
-    def _drop(self, routing_id: bytes, caller: _Caller) -> None:
+    def _drop(self, routing_id: bytes, caller: _UnreadByCaller) -> None:
         self._behind.pop(routing_id, None)
         self.dropped += len(caller.kept)
         self.kept_bytes -= caller.kept_bytes
         caller.kept_bytes = 0
         caller.kept.clear()
 
-    def _close(self, routing_id: bytes, caller: _Caller, size: int) -> None:
+    def _close(self, routing_id: bytes, caller: _UnreadByCaller, size: int) -> None:
         """Close a connection. Until it is gone all that is for it is dropped."""
         self._drop(routing_id, caller)
         caller.is_closed, caller.given = True, AHEAD

@@ -41,7 +41,7 @@ Do = Callable[[], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Load:
+class _BenchLoad:
     """What is done: how often, how many at a time, and with how many bytes."""
 
     count: int
@@ -76,7 +76,7 @@ def load_options(function: Callable[..., None]) -> Callable[..., None]:
 @load_options
 def calls(options: ClientOptions, count: int, concurrency: int, size: int, peer: str | None) -> None:
     """Measure calls: from calling until the result is there."""
-    load = _Load(count=count, concurrency=concurrency, size=size)
+    load = _BenchLoad(count=count, concurrency=concurrency, size=size)
     on_bus(options, lambda bus: _calls(bus, load, peer))
 
 
@@ -87,7 +87,7 @@ def events(options: ClientOptions, count: int, concurrency: int, size: int, peer
 
     They are kept on the disk on which your events are, in a directory of their own that is removed afterwards.
     """
-    load = _Load(count=count, concurrency=concurrency, size=size)
+    load = _BenchLoad(count=count, concurrency=concurrency, size=size)
     config = load_config(config_file=options.config_file, overrides={"bus": {"name": options.bus_name}})
     beside = directory_of(config, "bench").parent
     try:
@@ -175,7 +175,7 @@ async def _started(bus: Connection, service: str, process: subprocess.Popen[byte
 # What is measured
 
 
-async def _calls(bus: Connection, load: _Load, name: str | None) -> int:
+async def _calls(bus: Connection, load: _BenchLoad, name: str | None) -> int:
     payload = bytes(load.size)
     async with _other_side(bus, name) as peer:
         options = {"peer": peer.instance, "timeout": 10.0}
@@ -189,7 +189,7 @@ async def _calls(bus: Connection, load: _Load, name: str | None) -> int:
     return 1 if failed else 0
 
 
-async def _events(bus: Connection, load: _Load, name: str | None) -> int:
+async def _events(bus: Connection, load: _BenchLoad, name: str | None) -> int:
     run, payload = secrets.token_hex(8), bytes(load.size)
     client = bus.client
     client.register_api(BenchEventsApi())
@@ -226,7 +226,7 @@ async def _events(bus: Connection, load: _Load, name: str | None) -> int:
     return 1 if failed or count < len(times) else 0
 
 
-async def _measured(bus: Connection, load: _Load, do: Do, label: str) -> tuple[list[float], int, float]:
+async def _measured(bus: Connection, load: _BenchLoad, do: Do, label: str) -> tuple[list[float], int, float]:
     """Do it as often and as many at a time as is wanted; return how long each took, how many failed, and seconds."""
     done = asked_to_end()
     times: list[float] = []
@@ -260,7 +260,7 @@ async def _measured(bus: Connection, load: _Load, do: Do, label: str) -> tuple[l
 
 
 def _show(
-    bus: Connection, what: str, load: _Load, times: list[float], failed: int, seconds: float, more: dict[str, Any]
+    bus: Connection, what: str, load: _BenchLoad, times: list[float], failed: int, seconds: float, more: dict[str, Any]
 ) -> None:
     output, told = bus.output, summary(times)
     rate = len(times) / seconds if seconds else 0.0

@@ -6,17 +6,14 @@ import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from ...exceptions import NotReachable, UnsupportedUse
+from ...path import BusPath
 from ...typing import JsonSchema
 from ..support.connection import Connection, on_bus
 from ..support.options import ClientOptions, client_options_beside_out
-
-if TYPE_CHECKING:
-    from ...path import BusPath
 
 __all__ = ["dumpschema"]
 

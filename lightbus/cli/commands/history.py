@@ -44,10 +44,10 @@ def history(
     """
     between = parse_time(since, "--since"), parse_time(until, "--until")
     wanted = MessageFilter(pattern=pattern, **which)
-    on_bus(options, lambda bus: _History(bus, wanted, between, internal=internal).run(limit))
+    on_bus(options, lambda bus: _HistoryQuery(bus, wanted, between, internal=internal).run(limit))
 
 
-class _History:
+class _HistoryQuery:
     """What is looked for among the events that are kept."""
 
     def __init__(

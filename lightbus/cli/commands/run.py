@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import traceback
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ...adapters.host.descriptors import raise_descriptor_limit
+from ...client import BusClient
 from ...config.features import ALL_FEATURES, Feature
 from ..support.first_process import leave_to_a_child
 from ..support.log_config import set_up_logging
@@ -17,9 +18,6 @@ from ..support.logs import ApplicationLogging, end_in_json, is_json, log_as_supe
 from ..support.options import ENVIRONMENT, bus_options, take_over
 from ..support.run_as import RunAs
 from ..support.supervised import supervisor_pipe
-
-if TYPE_CHECKING:
-    from ...client import BusClient
 
 __all__ = ["run"]
 

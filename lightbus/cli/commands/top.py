@@ -57,7 +57,7 @@ def top(options: ClientOptions, interval: float, sort: str, procedures: bool, on
 async def _watch(bus: Connection, view: TopView, interval: float, count: int | None) -> None:
     done = asked_to_end()
     await bus.look_around()
-    screen = _Stream(bus, view, done) if bus.output.as_json else _Screen(bus, view, done)
+    screen = _TopRecords(bus, view, done) if bus.output.as_json else _Screen(bus, view, done)
     before: dict[str, Reading] = {}
     number_of = 0
     groups: list[GroupLag] = []
@@ -87,7 +87,7 @@ async def _read_groups(bus: Connection) -> list[GroupLag]:
     return lags(groups for _, groups in told)
 
 
-class _Stream:
+class _TopRecords:
     """What programs read: an object for each worker, or procedure, and reading."""
 
     def __init__(self, bus: Connection, view: TopView, done: asyncio.Event) -> None:

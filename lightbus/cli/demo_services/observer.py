@@ -25,7 +25,7 @@ STDIN = 0
 
 def observe(client: BusClient) -> None:
     """Tell what this worker does from now on; end it when standard input ends, however the demo came to its end."""
-    observer = _Observer(client)
+    observer = _ReportingHooks(client)
     client.before_rpc_call(observer.calls)
     client.after_rpc_call(observer.got_reply)
     client.after_rpc_execution(observer.served)
@@ -42,7 +42,7 @@ def _end_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)  # clean where the worker runs already, and at once where it does not
 
 
-class _Observer:
+class _ReportingHooks:
     """The hooks. They may be called in any thread: a line is written with one call."""
 
     def __init__(self, client: BusClient) -> None:
@@ -104,7 +104,7 @@ class _Observer:
 class _Subscriptions(logging.Handler):
     """Hears from the log that a publisher has confirmed our subscriptions."""
 
-    def __init__(self, observer: _Observer) -> None:
+    def __init__(self, observer: _ReportingHooks) -> None:
         super().__init__(logging.INFO)
         self._observer = observer
 

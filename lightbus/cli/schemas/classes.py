@@ -23,18 +23,18 @@ _WIDTH = 116
 
 
 @dataclass
-class _Node:
+class _PathNode:
     """A part of a path, what is declared there, and what leads on from it."""
 
     parts: tuple[str, ...] = ()
     procedure: JsonSchema | None = None
     event: JsonSchema | None = None
-    children: dict[str, _Node] = field(default_factory=dict)
+    children: dict[str, _PathNode] = field(default_factory=dict)
 
-    def at(self, *names: str) -> _Node:
+    def at(self, *names: str) -> _PathNode:
         node = self
         for name in names:
-            node = node.children.setdefault(name, _Node((*node.parts, name)))
+            node = node.children.setdefault(name, _PathNode((*node.parts, name)))
         return node
 
 
@@ -49,7 +49,7 @@ def bus_classes(schemas: Mapping[str, JsonSchema], *, body: str = "...") -> tupl
         body: of each method; a module that is no stub needs one that returns nothing.
 
     """
-    root = _Node()
+    root = _PathNode()
     for api, schema in sorted(schemas.items()):
         for name, parts in sorted(schema.get("rpcs", {}).items()):
             root.at(*api.split("."), name).procedure = parts
@@ -60,7 +60,7 @@ def bus_classes(schemas: Mapping[str, JsonSchema], *, body: str = "...") -> tupl
 
 
 class _Classes:
-    def __init__(self, root: _Node, body: str) -> None:
+    def __init__(self, root: _PathNode, body: str) -> None:
         self._root = root
         self._body = body
         self._unset = "..." if body == "..." else "_UNSET"
@@ -72,7 +72,7 @@ class _Classes:
         """Yield the lines of all classes; what a class names comes before it."""
         yield from self._of_node(self._root)
 
-    def _name_all(self, node: _Node, taken: set[str]) -> None:
+    def _name_all(self, node: _PathNode, taken: set[str]) -> None:
         for child in node.children.values():
             name = "".join(_camel(part) for part in child.parts)
             while {name, f"{name}Arguments", f"{name}Listener", f"{name}Handler"} & taken:
@@ -81,7 +81,7 @@ class _Classes:
             self._names[child.parts] = name
             self._name_all(child, taken)
 
-    def _of_node(self, node: _Node) -> Iterator[str]:
+    def _of_node(self, node: _PathNode) -> Iterator[str]:
         children = {name: child for name, child in sorted(node.children.items()) if is_plain_name(name)}
         for child in children.values():
             yield from self._of_node(child)
@@ -100,7 +100,7 @@ class _Classes:
             yield from self._procedure(name, node.procedure)
 
     @staticmethod
-    def _title(node: _Node) -> str:
+    def _title(node: _PathNode) -> str:
         name = ".".join(node.parts)
         if node.event is not None:
             return f"The event {name}."
@@ -108,7 +108,7 @@ class _Classes:
             return f"The procedure {name}."
         return f"What begins with {name}." if name else "What is on the bus."
 
-    def _base(self, node: _Node, name: str) -> str:
+    def _base(self, node: _PathNode, name: str) -> str:
         if node.event is not None:
             return f"TypedEvent[{name}Arguments, {name}Handler]"
         if node.procedure is not None:

@@ -7,13 +7,11 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...exceptions import LightbusException
+from ...message import EventMessage
 from .connection import ASK_TIMEOUT, Connection, passes
-
-if TYPE_CHECKING:
-    from ...message import EventMessage
 
 __all__ = ["AckFollower", "GroupAck"]
 

@@ -9,13 +9,10 @@ import traceback
 from itertools import islice
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING
 
 from ...creation import DEFAULT_MODULE, get_bus, import_bus_module
 from ...exceptions import FailedToImportBusModule, InvalidConfiguration, NoBusFoundInBusModule
-
-if TYPE_CHECKING:
-    from ...path import BusPath
+from ...path import BusPath
 
 __all__ = ["load_bus"]
 

@@ -61,7 +61,7 @@ def _directory_for_sockets() -> tempfile.TemporaryDirectory[str]:
     )
 
 
-class _Worker:
+class _WorkerProcess:
     """One of the processes: what it runs, whether it serves, and when it is started next."""
 
     def __init__(self, number: int, command: Sequence[str], directory: Path) -> None:
@@ -130,11 +130,13 @@ class Supervisor:
 
     def __init__(self, commands: Sequence[Sequence[str]]) -> None:
         self._directory = _directory_for_sockets()
-        self._workers = [_Worker(n, command, Path(self._directory.name)) for n, command in enumerate(commands, 1)]
+        self._workers = [
+            _WorkerProcess(n, command, Path(self._directory.name)) for n, command in enumerate(commands, 1)
+        ]
         self._pipe, self._other_end = os.pipe()  # the other end is closed when this process ends, however it does
         self._signals: list[int] = []
-        self._to_replace: list[_Worker] = []
-        self._replaced: tuple[_Worker, int] | None = None
+        self._to_replace: list[_WorkerProcess] = []
+        self._replaced: tuple[_WorkerProcess, int] | None = None
         """The one whose successor is waited for, and the process id that it had."""
         self._told_ready = False
         self._exit_code = 0
@@ -196,7 +198,7 @@ class Supervisor:
             notify(f"READY=1\nSTATUS={len(self._workers)} workers serve")
         return True
 
-    def _is_restarted(self, worker: _Worker, code: int, now: float) -> bool:
+    def _is_restarted(self, worker: _WorkerProcess, code: int, now: float) -> bool:
         """Decide when a worker that has ended is started again; return False where that would not help."""
         if not worker.was_ready:
             logger.error("Worker %d ended with %d before it ever served: see above what is wrong", worker.number, code)
