@@ -103,6 +103,7 @@ class ForkServer:
             self._libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
         if not pid:
             raise RuntimeError("the interpreter that forks for tests has ended")
+        self._channel.send(b"go")
         return Forked(pid, argv)
 
     def close(self) -> None:

@@ -60,6 +60,7 @@ def serve(channel: socket.socket) -> dict[str, Any]:
     """Fork for each request, and return it in the child. When nobody can ask any more it is over."""
     while request := channel.recv(LARGEST):
         told, tell = os.pipe()
+        going, let_go = os.pipe()
         between = os.fork()
         if not between:
             between = os.getpid()
@@ -71,12 +72,18 @@ def serve(channel: socket.socket) -> dict[str, Any]:
                 time.sleep(0.0002)
             os.write(tell, str(os.getpid()).encode())
             os.close(tell)
+            os.close(let_go)
+            os.read(going, 1)  # until that process takes up no orphans any more: the program may leave some at once
+            os.close(going)
             return dict(json.loads(request))
         os.close(tell)
+        os.close(going)
         os.waitpid(between, 0)
         with suppress(OSError):
             channel.send(os.read(told, 16))
+            channel.recv(1)
         os.close(told)
+        os.close(let_go)
     os._exit(0)
 
 

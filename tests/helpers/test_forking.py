@@ -5,8 +5,10 @@ import os
 import re
 import signal
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import coverage
 import pytest
@@ -50,6 +52,27 @@ def test_a_copy_is_what_a_new_interpreter_would_be(
     assert told[0] == told[1] == told[2]
     assert len(set(randomness)) == 3
     assert (told[0]["bus"], told[0]["parent"], told[0]["group"]) == (surroundings.bus, os.getpid(), True)
+
+
+def test_orphans_of_a_copy_are_not_ours(
+    processes: Processes, fork_server: ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Programs become our children while we take up orphans: none of them runs before we have stopped that."""
+    prctl = fork_server._libc.prctl
+
+    def prctl_late(option: int, on: int, *others: int) -> None:
+        if not on:
+            time.sleep(0.2)  # longer than the program takes to leave one
+        prctl(option, on, *others)
+
+    monkeypatch.setattr(fork_server, "_libc", SimpleNamespace(prctl=prctl_late))
+    code = "import os; print(os.posix_spawnp('sleep', ['sleep', '60'], os.environ, setsid=True))"
+    parent = processes.python("-c", code)
+    assert parent.wait() == 0
+    orphan = int(parent.stdout)
+    status = Path(f"/proc/{orphan}/status").read_text()
+    os.kill(orphan, signal.SIGKILL)
+    assert f"\nPPid:\t{os.getpid()}\n" not in status
 
 
 def test_a_signal_ends_a_copy(processes: Processes, tmp_path: Path) -> None:
