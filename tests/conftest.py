@@ -26,6 +26,7 @@ from helpers.forking import ForkServer
 from helpers.hubs import hub
 from helpers.leaks import RESIDENT, Snapshot, TaskComplaints, recorded_loops
 from helpers.order import in_order_of_files, rotated, side_by_side
+from helpers.patience import patient_calls
 from helpers.surroundings import Surroundings, logging_not_set_up, own_surroundings
 
 __all__ = ["hub"]
@@ -185,6 +186,13 @@ def surroundings(_measured: None) -> Iterator[Surroundings]:
         asyncio_log.removeHandler(complaints)
     left += complaints.found
     assert not left, "the test left behind:\n  " + "\n  ".join(left)
+
+
+@pytest.fixture(autouse=True)
+def defaults(_measured: None) -> Iterator[None]:
+    """Have calls wait for as long as everything else does, where the test does not say for how long."""
+    with patient_calls():
+        yield
 
 
 @pytest.fixture(params=DOORS)

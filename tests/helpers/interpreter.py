@@ -225,9 +225,11 @@ def _forget_made(shared: set[str]) -> None:
 def main() -> None:
     """Import, and be there for requests; in a copy, run what is asked for."""
     with socket.socket(fileno=int(sys.argv[1])) as channel:
+        patience = importlib.import_module("patience")
         del sys.path[0]  # ours
         for name in PRELOADED:
             importlib.import_module(name)
+        patience.patient_calls().__enter__()  # for good
         measuring = measure(*sys.argv[2:]) if sys.argv[2:] else None
         gc.collect()
         gc.freeze()  # a copy shares the memory of what it does not look through
