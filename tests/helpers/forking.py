@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from .interpreter import LARGEST, MEASURED
 
-__all__ = ["ForkServer", "Forked", "OtherHost"]
+__all__ = ["ForkServer", "Forked", "OtherHost", "Place"]
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
@@ -39,6 +39,42 @@ class OtherHost(NamedTuple):
         """Return what runs a program there."""
         named = 'echo "$0" >/proc/sys/kernel/hostname && exec "$@"'
         return ["ip", "netns", "exec", self.namespace, "unshare", "--uts", "sh", "-c", named, self.hostname, *argv]
+
+
+class Place(NamedTuple):
+    """
+    An environment of which a program has less than others have.
+
+    Attributes:
+        mounts: commands of a shell that are run on mounts of its own.
+        hostname: what the host is called there.
+        umask: which rights new files do not have.
+        user: whose program it is, also of a group with that number.
+        without: variables that are not set, for another user.
+
+    """
+
+    mounts: tuple[str, ...] = ()
+    hostname: str | None = None
+    umask: int | None = None
+    user: int | None = None
+    without: tuple[str, ...] = ()
+
+    def command(self, argv: list[str]) -> list[str]:
+        """Return what runs a program there, as a new interpreter."""
+        if self.hostname is not None:
+            set_name = "import socket, os, sys; socket.sethostname(sys.argv[1]); os.execv(sys.argv[2], sys.argv[2:])"
+            argv = ["unshare", "--uts", sys.executable, "-c", set_name, self.hostname, *argv]
+        if self.umask is not None:
+            argv = ["sh", "-c", f'umask {self.umask:o}; exec "$@"', "sh", *argv]
+        if self.user is not None:
+            argv = ["setpriv", "--reuid", str(self.user), "--regid", str(self.user), "--clear-groups", *argv]
+        if self.without:
+            argv = ["env", *(f"--unset={name}" for name in self.without), *argv]
+        if self.mounts:
+            made = " && ".join([*self.mounts, 'exec "$@"'])
+            argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", made, "sh", *argv]
+        return argv
 
 
 class Forked(subprocess.Popen[bytes]):
@@ -77,8 +113,14 @@ class ForkServer:
         """The process id of the interpreter."""
         return self._popen.pid
 
-    def can_start(self, argv: list[str], env: Mapping[str, str]) -> bool:
-        """Return whether a program may be a copy: it is Python, on an interpreter that is set up as this one."""
+    def can_start(self, argv: list[str], env: Mapping[str, str], host: OtherHost | Place | None = None) -> bool:
+        """
+        Return whether a program may be a copy: it is Python, on an interpreter that is set up as this one.
+
+        Another user may have to use another Python: this one is perhaps in a home that is not for all to read.
+        """
+        if isinstance(host, Place) and host.user is not None:
+            return False
         kind = argv[1] if argv[0] == sys.executable and len(argv) > 1 else ""
         return (kind in ("-m", "-c") or kind.endswith(".py")) and _settings(env) == self._settings
 
@@ -90,11 +132,12 @@ class ForkServer:
         env: Mapping[str, str],
         out: Path,
         err: Path,
-        host: OtherHost | None = None,
+        host: OtherHost | Place | None = None,
     ) -> Forked:
-        """Start a program of which `can_start` is true, here or on a host; it writes into two files that are there."""
+        """Start a program of which `can_start` is true, here or elsewhere; it writes into two files that are there."""
         where = os.fspath(cwd or Path.cwd())
-        request = {"argv": argv[1:], "cwd": where, "env": dict(env), "out": str(out), "err": str(err), "host": host}
+        request: dict[str, Any] = {"argv": argv[1:], "cwd": where, "env": dict(env), "out": str(out), "err": str(err)}
+        request["host"], request["place"] = (None, host._asdict()) if isinstance(host, Place) else (host, None)
         self._libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         try:
             self._channel.sendall(json.dumps(request).encode())

@@ -17,6 +17,7 @@ import random
 import runpy
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -134,17 +135,35 @@ def move_to(namespace: str, hostname: str) -> None:
     socket.sethostname(hostname)
 
 
+def change_to(place: dict[str, Any]) -> None:
+    """Do what the commands of a `forking.Place` do, where the user stays the same."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if place["mounts"]:
+        commands = " && ".join(["mount --make-rprivate /", *place["mounts"]])
+        if libc.unshare(CLONE_NEWNS):
+            raise OSError(ctypes.get_errno(), "cannot have mounts of its own")
+        subprocess.run(["sh", "-c", commands], check=True)
+    if place["hostname"] is not None:
+        if libc.unshare(CLONE_NEWUTS):
+            raise OSError(ctypes.get_errno(), "cannot have a name of its own")
+        socket.sethostname(place["hostname"])
+    if place["umask"] is not None:
+        os.umask(place["umask"])
+
+
 def become(request: dict[str, Any], measuring: Any) -> None:
     """Be what a new interpreter would be."""
-    if request["host"]:
-        move_to(*request["host"])
-    os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
     for descriptor, path in ((1, request["out"]), (2, request["err"])):
         opened = os.open(path, os.O_WRONLY)
         os.dup2(opened, descriptor)
         os.close(opened)
+    if request["host"]:
+        move_to(*request["host"])
+    if request["place"]:
+        change_to(request["place"])
+    os.chdir(request["cwd"])
     tempfile.tempdir = None
     random.seed()
     if measuring is not None:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from .forking import ForkServer, OtherHost
+from .forking import ForkServer, OtherHost, Place
 from .waiting import LEAST, wait_until
 
 __all__ = ["Process", "Processes"]
@@ -30,7 +30,8 @@ FAULTS = (
 """What Python says of mistakes of ours, where it says anything."""
 
 _OF_THE_MACHINE = re.compile(
-    r"Executing <.* took \d+\.\d{3} seconds\n\Z|The event loop is blocked for |ignored the announcement of "
+    r"Executing <.* took \d+\.\d{3} seconds\n\Z|The event loop (is blocked|stood still) for |"
+    r"ignored the announcement of "
 )
 
 
@@ -41,7 +42,7 @@ def _own_words(text: str) -> str:
     That is what asyncio's debug mode, and our own watchdog, say of one that has too much to do, and what is heard by
     multicast of those who test beside us.
     """
-    if not any(words in text for words in ("Executing <", "is blocked", "ignored the announcement")):
+    if not any(words in text for words in ("Executing <", "is blocked", "stood still", "ignored the announcement")):
         return text
     return "".join(line for line in text.splitlines(keepends=True) if not _OF_THE_MACHINE.search(line))
 
@@ -54,7 +55,7 @@ class Process:
     """
     One program in a process group of its own. `argv[0]` is the program; `logs` the directory for its output.
 
-    A `server` starts it where it can, as a copy of an interpreter. It runs on this host, or on another `host`.
+    A `server` starts it where it can, as a copy of an interpreter. It runs here, or elsewhere: on another `host`.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Process:
         cwd: Path | str | None = None,
         env: Mapping[str, str] | None = None,
         server: ForkServer | None = None,
-        host: OtherHost | None = None,
+        host: OtherHost | Place | None = None,
     ) -> None:
         self.name = name
         self._out = logs / f"{name}.out"
@@ -75,7 +76,7 @@ class Process:
         self._out.touch()
         self._err.touch()
         self._popen: subprocess.Popen[bytes]
-        if server is not None and server.can_start(argv, whole):
+        if server is not None and server.can_start(argv, whole, host):
             self._popen = server.start(argv, cwd=cwd, env=whole, out=self._out, err=self._err, host=host)
         else:
             self._popen = self._new(host.command(argv) if host else argv, cwd, whole)
@@ -198,7 +199,7 @@ class Processes:
         cwd: Path | str | None = None,
         env: Mapping[str, str] | None = None,
         name: str | None = None,
-        host: OtherHost | None = None,
+        host: OtherHost | Place | None = None,
     ) -> Process:
         """Start `argv` in `cwd` with the test's environment and `env` on top, on this host or on another."""
         name = f"{len(self._started)}-{name or Path(argv[0]).name}"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from helpers import Process, Processes
+from helpers.forking import Place
 from helpers.surroundings import Surroundings
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may make such environments")
@@ -58,7 +59,7 @@ print(asyncio.run(bus.shop.add.call_async(a=1, b=2)))
 
 FIRE = "import lightbus, sys; lightbus.create(service_name='till').shop.sold.fire(n=int(sys.argv[1]))"
 
-STRANGER = ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups"]
+STRANGER = Place(user=12345)
 """A user that the system's list does not have."""
 
 NOWHERE = {
@@ -70,29 +71,17 @@ NOWHERE = {
     "TMPDIR": "",
 }
 
-FIRST_PROCESS = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+
+class FirstProcess(Place):
+    """Where each program is the first process of those that it sees."""
+
+    def command(self, argv: list[str]) -> list[str]:
+        return ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *argv]
 
 
-def with_mounts(*commands: str) -> list[str]:
-    """Return what runs a program where these commands have been run on mounts of its own."""
-    made = " && ".join(["mount --make-rprivate /", *commands, 'exec "$@"'])
-    return ["unshare", "--mount", "sh", "-c", made, "sh"]
-
-
-def on_read_only_root(volume: Path) -> list[str]:
-    """Return what runs a program where nothing but one directory can be written to, whichever process writes."""
-    return with_mounts(f"mount --bind {volume} {volume}", "mount -o remount,bind,ro /")
-
-
-def with_host_name(name: str) -> list[str]:
-    """Return what runs a program on a host of that name."""
-    set_name = "import socket, os, sys; socket.sethostname(sys.argv[1]); os.execv(sys.argv[2], sys.argv[2:])"
-    return ["unshare", "--uts", sys.executable, "-c", set_name, name]
-
-
-def with_umask(umask: str) -> list[str]:
-    """Return what runs a program with that umask."""
-    return ["sh", "-c", f'umask {umask}; exec "$@"', "sh"]
+def on_read_only_root(volume: Path) -> Place:
+    """Return where nothing but one directory can be written to, whichever process writes."""
+    return Place(mounts=(f"mount --bind {volume} {volume}", "mount -o remount,bind,ro /"))
 
 
 @pytest.fixture
@@ -116,9 +105,14 @@ def volume(shop: Path) -> Path:
     return volume
 
 
-def lightbus_in(processes: Processes, directory: Path, prefix: list[str], *args: str, **env: str) -> Process:
+def lightbus_in(processes: Processes, directory: Path, place: Place, *args: str, **env: str) -> Process:
     """Start the command line in an environment."""
-    return processes.start([*prefix, sys.executable, "-m", "lightbus", *args], cwd=directory, env=env)
+    return processes.start([sys.executable, "-m", "lightbus", *args], cwd=directory, env=env, host=place)
+
+
+def code_in(processes: Processes, directory: Path, place: Place, *code: str, **env: str) -> Process:
+    """Run code, or a script, in an environment, and return it when it has ended."""
+    return ended(processes.start([sys.executable, *code], cwd=directory, env=env, host=place))
 
 
 def ended(process: Process) -> Process:
@@ -137,57 +131,55 @@ def stop(worker: Process) -> None:
     assert "Traceback" not in worker.output
 
 
-def serves(processes: Processes, shop: Path, prefix: list[str], **env: str) -> Process:
+def serves(processes: Processes, shop: Path, place: Place, **env: str) -> Process:
     """Start a worker, have it called by another process of the kind, look for it, and return it."""
-    env = {"PYTHONDONTWRITEBYTECODE": "1", **env}
-    worker = lightbus_in(processes, shop, prefix, "run", **env)
+    worker = lightbus_in(processes, shop, place, "run", **env)
     worker.wait_for_line("Ready")
-    caller = ended(processes.start([*prefix, sys.executable, "-c", CALL], cwd=shop, env=env))
+    caller = code_in(processes, shop, place, "-c", CALL, **env)
     assert caller.output == "3\n3\n"
-    looks(processes, shop, prefix, **env)
+    looks(processes, shop, place, **env)
     assert "Traceback" not in worker.output
     return worker
 
 
-def looks(processes: Processes, directory: Path, prefix: list[str], **env: str) -> None:
+def looks(processes: Processes, directory: Path, place: Place, **env: str) -> None:
     """Have whoever operates the bus find the worker there."""
-    peers = ended(lightbus_in(processes, directory, prefix, "peers", **env))
+    peers = ended(lightbus_in(processes, directory, place, "peers", **env))
     assert "shop" in peers.stdout, peers.report()
-    doctor = ended(lightbus_in(processes, directory, prefix, "doctor", **env))
+    doctor = ended(lightbus_in(processes, directory, place, "doctor", **env))
     assert "bus: " in doctor.stdout, doctor.report()
     assert "Traceback" not in peers.output + doctor.output
 
 
-def keeps_events(processes: Processes, shop: Path, prefix: list[str], **env: str) -> None:
+def keeps_events(processes: Processes, shop: Path, place: Place, **env: str) -> None:
     """Have a worker publish, and another listen, which is given what was fired while it was away, too."""
-    env = {"PYTHONDONTWRITEBYTECODE": "1", **env}
     (shop / "bus.py").write_text(SELLING)
     mail = shop.parent / "mail"
     mail.mkdir()
     (mail / "bus.py").write_text(MAIL)
-    seller = serves(processes, shop, prefix, **env)
+    seller = serves(processes, shop, place, **env)
     for number in ("1", "2"):
         if number == "2":
-            fires(processes, shop, prefix, number, **env)
-        listener = lightbus_in(processes, mail, prefix, "run", **env)
+            fires(processes, shop, place, number, **env)
+        listener = lightbus_in(processes, mail, place, "run", **env)
         if number == "1":
             listener.wait_for_line("Events of shop .* arrive")
-            fires(processes, shop, prefix, number, **env)
+            fires(processes, shop, place, number, **env)
         listener.wait_for_line(f"^{number}: blocking$")
         listener.wait_for_line(f"^{number}: on the loop$")
         stop(listener)
     stop(seller)
 
 
-def fires(processes: Processes, shop: Path, prefix: list[str], number: str, **env: str) -> None:
+def fires(processes: Processes, shop: Path, place: Place, number: str, **env: str) -> None:
     """Have a script fire an event."""
-    assert ended(processes.start([*prefix, sys.executable, "-c", FIRE, number], cwd=shop, env=env)).output == ""
+    assert code_in(processes, shop, place, "-c", FIRE, number, **env).output == ""
 
 
-def cannot_keep(processes: Processes, shop: Path, prefix: list[str], **env: str) -> None:
+def cannot_keep(processes: Processes, shop: Path, place: Place, **env: str) -> None:
     """Have a script fire an event that it cannot keep: the last line says what to set."""
     (shop / "fire.py").write_text(f"{SELLING}\nbus.shop.sold.fire(n=1)\n")
-    script = ended(processes.start([*prefix, sys.executable, "fire.py"], cwd=shop, env=env))
+    script = code_in(processes, shop, place, "fire.py", **env)
     assert "JournalError" in script.stderr.splitlines()[-1]
     assert "LIGHTBUS_DATA_DIR" in script.stderr.splitlines()[-1]
 
@@ -200,60 +192,69 @@ def owned_by_stranger(directory: Path) -> str:
 
 NO_HOME = {
     "stranger": STRANGER,
-    "stranger, HOME not set": ["env", "-u", "HOME", *STRANGER],
-    "root": with_mounts(
-        "mount --bind /dev/null /etc/passwd", "[ ! -e /etc/nsswitch.conf ] || mount --bind /dev/null /etc/nsswitch.conf"
+    "stranger, HOME not set": STRANGER._replace(without=("HOME",)),
+    "root": Place(
+        mounts=(
+            "mount --bind /dev/null /etc/passwd",
+            "[ ! -e /etc/nsswitch.conf ] || mount --bind /dev/null /etc/nsswitch.conf",
+        )
     ),
 }
 """Users that the system's list does not have, and that have no home. Root could make one anywhere."""
 
 
-@pytest.mark.parametrize("prefix", NO_HOME.values(), ids=NO_HOME)
-def test_no_home_and_no_name(processes: Processes, shop: Path, prefix: list[str]) -> None:
+@pytest.mark.new_interpreters
+@pytest.mark.parametrize("place", NO_HOME.values(), ids=NO_HOME)
+def test_no_home_and_no_name(processes: Processes, shop: Path, place: Place) -> None:
     """A container's arbitrary user without HOME: calls work, without a word of warning."""
-    worker = serves(processes, shop, prefix, **NOWHERE)
+    worker = serves(processes, shop, place, **NOWHERE)
     assert "WARNING" not in worker.output
     assert "ERROR" not in worker.output
 
 
-@pytest.mark.parametrize("prefix", NO_HOME.values(), ids=NO_HOME)
-def test_an_event_without_a_home(processes: Processes, shop: Path, prefix: list[str]) -> None:
+@pytest.mark.new_interpreters
+@pytest.mark.parametrize("place", NO_HOME.values(), ids=NO_HOME)
+def test_an_event_without_a_home(processes: Processes, shop: Path, place: Place) -> None:
     """An event has to be kept somewhere: one error says what to set."""
-    cannot_keep(processes, shop, prefix, **NOWHERE)
+    cannot_keep(processes, shop, place, **NOWHERE)
 
 
-@pytest.mark.parametrize("prefix", NO_HOME.values(), ids=NO_HOME)
-def test_events_without_a_home(processes: Processes, shop: Path, volume: Path, prefix: list[str]) -> None:
+@pytest.mark.parametrize("place", NO_HOME.values(), ids=NO_HOME)
+def test_events_without_a_home(processes: Processes, shop: Path, volume: Path, place: Place) -> None:
     """With a place for them they are kept there."""
     keeps_events(
         processes,
         shop,
-        prefix,
-        **{**NOWHERE, "LIGHTBUS_DATA_DIR": str(volume) if prefix == NO_HOME["root"] else owned_by_stranger(volume)},
+        place,
+        **{**NOWHERE, "LIGHTBUS_DATA_DIR": str(volume) if place == NO_HOME["root"] else owned_by_stranger(volume)},
     )
 
 
 @pytest.mark.parametrize("name", ["", "b\u00fcro", os.fsdecode(b"b\xfcro"), "x" * 64, "(none)"])
 def test_host_names(processes: Processes, shop: Path, name: str) -> None:
     """A host without a name, with one in another alphabet, or with the longest there can be."""
-    keeps_events(processes, shop, with_host_name(name))
+    keeps_events(processes, shop, Place(hostname=name))
 
 
+@pytest.mark.new_interpreters
 def test_first_process(processes: Processes, shop: Path) -> None:
     """Each is the first process of those that it sees, as in a container, and none knows another's number."""
-    keeps_events(processes, shop, FIRST_PROCESS)
+    keeps_events(processes, shop, FirstProcess())
 
 
 @pytest.mark.parametrize("umask", ["000", "077", "0777"])
 def test_umasks(processes: Processes, shop: Path, volume: Path, umask: str) -> None:
     """Whatever a process takes from the rights of new files, or leaves to others, what it keeps is for it alone."""
     volume.chmod(0o755)
-    keeps_events(processes, shop, with_umask(umask), LIGHTBUS_DATA_DIR=str(volume / "data"), XDG_RUNTIME_DIR="")
+    keeps_events(
+        processes, shop, Place(umask=int(umask, 8)), LIGHTBUS_DATA_DIR=str(volume / "data"), XDG_RUNTIME_DIR=""
+    )
     [made] = volume.iterdir()
     assert made.stat().st_mode & 0o077 == 0
     assert [*made.rglob("*.sqlite")]
 
 
+@pytest.mark.new_interpreters
 @pytest.mark.parametrize("writable", ["LIGHTBUS_DATA_DIR", "XDG_RUNTIME_DIR", "TMPDIR"])
 def test_read_only_root(processes: Processes, shop: Path, volume: Path, writable: str) -> None:
     """One volume that can be written to is enough for calls, whichever variable names it."""
@@ -267,12 +268,14 @@ def test_events_on_a_read_only_root(processes: Processes, shop: Path, volume: Pa
     keeps_events(processes, shop, on_read_only_root(volume), **env)
 
 
+@pytest.mark.new_interpreters
 def test_an_event_on_a_read_only_root(processes: Processes, shop: Path, volume: Path) -> None:
     """Without one an error says what to set."""
     env = {**NOWHERE, "HOME": "/", "XDG_RUNTIME_DIR": str(volume)}
     cannot_keep(processes, shop, on_read_only_root(volume), **env)
 
 
+@pytest.mark.new_interpreters
 def test_several_workers_on_a_read_only_root(processes: Processes, shop: Path, volume: Path) -> None:
     """Nor do several workers need another place for their supervisor's sockets."""
     env = {**NOWHERE, "HOME": "/", "XDG_RUNTIME_DIR": str(volume)}
@@ -282,11 +285,12 @@ def test_several_workers_on_a_read_only_root(processes: Processes, shop: Path, v
     assert [*volume.rglob("lightbus-*")] == []
 
 
+@pytest.mark.new_interpreters
 @pytest.mark.parametrize("command", [("run",), ("run", "--workers", "2"), ("peers",), ("doctor",)], ids=" ".join)
 def test_nothing_can_be_written(processes: Processes, shop: Path, volume: Path, command: tuple[str, ...]) -> None:
     """Where there is no such volume, one line says what to set, and whoever looks around is told so or finds nobody."""
-    prefix = with_mounts("mount -o remount,bind,ro /")
-    done = ended(lightbus_in(processes, shop, prefix, *command, **{**NOWHERE, "HOME": "/"}))
+    place = Place(mounts=("mount -o remount,bind,ro /",))
+    done = ended(lightbus_in(processes, shop, place, *command, **{**NOWHERE, "HOME": "/"}))
     assert "Traceback" not in done.output
     if command[0] == "run":
         assert done.wait() == 2
@@ -305,11 +309,12 @@ def test_home_of_another_user(processes: Processes, shop: Path, tmp_path: Path) 
     users.write_text(f"root:x:0:0:root:{own}:/bin/sh\n")
     os.chown(home, 12345, 12345)
     env = {**NOWHERE, "HOME": str(home)}
-    keeps_events(processes, shop, with_mounts(f"mount --bind {users} /etc/passwd"), **env)
+    keeps_events(processes, shop, Place(mounts=(f"mount --bind {users} /etc/passwd",)), **env)
     assert [*home.rglob("*")] == []
     assert [*own.rglob("*.sqlite")]
 
 
+@pytest.mark.new_interpreters
 def test_home_of_another_user_without_a_name(processes: Processes, shop: Path, volume: Path) -> None:
     """A user that the list does not have, with a HOME in which it may not write: calls work."""
     volume.chmod(0o755)
@@ -317,6 +322,7 @@ def test_home_of_another_user_without_a_name(processes: Processes, shop: Path, v
     cannot_keep(processes, shop, STRANGER, **{**NOWHERE, "HOME": str(volume)})
 
 
+@pytest.mark.new_interpreters
 @pytest.mark.parametrize("command", ["run", "peers", "doctor"])
 def test_home_that_cannot_be_looked_into(processes: Processes, shop: Path, volume: Path, command: str) -> None:
     """Whether there is a key cannot be told, and to go on without it would open another bus: one line says so."""
@@ -328,6 +334,7 @@ def test_home_that_cannot_be_looked_into(processes: Processes, shop: Path, volum
     assert "set HOME" in line
 
 
+@pytest.mark.new_interpreters
 def test_no_disk(processes: Processes, shop: Path) -> None:
     """Who only answers calls needs no directory for events, and says nothing of it."""
     worker = serves(
