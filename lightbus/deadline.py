@@ -41,7 +41,8 @@ class Deadline:
     def after(cls, seconds: float) -> Deadline:
         """Return the deadline `seconds` from now, or the one of the call being served, if that is sooner."""
         now = time.monotonic()
-        seconds = min(seconds, LONGEST)
+        if seconds > LONGEST:
+            seconds = LONGEST
         served = current_call.get()
         if served is not None and (outer := served.deadline) is not None and outer.at < now + seconds:
             return cls(outer.at, max(0.0, outer.at - now), is_inherited=True)

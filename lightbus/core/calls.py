@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 __all__ = ["PendingCall", "PendingCalls"]
@@ -11,7 +10,6 @@ __all__ = ["PendingCall", "PendingCalls"]
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
 class PendingCall(Generic[T]):
     """
     One call on its way.
@@ -24,10 +22,13 @@ class PendingCall(Generic[T]):
 
     """
 
-    peer: str
-    deadline: float
-    waiter: T
-    sent: bool = True
+    __slots__ = ("deadline", "peer", "sent", "waiter")
+
+    def __init__(self, peer: str, deadline: float, waiter: T) -> None:
+        self.peer = peer
+        self.deadline = deadline
+        self.waiter = waiter
+        self.sent = True
 
 
 class PendingCalls(Generic[T]):
@@ -57,10 +58,10 @@ class PendingCalls(Generic[T]):
 
     def add(self, peer: str, deadline: float, waiter: T) -> int:
         """Note a new call and return its id."""
-        self._next_id += 1
-        self._calls[self._next_id] = PendingCall(peer, deadline, waiter)
-        self.in_flight[peer] += 1
-        return self._next_id
+        self._next_id = call_id = self._next_id + 1
+        self._calls[call_id] = PendingCall(peer, deadline, waiter)
+        self.in_flight[peer] = self.in_flight.get(peer, 0) + 1
+        return call_id
 
     def mark_sent(self, call_id: int, *, sent: bool = True) -> None:
         """Note that a call has left, or still waits for its connection."""
@@ -69,9 +70,11 @@ class PendingCalls(Generic[T]):
 
     def answered(self, call_id: int) -> PendingCall[T] | None:
         """Return the call that a reply is for, and forget it; None (and count) where the reply came too late."""
-        call = self.forget(call_id)
+        call = self._calls.pop(call_id, None)
         if call is None:
             self.late_replies += 1
+        else:
+            self.in_flight[call.peer] -= 1
         return call
 
     def forget(self, call_id: int) -> PendingCall[T] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
@@ -14,7 +13,7 @@ from ..exceptions import LightbusShutdownInProgress, ProtocolError
 from ..ports.transport import DealerSocket
 from ..wire import envelope
 from ..wire.envelope import Cancel, Message
-from .request import NeverSent, OutboundRequest, RequestContext, carry_out
+from .request import UNANSWERED, NeverSent, OutboundRequest, RequestContext, carry_out
 
 __all__ = ["Caller"]
 
@@ -38,9 +37,24 @@ class Caller:
         self._sweeping = False
         self._closed = False
 
-    def request(self, outgoing: OutboundRequest) -> Coroutine[Any, Any, Any]:
-        """Carry out a call or a hand-off; awaited it is what that came to, or raises what went wrong."""
-        return carry_out(self, outgoing, self._context.wanted)
+    async def request(self, outgoing: OutboundRequest) -> Any:
+        """Carry out a call or a hand-off, and return what that came to. Raises what went wrong."""
+        context, peer = self._context, None
+        if outgoing.api in context.wanted or outgoing.is_targeted:
+            peer = outgoing.pick(context.snapshot, self.pending.in_flight)
+        if peer is not None:
+            # The first attempt, written out: nearly always it is the only one.
+            try:
+                call_id, future = self._begin(peer, outgoing)
+                try:
+                    reply = await future
+                except BaseException:
+                    self._give_up(call_id)
+                    raise
+                return outgoing.outcome(reply, peer)
+            except UNANSWERED as error:
+                outgoing.not_answered(peer, error)
+        return await carry_out(self, outgoing, context.wanted)
 
     def pick(self, outgoing: OutboundRequest, *, resolved: bool = False) -> Peer | None:
         """Return the peer to ask next."""
@@ -52,11 +66,21 @@ class Caller:
 
     async def ask(self, peer: Peer, outgoing: OutboundRequest) -> Message:
         """Send the frame as soon as there is a connection, and return the reply."""
+        call_id, future = self._begin(peer, outgoing)
+        try:
+            return await future
+        except BaseException:
+            self._give_up(call_id)
+            raise
+
+    def _begin(self, peer: Peer, outgoing: OutboundRequest) -> tuple[int, asyncio.Future[Message]]:
+        """Send the frame as soon as there is a connection; return the call's id, and what is to become its reply."""
         if self._closed:
             raise LightbusShutdownInProgress(f"The bus was closed before {outgoing} was sent.")
-        dealer = self._dealers.get(peer.instance) or self._connect(peer)
+        instance = peer.announcement.instance
+        dealer = self._dealers.get(instance) or self._connect(peer)
         future: asyncio.Future[Message] = self.loop.create_future()
-        call_id = self.pending.add(peer.instance, outgoing.deadline.at, (future, outgoing, peer))
+        call_id = self.pending.add(instance, outgoing.deadline.at, (future, outgoing, peer))
         try:
             frame = outgoing.frame(peer, call_id)
             if not dealer.send(frame):
@@ -65,13 +89,13 @@ class Caller:
                 dealer.send_later(
                     frame, lambda: self.pending.mark_sent(call_id), wanted=lambda: call_id in self.pending
                 )
-            if not self._sweeping:
-                self._sweeping = True
-                self.loop.call_later(SWEEP_EVERY, self._sweep)
-            return await future
         except BaseException:
             self._give_up(call_id)
             raise
+        if not self._sweeping:
+            self._sweeping = True
+            self.loop.call_later(SWEEP_EVERY, self._sweep)
+        return call_id, future
 
     def peer_lost(self, peer: Peer, reason: str) -> None:
         """Fail what a peer had of us, and drop the connection to it."""
@@ -120,8 +144,10 @@ class Caller:
             self._unreadable(frame, error)
             return
         call = self.pending.answered(call_id)
-        if call is not None and not call.waiter[0].done():
-            call.waiter[0].set_result(reply)
+        if call is not None:
+            future = call.waiter[0]
+            if not future.done():
+                future.set_result(reply)
 
     def _unreadable(self, frame: bytes, error: ProtocolError) -> None:
         self.protocol_errors += 1

@@ -88,10 +88,10 @@ class Router(_BoundSocket):
 
     def send(self, routing_id: bytes, frame: bytes) -> bool:
         """Send to one of those we heard from, or keep it a while; False (and counted) where it is gone."""
+        if self._draining and not self._is_alone:
+            return self._keep(routing_id, frame)
         with self._lock:
             if not self.unread.takes(routing_id, frame):
-                if self._draining and not self._is_alone:
-                    return self._keep(routing_id, frame)
                 is_sent = self._give(routing_id, frame)
                 if is_sent and not self._draining and not self._look_again_is_due:
                     self._look_after_sending()
@@ -162,11 +162,17 @@ class Router(_BoundSocket):
 
     def _keep(self, routing_id: bytes, frame: bytes) -> bool:
         """Have a frame leave with others for the same receiver, at the end of what is read now."""
-        together = self._together.setdefault(routing_id, Bundle())
+        together = self._together.get(routing_id)
+        if together is None:
+            together = self._together[routing_id] = Bundle()
         if together.takes(frame):
             return True
-        self._give_all(routing_id, self._together.pop(routing_id))
-        return self._keep(routing_id, frame) if len(frame) <= MOST_BYTES else self._give(routing_id, frame)
+        del self._together[routing_id]
+        with self._lock:
+            self._give_all(routing_id, together)
+            if len(frame) > MOST_BYTES:
+                return self._give_each(routing_id, [frame])
+        return self._keep(routing_id, frame)
 
     def _flush(self) -> bool:
         if not self._together:
@@ -178,8 +184,18 @@ class Router(_BoundSocket):
         return True
 
     def _give_all(self, routing_id: bytes, bundle: Bundle) -> None:
-        if bundle.frames and not self._give(routing_id, bundle.message()):
+        if not bundle.frames:
+            return
+        if not self.unread.has_room(routing_id, bundle.size):
+            self._give_each(routing_id, bundle.frames)
+        elif not self._give(routing_id, bundle.message()):
             self.dropped += len(bundle.frames) - 1
+
+    def _give_each(self, routing_id: bytes, frames: list[bytes]) -> bool:
+        """Give libzmq frames one by one, as far as they need not wait; return whether all were taken."""
+        taken = [self.unread.takes(routing_id, frame) or self._give(routing_id, frame) for frame in frames]
+        self._hand_over_soon()
+        return all(taken)
 
     def _give(self, routing_id: bytes, frame: bytes) -> bool:
         """Give libzmq a message. Only under the lock; whoever does so sees to it that the socket is read afterwards."""

@@ -100,7 +100,7 @@ class Dealer(LoopSocket):
         if self._waiting:
             return False
         if self._waits_for_turn:
-            return self._keep(frame)
+            return self._together.takes(frame) or self._keep(frame)
         now = time.monotonic()
         is_burst = self._were_many or now - self._sent_at < BURST
         self._sent_at = now

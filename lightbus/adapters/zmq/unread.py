@@ -105,6 +105,16 @@ class Unread:
         caller.given += len(frame)
         return caller.given > AHEAD and self._keeps(routing_id, caller, frame)
 
+    def has_room(self, routing_id: bytes, size: int) -> bool:
+        """Return whether libzmq may be given so many bytes, and count them; False: `takes` is asked of each frame."""
+        caller = self._callers.get(routing_id)
+        if caller is None:
+            return True
+        if caller.given + size > AHEAD:
+            return False
+        caller.given += size
+        return True
+
     def hand_over(self) -> bool:
         """Give libzmq what it can write by now; return whether there was anything."""
         taken = [self._hand_over(routing_id, caller) for routing_id, caller in list(self._behind.items())]

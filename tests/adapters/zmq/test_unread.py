@@ -188,3 +188,16 @@ def test_an_id_that_a_caller_chose_may_be_of_another_connection_later(wire: Wire
         unread.give(b"mine", LARGE)
     assert unread.kept_bytes == len(LARGE)
     other.close()
+
+
+def test_what_goes_together_has_room_as_long_as_each_part_has(wire: Wire) -> None:
+    """Its bytes count as those of the parts do; where there is no room for all, each is looked at by itself."""
+    unread = Kept()
+    unread.heard(ID, wire.ours.fileno())
+    assert unread.has_room(ID, AHEAD)
+    assert not unread.has_room(ID, 1)
+    assert unread.has_room(OTHER, 2 * AHEAD), "nothing is known of it"
+    wire.fill()
+    unread.give(ID, b"1")
+    assert (unread.sent, unread.kept_bytes) == ([], 1)
+    assert not unread.has_room(ID, 1)
