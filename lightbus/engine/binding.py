@@ -216,7 +216,11 @@ class Binding:
             if type(message) is Request:
                 if waited:
                     message = message._replace(left=message.left - waited)
-                self._on_request(routing_id, call_id, message, frame, 0 if work is None else work.memory(frame))
+                now = time.monotonic()
+                if now - self._beat > STANDSTILL:
+                    self._look_at_clock(now)
+                memory = 0 if work is None else work.memory(frame)
+                self.handlers.server.handle(routing_id, call_id, message, frame, memory, now)
             else:
                 self._table.get(type(message), self._misplaced)(routing_id, call_id, message)
         except Exception as error:
@@ -235,10 +239,6 @@ class Binding:
             self.guard.failed(self.handlers.coordinator.describe(routing_id), message, error)
         if call_id:
             self._reply(routing_id, call_id, error_for(message, error))
-
-    def _on_request(self, routing_id: bytes, call_id: int, request: Request, frame: bytes, memory: int) -> None:
-        self._look_at_clock(time.monotonic())
-        self.handlers.server.handle(routing_id, call_id, request, frame, memory)
 
     def _on_fire(self, routing_id: bytes, call_id: int, fire: Fire | Batch) -> None:
         if self.introductions.draining:

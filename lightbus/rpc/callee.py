@@ -25,12 +25,26 @@ class Callee:
     Attributes:
         name: of the procedure, with its API's.
         is_internal: whether it is a question about the worker itself.
+        passes, result_passes: tell whether arguments, or a result, need no closer look (`Signature`).
+        checks_result: whether a result that does is held against the schema.
         usage: what is counted of its calls.
         was_quick: whether the latest call was executed within `QUICK`.
 
     """
 
-    __slots__ = ("_waits_nowhere", "api", "is_internal", "name", "procedure", "settings", "usage", "was_quick")
+    __slots__ = (
+        "_waits_nowhere",
+        "api",
+        "checks_result",
+        "is_internal",
+        "name",
+        "passes",
+        "procedure",
+        "result_passes",
+        "settings",
+        "usage",
+        "was_quick",
+    )
 
     def __init__(self, api: Api, procedure: Procedure, settings: ApiSettings) -> None:
         self.api = api
@@ -38,6 +52,8 @@ class Callee:
         self.settings = settings
         self.name = f"{procedure.api_name}.{procedure.name}"
         self.is_internal = procedure.api_name.startswith("internal.")
+        self.passes, self.result_passes = procedure.signature.passes, procedure.signature.result_passes
+        self.checks_result = settings.validation.outgoing
         self.usage: Usage | None = None
         self.was_quick = True
         self._waits_nowhere = procedure.is_async and waits_nowhere(procedure.function)

@@ -6,7 +6,7 @@ import asyncio
 import os
 from typing import cast
 
-from ..deadline import Deadline, ServedCall
+from ..deadline import LONGEST, Deadline, ServedCall
 from ..service.execution import Execution
 from ..wire import envelope
 from ..wire.envelope import Request
@@ -31,6 +31,7 @@ class Job:
         callee: what is executed.
         memory: bytes that its arguments take, about.
         marks: where it is found by its mark, once it has called somebody.
+        now: when it came in.
 
     """
 
@@ -53,7 +54,7 @@ class Job:
     arguments: bytes | None = None
     """What it was called with, where somebody watches."""
     ended: float | None = None
-    """When its thread was done with it, if it had one."""
+    """When its handler was done with it, where it had a thread, or was executed at once."""
     computed = 0.0
     """Seconds of processor time that its thread used for it."""
     told: float | None = None
@@ -69,16 +70,18 @@ class Job:
         callee: Callee,
         memory: int,
         marks: dict[str, Job],
+        now: float,
     ) -> None:
         self.routing_id = routing_id
         self.call_id = call_id
         self.request = request
         self.callee = callee
         self.memory = memory
-        self.deadline = Deadline.in_seconds(request.left)
-        self.arrived = self.began = self.deadline.at - self.deadline.given
+        left = request.left if request.left < LONGEST else LONGEST
+        self.deadline = deadline = Deadline(now + left, left)
+        self.arrived = self.began = now
         """When it came in, and when it was last begun with: its start was ordered, its handler has its turn."""
-        self.served = ServedCall(self.deadline, tuple(request.chain), self._make_mark)
+        self.served = ServedCall(deadline, tuple(request.chain), self._make_mark)
         self._marks = marks
 
     def _make_mark(self) -> str:

@@ -83,7 +83,15 @@ class CallPlaces:
         if job.request.chain and (holder := self._holder_of(job.request)) is not None:
             # A call back into this process, for one that holds a place already: to have it wait would be a deadlock.
             return self._take_nested(job, holder)
-        return self._admit(job, frame)
+        admission, now = self._admission, job.arrived
+        admission.arrived(now)
+        if self.running < admission.limit and not self.waiting and self._has_room(job):
+            job.counted = True
+            self.running += 1
+            self._memory += job.memory
+            self._start(job)
+            return ""
+        return self._queue(job, frame, now)
 
     def _take_internal(self, job: Job) -> str:
         if self._internal >= MAX_INTERNAL:
@@ -112,21 +120,14 @@ class CallPlaces:
                 return job
         return None
 
-    def _admit(self, job: Job, frame: bytes) -> str:
-        admission, now = self._admission, job.arrived
-        admission.arrived(now)
-        if self.running < admission.limit and not self.waiting and self._has_room(job):
-            job.counted = True
-            self.running += 1
-            self._begin(job)
-            return ""
+    def _queue(self, job: Job, frame: bytes, now: float) -> str:
         self._probe_later()
         if (reason := self._reason_not_to_wait(job, len(frame), now)) is not None:
             return reason
         job.wait_as(frame)
         self.waiting.append(job)
         self._waiting_bytes += len(frame)
-        admission.queue_is(len(self.waiting), now)
+        self._admission.queue_is(len(self.waiting), now)
         return ""
 
     def _reason_not_to_wait(self, job: Job, size: int, now: float) -> str | None:
@@ -180,7 +181,7 @@ class CallPlaces:
             self.marks.pop(job.mark, None)
         if job.counted:
             self.running -= 1
-            now = time.monotonic()
+            now = job.ended if job.ended is not None and job.told is None else time.monotonic()
             if job.told is not None:
                 self._admission.began(now - job.told, self.running + 1, now)  # this loop, too, waits for its turn
             if self._admission.finished((job.ended or now) - job.began, now, job.computed):
@@ -212,7 +213,7 @@ class CallPlaces:
             elif self._admission.has_waited_too_long(now - job.arrived, now):
                 self._drop(job, f"did not come to this call within {now - job.arrived:.2f} s")
             else:
-                job.counted = True
+                job.counted, job.began = True, now
                 self.running += 1
                 job.wait_no_more()
                 self._begin(job)

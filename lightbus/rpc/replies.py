@@ -15,7 +15,7 @@ from ..phrases import safely
 from ..recurring import RecurringLog
 from ..service.failures import describe, encode_error, is_a, report, shorten
 from ..wire import envelope
-from ..wire.envelope import Error, Result
+from ..wire.envelope import Error
 from ..wire.sizes import LEAST, most
 from .job import Job
 
@@ -44,10 +44,10 @@ class Replies:
     def of_result(self, job: Job, value: Any) -> bytes:
         """Return the frame of a result. Raises where it is not what was promised, or cannot be sent."""
         callee = job.callee
-        if callee.settings.validation.outgoing:
+        if callee.checks_result and not callee.result_passes(value):
             callee.procedure.signature.validate_response(value)
         try:
-            frame = envelope.encode(Result(value), job.call_id)
+            frame = envelope.encode_result(value, job.call_id)
         except DeformError as error:
             raise DeformError(f"The result of {job.name} cannot be sent: {error}") from None
         if len(frame) > LEAST and len(frame) > (limit := self._most(job)):

@@ -72,22 +72,37 @@ class Runner:
         """What `asyncio.current_task()` is where a call is executed at once. It has ended, so nobody can cancel it."""
 
     def can_run_at_once(self, job: Job) -> bool:
-        """Return whether a call may be executed here and now: in a callback of the loop, without hooks or others."""
+        """Return whether a call may be executed here and now: without hooks or others."""
         return (
-            (job.callee.is_internal or not self._hooks.is_about("rpc_execution"))
+            (not self._hooks.is_about("rpc_execution") or job.callee.is_internal)
             and not self._places.waiting  # each that ends would begin the next one, in itself
-            and asyncio.current_task(self._loop) is None
             and self._ended_task.done()
         )
 
-    def run_at_once(self, job: Job) -> None:
-        """Execute a call whose handler is a coroutine that waits for nothing: a task would cost more than it does."""
-        loop, task, value = self._loop, self._ended_task, None
-        _enter_task(loop, task)
+    def run_at_once(self, job: Job) -> bool:
+        """
+        Execute a call whose handler is a coroutine that waits for nothing: a task would cost more than it does.
+
+        Returns False, and does nothing, where this is no callback of the loop, but a task that somebody waits for.
+        """
+        loop, task, callee = self._loop, self._ended_task, job.callee
+        frame, value = b"", None
         try:
-            kwargs, execution = self._begin(job)
-            value = execution.begin(job.callee.procedure.function, kwargs)
-            frame = b"" if type(value) is InContext else self._replied(job, value)
+            _enter_task(loop, task)
+        except RuntimeError:
+            return False
+        try:  # what `_begin` does, written out: there is one of these for nearly every call
+            kwargs = job.request.kwargs
+            if not callee.passes(kwargs):
+                kwargs = self._fitted(job, kwargs)
+            job.execution = execution = Execution(loop, self._executor, job.served)
+            job.in_user_code = True
+            if job.request.trace:
+                execution.run(trace_of_execution.set, job.request.trace)
+            value = execution.begin(callee.procedure.function, kwargs)
+            if type(value) is not InContext:
+                job.in_user_code = False
+                frame = self._replies.of_result(job, value)
         except BaseException as error:  # as in `run`
             frame = self._replies.of_error(job, error)
         finally:
@@ -95,22 +110,22 @@ class Runner:
         if type(value) is InContext:  # it has returned something that is to be awaited
             loop.create_task(self._await_rest(job, value))
         else:
-            job.callee.note_duration(time.monotonic() - job.began)
+            job.ended = now = time.monotonic()
+            callee.note_duration(now - job.began)
             self._finished(job, frame)
+        return True
 
     async def _await_rest(self, job: Job, rest: InContext) -> None:
         task = job.task = asyncio.current_task()  # not before: one that has not begun would end without a word to us
         if task is not None and job.execution is not None and job.execution.was_cancelled:
             task.cancel()
         try:
-            frame = self._replied(job, await rest)
+            value = await rest
+            job.in_user_code = False
+            frame = self._replies.of_result(job, value)
         except BaseException as error:
             frame = self._replies.of_error(job, error)
         self._finished(job, frame)
-
-    def _replied(self, job: Job, value: Any) -> bytes:
-        job.in_user_code = False
-        return self._replies.of_result(job, value)
 
     async def run(self, job: Job) -> None:
         """Execute a call whose handler is a coroutine."""
@@ -211,9 +226,9 @@ class Runner:
         return kwargs, execution
 
     def _fitted(self, job: Job, kwargs: dict[str, Any]) -> dict[str, Any]:
-        signature, settings = job.callee.procedure.signature, job.callee.settings
-        if signature.passes(kwargs):
+        if job.callee.passes(kwargs):
             return kwargs  # as nearly always: there is nothing to validate and nothing to cast
+        signature, settings = job.callee.procedure.signature, job.callee.settings
         if settings.validation.incoming:
             signature.validate(kwargs)
         return signature.cast(kwargs, strict=settings.strict_validation) if settings.cast_values else kwargs

@@ -123,7 +123,15 @@ class Server:
         self.stall_count += 1
         self._stalled_until = now + STALL_GRACE
 
-    def handle(self, routing_id: bytes, call_id: int, request: Request, frame: bytes = b"", memory: int = 0) -> None:
+    def handle(
+        self,
+        routing_id: bytes,
+        call_id: int,
+        request: Request,
+        frame: bytes = b"",
+        memory: int = 0,
+        now: float | None = None,
+    ) -> None:
         """
         Admit a request that came as this frame: execute it, queue it or refuse it with the reason.
 
@@ -134,17 +142,27 @@ class Server:
         if request.left <= 0:
             self._counts["expired"] += 1  # nobody waits for an answer
             return
-        if (refusal := self._refusal(request)) is not None:
+        if (
+            request.target != self.identity.instance
+            or self.draining
+            or self._stalled_until > 0.0
+            or not self._serves_calls
+            or len(request.chain) >= MAX_CHAIN
+        ) and (refusal := self._refusal(request)) is not None:
             self._refuse(routing_id, call_id, request, refusal)
             return
-        try:
-            callee = self._callee(request)
-        except LightbusException as error:
-            self._refuse(routing_id, call_id, request, Error(error.code, str(error), False, {}))
-            return
+        callee = self._callees.get((request.api, request.procedure))
+        if callee is None or self._apis.find(request.api) is not callee.api:
+            try:
+                callee = self._make_callee(request)
+            except LightbusException as error:
+                self._refuse(routing_id, call_id, request, Error(error.code, str(error), False, {}))
+                return
+        if now is None:
+            now = time.monotonic()
         places, key = self._places, (routing_id, call_id)
-        job = Job(routing_id, call_id, request, callee, memory or len(frame), places.marks)
-        if self._log.watch.is_on:
+        job = Job(routing_id, call_id, request, callee, memory or len(frame), places.marks, now)
+        if self._log.watch.watchers:
             job.arguments = self._log.watch.arguments_of(request)
         if self._jobs.setdefault(key, job) is not job:  # first: it may be answered before `take` returns
             self._refuse(routing_id, call_id, request, _id_in_use(call_id))
@@ -154,13 +172,11 @@ class Server:
         elif self._ended and places.waiting:
             self._take_in_ended()  # a thread that was done just now saw nobody wait
 
-    def _callee(self, request: Request) -> Callee:
-        """Return what is called. Raises LightbusException where there is no such procedure."""
-        callee = self._callees.get((request.api, request.procedure))
-        if callee is None or self._apis.find(request.api) is not callee.api:
-            api = self._apis.get(request.api)
-            callee = Callee(api, api.get_procedure(request.procedure), self._config.api(request.api))
-            self._callees[request.api, request.procedure] = callee
+    def _make_callee(self, request: Request) -> Callee:
+        """Return what is called, and keep it. Raises LightbusException where there is no such procedure."""
+        api = self._apis.get(request.api)
+        callee = Callee(api, api.get_procedure(request.procedure), self._config.api(request.api))
+        self._callees[request.api, request.procedure] = callee
         return callee
 
     def cancel(self, routing_id: bytes, call_id: int) -> None:
@@ -236,7 +252,9 @@ class Server:
         if self.draining:
             self._counts["refused_draining"] += 1
             return Error(PeerBusy.code, f"{me} is shutting down.", False, {"elsewhere": True, "leaving": True})
-        if self.has_just_stalled and request.epoch != self.stall_count:
+        if not self.has_just_stalled:
+            self._stalled_until = 0.0
+        elif request.epoch != self.stall_count:
             self._counts["refused_standstill"] += 1
             text = f"{me} stood still for a while, and does not know how old the call is."
             return Error(PeerBusy.code, text, False, {"elsewhere": True, "epoch": self.stall_count})
@@ -270,7 +288,6 @@ class Server:
     # From the beginning to the end
 
     def _start(self, job: Job) -> None:
-        job.began = time.monotonic()
         callee, runner = job.callee, self._runner
         if not callee.procedure.is_async:
             try:
@@ -279,9 +296,7 @@ class Server:
                 self._forget(job)
                 self._refuse_busy(job, f"has no thread for it ({error})")
                 self._loop.call_soon(self._places.leave, job)  # which may begin with the next one
-        elif callee.is_executed_at_once and runner.can_run_at_once(job):
-            runner.run_at_once(job)
-        else:
+        elif not (callee.is_executed_at_once and runner.can_run_at_once(job) and runner.run_at_once(job)):
             job.task = self._loop.create_task(runner.run(job))
 
     def _drop(self, job: Job, reason: str) -> None:
@@ -303,10 +318,17 @@ class Server:
         job.served.end()
         self._counts["served"] += 1
         try:
-            self._answer(job, frame)
+            if job.was_answered or (frame and not job.cancelled):
+                if not job.was_answered:
+                    self._reply_to(job.routing_id, frame)
+                self._log.note_usage(job)
+            if job.arguments is not None:
+                self._log.show(job.request, job.arrived, job.arguments, b"" if job.cancelled else frame)
         except Exception:
             logger.exception("The end of %s could not be noted: this is a fault of ours", job.name)
-        self._forget(job)
+        self._jobs.pop((job.routing_id, job.call_id), None)
+        if self._idle is not None:
+            self._look_whether_idle()
         self._places.leave(job)
 
     def _finished_in_thread(self, job: Job, frame: bytes) -> None:
@@ -338,14 +360,6 @@ class Server:
         while self._ended:
             self._finished(*self._ended.popleft())
         self._look_whether_idle()
-
-    def _answer(self, job: Job, frame: bytes) -> None:
-        if job.was_answered or (frame and not job.cancelled):
-            if not job.was_answered:
-                self._reply_to(job.routing_id, frame)
-            self._log.note_usage(job)
-        if job.arguments is not None:
-            self._log.show(job.request, job.arrived, job.arguments, b"" if job.cancelled else frame)
 
 
 def _id_in_use(call_id: int) -> Error:

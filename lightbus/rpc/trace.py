@@ -128,16 +128,17 @@ class CallWatch:
     """All who watch. Only touched from the node's loop."""
 
     def __init__(self) -> None:
-        self._watchers: dict[str, _CallWatcher] = {}
+        self.watchers: dict[str, _CallWatcher] = {}
+        """Who watches, or did until just now, by name: whoever serves a call asks first whether there is anybody."""
 
     @property
     def is_on(self) -> bool:
-        """Whether anybody watches, or did until just now: whoever serves a call asks this first, and it is cheap."""
-        return bool(self._watchers)
+        """Whether there is anybody."""
+        return bool(self.watchers)
 
     def arguments_of(self, request: Request) -> bytes | None:
         """Return the arguments of a call that begins, as they are before the handler has them; None: not watched."""
-        if not self._watchers or request.api.startswith("internal."):
+        if not self.watchers or request.api.startswith("internal."):
             return None
         try:
             return codec.encode(request.kwargs)
@@ -148,9 +149,9 @@ class CallWatch:
         """Keep a call, whose number is not given yet, for each who watches; forget those who do not ask any more."""
         call = call.cut()
         size = len(call.arguments) + len(call.frame)
-        for name, watcher in list(self._watchers.items()):
+        for name, watcher in list(self.watchers.items()):
             if now > watcher.until:
-                del self._watchers[name]
+                del self.watchers[name]
                 continue
             watcher.noted += 1
             if len(watcher.calls) < MAX_CALLS and watcher.size + size <= MAX_BYTES:
@@ -164,12 +165,12 @@ class CallWatch:
         What is up to that number is forgotten: it has been received. Where `noted` is less than the caller has seen,
         its watch had ended, and this is a new one. Raises PeerBusy where too many watch.
         """
-        for each, watcher in list(self._watchers.items()):
+        for each, watcher in list(self.watchers.items()):
             if now > watcher.until and each != name:
-                del self._watchers[each]
-        if name not in self._watchers and len(self._watchers) >= MAX_WATCHERS:
+                del self.watchers[each]
+        if name not in self.watchers and len(self.watchers) >= MAX_WATCHERS:
             raise PeerBusy(f"{MAX_WATCHERS} others watch the calls of this worker already.")
-        watcher = self._watchers.setdefault(name, _CallWatcher(now + LEASE))
+        watcher = self.watchers.setdefault(name, _CallWatcher(now + LEASE))
         watcher.until = now + LEASE
         while watcher.calls and watcher.calls[0].number <= after:
             gone = watcher.calls.popleft()
@@ -178,4 +179,4 @@ class CallWatch:
 
     def end(self, name: str) -> None:
         """End a watch before its time."""
-        self._watchers.pop(name, None)
+        self.watchers.pop(name, None)

@@ -49,6 +49,8 @@ NOTHING: Mapping[str, Any] = {}
 
 _UNSET = object()
 
+_NO_AWAITABLES = frozenset({type(None), bool, int, float, str, bytes, dict, list})
+
 
 def runs_on_loop(function: Callable[..., Any]) -> bool:
     """
@@ -93,7 +95,7 @@ def _code_of(function: Any) -> CodeType | None:
 
 def is_awaitable(value: Any) -> bool:
     """Return whether a value is something to wait for: a coroutine, a future (of threads, too), an awaitable object."""
-    if value is None or type(value) in (bool, int, str, dict, list):  # as nearly always
+    if type(value) in _NO_AWAITABLES:  # as nearly always
         return False
     return inspect.isawaitable(value) or isinstance(value, concurrent.futures.Future)
 
@@ -134,22 +136,6 @@ def close_unused(value: Any) -> None:
     """Close a coroutine that nobody is going to await, so that Python does not complain of it."""
     if isinstance(value, CoroutineType):
         value.close()
-
-
-def _begun(context: Context, coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine up to where it first waits; return what it returns, or what is to be awaited for the rest."""
-    forks = FORKS.count
-    try:
-        value: Any = InContext(context, coroutine, context.run(coroutine.send, None))
-    except StopIteration as end:
-        value = end.value
-    except BaseException as error:
-        if FORKS.count != forks:
-            end_child(error)
-        raise
-    if FORKS.count != forks:
-        end_child()
-    return value
 
 
 def in_context(context: Context, awaitable: Awaitable[Any]) -> InContext:
@@ -233,8 +219,22 @@ class Execution:
 
     def begin(self, function: Callable[..., Coroutine[Any, Any, Any]], kwargs: Mapping[str, Any]) -> Any:
         """Call an `async def` up to where it first waits: return its result, or the InContext to await for it."""
-        value = _begun(self.context, function(**kwargs))
-        return in_context(self.context, value) if type(value) is not InContext and is_awaitable(value) else value
+        context, coroutine, forks = self.context, function(**kwargs), FORKS.count
+        try:
+            waited_for = context.run(coroutine.send, None)
+        except StopIteration as end:
+            value = end.value
+        except BaseException as error:
+            if FORKS.count != forks:
+                end_child(error)
+            raise
+        else:
+            value = InContext(context, coroutine, waited_for)
+        if FORKS.count != forks:
+            end_child()
+        if type(value) in _NO_AWAITABLES or type(value) is InContext or not is_awaitable(value):
+            return value
+        return in_context(context, value)
 
     async def call(
         self,

@@ -69,7 +69,8 @@ class Signature:
         """Returns whether arguments are complete, and at first sight of the types that the annotations name."""
         self.all_pass = exact.arguments_of_all
         """Returns the same of the arguments of several, which have the same names; False, too, where they have not."""
-        self._result_passes = exact.result
+        self.result_passes = exact.result
+        """Returns whether a result is at first sight of the type that its annotation names."""
 
     @classmethod
     def of_function(
@@ -167,7 +168,7 @@ class Signature:
             DeformError: it could not be put on the wire.
 
         """
-        if self._result_passes(value) or self._compiled_response is None:
+        if self.result_passes(value) or self._compiled_response is None:
             return
         problem = self._compiled_response.problem(value)
         if problem is not None:
@@ -212,7 +213,7 @@ class Signature:
             ValidationError: it cannot become what the annotation says.
 
         """
-        if self._result_passes(value):
+        if self.result_passes(value):
             return value
         return self._cast(self._result, {_RESULT: value}, strict=strict)[_RESULT]
 

@@ -26,7 +26,7 @@ from . import codec, fields, messages
 from .announcement import PROTOCOL_VERSION
 from .field_types import PARTITIONS
 from .messages import *  # noqa: F403 - they are written in one place
-from .messages import Events, Head, Kind, Marker, Message, Request
+from .messages import Events, Head, Kind, Marker, Message, Request, Result
 from .records import Record, decode_fields, decode_record, decode_records, encode_record
 from .topics import (
     EVENT_TOPIC_PARTS,
@@ -56,6 +56,7 @@ __all__ = [
     "encode",
     "encode_published",
     "encode_record",
+    "encode_result",
     "event_topic",
     "is_marker_topic",
     "marker_topic",
@@ -82,14 +83,20 @@ _KIND_OF: dict[Any, int] = {cls: kind for kind, (cls, _) in _TABLE.items()}
 
 _known_requests: set[tuple[str, str, str, str]] = set()
 _LEAST_SECONDS, _MOST_SECONDS, _MAX_INT = -fields.MAX_SECONDS, fields.MAX_SECONDS, fields.MAX_INT
-_unpack_head = _HEAD.unpack_from
+_pack_head, _unpack_head = _HEAD.pack, _HEAD.unpack_from
+_RESULT = int(Kind.RESULT)
 _new: Any = tuple.__new__  # as a NamedTuple makes itself, without the call of a function in Python
 
 
 def encode(message: Message, call_id: int = 0) -> bytes:
     """Return the frame of `message`. Raises DeformError where a value in it cannot be put on the wire."""
-    head = _HEAD.pack(_KIND_OF[type(message)], PROTOCOL_VERSION, call_id)
+    head = _pack_head(_KIND_OF[type(message)], PROTOCOL_VERSION, call_id)
     return head + codec.encode([*message], names=message._fields)
+
+
+def encode_result(value: Any, call_id: int) -> bytes:
+    """Return the frame of a RESULT: what `encode` returns, without a message in between."""
+    return _pack_head(_RESULT, PROTOCOL_VERSION, call_id) + codec.encode([value], names=Result._fields)
 
 
 def call_id_of(frame: bytes) -> int:

@@ -64,7 +64,7 @@ class FakeServer:
         self.cancelled: list[int] = []
         self.stall_count = 0
 
-    def handle(self, routing_id: bytes, call_id: int, request: Request, frame: bytes = b"", memory: int = 0) -> None:
+    def handle(self, routing_id: bytes, call_id: int, request: Request, frame: bytes, memory: int, now: float) -> None:
         self.handled.append(request)
         self.memory = memory
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -74,7 +75,7 @@ def job_of(
     request = request_of(procedure, api, **fields)
     worked = Worked()
     callee = Callee(worked, replace(worked.procedures[procedure], api_name=api), settings or ApiSettings())
-    return Job(b"somebody", call_id, request, callee, memory, {} if marks is None else marks)
+    return Job(b"somebody", call_id, request, callee, memory, {} if marks is None else marks, time.monotonic())
 
 
 def frame_of(job: Job) -> bytes:
