@@ -40,6 +40,8 @@ class PeerSchemas:
         self._engines = engines
         self._registration = registration
         self._schemas: dict[tuple[str, str], ForeignApi] = {}
+        self.are_known = False
+        """Whether there is any: each call asks this first."""
         self._current: dict[str, tuple[Snapshot, Known]] = {}
         """Per API whose schemas are all known what is served now; of this snapshot."""
 
@@ -53,8 +55,6 @@ class PeerSchemas:
             ValidationError: they do not satisfy the schema; the message names a peer that says so.
 
         """
-        if not self._schemas:
-            return
         first: ValidationError | None = None
         for peer, api in self._served(api_name):
             signature = (api.rpcs if kind == "rpcs" else api.events).get(name)
@@ -128,6 +128,7 @@ class PeerSchemas:
         if len(self._schemas) >= MOST:
             del self._schemas[next(iter(self._schemas))]
         self._schemas[api_name, digest] = ForeignApi(api_name, schema)
+        self.are_known = True
         self._current.pop(api_name, None)
 
 

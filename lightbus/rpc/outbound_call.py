@@ -7,7 +7,7 @@ from typing import Any
 
 from ..core.registry import Peer, Snapshot
 from ..core.versions import fitting, of_the_same_version
-from ..deadline import Deadline, current_chain
+from ..deadline import Deadline, current_call
 from ..exceptions import (
     DeformError,
     InvalidParameters,
@@ -16,7 +16,7 @@ from ..exceptions import (
     UnknownProcedure,
     ValidationError,
 )
-from ..wire.envelope import Error, Message, Request
+from ..wire.envelope import Error, Message, Request, Result
 from .request import NotStarted, OutboundRequest, RequestContext, remote_error
 
 __all__ = ["OutboundCall"]
@@ -81,6 +81,8 @@ class OutboundCall(OutboundRequest):
         return peers or (snapshot.by_api.get(self.api, ()) if resolved else ())
 
     def outcome(self, reply: Message, peer: Peer) -> Any:
+        if type(reply) is Result and not self.api.startswith("internal."):
+            return reply.value  # as nearly always
         if self._mixed and type(reply) is Error and not reply.started and reply.code in _MISFITS:
             raise NotStarted(reply)
         value = super().outcome(reply, peer)
@@ -107,14 +109,14 @@ class OutboundCall(OutboundRequest):
         return self.only is not None
 
     def message(self, peer: Peer) -> Request:
-        instance = peer.announcement.instance
+        instance, served = peer.announcement.instance, current_call.get()
         return Request(
             instance,
             self.api,
             self.name,
             self.deadline.left(),
             self._context.identity.instance,
-            [*current_chain()],
+            [] if served is None else [*served.chain],
             self.trace,
             self._epochs.get(instance, 0),
             self.kwargs,

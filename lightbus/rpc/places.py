@@ -85,7 +85,11 @@ class CallPlaces:
             return self._take_nested(job, holder)
         admission, now = self._admission, job.arrived
         admission.arrived(now)
-        if self.running < admission.limit and not self.waiting and self._has_room(job):
+        if (
+            self.running < admission.limit
+            and not self.waiting
+            and (not self._memory or self._memory + job.memory <= MAX_MEMORY)
+        ):
             job.counted = True
             self.running += 1
             self._memory += job.memory

@@ -71,22 +71,21 @@ class Runner:
         self._ended_task = loop.create_task(_nothing())
         """What `asyncio.current_task()` is where a call is executed at once. It has ended, so nobody can cancel it."""
 
-    def can_run_at_once(self, job: Job) -> bool:
-        """Return whether a call may be executed here and now: without hooks or others."""
-        return (
-            (not self._hooks.is_about("rpc_execution") or job.callee.is_internal)
-            and not self._places.waiting  # each that ends would begin the next one, in itself
-            and self._ended_task.done()
-        )
-
     def run_at_once(self, job: Job) -> bool:
         """
         Execute a call whose handler is a coroutine that waits for nothing: a task would cost more than it does.
 
-        Returns False, and does nothing, where this is no callback of the loop, but a task that somebody waits for.
+        Returns False, and does nothing, where that cannot be: there are hooks; others wait, and each that ends would
+        begin the next one, in itself; or this is no callback of the loop, but a task that somebody waits for.
         """
         loop, task, callee = self._loop, self._ended_task, job.callee
         frame, value = b"", None
+        if (
+            (self._hooks.is_about("rpc_execution") and not callee.is_internal)
+            or self._places.waiting
+            or not task.done()
+        ):
+            return False
         try:
             _enter_task(loop, task)
         except RuntimeError:

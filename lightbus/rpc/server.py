@@ -124,13 +124,7 @@ class Server:
         self._stalled_until = now + STALL_GRACE
 
     def handle(
-        self,
-        routing_id: bytes,
-        call_id: int,
-        request: Request,
-        frame: bytes = b"",
-        memory: int = 0,
-        now: float | None = None,
+        self, routing_id: bytes, call_id: int, request: Request, frame: bytes = b"", memory: int = 0, now: float = 0.0
     ) -> None:
         """
         Admit a request that came as this frame: execute it, queue it or refuse it with the reason.
@@ -158,9 +152,7 @@ class Server:
             except LightbusException as error:
                 self._refuse(routing_id, call_id, request, Error(error.code, str(error), False, {}))
                 return
-        if now is None:
-            now = time.monotonic()
-        places, key = self._places, (routing_id, call_id)
+        places, key, now = self._places, (routing_id, call_id), now or time.monotonic()
         job = Job(routing_id, call_id, request, callee, memory or len(frame), places.marks, now)
         if self._log.watch.watchers:
             job.arguments = self._log.watch.arguments_of(request)
@@ -296,7 +288,7 @@ class Server:
                 self._forget(job)
                 self._refuse_busy(job, f"has no thread for it ({error})")
                 self._loop.call_soon(self._places.leave, job)  # which may begin with the next one
-        elif not (callee.is_executed_at_once and runner.can_run_at_once(job) and runner.run_at_once(job)):
+        elif not (callee.is_executed_at_once and runner.run_at_once(job)):
             job.task = self._loop.create_task(runner.run(job))
 
     def _drop(self, job: Job, reason: str) -> None:

@@ -31,7 +31,8 @@ __all__ = [
     "decode",
     "encode",
     "json_form",
-    "unpack_short",
+    "restore",
+    "unpackb",
 ]
 
 MAX_INT_BYTES = 1024
@@ -178,11 +179,6 @@ def decode(data: bytes | memoryview, work: Work | None = None) -> Any:
         ) from error
 
 
-def unpack_short(data: bytes) -> Any:
-    """Return what `decode` returns of at most `SHORT` bytes, without its care: raises whatever there is to raise."""
-    return unpackb(data, ext_hook=_restore, timestamp=3)
-
-
 def _unpack(data: bytes | memoryview, work: Work | None = None) -> Any:
     size = len(data)
     if size > SHORT:
@@ -192,14 +188,14 @@ def _unpack(data: bytes | memoryview, work: Work | None = None) -> Any:
     work = None if few else work or Work()
     try:
         if work is None:
-            return unpackb(data, ext_hook=_restore, timestamp=3)
+            return unpackb(data, ext_hook=restore, timestamp=3)
         return work.unpack(data, object_hook=work.add_map)
     except ValueError as error:
         if type(error) is not ValueError or _OTHER_KEY not in str(error):
             raise
     # There are keys other than text and bytes. Those make dicts in Python code, which looks at their hashes.
     if work is None:
-        return unpackb(data, ext_hook=_restore, timestamp=3, strict_map_key=False, object_pairs_hook=_dict_of)
+        return unpackb(data, ext_hook=restore, timestamp=3, strict_map_key=False, object_pairs_hook=_dict_of)
     return work.unpack(data, strict_map_key=False, object_pairs_hook=work.add_pairs)
 
 
@@ -260,7 +256,7 @@ class Work:
 
     def add_extension(self, code: int, data: bytes) -> Any:
         self._count(0)
-        return _restore(code, data)
+        return restore(code, data)
 
     def _count(self, values: int) -> None:
         self._containers += 1
@@ -318,7 +314,8 @@ def _check_scalar(plain: Any) -> None:
         _extension(plain)
 
 
-def _restore(code: int, data: bytes) -> Any:
+def restore(code: int, data: bytes) -> Any:
+    """Return the value of an extension type. Raises whatever there is to raise."""
     unpack = _UNPACK.get(code)
     if unpack is None:
         raise ValueError(f"unknown extension type {code}")

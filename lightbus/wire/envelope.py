@@ -85,6 +85,7 @@ _known_requests: set[tuple[str, str, str, str]] = set()
 _LEAST_SECONDS, _MOST_SECONDS, _MAX_INT = -fields.MAX_SECONDS, fields.MAX_SECONDS, fields.MAX_INT
 _pack_head, _unpack_head = _HEAD.pack, _HEAD.unpack_from
 _RESULT = int(Kind.RESULT)
+_unpack, _restore = codec.unpackb, codec.restore
 _new: Any = tuple.__new__  # as a NamedTuple makes itself, without the call of a function in Python
 
 
@@ -110,9 +111,10 @@ def decode(frame: bytes, work: codec.Work | None = None) -> tuple[int, Message]:
         # The short way of nearly all. Whatever is wrong with the others is found, and told, on the long one.
         try:
             kind, version, call_id = _unpack_head(frame)
-            values = codec.unpack_short(frame[_HEAD.size :])
-            cls, passes = _SHORT_WAYS[kind]
-            if version == PROTOCOL_VERSION and passes(values):
+            values = _unpack(frame[10:], ext_hook=_restore, timestamp=3)
+            cls, count, passes = _SHORT_WAYS[kind]
+            is_whole = type(values) is list and len(values) == count and version == PROTOCOL_VERSION
+            if is_whole and (passes is None or passes(values)):
                 return call_id, _new(cls, values)
         except Exception:
             pass
@@ -143,18 +145,17 @@ def _decode_any(frame: bytes, work: codec.Work | None) -> tuple[int, Message]:
     return call_id, cls(*values)
 
 
-def _short_way(cls: Callable[..., Message], checks: tuple[fields.Check, ...]) -> Callable[[Any], bool]:
-    """Return what tells whether values are those of a message that has all fields, each of which passes its check."""
+def _check_of_all(cls: Callable[..., Message], checks: tuple[fields.Check, ...]) -> Callable[[list[Any]], bool] | None:
+    """Return what tells whether values, as many as there are fields, are those of a message; None: they always are."""
     if cls is Request:
         return _is_request
-    count = len(checks)
     if all(check is fields.anything for check in checks):
-        return lambda values: type(values) is list and len(values) == count
-    return lambda values: type(values) is list and len(values) == count and all(map(call, checks, values))
+        return None
+    return lambda values: all(map(call, checks, values))
 
 
-def _is_request(values: Any) -> bool:
-    """Return that for a REQUEST. The names in it, which take longest to check, are mostly those of one before."""
+def _is_request(values: list[Any]) -> bool:
+    """Tell that of a REQUEST. The names in it, which take longest to check, are mostly those of one before."""
     target, api, procedure, left, caller, chain, trace, epoch, kwargs = values
     names = target, api, procedure, caller
     if (
@@ -164,10 +165,14 @@ def _is_request(values: Any) -> bool:
         and type(chain) is list
         and not chain
         and type(epoch) is int
+        and type(kwargs) is dict
         and _LEAST_SECONDS <= left <= _MOST_SECONDS
         and 0 <= epoch <= _MAX_INT
     ):
-        return fields.is_arguments(kwargs)
+        for key in kwargs:  # noqa: SIM110 - a generator costs more than most maps have keys
+            if type(key) is not str:
+                return False
+        return True
     if not fields.passes(_TABLE[Kind.REQUEST][1], values):
         return False
     if len(_known_requests) >= MOST_KNOWN:
@@ -176,9 +181,10 @@ def _is_request(values: Any) -> bool:
     return True
 
 
-_SHORT_WAYS: dict[int, tuple[Callable[..., Message], Callable[[Any], bool]]] = {
-    kind: (cls, _short_way(cls, checks)) for kind, (cls, checks) in _TABLE.items()
+_SHORT_WAYS: dict[int, tuple[Callable[..., Message], int, Callable[[list[Any]], bool] | None]] = {
+    kind: (cls, len(checks), _check_of_all(cls, checks)) for kind, (cls, checks) in _TABLE.items()
 }
+"""By kind the class of a message, how many fields it has, and what tells whether they pass."""
 
 
 def _wrong_field(kind: int, checks: tuple[fields.Check, ...], values: list[Any]) -> ProtocolError:

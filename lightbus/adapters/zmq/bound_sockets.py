@@ -89,7 +89,8 @@ class Router(_BoundSocket):
     def send(self, routing_id: bytes, frame: bytes) -> bool:
         """Send to one of those we heard from, or keep it a while; False (and counted) where it is gone."""
         if self._draining and not self._is_alone:
-            return self._keep(routing_id, frame)
+            together = self._together.get(routing_id)
+            return (together is not None and together.takes(frame)) or self._keep(routing_id, frame)
         with self._lock:
             if not self.unread.takes(routing_id, frame):
                 is_sent = self._give(routing_id, frame)
