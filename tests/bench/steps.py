@@ -58,11 +58,11 @@ class Budget:
 
 BUDGETS: tuple[Budget, ...] = (
     Budget(path="sync_async", side="client", title="sync call, async def handler: caller", calls=42, allocations=36),
-    Budget(path="sync_async", side="worker", title="worker", calls=76, allocations=104),
-    Budget(path="sync_def", side="worker", title="sync call, def handler: worker", calls=84, allocations=130),
-    Budget(path="async_one", side="client", title="async call, one after another: caller", calls=66, allocations=110),
-    Budget(path="in_flight", side="client", title="async calls, 100 in flight: caller", calls=62, allocations=68),
-    Budget(path="in_flight", side="worker", title="worker", calls=76, allocations=86),
+    Budget(path="sync_async", side="worker", title="worker", calls=44, allocations=84),
+    Budget(path="sync_def", side="worker", title="sync call, def handler: worker", calls=58, allocations=118),
+    Budget(path="async_one", side="client", title="async call, one after another: caller", calls=52, allocations=90),
+    Budget(path="in_flight", side="client", title="async calls, 100 in flight: caller", calls=45, allocations=53),
+    Budget(path="in_flight", side="worker", title="worker", calls=46, allocations=62),
     Budget(path="events_1", side="worker", title="event of best effort: publisher", calls=30, allocations=40),
     Budget(path="events_1", side="client", title="listener", calls=17, allocations=50),
     Budget(path="kept_1", side="worker", title="kept event, 100 in flight: publisher", calls=37, allocations=59),
