@@ -20,6 +20,8 @@ LONGEST_ACK_AFTER = 0.05
 MUCH = 16
 """Events handled in that time that are much."""
 
+_HALF = UNCONFIRMED // 2
+
 
 class Acknowledges(Protocol):
     """Whose streams they are: one listener at this publisher."""
@@ -56,7 +58,9 @@ class AckCollector:
     def add(self, stream: Stream) -> None:
         """Acknowledge soon what was handled of a stream, and what is until then."""
         self._streams.add(stream)
-        if stream.untold >= UNCONFIRMED // 2:  # or it would have to stop
+        untold = stream.untold
+        # Or it would have to stop; not where half of what it may go on for is left, and nothing of it waits.
+        if untold > _HALF or (untold == _HALF and stream.ready):
             self.flush()
         elif self._timer is None and not self._closed:
             self._timer = self._loop.call_later(self._after, self.flush)

@@ -29,7 +29,7 @@ from .listener_context import ListenerContext
 
 __all__ = ["TURN", "Invocation", "Turn"]
 
-TURN = 64
+TURN = 128
 """Events of one stream that are handled before another has its turn, and the rest of the loop."""
 
 AHEAD = 256 * 1024

@@ -10,18 +10,22 @@ from ..core.partitions import partition_of
 from ..wire import envelope
 from ..wire.envelope import PARTITIONS
 
-__all__ = ["TOGETHER", "TURN_AFTER", "PartitionTurns"]
+__all__ = ["CROWDED", "IN_CROWD", "TOGETHER", "TURN_AFTER", "PartitionTurns"]
 
 TURN_AFTER = 16
 """Events without a key that go to one partition before the next has its turn, within one tick of the loop."""
 
 TOGETHER = 64
-"""The same of events that are fired together, or in a crowd: as many as a listener handles in one turn."""
+"""The same of events that are fired together."""
+
+IN_CROWD = 128
+"""The same in a crowd: as many as a listener handles in one turn."""
 
 CROWDED = 8
 """
-Ticks in a row with as many events, from which on they are a crowd: each partition still has its turn soon, and messages
-and rows of the journal are shared by more. A single burst is spread, for listeners that handle several at a time.
+Ticks in a row with at least `TOGETHER` events, from which on they are a crowd: each partition still has its turn soon,
+and messages and rows of the journal are shared by more. A single burst is spread, for listeners that handle several at
+a time.
 """
 
 
@@ -66,7 +70,7 @@ class PartitionTurns:
         """Give the next partition its turn, after so many events."""
         self._turn += -(-count // self._after) | 1  # odd: so each partition comes first as often as any other
         self._crowded = self._crowded + 1 if count >= TOGETHER else 0
-        self._after = TOGETHER if self._crowded >= CROWDED else TURN_AFTER
+        self._after = IN_CROWD if self._crowded >= CROWDED else TURN_AFTER
 
     def _make_topics(self, api: str, event: str) -> list[tuple[bytes, Topic]]:
         topics = [

@@ -96,7 +96,22 @@ def test_much_is_acknowledged_at_once() -> None:
 
     async def test(play: Play) -> None:
         stream = play.stream()
+        play.handle(stream, UNCONFIRMED // 2 + 1)
+        play.acks.add(stream)
+        assert len(play.side.said) == 1
+
+    run(test)
+
+
+def test_half_of_what_a_stream_may_go_on_for() -> None:
+    """It is acknowledged at once where more waits; a stream that has nothing more may take its time."""
+
+    async def test(play: Play) -> None:
+        stream = play.stream()
         play.handle(stream, UNCONFIRMED // 2)
+        play.acks.add(stream)
+        assert not play.side.said
+        stream.live([[stream.position + 1, stream.position, b"x"]])
         play.acks.add(stream)
         assert len(play.side.said) == 1
 

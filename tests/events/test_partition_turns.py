@@ -9,7 +9,7 @@ import pytest
 
 from helpers.published import Out, run
 from lightbus.core.partitions import partition_of
-from lightbus.events.partition_turns import CROWDED, TOGETHER, TURN_AFTER, PartitionTurns
+from lightbus.events.partition_turns import CROWDED, IN_CROWD, TOGETHER, TURN_AFTER, PartitionTurns
 from lightbus.wire import envelope
 from lightbus.wire.envelope import PARTITIONS
 
@@ -42,7 +42,7 @@ def test_events_without_a_key_take_turns() -> None:
 
 
 def test_events_that_are_fired_together_take_turns() -> None:
-    """As many as a listener handles in one turn go to one partition, and the next ones, also next time, to another."""
+    """So many in a row go to one partition, and the next ones, also next time, to another."""
     turns, records = PartitionTurns(), [b"%d" % number for number in range(2 * TOGETHER + 1)]
     runs = [*turns.runs(("auth", "seen"), records, 0), *turns.runs(("auth", "seen"), [b"next"], 0)]
     assert [len(those) for _, _, those in runs] == [TOGETHER, TOGETHER, 1, 1]
@@ -62,8 +62,8 @@ def test_events_in_a_crowd_share_more() -> None:
         turns.end_tick(count)
         return [len(list(those)) for _, those in itertools.groupby(went)]
 
-    assert [tick(2 * TOGETHER) for _ in range(CROWDED)] == [[TURN_AFTER] * (2 * TOGETHER // TURN_AFTER)] * CROWDED
-    assert [tick(2 * TOGETHER + 1), tick(1)] == [[TOGETHER, TOGETHER, 1], [1]]
+    assert [tick(TOGETHER) for _ in range(CROWDED)] == [[TURN_AFTER] * (TOGETHER // TURN_AFTER)] * CROWDED
+    assert [tick(2 * IN_CROWD + 1), tick(1)] == [[IN_CROWD, IN_CROWD, 1], [1]]
     assert tick(2 * TURN_AFTER) == [TURN_AFTER, TURN_AFTER]
 
 
