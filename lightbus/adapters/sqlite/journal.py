@@ -146,10 +146,18 @@ class Journal(JournalFile):
 
     def append_runs(self, runs: Sequence[Run]) -> list[Stored]:
         """Store events by one commit, those of a topic in a row; return where the first of each run is. Likewise."""
+        if len(runs) == 1 and len(runs[0][2]) == 1:
+            topic, at, [record], id = runs[0]
+            return [self.append_one(topic, record, at, id)]
+        return self._append_runs(runs)
+
+    def _append_runs(self, runs: Sequence[Run]) -> list[Stored]:
         with self.writing:
-            self._check_open()
+            if self._closed:
+                raise self._closed_error()
             try:
                 self._files.check()
+                self.log.read_lock.release()
                 self._write.execute("BEGIN IMMEDIATE")
                 outcome, rows, lasts, head = self._insert_runs(runs)
                 self._write.execute("COMMIT")
@@ -161,16 +169,23 @@ class Journal(JournalFile):
                 raise
         return outcome
 
-    def append_one(self, topic: Topic, record: bytes, at: float, id: str = "") -> Stored:
-        """Store one event and return where it is. Likewise: the straight way for those that are fired one by one."""
+    def append_one(self, topic: Topic, record: bytes, at: float, id: str = "", *, more: bool = False) -> Stored:
+        """
+        Store one event and return where it is. Likewise: the straight way for those that are fired one by one.
+
+        Where `more` are about to follow, what each would lock and release is locked until `rest` is called.
+        """
         number = self.topics.numbers.get(topic)
         if number is None or id:
-            return self.append_runs([Run(topic, at, [record], id)])[0]
+            return self._append_runs([Run(topic, at, [record], id)])[0]
         # One statement is a transaction by itself: to begin and to end it costs as much again.
         with self.writing:
-            self._check_open()
+            if self._closed:
+                raise self._closed_error()
             try:
                 self._files.check()
+                if more:
+                    self.log.read_lock.keep(self._write)
                 lasts = self.topics.lasts
                 head, previous = self.head + 1, lasts.get(topic, 0)
                 self._write.execute(_INSERT_ROW, (head, number, previous, at, record, 1, self.clock.now()))
@@ -184,9 +199,10 @@ class Journal(JournalFile):
                 raise
         return _new(Stored, (head, previous, True))
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise JournalError(f"The journal {self.path} is closed: the bus stops.")
+    def rest(self) -> None:
+        """Release what is locked for events that were about to follow."""
+        with self.writing:
+            self.log.read_lock.release()
 
     def _not_taken(self, count: int, error: Exception) -> JournalError:
         """Roll back, and return why so many events were not taken."""

@@ -155,8 +155,9 @@ class JournalFile:
             return
         with self.writing:
             if self._closed:
-                raise JournalError(f"The journal {self.path} is closed: the bus stops.")
+                raise self._closed_error()
             try:
+                self.log.read_lock.release()
                 self._write.execute("BEGIN IMMEDIATE")
                 for statement, rows in changes:
                     self._write.executemany(statement, rows)
@@ -201,7 +202,7 @@ class JournalFile:
     @contextlib.contextmanager
     def _reads(self) -> Iterator[None]:
         if self._closed:
-            raise JournalError(f"The journal {self.path} is closed: the bus stops.")
+            raise self._closed_error()
         try:
             yield
         except DAMAGED as error:
@@ -259,6 +260,7 @@ class JournalFile:
     def _write_anew(self) -> None:
         """Copy all there is into a new file and go on with that. With all locks held."""
         make_private(self.path.parent)
+        self.log.read_lock.release()
         copy = self.path.with_suffix(".anew")
         copy.unlink(missing_ok=True)
         self._write.execute("VACUUM INTO ?", (str(copy),))
@@ -270,6 +272,7 @@ class JournalFile:
         self._connect({})
 
     def _close_connections(self) -> None:
+        self.log.read_lock.release()
         for connection in (self._keep, self._read, self._write):
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
@@ -299,6 +302,7 @@ class JournalFile:
             if self._closed:
                 return
             self._closed = True
+            self.log.read_lock.release()
             try:
                 for connection in (self._keep, self._read, self._write):
                     connection.close()
@@ -332,6 +336,9 @@ class JournalFile:
             self._lock = None
 
     # Inside
+
+    def _closed_error(self) -> JournalError:
+        return JournalError(f"The journal {self.path} is closed: the bus stops.")
 
     def _begin_epoch(self, new: dict[str, str]) -> None:
         write = self._write
@@ -371,6 +378,8 @@ class JournalFile:
 
     def _roll_back(self) -> None:
         """Undo what is under way. Where it was on disk already, and only not noted by us, it is noted now."""
+        with contextlib.suppress(sqlite3.Error):
+            self.log.read_lock.release()
         if not self._write.in_transaction and not self.topics.added and is_locked(sys.exception()):
             return  # nothing was begun
         with contextlib.suppress(sqlite3.Error):

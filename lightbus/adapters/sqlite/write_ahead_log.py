@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from .read_lock import ReadLock
+
 __all__ = ["WriteAheadLog"]
 
 logger = logging.getLogger("lightbus.journal")
@@ -24,6 +26,8 @@ class WriteAheadLog:
     """The write-ahead log of one journal."""
 
     def __init__(self, path: Path) -> None:
+        self.read_lock = ReadLock()
+        """Of the connection that writes: while it is kept the log cannot be cut down."""
         self._path = path
         self._is_grown = False
         """Whether it was said that it grows."""
@@ -52,6 +56,7 @@ class WriteAheadLog:
             _, frames, done = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             if size > LARGE and frames == done:
                 with writing:
+                    self.read_lock.release()
                     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def warn_if_grown(self) -> None:
