@@ -112,12 +112,14 @@ class BusPath(PathNames):
             LightbusTimeout, PeerLost: it may or may not have been published.
 
         """
-        self._check(args, InvalidEventArguments)
+        if args or not self._api_name:
+            raise _refusal(self._parts, len(args), InvalidEventArguments)
         return self._client.fire_event_blocking(self._api_name, self._name, kwargs, bus_options)
 
     async def fire_async(self, /, *args: Any, bus_options: Any = None, **kwargs: Any) -> EventMessage:
         """Fire the event; for event loops. Raises what `fire` raises."""
-        self._check(args, InvalidEventArguments)
+        if args or not self._api_name:
+            raise _refusal(self._parts, len(args), InvalidEventArguments)
         return await self._client.fire_event(self._api_name, self._name, kwargs, bus_options)
 
     def fire_many(self, events: Iterable[Kwargs], *, bus_options: Any = None) -> list[str]:

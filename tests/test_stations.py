@@ -126,9 +126,9 @@ def test_from_fire_to_the_socket(buses: tuple[BusPath, BusPath]) -> None:
         journal, socket = publishes.client.engine.journals.own(), publisher.broadcast._send.__self__
         append, send = journal.append_one, socket._send
 
-        def note_append(*event: Any) -> Any:
+        def note_append(*event: Any, **more: bool) -> Any:
             to_journal.append(stations())
-            return append(*event)
+            return append(*event, **more)
 
         def note_send(frame: bytes) -> Any:
             way = [*stations(), "loop_socket._send"]

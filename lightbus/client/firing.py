@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
+from time import time
 
 from ..blocking import forbid_in_loop
 from ..config import ApiSettings, Config
@@ -27,10 +27,7 @@ from .outbox import UnpublishedEvents
 from .peer_schemas import PeerSchemas
 from .registration import Registration
 
-__all__ = ["CROWD", "Firing", "check_remote_event", "not_handled", "trace_of"]
-
-CROWD = 512
-"""Events queued for publishing beyond which a firing loop lets the others have a turn."""
+__all__ = ["Firing", "check_remote_event", "not_handled", "trace_of"]
 
 NO_DEADLINE = Deadline(math.inf)
 """The deadline of an event that is stored in this process: nobody is waited for."""
@@ -62,28 +59,31 @@ class Firing:
     ) -> EventMessage:
         """Fire an event and return it when it is on disk somewhere. Raises what `BusPath.fire` raises."""
         engine = self._engines.engine
-        publisher = engine.publisher
-        if publisher is None or options is not None or self._hooks.is_about("event_sent"):
-            return await self._fire(engine, api_name, name, kwargs, options)
-        api = self._registration.apis.find(api_name)
-        if api is None:
+        publisher, api = engine.publisher, self._registration.apis.find(api_name)
+        if publisher is None or api is None or options is not None or "event_sent" in self._hooks.registry.subjects:
             return await self._fire(engine, api_name, name, kwargs, options)
         # This process publishes it, as nearly always where events are fired often: _fire, written out.
         event = api.get_event(name)
-        kwargs = event.signature.fill_defaults({} if kwargs is None else kwargs)
-        if not event.signature.passes(kwargs):
-            kwargs = self.complete(event, api_name, name, kwargs, self._config.api(api_name))
+        message = self._own_event(engine, event, api_name, name, kwargs)
+        waits = publisher.begin(message, event)
+        if waits is not None:
+            await waits
+        return message
+
+    def _own_event(self, engine: Engine, event: Event, api_name: str, name: str, kwargs: Kwargs | None) -> EventMessage:
+        """Do the same as `new_event` for an event of this process, without options: the straight way."""
+        signature = event.signature
+        if kwargs is None:
+            kwargs = {}
+        if signature.optional:
+            kwargs = signature.fill_defaults(kwargs)
+        if not signature.passes(kwargs) and self._config.api(api_name).validation.outgoing:
+            signature.validate(kwargs)
         trace = trace_of_execution.get()
-        message = event_message(
-            api_name, name, kwargs, event.version or 1, engine.event_ids.next(), "", 1, time.time(), "",
+        return event_message(
+            api_name, name, kwargs, event.version or 1, engine.event_ids.next(), "", 1, time(), "",
             dict(trace) if trace else None,
         )  # fmt: skip
-        kept = publisher.begin(message, event)
-        if kept is not None:
-            await kept
-        elif publisher.waiting > CROWD:
-            await asyncio.sleep(0)
-        return message
 
     async def _fire(
         self, engine: Engine, api_name: str, name: str, kwargs: Kwargs | None, options: BusOptions | None
@@ -120,8 +120,6 @@ class Firing:
     ) -> None:
         if publisher is not None and event is not None:
             place = await publisher.publish_async(message, event)
-            if publisher.waiting > CROWD:
-                await asyncio.sleep(0)
             if wait_for == "ack" and place is not None:
                 seconds = deadline.left()
                 try:
@@ -144,8 +142,25 @@ class Firing:
         self, api_name: str, name: str, kwargs: Kwargs | None = None, options: BusOptions | None = None
     ) -> EventMessage:
         """Do the same from a plain thread. Raises CannotBlockHere inside a running event loop."""
-        forbid_in_loop(f"bus.{api_name}.{name}.fire()", f"bus.{api_name}.{name}.fire_async()")
+        if asyncio._get_running_loop() is not None:
+            forbid_in_loop(f"bus.{api_name}.{name}.fire()", f"bus.{api_name}.{name}.fire_async()")
         engine = self._engines.engine
+        own, api = engine.publisher, self._registration.apis.find(api_name)
+        if (
+            own is not None
+            and api is not None
+            and options is None
+            and "event_sent" not in self._hooks.registry.subjects
+        ):
+            event = api.get_event(name)
+            message = self._own_event(engine, event, api_name, name, kwargs)
+            own.publish(message, event)
+            return message
+        return self._fire_blocking(engine, api_name, name, kwargs, options)
+
+    def _fire_blocking(
+        self, engine: Engine, api_name: str, name: str, kwargs: Kwargs | None, options: BusOptions | None
+    ) -> EventMessage:
         event, publisher, settings, deadline, wait_for = self.terms(engine, api_name, name, options)
         try:
             if event is None and api_name not in engine.snapshot.by_api:
@@ -156,10 +171,7 @@ class Firing:
             self._schemas.learn_blocking(api_name, deadline)
         message = self.new_event(engine, event, api_name, name, kwargs, settings, options)
         if not self._hooks.is_about("event_sent"):
-            if publisher is None or event is None or wait_for == "ack":
-                self._send_blocking(engine, event, publisher, message, deadline, wait_for)
-            else:  # as nearly always: _send_blocking, written out
-                publisher.publish(message, event)
+            self._send_blocking(engine, event, publisher, message, deadline, wait_for)
             return message
         given = message.kwargs
         with self._hooks.around("around_event_sent", event_message=message):
@@ -228,7 +240,7 @@ class Firing:
         kwargs = self.complete(event, api_name, name, {} if kwargs is None else kwargs, settings)
         version = 1 if event is None else event.version or 1
         trace = trace_of(options)
-        return event_message(api_name, name, kwargs, version, engine.event_ids.next(), "", 1, time.time(), "", trace)
+        return event_message(api_name, name, kwargs, version, engine.event_ids.next(), "", 1, time(), "", trace)
 
     def complete(self, event: Event | None, api_name: str, name: str, kwargs: Kwargs, settings: ApiSettings) -> Kwargs:
         """Return the arguments of an event with its defaults. Raises what is wrong with them."""

@@ -38,7 +38,7 @@ class HookRunner:
 
     Args:
         client: what the functions are told as `client`.
-        registry: which functions there are.
+        registry: which functions there are; it is an attribute, too.
         engines: whose threads `def` functions run in.
 
     """
@@ -47,20 +47,20 @@ class HookRunner:
         self.has = registry.has
         self.is_about = registry.is_about
         self._client = client
-        self._registry = registry
+        self.registry = registry
         self._engines = engines
 
     def around(self, name: str, **details: Any) -> AbstractContextManager[None]:
         """Return what is to be entered around a call or a firing, in the caller's context."""
-        return self._registry.around(name, client=self._client, **details)
+        return self.registry.around(name, client=self._client, **details)
 
     async def run(self, name: str, **details: Any) -> None:
         """Run the functions and plugins of a hook; `def` functions in a thread."""
         if self.has(name):
             call = CallersContext(self._engines.engine.executor).call
-            await self._registry.run(name, call, client=self._client, **details)
+            await self.registry.run(name, call, client=self._client, **details)
 
     def run_blocking(self, name: str, **details: Any) -> None:
         """Do the same in a plain thread."""
         if self.has(name):
-            self._registry.run_blocking(name, CallersContext.call_blocking, client=self._client, **details)
+            self.registry.run_blocking(name, CallersContext.call_blocking, client=self._client, **details)

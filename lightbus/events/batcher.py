@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
+from threading import get_ident
 from typing import Any, Protocol
 
 from ..adapters.sqlite.journal import Journal, Run, Stored
 from ..adapters.sqlite.journal_errors import is_locked, is_removed
 from ..adapters.sqlite.topic import Topic
 from ..exceptions import JournalError
+from ..message import EventMessage
 from ..recurring import RecurringLog
 from .broadcast import Broadcast
 from .event_record import Row
@@ -54,7 +56,7 @@ class Batcher:
 
     def __init__(self, journals: OwnJournal, broadcast: Broadcast, counts: Counter[str]) -> None:
         self.loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
+        self._thread = get_ident()
         self._journals = journals
         self._broadcast = broadcast
         self._counts = counts
@@ -93,7 +95,7 @@ class Batcher:
     def is_on_loop(self) -> bool:
         """Return whether we are on the node's loop."""
         # A thread runs one loop at a time. To ask asyncio for it is a system call: it looks whether we were forked.
-        return threading.get_ident() == self._thread and self.loop.is_running()
+        return get_ident() == self._thread and self.loop.is_running()
 
     # In
 
@@ -136,6 +138,24 @@ class Batcher:
                 self.loop.call_soon(self.flush)
         return name, None
 
+    def keep(self, message: EventMessage, record: bytes, key: str | None) -> asyncio.Future[Any] | None:
+        """Do the same with an event of this process, and note in it where it is; return what is to be awaited."""
+        with self._lock:
+            topic, name = self._turns.topic((message.api_name, message.event_name), key, self._count)
+            at = message.published_at
+            if self._stores_at_once and self._may_store_at_once(asyncio.current_task(self.loop)):
+                stored = self._store_at_once(topic, name, record, at, "")
+                if stored is not None:
+                    message._native_id = self.journal_id, stored[0]
+                    return None
+            kept: asyncio.Future[Any] = asyncio.Future(loop=self.loop)
+            self._batch.add(topic, name, record, at, "", (message, kept))
+            self._count += 1
+            if not self._flush_is_due:
+                self._flush_is_due = True
+                self.loop.call_soon(self.flush)
+        return kept
+
     def append_elsewhere(
         self, names: tuple[str, str], record: bytes, key: str | None, at: float
     ) -> tuple[Journal, Topic, Stored | Future[Stored]]:
@@ -150,15 +170,24 @@ class Batcher:
                 self._flush_soon()
         return journal, name, stored
 
-    def append_live(self, names: tuple[str, str], record: bytes, key: str | None) -> None:
-        """Have an event of best effort published: it is numbered, and not stored."""
+    def append_live(self, names: tuple[str, str], record: bytes, key: str | None) -> int:
+        """Have an event of best effort published: it is numbered, and not stored. Return how many are queued."""
         with self._lock:
-            topic, _ = self._turns.topic(names, key, self._count)
-            self._queue_live(topic, record)
-            self._count += 1
+            count = self._count
+            topic, _ = self._turns.topic(names, key, count)
+            numbers = self._live_numbers  # from here on _queue_live, written out
+            previous = numbers.get(topic, 0)
+            sequence = numbers[topic] = previous + 1
+            pending = self._pending_live.get(topic)
+            if pending is None:
+                self._pending_live[topic] = [[sequence, previous, record]]
+            else:
+                pending.append([sequence, previous, record])
+            self._count = count = count + 1
             if not self._flush_is_due:
                 self._flush_is_due = True
-                self.loop.call_soon_threadsafe(self.flush)
+                self._call_flush()
+        return count
 
     def append_all(self, names: tuple[str, str], rows: Sequence[Row]) -> tuple[list[Topic], Future[list[Stored]]]:
         """
@@ -249,6 +278,9 @@ class Batcher:
         with self._lock:
             self._flush_is_due = False
             batch, firsts, error = self._store_batch()
+            if self._run[1] > 1 and self._journal is not None:
+                self._journal.rest()
+                self._run = None, 0
             pending, self._pending = self._pending, {}
             live, self._pending_live = self._pending_live, {}
             self._turns.end_tick(self._count)
@@ -290,7 +322,7 @@ class Batcher:
         None where another program has the journal locked: then it is to be enqueued.
         """
         try:
-            stored = self._own_journal().append_one(name, record, at, id)
+            stored = self._own_journal().append_one(name, record, at, id, more=self._run[1] > 1)
         except JournalError as error:
             if is_locked(error) or is_removed(error):
                 return None
@@ -385,6 +417,13 @@ class Batcher:
         self._count += 1
         if not self._flush_is_due:
             self._flush_is_due = True
+            self._call_flush()
+
+    def _call_flush(self) -> None:
+        """Have all be flushed at the end of this turn of the loop. From any thread."""
+        if get_ident() == self._thread:  # nobody is to be woken up: that takes two system calls
+            self.loop.call_soon(self.flush)
+        else:
             self.loop.call_soon_threadsafe(self.flush)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from ..exceptions import DeformError
-from ..message import EventMessage, trace_sent
+from ..message import EventMessage
 from ..service.api import Event
 from ..tracing import Trace
 from ..wire import codec
@@ -61,15 +61,18 @@ class EventIds:
 
 def record_of(message: EventMessage) -> bytes:
     """Return an event as it is kept and sent. Raises DeformError where an argument cannot be put on the wire."""
+    # As `encoded` does it, of the fields of a Record, without making one: each event that is fired comes by.
+    fields: list[Any] = [message.id, message.version, message.published_at, message.kwargs]
+    if message._trace:
+        fields.append(message._trace)
     try:
-        return encoded(message.id, message.version, message.published_at, message.kwargs, trace_sent(message))
+        return codec.encode(fields, names=_FIELDS)
     except DeformError as error:
         raise cannot_be_sent(message.canonical_name, error) from None
 
 
 def encoded(id: str, version: int, published_at: float, kwargs: dict[str, Any], trace: Trace | None) -> bytes:
     """Return a record of these. Raises DeformError, which does not say of which event."""
-    # The fields of a Record, without making one.
     fields: list[Any] = [id, version, published_at, kwargs]
     if trace is not None:
         fields.append(trace)

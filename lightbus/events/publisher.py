@@ -35,6 +35,10 @@ Subscriptions: TypeAlias = Callable[[bytes, bool], None]
 """Is told of every subscription that begins or ends, by its topic."""
 
 
+CROWD = 512
+"""Events queued for publishing beyond which a firing loop lets the others have a turn."""
+
+
 class Publisher:
     """
     Publishes the events of the APIs that this process advertises. `publish` may be called from any thread.
@@ -133,30 +137,29 @@ class Publisher:
         """
         Begin to have an event kept and published, on a loop; note in it where it is to be found.
 
-        Return what is to be awaited until it is kept; None where it is, and for one of best effort.
+        Return what is to be awaited until it is kept; None where it is, and for one of best effort, unless so many of
+        those wait that the others are to have a turn first.
         """
         is_kept = event.delivery != "best_effort"
         if is_kept and not self.batcher.is_on_loop():
             return self._publish_elsewhere(message, event)
-        record = self.record(message)
+        record = record_of(message)
+        if len(record) > self.size.most:
+            self.size.check(message.canonical_name, record)
         key = None if event.key is None else key_of(event, message.kwargs)
         message.publisher = self.identity.instance
-        if not is_kept:
-            self.batcher.append_live((message.api_name, message.event_name), record, key)
-            return None
-        kept: asyncio.Future[Stored] = asyncio.Future(loop=self.loop)
-        names = message.api_name, message.event_name
-        who = asyncio.current_task(self.loop)
-        _, stored = self.batcher.append(names, record, key, message.published_at, "", who, (message, kept))
-        if stored is None:
-            return kept
-        message.native_id = self.batcher.journal_id, stored[0]
-        return None
+        if is_kept:
+            return self.batcher.keep(message, record, key)
+        waiting = self.batcher.append_live((message.api_name, message.event_name), record, key)
+        return asyncio.sleep(0) if waiting > CROWD else None
 
     async def publish_async(self, message: EventMessage, event: Event) -> Place | None:
         """Do the same on the node's loop, where all that is fired within one tick shares one commit."""
         if event.delivery == "best_effort" or not self.batcher.is_on_loop():
-            return await self._publish_elsewhere(message, event)
+            place = await self._publish_elsewhere(message, event)
+            if self.batcher.waiting > CROWD:
+                await asyncio.sleep(0)
+            return place
         record = self.record(message)
         key = None if event.key is None else key_of(event, message.kwargs)
         names = message.api_name, message.event_name

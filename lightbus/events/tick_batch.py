@@ -69,7 +69,7 @@ class TickBatch:
             for waiter in waiters:
                 if type(waiter) is tuple:  # as nearly always where many are fired at once
                     message, kept = waiter
-                    message.native_id = journal, sequence
+                    message._native_id = journal, sequence
                     if not kept.done():
                         kept.set_result(None)
                 else:

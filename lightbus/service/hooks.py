@@ -91,7 +91,8 @@ class HookRegistry:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._entries: dict[str, tuple[_HookEntry, ...]] = {}  # only hooks that have a function: `has` is one look-up
-        self._subjects: frozenset[str] = frozenset()
+        self.subjects: frozenset[str] = frozenset()
+        """What a function is called before, after or around: "rpc_call", "event_sent", ... Replaced as a whole."""
 
     def add(self, name: str, function: Callable[..., Any], *, before_plugins: bool = False) -> None:
         """
@@ -127,7 +128,7 @@ class HookRegistry:
 
     def is_about(self, subject: str) -> bool:
         """Return whether a function is called before, after or around something: "rpc_call", "event_sent", ..."""
-        return subject in self._subjects
+        return subject in self.subjects
 
     def functions(self, name: str) -> tuple[Callable[..., Any], ...]:
         """Return what is called, in order: functions before the plugins, plugins by priority, the other functions."""
@@ -162,7 +163,7 @@ class HookRegistry:
             self._entries[name] = entries
         else:
             self._entries.pop(name, None)
-        self._subjects = frozenset(each.partition("_")[2] for each in self._entries)
+        self.subjects = frozenset(each.partition("_")[2] for each in self._entries)
 
 
 def _check_ran(entry: _HookEntry, value: Any) -> None:

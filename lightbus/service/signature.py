@@ -63,7 +63,8 @@ class Signature:
         self.wildcard = next((each for each in declared if isinstance(each, WildcardParameter)), None)
         self.returns = returns
         self._names = frozenset(each.name for each in self.parameters)
-        self._optional = tuple(each for each in self.parameters if not each.is_required)
+        self.optional = tuple(each for each in self.parameters if not each.is_required)
+        """The parameters that have a default."""
         exact = ExactMatch(self.parameters, self.wildcard, returns)
         self.passes = exact.arguments
         """Returns whether arguments are complete, and at first sight of the types that the annotations name."""
@@ -219,9 +220,9 @@ class Signature:
 
     def fill_defaults(self, kwargs: Kwargs) -> Kwargs:
         """Return the arguments of an event with the defaults of those that were left out."""
-        if not self._optional:
+        if not self.optional:
             return kwargs
-        absent = [each for each in self._optional if each.name not in kwargs]
+        absent = [each for each in self.optional if each.name not in kwargs]
         # A copy each: a handler may change the list it is given.
         return {**kwargs, **{each.name: copy.deepcopy(each.default) for each in absent}} if absent else kwargs
 

@@ -43,23 +43,23 @@ def commits_of(out: Out) -> list[int]:
     """Return where it is noted, from now on, how many events each commit stores."""
     commits: list[int] = []
     journal: Any = out.journals.journal
-    one, runs = journal.append_one, journal.append_runs
+    one, several = journal.append_one, journal._append_runs
 
-    def append_one(topic: Topic, record: bytes, at: float, id: str = "") -> Stored:
-        journal.append_runs = runs  # one of a new topic is stored by that
-        try:
-            stored: Stored = one(topic, record, at, id)
-        finally:
-            journal.append_runs = append_runs
+    def append_one(topic: Topic, record: bytes, at: float, id: str = "", **more: bool) -> Stored:
         commits.append(1)
+        journal._append_runs = several  # one of a new topic, or that was handed off, is stored by that
+        try:
+            stored: Stored = one(topic, record, at, id, **more)
+        finally:
+            journal._append_runs = append_runs
         return stored
 
-    def append_runs(those: Sequence[Run]) -> list[Stored]:
-        commits.append(sum(len(run.records) for run in those))
-        stored: list[Stored] = runs(those)
+    def append_runs(runs: Sequence[Run]) -> list[Stored]:
+        commits.append(sum(len(run.records) for run in runs))
+        stored: list[Stored] = several(runs)
         return stored
 
-    journal.append_one, journal.append_runs = append_one, append_runs
+    journal.append_one, journal._append_runs = append_one, append_runs
     return commits
 
 
@@ -147,7 +147,7 @@ def test_what_cannot_be_stored_at_once() -> None:
         await fire_in_turn(out, 1)
         append = out.journals.journal.append_one
 
-        def fail(*event: Any) -> Any:
+        def fail(*event: Any, more: bool = False) -> Any:
             raise JournalError("the disk is full")
 
         out.journals.journal.append_one = fail  # type: ignore[method-assign]

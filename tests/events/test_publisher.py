@@ -8,6 +8,7 @@ import pytest
 
 from helpers.published import MARKER, ME, Out, run
 from lightbus.core.partitions import partition_of
+from lightbus.events.publisher import CROWD
 from lightbus.message import EventMessage
 from lightbus.wire import envelope
 from lightbus.wire.envelope import PARTITIONS, Events, Marker, Record
@@ -92,5 +93,25 @@ def test_other_subscriptions_are_not_answered(topic: bytes, subscribed: bool) ->
     async def test(out: Out) -> None:
         out.publisher.subscribed(topic, subscribed)
         assert out.frames == []
+
+    run(test)
+
+
+def test_a_crowd_of_best_effort_lets_others_have_a_turn() -> None:
+    """Who fires on and on waits for nothing at first; once so many are queued, the loop goes on before the next."""
+
+    async def test(out: Out) -> None:
+        event = out.apis.get("auth").get_event("loose")
+        message = EventMessage(api_name="auth", event_name="loose", kwargs={"what": 1})
+        assert [out.publisher.begin(message, event) for _ in range(CROWD)] == [None] * CROWD
+        waits = out.publisher.begin(message, event)
+        assert waits is not None
+        assert (len(out.frames), out.publisher.waiting) == (0, CROWD + 1)
+        await waits
+        assert out.publisher.waiting == 0
+        assert sum(map(len, (message.records for _, message in out.frames if isinstance(message, Events)))) == CROWD + 1
+        for _ in range(CROWD + 1):
+            await out.publisher.publish_async(message, event)
+        assert out.publisher.waiting <= 1
 
     run(test)
