@@ -6,6 +6,7 @@ handler takes, and a program that is done could not leave.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections import deque
@@ -26,14 +27,18 @@ KEPT = 10.0
 """Seconds for which a thread is kept that has nothing to do. Each takes some memory; to start one takes 50 us."""
 
 Work: TypeAlias = Callable[["_Thread"], None]
-"""What a thread is given: a function of the thread, which says itself when that is free for more."""
+"""What a thread is given: a function of the thread."""
 
 
 class HandlerThreads(HandlerExecutor):
     """
     Threads, made when there is something to do for them. Any thread may use it.
 
-    The one that was busy last is taken first: it is the warmest, and those that a burst needed have nothing to do
+    Whoever is done takes what has waited longest before it waits itself: to wake another thread, which then waits for
+    the interpreter, costs more than most handlers do. So one is woken at a time, and that one wakes the next where
+    there is more to do than it can take: what does not end, or waits for another, keeps nothing waiting.
+
+    The one that was busy last is woken first: it is the warmest, and those that a burst needed have nothing to do
     afterwards, and end.
 
     Args:
@@ -48,6 +53,8 @@ class HandlerThreads(HandlerExecutor):
         self._waiting: deque[tuple[Work, Future[Any] | None]] = deque()
         """If there is a thread for each, none waits for a thread that waits for it."""
         self._threads = 0
+        self._looking = 0
+        """How many threads will look for what waits: they were woken or started, or are done with what they had."""
         self._closed = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -56,15 +63,14 @@ class HandlerThreads(HandlerExecutor):
 
         def work(thread: _Thread) -> None:
             if not future.set_running_or_notify_cancel():
-                self._is_free(thread)
                 return
             try:
                 result = fn(*args, **kwargs)
             except BaseException as error:
-                self._is_free(thread)
+                self._will_look(thread)
                 future.set_exception(error)
             else:
-                self._is_free(thread)  # first: whoever waits for the result may submit the next job at once
+                self._will_look(thread)  # first: whoever waits for the result may submit the next job at once
                 future.set_result(result)
 
         self._give(work, future)
@@ -78,7 +84,6 @@ class HandlerThreads(HandlerExecutor):
                 function(argument)
             except BaseException:
                 logger.exception("What a thread did for %s has failed: this is a fault of ours", argument)
-            self._is_free(thread)
 
         self._give(work)
 
@@ -88,64 +93,73 @@ class HandlerThreads(HandlerExecutor):
             self._closed = True
             dropped, self._waiting = self._waiting, deque()
             idle, self._idle = self._idle, []
+            for thread in idle:
+                self._wake(thread)
         for _, future in dropped:
             if future is not None:
                 future.cancel()
-        for thread in idle:
-            thread.wake.release()
 
     def _give(self, work: Work, future: Future[Any] | None = None) -> None:
         with self._lock:
             if self._closed:
                 raise RuntimeError("The bus was closed; nothing is executed any more.")
-            if self._idle:
-                thread = self._idle.pop()
-                thread.work = work
-                thread.wake.release()
-                return
-            if self._threads >= self._limit:
-                self._waiting.append((work, future))
-                return
+            self._waiting.append((work, future))
+            if not self._looking:
+                try:
+                    self._have_one_look()
+                except RuntimeError:  # the system has no room for one more
+                    if not self._threads:
+                        self._waiting.pop()
+                        raise
+
+    def _have_one_look(self) -> None:
+        """Wake a thread, or start one, if there may be a further one. Under the lock."""
+        if self._idle:
+            self._wake(self._idle.pop())
+        elif self._threads < self._limit:
+            thread = _Thread()
+            threading.Thread(target=self._live, args=(thread,), name="lightbus-handler", daemon=True).start()
             self._threads += 1
-        try:
-            threading.Thread(target=self._live, args=(_Thread(work),), name="lightbus-handler", daemon=True).start()
-        except RuntimeError:  # the system has no room for one more
-            self._give_to_others(work, future)
+            self._looking += 1
 
-    def _give_to_others(self, work: Work, future: Future[Any] | None) -> None:
-        """Have one of the threads that there are do it, now or later. Raises again where there is none."""
-        with self._lock:
-            self._threads -= 1
-            if not self._threads:
-                raise
-            if self._idle:
-                thread = self._idle.pop()
-                thread.work = work
-                thread.wake.release()
-            else:
-                self._waiting.append((work, future))
+    def _wake(self, thread: _Thread) -> None:
+        thread.will_look = True
+        self._looking += 1
+        thread.wake.release()
 
-    def _is_free(self, thread: _Thread) -> None:
-        """Have a thread go on with what waits, or wait for what comes."""
+    def _will_look(self, thread: _Thread) -> None:
         with self._lock:
-            if self._waiting:
-                thread.work, _ = self._waiting.popleft()
-                thread.wake.release()
-            elif self._closed:
-                thread.wake.release()
-            else:
-                self._idle.append(thread)
+            thread.will_look = True
+            self._looking += 1
 
     def _live(self, thread: _Thread) -> None:
-        while thread.work is not None:
-            work, thread.work = thread.work, None
+        while (work := self._next(thread)) is not None:
             work(thread)
             del work  # a thread that waits must not keep a caller's arguments alive
-            if not thread.wake.acquire(timeout=KEPT) and not self._may_end(thread):
+
+    def _next(self, thread: _Thread) -> Work | None:
+        """Return what a thread is to do next, when there is something; None where it is to end."""
+        while True:
+            with self._lock:
+                if thread.will_look:
+                    thread.will_look = False
+                    self._looking -= 1
+                if self._waiting:
+                    work, _ = self._waiting.popleft()
+                    if self._waiting and not self._looking:
+                        with contextlib.suppress(RuntimeError):  # the system has no room for one more
+                            self._have_one_look()
+                    return work
+                if self._closed:
+                    return None
+                self._idle.append(thread)
+            if not thread.wake.acquire(timeout=KEPT):
+                if self._may_end(thread):
+                    return None
                 thread.wake.acquire()
 
     def _may_end(self, thread: _Thread) -> bool:
-        """Return whether nobody has given a thread anything while it ceased to wait; from then on it counts no more."""
+        """Return whether nobody has woken a thread while it ceased to wait; from then on it counts no more."""
         with self._lock:
             if thread not in self._idle:
                 return False
@@ -155,11 +169,11 @@ class HandlerThreads(HandlerExecutor):
 
 
 class _Thread:
-    """One thread: what it has to do, and what it waits for."""
+    """One thread: what it waits for, and whether it counts as one that will look for something to do."""
 
-    __slots__ = ("wake", "work")
+    __slots__ = ("wake", "will_look")
 
-    def __init__(self, work: Work) -> None:
-        self.work: Work | None = work
+    def __init__(self) -> None:
+        self.will_look = True
         self.wake = threading.Lock()
         self.wake.acquire()

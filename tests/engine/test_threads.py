@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -92,6 +93,25 @@ def test_as_many_as_are_needed(threads: HandlerThreads) -> None:
     wait(waiting, 5)
     assert sorted(done) == list(range(10))
     assert len(handlers()) == LIMIT
+
+
+def test_a_burst_is_done_by_one_thread(threads: HandlerThreads) -> None:
+    """Who is done with a short job takes the next one, though others were woken: they need not wake up for it."""
+    go_on, futures = occupy(threads, LIMIT)
+    go_on.set()
+    wait(futures, 60)
+    wait_until(lambda: len(threads._idle) == LIMIT)
+    done_by: list[int] = []
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(60)  # nobody is interrupted: what follows does not depend on how busy the machine is
+    try:
+        for _ in range(LIMIT):
+            threads.run(lambda _: done_by.append(threading.get_ident()), None)
+        assert len(threads._idle) == LIMIT - 1
+        wait_until(lambda: len(done_by) == LIMIT)
+    finally:
+        sys.setswitchinterval(usual)
+    assert len(set(done_by)) == 1
 
 
 def test_a_job_may_wait_for_another(threads: HandlerThreads) -> None:
