@@ -305,7 +305,7 @@ def test_cancelled_search(place: Place) -> None:
 
 def test_moves_and_uses_at_once(place: Place) -> None:
     """Threads that use an engine while it moves to and fro always reach a node that lives, and never make a second."""
-    engine, other = place.engine(), place.engine()
+    engine, other = place.engine(wait=60.0), place.engine()  # however long it takes to see `auth` from a new place
     stop = threading.Event()
     used = [0]
 
